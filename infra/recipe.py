@@ -86,16 +86,16 @@ class Model(Settings):
     revision: str = Field("main", description="part of every ledger key: change it when the weights change")
     tokenizer: str = Field(description="folder or hub name of its tokenizer; `microworld` is the one in the box")
     context_window: Positive = Field(32768, description="prompt and answer tokens that fit, together")
-    endpoints: tuple[str, ...] = Field((), description="base URLs ending in /v1; none with `serve`")
+    endpoints: tuple[str, ...] = Field((), description="base URLs ending in /v1 of servers that run already")
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key, if one is needed")
-    serve: Serving | None = Field(None, description="start a vLLM server for the run instead of using endpoints")
+    serve: Serving | None = Field(None, description="how to start vLLM here: for the run without endpoints, and for trained models that need a server")
     price: Price = Field(Price(), description="price of its tokens")
     trust_remote_code: bool = Field(False, description="let the tokenizer's repository run code here")
 
     @model_validator(mode="after")
     def _reachable(self) -> "Model":
-        if bool(self.endpoints) == (self.serve is not None):
-            raise ValueError("give either endpoints or serve")
+        if not self.endpoints and self.serve is None:
+            raise ValueError("give endpoints, or serve to have a server started")
         return self
 
 
@@ -147,7 +147,9 @@ class Pairing(Settings):
 class Dataset(Settings):
     """What is published."""
 
-    name: str = Field(description="name of the dataset; letters, digits, '.', '_' and '-'", pattern=r"^[A-Za-z0-9._-]+$")
+    name: str = Field(
+        description="name of the dataset; letters, digits, '.', '_' and '-'", pattern=r"^[A-Za-z0-9._-]+$"
+    )
     licence: str = Field(description="licence id for the card, as you state it; Longmill never invents one")
     test_fraction: Fraction = Field(0.1, description="share of contexts that go to the test split")
     description: str = Field("", description="a paragraph for the card")
@@ -170,6 +172,9 @@ class Execution(Settings):
     contexts_in_flight: Positive = Field(16, description="most contexts whose calls are in flight at once")
     shards_in_flight: Positive = Field(2, description="shards that one process works on at once")
     timeout_s: Positive = Field(600, description="seconds that one call may take")
+    shard_deployment: str | None = Field(
+        None, description="run shards as this deployment (flow/deployment) on its workers; null: in this process"
+    )
     attempts: Positive = Field(6, description="tries of one call when the server fails or is busy")
 
 
@@ -201,7 +206,9 @@ class Training(Settings):
     gradient_checkpointing: bool = Field(True, description="trade time for memory")
     save_steps: Positive = Field(50, description="optimiser steps between checkpoints")
     processes: Positive = Field(1, description="processes for accelerate: one per GPU")
-    accelerate_config: str | None = Field(None, description="an accelerate configuration file, for FSDP or more machines")
+    accelerate_config: str | None = Field(
+        None, description="an accelerate configuration file, for FSDP or more machines"
+    )
 
 
 class Evaluation(Settings):

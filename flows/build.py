@@ -1,0 +1,147 @@
+"""Build a dataset: plan, run every shard, publish. Then the training run is requested.
+
+A shard that fails leaves the others running; the dataset is published when all shards have a result. With
+`execution.shard_deployment` the shards run as that deployment's flow runs on whatever workers serve it, else
+in this process.
+"""
+
+import contextvars
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from prefect import flow, task
+
+from flows.shard import shard, shard_recipe
+from infra import progress
+from infra.errors import BudgetReached, LongmillError, RecipeError
+from infra.orchestration import announce, run_elsewhere
+from infra.recipe import load_recipe, parse_recipe
+from infra.serving import reached
+from tasks.planning import Plan, load_plan, make_plan, resolve_plan
+from tasks.publishing import publish
+from tasks.reporting.tables import build_table
+from tasks.sampling import calls_per_example
+from tasks.shard_result import ShardResult, read_shard_result
+from tasks.workbench import Workbench, bench_named, workbench
+
+TRAIN_DEPLOYMENT = "train/longmill-train"
+
+
+@task(name="plan", task_run_name="plan {name}")
+def plan_questions(bench: str, name: str) -> str:
+    """Read the questions, build the contexts, count the tokens; returns the plan's id."""
+    work = bench_named(bench)
+    return make_plan(work.recipe, work.store).plan_id
+
+
+@task(name="publish", task_run_name="publish {name}")
+def publish_dataset(bench: str, plan_id: str, name: str) -> dict[str, Any]:
+    """Write the dataset of a plan whose shards all have results; the manifest comes last. Never cached."""
+    work = bench_named(bench)
+    plan = load_plan(work.store, plan_id)
+    results = [found for each in plan.shards if (found := read_shard_result(work.store, plan_id, each.index))]
+    return publish(plan, results, work.recipe, work.store).to_json()
+
+
+@flow(name="build", flow_run_name="build {recipe[name]}", validate_parameters=False)
+def build(
+    recipe: dict[str, Any], plan_id: str | None = None, shards: Sequence[int] | None = None, train: bool = False
+) -> dict[str, Any]:
+    """Build the recipe's dataset.
+
+    With `plan_id` an existing plan is worked on; with `shards` only those of its shards. Returns the plan's id,
+    the published dataset (null while shards are missing), the calls made and the seconds by stage. With `train`
+    the training deployment is started for the manifest, once per manifest.
+    """
+    seconds: dict[str, float] = {}
+    clock = time.monotonic()
+    with reached(parse_recipe(recipe)) as settings, workbench(settings) as bench:
+        seconds["serve"] = time.monotonic() - clock
+        clock = time.monotonic()
+        plan_id = resolve_plan(bench.store, plan_id) if plan_id else plan_questions(bench.name, settings.name)
+        plan = load_plan(bench.store, plan_id)
+        seconds["plan"] = time.monotonic() - clock
+        clock = time.monotonic()
+        run_shards(bench, plan, [each.index for each in plan.shards] if shards is None else list(shards))
+        seconds["shards"] = time.monotonic() - clock
+        clock = time.monotonic()
+        dataset = None
+        if all(read_shard_result(bench.store, plan_id, each.index) for each in plan.shards):
+            dataset = publish_dataset(bench.name, plan_id, settings.dataset.name)
+        seconds["publish"] = time.monotonic() - clock
+        built = {
+            "plan_id": plan_id,
+            "dataset": dataset,
+            "calls": {kind: vars(counts) for kind, counts in bench.client.counts().items()},
+            "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+        }
+    announce(f"build-{plan_id}", build_table(built))
+    if train and dataset:
+        request_training(recipe, dataset)
+    return built
+
+
+def run_shards(bench: Workbench, plan: Plan, indices: Sequence[int]) -> None:
+    """Run shards, some at once; raises when the last has ended and some have failed.
+
+    A spent budget stops the shards that have not started. Raises BudgetReached, or LongmillError naming the
+    failed shards and how to run them again.
+    """
+    calls = calls_per_example(bench.recipe)
+    questions = sum(each.questions for each in plan.shards if each.index in set(indices))
+    progress.expect("sample", questions * calls)
+    progress.expect("score", questions)
+    failures: dict[int, BaseException] = {}
+
+    def run_one(index: int) -> None:
+        if not any(isinstance(error, BudgetReached) for error in failures.values()):
+            try:
+                _run_shard(bench, plan, index)
+            except Exception as error:  # noqa: BLE001 - every kind of failure is a shard's failure, reported below
+                failures[index] = error
+
+    with ThreadPoolExecutor(bench.recipe.execution.shards_in_flight) as pool:
+        # Each shard's flow run needs a context of its own to become a child of this one.
+        for future in [pool.submit(contextvars.copy_context().run, run_one, index) for index in indices]:
+            future.result()
+    for error in failures.values():
+        if isinstance(error, BudgetReached):
+            raise error
+    if failures:
+        first = failures[min(failures)]
+        names = ", ".join(map(str, sorted(failures)))
+        raise LongmillError(
+            f"{len(failures)} of {len(indices)} shards failed ({names}); the first says: {first} "
+            f"The others are kept. Run them again with: longmill rerun {plan.plan_id} --failed"
+        ) from first
+
+
+def _run_shard(bench: Workbench, plan: Plan, index: int) -> ShardResult:
+    parameters = {"recipe": shard_recipe(bench.recipe), "plan_id": plan.plan_id, "index": index}
+    deployment = bench.recipe.execution.shard_deployment
+    if deployment is None:
+        shard(**parameters)
+    else:
+        # A failed shard must be able to run again, so its key tells the attempts apart.
+        attempt = bench.store.exists(f"plans/{plan.plan_id}/shards/{index:04d}.failed.json")
+        key = f"{plan.plan_id}-{index}-{time.time_ns() if attempt else 0}"
+        if run_elsewhere(deployment, parameters, key, wait=True) is None:
+            raise RecipeError(f"execution.shard_deployment: there is no deployment {deployment!r}; see prefect.yaml")
+    result = read_shard_result(bench.store, plan.plan_id, index)
+    if result is None:
+        raise LongmillError(f"shard {index} ended without a result; its flow run in the Prefect UI says why")
+    return result
+
+
+def request_training(recipe: dict[str, Any], dataset: dict[str, Any]) -> bool:
+    """Start the training deployment for a published manifest, once per manifest; False without a deployment."""
+    parameters = {"recipe": recipe, "manifest": dataset["manifest"]}
+    return run_elsewhere(TRAIN_DEPLOYMENT, parameters, f"train-{dataset['sha256']}", wait=False) is not None
+
+
+@flow(name="nightly", flow_run_name="nightly {recipe}")
+def nightly(recipe: str, changes: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Build from a recipe file and request the training: what the schedule runs."""
+    return build(shard_recipe(load_recipe(recipe, changes)), train=True)  # type: ignore[no-any-return]

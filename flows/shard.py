@@ -1,0 +1,83 @@
+"""One shard of a plan: sample, score, pair, then the shard's result. Alone re-runnable.
+
+A shard that fails leaves its error beside its place in the store, where `longmill status` reads it; what its
+calls brought is in the ledger, so a re-run pays for the missing calls only.
+"""
+
+from typing import Any
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from infra import progress
+from infra.errors import LongmillError
+from infra.recipe import Recipe, parse_recipe
+from tasks.planning import Plan, load_plan
+from tasks.sampling import calls_per_example, sample_batches
+from tasks.shard_result import ShardResult, read_shard_result, write_failure, write_shard_result
+from tasks.shard_tasks import Reference, pair, references_exist, sample, score
+from tasks.workbench import Workbench, workbench
+
+TASKS_AT_ONCE = 4  # micro-batches in flight: the next one's calls are ready when the last one's run out
+
+
+@flow(
+    name="shard",
+    flow_run_name="shard {index:04d} of plan {plan_id}",
+    task_runner=ThreadPoolTaskRunner(max_workers=TASKS_AT_ONCE),
+    validate_parameters=False,
+)
+def shard(recipe: dict[str, Any], plan_id: str, index: int) -> dict[str, Any]:
+    """Work on one shard until its result is in the store; returns that result."""
+    with workbench(parse_recipe(recipe)) as bench:
+        plan = load_plan(bench.store, plan_id)
+        done = read_shard_result(bench.store, plan_id, index)
+        if done is None:
+            try:
+                with bench.shard(plan, index):
+                    done = _work(bench, plan, index)
+            except LongmillError as error:
+                write_failure(bench.store, plan_id, index, error)
+                raise
+            write_shard_result(bench.store, done)
+        else:
+            count = plan.shards[index].questions
+            progress.advance("sample", count * calls_per_example(bench.recipe))
+            progress.advance("score", count)
+        return done.to_json()
+
+
+def _work(bench: Workbench, plan: Plan, index: int) -> ShardResult:
+    examples, _ = bench.shard_in_memory(plan.plan_id, index)
+    answers = _sample_all(bench, plan.plan_id, index)
+    key = f"{plan.plan_id}-{index}"
+    scored = score(bench.name, plan.plan_id, index, answers, key)
+    if not references_exist(bench, list(scored.values())):
+        scored = score.with_options(refresh_cache=True)(bench.name, plan.plan_id, index, answers, key)
+    paired = pair(bench.name, plan.plan_id, index, scored, key)
+    if not references_exist(bench, list(paired.values())):
+        paired = pair.with_options(refresh_cache=True)(bench.name, plan.plan_id, index, scored, key)
+    return ShardResult.of(bench.store, plan.plan_id, index, len(examples), {**scored, **paired})
+
+
+def _sample_all(bench: Workbench, plan_id: str, index: int) -> list[Reference]:
+    """Answers of the whole shard, micro-batch by micro-batch, several in flight."""
+    examples, _ = bench.shard_in_memory(plan_id, index)
+    calls = calls_per_example(bench.recipe)
+    arguments = []
+    start = 0
+    for batch, some in enumerate(sample_batches(examples, calls, bench.recipe.execution.batch_calls)):
+        stop = start + len(some)
+        arguments.append((bench.name, plan_id, index, batch, start, stop, f"{plan_id}-{index}-{start}-{stop}"))
+        start = stop
+    futures = [sample.submit(*each) for each in arguments]
+    references: list[Reference] = [future.result() for future in futures]
+    for position, reference in enumerate(references):
+        if not references_exist(bench, [reference]):
+            references[position] = sample.with_options(refresh_cache=True)(*arguments[position])
+    return references
+
+
+def shard_recipe(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as flow parameters: JSON values alone, which the Prefect UI shows."""
+    return recipe.model_dump(mode="json")

@@ -1,0 +1,58 @@
+"""Train on a published manifest: DPO, ORPO or SFT in a subprocess; the outcome goes to the store."""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from infra import progress
+from infra.errors import RecipeError
+from infra.orchestration import announce
+from infra.recipe import Recipe, parse_recipe
+from infra.serving import local_folder
+from infra.store import open_store
+from tasks.reporting.tables import training_table
+from tasks.training.job import TrainingJob
+from tasks.training.job import train as run_training
+
+STAGE = "train"
+
+
+@flow(name="train", flow_run_name="train {recipe[name]}", validate_parameters=False)
+def train(recipe: dict[str, Any], manifest: str) -> dict[str, Any]:
+    """Train the recipe's base model on the dataset of `manifest` (a path in the store).
+
+    Returns {"model": folder in the store, "name", "revision", "kind": "adapter" or "full", "steps", ...}. A
+    job that finished before is not trained again.
+    """
+    settings = parse_recipe(recipe)
+    job = training_job(settings, manifest)
+    trained = run_training(job, on_step=_show).to_json()
+    announce(f"train-{trained['revision']}", training_table(trained))
+    return trained
+
+
+def training_job(recipe: Recipe, manifest: str) -> TrainingJob:
+    """The job of a recipe and a manifest. Raises RecipeError when the recipe has no training section."""
+    if recipe.training is None:
+        raise RecipeError("the recipe has no `training` section; add one, or leave training out")
+    serve = recipe.policy.serve
+    base = recipe.training.base or (serve.model_path if serve else recipe.policy.name)
+    return TrainingJob(
+        store=open_store(recipe.store),
+        manifest=manifest,
+        settings=recipe.training,
+        base=base,
+        base_revision=recipe.policy.revision,
+        folder=Path(local_folder(recipe.store)) / "work",
+        seed=recipe.seed,
+        trust_remote_code=recipe.policy.trust_remote_code,
+    )
+
+
+def _show(step: dict[str, Any]) -> None:
+    if "total_steps" in step:
+        progress.expect(STAGE, int(step["total_steps"]))
+    progress.advance(STAGE)
+    if "loss" in step:
+        progress.note(STAGE, f"loss {step['loss']:.3f}")

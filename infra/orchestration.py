@@ -1,0 +1,112 @@
+"""Prefect, as Longmill uses it: a local server for one command, and how a task is set up.
+
+Prefect schedules, retries and shows; the store keeps the record. Task results are small JSON references
+under a key of our own, so Prefect's cache saves time and never decides what is paid for. `local_server` must
+be entered before `prefect` is first imported: Prefect reads its settings at import.
+"""
+
+import contextlib
+import os
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infra.errors import PrerequisiteError, ServingError
+from infra.processes import Leashed
+
+if TYPE_CHECKING:
+    from prefect.context import TaskRunContext
+
+TASK_SETTINGS: Mapping[str, Any] = {
+    "persist_result": True,
+    "result_serializer": "json",  # the default is a pickle: whoever writes the results could run code
+    "retries": 2,
+    "retry_delay_seconds": [2, 10],
+    "log_prints": False,
+}
+
+
+def cache_key(context: "TaskRunContext", parameters: dict[str, Any]) -> str | None:
+    """The task's own `key` argument, with the task's name; a task run without a key is not cached."""
+    key = parameters.get("key")
+    return f"longmill-{context.task.name.split(' ')[0]}-{key}" if key else None
+
+
+@contextlib.contextmanager
+def local_server(home: Path) -> Iterator[str]:
+    """Run a Prefect server on loopback until the block ends, unless PREFECT_API_URL names one already.
+
+    Yields the URL of its pages. Its database, results and log lie under `home`.
+    """
+    if url := os.environ.get("PREFECT_API_URL"):
+        yield url.removesuffix("/api")
+        return
+    if "prefect" in sys.modules:
+        raise ServingError("prefect was imported before its local server was started; this is a bug in Longmill")
+    from infra.serving import free_port
+
+    port = free_port()
+    os.environ.update(_settings(home, port))
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with Leashed(command, log=home / "server.log") as server:
+        _await_health(server, port)
+        yield f"http://127.0.0.1:{port}"
+
+
+def _settings(home: Path, port: int) -> dict[str, str]:
+    folder = home.resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PrerequisiteError(
+            f"{home}: cannot make the folder ({error.strerror}); run where you may write"
+        ) from error
+    return {
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_HOME": str(folder),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def _await_health(server: Leashed, port: int, timeout_s: float = 180) -> None:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise ServingError(f"the Prefect server ended while it started; the end of {server.log}:\n{server.tail()}")
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=5).read()
+            return
+        time.sleep(0.3)
+    raise ServingError(f"the Prefect server did not answer within {timeout_s:.0f} s; see {server.log}")
+
+
+def announce(key: str, markdown: str) -> None:
+    """Keep a Markdown artifact on the current flow run. A server that is away costs the artifact alone."""
+    from prefect.artifacts import create_markdown_artifact
+    from prefect.exceptions import PrefectException
+
+    with contextlib.suppress(PrefectException, OSError):
+        create_markdown_artifact(markdown, key=key)
+
+
+def run_elsewhere(deployment: str, parameters: dict[str, Any], idempotency_key: str, *, wait: bool) -> str | None:
+    """Start a deployment's flow run, once per idempotency key; with `wait`, until it has ended.
+
+    Returns None when there is no such deployment, else the name of the state it was last seen in.
+    """
+    from prefect.deployments import run_deployment
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        run = run_deployment(
+            deployment, parameters=parameters, idempotency_key=idempotency_key, timeout=None if wait else 0
+        )
+    except ObjectNotFound:
+        return None
+    return run.state.name if run.state else "Unknown"

@@ -1,0 +1,106 @@
+"""What the tasks of one run share in a process: store, ledger, model client, embedder, shards in memory.
+
+Prefect tasks take plain strings and numbers, so that their parameters can be shown and cached; they find the
+open workbench by the name they are given. Entering a workbench that is open already shares it.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from infra.canonical import fingerprint
+from infra.embedding import Embedder, open_embedder
+from infra.ledger import Ledger
+from infra.llm import ModelClient
+from infra.recipe import Recipe
+from infra.store import Store, open_store
+from tasks.nouns import Context, Example
+from tasks.planning import Plan, load_shard
+
+Shard = tuple[list[Example], dict[str, Context]]
+
+_open: dict[str, "Workbench"] = {}
+_guard = threading.RLock()
+
+
+@dataclass
+class Workbench:
+    """Open resources of a recipe; `name` finds them from any task of this process."""
+
+    name: str
+    recipe: Recipe
+    store: Store
+    ledger: Ledger
+    client: ModelClient
+    _embedder: Embedder | None = None
+    _shards: dict[str, Shard] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _users: int = 0
+
+    def embedder(self) -> Embedder:
+        """The recipe's sentence-embedding model, loaded at its first use."""
+        with self._lock:
+            if self._embedder is None:
+                self._embedder = open_embedder(self.recipe.embedding, ledger=self.ledger)
+            return self._embedder
+
+    @contextlib.contextmanager
+    def shard(self, plan: Plan, index: int) -> Iterator[Shard]:
+        """Keep a shard's examples and contexts in memory while the block runs."""
+        name = f"{plan.plan_id}-{index}"
+        with self._lock:
+            self._shards[name] = load_shard(self.store, plan, index)
+        try:
+            yield self._shards[name]
+        finally:
+            with self._lock:
+                del self._shards[name]
+
+    def shard_in_memory(self, plan_id: str, index: int) -> Shard:
+        """The shard that `shard` keeps."""
+        return self._shards[f"{plan_id}-{index}"]
+
+
+@contextlib.contextmanager
+def workbench(recipe: Recipe) -> Iterator[Workbench]:
+    """Open the workbench of a recipe, or share the one that is open, until the block ends."""
+    name = fingerprint(recipe.model_dump(mode="json"))[:16]
+    with _guard:
+        bench = _open.get(name) or _open.setdefault(name, _open_bench(name, recipe))
+        bench._users += 1
+    try:
+        yield bench
+    finally:
+        with _guard:
+            bench._users -= 1
+            last = bench._users == 0
+            if last:
+                del _open[name]
+        if last:
+            bench.client.close()
+            bench.ledger.close()
+
+
+def bench_named(name: str) -> Workbench:
+    """The open workbench that a task was given the name of."""
+    return _open[name]
+
+
+def _open_bench(name: str, recipe: Recipe) -> Workbench:
+    store = open_store(recipe.store)
+    ledger = Ledger(store)
+    policy, execution = recipe.policy, recipe.execution
+    client = ModelClient(
+        policy.endpoints,
+        os.environ.get(policy.api_key_env),
+        ledger,
+        concurrency=execution.concurrency,
+        contexts_in_flight=execution.contexts_in_flight,
+        timeout_s=execution.timeout_s,
+        attempts=execution.attempts,
+        budget=recipe.budget,
+        price=policy.price,
+    )
+    return Workbench(name, recipe, store, ledger, client)
