@@ -6,6 +6,7 @@ in this process.
 """
 
 import contextvars
+import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +18,9 @@ from flows.shard import shard, shard_recipe
 from infra import progress
 from infra.errors import BudgetReached, LongmillError, RecipeError
 from infra.orchestration import announce, run_elsewhere
-from infra.recipe import load_recipe, parse_recipe
+from infra.recipe import Recipe, load_recipe, parse_recipe
 from infra.serving import reached
+from infra.store import Store
 from tasks.planning import Plan, load_plan, make_plan, resolve_plan
 from tasks.publishing import publish
 from tasks.reporting.tables import build_table
@@ -62,6 +64,7 @@ def build(
         clock = time.monotonic()
         plan_id = resolve_plan(bench.store, plan_id) if plan_id else plan_questions(bench.name, settings.name)
         plan = load_plan(bench.store, plan_id)
+        keep_recipe(bench.store, plan_id, settings)
         seconds["plan"] = time.monotonic() - clock
         clock = time.monotonic()
         run_shards(bench, plan, [each.index for each in plan.shards] if shards is None else list(shards))
@@ -99,7 +102,7 @@ def run_shards(bench: Workbench, plan: Plan, indices: Sequence[int]) -> None:
         if not any(isinstance(error, BudgetReached) for error in failures.values()):
             try:
                 _run_shard(bench, plan, index)
-            except Exception as error:  # noqa: BLE001 - every kind of failure is a shard's failure, reported below
+            except Exception as error:
                 failures[index] = error
 
     with ThreadPoolExecutor(bench.recipe.execution.shards_in_flight) as pool:
@@ -145,3 +148,15 @@ def request_training(recipe: dict[str, Any], dataset: dict[str, Any]) -> bool:
 def nightly(recipe: str, changes: tuple[str, ...] = ()) -> dict[str, Any]:
     """Build from a recipe file and request the training: what the schedule runs."""
     return build(shard_recipe(load_recipe(recipe, changes)), train=True)  # type: ignore[no-any-return]
+
+
+def keep_recipe(store: Store, plan_id: str, recipe: Recipe) -> None:
+    """Keep the recipe that a plan is built with; without the endpoints of servers that end with the run."""
+    endpoints = () if recipe.policy.serve else recipe.policy.endpoints
+    kept = recipe.model_copy(update={"policy": recipe.policy.model_copy(update={"endpoints": endpoints})})
+    store.write(recipe_path(plan_id), json.dumps(kept.model_dump(mode="json"), indent=2).encode())
+
+
+def recipe_path(plan_id: str) -> str:
+    """Where the recipe of a plan lies in the store."""
+    return f"plans/{plan_id}/recipe.json"

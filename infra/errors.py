@@ -5,6 +5,7 @@
     ├── RecipeError         a recipe key is unknown, missing or contradicts another
     ├── PrerequisiteError   something the machine must have is missing: Python, CPU, port, disk
     ├── StoreError          the store cannot be reached, or refuses a read or a write
+    │   ├── MissingError    nothing is stored under this path
     │   └── LedgerError     the ledger cannot be read; the run stops rather than pay again
     ├── ModelError          a model endpoint is unreachable or refuses every call
     ├── BudgetReached       the recipe's budget is spent; the work so far is kept
@@ -44,6 +45,10 @@ class PrerequisiteError(LongmillError):
 
 class StoreError(LongmillError):
     """The store is out of reach or refused a read or a write."""
+
+
+class MissingError(StoreError):
+    """Nothing is stored under this path."""
 
 
 class LedgerError(StoreError):

@@ -55,7 +55,7 @@ def reached(recipe: Recipe) -> Iterator[Recipe]:
     if recipe.policy.endpoints:
         yield recipe
         return
-    with serve(recipe.policy, log=Path(local_folder(recipe.store)) / "logs" / "vllm.log") as served:
+    with serve(recipe.policy, log=local_folder(recipe.store) / "logs" / "vllm.log") as served:
         policy = recipe.policy.model_copy(update={"endpoints": (served.url,)})
         yield recipe.model_copy(update={"policy": policy})
 
@@ -97,7 +97,8 @@ def _await_answer(settings: Serving, process: Leashed, port: int) -> ServedModel
 
 def local_folder(store: str) -> Path:
     """Where logs and working files lie: the store itself when it is a local folder, else `mill`."""
-    return Path(store.removeprefix("file://")) if "://" not in store or store.startswith("file://") else Path("mill")
+    local = "::" not in store and (store.startswith("file://") or "://" not in store)
+    return Path(store.removeprefix("file://")) if local else Path("mill")
 
 
 def check_serving_python(settings: Serving) -> str:

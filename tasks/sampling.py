@@ -9,10 +9,9 @@ fails the batch, which is tried again, because dropping it would make the datase
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from infra.llm import Failure, ModelClient, Prompt, Reply, Request
-
 from infra.canonical import seed_number
 from infra.errors import ModelError
+from infra.llm import Failure, ModelClient, Prompt, Reply, Request
 from infra.recipe import Model, Recipe, Sampling
 from tasks.nouns import Answer, Context, Example
 from tasks.prompting import PromptText, load_prompt

@@ -48,9 +48,7 @@ def score(bench: str, plan_id: str, index: int, answers: list[Reference], key: s
     for answer in drawn:
         if answer.sample_index >= 0:
             by_example.setdefault(answer.example_id, []).append(answer)
-    cases = [
-        Case(example, contexts[example.context_id], tuple(by_example[example.example_id])) for example in examples
-    ]
+    cases = [Case(example, contexts[example.context_id], tuple(by_example[example.example_id])) for example in examples]
     judgements = judge_all(cases, parse_scorers(work.recipe), Bench(work.embedder, work.client, work.recipe))
     progress.advance("score", len(examples))
     return {

@@ -1,0 +1,44 @@
+# Two environments: .venv runs the factory, .venv-serving runs vLLM (their pins cannot meet in one).
+# Each is made once and made again when its pins change.
+
+PYTHON ?= python3.11
+METHOD ?= sealong
+PIP = -m pip install --disable-pip-version-check --quiet
+ARGS ?=
+
+.PHONY: demo test check setup clean
+
+demo: setup
+	@.venv/bin/longmill demo $(METHOD) $(ARGS)
+
+test: setup
+	@.venv/bin/python -m pytest -q $(ARGS)
+
+check: .venv/.made
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/python -m pytest -q -m "not slow" $(ARGS)
+
+setup: .venv/.made .venv-serving/.made
+
+.venv/.made: constraints.txt pyproject.toml
+	@$(PYTHON) infra/prerequisites.py
+	@echo "making .venv, the factory's environment (some minutes)"
+	@rm -rf .venv
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/python $(PIP) --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+.venv-serving/.made: constraints-serving.txt
+	@$(PYTHON) infra/prerequisites.py --serving
+	@echo "making .venv-serving, vLLM's environment (some minutes)"
+	@rm -rf .venv-serving
+	@$(PYTHON) -m venv .venv-serving
+	@.venv-serving/bin/python $(PIP) --requirement constraints-serving.txt
+# pip brings builds of these for CUDA, which break transformers beside a CPU torch; nothing here uses them.
+	@.venv-serving/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+clean:
+	rm -rf .venv .venv-serving

@@ -1,0 +1,80 @@
+"""What the machine and the recipe need, one check a line: what `longmill doctor` and every run look at."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from infra.errors import LongmillError, PrerequisiteError
+from infra.prerequisites import RUN_GB, lacks
+from infra.recipe import Recipe
+from infra.serving import check_port, check_serving_python, local_folder
+from infra.store import open_store
+from infra.tokens import load_tokenizer
+
+Check = tuple[str, Callable[[], object]]
+
+
+def require_machine(recipe: Recipe) -> None:
+    """Raise PrerequisiteError naming everything that is missing on this machine for this recipe."""
+    if found := [lack for _, lack in _run_all(_machine_checks(recipe)) if lack]:
+        raise PrerequisiteError("; ".join(found))
+
+
+def checks(recipe: Recipe) -> list[tuple[str, str]]:
+    """Every check's name, and what is missing or ''."""
+    return list(_run_all([*_machine_checks(recipe), *_recipe_checks(recipe)]))
+
+
+def _machine_checks(recipe: Recipe) -> Iterator[Check]:
+    serve = recipe.policy.serve
+    starts = serve is not None and not recipe.policy.endpoints
+    folder = local_folder(recipe.store)
+
+    def machine() -> None:
+        if found := list(lacks(disk_gb=RUN_GB, serving=starts, folder=folder)):
+            raise PrerequisiteError("; ".join(found))
+
+    yield "Python, processor, disk", machine
+    yield f"may write to {folder}", lambda: _writable(folder)
+    if serve is not None and starts:
+        yield "environment for vLLM", lambda: check_serving_python(serve)
+        if serve.port:
+            yield f"port {serve.port}", lambda: check_port(serve.port)
+
+
+def _recipe_checks(recipe: Recipe) -> Iterator[Check]:
+    yield f"store {recipe.store}", lambda: open_store(recipe.store).list("plans")
+    yield f"tokenizer {recipe.policy.tokenizer}", lambda: load_tokenizer(recipe.policy.tokenizer)
+    for url in recipe.policy.endpoints:
+        yield f"endpoint {url}", lambda url=url: _answers(url, recipe.policy.api_key_env)  # type: ignore[misc]
+
+
+def _run_all(some: Iterator[Check] | list[Check]) -> Iterator[tuple[str, str]]:
+    for name, check in some:
+        try:
+            check()
+        except LongmillError as error:
+            yield name, str(error)
+        else:
+            yield name, ""
+
+
+def _writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PrerequisiteError(f"{folder}: cannot be made ({error.strerror}); run where you may write") from error
+    if not os.access(folder, os.W_OK):
+        raise PrerequisiteError(f"{folder}: may not be written; run elsewhere, or set another store")
+
+
+def _answers(url: str, api_key_env: str) -> None:
+    import urllib.request
+
+    key = os.environ.get(api_key_env)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    request = urllib.request.Request(f"{url}/models", headers=headers)  # noqa: S310 - an endpoint of the recipe
+    try:
+        urllib.request.urlopen(request, timeout=10).read()  # noqa: S310
+    except OSError as error:
+        raise PrerequisiteError(f"{url} does not answer ({error}); start it, or mend policy.endpoints") from error

@@ -1,0 +1,92 @@
+"""Compare the base model and a trained one on held-out questions, on the same server where it can be done.
+
+An adapter is loaded into the running vLLM; where the server will not, or the whole model was trained, a
+second server serves the trained model from the recipe's `policy.serve`.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from infra.errors import EvaluationError, ServingError
+from infra.orchestration import announce
+from infra.recipe import Model, Recipe, parse_recipe
+from infra.serving import load_adapter, local_folder, reached, serve
+from infra.store import open_store
+from tasks.evaluation.evaluate import compare, evaluate_model
+from tasks.evaluation.heldout import heldout_cases
+from tasks.reporting.tables import comparison_table
+from tasks.training.outputs import merge_adapter
+from tasks.workbench import workbench
+
+
+@flow(name="evaluate", flow_run_name="evaluate {recipe[name]}", validate_parameters=False)
+def evaluate(recipe: dict[str, Any], manifest: str | None, trained: dict[str, Any] | None) -> dict[str, Any]:
+    """Evaluate the policy, and `trained` (what the train flow returned) beside it.
+
+    The questions are the recipe's `evaluation.questions`, else the test contexts of the dataset's plan. Returns
+    {"before": {metric: {value, low, high, n}}, "after": ..., "difference": ..., "buckets": ..., "calls": ...}.
+    """
+    with reached(parse_recipe(recipe)) as settings, workbench(settings) as bench:
+        cases = heldout_cases(bench, manifest)
+        if not cases:
+            raise EvaluationError(
+                "there is no held-out question: raise dataset.test_fraction, or give evaluation.questions"
+            )
+        before = evaluate_model(cases, bench.client, settings.policy, settings, bench.embedder)
+        after, calls = None, bench.client.counts()
+        if trained is not None:
+            with _trained_recipe(settings, trained) as improved, workbench(improved) as other:
+                after = evaluate_model(cases, other.client, improved.policy, improved, other.embedder)
+                calls |= {f"{kind} after": counts for kind, counts in other.client.counts().items()}
+    outcome = compare(before, after, settings)
+    outcome["calls"] = {kind: vars(counts) for kind, counts in calls.items()}
+    announce("evaluation", comparison_table(outcome))
+    return outcome
+
+
+@contextlib.contextmanager
+def _trained_recipe(recipe: Recipe, trained: dict[str, Any]) -> Iterator[Recipe]:
+    """The recipe with the trained model as its policy, reachable until the block ends."""
+    folder = _on_disk(recipe, trained["model"])
+    changes: dict[str, Any] = {"name": trained["name"], "revision": trained["revision"]}
+    if trained["kind"] == "adapter":
+        try:
+            for url in recipe.policy.endpoints:
+                load_adapter(url, trained["name"], folder, os.environ.get(recipe.policy.api_key_env))
+            yield _with_policy(recipe, changes)
+            return
+        except ServingError:
+            if recipe.policy.serve is None:
+                raise
+            folder = merge_adapter(folder, folder.parent / f"{folder.name}-merged")
+    with _second_server(recipe, folder, changes) as improved:
+        yield improved
+
+
+@contextlib.contextmanager
+def _second_server(recipe: Recipe, folder: Path, changes: dict[str, Any]) -> Iterator[Recipe]:
+    if recipe.policy.serve is None:
+        raise EvaluationError("a fully trained model needs a server: say in policy.serve how to start one")
+    settings = recipe.policy.serve.model_copy(update={"model_path": str(folder), "port": 0})
+    model: Model = recipe.policy.model_copy(update={**changes, "serve": settings, "endpoints": ()})
+    with serve(model, log=local_folder(recipe.store) / "logs" / "vllm-trained.log", adapters=False) as served:
+        yield _with_policy(recipe, {**changes, "endpoints": (served.url,)})
+
+
+def _on_disk(recipe: Recipe, path: str) -> Path:
+    """The model's folder on this machine; fetched from a store that is elsewhere."""
+    store = open_store(recipe.store)
+    if (folder := store.local(path)) is not None:
+        return folder
+    folder = local_folder(recipe.store) / "work" / path
+    store.fetch(path, folder)
+    return folder
+
+
+def _with_policy(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
+    return recipe.model_copy(update={"policy": recipe.policy.model_copy(update=changes)})

@@ -1,0 +1,84 @@
+"""Rounds of build, train and evaluate: the whole factory in one flow; one round is `longmill run`.
+
+The server of the policy runs through a round. Before the next round the trained adapter is merged, and the
+merged model is the next round's policy.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from flows.build import build
+from flows.evaluate import evaluate
+from flows.shard import shard_recipe
+from flows.train import train
+from infra.errors import RecipeError
+from infra.orchestration import announce
+from infra.recipe import Recipe, load_recipe, parse_recipe
+from infra.serving import local_folder, reached
+from infra.store import open_store
+from tasks.reporting.report import write_report
+from tasks.reporting.tables import final_table
+from tasks.training.outputs import merge_adapter
+
+
+@flow(name="improve", flow_run_name="improve {recipe[name]}", validate_parameters=False)
+def improve(recipe: dict[str, Any], rounds: int = 1) -> list[dict[str, Any]]:
+    """Run `rounds` rounds; returns one report per round, as in its report.json."""
+    settings = parse_recipe(recipe)
+    if rounds > 1 and (settings.policy.serve is None or settings.training is None):
+        raise RecipeError("rounds need policy.serve and training: each round starts a server for the model before it")
+    reports = []
+    for number in range(1, rounds + 1):
+        report = run_round(settings, number)
+        reports.append(report)
+        if number < rounds:
+            settings = next_policy(settings, report["trained"], number)
+    return reports
+
+
+def run_round(recipe: Recipe, number: int) -> dict[str, Any]:
+    """One round: build, train, evaluate, report."""
+    began = time.monotonic()
+    with reached(recipe) as settings:
+        parameters = shard_recipe(settings)
+        built = build(parameters)
+        seconds = {"serve": time.monotonic() - began} | {k: v for k, v in built["seconds"].items() if k != "serve"}
+        manifest = built["dataset"]["manifest"]
+        trained = comparison = None
+        if settings.training is not None:
+            clock = time.monotonic()
+            trained = train(parameters, manifest)
+            seconds["train"] = time.monotonic() - clock
+        if settings.evaluation is not None:
+            clock = time.monotonic()
+            comparison = evaluate(parameters, manifest, trained)
+            seconds["evaluate"] = time.monotonic() - clock
+    store = open_store(recipe.store)
+    name = recipe.name if number == 1 else f"{recipe.name}-round-{number}"
+    report = write_report(store, name, recipe, built, trained, comparison, seconds)
+    announce(f"report-{built['plan_id']}", final_table(report))
+    return report
+
+
+def next_policy(recipe: Recipe, trained: dict[str, Any], number: int) -> Recipe:
+    """The recipe whose policy is the model that round `number` trained."""
+    assert recipe.policy.serve is not None
+    store = open_store(recipe.store)
+    folder = store.local(trained["model"]) or Path(local_folder(recipe.store)) / "work" / trained["model"]
+    if not folder.exists():
+        store.fetch(trained["model"], folder)
+    if trained["kind"] == "adapter":
+        folder = merge_adapter(folder, folder.parent / f"{folder.name}-merged")
+    serve = recipe.policy.serve.model_copy(update={"model_path": str(folder)})
+    policy = recipe.policy.model_copy(update={"serve": serve, "revision": trained["revision"], "endpoints": ()})
+    training = recipe.training and recipe.training.model_copy(update={"base": None})
+    return recipe.model_copy(update={"policy": policy, "training": training, "seed": recipe.seed + number})
+
+
+@flow(name="improve-recipe", flow_run_name="improve {recipe}")
+def improve_recipe(recipe: str, rounds: int = 1, changes: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """Rounds from a recipe file: what the deployment runs."""
+    return improve(shard_recipe(load_recipe(recipe, changes)), rounds)  # type: ignore[no-any-return]

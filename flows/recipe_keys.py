@@ -1,0 +1,43 @@
+"""Every key of a recipe with its default and its meaning, from the typed settings themselves."""
+
+from collections.abc import Iterator
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from infra.recipe import Recipe
+
+
+def recipe_keys() -> Iterator[tuple[str, str, str]]:
+    """(key path, default, meaning) of every key, sections first, then each scorer's own settings."""
+    yield from _keys(Recipe, "")
+    from tasks.scoring import scorer_settings
+
+    for name, settings in sorted(scorer_settings().items()):
+        for key, default, meaning in _keys(settings, ""):
+            yield f"scoring.scorers[{name}].{key}", default, meaning
+
+
+def _keys(settings: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+    for name, field in settings.model_fields.items():
+        section = _section(field)
+        path = f"{prefix}{name}"
+        if section is None:
+            yield path, _default(field), field.description or ""
+        else:
+            yield path, "", field.description or ""
+            yield from _keys(section, f"{path}.")
+
+
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    """The settings class of a section, optional ones too; None for a plain value."""
+    options = [field.annotation, *getattr(field.annotation, "__args__", ())]
+    for option in options:
+        if isinstance(option, type) and issubclass(option, BaseModel):
+            return option
+    return None
+
+
+def _default(field: FieldInfo) -> str:
+    return "required" if field.default is PydanticUndefined else f"default {field.default!r}"

@@ -1,0 +1,236 @@
+"""The store in an S3 bucket, through s3fs, or in any other fsspec file system.
+
+An object is written by one PUT, so a reader sees all of it or nothing. `put_if_absent` is a conditional PUT
+(`If-None-Match: *`). Some servers accept the condition and ignore it: the first call finds that out with a
+probe object, and where it is ignored the store looks first and then writes, with a warning, because two
+processes that publish at the same moment may then both win. AWS_ENDPOINT_URL and the other settings of the
+AWS command line are honoured. Listings are never cached: other workers' writes must be seen.
+Leaves out: versions of objects, and folder markers.
+"""
+
+import contextlib
+import errno
+import logging
+import threading
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from infra.store_local import Paths
+
+_log = logging.getLogger(__name__)
+
+_WRITER = "longmill-writer"
+_AT_ONCE = 16
+_CONFLICTS = 5
+
+
+class ObjectStore:
+    """The verbs of a store over fsspec. Raises OSError and the client's own errors, listed in `faults`."""
+
+    access_remedy = (
+        "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or AWS_PROFILE, and what they may do with this bucket"
+    )
+
+    def __init__(self, protocol: str, root: str) -> None:
+        self.protocol = protocol
+        self.root = root.strip("/")
+        self.url = f"{protocol}://{self.root}"
+        self.filesystem = _connect(protocol)
+        self.faults = _client_faults(protocol)
+        self._conditional: bool | None = None
+        self._probing = threading.Lock()
+
+    def full(self, path: str) -> str:
+        """bucket/prefix/path, as `filesystem` takes it."""
+        return f"{self.root}/{path}" if path else self.root
+
+    def show(self, path: str) -> str:
+        """The URL: what a person would paste."""
+        return f"{self.protocol}://{self.full(path)}"
+
+    def local(self, path: str) -> Path | None:
+        """None: an object has no path on this machine."""
+        return None
+
+    def read(self, path: str) -> bytes:
+        """The whole object."""
+        with _bucket_must_exist():
+            return bytes(self.filesystem.cat_file(self.full(path)))
+
+    def open(self, path: str) -> BinaryIO:
+        """The object, open for reading at any position; each read is one ranged request."""
+        with _bucket_must_exist():
+            handle: BinaryIO = self.filesystem.open(self.full(path), "rb", cache_type="none")
+        return handle
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write or replace the object in one step."""
+        with _bucket_must_exist():
+            self.filesystem.pipe_file(self.full(path), data)
+
+    def put_if_absent(self, path: str, data: bytes) -> bool:
+        """Write the object unless it exists; exactly one of many gets True where the server keeps the condition."""
+        with _bucket_must_exist():
+            if self._conditional_puts():
+                return self._create(path, data)
+            if self.exists(path):
+                return False
+            self.filesystem.pipe_file(self.full(path), data)
+            return True
+
+    def exists(self, path: str) -> bool:
+        """Whether an object stands there."""
+        with _bucket_must_exist():
+            try:
+                return bool(self.filesystem.info(self.full(path))["type"] == "file")
+            except FileNotFoundError as error:
+                if _code(error) == "NoSuchBucket":
+                    raise
+                return False
+
+    def size(self, path: str) -> int:
+        """Bytes."""
+        with _bucket_must_exist():
+            return int(self.filesystem.info(self.full(path))["size"])
+
+    def list(self, prefix: str) -> Paths:
+        """Every object below a prefix that ends at a slash."""
+        with _bucket_must_exist():
+            try:
+                found = self.filesystem.find(self.full(prefix), withdirs=False)
+            except FileNotFoundError as error:
+                if _code(error) == "NoSuchBucket":
+                    raise
+                return []
+        start = self.full(prefix).rstrip("/") + "/"
+        cut = len(self.root) + 1
+        return [name[cut:] for name in found if name.startswith(start) and not name.endswith("/")]
+
+    def delete(self, *paths: str) -> None:
+        """Remove objects, several at a time; those already gone are fine."""
+
+        def remove(path: str) -> None:
+            with contextlib.suppress(FileNotFoundError):
+                self.filesystem.rm_file(self.full(path))
+
+        if len(paths) == 1:
+            remove(paths[0])
+        elif paths:
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                list(pool.map(remove, paths))
+
+    def move(self, source: str, target: str) -> None:
+        """Copy, then remove the source."""
+        with _bucket_must_exist():
+            self.filesystem.cp_file(self.full(source), self.full(target))
+            self.delete(source)
+
+    def download(self, path: str, target: Path) -> None:
+        """Copy an object out."""
+        with _bucket_must_exist():
+            self.filesystem.get_file(self.full(path), str(target))
+
+    def upload(self, source: Path, path: str) -> None:
+        """Copy a file in; a large one goes in parts and appears when the last has arrived."""
+        with _bucket_must_exist():
+            self.filesystem.put_file(str(source), self.full(path))
+
+    def _create(self, path: str, data: bytes) -> bool:
+        """A conditional PUT. A retry after a lost answer may find our own object: its writer mark tells."""
+        writer = uuid.uuid4().hex
+        for _ in range(_CONFLICTS):
+            try:
+                self.filesystem.pipe_file(self.full(path), data, mode="create", **self._marks(writer))
+            except (FileExistsError, OSError) as error:
+                status = _status(error)
+                if status == 409 and not self.exists(path):  # another write of this name was under way
+                    continue
+                if isinstance(error, FileExistsError) or status in (409, 412):
+                    return self._is_ours(path, writer)
+                raise
+            return True
+        raise OSError(errno.EBUSY, "other writers of this name kept getting in the way")
+
+    def _marks(self, writer: str) -> dict[str, Any]:
+        return {"Metadata": {_WRITER: writer}} if self.protocol == "s3" else {}
+
+    def _is_ours(self, path: str, writer: str) -> bool:
+        if self.protocol != "s3":
+            return False
+        return bool(self.filesystem.metadata(self.full(path)).get(_WRITER) == writer)
+
+    def _conditional_puts(self) -> bool:
+        """Whether the server keeps `If-None-Match: *`; asked once, with an object that is removed again."""
+        with self._probing:
+            if self._conditional is None:
+                path = f".probe/{uuid.uuid4().hex}"
+                try:
+                    self._conditional = self._create(path, b"1") and not self._create(path, b"2")
+                finally:
+                    with contextlib.suppress(*self.faults):
+                        self.delete(path)
+                if not self._conditional:
+                    _log.warning(
+                        "%s: the server ignores conditional writes (If-None-Match), so of two processes that "
+                        "publish at the same moment both may win; publish from one process at a time",
+                        self.url,
+                    )
+            return self._conditional
+
+
+def _connect(protocol: str) -> Any:
+    import fsspec
+
+    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+    if protocol == "s3":
+        options["config_kwargs"] = {
+            "connect_timeout": 10,
+            "read_timeout": 60,
+            "max_pool_connections": 4 * _AT_ONCE,
+            "retries": {"mode": "standard", "max_attempts": 4},
+        }
+    return fsspec.filesystem(protocol, **options)
+
+
+def _client_faults(protocol: str) -> tuple[type[Exception], ...]:
+    if protocol != "s3":
+        return (OSError,)
+    from aiohttp import ClientError as NetworkError
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    return (OSError, BotoCoreError, ClientError, NetworkError)
+
+
+@contextlib.contextmanager
+def _bucket_must_exist() -> Iterator[None]:
+    """A bucket that is not there must not look like an empty one."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if _code(error) == "NoSuchBucket":
+            raise OSError(errno.ENXIO, "the bucket does not exist") from error
+        raise
+
+
+def _response(error: BaseException) -> dict[str, Any]:
+    """The S3 answer behind an error that s3fs translated; {} where there is none."""
+    cause: BaseException | None = error
+    while cause is not None:
+        response = getattr(cause, "response", None)
+        if isinstance(response, dict):
+            return response
+        cause = cause.__cause__
+    return {}
+
+
+def _code(error: BaseException) -> str | None:
+    code = _response(error).get("Error", {}).get("Code")
+    return str(code) if code else None
+
+
+def _status(error: BaseException) -> int | None:
+    status = _response(error).get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return int(status) if status else None
