@@ -26,9 +26,9 @@ def maintain(recipe: str, changes: tuple[str, ...] = ()) -> dict[str, Any]:
     requested = []
     if settings.training is not None:
         for path, sha256 in manifests(store, settings.dataset.name):
-            if finished(training_job(settings, path)) is None:
-                if request_training(shard_recipe(settings), {"manifest": path, "sha256": sha256}):
-                    requested.append(path)
+            untrained = finished(training_job(settings, path)) is None
+            if untrained and request_training(shard_recipe(settings), {"manifest": path, "sha256": sha256}):
+                requested.append(path)
     ledger = Ledger(store)
     try:
         ledger.compact(all=True)

@@ -11,6 +11,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from infra import progress
 from infra.errors import LongmillError
+from infra.orchestration import retry_settings
 from infra.recipe import Recipe, parse_recipe
 from tasks.planning import Plan, load_plan
 from tasks.sampling import calls_per_example, sample_batches
@@ -49,18 +50,19 @@ def shard(recipe: dict[str, Any], plan_id: str, index: int) -> dict[str, Any]:
 
 def _work(bench: Workbench, plan: Plan, index: int) -> ShardResult:
     examples, _ = bench.shard_in_memory(plan.plan_id, index)
-    answers = _sample_all(bench, plan.plan_id, index)
-    key = f"{plan.plan_id}-{index}"
-    scored = score(bench.name, plan.plan_id, index, answers, key)
+    again = retry_settings(bench.recipe.execution)
+    place, key = (bench.name, plan.plan_id, index), f"{plan.plan_id}-{index}"
+    answers = _sample_all(bench, plan.plan_id, index, again)
+    scored = score.with_options(**again)(*place, answers, key)
     if not references_exist(bench, list(scored.values())):
-        scored = score.with_options(refresh_cache=True)(bench.name, plan.plan_id, index, answers, key)
-    paired = pair(bench.name, plan.plan_id, index, scored, key)
+        scored = score.with_options(refresh_cache=True, **again)(*place, answers, key)
+    paired = pair.with_options(**again)(*place, scored, key)
     if not references_exist(bench, list(paired.values())):
-        paired = pair.with_options(refresh_cache=True)(bench.name, plan.plan_id, index, scored, key)
+        paired = pair.with_options(refresh_cache=True, **again)(*place, scored, key)
     return ShardResult.of(bench.store, plan.plan_id, index, len(examples), {**scored, **paired})
 
 
-def _sample_all(bench: Workbench, plan_id: str, index: int) -> list[Reference]:
+def _sample_all(bench: Workbench, plan_id: str, index: int, again: dict[str, Any]) -> list[Reference]:
     """Answers of the whole shard, micro-batch by micro-batch, several in flight."""
     examples, _ = bench.shard_in_memory(plan_id, index)
     calls = calls_per_example(bench.recipe)
@@ -70,11 +72,11 @@ def _sample_all(bench: Workbench, plan_id: str, index: int) -> list[Reference]:
         stop = start + len(some)
         arguments.append((bench.name, plan_id, index, batch, start, stop, f"{plan_id}-{index}-{start}-{stop}"))
         start = stop
-    futures = [sample.submit(*each) for each in arguments]
+    futures = [sample.with_options(**again).submit(*each) for each in arguments]
     references: list[Reference] = [future.result() for future in futures]
     for position, reference in enumerate(references):
         if not references_exist(bench, [reference]):
-            references[position] = sample.with_options(refresh_cache=True)(*arguments[position])
+            references[position] = sample.with_options(refresh_cache=True, **again)(*arguments[position])
     return references
 
 

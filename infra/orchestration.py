@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infra.errors import PrerequisiteError, ServingError
+from infra.errors import BalanceError, BudgetReached, InputError, PrerequisiteError, RecipeError, ServingError
 from infra.processes import Leashed
+from infra.recipe import Execution
 
 if TYPE_CHECKING:
     from prefect.context import TaskRunContext
@@ -23,10 +24,23 @@ if TYPE_CHECKING:
 TASK_SETTINGS: Mapping[str, Any] = {
     "persist_result": True,
     "result_serializer": "json",  # the default is a pickle: whoever writes the results could run code
-    "retries": 2,
-    "retry_delay_seconds": [2, 10],
-    "log_prints": False,
 }
+
+LASTING = (BudgetReached, InputError, RecipeError, BalanceError)  # trying again cannot help
+
+
+def retry_settings(execution: Execution) -> dict[str, Any]:
+    """Options of a task that runs again when a server was away, and not when trying again cannot help."""
+    return {
+        "retries": execution.task_retries,
+        "retry_delay_seconds": execution.task_retry_delay_s,
+        "retry_condition_fn": _may_help,
+    }
+
+
+def _may_help(_task: Any, _run: Any, state: Any) -> bool:
+    error = getattr(state.data, "result", state.data)  # the exception itself, or the record that holds it
+    return not isinstance(error, LASTING)
 
 
 def cache_key(context: "TaskRunContext", parameters: dict[str, Any]) -> str | None:

@@ -88,7 +88,9 @@ class Model(Settings):
     context_window: Positive = Field(32768, description="prompt and answer tokens that fit, together")
     endpoints: tuple[str, ...] = Field((), description="base URLs ending in /v1 of servers that run already")
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key, if one is needed")
-    serve: Serving | None = Field(None, description="how to start vLLM here: for the run without endpoints, and for trained models that need a server")
+    serve: Serving | None = Field(
+        None, description="how to start vLLM here, for a run without endpoints and for fully trained models"
+    )
     price: Price = Field(Price(), description="price of its tokens")
     trust_remote_code: bool = Field(False, description="let the tokenizer's repository run code here")
 
@@ -172,6 +174,8 @@ class Execution(Settings):
     contexts_in_flight: Positive = Field(16, description="most contexts whose calls are in flight at once")
     shards_in_flight: Positive = Field(2, description="shards that one process works on at once")
     timeout_s: Positive = Field(600, description="seconds that one call may take")
+    task_retries: Annotated[int, Field(ge=0)] = Field(2, description="times that Prefect runs a failed task again")
+    task_retry_delay_s: Annotated[float, Field(ge=0)] = Field(10, description="seconds before it does")
     shard_deployment: str | None = Field(
         None, description="run shards as this deployment (flow/deployment) on its workers; null: in this process"
     )

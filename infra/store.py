@@ -20,9 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.errors import MissingError, StoreError
-from infra.store_local import LocalFolder, Paths
+from infra.store_local import LocalFolder
 
 _DICTIONARY_BYTES = 256 << 20  # the default of 1 MiB gives up on a column that repeats a long context
+_PASSWORD = re.compile(r"//[^/@\s]+@")
+Paths = list[str]  # a name of its own, because `list` is a verb of the store
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
@@ -44,7 +46,7 @@ class Backend(Protocol):
     def put_if_absent(self, path: str, data: bytes) -> bool: ...
     def exists(self, path: str) -> bool: ...
     def size(self, path: str) -> int: ...
-    def list(self, prefix: str) -> Paths: ...
+    def sizes(self, prefix: str) -> dict[str, int]: ...
     def delete(self, *paths: str) -> None: ...
     def move(self, source: str, target: str) -> None: ...
     def download(self, path: str, target: Path) -> None: ...
@@ -112,9 +114,13 @@ class Store:
 
     def list(self, prefix: str = "") -> Paths:
         """Every file below the folder `prefix`, whatever its depth, sorted; [] where there is no such folder."""
+        return sorted(self.sizes(prefix))
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """The files that `list` names, with their bytes."""
         folder = prefix.rstrip("/")
         with self._named("list", folder):
-            return sorted(self._backend.list(folder))
+            return self._backend.sizes(folder)
 
     def delete(self, *paths: str) -> None:
         """Remove files. Those already gone are fine."""
@@ -177,10 +183,9 @@ class Store:
             yield
         except FileNotFoundError as error:
             raise MissingError(f"{place}: nothing is stored there; check the name and the recipe's store") from error
-        except pa.ArrowInvalid:
-            raise
         except self._backend.faults as error:
-            cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            cause = _PASSWORD.sub("//", words)
             raise StoreError(f"{place}: cannot {verb} ({cause}); {self._remedy(error)}") from error
 
     def _remedy(self, error: Exception) -> str:
@@ -241,6 +246,7 @@ def table_bytes(
         compression_level=3,
         use_dictionary=dictionary if isinstance(dictionary, bool) else list(dictionary),
         dictionary_pagesize_limit=_DICTIONARY_BYTES,
+        write_page_checksum=True,
     )
     return bytes(sink.getvalue().to_pybytes())
 

@@ -17,7 +17,6 @@ from typing import Any, BinaryIO
 _log = logging.getLogger(__name__)
 
 PART = ".part"
-Paths = list[str]  # a name of its own, since `list` is a verb of the store
 
 
 class LocalFolder:
@@ -95,10 +94,9 @@ class LocalFolder:
         """Bytes."""
         return (self.root / path).stat().st_size
 
-    def list(self, prefix: str) -> Paths:
-        """Every file below a folder, whatever its depth. A folder that cannot be read is an error."""
-        found = [os.path.relpath(name, self.root) for name in _files_below(self.root / prefix)]
-        return [name for name in found if not (name.rpartition("/")[2].startswith(".") and name.endswith(PART))]
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Every file below a folder with its bytes. A folder that cannot be read is an error."""
+        return {os.path.relpath(path, self.root): size for path, size in _files_below(self.root / prefix)}
 
     def delete(self, *paths: str) -> None:
         """Remove files; those already gone are fine."""
@@ -157,7 +155,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _files_below(folder: Path) -> Iterator[str]:
+def _files_below(folder: Path) -> Iterator[tuple[str, int]]:
     """os.walk would pass over what it may not read; a fault must not look like an empty store."""
     try:
         entries = list(os.scandir(folder))
@@ -166,5 +164,6 @@ def _files_below(folder: Path) -> Iterator[str]:
     for entry in entries:
         if entry.is_dir():
             yield from _files_below(Path(entry.path))
-        else:
-            yield entry.path
+        elif not (entry.name.startswith(".") and entry.name.endswith(PART)):
+            with contextlib.suppress(FileNotFoundError):  # removed since the folder was read
+                yield entry.path, entry.stat().st_size

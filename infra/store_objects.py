@@ -18,8 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from infra.store_local import Paths
-
 _log = logging.getLogger(__name__)
 
 _WRITER = "longmill-writer"
@@ -40,6 +38,8 @@ class ObjectStore:
         self.url = f"{protocol}://{self.root}"
         self.filesystem = _connect(protocol)
         self.faults = _client_faults(protocol)
+        # s3fs fills what a ranged request leaves short with zeros; one plain request fails instead
+        self._whole = {"max_concurrency": 1} if protocol == "s3" else {}
         self._conditional: bool | None = None
         self._probing = threading.Lock()
 
@@ -58,7 +58,7 @@ class ObjectStore:
     def read(self, path: str) -> bytes:
         """The whole object."""
         with _bucket_must_exist():
-            return bytes(self.filesystem.cat_file(self.full(path)))
+            return bytes(self.filesystem.cat_file(self.full(path), **self._whole))
 
     def open(self, path: str) -> BinaryIO:
         """The object, open for reading at any position; each read is one ranged request."""
@@ -96,18 +96,19 @@ class ObjectStore:
         with _bucket_must_exist():
             return int(self.filesystem.info(self.full(path))["size"])
 
-    def list(self, prefix: str) -> Paths:
-        """Every object below a prefix that ends at a slash."""
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Every object below a folder with its bytes."""
         with _bucket_must_exist():
             try:
-                found = self.filesystem.find(self.full(prefix), withdirs=False)
+                found = self.filesystem.find(self.full(prefix), withdirs=False, detail=True)
             except FileNotFoundError as error:
                 if _code(error) == "NoSuchBucket":
                     raise
-                return []
+                return {}
         start = self.full(prefix).rstrip("/") + "/"
         cut = len(self.root) + 1
-        return [name[cut:] for name in found if name.startswith(start) and not name.endswith("/")]
+        files = {name: facts for name, facts in found.items() if name.startswith(start) and not name.endswith("/")}
+        return {name[cut:]: int(facts["size"]) for name, facts in files.items()}
 
     def delete(self, *paths: str) -> None:
         """Remove objects, several at a time; those already gone are fine."""

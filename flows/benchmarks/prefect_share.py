@@ -1,0 +1,78 @@
+"""Prefect's share of the wall time: a build's shards with Prefect, and the same functions called plainly.
+
+10,000 calls against a stub server that answers after 50 ms. Both runs do the same work on fresh stores, in
+turn; the share is what Prefect adds, divided by the whole.
+"""
+
+import statistics
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from flows.benchmarks.common import stub_recipe, stub_server, write_questions
+from infra.recipe import Recipe
+from tasks import shard_tasks
+from tasks.planning import Plan, make_plan
+from tasks.sampling import calls_per_example, sample_batches
+from tasks.workbench import Workbench, workbench
+
+QUESTIONS, SAMPLES, LATENCY_S = 1250, 8, 0.05
+
+
+def measure(rounds: int = 3) -> dict[str, Any]:
+    """Seconds with and without Prefect, and its share of the wall time (median of the rounds)."""
+    with tempfile.TemporaryDirectory() as name, stub_server("--latency", str(LATENCY_S)) as url:
+        folder = Path(name)
+        write_questions(folder / "questions.jsonl", QUESTIONS, 4000)
+        plain, with_prefect = [], []
+        _one(folder, url, "warm-up", _run_plainly)
+        for number in range(rounds):
+            plain.append(_one(folder, url, f"plain-{number}", _run_plainly))
+            with_prefect.append(_one(folder, url, f"prefect-{number}", _run_with_prefect))
+    share = [1 - without / whole for without, whole in zip(plain, with_prefect, strict=True)]
+    return {
+        "calls": QUESTIONS * SAMPLES,
+        "latency_s": LATENCY_S,
+        "plain_s": [round(value, 2) for value in plain],
+        "prefect_s": [round(value, 2) for value in with_prefect],
+        "prefect_share_median": round(statistics.median(share), 4),
+    }
+
+
+def _one(folder: Path, url: str, name: str, work: Any) -> float:
+    recipe = stub_recipe(folder, url, execution={"concurrency": 256, "contexts_in_flight": 256, "shard_size": 256})
+    recipe = recipe.model_copy(update={"store": str(folder / name)})
+    with workbench(recipe) as bench:
+        plan = make_plan(recipe, bench.store)
+        clock = time.monotonic()
+        work(recipe, bench, plan)
+        return time.monotonic() - clock
+
+
+def _run_with_prefect(recipe: Recipe, bench: Workbench, plan: Plan) -> None:
+    from prefect import flow
+
+    from flows.build import run_shards
+
+    flow(name="bench")(lambda: run_shards(bench, plan, [each.index for each in plan.shards]))()
+
+
+def _run_plainly(recipe: Recipe, bench: Workbench, plan: Plan) -> None:
+    with ThreadPoolExecutor(recipe.execution.shards_in_flight) as pool:
+        list(pool.map(lambda each: _shard_plainly(recipe, bench, plan, each.index), plan.shards))
+
+
+def _shard_plainly(recipe: Recipe, bench: Workbench, plan: Plan, index: int) -> None:
+    from flows.shard import TASKS_AT_ONCE
+
+    with bench.shard(plan, index) as (examples, _), ThreadPoolExecutor(TASKS_AT_ONCE) as pool:
+        starts, start = [], 0
+        for some in sample_batches(examples, calls_per_example(recipe), recipe.execution.batch_calls):
+            starts.append((start, start + len(some)))
+            start += len(some)
+        sample = shard_tasks.sample.fn
+        answers = list(pool.map(lambda part: sample(bench.name, plan.plan_id, index, 0, *part, ""), starts))
+        scored = shard_tasks.score.fn(bench.name, plan.plan_id, index, answers, "")
+        shard_tasks.pair.fn(bench.name, plan.plan_id, index, scored, "")

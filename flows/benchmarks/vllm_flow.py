@@ -1,0 +1,111 @@
+"""Throughput of the build flow beside a bare loop that fires the same requests at the same real vLLM.
+
+The vLLM is the demo's: on this machine, with the model in the box. Flow and loop take turns; each turn uses
+fresh seeds, so that no reply can come from anywhere but the model, and the same contexts, so that the prefix
+cache is as warm for both.
+"""
+
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from flows.cli import read_recipe
+from flows.demo import write_questions
+from infra.llm import Request
+from infra.recipe import Recipe
+from infra.serving import reached
+from tasks.planning import Plan, load_shard, make_plan
+from tasks.sampling import sample_requests
+from tasks.workbench import Workbench, workbench
+
+
+def measure(rounds: int = 3) -> dict[str, Any]:
+    """Calls per second of flow and loop, and the median of their ratios."""
+    with tempfile.TemporaryDirectory() as name:
+        recipe = _recipe(Path(name))
+        write_questions(recipe)
+        with reached(recipe) as settings:
+            flow_rates, bare_rates = [], []
+            for number in range(rounds + 1):  # the first round warms the server up and is not counted
+                flow_rates.append(_flow_rate(_fresh(settings, Path(name), f"flow-{number}", 2 * number)))
+                bare_rates.append(_bare_rate(_fresh(settings, Path(name), f"bare-{number}", 2 * number + 1)))
+    ratios = [ours / bare for ours, bare in zip(flow_rates[1:], bare_rates[1:], strict=True)]
+    return {
+        "flow_calls_per_s": [round(rate, 1) for rate in flow_rates[1:]],
+        "bare_calls_per_s": [round(rate, 1) for rate in bare_rates[1:]],
+        "ratio_median": round(statistics.median(ratios), 3),
+    }
+
+
+def _recipe(folder: Path) -> Recipe:
+    changes = [
+        f"store={folder / 'store'}",
+        f"questions.source={folder / 'train' / 'questions.jsonl'}",
+        f"contexts.pool={folder / 'train' / 'pool.jsonl'}",
+        "questions.limit=240",
+        "evaluation=null",
+    ]
+    return read_recipe("demo-sealong", changes)
+
+
+def _fresh(recipe: Recipe, folder: Path, store: str, seed: int) -> Recipe:
+    """The recipe on an empty store; the seeds of its samples differ through the policy's top_p alone."""
+    sampling = recipe.sampling.model_copy(update={"top_p": 1.0 - seed * 1e-6, "greedy": False})
+    return recipe.model_copy(update={"store": str(folder / store), "sampling": sampling})
+
+
+def _flow_rate(recipe: Recipe) -> float:
+    from prefect import flow
+
+    from flows.build import run_shards
+
+    with workbench(recipe) as bench:
+        plan = make_plan(recipe, bench.store)
+        clock = time.monotonic()
+        flow(name="bench")(lambda: run_shards(bench, plan, [each.index for each in plan.shards]))()
+        return _calls(recipe, plan) / (time.monotonic() - clock)
+
+
+def _bare_rate(recipe: Recipe) -> float:
+    with workbench(recipe) as bench:
+        plan = make_plan(recipe, bench.store)
+        requests = _requests(recipe, bench, plan)
+        clock = time.monotonic()
+        asyncio.run(_fire(recipe, requests))
+        return len(requests) / (time.monotonic() - clock)
+
+
+def _calls(recipe: Recipe, plan: Plan) -> int:
+    return sum(each.questions for each in plan.shards) * recipe.sampling.samples
+
+
+def _requests(recipe: Recipe, bench: Workbench, plan: Plan) -> list[Request]:
+    found = []
+    for each in plan.shards:
+        examples, contexts = load_shard(bench.store, plan, each.index)
+        for example in examples:
+            found += sample_requests(example, contexts[example.context_id], recipe)
+    return found
+
+
+async def _fire(recipe: Recipe, requests: list[Request]) -> None:
+    import aiohttp
+
+    gate = asyncio.Semaphore(recipe.execution.concurrency)
+    url = f"{recipe.policy.endpoints[0]}/chat/completions"
+
+    async def one(session: aiohttp.ClientSession, request: Request) -> None:
+        body = {"model": request.model, "messages": list(request.prompt.messages), **request.parameters}
+        async with (
+            gate,
+            session.post(url, data=json.dumps(body), headers={"Content-Type": "application/json"}) as reply,
+        ):
+            await reply.read()
+            reply.raise_for_status()
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        await asyncio.gather(*(one(session, request) for request in requests))

@@ -1,0 +1,96 @@
+"""The budget's meter: what a plan has cost so far, and whether another call may be sent.
+
+One meter serves all clients of a run. Replies that come from the ledger count as spent, each key once, so a
+budget limits the plan and not the process: after a crash the same budget stops at the same cost. `calls` is
+exact, since a call is reserved before it is sent; `tokens` and `money` are known afterwards, so the calls in
+flight may exceed them. What it leaves out: estimates, which are the plan's matter.
+"""
+
+import threading
+from dataclasses import dataclass
+
+from infra.errors import BudgetReached
+from infra.recipe import Budget, Price
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Cost so far: calls, prompt + completion tokens, money in the prices' currency."""
+
+    calls: int
+    tokens: int
+    money: float
+
+
+class Meter:
+    """Counts what is spent against a recipe's budget. Thread-safe."""
+
+    def __init__(self, limits: Budget) -> None:
+        self.limits = limits
+        self._lock = threading.Lock()
+        self._keys: set[int] = set()  # the first 8 bytes of each key: enough to tell them apart, a third of the memory
+        self._reserved = 0
+        self._tokens = 0
+        self._money = 0.0
+
+    def reserve(self) -> bool:
+        """Set one call aside; False when the budget allows no further call."""
+        with self._lock:
+            if self._reached() is not None:
+                return False
+            self._reserved += 1
+            return True
+
+    def release(self) -> None:
+        """Give a reserved call back: it ended without a reply that costs anything."""
+        with self._lock:
+            self._reserved -= 1
+
+    def settle(self, key: str, prompt_tokens: int, completion_tokens: int, price: Price) -> None:
+        """Turn a reserved call into a spent one."""
+        with self._lock:
+            self._reserved -= 1
+            self._spend(key, prompt_tokens, completion_tokens, price)
+
+    def spend(self, key: str, prompt_tokens: int, completion_tokens: int, price: Price) -> None:
+        """Count a reply that was paid for earlier. The same key counts once."""
+        with self._lock:
+            self._spend(key, prompt_tokens, completion_tokens, price)
+
+    def spent(self) -> Spent:
+        with self._lock:
+            return Spent(len(self._keys), self._tokens, self._money)
+
+    def error(self) -> BudgetReached:
+        """The error to raise: the limit that is reached, what is spent, what to do."""
+        with self._lock:
+            name = self._reached() or "calls"
+            spent = f"{len(self._keys)} calls, {self._tokens} tokens, {self._money:.2f} in money"
+        limit = getattr(self.limits, name)
+        return BudgetReached(
+            f"budget.{name} = {limit} is reached; spent so far: {spent}. Every reply is in the ledger: "
+            f"raise budget.{name} and run again to go on from here."
+        )
+
+    def _spend(self, key: str, prompt_tokens: int, completion_tokens: int, price: Price) -> None:
+        short = int(key[:16], 16)
+        if short in self._keys:
+            return
+        self._keys.add(short)
+        self._tokens += prompt_tokens + completion_tokens
+        self._money += call_cost(prompt_tokens, completion_tokens, price)
+
+    def _reached(self) -> str | None:
+        limits = self.limits
+        if limits.calls is not None and len(self._keys) + self._reserved >= limits.calls:
+            return "calls"
+        if limits.tokens is not None and self._tokens >= limits.tokens:
+            return "tokens"
+        if limits.money is not None and self._money >= limits.money:
+            return "money"
+        return None
+
+
+def call_cost(prompt_tokens: int, completion_tokens: int, price: Price) -> float:
+    """Money for so many tokens, in the price's currency."""
+    return (prompt_tokens * price.input_per_million + completion_tokens * price.output_per_million) / 1e6

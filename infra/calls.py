@@ -1,0 +1,187 @@
+"""What is asked of a model and what comes back, as data; parsing is pure and can be repeated for free.
+
+A request's key is the sha256 of what decides its answer: model, revision, messages, sampling parameters and
+sample index. Where it is sent, for what purpose (`kind`) and beside which others (`affinity`) stay out. The
+messages of a prompt are encoded once, as canonical JSON; the same bytes are hashed and sent. What it leaves
+out: streaming, tools and several choices in one reply.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from infra.canonical import canonical, fingerprint
+from infra.errors import LedgerError
+from infra.ledger import Entry
+
+_TOO_LONG = re.compile(
+    r"context_length_exceeded|(maximum|max) (context|model|sequence|input) length|context (length|window)"
+    r"|longer than the maximum|(prompt|input) is too long|reduce the length",
+    re.IGNORECASE,
+)
+_FILTERED = re.compile(
+    r"content_filter|content management policy|ResponsibleAIPolicyViolation|content_policy_violation", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Chat messages, each {"role", "content"}. Several requests should share one, so that it is encoded once."""
+
+    messages: tuple[dict[str, str], ...]
+    encoded: bytes = field(init=False, repr=False, compare=False)  # canonical JSON of the messages
+    digest: str = field(init=False, repr=False, compare=False)  # sha256 of `encoded`
+
+    def __post_init__(self) -> None:
+        encoded = canonical(list(self.messages))
+        object.__setattr__(self, "encoded", encoded)
+        object.__setattr__(self, "digest", hashlib.sha256(encoded).hexdigest())
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call. `parameters` are all sampling parameters as sent: temperature, top_p, max_tokens, seed, ..."""
+
+    kind: str  # what the call is for: "sample", "greedy", "helpfulness", ...; calls are counted by it
+    model: str
+    revision: str
+    prompt: Prompt
+    parameters: Mapping[str, Any]
+    sample_index: int
+    affinity: str  # context_id: requests that share it are sent together, to one endpoint
+    key: str = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        identity = {
+            "model": self.model,
+            "revision": self.revision,
+            "messages": self.prompt.digest,
+            "parameters": dict(self.parameters),
+            "sample_index": self.sample_index,
+        }
+        object.__setattr__(self, "key", fingerprint(identity))
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def body(self) -> bytes:
+        """The JSON body to send, spliced around the prompt's bytes."""
+        rest = canonical({"model": self.model, **self.parameters})
+        return b"".join((b'{"messages":', self.prompt.encoded, b",", rest[1:]))
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A completion. An empty one has text "", one cut at max_tokens has finish_reason "length"."""
+
+    key: str
+    text: str
+    finish_reason: str
+    prompt_tokens: int  # as the server counts; 0 when it does not say
+    completion_tokens: int
+    reused: bool  # came from the ledger, or from a call that somebody else was already making
+    raw: str  # the JSON body
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A call without a completion.
+
+    `reason` is "prompt_too_long", "content_filter" or "bad_request" when it is permanent: the same request would
+    be refused again. It is "timeout", "connection", "busy", "server_error" or "bad_reply" when all attempts failed.
+    """
+
+    key: str
+    reason: str
+    detail: str
+    permanent: bool
+
+
+Outcome = Reply | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The fields of a chat completion's body that are used."""
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class BadReply(ValueError):
+    """A body that is not a chat completion."""
+
+
+class LedgerLike(Protocol):
+    """What the client needs of a ledger; `record` returns when the entry is durable."""
+
+    def lookup(self, keys: Sequence[str]) -> Mapping[str, Entry]: ...
+
+    async def record(self, entry: Entry) -> None: ...
+
+
+def read_completion(raw: str | bytes) -> Completion:
+    """Read a chat completion's JSON. Raises BadReply when it is not one."""
+    try:
+        body = json.loads(raw)
+        choice = body["choices"][0]
+        text = choice["message"]["content"]
+        usage = body.get("usage") or {}
+        tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        start = raw[:200] if isinstance(raw, str) else raw[:200].decode("utf-8", "replace")
+        raise BadReply(f"not a chat completion ({type(error).__name__}: {error}): {start!r}") from error
+    if text is not None and not isinstance(text, str):
+        raise BadReply(f"the message's content is {type(text).__name__}, not text")
+    return Completion(text or "", str(choice.get("finish_reason") or "unknown"), *tokens)
+
+
+def reply_from(key: str, completion: Completion, raw: str, reused: bool) -> Reply:
+    """A completion as the reply to the request `key`."""
+    return Reply(
+        key,
+        completion.text,
+        completion.finish_reason,
+        completion.prompt_tokens,
+        completion.completion_tokens,
+        reused,
+        raw,
+    )
+
+
+def parse_reply(entry: Entry) -> Outcome:
+    """The outcome that a ledger entry holds. Raises LedgerError when the entry holds no known reply."""
+    if entry.status != 200:
+        return Failure(entry.key, refusal_reason(entry.reply), refusal_message(entry.reply), True)
+    try:
+        return reply_from(entry.key, read_completion(entry.reply), entry.reply, True)
+    except BadReply as error:
+        raise LedgerError(
+            f"ledger entry {entry.key} holds no chat completion: {error}; set its segment aside to pay for it again"
+        ) from error
+
+
+def refusal_reason(body: str) -> str:
+    """Why a server refused a request with a 4xx, by the words of its error body."""
+    if _FILTERED.search(body):
+        return "content_filter"
+    return "prompt_too_long" if _TOO_LONG.search(body) else "bad_request"
+
+
+def refusal_message(body: str) -> str:
+    """The message of an error body in any of the shapes that servers use, at most 500 characters."""
+    try:
+        parsed = json.loads(body)
+    except ValueError:
+        return body[:500]
+    error = parsed.get("error", parsed) if isinstance(parsed, dict) else parsed
+    message = error.get("message", error.get("detail")) if isinstance(error, dict) else error
+    return (message if isinstance(message, str) else body)[:500]

@@ -1,0 +1,131 @@
+"""The policy's tokenizer: finding it, loading it, counting with it.
+
+Counts are exact: the tokenizer's own, of the text as it stands, without special tokens; a prompt is counted as
+the server sees it, with the model's chat template and the opening of its answer. Fast tokenizers count whole
+batches outside the GIL. A batch is bounded by characters, because one token costs about a hundred bytes while
+it is counted. Leaves out multi-modal templates and anything that generates.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from infra.errors import PrerequisiteError, RecipeError
+
+Tokenizer: TypeAlias = Any  # a transformers tokenizer; the library is imported only where one is loaded
+Conversation = Sequence[Mapping[str, str]]  # messages {"role", "content"}
+
+TEMPLATE_OVERHEAD = 32  # tokens added for a prompt whose tokenizer has no chat template: then a guess
+_BATCH_CHARACTERS = 2_000_000
+_BATCH_TEXTS = 512
+_PIECE_CHARACTERS = 250_000
+_IN_THE_BOX = {"microworld": Path(__file__).parent / "microworld" / "policy"}
+
+
+def resolve_model(name: str) -> str:
+    """The folder of a model in the box (`microworld`); any other name as it is."""
+    return str(_IN_THE_BOX.get(name, name))
+
+
+def load_tokenizer(name: str, trust_remote_code: bool = False) -> Tokenizer:
+    """The tokenizer of a model folder, a hub name or a model in the box.
+
+    Raises RecipeError when the name or the folder is wrong, and PrerequisiteError when the hub is out of reach
+    or a package is missing. Nothing of the model's own code runs unless `trust_remote_code` says so.
+    """
+    from transformers import AutoTokenizer
+
+    place = resolve_model(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
+    except ImportError as error:
+        raise PrerequisiteError(f"the tokenizer {name!r} needs a package that is missing: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unusable(name, place, error) from error
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:  # a saved tokenizer may carry limits, which would make long texts look short
+        backend.no_truncation()
+        backend.no_padding()
+    return tokenizer
+
+
+def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
+    """Tokens of each text, exact, without special tokens around it."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return [len(tokenizer.encode(text, add_special_tokens=False)) for text in texts]
+    counts: list[int] = []
+    for batch in _batches(texts):
+        counts += [len(each) for each in backend.encode_batch_fast(batch, add_special_tokens=False)]
+    return counts
+
+
+def rough_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
+    """As `count_tokens`, with long texts counted in pieces: a few tokens off, but never much memory."""
+    pieces = [_pieces(text) for text in texts]
+    counts = iter(count_tokens(tokenizer, list(itertools.chain.from_iterable(pieces))))
+    return [sum(itertools.islice(counts, len(each))) for each in pieces]
+
+
+def has_chat_template(tokenizer: Tokenizer) -> bool:
+    """True when prompt counts are exact; without a template `prompt_tokens` has to guess."""
+    return bool(getattr(tokenizer, "chat_template", None))
+
+
+def prompt_tokens(tokenizer: Tokenizer, conversations: Sequence[Conversation]) -> list[int]:
+    """Prompt tokens of each conversation, with the chat template and the opening of the answer.
+
+    Without a template: tokens of the messages + TEMPLATE_OVERHEAD (see `has_chat_template`). Raises RecipeError
+    when the template refuses the conversation.
+    """
+    if not has_chat_template(tokenizer):
+        plain = ["\n".join(message["content"] for message in messages) for messages in conversations]
+        return [count + TEMPLATE_OVERHEAD for count in count_tokens(tokenizer, plain)]
+    return count_tokens(tokenizer, [_rendered(tokenizer, messages) for messages in conversations])
+
+
+def _rendered(tokenizer: Tokenizer, messages: Conversation) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        text = tokenizer.apply_chat_template(
+            [dict(message) for message in messages], tokenize=False, add_generation_prompt=True
+        )
+    except TemplateError as error:
+        raise RecipeError(
+            f"the tokenizer's chat template refuses the prompt: {error}; use an instruct model"
+        ) from error
+    return str(text)
+
+
+def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Texts in batches of few characters; a longer text is a batch of its own."""
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        if batch and (size + len(text) > _BATCH_CHARACTERS or len(batch) == _BATCH_TEXTS):
+            yield batch
+            batch, size = [], 0
+        batch.append(text)
+        size += len(text)
+    if batch:
+        yield batch
+
+
+def _pieces(text: str) -> list[str]:
+    return [text[start : start + _PIECE_CHARACTERS] for start in range(0, len(text), _PIECE_CHARACTERS)]
+
+
+def _unusable(name: str, place: str, error: Exception) -> RecipeError | PrerequisiteError:
+    cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if "trust_remote_code" in str(error):
+        return RecipeError(f"the tokenizer {name!r} brings code of its own; set trust_remote_code if you trust it")
+    if Path(place).exists():
+        return RecipeError(f"{place}: no tokenizer can be loaded from this folder ({cause}); it needs tokenizer.json")
+    if place.startswith((".", "/", "~")) or name in _IN_THE_BOX:
+        return RecipeError(f"{place}: there is no such folder; check `policy.tokenizer`")
+    return PrerequisiteError(
+        f"the tokenizer {name!r} is not on this machine and the hub did not give it ({cause}); check the name, unset "
+        "HF_HUB_OFFLINE, or put the tokenizer's files into a folder and name that"
+    )
