@@ -21,7 +21,8 @@ from infra.orchestration import announce, run_elsewhere
 from infra.recipe import Recipe, load_recipe, parse_recipe
 from infra.serving import reached
 from infra.store import Store
-from tasks.planning import Plan, load_plan, make_plan, resolve_plan
+from tasks.plan import Plan, load_plan, resolve_plan
+from tasks.planning import make_plan
 from tasks.publishing import publish
 from tasks.reporting.tables import build_table
 from tasks.sampling import calls_per_example
@@ -44,7 +45,8 @@ def publish_dataset(bench: str, plan_id: str, name: str) -> dict[str, Any]:
     work = bench_named(bench)
     plan = load_plan(work.store, plan_id)
     results = [found for each in plan.shards if (found := read_shard_result(work.store, plan_id, each.index))]
-    return publish(plan, results, work.recipe, work.store).to_json()
+    published: dict[str, Any] = publish(plan, results, work.recipe, work.store).to_json()
+    return published
 
 
 @flow(name="build", flow_run_name="build {recipe[name]}", validate_parameters=False)
@@ -122,7 +124,7 @@ def run_shards(bench: Workbench, plan: Plan, indices: Sequence[int]) -> None:
 
 
 def _run_shard(bench: Workbench, plan: Plan, index: int) -> ShardResult:
-    parameters = {"recipe": shard_recipe(bench.recipe), "plan_id": plan.plan_id, "index": index}
+    parameters: dict[str, Any] = {"recipe": shard_recipe(bench.recipe), "plan_id": plan.plan_id, "index": index}
     deployment = bench.recipe.execution.shard_deployment
     if deployment is None:
         shard(**parameters)
@@ -147,7 +149,7 @@ def request_training(recipe: dict[str, Any], dataset: dict[str, Any]) -> bool:
 @flow(name="nightly", flow_run_name="nightly {recipe}")
 def nightly(recipe: str, changes: tuple[str, ...] = ()) -> dict[str, Any]:
     """Build from a recipe file and request the training: what the schedule runs."""
-    return build(shard_recipe(load_recipe(recipe, changes)), train=True)  # type: ignore[no-any-return]
+    return build(shard_recipe(load_recipe(recipe, changes)), train=True)
 
 
 def keep_recipe(store: Store, plan_id: str, recipe: Recipe) -> None:

@@ -32,7 +32,7 @@ def evaluate(recipe: dict[str, Any], manifest: str | None, trained: dict[str, An
     {"before": {metric: {value, low, high, n}}, "after": ..., "difference": ..., "buckets": ..., "calls": ...}.
     """
     with reached(parse_recipe(recipe)) as settings, workbench(settings) as bench:
-        cases = heldout_cases(bench, manifest)
+        cases = heldout_cases(settings, bench.store, manifest)
         if not cases:
             raise EvaluationError(
                 "there is no held-out question: raise dataset.test_fraction, or give evaluation.questions"

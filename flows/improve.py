@@ -81,4 +81,4 @@ def next_policy(recipe: Recipe, trained: dict[str, Any], number: int) -> Recipe:
 @flow(name="improve-recipe", flow_run_name="improve {recipe}")
 def improve_recipe(recipe: str, rounds: int = 1, changes: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """Rounds from a recipe file: what the deployment runs."""
-    return improve(shard_recipe(load_recipe(recipe, changes)), rounds)  # type: ignore[no-any-return]
+    return improve(shard_recipe(load_recipe(recipe, changes)), rounds)

@@ -12,10 +12,10 @@ from infra.recipe import Recipe
 def recipe_keys() -> Iterator[tuple[str, str, str]]:
     """(key path, default, meaning) of every key, sections first, then each scorer's own settings."""
     yield from _keys(Recipe, "")
-    from tasks.scoring import scorer_settings
+    from tasks.scoring import known_scorers
 
-    for name, settings in sorted(scorer_settings().items()):
-        for key, default, meaning in _keys(settings, ""):
+    for name, scorer in known_scorers().items():
+        for key, default, meaning in _keys(scorer.settings, ""):
             yield f"scoring.scorers[{name}].{key}", default, meaning
 
 

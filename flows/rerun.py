@@ -13,7 +13,7 @@ from flows.shard import shard_recipe
 from infra.errors import InputError
 from infra.recipe import Recipe, load_recipe, parse_recipe
 from infra.store import open_store
-from tasks.planning import load_plan, resolve_plan
+from tasks.plan import load_plan, resolve_plan
 from tasks.shard_result import discard_shard_result, read_shard_result
 
 
@@ -27,7 +27,7 @@ def rerun(
     """
     settings = load_recipe(recipe) if recipe else recipe_of_plan(store, plan_id)
     chosen = choose_shards(settings, plan_id, shards if not failed or shards else "")
-    return build(shard_recipe(settings), plan_id=plan_id, shards=chosen, train=train)  # type: ignore[no-any-return]
+    return build(shard_recipe(settings), plan_id=plan_id, shards=chosen, train=train)
 
 
 def recipe_of_plan(store: str, plan_id: str) -> Recipe:

@@ -13,7 +13,7 @@ from infra import progress
 from infra.errors import LongmillError
 from infra.orchestration import retry_settings
 from infra.recipe import Recipe, parse_recipe
-from tasks.planning import Plan, load_plan
+from tasks.plan import Plan, load_plan
 from tasks.sampling import calls_per_example, sample_batches
 from tasks.shard_result import ShardResult, read_shard_result, write_failure, write_shard_result
 from tasks.shard_tasks import Reference, pair, references_exist, sample, score
@@ -25,7 +25,7 @@ TASKS_AT_ONCE = 4  # micro-batches in flight: the next one's calls are ready whe
 @flow(
     name="shard",
     flow_run_name="shard {index:04d} of plan {plan_id}",
-    task_runner=ThreadPoolTaskRunner(max_workers=TASKS_AT_ONCE),
+    task_runner=ThreadPoolTaskRunner(max_workers=TASKS_AT_ONCE),  # type: ignore[arg-type]
     validate_parameters=False,
 )
 def shard(recipe: dict[str, Any], plan_id: str, index: int) -> dict[str, Any]:

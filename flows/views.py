@@ -8,7 +8,9 @@ from infra.errors import InputError
 from infra.ledger import Ledger
 from infra.recipe import Recipe
 from infra.store import open_store
-from tasks.planning import estimate, load_plan, make_plan, resolve_plan
+from tasks.estimating import estimate
+from tasks.plan import load_plan, resolve_plan
+from tasks.planning import make_plan
 from tasks.shard_result import read_failure, read_shard_result
 
 

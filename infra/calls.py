@@ -141,7 +141,16 @@ def read_completion(raw: str | bytes) -> Completion:
         raise BadReply(f"not a chat completion ({type(error).__name__}: {error}): {start!r}") from error
     if text is not None and not isinstance(text, str):
         raise BadReply(f"the message's content is {type(text).__name__}, not text")
-    return Completion(text or "", str(choice.get("finish_reason") or "unknown"), *tokens)
+    return Completion(_whole(text or ""), str(choice.get("finish_reason") or "unknown"), *tokens)
+
+
+def _whole(text: str) -> str:
+    """A text without halves of surrogate pairs, which JSON can escape and UTF-8 cannot hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def reply_from(key: str, completion: Completion, raw: str, reused: bool) -> Reply:

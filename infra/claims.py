@@ -59,10 +59,11 @@ class Claims:
         return batch, own
 
     def start(self, call: Call) -> bool:
-        """Mark a call as sent; False, and the claim is gone, when nobody waits for it any more."""
+        """Mark a call as sent; False when nobody waits for it any more: then its claim is gone."""
         with self._lock:
             if not call.batches:
-                del self._calls[call.request.key]
+                self._let_go(call)
+            if self._calls.get(call.request.key) is not call:
                 return False
             call.sent = True
             return True
@@ -75,7 +76,7 @@ class Claims:
     def finish(self, call: Call, outcome: Outcome | Exception) -> None:
         """Give every waiting batch the outcome, or the error that ends it, and the claim back."""
         with self._lock:
-            if self._calls.pop(call.request.key, None) is None:
+            if not self._let_go(call):
                 return
             for batch in call.batches:
                 if isinstance(outcome, Exception):
@@ -92,6 +93,13 @@ class Claims:
                 if call is not None and not call.sent and batch in call.batches:
                     call.batches.remove(batch)
                     self._one_less(batch)
+
+    def _let_go(self, call: Call) -> bool:
+        """Give a call's claim back; False when it was given back already, and may be another's by now."""
+        if self._calls.get(call.request.key) is not call:
+            return False
+        del self._calls[call.request.key]
+        return True
 
     @staticmethod
     def _one_less(batch: Batch) -> None:

@@ -9,9 +9,8 @@ the whole retry budget, every waiting call ends with a ModelError. All methods r
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import aiohttp
 
@@ -21,6 +20,7 @@ from infra.claims import Call, Claims
 from infra.errors import BudgetReached, ModelError
 from infra.ledger import Entry
 from infra.limits import AdaptiveLimit, Endpoint, backoff, rank
+from infra.lines import Line, Lines
 from infra.recipe import Price
 from infra.wire import Again, Answer, Fatal, Refused, Settled, Wire, could_not_connect, fault, judge
 
@@ -42,16 +42,6 @@ class Reporting:
 
     ended: Callable[[Request, Outcome, Entry | None], None]
     retried: Callable[[Request], None]
-
-
-@dataclass(eq=False, slots=True)
-class _Line:
-    """The calls of one context: those that wait, and how many are not finished."""
-
-    affinity: str
-    ranking: list[Endpoint]
-    queue: deque[Call] = field(default_factory=deque)
-    unfinished: int = 0
 
 
 class Dispatcher:
@@ -77,44 +67,33 @@ class Dispatcher:
         self._reporting = reporting
         self._endpoints = [Endpoint(url, AdaptiveLimit(pace.concurrency), pace.backoff_s) for url in urls]
         self._wires = {point.url: Wire(point.url, self._api_key, pace.timeout_s) for point in self._endpoints}
-        self._active: dict[str, _Line] = {}  # contexts in flight
-        self._ready: dict[str, _Line] = {}  # those of them with calls to send
-        self._waiting: dict[str, _Line] = {}
-        self._sleeping: dict[Call, tuple[asyncio.TimerHandle, _Line]] = {}
+        self._lines = Lines(pace.contexts_in_flight, lambda affinity: rank(self._endpoints, affinity))
+        self._sleeping: dict[Call, tuple[asyncio.TimerHandle, Line]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._alarm: asyncio.TimerHandle | None = None
 
     def submit(self, calls: Iterable[Call]) -> None:
         """Queue calls, in their order."""
         for call in calls:
-            affinity = call.request.affinity
-            line = self._active.get(affinity) or self._waiting.get(affinity)
-            if line is None:
-                line = self._waiting[affinity] = _Line(affinity, rank(self._endpoints, affinity))
-            line.queue.append(call)
-            line.unfinished += 1
-            if affinity in self._active:
-                self._ready[affinity] = line
+            self._lines.join(call)
         self.pump()
 
     def pump(self) -> None:
         """Send all that may be sent now."""
         now = time.monotonic()
+        self._lines.admit()
         while len(self._tasks) < self._pace.concurrency:
-            while self._waiting and len(self._active) < self._pace.contexts_in_flight:
-                affinity, line = next(iter(self._waiting.items()))
-                del self._waiting[affinity]
-                self._active[affinity] = self._ready[affinity] = line
-            for line in list(self._ready.values()):
+            lines = self._lines.ready()
+            for line in lines:
                 self._serve(line, now)
                 if len(self._tasks) >= self._pace.concurrency:
                     return
-            if not self._waiting or len(self._active) >= self._pace.contexts_in_flight:
-                break
-        if self._ready:
-            self._set_alarm(now)
+            if not self._lines.admit():
+                if lines:
+                    self._set_alarm(now)
+                return
 
-    def _serve(self, line: _Line, now: float) -> None:
+    def _serve(self, line: Line, now: float) -> None:
         """Send a context's calls until its endpoint or the client has no room."""
         while line.queue and len(self._tasks) < self._pace.concurrency:
             endpoint = next((point for point in line.ranking if point.is_open(now)), None)
@@ -122,21 +101,19 @@ class Dispatcher:
                 return
             call = line.queue.popleft()
             if not self._claims.start(call):
-                self._leave(line)
+                self._lines.leave(line)
             elif not self._reserve(call):
                 self._end(call, line, BudgetReached("the budget is reached"))  # the client raises one with figures
             else:
                 task = asyncio.get_running_loop().create_task(self._try(call, line, endpoint, endpoint.begin()))
                 self._tasks.add(task)
                 task.add_done_callback(self._tried)
-        if not line.queue:
-            self._ready.pop(line.affinity, None)
 
     def _tried(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self.pump()
 
-    async def _try(self, call: Call, line: _Line, endpoint: Endpoint, era: int) -> None:
+    async def _try(self, call: Call, line: Line, endpoint: Endpoint, era: int) -> None:
         """Send a call once and see what becomes of it. Whatever happens, the call ends or is queued again."""
         try:
             await self._send(call, line, endpoint, era)
@@ -151,7 +128,7 @@ class Dispatcher:
         finally:
             endpoint.limit.give()
 
-    async def _send(self, call: Call, line: _Line, endpoint: Endpoint, era: int) -> None:
+    async def _send(self, call: Call, line: Line, endpoint: Endpoint, era: int) -> None:
         started = time.monotonic()
         try:
             answer = await self._wires[endpoint.url].post(call.request.body())
@@ -164,7 +141,7 @@ class Dispatcher:
         endpoint.answered()
         await self._heard(call, line, endpoint, era, answer, time.monotonic() - started)
 
-    def _unreached(self, call: Call, line: _Line, endpoint: Endpoint, error: Exception) -> None:
+    def _unreached(self, call: Call, line: Line, endpoint: Endpoint, error: Exception) -> None:
         """No response: the endpoint is set aside if it is not there, else the call is tried again."""
         self._release(call)
         again = fault(error)
@@ -174,13 +151,12 @@ class Dispatcher:
             return
         endpoint.refused(time.monotonic(), again.detail)
         self._claims.requeue(call)
-        line.queue.appendleft(call)
-        self._ready[line.affinity] = line
+        self._lines.put_back(call, line)
         if all(point.refusals >= self._pace.attempts for point in self._endpoints):
             self._give_up()
 
     async def _heard(
-        self, call: Call, line: _Line, endpoint: Endpoint, era: int, answer: Answer, seconds: float
+        self, call: Call, line: Line, endpoint: Endpoint, era: int, answer: Answer, seconds: float
     ) -> None:
         """Act on an endpoint's answer."""
         verdict = judge(answer)
@@ -203,7 +179,7 @@ class Dispatcher:
                 self._end(call, line, error)
                 self.fail_queued(error, call.request.model if verdict.one_model else None)
 
-    async def _settle(self, call: Call, line: _Line, settled: Settled, seconds: float) -> None:
+    async def _settle(self, call: Call, line: Line, settled: Settled, seconds: float) -> None:
         """Record a reply or a refusal; only then is the call over."""
         request, completion = call.request, settled.completion
         prompt_tokens = completion.prompt_tokens if completion else 0
@@ -227,7 +203,7 @@ class Dispatcher:
         outcome = reply_from(request.key, completion, settled.raw, False) if completion else parse_reply(entry)
         self._end(call, line, outcome, entry)
 
-    def _again(self, call: Call, line: _Line, again: Again) -> None:
+    def _again(self, call: Call, line: Line, again: Again) -> None:
         """Try a call again after a back-off, or end it when its attempts are used up."""
         call.attempts += 1
         if call.attempts >= self._pace.attempts:
@@ -241,23 +217,14 @@ class Dispatcher:
 
     def _awake(self, call: Call) -> None:
         _, line = self._sleeping.pop(call)
-        line.queue.appendleft(call)
-        self._ready[line.affinity] = line
+        self._lines.put_back(call, line)
         self.pump()
 
-    def _end(self, call: Call, line: _Line, outcome: Outcome | Exception, paid: Entry | None = None) -> None:
+    def _end(self, call: Call, line: Line, outcome: Outcome | Exception, paid: Entry | None = None) -> None:
         if not isinstance(outcome, Exception):
             self._reporting.ended(call.request, outcome, paid)
         self._claims.finish(call, outcome)
-        self._leave(line)
-
-    def _leave(self, line: _Line) -> None:
-        """A call of a context is over; the context is, too, when that was its last."""
-        line.unfinished -= 1
-        if line.unfinished == 0:
-            self._active.pop(line.affinity, None)
-            self._ready.pop(line.affinity, None)
-            self._waiting.pop(line.affinity, None)
+        self._lines.leave(line)
 
     def _reserve(self, call: Call) -> bool:
         if self._meter is not None and not self._meter.reserve():
@@ -281,12 +248,8 @@ class Dispatcher:
                 timer.cancel()
                 del self._sleeping[call]
                 self._end(call, line, error)
-        for line in [*self._active.values(), *self._waiting.values()]:
-            calls = list(line.queue)
-            line.queue = deque(call for call in calls if not concerned(call))
-            for call in calls:
-                if concerned(call):
-                    self._end(call, line, error)
+        for call, line in self._lines.drain(concerned):
+            self._end(call, line, error)
 
     def _give_up(self) -> None:
         """No endpoint can be reached: end all that waits, and let the next call try afresh."""

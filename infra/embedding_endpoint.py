@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from infra.calls import LedgerLike
 from infra.canonical import canonical, fingerprint, text_id
 from infra.errors import ModelError
 from infra.ledger import Entry
+from infra.llm import CallCounts
 from infra.recipe import Embedding
 
 Vectors = NDArray[np.float32]
@@ -33,14 +33,6 @@ KIND = "embedding"
 _ATTEMPTS = 6
 _TIMEOUT_S = 120
 _BATCHES_AT_ONCE = 4
-
-
-@dataclass(frozen=True)
-class Calls:
-    """Texts sent to an endpoint, and texts whose vectors were in the ledger."""
-
-    made: int = 0
-    reused: int = 0
 
 
 class EmbeddingEndpoint:
@@ -55,13 +47,13 @@ class EmbeddingEndpoint:
         self._client = OpenAI(
             base_url=settings.endpoint, api_key=api_key or "none", max_retries=_ATTEMPTS - 1, timeout=_TIMEOUT_S
         )
-        self._calls = Calls()
+        self._counts = CallCounts()
         self._counting = threading.Lock()
         self._encoding = threading.Lock()  # so that two threads never pay for one text
 
-    def calls(self) -> Calls:
-        """Texts sent and texts found in the ledger, so far."""
-        return self._calls
+    def counts(self) -> CallCounts:
+        """Texts sent and texts found in the ledger, so far, and the tokens of those sent."""
+        return self._counts
 
     def encode(self, texts: list[str]) -> Vectors:
         """Vectors of distinct texts, [n, d]. Raises ModelError, or LedgerError when the ledger cannot be read."""
@@ -103,7 +95,8 @@ class EmbeddingEndpoint:
             body = json.loads(response.text)
         except (OpenAIError, ValueError) as error:
             raise ModelError(
-                f"{self._name} failed: {error}. The replies that arrived are in the ledger; run again when it is well"
+                f"{self._name} failed: {error}. Check embedding.endpoint, its key and how long a text its model "
+                "takes; the replies that arrived are in the ledger, so running again pays for the rest alone"
             ) from error
         seconds = time.monotonic() - clock
         replies = _items(body, len(texts), self._name)
@@ -124,7 +117,7 @@ class EmbeddingEndpoint:
             for (key, _), reply, count in zip(batch, replies, tokens, strict=True)
         ]
         self._record(entries)
-        self._count(made=len(entries))
+        self._count(made=len(entries), prompt_tokens=sum(tokens))
         return entries
 
     def _record(self, entries: list[Entry]) -> None:
@@ -136,9 +129,9 @@ class EmbeddingEndpoint:
 
         asyncio.run(record_all())
 
-    def _count(self, made: int = 0, reused: int = 0) -> None:
+    def _count(self, **more: int) -> None:
         with self._counting:
-            self._calls = Calls(self._calls.made + made, self._calls.reused + reused)
+            self._counts = self._counts.plus(**more)
 
 
 def embedding_key(settings: Embedding, text: str) -> str:
@@ -156,8 +149,11 @@ def _items(body: Any, count: int, name: str) -> list[str]:
     items = body.get("data") if isinstance(body, dict) else None
     if not isinstance(items, list) or len(items) != count or not all(isinstance(item, dict) for item in items):
         raise ModelError(f"{name} did not send one vector for each of {count} texts; is it an embeddings endpoint?")
-    if all(isinstance(item.get("index"), int) for item in items):
-        items = sorted(items, key=lambda item: item["index"])
+    if any("index" in item for item in items):
+        places = {item.get("index"): item for item in items}
+        if places.keys() != set(range(count)):
+            raise ModelError(f"{name} numbered its vectors {sorted(map(str, places))}, not 0 to {count - 1}")
+        items = [places[place] for place in range(count)]
     try:
         replies = [canonical(item).decode("utf-8") for item in items]
     except ValueError as error:

@@ -68,8 +68,8 @@ class Shelf:
         if size > _READ_WHOLE:
             with contextlib.suppress(StoreError, ValueError, OSError), self._store.open(f"{FOLDER}/{name}") as file:
                 return survey(name, file)
-        table = self._read(name)  # which tells a fault, a vanished segment and a damaged one apart
-        return describe(name, table), digests_of(table)
+        table, keys = self.rows(name)  # which tells a fault, a vanished segment and a damaged one apart
+        return describe(name, table), keys
 
     def rows(self, name: str) -> tuple[pa.Table, Digests]:
         """A segment's rows, checked, and their keys. Raises GoneError and LedgerError."""
@@ -77,15 +77,7 @@ class Shelf:
             if name in self._cache:
                 self._cache.move_to_end(name)
                 return self._cache[name]
-        table = self._read(name)
-        rows = table, digests_of(table)
-        with self._lock:
-            if name not in self._cache:
-                self._cache[name] = rows
-                self._cached_bytes += rows[0].nbytes
-            while self._cached_bytes > _CACHE_BYTES:
-                self._cached_bytes -= self._cache.popitem(last=False)[1][0].nbytes
-        return rows
+        return self._keep(name, self._read(name))
 
     def put(self, table: pa.Table) -> Segment:
         """Write a segment; tries three times. Raises LedgerError.
@@ -106,14 +98,29 @@ class Shelf:
                 break
         with self._lock:
             self._immovable.discard(name)
+        self._keep(name, table)
         return describe(name, table)
 
     def remove(self, names: list[str]) -> None:
         """Remove segments whose entries stand elsewhere. Raises LedgerError."""
+        with self._lock:
+            for name in names:
+                if (rows := self._cache.pop(name, None)) is not None:
+                    self._cached_bytes -= rows[0].nbytes
         try:
             self._store.delete(*[f"{FOLDER}/{name}" for name in names])
         except StoreError as error:
             raise LedgerError(f"merged segments cannot be removed, which loses nothing: {error}") from error
+
+    def _keep(self, name: str, table: pa.Table) -> tuple[pa.Table, Digests]:
+        rows = table, digests_of(table)
+        with self._lock:
+            if name not in self._cache:
+                self._cache[name] = rows
+                self._cached_bytes += table.nbytes
+            while self._cached_bytes > _CACHE_BYTES:
+                self._cached_bytes -= self._cache.popitem(last=False)[1][0].nbytes
+        return rows
 
     def _read(self, name: str) -> pa.Table:
         data = self._bytes(name)

@@ -121,7 +121,9 @@ def rank(endpoints: Sequence[Endpoint], affinity: str) -> list[Endpoint]:
         return list(endpoints)
     return sorted(
         endpoints,
-        key=lambda endpoint: hashlib.blake2b(f"{endpoint.url}|{affinity}".encode(), digest_size=8).digest(),
+        key=lambda endpoint: hashlib.blake2b(
+            f"{endpoint.url}|{affinity}".encode("utf-8", "surrogatepass"), digest_size=8
+        ).digest(),
         reverse=True,
     )
 

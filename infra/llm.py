@@ -7,8 +7,9 @@ What it leaves out: meaning. Prompts, seeds and what to do with a failure are th
 """
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
@@ -19,7 +20,7 @@ from infra.claims import Batch, Call, Claims
 from infra.dispatch import Dispatcher, Pace, Reporting
 from infra.errors import BudgetReached, ModelError, RecipeError
 from infra.ledger import Entry
-from infra.recipe import Price
+from infra.recipe import Budget, Price
 
 __all__ = [
     "CallCounts",
@@ -68,18 +69,21 @@ class ModelClient:
         contexts_in_flight: int = 16,
         timeout_s: float = 600.0,
         attempts: int = 6,
-        budget: Meter | None = None,
+        budget: Budget | Meter | None = None,
         price: Price = _FREE,
         api_key_env: str = "OPENAI_API_KEY",
         progress: Callable[[str, int], None] | None = None,
-        backoff_s: float = 0.5,
+        backoff_s: float = 1.0,
     ) -> None:
-        """`progress` is told (kind, calls done) from any thread. Raises RecipeError for an endpoint that is no URL."""
-        urls = [_checked(url) for url in endpoints]
+        """Clients that share a budget share a Meter; `progress` is told (kind, calls done) from any thread.
+
+        Raises RecipeError for an endpoint that is no URL.
+        """
+        urls = list(dict.fromkeys(_checked(url) for url in endpoints))
         if not urls:
             raise RecipeError("the model has no endpoint: give base URLs ending in /v1 under `endpoints`, or `serve`")
         self._ledger = ledger
-        self._meter = budget
+        self._meter = meter = Meter(budget) if isinstance(budget, Budget) else budget
         self._price = price
         self._progress = progress
         self._claims = Claims()
@@ -94,7 +98,7 @@ class ModelClient:
 
         async def made() -> Dispatcher:
             key = api_key, api_key_env
-            return Dispatcher(urls, key, pace, ledger, self._claims, budget, price, reporting)
+            return Dispatcher(urls, key, pace, ledger, self._claims, meter, price, reporting)
 
         self._dispatcher = self._in_loop(made()).result(30)
 
@@ -105,13 +109,12 @@ class ModelClient:
         reached or one refuses the key or the model, LedgerError or StoreError when the ledger fails; always after
         the calls in flight have ended and their replies are recorded.
         """
-        if self._closed:
-            raise ModelError("this model client is closed; make another one")
         batch, own = self._claims.claim(requests)
+        with self._returning(own):
+            self._submit(self._take_hits(own))
         try:
-            fresh = self._take_hits(own)
-            self._loop.call_soon_threadsafe(self._dispatcher.submit, fresh)
-            batch.done.wait()
+            while not batch.done.wait(1.0):  # in slices, so that Prefect can cancel a task's thread
+                pass
         except BaseException:
             self._abandon(batch, requests)
             raise
@@ -148,14 +151,8 @@ class ModelClient:
 
     def _take_hits(self, own: list[Call]) -> list[Call]:
         """End the calls whose reply the ledger holds; the rest, in their order."""
-        try:
-            held = self._ledger.lookup([call.request.key for call in own]) if own else {}
-            outcomes = {key: parse_reply(entry) for key, entry in held.items()}
-        except BaseException as error:
-            passed_on = error if isinstance(error, Exception) else ModelError("the thread that made a call was stopped")
-            for call in own:
-                self._claims.finish(call, passed_on)
-            raise
+        held = self._ledger.lookup([call.request.key for call in own]) if own else {}
+        outcomes = {key: parse_reply(entry) for key, entry in held.items()}
         fresh = []
         for call in own:
             entry = held.get(call.request.key)
@@ -168,11 +165,30 @@ class ModelClient:
             self._claims.finish(call, outcomes[entry.key])
         return fresh
 
+    def _submit(self, calls: list[Call]) -> None:
+        """Hand calls to the loop. Under the lock, so that none comes after `close` and waits for ever."""
+        with self._lock:
+            if self._closed:
+                raise ModelError("this model client is closed; make another one")
+            self._loop.call_soon_threadsafe(self._dispatcher.submit, calls)
+
+    @contextlib.contextmanager
+    def _returning(self, claimed: list[Call]) -> Iterator[None]:
+        """Give claims back when the block fails, so that whoever shares them hears of it."""
+        try:
+            yield
+        except BaseException as error:
+            passed_on = error if isinstance(error, Exception) else ModelError("the thread that made a call was stopped")
+            for call in claimed:
+                self._claims.finish(call, passed_on)
+            raise
+
     def _abandon(self, batch: Batch, requests: Sequence[Request]) -> None:
         """The calling thread is interrupted: take back what is not in flight, wait a little for the rest."""
-        self._claims.withdraw(batch, [request.key for request in requests])
-        if not self._closed:
-            self._loop.call_soon_threadsafe(self._dispatcher.pump)
+        self._claims.withdraw(batch, {request.key for request in requests})
+        with self._lock:
+            if not self._closed:
+                self._loop.call_soon_threadsafe(self._dispatcher.pump)
         batch.done.wait(_GRACE_S)
 
     def _in_order(self, requests: Sequence[Request], batch: Batch, own: set[str]) -> list[Outcome]:

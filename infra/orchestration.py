@@ -67,7 +67,21 @@ def local_server(home: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with Leashed(command, log=home / "server.log") as server:
         _await_health(server, port)
-        yield f"http://127.0.0.1:{port}"
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            _say_goodbye()
+
+
+def _say_goodbye() -> None:
+    """Send what Prefect's background workers still hold, before their server goes away."""
+    if "prefect" not in sys.modules:
+        return
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=5)
+    EventsWorker.drain_all(timeout=5)
 
 
 def _settings(home: Path, port: int) -> dict[str, str]:
@@ -114,6 +128,7 @@ def run_elsewhere(deployment: str, parameters: dict[str, Any], idempotency_key: 
 
     Returns None when there is no such deployment, else the name of the state it was last seen in.
     """
+    from prefect.client.schemas.objects import FlowRun
     from prefect.deployments import run_deployment
     from prefect.exceptions import ObjectNotFound
 
@@ -123,4 +138,5 @@ def run_elsewhere(deployment: str, parameters: dict[str, Any], idempotency_key: 
         )
     except ObjectNotFound:
         return None
+    assert isinstance(run, FlowRun)  # a coroutine in asynchronous code alone
     return run.state.name if run.state else "Unknown"

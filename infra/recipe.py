@@ -220,6 +220,7 @@ class Evaluation(Settings):
 
     questions: Questions | None = Field(None, description="held-out questions; without it, the dataset's test split")
     contexts: Contexts | None = Field(None, description="how they get their contexts; without it, as in `contexts`")
+    suite: str = Field("qa", description="how answers are measured: a file of tasks/evaluation/suites")
     samples: Annotated[int, Field(ge=0)] = Field(0, description="samples for MBR@N beside greedy; 0 leaves it out")
     max_tokens: Positive = Field(512, description="longest answer, in tokens")
     buckets: tuple[int, ...] = Field(
@@ -252,11 +253,20 @@ class Recipe(Settings):
         settings = self.model_dump(
             mode="json", exclude={"name", "store", "budget", "execution", "training", "evaluation"}
         )
-        for model in (settings["policy"], settings["embedding"]):
-            for operational in ("endpoints", "endpoint", "api_key_env", "serve", "price", "batch_size"):
-                model.pop(operational, None)
+        # Where things lie is not what they are: a plan names its questions and contexts by their content.
+        for section, places in _PLACES.items():
+            for place in places:
+                settings[section].pop(place)
         settings["shard_size"] = self.execution.shard_size
         return settings
+
+
+_PLACES = {
+    "questions": ("source", "subset", "split", "limit"),
+    "contexts": ("pool",),
+    "policy": ("tokenizer", "endpoints", "api_key_env", "serve", "price"),
+    "embedding": ("endpoint", "api_key_env", "batch_size", "price"),
+}
 
 
 def load_recipe(path: str | Path, changes: tuple[str, ...] = ()) -> Recipe:

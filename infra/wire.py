@@ -17,7 +17,7 @@ from typing import Any
 
 import aiohttp
 import httpx2
-from openai import APIStatusError, AsyncOpenAI, DefaultAioHttpClient
+from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient
 from yarl import URL
 
 from infra.calls import BadReply, Completion, read_completion, refusal_message, refusal_reason
@@ -150,6 +150,8 @@ class Wire:
             )
         except APIStatusError as error:
             response = error.response
+        except APIConnectionError as error:  # the body cannot be decompressed; all else comes from aiohttp as it is
+            raise aiohttp.ClientPayloadError(str(error.__cause__)) from error
         return Answer(response.status_code, response.content, response.headers)
 
     async def close(self) -> None:

@@ -5,13 +5,14 @@ open workbench, and returns references to tables that it wrote to the store, nam
 Prefect caches a task under; a reference whose table has gone is made again by the shard flow.
 """
 
+import hashlib
 from typing import Any
 
 from prefect import task
 
 from infra import progress
 from infra.orchestration import TASK_SETTINGS, cache_key
-from infra.store import Store
+from infra.store import Store, table_bytes
 from tasks import nouns
 from tasks.nouns import Answer, Drop, Judgement, Pair
 from tasks.pairing import pair_example
@@ -87,8 +88,12 @@ def load_rows(store: Store, kind: str, reference: Reference) -> list[Any]:
 
 
 def _keep(store: Store, plan_id: str, index: int, kind: str, rows: list[Any]) -> Reference:
-    table = nouns.to_table(rows, _SCHEMAS[kind][1])
-    return store.keep_table(f"plans/{plan_id}/shards/{index:04d}/{kind}", table)
+    data = table_bytes(nouns.to_table(rows, _SCHEMAS[kind][1]))
+    sha256 = hashlib.sha256(data).hexdigest()
+    path = f"plans/{plan_id}/shards/{index:04d}/{kind}-{sha256[:16]}.parquet"
+    if not store.exists(path):
+        store.write(path, data)
+    return {"path": path, "sha256": sha256, "rows": len(rows)}
 
 
 def references_exist(bench: Workbench, references: list[Reference]) -> bool:

@@ -17,7 +17,7 @@ from infra.llm import ModelClient
 from infra.recipe import Recipe
 from infra.store import Store, open_store
 from tasks.nouns import Context, Example
-from tasks.planning import Plan, load_shard
+from tasks.plan import Plan, load_shard
 
 Shard = tuple[list[Example], dict[str, Context]]
 

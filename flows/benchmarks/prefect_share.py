@@ -14,7 +14,8 @@ from typing import Any
 from flows.benchmarks.common import stub_recipe, stub_server, write_questions
 from infra.recipe import Recipe
 from tasks import shard_tasks
-from tasks.planning import Plan, make_plan
+from tasks.plan import Plan
+from tasks.planning import make_plan
 from tasks.sampling import calls_per_example, sample_batches
 from tasks.workbench import Workbench, workbench
 
@@ -73,6 +74,6 @@ def _shard_plainly(recipe: Recipe, bench: Workbench, plan: Plan, index: int) -> 
             starts.append((start, start + len(some)))
             start += len(some)
         sample = shard_tasks.sample.fn
-        answers = list(pool.map(lambda part: sample(bench.name, plan.plan_id, index, 0, *part, ""), starts))
+        answers = list(pool.map(lambda part: sample(bench.name, plan.plan_id, index, 0, part[0], part[1], ""), starts))
         scored = shard_tasks.score.fn(bench.name, plan.plan_id, index, answers, "")
         shard_tasks.pair.fn(bench.name, plan.plan_id, index, scored, "")

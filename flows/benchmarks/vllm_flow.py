@@ -18,7 +18,8 @@ from flows.demo import write_questions
 from infra.llm import Request
 from infra.recipe import Recipe
 from infra.serving import reached
-from tasks.planning import Plan, load_shard, make_plan
+from tasks.plan import Plan, load_shard
+from tasks.planning import make_plan
 from tasks.sampling import sample_requests
 from tasks.workbench import Workbench, workbench
 

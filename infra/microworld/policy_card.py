@@ -1,0 +1,110 @@
+"""Write the policy folder: weights, tokenizer, settings and a model card with what was measured.
+
+The folder loads with transformers and vLLM as it is. Nothing is uploaded.
+"""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+from infra.microworld.evaluate import SAMPLES, TEMPERATURE, evaluate
+from infra.microworld.lessons import Prompt
+
+LENGTHS = (256, 512, 1024)
+MAIN, PLAIN = "plan_and_solve", "direct_answer"
+
+_CARD = """---
+license: apache-2.0
+language: en
+tags: [longmill, microworld, synthetic]
+---
+
+# The microworld's policy
+
+A Llama-architecture model of {parameters:,} parameters that answers questions about a fictional world from
+the passages in its context. It knows nothing else, and nothing about the real world. It is the embedded
+default that lets Longmill run end to end on any machine; it has not been aligned.
+
+- **Data**: worlds, passages and questions from `infra/microworld`, a fresh world for every row of every
+  training batch; no real person, place or text. Prompts: `tasks/prompts/en/sample-*.txt`.
+- **Recipe**: random strings, then restated facts, then questions in contexts that grow to {docs} documents;
+  AdamW, cosine, running average of the weights. Step {step} of {steps}, seed {seed}.
+  `python -m infra.microworld.train --out infra/microworld/policy --prompts tasks/prompts/en{flags}`
+- **Machine and time**: {machine}, {minutes} minutes.
+- **Licence**: Apache-2.0.
+
+## Measured
+
+SubEM in percent on held-out worlds, by length of the context in tokens. `sampled` is the mean over {samples}
+samples at temperature {temperature}, `majority` their most frequent answer, `chance` a random candidate of
+the right kind. A list question counts only when every item is named.
+
+| prompt | context | kind | questions | greedy | sampled | majority | chance |
+|---|---|---|---|---|---|---|---|
+{rows}
+"""
+
+
+def export(
+    model: Any,
+    tokenizer: Any,
+    prompts: list[Prompt],
+    settings: dict[str, Any],
+    out: Path,
+    step: int,
+    seconds: float,
+    count: int,
+    lengths: tuple[int, ...] = LENGTHS,
+) -> dict[str, Any]:
+    """Evaluate the model on `count` questions a row, write it with its card, return the SubEM by row."""
+    model.eval()
+    rows, summary = [], {}
+    for name in (MAIN, PLAIN):
+        prompt = next(prompt for prompt in prompts if prompt.strategy == name)
+        for length in lengths:
+            scores = evaluate(model, tokenizer, prompt, settings["seed"], count, length)
+            summary[f"{name}@{length}"] = scores["all"]
+            rows += [
+                f"| {name} | {length} | {kind} | {row['questions']} | {row['greedy']} | {row['sampled']} "
+                f"| {row['majority']} | {row['chance']} |"
+                for kind, row in scores.items()
+            ]
+    out.mkdir(parents=True, exist_ok=True)
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    card = _CARD.format(
+        parameters=model.num_parameters(),
+        docs=settings["docs"],
+        step=step,
+        steps=settings["steps"],
+        seed=settings["seed"],
+        flags=_flags(settings),
+        machine=_machine(),
+        minutes=round(seconds / 60),
+        count=count,
+        samples=SAMPLES,
+        temperature=TEMPERATURE,
+        rows="\n".join(rows),
+    )
+    (out / "README.md").write_text(card, encoding="utf-8")
+    return summary
+
+
+def _flags(settings: dict[str, Any]) -> str:
+    return "".join(f" --{name.replace('_', '-')} {value}" for name, value in settings.items())
+
+
+def _machine() -> str:
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    return f"{torch.get_num_threads()} threads of a {platform.machine()} CPU"

@@ -1,0 +1,134 @@
+"""Compare two models' rows on the same questions: means with intervals, and the paired difference.
+
+Means are over the questions that have a score; the difference is over those that have one in both. Beside each
+mean stands how many questions are missing, by reason.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from infra.canonical import seed_number
+from infra.errors import EvaluationError
+from infra.recipe import Evaluation, Recipe
+from tasks.evaluation.statistics import difference_interval, mean_interval
+
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One question's outcome."""
+
+    example_id: str
+    kind: str
+    prompt_tokens: int  # of the whole prompt, before anything was cut
+    cut: bool  # whether the middle of the context was cut out
+    answer: str  # the greedy answer
+    finish_reason: str  # of the greedy answer; of a call without a reply, its outcome
+    answered: bool  # whether the greedy call brought a reply
+    scores: Mapping[str, float | None]  # by metric, in [0, 1]
+    missing: Mapping[str, str]  # why a metric has no score, by metric
+
+
+Paired = Sequence[tuple[Row, Row | None]]
+
+
+def compare(before: Sequence[Row], after: Sequence[Row] | None, recipe: Recipe) -> Figures:
+    """The figures of a comparison, ready for JSON; `after` null reports one model alone.
+
+    {"questions", "cut": questions whose context was cut,
+     "before": {metric: {"value", "low", "high", "n", "missing": {reason: count}}},
+     "after": the same or null, "difference": {metric: {"value", "low", "high", "n"}} or null,
+     "buckets": [{"name", "low", "high", "questions", "before", "after", "difference"}], by prompt tokens in
+     [low, high], high null in the last; "kinds": [{"name", "questions", "before", "after", "difference"}]}
+
+    Raises EvaluationError when there is no row, or the two are not about the same questions.
+    """
+    settings = recipe.evaluation or Evaluation()
+    paired = _paired(before, after)
+
+    def figures(rows: Paired) -> Figures:
+        return _figures(rows, settings.resamples, seed_number(recipe.seed, "bootstrap"))
+
+    return {
+        "questions": len(paired),
+        "cut": sum(row.cut for row, _ in paired),
+        **figures(paired),
+        "buckets": _by_length(paired, settings.buckets, figures),
+        "kinds": [
+            {"name": kind, "questions": len(rows), **figures(rows)}
+            for kind in sorted({row.kind for row, _ in paired})
+            if (rows := [pair for pair in paired if pair[0].kind == kind])
+        ],
+    }
+
+
+def _paired(before: Sequence[Row], after: Sequence[Row] | None) -> Paired:
+    """Rows of the same question side by side, by example id, whatever order they came in."""
+    if not before:
+        raise EvaluationError("there is no evaluated question to compare")
+    ordered = sorted(before, key=lambda row: row.example_id)
+    if after is None:
+        return [(row, None) for row in ordered]
+    others = {row.example_id: row for row in after}
+    if len(after) != len(before) or others.keys() != {row.example_id for row in before}:
+        raise EvaluationError("the two evaluations are not about the same questions; evaluate both models again")
+    return [(row, others[row.example_id]) for row in ordered]
+
+
+def _figures(rows: Paired, resamples: int, seed: int) -> Figures:
+    first = [row for row, _ in rows]
+    second = [other for _, other in rows if other is not None]
+    return {
+        "before": _means(first, resamples, seed),
+        "after": _means(second, resamples, seed) if second else None,
+        "difference": _differences(first, second, resamples, seed) if second else None,
+    }
+
+
+def _means(rows: Sequence[Row], resamples: int, seed: int) -> Figures:
+    figures = {}
+    for metric in _metrics(rows):
+        scores = [score for row in rows if (score := row.scores[metric]) is not None]
+        missing = Counter(row.missing[metric] for row in rows if row.scores[metric] is None)
+        interval = mean_interval(scores, resamples, seed)
+        figures[metric] = asdict(interval) | {"missing": dict(sorted(missing.items()))}
+    return figures
+
+
+def _differences(before: Sequence[Row], after: Sequence[Row], resamples: int, seed: int) -> Figures:
+    figures = {}
+    for metric in _metrics(before):
+        both = [
+            (a, b)
+            for row, other in zip(before, after, strict=True)
+            if (a := row.scores[metric]) is not None and (b := other.scores.get(metric)) is not None
+        ]
+        interval = difference_interval([a for a, _ in both], [b for _, b in both], resamples, seed)
+        figures[metric] = asdict(interval)
+    return figures
+
+
+def _metrics(rows: Sequence[Row]) -> list[str]:
+    return list(rows[0].scores)
+
+
+def _by_length(
+    paired: Paired,
+    ends: Sequence[int],
+    figures: Callable[[Paired], Figures],
+) -> list[Figures]:
+    """Figures of each prompt-length bucket that holds a question, shortest first."""
+    buckets = []
+    low = 0
+    for high in [*sorted(set(ends)), None]:
+        top = math.inf if high is None else high
+        rows = [pair for pair in paired if low <= pair[0].prompt_tokens <= top]
+        if rows:
+            name = f"{low}-{high}" if high is not None else f"{low}-"
+            buckets.append({"name": name, "low": low, "high": high, "questions": len(rows), **figures(rows)})
+        low = low if high is None else high + 1
+    return buckets

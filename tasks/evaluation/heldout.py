@@ -1,0 +1,43 @@
+"""The questions that models are compared on: none of them was trained on.
+
+Either the recipe's `evaluation.questions`, which become a plan of their own in the same store, or every
+question of a published dataset whose context is on the test side, whether it gave a pair or not.
+"""
+
+import json
+
+from infra.errors import EvaluationError
+from infra.recipe import Recipe
+from infra.store import Store
+from tasks.evaluation.evaluate import HeldOut
+from tasks.plan import load_plan, load_shard
+from tasks.planning import make_plan
+from tasks.published_rows import Split
+
+
+def heldout_cases(recipe: Recipe, store: Store, manifest: str | None) -> list[HeldOut]:
+    """(example, context) of every held-out question that has a reference, in the plan's order.
+
+    Raises EvaluationError when the recipe names no questions and there is no dataset to take them from.
+    """
+    evaluation = recipe.evaluation
+    if evaluation is not None and evaluation.questions is not None:
+        contexts = evaluation.contexts or recipe.contexts
+        sampling = recipe.sampling.model_copy(update={"max_tokens": evaluation.max_tokens})
+        changes = {"questions": evaluation.questions, "contexts": contexts, "sampling": sampling}
+        plan = make_plan(recipe.model_copy(update=changes), store)
+        split = None
+    elif manifest is not None:
+        published = json.loads(store.read(manifest))
+        plan = load_plan(store, published["plan_id"])
+        split = Split.from_json(published["split"])
+    else:
+        raise EvaluationError("no questions to evaluate on: give evaluation.questions, or the manifest of a dataset")
+    cases = []
+    for each in plan.shards:
+        examples, by_id = load_shard(store, plan, each.index)
+        for example in examples:
+            held_out = split is None or split.side(example.context_id) == "test"
+            if held_out and example.references:
+                cases.append((example, by_id[example.context_id]))
+    return cases

@@ -1,0 +1,32 @@
+"""Suites: how the answers of an evaluation are measured. A suite is one file with a constant `SUITE`."""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from infra.errors import RecipeError
+from infra.plugins import find_plugins
+from tasks.nouns import Example
+
+Metric = Callable[[str, Example], float | None]  # of an answer's text, in [0, 1]; None: it cannot be measured
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Metrics by name. A metric that is None for an answer counts as missing, for want of a reference."""
+
+    name: str
+    metrics: Mapping[str, Metric]
+
+
+@functools.cache
+def known_suites() -> Mapping[str, Suite]:
+    """All suites of this package, by name."""
+    return find_plugins(__name__, "SUITE")
+
+
+def find_suite(name: str) -> Suite:
+    """The suite of that name. Raises RecipeError naming those there are."""
+    if name not in known_suites():
+        raise RecipeError(f"evaluation.suite: there is no suite {name!r}; there are: {', '.join(known_suites())}")
+    return known_suites()[name]

@@ -1,0 +1,77 @@
+"""Over-long prompts: the middle of the context is cut out, so that the prompt fits the model's window.
+
+As LongBench does it: the first half and the last half of what may stay are joined as they are. What stays is
+counted in tokens of the policy's tokenizer, and the whole prompt is counted again after the cut, because two
+ends that meet may make other tokens. Cuts fall between characters, never inside one.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from infra.tokens import Tokenizer
+
+Span = tuple[int, int]  # [start, end) in characters
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A context that fits, and the prompt's tokens before and after the cut."""
+
+    text: str
+    tokens_before: int
+    tokens: int
+
+    @property
+    def cut(self) -> bool:
+        """Whether anything was cut out."""
+        return self.tokens < self.tokens_before
+
+
+def fit_context(text: str, limit: int, tokenizer: Tokenizer, prompt_tokens: Callable[[str], int]) -> Fitted:
+    """Cut the middle of `text` until the prompt around it has at most `limit` tokens.
+
+    `prompt_tokens` counts the whole prompt around a context. When the prompt does not fit even without any
+    context, the text is empty and `tokens` stays above the limit: the server will say so.
+    """
+    before = tokens = prompt_tokens(text)
+    if tokens <= limit:
+        return Fitted(text, before, tokens)
+    spans = token_spans(text, tokenizer)
+    # Characters stand in for tokens where the tokenizer does not say where its tokens lie.
+    per_token = 1.0 if spans is not None else len(text) / max(1, before - prompt_tokens(""))
+    units = spans if spans is not None else [(place, place + 1) for place in range(len(text))]
+    keep, kept = len(units), text
+    while tokens > limit and keep > 0:
+        keep = max(0, keep - math.ceil((tokens - limit) * per_token))
+        kept = cut_middle(text, units, keep)
+        tokens = prompt_tokens(kept)
+    return Fitted(kept, before, tokens)
+
+
+def cut_middle(text: str, spans: Sequence[Span], keep: int) -> str:
+    """The text of the first ceil(keep / 2) and the last floor(keep / 2) of its spans.
+
+    Spans may share a character, as a byte-level tokenizer's parts of one emoji do. One whose parts are not all
+    kept goes as a whole.
+    """
+    tail = keep // 2
+    head = keep - tail
+    left, right = 0, len(text)
+    if head:
+        start, left = spans[head - 1]
+        if head < len(spans) and spans[head][0] < left:
+            left = start
+    if tail:
+        right, end = spans[-tail]
+        if tail < len(spans) and spans[-tail - 1][1] > right:
+            right = end
+    return text[:left] + text[max(left, right) :]
+
+
+def token_spans(text: str, tokenizer: Tokenizer) -> list[Span] | None:
+    """Where each token of the text lies, in characters; None for a tokenizer that cannot tell."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return None
+    return list(backend.encode(text, add_special_tokens=False).offsets)

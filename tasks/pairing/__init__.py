@@ -1,0 +1,141 @@
+"""Pairing: which answer of a question is chosen, which is rejected, or why the question gives no pair.
+
+A rule is one file of this package with a constant `RULE`; it is given the ranking and a seeded generator and
+draws from nothing else. What holds for every rule is here. Answers are ranked by reward, equal rewards by the
+hash of the text, so that the order of arrival decides nothing. The chosen answer is the first of the ranking
+that was not cut off, by max_tokens or a content filter (unless the recipe lets it be). The rule names the
+answers that may be rejected, in the order in which they are tried; the first that is far enough below
+(`min_margin`, and never equal) and unlike enough in its words (`max_likeness`, and never the same text) is it.
+Answers without text, and those without a reward, take no part.
+"""
+
+import functools
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from infra.canonical import seeded, text_id
+from infra.errors import RecipeError
+from infra.plugins import find_plugins
+from infra.recipe import Pairing
+from tasks.metrics import likeness
+from tasks.nouns import Answer, Drop, Example, Pair
+
+DIGITS = 6  # of a margin
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """An answer that has text and a reward."""
+
+    answer: Answer
+    reward: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`candidates(ranking, random)`: the answers that may be rejected, the first to try first.
+
+    The ranking is best first and holds two answers or more.
+    """
+
+    name: str
+    candidates: Callable[[Sequence[Ranked], random.Random], list[Ranked]]
+
+
+@functools.cache
+def known_rules() -> Mapping[str, Rule]:
+    """All rules of this package, by name."""
+    return find_plugins(__name__, "RULE")
+
+
+def find_rule(name: str) -> Rule:
+    """The rule of that name. Raises RecipeError naming those there are."""
+    if name not in known_rules():
+        raise RecipeError(f"pairing.rule: there is no rule {name!r}; there are: {', '.join(known_rules())}")
+    return known_rules()[name]
+
+
+def pair_example(
+    example: Example,
+    answers: Sequence[Answer],
+    rewards: Mapping[tuple[str, int], float | None],
+    settings: Pairing,
+    seed: int,
+) -> Pair | Drop:
+    """The pair of an example, or a drop with its reason.
+
+    Reasons, in the order in which they are looked for: "no_answers" (stage "sample"; the rest are of stage
+    "pair"), "too_few_scored", "tie" (all rewards are equal), "cut_off" (nothing that may be chosen stands above
+    what may be rejected), "small_margin", "near_identical". `rewards` is by (example_id, sample_index); `seed` is
+    the plan's.
+    """
+    rule = find_rule(settings.rule)
+    spoken = [answer for answer in answers if answer.text.strip() and answer.sample_index >= 0]
+    if not spoken:
+        outcomes = Counter(answer.finish_reason for answer in answers if answer.sample_index >= 0)
+        told = ", ".join(f"{reason}: {count}" for reason, count in sorted(outcomes.items()))
+        return Drop(example.example_id, "sample", "no_answers", told or "no answer was drawn")
+    ranking = _ranking(spoken, rewards)
+    if len(ranking) < settings.min_scored:
+        told = f"{len(ranking)} of {len(answers)} answers have a reward; pairing.min_scored is {settings.min_scored}"
+        return _drop(example, "too_few_scored", told)
+    if ranking[0].reward == ranking[-1].reward:
+        return _drop(example, "tie", f"all {len(ranking)} rewards are {ranking[0].reward}")
+    candidates = rule.candidates(ranking, seeded(seed, example.example_id, "pair"))
+    return _pick(example, ranking, candidates, settings)
+
+
+def _pick(example: Example, ranking: Sequence[Ranked], candidates: Sequence[Ranked], settings: Pairing) -> Pair | Drop:
+    chosen = next((each for each in ranking if settings.cut_off_as_chosen or not _cut_off(each)), None)
+    below = [each for each in candidates if chosen is not None and _margin(chosen, each) > 0]
+    if chosen is None or not below:
+        return _drop(example, "cut_off", "the answers above those that may be rejected were cut off")
+    far = [each for each in below if _margin(chosen, each) >= settings.min_margin]
+    if not far:
+        widest = max(_margin(chosen, each) for each in below)
+        return _drop(example, "small_margin", f"the widest margin is {widest}; at least {settings.min_margin} is asked")
+    for rejected in far:
+        if not _alike(chosen, rejected, settings.max_likeness):
+            return _pair(example, chosen, rejected)
+    return _drop(example, "near_identical", f"chosen is like each of {len(far)} answers that may be rejected")
+
+
+def _ranking(answers: Sequence[Answer], rewards: Mapping[tuple[str, int], float | None]) -> list[Ranked]:
+    """Answers with a reward, best first; equal rewards by the text's hash, equal texts by sample index."""
+    scored = [
+        Ranked(answer, reward)
+        for answer in answers
+        if (reward := rewards.get((answer.example_id, answer.sample_index))) is not None
+    ]
+    return sorted(scored, key=lambda each: (-each.reward, text_id(each.answer.text), each.answer.sample_index))
+
+
+def _cut_off(ranked: Ranked) -> bool:
+    return ranked.answer.finish_reason in ("length", "content_filter")
+
+
+def _margin(chosen: Ranked, rejected: Ranked) -> float:
+    return round(chosen.reward - rejected.reward, DIGITS)
+
+
+def _alike(chosen: Ranked, rejected: Ranked, limit: float) -> bool:
+    first, second = chosen.answer.text, rejected.answer.text
+    return first.split() == second.split() or likeness(first, second) > limit
+
+
+def _pair(example: Example, chosen: Ranked, rejected: Ranked) -> Pair:
+    return Pair(
+        example.example_id,
+        example.context_id,
+        chosen.answer.sample_index,
+        rejected.answer.sample_index,
+        chosen.reward,
+        rejected.reward,
+        _margin(chosen, rejected),
+    )
+
+
+def _drop(example: Example, reason: str, detail: str) -> Drop:
+    return Drop(example.example_id, "pair", reason, detail)

@@ -1,0 +1,106 @@
+"""Questions: read from a source, one adapter per format, checked, every unusable row a counted drop.
+
+Hard faults (a file that cannot be read, a missing field, a wrong type) raise InputError and stop a plan
+before anything is paid. Soft ones are Drops of stage "read": duplicate_id, language, invalid_text,
+empty_question, empty_context, no_supporting_documents, unanswerable. A lone surrogate cannot be written as
+UTF-8, so its row is dropped (invalid_text); NUL is a character like others and stays. Ids are remembered as
+short digests, about 200 bytes a row; nothing else stays in memory.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from typing import Literal
+
+from infra.canonical import fingerprint
+from infra.errors import RecipeError
+from infra.plugins import find_plugins
+from infra.recipe import Questions
+from tasks.nouns import Drop
+from tasks.questions.question import QuestionFormat, RawQuestion, Row, content_digest
+from tasks.questions.rows import read_rows
+
+__all__ = ["QuestionFormat", "RawQuestion", "Row", "question_format", "question_formats", "read_questions", "read_rows"]
+
+Build = Literal["given", "pooled"]
+_LANGUAGES = {"en": "en", "zh": "zh", "english": "en", "chinese": "zh"}
+
+
+def read_questions(settings: Questions, build: Build = "given") -> Iterator[RawQuestion | Drop]:
+    """One RawQuestion or Drop for every row, in the source's order, at most `settings.limit` of them.
+
+    `build` decides what a row needs: a context or documents (given), or supporting documents (pooled).
+    Raises InputError for a hard fault and RecipeError for an unknown format.
+    """
+    read = question_format(settings.format).read
+    seen: dict[bytes, tuple[int, bytes]] = {}
+    rows = read_rows(settings.source, settings.subset, settings.split)
+    for row in itertools.islice(rows, settings.limit):
+        outcome = read(row, settings.language)
+        yield outcome if isinstance(outcome, Drop) else _checked(outcome, row, build, seen)
+
+
+def question_format(name: str) -> QuestionFormat:
+    """A format by its name. Raises RecipeError naming those that exist."""
+    if name not in question_formats():
+        raise RecipeError(f"questions.format: there is no format {name!r}; there are: {', '.join(question_formats())}")
+    return question_formats()[name]
+
+
+@cache
+def question_formats() -> dict[str, QuestionFormat]:
+    """All formats by name: every file of this folder that holds a FORMAT."""
+    return find_plugins(__name__, "FORMAT")
+
+
+def _checked(question: RawQuestion, row: Row, build: Build, seen: dict[bytes, tuple[int, bytes]]) -> RawQuestion | Drop:
+    """The question with its language in short, or the reason why it cannot be used."""
+    readable_id = question.example_id.encode("utf-8", "backslashreplace").decode("utf-8")
+    place = f"row {row.number} of {row.file.replace(chr(92), '/').rsplit('/', 1)[-1]}"
+    place = place.encode("utf-8", "backslashreplace").decode("utf-8")
+    language = _LANGUAGES.get(question.language.strip().lower().replace("_", "-").split("-")[0])
+    repeated = _repeated(question, row.number, seen)
+    if repeated:
+        return Drop(readable_id, "read", "duplicate_id", f"{place} {repeated}")
+    if field := _unwritable(question):
+        return Drop(readable_id, "read", "invalid_text", f"{place}: {field} holds a lone surrogate")
+    if language is None:
+        return Drop(readable_id, "read", "language", f"{place}: {question.language[:40]!r} is neither en nor zh")
+    if not question.question.strip():
+        return Drop(readable_id, "read", "empty_question", place)
+    if build == "pooled" and not question.documents:
+        return Drop(readable_id, "read", "no_supporting_documents", place)
+    if build == "given" and not (question.context or "").strip() and not question.documents:
+        return Drop(readable_id, "read", "empty_context", place)
+    return replace(question, language=language)
+
+
+def _repeated(question: RawQuestion, number: int, seen: dict[bytes, tuple[int, bytes]]) -> str:
+    key = bytes.fromhex(fingerprint(question.example_id)[:32])
+    content = bytes.fromhex(content_digest(question)[:16])
+    if key not in seen:
+        seen[key] = (number, content)
+        return ""
+    first, known = seen[key]
+    return f"repeats row {first}" if known == content else f"has the id of row {first}, which says something else"
+
+
+def _unwritable(question: RawQuestion) -> str:
+    """The name of a part that cannot be written as UTF-8, or nothing."""
+    parts = {
+        "id": [question.example_id],
+        "question": [question.question],
+        "context": [question.context or ""],
+        "answers": question.references,
+        "kind": [question.kind],
+        "documents": [part for each in question.documents for part in (each.title, each.text)],
+        "distractors": [part for each in question.distractors for part in (each.title, each.text)],
+    }
+    for name, texts in parts.items():
+        for text in texts:
+            try:
+                text.encode("utf-8")
+            except UnicodeEncodeError:
+                return name
+    return ""

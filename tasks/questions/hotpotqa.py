@@ -1,0 +1,71 @@
+"""HotpotQA (Yang et al., 2018), distractor setting, in both of its published shapes.
+
+The original JSON (one array): {"_id", "question", "answer", "type", "level",
+    "supporting_facts": [[title, sentence], ...], "context": [[title, [sentence, ...]], ...]}
+The hub's columns: {"id", ..., "supporting_facts": {"title": [...], "sent_id": [...]},
+    "context": {"title": [...], "sentences": [[...], ...]}}
+
+A paragraph is a supporting document when a supporting fact names its title. Sentences carry their own spaces.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tasks.nouns import Document
+from tasks.questions.question import (
+    QuestionFormat,
+    RawQuestion,
+    Row,
+    fault,
+    id_field,
+    make_question,
+    metadata_of,
+    text_field,
+)
+
+_FIELDS = {"_id", "id", "question", "answer", "type", "supporting_facts", "context"}
+_REMEDY = "take the distractor file as HotpotQA publishes it"
+
+
+def read_hotpotqa(row: Row, language: str) -> RawQuestion:
+    """A row of HotpotQA."""
+    supporting = {title for title, _ in _titled(row, "supporting_facts", "sent_id")}
+    paragraphs = [_paragraph(row, title, sentences) for title, sentences in _titled(row, "context", "sentences")]
+    answer = text_field(row, "answer")
+    return make_question(
+        id_field(row, "_id", "id"),
+        text_field(row, "question", required=True) or "",
+        language,
+        documents=[each for each in paragraphs if each.title in supporting],
+        distractors=[each for each in paragraphs if each.title not in supporting],
+        references=[answer] if answer else [],
+        kind=text_field(row, "type") or "",
+        metadata=metadata_of(row, _FIELDS),
+    )
+
+
+FORMAT = QuestionFormat("hotpotqa", read_hotpotqa)
+
+
+def _titled(row: Row, field: str, second: str) -> Iterator[tuple[str, Any]]:
+    """(title, what belongs to it) from a list of pairs or from two columns."""
+    value = row.values.get(field)
+    if value is None:
+        raise fault(row, field, "is missing", _REMEDY)
+    if isinstance(value, Mapping):
+        titles, others = value.get("title"), value.get(second)
+        if not isinstance(titles, list) or not isinstance(others, list) or len(titles) != len(others):
+            raise fault(row, field, f"needs the equally long lists 'title' and {second!r}", _REMEDY)
+        value = list(zip(titles, others, strict=True))
+    if not isinstance(value, list):
+        raise fault(row, field, "is neither a list of pairs nor an object of lists", _REMEDY)
+    for pair in value:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not isinstance(pair[0], str):
+            raise fault(row, field, "holds something that is not a pair of a title and its part", _REMEDY)
+        yield pair[0], pair[1]
+
+
+def _paragraph(row: Row, title: str, sentences: Any) -> Document:
+    if not isinstance(sentences, list) or not all(isinstance(each, str) for each in sentences):
+        raise fault(row, "context", f"the paragraph {title!r} is not a list of sentences", _REMEDY)
+    return Document(title, "".join(sentences))

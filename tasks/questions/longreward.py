@@ -1,0 +1,43 @@
+"""LongReward's JSONL (Zhang et al., 2024), as its repository's example and the LongReward-10k files have it.
+
+    {"idx": 11, "query": "...", "context": "...", "answer": "..."}                         the SFT file
+    {"idx", "query", "context", "win_response", "lose_response"}                           the preference files
+
+`answer` and the responses are a model's long answers, not gold ones: they stay in the metadata and are no
+references, or SubEM would be near zero for everybody. The files mix English and Chinese without saying which
+row is which: a row that states no language is Chinese when Han characters are a third of its query's letters,
+else it has the recipe's language.
+"""
+
+from tasks.questions.question import (
+    QuestionFormat,
+    RawQuestion,
+    Row,
+    id_field,
+    make_question,
+    metadata_of,
+    text_field,
+)
+
+_FIELDS = {"idx", "id", "query", "question", "context", "language"}
+
+
+def read_longreward(row: Row, language: str) -> RawQuestion:
+    """A row of LongReward's SFT or preference files."""
+    query = text_field(row, "query", "question", required=True) or ""
+    return make_question(
+        id_field(row, "idx", "id"),
+        query,
+        text_field(row, "language") or ("zh" if _is_chinese(query) else language),
+        context=text_field(row, "context", required=True),
+        metadata=metadata_of(row, _FIELDS),
+    )
+
+
+FORMAT = QuestionFormat("longreward", read_longreward)
+
+
+def _is_chinese(text: str) -> bool:
+    letters = [character for character in text if character.isalpha()]
+    han = sum("\u4e00" <= character <= "\u9fff" for character in letters)
+    return bool(letters) and 3 * han >= len(letters)

@@ -1,0 +1,60 @@
+"""MuSiQue (Trivedi et al., 2022): multi-hop questions over 20 paragraphs, in the published JSONL.
+
+    {"id", "question", "answer", "answer_aliases", "answerable",
+     "paragraphs": [{"idx", "title", "paragraph_text", "is_supporting"}], "question_decomposition"}
+
+The kind is the number of hops, which stands before the id's first "__". A row that says `answerable: false`
+(MuSiQue-Full has a twin of every question, with the same id, that lacks a paragraph) is a drop "unanswerable".
+"""
+
+from tasks.nouns import Document, Drop
+from tasks.questions.question import (
+    QuestionFormat,
+    RawQuestion,
+    Row,
+    document_field,
+    fault,
+    id_field,
+    make_question,
+    metadata_of,
+    records_field,
+    text_field,
+    texts_field,
+)
+
+_FIELDS = {"id", "question", "answer", "answer_aliases", "answerable", "paragraphs"}
+
+
+def read_musique(row: Row, language: str) -> RawQuestion | Drop:
+    """A row of MuSiQue: supporting paragraphs are the documents, the other paragraphs the distractors."""
+    documents: list[Document] = []
+    distractors: list[Document] = []
+    for each in records_field(row, "paragraphs", required=True):
+        supporting = each.get("is_supporting")
+        if not isinstance(supporting, bool):
+            raise fault(
+                row, "paragraphs.is_supporting", "is not true or false", "take the file as MuSiQue publishes it"
+            )
+        (documents if supporting else distractors).append(document_field(row, "paragraphs", each, "paragraph_text"))
+    answer = text_field(row, "answer")
+    question = make_question(
+        id_field(row, "id"),
+        text_field(row, "question", required=True) or "",
+        language,
+        documents=documents,
+        distractors=distractors,
+        references=list(dict.fromkeys([*([answer] if answer else []), *texts_field(row, "answer_aliases")])),
+        metadata=metadata_of(row, _FIELDS),
+        kind=_hops(id_field(row, "id")),
+    )
+    if row.values.get("answerable") is False:
+        return Drop(question.example_id, "read", "unanswerable", f"row {row.number} says answerable: false")
+    return question
+
+
+FORMAT = QuestionFormat("musique", read_musique)
+
+
+def _hops(given_id: str | None) -> str:
+    hops, separator, _ = (given_id or "").partition("__")
+    return hops if separator else ""

@@ -1,0 +1,46 @@
+"""Longmill's own format, for questions of one's own.
+
+    {"id"?, "question", "context"? | "documents"? [{"title"?, "text"}], "distractors"? [{"title"?, "text"}],
+     "answers"? ["..."], "kind"?, "language"? "en" | "zh", "metadata"? {...}}
+
+Fields that the format does not know are kept with the metadata.
+"""
+
+from collections.abc import Mapping
+
+from tasks.questions.question import (
+    QuestionFormat,
+    RawQuestion,
+    Row,
+    document_field,
+    fault,
+    id_field,
+    make_question,
+    metadata_of,
+    records_field,
+    text_field,
+    texts_field,
+)
+
+_FIELDS = {"id", "question", "context", "documents", "distractors", "answers", "kind", "language", "metadata"}
+
+
+def read_native(row: Row, language: str) -> RawQuestion:
+    """A row as described above."""
+    metadata = row.values.get("metadata")
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise fault(row, "metadata", "is not an object", 'write it as {"name": value}')
+    return make_question(
+        id_field(row, "id"),
+        text_field(row, "question", required=True) or "",
+        text_field(row, "language") or language,
+        context=text_field(row, "context"),
+        documents=[document_field(row, "documents", each) for each in records_field(row, "documents")],
+        distractors=[document_field(row, "distractors", each) for each in records_field(row, "distractors")],
+        references=texts_field(row, "answers"),
+        kind=text_field(row, "kind") or "",
+        metadata={**metadata_of(row, _FIELDS), **(metadata or {})},
+    )
+
+
+FORMAT = QuestionFormat("native", read_native)

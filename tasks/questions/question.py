@@ -1,0 +1,192 @@
+"""What every question format agrees on: the row that comes in, the question that goes out, fields.
+
+A format is one file in this folder that holds `FORMAT = QuestionFormat(name, read)`; the file is all it takes
+to add one. `read` turns a row and the language of rows that state none into a RawQuestion, or into a Drop for
+a row that the format itself calls unusable. It checks types and raises InputError for a row
+that cannot be what it claims to be; whether texts are empty, ids repeat or a language is known is checked
+once for all formats by `read_questions`.
+"""
+
+import json
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from infra.canonical import fingerprint
+from infra.errors import InputError
+from tasks.nouns import Document, Drop
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One raw row: `number` counts from 1, lines in a JSONL file and rows elsewhere."""
+
+    file: str
+    number: int
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RawQuestion:
+    """A question before it has its context. `documents` support the answer, `distractors` do not."""
+
+    example_id: str
+    question: str
+    references: tuple[str, ...]
+    kind: str
+    language: str  # as the row states it; `read_questions` lets en and zh through
+    metadata: str  # a JSON object
+    context: str | None
+    documents: tuple[Document, ...]
+    distractors: tuple[Document, ...]
+
+
+Adapter = Callable[[Row, str], RawQuestion | Drop]  # the row, and the language of rows that state none
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionFormat:
+    """How the rows of one format are read."""
+
+    name: str
+    read: Adapter
+
+
+def make_question(
+    given_id: str | None,
+    question: str,
+    language: str,
+    *,
+    context: str | None = None,
+    documents: Sequence[Document] = (),
+    distractors: Sequence[Document] = (),
+    references: Sequence[str] = (),
+    kind: str = "",
+    metadata: Mapping[str, Any] | None = None,
+) -> RawQuestion:
+    """A RawQuestion; documents without text go, and a missing id is derived from question and sources."""
+    kept = tuple(each for each in documents if each.text.strip())
+    sources = [[each.title, each.text] for each in kept]
+    return RawQuestion(
+        example_id=given_id or fingerprint([question, context, sources])[:16],
+        question=question,
+        references=tuple(references),
+        kind=kind,
+        language=language,
+        metadata=_json_object(metadata or {}),
+        context=context,
+        documents=kept,
+        distractors=tuple(each for each in distractors if each.text.strip()),
+    )
+
+
+def content_digest(question: RawQuestion) -> str:
+    """sha256 of everything but the id, to tell a repeated row from another row with the same id."""
+    sources = [[[each.title, each.text] for each in some] for some in (question.documents, question.distractors)]
+    return fingerprint([question.question, question.context, sources, question.references, question.language])
+
+
+def fault(row: Row, field: str, problem: str, remedy: str) -> InputError:
+    """The error for a field that cannot be read."""
+    return InputError(f"{row.file}, row {row.number}, field {field!r}: {problem}; {remedy}")
+
+
+def text_field(row: Row, *names: str, required: bool = False) -> str | None:
+    """The first of the named fields that the row has, as text; null counts as absent.
+
+    Raises InputError when it is not text, or when it is required and the row has none of the fields. A required
+    field that is null is "", so that one empty cell is a counted drop and a missing column is an error.
+    """
+    for name in names:
+        value = row.values.get(name)
+        if isinstance(value, str):
+            return value
+        if value is not None:
+            raise fault(row, name, f"holds {_kind(value)} instead of text", "write it as a string")
+    if not required:
+        return None
+    if not any(name in row.values for name in names):
+        raise fault(row, names[0], "is missing", f"the row has {_names(row)}; is `questions.format` right?")
+    return ""
+
+
+def id_field(row: Row, *names: str) -> str | None:
+    """The row's id as text; whole numbers are ids too. None when the row has none, or an empty one."""
+    for name in names:
+        value = row.values.get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        if value is not None and not isinstance(value, str):
+            raise fault(row, name, f"holds {_kind(value)} instead of an id", "write it as a string or a whole number")
+        if value:
+            return str(value)
+    return None
+
+
+def texts_field(row: Row, name: str) -> tuple[str, ...]:
+    """A list of texts; absent and null are the empty list."""
+    value = row.values.get(name)
+    if value is None:
+        return ()
+    if not isinstance(value, (list, tuple)) or not all(isinstance(each, str) for each in value):
+        raise fault(row, name, f"holds {_kind(value)} instead of a list of strings", 'write it as ["...", "..."]')
+    return tuple(value)
+
+
+def records_field(row: Row, name: str, required: bool = False) -> list[Mapping[str, Any]]:
+    """A list of objects, or the same as one object of equally long lists (as some Parquet exports have it)."""
+    value = row.values.get(name)
+    if value is None:
+        if required and name not in row.values:
+            raise fault(row, name, "is missing", f"the row has {_names(row)}; is `questions.format` right?")
+        return []
+    if isinstance(value, Mapping):
+        columns = list(value.values())
+        if not all(isinstance(column, list) for column in columns) or len({len(column) for column in columns}) > 1:
+            raise fault(row, name, "is an object whose values are not equally long lists", "write a list of objects")
+        return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
+    if not isinstance(value, (list, tuple)) or not all(isinstance(each, Mapping) for each in value):
+        raise fault(row, name, f"holds {_kind(value)} instead of a list of objects", "write a list of objects")
+    return list(value)
+
+
+def document_field(row: Row, name: str, record: Mapping[str, Any], text: str = "text") -> Document:
+    """One object of a list of documents: its text, and its title where it has one."""
+    parts = {"title": record.get("title"), text: record.get(text)}
+    for key, value in parts.items():
+        if value is not None and not isinstance(value, str):
+            raise fault(row, f"{name}.{key}", f"holds {_kind(value)} instead of text", "write it as a string")
+    if text not in record:
+        raise fault(row, f"{name}.{text}", "is missing", f'write each document as {{"title": "...", "{text}": "..."}}')
+    return Document(parts["title"] or "", parts[text] or "")
+
+
+def metadata_of(row: Row, used: Collection[str]) -> dict[str, Any]:
+    """The fields of a row that its format has no other place for."""
+    return {name: value for name, value in row.values.items() if name not in used and value is not None}
+
+
+def _json_object(values: Mapping[str, Any]) -> str:
+    """JSON with sorted keys; what JSON cannot say becomes null (NaN) or text, lone surrogates stay escaped."""
+    text = json.dumps(_plain(values), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (str, int)) else str(value)
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", bool: "true or false", int: "a number", float: "a number"}
+    return names.get(type(value), f"a value of type {type(value).__name__}")
+
+
+def _names(row: Row) -> str:
+    return ", ".join(sorted(map(str, row.values))[:12]) or "no fields"

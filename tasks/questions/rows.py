@@ -1,0 +1,246 @@
+"""Raw rows from JSONL, JSON arrays, Parquet, `datasets` folders and the hub, streamed.
+
+A source is a file, a folder or a pattern of files, at a local path or any fsspec URL, compressed or not; a
+folder written by `save_to_disk`; or a hub name. Rows come in the order of the files' names and of the rows
+in them. A fault that makes a file unreadable raises InputError with file, row and remedy; nothing is skipped
+but blank lines. Memory holds one row, or a few megabytes of them.
+"""
+
+import codecs
+import io
+import itertools
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import closing
+from typing import IO, Any
+
+from infra.errors import InputError
+from tasks.questions.question import Row
+
+LONGEST_ROW = 1 << 28  # bytes of a JSONL line or characters of an array's element
+_BATCH_BYTES = 8 << 20  # of Parquet rows decoded at once
+_CHUNK = 1 << 20
+_JSON, _PARQUET = (".jsonl", ".json", ".ndjson"), (".parquet",)
+_PACKED = (".gz", ".bz2", ".xz", ".zst")
+_SAVED = ("dataset_dict.json", "state.json")
+_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+
+def read_rows(source: str, subset: str | None = None, split: str = "train") -> Iterator[Row]:
+    """All rows of `source`; `subset` and `split` choose within `datasets` folders and hub datasets.
+
+    Raises InputError when the source is missing, holds no row, or a row of it cannot be read.
+    """
+    rows = _rows(source, subset, split)
+    first = next(rows, None)
+    if first is None:
+        raise InputError(f"{source}: holds no rows; give a file with at least one question")
+    yield first
+    yield from rows
+
+
+def _rows(source: str, subset: str | None, split: str) -> Iterator[Row]:
+    filesystem, path = _filesystem(source)
+    faults = _faults(filesystem)
+    try:
+        is_folder = filesystem.isdir(path)
+        if is_folder and any(filesystem.exists(f"{path}/{name}") for name in _SAVED):
+            yield from _saved_rows(source, split)
+            return
+        files = _files(filesystem, path, is_folder)
+    except faults as error:
+        raise InputError(f"{source}: cannot be reached ({error}); check the address and the credentials") from error
+    if files is None:
+        if "://" in source or not _HUB_NAME.fullmatch(source) or _suffix(source):
+            raise InputError(f"{source}: there is no such file or folder; check `questions.source` and the folder")
+        yield from _hub_rows(source, subset, split)
+        return
+    if not files:
+        raise InputError(f"{source}: holds no {', '.join(_JSON + _PARQUET)} file; name the file, or convert it")
+    for file in files:
+        name = source if file == path else filesystem.unstrip_protocol(file).removeprefix("file://")
+        try:
+            yield from (_parquet_rows if _suffix(file) in _PARQUET else _json_rows)(filesystem, file, name)
+        except faults as error:
+            raise InputError(f"{name}: cannot be read ({error}); check the file and the connection") from error
+
+
+def _filesystem(source: str) -> tuple[Any, str]:
+    from fsspec.core import url_to_fs
+
+    try:
+        filesystem, path = url_to_fs(source)
+    except (ValueError, ImportError) as error:
+        raise InputError(f"{source}: no file system for this address ({error}); check the part before ://") from error
+    return filesystem, path
+
+
+def _faults(filesystem: Any) -> tuple[type[BaseException], ...]:
+    """What this file system raises when it cannot be reached."""
+    if "s3" not in filesystem.protocol:
+        return (OSError,)
+    from botocore.exceptions import BotoCoreError
+
+    return (OSError, BotoCoreError)
+
+
+def _files(filesystem: Any, path: str, is_folder: bool) -> list[str] | None:
+    """The data files that a path stands for, sorted; None when there is nothing at it."""
+    if any(sign in path for sign in "*?["):
+        found = filesystem.glob(path)
+    elif is_folder:
+        found = filesystem.find(path)
+    elif filesystem.exists(path):
+        return [path]
+    else:
+        return None
+    return sorted(each for each in found if _suffix(each))
+
+
+def _suffix(path: str) -> str:
+    """ ".jsonl" of "a.jsonl.gz"; empty when it is none that can be read."""
+    name = path.lower()
+    for packed in _PACKED:
+        name = name.removesuffix(packed)
+    return next((suffix for suffix in _JSON + _PARQUET if name.endswith(suffix)), "")
+
+
+def _json_rows(filesystem: Any, path: str, name: str) -> Iterator[Row]:
+    number = 0
+    rows = _array_rows if _suffix(path) == ".json" and _starts_array(filesystem, path, name) else _line_rows
+    with filesystem.open(path, "rb", compression="infer") as file, io.BufferedReader(file, _CHUNK) as stream:
+        try:
+            for row in rows(stream, name):
+                number = row.number
+                yield row
+        except (EOFError, zlib.error, UnicodeDecodeError) as error:
+            if isinstance(error, UnicodeDecodeError):
+                raise InputError(f"{name}, after row {number}: not UTF-8 ({error.reason}); convert the file") from error
+            problem = "the compressed file is cut off or damaged"
+            raise InputError(f"{name}, after row {number}: {problem} ({error}); copy or download it again") from error
+
+
+def _starts_array(filesystem: Any, path: str, name: str) -> bool:
+    with filesystem.open(path, "rb", compression="infer") as stream:
+        try:
+            return bool(stream.read(_CHUNK).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["))
+        except (EOFError, zlib.error) as error:
+            raise InputError(f"{name}: the compressed file is cut off ({error}); copy or download it again") from error
+
+
+def _line_rows(stream: IO[bytes], name: str) -> Iterator[Row]:
+    """JSONL. Lines count from 1; blank lines are no rows."""
+    for number in itertools.count(1):
+        line = stream.readline(LONGEST_ROW + 1)
+        if not line:
+            return
+        if len(line) > LONGEST_ROW:
+            raise InputError(f"{name}, row {number}: longer than {LONGEST_ROW:,} bytes; is it one JSON object a line?")
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        if line.strip():
+            yield Row(name, number, _parse(line, name, number))
+
+
+def _parse(line: bytes, name: str, number: int) -> dict[str, Any]:
+    try:
+        value = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        place = f"byte {error.start + 1} of the line ({error.reason})"
+        raise InputError(f"{name}, row {number}: not UTF-8 at {place}; convert the file to UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        cut = "" if line.endswith(b"\n") else " The line has no end: the file may be cut off."
+        raise InputError(f"{name}, row {number}: not valid JSON: {error}; mend the line.{cut}") from error
+    return _object(value, name, number)
+
+
+def _object(value: Any, name: str, number: int) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        kind = type(value).__name__
+        raise InputError(f'{name}, row {number}: a JSON {kind} instead of an object; write rows as {{"question": ...}}')
+    return value
+
+
+def _array_rows(stream: IO[bytes], name: str) -> Iterator[Row]:
+    """A file that is one JSON array, as HotpotQA's, element by element."""
+    utf8 = codecs.getincrementaldecoder("utf-8-sig")()
+    decoder = json.JSONDecoder()
+
+    def read(size: int) -> str:
+        data = stream.read(size)
+        return utf8.decode(data, final=not data)
+
+    buffer, place = read(_CHUNK).lstrip(), 1
+    for number in itertools.count(1):
+        while True:
+            while place < len(buffer) and buffer[place] in " \t\r\n,":
+                place += 1
+            if buffer.startswith("]", place):
+                return
+            try:
+                value, place = decoder.raw_decode(buffer, place)
+                break
+            except (ValueError, RecursionError) as error:
+                more = read(max(_CHUNK, len(buffer))) if len(buffer) - place < LONGEST_ROW else ""
+                if not more:
+                    problem = f"not valid JSON: {error}; the file may be cut off, or a row may be broken"
+                    raise InputError(f"{name}, row {number}: {problem}") from error
+                buffer, place = buffer[place:] + more, 0
+        yield Row(name, number, _object(value, name, number))
+
+
+def _parquet_rows(filesystem: Any, path: str, name: str) -> Iterator[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    with filesystem.open(path, "rb") as stream:
+        try:
+            # The buffer keeps pyarrow from reading a whole column of a row group at once.
+            with closing(pq.ParquetFile(stream, buffer_size=_CHUNK, pre_buffer=False)) as parquet:
+                for batch in parquet.iter_batches(batch_size=_batch_rows(parquet)):
+                    for values in batch.to_pylist():
+                        number += 1
+                        yield Row(name, number, values)
+        except UnicodeDecodeError as error:
+            raise InputError(f"{name}, after row {number}: not UTF-8 ({error.reason}); write it again") from error
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+            problem = "not Parquet, cut off or damaged"
+            raise InputError(f"{name}, after row {number}: {problem} ({error}); copy or write it again") from error
+
+
+def _batch_rows(parquet: Any) -> int:
+    groups = [parquet.metadata.row_group(index) for index in range(parquet.metadata.num_row_groups)]
+    size = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=1)
+    return int(min(1024, max(1, _BATCH_BYTES // max(1, size))))
+
+
+def _saved_rows(source: str, split: str) -> Iterator[Row]:
+    """Rows of a folder that `save_to_disk` wrote; Arrow files are mapped, not loaded."""
+    import datasets
+
+    try:
+        saved = datasets.load_from_disk(source)
+        if isinstance(saved, datasets.DatasetDict):
+            if split not in saved:
+                raise InputError(f"{source}: has no split {split!r}; it has {', '.join(sorted(saved))}")
+            saved = saved[split]
+        for number, values in enumerate(saved, 1):
+            yield Row(source, number, values)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{source}: not a whole `datasets` folder ({error}); save it again") from error
+
+
+def _hub_rows(source: str, subset: str | None, split: str) -> Iterator[Row]:
+    import datasets
+    from datasets.exceptions import DatasetsError
+
+    try:
+        rows = datasets.load_dataset(source, subset, split=split, streaming=True)
+        for number, values in enumerate(rows, 1):
+            yield Row(source, number, values)
+    except (OSError, ValueError, DatasetsError) as error:
+        problem = f"no file or folder of this name is here, and the hub did not give it ({error})"
+        raise InputError(f"{source}: {problem}; check `questions.source`, `subset` and `split`") from error

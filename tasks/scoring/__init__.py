@@ -1,0 +1,137 @@
+"""Scoring: which scorers there are, which a recipe wants, and the reward that their scores make.
+
+A scorer is one file of this package with a constant `SCORER`; putting the file there is all it takes. A
+scorer judges every sampled answer of every case it is given: a number, or null with a reason. A reward is the
+weighted mean of the scores of one answer, and null when a score that it needs is null.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from infra.embedding import Embedder
+from infra.errors import BalanceError, RecipeError
+from infra.llm import ModelClient
+from infra.plugins import find_plugins
+from infra.recipe import Recipe, Settings
+from tasks.nouns import Answer, Context, Example, Judgement
+
+DIGITS = 6  # of a score and a reward: beyond them, machines differ
+
+AnswerId = tuple[str, int]  # example_id, sample_index
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A question with its context and its sampled answers (sample_index ≥ 0)."""
+
+    example: Example
+    context: Context
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What scorers may use; the embedding model is loaded when it is first asked for."""
+
+    embedder: Callable[[], Embedder]
+    client: ModelClient | None
+    recipe: Recipe
+
+
+Judge = Callable[[Sequence[Case], Any, Bench], list[Judgement]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """A way to score answers. `judge(cases, settings, bench)` returns one judgement for each answer."""
+
+    name: str
+    settings: type[Settings]
+    judge: Judge
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveScorer:
+    """A scorer that a recipe uses, its settings checked. Weight 0: judged and reported, not part of the reward."""
+
+    name: str
+    weight: float
+    settings: Settings
+
+
+@functools.cache
+def known_scorers() -> Mapping[str, Scorer]:
+    """All scorers of this package, by name."""
+    return find_plugins(__name__, "SCORER")
+
+
+def parse_scorers(recipe: Recipe) -> list[ActiveScorer]:
+    """The recipe's scorers in its order. Raises RecipeError naming the key at fault."""
+    active = [_parse(f"scoring.scorers.{place}", entry) for place, entry in enumerate(recipe.scoring.scorers)]
+    names = [scorer.name for scorer in active]
+    for name in names:
+        if names.count(name) > 1:
+            raise RecipeError(f"scoring.scorers: {name!r} is there more than once; give it once, with one weight")
+    if not any(scorer.weight > 0 for scorer in active):
+        raise RecipeError("scoring.scorers: no scorer has a weight above 0, so that no answer would get a reward")
+    return active
+
+
+def judge_all(cases: Sequence[Case], scorers: Iterable[ActiveScorer], bench: Bench) -> list[Judgement]:
+    """Every scorer's judgement of every answer: by case, then answer, then scorer.
+
+    Raises BalanceError when a scorer has left an answer out or judged it twice.
+    """
+    expected = [(case.example.example_id, answer.sample_index) for case in cases for answer in case.answers]
+    columns = []
+    for active in scorers:
+        judgements = known_scorers()[active.name].judge(cases, active.settings, bench)
+        by_answer = {(each.example_id, each.sample_index): each for each in judgements}
+        if len(judgements) != len(expected) or by_answer.keys() != set(expected):
+            raise BalanceError(f"scorer {active.name!r} gave {len(judgements)} judgements on {len(expected)} answers")
+        columns.append([by_answer[answer] for answer in expected])
+    return [judgement for row in zip(*columns, strict=True) for judgement in row]
+
+
+def rewards(judgements: Iterable[Judgement], scorers: Sequence[ActiveScorer]) -> dict[AnswerId, float | None]:
+    """Each answer's reward: the mean of its scores by weight, to 6 decimals; null if a needed score is null."""
+    scores: dict[AnswerId, dict[str, float | None]] = {}
+    for each in judgements:
+        scores.setdefault((each.example_id, each.sample_index), {})[each.scorer] = each.score
+    needed = {scorer.name: scorer.weight for scorer in scorers if scorer.weight > 0}
+    return {answer: _weighted_mean(of_answer, needed) for answer, of_answer in scores.items()}
+
+
+def _weighted_mean(scores: Mapping[str, float | None], weights: Mapping[str, float]) -> float | None:
+    total = 0.0
+    for name, weight in weights.items():
+        score = scores.get(name)
+        if score is None:
+            return None
+        total += weight * score
+    return round(total / sum(weights.values()), DIGITS)
+
+
+def _parse(path: str, entry: Mapping[str, Any]) -> ActiveScorer:
+    own = dict(entry)
+    name = own.pop("scorer", None)
+    weight = own.pop("weight", 1.0)
+    scorer = known_scorers().get(name) if isinstance(name, str) else None
+    if scorer is None:
+        raise RecipeError(f"{path}.scorer: there is no scorer {name!r}; there are: {', '.join(known_scorers())}")
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
+        raise RecipeError(f"{path}.weight: {weight!r} is not a number of 0 or more")
+    try:
+        return ActiveScorer(scorer.name, float(weight), scorer.settings.model_validate(own))
+    except ValidationError as error:
+        raise RecipeError("; ".join(_faults(path, error))) from error
+
+
+def _faults(path: str, error: ValidationError) -> Iterable[str]:
+    for fault in error.errors(include_url=False):
+        key = ".".join([path, *map(str, fault["loc"])])
+        yield f"{key}: " + ("no such key" if fault["type"] == "extra_forbidden" else fault["msg"])

@@ -1,0 +1,97 @@
+"""The model card: what was trained on what, how, and what the loss did. No date, no folder of a machine."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from tasks.public import public
+from tasks.training.published import Published
+from tasks.training.settings import RunConfig
+
+_TABLE_ROWS = 12
+_COLUMNS = ("step", "loss", "margin", "grad_norm", "lr")
+
+
+def model_card(
+    config: RunConfig,
+    published: Published,
+    base_revision: str,
+    written: Mapping[str, Any],
+    steps: Sequence[Mapping[str, Any]],
+) -> str:
+    """README.md of the model folder."""
+    settings = config.settings
+    method = {"lora": "A LoRA adapter", "qlora": "A LoRA adapter over a 4-bit base", "full": "All weights"}
+    moved = "LoRA B matrices" if settings.method != "full" else "tensors"
+    rows = [f"| {name} | `{value}` |" for name, value in sorted(public(settings.model_dump(mode="json")).items())]
+    histogram = [f"| {end:,} | {count:,} |" for end, count in config.lengths.histogram]
+    return "\n".join(
+        [
+            "---",
+            yaml.safe_dump(_metadata(config, published), sort_keys=True, allow_unicode=True).rstrip(),
+            "---",
+            f"# {published.name}: {settings.loss.upper()}",
+            "",
+            f"{method[settings.method]} of `{config.base_name}` (revision `{base_revision}`), trained "
+            f"with {settings.loss.upper()} on the {config.lengths.rows:,} pairs of `{published.name}` (manifest "
+            f"`{published.sha256}`), seed {config.seed}.",
+            "",
+            f"- optimiser steps: {written['steps']:,}",
+            f"- mean loss: {written['first_loss']:.4f} in the first quarter of the steps, "
+            f"{written['last_loss']:.4f} in the last",
+            f"- {moved} that changed: {written['tensors_changed']} of {written['tensors']}",
+            f"- longest row: {config.lengths.total_max:,} tokens; longest prompt {config.lengths.prompt_max:,}, "
+            f"longest answer {config.lengths.answer_max:,}; no row was cut or dropped",
+            "",
+            "![training](training.png)",
+            "",
+            "## Loss",
+            "",
+            *_loss_table(steps),
+            "",
+            "## Row lengths",
+            "",
+            "| up to tokens | rows |",
+            "|---|---|",
+            *histogram,
+            "",
+            "## Settings",
+            "",
+            "| setting | value |",
+            "|---|---|",
+            *rows,
+            "",
+            "Every step is in `metrics.parquet`; `job.json` holds what the training was asked for.",
+            "",
+        ]
+    )
+
+
+def _metadata(config: RunConfig, published: Published) -> dict[str, Any]:
+    """The card's YAML. A licence stands there only when the dataset states one."""
+    adapter = config.settings.method != "full"
+    metadata: dict[str, Any] = {
+        "base_model": config.base_name,
+        "datasets": [published.name],
+        "library_name": "peft" if adapter else "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": sorted({"longmill", "long-context", config.settings.loss, "trl", *(["lora"] if adapter else [])}),
+    }
+    if published.licence:
+        metadata["license"] = published.licence
+    return metadata
+
+
+def _loss_table(steps: Sequence[Mapping[str, Any]]) -> list[str]:
+    """At most a dozen steps, evenly spread, the last among them."""
+    stride = max(1, -(-len(steps) // _TABLE_ROWS))
+    shown = list(reversed(list(reversed(steps))[::stride]))
+    columns = [name for name in _COLUMNS if any(name in step for step in steps)]
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(_cell(step.get(name)) for name in columns) + " |" for step in shown]
+    return lines
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value) if isinstance(value, int) else f"{value:.4g}"

@@ -1,0 +1,209 @@
+"""What to train, and training it: gate, subprocess, outputs, and the model in the store.
+
+A job's id is the fingerprint of the manifest, the settings, the base model and the seed. Its working folder is
+`<folder>/training/<id>`; a run that was stopped resumes there from its last whole checkpoint. The model goes
+to `models/<dataset>/<id>/` in the store, `result.json` last: a job that has one is not trained again. Leaves
+out: evaluation.
+"""
+
+import contextlib
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from infra.canonical import fingerprint
+from infra.errors import RecipeError, TrainingError
+from infra.recipe import Training
+from infra.store import Store
+from infra.tokens import load_tokenizer, resolve_model
+from tasks.public import public_text
+from tasks.training.base_identity import base_identity
+from tasks.training.checkpoints import last_checkpoint, rewind
+from tasks.training.encoded import PairsFile
+from tasks.training.gate import Lengths, gate
+from tasks.training.launching import OnStep, launch
+from tasks.training.losses import find_loss
+from tasks.training.outputs import write_outputs
+from tasks.training.published import Published, check_hashes, read_manifest, train_rows
+from tasks.training.settings import RunConfig, accumulation
+
+_HOW = {"save_steps", "gradient_checkpointing"}  # settings that change how a run goes, not what comes out
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """What to train. `manifest` is a path in the store, `base` a folder, a hub name or `microworld`."""
+
+    store: Store
+    manifest: str
+    settings: Training
+    base: str
+    base_revision: str
+    folder: Path
+    seed: int = 0
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """A trained model. `model` is its folder in the store, `name` what it is served as."""
+
+    model: str
+    name: str
+    revision: str
+    kind: str  # "adapter" or "full"
+    loss: str
+    base: str
+    steps: int
+    rows: int
+    longest_row: int  # tokens
+    first_loss: float  # mean of the first quarter of the steps
+    last_loss: float  # mean of the last quarter
+    tensors_changed: int  # of LoRA's B matrices, or of all tensors
+    tensors: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As a flat JSON object."""
+        return asdict(self)
+
+
+def finished(job: TrainingJob) -> TrainingResult | None:
+    """The result of a job that was trained before, or None."""
+    return _stored(job, read_manifest(job.store, job.manifest))
+
+
+def train(job: TrainingJob, *, on_step: OnStep | None = None) -> TrainingResult:
+    """Train the job, or return its result when it is finished.
+
+    `on_step` gets {step, total_steps, loss, lr, grad_norm, margin, ...} after each optimiser step, those before
+    a resumed checkpoint again. Raises RecipeError for settings that cannot work, InputError for a dataset that
+    was changed, TrainingError for rows that do not fit, a loss that is not finite or does not move, and a
+    subprocess that fails (with the end of its log).
+    """
+    published = read_manifest(job.store, job.manifest)
+    if (before := _stored(job, published)) is not None:
+        return before
+    _check_settings(job.settings)
+    identity = job_id(job, published)
+    folder = (job.folder / "training" / identity).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        if (before := _stored(job, published)) is not None:
+            return before
+        config = _prepare(job, published, folder)
+        launch(config, log=folder / "train.log", on_step=on_step)
+        result = _publish(job, published, identity, config)
+        _tidy(folder)
+    return result
+
+
+def job_id(job: TrainingJob, published: Published) -> str:
+    """16 hex digits from the manifest's bytes, the settings, the base model and the seed."""
+    parts = {
+        "manifest": published.sha256,
+        "settings": job.settings.model_dump(mode="json", exclude=_HOW),
+        "base": base_identity(job.base),
+        "base_revision": job.base_revision,
+        "seed": job.seed,
+    }
+    return fingerprint(parts)[:16]
+
+
+def _stored(job: TrainingJob, published: Published) -> TrainingResult | None:
+    path = f"{_place(published, job_id(job, published))}/result.json"
+    return TrainingResult(**json.loads(job.store.read(path))) if job.store.exists(path) else None
+
+
+def _place(published: Published, identity: str) -> str:
+    return f"models/{published.name}/{identity}"
+
+
+def _check_settings(settings: Training) -> None:
+    """Raises RecipeError for what is known to fail before anything is loaded."""
+    from transformers import SchedulerType
+
+    find_loss(settings.loss)
+    accumulation(settings)
+    known = [kind.value for kind in SchedulerType]
+    if settings.schedule not in known:
+        raise RecipeError(f"training.schedule: there is no {settings.schedule!r}; there are: {', '.join(known)}")
+    if settings.accelerate_config and not Path(settings.accelerate_config).exists():
+        raise RecipeError(f"training.accelerate_config: {settings.accelerate_config} does not exist")
+
+
+def _prepare(job: TrainingJob, published: Published, folder: Path) -> RunConfig:
+    """Pass the gate, or take over what passed it before, and find where to resume."""
+    if job.settings.method == "qlora":
+        from tasks.training.base import check_machine
+
+        check_machine(job.settings)
+    passed = folder / "lengths.json"
+    if passed.exists():
+        lengths = Lengths.from_json(json.loads(passed.read_text(encoding="utf-8")))
+    else:
+        check_hashes(job.store, published)
+        tokenizer = load_tokenizer(job.base, job.trust_remote_code)
+        with PairsFile(folder / "pairs.arrow") as pairs:
+            rows = train_rows(job.store, published)
+            lengths = gate(rows, tokenizer, job.settings.max_length, keep=pairs.add)
+        passed.write_text(json.dumps(asdict(lengths)), encoding="utf-8")
+    shutil.rmtree(folder / "output", ignore_errors=True)
+    checkpoint = last_checkpoint(folder / "checkpoints")
+    place = Path(resolve_model(job.base))
+    config = RunConfig(
+        settings=job.settings,
+        base=str(place.resolve()) if place.exists() else job.base,
+        base_name=public_text(job.base),
+        trust_remote_code=job.trust_remote_code,
+        seed=job.seed,
+        lengths=lengths,
+        folder=str(folder),
+        checkpoint=str(checkpoint) if checkpoint else None,
+    )
+    rewind(config)
+    return config
+
+
+def _publish(job: TrainingJob, published: Published, identity: str, config: RunConfig) -> TrainingResult:
+    """Write what stands beside the weights, copy all to the store, and commit with result.json."""
+    written = write_outputs(config, published, base=job.base, base_revision=job.base_revision)
+    result = TrainingResult(
+        model=_place(published, identity),
+        name=f"{published.name}-{identity}",
+        revision=identity,
+        kind="full" if job.settings.method == "full" else "adapter",
+        loss=job.settings.loss,
+        base=config.base_name,
+        rows=config.lengths.rows,
+        longest_row=config.lengths.total_max,
+        **written,
+    )
+    job.store.send(config.output, result.model)
+    data = json.dumps(result.to_json(), indent=1, sort_keys=True) + "\n"
+    job.store.put_if_absent(f"{result.model}/result.json", data.encode())
+    return result
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what is only needed to resume; log and progress stay."""
+    for name in ("checkpoints", "output", "cache"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for path in [*folder.glob("*.arrow"), folder / "lengths.json"]:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One training of a job at a time on this machine; the lock goes with its process."""
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise TrainingError(
+                f"{folder}: another process trains this job now; wait for it, or stop it and run again to resume"
+            ) from error
+        yield

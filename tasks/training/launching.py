@@ -1,0 +1,113 @@
+"""Starting the training subprocess under accelerate, and following it until it ends.
+
+The child is on a leash (infra/processes.py), prints to a log file only, and tells its progress in a file of
+JSON lines that is read here. Without `training.accelerate_config` a configuration is written for the run, so
+that no file in somebody's home directory decides how it runs.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from infra.errors import TrainingError
+from infra.processes import Leashed
+from tasks.training.checkpoints import parse_lines
+from tasks.training.settings import RunConfig
+
+ROOT = Path(__file__).parents[2]
+OnStep = Callable[[dict[str, Any]], None]
+_LOOK_S = 0.2
+_TAIL = 25
+
+
+def launch(config: RunConfig, *, log: Path, on_step: OnStep | None) -> None:
+    """Run the subprocess to its end. Raises TrainingError with its message, or the end of its log."""
+    folder = Path(config.folder)
+    path = folder / "config.json"
+    path.write_text(config.dump(), encoding="utf-8")
+    config.error.unlink(missing_ok=True)
+    launcher = config.settings.accelerate_config or str(_launcher_file(config))
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", launcher]
+    command += ["-m", "tasks.training.run", str(path)]
+    with Leashed(command, log=log, env=_environment(config)) as child:
+        status = _follow(child, config.progress, on_step)
+    if status == 0:
+        return
+    if config.error.exists():
+        message = config.error.read_text(encoding="utf-8")
+        raise TrainingError(f"{message} (log: {log})")
+    raise TrainingError(
+        f"training ended with status {status}; run the same command again to resume from the last checkpoint. "
+        f"The end of {log}:\n{child.tail(_TAIL)}"
+    )
+
+
+def _follow(child: Leashed, progress: Path, on_step: OnStep | None) -> int:
+    """Hand each new line of the progress file on, until the child ends; returns its exit status."""
+    offset = 0
+    while True:
+        status = child.poll()  # before the last look, so that no line is missed
+        with progress.open("rb") as lines:
+            lines.seek(offset)
+            fresh = lines.read()
+        whole = fresh[: fresh.rfind(b"\n") + 1]
+        offset += len(whole)
+        if on_step is not None:
+            for step in parse_lines(whole.decode().split("\n")):
+                on_step(step)
+        if status is not None:
+            return status
+        time.sleep(_LOOK_S)
+
+
+def _environment(config: RunConfig) -> dict[str, str]:
+    """The parent's environment, with this checkout first, no telemetry, and no hub when the model is a folder."""
+    settings: dict[str, str] = {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
+        "PYTHONSAFEPATH": "1",  # a folder called `tasks` where the command was started must not be imported
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_DATASETS_CACHE": str(Path(config.folder) / "cache"),
+        "TRL_EXPERIMENTAL_SILENCE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    if Path(config.base).exists():
+        settings["HF_HUB_OFFLINE"] = "1"
+    if config.settings.processes == 1 and config.settings.accelerate_config is None:
+        settings["CUDA_VISIBLE_DEVICES"] = _first_gpu(os.environ)  # with more, one process would split its batch
+    return {**os.environ, **settings}
+
+
+def _first_gpu(environment: Mapping[str, str]) -> str:
+    return environment.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+
+
+def _launcher_file(config: RunConfig) -> Path:
+    """accelerate's configuration for this run: one machine, one process per GPU."""
+    from infra.serving import free_port
+
+    processes = config.settings.processes
+    kind = "NO" if processes == 1 else "MULTI_GPU" if _has_gpu() else "MULTI_CPU"
+    launcher: dict[str, Any] = {
+        "compute_environment": "LOCAL_MACHINE",
+        "distributed_type": kind,
+        "num_machines": 1,
+        "num_processes": processes,
+        "mixed_precision": "no",  # bfloat16 is asked for by the trainer's own arguments
+        "use_cpu": kind == "MULTI_CPU",
+    }
+    if processes > 1:
+        launcher["main_process_port"] = free_port()
+    path = Path(config.folder) / "accelerate.yaml"
+    path.write_text(yaml.safe_dump(launcher), encoding="utf-8")
+    return path
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())

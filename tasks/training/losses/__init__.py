@@ -1,0 +1,50 @@
+"""Losses by name. A loss is one file of this package with a constant `LOSS`; adding one is adding a file.
+
+A loss makes a TRL trainer over rows that the gate encoded: prompt_ids, chosen_ids, rejected_ids. It must
+neither cut nor drop any of them; `run` counts them again. These files are imported where recipes are checked
+too, so they import TRL inside their functions.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from infra.errors import RecipeError
+from infra.plugins import find_plugins
+from infra.recipe import Training
+
+
+@dataclass(frozen=True, slots=True)
+class LossSetup:
+    """What a loss is given. `arguments` are transformers' TrainingArguments that hold for every loss."""
+
+    model: Any
+    adapter: Any | None  # a PEFT configuration; None trains all weights
+    tokenizer: Any
+    pairs: Any  # a datasets.Dataset of the encoded rows
+    max_length: int  # the longest row, in tokens
+    settings: Training
+    arguments: Mapping[str, Any]
+    callbacks: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """`make_trainer(setup)` gives a TRL trainer whose train_dataset has one row per pair."""
+
+    name: str
+    make_trainer: Callable[[LossSetup], Any]
+
+
+@functools.cache
+def known_losses() -> Mapping[str, Loss]:
+    """All losses of this package, by name."""
+    return find_plugins(__name__, "LOSS")
+
+
+def find_loss(name: str) -> Loss:
+    """The loss of that name. Raises RecipeError naming those there are."""
+    if name not in known_losses():
+        raise RecipeError(f"training.loss: there is no loss {name!r}; there are: {', '.join(known_losses())}")
+    return known_losses()[name]

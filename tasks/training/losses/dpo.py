@@ -1,0 +1,37 @@
+"""DPO (Rafailov et al. 2023, arXiv:2305.18290) on TRL's trainer, with LongReward's likelihood term.
+
+loss = -log sigmoid(beta * difference of log-ratios) + sft_weight * NLL(chosen answer). The reference is the
+base model: the adapter switched off, or a copy when all weights are trained.
+"""
+
+from typing import Any
+
+from tasks.training.losses import Loss, LossSetup
+
+
+def make_trainer(setup: LossSetup) -> Any:
+    """A trainer for DPO; with settings.sft_weight > 0 LongReward's sum of two terms."""
+    from trl import DPOConfig
+
+    from tasks.training.ready_trainers import PairsDPOTrainer
+
+    weight = setup.settings.sft_weight
+    arguments = DPOConfig(
+        **setup.arguments,
+        beta=setup.settings.beta,
+        loss_type=["sigmoid", "sft"] if weight > 0 else ["sigmoid"],
+        loss_weights=[1.0, weight] if weight > 0 else [1.0],
+        max_length=setup.max_length,  # the default of 1024 cuts, and drops rows without a word
+        disable_dropout=False,  # would silence the adapter's own dropout
+    )
+    return PairsDPOTrainer(
+        model=setup.model,
+        args=arguments,
+        train_dataset=setup.pairs,
+        processing_class=setup.tokenizer,
+        peft_config=setup.adapter,
+        callbacks=list(setup.callbacks),
+    )
+
+
+LOSS = Loss("dpo", make_trainer)

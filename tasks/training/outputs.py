@@ -1,0 +1,139 @@
+"""What stands beside the trained weights: card, metrics, plot, the job's settings; and merging an adapter.
+
+Nothing in these files depends on when or where the run took place. Weights are safetensors; a pickle is never
+kept. Leaves out: uploading to a hub.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from infra.errors import TrainingError
+from infra.store import table_bytes
+from infra.tokens import resolve_model
+from tasks.training.card import model_card
+from tasks.training.checkpoints import read_progress
+from tasks.training.published import Published
+from tasks.training.settings import RunConfig, quarters
+
+_ADAPTER_FILES = {"adapter_model.safetensors", "adapter_config.json"}
+Steps = Sequence[dict[str, Any]]
+
+
+def write_outputs(config: RunConfig, published: Published, *, base: str, base_revision: str) -> dict[str, Any]:
+    """Complete the output folder; returns {steps, first_loss, last_loss, tensors_changed, tensors}.
+
+    Raises TrainingError when the subprocess left no weights.
+    """
+    summary_file = config.output / "summary.json"
+    if not summary_file.exists():
+        raise TrainingError(f"{config.output}: training ended without its summary; see train.log beside it")
+    summary = json.loads(summary_file.read_text(encoding="utf-8"))
+    _keep_weights(config)
+    steps = read_progress(config.progress)
+    first, last = quarters([step["loss"] for step in steps])
+    written = {
+        "steps": summary["steps"],
+        "first_loss": first,
+        "last_loss": last,
+        "tensors_changed": summary["changed"],
+        "tensors": summary["tensors"],
+    }
+    (config.output / "metrics.parquet").write_bytes(table_bytes(metrics_table(steps)))
+    (config.output / "training.png").write_bytes(training_plot(steps, config.settings.loss))
+    job = {
+        "manifest": published.sha256,
+        "dataset": published.name,
+        "base": base,
+        "base_revision": base_revision,
+        "trust_remote_code": config.trust_remote_code,
+        "seed": config.seed,
+        "settings": config.settings.model_dump(mode="json"),
+    }
+    (config.output / "job.json").write_text(json.dumps(job, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    card = model_card(config, published, base_revision, written, steps)
+    (config.output / "README.md").write_text(card, encoding="utf-8")
+    return written
+
+
+def metrics_table(steps: Steps) -> pa.Table:
+    """One row per optimiser step: step and total_steps, then every number that was logged, by name."""
+    counts = ("step", "total_steps")
+    names = sorted({name for step in steps for name in step} - set(counts))
+    columns: dict[str, Any] = {name: pa.array([step[name] for step in steps], pa.int64()) for name in counts}
+    columns |= {name: pa.array([step.get(name) for step in steps], pa.float64()) for name in names}
+    return pa.table(columns)
+
+
+def training_plot(steps: Steps, loss: str) -> bytes:
+    """Loss, reward margin where there is one, and learning rate by step, as a PNG on an opaque white ground."""
+    import io
+
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    wanted = (("loss", f"{loss} loss"), ("margin", "reward margin"), ("lr", "learning rate"))
+    panels = [(name, label) for name, label in wanted if any(name in step for step in steps)]
+    figure = Figure(figsize=(7, 2.2 * len(panels)), dpi=120, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, (name, label) in zip(axes, panels, strict=True):
+        points = [(step["step"], step[name]) for step in steps if name in step]
+        axis.plot(*zip(*points, strict=True), color="#1f5fa8", linewidth=1.4, marker="." if len(points) < 60 else None)
+        axis.set_ylabel(label)
+        axis.set_facecolor("white")
+        axis.grid(color="#dddddd", linewidth=0.6)
+    axes[-1].set_xlabel("optimiser step")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": "longmill"})
+    return buffer.getvalue()
+
+
+def merge_adapter(folder: Path, target: Path) -> Path:
+    """The base model with the adapter of `folder` merged in, as a model folder; made once.
+
+    Raises TrainingError when `folder` is no adapter that Longmill trained.
+    """
+    if target.exists():
+        return target
+    try:
+        job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrainingError(
+            f"{folder}: there is no job.json; give the folder of a model that was trained here"
+        ) from error
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from infra.tokens import load_tokenizer
+
+    trust = job["trust_remote_code"]
+    dtype = getattr(torch, job["settings"]["dtype"])
+    base = AutoModelForCausalLM.from_pretrained(resolve_model(job["base"]), dtype=dtype, trust_remote_code=trust)
+    merged = PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    merged.save_pretrained(part)
+    load_tokenizer(job["base"], trust).save_pretrained(part)
+    part.rename(target)
+    return target
+
+
+def _keep_weights(config: RunConfig) -> None:
+    """Leave weights and, of a full model, its tokenizer; make the adapter's configuration the same everywhere."""
+    adapter = config.settings.method != "full"
+    for path in config.output.iterdir():
+        if path.name == "summary.json" or path.suffix == ".bin" or (adapter and path.name not in _ADAPTER_FILES):
+            path.unlink()
+    if adapter:
+        path = config.output / "adapter_config.json"
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw["base_model_name_or_path"] = config.base_name
+        raw["target_modules"] = sorted(raw["target_modules"])  # PEFT writes a set in no order
+        path.write_text(json.dumps(raw, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,141 @@
+"""The subprocess: `accelerate launch -m tasks.training.run CONFIG.json` trains and writes weights and a summary.
+
+It reads the configuration and the encoded rows, resumes from the checkpoint that the configuration names, and
+leaves `output/` with the weights and `summary.json`. A deliberate error is left in `error.txt` too. Leaves
+out: cards, plots and the store, which are the parent's.
+"""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from infra.errors import LongmillError, TrainingError
+from tasks.training.settings import RunConfig, accumulation, warmup_steps
+
+LEFT_OUT = ("training_args.bin", "README.md")  # a pickle, and a card without numbers
+
+
+def main(path: str) -> int:
+    """Run a configuration file; the exit status is 0 when the output is whole."""
+    config = RunConfig.load(Path(path).read_text(encoding="utf-8"))
+    try:
+        run(config)
+    except LongmillError as error:
+        config.error.write_text(str(error), encoding="utf-8")
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def run(config: RunConfig) -> None:
+    """Train. Raises TrainingError for a bad loss, a loss that does not move, or rows that were lost."""
+    from datasets import Dataset
+
+    from infra.tokens import load_tokenizer
+    from tasks.training.base import adapter_config, check_machine, load_base
+    from tasks.training.losses import LossSetup, find_loss
+    from tasks.training.watch import Snapshot, Watch
+
+    check_machine(config.settings)
+    tokenizer = load_tokenizer(config.base, config.trust_remote_code)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    setup = LossSetup(
+        model=load_base(config),
+        adapter=adapter_config(config.settings),
+        tokenizer=tokenizer,
+        pairs=Dataset.from_file(str(config.pairs)),
+        max_length=config.lengths.total_max,
+        settings=config.settings,
+        arguments=_arguments(config),
+        callbacks=(Watch(config.progress),),
+    )
+    trainer = find_loss(config.settings.loss).make_trainer(setup)
+    _check_processes(config, trainer.args.world_size)
+    check_rows(config, trainer.train_dataset)
+    before = Snapshot(trainer.model)
+    trainer.train(resume_from_checkpoint=config.checkpoint)
+    _save(config, trainer, before)
+
+
+def check_rows(config: RunConfig, dataset: Any) -> None:
+    """Raises TrainingError unless the trainer holds every row that the gate passed, token for token in number."""
+    import pyarrow.compute as pc
+
+    columns = ("prompt_ids", "chosen_ids", "rejected_ids")
+    kept = len(dataset)
+    tokens = sum(pc.sum(pc.list_value_length(dataset.data.column(name))).as_py() or 0 for name in columns)
+    if (kept, tokens) != (config.lengths.rows, config.lengths.tokens):
+        raise TrainingError(
+            f"the trainer holds {kept} rows and {tokens} tokens, the gate passed {config.lengths.rows} rows and "
+            f"{config.lengths.tokens} tokens; the loss {config.settings.loss!r} cuts or drops rows, which it must not"
+        )
+
+
+def _check_processes(config: RunConfig, found: int) -> None:
+    if found != config.settings.processes:
+        raise TrainingError(
+            f"accelerate started {found} processes, training.processes is {config.settings.processes}; make them "
+            "the same, so that a step has training.batch_size pairs"
+        )
+
+
+def _arguments(config: RunConfig) -> dict[str, Any]:
+    """transformers' TrainingArguments that every loss shares."""
+    import torch
+
+    settings = config.settings
+    gpu = torch.cuda.is_available()
+    return {
+        "output_dir": str(config.checkpoints),
+        "seed": config.seed % 2**32,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": settings.schedule,
+        "warmup_steps": warmup_steps(settings, config.lengths.rows),
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.clip,
+        "num_train_epochs": settings.epochs,
+        "max_steps": settings.max_steps or -1,
+        "per_device_train_batch_size": settings.device_batch_size,
+        "gradient_accumulation_steps": accumulation(settings),
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "bf16": settings.dtype == "bfloat16",
+        "use_cpu": not gpu,
+        "dataloader_pin_memory": gpu,
+        "remove_unused_columns": False,
+        "logging_steps": 1,
+        "logging_first_step": True,
+        "logging_nan_inf_filter": False,  # would show 0 where the loss is NaN
+        "save_strategy": "steps",
+        "save_steps": settings.save_steps,
+        "save_total_limit": 2,
+        "report_to": [],
+        "disable_tqdm": True,
+    }
+
+
+def _save(config: RunConfig, trainer: Any, before: Any) -> None:
+    """Write weights and summary; the summary last."""
+    import torch
+
+    from tasks.training.checkpoints import read_progress
+    from tasks.training.watch import check_moved
+
+    settings = config.settings
+    movement = before.movement(trainer.model)
+    if settings.method == "full" and settings.dtype == "bfloat16":
+        trainer.model.to(torch.bfloat16)
+    trainer.save_model(str(config.output))
+    if not trainer.is_world_process_zero():
+        return
+    check_moved(read_progress(config.progress), movement)
+    for name in LEFT_OUT:
+        (config.output / name).unlink(missing_ok=True)
+    summary = {"steps": trainer.state.global_step, **asdict(movement)}
+    (config.output / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

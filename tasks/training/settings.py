@@ -1,0 +1,97 @@
+"""What follows from the training settings alone: the run's configuration file and the arithmetic of steps.
+
+`RunConfig` is all that the subprocess is told; it is written as JSON. Leaves out: anything that needs torch.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from infra.errors import RecipeError
+from infra.recipe import Training
+from tasks.training.gate import Lengths
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """One run of the subprocess. Folders are absolute; `base` is a folder or hub name that can be loaded."""
+
+    settings: Training
+    base: str
+    base_name: str  # what an adapter says it belongs to
+    trust_remote_code: bool
+    seed: int
+    lengths: Lengths
+    folder: str
+    checkpoint: str | None  # to resume from
+
+    @property
+    def pairs(self) -> Path:
+        """The encoded rows: an Arrow stream of prompt_ids, chosen_ids, rejected_ids."""
+        return Path(self.folder) / "pairs.arrow"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints go, as checkpoint-STEP."""
+        return Path(self.folder) / "checkpoints"
+
+    @property
+    def output(self) -> Path:
+        """Where the trained weights go."""
+        return Path(self.folder) / "output"
+
+    @property
+    def progress(self) -> Path:
+        """One JSON object per optimiser step."""
+        return Path(self.folder) / "progress.jsonl"
+
+    @property
+    def error(self) -> Path:
+        """The message of a deliberate error, when there was one."""
+        return Path(self.folder) / "error.txt"
+
+    def dump(self) -> str:
+        """As JSON text."""
+        return json.dumps(asdict(self) | {"settings": self.settings.model_dump(mode="json")}, indent=1)
+
+    @staticmethod
+    def load(text: str) -> "RunConfig":
+        """From JSON text."""
+        raw: dict[str, Any] = json.loads(text)
+        raw["settings"] = Training.model_validate(raw["settings"])
+        raw["lengths"] = Lengths.from_json(raw["lengths"])
+        return RunConfig(**raw)
+
+
+def accumulation(settings: Training) -> int:
+    """Forward passes per optimiser step and device. Raises RecipeError when the batch cannot be split so."""
+    at_once = settings.device_batch_size * settings.processes
+    if settings.batch_size % at_once:
+        raise RecipeError(
+            f"training.batch_size = {settings.batch_size} is not a multiple of device_batch_size x processes = "
+            f"{settings.device_batch_size} x {settings.processes}; change one of them"
+        )
+    return settings.batch_size // at_once
+
+
+def planned_steps(settings: Training, rows: int) -> int:
+    """Optimiser steps of a run over `rows` pairs, as transformers' Trainer counts them."""
+    if settings.max_steps is not None:
+        return settings.max_steps
+    passes = math.ceil(math.ceil(rows / settings.processes) / settings.device_batch_size)
+    return math.ceil(settings.epochs * math.ceil(passes / accumulation(settings)))
+
+
+def warmup_steps(settings: Training, rows: int) -> int:
+    """Steps of warm-up. At least one step is left with a learning rate above zero."""
+    steps = planned_steps(settings, rows)
+    return min(math.ceil(settings.warmup * steps), steps - 1)
+
+
+def quarters(losses: Sequence[float]) -> tuple[float, float]:
+    """Mean of the first and of the last quarter of the losses, of at least one step each."""
+    size = max(1, len(losses) // 4)
+    return sum(losses[:size]) / size, sum(losses[-size:]) / size

@@ -1,0 +1,106 @@
+"""What watches a training run from inside: the progress file, the guards, and the mark of a whole checkpoint.
+
+A loss or gradient that is not finite stops the run at once; a run after which nothing has moved is an error
+too. Leaves out: evaluation during training.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from infra.errors import TrainingError
+from tasks.training.checkpoints import COMPLETE
+from tasks.training.settings import quarters
+
+_SAMPLE = 512  # values of each tensor that are compared before and after
+_RENAMED = {"learning_rate": "lr", "rewards/margins": "margin", "rewards/accuracies": "accuracy"}
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """Writes a line per optimiser step, checks it, and marks checkpoints that are written to the end."""
+
+    def __init__(self, progress: Path) -> None:
+        self._progress = progress
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """Called after every optimiser step, and once at the end with a summary that has no `loss`."""
+        if logs is None or "loss" not in logs:
+            return
+        step = step_record(state.global_step, state.max_steps, logs)
+        check_finite(step)
+        if state.is_world_process_zero:
+            with self._progress.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(step, sort_keys=True) + "\n")
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Called when all files of a checkpoint are written."""
+        if state.is_world_process_zero:
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+
+
+def step_record(step: int, total_steps: int, logs: Mapping[str, Any]) -> dict[str, Any]:
+    """One step as it is kept: step, total_steps, loss, lr, grad_norm, margin and the loss's other numbers."""
+    numbers = {_RENAMED.get(name, name): float(value) for name, value in logs.items() if name != "total_flos"}
+    return {"step": step, "total_steps": total_steps, **numbers}
+
+
+def check_finite(step: Mapping[str, Any]) -> None:
+    """Raises TrainingError when the loss or the gradient norm of a step is not a finite number."""
+    for name in ("loss", "grad_norm"):
+        value = step.get(name, 0.0)
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the {name} of step {step['step']} is {value}; lower training.learning_rate, or set "
+                "training.dtype to float32, and look at the rows of this step"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """How many of the trained tensors changed; for adapters, of LoRA's B matrices alone."""
+
+    changed: int
+    tensors: int
+
+
+class Snapshot:
+    """Some values of every trained tensor before training. LoRA's B matrices start at zero and tell the most."""
+
+    def __init__(self, model: Any) -> None:
+        trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        chosen = {name: value for name, value in trained.items() if ".lora_B." in name} or trained
+        self._before = {name: _sample(value) for name, value in chosen.items()}
+
+    def movement(self, model: Any) -> Movement:
+        """Compare with the same model after training."""
+        after = dict(model.named_parameters())
+        changed = sum(not _sample(after[name]).equal(before) for name, before in self._before.items())
+        return Movement(changed, len(self._before))
+
+
+def check_moved(steps: Sequence[Mapping[str, Any]], movement: Movement) -> None:
+    """Raises TrainingError when a finished run taught the model nothing."""
+    if movement.changed == 0:
+        cause = f"none of {movement.tensors} trained tensors changed"
+    elif steps and all(step.get("grad_norm") == 0.0 for step in steps):
+        cause = "the gradient was zero at every step"
+    elif len(steps) >= 4 and len({step["loss"] for step in steps}) == 1:
+        cause = f"the loss was {steps[0]['loss']} at every step"
+    else:
+        return
+    first, last = quarters([step["loss"] for step in steps]) if steps else (math.nan, math.nan)
+    raise TrainingError(
+        f"the loss did not move: {cause} (mean loss of the first quarter {first:.6g}, of the last {last:.6g}); "
+        "raise training.learning_rate, lower training.warmup or give it more steps"
+    )
+
+
+def _sample(tensor: Any) -> Any:
+    """Evenly spread values, copied to the CPU."""
+    flat = tensor.detach().reshape(-1)
+    return flat[:: max(1, flat.numel() // _SAMPLE)].float().cpu().clone()

@@ -1,0 +1,93 @@
+"""The policy tokenizer: counts by hand, prompts as the server sees them, clear errors."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra import tokens
+from infra.errors import PrerequisiteError, RecipeError
+from infra.tokens import count_tokens, has_chat_template, load_tokenizer, prompt_tokens, resolve_model, rough_tokens
+from tests.support.tokenizer import TEMPLATE_TOKENS, byte_count, save_byte_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return load_tokenizer(save_byte_tokenizer(tmp_path_factory.mktemp("tokenizer")))
+
+
+def test_counts_are_the_tokenizers_own_for_any_script(tokenizer):
+    texts = ["", "abc", "日本語テキスト", "🦊 fox", "a\x00b", "x" * 10_000]
+    assert count_tokens(tokenizer, texts) == [byte_count(text) for text in texts]
+
+
+def test_a_prompt_counts_the_template_and_the_opening_of_the_answer(tokenizer):
+    asked = [[{"role": "user", "content": "héllo"}], [{"role": "user", "content": ""}]]
+    assert prompt_tokens(tokenizer, asked) == [6 + TEMPLATE_TOKENS, TEMPLATE_TOKENS]
+    assert has_chat_template(tokenizer)
+
+
+def test_without_a_template_the_count_is_a_stated_guess(tmp_path):
+    bare = load_tokenizer(save_byte_tokenizer(tmp_path, template=False))
+    assert not has_chat_template(bare)
+    assert prompt_tokens(bare, [[{"role": "user", "content": "abc"}]]) == [3 + tokens.TEMPLATE_OVERHEAD]
+
+
+def test_batches_and_pieces_change_no_count(tokenizer, monkeypatch):
+    texts = ["wörd " * count for count in range(30)]
+    expected = [byte_count(text) for text in texts]
+    monkeypatch.setattr(tokens, "_BATCH_CHARACTERS", 50)
+    monkeypatch.setattr(tokens, "_PIECE_CHARACTERS", 7)
+    assert count_tokens(tokenizer, texts) == expected
+    assert rough_tokens(tokenizer, texts) == expected
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=80), max_size=8))
+def test_any_text_has_one_token_a_byte(tokenizer, texts):
+    assert count_tokens(tokenizer, texts) == [byte_count(text) for text in texts]
+
+
+def test_a_saved_truncation_does_not_shorten_counts(tmp_path):
+    folder = Path(save_byte_tokenizer(tmp_path))
+    settings = json.loads((folder / "tokenizer.json").read_text())
+    settings["truncation"] = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
+    (folder / "tokenizer.json").write_text(json.dumps(settings))
+    assert count_tokens(load_tokenizer(str(folder)), ["abcdefgh"]) == [8]
+
+
+def test_a_template_that_refuses_a_prompt_is_named(tmp_path):
+    refusing = load_tokenizer(save_byte_tokenizer(tmp_path))
+    refusing.chat_template = "{{ raise_exception('only systems here') }}"
+    with pytest.raises(RecipeError, match="only systems here"):
+        prompt_tokens(refusing, [[{"role": "user", "content": "abc"}]])
+
+
+def test_the_model_in_the_box_has_a_short_name():
+    assert Path(resolve_model("microworld")).parts[-3:] == ("infra", "microworld", "policy")
+    assert resolve_model("someone/model") == "someone/model"
+
+
+def test_a_folder_without_a_tokenizer_is_the_recipes_fault(tmp_path):
+    with pytest.raises(RecipeError, match=r"no tokenizer can be loaded .* tokenizer\.json"):
+        load_tokenizer(str(tmp_path))
+    with pytest.raises(RecipeError, match="no such folder"):
+        load_tokenizer(str(tmp_path / "missing"))
+
+
+def test_a_hub_out_of_reach_is_a_missing_prerequisite(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(PrerequisiteError, match="HF_HUB_OFFLINE"):
+        load_tokenizer("nobody/no-such-model")
+
+
+def test_code_in_a_tokenizers_folder_does_not_run_unasked(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "none-such"}')
+    (tmp_path / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "Evil", "auto_map": {"AutoTokenizer": ["evil.Evil", null]}}'
+    )
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(RecipeError, match="code of its own"):
+        load_tokenizer(str(tmp_path))
+    assert not (tmp_path / "ran").exists()

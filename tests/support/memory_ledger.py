@@ -1,0 +1,30 @@
+"""A ledger in memory, for tests of what writes to one."""
+
+import asyncio
+from collections.abc import Sequence
+
+from infra.ledger import Entry
+
+
+class MemoryLedger:
+    """Keeps entries in a dict. `gate` holds records back while it is cleared; `fault` is raised when set."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.looked_up = 0
+        self.fault: Exception | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    def lookup(self, keys: Sequence[str]) -> dict[str, Entry]:
+        self.looked_up += len(keys)
+        if self.fault is not None:
+            raise self.fault
+        return {key: self.entries[key] for key in keys if key in self.entries}
+
+    async def record(self, entry: Entry) -> None:
+        await self.gate.wait()
+        if self.fault is not None:
+            raise self.fault
+        assert entry.key not in self.entries, "paid twice"
+        self.entries[entry.key] = entry

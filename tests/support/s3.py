@@ -1,0 +1,57 @@
+"""An S3 server (moto) in a thread of the test process, on loopback; each test gets an empty bucket of its own.
+
+One server serves all tests of a process and ends with it: stopping it would cost half a second a test.
+"""
+
+import functools
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+_ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "kept-out-of-every-log",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "NO_PROXY": "127.0.0.1",
+}
+
+
+@functools.cache
+def _endpoint() -> str:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    return f"http://{host}:{port}"
+
+
+@contextmanager
+def s3_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Point AWS_ENDPOINT_URL and the keys at the server, for child processes too, and yield s3://BUCKET."""
+    import boto3
+
+    with monkeypatch.context() as patch:
+        for name, value in {**_ENVIRONMENT, "AWS_ENDPOINT_URL": _endpoint()}.items():
+            patch.setenv(name, value)
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
+            patch.delenv(name, raising=False)
+        bucket = f"mill-{uuid.uuid4().hex[:12]}"
+        client = boto3.client("s3")
+        client.create_bucket(Bucket=bucket)
+        client.close()
+        yield f"s3://{bucket}"
+
+
+@contextmanager
+def store_url(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of an empty store: `kind` is "file" or "s3"."""
+    if kind == "file":
+        yield str(folder / "mill")
+        return
+    with s3_bucket(monkeypatch) as bucket:
+        yield f"{bucket}/some/mill"

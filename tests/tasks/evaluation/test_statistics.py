@@ -1,0 +1,56 @@
+"""Bootstrap intervals against distributions worked out by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.evaluation.statistics import Interval, difference_interval, mean_interval
+
+SCORES = st.lists(st.sampled_from([0.0, 0.25, 1.0]), min_size=1, max_size=20)
+
+
+def test_the_interval_of_three_questions_is_the_binomials() -> None:
+    # The mean of a resample of (0, 0, 1) is k/3 with P = 8/27, 12/27, 6/27, 1/27: 2.5% is at 0, 97.5% at 1,
+    # and the 95th per cent, above 26/27 - 6/27 = 20/27 and below 26/27, at 2/3.
+    assert mean_interval([0, 0, 1], 4000, seed=1) == Interval(0.333333, 0.0, 1.0, 3)
+    assert mean_interval([0, 0, 1], 4000, seed=1, level=0.9) == Interval(0.333333, 0.0, 0.666667, 3)
+
+
+def test_the_interval_of_many_questions_is_near_the_normal_one() -> None:
+    found = mean_interval([0.0, 1.0] * 200, 4000, seed=3)
+    half = 1.96 * (0.25 / 400) ** 0.5
+    assert found.low == pytest.approx(0.5 - half, abs=0.005)
+    assert found.high == pytest.approx(0.5 + half, abs=0.005)
+
+
+def test_no_question_has_no_mean_and_one_has_no_width() -> None:
+    assert mean_interval([], 100, seed=0) == Interval(None, None, None, 0)
+    assert mean_interval([0.4], 100, seed=0) == Interval(0.4, 0.4, 0.4, 1)
+
+
+def test_the_difference_is_taken_question_by_question() -> None:
+    before = [0.0, 1.0] * 50
+    after = [0.1, 1.1] * 50
+    # Every question gained 0.1, so that the paired interval has no width, wide as each mean's own is.
+    assert difference_interval(before, after, 500, seed=0) == Interval(0.1, 0.1, 0.1, 100)
+    with pytest.raises(ValueError, match="zip"):
+        difference_interval([1.0], [1.0, 2.0], 10, seed=0)
+
+
+@given(SCORES, st.integers(0, 3))
+def test_the_mean_lies_within_its_bounds_and_the_same_seed_gives_the_same(scores: list[float], seed: int) -> None:
+    found = mean_interval(scores, 200, seed)
+    assert found == mean_interval(scores, 200, seed)
+    assert found.low is not None
+    assert found.high is not None
+    assert min(scores) <= found.low <= found.high <= max(scores)
+    assert found.value == round(float(np.mean(scores)), 6)
+
+
+def test_blocks_of_resamples_bound_the_memory_and_change_nothing_in_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = mean_interval([0.0, 1.0] * 20, 2000, seed=1)
+    monkeypatch.setattr("tasks.evaluation.statistics._DRAWS_AT_ONCE", 100)
+    parts = mean_interval([0.0, 1.0] * 20, 2000, seed=1)
+    assert parts.low == pytest.approx(whole.low, abs=0.03)
+    assert parts.high == pytest.approx(whole.high, abs=0.03)

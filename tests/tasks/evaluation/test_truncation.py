@@ -1,0 +1,75 @@
+"""Middle truncation with a tokenizer of one token a byte, so that every count can be made by hand."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infra.tokens import count_tokens, load_tokenizer
+from tasks.evaluation.truncation import Fitted, cut_middle, fit_context
+from tests.support.tokenizer import save_byte_tokenizer
+
+AROUND = 10  # tokens of the prompt around the context
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return load_tokenizer(save_byte_tokenizer(tmp_path_factory.mktemp("bytes")))
+
+
+def fit(text: str, limit: int, tokenizer: Any) -> Fitted:
+    return fit_context(text, limit, tokenizer, lambda context: AROUND + count_tokens(tokenizer, [context])[0])
+
+
+def test_the_first_and_the_last_half_of_the_spans_are_kept() -> None:
+    spans = [(i, i + 1) for i in range(6)]
+    assert cut_middle("abcdef", spans, 4) == "abef"
+    assert cut_middle("abcdef", spans, 3) == "abf"
+    assert cut_middle("abcdef", spans, 1) == "a"
+    assert cut_middle("abcdef", spans, 0) == ""
+    assert cut_middle("abcdef", spans, 6) == "abcdef"
+
+
+def test_a_prompt_that_fits_is_left_alone(tokenizer: Any) -> None:
+    assert fit("abcdef", AROUND + 6, tokenizer) == Fitted("abcdef", 16, 16)
+    assert not fit("abcdef", AROUND + 6, tokenizer).cut
+
+
+def test_the_middle_goes_until_the_whole_prompt_fits_exactly(tokenizer: Any) -> None:
+    found = fit("abcdefghij", AROUND + 5, tokenizer)
+    assert found == Fitted("abcij", 20, 15)
+    assert found.cut
+
+
+def test_no_character_is_split(tokenizer: Any) -> None:
+    # Each emoji is four tokens: half of 8 holds one, half of 10 or 14 no more.
+    assert [fit("😀😁😂🤣", AROUND + room, tokenizer).text for room in (6, 8, 10, 14)] == ["", "😀🤣", "😀🤣", "😀🤣"]
+    assert fit("é" * 9, AROUND + 5, tokenizer).text == "éé"
+
+
+def test_a_question_that_does_not_fit_alone_keeps_no_context(tokenizer: Any) -> None:
+    assert fit("abc", AROUND - 2, tokenizer) == Fitted("", AROUND + 3, AROUND)
+
+
+class Slow:
+    """A tokenizer that cannot tell where its tokens lie: two characters a token."""
+
+    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        return [0] * -(-len(text) // 2)
+
+
+def test_a_tokenizer_without_offsets_cuts_by_characters() -> None:
+    found = fit("0123456789" * 10, AROUND + 10, Slow())
+    assert found.tokens == AROUND + 10
+    assert found.text == "0123456789" * 2
+
+
+@settings(deadline=None, max_examples=60)
+@given(text=st.text(st.sampled_from("ab é你😀\n"), max_size=60), room=st.integers(0, 40))
+def test_what_is_kept_fits_and_is_a_head_and_a_tail_of_the_text(tokenizer: Any, text: str, room: int) -> None:
+    found = fit(text, AROUND + room, tokenizer)
+    assert found.tokens <= AROUND + room
+    assert found.tokens == AROUND + len(found.text.encode())
+    assert any(text.startswith(found.text[:i]) and text.endswith(found.text[i:]) for i in range(len(found.text) + 1))
+    assert found.tokens == found.tokens_before or found.tokens > AROUND + room - 8  # at most two characters are missing

@@ -1,0 +1,120 @@
+"""Consensus scores by hand, at the edges, and as properties."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.embedding import Embedder, Vectors
+from tasks.nouns import Answer, Context, Example, Judgement
+from tasks.scoring import Bench, Case
+from tasks.scoring.consensus import ConsensusSettings, judge
+from tests.support.recipes_for_scoring import no_embedder, recipe_with
+
+RECIPE = recipe_with({"scorer": "consensus"})
+DIRECTIONS = {"east": (1, 0), "north": (0, 2), "north-east": (3, 4), "west": (-1, 0)}
+
+
+def directions(texts: list[str]) -> Vectors:
+    return np.array([DIRECTIONS[text] for text in texts], np.float32)
+
+
+def judged(texts: Sequence[str], reasons: Sequence[str] | None = None, **settings: Any) -> list[Judgement]:
+    reasons = reasons or ["stop"] * len(texts)
+    answers = tuple(
+        Answer("e", i, text, reason, 1, 1, "default", "")
+        for i, (text, reason) in enumerate(zip(texts, reasons, strict=True))
+    )
+    case = Case(Example("e", "q", "c", (), "qa", "en", "{}"), Context("c", "text", 1, (), (), ()), answers)
+    bench = Bench(lambda: Embedder(directions), None, RECIPE)
+    return judge([case], ConsensusSettings(**settings), bench)
+
+
+def scores(texts: Sequence[str], **settings: Any) -> list[float | None]:
+    return [each.score for each in judged(texts, **settings)]
+
+
+def test_the_score_is_the_mean_cosine_with_all_samples_itself_included() -> None:
+    # cosines: east·north 0, east·north-east 3/5, north·north-east 4/5
+    assert scores(["east", "north", "north-east"]) == [
+        pytest.approx((1 + 0 + 0.6) / 3, abs=1e-6),
+        pytest.approx((0 + 1 + 0.8) / 3, abs=1e-6),
+        pytest.approx((0.6 + 0.8 + 1) / 3, abs=1e-6),
+    ]
+
+
+def test_a_text_counts_as_often_as_it_was_sampled() -> None:
+    # east: (1 + 1 + 0 - 1) / 4, north: (0 + 0 + 1 + 0) / 4, west: (-1 - 1 + 0 + 1) / 4
+    assert scores(["east", "north", "east", "west"]) == [0.25, 0.25, 0.25, -0.25]
+
+
+def test_the_score_over_rouge_is_the_mean_f_measure() -> None:
+    # LCS of "a b c" and "a b" is 2: F = 4/5; with "d" 0
+    texts = ["a b c", "a b", "d"]
+    assert scores(texts, similarity="rouge_l") == [
+        pytest.approx(1.8 / 3, abs=1e-6),
+        pytest.approx(1.8 / 3, abs=1e-6),
+        pytest.approx(1 / 3, abs=1e-6),
+    ]
+
+
+def test_scores_are_rounded_to_six_decimals() -> None:
+    assert scores(["a b", "a", "c"], similarity="rouge_l")[0] == 0.555556  # (1 + 2/3 + 0) / 3
+
+
+def test_rouge_asks_for_no_embedding_model() -> None:
+    case = Case(
+        Example("e", "q", "c", (), "qa", "en", "{}"),
+        Context("c", "text", 1, (), (), ()),
+        tuple(Answer("e", i, text, "stop", 1, 1, "default", "") for i, text in enumerate("ab")),
+    )
+    judge([case], ConsensusSettings(similarity="rouge_l"), Bench(no_embedder, None, RECIPE))
+
+
+def test_one_sample_scores_one() -> None:
+    assert scores(["east"]) == [1.0]
+    assert scores(["!!"], similarity="rouge_l") == [1.0]
+    assert judge([], ConsensusSettings(), Bench(no_embedder, None, RECIPE)) == []
+
+
+def test_an_answer_without_text_has_no_score_and_is_no_sample() -> None:
+    found = judged(["east", "", "  ", "north", ""], ["stop", "stop", "length", "length", "prompt_too_long"])
+    assert [each.score for each in found] == [0.5, None, None, 0.5, None]
+    assert [each.reason for each in found] == [None, "empty_answer", "empty_answer", None, "prompt_too_long"]
+    assert json.loads(found[0].evidence) == {"similarity": "embedding", "samples": 2}
+
+
+def test_without_any_text_nothing_is_scored() -> None:
+    assert [each.reason for each in judged(["", ""], ["timeout", "content_filter"])] == ["timeout", "content_filter"]
+
+
+def test_over_final_compares_what_follows_the_last_answer_line() -> None:
+    texts = ["Long plan.\nAnswer: east", "east", "Answer: no\nAnswer: north", "Plan.\nAnswer:"]
+    found = judged(texts, over="final")
+    assert [each.score for each in found] == [pytest.approx(2 / 3, abs=1e-6)] * 2 + [
+        pytest.approx(1 / 3, abs=1e-6),
+        None,
+    ]
+    assert found[3].reason == "empty_answer"
+
+
+@given(st.lists(st.sampled_from(sorted(DIRECTIONS)), min_size=1, max_size=9), st.randoms(use_true_random=False))
+def test_equal_texts_score_the_same_exactly_in_any_order(texts: list[str], random: Any) -> None:
+    by_text = {}
+    for text, score in zip(texts, scores(texts), strict=True):
+        assert by_text.setdefault(text, score) == score
+    shuffled = random.sample(texts, len(texts))
+    assert scores(shuffled) == [by_text[text] for text in shuffled]
+
+
+@given(st.lists(st.text(st.sampled_from("ab c"), max_size=6), max_size=6))
+def test_over_rouge_every_text_scores_between_its_own_share_and_one(texts: list[str]) -> None:
+    found = scores(texts, similarity="rouge_l")
+    spoken = sum(bool(text.strip()) for text in texts)
+    for text, score in zip(texts, found, strict=True):
+        assert (score is None) == (not text.strip())
+        assert score is None or round(1 / spoken, 6) <= score <= 1

@@ -1,0 +1,138 @@
+"""The scorers' registry: settings checked, one file adds a scorer, rewards."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tasks.scoring
+from infra.errors import BalanceError, LongmillError, RecipeError
+from infra.recipe import Settings
+from tasks.nouns import Answer, Context, Example, Judgement
+from tasks.scoring import ActiveScorer, Bench, Case, judge_all, known_scorers, parse_scorers, rewards
+from tests.support.recipes_for_scoring import no_embedder, recipe_with
+
+PLUGIN = """
+from infra.recipe import Settings
+from tasks.nouns import Judgement
+from tasks.scoring import Scorer
+
+
+class LengthSettings(Settings):
+    longest: int = 10
+
+
+def judge(cases, settings, bench):
+    return [
+        Judgement("e", answer.sample_index, "length", min(len(answer.text), settings.longest), None, "{}", ())
+        for case in cases for answer in reversed(case.answers) if answer.text != "LOST"
+    ]
+
+
+SCORER = Scorer("length", LengthSettings, judge)
+"""
+
+
+@pytest.fixture
+def with_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose files are scorers too."""
+    (tmp_path / "length_for_test.py").write_text(PLUGIN)
+    monkeypatch.setattr(tasks.scoring, "__path__", [*tasks.scoring.__path__, str(tmp_path)])
+    known_scorers.cache_clear()
+    yield tmp_path  # type: ignore[misc]
+    known_scorers.cache_clear()
+
+
+def case_of(*texts: str) -> Case:
+    example = Example("e", "q", "c", (), "qa", "en", "{}")
+    answers = tuple(Answer("e", i, text, "stop", 1, 1, "default", "") for i, text in enumerate(texts))
+    return Case(example, Context("c", "text", 1, (), (), ()), answers)
+
+
+def judgement(index: int, scorer: str, score: float | None) -> Judgement:
+    return Judgement("e", index, scorer, score, None if score is not None else "why", "{}", ())
+
+
+def test_a_recipes_scorers_come_with_weights_and_checked_settings() -> None:
+    (scorer,) = parse_scorers(recipe_with({"scorer": "consensus", "weight": 2, "similarity": "rouge_l"}))
+    assert (scorer.name, scorer.weight) == ("consensus", 2.0)
+    assert scorer.settings.model_dump() == {"similarity": "rouge_l", "over": "answer"}
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([{"scorer": "consensus"}, {"scorer": "nonsense"}], r"scoring\.scorers\.1\.scorer: .*'nonsense'.*consensus"),
+        ([{}], r"scoring\.scorers\.0\.scorer"),
+        ([{"scorer": ["consensus"]}], r"scoring\.scorers\.0\.scorer"),
+        ([{"scorer": "consensus", "similar": "x"}], r"scoring\.scorers\.0\.similar: no such key"),
+        ([{"scorer": "consensus", "similarity": "x"}], r"scoring\.scorers\.0\.similarity: .*rouge_l"),
+        ([{"scorer": "consensus", "weight": -1}], r"scoring\.scorers\.0\.weight"),
+        ([{"scorer": "consensus", "weight": "a"}], r"scoring\.scorers\.0\.weight"),
+        ([{"scorer": "consensus", "weight": True}], r"scoring\.scorers\.0\.weight"),
+        ([{"scorer": "consensus", "weight": float("nan")}], r"scoring\.scorers\.0\.weight"),
+        ([{"scorer": "consensus"}, {"scorer": "consensus"}], "more than once"),
+        ([{"scorer": "consensus", "weight": 0}], "weight above 0"),
+        ([], "weight above 0"),
+    ],
+)
+def test_a_fault_in_a_scorers_settings_names_its_key(entries: list[dict[str, object]], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        parse_scorers(recipe_with(*entries))
+
+
+def test_every_setting_of_every_scorer_is_described() -> None:
+    for scorer in known_scorers().values():
+        assert issubclass(scorer.settings, Settings)
+        assert all(field.description for field in scorer.settings.model_fields.values()), scorer.name
+
+
+def test_a_file_in_the_package_is_a_scorer(with_plugin: Path) -> None:
+    recipe = recipe_with({"scorer": "length", "longest": 3}, {"scorer": "consensus", "similarity": "rouge_l"})
+    found = judge_all([case_of("ab", "abcd")], parse_scorers(recipe), Bench(no_embedder, None, recipe))
+    assert [(each.sample_index, each.scorer, each.score) for each in found] == [
+        (0, "length", 2),
+        (0, "consensus", 0.5),
+        (1, "length", 3),
+        (1, "consensus", 0.5),
+    ]
+
+
+def test_two_files_with_one_name_are_an_error(with_plugin: Path) -> None:
+    (with_plugin / "other_for_test.py").write_text(PLUGIN)
+    with pytest.raises(LongmillError, match="both register 'length'"):
+        known_scorers()
+
+
+def test_a_scorer_that_leaves_an_answer_out_is_an_error(with_plugin: Path) -> None:
+    recipe = recipe_with({"scorer": "length"})
+    with pytest.raises(BalanceError, match="'length' gave 1 judgements on 2 answers"):
+        judge_all([case_of("ab", "LOST")], parse_scorers(recipe), Bench(no_embedder, None, recipe))
+
+
+def active(name: str, weight: float) -> ActiveScorer:
+    return ActiveScorer(name, weight, Settings())
+
+
+def test_a_reward_is_the_mean_of_the_scores_by_weight() -> None:
+    scores = [judgement(0, "a", 1.0), judgement(0, "b", 4.0), judgement(1, "a", 0.1), judgement(1, "b", 0.2)]
+    assert rewards(scores, [active("a", 1), active("b", 2)]) == {("e", 0): 3.0, ("e", 1): 0.166667}
+
+
+def test_a_reward_is_null_when_a_score_it_needs_is_null_or_not_there() -> None:
+    scores = [judgement(0, "a", 1.0), judgement(0, "b", None), judgement(1, "a", 1.0), judgement(2, "b", 1.0)]
+    assert rewards(scores, [active("a", 1), active("b", 1)]) == {("e", 0): None, ("e", 1): None, ("e", 2): None}
+
+
+def test_a_score_of_weight_zero_is_not_needed() -> None:
+    scores = [judgement(0, "a", 1.0), judgement(0, "b", None)]
+    assert rewards(scores, [active("a", 3), active("b", 0)]) == {("e", 0): 1.0}
+
+
+@given(st.lists(st.floats(0, 10), min_size=2, max_size=2), st.lists(st.floats(0.1, 5), min_size=2, max_size=2))
+def test_a_reward_lies_between_its_scores(scores: list[float], weights: list[float]) -> None:
+    judged = [judgement(0, name, score) for name, score in zip("ab", scores, strict=True)]
+    reward = rewards(judged, [active(name, weight) for name, weight in zip("ab", weights, strict=True)])[("e", 0)]
+    assert reward is not None
+    assert min(scores) - 1e-6 <= reward <= max(scores) + 1e-6

@@ -1,0 +1,238 @@
+"""A job from the manifest to the model in the store, through accelerate's subprocess."""
+
+import dataclasses
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from infra.errors import InputError, RecipeError, TrainingError
+from infra.recipe import Training
+from infra.store import open_store
+from tasks.training.job import TrainingJob, finished, job_id, train
+from tasks.training.published import read_manifest
+from tests.support.tiny_model import pair_rows, publish_rows, save_tiny, tiny_model
+
+QUICK = {
+    "dtype": "float32",
+    "lora_rank": 4,
+    "lora_alpha": 8,
+    "learning_rate": 1e-3,
+    "batch_size": 2,
+    "gradient_checkpointing": False,
+}
+
+
+def _job(tmp_path: Path, rows: int = 8, **changes: Any) -> TrainingJob:
+    """A job over its own store; the working folder lies beside it."""
+    base = tmp_path / "base"
+    if not base.exists():
+        save_tiny(base)
+    store = tmp_path / "mill"
+    manifest = "datasets/tiny/v1/manifest.json"
+    if not (store / manifest).exists():
+        publish_rows(store, pair_rows(rows))
+    settings = Training.model_validate({**QUICK, **changes})
+    return TrainingJob(open_store(str(store)), manifest, settings, str(base), "main", tmp_path / "work", seed=1)
+
+
+def test_the_id_depends_on_what_is_trained_and_not_on_how_it_runs(tmp_path: Path) -> None:
+    job = _job(tmp_path)
+    published = read_manifest(job.store, job.manifest)
+
+    def identity(**changes: Any) -> str:
+        return job_id(dataclasses.replace(job, **changes), published)
+
+    def settings(**changes: Any) -> dict[str, Any]:
+        return {"settings": job.settings.model_copy(update=changes)}
+
+    same = identity()
+    assert identity(folder=tmp_path / "other") == identity(**settings(save_steps=7)) == same
+    moved = tmp_path / "moved"
+    (tmp_path / "base").rename(moved)
+    assert identity(base=str(moved)) == same
+    others = [
+        identity(base=str(moved), seed=2),
+        identity(base=str(moved), base_revision="next"),
+        identity(base=str(moved), **settings(beta=0.2)),
+    ]
+    tiny_model(layers=1).save_pretrained(moved)
+    others.append(identity(base=str(moved)))
+    assert len({same, *others}) == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"loss": "ppo"}, RecipeError, "no loss 'ppo'"),
+        ({"schedule": "cosinus"}, RecipeError, "training.schedule"),
+        ({"batch_size": 3, "device_batch_size": 2}, RecipeError, "not a multiple"),
+        ({"accelerate_config": "/nowhere.yaml"}, RecipeError, "accelerate_config"),
+        ({"max_length": 40}, TrainingError, "longest is example example-"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_a_subprocess_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    def started(*_: Any, **__: Any) -> None:
+        raise AssertionError("started")
+
+    monkeypatch.setattr("tasks.training.job.launch", started)
+    with pytest.raises(error, match=words):
+        train(_job(tmp_path, **changes))
+
+
+def test_a_changed_dataset_is_refused(tmp_path: Path) -> None:
+    job = _job(tmp_path)
+    file = next((tmp_path / "mill/datasets").rglob("0000-*.parquet"))
+    file.write_bytes(file.read_bytes() + b"x")
+    with pytest.raises(InputError, match="sha256"):
+        train(job)
+
+
+@pytest.mark.slow
+def test_a_job_ends_with_an_adapter_in_the_store_and_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tasks").mkdir()  # must not be imported in place of ours
+    (tmp_path / "tasks/__init__.py").write_text("raise RuntimeError('the wrong package')")
+    monkeypatch.chdir(tmp_path)
+    job = _job(tmp_path, epochs=2)
+    capfd.readouterr()
+    steps: list[dict[str, Any]] = []
+    result = train(job, on_step=steps.append)
+    assert capfd.readouterr() == ("", "")
+    assert [step["step"] for step in steps] == list(range(1, 9))
+    assert {step["total_steps"] for step in steps} == {8}
+    assert {"loss", "lr", "grad_norm", "margin"} <= set(steps[0])
+    assert (result.steps, result.rows, result.kind) == (8, 8, "adapter")
+    assert result.tensors_changed == result.tensors == 14  # 2 layers of 7 linear layers
+    folder = job.store.local(result.model)
+    assert folder is not None
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "job.json",
+        "metrics.parquet",
+        "result.json",
+        "training.png",
+    ]
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["r"], config["lora_dropout"]) == ("base", 4, 0.05)
+    assert pq.read_table(folder / "metrics.parquet").column("loss").to_pylist() == [step["loss"] for step in steps]
+    work = tmp_path / "work/training" / result.revision
+    assert sorted(path.name for path in work.iterdir() if path.is_dir()) == []
+    monkeypatch.setattr("tasks.training.job.launch", None)
+    assert train(job) == finished(job) == result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"loss": "dpo", "sft_weight": 0.1, "dtype": "bfloat16", "gradient_checkpointing": True},
+        {"loss": "sft", "method": "full", "dtype": "bfloat16"},
+    ],
+    ids=lambda changes: changes["loss"],
+)
+def test_the_other_losses_train_too(tmp_path: Path, changes: dict[str, Any]) -> None:
+    from safetensors import safe_open
+
+    result = train(_job(tmp_path, epochs=2, device_batch_size=2, **changes))
+    assert (result.steps, result.rows) == (8, 8)
+    assert result.tensors_changed == result.tensors
+    assert result.last_loss < result.first_loss
+    name = "model.safetensors" if result.kind == "full" else "adapter_model.safetensors"
+    with safe_open(tmp_path / "mill" / result.model / name, "pt") as weights:
+        dtypes = {str(weights.get_tensor(key).dtype) for key in weights.keys()}  # noqa: SIM118 - not a mapping
+    assert dtypes == ({"torch.bfloat16"} if result.kind == "full" else {"torch.float32"})
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_resumes_and_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    changes = {"epochs": 15, "save_steps": 5, "max_length": 100}
+    whole = train(_job(tmp_path / "whole", **changes))
+    job = _job(tmp_path / "killed", **changes)
+
+    with pytest.raises(TrainingError, match=r"status .*resume"):
+        train(job, on_step=_kill_at(7))
+    checkpoints = sorted((tmp_path / "killed/work").rglob("checkpoint-*"))
+    assert checkpoints
+    for path in checkpoints:
+        (path / "training_args.bin").write_bytes(b"not a pickle")  # and nothing may try to load it
+    steps: list[int] = []
+    result = train(job, on_step=lambda step: steps.append(step["step"]))
+    assert steps == list(range(1, 61))
+    assert result == whole
+    log = next((tmp_path / "killed/work").rglob("train.log")).read_text()
+    assert log.count("'train_runtime'") == 1
+    weights = [
+        (tmp_path / name / "mill" / result.model / "adapter_model.safetensors").read_bytes()
+        for name in ("whole", "killed")
+    ]
+    assert weights[0] == weights[1]
+    metrics = [
+        (tmp_path / name / "mill" / result.model / "metrics.parquet").read_bytes() for name in ("whole", "killed")
+    ]
+    assert metrics[0] == metrics[1]
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_a_number_stops_the_run_with_the_step_and_the_log(tmp_path: Path) -> None:
+    import torch
+
+    job = _job(tmp_path)
+    model = tiny_model()
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight.fill_(float("nan"))
+    model.save_pretrained(tmp_path / "base")
+    with pytest.raises(TrainingError, match=r"loss of step 1 is nan.*train\.log"):
+        train(job)
+    assert finished(job) is None
+    assert list((tmp_path / "mill/models").rglob("*")) == []
+
+
+@pytest.mark.slow
+def test_a_subprocess_that_fails_shows_the_end_of_its_log(tmp_path: Path) -> None:
+    job = _job(tmp_path)
+    config = tmp_path / "base/config.json"
+    config.write_text(config.read_text().replace('"num_attention_heads": 4', '"num_attention_heads": 5'))
+    with pytest.raises(TrainingError, match=r"train\.log"):
+        train(job)
+
+
+@pytest.mark.slow
+def test_one_job_is_trained_once_at_a_time(tmp_path: Path) -> None:
+    job = _job(tmp_path, epochs=20)
+    second: list[BaseException] = []
+    tried = threading.Event()
+
+    def try_another(_: dict[str, Any]) -> None:
+        if not tried.is_set():
+            tried.set()
+            try:
+                train(job)
+            except TrainingError as error:
+                second.append(error)
+
+    train(job, on_step=try_another)
+    assert len(second) == 1 and "another process trains this job" in str(second[0])
+
+
+def _kill_at(step: int) -> Callable[[dict[str, Any]], None]:
+    """Kill everything below this process, keeper first, as a machine that goes down would."""
+
+    def act(seen: dict[str, Any]) -> None:
+        if seen["step"] == step:
+            for child in psutil.Process().children(recursive=True):
+                os.kill(child.pid, signal.SIGKILL)
+
+    return act

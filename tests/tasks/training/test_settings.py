@@ -1,0 +1,53 @@
+"""Arithmetic of steps, losses by name, and the job's identity."""
+
+import pytest
+
+from infra.errors import RecipeError
+from infra.recipe import Training
+from tasks.training.losses import find_loss, known_losses
+from tasks.training.settings import accumulation, planned_steps, quarters, warmup_steps
+
+
+def _settings(**changes: object) -> Training:
+    return Training.model_validate({"batch_size": 8, "device_batch_size": 2, **changes})
+
+
+def test_a_batch_is_split_into_whole_passes() -> None:
+    assert accumulation(_settings()) == 4
+    assert accumulation(_settings(processes=2)) == 2
+    with pytest.raises(RecipeError, match=r"batch_size = 8 is not a multiple.*2 x 3"):
+        accumulation(_settings(processes=3))
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "steps"),
+    [
+        (8, {}, 1),
+        (9, {}, 2),
+        (100, {}, 13),
+        (100, {"epochs": 2}, 26),
+        (100, {"epochs": 0.5}, 7),
+        (100, {"max_steps": 5}, 5),
+        (100, {"processes": 2}, 13),
+    ],
+)
+def test_steps_are_counted_as_the_trainer_counts_them(rows: int, changes: dict[str, object], steps: int) -> None:
+    assert planned_steps(_settings(**changes), rows) == steps
+
+
+def test_warm_up_leaves_a_step_that_learns() -> None:
+    assert warmup_steps(_settings(warmup=0.05), 8) == 0  # one step in all
+    assert warmup_steps(_settings(warmup=0.05), 100) == 1
+    assert warmup_steps(_settings(warmup=1.0), 100) == 12
+    assert warmup_steps(_settings(warmup=0.0), 100) == 0
+
+
+def test_quarters_are_means_of_the_first_and_last_steps() -> None:
+    assert quarters([8.0, 6.0, 1.0, 1.0, 1.0, 1.0, 4.0, 2.0]) == (7.0, 3.0)
+    assert quarters([8.0]) == (8.0, 8.0)
+
+
+def test_losses_are_found_by_name() -> None:
+    assert list(known_losses()) == ["dpo", "orpo", "sft"]
+    with pytest.raises(RecipeError, match=r"'ppo'; there are: dpo, orpo, sft"):
+        find_loss("ppo")
