@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any
 
 from prefect import flow, task
@@ -79,7 +80,7 @@ def build(
         built = {
             "plan_id": plan_id,
             "dataset": dataset,
-            "calls": {kind: vars(counts) for kind, counts in bench.client.counts().items()},
+            "calls": {kind: asdict(counts) for kind, counts in bench.client.counts().items()},
             "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
         }
     announce(f"build-{plan_id}", build_table(built))

@@ -7,6 +7,7 @@ second server serves the trained model from the recipe's `policy.serve`.
 import contextlib
 import os
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def evaluate(recipe: dict[str, Any], manifest: str | None, trained: dict[str, An
                 after = evaluate_model(cases, other.client, improved.policy, improved, other.embedder)
                 calls |= {f"{kind} after": counts for kind, counts in other.client.counts().items()}
     outcome = compare(before, after, settings)
-    outcome["calls"] = {kind: vars(counts) for kind, counts in calls.items()}
+    outcome["calls"] = {kind: asdict(counts) for kind, counts in calls.items()}
     announce("evaluation", comparison_table(outcome))
     return outcome
 

@@ -14,6 +14,8 @@ from tasks.plan import load_plan, load_shard
 from tasks.planning import make_plan
 from tasks.published_rows import Split
 
+NO_WINDOW = 2**31 - 1
+
 
 def heldout_cases(recipe: Recipe, store: Store, manifest: str | None) -> list[HeldOut]:
     """(example, context) of every held-out question that has a reference, in the plan's order.
@@ -24,7 +26,9 @@ def heldout_cases(recipe: Recipe, store: Store, manifest: str | None) -> list[He
     if evaluation is not None and evaluation.questions is not None:
         contexts = evaluation.contexts or recipe.contexts
         sampling = recipe.sampling.model_copy(update={"max_tokens": evaluation.max_tokens})
-        changes = {"questions": evaluation.questions, "contexts": contexts, "sampling": sampling}
+        # No question is dropped for its length here: evaluation cuts the middle out of a context that is too long.
+        policy = recipe.policy.model_copy(update={"context_window": NO_WINDOW})
+        changes = {"questions": evaluation.questions, "contexts": contexts, "sampling": sampling, "policy": policy}
         plan = make_plan(recipe.model_copy(update=changes), store)
         split = None
     elif manifest is not None:

@@ -33,10 +33,10 @@ def test_means_are_over_the_answered_questions_and_the_rest_is_counted_by_reason
 
 def test_the_difference_is_over_the_questions_that_both_answered() -> None:
     before = [row("a", 0.0), row("b", 0.0), row("c", None)]
-    after = [row("c", 1.0), row("b", None), row("a", 1.0)]
+    after = [row("c", 0.5), row("b", None), row("a", 1.0)]
     outcome = compare(before, after, RECIPE)
     assert values(outcome["before"]) == (0.0, 2)
-    assert values(outcome["after"]) == (1.0, 2)
+    assert values(outcome["after"]) == (0.75, 2)
     assert outcome["difference"]["sub_em"] == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 1}
 
 
