@@ -4,6 +4,7 @@ A shard that fails leaves its error beside its place in the store, where `longmi
 calls brought is in the ledger, so a re-run pays for the missing calls only.
 """
 
+from dataclasses import asdict
 from typing import Any
 
 from prefect import flow
@@ -16,7 +17,7 @@ from infra.recipe import Recipe, parse_recipe
 from tasks.plan import Plan, load_plan
 from tasks.sampling import calls_per_example, sample_batches
 from tasks.shard_result import ShardResult, read_shard_result, write_failure, write_shard_result
-from tasks.shard_tasks import Reference, pair, references_exist, sample, score
+from tasks.shard_tasks import Reference, count_reused, pair, references_exist, sample, score
 from tasks.workbench import Workbench, workbench
 
 TASKS_AT_ONCE = 4  # micro-batches in flight: the next one's calls are ready when the last one's run out
@@ -42,9 +43,8 @@ def shard(recipe: dict[str, Any], plan_id: str, index: int) -> dict[str, Any]:
                 raise
             write_shard_result(bench.store, done)
         else:
-            count = plan.shards[index].questions
-            progress.advance("sample", count * calls_per_example(bench.recipe))
-            progress.advance("score", count)
+            count_reused(bench, asdict(done.files["answers"]))
+            progress.advance("score", plan.shards[index].questions)
         return done.to_json()
 
 
@@ -74,9 +74,11 @@ def _sample_all(bench: Workbench, plan_id: str, index: int, again: dict[str, Any
         start = stop
     futures = [sample.with_options(**again).submit(*each) for each in arguments]
     references: list[Reference] = [future.result() for future in futures]
-    for position, reference in enumerate(references):
+    for position, (future, reference) in enumerate(zip(futures, references, strict=True)):
         if not references_exist(bench, [reference]):
             references[position] = sample.with_options(refresh_cache=True, **again)(*arguments[position])
+        elif future.state.name == "Cached":
+            count_reused(bench, reference)
     return references
 
 

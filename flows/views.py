@@ -67,6 +67,6 @@ def path_in_store(store_url: str, given: str, file: str = "manifest.json") -> st
 
 def trained_at(store_url: str, given: str) -> dict[str, Any]:
     """What the train flow returned for the model in a folder of the store."""
-    path = path_in_store(store_url, given, "job.json")
-    trained: dict[str, Any] = json.loads(open_store(store_url).read(path))["trained"]
+    path = path_in_store(store_url, given, "result.json")
+    trained: dict[str, Any] = json.loads(open_store(store_url).read(path))
     return trained

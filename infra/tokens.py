@@ -17,7 +17,8 @@ Tokenizer: TypeAlias = Any  # a transformers tokenizer; the library is imported 
 Conversation = Sequence[Mapping[str, str]]  # messages {"role", "content"}
 
 TEMPLATE_OVERHEAD = 32  # tokens added for a prompt whose tokenizer has no chat template: then a guess
-_BATCH_CHARACTERS = 2_000_000
+EDGE_CHARACTERS = 2000  # of a counted text at each end that the prompt around it is counted with
+_BATCH_CHARACTERS = 1_000_000
 _BATCH_TEXTS = 512
 _PIECE_CHARACTERS = 250_000
 _IN_THE_BOX = {"microworld": Path(__file__).parent / "microworld" / "policy"}
@@ -73,16 +74,31 @@ def has_chat_template(tokenizer: Tokenizer) -> bool:
     return bool(getattr(tokenizer, "chat_template", None))
 
 
-def prompt_tokens(tokenizer: Tokenizer, conversations: Sequence[Conversation]) -> list[int]:
+def prompt_tokens(
+    tokenizer: Tokenizer, conversations: Sequence[Conversation], counted: Sequence[tuple[str, int]] = ()
+) -> list[int]:
     """Prompt tokens of each conversation, with the chat template and the opening of the answer.
 
-    Without a template: tokens of the messages + TEMPLATE_OVERHEAD (see `has_chat_template`). Raises RecipeError
-    when the template refuses the conversation.
+    `counted` may give for each conversation a text inside it and that text's own count: a long one is then not
+    counted again, only the prompt around its first and last EDGE_CHARACTERS (a tokenizer decides within a few
+    words, so the sum is the same). Without a template: tokens of the messages + TEMPLATE_OVERHEAD (see
+    `has_chat_template`). Raises RecipeError when the template refuses the conversation.
     """
-    if not has_chat_template(tokenizer):
-        plain = ["\n".join(message["content"] for message in messages) for messages in conversations]
-        return [count + TEMPLATE_OVERHEAD for count in count_tokens(tokenizer, plain)]
-    return count_tokens(tokenizer, [_rendered(tokenizer, messages) for messages in conversations])
+    exact = has_chat_template(tokenizer)
+    known = counted or [("", 0)] * len(conversations)
+    around: list[str] = []
+    edges: list[str] = []
+    inner: list[int] = []
+    for messages, (text, tokens) in zip(conversations, known, strict=True):
+        prompt = _rendered(tokenizer, messages) if exact else "\n".join(each["content"] for each in messages)
+        start = prompt.find(text) if len(text) > 4 * EDGE_CHARACTERS else -1
+        edge = text[:EDGE_CHARACTERS] + text[-EDGE_CHARACTERS:] if start >= 0 else ""
+        around.append(prompt[:start] + edge + prompt[start + len(text) :] if edge else prompt)
+        edges.append(edge)
+        inner.append(tokens if edge else 0)
+    counts = zip(count_tokens(tokenizer, around), count_tokens(tokenizer, edges), inner, strict=True)
+    overhead = 0 if exact else TEMPLATE_OVERHEAD
+    return [outer - edge + tokens + overhead for outer, edge, tokens in counts]
 
 
 def _rendered(tokenizer: Tokenizer, messages: Conversation) -> str:

@@ -213,7 +213,8 @@ def _count(asked: Sequence[Asked], recipe: Recipe, tokenizer: Tokenizer) -> list
         sample_prompt(_example(question, context.context_id), context.text, recipe.sampling.strategy).messages
         for (question, _), context in zip(asked, contexts, strict=True)
     ]
-    return list(zip(contexts, prompt_tokens(tokenizer, prompts), strict=True))
+    counted = [(context.text, context.tokens) for context in contexts]
+    return list(zip(contexts, prompt_tokens(tokenizer, prompts, counted), strict=True))
 
 
 def _own(question: RawQuestion) -> list[Document]:

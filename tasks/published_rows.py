@@ -142,8 +142,8 @@ def pair_rows(shard: ShardData, recipe: Recipe, plan_id: str, split: Split) -> d
     answers = {(answer.example_id, answer.sample_index): answer for answer in shard.answers}
     scores: dict[AnswerId, list[dict[str, Any]]] = {}
     for each in shard.judgements:
-        row = {"scorer": each.scorer, "score": each.score}
-        scores.setdefault((each.example_id, each.sample_index), []).append(row)
+        score = {"scorer": each.scorer, "score": each.score}
+        scores.setdefault((each.example_id, each.sample_index), []).append(score)
     rows: dict[SplitName, list[dict[str, Any]]] = {"train": [], "test": []}
     for pair in _by_context(shard.pairs):
         example = examples[pair.example_id]
@@ -172,9 +172,9 @@ def evidence_rows(shard: ShardData, plan_id: str, split: Split) -> dict[SplitNam
     pairs = {pair.example_id: pair for pair in shard.pairs}
     judgements: dict[AnswerId, list[dict[str, Any]]] = {}
     for each in shard.judgements:
-        row: dict[str, Any] = {"scorer": each.scorer, "score": each.score, "reason": each.reason}
-        row |= {"evidence": each.evidence, "keys": list(each.keys)}
-        judgements.setdefault((each.example_id, each.sample_index), []).append(row)
+        judgement: dict[str, Any] = {"scorer": each.scorer, "score": each.score, "reason": each.reason}
+        judgement |= {"evidence": each.evidence, "keys": list(each.keys)}
+        judgements.setdefault((each.example_id, each.sample_index), []).append(judgement)
     rows: dict[SplitName, list[dict[str, Any]]] = {"train": [], "test": []}
     for answer in shard.answers:
         example, pair = examples[answer.example_id], pairs.get(answer.example_id)

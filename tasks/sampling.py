@@ -19,6 +19,11 @@ from tasks.prompting import PromptText, load_prompt
 GREEDY = -1  # sample_index of the greedy answer
 
 
+def kind_of(answer: Answer) -> str:
+    """The kind of call that an answer came from."""
+    return "greedy" if answer.sample_index == GREEDY else "sample"
+
+
 def sample_prompt_text(strategy: str, language: str) -> PromptText:
     """The prompt file of a sampling strategy."""
     return load_prompt(f"sample-{strategy}", language)

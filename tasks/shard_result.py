@@ -145,7 +145,7 @@ def read_checked(store: Store, file: TableFile, columns: list[str] | None = None
     data = store.read(file.path)
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise StoreError(
-            f"{store.show(file.path)}: its bytes are not those that were written (sha256 is not {file.sha256[:16]}...); "
+            f"{store.show(file.path)}: its bytes are not those that were written (sha256 {file.sha256[:16]}...); "
             "remove the file and run its shard again with: longmill rerun PLAN --shards N"
         )
     return pq.ParquetFile(io.BytesIO(data)).read(columns=columns)

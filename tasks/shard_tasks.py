@@ -16,7 +16,7 @@ from infra.store import Store, table_bytes
 from tasks import nouns
 from tasks.nouns import Answer, Drop, Judgement, Pair
 from tasks.pairing import pair_example
-from tasks.sampling import draw_answers
+from tasks.sampling import draw_answers, kind_of
 from tasks.scoring import Bench, Case, judge_all, parse_scorers, rewards
 from tasks.workbench import Workbench, bench_named
 
@@ -79,6 +79,13 @@ def pair(bench: str, plan_id: str, index: int, scored: dict[str, Reference], key
         "pairs": _keep(work.store, plan_id, index, "pairs", pairs),
         "drops": _keep(work.store, plan_id, index, "drops", drops),
     }
+
+
+def count_reused(work: Workbench, answers: Reference) -> None:
+    """Count the calls of a table of answers that needed no call now: they are reused, and part of the budget."""
+    for answer in load_rows(work.store, "answers", answers):
+        if answer.key and answer.prompt_tokens:
+            work.client.count_reused(kind_of(answer), answer.key, answer.prompt_tokens, answer.completion_tokens)
 
 
 def load_rows(store: Store, kind: str, reference: Reference) -> list[Any]:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from infra import progress
 from infra.canonical import fingerprint
 from infra.embedding import Embedder, open_embedder
 from infra.ledger import Ledger
@@ -88,6 +89,12 @@ def bench_named(name: str) -> Workbench:
     return _open[name]
 
 
+def _advance(kind: str, done: int) -> None:
+    """A call of any sampling kind is one step of the stage "sample"; evaluation counts its own questions."""
+    if not kind.startswith("evaluate"):
+        progress.advance("sample", done)
+
+
 def _open_bench(name: str, recipe: Recipe) -> Workbench:
     store = open_store(recipe.store)
     ledger = Ledger(store)
@@ -102,5 +109,7 @@ def _open_bench(name: str, recipe: Recipe) -> Workbench:
         attempts=execution.attempts,
         budget=recipe.budget,
         price=policy.price,
+        api_key_env=policy.api_key_env,
+        progress=_advance,
     )
     return Workbench(name, recipe, store, ledger, client)

@@ -1,6 +1,6 @@
 """Train the policy model: a tiny Llama that reads the microworld. Seeded and resumable.
 
-    python -m infra.microworld.train --out infra/microworld/policy --prompts tasks/prompts/en --steps 2400
+    python -m infra.microworld.train --out infra/microworld/policy --prompts tasks/prompts/en --steps 1600
 
 The order of lessons is what works: random strings until induction appears, then restated facts, then
 questions mixed with both, in contexts that grow. Every step's batch depends on (seed, step) alone; the
@@ -43,7 +43,7 @@ _SAVE_EVERY, _EXPORT_EVERY = 100, 800  # steps
 class Settings:
     """All that decides the weights. `tokens` is the size of a step's batch; documents are about 40 tokens."""
 
-    steps: int = 2400
+    steps: int = 1600
     seed: int = 0
     width: int = 128
     layers: int = 3

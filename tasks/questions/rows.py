@@ -70,6 +70,9 @@ def _rows(source: str, subset: str | None, split: str) -> Iterator[Row]:
 def _filesystem(source: str) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
 
+    protocol, separator, rest = source.partition("://")
+    if separator and "@" in rest.partition("/")[0]:  # not shown: it would reach logs and plans
+        raise InputError(f"a {protocol} source with a user or password in its URL is refused; use the environment")
     try:
         filesystem, path = url_to_fs(source)
     except (ValueError, ImportError) as error:

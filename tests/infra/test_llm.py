@@ -82,15 +82,32 @@ def test_calls_in_flight_stay_below_the_limit(stub, ledger):
     assert stub.requests == 20
 
 
+def test_calls_in_flight_stay_below_the_limit_over_all_endpoints(ledger):
+    with running_stub() as one, running_stub() as two, client_of(ledger, one, two, concurrency=3) as client:
+        one.witness = two.witness = lambda: one.requests + two.requests - len(ledger.entries)
+        client.complete(requests(20, 4))
+        assert max(entry["witness"] for stub in (one, two) for entry in stub.log) <= 3
+
+
 def test_the_requests_of_a_context_go_together_and_contexts_in_flight_are_bounded(stub, ledger):
+    wanted = requests(6, 3)
+    stub.witness = lambda: _over(wanted, ledger)
     stub.hold()
     with client_of(ledger, stub, concurrency=100, contexts_in_flight=2) as client, ThreadPoolExecutor(1) as pool:
-        done = pool.submit(client.complete, requests(6, 3))
+        done = pool.submit(client.complete, wanted)
         stub.wait_for(6)
         stub.release()
         done.result(20)
-    assert {entry["prompt"][:9] for entry in stub.log[:6]} == {"context 0", "context 1"}
-    assert stub.max_in_flight <= 6
+    for number, entry in enumerate(stub.log):
+        begun = {earlier["prompt"][:9] for earlier in stub.log[: number + 1]}
+        assert len(begun - entry["witness"]) <= 2
+
+
+def _over(wanted, ledger):
+    """Contexts whose calls are all recorded."""
+    return {request.affinity for request in wanted} - {
+        request.affinity for request in wanted if request.key not in ledger.entries
+    }
 
 
 def test_later_batches_wait_for_their_turn(stub, ledger):

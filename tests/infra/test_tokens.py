@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from infra import tokens
 from infra.errors import PrerequisiteError, RecipeError
@@ -27,6 +29,56 @@ def test_a_prompt_counts_the_template_and_the_opening_of_the_answer(tokenizer):
     asked = [[{"role": "user", "content": "héllo"}], [{"role": "user", "content": ""}]]
     assert prompt_tokens(tokenizer, asked) == [6 + TEMPLATE_TOKENS, TEMPLATE_TOKENS]
     assert has_chat_template(tokenizer)
+
+
+def trained(kind):
+    """A small real tokenizer with merges: by words and runs of letters, across spaces, or by likelihood."""
+    core = Tokenizer(models.Unigram() if kind == "unigram" else models.BPE(byte_fallback=kind == "spaces"))
+    options = {"vocab_size": 700, "show_progress": False, "special_tokens": ["<|user|>", "<|assistant|>"]}
+    if kind == "words":
+        core.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Split(Regex(_WORDS), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
+        )
+        trainer = trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **options)
+    elif kind == "spaces":
+        core.normalizer = normalizers.Replace(" ", "▁")
+        trainer = trainers.BpeTrainer(**options)
+    else:
+        core.pre_tokenizer = pre_tokenizers.Metaspace()
+        trainer = trainers.UnigramTrainer(unk_token="<unk>", **options)
+    core.train_from_iterator([_CORPUS[place : place + 200] for place in range(0, len(_CORPUS), 200)], trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core)
+    tokenizer.chat_template = "<|user|>{{ messages[0]['content'] | trim }}<|assistant|>"
+    return tokenizer
+
+
+_WORDS = r"(?i:'s|'t|'re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_CORPUS = Path(tokens.__file__).read_text() + "数据工厂把问题变成偏好数据，再变成更好的模型。" * 20
+_PIECES = st.sampled_from([*_CORPUS.split(), "\n\n", "   ", "12345678", "数据工厂", "🦊", "...", "é" * 9, "\t"])
+
+
+@pytest.mark.parametrize("kind", ["words", "spaces", "unigram"])
+def test_a_text_counted_before_need_not_be_counted_again(kind):
+    tokenizer = trained(kind)
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.lists(_PIECES, min_size=40, max_size=80), st.sampled_from(["", " ", "\n", "12", "a"]))
+    def holds(pieces, joint):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tokens, "EDGE_CHARACTERS", 40)
+            text = joint.join(pieces)
+            asked = [{"role": "user", "content": f" Read 1234{joint}{text}{joint}567 Question?"}]
+            counted = [(text, count_tokens(tokenizer, [text])[0])]
+            assert prompt_tokens(tokenizer, [asked], counted) == prompt_tokens(tokenizer, [asked])
+
+    holds()
+
+
+def test_a_text_that_the_template_changes_is_counted_whole(tokenizer):
+    text = "w " * 10_000
+    messages = [{"role": "user", "content": text}]
+    assert prompt_tokens(tokenizer, [messages], [(text, 1)]) == [1 + TEMPLATE_TOKENS]  # it does trust the count
+    assert prompt_tokens(tokenizer, [messages], [("v " * 10_000, 1)]) == [20_000 + TEMPLATE_TOKENS]
 
 
 def test_without_a_template_the_count_is_a_stated_guess(tmp_path):

@@ -142,6 +142,9 @@ def test_nothing_there_is_an_error_with_a_remedy(tmp_path, monkeypatch):
         values(tmp_path)
     with pytest.raises(InputError, match="no file system for this address"):
         values("nope://bucket/a.jsonl")
+    with pytest.raises(InputError, match="user or password") as refused:
+        values("s3://key:hidden@bucket/a.jsonl")
+    assert "hidden" not in str(refused.value)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match=r"nobody/nothing: .*the hub did not give it"):

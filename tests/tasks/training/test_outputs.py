@@ -67,6 +67,7 @@ def test_the_plot_is_opaque_and_the_same_every_time(tmp_path: Path) -> None:
     assert first == training_plot(STEPS, "orpo")
 
 
+@pytest.mark.slow
 def test_a_merged_model_answers_as_base_and_adapter_do(tmp_path: Path) -> None:
     import json
 

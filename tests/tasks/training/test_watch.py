@@ -43,7 +43,7 @@ def test_a_run_in_which_nothing_moved_is_an_error() -> None:
         check_moved(_steps([3.0, 2.0, 2.5, 1.0]), Movement(0, 3))
     with pytest.raises(TrainingError, match="gradient was zero"):
         check_moved(_steps([3.0, 2.0, 2.5, 1.0], gradient=0.0), MOVED)
-    with pytest.raises(TrainingError, match="loss was 3.0 at every step"):
+    with pytest.raises(TrainingError, match=r"loss was 3\.0 at every step"):
         check_moved(_steps([3.0] * 4), MOVED)
 
 

@@ -1,0 +1,199 @@
+"""The figures of a dataset, gathered in one pass, a shard at a time.
+
+SubEM uses the reference answers, which nothing else may: it is reported and never used for selection. Of each
+question with a usable reference: `greedy` is the greedy answer's, `random` the mean over the samples (what one
+drawn at random is expected to have), `mbr` that of the sample with the highest reward (the lowest index of
+several), `oracle` the best of the samples, `chosen` and `rejected` the pair's. Each is a mean with its own n,
+because not every question has a greedy answer or a pair. A sample that the server refused is not an answer, and
+counts in none of them. Memory holds counts of distinct values, not rows.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tasks.metrics import sub_em
+from tasks.nouns import Answer
+from tasks.published_rows import ShardData
+from tasks.sampling import GREEDY
+
+SUBEM = ("greedy", "random", "mbr", "oracle", "chosen", "rejected")
+HISTOGRAMS = (
+    "margins",
+    "chosen_rewards",
+    "rejected_rewards",
+    "prompt_tokens",
+    "sample_tokens",
+    "chosen_tokens",
+    "rejected_tokens",
+)
+_REFUSED = frozenset({"prompt_too_long", "content_filter", "bad_request"})
+_DIGITS = 3  # of rewards and margins in histograms
+
+Histogram = tuple[tuple[float, int], ...]  # (value, count) by value
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Figures over all shards. `drops` are those of the shards alone; token counts are the server's."""
+
+    questions: int
+    pairs: int
+    drops: Mapping[str, int]  # reason -> questions
+    answers: int  # samples, without the greedy answers
+    finish_reasons: Mapping[str, int]  # of the samples
+    languages: Mapping[str, int]  # questions by language
+    kinds: Mapping[str, int]  # questions by kind
+    subem: Mapping[str, Mapping[str, Any] | None]  # one of SUBEM -> {"value", "n"}; null when nothing has it
+    scores: Mapping[str, Mapping[str, Any]]  # scorer -> {"mean", "deviation", "low", "high", "n", "missing"}
+    histograms: Mapping[str, Histogram]  # one of HISTOGRAMS -> values and counts
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Summary":
+        """The inverse of `to_json`. Raises KeyError or TypeError for a value of another shape."""
+        histograms = {name: tuple((each[0], each[1]) for each in value["histograms"][name]) for name in HISTOGRAMS}
+        return cls(**{**value, "histograms": histograms})
+
+
+class Tally:
+    """Gathers a Summary; `add` each shard in order, then ask for the `summary`."""
+
+    def __init__(self) -> None:
+        self._questions = self._pairs = self._answers = 0
+        self._counters: dict[str, Counter[str]] = {
+            name: Counter() for name in ("drops", "finish_reasons", "languages", "kinds")
+        }
+        self._subem = {name: _Mean() for name in SUBEM}
+        self._scores: dict[str, _Spread] = {}
+        self._histograms: dict[str, Counter[float]] = {name: Counter() for name in HISTOGRAMS}
+
+    def add(self, shard: ShardData) -> None:
+        """Count one shard."""
+        self._questions += len(shard.examples)
+        self._pairs += len(shard.pairs)
+        self._counters["drops"].update(drop.reason for drop in shard.drops)
+        self._counters["languages"].update(example.language for example in shard.examples)
+        self._counters["kinds"].update(example.kind for example in shard.examples)
+        for judgement in shard.judgements:
+            self._scores.setdefault(judgement.scorer, _Spread()).add(judgement.score)
+        answers: dict[str, dict[int, Answer]] = {}
+        for answer in shard.answers:
+            answers.setdefault(answer.example_id, {})[answer.sample_index] = answer
+            if answer.sample_index != GREEDY:
+                self._answers += 1
+                self._counters["finish_reasons"][answer.finish_reason] += 1
+                self._histograms["sample_tokens"][answer.completion_tokens] += 1
+        self._add_pairs(shard, answers)
+        self._add_subem(shard, answers)
+
+    def summary(self) -> Summary:
+        """The figures of the shards so far."""
+        return Summary(
+            questions=self._questions,
+            pairs=self._pairs,
+            answers=self._answers,
+            **{name: dict(sorted(counter.items())) for name, counter in self._counters.items()},
+            subem={name: mean.to_json() for name, mean in self._subem.items()},
+            scores={name: spread.to_json() for name, spread in sorted(self._scores.items())},
+            histograms={name: tuple(sorted(counter.items())) for name, counter in self._histograms.items()},
+        )
+
+    def _add_pairs(self, shard: ShardData, answers: Mapping[str, Mapping[int, Answer]]) -> None:
+        for pair in shard.pairs:
+            chosen = answers[pair.example_id][pair.chosen_index]
+            rejected = answers[pair.example_id][pair.rejected_index]
+            values = {
+                "margins": round(pair.margin, _DIGITS),
+                "chosen_rewards": round(pair.chosen_reward, _DIGITS),
+                "rejected_rewards": round(pair.rejected_reward, _DIGITS),
+                "prompt_tokens": chosen.prompt_tokens,
+                "chosen_tokens": chosen.completion_tokens,
+                "rejected_tokens": rejected.completion_tokens,
+            }
+            for name, value in values.items():
+                self._histograms[name][value] += 1
+
+    def _add_subem(self, shard: ShardData, answers: Mapping[str, Mapping[int, Answer]]) -> None:
+        pairs = {pair.example_id: pair for pair in shard.pairs}
+        for example in shard.examples:
+            of_example = answers.get(example.example_id, {})
+            scores = _sub_ems(of_example.values(), example.references)
+            greedy = scores.pop(GREEDY, None)
+            if greedy is not None:
+                self._subem["greedy"].add(greedy)
+            if scores:
+                self._subem["random"].add(sum(scores.values()) / len(scores))
+                self._subem["oracle"].add(max(scores.values()))
+            rewards = {index: shard.rewards.get((example.example_id, index)) for index in sorted(scores)}
+            rated = [(-reward, index) for index, reward in rewards.items() if reward is not None]
+            if rated:
+                self._subem["mbr"].add(scores[min(rated)[1]])
+            pair = pairs.get(example.example_id)
+            if pair is not None and pair.chosen_index in scores and pair.rejected_index in scores:
+                self._subem["chosen"].add(scores[pair.chosen_index])
+                self._subem["rejected"].add(scores[pair.rejected_index])
+
+
+def _sub_ems(answers: Iterable[Answer], references: tuple[str, ...]) -> dict[int, float]:
+    """SubEM by sample index; empty without a usable reference. Refused samples are left out."""
+    if not references:
+        return {}
+    by_text: dict[str, float | None] = {}
+    scores: dict[int, float] = {}
+    for answer in answers:
+        if not answer.text and answer.finish_reason in _REFUSED:
+            continue
+        if answer.text not in by_text:
+            by_text[answer.text] = sub_em(answer.text, references)
+        score = by_text[answer.text]
+        if score is not None:
+            scores[answer.sample_index] = score
+    return scores
+
+
+@dataclass(slots=True)
+class _Mean:
+    total: float = 0.0
+    n: int = 0
+
+    def add(self, value: float) -> None:
+        self.total += value
+        self.n += 1
+
+    def to_json(self) -> dict[str, Any] | None:
+        return {"value": round(self.total / self.n, 6), "n": self.n} if self.n else None
+
+
+@dataclass(slots=True)
+class _Spread:
+    """Mean and population deviation, by Welford's update."""
+
+    n: int = 0
+    missing: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+    low: float = field(default=math.inf)
+    high: float = field(default=-math.inf)
+
+    def add(self, value: float | None) -> None:
+        if value is None:
+            self.missing += 1
+            return
+        self.n += 1
+        step = value - self.mean
+        self.mean += step / self.n
+        self.squares += step * (value - self.mean)
+        self.low, self.high = min(self.low, value), max(self.high, value)
+
+    def to_json(self) -> dict[str, Any]:
+        if not self.n:
+            return dict.fromkeys(("mean", "deviation", "low", "high")) | {"n": 0, "missing": self.missing}
+        deviation = math.sqrt(self.squares / self.n)
+        figures = {"mean": self.mean, "deviation": deviation, "low": self.low, "high": self.high}
+        return {name: round(each, 6) for name, each in figures.items()} | {"n": self.n, "missing": self.missing}
