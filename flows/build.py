@@ -120,7 +120,7 @@ def run_shards(bench: Workbench, plan: Plan, indices: Sequence[int]) -> None:
         names = ", ".join(map(str, sorted(failures)))
         raise LongmillError(
             f"{len(failures)} of {len(indices)} shards failed ({names}); the first says: {first} "
-            f"The others are kept. Run them again with: longmill rerun {plan.plan_id} --failed"
+            f"What was paid for is kept. Run them again with: longmill rerun {plan.plan_id} --failed"
         ) from first
 
 

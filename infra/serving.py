@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra import progress
-from infra.errors import PrerequisiteError, ServingError
+from infra.errors import LongmillError, PrerequisiteError, ServingError
 from infra.processes import Leashed
 from infra.recipe import Model, Recipe, Serving
 from infra.tokens import resolve_model
@@ -57,7 +57,15 @@ def reached(recipe: Recipe) -> Iterator[Recipe]:
         return
     with serve(recipe.policy, log=local_folder(recipe.store) / "logs" / "vllm.log") as served:
         policy = recipe.policy.model_copy(update={"endpoints": (served.url,)})
-        yield recipe.model_copy(update={"policy": policy})
+        try:
+            yield recipe.model_copy(update={"policy": policy})
+        except LongmillError as error:
+            if (status := served.process.poll()) is None:
+                raise
+            raise ServingError(
+                f"vLLM ended with status {status} while it was needed; its log is {served.process.log}. "
+                f"What was paid for is kept: run again to go on. {error}"
+            ) from error
 
 
 @contextlib.contextmanager
@@ -144,6 +152,10 @@ def _command(model: Model, settings: Serving, python: str, port: int, adapters: 
         command += ["--enable-lora", "--max-lora-rank", str(settings.max_lora_rank)]
     if model.trust_remote_code:
         command += ["--trust-remote-code"]
+    if not Path("/dev/nvidiactl").exists():
+        # vLLM 0.32 on a CPU dies of a seeded request whose prompt it reads in chunks ("CPU Generator does not
+        # use offset"): every prompt must fit one step.
+        command += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", str(max(model.context_window, 8192))]
     return [*command, *settings.arguments]
 
 

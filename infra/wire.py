@@ -1,8 +1,8 @@
 """One endpoint spoken to through the `openai` package, by its cheapest road, and what its answers mean.
 
 `AsyncOpenAI.post` with ready-made bytes as content and a raw response skips the package's encoding and its
-pydantic models. Two steps that it repeats for every call are done once: its own first request gives the URL
-and the headers (authorization, user agent, ...) of all later ones, and the HTTP client hands bodies straight to
+pydantic models. Two steps that it repeats for every call are done once: its own first request gives the options,
+URL and headers (authorization, user agent, ...) of all later ones, and the HTTP client hands bodies straight to
 an aiohttp session of its own, with a read buffer that holds a whole reply. Measured in `flows/benchmarks`.
 `judge` turns an answer into one of four verdicts and touches nothing. What it leaves out: retries, which are
 the dispatcher's, redirects and streaming.
@@ -124,10 +124,18 @@ class _Client(AsyncOpenAI):
         super().__init__(base_url=url, api_key=api_key, max_retries=0, http_client=socket)
         self._socket = socket
         self._first: httpx2.Request | None = None
+        self._options: Any = None  # of the first request, as the package made them
+
+    async def send_body(self, body: bytes) -> httpx2.Response:
+        """Post a chat completion's body."""
+        if self._options is not None:
+            return await self.request(httpx2.Response, self._options.model_copy(update={"content": body}))
+        headers = {"Content-Type": "application/json"}
+        return await self.post("/chat/completions", cast_to=httpx2.Response, content=body, options={"headers": headers})
 
     def _build_request(self, options: Any, *, retries_taken: int = 0) -> httpx2.Request:
         if self._first is None:
-            self._first = super()._build_request(options, retries_taken=retries_taken)
+            self._first, self._options = super()._build_request(options, retries_taken=retries_taken), options
             self._socket.aim(self._first)
             return self._first
         return httpx2.Request("POST", self._first.url, content=options.content)
@@ -142,12 +150,7 @@ class Wire:
     async def post(self, body: bytes) -> Answer:
         """Send a chat completion's body. Raises aiohttp.ClientError or TimeoutError when no response came."""
         try:
-            response = await self._client.post(
-                "/chat/completions",
-                cast_to=httpx2.Response,
-                content=body,
-                options={"headers": {"Content-Type": "application/json"}},
-            )
+            response = await self._client.send_body(body)
         except APIStatusError as error:
             response = error.response
         except APIConnectionError as error:  # the body cannot be decompressed; all else comes from aiohttp as it is

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _CONFIGS = ("pairs", "evidence", "drops")
-_MARKS = re.compile(r"([\\`*_\[\]~#|@!])")
+_MARKS = re.compile(r"(?<![^\W_])_|_(?![^\W_])|[\\`*\[\]~#|@!]")  # an underscore inside a word is only that
 _LINKS = re.compile(r"(?i)\b(https?|ftp|mailto|xmpp)(?=:)|\bwww(?=\.)")
+_OPENING = re.compile(r"^(?:[-+](?=\s|-|$)|=+$|\d+(?=[.)](?:\s|$)))")  # of a list, a rule or an underlined heading
 _CUT = 400  # characters of a text that the card shows
 
 
@@ -62,9 +63,9 @@ def markdown_text(value: Any) -> str:
     """Any text as one line of Markdown that shows it as it is: no markup, no link, no column, no HTML."""
     text = " ".join(str(value).split())
     text = html.escape("".join(character for character in text if character.isprintable()), quote=False)
-    text = _MARKS.sub(lambda match: f"&#{ord(match.group(1))};", text)
+    text = _MARKS.sub(lambda match: f"&#{ord(match.group(0))};", text)
     text = _LINKS.sub(lambda match: match.group(0)[:-1] + f"&#{ord(match.group(0)[-1])};", text)
-    return re.sub(r"^([-+=>]|\d+(?=[.)]))", lambda match: f"&#8203;{match.group(1)}", text)
+    return _OPENING.sub(lambda match: f"&#8203;{match.group(0)}", text)
 
 
 def shortened(text: str, characters: int = _CUT) -> str:

@@ -73,7 +73,7 @@ def publish(plan: Plan, results: Sequence[ShardResult], recipe: Recipe, store: S
     if manifest is None:
         files = list(_write_tables(plan, ordered, recipe, store, folder, split, tally := Tally()))
         files += _write_papers(plan, recipe, store, folder, head, files, tally.summary())
-        manifest = head | {"files": [file.to_json() for file in files]}
+        manifest = {**head, "files": [file.to_json() for file in files]}
         commit(store, folder, manifest)
     else:
         progress.advance(STAGE, len(ordered))
@@ -92,7 +92,8 @@ def check_balance(plan: Plan, results: Sequence[ShardResult]) -> dict[str, Any]:
         if not planned.questions == result.questions == result.pairs + dropped or result.plan_id != plan.plan_id:
             raise BalanceError(
                 f"shard {result.shard} of plan {plan.plan_id}: {planned.questions} questions were planned and "
-                f"{result.questions} worked on, but {result.pairs} pairs + {dropped} drops came out; nothing is published"
+                f"{result.questions} worked on, but {result.pairs} pairs + {dropped} drops came out; "
+                "nothing is published"
             )
         drops.update(result.drops)
     pairs = sum(result.pairs for result in results)
@@ -138,7 +139,8 @@ def _refuse_another_recipe(plan: Plan, recipe: Recipe) -> None:
         old, new = json.loads(wanted), json.loads(given)
         changed = ", ".join(sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)))
         raise RecipeError(
-            f"recipe {recipe.name} is not the one of plan {plan.plan_id}: {changed} differ; plan again, or use its recipe"
+            f"recipe {recipe.name} is not the one of plan {plan.plan_id}: {changed} differ; "
+            "plan again, or use the plan's recipe"
         )
 
 
@@ -203,7 +205,7 @@ def _write_papers(
     for name, image in plots.items():
         yield _write(store, folder, f"plots/{name}.png", image)
     tables = [file.to_json() for file in files]
-    card = dataset_card(recipe, head | {"files": tables}, summary, list(plots), _sample(store, folder, files))
+    card = dataset_card(recipe, {**head, "files": tables}, summary, list(plots), _sample(store, folder, files))
     yield _write(store, folder, "README.md", card.encode("utf-8", "replace"))
 
 

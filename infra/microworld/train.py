@@ -96,7 +96,7 @@ def train(settings: Settings, prompts: Path, work: Path, out: Path) -> None:
         if done % _EXPORT_EVERY == 0 and done < settings.steps:
             _log(work, **export(average, tokenizer, read, asdict(settings), out, done, seconds, 16, (512,)))
     seconds = time.monotonic() - started
-    _log(work, **export(average, tokenizer, read, asdict(settings), out, settings.steps, seconds, 200))
+    _log(work, **export(average, tokenizer, read, asdict(settings), out, settings.steps, seconds, 96))
 
 
 def model_config(settings: Settings, tokenizer: Any) -> LlamaConfig:

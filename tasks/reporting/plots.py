@@ -50,6 +50,8 @@ def dataset_plots(summary: Summary) -> dict[str, bytes]:
 
 def histogram_plot(series: Mapping[str, Histogram], label: str) -> bytes:
     """Counts of pairs by value, one filled outline a series; `label` names the axis and its unit."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = _canvas()
     edges = _edges([value for each in series.values() for value, _ in each])
     for name, histogram in series.items():
@@ -63,9 +65,9 @@ def histogram_plot(series: Mapping[str, Histogram], label: str) -> bytes:
     axes.set_xlabel(label)
     axes.set_ylabel("pairs")
     axes.set_ylim(bottom=0)
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     if len(series) > 1:
-        axes.legend(frameon=False, fontsize=9)
+        _legend(axes)
     return _png(figure)
 
 
@@ -103,13 +105,13 @@ def comparison_plot(buckets: Sequence[Mapping[str, Any]], metric: str) -> bytes 
         ]
         if points:
             _intervals(axes, points, colour, side)
-    labels = [f"{each['name'].replace('-', '–').rstrip('–')}\nn = {each['questions']:,}" for each in rows]
+    labels = [f"{_bucket_name(each)}\nn = {each['questions']:,}" for each in rows]
     axes.set_xticks(range(len(rows)), labels, fontsize=9)
     axes.set_xlim(-0.6, len(rows) - 0.4)
     axes.set_ylim(0, 104)
     axes.set_xlabel("prompt length (tokens)")
     axes.set_ylabel(f"{metric_name(metric)} (%)")
-    axes.legend(frameon=False, fontsize=9, ncols=2, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.1)
+    _legend(axes)
     return _png(figure)
 
 
@@ -117,7 +119,19 @@ def metric_name(metric: str) -> str:
     """A metric's name as people write it."""
     words = {"subem": "SubEM", "sub": "Sub", "em": "EM", "f1": "F1", "rouge": "ROUGE", "l": "L", "mbr": "MBR"}
     text = " ".join(words.get(word, word) for word in metric.split("_"))
-    return text.replace("Sub EM", "SubEM").replace("ROUGE L", "ROUGE-L")
+    text = text.replace("Sub EM", "SubEM").replace("ROUGE L", "ROUGE-L")
+    return text[:1].upper() + text[1:]
+
+
+def _legend(axes: "Axes") -> None:
+    """Names of the series in one line above the plot, where no figure can lie under them."""
+    axes.legend(frameon=False, fontsize=9, ncols=2, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.1)
+
+
+def _bucket_name(bucket: Mapping[str, Any]) -> str:
+    """ "641-768" as "641–768", and the open one as "1025 and more"."""
+    name = str(bucket["name"])
+    return f"{name[:-1]} and more" if name.endswith("-") else name.replace("-", "–")
 
 
 def _intervals(axes: "Axes", points: Sequence[tuple[float, Mapping[str, Any]]], colour: str, label: str) -> None:

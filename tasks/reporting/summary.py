@@ -58,7 +58,8 @@ class Summary:
     def from_json(cls, value: Mapping[str, Any]) -> "Summary":
         """The inverse of `to_json`. Raises KeyError or TypeError for a value of another shape."""
         histograms = {name: tuple((each[0], each[1]) for each in value["histograms"][name]) for name in HISTOGRAMS}
-        return cls(**{**value, "histograms": histograms})
+        subem = {name: value["subem"][name] for name in SUBEM}
+        return cls(**{**value, "subem": subem, "histograms": histograms})
 
 
 class Tally:

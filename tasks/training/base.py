@@ -6,6 +6,7 @@ dropout of the base is switched off, the adapter's is kept. Leaves out: models t
 models.
 """
 
+import importlib.util
 from typing import Any
 
 import torch
@@ -58,9 +59,12 @@ def adapter_config(settings: Training) -> Any | None:
 
 
 def check_machine(settings: Training) -> None:
-    """Raises PrerequisiteError when the method needs what this machine lacks."""
-    import importlib.util
-
+    """Raises PrerequisiteError when the settings need GPUs or a package that this machine lacks."""
+    if settings.processes > max(1, torch.cuda.device_count()) and settings.accelerate_config is None:
+        raise PrerequisiteError(
+            f"training.processes = {settings.processes} needs as many GPUs, and there are {torch.cuda.device_count()} "
+            "here; set it to 1, or give training.accelerate_config for more machines"
+        )
     if settings.method != "qlora":
         return
     if not torch.cuda.is_available():

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from tasks.public import public
-from tasks.training.published import Published
+from tasks.training.published import TrainSplit
 from tasks.training.settings import RunConfig
 
 _TABLE_ROWS = 12
@@ -15,7 +15,7 @@ _COLUMNS = ("step", "loss", "margin", "grad_norm", "lr")
 
 def model_card(
     config: RunConfig,
-    published: Published,
+    published: TrainSplit,
     base_revision: str,
     written: Mapping[str, Any],
     steps: Sequence[Mapping[str, Any]],
@@ -68,7 +68,7 @@ def model_card(
     )
 
 
-def _metadata(config: RunConfig, published: Published) -> dict[str, Any]:
+def _metadata(config: RunConfig, published: TrainSplit) -> dict[str, Any]:
     """The card's YAML. A licence stands there only when the dataset states one."""
     adapter = config.settings.method != "full"
     metadata: dict[str, Any] = {

@@ -28,7 +28,7 @@ from tasks.training.gate import Lengths, gate
 from tasks.training.launching import OnStep, launch
 from tasks.training.losses import find_loss
 from tasks.training.outputs import write_outputs
-from tasks.training.published import Published, check_hashes, read_manifest, train_rows
+from tasks.training.published import TrainSplit, check_hashes, read_train_split, train_rows
 from tasks.training.settings import RunConfig, accumulation
 
 _HOW = {"save_steps", "gradient_checkpointing"}  # settings that change how a run goes, not what comes out
@@ -73,18 +73,18 @@ class TrainingResult:
 
 def finished(job: TrainingJob) -> TrainingResult | None:
     """The result of a job that was trained before, or None."""
-    return _stored(job, read_manifest(job.store, job.manifest))
+    return _stored(job, read_train_split(job.store, job.manifest))
 
 
 def train(job: TrainingJob, *, on_step: OnStep | None = None) -> TrainingResult:
     """Train the job, or return its result when it is finished.
 
     `on_step` gets {step, total_steps, loss, lr, grad_norm, margin, ...} after each optimiser step, those before
-    a resumed checkpoint again. Raises RecipeError for settings that cannot work, InputError for a dataset that
+    a resumed checkpoint again. Raises RecipeError and PrerequisiteError for settings that cannot work (here), InputError for a dataset that
     was changed, TrainingError for rows that do not fit, a loss that is not finite or does not move, and a
     subprocess that fails (with the end of its log).
     """
-    published = read_manifest(job.store, job.manifest)
+    published = read_train_split(job.store, job.manifest)
     if (before := _stored(job, published)) is not None:
         return before
     _check_settings(job.settings)
@@ -101,7 +101,7 @@ def train(job: TrainingJob, *, on_step: OnStep | None = None) -> TrainingResult:
     return result
 
 
-def job_id(job: TrainingJob, published: Published) -> str:
+def job_id(job: TrainingJob, published: TrainSplit) -> str:
     """16 hex digits from the manifest's bytes, the settings, the base model and the seed."""
     parts = {
         "manifest": published.sha256,
@@ -113,17 +113,17 @@ def job_id(job: TrainingJob, published: Published) -> str:
     return fingerprint(parts)[:16]
 
 
-def _stored(job: TrainingJob, published: Published) -> TrainingResult | None:
+def _stored(job: TrainingJob, published: TrainSplit) -> TrainingResult | None:
     path = f"{_place(published, job_id(job, published))}/result.json"
     return TrainingResult(**json.loads(job.store.read(path))) if job.store.exists(path) else None
 
 
-def _place(published: Published, identity: str) -> str:
+def _place(published: TrainSplit, identity: str) -> str:
     return f"models/{published.name}/{identity}"
 
 
 def _check_settings(settings: Training) -> None:
-    """Raises RecipeError for what is known to fail before anything is loaded."""
+    """Raises RecipeError or PrerequisiteError for what is known to fail before anything is loaded."""
     from transformers import SchedulerType
 
     find_loss(settings.loss)
@@ -133,14 +133,14 @@ def _check_settings(settings: Training) -> None:
         raise RecipeError(f"training.schedule: there is no {settings.schedule!r}; there are: {', '.join(known)}")
     if settings.accelerate_config and not Path(settings.accelerate_config).exists():
         raise RecipeError(f"training.accelerate_config: {settings.accelerate_config} does not exist")
-
-
-def _prepare(job: TrainingJob, published: Published, folder: Path) -> RunConfig:
-    """Pass the gate, or take over what passed it before, and find where to resume."""
-    if job.settings.method == "qlora":
+    if settings.method == "qlora" or settings.processes > 1:
         from tasks.training.base import check_machine
 
-        check_machine(job.settings)
+        check_machine(settings)
+
+
+def _prepare(job: TrainingJob, published: TrainSplit, folder: Path) -> RunConfig:
+    """Pass the gate, or take over what passed it before, and find where to resume."""
     passed = folder / "lengths.json"
     if passed.exists():
         lengths = Lengths.from_json(json.loads(passed.read_text(encoding="utf-8")))
@@ -168,7 +168,7 @@ def _prepare(job: TrainingJob, published: Published, folder: Path) -> RunConfig:
     return config
 
 
-def _publish(job: TrainingJob, published: Published, identity: str, config: RunConfig) -> TrainingResult:
+def _publish(job: TrainingJob, published: TrainSplit, identity: str, config: RunConfig) -> TrainingResult:
     """Write what stands beside the weights, copy all to the store, and commit with result.json."""
     written = write_outputs(config, published, base=job.base, base_revision=job.base_revision)
     result = TrainingResult(

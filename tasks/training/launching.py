@@ -75,6 +75,8 @@ def _environment(config: RunConfig) -> dict[str, str]:
         "TRL_EXPERIMENTAL_SILENCE": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
+    threads = len(os.sched_getaffinity(0)) // config.settings.processes
+    settings["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, threads)))  # accelerate's own is 1
     if Path(config.base).exists():
         settings["HF_HUB_OFFLINE"] = "1"
     if config.settings.processes == 1 and config.settings.accelerate_config is None:
@@ -91,23 +93,16 @@ def _launcher_file(config: RunConfig) -> Path:
     from infra.serving import free_port
 
     processes = config.settings.processes
-    kind = "NO" if processes == 1 else "MULTI_GPU" if _has_gpu() else "MULTI_CPU"
     launcher: dict[str, Any] = {
         "compute_environment": "LOCAL_MACHINE",
-        "distributed_type": kind,
+        "distributed_type": "NO" if processes == 1 else "MULTI_GPU",
         "num_machines": 1,
         "num_processes": processes,
         "mixed_precision": "no",  # bfloat16 is asked for by the trainer's own arguments
-        "use_cpu": kind == "MULTI_CPU",
+        "use_cpu": False,  # the trainer sees by itself whether there is a GPU
     }
     if processes > 1:
         launcher["main_process_port"] = free_port()
     path = Path(config.folder) / "accelerate.yaml"
     path.write_text(yaml.safe_dump(launcher), encoding="utf-8")
     return path
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())

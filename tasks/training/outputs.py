@@ -18,14 +18,14 @@ from infra.store import table_bytes
 from infra.tokens import resolve_model
 from tasks.training.card import model_card
 from tasks.training.checkpoints import read_progress
-from tasks.training.published import Published
+from tasks.training.published import TrainSplit
 from tasks.training.settings import RunConfig, quarters
 
 _ADAPTER_FILES = {"adapter_model.safetensors", "adapter_config.json"}
 Steps = Sequence[dict[str, Any]]
 
 
-def write_outputs(config: RunConfig, published: Published, *, base: str, base_revision: str) -> dict[str, Any]:
+def write_outputs(config: RunConfig, published: TrainSplit, *, base: str, base_revision: str) -> dict[str, Any]:
     """Complete the output folder; returns {steps, first_loss, last_loss, tensors_changed, tensors}.
 
     Raises TrainingError when the subprocess left no weights.

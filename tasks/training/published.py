@@ -28,8 +28,8 @@ class DataFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
-    """A dataset behind its manifest. `sha256` is that of the manifest's bytes."""
+class TrainSplit:
+    """The train split of a published dataset. `sha256` is that of the manifest's bytes."""
 
     name: str
     licence: str | None
@@ -42,8 +42,8 @@ class Published:
         return sum(file.rows for file in self.files)
 
 
-def read_manifest(store: Store, path: str) -> Published:
-    """The dataset of a manifest. Raises MissingError, or InputError for a file that is no manifest."""
+def read_train_split(store: Store, path: str) -> TrainSplit:
+    """The train split of a manifest. Raises MissingError, or InputError for a file that is no manifest."""
     data = store.read(path)
     folder = path.rpartition("/")[0]
     try:
@@ -53,15 +53,15 @@ def read_manifest(store: Store, path: str) -> Published:
             for each in raw["files"]
             if each["path"].startswith("data/train/")
         )
-        name, licence = raw.get("name") or _name(folder), raw.get("licence")
+        name, licence = str(raw["name"]), raw.get("licence")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{store.show(path)}: not a manifest of a published dataset ({error!r}); give the path that build printed"
         ) from error
-    return Published(str(name), licence, hashlib.sha256(data).hexdigest(), files)
+    return TrainSplit(name, licence, hashlib.sha256(data).hexdigest(), files)
 
 
-def check_hashes(store: Store, published: Published) -> None:
+def check_hashes(store: Store, published: TrainSplit) -> None:
     """Raises InputError naming the first file whose bytes are not those that were published."""
     for file in published.files:
         digest = hashlib.sha256()
@@ -75,7 +75,7 @@ def check_hashes(store: Store, published: Published) -> None:
             )
 
 
-def train_rows(store: Store, published: Published) -> Iterator[dict[str, Any]]:
+def train_rows(store: Store, published: TrainSplit) -> Iterator[dict[str, Any]]:
     """The pairs of the train split in their order. Raises InputError when a file has other rows or columns."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -93,9 +93,3 @@ def train_rows(store: Store, published: Published) -> Iterator[dict[str, Any]]:
                 raise InputError(f"{store.show(file.path)}: not a Parquet file ({error}); build again") from error
         if seen != file.rows:
             raise InputError(f"{store.show(file.path)}: has {seen} rows, the manifest says {file.rows}; build again")
-
-
-def _name(folder: str) -> str:
-    """datasets/NAME/VERSION -> NAME; any other folder's own name."""
-    parts = folder.split("/")
-    return parts[-2] if len(parts) > 1 else parts[-1] or "dataset"

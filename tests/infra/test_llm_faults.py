@@ -182,6 +182,16 @@ def test_endpoints_that_are_all_gone_are_named_with_the_remedy(ledger):
     assert all(url in str(caught.value) for url in gone)
 
 
+def test_after_giving_up_the_next_call_tries_as_often_again(ledger, monkeypatch):
+    tries, refuse = [], Endpoint.refused
+    monkeypatch.setattr(Endpoint, "refused", lambda *args: (refuse(*args), tries.append(args)))
+    with client_of(ledger, dead_url(), attempts=3) as client:
+        for _ in range(2):
+            with pytest.raises(ModelError):
+                client.complete(requests(1, 1))
+    assert len(tries) == 6
+
+
 def test_the_contexts_of_a_dead_endpoint_go_to_the_others(stub, ledger):
     with client_of(ledger, dead_url(), stub, concurrency=4) as client:
         outcomes = client.complete(requests(12, 2))

@@ -18,7 +18,7 @@ from infra.recipe import Training
 from infra.store import open_store
 from tasks.training.checkpoints import COMPLETE
 from tasks.training.job import TrainingJob, finished, job_id, train
-from tasks.training.published import read_manifest
+from tasks.training.published import read_train_split
 from tests.support.tiny_model import pair_rows, publish_rows, save_tiny, tiny_model
 
 QUICK = {
@@ -46,7 +46,7 @@ def _job(tmp_path: Path, rows: int = 8, **changes: Any) -> TrainingJob:
 
 def test_the_id_depends_on_what_is_trained_and_not_on_how_it_runs(tmp_path: Path) -> None:
     job = _job(tmp_path)
-    published = read_manifest(job.store, job.manifest)
+    published = read_train_split(job.store, job.manifest)
 
     def identity(**changes: Any) -> str:
         return job_id(dataclasses.replace(job, **changes), published)

@@ -11,7 +11,7 @@ from infra.recipe import Training
 from tasks.training.card import model_card
 from tasks.training.gate import Lengths
 from tasks.training.outputs import merge_adapter, metrics_table, training_plot
-from tasks.training.published import Published
+from tasks.training.published import TrainSplit
 from tasks.training.settings import RunConfig
 from tests.support.tiny_model import save_tiny, tiny_model
 
@@ -26,7 +26,7 @@ def _card(licence: str | None = "cc-by-4.0", **changes: Any) -> str:
     settings = Training.model_validate({"accelerate_config": "/home/somebody/fsdp.yaml", **changes})
     lengths = Lengths(9, 30, 4, 34, 300, 0, ((32, 4), (64, 5)))
     config = RunConfig(settings, "/secret/place/base", "base", False, 3, lengths, "/secret/work", None)
-    return model_card(config, Published("tiny", licence, "ab" * 32, ()), "main", WRITTEN, STEPS)
+    return model_card(config, TrainSplit("tiny", licence, "ab" * 32, ()), "main", WRITTEN, STEPS)
 
 
 def test_the_card_states_data_base_settings_and_loss_and_no_folder() -> None:

@@ -104,7 +104,7 @@ def test_a_row_longer_than_the_models_window_is_refused(tmp_path: Path) -> None:
         load_base(config)
 
 
-def test_four_bit_training_needs_a_gpu() -> None:
+def test_four_bit_training_and_more_processes_need_gpus() -> None:
     import torch
 
     from infra.errors import PrerequisiteError
@@ -114,3 +114,6 @@ def test_four_bit_training_needs_a_gpu() -> None:
         pytest.skip("there is a GPU")
     with pytest.raises(PrerequisiteError, match="qlora needs a CUDA GPU"):
         check_machine(Training(method="qlora"))
+    with pytest.raises(PrerequisiteError, match="processes = 2 needs as many GPUs"):
+        check_machine(Training(processes=2))
+    check_machine(Training(processes=2, accelerate_config="fsdp.yaml"))

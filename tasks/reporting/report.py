@@ -1,0 +1,141 @@
+"""The report of a run: report.json for programs, report.html for people, plots beside them.
+
+The page stands alone: its style and plots are in it, it loads nothing and runs nothing, and every text enters it
+escaped. It follows the reader's light or dark setting and fits a phone. What a run did not do (no training, no
+references) is said, not filled in. Unlike a dataset, a report is about one run: it holds its calls, its seconds
+and the paths of this store.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+from infra.budget import call_cost
+from infra.errors import InputError
+from infra.recipe import Recipe
+from infra.store import Store
+from tasks.manifest import read_manifest
+from tasks.reporting.page import report_page
+from tasks.reporting.plots import comparison_plot, dataset_plots
+from tasks.reporting.samples import sample_pairs
+from tasks.reporting.summary import Summary
+
+CALLS = ("made", "reused", "retried", "failed")
+_LIBRARIES = ("longmill", "datasets", "openai", "peft", "prefect", "pyarrow", "torch", "transformers", "trl")
+
+
+def write_report(
+    store: Store,
+    name: str,
+    recipe: Recipe,
+    built: Mapping[str, Any],
+    trained: Mapping[str, Any] | None,
+    comparison: Mapping[str, Any] | None,
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """Write reports/NAME/ and return what its report.json says.
+
+    `built` is what the build flow returned, `trained` what training did or null, `comparison` what
+    `tasks.evaluation.compare` returned (with "calls") or null, `seconds` the time by stage. Raises InputError
+    when the build has published nothing.
+    """
+    if not built.get("dataset"):
+        raise InputError(
+            f"plan {built['plan_id']} has no dataset yet, so there is nothing to report on; "
+            f"run its other shards with: longmill rerun {built['plan_id']} --failed"
+        )
+    manifest = read_manifest(store, built["dataset"]["manifest"])
+    data_folder = built["dataset"]["manifest"].rpartition("/")[0]
+    summary = Summary.from_json(json.loads(store.read(f"{data_folder}/summary.json")))
+    folder = f"reports/{name}"
+    report = {
+        **_figures(recipe, manifest, summary, built, comparison),
+        "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+        "recipe": recipe.name,
+        "plan_id": built["plan_id"],
+        "dataset": store.show(data_folder),
+        "manifest": {"path": built["dataset"]["manifest"], "sha256": built["dataset"]["sha256"]},
+        "splits": dict(built["dataset"].get("splits", {})),
+        "adapter": store.show(trained["model"]) if trained else None,
+        "trained": dict(trained) if trained else None,
+        "report": store.show(folder),
+        "versions": _versions(),
+    }
+    plots = _plots(summary, comparison)
+    for plot, image in plots.items():
+        store.write(f"{folder}/plots/{plot}.png", image)
+    page = report_page(report, summary, plots, sample_pairs(store, data_folder, manifest), data_folder)
+    store.write(f"{folder}/report.html", page.encode("utf-8", "replace"))
+    text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    store.write(f"{folder}/report.json", text.encode("utf-8", "replace"))
+    return report
+
+
+def _figures(
+    recipe: Recipe,
+    manifest: Mapping[str, Any],
+    summary: Summary,
+    built: Mapping[str, Any],
+    comparison: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The part of the report that counts and measures."""
+    counts = _by_kind(built.get("calls", {}), (comparison or {}).get("calls", {}))
+    tokens = _tokens(counts.values())
+    price = recipe.policy.price
+    spent = call_cost(tokens["prompt"]["made"], tokens["completion"]["made"], price)
+    saved = call_cost(tokens["prompt"]["reused"], tokens["completion"]["reused"], price)
+    compared = ("before", "after", "difference", "questions", "cut", "buckets", "kinds")
+    return {
+        "questions": manifest["counts"]["questions"],
+        "pairs": manifest["counts"]["pairs"],
+        "drops": dict(manifest["counts"]["drops"]),
+        "answers": summary.answers,
+        "finish_reasons": dict(summary.finish_reasons),
+        "calls": {kind: {name: each[name] for name in CALLS} for kind, each in counts.items()},
+        "tokens": tokens,
+        "cost": {"amount": round(spent, 6), "reused": round(saved, 6), "currency": price.currency},
+        "subem": dict(summary.subem),
+        "scores": dict(summary.scores),
+        "model": {name: (comparison or {}).get(name) for name in compared},
+    }
+
+
+def _by_kind(*sources: Mapping[str, Mapping[str, int]]) -> dict[str, Counter[str]]:
+    """Counters of calls by kind, those of the same kind added up."""
+    kinds: dict[str, Counter[str]] = {}
+    for source in sources:
+        for kind, counts in source.items():
+            kinds.setdefault(kind, Counter()).update(counts)
+    return kinds
+
+
+def _tokens(counts: Iterable[Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    """Prompt and completion tokens of the calls made in this run, and of the replies that were reused."""
+    total: Counter[str] = Counter()
+    for each in counts:
+        total.update(each)
+    return {
+        side: {"made": total[f"{side}_tokens"], "reused": total[f"reused_{side}_tokens"]}
+        for side in ("prompt", "completion")
+    }
+
+
+def _plots(summary: Summary, comparison: Mapping[str, Any] | None) -> dict[str, bytes]:
+    plots = dataset_plots(summary)
+    buckets: Sequence[Mapping[str, Any]] = (comparison or {}).get("buckets") or []
+    for metric in (comparison or {}).get("before") or {}:
+        if (image := comparison_plot(buckets, metric)) is not None:
+            return {"by-length": image, **plots}
+    return plots
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for library in _LIBRARIES:
+        try:
+            versions[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            versions[library] = "not installed"
+    return versions

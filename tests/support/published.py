@@ -1,0 +1,150 @@
+"""A small plan and its shard results in a store, without a model: what publishing and reporting work on."""
+
+import hashlib
+import json
+import random
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from infra.canonical import canonical, fingerprint, text_id
+from infra.recipe import Recipe, parse_recipe
+from infra.store import Store, table_bytes
+from tasks import nouns
+from tasks.nouns import Answer, Context, Drop, Example, Judgement, Pair
+from tasks.plan import Plan, PlannedShard, plan_path
+from tasks.prompting import load_prompt
+from tasks.shard_result import ShardResult, write_shard_result
+
+SAMPLES = 4
+Made = tuple[Plan, list[ShardResult]]
+
+
+def fake_recipe(folder: Path, **dataset: Any) -> Recipe:
+    """A recipe for a dataset called "fake"."""
+    return parse_recipe(
+        {
+            "name": "fake-recipe",
+            "store": str(folder),
+            "questions": {"source": "/home/somebody/secret-project/questions.jsonl"},
+            "policy": {
+                "name": "tiny-policy",
+                "revision": "r7",
+                "tokenizer": "microworld",
+                "endpoints": ["http://127.0.0.1:9/v1"],
+                "price": {"input_per_million": 2.0, "output_per_million": 8.0, "currency": "EUR"},
+            },
+            "sampling": {"samples": SAMPLES, "strategy": "default", "greedy": True},
+            "scoring": {"scorers": [{"scorer": "consensus"}]},
+            "dataset": {"name": "fake", "licence": "cc-by-4.0", "test_fraction": 0.3, **dataset},
+        }
+    )
+
+
+def fake_plan(
+    store: Store,
+    recipe: Recipe,
+    *,
+    shards: int = 2,
+    questions: int = 6,
+    context_characters: int = 300,
+    texts: tuple[str, ...] = (),
+    early_drops: int = 1,
+    seed: int = 0,
+) -> Made:
+    """Write a plan of `shards` × `questions` (two to a context, every fifth dropped) and all shard results.
+
+    `texts` are the answers' texts, taken in turn; without them, answers name the reference or another number.
+    """
+    rng = random.Random(seed)
+    planned, shard_rows = [], []
+    for index in range(shards):
+        contexts = [_context(rng, context_characters) for _ in range((questions + 1) // 2)]
+        examples = [_example(contexts[number // 2], index * questions + number) for number in range(questions)]
+        paths = [
+            _put(store, "inputs/{sha256}.parquet", nouns.to_table(examples, nouns.EXAMPLE))["path"],
+            _put(store, "inputs/{sha256}.parquet", nouns.to_table(contexts, nouns.CONTEXT))["path"],
+        ]
+        planned.append(PlannedShard(index, paths[0], paths[1], questions, len(contexts), 100 * questions))
+        shard_rows.append(_answered(rng, examples, index, texts))
+    early = [Drop(f"early-{number}", "read", "duplicate_id", "row 9") for number in range(early_drops)]
+    plan = _plan(store, recipe, planned, early)
+    results = []
+    for index, tables in enumerate(shard_rows):
+        references = {
+            name: _put(store, f"plans/{plan.plan_id}/shards/{index:04d}/{name}-{{short}}.parquet", table)
+            for name, table in tables.items()
+        }
+        result = ShardResult.of(store, plan.plan_id, index, questions, references)
+        write_shard_result(store, result)
+        results.append(result)
+    return plan, results
+
+
+def _context(rng: random.Random, characters: int) -> Context:
+    text = " ".join(rng.choice(("river", "stone", "lamp", "glass", "wheel")) for _ in range(characters // 6))
+    text = f"{rng.random()} {text}"
+    return Context(text_id(text), text, len(text) // 4, (0,), (len(text),), ("A title",))
+
+
+def _example(context: Context, number: int) -> Example:
+    references = () if number % 7 == 3 else (str(number),)
+    return Example(f"q{number:05d}", f"What is number {number}?", context.context_id, references, "count", "en", "{}")
+
+
+def _answered(rng: random.Random, examples: list[Example], shard: int, texts: tuple[str, ...]) -> dict[str, pa.Table]:
+    answers: list[Answer] = []
+    judgements: list[Judgement] = []
+    pairs: list[Pair] = []
+    drops: list[Drop] = []
+    for place, example in enumerate(examples):
+        number = int(example.example_id[1:])
+        rewards = []
+        for sample in (*range(SAMPLES), -1):
+            right = sample == 0 or rng.random() < 0.4
+            text = texts[len(answers) % len(texts)] if texts else f"Answer: it is {number if right else number + 1}."
+            key = hashlib.sha256(f"{number}/{sample}".encode()).hexdigest()
+            length = rng.randint(8, 40)
+            answers.append(Answer(example.example_id, sample, text, "stop", 90 + number, length, "default", key))
+            if sample >= 0:
+                reward = round(0.95 - 0.2 * sample + 0.01 * rng.random(), 6)
+                rewards.append(reward)
+                judgements.append(Judgement(example.example_id, sample, "consensus", reward, None, "{}", ()))
+        if (shard * len(examples) + place) % 5 == 4:
+            drops.append(Drop(example.example_id, "pair", "margin_too_small", "0.01"))
+            continue
+        margin = round(rewards[0] - rewards[3], 6)
+        pairs.append(Pair(example.example_id, example.context_id, 0, 3, rewards[0], rewards[3], margin))
+    return {
+        "answers": nouns.to_table(answers, nouns.ANSWER),
+        "judgements": nouns.to_table(judgements, nouns.JUDGEMENT),
+        "pairs": nouns.to_table(pairs, nouns.PAIR),
+        "drops": nouns.to_table(drops, nouns.DROP),
+    }
+
+
+def _plan(store: Store, recipe: Recipe, shards: list[PlannedShard], early: list[Drop]) -> Plan:
+    prompt = load_prompt(f"sample-{recipe.sampling.strategy}", "en")
+    content = {
+        "recipe": recipe.identity(),
+        "prompts": {f"en/{prompt.name}": prompt.fingerprint},
+        "shards": [asdict(each) for each in shards],
+        "questions": sum(each.questions for each in shards) + len(early),
+        "drops": _put(store, "inputs/{sha256}.parquet", nouns.to_table(early, nouns.DROP))["path"],
+        "drop_counts": {"duplicate_id": len(early)} if early else {},
+        "exact_prompt_tokens": True,
+        "warnings": [],
+    }
+    plan = Plan.from_json(json.loads(canonical({"plan_id": fingerprint(content)[:16], **content})))
+    store.write(plan_path(plan.plan_id), canonical(plan.to_json()))
+    return plan
+
+
+def _put(store: Store, pattern: str, table: pa.Table) -> dict[str, Any]:
+    data = table_bytes(table)
+    sha256 = hashlib.sha256(data).hexdigest()
+    path = pattern.format(sha256=sha256, short=sha256[:16])
+    store.write(path, data)
+    return {"path": path, "sha256": sha256, "rows": table.num_rows}
