@@ -2,8 +2,8 @@
 
 `pairs` rows are TRL's conversational preference format (`prompt`, `chosen`, `rejected` as chat messages) plus
 ids, scores and provenance. `evidence` rows are all answers with every judgement. `drops` rows are `nouns.DROP`.
-Rows of one context stand together, so that Parquet stores its text once. Leaves out: files and the manifest,
-which are `publishing`'s, and anything about the reference answers but the answers themselves.
+A plan keeps questions of one context together and rows keep its order, so Parquet stores the text about once.
+Leaves out: files and the manifest, which are `publishing`'s and `manifest`'s.
 """
 
 from collections.abc import Iterable, Mapping
@@ -137,7 +137,7 @@ class Split:
 
 
 def pair_rows(shard: ShardData, recipe: Recipe, plan_id: str, split: Split) -> dict[SplitName, list[dict[str, Any]]]:
-    """The rows of `PAIRS` by split, rows of one context together."""
+    """The rows of `PAIRS` by split, in the shard's order."""
     examples = {example.example_id: example for example in shard.examples}
     answers = {(answer.example_id, answer.sample_index): answer for answer in shard.answers}
     scores: dict[AnswerId, list[dict[str, Any]]] = {}
@@ -145,7 +145,7 @@ def pair_rows(shard: ShardData, recipe: Recipe, plan_id: str, split: Split) -> d
         score = {"scorer": each.scorer, "score": each.score}
         scores.setdefault((each.example_id, each.sample_index), []).append(score)
     rows: dict[SplitName, list[dict[str, Any]]] = {"train": [], "test": []}
-    for pair in _by_context(shard.pairs):
+    for pair in shard.pairs:
         example = examples[pair.example_id]
         prompt = sample_prompt(example, shard.contexts[pair.context_id].text, recipe.sampling.strategy)
         row: dict[str, Any] = {
@@ -221,11 +221,3 @@ def _side(
         f"{name}_scores": scores.get(answer_id, []),
         f"{name}_tokens": answer.completion_tokens,
     }
-
-
-def _by_context(pairs: Iterable[Pair]) -> list[Pair]:
-    """Pairs with those of one context together: contexts in order of first appearance."""
-    groups: dict[str, list[Pair]] = {}
-    for pair in pairs:
-        groups.setdefault(pair.context_id, []).append(pair)
-    return [pair for group in groups.values() for pair in group]

@@ -54,12 +54,7 @@ def write_report(
         **_figures(recipe, manifest, summary, built, comparison),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
         "recipe": recipe.name,
-        "plan_id": built["plan_id"],
-        "dataset": store.show(data_folder),
-        "manifest": {"path": built["dataset"]["manifest"], "sha256": built["dataset"]["sha256"]},
-        "splits": dict(built["dataset"].get("splits", {})),
-        "adapter": store.show(trained["model"]) if trained else None,
-        "trained": dict(trained) if trained else None,
+        **_made(store, data_folder, built, trained),
         "report": store.show(folder),
         "versions": _versions(),
     }
@@ -71,6 +66,20 @@ def write_report(
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     store.write(f"{folder}/report.json", text.encode("utf-8", "replace"))
     return report
+
+
+def _made(
+    store: Store, data_folder: str, built: Mapping[str, Any], trained: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What the run has made, and where it lies."""
+    return {
+        "plan_id": built["plan_id"],
+        "dataset": store.show(data_folder),
+        "manifest": {"path": built["dataset"]["manifest"], "sha256": built["dataset"]["sha256"]},
+        "splits": dict(built["dataset"].get("splits", {})),
+        "adapter": store.show(trained["model"]) if trained else None,
+        "trained": dict(trained) if trained else None,
+    }
 
 
 def _figures(

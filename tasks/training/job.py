@@ -80,9 +80,9 @@ def train(job: TrainingJob, *, on_step: OnStep | None = None) -> TrainingResult:
     """Train the job, or return its result when it is finished.
 
     `on_step` gets {step, total_steps, loss, lr, grad_norm, margin, ...} after each optimiser step, those before
-    a resumed checkpoint again. Raises RecipeError and PrerequisiteError for settings that cannot work (here), InputError for a dataset that
-    was changed, TrainingError for rows that do not fit, a loss that is not finite or does not move, and a
-    subprocess that fails (with the end of its log).
+    a resumed checkpoint again. Raises RecipeError or PrerequisiteError for settings that cannot work (here),
+    InputError for a dataset that was changed, TrainingError for rows that do not fit, a loss that is not finite
+    or does not move, and a subprocess that fails (with the end of its log).
     """
     published = read_train_split(job.store, job.manifest)
     if (before := _stored(job, published)) is not None:

@@ -75,13 +75,19 @@ def _environment(config: RunConfig) -> dict[str, str]:
         "TRL_EXPERIMENTAL_SILENCE": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    threads = len(os.sched_getaffinity(0)) // config.settings.processes
-    settings["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, threads)))  # accelerate's own is 1
+    settings |= _threads(config.settings.processes)
     if Path(config.base).exists():
         settings["HF_HUB_OFFLINE"] = "1"
     if config.settings.processes == 1 and config.settings.accelerate_config is None:
         settings["CUDA_VISIBLE_DEVICES"] = _first_gpu(os.environ)  # with more, one process would split its batch
     return {**os.environ, **settings}
+
+
+def _threads(processes: int) -> dict[str, str]:
+    """All processors, where accelerate would take one; threads that wait sleep, so a busy machine costs little."""
+    threads = max(1, len(os.sched_getaffinity(0)) // processes)
+    ours = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    return {name: os.environ.get(name, value) for name, value in ours.items()}
 
 
 def _first_gpu(environment: Mapping[str, str]) -> str:

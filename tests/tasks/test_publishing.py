@@ -331,7 +331,7 @@ def test_trl_trains_on_it_unchanged(tmp_path: Path) -> None:
     import datasets
     import trl
 
-    from tests.support.tiny_model import tiny_model, tiny_tokenizer
+    from tests.support.tiny_model import save_tiny, tiny_tokenizer
 
     *_, done = published(tmp_path / "mill")
     pairs = datasets.load_dataset(done.folder, cache_dir=str(tmp_path / "cache"))
@@ -348,7 +348,7 @@ def test_trl_trains_on_it_unchanged(tmp_path: Path) -> None:
         gradient_checkpointing=False,
     )
     trainer = trl.DPOTrainer(
-        model=tiny_model(),
+        model=save_tiny(tmp_path / "model"),
         args=settings,
         train_dataset=pairs["train"],
         eval_dataset=pairs["test"],

@@ -1,0 +1,146 @@
+"""The report: the keys that programs rely on, a page that stands alone, and text that stays text."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.errors import InputError
+from infra.store import Store, open_store
+from tasks.publishing import publish
+from tasks.reporting.report import write_report
+from tasks.reporting.samples import excerpt
+from tests.support.published import fake_plan, fake_recipe
+
+KEYS = ("questions", "pairs", "drops", "calls", "tokens", "cost", "subem", "model", "seconds", "plan_id")
+COUNTS = {
+    "made": 10,
+    "reused": 2,
+    "retried": 1,
+    "failed": 0,
+    "prompt_tokens": 1_000_000,
+    "completion_tokens": 500_000,
+    "reused_prompt_tokens": 200_000,
+    "reused_completion_tokens": 100_000,
+}
+TRAINED = {"model": "models/fake/abc", "name": "fake-abc", "revision": "abc", "kind": "adapter", "steps": 20}
+
+
+def interval(value: float) -> dict[str, Any]:
+    return {"value": value, "low": round(value - 0.1, 3), "high": round(value + 0.1, 3), "n": 40, "missing": {}}
+
+
+def comparison() -> dict[str, Any]:
+    before, after = {"sub_em": interval(0.4)}, {"sub_em": interval(0.65)}
+    figures = {"before": before, "after": after, "difference": {"sub_em": interval(0.25)}}
+    bucket = {"name": "0-640", "low": 0, "high": 640, "questions": 40, **figures}
+    return {"questions": 40, "cut": 0, **figures, "buckets": [bucket], "kinds": [], "calls": {"evaluate": COUNTS}}
+
+
+def report_of(folder: Path, *parts: Any, texts: tuple[str, ...] = ()) -> tuple[Store, dict[str, Any], str]:
+    store, recipe = open_store(str(folder)), fake_recipe(folder)
+    plan, results = fake_plan(store, recipe, texts=texts)
+    dataset = publish(plan, results, recipe, store).to_json()
+    built = {"plan_id": plan.plan_id, "dataset": dataset, "calls": {"sample": COUNTS}}
+    trained, compared = parts or (None, None)
+    report = write_report(store, "fake", recipe, built, trained, compared, {"plan": 1.23456, "shards": 61})
+    return store, report, store.read("reports/fake/report.html").decode()
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes and text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_report_json_has_the_promised_keys_and_sums(tmp_path: Path) -> None:
+    store, report, _ = report_of(tmp_path, TRAINED, comparison())
+    assert json.loads(store.read("reports/fake/report.json")) == report
+    assert set(KEYS) <= set(report)
+    assert report["questions"] == 13 == report["pairs"] + sum(report["drops"].values())
+    assert report["calls"]["sample"] == {"made": 10, "reused": 2, "retried": 1, "failed": 0}
+    assert report["calls"].keys() == {"sample", "evaluate"}
+    assert report["tokens"]["prompt"] == {"made": 2_000_000, "reused": 400_000}
+    # 2 M prompt tokens at 2 EUR and 1 M output tokens at 8 EUR a million; a fifth of it came from the ledger
+    assert report["cost"] == {"amount": 12.0, "reused": 2.4, "currency": "EUR"}
+    assert list(report["subem"]) == ["greedy", "random", "mbr", "oracle", "chosen", "rejected"]
+    assert report["model"]["after"]["sub_em"]["value"] == 0.65
+    assert report["seconds"] == {"plan": 1.235, "shards": 61}
+    assert report["adapter"] == store.show("models/fake/abc")
+    assert Path(report["report"], "report.html").exists()
+    assert Path(report["dataset"], "README.md").exists()
+
+
+def test_the_page_shows_the_figures_and_links_to_what_is_there(tmp_path: Path) -> None:
+    _, report, html = report_of(tmp_path, TRAINED, comparison())
+    page = Page(html)
+    for shown in ("40.0 → 65.0", "+25.0", "12.00 EUR", "margin_too_small", "SubEM", report["plan_id"]):
+        assert shown in page.text
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert len(links) == 4
+    for link in links:
+        assert link
+        assert link.startswith("../../models/") or (tmp_path / "reports/fake" / link).resolve().exists()
+
+
+def test_the_page_loads_nothing_and_runs_nothing(tmp_path: Path) -> None:
+    _, _, html = report_of(tmp_path, TRAINED, comparison())
+    page = Page(html)
+    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "form"}
+    sources = [attributes["src"] or "" for tag, attributes in page.tags if tag == "img"]
+    assert len(sources) == 6
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
+    assert "http://" not in html
+    assert "https://" not in html
+    assert "prefers-color-scheme: dark" in html
+
+
+def test_what_a_run_did_not_do_is_said(tmp_path: Path) -> None:
+    _, report, html = report_of(tmp_path)
+    assert report["model"]["before"] is None
+    assert report["adapter"] is None
+    text = Page(html).text
+    assert "Nothing was evaluated in this run." in text
+    assert "nothing was trained in this run" in text
+    only_before = comparison() | {"after": None, "difference": None}
+    _, _, html = report_of(tmp_path / "untrained", None, only_before)
+    assert "No model was trained in this run" in Page(html).text
+
+
+def test_model_text_cannot_make_markup(tmp_path: Path) -> None:
+    hostile = "<img src=x onerror=alert(1)></div><script>alert(2)</script> {{ 7 * 7 }} \u2028"
+    _, _, html = report_of(tmp_path, texts=(hostile,))
+    page = Page(html)
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert all("onerror" not in attributes for _, attributes in page.tags)
+    assert "<img src=x onerror=alert(1)></div><script>alert(2)</script> {{ 7 * 7 }}" in page.text
+
+
+def test_no_dataset_no_report(tmp_path: Path) -> None:
+    recipe = fake_recipe(tmp_path)
+    with pytest.raises(InputError, match="longmill rerun abc --failed"):
+        write_report(open_store(str(tmp_path)), "x", recipe, {"plan_id": "abc", "dataset": None}, None, None, {})
+
+
+def test_an_excerpt_shows_the_prompt_around_the_reference() -> None:
+    prompt = "a" * 1000 + " Lisbon " + "b" * 1000
+    shown = excerpt(prompt, ["x", "LISBON"])
+    assert "Lisbon" in shown
+    assert len(shown) < 400
+    assert re.fullmatch(r"\[…\] a+ Lisbon b+ \[…\]", shown)
+    assert excerpt(prompt, ["none"]).startswith("aaa")
+    assert excerpt("short", ["short"]) == "short"

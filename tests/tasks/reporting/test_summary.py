@@ -1,0 +1,112 @@
+"""The figures of a dataset, checked against numbers computed by hand."""
+
+import json
+
+import pytest
+
+from infra.canonical import canonical
+from tasks.nouns import Answer, Drop, Example, Judgement, Pair
+from tasks.published_rows import ShardData
+from tasks.reporting.summary import Summary, Tally
+
+
+def example(name: str, *references: str) -> Example:
+    return Example(name, "Where?", "c", references, "kind", "en", "{}")
+
+
+def answer(name: str, index: int, text: str, finish_reason: str = "stop", tokens: int = 10) -> Answer:
+    return Answer(name, index, text, finish_reason, 100, tokens, "default", "k")
+
+
+def judged(name: str, index: int, score: float | None) -> Judgement:
+    return Judgement(name, index, "consensus", score, None if score is not None else "empty", "{}", ())
+
+
+def shard() -> ShardData:
+    """a: Paris right in 2 of 4 samples, the best scored one wrong. b: no pair, a refused sample. c: no reference."""
+    answers = [
+        answer("a", 0, "Rome"),
+        answer("a", 1, "in Paris", tokens=20),
+        answer("a", 2, "Paris"),
+        answer("a", 3, "Lyon"),
+        answer("a", -1, "Paris!"),
+        answer("b", 0, "Oslo", "length"),
+        answer("b", 1, "", "content_filter", tokens=0),
+        answer("c", 0, "x"),
+        answer("c", 1, "y"),
+    ]
+    scores = {("a", 0): 0.9, ("a", 1): 0.7, ("a", 2): 0.7, ("a", 3): 0.1, ("b", 0): 0.5, ("b", 1): None}
+    return ShardData(
+        examples=[example("a", "Paris"), example("b", "Oslo"), example("c", "The")],
+        contexts={},
+        answers=answers,
+        judgements=[judged(name, index, score) for (name, index), score in scores.items()],
+        pairs=[Pair("a", "c", 1, 3, 0.7, 0.1, 0.6)],
+        drops=[Drop("b", "pair", "too_few_scored", ""), Drop("c", "pair", "too_few_scored", "")],
+        rewards=scores,
+    )
+
+
+def summary(times: int = 1) -> Summary:
+    tally = Tally()
+    for _ in range(times):
+        tally.add(shard())
+    return tally.summary()
+
+
+def test_subem_of_each_way_to_pick_an_answer() -> None:
+    assert summary().subem == {
+        "greedy": {"value": 1.0, "n": 1},
+        "random": {"value": 0.75, "n": 2},  # (2/4 + 1/1) / 2: the refused sample is not an answer
+        "mbr": {"value": 0.5, "n": 2},  # Rome has a's highest reward
+        "oracle": {"value": 1.0, "n": 2},
+        "chosen": {"value": 1.0, "n": 1},
+        "rejected": {"value": 0.0, "n": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    ("rewards", "picked_right"),
+    [
+        ((0.7, 0.7, 0.7, 0.1), 0.0),  # Rome, Paris and Paris tie: the lowest index
+        ((0.1, 0.8, 0.2, 0.3), 1.0),
+        ((None, None, 0.1, 0.0), 1.0),
+    ],
+)
+def test_the_consensus_pick_has_the_highest_reward(rewards: tuple[float | None, ...], picked_right: float) -> None:
+    data = shard()
+    tally = Tally()
+    by_answer = {("a", index): reward for index, reward in enumerate(rewards)}
+    tally.add(ShardData(data.examples[:1], {}, data.answers[:5], [], [], [], by_answer))
+    assert tally.summary().subem["mbr"] == {"value": picked_right, "n": 1}
+
+
+def test_counts_and_score_figures() -> None:
+    found = summary()
+    assert (found.questions, found.pairs, found.answers) == (3, 1, 8)
+    assert found.drops == {"too_few_scored": 2}
+    assert found.finish_reasons == {"content_filter": 1, "length": 1, "stop": 6}
+    figures = found.scores["consensus"]
+    assert figures["mean"] == pytest.approx(0.58)  # (0.9 + 0.7 + 0.7 + 0.1 + 0.5) / 5
+    assert figures["deviation"] == pytest.approx(0.271293, abs=1e-6)  # sqrt of the mean of squared differences
+    assert (figures["low"], figures["high"], figures["n"], figures["missing"]) == (0.1, 0.9, 5, 1)
+    assert found.histograms["margins"] == ((0.6, 1),)
+    assert found.histograms["chosen_tokens"] == ((20, 1),)
+    assert found.histograms["sample_tokens"] == ((0, 1), (10, 6), (20, 1))
+
+
+def test_without_references_there_is_no_subem() -> None:
+    data = shard()
+    tally = Tally()
+    tally.add(ShardData(data.examples[2:], {}, data.answers[7:], [], [], data.drops[1:], {}))
+    assert set(tally.summary().subem.values()) == {None}
+
+
+def test_memory_is_of_distinct_values() -> None:
+    assert [len(each) for each in summary(50).histograms.values()] == [
+        len(each) for each in summary().histograms.values()
+    ]
+
+
+def test_a_summary_survives_json() -> None:
+    assert Summary.from_json(json.loads(canonical(summary().to_json()))) == summary()
