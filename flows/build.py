@@ -5,23 +5,25 @@ A shard that fails leaves the others running; the dataset is published when all 
 in this process.
 """
 
+import contextlib
 import contextvars
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
 from prefect import flow, task
+from prefect.runtime import flow_run
 
 from flows.shard import shard, shard_recipe
 from infra import progress
 from infra.errors import BudgetReached, LongmillError, RecipeError
 from infra.orchestration import announce, run_elsewhere
 from infra.recipe import Recipe, load_recipe, parse_recipe
-from infra.serving import reached
-from infra.store import Store
+from infra.serving import launched
+from infra.store import Store, open_store
 from tasks.plan import Plan, load_plan, resolve_plan
 from tasks.planning import make_plan
 from tasks.publishing import publish
@@ -33,11 +35,11 @@ from tasks.workbench import Workbench, bench_named, workbench
 TRAIN_DEPLOYMENT = "train/longmill-train"
 
 
-@task(name="plan", task_run_name="plan {name}")
-def plan_questions(bench: str, name: str) -> str:
+@task(name="plan", task_run_name="plan {recipe[name]}")
+def plan_questions(recipe: dict[str, Any]) -> str:
     """Read the questions, build the contexts, count the tokens; returns the plan's id."""
-    work = bench_named(bench)
-    return make_plan(work.recipe, work.store).plan_id
+    settings = parse_recipe(recipe)
+    return make_plan(settings, open_store(settings.store)).plan_id
 
 
 @task(name="publish", task_run_name="publish {name}")
@@ -60,15 +62,9 @@ def build(
     the published dataset (null while shards are missing), the calls made and the seconds by stage. With `train`
     the training deployment is started for the manifest, once per manifest.
     """
-    seconds: dict[str, float] = {}
-    clock = time.monotonic()
-    with reached(parse_recipe(recipe)) as settings, workbench(settings) as bench:
-        seconds["serve"] = time.monotonic() - clock
-        clock = time.monotonic()
-        plan_id = resolve_plan(bench.store, plan_id) if plan_id else plan_questions(bench.name, settings.name)
+    with planned(parse_recipe(recipe), plan_id) as (settings, plan_id, seconds), workbench(settings) as bench:
         plan = load_plan(bench.store, plan_id)
         keep_recipe(bench.store, plan_id, settings)
-        seconds["plan"] = time.monotonic() - clock
         clock = time.monotonic()
         run_shards(bench, plan, [each.index for each in plan.shards] if shards is None else list(shards))
         seconds["shards"] = time.monotonic() - clock
@@ -87,6 +83,22 @@ def build(
     if train and dataset:
         request_training(recipe, dataset)
     return built
+
+
+@contextlib.contextmanager
+def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe, str, dict[str, float]]]:
+    """The recipe with endpoints that answer, its plan's id, and the seconds that each took.
+
+    The server starts while the questions are read, so bad input is found before anything is called.
+    """
+    seconds: dict[str, float] = {}
+    clock = time.monotonic()
+    with launched(recipe) as ready:
+        found = resolve_plan(open_store(recipe.store), plan_id) if plan_id else plan_questions(shard_recipe(recipe))
+        seconds["plan"] = time.monotonic() - clock
+        settings = ready()
+        seconds["serve"] = time.monotonic() - clock - seconds["plan"]
+        yield settings, found, seconds
 
 
 def run_shards(bench: Workbench, plan: Plan, indices: Sequence[int]) -> None:
@@ -108,10 +120,16 @@ def run_shards(bench: Workbench, plan: Plan, indices: Sequence[int]) -> None:
             except Exception as error:
                 failures[index] = error
 
-    with ThreadPoolExecutor(bench.recipe.execution.shards_in_flight) as pool:
+    pool = ThreadPoolExecutor(bench.recipe.execution.shards_in_flight)
+    try:
         # Each shard's flow run needs a context of its own to become a child of this one.
         for future in [pool.submit(contextvars.copy_context().run, run_one, index) for index in indices]:
             future.result()
+    except BaseException:  # an interruption: the calls in flight get a moment to be recorded, no other starts
+        pool.shutdown(wait=False, cancel_futures=True)
+        bench.client.close()
+        raise
+    pool.shutdown()
     for error in failures.values():
         if isinstance(error, BudgetReached):
             raise error
@@ -130,9 +148,8 @@ def _run_shard(bench: Workbench, plan: Plan, index: int) -> ShardResult:
     if deployment is None:
         shard(**parameters)
     else:
-        # A failed shard must be able to run again, so its key tells the attempts apart.
-        attempt = bench.store.exists(f"plans/{plan.plan_id}/shards/{index:04d}.failed.json")
-        key = f"{plan.plan_id}-{index}-{time.time_ns() if attempt else 0}"
+        # Once per build: a build that Prefect tries again finds the shard's run, a new build starts a new one.
+        key = f"{plan.plan_id}-{index}-{flow_run.id}"
         if run_elsewhere(deployment, parameters, key, wait=True) is None:
             raise RecipeError(f"execution.shard_deployment: there is no deployment {deployment!r}; see prefect.yaml")
     result = read_shard_result(bench.store, plan.plan_id, index)

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.markup import escape
 
@@ -292,23 +291,30 @@ def finish(as_json: bool, outcome: Any, paths: list[tuple[str, str]]) -> None:
         print(f"{name}: {path}")
 
 
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM. Not a KeyboardInterrupt, which the command-line library would answer in its own words."""
+
+
+def _interrupt(number: int, frame: object) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the second one ends the process at once; its servers end with it
+    raise Interrupted
+
+
 def main() -> None:
     """Run a verb; deliberate errors become one short message and an exit status."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # both end a run in the same orderly way
+    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
-        sys.exit(app(standalone_mode=False))
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        app()
     except LongmillError as error:
         if os.environ.get("LONGMILL_DEBUG"):
             errors.print_exception()
         errors.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except Interrupted:
         errors.print("interrupted: what was paid for is kept, and the same command goes on from there")
         sys.stdout.flush()
         os._exit(130)  # threads that still wait for a reply must not hold the terminal; servers end with us

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from infra import progress
 from infra.progress import Step
@@ -16,13 +17,21 @@ console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
 
+class CountColumn(ProgressColumn):
+    """How much of a stage is done, and of how much where that is known."""
+
+    def render(self, task: Task) -> Text:
+        done = f"{int(task.completed):,}"
+        return Text(done if task.total is None else f"{done}/{int(task.total):,}", justify="right")
+
+
 @contextlib.contextmanager
 def progress_display() -> Iterator[None]:
     """Draw every stage that tells of itself (infra/progress.py) as one line of one display."""
     bars = Progress(
         TextColumn("{task.description:<9}"),
         BarColumn(bar_width=32),
-        MofNCompleteColumn(),
+        CountColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[note]}", style="dim"),
         console=console,

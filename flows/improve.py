@@ -10,14 +10,14 @@ from typing import Any
 
 from prefect import flow
 
-from flows.build import build
+from flows.build import build, planned
 from flows.evaluate import evaluate
 from flows.shard import shard_recipe
 from flows.train import train
 from infra.errors import RecipeError
 from infra.orchestration import announce
 from infra.recipe import Recipe, load_recipe, parse_recipe
-from infra.serving import local_folder, reached
+from infra.serving import local_folder
 from infra.store import open_store
 from tasks.reporting.report import write_report
 from tasks.reporting.tables import final_table
@@ -41,11 +41,10 @@ def improve(recipe: dict[str, Any], rounds: int = 1) -> list[dict[str, Any]]:
 
 def run_round(recipe: Recipe, number: int) -> dict[str, Any]:
     """One round: build, train, evaluate, report."""
-    began = time.monotonic()
-    with reached(recipe) as settings:
+    with planned(recipe) as (settings, plan_id, seconds):
         parameters = shard_recipe(settings)
-        built = build(parameters)
-        seconds = {"serve": time.monotonic() - began} | {k: v for k, v in built["seconds"].items() if k != "serve"}
+        built = build(parameters, plan_id)
+        seconds |= {stage: value for stage, value in built["seconds"].items() if stage not in seconds}
         manifest = built["dataset"]["manifest"]
         trained = comparison = None
         if settings.training is not None:
@@ -58,7 +57,7 @@ def run_round(recipe: Recipe, number: int) -> dict[str, Any]:
             seconds["evaluate"] = time.monotonic() - clock
     store = open_store(recipe.store)
     name = recipe.name if number == 1 else f"{recipe.name}-round-{number}"
-    report = write_report(store, name, recipe, built, trained, comparison, seconds)
+    report: dict[str, Any] = write_report(store, name, recipe, built, trained, comparison, seconds)
     announce(f"report-{built['plan_id']}", final_table(report))
     return report
 

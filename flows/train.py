@@ -27,7 +27,18 @@ def train(recipe: dict[str, Any], manifest: str) -> dict[str, Any]:
     """
     settings = parse_recipe(recipe)
     job = training_job(settings, manifest)
-    trained = run_training(job, on_step=_show).to_json()
+    shown: set[int] = set()
+
+    def show(step: dict[str, Any]) -> None:
+        if not shown:
+            progress.expect(STAGE, int(step["total_steps"]))
+        if step["step"] not in shown:
+            shown.add(step["step"])
+            progress.advance(STAGE)
+        if step.get("loss") is not None:
+            progress.note(STAGE, f"loss {step['loss']:.3f}")
+
+    trained = run_training(job, on_step=show).to_json()
     announce(f"train-{trained['revision']}", training_table(trained))
     return trained
 
@@ -48,11 +59,3 @@ def training_job(recipe: Recipe, manifest: str) -> TrainingJob:
         seed=recipe.seed,
         trust_remote_code=recipe.policy.trust_remote_code,
     )
-
-
-def _show(step: dict[str, Any]) -> None:
-    if "total_steps" in step:
-        progress.expect(STAGE, int(step["total_steps"]))
-    progress.advance(STAGE)
-    if "loss" in step:
-        progress.note(STAGE, f"loss {step['loss']:.3f}")

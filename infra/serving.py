@@ -12,12 +12,12 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from infra import progress
-from infra.errors import LongmillError, PrerequisiteError, ServingError
+from infra.errors import ModelError, PrerequisiteError, ServingError
 from infra.processes import Leashed
 from infra.recipe import Model, Recipe, Serving
 from infra.tokens import resolve_model
@@ -50,27 +50,49 @@ def load_adapter(url: str, name: str, folder: Path, api_key: str | None = None) 
 
 
 @contextlib.contextmanager
-def reached(recipe: Recipe) -> Iterator[Recipe]:
-    """The recipe with endpoints that answer: its own, or those of a server that runs until the block ends."""
+def launched(recipe: Recipe) -> Iterator[Callable[[], Recipe]]:
+    """Start the recipe's server, if it needs one, without waiting: other work can be done meanwhile.
+
+    Yields a function that waits until the server answers and returns the recipe with its endpoint; a recipe that
+    has endpoints comes back as it is. The server ends with the block.
+    """
     if recipe.policy.endpoints:
-        yield recipe
+        yield lambda: recipe
         return
-    with serve(recipe.policy, log=local_folder(recipe.store) / "logs" / "vllm.log") as served:
-        policy = recipe.policy.model_copy(update={"endpoints": (served.url,)})
+    with _launch(recipe.policy, local_folder(recipe.store) / "logs" / "vllm.log", adapters=True) as starting:
+
+        def ready() -> Recipe:
+            policy = recipe.policy.model_copy(update={"endpoints": (_await_answer(*starting).url,)})
+            return recipe.model_copy(update={"policy": policy})
+
         try:
-            yield recipe.model_copy(update={"policy": policy})
-        except LongmillError as error:
-            if (status := served.process.poll()) is None:
+            yield ready
+        except ModelError as error:
+            _, process, _ = starting
+            if (status := process.poll()) is None:
                 raise
             raise ServingError(
-                f"vLLM ended with status {status} while it was needed; its log is {served.process.log}. "
+                f"vLLM ended with status {status} while it was needed; its log is {process.log}. "
                 f"What was paid for is kept: run again to go on. {error}"
             ) from error
 
 
 @contextlib.contextmanager
+def reached(recipe: Recipe) -> Iterator[Recipe]:
+    """The recipe with endpoints that answer: its own, or those of a server that runs until the block ends."""
+    with launched(recipe) as ready:
+        yield ready()
+
+
+@contextlib.contextmanager
 def serve(model: Model, *, log: Path, adapters: bool = True) -> Iterator[ServedModel]:
     """Run a vLLM server for `model.serve` until the block ends."""
+    with _launch(model, log, adapters) as starting:
+        yield _await_answer(*starting)
+
+
+@contextlib.contextmanager
+def _launch(model: Model, log: Path, adapters: bool) -> Iterator[tuple[Serving, Leashed, int]]:
     settings = model.serve
     if settings is None:
         raise ServingError(f"{model.name}: the recipe has no policy.serve to start a server from")
@@ -80,7 +102,7 @@ def serve(model: Model, *, log: Path, adapters: bool = True) -> Iterator[ServedM
     progress.expect(STAGE, 1)
     progress.note(STAGE, "starting")
     with Leashed(_command(model, settings, python, port, adapters), log=log, env=_environment(settings)) as process:
-        yield _await_answer(settings, process, port)
+        yield settings, process, port
 
 
 def _await_answer(settings: Serving, process: Leashed, port: int) -> ServedModel:

@@ -39,9 +39,7 @@ class Case:
     def chance(self) -> float:
         """The probability that a random choice among the context's candidates is right."""
         relation = RELATIONS[self.question.facts[-1].relation]
-        asked_for_subjects = (
-            self.question.kind == LIST and self.question.answers[0] == self.question.facts[0].subject
-        )
+        asked_for_subjects = self.question.kind == LIST and self.question.answers[0] == self.question.facts[0].subject
         kind = relation.subject_kind if asked_for_subjects else relation.value_kind
         named: dict[str, None] = {}
         for fact in (fact for document in self.shown for fact in document.facts):
@@ -112,9 +110,7 @@ def replies(model: Any, tokenizer: Any, chats: Sequence[list[int]], samples: int
     length = max(map(len, chats))
     pad = tokenizer.pad_token_id
     tokens = torch.tensor([[pad] * (length - len(chat)) + chat for chat in chats]).to(model.device)
-    options = (
-        {"do_sample": True, "temperature": TEMPERATURE, "top_k": 0} if samples > 1 else {"do_sample": False}
-    )
+    options = {"do_sample": True, "temperature": TEMPERATURE, "top_k": 0} if samples > 1 else {"do_sample": False}
     out = model.generate(
         tokens,
         attention_mask=(tokens != pad).long(),

@@ -112,9 +112,7 @@ def restate_batch(tokenizer: Any, seed: str, rows: int, docs: int, plain: bool) 
     return _plain(sequences)
 
 
-def question_batch(
-    tokenizer: Any, prompts: Sequence[Prompt], seed: str, rows: int, docs: int, branches: int
-) -> Batch:
+def question_batch(tokenizer: Any, prompts: Sequence[Prompt], seed: str, rows: int, docs: int, branches: int) -> Batch:
     """Lesson 3: contexts of about this many documents, each with this many questions (branches)."""
     rng = random.Random(seed)
     trunk_prompt = rng.choice(prompts).before
@@ -166,9 +164,7 @@ def _some_documents(rng: random.Random, docs: int, plain: bool) -> list[Document
     everything = documents(make_world(f"lesson:{rng.random()}", rng.choice(_PEOPLE)))
     shown = rng.sample(everything, min(docs, len(everything)))
     if plain:
-        return [
-            Document(doc.title, " ".join(fact.sentence for fact in doc.facts), doc.facts) for doc in shown
-        ]
+        return [Document(doc.title, " ".join(fact.sentence for fact in doc.facts), doc.facts) for doc in shown]
     return shown
 
 

@@ -24,9 +24,7 @@ def write_dataset(folder: Path, questions: int, seed: int, people: int) -> None:
     docs = documents(world)
     folder.mkdir(parents=True, exist_ok=True)
     asked = make_questions(world, docs, seed, questions)
-    rows = (
-        _question_row(f"micro-{seed}-{index:06d}", question, docs) for index, question in enumerate(asked)
-    )
+    rows = (_question_row(f"micro-{seed}-{index:06d}", question, docs) for index, question in enumerate(asked))
     _write_lines(folder / "questions.jsonl", rows)
     _write_lines(folder / "pool.jsonl", (_document_row(document) for document in docs))
 
@@ -36,9 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write questions and documents of a fictional world.")
     parser.add_argument("--questions", type=int, default=200, help="how many questions")
     parser.add_argument("--seed", type=int, default=7, help="seed of the world and of its questions")
-    parser.add_argument(
-        "--people", type=int, default=60, help="people in the world; places, works, companies follow"
-    )
+    parser.add_argument("--people", type=int, default=60, help="people in the world; places, works, companies follow")
     parser.add_argument("--out", type=Path, required=True, help="folder for questions.jsonl and pool.jsonl")
     arguments = parser.parse_args()
     write_dataset(arguments.out, arguments.questions, arguments.seed, arguments.people)

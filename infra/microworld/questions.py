@@ -154,6 +154,4 @@ def _ask(rng: random.Random, subject: _Subject, stated: dict[Fact, list[int]]) -
 
 def _phrase(rng: random.Random, fact: Fact) -> str:
     noun = RELATIONS[fact.relation].noun
-    return rng.choice(
-        (f"the {noun} of {fact.subject}", f"the {noun} of {fact.subject}", f"{fact.subject}'s {noun}")
-    )
+    return rng.choice((f"the {noun} of {fact.subject}", f"the {noun} of {fact.subject}", f"{fact.subject}'s {noun}"))

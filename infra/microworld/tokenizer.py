@@ -21,9 +21,7 @@ from infra.microworld.words import NAMES
 PAD, BOS, EOS, USER, ASSISTANT = SPECIAL = ("<pad>", "<bos>", "<eos>", "<|user|>", "<|assistant|>")
 SPACE = "\u0120"  # how a byte-level vocabulary writes a space
 _NUMBERS = 200  # passage numbers that are one token
-_ANSWER_WORDS = (
-    "Passage Question Answer : The of is and I find need must then First the with Facts Reflection"
-)
+_ANSWER_WORDS = "Passage Question Answer : The of is and I find need must then First the with Facts Reflection"
 
 _ESCAPE = "".join(f" | replace('{token}', '< {token[1:]}')" for token in SPECIAL)
 CHAT_TEMPLATE = (

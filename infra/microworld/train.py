@@ -59,9 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the microworld's policy model.")
     parser.add_argument("--out", type=Path, required=True, help="folder of the exported model")
     parser.add_argument("--prompts", type=Path, required=True, help="folder with sample-*.txt")
-    parser.add_argument(
-        "--work", type=Path, default=Path("build/microworld"), help="folder for checkpoint and log"
-    )
+    parser.add_argument("--work", type=Path, default=Path("build/microworld"), help="folder for checkpoint and log")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     for name, value in asdict(Settings()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)

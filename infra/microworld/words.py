@@ -16,9 +16,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "Abr Bor Cas Dor Ev Fen Gil Har Iv Jas Kel Lor Mar Nes Osk Pel Quin Ros Sel Tav",
         "vira tan drick lena mund sabel thon wyn gard rissa bert lia phane dorn",
     ),
-    PLACE: _names(
-        "Corn Dun Ash Bram Harr Lind Mill Oak Rav Thorn", "vale mouth stead wick bridge combe haven moor"
-    ),
+    PLACE: _names("Corn Dun Ash Bram Harr Lind Mill Oak Rav Thorn", "vale mouth stead wick bridge combe haven moor"),
     WORK: _names("Velm Torm Sarn Brisk Glav Hesp Nerv Olv Pard Zint", "oriad umbra ionde azeer ulent opane"),
     COMPANY: _names("Hex Brant Cryl Dov Fyr Jund Krat Mond Prax Vost", "alon itronic umark ossell"),
     JOB: _names(

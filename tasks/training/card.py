@@ -21,51 +21,40 @@ def model_card(
     steps: Sequence[Mapping[str, Any]],
 ) -> str:
     """README.md of the model folder."""
-    settings = config.settings
+    rows = [
+        f"| {name} | `{value}` |" for name, value in sorted(public(config.settings.model_dump(mode="json")).items())
+    ]
+    histogram = [f"| {end:,} | {count:,} |" for end, count in config.lengths.histogram]
+    sections = [
+        ["---", yaml.safe_dump(_metadata(config, published), sort_keys=True, allow_unicode=True).rstrip(), "---"],
+        _summary(config, published, base_revision, written),
+        ["", "![training](training.png)", "", "## Loss", "", *_loss_table(steps)],
+        ["", "## Row lengths", "", "| up to tokens | rows |", "|---|---|", *histogram],
+        ["", "## Settings", "", "| setting | value |", "|---|---|", *rows, ""],
+        ["Every step is in `metrics.parquet`; `job.json` holds what the training was asked for.", ""],
+    ]
+    return "\n".join(line for section in sections for line in section)
+
+
+def _summary(config: RunConfig, published: TrainSplit, base_revision: str, written: Mapping[str, Any]) -> list[str]:
+    """The heading, a sentence on what was trained on what, and the numbers."""
+    settings, lengths = config.settings, config.lengths
     method = {"lora": "A LoRA adapter", "qlora": "A LoRA adapter over a 4-bit base", "full": "All weights"}
     moved = "LoRA B matrices" if settings.method != "full" else "tensors"
-    rows = [f"| {name} | `{value}` |" for name, value in sorted(public(settings.model_dump(mode="json")).items())]
-    histogram = [f"| {end:,} | {count:,} |" for end, count in config.lengths.histogram]
-    return "\n".join(
-        [
-            "---",
-            yaml.safe_dump(_metadata(config, published), sort_keys=True, allow_unicode=True).rstrip(),
-            "---",
-            f"# {published.name}: {settings.loss.upper()}",
-            "",
-            f"{method[settings.method]} of `{config.base_name}` (revision `{base_revision}`), trained "
-            f"with {settings.loss.upper()} on the {config.lengths.rows:,} pairs of `{published.name}` (manifest "
-            f"`{published.sha256}`), seed {config.seed}.",
-            "",
-            f"- optimiser steps: {written['steps']:,}",
-            f"- mean loss: {written['first_loss']:.4f} in the first quarter of the steps, "
-            f"{written['last_loss']:.4f} in the last",
-            f"- {moved} that changed: {written['tensors_changed']} of {written['tensors']}",
-            f"- longest row: {config.lengths.total_max:,} tokens; longest prompt {config.lengths.prompt_max:,}, "
-            f"longest answer {config.lengths.answer_max:,}; no row was cut or dropped",
-            "",
-            "![training](training.png)",
-            "",
-            "## Loss",
-            "",
-            *_loss_table(steps),
-            "",
-            "## Row lengths",
-            "",
-            "| up to tokens | rows |",
-            "|---|---|",
-            *histogram,
-            "",
-            "## Settings",
-            "",
-            "| setting | value |",
-            "|---|---|",
-            *rows,
-            "",
-            "Every step is in `metrics.parquet`; `job.json` holds what the training was asked for.",
-            "",
-        ]
-    )
+    return [
+        f"# {published.name}: {settings.loss.upper()}",
+        "",
+        f"{method[settings.method]} of `{config.base_name}` (revision `{base_revision}`), trained with "
+        f"{settings.loss.upper()} on the {lengths.rows:,} pairs of `{published.name}` (manifest "
+        f"`{published.sha256}`), seed {config.seed}.",
+        "",
+        f"- optimiser steps: {written['steps']:,}",
+        f"- mean loss: {written['first_loss']:.4f} in the first quarter of the steps, {written['last_loss']:.4f} in "
+        "the last",
+        f"- {moved} that changed: {written['tensors_changed']} of {written['tensors']}",
+        f"- longest row: {lengths.total_max:,} tokens; longest prompt {lengths.prompt_max:,}, longest answer "
+        f"{lengths.answer_max:,}; no row was cut or dropped",
+    ]
 
 
 def _metadata(config: RunConfig, published: TrainSplit) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def test_a_change_that_makes_no_sense_is_refused(tmp_path: Path, change: str) ->
 def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(RecipeError, match="recipe.yaml"):
+    with pytest.raises(RecipeError, match=r"recipe\.yaml"):
         load_recipe(path)
 
 

@@ -183,9 +183,7 @@ def test_the_same_seed_gives_the_same_bytes_in_every_process(tmp_path: Path) -> 
 def test_the_dataset_has_the_input_format(tmp_path: Path) -> None:
     write_dataset(tmp_path, 50, 7, 30)
     pool = [json.loads(line) for line in (tmp_path / "pool.jsonl").read_text(encoding="utf-8").splitlines()]
-    rows = [
-        json.loads(line) for line in (tmp_path / "questions.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
+    rows = [json.loads(line) for line in (tmp_path / "questions.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len({row["id"] for row in rows}) == 50
     for row in rows:
         assert list(row) == ["id", "question", "answer", "answers", "kind", "language", "documents"]

@@ -97,10 +97,21 @@ def test_with_all_the_loss_is_trls_own(trainers: Any) -> None:
     assert float(loss) - float(answers) == pytest.approx(nll + chosen, abs=1e-5)
 
 
-def test_the_answers_likelihood_does_not_depend_on_how_many_pairs_go_at_once(trainers: Any) -> None:
+def test_the_loss_does_not_depend_on_how_many_pairs_go_at_once(trainers: Any) -> None:
     import torch
+    from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-    rows, mask = torch.tensor([[-1.0, -2.0, 0.0], [-3.0, -4.0, -5.0]]), torch.tensor([[1, 1, 0], [1, 1, 1]])
-    together = trainers.mean_over(rows, mask)
-    alone = torch.cat([trainers.mean_over(rows[index : index + 1], mask[index : index + 1]) for index in (0, 1)])
-    assert together.tolist() == alone.tolist() == [-1.5, -4.0]
+    def model(ids: Any, logits_to_keep: int, **_: Any) -> Any:
+        places = torch.arange(ids.shape[1])[None, :, None]
+        logits = torch.sin(ids[:, :, None] * 1.3 + places * 0.7 + torch.arange(WORDS) * 2.1)
+        return SimpleNamespace(logits=logits[:, -logits_to_keep:])
+
+    pairs = [
+        {"prompt_ids": [5, 6], "chosen_ids": [7, 8, 9, 3], "rejected_ids": [4]},
+        {"prompt_ids": [5, 6, 7, 8, 9], "chosen_ids": [3], "rejected_ids": [4, 6]},
+    ]
+    collate, trainer = DataCollatorForPreference(0), _trainer(trainers, "answer")
+    together, _ = trainer.get_batch_loss_metrics(model, collate(pairs))
+    alone = [float(trainer.get_batch_loss_metrics(model, collate([pair]))[0]) for pair in pairs]
+    assert float(together) == pytest.approx(sum(alone) / 2, abs=1e-6)
+    assert abs(alone[0] - alone[1]) > 0.1
