@@ -146,7 +146,7 @@ def _measure(
 ) -> tuple[dict[str, float | None], dict[str, str]]:
     """Scores by metric, and the reasons of those that are missing."""
     scores = {
-        prefix + name: None if refused else metric(text, example) for name, metric in sorted(suite.metrics.items())
+        prefix + name: None if refused else metric(text, example) for name, metric in suite.metrics.items()
     }
     return scores, {name: refused or "no_reference" for name, score in scores.items() if score is None}
 
