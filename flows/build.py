@@ -17,11 +17,12 @@ from typing import Any
 from prefect import flow, task
 from prefect.runtime import flow_run
 
+from flows.recipes import read_recipe
 from flows.shard import shard, shard_recipe
 from infra import progress
 from infra.errors import BudgetReached, LongmillError, RecipeError
 from infra.orchestration import announce, run_elsewhere
-from infra.recipe import Recipe, load_recipe, parse_recipe
+from infra.recipe import Recipe, parse_recipe
 from infra.serving import launched
 from infra.store import Store, open_store
 from tasks.plan import Plan, load_plan, resolve_plan
@@ -167,7 +168,7 @@ def request_training(recipe: dict[str, Any], dataset: dict[str, Any]) -> bool:
 @flow(name="nightly", flow_run_name="nightly {recipe}")
 def nightly(recipe: str, changes: tuple[str, ...] = ()) -> dict[str, Any]:
     """Build from a recipe file and request the training: what the schedule runs."""
-    return build(shard_recipe(load_recipe(recipe, changes)), train=True)
+    return build(shard_recipe(read_recipe(recipe, changes)), train=True)
 
 
 def keep_recipe(store: Store, plan_id: str, recipe: Recipe) -> None:

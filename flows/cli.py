@@ -18,8 +18,9 @@ from rich.markup import escape
 
 from flows.display import console, errors, progress_display, table
 from flows.doctor import checks, require_machine
+from flows.recipes import read_recipe
 from infra.errors import LongmillError, PrerequisiteError, RecipeError
-from infra.recipe import Recipe, load_recipe
+from infra.recipe import Recipe
 from infra.serving import local_folder
 
 app = typer.Typer(
@@ -35,7 +36,6 @@ Changes = Annotated[
 ]
 Store = Annotated[str, typer.Option(help="Folder or URL of the store.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-RECIPES = Path(__file__).parent / "recipes"
 
 
 @app.callback()
@@ -247,12 +247,6 @@ def show_build(built: dict[str, Any], as_json: bool) -> None:
     if not as_json:
         console.print(table(f"plan {built['plan_id']}", *build_rows(built)))
     finish(as_json, built, [("dataset", built["dataset"]["folder"])] if built["dataset"] else [])
-
-
-def read_recipe(name: str, changes: list[str] | None) -> Recipe:
-    """A recipe from a path, or by its name from the box."""
-    boxed = RECIPES / f"{name}.yaml"
-    return load_recipe(boxed if boxed.exists() and not Path(name).exists() else name, tuple(changes or ()))
 
 
 @contextlib.contextmanager

@@ -12,11 +12,12 @@ from prefect import flow
 
 from flows.build import build, planned
 from flows.evaluate import evaluate
+from flows.recipes import read_recipe
 from flows.shard import shard_recipe
 from flows.train import train
 from infra.errors import RecipeError
 from infra.orchestration import announce
-from infra.recipe import Recipe, load_recipe, parse_recipe
+from infra.recipe import Recipe, parse_recipe
 from infra.serving import local_folder
 from infra.store import open_store
 from tasks.reporting.report import write_report
@@ -80,4 +81,4 @@ def next_policy(recipe: Recipe, trained: dict[str, Any], number: int) -> Recipe:
 @flow(name="improve-recipe", flow_run_name="improve {recipe}")
 def improve_recipe(recipe: str, rounds: int = 1, changes: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """Rounds from a recipe file: what the deployment runs."""
-    return improve(shard_recipe(load_recipe(recipe, changes)), rounds)
+    return improve(shard_recipe(read_recipe(recipe, changes)), rounds)

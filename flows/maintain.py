@@ -9,10 +9,10 @@ from typing import Any
 from prefect import flow
 
 from flows.build import request_training
+from flows.recipes import read_recipe
 from flows.shard import shard_recipe
 from flows.train import training_job
 from infra.ledger import Ledger
-from infra.recipe import load_recipe
 from infra.store import open_store
 from tasks.publishing import manifests
 from tasks.training.job import finished
@@ -21,7 +21,7 @@ from tasks.training.job import finished
 @flow(name="maintain", flow_run_name="maintain {recipe}")
 def maintain(recipe: str, changes: tuple[str, ...] = ()) -> dict[str, Any]:
     """Request the training of every untrained manifest of the recipe's dataset; merge small ledger segments."""
-    settings = load_recipe(recipe, changes)
+    settings = read_recipe(recipe, changes)
     store = open_store(settings.store)
     requested = []
     if settings.training is not None:

@@ -9,9 +9,10 @@ from typing import Any
 from prefect import flow
 
 from flows.build import build, recipe_path
+from flows.recipes import read_recipe
 from flows.shard import shard_recipe
 from infra.errors import InputError
-from infra.recipe import Recipe, load_recipe, parse_recipe
+from infra.recipe import Recipe, parse_recipe
 from infra.store import open_store
 from tasks.plan import load_plan, resolve_plan
 from tasks.shard_result import discard_shard_result, read_shard_result
@@ -25,7 +26,7 @@ def rerun(
 
     `recipe` is a recipe file to take endpoints and limits from; without it, the one the plan was built with.
     """
-    settings = load_recipe(recipe) if recipe else recipe_of_plan(store, plan_id)
+    settings = read_recipe(recipe) if recipe else recipe_of_plan(store, plan_id)
     chosen = choose_shards(settings, plan_id, shards if not failed or shards else "")
     return build(shard_recipe(settings), plan_id=plan_id, shards=chosen, train=train)
 

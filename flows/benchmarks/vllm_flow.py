@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flows.cli import read_recipe
 from flows.demo import write_questions
+from flows.recipes import read_recipe
 from infra.llm import Request
 from infra.recipe import Recipe
 from infra.serving import reached

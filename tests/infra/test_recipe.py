@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.cli import RECIPES
 from flows.recipe_keys import recipe_keys
+from flows.recipes import RECIPES
 from infra.errors import RecipeError
 from infra.recipe import Recipe, load_recipe, parse_recipe
 
