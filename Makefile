@@ -3,7 +3,7 @@
 
 PYTHON ?= python3.11
 METHOD ?= sealong
-PIP = -m pip install --disable-pip-version-check --quiet
+PIP = -m pip install --disable-pip-version-check --quiet --quiet
 ARGS ?=
 
 .PHONY: demo test check setup clean
