@@ -57,7 +57,7 @@ def build_tokenizer(prompts: Path) -> PreTrainedTokenizerFast:
         bos_token=BOS,
         eos_token=EOS,
         additional_special_tokens=[USER, ASSISTANT],
-        model_max_length=4096,
+        model_max_length=65536,
         clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = CHAT_TEMPLATE

@@ -98,7 +98,7 @@ def train(settings: Settings, prompts: Path, work: Path, out: Path) -> None:
 
 
 def model_config(settings: Settings, tokenizer: Any) -> LlamaConfig:
-    """The model's shape: heads of 32, untied embeddings, positions up to 4096."""
+    """The model's shape: heads of 32, untied embeddings, positions up to 65536."""
     return LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=settings.width,
@@ -107,7 +107,7 @@ def model_config(settings: Settings, tokenizer: Any) -> LlamaConfig:
         num_attention_heads=settings.width // 32,
         num_key_value_heads=settings.width // 32,
         head_dim=32,
-        max_position_embeddings=4096,
+        max_position_embeddings=65536,  # what servers admit; lengths beyond the lessons' are never learned
         tie_word_embeddings=False,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,

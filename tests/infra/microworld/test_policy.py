@@ -119,6 +119,7 @@ def test_the_model_is_a_small_llama_with_a_card(model: Any, tokenizer: Any) -> N
     assert "license: apache-2.0" in (POLICY / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_model_reads_far_better_than_chance(model: Any, tokenizer: Any) -> None:
     prompt = next(prompt for prompt in read_prompts(PROMPTS) if prompt.strategy == "plan_and_solve")
     scores = evaluate(model, tokenizer, prompt, "test", 16, 500)["all"]
