@@ -20,7 +20,7 @@ from prefect.runtime import flow_run
 from flows.recipes import read_recipe
 from flows.shard import shard, shard_recipe
 from infra import progress
-from infra.errors import BudgetReached, LongmillError, RecipeError
+from infra.errors import BudgetReached, LedgerError, LongmillError, RecipeError
 from infra.orchestration import announce, run_elsewhere
 from infra.recipe import Recipe, parse_recipe
 from infra.serving import launched
@@ -30,10 +30,12 @@ from tasks.planning import make_plan
 from tasks.publishing import publish
 from tasks.reporting.tables import build_table
 from tasks.sampling import calls_per_example
-from tasks.shard_result import ShardResult, read_shard_result
+from tasks.shard_result import ShardResult, forget_failure, read_failure, read_shard_result
 from tasks.workbench import Workbench, bench_named, workbench
 
 TRAIN_DEPLOYMENT = "train/longmill-train"
+HOPELESS = (BudgetReached, LedgerError)  # what fails one shard so will fail the next one too
+SHARD_WAIT_S = 7 * 86_400  # for a shard on another worker, its time in the queue included
 
 
 @task(name="plan", task_run_name="plan {recipe[name]}")
@@ -81,7 +83,7 @@ def build(
             "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
         }
     announce(f"build-{plan_id}", build_table(built))
-    if train and dataset:
+    if train and dataset and settings.training is not None:
         request_training(recipe, dataset)
     return built
 
@@ -105,8 +107,8 @@ def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe
 def run_shards(bench: Workbench, plan: Plan, indices: Sequence[int]) -> None:
     """Run shards, some at once; raises when the last has ended and some have failed.
 
-    A spent budget stops the shards that have not started. Raises BudgetReached, or LongmillError naming the
-    failed shards and how to run them again.
+    A spent budget, or a ledger out of reach, stops the shards that have not started. Raises BudgetReached, or
+    LongmillError naming the failed shards and how to run them again.
     """
     calls = calls_per_example(bench.recipe)
     questions = sum(each.questions for each in plan.shards if each.index in set(indices))
@@ -115,7 +117,7 @@ def run_shards(bench: Workbench, plan: Plan, indices: Sequence[int]) -> None:
     failures: dict[int, BaseException] = {}
 
     def run_one(index: int) -> None:
-        if not any(isinstance(error, BudgetReached) for error in failures.values()):
+        if not any(isinstance(error, HOPELESS) for error in failures.values()):
             try:
                 _run_shard(bench, plan, index)
             except Exception as error:
@@ -151,18 +153,35 @@ def _run_shard(bench: Workbench, plan: Plan, index: int) -> ShardResult:
     else:
         # Once per build: a build that Prefect tries again finds the shard's run, a new build starts a new one.
         key = f"{plan.plan_id}-{index}-{flow_run.id}"
-        if run_elsewhere(deployment, parameters, key, wait=True) is None:
+        forget_failure(bench.store, plan.plan_id, index)
+        state = run_elsewhere(deployment, parameters, key, timeout_s=SHARD_WAIT_S)
+        if state is None:
             raise RecipeError(f"execution.shard_deployment: there is no deployment {deployment!r}; see prefect.yaml")
+        _refuse_unfinished(bench.store, plan.plan_id, index, state)
     result = read_shard_result(bench.store, plan.plan_id, index)
-    if result is None:
-        raise LongmillError(f"shard {index} ended without a result; its flow run in the Prefect UI says why")
+    assert result is not None  # `shard` and `_refuse_unfinished` see to it
     return result
 
 
-def request_training(recipe: dict[str, Any], dataset: dict[str, Any]) -> bool:
-    """Start the training deployment for a published manifest, once per manifest; False without a deployment."""
+def _refuse_unfinished(store: Store, plan_id: str, index: int, state: str) -> None:
+    """Raise what kept a shard that ran elsewhere from its result: the error it left, or its flow run's state."""
+    if read_shard_result(store, plan_id, index) is not None:
+        return
+    if said := read_failure(store, plan_id, index):
+        raise (BudgetReached if said.startswith("BudgetReached: ") else LongmillError)(f"shard {index}: {said}")
+    raise LongmillError(
+        f"shard {index} has no result and its flow run is {state}; the Prefect UI says why, "
+        "or a worker for its work pool is missing"
+    )
+
+
+def request_training(recipe: dict[str, Any], dataset: dict[str, Any]) -> str | None:
+    """Start the training deployment for a published manifest, once per manifest.
+
+    Returns the state of the manifest's training run, new or old; None where the deployment does not exist.
+    """
     parameters = {"recipe": recipe, "manifest": dataset["manifest"]}
-    return run_elsewhere(TRAIN_DEPLOYMENT, parameters, f"train-{dataset['sha256']}", wait=False) is not None
+    return run_elsewhere(TRAIN_DEPLOYMENT, parameters, f"train-{dataset['sha256']}", timeout_s=0)
 
 
 @flow(name="nightly", flow_run_name="nightly {recipe}")

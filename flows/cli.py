@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from flows.display import console, errors, progress_display, table
 from flows.doctor import checks, require_machine
-from flows.recipes import read_recipe
+from flows.recipes import BOX, read_recipe
 from infra.errors import LongmillError, PrerequisiteError, RecipeError
 from infra.recipe import Recipe
 from infra.serving import local_folder
@@ -136,11 +136,14 @@ def train(
     settings = read_recipe(recipe, changes)
     from flows.views import path_in_store
 
+    if settings.training is None:
+        raise RecipeError(f"{recipe}: the recipe has no `training` section; add one")
+    where = path_in_store(settings.store, manifest)
     with prefect_at(local_folder(settings.store)), calm(as_json):
         from flows.shard import shard_recipe
         from flows.train import train as train_flow
 
-        trained = train_flow(shard_recipe(settings), path_in_store(settings.store, manifest))
+        trained = train_flow(shard_recipe(settings), where)
     finish(
         as_json, trained, [("adapter" if trained["kind"] == "adapter" else "model", shown(settings, trained["model"]))]
     )
@@ -158,16 +161,20 @@ def evaluate(
     settings = read_recipe(recipe, changes)
     from flows.views import path_in_store, trained_at
 
+    if settings.evaluation is None:
+        raise RecipeError(f"{recipe}: the recipe has no `evaluation` section; add one")
+    where = path_in_store(settings.store, manifest) if manifest else None
+    trained = trained_at(settings.store, model) if model else None
+    require_machine(settings)
     with prefect_at(local_folder(settings.store)), calm(as_json):
         from flows.evaluate import evaluate as evaluate_flow
         from flows.shard import shard_recipe
 
-        where = path_in_store(settings.store, manifest) if manifest else None
-        outcome = evaluate_flow(shard_recipe(settings), where, trained_at(settings.store, model) if model else None)
+        outcome = evaluate_flow(shard_recipe(settings), where, trained)
     from tasks.reporting.tables import comparison_rows
 
     if not as_json:
-        console.print(table("held-out questions", *comparison_rows(outcome)))
+        console.print(table(settings.name, *comparison_rows(outcome)))
     finish(as_json, outcome, [])
 
 
@@ -196,6 +203,8 @@ def demo(
     """Run the main job on questions about a generated world, with the model in the box."""
     from flows.demo import write_questions
 
+    if method not in (known := [name.removeprefix("demo-") for name in BOX if name.startswith("demo-")]):
+        raise RecipeError(f"demo: there is no method {method!r} to show; there are: {', '.join(known)}")
     settings = read_recipe(f"demo-{method}", changes)
     write_questions(settings)
     _improve(settings, 1, as_json)
@@ -230,8 +239,9 @@ def _improve(settings: Recipe, rounds: int, as_json: bool) -> None:
     from tasks.reporting.tables import report_rows
 
     if not as_json:
-        for report in reports:
-            console.print(table(settings.name, *report_rows(report)))
+        for number, report in enumerate(reports, 1):
+            title = settings.name if rounds == 1 else f"{settings.name}, round {number} of {rounds}"
+            console.print(table(title, *report_rows(report)))
     last = reports[-1]
     paths = [("dataset", last["dataset"])]
     paths += (

@@ -1,12 +1,20 @@
-"""What the terminal shows: one progress display while work runs, then tables, then paths."""
+"""What the terminal shows: one progress display while work runs, then tables, then paths.
+
+Progress goes to standard error, so that standard output holds the outcome alone. Where standard error is no
+terminal (a log, a pipe) nothing is drawn twice: a stage is a line when it ends.
+"""
 
 import contextlib
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +23,7 @@ from infra.progress import Step
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
+TELL_EVERY_S = 60.0  # of a stage that still moves, where nothing can be drawn again
 
 
 class CountColumn(ProgressColumn):
@@ -25,36 +34,97 @@ class CountColumn(ProgressColumn):
         return Text(done if task.total is None else f"{done}/{int(task.total):,}", justify="right")
 
 
+class StageTimeColumn(ProgressColumn):
+    """How long a stage has taken, up to its last step: a stage of unknown length stops with its work."""
+
+    def render(self, task: Task) -> Text:
+        last = task.fields["last"] if task.total is None else task.finished_time or task.elapsed
+        return Text(str(timedelta(seconds=int(last or 0))))
+
+
 @contextlib.contextmanager
 def progress_display() -> Iterator[None]:
-    """Draw every stage that tells of itself (infra/progress.py) as one line of one display."""
-    bars = Progress(
-        TextColumn("{task.description:<9}"),
-        BarColumn(bar_width=32),
-        CountColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}", style="dim"),
-        console=console,
-    )
-    lines: dict[str, TaskID] = {}
+    """Show every stage that tells of itself (infra/progress.py): one line of one display each on a terminal, else
+    a plain line when it ends and once in a while before."""
+    shown = Bars() if errors.is_terminal else Lines(errors)
     lock = threading.Lock()
 
     def draw(step: Step) -> None:
         with lock:
-            if step.stage not in lines:
-                lines[step.stage] = bars.add_task(step.stage, total=None, note="")
-            line = lines[step.stage]
-            fields: dict[str, Any] = {} if step.note is None else {"note": step.note}
-            if step.total is not None:
-                bars.reset(line, total=step.total, **fields)
-            bars.update(line, advance=step.done, **fields)
+            shown.draw(step)
 
     progress.watch(draw)
     try:
-        with bars:
+        with shown.live():
             yield
     finally:
         progress.watch(None)
+
+
+class Bars:
+    """A bar for each stage, drawn again and again on a terminal."""
+
+    def __init__(self) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description:<9}"),
+            BarColumn(bar_width=32),
+            CountColumn(),
+            StageTimeColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+            console=errors,
+        )
+        self._lines: dict[str, TaskID] = {}
+
+    def live(self) -> AbstractContextManager[Any]:
+        """Draws while it is open."""
+        return self._bars
+
+    def draw(self, step: Step) -> None:
+        if step.stage not in self._lines:
+            self._lines[step.stage] = self._bars.add_task(step.stage, total=None, note="", last=0.0)
+        line = self._lines[step.stage]
+        fields: dict[str, Any] = {} if step.note is None else {"note": step.note}
+        if step.total is not None:
+            self._bars.reset(line, total=step.total, **fields)
+        elapsed = next(task.elapsed for task in self._bars.tasks if task.id == line)
+        self._bars.update(line, advance=step.done, last=elapsed, **fields)
+
+
+@dataclass
+class _Count:
+    """Where a stage stands."""
+
+    begun: float
+    told: float
+    done: int = 0
+    total: int | None = None
+
+
+class Lines:
+    """A line when a stage ends, and every TELL_EVERY_S seconds while it moves: for files and pipes."""
+
+    def __init__(self, to: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._to = to
+        self._clock = clock
+        self._counts: dict[str, _Count] = {}
+
+    def live(self) -> AbstractContextManager[Any]:
+        """Nothing to keep open."""
+        return contextlib.nullcontext()
+
+    def draw(self, step: Step) -> None:
+        now = self._clock()
+        count = self._counts.get(step.stage)
+        if step.note and (count is None or not count.done):  # what it waits for before its first step
+            self._to.print(f"{step.stage:<9} {step.note}", soft_wrap=True)
+        if count is None or step.total is not None:
+            count = self._counts[step.stage] = _Count(now, now, total=step.total)
+        count.done += step.done
+        ended = step.done > 0 and count.done == count.total
+        if ended or (step.done > 0 and now - count.told >= TELL_EVERY_S):
+            count.told = now
+            done = f"{count.done:,}" if count.total is None else f"{count.done:,}/{count.total:,}"
+            self._to.print(f"{step.stage:<9} {done:>11}  {timedelta(seconds=int(now - count.begun))}", soft_wrap=True)
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:

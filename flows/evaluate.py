@@ -6,19 +6,22 @@ second server serves the trained model from the recipe's `policy.serve`.
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
 
+from flows.recipes import read_recipe
+from flows.shard import shard_recipe
+from flows.views import path_in_store, trained_at
 from infra.errors import EvaluationError, ServingError
 from infra.orchestration import announce
 from infra.recipe import Model, Recipe, parse_recipe
-from infra.serving import load_adapter, local_folder, reached, serve
+from infra.serving import launched, load_adapter, local_folder, serve
 from infra.store import open_store
-from tasks.evaluation.evaluate import compare, evaluate_model
+from tasks.evaluation.evaluate import HeldOut, compare, evaluate_model
 from tasks.evaluation.heldout import heldout_cases
 from tasks.reporting.tables import comparison_table
 from tasks.training.outputs import merge_adapter
@@ -32,41 +35,65 @@ def evaluate(recipe: dict[str, Any], manifest: str | None, trained: dict[str, An
     The questions are the recipe's `evaluation.questions`, else the test contexts of the dataset's plan. Returns
     {"before": {metric: {value, low, high, n}}, "after": ..., "difference": ..., "buckets": ..., "calls": ...}.
     """
-    with reached(parse_recipe(recipe)) as settings, workbench(settings) as bench:
-        cases = heldout_cases(settings, bench.store, manifest)
+    given = parse_recipe(recipe)
+    if given.evaluation is None:
+        raise EvaluationError("the recipe has no `evaluation` section; add one, or leave evaluation out")
+    with launched(given) as ready:
+        cases = heldout_cases(given, open_store(given.store), manifest)
         if not cases:
             raise EvaluationError(
                 "there is no held-out question: raise dataset.test_fraction, or give evaluation.questions"
             )
+        outcome = _compared(cases, ready(), trained)
+    announce("evaluation", comparison_table(outcome))
+    return outcome
+
+
+def _compared(cases: Sequence[HeldOut], settings: Recipe, trained: dict[str, Any] | None) -> dict[str, Any]:
+    with workbench(settings) as bench:
         before = evaluate_model(cases, bench.client, settings.policy, settings, bench.embedder)
         after, calls = None, bench.client.counts()
         if trained is not None:
             with _trained_recipe(settings, trained) as improved, workbench(improved) as other:
                 after = evaluate_model(cases, other.client, improved.policy, improved, other.embedder)
                 calls |= {f"{kind} after": counts for kind, counts in other.client.counts().items()}
-    outcome = compare(before, after, settings)
+    outcome: dict[str, Any] = compare(before, after, settings)
     outcome["calls"] = {kind: asdict(counts) for kind, counts in calls.items()}
-    announce("evaluation", comparison_table(outcome))
     return outcome
+
+
+@flow(name="evaluate-recipe", flow_run_name="evaluate {recipe}")
+def evaluate_recipe(recipe: str, manifest: str = "", model: str = "", changes: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Evaluate from a recipe file, with the paths that `longmill evaluate` takes: what the deployment runs."""
+    settings = read_recipe(recipe, changes)
+    where = path_in_store(settings.store, manifest) if manifest else None
+    return evaluate(shard_recipe(settings), where, trained_at(settings.store, model) if model else None)
 
 
 @contextlib.contextmanager
 def _trained_recipe(recipe: Recipe, trained: dict[str, Any]) -> Iterator[Recipe]:
     """The recipe with the trained model as its policy, reachable until the block ends."""
-    folder = _on_disk(recipe, trained["model"])
+    folder = on_disk(recipe, trained["model"])
     changes: dict[str, Any] = {"name": trained["name"], "revision": trained["revision"]}
     if trained["kind"] == "adapter":
-        try:
-            for url in recipe.policy.endpoints:
-                load_adapter(url, trained["name"], folder, os.environ.get(recipe.policy.api_key_env))
+        if _loaded(recipe, trained["name"], folder):
             yield _with_policy(recipe, changes)
             return
-        except ServingError:
-            if recipe.policy.serve is None:
-                raise
-            folder = merge_adapter(folder, folder.parent / f"{folder.name}-merged")
+        folder = merge_adapter(folder, folder.parent / f"{folder.name}-merged")
     with _second_server(recipe, folder, changes) as improved:
         yield improved
+
+
+def _loaded(recipe: Recipe, name: str, folder: Path) -> bool:
+    """Load an adapter everywhere; False when a server refuses and `policy.serve` says how to start another."""
+    try:
+        for url in recipe.policy.endpoints:
+            load_adapter(url, name, folder, os.environ.get(recipe.policy.api_key_env))
+    except ServingError:
+        if recipe.policy.serve is None:
+            raise
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -79,8 +106,8 @@ def _second_server(recipe: Recipe, folder: Path, changes: dict[str, Any]) -> Ite
         yield _with_policy(recipe, {**changes, "endpoints": (served.url,)})
 
 
-def _on_disk(recipe: Recipe, path: str) -> Path:
-    """The model's folder on this machine; fetched from a store that is elsewhere."""
+def on_disk(recipe: Recipe, path: str) -> Path:
+    """A trained model's folder on this machine; fetched from a store that is elsewhere."""
     store = open_store(recipe.store)
     if (folder := store.local(path)) is not None:
         return folder

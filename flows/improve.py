@@ -5,20 +5,18 @@ merged model is the next round's policy.
 """
 
 import time
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
 
 from flows.build import build, planned
-from flows.evaluate import evaluate
+from flows.evaluate import evaluate, on_disk
 from flows.recipes import read_recipe
 from flows.shard import shard_recipe
 from flows.train import train
 from infra.errors import RecipeError
 from infra.orchestration import announce
 from infra.recipe import Recipe, parse_recipe
-from infra.serving import local_folder
 from infra.store import open_store
 from tasks.reporting.report import write_report
 from tasks.reporting.tables import final_table
@@ -36,7 +34,7 @@ def improve(recipe: dict[str, Any], rounds: int = 1) -> list[dict[str, Any]]:
         report = run_round(settings, number)
         reports.append(report)
         if number < rounds:
-            settings = next_policy(settings, report["trained"], number)
+            settings = next_policy(settings, report["trained"])
     return reports
 
 
@@ -63,19 +61,20 @@ def run_round(recipe: Recipe, number: int) -> dict[str, Any]:
     return report
 
 
-def next_policy(recipe: Recipe, trained: dict[str, Any], number: int) -> Recipe:
-    """The recipe whose policy is the model that round `number` trained."""
+def next_policy(recipe: Recipe, trained: dict[str, Any]) -> Recipe:
+    """The recipe whose policy is the model that a round trained.
+
+    The seed stays: the contexts and their split do too, so no round is tested on what an earlier one was trained
+    on, and what a round says of its policy can be compared with what the round before said of its trained model.
+    """
     assert recipe.policy.serve is not None
-    store = open_store(recipe.store)
-    folder = store.local(trained["model"]) or Path(local_folder(recipe.store)) / "work" / trained["model"]
-    if not folder.exists():
-        store.fetch(trained["model"], folder)
+    folder = on_disk(recipe, trained["model"])
     if trained["kind"] == "adapter":
         folder = merge_adapter(folder, folder.parent / f"{folder.name}-merged")
     serve = recipe.policy.serve.model_copy(update={"model_path": str(folder)})
     policy = recipe.policy.model_copy(update={"serve": serve, "revision": trained["revision"], "endpoints": ()})
     training = recipe.training and recipe.training.model_copy(update={"base": None})
-    return recipe.model_copy(update={"policy": policy, "training": training, "seed": recipe.seed + number})
+    return recipe.model_copy(update={"policy": policy, "training": training})
 
 
 @flow(name="improve-recipe", flow_run_name="improve {recipe}")

@@ -20,15 +20,19 @@ from tasks.training.job import finished
 
 @flow(name="maintain", flow_run_name="maintain {recipe}")
 def maintain(recipe: str, changes: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Request the training of every untrained manifest of the recipe's dataset; merge small ledger segments."""
+    """Request the training of every untrained manifest of the recipe's dataset; merge small ledger segments.
+
+    Returns {"requested": {manifest: state of its one training run}}. A training run that failed is started again
+    from its page in the Prefect UI, not from here.
+    """
     settings = read_recipe(recipe, changes)
     store = open_store(settings.store)
-    requested = []
+    requested: dict[str, str] = {}
     if settings.training is not None:
         for path, sha256 in manifests(store, settings.dataset.name):
-            untrained = finished(training_job(settings, path)) is None
-            if untrained and request_training(shard_recipe(settings), {"manifest": path, "sha256": sha256}):
-                requested.append(path)
+            if finished(training_job(settings, path)) is None:
+                state = request_training(shard_recipe(settings), {"manifest": path, "sha256": sha256})
+                requested[path] = state or "there is no deployment to train with"
     ledger = Ledger(store)
     try:
         ledger.compact(all=True)

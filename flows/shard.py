@@ -4,6 +4,7 @@ A shard that fails leaves its error beside its place in the store, where `longmi
 calls brought is in the ledger, so a re-run pays for the missing calls only.
 """
 
+import contextlib
 from dataclasses import asdict
 from typing import Any
 
@@ -11,13 +12,13 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from infra import progress
-from infra.errors import LongmillError
+from infra.errors import LongmillError, StoreError
 from infra.orchestration import retry_settings
 from infra.recipe import Recipe, parse_recipe
 from tasks.plan import Plan, load_plan
 from tasks.sampling import calls_per_example, sample_batches
 from tasks.shard_result import ShardResult, read_shard_result, write_failure, write_shard_result
-from tasks.shard_tasks import Reference, count_reused, pair, references_exist, sample, score
+from tasks.shard_tasks import Reference, count_reused, pair, references_exist, sample, score, spend_finished
 from tasks.workbench import Workbench, workbench
 
 TASKS_AT_ONCE = 4  # micro-batches in flight: the next one's calls are ready when the last one's run out
@@ -37,9 +38,11 @@ def shard(recipe: dict[str, Any], plan_id: str, index: int) -> dict[str, Any]:
         if done is None:
             try:
                 with bench.shard(plan, index):
+                    spend_finished(bench, plan)
                     done = _work(bench, plan, index)
             except LongmillError as error:
-                write_failure(bench.store, plan_id, index, error)
+                with contextlib.suppress(StoreError):  # a store that is away is the error already
+                    write_failure(bench.store, plan_id, index, error)
                 raise
             write_shard_result(bench.store, done)
         else:

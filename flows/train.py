@@ -28,6 +28,7 @@ def train(recipe: dict[str, Any], manifest: str) -> dict[str, Any]:
     settings = parse_recipe(recipe)
     job = training_job(settings, manifest)
     shown: set[int] = set()
+    progress.note(STAGE, "starting")
 
     def show(step: dict[str, Any]) -> None:
         if not shown:

@@ -9,6 +9,7 @@ from infra.ledger import Ledger
 from infra.recipe import Recipe
 from infra.store import open_store
 from tasks.estimating import estimate
+from tasks.evaluation.heldout import is_heldout
 from tasks.plan import load_plan, resolve_plan
 from tasks.planning import make_plan
 from tasks.shard_result import read_failure, read_shard_result
@@ -32,7 +33,8 @@ def plan_status(store_url: str, prefix: str) -> list[dict[str, Any]]:
     if prefix:
         names = [resolve_plan(store, prefix)]
     else:
-        names = sorted({path.split("/")[1] for path in store.list("plans") if path.endswith("/plan.json")})
+        all_plans = sorted({path.split("/")[1] for path in store.list("plans") if path.endswith("/plan.json")})
+        names = [name for name in all_plans if not is_heldout(load_plan(store, name))]
     if not names:
         raise InputError(f"{store_url}: no plan in this store; `longmill plan RECIPE` makes one, or give --store")
     return [_plan_state(store_url, name) for name in names]
@@ -59,6 +61,8 @@ def path_in_store(store_url: str, given: str, file: str = "manifest.json") -> st
             path = str(Path(given).resolve().relative_to(root.resolve()))
         except ValueError:
             raise InputError(f"{given}: lies outside the store {store_url}; give --set store=FOLDER") from None
+    if "://" in path:
+        raise InputError(f"{given}: lies outside the store {store_url}; give --set store=URL")
     path = path if path.endswith(f"/{file}") else f"{path.rstrip('/')}/{file}"
     if not store.exists(path):
         raise InputError(f"{given}: no {file} there in the store {store_url}; check the path")

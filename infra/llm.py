@@ -131,10 +131,14 @@ class ModelClient:
 
     def count_reused(self, kind: str, key: str, prompt_tokens: int, completion_tokens: int) -> None:
         """Count a reply that stands in a finished result: it is reused, and spent, without a look at the ledger."""
-        if self._meter is not None:
-            self._meter.spend(key, prompt_tokens, completion_tokens, self._price)
+        self.spend(key, prompt_tokens, completion_tokens)
         self._count(kind, reused=1, reused_prompt_tokens=prompt_tokens, reused_completion_tokens=completion_tokens)
         self._advance(kind)
+
+    def spend(self, key: str, prompt_tokens: int, completion_tokens: int) -> None:
+        """Count a reply that another process paid for as spent, each key once."""
+        if self._meter is not None:
+            self._meter.spend(key, prompt_tokens, completion_tokens, self._price)
 
     def close(self) -> None:
         """End what waits, give calls in flight a few seconds to be recorded, and hang up."""

@@ -26,7 +26,7 @@ TASK_SETTINGS: Mapping[str, Any] = {
     "result_serializer": "json",  # the default is a pickle: whoever writes the results could run code
 }
 
-LASTING = (BudgetReached, InputError, RecipeError, BalanceError)  # trying again cannot help
+LASTING = (BudgetReached, InputError, RecipeError, PrerequisiteError, BalanceError)  # trying again cannot help
 
 
 def retry_settings(execution: Execution) -> dict[str, Any]:
@@ -123,8 +123,8 @@ def announce(key: str, markdown: str) -> None:
         create_markdown_artifact(markdown, key=key)
 
 
-def run_elsewhere(deployment: str, parameters: dict[str, Any], idempotency_key: str, *, wait: bool) -> str | None:
-    """Start a deployment's flow run, once per idempotency key; with `wait`, until it has ended.
+def run_elsewhere(deployment: str, parameters: dict[str, Any], idempotency_key: str, *, timeout_s: float) -> str | None:
+    """Start a deployment's flow run, once per idempotency key, and wait at most `timeout_s` for its end.
 
     Returns None when there is no such deployment, else the name of the state it was last seen in.
     """
@@ -133,9 +133,7 @@ def run_elsewhere(deployment: str, parameters: dict[str, Any], idempotency_key: 
     from prefect.exceptions import ObjectNotFound
 
     try:
-        run = run_deployment(
-            deployment, parameters=parameters, idempotency_key=idempotency_key, timeout=None if wait else 0
-        )
+        run = run_deployment(deployment, parameters=parameters, idempotency_key=idempotency_key, timeout=timeout_s)
     except ObjectNotFound:
         return None
     assert isinstance(run, FlowRun)  # a coroutine in asynchronous code alone

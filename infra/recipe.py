@@ -172,12 +172,14 @@ class Execution(Settings):
     batch_calls: Annotated[int, Field(ge=1, le=4096)] = Field(128, description="model calls per Prefect task")
     concurrency: Positive = Field(64, description="most calls in flight, over all endpoints")
     contexts_in_flight: Positive = Field(16, description="most contexts whose calls are in flight at once")
-    shards_in_flight: Positive = Field(2, description="shards that one process works on at once")
+    shards_in_flight: Positive = Field(2, description="shards that a build works on, or has on other workers, at once")
     timeout_s: Positive = Field(600, description="seconds that one call may take")
     task_retries: Annotated[int, Field(ge=0)] = Field(2, description="times that Prefect runs a failed task again")
     task_retry_delay_s: Annotated[float, Field(ge=0)] = Field(10, description="seconds before it does")
     shard_deployment: str | None = Field(
-        None, description="run shards as this deployment (flow/deployment) on its workers; null: in this process"
+        None,
+        description="run shards as this deployment (flow/deployment) on its workers; null: in this process. A worker "
+        "counts shards that are finished when its own begins into the budget: shards that run at once may exceed it",
     )
     attempts: Positive = Field(6, description="tries of one call when the server fails or is busy")
 
@@ -296,7 +298,7 @@ def parse_recipe(settings: dict[str, Any], source: str = "recipe") -> Recipe:
         lines = []
         for fault in error.errors(include_url=False):
             key = ".".join(str(part) for part in fault["loc"]) or "(whole recipe)"
-            message = "no such key" if fault["type"] == "extra_forbidden" else fault["msg"]
+            message = "no such key" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
             lines.append(f"{key}: {message}")
         raise RecipeError(f"{source}: " + "; ".join(lines)) from error
 

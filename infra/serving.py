@@ -9,6 +9,8 @@ import contextlib
 import json
 import os
 import socket
+import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -69,8 +71,10 @@ def launched(recipe: Recipe) -> Iterator[Callable[[], Recipe]]:
             yield ready
         except ModelError as error:
             _, process, _ = starting
-            if (status := process.poll()) is None:
-                raise
+            try:
+                status = process.wait(1)  # its keeper sees a moment later that it ended
+            except subprocess.TimeoutExpired:
+                raise error from None
             raise ServingError(
                 f"vLLM ended with status {status} while it was needed; its log is {process.log}. "
                 f"What was paid for is kept: run again to go on. {error}"
@@ -101,8 +105,10 @@ def _launch(model: Model, log: Path, adapters: bool) -> Iterator[tuple[Serving, 
     check_port(port)
     progress.expect(STAGE, 1)
     progress.note(STAGE, "starting")
-    with Leashed(_command(model, settings, python, port, adapters), log=log, env=_environment(settings)) as process:
-        yield settings, process, port
+    with tempfile.TemporaryDirectory(prefix="longmill-", ignore_cleanup_errors=True) as temporary:
+        environment = _environment(settings) | {"TMPDIR": temporary}  # vLLM leaves sockets and more behind
+        with Leashed(_command(model, settings, python, port, adapters), log=log, env=environment) as process:
+            yield settings, process, port
 
 
 def _await_answer(settings: Serving, process: Leashed, port: int) -> ServedModel:

@@ -25,7 +25,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.nouns import Example
+
 Tokens = list[str]
+
+LIST = "list"  # kind of a question that asks for all of several items
 
 _ARTICLES = frozenset({"a", "an", "the"})
 _UNSPACED = re.compile(
@@ -43,6 +47,20 @@ def sub_em(prediction: str, references: Sequence[str]) -> float | None:
         return None
     found = any(_contains(tokens, _squad_tokens(text, read)) for text in usable for tokens, read in readings)
     return float(found)
+
+
+def example_sub_em(prediction: str, example: Example) -> float | None:
+    """SubEM of an answer to an example. References are alternatives, except in a list question (kind "list"):
+    there each is an item, and the answer must hold them all."""
+    if example.kind != LIST:
+        return sub_em(prediction, example.references)
+    found = [score for each in example.references if (score := sub_em(prediction, [each])) is not None]
+    return min(found, default=None)
+
+
+def whole_references(example: Example) -> tuple[str, ...]:
+    """References that each stand for a whole answer: a list question's items become one."""
+    return (", ".join(example.references),) if example.kind == LIST and example.references else example.references
 
 
 def token_f1(prediction: str, references: Sequence[str]) -> float | None:

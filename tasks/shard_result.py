@@ -114,7 +114,7 @@ def read_shard_result(store: Store, plan_id: str, index: int) -> ShardResult | N
 def write_shard_result(store: Store, result: ShardResult) -> None:
     """Record a finished shard, unless it is recorded already, and forget its last failure."""
     store.put_if_absent(_path(result.plan_id, result.shard), canonical(result.to_json()))
-    store.delete(_failure_path(result.plan_id, result.shard))
+    forget_failure(store, result.plan_id, result.shard)
 
 
 def discard_shard_result(store: Store, plan_id: str, index: int) -> None:
@@ -126,6 +126,11 @@ def write_failure(store: Store, plan_id: str, index: int, error: BaseException) 
     """Leave the error that a shard ended with where `longmill status` reads it."""
     record = {"shard": index, "plan_id": plan_id, "error": type(error).__name__, "message": str(error)}
     store.write(_failure_path(plan_id, index), canonical(record))
+
+
+def forget_failure(store: Store, plan_id: str, index: int) -> None:
+    """Take the last error of a shard away: it is done, or is about to run again elsewhere."""
+    store.delete(_failure_path(plan_id, index))
 
 
 def read_failure(store: Store, plan_id: str, index: int) -> str | None:

@@ -12,12 +12,15 @@ from prefect import task
 
 from infra import progress
 from infra.orchestration import TASK_SETTINGS, cache_key
+from infra.recipe import Budget
 from infra.store import Store, table_bytes
 from tasks import nouns
 from tasks.nouns import Answer, Drop, Judgement, Pair
 from tasks.pairing import pair_example
+from tasks.plan import Plan
 from tasks.sampling import draw_answers, kind_of
 from tasks.scoring import Bench, Case, judge_all, parse_scorers, rewards
+from tasks.shard_result import read_shard_result
 from tasks.workbench import Workbench, bench_named
 
 Reference = dict[str, Any]  # {"path", "sha256", "rows"}: a table in the store
@@ -86,6 +89,22 @@ def count_reused(work: Workbench, answers: Reference) -> None:
     for answer in load_rows(work.store, "answers", answers):
         if answer.key and answer.prompt_tokens:
             work.client.count_reused(kind_of(answer), answer.key, answer.prompt_tokens, answer.completion_tokens)
+
+
+def spend_finished(work: Workbench, plan: Plan) -> None:
+    """Count the answers of a plan's finished shards as spent, whoever paid for them, where there is a budget.
+
+    A budget limits the plan; a worker's process, or a re-run of a few shards, would otherwise start from nothing.
+    Once per workbench: what other processes finish later is not seen.
+    """
+    if work.recipe.budget == Budget() or not work.first_look(plan):
+        return
+    for each in plan.shards:
+        if (result := read_shard_result(work.store, plan.plan_id, each.index)) is not None:
+            table = work.store.read_table(result.files["answers"].path, ["key", "prompt_tokens", "completion_tokens"])
+            for key, prompt_tokens, completion_tokens in zip(*table.to_pydict().values(), strict=True):
+                if key and prompt_tokens:
+                    work.client.spend(key, prompt_tokens, completion_tokens)
 
 
 def load_rows(store: Store, kind: str, reference: Reference) -> list[Any]:

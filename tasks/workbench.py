@@ -37,6 +37,7 @@ class Workbench:
     client: ModelClient
     _embedder: Embedder | None = None
     _shards: dict[str, Shard] = field(default_factory=dict)
+    _seen: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _users: int = 0
 
@@ -58,6 +59,13 @@ class Workbench:
         finally:
             with self._lock:
                 del self._shards[name]
+
+    def first_look(self, plan: Plan) -> bool:
+        """True for the first caller with this plan."""
+        with self._lock:
+            first = plan.plan_id not in self._seen
+            self._seen.add(plan.plan_id)
+            return first
 
     def shard_in_memory(self, plan_id: str, index: int) -> Shard:
         """The shard that `shard` keeps."""

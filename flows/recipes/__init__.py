@@ -3,12 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from infra.errors import RecipeError
 from infra.recipe import Recipe, load_recipe
 
-RECIPES = Path(__file__).parent
+BOX = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.yaml"))}
 
 
 def read_recipe(name: str, changes: Sequence[str] | None = None) -> Recipe:
     """A recipe from a path, or by its name from the box, with changes like "sampling.samples=8"."""
-    boxed = RECIPES / f"{name}.yaml"
-    return load_recipe(boxed if boxed.exists() and not Path(name).exists() else name, tuple(changes or ()))
+    path = Path(name)
+    if not path.is_file() and name in BOX:
+        path = BOX[name]
+    elif not path.exists() and path.name == name and not path.suffix:
+        raise RecipeError(f"{name}: there is no such file, and no recipe of this name in the box: {', '.join(BOX)}")
+    return load_recipe(path, tuple(changes or ()))

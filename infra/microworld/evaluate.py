@@ -79,7 +79,7 @@ def evaluate(
     scores: dict[str, list[tuple[float, ...]]] = {}
     for start in range(0, len(cases), _BATCH):
         batch = cases[start : start + _BATCH]
-        chats = [_chat(tokenizer, prompt, case) for case in batch]
+        chats = [chat_tokens(tokenizer, prompt, case) for case in batch]
         greedy = replies(model, tokenizer, chats, 1)
         sampled = replies(model, tokenizer, chats, SAMPLES)
         for case, first, several in zip(batch, greedy, sampled, strict=True):
@@ -104,6 +104,14 @@ def evaluate(
     }
 
 
+def chat_tokens(tokenizer: Any, prompt: Prompt, case: Case) -> list[int]:
+    """The token ids of a case in a sampling prompt, as the chat template writes them."""
+    content = (prompt.before + prompt.after).replace("{context}", render(case.shown))
+    messages = [{"role": "user", "content": content.replace("{question}", case.question.question)}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return list(tokenizer(text, add_special_tokens=False).input_ids)
+
+
 @torch.no_grad()
 def replies(model: Any, tokenizer: Any, chats: Sequence[list[int]], samples: int) -> list[list[str]]:
     """Reply to each chat (token ids): greedily when one sample is wanted, else at TEMPERATURE."""
@@ -126,13 +134,6 @@ def sub_em(reply: str, answers: Sequence[str]) -> float:
     """1 when every answer is contained in the reply's answer line (or in the whole reply, without one)."""
     said = _answer_part(reply).lower()
     return float(all(answer.lower() in said for answer in answers))
-
-
-def _chat(tokenizer: Any, prompt: Prompt, case: Case) -> list[int]:
-    content = (prompt.before + prompt.after).replace("{context}", render(case.shown))
-    messages = [{"role": "user", "content": content.replace("{question}", case.question.question)}]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    return list(tokenizer(text, add_special_tokens=False).input_ids)
 
 
 def _answer_part(reply: str) -> str:

@@ -63,17 +63,7 @@ def export(
 ) -> dict[str, Any]:
     """Evaluate the model on `count` questions a row, write it with its card, return the SubEM by row."""
     model.eval()
-    rows, summary = [], {}
-    for name in (MAIN, PLAIN):
-        prompt = next(prompt for prompt in prompts if prompt.strategy == name)
-        for length in lengths:
-            scores = evaluate(model, tokenizer, prompt, settings["seed"], count, length)
-            summary[f"{name}@{length}"] = scores["all"]
-            rows += [
-                f"| {name} | {length} | {kind} | {row['questions']} | {row['greedy']} | {row['sampled']} "
-                f"| {row['majority']} | {row['chance']} |"
-                for kind, row in scores.items()
-            ]
+    table, summary = _measure(model, tokenizer, prompts, settings["seed"], count, lengths)
     out.mkdir(parents=True, exist_ok=True)
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
@@ -94,10 +84,28 @@ def export(
         count=count,
         samples=SAMPLES,
         temperature=TEMPERATURE,
-        rows="\n".join(rows),
+        rows="\n".join(table),
     )
     (out / "README.md").write_text(card, encoding="utf-8")
     return summary
+
+
+def _measure(
+    model: Any, tokenizer: Any, prompts: list[Prompt], seed: int, count: int, lengths: tuple[int, ...]
+) -> tuple[list[str], dict[str, Any]]:
+    """The rows of the card's table, and the SubEM over all kinds by prompt and length."""
+    table, summary = [], {}
+    for name in (MAIN, PLAIN):
+        prompt = next(prompt for prompt in prompts if prompt.strategy == name)
+        for length in lengths:
+            scores = evaluate(model, tokenizer, prompt, seed, count, length)
+            summary[f"{name}@{length}"] = scores["all"]
+            table += [
+                f"| {name} | {length} | {kind} | {row['questions']} | {row['greedy']} | {row['sampled']} "
+                f"| {row['majority']} | {row['chance']} |"
+                for kind, row in scores.items()
+            ]
+    return table, summary
 
 
 def _flags(settings: dict[str, Any]) -> str:

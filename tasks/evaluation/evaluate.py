@@ -145,9 +145,7 @@ def _measure(
     suite: Suite, example: Example, text: str, refused: str | None, prefix: str
 ) -> tuple[dict[str, float | None], dict[str, str]]:
     """Scores by metric, and the reasons of those that are missing."""
-    scores = {
-        prefix + name: None if refused else metric(text, example) for name, metric in suite.metrics.items()
-    }
+    scores = {prefix + name: None if refused else metric(text, example) for name, metric in suite.metrics.items()}
     return scores, {name: refused or "no_reference" for name, score in scores.items() if score is None}
 
 

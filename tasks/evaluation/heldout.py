@@ -10,7 +10,7 @@ from infra.errors import EvaluationError
 from infra.recipe import Recipe
 from infra.store import Store
 from tasks.evaluation.evaluate import HeldOut
-from tasks.plan import load_plan, load_shard
+from tasks.plan import Plan, load_plan, load_shard
 from tasks.planning import make_plan
 from tasks.published_rows import Split
 
@@ -45,3 +45,8 @@ def heldout_cases(recipe: Recipe, store: Store, manifest: str | None) -> list[He
             if held_out and example.references:
                 cases.append((example, by_id[example.context_id]))
     return cases
+
+
+def is_heldout(plan: Plan) -> bool:
+    """Whether a plan holds the recipe's `evaluation.questions`: one that is evaluated on and never built."""
+    return bool(plan.recipe["policy"]["context_window"] == NO_WINDOW)

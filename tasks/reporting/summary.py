@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tasks.metrics import sub_em
-from tasks.nouns import Answer
+from tasks.metrics import example_sub_em
+from tasks.nouns import Answer, Example
 from tasks.published_rows import ShardData
 from tasks.sampling import GREEDY
 
@@ -124,7 +124,7 @@ class Tally:
         pairs = {pair.example_id: pair for pair in shard.pairs}
         for example in shard.examples:
             of_example = answers.get(example.example_id, {})
-            scores = _sub_ems(of_example.values(), example.references)
+            scores = _sub_ems(of_example.values(), example)
             greedy = scores.pop(GREEDY, None)
             if greedy is not None:
                 self._subem["greedy"].add(greedy)
@@ -141,9 +141,9 @@ class Tally:
                 self._subem["rejected"].add(scores[pair.rejected_index])
 
 
-def _sub_ems(answers: Iterable[Answer], references: tuple[str, ...]) -> dict[int, float]:
+def _sub_ems(answers: Iterable[Answer], example: Example) -> dict[int, float]:
     """SubEM by sample index; empty without a usable reference. Refused samples are left out."""
-    if not references:
+    if not example.references:
         return {}
     by_text: dict[str, float | None] = {}
     scores: dict[int, float] = {}
@@ -151,7 +151,7 @@ def _sub_ems(answers: Iterable[Answer], references: tuple[str, ...]) -> dict[int
         if not answer.text and answer.finish_reason in _REFUSED:
             continue
         if answer.text not in by_text:
-            by_text[answer.text] = sub_em(answer.text, references)
+            by_text[answer.text] = example_sub_em(answer.text, example)
         score = by_text[answer.text]
         if score is not None:
             scores[answer.sample_index] = score

@@ -54,6 +54,30 @@ def test_a_recipe_that_is_not_there_is_one_short_line_and_status_2(tmp_path: Pat
     )
 
 
+def test_a_name_that_is_in_no_box_is_answered_with_those_that_are(tmp_path: Path) -> None:
+    ended = longmill("plan", "seelong", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "no recipe of this name in the box: demo-sealong, sealong" in ended.stderr
+    ended = longmill("demo", "seelong", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "there is no method 'seelong' to show; there are: sealong" in ended.stderr
+
+
+def test_missing_sections_and_paths_are_named_before_any_server_starts(tmp_path: Path) -> None:
+    recipe = str(recipe_file(tmp_path))
+    (tmp_path / "store").mkdir()
+    for arguments, message in (
+        (("train", "store/datasets/x", "--recipe", recipe), "the recipe has no `training` section"),
+        (("evaluate", recipe), "the recipe has no `evaluation` section"),
+        (("train", "store/datasets/x", "--recipe", recipe, "--set", "training.loss=sft"), "no manifest.json there"),
+        (("evaluate", recipe, "--model", "store/models/x", "--set", "evaluation.samples=1"), "no result.json there"),
+    ):
+        ended = longmill(*arguments, cwd=tmp_path)
+        assert ended.returncode == 2
+        assert message in ended.stderr
+        assert ended.stderr.count("\n") == 1  # no address of a Prefect server before it
+
+
 def test_debug_adds_the_traceback(tmp_path: Path) -> None:
     ended = longmill("--debug", "plan", "nowhere.yaml", cwd=tmp_path)
     assert ended.returncode == 2

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from flows.recipe_keys import recipe_keys
-from flows.recipes import RECIPES
+from flows.recipes import BOX
 from infra.errors import RecipeError
 from infra.recipe import Recipe, load_recipe, parse_recipe
 
@@ -25,13 +25,13 @@ def written(folder: Path, **changes: object) -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", BOX.values(), ids=BOX.keys())
 def test_every_recipe_in_the_box_is_valid(path: Path) -> None:
     assert load_recipe(path).name == path.stem
 
 
 def test_the_papers_settings_stand_in_the_sealong_recipe() -> None:
-    recipe = load_recipe(RECIPES / "sealong.yaml")
+    recipe = load_recipe(BOX["sealong"])
     assert (recipe.sampling.samples, recipe.sampling.temperature, recipe.sampling.max_tokens) == (32, 0.7, 1024)
     assert (recipe.contexts.min_tokens, recipe.contexts.max_tokens) == (4 * 1024, 31 * 1024)
     training = recipe.training

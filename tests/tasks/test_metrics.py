@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
 from tasks.metrics import (
+    example_sub_em,
     final_answer,
     likeness,
     normalised,
@@ -17,7 +18,9 @@ from tasks.metrics import (
     rouge_tokens,
     sub_em,
     token_f1,
+    whole_references,
 )
+from tasks.nouns import Example
 
 WORDS = st.lists(st.sampled_from(["red", "green", "blue", "one", "two"]), max_size=12)
 
@@ -153,3 +156,21 @@ def test_likeness_is_the_share_of_common_words(first: str, second: str, expected
 )
 def test_the_final_answer_follows_the_last_answer_line(text: str, expected: str) -> None:
     assert final_answer(text) == expected
+
+
+def _asked(kind: str, *references: str) -> Example:
+    return Example("e", "q", "c", references, kind, "en", "{}")
+
+
+def test_a_list_question_wants_every_item_and_others_any_reference() -> None:
+    both, one = "Answer: Fenvira and Kelrissa", "Answer: Fenvira"
+    assert example_sub_em(both, _asked("list", "Fenvira", "Kelrissa")) == 1.0
+    assert example_sub_em(one, _asked("list", "Fenvira", "Kelrissa")) == 0.0
+    assert example_sub_em(one, _asked("two-hop", "Fenvira", "Kelrissa")) == 1.0
+    assert example_sub_em(one, _asked("list", "The")) is None
+
+
+def test_the_items_of_a_list_are_one_reference_for_overlap() -> None:
+    assert whole_references(_asked("list", "a b", "c")) == ("a b, c",)
+    assert whole_references(_asked("one-hop", "a b", "c")) == ("a b", "c")
+    assert whole_references(_asked("list")) == ()

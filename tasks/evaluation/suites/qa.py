@@ -5,20 +5,20 @@ that begins with "Answer:", or the whole answer without one: over a plan and its
 """
 
 from tasks.evaluation.suites import Suite
-from tasks.metrics import final_answer, rouge_l, sub_em, token_f1
+from tasks.metrics import example_sub_em, final_answer, rouge_l, token_f1, whole_references
 from tasks.nouns import Example
 
 
 def _sub_em(text: str, example: Example) -> float | None:
-    return sub_em(text, example.references)
+    return example_sub_em(text, example)
 
 
 def _token_f1(text: str, example: Example) -> float | None:
-    return token_f1(final_answer(text), example.references)
+    return token_f1(final_answer(text), whole_references(example))
 
 
 def _rouge_l(text: str, example: Example) -> float | None:
-    return rouge_l(final_answer(text), example.references)
+    return rouge_l(final_answer(text), whole_references(example))
 
 
 SUITE = Suite("qa", {"sub_em": _sub_em, "token_f1": _token_f1, "rouge_l": _rouge_l})

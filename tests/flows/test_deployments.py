@@ -1,0 +1,191 @@
+"""The deployed life: prefect.yaml on a real server, flow runs on a real worker, training asked for once."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.benchmarks.common import stub_recipe, write_questions
+from infra.errors import BudgetReached, LongmillError
+from infra.recipe import Recipe
+from infra.store import open_store
+from tests.support.deployed import ROOT, prefect_command, run_on_worker, running_worker, runs_of
+from tests.support.stub_server import StubServer, running_stub
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect")]
+
+TRAINING = {"base": "microworld", "method": "lora"}
+
+
+@pytest.fixture
+def stub() -> Iterator[StubServer]:
+    with running_stub() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def deployed(prefect: None) -> dict[str, Any]:
+    """Every deployment by its name, made by the two commands that prefect.yaml names."""
+    from prefect.client.orchestration import get_client
+
+    prefect_command("work-pool", "create", "longmill", "--type", "process")
+    prefect_command("deploy", "--all")
+    written = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    with get_client(sync_client=True) as client:
+        flows = {each["entrypoint"]: _flow_at(each["entrypoint"]).name for each in written}
+        names = [f"{flows[each['entrypoint']]}/{each['name']}" for each in written]
+        return {name: client.read_deployment_by_name(name) for name in names}
+
+
+@pytest.fixture
+def worker(deployed: dict[str, Any], tmp_path: Path) -> Iterator[None]:
+    with running_worker(tmp_path):
+        yield
+
+
+def _flow_at(entrypoint: str) -> Any:
+    from prefect.flows import load_flow_from_entrypoint
+
+    return load_flow_from_entrypoint(str(ROOT / entrypoint))
+
+
+def recipe_file(folder: Path, stub: StubServer, **sections: dict[str, Any]) -> tuple[Recipe, str]:
+    """A recipe of twelve questions in two shards, and the file that it was written to."""
+    write_questions(folder / "questions.jsonl", 12, 600)
+    sections = {
+        "sampling": {"samples": 4},
+        "dataset": {"test_fraction": 0.2},
+        "training": TRAINING,
+    } | sections
+    sections["execution"] = {"shard_size": 6, "attempts": 2, "task_retries": 0} | sections.get("execution", {})
+    recipe = stub_recipe(folder, stub.url, **sections)
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")), encoding="utf-8")
+    return recipe, str(path)
+
+
+def training_runs(built: dict[str, Any]) -> list[Any]:
+    """The training runs for the manifest of a build. A dataset's name is its content, so the store tells them."""
+    return [run for run in runs_of("train") if run.parameters["manifest"] == built["dataset"]["manifest"]]
+
+
+def test_deployments_are_as_prefect_yaml_says_and_no_schedule_is_on(deployed: dict[str, Any]) -> None:
+    assert len(deployed) == 8
+    for name, deployment in deployed.items():
+        assert deployment.work_pool_name == "longmill", name
+        assert deployment.description, name
+        (step,) = deployment.pull_steps
+        assert step == {"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}
+        assert not any(each.active for each in deployment.schedules), name
+    scheduled = {name for name, deployment in deployed.items() if deployment.schedules}
+    assert scheduled == {"nightly/longmill-nightly", "maintain/longmill-maintain"}
+    queues = {name: deployment.work_queue_name for name, deployment in deployed.items()}
+    assert {name for name, queue in queues.items() if queue == "train"} == {
+        "train/longmill-train",
+        "evaluate-recipe/longmill-evaluate",
+    }
+    assert deployed["nightly/longmill-nightly"].global_concurrency_limit.limit == 1
+    assert deployed["train/longmill-train"].global_concurrency_limit.limit == 1
+    assert deployed["shard/longmill-shard"].global_concurrency_limit is None
+
+
+def test_what_a_person_starts_takes_plain_values_with_defaults(deployed: dict[str, Any]) -> None:
+    internal = {"shard/longmill-shard", "train/longmill-train"}
+    for name in deployed.keys() - internal:
+        schema, given = deployed[name].parameter_openapi_schema, deployed[name].parameters
+        for key, value in schema["properties"].items():
+            assert value["type"] in ("string", "integer", "boolean", "array"), (name, key)
+        missing = set(schema.get("required", [])) - given.keys()
+        assert missing == ({"plan_id"} if name == "rerun/longmill-rerun" else set()), name
+
+
+def test_recipes_that_deployments_name_can_be_read(deployed: dict[str, Any]) -> None:
+    from flows.recipes import read_recipe
+
+    named = {each.parameters["recipe"] for each in deployed.values() if "recipe" in each.parameters}
+    assert named
+    for recipe in named:
+        read_recipe(str(ROOT / recipe))
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_night_on_workers_publishes_once_and_asks_for_training_once(folder: Path, stub: StubServer) -> None:
+    from flows.build import nightly
+    from flows.maintain import maintain
+
+    recipe, path = recipe_file(folder, stub, execution={"shard_deployment": "shard/longmill-shard"})
+    before = len(runs_of("shard"))
+    run = run_on_worker("nightly/longmill-nightly", recipe=path)
+    assert run.state.is_completed(), run.state.message
+    store = open_store(recipe.store)
+    pointer = json.loads(store.read("datasets/bench/latest.json"))
+    assert store.exists(pointer["manifest"])
+    shards = runs_of("shard")[before:]
+    assert len(shards) == 2
+    assert all(each.deployment_id and each.state.is_completed() for each in shards)
+    assert (stub.stats()["requests"], stub.stats()["paid_twice"]) == (48, 0)
+
+    again = nightly(path, ("execution.shard_deployment=null",))  # the next night, here
+    assert again["dataset"]["sha256"] == pointer["sha256"]
+    assert stub.stats()["requests"] == 48
+    (training,) = training_runs(again)
+    assert training.state.is_scheduled()
+    assert training.work_queue_name == "train"
+    assert maintain(path)["requested"] == {pointer["manifest"]: training.state.name}
+    assert len(training_runs(again)) == 1
+
+
+@pytest.mark.usefixtures("worker")
+def test_failed_shards_are_run_again_by_the_rerun_deployment(folder: Path, stub: StubServer) -> None:
+    from flows.build import nightly
+    from flows.views import plan_status
+
+    recipe, path = recipe_file(folder, stub, dataset={"name": "mended"})
+    stub.options.script = ["ok"] * 25 + ["500"] * 1000
+    with pytest.raises(LongmillError, match="longmill rerun"):
+        nightly(path)
+    (state,) = plan_status(recipe.store, "")
+    assert "failed" in {each["state"] for each in state["shards"]}
+    stub.options.script.clear()
+    run = run_on_worker("rerun/longmill-rerun", plan_id=state["plan_id"][:6], store=recipe.store)
+    assert run.state.is_completed(), run.state.message
+    assert {each["state"] for each in plan_status(recipe.store, "")[0]["shards"]} == {"done"}
+    assert (stub.stats()["answered"], stub.stats()["paid_twice"]) == (48, 0)
+    (training,) = [run for run in runs_of("train") if run.parameters["recipe"]["dataset"]["name"] == "mended"]
+    assert open_store(recipe.store).exists(training.parameters["manifest"])
+
+
+@pytest.mark.usefixtures("deployed")
+def test_a_recipe_without_training_asks_for_none(folder: Path, stub: StubServer) -> None:
+    from flows.build import nightly
+
+    before = len(runs_of("train"))
+    _, path = recipe_file(folder, stub, dataset={"name": "untrained"})
+    built = nightly(path, ("training=null",))
+    assert built["dataset"]
+    assert len(runs_of("train")) == before
+
+
+def test_a_shard_deployment_that_is_not_there_is_named(folder: Path, stub: StubServer) -> None:
+    from flows.build import nightly
+
+    _, path = recipe_file(folder, stub, execution={"shard_deployment": "shard/nowhere"})
+    with pytest.raises(LongmillError, match="there is no deployment 'shard/nowhere'"):
+        nightly(path)
+    assert stub.stats()["requests"] == 0
+
+
+def test_a_shard_in_another_process_counts_what_finished_shards_cost(folder: Path, stub: StubServer) -> None:
+    from flows.build import plan_questions
+    from flows.shard import shard, shard_recipe
+
+    recipe, _ = recipe_file(folder, stub, budget={"calls": 25})
+    parameters = shard_recipe(recipe)
+    plan_id = plan_questions.fn(parameters)
+    shard(parameters, plan_id, 0)  # 24 calls
+    with pytest.raises(BudgetReached, match=r"budget\.calls = 25"):
+        shard(parameters, plan_id, 1)  # 24 more, on a meter of its own
+    assert stub.stats()["requests"] == 25

@@ -1,0 +1,69 @@
+"""Longmill as it is deployed: `prefect.yaml` on the session's Prefect server, and a worker in processes of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from infra.processes import Leashed
+
+ROOT = Path(__file__).parents[2]
+WAIT_S = 150  # a flow run on a worker is a Python of its own: ten seconds and more on a busy machine
+
+
+def prefect_environment() -> dict[str, str]:
+    """The environment of a process that is to find the session's Prefect server."""
+    from prefect.settings import get_current_settings
+
+    settings = get_current_settings()
+    return {
+        **os.environ,
+        **settings.to_environment_variables(exclude_unset=True),
+        "PREFECT_API_URL": str(settings.api.url),
+        "PREFECT_HOME": str(settings.home),
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+    }
+
+
+def prefect_command(*arguments: str) -> str:
+    """Run `prefect ...` in the checkout, as a script would; returns what it printed."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "prefect", *arguments],
+        cwd=ROOT,
+        env=prefect_environment() | {"PWD": str(ROOT)},  # as a shell sets it
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+@contextmanager
+def running_worker(folder: Path) -> Iterator[Leashed]:
+    """A worker for the queue `default`: it runs every deployment but training and evaluation."""
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "longmill", "--work-queue", "default"]
+    with Leashed(command, log=folder / "worker.log", env=prefect_environment(), cwd=folder) as worker:
+        yield worker
+
+
+def run_on_worker(deployment: str, **parameters: Any) -> Any:
+    """Start a deployment's flow run and wait for its end, as a person does in the UI; returns the flow run."""
+    from prefect.deployments import run_deployment
+
+    return run_deployment(deployment, parameters=parameters, timeout=WAIT_S, poll_interval=0.5, as_subflow=False)
+
+
+def runs_of(flow_name: str) -> list[Any]:
+    """All flow runs of a flow, oldest first."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=[flow_name])), limit=200)
+    return sorted(found, key=lambda run: run.created)

@@ -1,0 +1,88 @@
+"""A TCP proxy on loopback, in a thread of the test, whose line can be cut: an outage as a client sees it."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+
+class Proxy:
+    """Forwards connections to a port of 127.0.0.1 until `cut`, which resets them and refuses new ones."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.port = 0
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.StreamWriter] = set()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._forward, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for writer in self._open:
+            writer.transport.abort()
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self.target)
+        self._open |= {writer, back}
+        await asyncio.gather(_pump(reader, back), _pump(there, writer))
+        self._open -= {writer, back}
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+    with contextlib.suppress(OSError, RuntimeError):
+        writer.close()
+
+
+class Line:
+    """The switch of a running proxy, for the test's threads."""
+
+    def __init__(self, proxy: Proxy, loop: asyncio.AbstractEventLoop) -> None:
+        self._proxy = proxy
+        self._loop = loop
+        self.url = f"http://127.0.0.1:{proxy.port}"
+
+    def cut(self) -> None:
+        """Reset every connection and refuse new ones."""
+        self._do(self._proxy.stop())
+
+    def mend(self) -> None:
+        """Accept connections again, on the same port."""
+        self._do(self._proxy.start())
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+
+@contextlib.contextmanager
+def running_proxy(target: int) -> Iterator[Line]:
+    """A proxy to `target` for as long as the block runs."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="proxy", daemon=True)
+    thread.start()
+    proxy = Proxy(target)
+    asyncio.run_coroutine_threadsafe(proxy.start(), loop).result(10)
+    line = Line(proxy, loop)
+    try:
+        yield line
+    finally:
+        line.cut()
+        asyncio.run_coroutine_threadsafe(_settle(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+
+
+async def _settle() -> None:
+    """Let the connections that were cut end."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    await asyncio.wait_for(asyncio.gather(*others, return_exceptions=True), 5) if others else None

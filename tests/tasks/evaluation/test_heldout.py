@@ -1,0 +1,86 @@
+"""Which questions models are compared on: none that was trained on, and none without a reference."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.views import plan_status
+from infra.errors import EvaluationError
+from infra.recipe import Recipe
+from infra.store import Store, open_store
+from tasks.evaluation.heldout import heldout_cases, is_heldout
+from tasks.plan import load_plan, load_shard
+from tasks.planning import make_plan
+from tasks.published_rows import Split
+from tests.support.planning import pooled_rows, small_recipe, write_rows
+from tests.support.published import fake_plan, fake_recipe
+
+POOLED = {"build": "pooled", "min_tokens": 64, "max_tokens": 128, "step_tokens": 64}
+
+
+def published(folder: Path) -> tuple[Recipe, Store, str, Split]:
+    """A plan, and a manifest that splits it."""
+    recipe, store, split = fake_recipe(folder), open_store(str(folder)), Split(3, 0.4)
+    plan, _ = fake_plan(store, recipe, questions=20)
+    path = "datasets/fake/1/manifest.json"
+    store.write(path, json.dumps({"plan_id": plan.plan_id, "split": split.to_json()}).encode())
+    return recipe, store, path, split
+
+
+def with_questions(folder: Path, rows: list[dict[str, Any]], **evaluation: Any) -> Recipe:
+    write_rows(folder / "held-out.jsonl", rows)
+    questions = {"source": str(folder / "held-out.jsonl")}
+    return small_recipe(
+        folder, pooled_rows(4), contexts=POOLED, evaluation={"questions": questions, "contexts": POOLED, **evaluation}
+    )
+
+
+def test_without_questions_of_its_own_the_test_side_of_the_dataset_is_asked(folder: Path) -> None:
+    recipe, store, manifest, split = published(folder)
+    cases = heldout_cases(recipe, store, manifest)
+    assert cases
+    assert all(split.side(context.context_id) == "test" for _, context in cases)
+    assert all(example.context_id == context.context_id for example, context in cases)
+    assert all(example.references for example, _ in cases)
+
+
+def test_every_test_question_with_a_reference_is_asked_pair_or_not(folder: Path) -> None:
+    recipe, store, manifest, split = published(folder)
+    plan = load_plan(store, json.loads(store.read(manifest))["plan_id"])
+    examples = [example for shard in plan.shards for example in load_shard(store, plan, shard.index)[0]]
+    wanted = [each.example_id for each in examples if split.side(each.context_id) == "test" and each.references]
+    assert [example.example_id for example, _ in heldout_cases(recipe, store, manifest)] == wanted
+
+
+def test_questions_of_the_recipe_come_before_the_test_side(folder: Path) -> None:
+    recipe = with_questions(folder, [{**row, "id": f"held-{number}"} for number, row in enumerate(pooled_rows(5))])
+    cases = heldout_cases(recipe, open_store(recipe.store), "datasets/nowhere/manifest.json")
+    assert [example.example_id for example, _ in cases] == [f"held-{number}" for number in range(5)]
+
+
+def test_a_question_that_is_too_long_for_the_window_is_kept(folder: Path) -> None:
+    rows = [{"id": "long", "question": "What is it?", "context": "word " * 4000, "answers": ["it"]}]
+    recipe = with_questions(folder, rows, contexts={"build": "given"})
+    assert recipe.policy.context_window < 4000 * 5
+    ((example, context),) = heldout_cases(recipe, open_store(recipe.store), None)
+    assert (example.example_id, len(context.text)) == ("long", 20_000)
+
+
+def test_the_plan_of_held_out_questions_is_told_apart_and_not_shown_as_waiting(folder: Path) -> None:
+    recipe = with_questions(folder, pooled_rows(3))
+    store = open_store(recipe.store)
+    built = make_plan(recipe, store)
+    heldout_cases(recipe, store, None)
+    plans = {path.split("/")[1] for path in store.list("plans")}
+    (other,) = plans - {built.plan_id}
+    assert is_heldout(load_plan(store, other))
+    assert not is_heldout(built)
+    assert [state["plan_id"] for state in plan_status(recipe.store, "")] == [built.plan_id]
+
+
+def test_with_neither_questions_nor_a_dataset_there_is_nothing_to_ask(folder: Path) -> None:
+    recipe = fake_recipe(folder)
+    with pytest.raises(EvaluationError, match="or the manifest of a dataset"):
+        heldout_cases(recipe, open_store(str(folder)), None)
