@@ -96,6 +96,7 @@ class _Count:
 
     begun: float
     told: float
+    last: float
     done: int = 0
     total: int | None = None
 
@@ -117,9 +118,11 @@ class Lines:
         count = self._counts.get(step.stage)
         if step.note and (count is None or not count.done):  # what it waits for before its first step
             self._to.print(f"{step.stage:<9} {step.note}", soft_wrap=True)
-        if count is None or step.total is not None:
-            count = self._counts[step.stage] = _Count(now, now, total=step.total)
+        rested = count is not None and count.total is None and now - count.last > TELL_EVERY_S / 2
+        if count is None or rested or step.total is not None:
+            count = self._counts[step.stage] = _Count(now, now, now, total=step.total)
         count.done += step.done
+        count.last = now
         ended = step.done > 0 and count.done == count.total
         if ended or (step.done > 0 and now - count.told >= TELL_EVERY_S):
             count.told = now

@@ -7,7 +7,7 @@ from pathlib import Path
 from infra.errors import LongmillError, PrerequisiteError
 from infra.prerequisites import RUN_GB, lacks
 from infra.recipe import Recipe
-from infra.serving import check_port, check_serving_python, local_folder
+from infra.serving import check_model_path, check_port, check_serving_python, local_folder
 from infra.store import open_store
 from infra.tokens import load_tokenizer
 
@@ -38,6 +38,7 @@ def _machine_checks(recipe: Recipe) -> Iterator[Check]:
     yield f"may write to {folder}", lambda: _writable(folder)
     if serve is not None and starts:
         yield "environment for vLLM", lambda: check_serving_python(serve)
+        yield f"model {serve.model_path}", lambda: check_model_path(serve)
         if serve.port:
             yield f"port {serve.port}", lambda: check_port(serve.port)
 

@@ -98,6 +98,8 @@ class Model(Settings):
     def _reachable(self) -> "Model":
         if not self.endpoints and self.serve is None:
             raise ValueError("give endpoints, or serve to have a server started")
+        if any("@" in url.partition("://")[2].partition("/")[0] for url in self.endpoints):
+            raise ValueError("an endpoint has a password in its URL; keys belong in the environment (api_key_env)")
         return self
 
 
@@ -298,8 +300,8 @@ def parse_recipe(settings: dict[str, Any], source: str = "recipe") -> Recipe:
         lines = []
         for fault in error.errors(include_url=False):
             key = ".".join(str(part) for part in fault["loc"]) or "(whole recipe)"
-            message = "no such key" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
-            lines.append(f"{key}: {message}")
+            said = fault["msg"].removeprefix("Value error, ")
+            lines.append(f"{key}: {'no such key' if fault['type'] == 'extra_forbidden' else said}")
         raise RecipeError(f"{source}: " + "; ".join(lines)) from error
 
 

@@ -101,6 +101,7 @@ def _launch(model: Model, log: Path, adapters: bool) -> Iterator[tuple[Serving, 
     if settings is None:
         raise ServingError(f"{model.name}: the recipe has no policy.serve to start a server from")
     python = check_serving_python(settings)
+    check_model_path(settings)
     port = settings.port or free_port()
     check_port(port)
     progress.expect(STAGE, 1)
@@ -150,6 +151,15 @@ def check_serving_python(settings: Serving) -> str:
             "or set policy.serve.python to one that has it, or give policy.endpoints"
         )
     return str(python)
+
+
+def check_model_path(settings: Serving) -> None:
+    """Raises PrerequisiteError when the model is a folder that is not there; a hub name passes."""
+    path = resolve_model(settings.model_path)
+    if not Path(path).exists() and (path.startswith(("/", ".", "~")) or path.count("/") > 1):
+        raise PrerequisiteError(
+            f"policy.serve.model_path: {path} does not exist; give the folder of a model, or its name on the hub"
+        )
 
 
 def check_port(port: int) -> None:

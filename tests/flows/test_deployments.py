@@ -28,10 +28,10 @@ def stub() -> Iterator[StubServer]:
 
 @pytest.fixture(scope="module")
 def deployed(prefect: None) -> dict[str, Any]:
-    """Every deployment by its name, made by the two commands that prefect.yaml names."""
+    """Every deployment by its name, made by the commands of infra/deploy/compose.yaml."""
     from prefect.client.orchestration import get_client
 
-    prefect_command("work-pool", "create", "longmill", "--type", "process")
+    prefect_command("work-pool", "create", "longmill", "--type", "process", "--overwrite")
     prefect_command("deploy", "--all")
     written = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     with get_client(sync_client=True) as client:

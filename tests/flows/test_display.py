@@ -65,6 +65,15 @@ def test_a_stage_that_begins_again_is_counted_again() -> None:
     assert [line.split()[1] for line in text.getvalue().splitlines()] == ["8/8", "8/8"]
 
 
+def test_a_stage_of_unknown_length_that_has_rested_is_counted_from_the_beginning() -> None:
+    clock = Clock()
+    lines, text = plain(clock)
+    lines.draw(Step("plan", done=16))
+    clock.now += TELL_EVERY_S * 2  # the next round
+    lines.draw(Step("plan", done=16))
+    assert text.getvalue() == ""
+
+
 def test_on_a_terminal_every_stage_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     text = io.StringIO()
     monkeypatch.setattr(display, "errors", Console(file=text, force_terminal=True, width=100))

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from flows.benchmarks.common import stub_recipe, write_questions
@@ -45,7 +46,10 @@ def everything_in_prefect() -> str:
 
 
 def everything_in(folder: Path) -> bytes:
-    return b"\n".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    """The bytes of all files; of tables, which are compressed, their cells too."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    tables = [repr(pq.read_table(path).to_pydict()).encode() for path in files if path.suffix == ".parquet"]
+    return b"\n".join([*(path.read_bytes() for path in files), *tables])
 
 
 @pytest.mark.parametrize("accepted", [True, False])

@@ -110,7 +110,7 @@ def test_what_decides_the_data_changes_the_identity(change: dict[str, object]) -
 
 
 def test_a_model_needs_some_way_to_be_reached() -> None:
-    with pytest.raises(RecipeError, match="give endpoints, or serve"):
+    with pytest.raises(RecipeError, match="policy: give endpoints, or serve"):
         parse_recipe(SETTINGS | {"policy": {"name": "m", "tokenizer": "t"}})
 
 
@@ -125,3 +125,9 @@ def test_recipes_cannot_be_changed_after_reading() -> None:
     with pytest.raises(ValueError, match="frozen"):
         recipe.seed = 4  # type: ignore[misc]
     assert isinstance(recipe, Recipe)
+
+
+def test_an_endpoint_with_a_password_is_refused_and_not_shown() -> None:
+    with pytest.raises(RecipeError, match="an endpoint has a password in its URL") as caught:
+        parse_recipe({"policy": {"name": "m", "tokenizer": "m", "endpoints": ["https://me:geheim@host/v1"]}})
+    assert "geheim" not in str(caught.value)

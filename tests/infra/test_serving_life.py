@@ -100,3 +100,15 @@ def test_an_interpreter_that_is_not_there_is_named_with_the_remedy(folder: Path)
     )
     with pytest.raises(PrerequisiteError, match=r"nowhere/bin/python: no such Python; `make setup`"):
         reached(recipe).__enter__()
+
+
+@pytest.mark.parametrize("path", ["/nowhere/model", "./model", "mill/models/small/abc"])
+def test_a_model_folder_that_is_not_there_is_named_before_a_server_starts(folder: Path, path: str) -> None:
+    with pytest.raises(PrerequisiteError, match=r"policy\.serve\.model_path: .* does not exist"):
+        reached(recipe_for(folder, model_path=path)).__enter__()
+    assert not (folder / "seen.json").exists()
+
+
+def test_a_name_on_the_hub_is_no_folder(folder: Path) -> None:
+    with reached(recipe_for(folder, model_path="somebody/some-model")):
+        assert "somebody/some-model" in seen(folder)["argv"]
