@@ -171,7 +171,7 @@ class Execution(Settings):
     """How the work runs; none of it changes the result."""
 
     shard_size: Positive = Field(64, description="questions per shard (this one is part of the plan)")
-    batch_calls: Annotated[int, Field(ge=1, le=4096)] = Field(128, description="model calls per Prefect task")
+    batch_calls: Annotated[int, Field(ge=1, le=4096)] = Field(256, description="model calls per Prefect task")
     concurrency: Positive = Field(64, description="most calls in flight, over all endpoints")
     contexts_in_flight: Positive = Field(16, description="most contexts whose calls are in flight at once")
     shards_in_flight: Positive = Field(2, description="shards that a build works on, or has on other workers, at once")

@@ -22,7 +22,7 @@ def measure(gigabytes: float = 2.0) -> dict[str, Any]:
         folder = Path(name)
         write_questions(folder / "questions.jsonl", count, CONTEXT_CHARACTERS)
         size = (folder / "questions.jsonl").stat().st_size
-        recipe = stub_recipe(folder, url, sampling={"samples": 2, "max_tokens": 64}, execution={"shard_size": 64})
+        recipe = stub_recipe(folder, url, sampling={"samples": 4, "max_tokens": 64}, execution={"shard_size": 64})
         path = folder / "recipe.yaml"
         path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")), encoding="utf-8")
         output = subprocess.run(
