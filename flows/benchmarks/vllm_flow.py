@@ -24,7 +24,7 @@ from tasks.sampling import sample_requests
 from tasks.workbench import Workbench, workbench
 
 
-def measure(rounds: int = 3) -> dict[str, Any]:
+def measure(rounds: int = 2) -> dict[str, Any]:
     """Calls per second of flow and loop, and the median of their ratios."""
     with tempfile.TemporaryDirectory() as name:
         recipe = _recipe(Path(name))
@@ -47,7 +47,7 @@ def _recipe(folder: Path) -> Recipe:
         f"store={folder / 'store'}",
         f"questions.source={folder / 'train' / 'questions.jsonl'}",
         f"contexts.pool={folder / 'train' / 'pool.jsonl'}",
-        "questions.limit=240",
+        "questions.limit=96",
         "evaluation=null",
     ]
     return read_recipe("demo-sealong", changes)
