@@ -218,6 +218,7 @@ def test_closing_ends_those_who_wait_and_the_closed_client_refuses(stub, ledger)
 def test_an_interrupted_thread_takes_back_what_is_not_sent_and_keeps_what_is(stub, ledger, monkeypatch):
     stub.hold()
     withdrawn = threading.Event()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background ignores it
     with client_of(ledger, stub, concurrency=2) as client:
         withdraw = client._claims.withdraw
         monkeypatch.setattr(client._claims, "withdraw", lambda *args: (withdraw(*args), withdrawn.set()))
@@ -230,8 +231,11 @@ def test_an_interrupted_thread_takes_back_what_is_not_sent_and_keeps_what_is(stu
 
         helper = threading.Thread(target=interrupt)
         helper.start()
-        with pytest.raises(KeyboardInterrupt):
-            client.complete(requests(1, 6))
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                client.complete(requests(1, 6))
+        finally:
+            signal.signal(signal.SIGINT, before)
         helper.join(20)
         assert stub.requests == len(ledger.entries) == 2
         assert len(client.complete(requests(1, 6))) == 6  # and the client still works
