@@ -7,8 +7,6 @@ and `longmill --help` should be quick.
 import contextlib
 import json
 import os
-import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,8 +16,9 @@ from rich.markup import escape
 
 from flows.display import console, errors, progress_display, table
 from flows.doctor import checks, require_machine
+from flows.ending import run_to_the_end
 from flows.recipes import BOX, read_recipe
-from infra.errors import LongmillError, PrerequisiteError, RecipeError
+from infra.errors import PrerequisiteError, RecipeError
 from infra.recipe import Recipe
 from infra.serving import local_folder
 
@@ -295,33 +294,12 @@ def finish(as_json: bool, outcome: Any, paths: list[tuple[str, str]]) -> None:
         print(f"{name}: {path}")
 
 
-class Interrupted(BaseException):
-    """Ctrl-C or SIGTERM. Not a KeyboardInterrupt, which the command-line library would answer in its own words."""
-
-
-def _interrupt(number: int, frame: object) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the second one ends the process at once; its servers end with it
-    raise Interrupted
-
-
 def main() -> None:
-    """Run a verb; deliberate errors become one short message and an exit status."""
+    """Run a verb and end the process."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        app()
-    except LongmillError as error:
-        if os.environ.get("LONGMILL_DEBUG"):
-            errors.print_exception()
-        errors.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
-        sys.exit(error.exit_code)
-    except Interrupted:
-        errors.print("interrupted: what was paid for is kept, and the same command goes on from there")
-        sys.stdout.flush()
-        os._exit(130)  # threads that still wait for a reply must not hold the terminal; servers end with us
+    run_to_the_end(app)
 
 
 if __name__ == "__main__":
