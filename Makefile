@@ -18,7 +18,7 @@ check: .venv/.made
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
-	@.venv/bin/python -m pytest -q -m "not slow" $(ARGS)
+	@.venv/bin/python -m pytest -q -m "not slow" --numprocesses 2 $(ARGS)
 
 setup: .venv/.made .venv-serving/.made
 
