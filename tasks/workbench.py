@@ -7,18 +7,21 @@ open workbench by the name they are given. Entering a workbench that is open alr
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from infra import progress
+from infra.budget import Meter
 from infra.canonical import fingerprint
 from infra.embedding import Embedder, open_embedder
 from infra.ledger import Ledger
-from infra.llm import ModelClient
-from infra.recipe import Recipe
+from infra.llm import CallCounts, ModelClient
+from infra.recipe import Model, Recipe
 from infra.store import Store, open_store
+from tasks.judging.memo import Memo
 from tasks.nouns import Context, Example
 from tasks.plan import Plan, load_shard
+from tasks.scoring import Bench
 
 Shard = tuple[list[Example], dict[str, Context]]
 
@@ -34,7 +37,9 @@ class Workbench:
     recipe: Recipe
     store: Store
     ledger: Ledger
-    client: ModelClient
+    client: ModelClient  # of the policy
+    judge: ModelClient | None = None
+    _memo: Memo = field(default_factory=Memo)
     _embedder: Embedder | None = None
     _shards: dict[str, Shard] = field(default_factory=dict)
     _seen: set[str] = field(default_factory=set)
@@ -47,6 +52,20 @@ class Workbench:
             if self._embedder is None:
                 self._embedder = open_embedder(self.recipe.embedding, ledger=self.ledger)
             return self._embedder
+
+    def scoring(self) -> Bench:
+        """What scorers may use of it."""
+        return Bench(self.embedder, self.client, self.recipe, self.judge, self._memo)
+
+    def counts(self) -> dict[str, CallCounts]:
+        """Calls to policy and judge by kind."""
+        return self.client.counts() | (self.judge.counts() if self.judge else {})
+
+    def hang_up(self) -> None:
+        """Close the clients: calls in flight get a moment to be recorded, no other starts."""
+        self.client.close()
+        if self.judge is not None:
+            self.judge.close()
 
     @contextlib.contextmanager
     def shard(self, plan: Plan, index: int) -> Iterator[Shard]:
@@ -88,7 +107,7 @@ def workbench(recipe: Recipe) -> Iterator[Workbench]:
             if last:
                 del _open[name]
         if last:
-            bench.client.close()
+            bench.hang_up()
             bench.ledger.close()
 
 
@@ -97,27 +116,38 @@ def bench_named(name: str) -> Workbench:
     return _open[name]
 
 
-def _advance(kind: str, done: int) -> None:
-    """A call of any sampling kind is one step of the stage "sample"; evaluation counts its own questions."""
-    if not kind.startswith("evaluate"):
-        progress.advance("sample", done)
-
-
 def _open_bench(name: str, recipe: Recipe) -> Workbench:
     store = open_store(recipe.store)
     ledger = Ledger(store)
-    policy, execution = recipe.policy, recipe.execution
-    client = ModelClient(
-        policy.endpoints,
-        os.environ.get(policy.api_key_env),
+    meter = Meter(recipe.budget)
+    judge = _client(recipe.judge, recipe, ledger, meter, _judged) if recipe.judge else None
+    return Workbench(name, recipe, store, ledger, _client(recipe.policy, recipe, ledger, meter, _sampled), judge)
+
+
+def _client(
+    model: Model, recipe: Recipe, ledger: Ledger, meter: Meter, told: Callable[[str, int], None]
+) -> ModelClient:
+    execution = recipe.execution
+    return ModelClient(
+        model.endpoints,
+        os.environ.get(model.api_key_env),
         ledger,
         concurrency=execution.concurrency,
         contexts_in_flight=execution.contexts_in_flight,
         timeout_s=execution.timeout_s,
         attempts=execution.attempts,
-        budget=recipe.budget,
-        price=policy.price,
-        api_key_env=policy.api_key_env,
-        progress=_advance,
+        budget=meter,
+        price=model.price,
+        api_key_env=model.api_key_env,
+        progress=told,
     )
-    return Workbench(name, recipe, store, ledger, client)
+
+
+def _sampled(kind: str, done: int) -> None:
+    """A call of any sampling kind is one step of the stage "sample"; evaluation counts its own questions."""
+    if not kind.startswith("evaluate"):
+        progress.advance("sample", done)
+
+
+def _judged(kind: str, done: int) -> None:
+    progress.advance("judge", done)

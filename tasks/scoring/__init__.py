@@ -7,7 +7,7 @@ weighted mean of the scores of one answer, and null when a score that it needs i
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,6 +17,7 @@ from infra.errors import BalanceError, RecipeError
 from infra.llm import ModelClient
 from infra.plugins import find_plugins
 from infra.recipe import Recipe, Settings
+from tasks.judging.memo import Memo
 from tasks.nouns import Answer, Context, Example, Judgement
 
 DIGITS = 6  # of a score and a reward: beyond them, machines differ
@@ -38,8 +39,10 @@ class Bench:
     """What scorers may use; the embedding model is loaded when it is first asked for."""
 
     embedder: Callable[[], Embedder]
-    client: ModelClient | None
+    client: ModelClient | None  # of the policy
     recipe: Recipe
+    judge: ModelClient | None = None  # of the recipe's judge
+    memo: Memo = field(default_factory=Memo)
 
 
 Judge = Callable[[Sequence[Case], Any, Bench], list[Judgement]]

