@@ -42,6 +42,7 @@ class Rule:
 
     name: str
     candidates: Callable[[Sequence[Ranked], random.Random], list[Ranked]]
+    extremes_only: bool = False  # it looks at nothing but the highest and the lowest rewards
 
 
 @functools.cache

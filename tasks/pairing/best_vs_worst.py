@@ -14,4 +14,4 @@ def candidates(ranking: Sequence[Ranked], draw: random.Random) -> list[Ranked]:
     return [each for each in ranking if each.reward == ranking[-1].reward]
 
 
-RULE = Rule("best_vs_worst", candidates)
+RULE = Rule("best_vs_worst", candidates, extremes_only=True)

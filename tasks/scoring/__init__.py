@@ -7,7 +7,7 @@ weighted mean of the scores of one answer, and null when a score that it needs i
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,11 +18,11 @@ from infra.llm import ModelClient
 from infra.plugins import find_plugins
 from infra.recipe import Recipe, Settings
 from tasks.judging.memo import Memo
+from tasks.judging.standing import AnswerId, Standing
 from tasks.nouns import Answer, Context, Example, Judgement
+from tasks.pairing import find_rule
 
 DIGITS = 6  # of a score and a reward: beyond them, machines differ
-
-AnswerId = tuple[str, int]  # example_id, sample_index
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +43,35 @@ class Bench:
     recipe: Recipe
     judge: ModelClient | None = None  # of the recipe's judge
     memo: Memo = field(default_factory=Memo)
+    standing: Standing | None = None  # where answers that cannot matter any more need not be judged
 
 
 Judge = Callable[[Sequence[Case], Any, Bench], list[Judgement]]
 
 
+def _no_calls(settings: Any, recipe: Recipe, context_tokens: int) -> Mapping[str, float]:
+    return {}
+
+
+def _no_prompts(settings: Any, recipe: Recipe) -> Sequence[str]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """A way to score answers. `judge(cases, settings, bench)` returns one judgement for each answer."""
+    """A way to score answers. `judge(cases, settings, bench)` returns one judgement for each answer.
+
+    Of a scorer that asks the recipe's judge: `calls(settings, recipe, context tokens)` expects the judge calls for
+    one question by kind, `prompts(settings, recipe)` names the prompt files; both are part of the plan.
+    """
 
     name: str
     settings: type[Settings]
     judge: Judge
+    needs_judge: bool = False
+    asked_last: bool = False  # after the others; `bench.standing` tells it what they said
+    calls: Callable[[Any, Recipe, int], Mapping[str, float]] = _no_calls
+    prompts: Callable[[Any, Recipe], Sequence[str]] = _no_prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +101,54 @@ def parse_scorers(recipe: Recipe) -> list[ActiveScorer]:
     return active
 
 
-def judge_all(cases: Sequence[Case], scorers: Iterable[ActiveScorer], bench: Bench) -> list[Judgement]:
+def judge_all(cases: Sequence[Case], scorers: Sequence[ActiveScorer], bench: Bench) -> list[Judgement]:
     """Every scorer's judgement of every answer: by case, then answer, then scorer.
 
     Raises BalanceError when a scorer has left an answer out or judged it twice.
     """
-    expected = [(case.example.example_id, answer.sample_index) for case in cases for answer in case.answers]
-    columns = []
-    for active in scorers:
-        judgements = known_scorers()[active.name].judge(cases, active.settings, bench)
-        by_answer = {(each.example_id, each.sample_index): each for each in judgements}
-        if len(judgements) != len(expected) or by_answer.keys() != set(expected):
-            raise BalanceError(f"scorer {active.name!r} gave {len(judgements)} judgements on {len(expected)} answers")
-        columns.append([by_answer[answer] for answer in expected])
-    return [judgement for row in zip(*columns, strict=True) for judgement in row]
+    columns: dict[str, dict[AnswerId, Judgement]] = {}
+    for active in sorted(scorers, key=lambda each: known_scorers()[each.name].asked_last):
+        said = [judgement for column in columns.values() for judgement in column.values()]
+        own = replace(bench, standing=_standing(said, cases, active, scorers, bench.recipe))
+        columns[active.name] = _column(active, cases, own)
+    return [
+        columns[active.name][answer.example_id, answer.sample_index]
+        for case in cases
+        for answer in case.answers
+        for active in scorers
+    ]
+
+
+def _column(active: ActiveScorer, cases: Sequence[Case], bench: Bench) -> dict[AnswerId, Judgement]:
+    expected = {(case.example.example_id, answer.sample_index) for case in cases for answer in case.answers}
+    judgements = known_scorers()[active.name].judge(cases, active.settings, bench)
+    column = {(each.example_id, each.sample_index): each for each in judgements}
+    if len(judgements) != len(expected) or column.keys() != expected:
+        raise BalanceError(f"scorer {active.name!r} gave {len(judgements)} judgements on {len(expected)} answers")
+    return column
+
+
+def _standing(
+    said: Sequence[Judgement],
+    cases: Sequence[Case],
+    active: ActiveScorer,
+    scorers: Sequence[ActiveScorer],
+    recipe: Recipe,
+) -> Standing | None:
+    """What the scorer that is asked last is told; null when its every word counts, or another is yet to speak."""
+    last = [each for each in scorers if known_scorers()[each.name].asked_last and each.weight > 0]
+    if not recipe.scoring.prune or last != [active] or not find_rule(recipe.pairing.rule).extremes_only:
+        return None
+    weights = {each.name: each.weight for each in scorers if each.weight > 0 and each is not active}
+    sums: dict[AnswerId, float | None] = {
+        (answer.example_id, answer.sample_index): 0.0 for case in cases for answer in case.answers
+    }
+    for each in said:
+        key = each.example_id, each.sample_index
+        so_far = sums[key]
+        if each.scorer in weights and so_far is not None:
+            sums[key] = None if each.score is None else so_far + weights[each.scorer] * each.score
+    return Standing(sums, active.weight, active.weight + sum(weights.values()), recipe.pairing)
 
 
 def rewards(judgements: Iterable[Judgement], scorers: Sequence[ActiveScorer]) -> dict[AnswerId, float | None]:

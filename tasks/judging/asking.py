@@ -1,0 +1,160 @@
+"""Asking the judge: many questions at once, each until its reply can be used, every reply a ledger entry.
+
+The first try is at the judge's own temperature; a reply that cannot be used is asked for again, hotter and with
+another seed, at most `judge.replies` times in all. Then the word is null with its reason: null is an outcome
+here, never an error and never a number. A refusal that would be repeated (a prompt too long, a content filter) is
+final at once; a passing fault of the server raises, so that the work is tried again and the dataset does not
+depend on the weather. Replies are constrained where the server can (vLLM's `structured_outputs`), which is found
+out by one call per judge that the ledger keeps.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+from infra import progress
+from infra.canonical import seed_number
+from infra.errors import ModelError, RecipeError
+from infra.llm import Failure, ModelClient, Outcome, Prompt, Reply, Request
+from infra.recipe import Judge
+from tasks.judging.quoting import quoted
+from tasks.judging.replies import Unusable
+from tasks.prompting import load_prompt
+from tasks.scoring import Bench
+
+Judged = TypeVar("Judged")
+
+_PROBE = "Say hello."
+_FORCED = "[[7]] [[7]]"  # what no model says to that, unless it is made to
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a reply must look like: a regular expression, or one of some strings."""
+
+    kind: Literal["regex", "choice"]
+    value: str | tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask(Generic[Judged]):
+    """One question to the judge. `read` parses the reply's text and raises Unusable."""
+
+    kind: str  # calls are counted by it
+    prompt: Prompt
+    affinity: str  # context_id
+    read: Callable[[str], Judged]
+    max_tokens: int
+    form: Form | None = None
+    variant: int = 0  # sets otherwise equal calls apart in the ledger, so that both are paid for
+    cut: Literal["never", "if_readable"] = "if_readable"  # may a reply that hit max_tokens be read?
+    reads: Literal["text", "raw"] = "text"  # raw: the whole JSON body, for logprobs
+    parameters: tuple[tuple[str, Any], ...] = ()  # further request parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Word(Generic[Judged]):
+    """The judge's word. `reason` says why there is no value, and is null when there is one."""
+
+    value: Judged | None
+    reason: str | None
+    reply: str  # text of the last reply
+    keys: tuple[str, ...]  # ledger keys of all tries
+
+
+def judge_prompt(step: str, language: str, prompts: str, **values: str) -> Prompt:
+    """The prompt of a step, every value quoted. `prompts`: the set of prompt files, "full", "terse", "expected"."""
+    text = load_prompt(f"judge-{prompts}-{step}", language)
+    return Prompt(({"role": "user", "content": text.render(**{name: quoted(each) for name, each in values.items()})},))
+
+
+def judge_of(bench: Bench) -> tuple[Judge, ModelClient]:
+    """The recipe's judge and its client. Raises RecipeError when the recipe has none."""
+    if bench.recipe.judge is None or bench.judge is None:
+        raise RecipeError("scoring.scorers: a scorer asks a judge, and the recipe has no `judge` section; add one")
+    return bench.recipe.judge, bench.judge
+
+
+def ask_all(asks: Sequence[Ask[Judged]], bench: Bench) -> list[Word[Judged]]:
+    """The judge's word on each question, in their order. Raises ModelError for faults that may pass."""
+    judge, client = judge_of(bench)
+    constrained = judge.structured == "auto" and any(ask.form for ask in asks) and _obeys(judge, client)
+    words: list[Word[Judged]] = [Word(None, "unasked", "", ())] * len(asks)
+    waiting = list(range(len(asks)))
+    for attempt in range(judge.replies):
+        if not waiting:
+            break
+        requests = [_request(asks[place], attempt, judge, bench.recipe.seed, constrained) for place in waiting]
+        progress.expect("judge", len(requests))
+        outcomes = client.complete(requests)
+        refuse_passing_failures(outcomes)
+        for place, outcome in zip(waiting, outcomes, strict=True):
+            words[place] = _heard(asks[place], outcome, words[place].keys)
+        waiting = [
+            place
+            for place, outcome in zip(waiting, outcomes, strict=True)
+            if words[place].reason is not None and isinstance(outcome, Reply)
+        ]
+    return words
+
+
+def refuse_passing_failures(outcomes: Sequence[Outcome]) -> None:
+    """Raise ModelError when a call failed for a cause that may pass: its work is to be tried again."""
+    failures = [outcome for outcome in outcomes if isinstance(outcome, Failure) and not outcome.permanent]
+    if failures:
+        first = failures[0]
+        raise ModelError(
+            f"{len(failures)} calls to the judge failed after all attempts; the first: {first.reason}: {first.detail}. "
+            "The replies that arrived are in the ledger; when the endpoint is well again, re-run the failed shards."
+        )
+
+
+def _heard(ask: Ask[Judged], outcome: Outcome, earlier: tuple[str, ...]) -> Word[Judged]:
+    keys = (*earlier, outcome.key)
+    if isinstance(outcome, Failure):
+        return Word(None, outcome.reason, outcome.detail, keys)
+    cut = outcome.finish_reason == "length" and ask.reads == "text"
+    if outcome.finish_reason == "content_filter" or (cut and ask.cut == "never"):
+        return Word(None, "cut_off" if cut else "content_filter", outcome.text, keys)
+    try:
+        return Word(ask.read(outcome.raw if ask.reads == "raw" else outcome.text), None, outcome.text, keys)
+    except Unusable as fault:
+        return Word(None, "cut_off" if cut and outcome.text.strip() else fault.reason, outcome.text, keys)
+
+
+def _request(ask: Ask[Judged], attempt: int, judge: Judge, seed: int, constrained: bool) -> Request:
+    parameters: dict[str, Any] = {
+        "temperature": judge.retry_temperature if attempt else judge.temperature,
+        "top_p": 1.0,
+        "max_tokens": ask.max_tokens,
+        "seed": seed_number(seed, "judge", ask.prompt.digest, ask.variant, attempt) if attempt else 0,
+        **dict(ask.parameters),
+    }
+    if constrained and ask.form is not None:
+        parameters["structured_outputs"] = _structured(ask.form)
+    return _call(ask.kind, judge, ask.prompt, parameters, ask.variant * judge.replies + attempt, ask.affinity)
+
+
+def _call(
+    kind: str, judge: Judge, prompt: Prompt, parameters: dict[str, Any], sample_index: int, affinity: str
+) -> Request:
+    return Request(kind, judge.name, judge.revision, prompt, parameters, sample_index, affinity)
+
+
+def _structured(form: Form) -> dict[str, Any]:
+    return {form.kind: form.value if isinstance(form.value, str) else list(form.value)}
+
+
+def _obeys(judge: Judge, client: ModelClient) -> bool:
+    """True when the server constrains replies: it makes the judge say what no judge would say by itself."""
+    prompt = Prompt(({"role": "user", "content": _PROBE},))
+    parameters = {
+        "temperature": 0.0,
+        "top_p": 1.0,
+        "max_tokens": 32,
+        "seed": 0,
+        "structured_outputs": {"choice": [_FORCED]},
+    }
+    outcomes = client.complete([_call("probe", judge, prompt, parameters, 0, "probe")])
+    refuse_passing_failures(outcomes)
+    return isinstance(outcomes[0], Reply) and outcomes[0].text.strip() == _FORCED

@@ -1,0 +1,137 @@
+"""Scorers that ask for one rating of an answer: their settings, and the judgements that a rating becomes.
+
+A rating is sampled (reasons first, then `[[n]]`), or expected (`expected.py`), or both side by side for the report
+to compare. What is rated, and beside what, is the scorer's own matter.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import Field
+
+from infra.canonical import canonical
+from infra.recipe import Recipe, Settings
+from infra.recipe_models import Positive
+from tasks.judging import expected
+from tasks.judging.asking import Ask, Form, Word, ask_all, judge_of, judge_prompt
+from tasks.judging.replies import read_rating
+from tasks.nouns import Answer, Judgement
+from tasks.scoring import Bench, Case
+
+SPOKEN = frozenset({"stop", "length"})  # finish reasons of calls that did bring an answer
+RATING = r"\[\[(10|[0-9])\]\]"
+FORMS = {"full": Form("regex", r"[^\[\]]{1,1600}" + RATING), "terse": Form("regex", RATING)}
+
+
+class RatingSettings(Settings):
+    """How a rating is asked for."""
+
+    max_tokens: Positive = Field(512, description="longest reply of the judge, in tokens")
+    expected: Literal["off", "beside", "instead"] = Field(
+        "off",
+        description="expected rating from the logprobs of one token: off; beside the sampled one, for the report; or "
+        "instead of it",
+    )
+
+
+Subject = tuple[Case, Answer]
+
+
+def silence(answer: Answer) -> str | None:
+    """Why an answer without text has no score; null for one that can be judged."""
+    if answer.text.strip():
+        return None
+    return answer.finish_reason if answer.finish_reason not in SPOKEN else "empty_answer"
+
+
+def rate(
+    step: str,
+    subjects: Sequence[tuple[Case, Answer, Mapping[str, str]]],
+    settings: RatingSettings,
+    bench: Bench,
+) -> list[Judgement]:
+    """Ratings of answers by the prompt of `step`, filled with each subject's values.
+
+    One judgement each; evidence {"rating", "expected"?, "reply"}.
+    """
+    judge, _ = judge_of(bench)
+    sampled: list[Word[int]] | None = None
+    mean: list[Word[float]] | None = None
+    if settings.expected != "instead":
+        sampled = ask_all(
+            [
+                Ask(
+                    step,
+                    judge_prompt(step, case.example.language, judge.prompts, **values),
+                    case.context.context_id,
+                    read_rating,
+                    settings.max_tokens,
+                    FORMS[judge.prompts],
+                )
+                for case, _, values in subjects
+            ],
+            bench,
+        )
+    if settings.expected != "off":
+        mean = ask_all([_expected(step, case, values) for case, _, values in subjects], bench)
+    return [
+        _judgement(step, answer, sampled[place] if sampled else None, mean[place] if mean else None)
+        for place, (_, answer, _) in enumerate(subjects)
+    ]
+
+
+def rate_answers(step: str, cases: Sequence[Case], settings: RatingSettings, bench: Bench) -> list[Judgement]:
+    """Ratings of every answer from the question and the answer alone; null for one without text."""
+    spoken = [
+        (case, answer, {"question": case.example.question, "answer": answer.text})
+        for case in cases
+        for answer in case.answers
+        if silence(answer) is None
+    ]
+    rated = {(each.example_id, each.sample_index): each for each in rate(step, spoken, settings, bench)}
+    return [
+        rated.get((answer.example_id, answer.sample_index)) or unspoken(step, answer)
+        for case in cases
+        for answer in case.answers
+    ]
+
+
+def unspoken(scorer: str, answer: Answer) -> Judgement:
+    """The judgement on an answer without text."""
+    return Judgement(answer.example_id, answer.sample_index, scorer, None, silence(answer) or "empty_answer", "{}", ())
+
+
+def rating_calls(step: str, settings: Any, recipe: Recipe, context_tokens: int) -> dict[str, float]:
+    """Calls for one question with all its answers, by kind."""
+    return {step: float(recipe.sampling.samples * (2 if settings.expected == "beside" else 1))}
+
+
+def rating_prompts(step: str, settings: Any, recipe: Recipe) -> tuple[str, ...]:
+    """Names of the prompt files that are used."""
+    sampled = (f"judge-{recipe.judge.prompts}-{step}",) if recipe.judge and settings.expected != "instead" else ()
+    return (*sampled, *((f"judge-expected-{step}",) if settings.expected != "off" else ()))
+
+
+def _expected(step: str, case: Case, values: Mapping[str, str]) -> Ask[float]:
+    return Ask(
+        step,
+        judge_prompt(step, case.example.language, "expected", **values),
+        case.context.context_id,
+        expected.read_expected,
+        expected.MAX_TOKENS,
+        reads="raw",
+        parameters=expected.PARAMETERS,
+    )
+
+
+def _judgement(step: str, answer: Answer, sampled: Word[int] | None, mean: Word[float] | None) -> Judgement:
+    word: Word[Any] | None = sampled or mean
+    assert word is not None  # one of the two is always asked for
+    evidence: dict[str, Any] = {"rating": sampled.value if sampled else None, "reply": word.reply}
+    if mean is not None:
+        evidence["expected"] = mean.value
+    keys = (*(sampled.keys if sampled else ()), *(mean.keys if mean else ()))
+    score = None if word.value is None else float(word.value)
+    return Judgement(
+        answer.example_id, answer.sample_index, step, score, word.reason, canonical(evidence).decode(), keys
+    )

@@ -1,0 +1,28 @@
+"""Helpfulness: does the answer take up what was asked, usefully and in the form asked for?
+
+The judge sees question and answer, not the context, and rates 0..10 (LongReward, arXiv 2410.21252).
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+from tasks.judging.rating import RatingSettings, rate_answers, rating_calls, rating_prompts
+from tasks.nouns import Judgement
+from tasks.scoring import Bench, Case, Scorer
+
+NAME = "helpfulness"
+
+
+def judge(cases: Sequence[Case], settings: RatingSettings, bench: Bench) -> list[Judgement]:
+    """One judgement for each answer of each case."""
+    return rate_answers(NAME, cases, settings, bench)
+
+
+SCORER = Scorer(
+    NAME,
+    RatingSettings,
+    judge,
+    needs_judge=True,
+    calls=partial(rating_calls, NAME),
+    prompts=partial(rating_prompts, NAME),
+)

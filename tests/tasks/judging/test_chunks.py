@@ -1,0 +1,67 @@
+"""Chunks are the whole context, never cut a character, and are cut once."""
+
+import itertools
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infra.canonical import text_id
+from infra.tokens import count_tokens, load_tokenizer
+from tasks.judging import chunks
+from tasks.judging.chunks import chunk_spans
+from tasks.judging.memo import Memo
+from tasks.nouns import Context
+from tests.support.scripted_judge import judged_recipe
+
+JUDGE = judged_recipe().judge
+assert JUDGE is not None
+TOKENIZER = load_tokenizer("microworld")
+WORDS = ("The home of ", "Dunvale", "😀", "你好", "👨‍👩‍👧", "naïve ", "\n", " ", "é")
+TEXTS = st.lists(st.sampled_from(WORDS), max_size=60)
+
+
+class NoOffsets:
+    """A tokenizer that can only count."""
+
+    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        return list(TOKENIZER.encode(text, add_special_tokens=add_special_tokens))
+
+
+def context_of(text: str) -> Context:
+    return Context(text_id(text), text, 0, (), (), ())
+
+
+@settings(max_examples=60, deadline=None)
+@given(TEXTS.map("".join), st.sampled_from([10, 16, 32]), st.booleans())
+def test_chunks_cover_the_text_without_gap_or_overlap_and_keep_to_their_size(
+    text: str, size: int, with_offsets: bool
+) -> None:
+    tokenizer = TOKENIZER if with_offsets else NoOffsets()
+    with patch.object(chunks, "_tokenizer", lambda *_: tokenizer):
+        spans = chunk_spans(context_of(text), size, JUDGE, Memo())
+    assert "".join(text[start:end] for start, end in spans) == text
+    assert all(start < end for start, end in spans)
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(spans))
+    counts = count_tokens(TOKENIZER, [text[start:end] for start, end in spans])
+    assert max(counts, default=0) <= size + 2  # cut out of its neighbours, a chunk may be spelt with a token more
+    assert all(count > size // 2 for count in counts[:-1])
+
+
+def test_a_character_longer_than_a_chunk_is_not_cut() -> None:
+    spans = chunk_spans(context_of("😀😀😀"), 2, JUDGE, Memo())
+    assert spans == ((0, 1), (1, 2), (2, 3))
+
+
+@pytest.mark.parametrize(("text", "spans"), [("", ()), ("Dunvale", ((0, 7),))])
+def test_short_contexts(text: str, spans: tuple[tuple[int, int], ...]) -> None:
+    assert chunk_spans(context_of(text), 4096, JUDGE, Memo()) == spans
+
+
+def test_a_context_is_tokenised_once_whatever_is_cut_from_it() -> None:
+    memo, context = Memo(), context_of("The home of Alvira is Dunvale. " * 50)
+    with patch.object(chunks, "_token_starts", wraps=chunks._token_starts) as tokenised:
+        sizes = [len(chunk_spans(context, size, JUDGE, memo)) for size in (16, 64, 16, 128)]
+    assert tokenised.call_count == 1
+    assert sizes[0] > sizes[1] > sizes[3]

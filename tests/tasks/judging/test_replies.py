@@ -1,0 +1,125 @@
+"""A judge's reply is read strictly, or not at all."""
+
+import pytest
+
+from tasks.judging.replies import Unusable, read_duel, read_facts, read_notes, read_rating, read_support
+
+
+@pytest.mark.parametrize(
+    ("text", "rating"),
+    [
+        ("[[7]]", 7),
+        ("Good, but short.\n[[ 0 ]]", 0),
+        ("Not a [[3]], rather better: [[10]].", 10),
+        ("好。\n[[8]]。", 8),
+        ("**[[4]]**", 4),
+    ],
+)
+def test_the_last_rating_counts_and_ends_the_reply(text: str, rating: int) -> None:
+    assert read_rating(text) == rating
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "empty"),
+        (" \n", "empty"),
+        ("A fine answer.", "no_rating"),
+        ("7", "no_rating"),
+        ("[7]", "no_rating"),
+        ("[[100]]", "off_scale"),
+        ("[[11]]", "off_scale"),
+        ("[[-1]]", "off_scale"),
+        ("[[7.5]]", "off_scale"),
+        ("[[٧]]", "off_scale"),
+        ("[[seven]]", "off_scale"),
+        ("[[n]]", "off_scale"),
+        ("[[8]] it would be, had the document not said so itself", "not_last"),
+        ("I'm sorry, but I can't help with that.", "refused"),
+        ("The prompt was filtered by the content management policy.", "refused"),
+        ("抱歉，我无法评分。", "refused"),
+    ],
+)
+def test_what_is_no_rating_is_told_apart(text: str, reason: str) -> None:
+    with pytest.raises(Unusable) as fault:
+        read_rating(text)
+    assert fault.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("text", "support"),
+    [
+        ("[[Fully supported]]", 1.0),
+        ("The passage says half of it.\n[[partially  supported]].", 0.5),
+        ("[[No support]]", 0.0),
+        ("[[完全支持]]", 1.0),
+        ("部分内容一致。[[部分支持]]。", 0.5),
+        ("[[不支持]]", 0.0),
+    ],
+)
+def test_the_three_labels_in_both_languages(text: str, support: float) -> None:
+    assert read_support(text) == support
+
+
+@pytest.mark.parametrize(
+    "text", ["[[Not fully supported]]", "[[Supported]]", "[[Fully supported by passage 2]]", "[[]]", "[[未完全支持]]"]
+)
+def test_another_label_is_never_taken_for_support(text: str) -> None:
+    with pytest.raises(Unusable) as fault:
+        read_support(text)
+    assert fault.value.reason == "unknown_label"
+
+
+def test_statements_are_listed_once_each_in_their_order() -> None:
+    text = "Here:\n<statement>B is.</statement>\n<statement> A\nis  red. </statement><statement>B is.</statement>"
+    assert read_facts(text) == ("B is.", "A is red.")
+
+
+@pytest.mark.parametrize("text", ["No factual statements", " no factual statements. ", "“没有事实性陈述”。"])
+def test_no_facts_is_an_outcome_of_its_own(text: str) -> None:
+    assert read_facts(text) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "empty"),
+        ("The answer says that A is red.", "no_statements"),
+        ("<statement>A is red.</statement>\n<statement>B is", "cut_off"),
+        ("<statement>  </statement>", "no_statements"),
+        ("Sorry, I can't do that.", "refused"),
+    ],
+)
+def test_a_list_that_is_no_list_is_unusable(text: str, reason: str) -> None:
+    with pytest.raises(Unusable) as fault:
+        read_facts(text)
+    assert fault.value.reason == reason
+
+
+def test_notes_are_taken_as_they_are() -> None:
+    assert (
+        read_notes(" - A is red.\n - No relevant information on B. ") == "- A is red.\n - No relevant information on B."
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["No relevant information", '"No relevant information."', "没有相关信息。", "NO RELEVANT INFORMATION"]
+)
+def test_nothing_relevant_is_no_note(text: str) -> None:
+    assert read_notes(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("", "empty"), ("I'm sorry, I cannot assist.", "refused"), ("The content was filtered.", "refused")],
+)
+def test_a_refusal_is_never_taken_for_notes(text: str, reason: str) -> None:
+    with pytest.raises(Unusable) as fault:
+        read_notes(text)
+    assert fault.value.reason == reason
+
+
+def test_a_duel_has_three_outcomes() -> None:
+    assert [read_duel(f"[[{each}]]") for each in "AbC"] == ["A", "B", "C"]
+    with pytest.raises(Unusable):
+        read_duel("[[A or B]]")
