@@ -10,6 +10,7 @@ Leaves out: budgets (see infra/llm.py), and texts longer than the endpoint takes
 
 import asyncio
 import base64
+import contextlib
 import json
 import threading
 import time
@@ -49,7 +50,8 @@ class EmbeddingEndpoint:
         )
         self._counts = CallCounts()
         self._counting = threading.Lock()
-        self._encoding = threading.Lock()  # so that two threads never pay for one text
+        self._free = threading.Condition()
+        self._busy: set[str] = set()  # keys that a thread is asking for
 
     def counts(self) -> CallCounts:
         """Texts sent and texts found in the ledger, so far, and the tokens of those sent."""
@@ -58,7 +60,7 @@ class EmbeddingEndpoint:
     def encode(self, texts: list[str]) -> Vectors:
         """Vectors of distinct texts, [n, d]. Raises ModelError, or LedgerError when the ledger cannot be read."""
         keys = [embedding_key(self._settings, text) for text in texts]
-        with self._encoding:
+        with self._alone_with(keys):
             replies = self._replies(keys, texts)
         vectors = [_vector(replies[key], self._name) for key in keys]
         if len({vector.shape for vector in vectors}) > 1:
@@ -66,6 +68,19 @@ class EmbeddingEndpoint:
                 f"{self._name} has sent vectors of different lengths; when the model changes, change embedding.revision"
             )
         return np.stack(vectors)
+
+    @contextlib.contextmanager
+    def _alone_with(self, keys: list[str]) -> Iterator[None]:
+        """Wait until no other thread asks for any of these texts, so that none is paid for twice."""
+        with self._free:
+            self._free.wait_for(lambda: self._busy.isdisjoint(keys))
+            self._busy.update(keys)
+        try:
+            yield
+        finally:
+            with self._free:
+                self._busy.difference_update(keys)
+                self._free.notify_all()
 
     def _replies(self, keys: list[str], texts: list[str]) -> dict[str, str]:
         """Each key's reply: from the ledger, or asked for now, some batches at once."""

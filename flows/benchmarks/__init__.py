@@ -1,26 +1,34 @@
 """What Longmill measures of itself: `longmill bench`. Each module has `measure() -> figures`."""
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from infra.errors import RecipeError
+from infra.orchestration import local_server
 
 
 def run_benchmarks(what: str) -> dict[str, Any]:
-    """Run one benchmark, or all; figures by name, with the machine they were measured on."""
+    """Run one benchmark, or all; figures by name, with the machine they were measured on.
+
+    With a Prefect server of their own, as the command line starts one.
+    """
     known = _benchmarks()
     if what != "all" and what not in known:
         raise RecipeError(f"there is no benchmark {what!r}; there are: all, {', '.join(known)}")
-    return {"machine": _machine(), **{name: known[name]() for name in known if what in ("all", name)}}
+    with tempfile.TemporaryDirectory() as folder, local_server(Path(folder)):
+        return {"machine": _machine(), **{name: known[name]() for name in known if what in ("all", name)}}
 
 
 def _benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
-    from flows.benchmarks import client, kill, memory, prefect_share, vllm_flow
+    from flows.benchmarks import client, judging, kill, memory, prefect_share, vllm_flow
 
     return {
         "client": client.measure,
         "flow": vllm_flow.measure,
         "prefect": prefect_share.measure,
+        "judging": judging.measure,
         "kill": kill.measure,
         "memory": memory.measure,
     }
@@ -29,7 +37,6 @@ def _benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
 def _machine() -> dict[str, Any]:
     import os
     import platform
-    from pathlib import Path
 
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     model = names[0].partition(":")[2].strip() if names else platform.machine()

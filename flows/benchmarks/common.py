@@ -17,11 +17,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextlib.contextmanager
-def stub_server(*arguments: str) -> Iterator[str]:
-    """Run the tests' stub model server; yields its base URL ending in /v1."""
+def stub_server(*arguments: str, module: str = "stub_server") -> Iterator[str]:
+    """Run a stub of the tests as a process; yields its base URL ending in /v1."""
     if not (ROOT / "tests" / "support" / "stub_server.py").exists():
         raise PrerequisiteError("the benchmarks need tests/support/stub_server.py: run them from a checkout")
-    command = [sys.executable, "-m", "tests.support.stub_server", "--port", "0", *arguments]
+    command = [sys.executable, "-m", f"tests.support.{module}", "--port", "0", *arguments]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
