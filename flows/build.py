@@ -9,7 +9,7 @@ import contextlib
 import contextvars
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
@@ -21,7 +21,7 @@ from flows.recipes import read_recipe
 from flows.shard import shard, shard_recipe
 from infra import progress
 from infra.errors import BudgetReached, LedgerError, LongmillError, RecipeError
-from infra.orchestration import announce, run_elsewhere
+from infra.orchestration import announce, in_turn, run_elsewhere, without_heartbeats
 from infra.recipe import Recipe, parse_recipe
 from infra.serving import launched
 from infra.store import Store, open_store
@@ -30,6 +30,7 @@ from tasks.planning import make_plan
 from tasks.publishing import publish
 from tasks.reporting.tables import build_table
 from tasks.sampling import calls_per_example
+from tasks.scoring import check_scorers
 from tasks.shard_result import ShardResult, forget_failure, read_failure, read_shard_result
 from tasks.workbench import Workbench, bench_named, workbench
 
@@ -80,6 +81,7 @@ def build(
             "plan_id": plan_id,
             "dataset": dataset,
             "calls": {kind: asdict(counts) for kind, counts in bench.counts().items()},
+            "calls_by_model": bench.counts_by_model(),
             "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
         }
     announce(f"build-{plan_id}", build_table(built))
@@ -96,6 +98,7 @@ def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe
     """
     seconds: dict[str, float] = {}
     clock = time.monotonic()
+    check_scorers(recipe)
     with launched(recipe) as ready:
         found = resolve_plan(open_store(recipe.store), plan_id) if plan_id else plan_questions(shard_recipe(recipe))
         seconds["plan"] = time.monotonic() - clock
@@ -115,19 +118,23 @@ def run_shards(bench: Workbench, plan: Plan, indices: Sequence[int]) -> None:
     progress.expect("sample", questions * calls)
     progress.expect("score", questions)
     failures: dict[int, BaseException] = {}
+    here = in_turn(shard)
 
     def run_one(index: int) -> None:
         if not any(isinstance(error, HOPELESS) for error in failures.values()):
             try:
-                _run_shard(bench, plan, index)
+                _run_shard(bench, plan, index, here)
             except Exception as error:
                 failures[index] = error
 
-    pool = ThreadPoolExecutor(bench.recipe.execution.shards_in_flight)
+    execution = bench.recipe.execution
+    # Here, one more is begun ahead and waits for its turn at the workbench, so that the calls do not run out.
+    pool = ThreadPoolExecutor(execution.shards_in_flight + int(execution.shard_deployment is None))
     try:
-        # Each shard's flow run needs a context of its own to become a child of this one.
-        for future in [pool.submit(contextvars.copy_context().run, run_one, index) for index in indices]:
-            future.result()
+        with without_heartbeats():  # those of this flow run are the process's
+            # Each shard's flow run needs a context of its own to become a child of this one.
+            for future in [pool.submit(contextvars.copy_context().run, run_one, index) for index in indices]:
+                future.result()
     except BaseException:  # an interruption: the calls in flight get a moment to be recorded, no other starts
         pool.shutdown(wait=False, cancel_futures=True)
         bench.hang_up()
@@ -145,11 +152,11 @@ def run_shards(bench: Workbench, plan: Plan, indices: Sequence[int]) -> None:
         ) from first
 
 
-def _run_shard(bench: Workbench, plan: Plan, index: int) -> ShardResult:
+def _run_shard(bench: Workbench, plan: Plan, index: int, here: Callable[..., Any]) -> ShardResult:
     parameters: dict[str, Any] = {"recipe": shard_recipe(bench.recipe), "plan_id": plan.plan_id, "index": index}
     deployment = bench.recipe.execution.shard_deployment
     if deployment is None:
-        shard(**parameters)
+        here(**parameters)
     else:
         # Once per build: a build that Prefect tries again finds the shard's run, a new build starts a new one.
         key = f"{plan.plan_id}-{index}-{flow_run.id}"
@@ -192,8 +199,13 @@ def nightly(recipe: str, changes: tuple[str, ...] = ()) -> dict[str, Any]:
 
 def keep_recipe(store: Store, plan_id: str, recipe: Recipe) -> None:
     """Keep the recipe that a plan is built with; without the endpoints of servers that end with the run."""
-    endpoints = () if recipe.policy.serve else recipe.policy.endpoints
-    kept = recipe.model_copy(update={"policy": recipe.policy.model_copy(update={"endpoints": endpoints})})
+    kept = recipe.model_copy(
+        update={
+            section: model.model_copy(update={"endpoints": ()})
+            for section, model in (("policy", recipe.policy), ("judge", recipe.judge))
+            if model is not None and model.starts_here()
+        }
+    )
     store.write(recipe_path(plan_id), json.dumps(kept.model_dump(mode="json"), indent=2).encode())
 
 

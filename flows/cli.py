@@ -14,9 +14,10 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from flows.display import console, errors, progress_display, table
+from flows.display import AsJson, console, errors, finish, progress_display, table
 from flows.doctor import checks, require_machine
 from flows.ending import run_to_the_end
+from flows.inspecting import agreement, inspect
 from flows.recipes import BOX, read_recipe
 from infra.errors import PrerequisiteError, RecipeError
 from infra.recipe import Recipe
@@ -34,7 +35,6 @@ Changes = Annotated[
     list[str] | None, typer.Option("--set", help="Change a recipe key: --set sampling.samples=8.", metavar="KEY=VALUE")
 ]
 Store = Annotated[str, typer.Option(help="Folder or URL of the store.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.callback()
@@ -164,7 +164,7 @@ def evaluate(
         raise RecipeError(f"{recipe}: the recipe has no `evaluation` section; add one")
     where = path_in_store(settings.store, manifest) if manifest else None
     trained = trained_at(settings.store, model) if model else None
-    require_machine(settings)
+    require_machine(settings.model_copy(update={"judge": None}))  # nothing is judged
     with prefect_at(local_folder(settings.store)), calm(as_json):
         from flows.evaluate import evaluate as evaluate_flow
         from flows.shard import shard_recipe
@@ -175,6 +175,10 @@ def evaluate(
     if not as_json:
         console.print(table(settings.name, *comparison_rows(outcome)))
     finish(as_json, outcome, [])
+
+
+app.command()(agreement)
+app.command()(inspect)
 
 
 @app.command()
@@ -195,7 +199,7 @@ def doctor(
 
 @app.command()
 def demo(
-    method: Annotated[str, typer.Argument(help="Method to show: sealong.", metavar="METHOD")] = "sealong",
+    method: Annotated[str, typer.Argument(help="Method to show: sealong or longreward.", metavar="METHOD")] = "sealong",
     changes: Changes = None,
     as_json: AsJson = False,
 ) -> None:
@@ -211,7 +215,9 @@ def demo(
 
 @app.command()
 def bench(
-    what: Annotated[str, typer.Argument(help="client, flow, prefect, kill, memory or all.", metavar="WHAT")] = "all",
+    what: Annotated[
+        str, typer.Argument(help="client, flow, prefect, judging, kill, memory or all.", metavar="WHAT")
+    ] = "all",
 ) -> None:
     """Measure Longmill on this machine; prints JSON."""
     from flows.benchmarks import run_benchmarks
@@ -283,15 +289,6 @@ def shown(recipe: Recipe, path: str) -> str:
     from infra.store import open_store
 
     return open_store(recipe.store).show(path)
-
-
-def finish(as_json: bool, outcome: Any, paths: list[tuple[str, str]]) -> None:
-    """The last lines: the outcome as JSON, or the paths of what was made."""
-    if as_json:
-        print(json.dumps(outcome, ensure_ascii=False, indent=2))
-        return
-    for name, path in paths:
-        print(f"{name}: {path}")
 
 
 def main() -> None:

@@ -5,14 +5,16 @@ terminal (a log, a pipe) nothing is drawn twice: a stage is a line when it ends.
 """
 
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.table import Table
@@ -23,6 +25,7 @@ from infra.progress import Step
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TELL_EVERY_S = 60.0  # of a stage that still moves, where nothing can be drawn again
 
 
@@ -136,5 +139,14 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
     for position, column in enumerate(columns):
         drawn.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
     for row in rows:
-        drawn.add_row(*row)
+        drawn.add_row(*map(Text, row))  # as text: an error or a name in square brackets is no markup
     return drawn
+
+
+def finish(as_json: bool, outcome: Any, paths: list[tuple[str, str]]) -> None:
+    """The last lines: the outcome as JSON, or the paths of what was made."""
+    if as_json:
+        print(json.dumps(outcome, ensure_ascii=False, indent=2))
+        return
+    for name, path in paths:
+        print(f"{name}: {path}")

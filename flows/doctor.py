@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from infra.errors import LongmillError, PrerequisiteError
 from infra.prerequisites import RUN_GB, lacks
-from infra.recipe import Recipe
+from infra.recipe import Model, Recipe, Serving
 from infra.serving import check_model_path, check_port, check_serving_python, local_folder
 from infra.store import open_store
 from infra.tokens import load_tokenizer
@@ -26,28 +27,51 @@ def checks(recipe: Recipe) -> list[tuple[str, str]]:
 
 
 def _machine_checks(recipe: Recipe) -> Iterator[Check]:
-    serve = recipe.policy.serve
-    starts = serve is not None and not recipe.policy.endpoints
+    started = [(section, model) for section, model in _models(recipe) if not model.endpoints]
     folder = local_folder(recipe.store)
 
     def machine() -> None:
-        if found := list(lacks(disk_gb=RUN_GB, serving=starts, folder=folder)):
+        vllm = any(model.serve is not None for _, model in started)
+        if found := list(lacks(disk_gb=RUN_GB, serving=vllm, folder=folder)):
             raise PrerequisiteError("; ".join(found))
 
     yield "Python, processor, disk", machine
     yield f"may write to {folder}", lambda: _writable(folder)
-    if serve is not None and starts:
-        yield "environment for vLLM", lambda: check_serving_python(serve)
-        yield f"model {serve.model_path}", lambda: check_model_path(serve)
-        if serve.port:
-            yield f"port {serve.port}", lambda: check_port(serve.port)
+    for section, model in started:
+        if model.serve is not None:
+            yield from _serving_checks(section, model.serve)
+
+
+def _serving_checks(section: str, serve: Serving) -> Iterator[Check]:
+    of = "" if section == "policy" else f" of the {section}"
+    yield f"environment for vLLM{of}", lambda: check_serving_python(serve, section)
+    yield f"model {serve.model_path}{of}", lambda: check_model_path(serve, section)
+    if serve.port:
+        yield f"port {serve.port}{of}", lambda: check_port(serve.port, section)
 
 
 def _recipe_checks(recipe: Recipe) -> Iterator[Check]:
     yield f"store {recipe.store}", lambda: open_store(recipe.store).list("plans")
-    yield f"tokenizer {recipe.policy.tokenizer}", lambda: load_tokenizer(recipe.policy.tokenizer)
-    for url in recipe.policy.endpoints:
-        yield f"endpoint {url}", lambda url=url: _answers(url, recipe.policy.api_key_env)  # type: ignore[misc]
+    yield "scorers", lambda: _scorers(recipe)
+    for section, model in _models(recipe):
+        yield (
+            f"{section}'s tokenizer {model.tokenizer}",
+            partial(load_tokenizer, model.tokenizer, model.trust_remote_code),
+        )
+        for url in model.endpoints:
+            yield f"{section}'s endpoint {url}", partial(_answers, section, url, model.api_key_env)
+
+
+def _models(recipe: Recipe) -> list[tuple[str, Model]]:
+    """The models that the recipe asks, by their section."""
+    models = (("policy", recipe.policy), ("judge", recipe.judge), ("strong", recipe.strong))
+    return [(section, model) for section, model in models if model is not None]
+
+
+def _scorers(recipe: Recipe) -> None:
+    from tasks.scoring import check_scorers
+
+    check_scorers(recipe)
 
 
 def _run_all(some: Iterator[Check] | list[Check]) -> Iterator[tuple[str, str]]:
@@ -69,7 +93,7 @@ def _writable(folder: Path) -> None:
         raise PrerequisiteError(f"{folder}: may not be written; run elsewhere, or set another store")
 
 
-def _answers(url: str, api_key_env: str) -> None:
+def _answers(section: str, url: str, api_key_env: str) -> None:
     import urllib.request
 
     key = os.environ.get(api_key_env)
@@ -78,4 +102,4 @@ def _answers(url: str, api_key_env: str) -> None:
     try:
         urllib.request.urlopen(request, timeout=10).read()  # noqa: S310
     except OSError as error:
-        raise PrerequisiteError(f"{url} does not answer ({error}); start it, or mend policy.endpoints") from error
+        raise PrerequisiteError(f"{url} does not answer ({error}); start it, or mend {section}.endpoints") from error

@@ -38,7 +38,7 @@ def evaluate(recipe: dict[str, Any], manifest: str | None, trained: dict[str, An
     given = parse_recipe(recipe)
     if given.evaluation is None:
         raise EvaluationError("the recipe has no `evaluation` section; add one, or leave evaluation out")
-    with launched(given) as ready:
+    with launched(without_judge(given)) as ready:
         cases = heldout_cases(given, open_store(given.store), manifest)
         if not cases:
             raise EvaluationError(
@@ -68,6 +68,11 @@ def evaluate_recipe(recipe: str, manifest: str = "", model: str = "", changes: t
     settings = read_recipe(recipe, changes)
     where = path_in_store(settings.store, manifest) if manifest else None
     return evaluate(shard_recipe(settings), where, trained_at(settings.store, model) if model else None)
+
+
+def without_judge(recipe: Recipe) -> Recipe:
+    """The recipe without its judge, which evaluation asks nothing: its server is not started, its key not needed."""
+    return recipe.model_copy(update={"judge": None})
 
 
 @contextlib.contextmanager

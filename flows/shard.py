@@ -1,35 +1,49 @@
 """One shard of a plan: sample, score, pair, then the shard's result. Alone re-runnable.
 
+Micro-batches of questions are sampled, some at once; as soon as one has its answers it is scored, in smaller
+batches where a judge makes many calls for a question, so that the judge works while the policy still answers.
 A shard that fails leaves its error beside its place in the store, where `longmill status` reads it; what its
 calls brought is in the ledger, so a re-run pays for the missing calls only.
 """
 
 import contextlib
-from dataclasses import asdict
+import contextvars
+import functools
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect import State, flow
 
 from infra import progress
+from infra.canonical import fingerprint
 from infra.errors import LongmillError, StoreError
 from infra.orchestration import retry_settings
-from infra.recipe import Recipe, parse_recipe
-from tasks.plan import Plan, load_plan
-from tasks.sampling import calls_per_example, sample_batches
+from infra.recipe import Execution, Recipe, parse_recipe
+from tasks.plan import load_plan
+from tasks.sampling import calls_per_example
 from tasks.shard_result import ShardResult, read_shard_result, write_failure, write_shard_result
-from tasks.shard_tasks import Reference, count_reused, pair, references_exist, sample, score, spend_finished
+from tasks.shard_tasks import (
+    Reference,
+    Span,
+    count_reused,
+    judge_calls_per_example,
+    pair,
+    references_exist,
+    sample,
+    score,
+    spans,
+    spend_held,
+)
 from tasks.workbench import Workbench, workbench
 
-TASKS_AT_ONCE = 4  # micro-batches in flight: the next one's calls are ready when the last one's run out
+TASKS_AT_ONCE = 4  # micro-batches of a kind in flight: the next one's calls are ready when the last one's run out
+
+Lane = Callable[..., Future[Any]]  # like `submit` of a pool
 
 
-@flow(
-    name="shard",
-    flow_run_name="shard {index:04d} of plan {plan_id}",
-    task_runner=ThreadPoolTaskRunner(max_workers=TASKS_AT_ONCE),  # type: ignore[arg-type]
-    validate_parameters=False,
-)
+@flow(name="shard", flow_run_name="shard {index:04d} of plan {plan_id}", validate_parameters=False)
 def shard(recipe: dict[str, Any], plan_id: str, index: int) -> dict[str, Any]:
     """Work on one shard until its result is in the store; returns that result."""
     with workbench(parse_recipe(recipe)) as bench:
@@ -38,8 +52,8 @@ def shard(recipe: dict[str, Any], plan_id: str, index: int) -> dict[str, Any]:
         if done is None:
             try:
                 with bench.shard(plan, index):
-                    spend_finished(bench, plan)
-                    done = _work(bench, plan, index)
+                    spend_held(bench, plan)
+                    done = work_on(Runs(bench, plan.plan_id, index))
             except LongmillError as error:
                 with contextlib.suppress(StoreError):  # a store that is away is the error already
                     write_failure(bench.store, plan_id, index, error)
@@ -51,38 +65,103 @@ def shard(recipe: dict[str, Any], plan_id: str, index: int) -> dict[str, Any]:
         return done.to_json()
 
 
-def _work(bench: Workbench, plan: Plan, index: int) -> ShardResult:
-    examples, _ = bench.shard_in_memory(plan.plan_id, index)
-    again = retry_settings(bench.recipe.execution)
-    place, key = (bench.name, plan.plan_id, index), f"{plan.plan_id}-{index}"
-    answers = _sample_all(bench, plan.plan_id, index, again)
-    scored = score.with_options(**again)(*place, answers, key)
-    if not references_exist(bench, list(scored.values())):
-        scored = score.with_options(refresh_cache=True, **again)(*place, answers, key)
-    paired = pair.with_options(**again)(*place, scored, key)
-    if not references_exist(bench, list(paired.values())):
-        paired = pair.with_options(refresh_cache=True, **again)(*place, scored, key)
-    return ShardResult.of(bench.store, plan.plan_id, index, len(examples), {**scored, **paired})
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How a shard is cut into micro-batches: for sampling, and each of those again for scoring."""
+
+    sampled: list[Span]
+    scored: dict[Span, list[Span]]
+
+    @classmethod
+    def of(cls, bench: Workbench, plan_id: str, index: int) -> "Cut":
+        examples, contexts = bench.shard_in_memory(plan_id, index)
+        batch, count = bench.recipe.execution.batch_calls, len(examples)
+        longest = max(context.tokens for context in contexts.values())
+        sampled = spans((0, count), calls_per_example(bench.recipe), batch, count)
+        judged = judge_calls_per_example(bench.recipe, longest)
+        return cls(sampled, {span: spans(span, judged, batch, count) for span in sampled})
 
 
-def _sample_all(bench: Workbench, plan_id: str, index: int, again: dict[str, Any]) -> list[Reference]:
-    """Answers of the whole shard, micro-batch by micro-batch, several in flight."""
-    examples, _ = bench.shard_in_memory(plan_id, index)
-    calls = calls_per_example(bench.recipe)
-    arguments = []
-    start = 0
-    for batch, some in enumerate(sample_batches(examples, calls, bench.recipe.execution.batch_calls)):
-        stop = start + len(some)
-        arguments.append((bench.name, plan_id, index, batch, start, stop, f"{plan_id}-{index}-{start}-{stop}"))
-        start = stop
-    futures = [sample.with_options(**again).submit(*each) for each in arguments]
-    references: list[Reference] = [future.result() for future in futures]
-    for position, (future, reference) in enumerate(zip(futures, references, strict=True)):
-        if not references_exist(bench, [reference]):
-            references[position] = sample.with_options(refresh_cache=True, **again)(*arguments[position])
-        elif future.state.name == "Cached":
-            count_reused(bench, reference)
-    return references
+def work_on(run: "Runs") -> ShardResult:
+    """Sample, score and pair a shard that is in memory, micro-batch by micro-batch."""
+    bench, plan_id, index = run.bench, run.plan_id, run.index
+    cut = Cut.of(bench, plan_id, index)
+    with _lane(bench) as sampling, _lane(bench) as scoring:
+
+        def draw(span: Span) -> tuple[Reference, list[Future[Reference]]]:
+            answers = run.sampled(span)
+            return answers, [scoring(run.scored, part, answers) for part in cut.scored[span]]
+
+        drawn = [future.result() for future in [sampling(draw, span) for span in cut.sampled]]
+        judged = [future.result() for _, parts in drawn for future in parts]
+    tables = run.paired([answers for answers, _ in drawn], judged)
+    return ShardResult.of(bench.store, plan_id, index, cut.sampled[-1][1], tables)
+
+
+@contextlib.contextmanager
+def _lane(bench: Workbench) -> Iterator[Lane]:
+    """A few threads for task runs of the current flow run.
+
+    When the block fails, what has not started is dropped and what runs comes to its end, recorded; when it is
+    interrupted, the calls in flight get a moment alone.
+    """
+    pool = ThreadPoolExecutor(TASKS_AT_ONCE)
+    try:
+        # Each task run needs a context of its own to find the flow run.
+        yield lambda work, *arguments: pool.submit(contextvars.copy_context().run, work, *arguments)
+    except BaseException as error:
+        pool.shutdown(wait=False, cancel_futures=True)
+        if not isinstance(error, Exception):
+            bench.hang_up()
+        raise
+    finally:
+        pool.shutdown()
+
+
+class Runs:
+    """Task runs of a shard. A result that Prefect has kept, but whose table has gone, is made again."""
+
+    def __init__(self, bench: Workbench, plan_id: str, index: int) -> None:
+        self.bench, self.plan_id, self.index = bench, plan_id, index
+        place = fingerprint(bench.store.show(""))[:8]  # a table of another store is of no use in this one
+        self._key = f"{place}-{plan_id}-{index}"
+
+    def sampled(self, span: Span) -> Reference:
+        """The answers of a span of examples."""
+        reference: Reference
+        reference, cached = self.result(sample, *span, f"{self._key}-{span[0]}-{span[1]}")
+        if cached:
+            count_reused(self.bench, reference)
+        return reference
+
+    def scored(self, span: Span, answers: Reference) -> Reference:
+        """The judgements of a span of examples, out of the answers of these and maybe more."""
+        reference: Reference
+        reference, cached = self.result(score, *span, answers, f"{self._key}-{span[0]}-{span[1]}")
+        if cached:
+            progress.advance("score", span[1] - span[0])
+        return reference
+
+    def paired(self, answers: list[Reference], judgements: list[Reference]) -> dict[str, Reference]:
+        """The shard's four tables."""
+        tables: dict[str, Reference]
+        tables, _ = self.result(pair, answers, judgements, f"{self._key}-tables")
+        return tables
+
+    def result(self, task: Any, *arguments: Any) -> tuple[Any, bool]:
+        """What a task run returned, and whether Prefect kept it from an earlier run."""
+        again = _with_retries(task, self.bench.recipe.execution)
+        state: State[Any] = again(self.bench.name, self.plan_id, self.index, *arguments, return_state=True)
+        result = state.result()
+        if references_exist(self.bench, [result] if "path" in result else list(result.values())):
+            return result, state.name == "Cached"
+        anew = again.with_options(refresh_cache=True)
+        return anew(self.bench.name, self.plan_id, self.index, *arguments), False
+
+
+@functools.cache  # Prefect reads a task's source again each time it is given options
+def _with_retries(task: Any, execution: Execution) -> Any:
+    return task.with_options(**retry_settings(execution))
 
 
 def shard_recipe(recipe: Recipe) -> dict[str, Any]:

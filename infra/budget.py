@@ -91,6 +91,6 @@ class Meter:
         return None
 
 
-def call_cost(prompt_tokens: int, completion_tokens: int, price: Price) -> float:
+def call_cost(prompt_tokens: float, completion_tokens: float, price: Price) -> float:
     """Money for so many tokens, in the price's currency."""
     return (prompt_tokens * price.input_per_million + completion_tokens * price.output_per_million) / 1e6

@@ -9,6 +9,7 @@ What it leaves out: meaning. Prompts, seeds and what to do with a failure are th
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -16,6 +17,7 @@ from typing import Any
 
 from infra.budget import Meter
 from infra.calls import Failure, LedgerLike, Outcome, Prompt, Reply, Request, parse_reply, read_completion
+from infra.canonical import canonical
 from infra.claims import Batch, Call, Claims
 from infra.dispatch import Dispatcher, Pace, Reporting
 from infra.errors import BudgetReached, ModelError, RecipeError
@@ -134,6 +136,28 @@ class ModelClient:
         self.spend(key, prompt_tokens, completion_tokens)
         self._count(kind, reused=1, reused_prompt_tokens=prompt_tokens, reused_completion_tokens=completion_tokens)
         self._advance(kind)
+
+    def keep_refusal(self, request: Request, failure: Failure) -> None:
+        """Record that the server refuses this request as it stands, so that no run sends it again; durable on return.
+
+        For a caller that has another way: other refusals may be a matter of configuration and are not recorded.
+        """
+        if self._ledger.lookup([request.key]):
+            return
+        body = canonical({"error": {"message": failure.detail}}).decode()
+        entry = Entry(
+            key=request.key,
+            kind=request.kind,
+            model=request.model,
+            revision=request.revision,
+            status=400,
+            reply=body,
+            prompt_tokens=0,
+            completion_tokens=0,
+            seconds=0.0,
+            created=time.time(),
+        )
+        self._in_loop(self._ledger.record(entry)).result()
 
     def spend(self, key: str, prompt_tokens: int, completion_tokens: int) -> None:
         """Count a reply that another process paid for as spent, each key once."""

@@ -6,24 +6,44 @@ be entered before `prefect` is first imported: Prefect reads its settings at imp
 """
 
 import contextlib
+import contextvars
 import os
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from infra.errors import BalanceError, BudgetReached, InputError, PrerequisiteError, RecipeError, ServingError
 from infra.processes import Leashed
 from infra.recipe import Execution
 
 if TYPE_CHECKING:
+    from prefect import Flow, State
+    from prefect.client.schemas.objects import FlowRun
     from prefect.context import TaskRunContext
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 TASK_SETTINGS: Mapping[str, Any] = {
     "persist_result": True,
     "result_serializer": "json",  # the default is a pickle: whoever writes the results could run code
+}
+
+# A server that lives with one command schedules nothing and watches over no worker; and it writes task runs down
+# in groups. SQLite refuses one of two transactions that write at once, and Prefect's client then waits two seconds.
+_QUIET_SERVER = {
+    **{
+        f"PREFECT_SERVER_SERVICES_{service}_ENABLED": "false"
+        for service in ("SCHEDULER", "LATE_RUNS", "FOREMAN", "TRIGGERS", "PAUSE_EXPIRATIONS", "CANCELLATION_CLEANUP")
+    },
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "2",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "200",
+    "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "5",
 }
 
 LASTING = (BudgetReached, InputError, RecipeError, PrerequisiteError, BalanceError)  # trying again cannot help
@@ -68,9 +88,46 @@ def local_server(home: Path) -> Iterator[str]:
     with Leashed(command, log=home / "server.log") as server:
         _await_health(server, port)
         try:
-            yield f"http://127.0.0.1:{port}"
+            with without_heartbeats():  # who would look at them dies with this process
+                yield f"http://127.0.0.1:{port}"
         finally:
             _say_goodbye()
+
+
+@contextlib.contextmanager
+def without_heartbeats() -> Iterator[None]:
+    """Let flow runs in the block send no heartbeats: a run's end waits for the thread that does, up to a second."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    if PREFECT_FLOWS_HEARTBEAT_FREQUENCY.value() is None:
+        yield
+        return
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield
+
+
+def in_turn(flow: "Flow[P, R]") -> Callable[P, R]:
+    """A flow to call from several threads: one run is made known to the server after the other.
+
+    Runs that begin at once would meet in SQLite, which refuses one of them, and Prefect's client then waits two
+    seconds before it tries again.
+    """
+    beginning = threading.Lock()
+    mine: contextvars.ContextVar[contextlib.ExitStack] = contextvars.ContextVar("mine")
+
+    def begun(_flow: "Flow[P, R]", _run: "FlowRun", _state: "State[Any]") -> None:
+        mine.get().close()
+
+    hooks: list[Any] = [begun]
+    known = flow.with_options(on_running=hooks)
+
+    def call(*arguments: P.args, **settings: P.kwargs) -> R:
+        with contextlib.ExitStack() as turn:  # left when the run has begun, or failed to
+            turn.enter_context(beginning)
+            mine.set(turn)
+            return known(*arguments, **settings)
+
+    return call
 
 
 def _say_goodbye() -> None:
@@ -98,7 +155,9 @@ def _settings(home: Path, port: int) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",  # it is this installation's
         "DO_NOT_TRACK": "1",
+        **_QUIET_SERVER,
     }
 
 

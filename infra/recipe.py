@@ -14,12 +14,14 @@ from pydantic import Field, ValidationError, model_validator
 
 from infra.errors import RecipeError
 from infra.recipe_models import Embedding as Embedding
-from infra.recipe_models import Fraction, Positive
+from infra.recipe_models import Fraction, Positive, require_one_currency
 from infra.recipe_models import Judge as Judge
 from infra.recipe_models import Model as Model
 from infra.recipe_models import Price as Price
 from infra.recipe_models import Serving as Serving
 from infra.recipe_models import Settings as Settings
+from infra.recipe_training import Mix as Mix
+from infra.recipe_training import Training as Training
 
 Language = Literal["en", "zh"]
 
@@ -82,7 +84,10 @@ class Scoring(Settings):
 class Pairing(Settings):
     """How chosen and rejected answers are picked."""
 
-    rule: str = Field("best_vs_lower_half", description="best_vs_lower_half (SeaLong) or best_vs_worst (LongReward)")
+    rule: str = Field(
+        "best_vs_lower_half",
+        description="best_vs_lower_half (SeaLong), best_vs_worst (LongReward), or contrast (`strong` over policy)",
+    )
     min_margin: Annotated[float, Field(ge=0)] = Field(0.0, description="smallest difference in reward")
     min_scored: Annotated[int, Field(ge=2)] = Field(2, description="answers with a score that a question needs")
     max_likeness: Fraction = Field(
@@ -129,39 +134,6 @@ class Execution(Settings):
     attempts: Positive = Field(6, description="tries of one call when the server fails or is busy")
 
 
-class Training(Settings):
-    """How a model is trained on the published pairs."""
-
-    loss: str = Field("orpo", description="orpo, dpo or sft")
-    beta: Annotated[float, Field(gt=0)] = Field(0.1, description="weight of the odds ratio (ORPO) or of the KL (DPO)")
-    sft_weight: Annotated[float, Field(ge=0)] = Field(0.0, description="DPO: weight of the likelihood of the chosen")
-    nll_over: Literal["answer", "all"] = Field(
-        "answer", description="ORPO: likelihood of the answer alone (the paper) or of prompt and answer (TRL)"
-    )
-    base: str | None = Field(None, description="model folder or hub name; without it, the policy's model_path")
-    method: Literal["lora", "full", "qlora"] = Field("lora", description="what is trained; qlora needs a GPU")
-    lora_rank: Positive = Field(128, description="rank of the adapter")
-    lora_alpha: Positive = Field(128, description="alpha of the adapter")
-    lora_dropout: Fraction = Field(0.05, description="dropout of the adapter")
-    learning_rate: Annotated[float, Field(gt=0)] = Field(5e-5, description="peak learning rate")
-    schedule: str = Field("cosine", description="learning-rate schedule, by its transformers name")
-    warmup: Fraction = Field(0.05, description="share of the steps that warm up")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(0.1, description="weight decay")
-    clip: Annotated[float, Field(gt=0)] = Field(1.0, description="largest gradient norm")
-    epochs: Annotated[float, Field(gt=0)] = Field(1.0, description="passes over the pairs")
-    max_steps: Positive | None = Field(None, description="stop after so many optimiser steps")
-    batch_size: Positive = Field(8, description="pairs per optimiser step, over all devices")
-    device_batch_size: Positive = Field(1, description="pairs per device and forward pass")
-    max_length: Positive = Field(32768, description="longest prompt + answer in tokens; a longer row fails the gate")
-    dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="number format of the base weights")
-    gradient_checkpointing: bool = Field(True, description="trade time for memory")
-    save_steps: Positive = Field(50, description="optimiser steps between checkpoints")
-    processes: Positive = Field(1, description="processes for accelerate: one per GPU")
-    accelerate_config: str | None = Field(
-        None, description="an accelerate configuration file, for FSDP or more machines"
-    )
-
-
 class Evaluation(Settings):
     """How models are compared on questions that were not trained on."""
 
@@ -186,6 +158,9 @@ class Recipe(Settings):
     contexts: Contexts = Field(Contexts(), description="how a question gets its context")
     policy: Model = Field(description="the model that answers, and that is improved")
     judge: Judge | None = Field(None, description="the model that judges answers; consensus alone needs none")
+    strong: Model | None = Field(
+        None, description="a stronger model, asked once a question; the pairing rule `contrast` chooses its answer"
+    )
     sampling: Sampling = Field(Sampling(), description="how answers are drawn")
     scoring: Scoring = Field(description="which scorers judge the answers")
     embedding: Embedding = Field(Embedding(), description="the sentence-embedding model")
@@ -195,6 +170,19 @@ class Recipe(Settings):
     execution: Execution = Field(Execution(), description="how the work runs")
     training: Training | None = Field(Training(), description="training on the dataset; null publishes only")
     evaluation: Evaluation | None = Field(Evaluation(), description="comparison before and after; null skips it")
+
+    @model_validator(mode="after")
+    def _strong_runs(self) -> "Recipe":
+        if self.strong is not None and not self.strong.endpoints:
+            raise ValueError("strong: give endpoints of a server that runs; none is started for it")
+        if self.pairing.rule == "contrast" and self.strong is None:
+            raise ValueError("pairing.rule: contrast needs the `strong` section: the model whose answer is chosen")
+        return self
+
+    @model_validator(mode="after")
+    def _one_currency(self) -> "Recipe":
+        require_one_currency(policy=self.policy, judge=self.judge, strong=self.strong, embedding=self.embedding)
+        return self
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide the dataset's bytes, as JSON-ready values."""
@@ -214,6 +202,7 @@ _PLACES = {
     "contexts": ("pool",),
     "policy": ("tokenizer", "endpoints", "api_key_env", "serve", "price"),
     "judge": ("endpoints", "api_key_env", "serve", "price"),
+    "strong": ("tokenizer", "endpoints", "api_key_env", "serve", "price"),
     "embedding": ("endpoint", "api_key_env", "batch_size", "price"),
 }
 

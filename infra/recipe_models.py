@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+RULE_BASED = "rule-based"  # what the stand-in for a judge is called, wherever it appears
 
 
 class Settings(BaseModel):
@@ -23,6 +24,11 @@ class Price(Settings):
     input_per_million: Annotated[float, Field(ge=0)] = Field(0.0, description="price of a million prompt tokens")
     output_per_million: Annotated[float, Field(ge=0)] = Field(0.0, description="price of a million output tokens")
     currency: str = Field("USD", description="currency of both prices")
+
+    @property
+    def free(self) -> bool:
+        """True when tokens cost nothing."""
+        return self.input_per_million == self.output_per_million == 0
 
 
 class Serving(Settings):
@@ -88,6 +94,14 @@ class Judge(Model):
         """True when Longmill can start a server for it."""
         return self.rule_based or self.serve is not None
 
+    @model_validator(mode="after")
+    def _says_what_it_is(self) -> "Judge":
+        if self.rule_based and (self.name != RULE_BASED or self.prompts != "terse" or self.serve is not None):
+            raise ValueError(
+                f"a rule-based judge is no model: it has the name {RULE_BASED}, prompts: terse, and no serve"
+            )
+        return self
+
 
 class Embedding(Settings):
     """The sentence-embedding model of consensus scores and retrieval."""
@@ -101,3 +115,12 @@ class Embedding(Settings):
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="number format of a local model")
     batch_size: Positive = Field(32, description="texts per forward pass or request")
     price: Price = Field(Price(), description="price of its tokens")
+
+
+def require_one_currency(**models: Model | Embedding | None) -> None:
+    """Raise ValueError when two models, given by their sections, have prices in different currencies."""
+    prices = {section: model.price for section, model in models.items() if model is not None}
+    paid = {section: each.currency for section, each in prices.items() if not each.free}
+    if len(set(paid.values())) > 1:
+        told = ", ".join(f"{section}.price.currency is {currency}" for section, currency in paid.items())
+        raise ValueError(f"prices are added up, so they need one currency: {told}")

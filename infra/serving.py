@@ -1,8 +1,9 @@
-"""vLLM servers that Longmill starts itself, from the environment that holds vLLM, on loopback.
+"""Servers that Longmill starts itself, on loopback: vLLM for policy and judge, from the environment that holds it, or
+the rule-based judge of the generated world.
 
-`serve` starts one, waits until it answers, and takes it down with everything it started, however the run
-ends (see infra/processes.py). Adapters are loaded into the running server; a full model needs a server of
-its own. Leaves out: several servers, which are endpoints in a recipe.
+`launched` starts all that a recipe needs at once; they are taken down with everything they started, however the run
+ends (see infra/processes.py). Adapters are loaded into the running server; a full model needs a server of its own
+(`serve`). Leaves out: several servers for one model, which are endpoints in a recipe.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -21,10 +23,12 @@ from pathlib import Path
 from infra import progress
 from infra.errors import ModelError, PrerequisiteError, ServingError
 from infra.processes import Leashed
-from infra.recipe import Model, Recipe, Serving
+from infra.recipe import Judge, Model, Recipe, Serving
+from infra.recipe_models import RULE_BASED
 from infra.tokens import resolve_model
 
 STAGE = "vLLM"
+_RULES_START_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,37 +57,38 @@ def load_adapter(url: str, name: str, folder: Path, api_key: str | None = None) 
 
 @contextlib.contextmanager
 def launched(recipe: Recipe) -> Iterator[Callable[[], Recipe]]:
-    """Start the recipe's server, if it needs one, without waiting: other work can be done meanwhile.
+    """Start the servers that policy and judge need, without waiting: other work can be done meanwhile.
 
-    Yields a function that waits until the server answers and returns the recipe with its endpoint; a recipe that
-    has endpoints comes back as it is. The server ends with the block.
+    Yields a function that waits until they answer and returns the recipe with their endpoints; a model that has
+    endpoints is left as it is. The servers end with the block.
     """
-    if recipe.policy.endpoints:
-        yield lambda: recipe
-        return
-    with _launch(recipe.policy, local_folder(recipe.store) / "logs" / "vllm.log", adapters=True) as starting:
+    _refuse_shared_port(recipe)
+    logs = local_folder(recipe.store) / "logs"
+    started: dict[str, _Server] = {}
+    with contextlib.ExitStack() as servers:
+        for section, model, log in (("policy", recipe.policy, "vllm.log"), ("judge", recipe.judge, "judge.log")):
+            if model is not None and not model.endpoints:
+                started[section] = servers.enter_context(_launch(section, model, logs / log, section == "policy"))
 
         def ready() -> Recipe:
-            policy = recipe.policy.model_copy(update={"endpoints": (_await_answer(*starting).url,)})
-            return recipe.model_copy(update={"policy": policy})
+            urls = {section: _await_answer(server) for section, server in started.items()}
+            reached = {
+                section: getattr(recipe, section).model_copy(update={"endpoints": (url,)})
+                for section, url in urls.items()
+            }
+            return recipe.model_copy(update=reached) if reached else recipe
 
         try:
             yield ready
         except ModelError as error:
-            _, process, _ = starting
-            try:
-                status = process.wait(1)  # its keeper sees a moment later that it ended
-            except subprocess.TimeoutExpired:
-                raise error from None
-            raise ServingError(
-                f"vLLM ended with status {status} while it was needed; its log is {process.log}. "
-                f"What was paid for is kept: run again to go on. {error}"
-            ) from error
+            for server in started.values():
+                _refuse_ended(server, error)
+            raise
 
 
 @contextlib.contextmanager
 def reached(recipe: Recipe) -> Iterator[Recipe]:
-    """The recipe with endpoints that answer: its own, or those of a server that runs until the block ends."""
+    """The recipe with endpoints that answer: its own, or those of servers that run until the block ends."""
     with launched(recipe) as ready:
         yield ready()
 
@@ -91,45 +96,94 @@ def reached(recipe: Recipe) -> Iterator[Recipe]:
 @contextlib.contextmanager
 def serve(model: Model, *, log: Path, adapters: bool = True) -> Iterator[ServedModel]:
     """Run a vLLM server for `model.serve` until the block ends."""
-    with _launch(model, log, adapters) as starting:
-        yield _await_answer(*starting)
+    with _launch("policy", model, log, adapters) as server:
+        yield ServedModel(_await_answer(server), server.process)
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """A server on its way: `section` of the recipe asks for it, `what` it is, `stage` tells of it."""
+
+    section: str
+    what: str
+    stage: str
+    process: Leashed
+    port: int
+    start_timeout_s: int
 
 
 @contextlib.contextmanager
-def _launch(model: Model, log: Path, adapters: bool) -> Iterator[tuple[Serving, Leashed, int]]:
-    settings = model.serve
-    if settings is None:
-        raise ServingError(f"{model.name}: the recipe has no policy.serve to start a server from")
-    python = check_serving_python(settings)
-    check_model_path(settings)
-    port = settings.port or free_port()
-    check_port(port)
-    progress.expect(STAGE, 1)
-    progress.note(STAGE, "starting")
+def _launch(section: str, model: Model, log: Path, adapters: bool) -> Iterator[_Server]:
+    """Start the server of a model, vLLM or the rule-based judge, and end it with the block."""
+    if isinstance(model, Judge) and model.rule_based:
+        what, port, patience, environment = f"the {RULE_BASED} judge", free_port(), _RULES_START_S, None
+        command = [sys.executable, "-m", "infra.microworld.rule_judge", "--port", str(port)]
+    elif (settings := model.serve) is not None:
+        python = check_serving_python(settings, section)
+        check_model_path(settings, section)
+        what = "vLLM" if section == "policy" else "the judge's vLLM"
+        port, patience = settings.port or free_port(), settings.start_timeout_s
+        check_port(port, section)
+        command, environment = _command(model, settings, python, port, adapters), _environment(settings)
+    else:
+        raise ServingError(f"{model.name}: the recipe has no {section}.serve to start a server from")
+    stage = STAGE if section == "policy" else section  # the judge's is counted in calls
+    if section == "policy":
+        progress.expect(stage, 1)
+    progress.note(stage, "starting" if section == "policy" else f"{what} is starting")
     with tempfile.TemporaryDirectory(prefix="longmill-", ignore_cleanup_errors=True) as temporary:
-        environment = _environment(settings) | {"TMPDIR": temporary}  # vLLM leaves sockets and more behind
-        with Leashed(_command(model, settings, python, port, adapters), log=log, env=environment) as process:
-            yield settings, process, port
+        # vLLM leaves sockets and more behind.
+        environment = {**(os.environ if environment is None else environment), "TMPDIR": temporary}
+        with Leashed(command, log=log, env=environment) as process:
+            yield _Server(section, what, stage, process, port, patience)
 
 
-def _await_answer(settings: Serving, process: Leashed, port: int) -> ServedModel:
-    """Wait until the server lists its models; raises ServingError with the end of its log."""
-    url = f"http://127.0.0.1:{port}/v1"
-    deadline = time.monotonic() + settings.start_timeout_s
+def _await_answer(server: _Server) -> str:
+    """The server's base URL, once it lists its models; raises ServingError with the end of its log."""
+    url = f"http://127.0.0.1:{server.port}/v1"
+    process = server.process
+    deadline = time.monotonic() + server.start_timeout_s
     while time.monotonic() < deadline:
         if (status := process.poll()) is not None:
             raise ServingError(
-                f"vLLM ended with status {status} while it started; the end of {process.log}:\n{process.tail()}"
+                f"{server.what} ended with status {status} while it started; "
+                f"the end of {process.log}:\n{process.tail()}"
             )
         with contextlib.suppress(OSError):
             urllib.request.urlopen(f"{url}/models", timeout=5).read()  # noqa: S310 - our own loopback URL
-            progress.advance(STAGE)
-            progress.note(STAGE, f"answers on port {port}")
-            return ServedModel(url, process)
+            if server.section == "policy":
+                progress.advance(server.stage)
+                progress.note(server.stage, f"answers on port {server.port}")
+            else:
+                progress.note(server.stage, f"{server.what} answers on port {server.port}")
+            return url
         time.sleep(0.5)
     raise ServingError(
-        f"vLLM did not answer within policy.serve.start_timeout_s = {settings.start_timeout_s} s; see {process.log}"
+        f"{server.what} did not answer within {server.section}.serve.start_timeout_s = {server.start_timeout_s} s; "
+        f"see {process.log}"
     )
+
+
+def _refuse_shared_port(recipe: Recipe) -> None:
+    """Raise PrerequisiteError when policy and judge are to be served on the same port."""
+    servers = [model.serve for model in (recipe.policy, recipe.judge) if model and model.serve and not model.endpoints]
+    ports = [each.port for each in servers if each.port]
+    if len(set(ports)) < len(ports):
+        raise PrerequisiteError(
+            f"policy.serve.port and judge.serve.port are both {ports[0]}; give two ports, or 0 to take free ones"
+        )
+
+
+def _refuse_ended(server: _Server, error: ModelError) -> None:
+    """Raise ServingError when it is the server's end that calls failed of."""
+    try:
+        status = server.process.wait(1)  # its keeper sees a moment later that it ended
+    except subprocess.TimeoutExpired:
+        return
+    raise ServingError(
+        f"{server.what} ended with status {status} while it was needed; its log is {server.process.log}. "
+        f"What was paid for is kept: run again to go on. {error}"
+    ) from error
 
 
 def local_folder(store: str) -> Path:
@@ -138,8 +192,8 @@ def local_folder(store: str) -> Path:
     return Path(store.removeprefix("file://")) if local else Path("mill")
 
 
-def check_serving_python(settings: Serving) -> str:
-    """The interpreter that holds vLLM. Raises PrerequisiteError with the remedy."""
+def check_serving_python(settings: Serving, section: str = "policy") -> str:
+    """The interpreter that holds vLLM, for a section of the recipe. Raises PrerequisiteError with the remedy."""
     python = Path(settings.python)
     if not python.is_absolute():
         python = Path.cwd() / python
@@ -148,21 +202,21 @@ def check_serving_python(settings: Serving) -> str:
     if not python.exists():
         raise PrerequisiteError(
             f"{settings.python}: no such Python; `make setup` makes the environment for vLLM, "
-            "or set policy.serve.python to one that has it, or give policy.endpoints"
+            f"or set {section}.serve.python to one that has it, or give {section}.endpoints"
         )
     return str(python)
 
 
-def check_model_path(settings: Serving) -> None:
+def check_model_path(settings: Serving, section: str = "policy") -> None:
     """Raises PrerequisiteError when the model is a folder that is not there; a hub name passes."""
     path = resolve_model(settings.model_path)
     if not Path(path).exists() and (path.startswith(("/", ".", "~")) or path.count("/") > 1):
         raise PrerequisiteError(
-            f"policy.serve.model_path: {path} does not exist; give the folder of a model, or its name on the hub"
+            f"{section}.serve.model_path: {path} does not exist; give the folder of a model, or its name on the hub"
         )
 
 
-def check_port(port: int) -> None:
+def check_port(port: int, section: str = "policy") -> None:
     """Raises PrerequisiteError when something else listens on 127.0.0.1:`port`."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -171,7 +225,7 @@ def check_port(port: int) -> None:
         except OSError as error:
             raise PrerequisiteError(
                 f"port {port} on 127.0.0.1 is taken ({error.strerror}); stop what uses it, or set another port "
-                "(policy.serve.port=0 takes a free one)"
+                f"({section}.serve.port=0 takes a free one)"
             ) from error
 
 

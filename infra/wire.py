@@ -1,8 +1,8 @@
 """One endpoint spoken to through the `openai` package, by its cheapest road, and what its answers mean.
 
-`AsyncOpenAI.post` with ready-made bytes as content and a raw response skips the package's encoding and its
-pydantic models. Two steps that it repeats for every call are done once: its own first request gives the options,
-URL and headers (authorization, user agent, ...) of all later ones, and the HTTP client hands bodies straight to
+`AsyncOpenAI.request` with ready-made bytes as content and a raw response skips the package's encoding and its
+pydantic models. What it would repeat for every call is done once: one request that it builds in full gives the
+URL and headers (authorization, user agent, ...) of all that are sent, and the HTTP client hands bodies straight to
 an aiohttp session of its own, with a read buffer that holds a whole reply. Measured in `flows/benchmarks`.
 `judge` turns an answer into one of four verdicts and touches nothing. What it leaves out: retries, which are
 the dispatcher's, redirects and streaming.
@@ -11,13 +11,16 @@ the dispatcher's, redirects and streaming.
 import io
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 import httpx2
+from multidict import CIMultiDict
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAioHttpClient
+from openai._base_client import get_platform
+from openai._models import FinalRequestOptions
 from yarl import URL
 
 from infra.calls import BadReply, Completion, read_completion, refusal_message, refusal_reason
@@ -29,7 +32,9 @@ _LARGE_BODY = 2**20  # bytes; aiohttp warns about larger ones that do not come a
 _CONNECT_S = 10.0
 _OVERLOADED = frozenset({429, 503, 529})
 _PASSING = frozenset({408, 409, 425})
-_NOT_FORWARDED = frozenset({"host", "content-length", "transfer-encoding", "connection"})
+_NOT_FORWARDED = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})
+_ABOUT_PACKAGE = "x-stainless-"  # headers that tell the package's versions, time limit and retries, not ours
+_NOTHING = httpx2.ByteStream(b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +89,25 @@ class _Socket(DefaultAioHttpClient):
 
     def __init__(self, timeout_s: float) -> None:
         super().__init__()
-        self._headers_sent: dict[str, str] = {}
+        self._headers_sent = CIMultiDict[str]()
         self._target = URL()
         self._proxy: str | None = None
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),  # the dispatcher sets the limit
             timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(_CONNECT_S, timeout_s)),
             read_bufsize=_READ_BUFFER,
-            auto_decompress=False,  # httpx2.Response does it
         )
 
     def aim(self, model: httpx2.Request) -> None:
         """Send to the URL and with the headers of `model` from now on."""
-        self._headers_sent = {name: value for name, value in model.headers.items() if name not in _NOT_FORWARDED}
+        names = [name for name in model.headers if name not in _NOT_FORWARDED and not name.startswith(_ABOUT_PACKAGE)]
+        self._headers_sent = CIMultiDict((name, model.headers[name]) for name in names)
         self._target = URL(str(model.url), encoded=True)
         self._proxy = proxy_for(str(model.url))
 
     async def send(self, request: httpx2.Request, **_: Any) -> httpx2.Response:
-        content = request.content
+        """The package is shown the status alone; the rest goes past it, as the extension "answer"."""
+        content = request.read()
         async with self._session.post(
             self._target,
             data=content if len(content) <= _LARGE_BODY else io.BytesIO(content),
@@ -109,8 +115,8 @@ class _Socket(DefaultAioHttpClient):
             allow_redirects=False,
             proxy=self._proxy,
         ) as response:
-            body = await response.read()
-        return httpx2.Response(response.status, headers=response.raw_headers, content=body, request=request)
+            answer = Answer(response.status, await response.read(), response.headers)
+        return httpx2.Response(answer.status, stream=_NOTHING, request=request, extensions={"answer": answer})
 
     async def aclose(self) -> None:
         await self._session.close()
@@ -118,27 +124,32 @@ class _Socket(DefaultAioHttpClient):
 
 
 class _Client(AsyncOpenAI):
-    """`AsyncOpenAI` that builds the first request in full and gives later ones a new body only."""
+    """`AsyncOpenAI` that builds one request in full, and gives those that are sent a new body only."""
 
     def __init__(self, url: str, api_key: str, socket: _Socket) -> None:
         super().__init__(base_url=url, api_key=api_key, max_retries=0, http_client=socket)
+        self._platform = get_platform()  # else every call looks it up in a thread until one has found it
+        self._options = FinalRequestOptions.construct(
+            method="post",
+            url="/chat/completions",
+            headers={"Content-Type": "application/json"},
+            content=b"",
+        )
+        self._model = super()._build_request(self._options)
         self._socket = socket
-        self._first: httpx2.Request | None = None
-        self._options: Any = None  # of the first request, as the package made them
+        socket.aim(self._model)
 
-    async def send_body(self, body: bytes) -> httpx2.Response:
+    def send_body(self, body: bytes) -> Awaitable[httpx2.Response]:
         """Post a chat completion's body."""
-        if self._options is not None:
-            return await self.request(httpx2.Response, self._options.model_copy(update={"content": body}))
-        headers = {"Content-Type": "application/json"}
-        return await self.post("/chat/completions", cast_to=httpx2.Response, content=body, options={"headers": headers})
+        return self.request(httpx2.Response, self._options.model_copy(update={"content": body}))
 
-    def _build_request(self, options: Any, *, retries_taken: int = 0) -> httpx2.Request:
-        if self._first is None:
-            self._first, self._options = super()._build_request(options, retries_taken=retries_taken), options
-            self._socket.aim(self._first)
-            return self._first
-        return httpx2.Request("POST", self._first.url, content=options.content)
+    def _build_request(self, options: FinalRequestOptions, *, retries_taken: int = 0) -> httpx2.Request:
+        assert isinstance(options.content, bytes)
+        return httpx2.Request("POST", self._model.url, stream=httpx2.ByteStream(options.content))
+
+    async def _send_request(self, request: httpx2.Request, **_: Any) -> httpx2.Response:
+        """Without the package's several layers for other kinds of accounts, which stay in memory for a whole call."""
+        return await self._socket.send(request)
 
 
 class Wire:
@@ -153,9 +164,10 @@ class Wire:
             response = await self._client.send_body(body)
         except APIStatusError as error:
             response = error.response
-        except APIConnectionError as error:  # the body cannot be decompressed; all else comes from aiohttp as it is
-            raise aiohttp.ClientPayloadError(str(error.__cause__)) from error
-        return Answer(response.status_code, response.content, response.headers)
+        except APIConnectionError as error:  # the package wraps bare TLS faults; all else comes from aiohttp as it is
+            raise aiohttp.ClientConnectionError(str(error.__cause__)) from error
+        answer: Answer = response.extensions["answer"]
+        return answer
 
     async def close(self) -> None:
         await self._client.close()

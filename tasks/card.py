@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from infra.recipe import Recipe
+from tasks.reporting.agreement_tables import agreement_rows, bias_rows, expected_rows, length_rows, saved_rows
 from tasks.reporting.plots import PLOTS
 from tasks.reporting.summary import Summary
+from tasks.reporting.tables import Rows
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -56,6 +58,7 @@ def dataset_card(
         plots=[(name, PLOTS[name]) for name in plots],
         sample=sample,
         ratios=_shares(summary.finish_reasons),
+        tables=[each for each in _agreement(summary) if each[1]],
     )
 
 
@@ -74,6 +77,17 @@ def shortened(text: str, characters: int = _CUT) -> str:
         return text
     half = characters // 2
     return f"{text[:half].rstrip()} […] {text[-half:].lstrip()}"
+
+
+def _agreement(summary: Summary) -> tuple[Rows, ...]:
+    judging = summary.judging
+    return (
+        agreement_rows(summary.agreement),
+        length_rows(judging),
+        bias_rows(judging),
+        expected_rows(judging),
+        saved_rows(judging),
+    )
 
 
 def _front_matter(recipe: Recipe, tables: Sequence[Mapping[str, Any]], summary: Summary) -> str:

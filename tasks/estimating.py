@@ -2,76 +2,25 @@
 
 Input tokens are exact (the plan counted them). Output tokens are a range: from none known to what the plan's
 own replies in the ledger were like. With replies: low is their 10th percentile, expected their mean. Without:
-an eighth and a half of `sampling.max_tokens`. High is always max_tokens. Judge calls of later scorers are not
-in it. One shard is in memory at a time.
+an eighth and a half of `sampling.max_tokens`. High is always max_tokens. What judging takes can only be expected
+(`estimating_judge.py`). One shard is in memory at a time.
 """
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
 
 from infra import progress
+from infra.budget import call_cost
 from infra.ledger import Entry, Ledger
 from infra.recipe import Recipe
 from infra.store import Store
+from tasks.estimating_judge import JudgeTally
+from tasks.estimating_nouns import Calls, Estimate, JudgeEstimate, Range
 from tasks.plan import Plan, load_shard
 from tasks.sampling import sample_requests
 
 _LOOKUP = 4096  # keys looked up in the ledger at once
 _PAID = 200  # status of a reply with a completion
-
-
-@dataclass(frozen=True, slots=True)
-class Calls:
-    """Calls of one kind: in all, held by the ledger, still to be made."""
-
-    total: int
-    held: int
-    to_make: int
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """A lower, an expected and a highest value."""
-
-    low: float
-    expected: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What is still to be paid for a plan. Token counts and `cost` cover the calls that are still to be made."""
-
-    plan_id: str
-    questions: int
-    examples: int
-    calls: Mapping[str, Calls]  # by kind
-    input_tokens_total: int  # of all calls, made or not
-    input_tokens: int
-    output_tokens: Range
-    cost: Range
-    currency: str
-    drops: Mapping[str, int]  # by reason
-    warnings: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready values: plan_id, questions, examples, calls, tokens, cost, drops, warnings."""
-        return {
-            "plan_id": self.plan_id,
-            "questions": self.questions,
-            "examples": self.examples,
-            "calls": {kind: asdict(calls) for kind, calls in self.calls.items()},
-            "tokens": {
-                "input_total": self.input_tokens_total,
-                "input": self.input_tokens,
-                "output": asdict(self.output_tokens),
-            },
-            "cost": {**asdict(self.cost), "currency": self.currency},
-            "drops": dict(self.drops),
-            "warnings": list(self.warnings),
-        }
 
 
 def estimate(plan: Plan, recipe: Recipe, store: Store, ledger: Ledger) -> Estimate:
@@ -83,6 +32,7 @@ def estimate(plan: Plan, recipe: Recipe, store: Store, ledger: Ledger) -> Estima
     held: Counter[str] = Counter()
     held_input = 0
     outputs: Counter[int] = Counter()
+    judging = JudgeTally(plan, recipe, store, ledger)
     progress.expect("estimate", len(plan.shards))
     for shard in plan.shards:
         examples, contexts = load_shard(store, plan, shard.index)
@@ -98,25 +48,32 @@ def estimate(plan: Plan, recipe: Recipe, store: Store, ledger: Ledger) -> Estima
             held.update(kinds[key] for key in found)
             held_input += sum(entry.prompt_tokens for entry in found.values())
             outputs.update(_output(found))
+        judging.add(shard.index, examples, contexts)
         progress.advance("estimate")
     calls = {kind: Calls(totals[kind], held[kind], totals[kind] - held[kind]) for kind in sorted(totals)}
-    return _priced(plan, recipe, calls, held_input, outputs)
+    one = _one_output(recipe.sampling.max_tokens, outputs)
+    return _priced(plan, recipe, calls, held_input, one, judging.estimate(one.expected))
 
 
 def _output(found: Mapping[str, Entry]) -> list[int]:
     return [entry.completion_tokens for entry in found.values() if entry.status == _PAID]
 
 
-def _priced(plan: Plan, recipe: Recipe, calls: Mapping[str, Calls], held_input: int, outputs: Counter[int]) -> Estimate:
+def _priced(
+    plan: Plan, recipe: Recipe, calls: Mapping[str, Calls], held_input: int, one: Range, judging: JudgeEstimate | None
+) -> Estimate:
+    """`one`: output tokens of one answer."""
     to_make = sum(each.to_make for each in calls.values())
     examples = sum(shard.questions for shard in plan.shards)
     per_example = sum(each.total for each in calls.values()) // examples
     total_input = per_example * sum(shard.prompt_tokens for shard in plan.shards)
     remaining = max(0, total_input - held_input) if to_make else 0
-    one = _one_output(recipe.sampling.max_tokens, outputs)
     price = recipe.policy.price
     written = [round(to_make * each) for each in (one.low, one.expected, one.high)]
-    money = [(remaining * price.input_per_million + each * price.output_per_million) / 1e6 for each in written]
+    money = [call_cost(remaining, each, price) for each in written]
+    if judging is not None:
+        own = judging.cost
+        money = [each + some for each, some in zip(money, (own.low, own.expected, own.high), strict=True)]
     return Estimate(
         plan.plan_id,
         plan.questions,
@@ -126,10 +83,17 @@ def _priced(plan: Plan, recipe: Recipe, calls: Mapping[str, Calls], held_input: 
         remaining,
         Range(*written),
         Range(*(round(each, 4) for each in money)),
-        price.currency,
+        currency(recipe),
         plan.drop_counts,
         plan.warnings,
+        judging,
     )
+
+
+def currency(recipe: Recipe) -> str:
+    """The one currency of all prices that are not zero."""
+    models = [model for model in (recipe.policy, recipe.judge, recipe.strong) if model is not None]
+    return next((model.price.currency for model in models if not model.price.free), recipe.policy.price.currency)
 
 
 def _one_output(longest: int, outputs: Counter[int]) -> Range:

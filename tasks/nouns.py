@@ -46,7 +46,8 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One sampled answer. `sample_index` counts from 0; the greedy answer, for reporting only, is -1."""
+    """One sampled answer. `sample_index` counts from 0; the greedy one, for reporting only, is -1, and a stronger
+    model's is -2."""
 
     example_id: str
     sample_index: int

@@ -11,22 +11,26 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
+from typing import get_args
 
 import pyarrow as pa
 
 from infra import progress
 from infra.canonical import canonical, fingerprint
 from infra.errors import BalanceError, InputError
-from infra.recipe import Recipe
+from infra.recipe import Language, Recipe
 from infra.store import Store, table_bytes
 from infra.tokens import has_chat_template, load_tokenizer
 from tasks import nouns
 from tasks.contexts import Built, build_examples
 from tasks.distractors import gather_pool
-from tasks.estimating import Estimate, estimate
+from tasks.estimating import estimate
+from tasks.estimating_nouns import Estimate
 from tasks.nouns import Drop
 from tasks.plan import Plan, PlannedShard, load_plan, load_shard, plan_path, resolve_plan
+from tasks.prompting import load_prompt
 from tasks.sampling import sample_prompt_text
+from tasks.scoring import check_scorers, known_scorers
 
 __all__ = ["Estimate", "Plan", "PlannedShard", "estimate", "load_plan", "load_shard", "make_plan", "resolve_plan"]
 
@@ -40,6 +44,7 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     Raises InputError naming the fault when the input cannot be read or no question is left, RecipeError and
     PrerequisiteError for a tokenizer, format or strategy that is not there, StoreError for the store.
     """
+    judge_prompts = _judge_prompt_names(recipe)
     sample_prompt_text(recipe.sampling.strategy, recipe.questions.language)
     tokenizer = load_tokenizer(recipe.policy.tokenizer, recipe.policy.trust_remote_code)
     pool = gather_pool(recipe, recipe.questions, tokenizer)
@@ -57,7 +62,7 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     exact = has_chat_template(tokenizer)
     content = {
         "recipe": recipe.identity(),
-        "prompts": _prompt_fingerprints(recipe.sampling.strategy, tally.languages),
+        "prompts": _prompt_fingerprints(recipe.sampling.strategy, tally.languages, judge_prompts),
         "shards": [asdict(each) for each in shards],
         "questions": tally.rows,
         "drops": _write_input(store, nouns.to_table(tally.drops, nouns.DROP)),
@@ -128,8 +133,17 @@ def _write_input(store: Store, table: pa.Table, rows_per_group: int | None = Non
     return path
 
 
-def _prompt_fingerprints(strategy: str, languages: Iterable[str]) -> dict[str, str]:
+def _judge_prompt_names(recipe: Recipe) -> list[str]:
+    """Names of the prompt files that the recipe's scorers ask the judge with. Raises RecipeError."""
+    scorers = [(active, known_scorers()[active.name]) for active in check_scorers(recipe)]
+    return sorted({name for active, scorer in scorers for name in scorer.prompts(active.settings, recipe)})
+
+
+def _prompt_fingerprints(strategy: str, languages: Iterable[str], judge_prompts: Iterable[str]) -> dict[str, str]:
+    """Of the sampling prompt in the languages that occur, and of the judge's in all: notes on a chunk are asked for
+    in the language of the chunk, whatever the question's."""
     prompts = [sample_prompt_text(strategy, language) for language in sorted(languages)]
+    prompts += [load_prompt(name, language) for name in judge_prompts for language in get_args(Language)]
     return {f"{prompt.language}/{prompt.name}": prompt.fingerprint for prompt in prompts}
 
 
@@ -145,6 +159,8 @@ def _warnings(recipe: Recipe, tally: _Tally, counts: Mapping[str, int], exact: b
             f"{counts['prompt_too_long']} prompts do not fit policy.context_window ({recipe.policy.context_window}) "
             f"together with sampling.max_tokens ({recipe.sampling.max_tokens})"
         )
+    if recipe.strong is not None:
+        warnings.append(f"the calls to {recipe.strong.name}, one for each question, are not in the estimate")
     if not exact:
         warnings.append("the policy's tokenizer has no chat template: prompt tokens are an estimate")
     return warnings

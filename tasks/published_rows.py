@@ -16,7 +16,7 @@ from infra.canonical import fingerprint
 from infra.recipe import Recipe
 from tasks.nouns import Answer, Context, Drop, Example, Judgement, Pair
 from tasks.public import public_text
-from tasks.sampling import sample_prompt
+from tasks.sampling import STRONG, sample_prompt
 
 SplitName = Literal["train", "test"]
 AnswerId = tuple[str, int]
@@ -157,9 +157,9 @@ def pair_rows(shard: ShardData, recipe: Recipe, plan_id: str, split: Split) -> d
             "rejected_reward": pair.rejected_reward,
             "margin": pair.margin,
             "strategy": recipe.sampling.strategy,
-            "model": public_text(recipe.policy.name),
+            "model": _wrote(pair, recipe),
             "revision": public_text(recipe.policy.revision),
-            "prompt_tokens": answers[pair.example_id, pair.chosen_index].prompt_tokens,
+            "prompt_tokens": answers[pair.example_id, pair.rejected_index].prompt_tokens,  # by the policy's tokenizer
             "plan_id": plan_id,
         }
         rows[split.side(pair.context_id)].append(row)
@@ -195,6 +195,13 @@ def evidence_rows(shard: ShardData, plan_id: str, split: Split) -> dict[SplitNam
         }
         rows[split.side(example.context_id)].append(row)
     return rows
+
+
+def _wrote(pair: Pair, recipe: Recipe) -> str:
+    """The model of both answers; "A over B" where they are not of the same."""
+    policy = public_text(recipe.policy.name)
+    strong = pair.chosen_index == STRONG and recipe.strong is not None
+    return f"{public_text(recipe.strong.name)} over {policy}" if strong and recipe.strong else policy
 
 
 def _about(example: Example) -> dict[str, Any]:

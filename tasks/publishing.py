@@ -71,7 +71,8 @@ def publish(plan: Plan, results: Sequence[ShardResult], recipe: Recipe, store: S
     folder = f"datasets/{recipe.dataset.name}/{head['version']}"
     manifest = standing(store, folder, head)
     if manifest is None:
-        files = list(_write_tables(plan, ordered, recipe, store, folder, split, tally := Tally()))
+        tally = Tally({scorer.name: scorer.weight for scorer in parse_scorers(recipe)})
+        files = list(_write_tables(plan, ordered, recipe, store, folder, split, tally))
         files += _write_papers(plan, recipe, store, folder, head, files, tally.summary())
         manifest = {**head, "files": [file.to_json() for file in files]}
         commit(store, folder, manifest)

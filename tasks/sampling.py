@@ -7,7 +7,7 @@ the model, a content filter) is an answer without text whose `finish_reason` nam
 fails the batch, which is tried again, because dropping it would make the dataset depend on the weather.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from infra.canonical import seed_number
 from infra.errors import ModelError
@@ -17,11 +17,13 @@ from tasks.nouns import Answer, Context, Example
 from tasks.prompting import PromptText, load_prompt
 
 GREEDY = -1  # sample_index of the greedy answer
+STRONG = -2  # sample_index of the answer of the recipe's stronger model
+ANSWERS = ("sample", "greedy", "strong")  # kinds of calls that bring an answer
 
 
 def kind_of(answer: Answer) -> str:
     """The kind of call that an answer came from."""
-    return "greedy" if answer.sample_index == GREEDY else "sample"
+    return {GREEDY: "greedy", STRONG: "strong"}.get(answer.sample_index, "sample")
 
 
 def sample_prompt_text(strategy: str, language: str) -> PromptText:
@@ -43,10 +45,18 @@ def sample_requests(example: Example, context: Context, recipe: Recipe) -> list[
     return [_request(prompt, example, recipe.policy, sampling, recipe.seed, index) for index in indices]
 
 
+def strong_requests(example: Example, context: Context, recipe: Recipe) -> list[Request]:
+    """The one request to the stronger model, greedy, with the same prompt; none without such a model."""
+    if recipe.strong is None:
+        return []
+    prompt = sample_prompt(example, context.text, recipe.sampling.strategy)
+    return [_request(prompt, example, recipe.strong, recipe.sampling, recipe.seed, STRONG)]
+
+
 def _request(prompt: Prompt, example: Example, model: Model, sampling: Sampling, seed: int, index: int) -> Request:
-    greedy = index == GREEDY
+    greedy = index < 0
     return Request(
-        kind="greedy" if greedy else "sample",
+        kind={GREEDY: "greedy", STRONG: "strong"}.get(index, "sample"),
         model=model.name,
         revision=model.revision,
         prompt=prompt,
@@ -63,34 +73,32 @@ def _request(prompt: Prompt, example: Example, model: Model, sampling: Sampling,
 
 def calls_per_example(recipe: Recipe) -> int:
     """Model calls that sampling makes for one example."""
-    return recipe.sampling.samples + int(recipe.sampling.greedy)
-
-
-def sample_batches(examples: Sequence[Example], calls_per_example: int, batch_calls: int) -> Iterator[list[Example]]:
-    """Examples in micro-batches of at most `batch_calls` calls (one example at least), in their order."""
-    size = max(1, batch_calls // calls_per_example)
-    for start in range(0, len(examples), size):
-        yield list(examples[start : start + size])
+    return recipe.sampling.samples + int(recipe.sampling.greedy) + int(recipe.strong is not None)
 
 
 def draw_answers(
-    examples: Sequence[Example], contexts: dict[str, Context], recipe: Recipe, client: ModelClient
+    examples: Sequence[Example],
+    contexts: dict[str, Context],
+    recipe: Recipe,
+    client: ModelClient,
+    strong: ModelClient | None = None,
 ) -> list[Answer]:
-    """Answers of all samples of `examples`, by example and then by sample index.
+    """Answers of all samples of `examples`, by example: samples, then the greedy and the stronger model's answer.
 
     Raises ModelError when a call still fails for a passing cause after all its attempts.
     """
-    wanted = [
-        (example, request)
-        for example in examples
-        for request in sample_requests(example, contexts[example.context_id], recipe)
-    ]
-    outcomes = client.complete([request for _, request in wanted])
-    _refuse_passing_failures(outcomes)
-    return [
-        answer_from(example.example_id, request, outcome, recipe.sampling.strategy)
-        for (example, request), outcome in zip(wanted, outcomes, strict=True)
-    ]
+    drawn: dict[str, list[Answer]] = {example.example_id: [] for example in examples}
+    for asked, requests_of in ((client, sample_requests), (strong, strong_requests)):
+        wanted = [
+            (example.example_id, request)
+            for example in (examples if asked else ())
+            for request in requests_of(example, contexts[example.context_id], recipe)
+        ]
+        outcomes = asked.complete([request for _, request in wanted]) if asked else []
+        _refuse_passing_failures(outcomes)
+        for (name, request), outcome in zip(wanted, outcomes, strict=True):
+            drawn[name].append(answer_from(name, request, outcome, recipe.sampling.strategy))
+    return [answer for answers in drawn.values() for answer in answers]
 
 
 def answer_from(example_id: str, request: Request, outcome: Reply | Failure, strategy: str) -> Answer:

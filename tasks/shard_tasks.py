@@ -1,29 +1,38 @@
-"""The three Prefect tasks of a shard: sample, score, pair.
+"""The three Prefect tasks of a shard: sample and score for some of its examples, pair for all of them.
 
 A task is a micro-batch (Prefect's overhead is per task, not per call). It takes names and numbers, finds the
 open workbench, and returns references to tables that it wrote to the store, named by content. `key` is what
-Prefect caches a task under; a reference whose table has gone is made again by the shard flow.
+Prefect caches a task under; a reference whose table has gone is made again by the shard flow. `spans` cuts a
+shard into micro-batches: of the policy's calls for `sample`, of the judge's for `score`.
 """
 
 import hashlib
+import math
+import threading
+from collections.abc import Iterable
 from typing import Any
 
 from prefect import task
 
 from infra import progress
 from infra.orchestration import TASK_SETTINGS, cache_key
-from infra.recipe import Budget
+from infra.recipe import Budget, Recipe
 from infra.store import Store, table_bytes
 from tasks import nouns
 from tasks.nouns import Answer, Drop, Judgement, Pair
 from tasks.pairing import pair_example
-from tasks.plan import Plan
-from tasks.sampling import draw_answers, kind_of
-from tasks.scoring import Case, judge_all, parse_scorers, rewards
+from tasks.plan import Plan, load_shard
+from tasks.sampling import draw_answers, kind_of, sample_requests, strong_requests
+from tasks.scoring import Case, judge_all, known_scorers, parse_scorers, rewards
 from tasks.shard_result import read_shard_result
 from tasks.workbench import Workbench, bench_named
 
 Reference = dict[str, Any]  # {"path", "sha256", "rows"}: a table in the store
+Span = tuple[int, int]  # examples [start, stop) of a shard
+
+MOST_BATCHES = 400  # of one kind in a shard; with twice as many, a flow run stays under a thousand tasks
+
+_counting = threading.Lock()  # held while a budget is charged with what is there already
 
 _SCHEMAS = {
     "answers": (Answer, nouns.ANSWER),
@@ -33,78 +42,127 @@ _SCHEMAS = {
 }
 
 
-@task(name="sample", task_run_name="sample {index:04d} batch {batch}", cache_key_fn=cache_key, **TASK_SETTINGS)
-def sample(bench: str, plan_id: str, index: int, batch: int, start: int, stop: int, key: str) -> Reference:
+@task(name="sample", task_run_name="sample {index:04d} [{start}, {stop})", cache_key_fn=cache_key, **TASK_SETTINGS)
+def sample(bench: str, plan_id: str, index: int, start: int, stop: int, key: str) -> Reference:
     """Draw the answers of the shard's examples [start, stop)."""
     work = bench_named(bench)
     examples, contexts = work.shard_in_memory(plan_id, index)
-    answers = draw_answers(examples[start:stop], contexts, work.recipe, work.client)
+    answers = draw_answers(examples[start:stop], contexts, work.recipe, work.client, work.strong)
     return _keep(work.store, plan_id, index, "answers", answers)
 
 
-@task(name="score", task_run_name="score {index:04d}", cache_key_fn=cache_key, **TASK_SETTINGS)
-def score(bench: str, plan_id: str, index: int, answers: list[Reference], key: str) -> dict[str, Reference]:
-    """Judge the shard's answers with every scorer of the recipe."""
+@task(name="score", task_run_name="score {index:04d} [{start}, {stop})", cache_key_fn=cache_key, **TASK_SETTINGS)
+def score(bench: str, plan_id: str, index: int, start: int, stop: int, answers: Reference, key: str) -> Reference:
+    """Judge the answers of the shard's examples [start, stop), found in `answers`, with every scorer of the recipe."""
     work = bench_named(bench)
     examples, contexts = work.shard_in_memory(plan_id, index)
-    drawn = [answer for reference in answers for answer in load_rows(work.store, "answers", reference)]
-    by_example: dict[str, list[Answer]] = {}
-    for answer in drawn:
-        if answer.sample_index >= 0:
-            by_example.setdefault(answer.example_id, []).append(answer)
-    cases = [Case(example, contexts[example.context_id], tuple(by_example[example.example_id])) for example in examples]
+    drawn = _sampled(load_rows(work.store, "answers", answers))
+    cases = [
+        Case(example, contexts[example.context_id], tuple(drawn[example.example_id]))
+        for example in examples[start:stop]
+    ]
     judgements = judge_all(cases, parse_scorers(work.recipe), work.scoring())
-    progress.advance("score", len(examples))
-    return {
-        "answers": _keep(work.store, plan_id, index, "answers", drawn),
-        "judgements": _keep(work.store, plan_id, index, "judgements", judgements),
-    }
+    progress.advance("score", stop - start)
+    return _keep(work.store, plan_id, index, "judgements", judgements)
 
 
 @task(name="pair", task_run_name="pair {index:04d}", cache_key_fn=cache_key, **TASK_SETTINGS)
-def pair(bench: str, plan_id: str, index: int, scored: dict[str, Reference], key: str) -> dict[str, Reference]:
-    """Pick the shard's pairs; every example without one becomes a drop."""
+def pair(
+    bench: str, plan_id: str, index: int, answers: list[Reference], judgements: list[Reference], key: str
+) -> dict[str, Reference]:
+    """Pick the shard's pairs; every example without one becomes a drop. Returns the shard's four tables."""
     work = bench_named(bench)
     examples, _ = work.shard_in_memory(plan_id, index)
-    answers: list[Answer] = load_rows(work.store, "answers", scored["answers"])
-    reward = rewards(load_rows(work.store, "judgements", scored["judgements"]), parse_scorers(work.recipe))
+    drawn: list[Answer] = [row for part in answers for row in load_rows(work.store, "answers", part)]
+    judged: list[Judgement] = [row for part in judgements for row in load_rows(work.store, "judgements", part)]
+    reward = rewards(judged, parse_scorers(work.recipe))
     by_example: dict[str, list[Answer]] = {}
-    for answer in answers:
-        if answer.sample_index >= 0:
-            by_example.setdefault(answer.example_id, []).append(answer)
+    for answer in drawn:
+        by_example.setdefault(answer.example_id, []).append(answer)
     outcomes = [
         pair_example(example, by_example[example.example_id], reward, work.recipe.pairing, work.recipe.seed)
         for example in examples
     ]
-    pairs = [outcome for outcome in outcomes if isinstance(outcome, Pair)]
-    drops = [outcome for outcome in outcomes if isinstance(outcome, Drop)]
-    return {
-        "pairs": _keep(work.store, plan_id, index, "pairs", pairs),
-        "drops": _keep(work.store, plan_id, index, "drops", drops),
+    tables: dict[str, list[Any]] = {
+        "answers": drawn,
+        "judgements": judged,
+        "pairs": [outcome for outcome in outcomes if isinstance(outcome, Pair)],
+        "drops": [outcome for outcome in outcomes if isinstance(outcome, Drop)],
     }
+    return {kind: _keep(work.store, plan_id, index, kind, rows) for kind, rows in tables.items()}
+
+
+def judge_calls_per_example(recipe: Recipe, context_tokens: int) -> int:
+    """Calls to the judge that the recipe's scorers expect for one example; 0 where they ask nobody."""
+    expected = 0.0
+    for active in parse_scorers(recipe):
+        expected += sum(known_scorers()[active.name].calls(active.settings, recipe, context_tokens).values())
+    return math.ceil(expected)
+
+
+def spans(within: Span, calls_per_example: int, batch_calls: int, shard_examples: int) -> list[Span]:
+    """Examples [start, stop) in micro-batches of at most `batch_calls` calls, one example at least.
+
+    In a shard of very many examples batches are larger, so that it has MOST_BATCHES of them at most. Where an
+    example takes no call, there is one batch.
+    """
+    start, stop = within
+    size = batch_calls // calls_per_example if calls_per_example else stop - start
+    size = max(1, size, -(-shard_examples // MOST_BATCHES))
+    return [(first, min(first + size, stop)) for first in range(start, stop, size)]
+
+
+def _sampled(answers: Iterable[Answer]) -> dict[str, list[Answer]]:
+    """The sampled answers, without the greedy and the stronger model's, by example."""
+    by_example: dict[str, list[Answer]] = {}
+    for answer in answers:
+        if answer.sample_index >= 0:
+            by_example.setdefault(answer.example_id, []).append(answer)
+    return by_example
 
 
 def count_reused(work: Workbench, answers: Reference) -> None:
     """Count the calls of a table of answers that needed no call now: they are reused, and part of the budget."""
     for answer in load_rows(work.store, "answers", answers):
         if answer.key and answer.prompt_tokens:
-            work.client.count_reused(kind_of(answer), answer.key, answer.prompt_tokens, answer.completion_tokens)
+            client = work.asked_for(answer.sample_index)
+            client.count_reused(kind_of(answer), answer.key, answer.prompt_tokens, answer.completion_tokens)
 
 
-def spend_finished(work: Workbench, plan: Plan) -> None:
-    """Count the answers of a plan's finished shards as spent, whoever paid for them, where there is a budget.
+def spend_held(work: Workbench, plan: Plan) -> None:
+    """Count what a plan has already as spent, whoever paid for it, where there is a budget.
 
-    A budget limits the plan; a worker's process, or a re-run of a few shards, would otherwise start from nothing.
-    Once per workbench: what other processes finish later is not seen.
+    That is the answers of finished shards, and for the others what the ledger holds of their samples: a budget
+    limits the plan, while a worker's process, or a re-run of a few shards, would otherwise start from nothing.
+    Once per workbench, before its first call: what other processes pay for later is not seen, nor are calls to
+    the judge before they are asked for again.
     """
-    if work.recipe.budget == Budget() or not work.first_look(plan):
+    if work.recipe.budget == Budget():
         return
-    for each in plan.shards:
-        if (result := read_shard_result(work.store, plan.plan_id, each.index)) is not None:
-            table = work.store.read_table(result.files["answers"].path, ["key", "prompt_tokens", "completion_tokens"])
-            for key, prompt_tokens, completion_tokens in zip(*table.to_pydict().values(), strict=True):
-                if key and prompt_tokens:
-                    work.client.spend(key, prompt_tokens, completion_tokens)
+    with _counting:
+        for each in plan.shards if work.first_look(plan) else ():
+            if (result := read_shard_result(work.store, plan.plan_id, each.index)) is not None:
+                columns = ["sample_index", "key", "prompt_tokens", "completion_tokens"]
+                table = work.store.read_table(result.files["answers"].path, columns)
+                for index, key, prompt_tokens, completion_tokens in zip(*table.to_pydict().values(), strict=True):
+                    if key and prompt_tokens:
+                        work.asked_for(index).spend(key, prompt_tokens, completion_tokens)
+            else:
+                _spend_ledger(work, plan, each.index)
+
+
+def _spend_ledger(work: Workbench, plan: Plan, index: int) -> None:
+    """Count the samples of a shard that the ledger holds as spent."""
+    examples, contexts = load_shard(work.store, plan, index)
+    for example in examples:
+        context = contexts[example.context_id]
+        requests = [
+            *sample_requests(example, context, work.recipe),
+            *strong_requests(example, context, work.recipe),
+        ]
+        clients = {request.key: work.asked_for(request.sample_index) for request in requests}
+        for entry in work.ledger.lookup(list(clients)).values():
+            clients[entry.key].spend(entry.key, entry.prompt_tokens, entry.completion_tokens)
 
 
 def load_rows(store: Store, kind: str, reference: Reference) -> list[Any]:

@@ -8,7 +8,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from infra import progress
 from infra.budget import Meter
@@ -21,6 +21,7 @@ from infra.store import Store, open_store
 from tasks.judging.memo import Memo
 from tasks.nouns import Context, Example
 from tasks.plan import Plan, load_shard
+from tasks.sampling import ANSWERS, STRONG
 from tasks.scoring import Bench
 
 Shard = tuple[list[Example], dict[str, Context]]
@@ -39,12 +40,17 @@ class Workbench:
     ledger: Ledger
     client: ModelClient  # of the policy
     judge: ModelClient | None = None
+    strong: ModelClient | None = None  # of a stronger model
     _memo: Memo = field(default_factory=Memo)
     _embedder: Embedder | None = None
     _shards: dict[str, Shard] = field(default_factory=dict)
     _seen: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _users: int = 0
+    _room: threading.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._room = threading.Semaphore(self.recipe.execution.shards_in_flight)
 
     def embedder(self) -> Embedder:
         """The recipe's sentence-embedding model, loaded at its first use."""
@@ -57,27 +63,49 @@ class Workbench:
         """What scorers may use of it."""
         return Bench(self.embedder, self.client, self.recipe, self.judge, self._memo)
 
+    def clients(self) -> list[ModelClient]:
+        """Of every model that the recipe asks."""
+        return [client for client in (self.client, self.judge, self.strong) if client is not None]
+
+    def asked_for(self, sample_index: int) -> ModelClient:
+        """The client whose model gives the answer of that index."""
+        return self.strong if sample_index == STRONG and self.strong is not None else self.client
+
     def counts(self) -> dict[str, CallCounts]:
-        """Calls to policy and judge by kind."""
-        return self.client.counts() | (self.judge.counts() if self.judge else {})
+        """Calls to all models by kind."""
+        total: dict[str, CallCounts] = {}
+        for client in self.clients():
+            for kind, counts in client.counts().items():
+                total[kind] = total[kind].plus(**asdict(counts)) if kind in total else counts
+        return total
+
+    def counts_by_model(self) -> dict[str, dict[str, dict[str, int]]]:
+        """Calls by the section of the recipe whose model is asked, then by kind; JSON-ready."""
+        sections = {"policy": self.client, "judge": self.judge, "strong": self.strong}
+        return {
+            section: {kind: asdict(counts) for kind, counts in client.counts().items()}
+            for section, client in sections.items()
+            if client is not None
+        }
 
     def hang_up(self) -> None:
         """Close the clients: calls in flight get a moment to be recorded, no other starts."""
-        self.client.close()
-        if self.judge is not None:
-            self.judge.close()
+        for client in self.clients():
+            client.close()
 
     @contextlib.contextmanager
     def shard(self, plan: Plan, index: int) -> Iterator[Shard]:
-        """Keep a shard's examples and contexts in memory while the block runs."""
+        """Keep a shard's examples and contexts in memory while the block runs; waits while there are enough."""
         name = f"{plan.plan_id}-{index}"
-        with self._lock:
-            self._shards[name] = load_shard(self.store, plan, index)
-        try:
-            yield self._shards[name]
-        finally:
+        with self._room:
+            shard = load_shard(self.store, plan, index)
             with self._lock:
-                del self._shards[name]
+                self._shards[name] = shard
+            try:
+                yield shard
+            finally:
+                with self._lock:
+                    del self._shards[name]
 
     def first_look(self, plan: Plan) -> bool:
         """True for the first caller with this plan."""
@@ -120,8 +148,10 @@ def _open_bench(name: str, recipe: Recipe) -> Workbench:
     store = open_store(recipe.store)
     ledger = Ledger(store)
     meter = Meter(recipe.budget)
+    policy = _client(recipe.policy, recipe, ledger, meter, _sampled)
     judge = _client(recipe.judge, recipe, ledger, meter, _judged) if recipe.judge else None
-    return Workbench(name, recipe, store, ledger, _client(recipe.policy, recipe, ledger, meter, _sampled), judge)
+    strong = _client(recipe.strong, recipe, ledger, meter, _sampled) if recipe.strong else None
+    return Workbench(name, recipe, store, ledger, policy, judge, strong)
 
 
 def _client(
@@ -144,9 +174,14 @@ def _client(
 
 
 def _sampled(kind: str, done: int) -> None:
-    """A call of any sampling kind is one step of the stage "sample"; evaluation counts its own questions."""
-    if not kind.startswith("evaluate"):
+    """A call for an answer is one step of the stage "sample", one by which the policy rates itself of "judge".
+
+    Evaluation counts its own questions.
+    """
+    if kind in ANSWERS:
         progress.advance("sample", done)
+    elif not kind.startswith("evaluate"):
+        progress.advance("judge", done)
 
 
 def _judged(kind: str, done: int) -> None:

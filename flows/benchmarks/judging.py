@@ -82,8 +82,9 @@ def _run(recipe: Recipe, cases: Sequence[Case]) -> tuple[dict[str, Any], list[An
     active = parse_scorers(recipe)
     assert recipe.judge is not None
     with tempfile.TemporaryDirectory() as folder, Ledger(open_store(folder)) as ledger:
-        options = {"concurrency": IN_FLIGHT, "contexts_in_flight": AT_ONCE}
-        with _Noting(recipe.judge.endpoints, None, ledger, **options) as judge:
+        options: dict[str, Any] = {"concurrency": IN_FLIGHT, "contexts_in_flight": AT_ONCE}
+        judge = _Noting(recipe.judge.endpoints, None, ledger, **options)
+        with judge:
             embedder = _counting(open_embedder(recipe.embedding, ledger), chunks)
             bench = Bench(lambda: embedder, None, recipe, judge)
             clock = time.monotonic()

@@ -13,10 +13,9 @@ from typing import Any
 
 from flows.benchmarks.common import stub_recipe, stub_server, write_questions
 from infra.recipe import Recipe
-from tasks import shard_tasks
 from tasks.plan import Plan
 from tasks.planning import make_plan
-from tasks.sampling import calls_per_example, sample_batches
+from tasks.shard_result import write_shard_result
 from tasks.workbench import Workbench, workbench
 
 QUESTIONS, SAMPLES, LATENCY_S = 1250, 8, 0.05
@@ -61,19 +60,17 @@ def _run_with_prefect(recipe: Recipe, bench: Workbench, plan: Plan) -> None:
 
 
 def _run_plainly(recipe: Recipe, bench: Workbench, plan: Plan) -> None:
+    from flows.shard import Runs, work_on
+
+    class Plainly(Runs):
+        """The tasks' functions, called without Prefect; everything else is the flow's."""
+
+        def result(self, task: Any, *arguments: Any) -> tuple[Any, bool]:
+            return task.fn(self.bench.name, self.plan_id, self.index, *arguments), False
+
+    def one(index: int) -> None:
+        with bench.shard(plan, index):
+            write_shard_result(bench.store, work_on(Plainly(bench, plan.plan_id, index)))
+
     with ThreadPoolExecutor(recipe.execution.shards_in_flight) as pool:
-        list(pool.map(lambda each: _shard_plainly(recipe, bench, plan, each.index), plan.shards))
-
-
-def _shard_plainly(recipe: Recipe, bench: Workbench, plan: Plan, index: int) -> None:
-    from flows.shard import TASKS_AT_ONCE
-
-    with bench.shard(plan, index) as (examples, _), ThreadPoolExecutor(TASKS_AT_ONCE) as pool:
-        starts, start = [], 0
-        for some in sample_batches(examples, calls_per_example(recipe), recipe.execution.batch_calls):
-            starts.append((start, start + len(some)))
-            start += len(some)
-        sample = shard_tasks.sample.fn
-        answers = list(pool.map(lambda part: sample(bench.name, plan.plan_id, index, 0, part[0], part[1], ""), starts))
-        scored = shard_tasks.score.fn(bench.name, plan.plan_id, index, answers, "")
-        shard_tasks.pair.fn(bench.name, plan.plan_id, index, scored, "")
+        list(pool.map(one, [each.index for each in plan.shards]))

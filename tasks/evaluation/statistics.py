@@ -2,16 +2,18 @@
 
 Percentile bootstrap (Efron 1979): questions are drawn with replacement, `resamples` times; the interval spans
 the middle `level` of the means. Two models are compared in pairs: the resampled unit is the question with both
-its scores, so what makes a question hard for both cancels out. Seeded, so the same scores give the same interval.
+its scores, so what makes a question hard for both cancels out. A figure that is worked out from sums over questions
+(a share of pairs, a kappa) is worked out again from the sums of each resample, so that what belongs to one question
+stays together. Seeded, so the same scores give the same interval.
 
 Leaves out: several questions over one context count as independent; tests of significance.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 LEVEL = 0.95
 DIGITS = 6
@@ -43,6 +45,69 @@ def difference_interval(
 ) -> Interval:
     """The mean of after - before over paired questions, with its interval. Raises ValueError at unequal lengths."""
     return mean_interval([b - a for a, b in zip(before, after, strict=True)], resamples, seed, level)
+
+
+def sums_interval(
+    sums: ArrayLike,
+    figure: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    n: int,
+    resamples: int,
+    seed: int,
+    level: float = LEVEL,
+) -> Interval:
+    """A figure of sums over questions, with its interval; `n` is what it is told to rest on.
+
+    `sums` is [questions, terms]: what each question adds. `figure` maps sums [draws, terms] to figures [draws], NaN
+    where it is not defined; such draws are left out of the interval.
+    """
+    values = np.asarray(sums, np.float64)
+    if not len(values):
+        return Interval(None, None, None, n)
+    whole = figure(values.sum(axis=0, keepdims=True))
+    return _interval(whole[0], figure(_resampled_sums(values, resamples, seed)), n, level)
+
+
+def ratio_intervals(
+    parts: ArrayLike, wholes: ArrayLike, resamples: int, seed: int, level: float = LEVEL
+) -> list[Interval]:
+    """Σ parts / Σ wholes over questions, with its interval, for each column of [questions, columns]; n is Σ wholes."""
+    upper, lower = np.asarray(parts, np.float64), np.asarray(wholes, np.float64)
+    columns = upper.shape[1]
+    if not len(upper):
+        return [Interval(None, None, None, 0)] * columns
+    sums = np.concatenate([upper, lower], axis=1)
+    whole, drawn = sums.sum(axis=0, keepdims=True), _resampled_sums(sums, resamples, seed)
+    return [
+        _interval(_ratio(whole, place)[0], _ratio(drawn, place), round(float(whole[0, columns + place])), level)
+        for place in range(columns)
+    ]
+
+
+def _ratio(sums: NDArray[np.float64], place: int) -> NDArray[np.float64]:
+    upper, lower = sums[:, place], sums[:, sums.shape[1] // 2 + place]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(lower > 0, upper / lower, np.nan)
+
+
+def _interval(value: np.float64, drawn: NDArray[np.float64], n: int, level: float) -> Interval:
+    if np.isnan(value):
+        return Interval(None, None, None, n)
+    edge = (1 - level) / 2
+    low, high = np.nanquantile(drawn, [edge, 1 - edge]) if not np.isnan(drawn).all() else (value, value)
+    return Interval(_rounded(value), _rounded(low), _rounded(high), n)
+
+
+def _resampled_sums(sums: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
+    """Sums over as many questions as there are, drawn with replacement, [resamples, terms]."""
+    random = np.random.default_rng(seed)
+    count = len(sums)
+    block = max(1, _DRAWS_AT_ONCE // count)
+    drawn = []
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        places = random.integers(0, count, (size, count)) + count * np.arange(size)[:, None]
+        drawn.append(np.bincount(places.ravel(), minlength=size * count).reshape(size, count) @ sums)
+    return np.concatenate(drawn)
 
 
 def _resampled_means(values: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:

@@ -4,36 +4,28 @@ The first try is at the judge's own temperature; a reply that cannot be used is 
 another seed, at most `judge.replies` times in all. Then the word is null with its reason: null is an outcome
 here, never an error and never a number. A refusal that would be repeated (a prompt too long, a content filter) is
 final at once; a passing fault of the server raises, so that the work is tried again and the dataset does not
-depend on the weather. Replies are constrained where the server can (vLLM's `structured_outputs`), which is found
-out by one call per judge that the ledger keeps.
+depend on the weather. Replies are constrained where the server can (`structured.py`). All questions are asked at
+once, then all that are still open, and so on; seeds come from the recipe's seed and the question, so that neither
+company nor order matters.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
-from infra import progress
-from infra.canonical import seed_number
+from infra.canonical import fingerprint, seed_number
 from infra.errors import ModelError, RecipeError
 from infra.llm import Failure, ModelClient, Outcome, Prompt, Reply, Request
 from infra.recipe import Judge
 from tasks.judging.quoting import quoted
 from tasks.judging.replies import Unusable
+from tasks.judging.structured import FIELD, Form, form_field, obeyed, probe
 from tasks.prompting import load_prompt
 from tasks.scoring import Bench
 
+__all__ = ["Ask", "Form", "Word", "ask_all", "judge_of", "judge_prompt", "refuse_passing_failures"]
+
 Judged = TypeVar("Judged")
-
-_PROBE = "Say hello."
-_FORCED = "[[7]] [[7]]"  # what no model says to that, unless it is made to
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """What a reply must look like: a regular expression, or one of some strings."""
-
-    kind: Literal["regex", "choice"]
-    value: str | tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +38,10 @@ class Ask(Generic[Judged]):
     read: Callable[[str], Judged]
     max_tokens: int
     form: Form | None = None
-    variant: int = 0  # sets otherwise equal calls apart in the ledger, so that both are paid for
+    variant: int = 0  # sets calls with equal bodies apart in the ledger, so that both are paid for
     cut: Literal["never", "if_readable"] = "if_readable"  # may a reply that hit max_tokens be read?
     reads: Literal["text", "raw"] = "text"  # raw: the whole JSON body, for logprobs
-    parameters: tuple[tuple[str, Any], ...] = ()  # further request parameters
+    parameters: tuple[tuple[str, Any], ...] = ()  # further request parameters; they go before the judge's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +50,7 @@ class Word(Generic[Judged]):
 
     value: Judged | None
     reason: str | None
-    reply: str  # text of the last reply
+    reply: str  # text of the last reply; of a call without one, what the server said instead
     keys: tuple[str, ...]  # ledger keys of all tries
 
 
@@ -78,16 +70,14 @@ def judge_of(bench: Bench) -> tuple[Judge, ModelClient]:
 def ask_all(asks: Sequence[Ask[Judged]], bench: Bench) -> list[Word[Judged]]:
     """The judge's word on each question, in their order. Raises ModelError for faults that may pass."""
     judge, client = judge_of(bench)
-    constrained = judge.structured == "auto" and any(ask.form for ask in asks) and _obeys(judge, client)
+    constrained = judge.structured == "auto" and any(ask.form for ask in asks) and _constrains(judge, client, bench)
     words: list[Word[Judged]] = [Word(None, "unasked", "", ())] * len(asks)
     waiting = list(range(len(asks)))
     for attempt in range(judge.replies):
         if not waiting:
             break
         requests = [_request(asks[place], attempt, judge, bench.recipe.seed, constrained) for place in waiting]
-        progress.expect("judge", len(requests))
-        outcomes = client.complete(requests)
-        refuse_passing_failures(outcomes)
+        outcomes = _complete(requests, client)
         for place, outcome in zip(waiting, outcomes, strict=True):
             words[place] = _heard(asks[place], outcome, words[place].keys)
         waiting = [
@@ -109,6 +99,27 @@ def refuse_passing_failures(outcomes: Sequence[Outcome]) -> None:
         )
 
 
+def _complete(requests: Sequence[Request], client: ModelClient) -> list[Outcome]:
+    """The outcomes; a server that cannot constrain to this form after all is asked once more without it."""
+    outcomes = client.complete(requests)
+    refuse_passing_failures(outcomes)
+    refused = {
+        place: request
+        for place, (request, outcome) in enumerate(zip(requests, outcomes, strict=True))
+        if FIELD in request.parameters and isinstance(outcome, Failure) and outcome.reason == "bad_request"
+    }
+    if not refused:
+        return outcomes
+    plain = client.complete([_without_form(request) for request in refused.values()])
+    refuse_passing_failures(plain)
+    for (place, request), outcome in zip(refused.items(), plain, strict=True):
+        refusal = outcomes[place]
+        if isinstance(outcome, Reply) and isinstance(refusal, Failure):  # it was the form that was refused
+            client.keep_refusal(request, refusal)
+        outcomes[place] = outcome
+    return outcomes
+
+
 def _heard(ask: Ask[Judged], outcome: Outcome, earlier: tuple[str, ...]) -> Word[Judged]:
     keys = (*earlier, outcome.key)
     if isinstance(outcome, Failure):
@@ -127,34 +138,34 @@ def _request(ask: Ask[Judged], attempt: int, judge: Judge, seed: int, constraine
         "temperature": judge.retry_temperature if attempt else judge.temperature,
         "top_p": 1.0,
         "max_tokens": ask.max_tokens,
-        "seed": seed_number(seed, "judge", ask.prompt.digest, ask.variant, attempt) if attempt else 0,
+        "seed": 0,
         **dict(ask.parameters),
     }
+    if attempt:
+        # Without the variant: whether equal questions share their calls must not change what is said to them.
+        identity = fingerprint([ask.prompt.digest, dict(ask.parameters)])
+        parameters["seed"] = seed_number(seed, "judge", identity, attempt)
     if constrained and ask.form is not None:
-        parameters["structured_outputs"] = _structured(ask.form)
-    return _call(ask.kind, judge, ask.prompt, parameters, ask.variant * judge.replies + attempt, ask.affinity)
+        parameters[FIELD] = form_field(ask.form)
+    index = ask.variant * judge.replies + attempt
+    return Request(ask.kind, judge.name, judge.revision, ask.prompt, parameters, index, ask.affinity)
 
 
-def _call(
-    kind: str, judge: Judge, prompt: Prompt, parameters: dict[str, Any], sample_index: int, affinity: str
-) -> Request:
-    return Request(kind, judge.name, judge.revision, prompt, parameters, sample_index, affinity)
+def _without_form(request: Request) -> Request:
+    parameters = {name: value for name, value in request.parameters.items() if name != FIELD}
+    index, affinity = request.sample_index, request.affinity
+    return Request(request.kind, request.model, request.revision, request.prompt, parameters, index, affinity)
 
 
-def _structured(form: Form) -> dict[str, Any]:
-    return {form.kind: form.value if isinstance(form.value, str) else list(form.value)}
+def _constrains(judge: Judge, client: ModelClient, bench: Bench) -> bool:
+    """Whether the judge's server constrains replies; asked once per judge, then known from the ledger."""
 
+    def find_out() -> bool:
+        request = probe(judge)
+        (outcome,) = client.complete([request])
+        refuse_passing_failures([outcome])
+        if isinstance(outcome, Failure):
+            client.keep_refusal(request, outcome)
+        return obeyed(outcome)
 
-def _obeys(judge: Judge, client: ModelClient) -> bool:
-    """True when the server constrains replies: it makes the judge say what no judge would say by itself."""
-    prompt = Prompt(({"role": "user", "content": _PROBE},))
-    parameters = {
-        "temperature": 0.0,
-        "top_p": 1.0,
-        "max_tokens": 32,
-        "seed": 0,
-        "structured_outputs": {"choice": [_FORCED]},
-    }
-    outcomes = client.complete([_call("probe", judge, prompt, parameters, 0, "probe")])
-    refuse_passing_failures(outcomes)
-    return isinstance(outcomes[0], Reply) and outcomes[0].text.strip() == _FORCED
+    return bench.memo.get(("constrains", judge.name, judge.revision), find_out)

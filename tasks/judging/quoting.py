@@ -19,17 +19,20 @@ TAGS = (
     "second_answer",
     "example",
 )
+# Special tokens of chat templates, beside all that begins with <| or ends with |>.
+_ANGLED = (
+    r"s|bos|eos|pad|unk|sep|cls|mask|sop|eop|think|thought|tool_call|tool_response|tools|start_of_turn|end_of_turn"
+    r"|start_of_image|end_of_image|unused\d+|extra_id_\d+|0x[0-9A-F]{2}"
+)
+_SQUARED = (
+    "INST|SYS|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|THINK|IMG|PREFIX|MIDDLE|SUFFIX"
+    "|gMASK|sMASK|BOS|EOS|EOT|SEP|CLS|MASK|PAD|UNK"
+)
 _ANGLE = re.compile(
-    rf"<(?=\s*/?\s*(?:{'|'.join(TAGS)})\b"
-    # <|im_end|>, <｜User｜>, <s>, </s>, <bos>, <start_of_turn>, <<SYS>>, ...
-    r"|[|｜<]|/?(?:s|bos|eos|pad|unk|sep|cls|mask|think|tool_call|start_of_turn|end_of_turn)>)",
+    rf"<(?=\s*/?\s*(?:{'|'.join(TAGS)})\b|[|｜]|/?(?:{_ANGLED})\s*/?>|</?SYS>)",
     re.IGNORECASE,
 )
-_OTHERS = re.compile(
-    r"\[(?=\[)|\](?=\])|[|｜](?=>)"
-    r"|\[(?=/?(?:INST|SYS|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|gMASK|SEP|CLS|MASK|PAD|UNK)\b)",
-    re.IGNORECASE,
-)
+_OTHERS = re.compile(rf"\[(?=\[)|\](?=\])|[|｜](?=>)|\[(?=/?(?:{_SQUARED})\])", re.IGNORECASE)
 
 
 def quoted(text: str) -> str:

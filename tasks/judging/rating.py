@@ -20,6 +20,7 @@ from tasks.scoring import Bench, Case
 
 SPOKEN = frozenset({"stop", "length"})  # finish reasons of calls that did bring an answer
 RATING = r"\[\[(10|[0-9])\]\]"
+EXPECTED = "expected-"  # before the step's name: the kind of call that asks for the expected rating
 FORMS = {"full": Form("regex", r"[^\[\]]{1,1600}" + RATING), "terse": Form("regex", RATING)}
 
 
@@ -52,31 +53,21 @@ def rate(
 ) -> list[Judgement]:
     """Ratings of answers by the prompt of `step`, filled with each subject's values.
 
-    One judgement each; evidence {"rating", "expected"?, "reply"}.
+    One judgement each; evidence {"rating", "reply"}, and where the expected rating is asked for {"expected"}, with
+    {"expected_reason"} when it is null.
     """
-    judge, _ = judge_of(bench)
-    sampled: list[Word[int]] | None = None
-    mean: list[Word[float]] | None = None
+    asked: list[Ask[float]] = []
     if settings.expected != "instead":
-        sampled = ask_all(
-            [
-                Ask(
-                    step,
-                    judge_prompt(step, case.example.language, judge.prompts, **values),
-                    case.context.context_id,
-                    read_rating,
-                    settings.max_tokens,
-                    FORMS[judge.prompts],
-                )
-                for case, _, values in subjects
-            ],
-            bench,
-        )
+        asked += [_sampled(step, case, values, settings, bench) for case, _, values in subjects]
     if settings.expected != "off":
-        mean = ask_all([_expected(step, case, values) for case, _, values in subjects], bench)
+        asked += [_expected(step, case, values) for case, _, values in subjects]
+    words = ask_all(asked, bench)
+    nobody: list[Word[float] | None] = [None] * len(subjects)
+    ratings = words[: len(subjects)] if settings.expected != "instead" else nobody
+    expectations = words[-len(subjects) :] if settings.expected != "off" else nobody
     return [
-        _judgement(step, answer, sampled[place] if sampled else None, mean[place] if mean else None)
-        for place, (_, answer, _) in enumerate(subjects)
+        _judgement(step, answer, rating, mean)
+        for (_, answer, _), rating, mean in zip(subjects, ratings, expectations, strict=True)
     ]
 
 
@@ -103,7 +94,8 @@ def unspoken(scorer: str, answer: Answer) -> Judgement:
 
 def rating_calls(step: str, settings: Any, recipe: Recipe, context_tokens: int) -> dict[str, float]:
     """Calls for one question with all its answers, by kind."""
-    return {step: float(recipe.sampling.samples * (2 if settings.expected == "beside" else 1))}
+    kinds = {"off": (step,), "beside": (step, EXPECTED + step), "instead": (EXPECTED + step,)}[settings.expected]
+    return {kind: float(recipe.sampling.samples) for kind in kinds}
 
 
 def rating_prompts(step: str, settings: Any, recipe: Recipe) -> tuple[str, ...]:
@@ -112,9 +104,15 @@ def rating_prompts(step: str, settings: Any, recipe: Recipe) -> tuple[str, ...]:
     return (*sampled, *((f"judge-expected-{step}",) if settings.expected != "off" else ()))
 
 
+def _sampled(step: str, case: Case, values: Mapping[str, str], settings: RatingSettings, bench: Bench) -> Ask[float]:
+    judge, _ = judge_of(bench)
+    prompt = judge_prompt(step, case.example.language, judge.prompts, **values)
+    return Ask(step, prompt, case.context.context_id, read_rating, settings.max_tokens, FORMS[judge.prompts])
+
+
 def _expected(step: str, case: Case, values: Mapping[str, str]) -> Ask[float]:
     return Ask(
-        step,
+        EXPECTED + step,
         judge_prompt(step, case.example.language, "expected", **values),
         case.context.context_id,
         expected.read_expected,
@@ -124,12 +122,14 @@ def _expected(step: str, case: Case, values: Mapping[str, str]) -> Ask[float]:
     )
 
 
-def _judgement(step: str, answer: Answer, sampled: Word[int] | None, mean: Word[float] | None) -> Judgement:
-    word: Word[Any] | None = sampled or mean
+def _judgement(step: str, answer: Answer, sampled: Word[float] | None, mean: Word[float] | None) -> Judgement:
+    word = sampled or mean
     assert word is not None  # one of the two is always asked for
     evidence: dict[str, Any] = {"rating": sampled.value if sampled else None, "reply": word.reply}
     if mean is not None:
         evidence["expected"] = mean.value
+        if mean.reason is not None:
+            evidence["expected_reason"] = mean.reason
     keys = (*(sampled.keys if sampled else ()), *(mean.keys if mean else ()))
     score = None if word.value is None else float(word.value)
     return Judgement(

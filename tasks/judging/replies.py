@@ -1,16 +1,21 @@
 """Reading a judge's reply: strict, pure, and the same for every model. What cannot be read is `Unusable`.
 
 A judgement is a label between double square brackets. Texts that are judged cannot hold one, because they are
-quoted (`quoting.py`), so whatever stands in such brackets is the judge's own word; the last one counts and
-nothing but blanks and full stops may follow it. What it leaves out: guessing what a sloppy reply meant.
+quoted (`quoting.py`), so whatever stands in such brackets is the judge's own word. The last one counts, whatever
+others stand before it, and it must end the reply: what is quoted or weighed in passing ("it asks for a [[10]], but
+...") is none. One that stands alone on the first line and is the only one counts too, for judges that give their
+reasons afterwards. What stands between <think> tags is not part of a reply. What it leaves out: guessing what a
+sloppy reply meant.
 """
 
 import re
 
-_BRACKETS = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)
+_BRACKETS = re.compile(r"\[\[([^\[\]]*)\]\]")
+_RATING = re.compile(r"10|[0-9]")
 _STATEMENT = re.compile(r"<statement>(.*?)</statement>", re.DOTALL | re.IGNORECASE)
 _OPENING = re.compile(r"<statement>", re.IGNORECASE)
 _FULL_STOPS = " \t\r\n.。!！\"'“”`*"
+_THINKING, _THOUGHT = "<think>", "</think>"
 
 SUPPORT = {
     "fully supported": 1.0,
@@ -23,10 +28,19 @@ SUPPORT = {
 NO_FACTS = {"en": "No factual statements", "zh": "没有事实性陈述"}
 NO_NOTES = {"en": "No relevant information", "zh": "没有相关信息"}
 _REFUSAL = re.compile(
-    r"^\W*(i['’]?m sorry|i am sorry|sorry,|i can(no|')t (help|assist|comply)|i am unable to|as an ai\b|"
-    r"the (response|content|prompt) was filtered|抱歉|对不起|我无法|我不能|作为一个?(人工智能|AI))",
+    r"\s*(i['’]?m (very |really )?sorry|i am sorry|(sorry|i apologi[sz]e|unfortunately)\b[,.]? (but )?(i|we) |"
+    r"(i|we) (can(not|['’]t)|am unable to|are unable to|am not able to|won['’]t) "
+    r"(help|assist|comply|provide|rate|judge|answer|fulfil|process|discuss|take|extract|list|find|continue|do)|"
+    r"as an ai\b|抱歉|对不起|很遗憾|作为一个?(人工智能|AI|语言模型)|"
+    r"我(无法|不能)(提供|回答|协助|帮助|评分|评价|评判|判断|满足|处理|完成|讨论|提取|继续))",
     re.IGNORECASE,
 )
+_FILTERED = re.compile(
+    r"\s*((the|this|your|that) )?(response|content|prompt|request|output|message|text)s? "
+    r"((was|were|is|has been|have been) )?(filtered|blocked|flagged|removed)\b|.{0,80}content management policy",
+    re.IGNORECASE,
+)
+_SHORT = 400  # characters; longer texts that begin like a refusal are something else
 
 
 class Unusable(Exception):
@@ -38,18 +52,15 @@ class Unusable(Exception):
 
 
 def read_rating(text: str) -> int:
-    """The rating n of the last `[[n]]`, an integer in 0..10, which must end the reply.
-
-    Different ratings before it are its reasoning, unless one of them is off the scale. Raises Unusable.
-    """
+    """The rating n of the last `[[n]]`, an integer in 0..10 without leading zeros. Raises Unusable."""
     label = _last_label(text, "no_rating")
-    if not re.fullmatch(r"\d{1,3}", label, re.ASCII) or not 0 <= int(label) <= 10:
+    if not _RATING.fullmatch(label):
         raise Unusable("off_scale")
     return int(label)
 
 
 def read_support(text: str) -> float:
-    """1.0, 0.5 or 0.0 for the last label in brackets, which must end the reply. Raises Unusable."""
+    """1.0, 0.5 or 0.0 for the last label in brackets. Raises Unusable."""
     label = " ".join(_last_label(text, "no_label").lower().split())
     if label not in SUPPORT:
         raise Unusable("unknown_label")
@@ -57,7 +68,7 @@ def read_support(text: str) -> float:
 
 
 def read_duel(text: str) -> str:
-    """ "A", "B" or "C" (neither) for the last label in brackets, which must end the reply. Raises Unusable."""
+    """ "A", "B" or "C" (neither) for the last label in brackets. Raises Unusable."""
     label = _last_label(text, "no_label").upper()
     if label not in ("A", "B", "C"):
         raise Unusable("unknown_label")
@@ -66,42 +77,61 @@ def read_duel(text: str) -> str:
 
 def read_facts(text: str) -> tuple[str, ...]:
     """The statements of a reply, each once, in their order; none for the sentence that says so. Raises Unusable."""
-    _refuse_silence(text)
-    if _is_sentence(text, NO_FACTS):
+    said = _said(text)
+    if _is_sentence(said, NO_FACTS):
         return ()
-    found = [" ".join(each.split()) for each in _STATEMENT.findall(text)]
-    if len(_OPENING.findall(text)) > len(found):
+    found = [" ".join(each.split()) for each in _STATEMENT.findall(said)]
+    if len(_OPENING.findall(said)) > len(found):
         raise Unusable("cut_off")
-    facts = tuple(dict.fromkeys(each for each in found if each))
-    if not facts:
-        raise Unusable("refused" if _REFUSAL.match(text) else "no_statements")
+    facts = tuple(dict.fromkeys(each for each in found if each and not _is_sentence(each, NO_FACTS)))
+    if not facts and not any(found):
+        raise Unusable(_refusal(said) or "no_statements")
     return facts
 
 
 def read_notes(text: str) -> str | None:
     """The notes of a reply; None when it says that the part holds nothing relevant. Raises Unusable."""
-    _refuse_silence(text)
-    if _is_sentence(text, NO_NOTES):
+    said = _said(text)
+    if _is_sentence(said, NO_NOTES):
         return None
-    if _REFUSAL.match(text):
-        raise Unusable("refused")
-    return text.strip()
+    if refusal := _refusal(said):
+        raise Unusable(refusal)
+    return said
 
 
 def _last_label(text: str, missing: str) -> str:
-    _refuse_silence(text)
-    found = list(_BRACKETS.finditer(text))
+    said = _said(text)
+    found = list(_BRACKETS.finditer(said))
     if not found:
-        raise Unusable("refused" if _REFUSAL.match(text) else missing)
+        raise Unusable(_refusal(said) or missing)
     last = found[-1]
-    if text[last.end() :].strip(_FULL_STOPS):
+    if said[last.end() :].strip(_FULL_STOPS) and not _begins(said, found):
         raise Unusable("not_last")
     return last.group(1).strip()
 
 
-def _refuse_silence(text: str) -> None:
-    if not text.strip():
+def _begins(said: str, found: list[re.Match[str]]) -> bool:
+    """True when the only label stands alone on the first line."""
+    first_line = said.partition("\n")[0]
+    return len(found) == 1 and first_line.strip(_FULL_STOPS) == found[0].group()
+
+
+def _said(text: str) -> str:
+    """What the judge said after thinking, stripped."""
+    said = text.rpartition(_THOUGHT)[2].strip()
+    if said.startswith(_THINKING):
+        raise Unusable("cut_off")
+    if not said:
         raise Unusable("empty")
+    return said
+
+
+def _refusal(said: str) -> str | None:
+    if len(said) > _SHORT:
+        return None
+    if _FILTERED.match(said):
+        return "content_filter"
+    return "refused" if _REFUSAL.match(said) else None
 
 
 def _is_sentence(text: str, sentences: dict[str, str]) -> bool:

@@ -4,7 +4,8 @@ What the ledger saved is not here: the same evidence may have been paid for in t
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from tasks.nouns import Judgement
 
@@ -15,7 +16,15 @@ def saved_calls(judgements: Iterable[Judgement]) -> dict[str, int]:
     """Verdicts on facts that were not asked for: "shared" with an equal fact, or "pruned"."""
     saved = {"shared": 0, "pruned": 0}
     for judgement in judgements:
-        for fact in json.loads(judgement.evidence).get("facts", ()):
-            saved["shared"] += fact["shared"]
-            saved["pruned"] += fact["reason"] == PRUNED
+        for name, count in saved_verdicts(json.loads(judgement.evidence)).items():
+            saved[name] += count
     return saved
+
+
+def saved_verdicts(evidence: Mapping[str, Any]) -> dict[str, int]:
+    """The same of one judgement's evidence."""
+    facts = evidence.get("facts", ())
+    return {
+        "shared": sum(fact["shared"] for fact in facts),
+        "pruned": sum(fact["reason"] == PRUNED for fact in facts),
+    }

@@ -1,21 +1,27 @@
-"""What is known of the answers' rewards before the last scorer has spoken, and who is out of the running.
+"""Where the answers of a question stand before the last scorer has spoken, and what it still has to be asked.
 
 Where a pairing rule looks at the best and the worst answer alone, an answer need not be judged any further once it
-can be neither. The bounds are exact: a fully scored answer that may be chosen stands above the most that the
-answer can still get, another fully scored one below the least; and enough answers are fully scored already
+can be neither. That is decided by exact bounds: a fully scored answer that may be chosen stands above the most that
+the answer can still get, another fully scored one below the least, and enough answers are fully scored
 (`pairing.min_scored`). Only full scores decide, because a score that is still open may turn out to be null.
+
+What to ask next is decided by expectation, which costs calls when it errs but never changes a pair: the answers that
+look best and worst get all their verdicts, every other as many as should put it out of the running.
 """
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from infra.recipe import Pairing
 from tasks.nouns import Answer
+from tasks.pairing import may_be_chosen
 
 AnswerId = tuple[str, int]  # example_id, sample_index
 
-_GUARD = 2e-6  # rewards are rounded to six decimals
-CUT_OFF = ("length", "content_filter")
+_GUARD = 2e-6  # scores and rewards are rounded to six decimals
+_TYPICAL = 0.7  # share of an answer's facts that are supported, before anything is known
+_TRUST = 4  # verdicts that weigh as much as what the other scorers said
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,45 +33,97 @@ class Standing:
     total: float  # of all weights
     pairing: Pairing
 
-    def reward(self, answer: AnswerId, score: float) -> float | None:
-        """The answer's reward if the last scorer gave it this score."""
-        others = self.others[answer]
-        return None if others is None else (others + self.weight * score) / self.total
+    def reward(self, answer: Answer, score: float) -> float:
+        """The answer's reward if the last scorer gave it this score; others must not be null."""
+        others = self.others[answer.example_id, answer.sample_index]
+        assert others is not None
+        return (others + self.weight * score) / self.total
+
+    def quality(self, answer: Answer) -> float:
+        """What the other scorers think of it, as a share of 10."""
+        others = self.others[answer.example_id, answer.sample_index]
+        rest = self.total - self.weight
+        return (others or 0.0) / rest / 10 if rest > _GUARD else _TYPICAL
 
 
 @dataclass(frozen=True, slots=True)
 class Prospect:
-    """What the last scorer's score of one answer can still be. Equal bounds: it is fully scored."""
+    """What the last scorer's score of one answer, in 0..10, can still be. No verdict missing: it is the score."""
 
     answer: Answer
     low: float
     high: float
-    scored: bool
+    missing: int  # verdicts
+    judged: int = 0  # verdicts
 
 
-def out_of_the_running(prospects: Iterable[Prospect], standing: Standing) -> set[int]:
-    """Sample indices, of one question, that need no further judging: neither chosen nor rejected can they be."""
-    known = [
-        (each, low, high)
-        for each in prospects
-        if (low := standing.reward(_id(each), each.low)) is not None
-        and (high := standing.reward(_id(each), each.high)) is not None
-    ]
-    scored = [(each.answer, low) for each, low, _ in known if each.scored]
-    hopeless = {each.answer.sample_index for each in prospects if standing.others[_id(each)] is None}
-    eligible = [
-        reward for answer, reward in scored if standing.pairing.cut_off_as_chosen or answer.finish_reason not in CUT_OFF
-    ]
-    if len(scored) < standing.pairing.min_scored or not eligible:
-        return hopeless
-    best, worst = max(eligible), min(reward for _, reward in scored)
-    between = {
-        each.answer.sample_index
-        for each, low, high in known
-        if not each.scored and high < best - _GUARD and low > worst + _GUARD
+@dataclass(frozen=True, slots=True)
+class _Runner:
+    """A prospect in rewards."""
+
+    prospect: Prospect
+    low: float
+    high: float
+    hope: float  # expected share of support in a missing verdict, within (0, 1)
+
+    @property
+    def index(self) -> int:
+        return self.prospect.answer.sample_index
+
+    @property
+    def missing(self) -> int:
+        return self.prospect.missing
+
+    @property
+    def expected(self) -> float:
+        return self.low + self.hope * (self.high - self.low)
+
+    def verdicts_until(self, best: float, worst: float) -> int:
+        """Missing verdicts that should bring it below `best` and above `worst`."""
+        each = max(self.high - self.low, _GUARD) / self.missing
+        needed = max((self.high - best) / (each * (1 - self.hope)), (worst - self.low) / (each * self.hope), 0.0)
+        return math.ceil(min(needed, self.missing))
+
+
+def verdicts_wanted(prospects: Sequence[Prospect], standing: Standing) -> dict[int, int]:
+    """How many more verdicts each answer of a question gets now, by sample index; empty when the pair is decided.
+
+    `prospects`: of the answers that can have a reward, those whose score is known included.
+    """
+    runners = [_runner(each, standing) for each in prospects]
+    racing = _racing(runners, standing.pairing)
+    if not racing:
+        return {}
+    scored = [each for each in runners if not each.missing]
+    eligible = [each for each in (*scored, *racing) if may_be_chosen(each.prospect.answer, standing.pairing)]
+    if not eligible:  # there will be no pair, but the drop says why
+        return {each.index: each.missing for each in racing}
+    best = max(eligible, key=lambda each: each.expected)
+    worst = min((*scored, *racing), key=lambda each: each.expected)
+    wanted = {
+        each.index: each.missing if each in (best, worst) else each.verdicts_until(best.expected, worst.expected)
+        for each in racing
     }
-    return hopeless | between
+    if not any(wanted.values()):  # all should be out, but too few are scored: complete those that lack the least
+        short = max(1, standing.pairing.min_scored - len(scored))
+        wanted = {each.index: each.missing for each in sorted(racing, key=lambda each: each.missing)[:short]}
+    return {index: count for index, count in wanted.items() if count}
 
 
-def _id(prospect: Prospect) -> AnswerId:
-    return prospect.answer.example_id, prospect.answer.sample_index
+def _racing(runners: Sequence[_Runner], pairing: Pairing) -> list[_Runner]:
+    """Those with verdicts missing that can still be best or worst."""
+    waiting = [each for each in runners if each.missing]
+    scored = [each for each in runners if not each.missing]
+    eligible = [each.low for each in scored if may_be_chosen(each.prospect.answer, pairing)]
+    if len(scored) < pairing.min_scored or not eligible:
+        return waiting
+    best, worst = max(eligible) - _GUARD, min(each.low for each in scored) + _GUARD
+    return [each for each in waiting if not worst < each.low <= each.high < best]
+
+
+def _runner(prospect: Prospect, standing: Standing) -> _Runner:
+    answer, judged = prospect.answer, prospect.judged
+    supported = prospect.low / 10 * (judged + prospect.missing)  # in verdicts, when any is missing
+    hope = (supported + _TRUST * standing.quality(answer)) / (judged + _TRUST)
+    low, high = (standing.reward(answer, score) for score in (prospect.low, prospect.high))
+    return _Runner(prospect, low, high, min(max(hope, 0.05), 0.95))

@@ -21,6 +21,7 @@ from infra.plugins import find_plugins
 from infra.recipe import Pairing
 from tasks.metrics import likeness
 from tasks.nouns import Answer, Drop, Example, Pair
+from tasks.sampling import STRONG
 
 DIGITS = 6  # of a margin
 
@@ -37,12 +38,14 @@ class Ranked:
 class Rule:
     """`candidates(ranking, random)`: the answers that may be rejected, the first to try first.
 
-    The ranking is best first and holds two answers or more.
+    The ranking is best first and holds two answers or more. With `chooses_strong` its first is the stronger model's
+    answer with a reward of 1 and the others are the policy's with 0, whatever the scorers say.
     """
 
     name: str
     candidates: Callable[[Sequence[Ranked], random.Random], list[Ranked]]
     extremes_only: bool = False  # it looks at nothing but the highest and the lowest rewards
+    chooses_strong: bool = False
 
 
 @functools.cache
@@ -68,9 +71,9 @@ def pair_example(
     """The pair of an example, or a drop with its reason.
 
     Reasons, in the order in which they are looked for: "no_answers" (stage "sample"; the rest are of stage
-    "pair"), "too_few_scored", "tie" (all rewards are equal), "cut_off" (nothing that may be chosen stands above
-    what may be rejected), "small_margin", "near_identical". `rewards` is by (example_id, sample_index); `seed` is
-    the plan's.
+    "pair"), "no_strong_answer" (contrast alone), "too_few_scored", "tie" (all rewards are equal), "cut_off" (nothing
+    that may be chosen stands above what may be rejected), "small_margin", "near_identical". `rewards` is by
+    (example_id, sample_index); `seed` is the plan's.
     """
     rule = find_rule(settings.rule)
     spoken = [answer for answer in answers if answer.text.strip() and answer.sample_index >= 0]
@@ -78,9 +81,13 @@ def pair_example(
         outcomes = Counter(answer.finish_reason for answer in answers if answer.sample_index >= 0)
         told = ", ".join(f"{reason}: {count}" for reason, count in sorted(outcomes.items()))
         return Drop(example.example_id, "sample", "no_answers", told or "no answer was drawn")
-    ranking = _ranking(spoken, rewards)
-    if len(ranking) < settings.min_scored:
-        told = f"{len(ranking)} of {len(answers)} answers have a reward; pairing.min_scored is {settings.min_scored}"
+    ranking = _strong_first(answers, spoken) if rule.chooses_strong else _ranking(spoken, rewards)
+    if rule.chooses_strong and len(ranking) == len(spoken):
+        said = next((each.finish_reason for each in answers if each.sample_index == STRONG), "it was not asked")
+        return _drop(example, "no_strong_answer", f"the stronger model gave no text: {said}")
+    if len(ranking) < settings.min_scored and not rule.chooses_strong:
+        drawn = sum(answer.sample_index >= 0 for answer in answers)
+        told = f"{len(ranking)} of {drawn} answers have a reward; pairing.min_scored is {settings.min_scored}"
         return _drop(example, "too_few_scored", told)
     if ranking[0].reward == ranking[-1].reward:
         return _drop(example, "tie", f"all {len(ranking)} rewards are {ranking[0].reward}")
@@ -88,8 +95,13 @@ def pair_example(
     return _pick(example, ranking, candidates, settings)
 
 
+def may_be_chosen(answer: Answer, settings: Pairing) -> bool:
+    """False for an answer that max_tokens or a content filter cut off, unless the recipe lets it be chosen."""
+    return settings.cut_off_as_chosen or answer.finish_reason not in ("length", "content_filter")
+
+
 def _pick(example: Example, ranking: Sequence[Ranked], candidates: Sequence[Ranked], settings: Pairing) -> Pair | Drop:
-    chosen = next((each for each in ranking if settings.cut_off_as_chosen or not _cut_off(each)), None)
+    chosen = next((each for each in ranking if may_be_chosen(each.answer, settings)), None)
     below = [each for each in candidates if chosen is not None and _margin(chosen, each) > 0]
     if chosen is None or not below:
         return _drop(example, "cut_off", "the answers above those that may be rejected were cut off")
@@ -113,8 +125,10 @@ def _ranking(answers: Sequence[Answer], rewards: Mapping[tuple[str, int], float 
     return sorted(scored, key=lambda each: (-each.reward, text_id(each.answer.text), each.answer.sample_index))
 
 
-def _cut_off(ranked: Ranked) -> bool:
-    return ranked.answer.finish_reason in ("length", "content_filter")
+def _strong_first(answers: Sequence[Answer], spoken: Sequence[Answer]) -> list[Ranked]:
+    """The stronger model's answer, if it has text, before the policy's."""
+    strong = [Ranked(each, 1.0) for each in answers if each.sample_index == STRONG and each.text.strip()]
+    return [*strong, *_ranking(spoken, {(each.example_id, each.sample_index): 0.0 for each in spoken})]
 
 
 def _margin(chosen: Ranked, rejected: Ranked) -> float:

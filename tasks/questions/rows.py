@@ -36,7 +36,7 @@ def read_rows(source: str, subset: str | None = None, split: str = "train") -> I
     rows = _rows(source, subset, split)
     first = next(rows, None)
     if first is None:
-        raise InputError(f"{source}: holds no rows; give a file with at least one question")
+        raise InputError(f"{source}: holds no rows; give a file with at least one")
     yield first
     yield from rows
 
@@ -54,7 +54,7 @@ def _rows(source: str, subset: str | None, split: str) -> Iterator[Row]:
         raise InputError(f"{source}: cannot be reached ({error}); check the address and the credentials") from error
     if files is None:
         if "://" in source or not _HUB_NAME.fullmatch(source) or _suffix(source):
-            raise InputError(f"{source}: there is no such file or folder; check `questions.source` and the folder")
+            raise InputError(f"{source}: there is no such file or folder; check the name and the folder")
         yield from _hub_rows(source, subset, split)
         return
     if not files:
@@ -246,4 +246,4 @@ def _hub_rows(source: str, subset: str | None, split: str) -> Iterator[Row]:
             yield Row(source, number, values)
     except (OSError, ValueError, DatasetsError) as error:
         problem = f"no file or folder of this name is here, and the hub did not give it ({error})"
-        raise InputError(f"{source}: {problem}; check `questions.source`, `subset` and `split`") from error
+        raise InputError(f"{source}: {problem}; check the name, `subset` and `split`") from error

@@ -5,8 +5,17 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from tasks.reporting.agreement_tables import (
+    agreement_rows,
+    bias_rows,
+    expected_rows,
+    gain_rows,
+    length_rows,
+    saved_rows,
+)
 from tasks.reporting.plots import PLOTS, metric_name
 from tasks.reporting.summary import SUBEM, Summary
+from tasks.reporting.tables import Rows
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -35,6 +44,10 @@ def report_page(
         tiles=_tiles(report),
         comparison=_comparison(report["model"]),
         subem_names=[name for name in SUBEM if report["subem"].get(name)],
+        score_rows=_score_rows(report["scores"]),
+        agreement=agreement_rows(report["agreement"]),
+        gains=gain_rows(report["agreement"]),
+        judging=[each for each in _judging(report["judging"]) if each[1]],
         card=f"../../{data_folder}/README.md",
         manifest=f"../../{data_folder}/manifest.json",
         model_card=f"../../{model}/README.md" if model else None,
@@ -78,6 +91,28 @@ def _comparison(model: Mapping[str, Any]) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _score_rows(scores: Mapping[str, Any]) -> Rows:
+    """Mean and spread of each scorer, and its nulls by reason."""
+    rows = [
+        [
+            name,
+            *(
+                "—" if each[figure] is None else f"{each[figure]:.4g}"
+                for figure in ("mean", "deviation", "low", "high")
+            ),
+            f"{each['n']:,}",
+            ", ".join(f"{count:,} {reason}" for reason, count in each.get("nulls", {}).items())
+            or f"{each['missing']:,}",
+        ]
+        for name, each in scores.items()
+    ]
+    return ["scorer", "mean", "deviation", "lowest", "highest", "answers", "without a score"], rows
+
+
+def _judging(judging: Mapping[str, Any]) -> list[Rows]:
+    return [length_rows(judging), bias_rows(judging), expected_rows(judging), saved_rows(judging)]
 
 
 def _interval(figures: Mapping[str, Any] | None, signed: bool = False) -> tuple[str, str]:

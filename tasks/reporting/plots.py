@@ -1,26 +1,31 @@
-"""Plots of a dataset and of a comparison, as PNG bytes.
+"""Plots of a dataset and of a comparison, as PNG bytes. Their common style is `drawing`'s.
 
-Every plot has one fixed size, one style and an opaque light ground, so that it reads the same on a light and on
-a dark page, and carries no time and no version: with the same libraries, equal figures give equal bytes. Colours
-keep their meaning: blue is chosen or after, orange is rejected or before, grey is neither.
+Leaves out every plot that would say nothing: of no pairs, of one scorer beside itself, of no reference.
 """
 
-import io
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tasks.reporting.drawing import (
+    BLUE,
+    FAINT,
+    GREY,
+    INK,
+    ORANGE,
+    SIZE,
+    canvas,
+    histogram,
+    legend,
+    panels,
+    png,
+    shared_legend,
+)
 from tasks.reporting.summary import SUBEM, Histogram, Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-_SIZE, _DPI = (6.4, 3.4), 130
-_GROUND, _INK, _FAINT = "#fcfcfa", "#24292f", "#d8dade"
-_BLUE, _ORANGE, _GREY = "#2f6db3", "#d9762b", "#8a929c"
-_BINS = 24
-_COLOURS = {"chosen": _BLUE, "rejected": _ORANGE, "mbr": _BLUE}
+_COLOURS = {"chosen": BLUE, "rejected": ORANGE, "mbr": BLUE}
 _NAMES = {"mbr": "MBR"}
 
 PLOTS = {
@@ -28,6 +33,8 @@ PLOTS = {
     "rewards": "Rewards of chosen and rejected answers",
     "prompt-lengths": "Prompt lengths",
     "answer-lengths": "Answer lengths of chosen and rejected",
+    "scores": "Scores of chosen and rejected answers, by dimension",
+    "agreement": "How often the higher score is the better answer by the references (never used for selection)",
     "subem": "SubEM against the reference answers (never used for selection)",
 }
 
@@ -43,6 +50,10 @@ def dataset_plots(summary: Summary) -> dict[str, bytes]:
         plots["rewards"] = histogram_plot(both, "reward")
         plots["prompt-lengths"] = histogram_plot({"pairs": of["prompt_tokens"]}, "prompt length (tokens)")
         plots["answer-lengths"] = histogram_plot(lengths, "answer length (tokens)")
+        if len(summary.score_histograms) > 1:
+            plots["scores"] = score_plot(summary.score_histograms)
+    if summary.agreement and len(summary.agreement["dimensions"]) > 1:
+        plots["agreement"] = agreement_plot(summary.agreement)
     if any(summary.subem.values()):
         plots["subem"] = subem_plot(summary.subem)
     return plots
@@ -50,41 +61,63 @@ def dataset_plots(summary: Summary) -> dict[str, bytes]:
 
 def histogram_plot(series: Mapping[str, Histogram], label: str) -> bytes:
     """Counts of pairs by value, one filled outline a series; `label` names the axis and its unit."""
-    from matplotlib.ticker import MaxNLocator
-
-    figure, axes = _canvas()
-    edges = _edges([value for each in series.values() for value, _ in each])
-    for name, histogram in series.items():
-        counts = [0] * (len(edges) - 1)
-        width = edges[1] - edges[0]
-        for value, count in histogram:
-            counts[min(len(counts) - 1, int((value - edges[0]) / width))] += count
-        colour = _COLOURS.get(name, _GREY if len(series) > 1 else _BLUE)
-        axes.stairs(counts, edges, fill=True, color=colour, alpha=0.35 if len(series) > 1 else 0.8)
-        axes.stairs(counts, edges, color=colour, linewidth=1.4, label=name)
+    figure, axes = canvas()
+    histogram(axes, series, _COLOURS)
     axes.set_xlabel(label)
     axes.set_ylabel("pairs")
-    axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     if len(series) > 1:
-        _legend(axes)
-    return _png(figure)
+        legend(axes)
+    return png(figure)
+
+
+def score_plot(scores: Mapping[str, Mapping[str, Histogram]]) -> bytes:
+    """The scores of chosen and rejected answers, a small plot for each scorer."""
+    figure, drawn = panels(len(scores))
+    for axes, (name, sides) in zip(drawn, scores.items(), strict=True):
+        histogram(axes, {side: sides[side] for side in ("rejected", "chosen")}, _COLOURS)
+        axes.set_title(metric_name(name), fontsize=10, color=INK, loc="left")
+        axes.set_ylabel("pairs")
+    shared_legend(figure)
+    return png(figure)
+
+
+def agreement_plot(agreement: Mapping[str, Any]) -> bytes:
+    """Accuracy of every dimension, of the mean, and of the mean without each, with intervals; a line at chance."""
+    rows = [(metric_name(name), each, BLUE) for name, each in agreement["dimensions"].items()]
+    rows.append(("Mean (the reward)", agreement["mean"], INK))
+    rows += [(f"Mean without {name}", each, GREY) for name, each in agreement["leave_one_out"].items()]
+    rows = [row for row in rows if row[1]["accuracy"] is not None]
+    figure, axes = canvas((SIZE[0], 0.9 + 0.3 * len(rows)))
+    for place, (_, each, colour) in enumerate(rows):
+        value, low, high = (100 * each[name] for name in ("accuracy", "low", "high"))
+        bars = [[max(0.0, value - low)], [max(0.0, high - value)]]
+        axes.errorbar([value], [-place], xerr=bars, color=colour, fmt="o", markersize=6, capsize=4, elinewidth=1.6)
+    axes.axvline(50, color=ORANGE, linewidth=1, linestyle=(0, (4, 3)))
+    axes.set_yticks(
+        [-place for place in range(len(rows))], [f"{name}, n = {each['pairs']:,}" for name, each, _ in rows]
+    )
+    axes.set_ylim(0.6 - len(rows), 0.6)
+    axes.set_xlim(min(45.0, *(100 * each["low"] - 3 for _, each, _ in rows)), 102)
+    axes.set_xlabel("agrees with the references (%); chance is 50")
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x", color=FAINT, linewidth=0.7)
+    return png(figure)
 
 
 def subem_plot(subem: Mapping[str, Mapping[str, Any] | None]) -> bytes:
     """A bar for each way of picking an answer, its value above it and its n below."""
-    figure, axes = _canvas()
+    figure, axes = canvas()
     shown = [(name, figures) for name in SUBEM if (figures := subem.get(name)) is not None]
     values = [100 * float(figures["value"]) for _, figures in shown]
-    bars = axes.bar(range(len(shown)), values, width=0.62, color=[_COLOURS.get(name, _GREY) for name, _ in shown])
-    axes.bar_label(bars, labels=[f"{value:.1f}" for value in values], padding=3, fontsize=10, color=_INK)
+    bars = axes.bar(range(len(shown)), values, width=0.62, color=[_COLOURS.get(name, GREY) for name, _ in shown])
+    axes.bar_label(bars, labels=[f"{value:.1f}" for value in values], padding=3, fontsize=10, color=INK)
     labels = [f"{_NAMES.get(name, name)}\nn = {figures['n']:,}" for name, figures in shown]
     axes.set_xticks(range(len(shown)), labels, fontsize=9)
     axes.set_xlim(-0.6, max(len(shown), 3) - 0.4)
     axes.set_ylabel("SubEM (%)")
     axes.set_ylim(0, min(112, max(10, 1.2 * max(values, default=0))))
     axes.tick_params(axis="x", length=0)
-    return _png(figure)
+    return png(figure)
 
 
 def comparison_plot(buckets: Sequence[Mapping[str, Any]], metric: str) -> bytes | None:
@@ -95,9 +128,9 @@ def comparison_plot(buckets: Sequence[Mapping[str, Any]], metric: str) -> bytes 
     rows = [each for each in buckets if (each["before"].get(metric) or {}).get("value") is not None]
     if not rows:
         return None
-    figure, axes = _canvas()
+    figure, axes = canvas()
     trained = any(each.get("after") for each in rows)
-    for side, colour, shift in (("before", _ORANGE, -0.09), ("after", _BLUE, 0.09)):
+    for side, colour, shift in (("before", ORANGE, -0.09), ("after", BLUE, 0.09)):
         points = [
             (place + (shift if trained else 0), found)
             for place, each in enumerate(rows)
@@ -111,8 +144,8 @@ def comparison_plot(buckets: Sequence[Mapping[str, Any]], metric: str) -> bytes 
     axes.set_ylim(0, 104)
     axes.set_xlabel("prompt length (tokens)")
     axes.set_ylabel(f"{metric_name(metric)} (%)")
-    _legend(axes)
-    return _png(figure)
+    legend(axes)
+    return png(figure)
 
 
 def metric_name(metric: str) -> str:
@@ -121,11 +154,6 @@ def metric_name(metric: str) -> str:
     text = " ".join(words.get(word, word) for word in metric.split("_"))
     text = text.replace("Sub EM", "SubEM").replace("ROUGE L", "ROUGE-L")
     return text[:1].upper() + text[1:]
-
-
-def _legend(axes: "Axes") -> None:
-    """Names of the series in one line above the plot, where no figure can lie under them."""
-    axes.legend(frameon=False, fontsize=9, ncols=2, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.1)
 
 
 def _bucket_name(bucket: Mapping[str, Any]) -> str:
@@ -142,40 +170,3 @@ def _intervals(axes: "Axes", points: Sequence[tuple[float, Mapping[str, Any]]], 
     above = [max(0.0, 100 * (each["high"] - each["value"])) for _, each in points]
     style: dict[str, Any] = {"fmt": "o", "markersize": 6, "capsize": 4, "elinewidth": 1.6, "capthick": 1.6}
     axes.errorbar(places, values, yerr=[below, above], color=colour, label=label, **style)
-
-
-def _edges(values: Sequence[float]) -> list[float]:
-    """Edges of equal bins over the values; whole numbers get bins of whole width."""
-    low, high = min(values, default=0.0), max(values, default=1.0)
-    if all(float(value).is_integer() for value in values):
-        width = max(1, math.ceil((high - low + 1) / _BINS))
-        count = max(3, math.ceil((high - low + 1) / width))
-        return [low + width * place for place in range(count + 1)]
-    span = (high - low) or 1.0
-    return [low + span * place / _BINS for place in range(_BINS + 1)]
-
-
-def _canvas() -> "tuple[Figure, Axes]":
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=_SIZE, dpi=_DPI, facecolor=_GROUND, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot(facecolor=_GROUND)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_GREY)
-    axes.tick_params(colors=_INK, labelsize=9)
-    axes.grid(axis="y", color=_FAINT, linewidth=0.7)
-    axes.set_axisbelow(True)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.label.set_color(_INK)
-        axis.label.set_fontsize(10)
-    return figure, axes
-
-
-def _png(figure: "Figure") -> bytes:
-    for axis in (figure.axes[0].xaxis, figure.axes[0].yaxis):
-        axis.get_offset_text().set_visible(False)
-    sink = io.BytesIO()
-    figure.savefig(sink, format="png", facecolor=_GROUND, metadata={"Software": None})
-    return sink.getvalue()

@@ -7,16 +7,15 @@ and the paths of this store.
 """
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
-from infra.budget import call_cost
 from infra.errors import InputError
 from infra.recipe import Recipe
 from infra.store import Store
 from tasks.manifest import read_manifest
+from tasks.reporting.cost import add_counts, run_cost, total_tokens
 from tasks.reporting.page import report_page
 from tasks.reporting.plots import comparison_plot, dataset_plots
 from tasks.reporting.samples import sample_pairs
@@ -90,11 +89,10 @@ def _figures(
     comparison: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """The part of the report that counts and measures."""
-    counts = _by_kind(built.get("calls", {}), (comparison or {}).get("calls", {}))
-    tokens = _tokens(counts.values())
-    price = recipe.policy.price
-    spent = call_cost(tokens["prompt"]["made"], tokens["completion"]["made"], price)
-    saved = call_cost(tokens["prompt"]["reused"], tokens["completion"]["reused"], price)
+    evaluated = (comparison or {}).get("calls", {})
+    by_model = dict(built.get("calls_by_model") or {"policy": built.get("calls", {})})
+    counts = add_counts(*by_model.values(), evaluated)
+    by_model["policy"] = add_counts(by_model["policy"], evaluated)  # evaluation asks the policy alone
     compared = ("before", "after", "difference", "questions", "cut", "buckets", "kinds")
     return {
         "questions": manifest["counts"]["questions"],
@@ -103,31 +101,13 @@ def _figures(
         "answers": summary.answers,
         "finish_reasons": dict(summary.finish_reasons),
         "calls": {kind: {name: each[name] for name in CALLS} for kind, each in counts.items()},
-        "tokens": tokens,
-        "cost": {"amount": round(spent, 6), "reused": round(saved, 6), "currency": price.currency},
+        "tokens": total_tokens(counts.values()),
+        "cost": run_cost(recipe, by_model),
         "subem": dict(summary.subem),
         "scores": dict(summary.scores),
+        "agreement": dict(summary.agreement) if summary.agreement else None,
+        "judging": dict(summary.judging),
         "model": {name: (comparison or {}).get(name) for name in compared},
-    }
-
-
-def _by_kind(*sources: Mapping[str, Mapping[str, int]]) -> dict[str, Counter[str]]:
-    """Counters of calls by kind, those of the same kind added up."""
-    kinds: dict[str, Counter[str]] = {}
-    for source in sources:
-        for kind, counts in source.items():
-            kinds.setdefault(kind, Counter()).update(counts)
-    return kinds
-
-
-def _tokens(counts: Iterable[Mapping[str, int]]) -> dict[str, dict[str, int]]:
-    """Prompt and completion tokens of the calls made in this run, and of the replies that were reused."""
-    total: Counter[str] = Counter()
-    for each in counts:
-        total.update(each)
-    return {
-        side: {"made": total[f"{side}_tokens"], "reused": total[f"reused_{side}_tokens"]}
-        for side in ("prompt", "completion")
     }
 
 

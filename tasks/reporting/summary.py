@@ -5,20 +5,26 @@ question with a usable reference: `greedy` is the greedy answer's, `random` the 
 drawn at random is expected to have), `mbr` that of the sample with the highest reward (the lowest index of
 several), `oracle` the best of the samples, `chosen` and `rejected` the pair's. Each is a mean with its own n,
 because not every question has a greedy answer or a pair. A sample that the server refused is not an answer, and
-counts in none of them. Memory holds counts of distinct values, not rows.
+counts in none of them. Memory holds counts of distinct values and a few numbers a question, not rows.
+
+Leaves out what it takes a model or a person to know: agreement and judging have files of their own.
 """
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tasks.metrics import example_sub_em
 from tasks.nouns import Answer, Example
 from tasks.published_rows import ShardData
-from tasks.sampling import GREEDY
+from tasks.reporting.agreement import AgreementTally, gold_preferences
+from tasks.reporting.judged import JudgedQuestion, judged_shard, refused
+from tasks.reporting.judging import JudgingTally
+from tasks.sampling import GREEDY, STRONG
 
+SIDES = ("chosen", "rejected")
 SUBEM = ("greedy", "random", "mbr", "oracle", "chosen", "rejected")
 HISTOGRAMS = (
     "margins",
@@ -29,7 +35,6 @@ HISTOGRAMS = (
     "chosen_tokens",
     "rejected_tokens",
 )
-_REFUSED = frozenset({"prompt_too_long", "content_filter", "bad_request"})
 _DIGITS = 3  # of rewards and margins in histograms
 
 Histogram = tuple[tuple[float, int], ...]  # (value, count) by value
@@ -47,8 +52,12 @@ class Summary:
     languages: Mapping[str, int]  # questions by language
     kinds: Mapping[str, int]  # questions by kind
     subem: Mapping[str, Mapping[str, Any] | None]  # one of SUBEM -> {"value", "n"}; null when nothing has it
-    scores: Mapping[str, Mapping[str, Any]]  # scorer -> {"mean", "deviation", "low", "high", "n", "missing"}
+    # scorer -> {"mean", "deviation", "low", "high", "n", "missing", "nulls": {reason: answers}}
+    scores: Mapping[str, Mapping[str, Any]]
     histograms: Mapping[str, Histogram]  # one of HISTOGRAMS -> values and counts
+    score_histograms: Mapping[str, Mapping[str, Histogram]] = field(default_factory=dict)  # scorer -> one of SIDES
+    agreement: Mapping[str, Any] | None = None  # with the references: `AgreementTally.figures`
+    judging: Mapping[str, Any] = field(default_factory=dict)  # `JudgingTally.figures`
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values."""
@@ -56,16 +65,21 @@ class Summary:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Summary":
-        """The inverse of `to_json`. Raises KeyError or TypeError for a value of another shape."""
-        histograms = {name: tuple((each[0], each[1]) for each in value["histograms"][name]) for name in HISTOGRAMS}
+        """The inverse of `to_json`; of older summaries too, which say less. Raises KeyError or TypeError for a value
+        of another shape."""
         subem = {name: value["subem"][name] for name in SUBEM}
-        return cls(**{**value, "subem": subem, "histograms": histograms})
+        by_scorer = {
+            name: {side: _histogram(of_side) for side, of_side in sides.items()}
+            for name, sides in value.get("score_histograms", {}).items()
+        }
+        histograms = {name: _histogram(value["histograms"][name]) for name in HISTOGRAMS}
+        return cls(**{**value, "subem": subem, "histograms": histograms, "score_histograms": by_scorer})
 
 
 class Tally:
-    """Gathers a Summary; `add` each shard in order, then ask for the `summary`."""
+    """Gathers a Summary; `add` each shard in order, then ask for the `summary`. `weights` are the scorers'."""
 
-    def __init__(self) -> None:
+    def __init__(self, weights: Mapping[str, float]) -> None:
         self._questions = self._pairs = self._answers = 0
         self._counters: dict[str, Counter[str]] = {
             name: Counter() for name in ("drops", "finish_reasons", "languages", "kinds")
@@ -73,6 +87,9 @@ class Tally:
         self._subem = {name: _Mean() for name in SUBEM}
         self._scores: dict[str, _Spread] = {}
         self._histograms: dict[str, Counter[float]] = {name: Counter() for name in HISTOGRAMS}
+        self._score_histograms: dict[str, dict[str, Counter[float]]] = {}
+        self._agreement = AgreementTally(weights)
+        self._judging = JudgingTally()
 
     def add(self, shard: ShardData) -> None:
         """Count one shard."""
@@ -82,16 +99,20 @@ class Tally:
         self._counters["languages"].update(example.language for example in shard.examples)
         self._counters["kinds"].update(example.kind for example in shard.examples)
         for judgement in shard.judgements:
-            self._scores.setdefault(judgement.scorer, _Spread()).add(judgement.score)
+            self._scores.setdefault(judgement.scorer, _Spread()).add(judgement.score, judgement.reason)
         answers: dict[str, dict[int, Answer]] = {}
         for answer in shard.answers:
             answers.setdefault(answer.example_id, {})[answer.sample_index] = answer
-            if answer.sample_index != GREEDY:
+            if answer.sample_index >= 0:
                 self._answers += 1
                 self._counters["finish_reasons"][answer.finish_reason] += 1
                 self._histograms["sample_tokens"][answer.completion_tokens] += 1
         self._add_pairs(shard, answers)
         self._add_subem(shard, answers)
+        for question in judged_shard(shard):
+            self._add_scores(question)
+            self._agreement.add(question, gold_preferences(question))
+            self._judging.add(question)
 
     def summary(self) -> Summary:
         """The figures of the shards so far."""
@@ -103,6 +124,12 @@ class Tally:
             subem={name: mean.to_json() for name, mean in self._subem.items()},
             scores={name: spread.to_json() for name, spread in sorted(self._scores.items())},
             histograms={name: tuple(sorted(counter.items())) for name, counter in self._histograms.items()},
+            score_histograms={
+                name: {side: tuple(sorted(counter.items())) for side, counter in sides.items()}
+                for name, sides in sorted(self._score_histograms.items())
+            },
+            agreement=self._agreement.figures(),
+            judging=self._judging.figures(),
         )
 
     def _add_pairs(self, shard: ShardData, answers: Mapping[str, Mapping[int, Answer]]) -> None:
@@ -120,11 +147,21 @@ class Tally:
             for name, value in values.items():
                 self._histograms[name][value] += 1
 
+    def _add_scores(self, question: JudgedQuestion) -> None:
+        for side, index in zip(SIDES, (question.chosen, question.rejected), strict=True):
+            for answer in question.answers:
+                for name, score in answer.scores.items() if answer.index == index else ():
+                    sides = self._score_histograms.setdefault(name, {side: Counter() for side in SIDES})
+                    if score.value is not None:
+                        sides[side][round(score.value, _DIGITS)] += 1
+
     def _add_subem(self, shard: ShardData, answers: Mapping[str, Mapping[int, Answer]]) -> None:
         pairs = {pair.example_id: pair for pair in shard.pairs}
         for example in shard.examples:
             of_example = answers.get(example.example_id, {})
             scores = _sub_ems(of_example.values(), example)
+            every = dict(scores)
+            scores.pop(STRONG, None)  # no answer of the policy's, though it may be chosen
             greedy = scores.pop(GREEDY, None)
             if greedy is not None:
                 self._subem["greedy"].add(greedy)
@@ -136,9 +173,9 @@ class Tally:
             if rated:
                 self._subem["mbr"].add(scores[min(rated)[1]])
             pair = pairs.get(example.example_id)
-            if pair is not None and pair.chosen_index in scores and pair.rejected_index in scores:
-                self._subem["chosen"].add(scores[pair.chosen_index])
-                self._subem["rejected"].add(scores[pair.rejected_index])
+            if pair is not None and pair.chosen_index in every and pair.rejected_index in every:
+                self._subem["chosen"].add(every[pair.chosen_index])
+                self._subem["rejected"].add(every[pair.rejected_index])
 
 
 def _sub_ems(answers: Iterable[Answer], example: Example) -> dict[int, float]:
@@ -148,7 +185,7 @@ def _sub_ems(answers: Iterable[Answer], example: Example) -> dict[int, float]:
     by_text: dict[str, float | None] = {}
     scores: dict[int, float] = {}
     for answer in answers:
-        if not answer.text and answer.finish_reason in _REFUSED:
+        if refused(answer):
             continue
         if answer.text not in by_text:
             by_text[answer.text] = example_sub_em(answer.text, example)
@@ -156,6 +193,10 @@ def _sub_ems(answers: Iterable[Answer], example: Example) -> dict[int, float]:
         if score is not None:
             scores[answer.sample_index] = score
     return scores
+
+
+def _histogram(values: Iterable[Sequence[Any]]) -> Histogram:
+    return tuple((each[0], each[1]) for each in values)
 
 
 @dataclass(slots=True)
@@ -173,7 +214,7 @@ class _Mean:
 
 @dataclass(slots=True)
 class _Spread:
-    """Mean and population deviation, by Welford's update."""
+    """Mean and population deviation, by Welford's update, and nulls by reason."""
 
     n: int = 0
     missing: int = 0
@@ -181,10 +222,12 @@ class _Spread:
     squares: float = 0.0
     low: float = field(default=math.inf)
     high: float = field(default=-math.inf)
+    nulls: Counter[str] = field(default_factory=Counter)
 
-    def add(self, value: float | None) -> None:
+    def add(self, value: float | None, reason: str | None) -> None:
         if value is None:
             self.missing += 1
+            self.nulls[reason or "no_reason"] += 1
             return
         self.n += 1
         step = value - self.mean
@@ -193,8 +236,9 @@ class _Spread:
         self.low, self.high = min(self.low, value), max(self.high, value)
 
     def to_json(self) -> dict[str, Any]:
+        counts = {"n": self.n, "missing": self.missing, "nulls": dict(sorted(self.nulls.items()))}
         if not self.n:
-            return dict.fromkeys(("mean", "deviation", "low", "high")) | {"n": 0, "missing": self.missing}
+            return dict.fromkeys(("mean", "deviation", "low", "high")) | counts
         deviation = math.sqrt(self.squares / self.n)
         figures = {"mean": self.mean, "deviation": deviation, "low": self.low, "high": self.high}
-        return {name: round(each, 6) for name, each in figures.items()} | {"n": self.n, "missing": self.missing}
+        return {name: round(each, 6) for name, each in figures.items()} | counts

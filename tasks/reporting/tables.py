@@ -26,13 +26,24 @@ def plan_rows(view: dict[str, Any]) -> Rows:
     rows += [[f"dropped: {reason}", f"{count:,}"] for reason, count in view["drops"].items()]
     for kind, calls in view["calls"].items():
         rows.append([f"calls: {kind}", f"{calls['total']:,} ({calls['held']:,} in the ledger)"])
-    tokens, cost = view["tokens"], view["cost"]
-    rows.append(["input tokens", f"{tokens['input']:,}"])
-    output = tokens["output"]
-    rows.append(["output tokens", f"{output['low']:,} to {output['high']:,}, about {output['expected']:,}"])
+    tokens, judge, cost = view["tokens"], view["judge"], view["cost"]
+    rows += _tokens("", tokens, exact=True)
+    if judge is not None:
+        for kind, calls in judge["calls"].items():
+            total = f"about {calls['total']:,}, expected" if calls["to_make"] else f"{calls['total']:,}"
+            rows.append([f"calls: {kind}", f"{total} ({calls['held']:,} in the ledger)"])
+        rows += _tokens("judging: ", judge["tokens"], exact=not judge["tokens"]["input"])
     rows.append(["cost", f"{cost['low']:.2f} to {cost['high']:.2f} {cost['currency']}, about {cost['expected']:.2f}"])
     rows += [["note", warning] for warning in view.get("warnings", [])]
     return ["", ""], rows
+
+
+def _tokens(who: str, tokens: dict[str, Any], exact: bool) -> list[list[str]]:
+    output = tokens["output"]
+    return [
+        [f"{who}input tokens", f"{tokens['input']:,}" if exact else f"about {tokens['input']:,}, expected"],
+        [f"{who}output tokens", f"{output['low']:,} to {output['high']:,}, about {output['expected']:,}"],
+    ]
 
 
 def status_rows(state: dict[str, Any]) -> Rows:
@@ -78,6 +89,10 @@ def report_rows(report: dict[str, Any]) -> Rows:
     for name, value in report["subem"].items():
         if value is not None:
             rows.append([f"SubEM of {name} answers", f"{100 * _value(value):.1f}", ""])
+    agreement = report.get("agreement") or {}
+    if agreement.get("leave_one_out"):  # of one scorer the mean is that scorer
+        for name, figure in {**agreement["dimensions"], "the mean": agreement["mean"]}.items():
+            rows.append([f"agreement of {name}", _interval({**figure, "value": figure["accuracy"]}), ""])
     model = report.get("model") or {}
     if model.get("before"):
         rows.append(["held-out questions", "before", "after"])

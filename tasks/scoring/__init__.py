@@ -101,6 +101,17 @@ def parse_scorers(recipe: Recipe) -> list[ActiveScorer]:
     return active
 
 
+def check_scorers(recipe: Recipe) -> list[ActiveScorer]:
+    """The recipe's scorers. Raises RecipeError also when one of them asks a judge and the recipe has none."""
+    active = parse_scorers(recipe)
+    for scorer in active:
+        if known_scorers()[scorer.name].needs_judge and recipe.judge is None:
+            raise RecipeError(
+                f"scoring.scorers: {scorer.name} asks a judge, and the recipe has no `judge` section; add one"
+            )
+    return active
+
+
 def judge_all(cases: Sequence[Case], scorers: Sequence[ActiveScorer], bench: Bench) -> list[Judgement]:
     """Every scorer's judgement of every answer: by case, then answer, then scorer.
 

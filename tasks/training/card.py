@@ -45,8 +45,9 @@ def _summary(config: RunConfig, published: TrainSplit, base_revision: str, writt
         f"# {published.name}: {settings.loss.upper()}",
         "",
         f"{method[settings.method]} of `{config.base_name}` (revision `{base_revision}`), trained with "
-        f"{settings.loss.upper()} on the {lengths.rows:,} pairs of `{published.name}` (manifest "
+        f"{settings.loss.upper()} on the {lengths.rows - _short_rows(config):,} pairs of `{published.name}` (manifest "
         f"`{published.sha256}`), seed {config.seed}.",
+        *_mixed(config),
         "",
         f"- optimiser steps: {written['steps']:,}",
         f"- mean loss: {written['first_loss']:.4f} in the first quarter of the steps, {written['last_loss']:.4f} in "
@@ -54,6 +55,22 @@ def _summary(config: RunConfig, published: TrainSplit, base_revision: str, writt
         f"- {moved} that changed: {written['tensors_changed']} of {written['tensors']}",
         f"- longest row: {lengths.total_max:,} tokens; longest prompt {lengths.prompt_max:,}, longest answer "
         f"{lengths.answer_max:,}; no row was cut or dropped",
+    ]
+
+
+def _short_rows(config: RunConfig) -> int:
+    return config.mix.rows if config.mix else 0
+
+
+def _mixed(config: RunConfig) -> list[str]:
+    """A paragraph on the short-context pairs, where there are some."""
+    if config.mix is None:
+        return []
+    mix = config.mix
+    return [
+        "",
+        f"Beside them {mix.rows:,} short-context pairs of `{mix.source}` (content `{mix.content}`), {mix.ratio:g} for "
+        f"each long one, drawn with the same seed from {mix.available:,}.",
     ]
 
 

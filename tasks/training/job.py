@@ -1,13 +1,14 @@
 """What to train, and training it: gate, subprocess, outputs, and the model in the store.
 
-A job's id is the fingerprint of the manifest, the settings, the base model and the seed. Its working folder is
-`<folder>/training/<id>`; a run that was stopped resumes there from its last whole checkpoint. The model goes
-to `models/<dataset>/<id>/` in the store, `result.json` last: a job that has one is not trained again. Leaves
-out: evaluation.
+A job's id is the fingerprint of the manifest, the rows mixed in, the settings, the base model and the seed. Its
+working folder is `<folder>/training/<id>`; a run that was stopped resumes there from its last whole checkpoint. The
+model goes to `models/<dataset>/<id>/` in the store, `result.json` last: a job that has one is not trained again.
+Leaves out: evaluation.
 """
 
 import contextlib
 import fcntl
+import itertools
 import json
 import shutil
 from collections.abc import Iterator
@@ -27,11 +28,13 @@ from tasks.training.encoded import PairsFile
 from tasks.training.gate import Lengths, gate
 from tasks.training.launching import OnStep, launch
 from tasks.training.losses import find_loss
+from tasks.training.mixing import ShortPairs, mixed, read_short
 from tasks.training.outputs import write_outputs
 from tasks.training.published import TrainSplit, check_hashes, read_train_split, train_rows
 from tasks.training.settings import RunConfig, accumulation
 
 _HOW = {"save_steps", "gradient_checkpointing"}  # settings that change how a run goes, not what comes out
+_NAMED_OTHERWISE = {"mix"}  # by its content
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +62,13 @@ class TrainingResult:
     loss: str
     base: str
     steps: int
-    rows: int
+    rows: int  # trained on, short-context ones included
     longest_row: int  # tokens
     first_loss: float  # mean of the first quarter of the steps
     last_loss: float  # mean of the last quarter
     tensors_changed: int  # of LoRA's B matrices, or of all tensors
     tensors: int
+    short_rows: int = 0  # of training.mix
 
     def to_json(self) -> dict[str, Any]:
         """As a flat JSON object."""
@@ -73,7 +77,8 @@ class TrainingResult:
 
 def finished(job: TrainingJob) -> TrainingResult | None:
     """The result of a job that was trained before, or None."""
-    return _stored(job, read_train_split(job.store, job.manifest))
+    published = read_train_split(job.store, job.manifest)
+    return _stored(job, _place(published, job_id(job, published, read_short(job.settings.mix))))
 
 
 def train(job: TrainingJob, *, on_step: OnStep | None = None) -> TrainingResult:
@@ -81,40 +86,42 @@ def train(job: TrainingJob, *, on_step: OnStep | None = None) -> TrainingResult:
 
     `on_step` gets {step, total_steps, loss, lr, grad_norm, margin, ...} after each optimiser step, those before
     a resumed checkpoint again. Raises RecipeError or PrerequisiteError for settings that cannot work (here),
-    InputError for a dataset that was changed, TrainingError for rows that do not fit, a loss that is not finite
-    or does not move, and a subprocess that fails (with the end of its log).
+    InputError for a dataset that was changed or a mix that cannot be trained on, TrainingError for rows that do not
+    fit, a loss that is not finite or does not move, and a subprocess that fails (with the end of its log).
     """
     published = read_train_split(job.store, job.manifest)
-    if (before := _stored(job, published)) is not None:
+    short = read_short(job.settings.mix)
+    identity = job_id(job, published, short)
+    place = _place(published, identity)
+    if (before := _stored(job, place)) is not None:
         return before
     _check_settings(job.settings)
-    identity = job_id(job, published)
     folder = (job.folder / "training" / identity).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
-        if (before := _stored(job, published)) is not None:
+        if (before := _stored(job, place)) is not None:
             return before
-        config = _prepare(job, published, folder)
+        config = _prepare(job, published, short, folder)
         launch(config, log=folder / "train.log", on_step=on_step)
         result = _publish(job, published, identity, config)
         _tidy(folder)
     return result
 
 
-def job_id(job: TrainingJob, published: TrainSplit) -> str:
-    """16 hex digits from the manifest's bytes, the settings, the base model and the seed."""
+def job_id(job: TrainingJob, published: TrainSplit, short: ShortPairs | None) -> str:
+    """16 hex digits from the manifest's bytes, the rows mixed in, the settings, the base model and the seed."""
     parts = {
         "manifest": published.sha256,
-        "settings": job.settings.model_dump(mode="json", exclude=_HOW),
+        "settings": job.settings.model_dump(mode="json", exclude=_HOW | _NAMED_OTHERWISE),
         "base": base_identity(job.base),
         "base_revision": job.base_revision,
         "seed": job.seed,
     }
-    return fingerprint(parts)[:16]
+    return fingerprint(parts | ({"mix": short.identity()} if short else {}))[:16]
 
 
-def _stored(job: TrainingJob, published: TrainSplit) -> TrainingResult | None:
-    path = f"{_place(published, job_id(job, published))}/result.json"
+def _stored(job: TrainingJob, place: str) -> TrainingResult | None:
+    path = f"{place}/result.json"
     return TrainingResult(**json.loads(job.store.read(path))) if job.store.exists(path) else None
 
 
@@ -139,7 +146,7 @@ def _check_settings(settings: Training) -> None:
         check_machine(settings)
 
 
-def _prepare(job: TrainingJob, published: TrainSplit, folder: Path) -> RunConfig:
+def _prepare(job: TrainingJob, published: TrainSplit, short: ShortPairs | None, folder: Path) -> RunConfig:
     """Pass the gate, or take over what passed it before, and find where to resume."""
     passed = folder / "lengths.json"
     if passed.exists():
@@ -149,7 +156,8 @@ def _prepare(job: TrainingJob, published: TrainSplit, folder: Path) -> RunConfig
         tokenizer = load_tokenizer(job.base, job.trust_remote_code)
         with PairsFile(folder / "pairs.arrow") as pairs:
             rows = train_rows(job.store, published)
-            lengths = gate(rows, tokenizer, job.settings.max_length, keep=pairs.add)
+            mixed_in = short.drawn(published.rows, job.seed) if short else ()
+            lengths = gate(itertools.chain(rows, mixed_in), tokenizer, job.settings.max_length, keep=pairs.add)
         passed.write_text(json.dumps(asdict(lengths)), encoding="utf-8")
     shutil.rmtree(folder / "output", ignore_errors=True)
     checkpoint = last_checkpoint(folder / "checkpoints")
@@ -163,6 +171,7 @@ def _prepare(job: TrainingJob, published: TrainSplit, folder: Path) -> RunConfig
         lengths=lengths,
         folder=str(folder),
         checkpoint=str(checkpoint) if checkpoint else None,
+        mix=mixed(short, published.rows) if short else None,
     )
     rewind(config)
     return config
@@ -180,6 +189,7 @@ def _publish(job: TrainingJob, published: TrainSplit, identity: str, config: Run
         base=config.base_name,
         rows=config.lengths.rows,
         longest_row=config.lengths.total_max,
+        short_rows=config.mix.rows if config.mix else 0,
         **written,
     )
     job.store.send(config.output, result.model)

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,8 @@ def write_outputs(config: RunConfig, published: TrainSplit, *, base: str, base_r
         "trust_remote_code": config.trust_remote_code,
         "seed": config.seed,
         "settings": config.settings.model_dump(mode="json"),
+        "rows": {"long": published.rows, "short": config.mix.rows if config.mix else 0},
+        "mix": asdict(config.mix) if config.mix else None,
     }
     (config.output / "job.json").write_text(json.dumps(job, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     card = model_card(config, published, base_revision, written, steps)

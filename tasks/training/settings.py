@@ -13,6 +13,7 @@ from typing import Any
 from infra.errors import RecipeError
 from infra.recipe import Training
 from tasks.training.gate import Lengths
+from tasks.training.mixing import Mixed
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class RunConfig:
     lengths: Lengths
     folder: str
     checkpoint: str | None  # to resume from
+    mix: Mixed | None = None  # what of the rows is short-context
 
     @property
     def pairs(self) -> Path:
@@ -63,6 +65,7 @@ class RunConfig:
         raw: dict[str, Any] = json.loads(text)
         raw["settings"] = Training.model_validate(raw["settings"])
         raw["lengths"] = Lengths.from_json(raw["lengths"])
+        raw["mix"] = Mixed(**raw["mix"]) if raw["mix"] else None
         return RunConfig(**raw)
 
 

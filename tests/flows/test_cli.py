@@ -57,10 +57,10 @@ def test_a_recipe_that_is_not_there_is_one_short_line_and_status_2(tmp_path: Pat
 def test_a_name_that_is_in_no_box_is_answered_with_those_that_are(tmp_path: Path) -> None:
     ended = longmill("plan", "seelong", cwd=tmp_path)
     assert ended.returncode == 2
-    assert "no recipe of this name in the box: demo-sealong, sealong" in ended.stderr
+    assert "no recipe of this name in the box: demo-longreward, demo-sealong, longreward, sealong" in ended.stderr
     ended = longmill("demo", "seelong", cwd=tmp_path)
     assert ended.returncode == 2
-    assert "there is no method 'seelong' to show; there are: sealong" in ended.stderr
+    assert "there is no method 'seelong' to show; there are: longreward, sealong" in ended.stderr
 
 
 def test_missing_sections_and_paths_are_named_before_any_server_starts(tmp_path: Path) -> None:

@@ -64,17 +64,17 @@ def fake_plan(
         contexts = [_context(rng, context_characters) for _ in range((questions + 1) // 2)]
         examples = [_example(contexts[number // 2], index * questions + number) for number in range(questions)]
         paths = [
-            _put(store, "inputs/{sha256}.parquet", nouns.to_table(examples, nouns.EXAMPLE))["path"],
-            _put(store, "inputs/{sha256}.parquet", nouns.to_table(contexts, nouns.CONTEXT))["path"],
+            put_table(store, "inputs/{sha256}.parquet", nouns.to_table(examples, nouns.EXAMPLE))["path"],
+            put_table(store, "inputs/{sha256}.parquet", nouns.to_table(contexts, nouns.CONTEXT))["path"],
         ]
         planned.append(PlannedShard(index, paths[0], paths[1], questions, len(contexts), 100 * questions))
         shard_rows.append(_answered(rng, examples, index, texts))
     early = [Drop(f"early-{number}", "read", "duplicate_id", "row 9") for number in range(early_drops)]
-    plan = _plan(store, recipe, planned, early)
+    plan = stored_plan(store, recipe, planned, early)
     results = []
     for index, tables in enumerate(shard_rows):
         references = {
-            name: _put(store, f"plans/{plan.plan_id}/shards/{index:04d}/{name}-{{short}}.parquet", table)
+            name: put_table(store, f"plans/{plan.plan_id}/shards/{index:04d}/{name}-{{short}}.parquet", table)
             for name, table in tables.items()
         }
         result = ShardResult.of(store, plan.plan_id, index, questions, references)
@@ -125,14 +125,15 @@ def _answered(rng: random.Random, examples: list[Example], shard: int, texts: tu
     }
 
 
-def _plan(store: Store, recipe: Recipe, shards: list[PlannedShard], early: list[Drop]) -> Plan:
+def stored_plan(store: Store, recipe: Recipe, shards: list[PlannedShard], early: list[Drop]) -> Plan:
+    """A plan of these shards, written to the store."""
     prompt = load_prompt(f"sample-{recipe.sampling.strategy}", "en")
     content = {
         "recipe": recipe.identity(),
         "prompts": {f"en/{prompt.name}": prompt.fingerprint},
         "shards": [asdict(each) for each in shards],
         "questions": sum(each.questions for each in shards) + len(early),
-        "drops": _put(store, "inputs/{sha256}.parquet", nouns.to_table(early, nouns.DROP))["path"],
+        "drops": put_table(store, "inputs/{sha256}.parquet", nouns.to_table(early, nouns.DROP))["path"],
         "drop_counts": {"duplicate_id": len(early)} if early else {},
         "exact_prompt_tokens": True,
         "warnings": [],
@@ -142,7 +143,8 @@ def _plan(store: Store, recipe: Recipe, shards: list[PlannedShard], early: list[
     return plan
 
 
-def _put(store: Store, pattern: str, table: pa.Table) -> dict[str, Any]:
+def put_table(store: Store, pattern: str, table: pa.Table) -> dict[str, Any]:
+    """Write a table under a name made of its content; a reference to it, as the tasks of a shard return."""
     data = table_bytes(table)
     sha256 = hashlib.sha256(data).hexdigest()
     path = pattern.format(sha256=sha256, short=sha256[:16])

@@ -32,6 +32,9 @@ class ScriptedJudge:
     def complete(self, requests: Sequence[Request]) -> list[Outcome]:
         return [self._outcome(request) for request in requests]
 
+    def keep_refusal(self, request: Request, failure: Failure) -> None:
+        """Every outcome is held anyway."""
+
     @property
     def calls(self) -> Counter[str]:
         return Counter(request.kind for request in self.asked)
@@ -58,7 +61,8 @@ def prompt_of(request: Request) -> str:
 
 def inside(request: Request, tag: str) -> str:
     """What stands between the last pair of tags."""
-    return re.findall(rf"<{tag}>\n(.*?)\n</{tag}>", prompt_of(request), re.DOTALL)[-1]
+    found: list[str] = re.findall(rf"<{tag}>\n(.*?)\n</{tag}>", prompt_of(request), re.DOTALL)
+    return found[-1]
 
 
 def judged_recipe(*scorers: dict[str, Any], **sections: Any) -> Recipe:

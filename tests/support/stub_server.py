@@ -237,12 +237,14 @@ def _reset(request: web.Request) -> None:
 
 
 @contextlib.contextmanager
-def running_stub(port: int = 0, **options: Any) -> Iterator[StubServer]:
+def running_stub(
+    port: int = 0, make: Callable[[StubOptions], "StubServer"] = StubServer, **options: Any
+) -> Iterator[StubServer]:
     """A stub in a thread of this process, on a free port if none is given, for as long as the block runs."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="stub-server", daemon=True)
     thread.start()
-    stub = asyncio.run_coroutine_threadsafe(_made(StubOptions(**options), port), loop).result(10)
+    stub = asyncio.run_coroutine_threadsafe(_made(make, StubOptions(**options), port), loop).result(10)
     try:
         yield stub
     finally:
@@ -252,8 +254,8 @@ def running_stub(port: int = 0, **options: Any) -> Iterator[StubServer]:
         loop.close()
 
 
-async def _made(options: StubOptions, port: int) -> StubServer:
-    stub = StubServer(options)
+async def _made(make: Callable[[StubOptions], StubServer], options: StubOptions, port: int) -> StubServer:
+    stub = make(options)
     await stub.start(port)
     return stub
 

@@ -1,7 +1,10 @@
 """DPO (Rafailov et al. 2023, arXiv:2305.18290) on TRL's trainer, with LongReward's likelihood term.
 
-loss = -log sigmoid(beta * difference of log-ratios) + sft_weight * NLL(chosen answer). The reference is the
-base model: the adapter switched off, or a copy when all weights are trained.
+loss = -log sigmoid(beta * difference of log-ratios) + sft_weight * NLL(chosen answer). A log-ratio is the sum of
+log p over an answer's tokens under the model, minus that under the reference: the base model, which is the model with
+its adapter switched off, or a copy when all weights are trained. NLL is TRL's: the mean of -log p over all tokens of
+the chosen answers of one forward pass. With training.device_batch_size 1 (the default) that is the mean over the
+answer's own tokens, averaged over the batch's pairs; with more, a long answer counts for more than a short one.
 """
 
 from typing import Any

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.evaluation.statistics import Interval, difference_interval, mean_interval
+from tasks.evaluation.statistics import Interval, difference_interval, mean_interval, ratio_intervals, sums_interval
 
 SCORES = st.lists(st.sampled_from([0.0, 0.25, 1.0]), min_size=1, max_size=20)
 
@@ -54,3 +54,26 @@ def test_blocks_of_resamples_bound_the_memory_and_change_nothing_in_kind(monkeyp
     parts = mean_interval([0.0, 1.0] * 20, 2000, seed=1)
     assert parts.low == pytest.approx(whole.low, abs=0.03)
     assert parts.high == pytest.approx(whole.high, abs=0.03)
+
+
+def test_a_ratio_is_of_sums_and_its_interval_over_questions() -> None:
+    # 3 of 3 and 0 of 1: 3/4. A resample holds the first question twice (1), both (3/4) or the second twice (0).
+    first, second = ratio_intervals([[3, 0], [0, 0]], [[3, 0], [1, 0]], 2000, seed=1)
+    assert first == Interval(0.75, 0.0, 1.0, 4)
+    assert second == Interval(None, None, None, 0)
+    assert ratio_intervals(np.zeros((0, 1)), np.zeros((0, 1)), 10, seed=0) == [Interval(None, None, None, 0)]
+
+
+def test_a_ratio_over_equal_wholes_is_the_mean() -> None:
+    scores = [0.0, 1.0, 1.0, 0.5, 0.0, 1.0] * 10
+    (found,) = ratio_intervals([[score] for score in scores], [[1.0]] * 60, 4000, seed=2)
+    mean = mean_interval(scores, 4000, seed=3)
+    assert (found.value, found.n) == (mean.value, 60)
+    assert found.low == pytest.approx(mean.low, abs=0.02)
+    assert found.high == pytest.approx(mean.high, abs=0.02)
+
+
+def test_draws_without_a_figure_are_left_out_of_its_interval() -> None:
+    found = sums_interval([[1.0, 1.0], [0.0, 0.0]], lambda sums: np.where(sums[:, 1] > 0, 1.0, np.nan), 7, 200, seed=0)
+    assert found == Interval(1.0, 1.0, 1.0, 7)
+    assert sums_interval([[0.0]], lambda sums: np.full(len(sums), np.nan), 7, 20, 0) == Interval(None, None, None, 7)

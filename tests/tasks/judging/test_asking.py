@@ -1,5 +1,7 @@
 """The judge is asked until its reply can be used, at most so often, and no reply is paid for twice."""
 
+from collections import Counter
+
 import pytest
 
 from infra.errors import ModelError, RecipeError
@@ -83,7 +85,7 @@ def test_variants_of_one_question_are_calls_of_their_own() -> None:
 def constrained(obeys: bool) -> ScriptedJudge:
     def says(request: Request) -> str:
         forced = request.parameters.get("structured_outputs")
-        return str(forced["choice"][0]) if obeys and forced and "choice" in forced else "[[5]]"
+        return "[[7]] [[7]]" if obeys and forced and request.kind == "probe" else "[[5]]"
 
     return ScriptedJudge(says)
 
@@ -113,3 +115,34 @@ def test_a_recipe_without_a_judge_is_told_so() -> None:
     recipe = judged_recipe(judge=None)
     with pytest.raises(RecipeError, match="no `judge` section"):
         ask_all([ask()], bench_with(ScriptedJudge(lambda request: ""), recipe))
+
+
+def test_retries_depend_on_the_seed_and_the_question_alone() -> None:
+    def seeds(recipe_seed: int, *texts: str) -> dict[str, list[int]]:
+        judge = ScriptedJudge(lambda request: "well")
+        ask_all([ask(text) for text in texts], bench_with(judge, judged_recipe(seed=recipe_seed)))
+        found: dict[str, list[int]] = {}
+        for request in judge.asked:
+            found.setdefault(request.prompt.messages[0]["content"], []).append(request.parameters["seed"])
+        return found
+
+    together, alone = seeds(1, "a", "b", "c"), seeds(1, "b")
+    assert together["b"] == alone["b"] == seeds(1, "c", "b")["b"]
+    assert len({seed for of_one in together.values() for seed in of_one[1:]}) == 3 * 4
+    assert seeds(2, "b")["b"][1:] != alone["b"][1:]
+
+
+def test_a_variant_is_sent_the_same_body_so_that_paying_twice_changes_no_reply() -> None:
+    judge = ScriptedJudge(lambda request: "well")
+    ask_all([ask(variant=0), ask(variant=3)], bench_with(judge, judged_recipe()))
+    bodies = Counter(request.body() for request in judge.asked)
+    assert len({request.key for request in judge.asked}) == 10
+    assert set(bodies.values()) == {2}
+
+
+def test_a_question_may_bring_parameters_of_its_own_and_is_asked_again_with_another_seed() -> None:
+    judge = ScriptedJudge(lambda request: "[[4]]" if request.sample_index == 2 else "well")
+    own = ask(parameters=(("temperature", 0.7), ("seed", 11)))
+    assert ask_all([own], bench_with(judge, judged_recipe()))[0].value == 4
+    assert [request.parameters["temperature"] for request in judge.asked] == [0.7] * 3
+    assert len({request.parameters["seed"] for request in judge.asked}) == 3

@@ -1,6 +1,8 @@
 """A judge's reply is read strictly, or not at all."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tasks.judging.replies import Unusable, read_duel, read_facts, read_notes, read_rating, read_support
 
@@ -13,6 +15,10 @@ from tasks.judging.replies import Unusable, read_duel, read_facts, read_notes, r
         ("Not a [[3]], rather better: [[10]].", 10),
         ("好。\n[[8]]。", 8),
         ("**[[4]]**", 4),
+        ("[[6]]\n\nIt names the year, but not the place.", 6),
+        ("<think>Perhaps [[2]], as it says.</think>\n[[9]]", 9),
+        ("One could open with [[ and end so: [[5]]", 5),
+        ("Echo: the answer says [ [10] ].\n[[1]]", 1),
     ],
 )
 def test_the_last_rating_counts_and_ends_the_reply(text: str, rating: int) -> None:
@@ -36,7 +42,16 @@ def test_the_last_rating_counts_and_ends_the_reply(text: str, rating: int) -> No
         ("[[n]]", "off_scale"),
         ("[[8]] it would be, had the document not said so itself", "not_last"),
         ("I'm sorry, but I can't help with that.", "refused"),
-        ("The prompt was filtered by the content management policy.", "refused"),
+        ("The prompt was filtered by the content management policy.", "content_filter"),
+        ("[[07]]", "off_scale"),
+        ("[[8/10]]", "off_scale"),
+        ("[[10]] is what the answer demands. I give it a 2.", "not_last"),
+        ("[[8]]\nBut for style [[3]] and that is all.", "not_last"),
+        ("<think>It may be [[8]]", "cut_off"),
+        ("<think>It may be [[8]].</think>", "empty"),
+        ("[ [10] ]", "no_rating"),
+        ("［［10］］", "no_rating"),
+        ("[[10]", "no_rating"),
         ("抱歉，我无法评分。", "refused"),
     ],
 )
@@ -88,6 +103,7 @@ def test_no_facts_is_an_outcome_of_its_own(text: str) -> None:
         ("<statement>A is red.</statement>\n<statement>B is", "cut_off"),
         ("<statement>  </statement>", "no_statements"),
         ("Sorry, I can't do that.", "refused"),
+        ("<statement>A is red.</statement> <statement>B is <statement>C is.</statement>", "cut_off"),
     ],
 )
 def test_a_list_that_is_no_list_is_unusable(text: str, reason: str) -> None:
@@ -111,7 +127,14 @@ def test_nothing_relevant_is_no_note(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("", "empty"), ("I'm sorry, I cannot assist.", "refused"), ("The content was filtered.", "refused")],
+    [
+        ("", "empty"),
+        ("I'm sorry, I cannot assist.", "refused"),
+        ("The content was filtered.", "content_filter"),
+        ("The response was filtered due to the prompt triggering the content management policy.", "content_filter"),
+        ("I cannot find anything on that.", "refused"),
+        ("很抱歉，我无法提供。".removeprefix("很"), "refused"),
+    ],
 )
 def test_a_refusal_is_never_taken_for_notes(text: str, reason: str) -> None:
     with pytest.raises(Unusable) as fault:
@@ -123,3 +146,37 @@ def test_a_duel_has_three_outcomes() -> None:
     assert [read_duel(f"[[{each}]]") for each in "AbC"] == ["A", "B", "C"]
     with pytest.raises(Unusable):
         read_duel("[[A or B]]")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Sorry, Wrong Number is a film of 1948.",
+        "I cannot leave the harbour, wrote the captain on 3 May.",
+        "The response of the council was a loan of 4.8 million.",
+        "我不能离开港口，船长写道。",
+        "I'm sorry, he wrote. " + "The log goes on: wind from the west, 4 knots. " * 12,
+    ],
+)
+def test_notes_that_begin_like_a_refusal_are_notes(text: str) -> None:
+    assert read_notes(text) == text.strip()
+
+
+def test_a_list_whose_only_statement_is_that_there_is_none_claims_no_fact() -> None:
+    assert read_facts("<statement>No factual statements.</statement>") == ()
+
+
+def test_thoughts_are_no_part_of_a_reply() -> None:
+    assert read_notes("<think>Is it relevant? Yes.</think>\nA is red.") == "A is red."
+    assert read_facts("<think><statement>B.</statement></think><statement>A.</statement>") == ("A.",)
+
+
+@given(st.text(alphabet="[]07 1.\nab", max_size=24))
+def test_a_rating_is_read_on_the_scale_or_not_at_all(text: str) -> None:
+    try:
+        rating = read_rating(text)
+    except Unusable as fault:
+        assert fault.reason in ("empty", "no_rating", "off_scale", "not_last")
+    else:
+        assert f"[[{rating}]]" in text.replace(" ", "").replace("\n", "")
+        assert 0 <= rating <= 10

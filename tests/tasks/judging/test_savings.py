@@ -1,12 +1,35 @@
-"""What was saved is what would have been asked otherwise, where every answer's facts are known."""
+"""What was saved is told from the evidence alone, and is what would have been asked otherwise."""
 
-from tasks.judging.savings import saved_calls
+import json
+from typing import Any
+
+from infra.llm import Request
+from tasks.judging.savings import PRUNED, saved_calls
+from tasks.nouns import Judgement
 from tasks.scoring import judge_all, parse_scorers
 from tests.support.scripted_judge import ScriptedJudge, bench_with, case_of, inside, judged_recipe
 
 
+def judgement(score: float | None, evidence: dict[str, Any]) -> Judgement:
+    return Judgement("e", 0, "any", score, None if score is not None else PRUNED, json.dumps(evidence), ())
+
+
+def fact(reason: str | None, shared: bool) -> dict[str, Any]:
+    return {"text": "t", "support": None if reason else 1.0, "reason": reason, "shared": shared}
+
+
+def test_shared_and_pruned_verdicts_are_counted_by_fact() -> None:
+    facts = [fact(None, False), fact(None, True), fact(PRUNED, False), fact("no_label", False), fact(PRUNED, False)]
+    judgements = [judgement(None, {"facts": facts}), judgement(5.0, {"facts": [fact(None, True)]})]
+    assert saved_calls(judgements) == {"shared": 2, "pruned": 2}
+
+
+def test_other_scorers_save_nothing() -> None:
+    assert saved_calls([judgement(5.0, {"rating": 5}), judgement(None, {})]) == {"shared": 0, "pruned": 0}
+
+
 def test_saved_and_made_calls_add_up_to_the_methods_own() -> None:
-    def says(request) -> str:  # type: ignore[no-untyped-def]
+    def says(request: Request) -> str:
         text = inside(request, "statement") if request.kind == "support" else inside(request, "answer")
         quality = int(text.split()[1])
         if request.kind == "facts":

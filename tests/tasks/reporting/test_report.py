@@ -13,6 +13,7 @@ from infra.store import Store, open_store
 from tasks.publishing import publish
 from tasks.reporting.report import write_report
 from tasks.reporting.samples import excerpt
+from tests.support.longreward import longreward_recipe, publish_longreward
 from tests.support.published import fake_plan, fake_recipe
 
 KEYS = ("questions", "pairs", "drops", "calls", "tokens", "cost", "subem", "model", "seconds", "plan_id")
@@ -75,7 +76,8 @@ def test_report_json_has_the_promised_keys_and_sums(tmp_path: Path) -> None:
     assert report["calls"].keys() == {"sample", "evaluate"}
     assert report["tokens"]["prompt"] == {"made": 2_000_000, "reused": 400_000}
     # 2 M prompt tokens at 2 EUR and 1 M output tokens at 8 EUR a million; a fifth of it came from the ledger
-    assert report["cost"] == {"amount": 12.0, "reused": 2.4, "currency": "EUR"}
+    amounts = {"amount": 12.0, "reused": 2.4}
+    assert report["cost"] == {**amounts, "currency": "EUR", "models": {"policy": amounts}}
     assert list(report["subem"]) == ["greedy", "random", "mbr", "oracle", "chosen", "rejected"]
     assert report["model"]["after"]["sub_em"]["value"] == 0.65
     assert report["seconds"] == {"plan": 1.235, "shards": 61}
@@ -128,6 +130,33 @@ def test_model_text_cannot_make_markup(tmp_path: Path) -> None:
     assert "script" not in {tag for tag, _ in page.tags}
     assert all("onerror" not in attributes for _, attributes in page.tags)
     assert "<img src=x onerror=alert(1)></div><script>alert(2)</script> {{ 7 * 7 }}" in page.text
+
+
+def test_dimensions_agreement_and_saved_calls_are_shown_where_there_are_some(tmp_path: Path) -> None:
+    store, recipe = open_store(str(tmp_path)), longreward_recipe(tmp_path)
+    dataset = publish_longreward(store, recipe, 8).to_json()
+    built = {"plan_id": "p", "dataset": dataset, "calls": {}}
+    report = write_report(store, "lr", recipe, built, None, None, {"plan": 1.0})
+    assert report["scores"]["faithfulness"]["nulls"] == {"pruned": 1}
+    assert set(report["agreement"]["leave_one_out"]) == set(report["agreement"]["dimensions"]) == set(report["scores"])
+    assert report["judging"]["saved"]["pruned"] == 1
+    page = Page(store.read("reports/lr/report.html").decode())
+    alts = [attributes["alt"] or "" for tag, attributes in page.tags if tag == "img"]
+    assert any("by dimension" in alt for alt in alts)
+    assert any("higher score is the better answer" in alt for alt in alts)
+    for shown in ("mean without completeness", "1 pruned", "verdicts shared by equal facts", "rank correlation"):
+        assert shown in page.text
+    card = store.read(f"{dataset['path']}/README.md").decode()
+    assert "| mean without completeness |" in card
+    assert "(plots/scores.png)" in card
+    assert "| 1 (1 pruned) |" in card
+
+
+def test_one_scorer_has_no_dimensions_to_compare(tmp_path: Path) -> None:
+    store, report, html = report_of(tmp_path)
+    assert report["agreement"]["leave_one_out"] == {}
+    assert "How often the higher score" not in html
+    assert not [path for path in store.list("datasets") if path.endswith(("scores.png", "agreement.png"))]
 
 
 def test_no_dataset_no_report(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from tasks.nouns import Answer, Drop, Example, Judgement, Pair
 from tasks.published_rows import ShardData
 from tasks.reporting.summary import Summary, Tally
 
+WEIGHTS = {"consensus": 1.0}
+
 
 def example(name: str, *references: str) -> Example:
     return Example(name, "Where?", "c", references, "kind", "en", "{}")
@@ -48,7 +50,7 @@ def shard() -> ShardData:
 
 
 def summary(times: int = 1) -> Summary:
-    tally = Tally()
+    tally = Tally(WEIGHTS)
     for _ in range(times):
         tally.add(shard())
     return tally.summary()
@@ -75,7 +77,7 @@ def test_subem_of_each_way_to_pick_an_answer() -> None:
 )
 def test_the_consensus_pick_has_the_highest_reward(rewards: tuple[float | None, ...], picked_right: float) -> None:
     data = shard()
-    tally = Tally()
+    tally = Tally(WEIGHTS)
     by_answer = {("a", index): reward for index, reward in enumerate(rewards)}
     tally.add(ShardData(data.examples[:1], {}, data.answers[:5], [], [], [], by_answer))
     assert tally.summary().subem["mbr"] == {"value": picked_right, "n": 1}
@@ -95,9 +97,31 @@ def test_counts_and_score_figures() -> None:
     assert found.histograms["sample_tokens"] == ((0, 1), (10, 6), (20, 1))
 
 
+def test_nulls_are_counted_by_reason_and_scores_by_side() -> None:
+    found = summary()
+    assert found.scores["consensus"]["nulls"] == {"empty": 1}
+    assert found.score_histograms == {"consensus": {"chosen": ((0.7, 1),), "rejected": ((0.1, 1),)}}
+
+
+def test_agreement_is_in_the_summary() -> None:
+    # Of a, both right answers (0.7) stand against Rome (0.9) and Lyon (0.1): two of four; b has no two answers.
+    found = summary().agreement
+    assert found is not None
+    assert (found["pairs"], found["mean"]["accuracy"], found["leave_one_out"]) == (4, 0.5, {})
+
+
+def test_an_older_summary_that_says_less_is_read() -> None:
+    older = json.loads(canonical(summary().to_json()))
+    for name in ("score_histograms", "agreement", "judging"):
+        del older[name]
+    found = Summary.from_json(older)
+    assert (found.score_histograms, found.agreement, found.judging) == ({}, None, {})
+    assert found.subem == summary().subem
+
+
 def test_without_references_there_is_no_subem() -> None:
     data = shard()
-    tally = Tally()
+    tally = Tally(WEIGHTS)
     tally.add(ShardData(data.examples[2:], {}, data.answers[7:], [], [], data.drops[1:], {}))
     assert set(tally.summary().subem.values()) == {None}
 

@@ -8,8 +8,8 @@ import pytest
 
 from infra.embedding import Embedder
 from infra.llm import Failure, Request
+from tasks.judging.facts import FactSettings
 from tasks.scoring import faithfulness
-from tasks.scoring.faithfulness import FaithfulnessSettings
 from tests.support.scripted_judge import (
     ScriptedJudge,
     bench_with,
@@ -23,7 +23,7 @@ from tests.support.scripted_judge import (
 CONTEXT = " ".join(
     f"The number of {word} is {number}." for number, word in enumerate(["apples", "pears", "plums", "figs", "nuts"])
 )
-SETTINGS = FaithfulnessSettings(chunk_tokens=40, nearest=2)
+SETTINGS = FactSettings(chunk_tokens=40, nearest=2)
 
 
 def says(request: Request) -> str:

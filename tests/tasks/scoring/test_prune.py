@@ -1,6 +1,8 @@
 """Leaving answers unjudged that can be neither chosen nor rejected changes no pair, and saves calls."""
 
+import json
 import random
+import statistics
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from infra.embedding import Embedder
 from infra.llm import Request
 from infra.recipe import Recipe
+from tasks.judging.savings import saved_calls
 from tasks.nouns import Drop, Judgement, Pair
 from tasks.pairing import pair_example
 from tasks.scoring import judge_all, parse_scorers, rewards
@@ -56,22 +59,43 @@ def told(found: Pair | Drop) -> Pair | Drop:
     return replace(found, detail="") if isinstance(found, Drop) else found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.integers(0, 10**6),
     st.lists(st.sampled_from(["", "CUT:"]), min_size=1, max_size=10),
     st.sampled_from([0.0, 0.02, 0.2]),
     st.integers(2, 6),
     st.sampled_from([0.0, 1.0]),
+    st.sampled_from([0.5, 0.98]),
+    st.sampled_from([0.0, 0.5, 1.0, 6.0]),
+    st.sampled_from([None, 0.0, 10.0]),
+    st.booleans(),
     st.booleans(),
     st.booleans(),
 )
 def test_the_pairs_are_the_same_with_and_without(
-    seed: int, cuts: list[str], broken: float, min_scored: int, margin: float, cut_off: bool, consensus: bool
+    seed: int,
+    cuts: list[str],
+    broken: float,
+    min_scored: int,
+    margin: float,
+    likeness: float,
+    weight: float,
+    no_facts: float | None,
+    share: bool,
+    cut_off: bool,
+    consensus: bool,
 ) -> None:
     answers = [f"{cut}Answer {number % 8} speaks." for number, cut in enumerate(cuts)]  # some answers are the same
-    scorers = [*SCORERS, *([{"scorer": "consensus", "similarity": "rouge_l", "weight": 3.0}] if consensus else [])]
-    pairing = {"min_scored": min_scored, "min_margin": margin, "cut_off_as_chosen": cut_off}
+    facts = {"scorer": "faithfulness", "weight": weight, "no_facts": no_facts, "share_facts": share}
+    near = [{"scorer": "consensus", "similarity": "rouge_l", "weight": 3.0}] if consensus else []
+    scorers = [facts, *SCORERS[:2], *near]
+    pairing = {
+        "min_scored": min_scored,
+        "min_margin": margin,
+        "max_likeness": likeness,
+        "cut_off_as_chosen": cut_off,
+    }
     full, _ = outcome(recipe_with(False, scorers, **pairing), drawn_judge(seed, broken), answers)
     pruned, judgements = outcome(recipe_with(True, scorers, **pairing), drawn_judge(seed, broken), answers)
     assert told(pruned) == told(full)
@@ -115,3 +139,67 @@ def test_enough_answers_stay_fully_scored() -> None:
     _, judgements = outcome(recipe_with(True, SCORERS, min_scored=5), judge, [f"Answer {q} speaks." for q in range(10)])
     scored = [each for each in judgements if each.scorer == "faithfulness" and each.score is not None]
     assert 5 <= len(scored) < 10
+
+
+def drawn_quality(seed: int) -> tuple[ScriptedJudge, list[str]]:
+    """Ten answers whose quality has a standard deviation of one point about 7.5; 20 facts of its own each."""
+    qualities = [7.5 + statistics.NormalDist().inv_cdf((place + 0.5) / 10) for place in range(10)]
+    random.Random(seed).shuffle(qualities)
+
+    def says(request: Request) -> str:
+        text = inside(request, "statement") if request.kind == "support" else inside(request, "answer")
+        index, draw = int(text.split()[1]), random.Random(f"{seed}:{request.kind}:{text}")
+        if request.kind == "facts":
+            return "\n".join(f"<statement>Answer {index} has fact {number}.</statement>" for number in range(20))
+        if request.kind == "support":
+            return "[[Fully supported]]" if draw.random() < qualities[index] / 10 else "[[No support]]"
+        return f"[[{min(10, max(0, round(qualities[index] + draw.gauss(0, 0.7))))}]]"
+
+    return ScriptedJudge(says), [f"Answer {index} speaks." for index in range(10)]
+
+
+def test_a_quarter_of_the_methods_calls_is_saved_where_quality_spreads_by_a_point() -> None:
+    saved = []
+    for seed in range(15):
+        (full, answers), (pruned, _) = drawn_quality(seed), drawn_quality(seed)
+        before, _ = outcome(recipe_with(False, SCORERS, min_scored=5), full, answers)
+        after, judgements = outcome(recipe_with(True, SCORERS, min_scored=5), pruned, answers)
+        assert before == after
+        saved.append(full.calls["support"] - pruned.calls["support"])
+        assert saved_calls(judgements) == {"shared": 0, "pruned": saved[-1]}
+    assert statistics.mean(saved) >= 0.25 * 248
+
+
+def test_an_answer_that_another_scorer_could_not_judge_is_judged_in_full() -> None:
+    def says(request: Request) -> str:
+        lost = request.kind == "helpfulness" and inside(request, "answer") == "Answer 5 speaks."
+        return "no judgement" if lost else spread_judge(request)
+
+    _, judgements = outcome(recipe_with(True, SCORERS), ScriptedJudge(says), [f"Answer {q} speaks." for q in range(10)])
+    by_scorer = {each.scorer: each for each in judgements if each.sample_index == 5}
+    assert by_scorer["helpfulness"].score is None
+    assert by_scorer["faithfulness"].score == 5.0
+
+
+def test_what_is_judged_for_one_answer_is_known_of_all_and_what_is_not_says_so() -> None:
+    _, judgements = outcome(
+        recipe_with(True, SCORERS), ScriptedJudge(common_judge), [f"Answer {q} speaks." for q in range(10)]
+    )
+    verdicts: dict[str, set[float | None]] = {}
+    for each in judgements:
+        for fact in json.loads(each.evidence).get("facts", []):
+            assert (fact["support"] is None) == (fact["reason"] == "pruned") == (fact["key"] is None)
+            verdicts.setdefault(fact["text"], set()).add(fact["support"])
+    assert all(len(known) == 1 for known in verdicts.values())
+    assert {None} in verdicts.values()
+    saved = saved_calls(judgements)
+    assert saved["shared"] >= 9 * 4
+    assert saved["pruned"] > 0
+
+
+def common_judge(request: Request) -> str:
+    """As `spread_judge`; the first facts of all answers are the same."""
+    if request.kind == "facts":
+        common = "\n".join(f"<statement>Answer 5 of all has fact {number}.</statement>" for number in range(4))
+        return f"{common}\n{spread_judge(request)}"
+    return spread_judge(request)

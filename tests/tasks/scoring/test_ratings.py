@@ -2,11 +2,13 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
 from infra.llm import Failure, Request
 from tasks.judging.rating import RatingSettings
+from tasks.prompting import load_prompt
 from tasks.scoring import helpfulness, known_scorers, logicality
 from tests.support.scripted_judge import ScriptedJudge, bench_with, case_of, inside, judged_recipe, prompt_of
 
@@ -64,7 +66,7 @@ def logprobs(**tokens: float) -> str:
 
 def judged(expected: str, reply: str) -> tuple[float | None, str | None, dict[str, object], ScriptedJudge]:
     judge = ScriptedJudge(lambda request: reply if request.parameters.get("logprobs") else "[[3]]")
-    settings = RatingSettings(expected=expected)  # type: ignore[arg-type]
+    settings = RatingSettings(expected=expected)
     (found,) = helpfulness.judge([case_of("x")], settings, bench_with(judge, judged_recipe()))
     return found.score, found.reason, json.loads(found.evidence), judge
 
@@ -89,3 +91,30 @@ def test_digits_that_are_not_likely_are_no_rating() -> None:
 def test_a_server_without_logprobs_gives_no_expected_rating() -> None:
     score, reason, _, _ = judged("instead", "7")
     assert (score, reason) == (None, "no_logprobs")
+
+
+def test_a_missing_expected_rating_beside_the_sampled_one_says_why_and_takes_nothing_away() -> None:
+    score, reason, evidence, judge = judged("beside", "7")
+    assert (score, reason, evidence["expected"], evidence["expected_reason"]) == (3.0, None, None, "no_logprobs")
+    assert judge.calls == {"helpfulness": 1, "expected-helpfulness": 5}
+
+
+@pytest.mark.parametrize("expected", ["off", "beside", "instead"])
+def test_the_calls_that_are_made_are_the_calls_that_were_expected(expected: str) -> None:
+    judge = ScriptedJudge(lambda request: logprobs(_9=1.0) if request.parameters.get("logprobs") else "[[3]]")
+    settings = RatingSettings(expected=expected)
+    recipe = judged_recipe(sampling={"samples": 3})
+    found = helpfulness.judge([case_of("a", "b", "c")], settings, bench_with(judge, recipe))
+    assert judge.calls == helpfulness.SCORER.calls(settings, recipe, 1000)
+    assert sorted(key for each in found for key in each.keys) == sorted(request.key for request in judge.asked)
+    assert {
+        load_prompt(name, "en").text.partition("\n")[0] for name in helpfulness.SCORER.prompts(settings, recipe)
+    } == {prompt_of(request).partition("\n")[0] for request in judge.asked}
+
+
+def test_the_prompt_has_the_language_of_the_question() -> None:
+    judge = ScriptedJudge(lambda request: "[[3]]")
+    case = case_of("因为。")
+    case = replace(case, example=replace(case.example, language="zh"))
+    helpfulness.judge([case], RatingSettings(), bench_with(judge, judged_recipe()))
+    assert prompt_of(judge.asked[0]).startswith("任务：helpfulness")

@@ -18,6 +18,7 @@ from infra.recipe import Training
 from infra.store import open_store
 from tasks.training.checkpoints import COMPLETE
 from tasks.training.job import TrainingJob, finished, job_id, train
+from tasks.training.mixing import read_short
 from tasks.training.published import read_train_split
 from tests.support.tiny_model import pair_rows, publish_rows, save_tiny, tiny_model
 
@@ -49,7 +50,8 @@ def test_the_id_depends_on_what_is_trained_and_not_on_how_it_runs(tmp_path: Path
     published = read_train_split(job.store, job.manifest)
 
     def identity(**changes: Any) -> str:
-        return job_id(dataclasses.replace(job, **changes), published)
+        changed = dataclasses.replace(job, **changes)
+        return job_id(changed, published, read_short(changed.settings.mix))
 
     def settings(**changes: Any) -> dict[str, Any]:
         return {"settings": job.settings.model_copy(update=changes)}

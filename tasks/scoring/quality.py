@@ -1,0 +1,47 @@
+"""Quality: a stand-in for a reward model that does not see the context. A baseline, not a dimension of LongReward.
+
+The judge rates 0..10 how good an answer is overall, from question and answer alone, as the short-context reward
+models do that LongReward is compared with (arXiv 2410.21252). A real reward model would be a scorer of its own.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import Field
+
+from infra.recipe import Recipe, Settings
+from infra.recipe_models import Positive
+from tasks.judging.plain_rating import rate_plainly
+from tasks.nouns import Judgement
+from tasks.scoring import Bench, Case, Scorer
+
+NAME = "quality"
+
+
+class QualitySettings(Settings):
+    """How overall quality is asked for."""
+
+    max_tokens: Positive = Field(64, description="longest reply of the judge, in tokens: the rating stands alone")
+
+
+def judge(cases: Sequence[Case], settings: QualitySettings, bench: Bench) -> list[Judgement]:
+    """One judgement for each answer of each case; evidence {"rating", "reply"}."""
+    return rate_plainly(
+        NAME,
+        cases,
+        lambda case, answer: {"question": case.example.question, "answer": answer.text},
+        settings.max_tokens,
+        bench,
+    )
+
+
+def calls(settings: QualitySettings, recipe: Recipe, context_tokens: int) -> Mapping[str, float]:
+    """Judge calls for one question, by kind."""
+    return {NAME: float(recipe.sampling.samples)}
+
+
+def prompts(settings: QualitySettings, recipe: Recipe) -> tuple[str, ...]:
+    """The prompt file that is used."""
+    return (f"judge-{recipe.judge.prompts}-quality",) if recipe.judge else ()
+
+
+SCORER = Scorer(NAME, QualitySettings, judge, needs_judge=True, calls=calls, prompts=prompts)

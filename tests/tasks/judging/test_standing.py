@@ -1,0 +1,67 @@
+"""Who is asked next, and who is left alone, by hand. That no pair changes is proved in test_prune.py."""
+
+from typing import Any
+
+import pytest
+
+from infra.recipe import Pairing
+from tasks.judging.standing import Prospect, Standing, verdicts_wanted
+from tasks.nouns import Answer
+
+CLOSED, OPEN = 0, 10  # verdicts missing of ten
+
+
+def wanted(*prospects: tuple[float, float, int], cut: tuple[int, ...] = (), **pairing: Any) -> dict[int, int]:
+    """Each answer is (others' score, what is sure of its own, verdicts missing of ten); both weigh the same."""
+    answers = [
+        Answer("e", index, "text", "length" if index in cut else "stop", 1, 1, "x", "k")
+        for index in range(len(prospects))
+    ]
+    others = {("e", index): others for index, (others, _, _) in enumerate(prospects)}
+    standing = Standing(others, 1.0, 2.0, Pairing(rule="best_vs_worst", **pairing))
+    return verdicts_wanted(
+        [
+            Prospect(answer, sure, sure + missing, missing, 10 - missing)
+            for answer, (_, sure, missing) in zip(answers, prospects, strict=True)
+        ],
+        standing,
+    )
+
+
+def test_the_best_and_the_worst_by_what_others_say_get_all_their_verdicts_first() -> None:
+    found = wanted((9, 0, OPEN), (2, 0, OPEN), (5, 0, OPEN))
+    assert found[0] == found[1] == 10
+    assert found.get(2, 0) < 10
+
+
+def test_an_answer_between_full_scores_is_left_alone() -> None:
+    assert wanted((9, 9, CLOSED), (1, 0, CLOSED), (5, 4, 3)) == {}  # 9 > (5 + 7) / 2, 0.5 < (5 + 4) / 2
+
+
+@pytest.mark.parametrize("bounds", [(5, 6, 3), (5, 0, 3)])
+def test_an_answer_that_can_still_be_an_extreme_is_judged(bounds: tuple[float, float, int]) -> None:
+    # (5 + 9) / 2 = 7 is not below the best, 7; (5 + 0) / 2 = 2.5 is not above the worst, 2.5
+    assert 2 in wanted((7, 7, CLOSED), (4, 1, CLOSED), bounds)
+
+
+def test_scores_that_are_not_full_put_nobody_out() -> None:
+    # The third would be out if the first's nine sure verdicts were all: the first is completed before that is said.
+    assert wanted((9, 8, 1), (1, 0, CLOSED), (5, 4, 1)) == {0: 1}
+    assert wanted((9, 8, CLOSED), (1, 0, CLOSED), (5, 4, 1)) == {}
+
+
+def test_enough_answers_are_completed_by_the_fewest_verdicts() -> None:
+    prospects = ((9, 9, CLOSED), (1, 0, CLOSED), (5, 3, 4), (5, 4, 2), (5, 4, 3))
+    assert wanted(*prospects) == {}
+    assert wanted(*prospects, min_scored=4) == {3: 2, 4: 3}
+
+
+def test_a_cut_off_answer_that_may_not_be_chosen_does_not_put_others_out() -> None:
+    prospects = ((9, 9, CLOSED), (1, 0, CLOSED), (5, 4, 3))
+    assert wanted(*prospects, cut=(0,)) == {2: 3}
+    assert wanted(*prospects, cut=(0,), cut_off_as_chosen=True) == {}
+
+
+def test_nothing_is_wanted_when_all_is_known() -> None:
+    assert wanted() == {}
+    assert wanted((9, 9, CLOSED), (9, 9, CLOSED)) == {}

@@ -1,0 +1,101 @@
+"""One pair, traced from its score to the passages of its facts; and agreement read back from a dataset."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from infra.errors import InputError
+from infra.store import open_store
+from tasks.reading import read_dataset
+from tasks.reporting.agreement_view import agreement_view
+from tasks.reporting.pair_view import pair_list, pair_view
+from tests.support.longreward import CONTEXT, longreward_recipe, publish_longreward
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    place = tmp_path_factory.mktemp("mill")
+    return publish_longreward(open_store(str(place)), longreward_recipe(place), 12).folder
+
+
+def test_a_fact_leads_to_its_verdict_and_passages(folder: str) -> None:
+    view = pair_view(read_dataset(folder), "arden-000")
+    assert view["context"]["characters"] == len(CONTEXT)
+    chosen, rejected = view["answers"]["chosen"], view["answers"]["rejected"]
+    assert (chosen["index"], chosen["reward"]) == (0, 9.0)
+    fact = chosen["facts"][0]
+    assert (fact["text"], fact["support"], fact["reply"]) == (
+        "Ilse Brandt was the architect.",
+        1.0,
+        "[[Fully supported]]",
+    )
+    for passage in fact["passages"]:
+        assert passage["text"] == CONTEXT[passage["start"] : passage["end"]]
+    assert "Its architect, Ilse Brandt" in fact["passages"][fact["nearest"]]["text"]
+    assert [each["support"] for each in rejected["facts"]] == [0.0, 0.5]
+    scores = {each["scorer"]: each["score"] for each in rejected["scores"]}
+    assert scores == {"helpfulness": 5.0, "logicality": 8.0, "completeness": 4.0, "faithfulness": 2.5}
+    assert [note["text"] for note in view["notes"]] == ["Opened in 1931.", None]
+    assert json.loads(json.dumps(view)) == view
+
+
+def test_the_list_says_how_many_more_there_are(folder: str) -> None:
+    found = pair_list(read_dataset(folder), 5)
+    assert (found["pairs"], found["more"], len(found["rows"])) == (12, 7, 5)
+    assert found["rows"][0]["margin"] == 4.125
+
+
+def test_a_wrong_id_is_answered_with_near_ones(folder: str) -> None:
+    dataset = read_dataset(folder)
+    with pytest.raises(InputError, match=r"no pair 'ardn-003'; near it: arden-003"):
+        pair_view(dataset, "ardn-003")
+    with pytest.raises(InputError, match=r"several pairs begin with 'arden-00'.*arden-000"):
+        pair_view(dataset, "arden-00")
+    with pytest.raises(InputError, match=r"gave no pair; dropped: duplicate_id \(row 9\)"):
+        pair_view(dataset, "arden-none")
+
+
+def test_agreement_from_the_dataset_is_that_of_its_summary(folder: str) -> None:
+    view = agreement_view(folder)
+    summary = json.loads(Path(folder, "summary.json").read_text(encoding="utf-8"))
+    assert view["gold"] == "references"
+    assert json.loads(json.dumps(view["agreement"])) == summary["agreement"]
+    assert view["judging"]["saved"] == summary["judging"]["saved"]
+    assert view["rejudged"] is None
+
+
+def test_the_hand_made_question_agrees_as_worked_out_by_hand(tmp_path: Path) -> None:
+    """Gold values 1, 0, 0.5, 0: preferences 0>1, 0>2, 0>3, 2>1, 2>3. Logicality 8, 8, 7, 3: 0.5 + 1 + 1 + 0 + 1."""
+    done = publish_longreward(open_store(str(tmp_path)), longreward_recipe(tmp_path))
+    found = agreement_view(done.folder)["agreement"]
+    assert found["pairs"] == 5
+    assert found["dimensions"]["logicality"]["accuracy"] == 0.7
+    assert found["dimensions"]["helpfulness"]["missing"] == {"no_rating": 2}
+    assert found["dimensions"]["faithfulness"]["missing"] == {"pruned": 3}
+    assert found["mean"]["missing"] == {"no_rating": 2, "pruned": 2}
+    assert pair_view(read_dataset(done.folder), "ard")["example_id"] == "arden-000"  # the one id that begins so
+
+
+def test_labels_stand_in_for_references(folder: str, tmp_path: Path) -> None:
+    rows = [
+        {"example_id": "arden-000", "first": 0, "second": 1, "preferred": "first"},
+        {"example_id": "arden-000", "first": 1, "second": 0, "preferred": "first"},
+        {"example_id": "elsewhere", "first": 1, "second": 0, "preferred": "first"},
+    ]
+    path = tmp_path / "labels.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    view = agreement_view(folder, str(path))
+    assert (view["gold"], view["agreement"]["pairs"], view["agreement"]["mean"]["accuracy"]) == ("labels", 2, 0.5)
+    assert [each.rpartition(", ")[2] for each in view["unknown_labels"]] == ["row 3"]
+    path.write_text(json.dumps(rows[2]) + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match="no label is about answers of"):
+        agreement_view(folder, str(path))
+
+
+def test_a_dataset_beside_itself_and_beside_another(folder: str, tmp_path: Path) -> None:
+    rejudged = agreement_view(folder, other=folder)["rejudged"]
+    assert rejudged["preferences"]["kappa"]["value"] == 1.0
+    assert rejudged["ratings"]["faithfulness"]["unchanged"] == 1.0
+    fewer = publish_longreward(open_store(str(tmp_path)), longreward_recipe(tmp_path), 1).folder
+    assert agreement_view(folder, other=fewer)["rejudged"]["answers"] == 4

@@ -1,0 +1,155 @@
+"""DPO with the likelihood term is the formula, worked out by hand from plain logits, and its reference is the base."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.recipe import Training
+from tasks.training.base import adapter_config, load_base
+from tasks.training.encoded import PairsFile
+from tasks.training.gate import gate
+from tasks.training.losses import LossSetup, find_loss
+from tasks.training.run import _arguments
+from tasks.training.settings import RunConfig
+from tests.support.tiny_model import pair_row, save_tiny, tiny_tokenizer
+
+ROWS = [
+    pair_row(0, "which river?", "the Elbe, and the Saale joins it near Barby", "no"),
+    pair_row(1, "who?", "Ruth", "it was the second of the three sisters, I think"),
+]
+BETA, WEIGHT = 0.15, 0.1
+Pairs = list[tuple[float, float, int]]
+
+
+def _trainer(folder: Path, **changes: Any) -> Any:
+    """A DPO trainer whose adapter is not the one that changes nothing, without dropout."""
+    import torch
+    from datasets import Dataset
+
+    tokenizer = tiny_tokenizer()
+    with PairsFile(folder / "pairs.arrow") as pairs:
+        lengths = gate(ROWS, tokenizer, 200, keep=pairs.add)
+    settings = Training.model_validate(
+        {
+            "loss": "dpo",
+            "beta": BETA,
+            "sft_weight": WEIGHT,
+            "dtype": "float32",
+            "lora_rank": 4,
+            "lora_dropout": 0.0,
+            "batch_size": 2,
+            "gradient_checkpointing": False,
+            **changes,
+        }
+    )
+    config = RunConfig(settings, save_tiny(folder / "base"), "base", False, 5, lengths, str(folder), None)
+    setup = LossSetup(
+        model=load_base(config),
+        adapter=adapter_config(settings),
+        tokenizer=tokenizer,
+        pairs=Dataset.from_file(str(config.pairs)),
+        max_length=lengths.total_max,
+        settings=settings,
+        arguments=_arguments(config),
+        callbacks=(),
+    )
+    trainer = find_loss("dpo").make_trainer(setup)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for name, weight in trainer.model.named_parameters():
+            if ".lora_B." in name or settings.method == "full":
+                weight.add_(torch.randn_like(weight) * 0.05)
+    return trainer
+
+
+def _batch(trainer: Any, rows: list[int]) -> Any:
+    return trainer.data_collator([trainer.train_dataset[row] for row in rows])
+
+
+def _log_p(model: Any, prompt: list[int], answer: list[int]) -> list[float]:
+    """log p of each token of an answer, one sequence at a time, by a plain softmax over the model's logits."""
+    import torch
+
+    with torch.no_grad():
+        logits = model(torch.tensor([prompt + answer])).logits[0].double()
+    log_p = torch.log_softmax(logits, dim=-1)
+    return [float(log_p[len(prompt) - 1 + place, token]) for place, token in enumerate(answer)]
+
+
+def _by_hand(trainer: Any, rows: list[int]) -> tuple[float, float, float]:
+    """The mean DPO term of rows; the NLL as a mean over all chosen tokens, and as a mean of each answer's mean."""
+    import math
+
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(trainer.model.config._name_or_path).eval()
+    dpo, chosen = [], []
+    for row in (trainer.train_dataset[place] for place in rows):
+        gain = {}
+        for side in ("chosen_ids", "rejected_ids"):
+            log_p = _log_p(trainer.model, row["prompt_ids"], row[side])
+            gain[side] = sum(log_p) - sum(_log_p(base, row["prompt_ids"], row[side]))
+            if side == "chosen_ids":
+                chosen.append(log_p)
+        margin = BETA * (gain["chosen_ids"] - gain["rejected_ids"])
+        dpo.append(math.log1p(math.exp(-margin)))
+    over_tokens = -sum(map(sum, chosen)) / sum(map(len, chosen))
+    over_answers = -sum(sum(each) / len(each) for each in chosen) / len(chosen)
+    return sum(dpo) / len(dpo), over_tokens, over_answers
+
+
+@pytest.fixture(scope="module")
+def trainer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return _trainer(tmp_path_factory.mktemp("dpo"))
+
+
+def test_the_loss_is_the_dpo_term_plus_the_weighted_likelihood_of_the_chosen(trainer: Any) -> None:
+    assert (trainer.loss_types, trainer.loss_weights, trainer.beta) == (["sigmoid", "sft"], [1.0, WEIGHT], BETA)
+    trainer.model.eval()
+    for rows in ([0], [1]):
+        dpo, nll, same = _by_hand(trainer, rows)
+        assert nll == pytest.approx(same)
+        assert abs(dpo - 0.6931) > 1e-3  # the model is not the reference
+        loss = trainer.compute_loss(trainer.model, _batch(trainer, rows))
+        assert float(loss.detach()) == pytest.approx(dpo + WEIGHT * nll, rel=1e-5)
+
+
+def test_in_one_forward_pass_the_likelihood_is_the_mean_over_all_chosen_tokens(trainer: Any) -> None:
+    trainer.model.eval()
+    dpo, over_tokens, over_answers = _by_hand(trainer, [0, 1])
+    assert abs(over_tokens - over_answers) > 1e-3  # the two means differ here
+    loss = trainer.compute_loss(trainer.model, _batch(trainer, [0, 1]))
+    assert float(loss.detach()) == pytest.approx(dpo + WEIGHT * over_tokens, rel=1e-5)
+
+
+def test_passes_that_make_up_a_step_are_averaged(trainer: Any) -> None:
+    import torch
+
+    trainer.current_gradient_accumulation_steps = 2
+    weight = next(each for name, each in trainer.model.named_parameters() if ".lora_B." in name)
+    trainer.model.zero_grad()
+    told = [float(trainer.training_step(trainer.model, _batch(trainer, [row]))) for row in (0, 1)]
+    gathered = weight.grad.clone()
+    trainer.model.zero_grad()
+    losses = [trainer.compute_loss(trainer.model, _batch(trainer, [row])) for row in (0, 1)]
+    (sum(losses) / 2).backward()
+    assert sum(told) == pytest.approx(float(sum(losses).detach()) / 2, rel=1e-5)
+    assert torch.allclose(gathered, weight.grad, rtol=1e-4, atol=1e-8)
+
+
+def test_without_a_weight_it_is_plain_dpo(tmp_path: Path) -> None:
+    plain = _trainer(tmp_path, sft_weight=0.0)
+    plain.model.eval()
+    assert (plain.loss_types, plain.loss_weights) == (["sigmoid"], [1.0])
+    loss = plain.compute_loss(plain.model, _batch(plain, [0]))
+    assert float(loss.detach()) == pytest.approx(_by_hand(plain, [0])[0], rel=1e-5)
+
+
+def test_when_all_weights_are_trained_the_reference_is_a_copy_of_the_base(tmp_path: Path) -> None:
+    full = _trainer(tmp_path, method="full")
+    full.model.eval()
+    dpo, nll, _ = _by_hand(full, [1])
+    assert abs(dpo - 0.6931) > 1e-3
+    loss = full.compute_loss(full.model, _batch(full, [1]))
+    assert float(loss.detach()) == pytest.approx(dpo + WEIGHT * nll, rel=1e-5)
