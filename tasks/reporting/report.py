@@ -53,6 +53,7 @@ def write_report(
         **_figures(recipe, manifest, summary, built, comparison),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
         "recipe": recipe.name,
+        "judge": recipe.judge.name if recipe.judge else None,
         **_made(store, data_folder, built, trained),
         "report": store.show(folder),
         "versions": _versions(),

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from flows.benchmarks.common import stub_recipe
+from infra.errors import EvaluationError
 from infra.microworld.make import write_dataset
 from infra.recipe import Recipe, parse_recipe
-from infra.serving import launched
 from infra.store import open_store
 from tests.support.stub_server import StubServer, running_stub
 
@@ -81,9 +81,12 @@ def test_a_judged_build_counts_each_model_and_again_calls_nothing(folder: Path, 
 
 
 def test_evaluation_starts_no_judge(folder: Path, stub: StubServer) -> None:
-    from flows.evaluate import without_judge
+    from flows.evaluate import evaluate
 
-    recipe = recipe_for(folder, stub)
-    with launched(without_judge(recipe)) as ready:
-        assert ready().judge is None
-    assert not (Path(recipe.store) / "logs" / "judge.log").exists()
+    recipe = recipe_for(folder, stub).model_dump(mode="json")
+    nothing = folder / "nothing.jsonl"
+    nothing.write_text('{"id": "a", "question": "Q?", "context": "C", "answers": []}\n')
+    recipe["evaluation"] = {"questions": {"source": str(nothing)}, "contexts": {"build": "given"}}
+    with pytest.raises(EvaluationError, match="no held-out question"):
+        evaluate.fn(recipe, None, None)
+    assert not (Path(recipe["store"]) / "logs" / "judge.log").exists()
