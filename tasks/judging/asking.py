@@ -40,6 +40,7 @@ class Ask(Generic[Judged]):
     form: Form | None = None
     variant: int = 0  # sets calls with equal bodies apart in the ledger, so that both are paid for
     cut: Literal["never", "if_readable"] = "if_readable"  # may a reply that hit max_tokens be read?
+    tries: int | None = None  # fewer than the judge's `replies`, where asking again would bring the same
     reads: Literal["text", "raw"] = "text"  # raw: the whole JSON body, for logprobs
     parameters: tuple[tuple[str, Any], ...] = ()  # further request parameters; they go before the judge's own
 
@@ -83,7 +84,9 @@ def ask_all(asks: Sequence[Ask[Judged]], bench: Bench) -> list[Word[Judged]]:
         waiting = [
             place
             for place, outcome in zip(waiting, outcomes, strict=True)
-            if words[place].reason is not None and isinstance(outcome, Reply)
+            if words[place].reason is not None
+            and isinstance(outcome, Reply)
+            and attempt + 1 < (asks[place].tries or judge.replies)
         ]
     return words
 

@@ -19,12 +19,13 @@ from infra.recipe_models import Positive
 from tasks.judging.asking import Ask, Form, Word, ask_all, judge_of, judge_prompt
 from tasks.judging.chunks import Span
 from tasks.judging.rating import silence
-from tasks.judging.replies import read_facts, read_support
+from tasks.judging.replies import NO_FACTS, read_facts, read_support
 from tasks.judging.retrieval import nearest
 from tasks.judging.standing import Prospect, Standing, verdicts_wanted
 from tasks.nouns import Answer
 from tasks.scoring import Bench, Case
 
+_LISTED = Form("regex", rf"(<statement>[^<>\n]{{3,600}}</statement>\n?){{1,80}}|{'|'.join(NO_FACTS.values())}")
 _LABELS = ("[[Fully supported]]", "[[Partially supported]]", "[[No support]]")
 
 
@@ -129,6 +130,7 @@ def _list_facts(cases: Sequence[Case], settings: FactSettings, bench: Bench) -> 
             case.context.context_id,
             read_facts,
             settings.facts_tokens,
+            _LISTED,
             cut="never",
         )
         for case, answers in zip(cases, spoken, strict=True)

@@ -117,6 +117,7 @@ def _expected(step: str, case: Case, values: Mapping[str, str]) -> Ask[float]:
         case.context.context_id,
         expected.read_expected,
         expected.MAX_TOKENS,
+        tries=1,
         reads="raw",
         parameters=expected.PARAMETERS,
     )

@@ -6,7 +6,7 @@ the answer can still get, another fully scored one below the least, and enough a
 (`pairing.min_scored`). Only full scores decide, because a score that is still open may turn out to be null.
 
 What to ask next is decided by expectation, which costs calls when it errs but never changes a pair: the answers that
-look best and worst get all their verdicts, every other as many as should put it out of the running.
+look best and worst get all their verdicts, half and half; every other as many as should put it out of the running.
 """
 
 import math
@@ -21,6 +21,7 @@ AnswerId = tuple[str, int]  # example_id, sample_index
 
 _GUARD = 2e-6  # scores and rewards are rounded to six decimals
 _TYPICAL = 0.7  # share of an answer's facts that are supported, before anything is known
+_LAST = 3  # missing verdicts that are asked for in one round
 _TRUST = 4  # verdicts that weigh as much as what the other scorers said
 
 
@@ -78,11 +79,16 @@ class _Runner:
     def expected(self) -> float:
         return self.low + self.hope * (self.high - self.low)
 
+    @property
+    def step(self) -> int:
+        """The most verdicts of one round: half of what is missing, so that the next can go by what they said."""
+        return self.missing if self.missing <= _LAST else math.ceil(self.missing / 2)
+
     def verdicts_until(self, best: float, worst: float) -> int:
-        """Missing verdicts that should bring it below `best` and above `worst`."""
+        """Missing verdicts that should bring it below `best` and above `worst`; one round's at most."""
         each = max(self.high - self.low, _GUARD) / self.missing
         needed = max((self.high - best) / (each * (1 - self.hope)), (worst - self.low) / (each * self.hope), 0.0)
-        return math.ceil(min(needed, self.missing))
+        return math.ceil(min(needed, self.step))
 
 
 def verdicts_wanted(prospects: Sequence[Prospect], standing: Standing) -> dict[int, int]:
@@ -101,7 +107,7 @@ def verdicts_wanted(prospects: Sequence[Prospect], standing: Standing) -> dict[i
     best = max(eligible, key=lambda each: each.expected)
     worst = min((*scored, *racing), key=lambda each: each.expected)
     wanted = {
-        each.index: each.missing if each in (best, worst) else each.verdicts_until(best.expected, worst.expected)
+        each.index: each.step if each in (best, worst) else each.verdicts_until(best.expected, worst.expected)
         for each in racing
     }
     if not any(wanted.values()):  # all should be out, but too few are scored: complete those that lack the least

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COLOURS = {"chosen": BLUE, "rejected": ORANGE, "mbr": BLUE}
-_NAMES = {"mbr": "MBR"}
+_NAMES = {"mbr": "Best-scored"}
 
 PLOTS = {
     "margins": "Difference in reward between chosen and rejected",

@@ -28,10 +28,11 @@ def wanted(*prospects: tuple[float, float, int], cut: tuple[int, ...] = (), **pa
     )
 
 
-def test_the_best_and_the_worst_by_what_others_say_get_all_their_verdicts_first() -> None:
+def test_the_best_and_the_worst_by_what_others_say_come_first_half_of_what_they_lack_a_round() -> None:
     found = wanted((9, 0, OPEN), (2, 0, OPEN), (5, 0, OPEN))
-    assert found[0] == found[1] == 10
-    assert found.get(2, 0) < 10
+    assert found[0] == found[1] == 5
+    assert found.get(2, 0) < 5
+    assert wanted((9, 4, 5), (2, 1, 3), (5, 2, 5)) == {0: 3, 1: 3}
 
 
 def test_an_answer_between_full_scores_is_left_alone() -> None:

@@ -96,7 +96,7 @@ def test_a_server_without_logprobs_gives_no_expected_rating() -> None:
 def test_a_missing_expected_rating_beside_the_sampled_one_says_why_and_takes_nothing_away() -> None:
     score, reason, evidence, judge = judged("beside", "7")
     assert (score, reason, evidence["expected"], evidence["expected_reason"]) == (3.0, None, None, "no_logprobs")
-    assert judge.calls == {"helpfulness": 1, "expected-helpfulness": 5}
+    assert judge.calls == {"helpfulness": 1, "expected-helpfulness": 1}
 
 
 @pytest.mark.parametrize("expected", ["off", "beside", "instead"])
