@@ -1,7 +1,9 @@
 """Prefect's share of the wall time: a build's shards with Prefect, and the same functions called plainly.
 
-10,000 calls against a stub server that answers after 50 ms. Both runs do the same work on fresh stores, in
-turn; the share is what Prefect adds, divided by the whole.
+10,000 calls against a stub server that answers after 50 ms, at two paces: a recipe's own (64 calls in flight,
+shards of 64 questions), and four times as many calls in flight, where a small machine has no processor to spare
+and whatever Prefect computes comes on top. Plain and Prefect take turns on fresh stores; the share is what
+Prefect adds, divided by the whole. A table of figures by pace.
 """
 
 import statistics
@@ -12,38 +14,45 @@ from pathlib import Path
 from typing import Any
 
 from flows.benchmarks.common import stub_recipe, stub_server, write_questions
-from infra.recipe import Recipe
+from infra.recipe import Execution, Recipe
 from tasks.plan import Plan
 from tasks.planning import make_plan
 from tasks.shard_result import write_shard_result
 from tasks.workbench import Workbench, workbench
 
 QUESTIONS, SAMPLES, LATENCY_S = 1250, 8, 0.05
+PACES: dict[str, dict[str, Any]] = {
+    "usual": Execution().model_dump(),
+    "fast": {"concurrency": 256, "contexts_in_flight": 256, "shard_size": 256},
+}
 
 
-def measure(rounds: int = 3) -> dict[str, Any]:
-    """Seconds with and without Prefect, and its share of the wall time (median of the rounds)."""
+def measure(rounds: int = 5) -> dict[str, Any]:
+    """Seconds with and without Prefect, and its share of the wall time (median of the rounds), by pace."""
     with tempfile.TemporaryDirectory() as name, stub_server("--latency", str(LATENCY_S)) as url:
         folder = Path(name)
         write_questions(folder / "questions.jsonl", QUESTIONS, 4000)
-        plain, with_prefect = [], []
-        _one(folder, url, "warm-up", _run_plainly)
-        for number in range(rounds):
-            plain.append(_one(folder, url, f"plain-{number}", _run_plainly))
-            with_prefect.append(_one(folder, url, f"prefect-{number}", _run_with_prefect))
-    share = [1 - without / whole for without, whole in zip(plain, with_prefect, strict=True)]
+        figures = {pace: _shares(folder, url, pace, rounds) for pace in PACES}
+    return {"calls": QUESTIONS * SAMPLES, "latency_s": LATENCY_S, **figures}
+
+
+def _shares(folder: Path, url: str, pace: str, rounds: int) -> dict[str, Any]:
+    plain, with_prefect = [], []
+    for number in range(-1, rounds):  # the first round warms up and is not counted
+        plain.append(_one(folder, url, pace, f"plain-{number}", _run_plainly))
+        with_prefect.append(_one(folder, url, pace, f"prefect-{number}", _run_with_prefect))
+    share = [1 - without / whole for without, whole in zip(plain[1:], with_prefect[1:], strict=True)]
     return {
-        "calls": QUESTIONS * SAMPLES,
-        "latency_s": LATENCY_S,
-        "plain_s": [round(value, 2) for value in plain],
-        "prefect_s": [round(value, 2) for value in with_prefect],
+        "concurrency": PACES[pace]["concurrency"],
+        "plain_s": [round(value, 2) for value in plain[1:]],
+        "prefect_s": [round(value, 2) for value in with_prefect[1:]],
         "prefect_share_median": round(statistics.median(share), 4),
     }
 
 
-def _one(folder: Path, url: str, name: str, work: Any) -> float:
-    recipe = stub_recipe(folder, url, execution={"concurrency": 256, "contexts_in_flight": 256, "shard_size": 256})
-    recipe = recipe.model_copy(update={"store": str(folder / name)})
+def _one(folder: Path, url: str, pace: str, name: str, work: Any) -> float:
+    recipe = stub_recipe(folder, url, execution=PACES[pace])
+    recipe = recipe.model_copy(update={"store": str(folder / f"{pace}-{name}")})
     with workbench(recipe) as bench:
         plan = make_plan(recipe, bench.store)
         clock = time.monotonic()

@@ -88,7 +88,8 @@ def report_rows(report: dict[str, Any]) -> Rows:
         rows.append([f"calls: {kind}", f"{calls['made']:,} made", f"{calls['reused']:,} reused"])
     for name, value in report["subem"].items():
         if value is not None:
-            rows.append([f"SubEM of {'best-scored' if name == 'mbr' else name} answers", f"{100 * _value(value):.1f}", ""])
+            chosen = "best-scored" if name == "mbr" else name
+            rows.append([f"SubEM of {chosen} answers", f"{100 * _value(value):.1f}", ""])
     agreement = report.get("agreement") or {}
     if agreement.get("leave_one_out"):  # of one scorer the mean is that scorer
         for name, figure in {**agreement["dimensions"], "the mean": agreement["mean"]}.items():

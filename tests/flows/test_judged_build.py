@@ -47,11 +47,9 @@ def recipe_for(folder: Path, stub: StubServer) -> Recipe:
 
 def build(recipe: Recipe) -> dict[str, Any]:
     from flows.build import build as build_flow
-    from flows.build import planned
     from flows.shard import shard_recipe
 
-    with planned(recipe) as (ready, plan_id, _):
-        return build_flow(shard_recipe(ready), plan_id)
+    return build_flow(shard_recipe(recipe))
 
 
 def test_a_judged_build_counts_each_model_and_again_calls_nothing(folder: Path, stub: StubServer) -> None:
