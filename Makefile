@@ -5,6 +5,7 @@ PYTHON ?= python3.11
 METHOD ?= sealong
 PIP = -m pip install --disable-pip-version-check --quiet --quiet
 ARGS ?=
+unexport PYTHONDONTWRITEBYTECODE # compiling every file anew at each start takes seconds
 
 .PHONY: demo test check setup clean
 

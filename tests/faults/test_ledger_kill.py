@@ -40,7 +40,7 @@ asyncio.run(main())
 """
 
 
-@pytest.fixture(params=["file", pytest.param("s3", marks=pytest.mark.slow)])
+@pytest.fixture(params=["file", "s3"])
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     with store_url(request.param, tmp_path, monkeypatch) as url:
         yield url
@@ -61,6 +61,7 @@ def _killed_after(url: str, name: str, kept: int) -> tuple[set[str], set[str]]:
     return {key for verb, key in lines if verb == "paid"}, {key for verb, key in lines if verb == "kept"}
 
 
+@pytest.mark.slow
 def test_after_a_kill_at_most_the_calls_in_flight_are_paid_again(url: str) -> None:
     everything: set[str] = set()
     for round_, kept_before_kill in enumerate((1, 150)):

@@ -12,6 +12,8 @@ from flows.inspecting import plain
 from infra.store import open_store
 from tests.support.longreward import longreward_recipe, publish_longreward
 
+pytestmark = pytest.mark.slow  # each test starts the command some times
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> str:

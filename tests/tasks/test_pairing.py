@@ -4,7 +4,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.errors import RecipeError
@@ -154,8 +154,8 @@ def test_a_pair_keeps_its_promises_in_any_order_of_arrival(
     settings = Pairing(rule=rule, min_margin=margin, max_likeness=0.9)
     found = pair_example(EXAMPLE, answers, rewards, settings, seed)
     assert pair_example(EXAMPLE, shuffle.sample(answers, len(answers)), rewards, settings, seed) == found
-    assume(isinstance(found, Pair))
-    assert isinstance(found, Pair)
+    if not isinstance(found, Pair):
+        return
     chosen, rejected = answers[found.chosen_index], answers[found.rejected_index]
     assert chosen.text.split() != rejected.text.split()
     assert chosen.text.strip()

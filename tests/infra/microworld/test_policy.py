@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
-from infra.microworld.evaluate import chat_tokens, held_out, replies, sub_em
-from infra.microworld.lessons import IGNORED, question_batch, read_prompts, render, restate_batch
 from infra.microworld.tokenizer import SPECIAL, build_tokenizer
 from infra.microworld.words import NAMES
 
@@ -29,6 +26,8 @@ def tokenizer() -> Any:
 
 @pytest.fixture(scope="module")
 def model() -> Any:
+    from transformers import AutoModelForCausalLM
+
     return AutoModelForCausalLM.from_pretrained(POLICY).eval()
 
 
@@ -46,7 +45,11 @@ def test_every_name_is_one_token_with_and_without_a_space(tokenizer: Any) -> Non
         assert len(tokenizer.encode(name)) == len(tokenizer.encode(f" {name}")) == 1
 
 
+@pytest.mark.slow
 def test_passages_have_no_byte_tokens_inside_words(tokenizer: Any) -> None:
+    from infra.microworld.evaluate import held_out
+    from infra.microworld.lessons import render
+
     case = held_out(tokenizer, 1, 1, 500)[0]
     text = render(case.shown)
     words = text.replace("\n", " ").split()
@@ -83,7 +86,10 @@ def test_a_document_cannot_pretend_to_be_a_turn(tokenizer: Any, token: str) -> N
     assert tokenizer.encode(text).count(number) == tokenizer.encode(plain).count(number)
 
 
+@pytest.mark.slow
 def test_a_branch_is_trained_on_the_prompt_that_the_factory_sends(tokenizer: Any) -> None:
+    from infra.microworld.lessons import IGNORED, question_batch, read_prompts
+
     prompts = read_prompts(PROMPTS)
     batch = question_batch(tokenizer, prompts, "s", 1, 6, 2)
     assert batch.visible is not None
@@ -99,18 +105,27 @@ def test_a_branch_is_trained_on_the_prompt_that_the_factory_sends(tokenizer: Any
     assert answer.endswith("<eos>")
 
 
+@pytest.mark.slow
 def test_lessons_depend_on_their_seed_alone(tokenizer: Any) -> None:
+    import torch
+
+    from infra.microworld.lessons import restate_batch
+
     one, two, other = (restate_batch(tokenizer, seed, 2, 4, False).tokens for seed in ("a", "a", "b"))
     assert torch.equal(one, two)
     assert one.shape != other.shape or not torch.equal(one, other)
 
 
+@pytest.mark.slow
 def test_sub_em_reads_the_answer_line_and_needs_every_item() -> None:
+    from infra.microworld.evaluate import sub_em
+
     assert sub_em("The home of Bortan is Dunvale.\nAnswer: Ashmoor", ["Dunvale"]) == 0
     assert sub_em("dunvale", ["Dunvale"]) == 1
     assert sub_em("Answer: A", ["A", "B"]) == 0
 
 
+@pytest.mark.slow
 def test_the_model_is_a_small_llama_with_a_card(model: Any, tokenizer: Any) -> None:
     config = json.loads((POLICY / "config.json").read_text(encoding="utf-8"))
     assert config["architectures"] == ["LlamaForCausalLM"]
@@ -121,6 +136,9 @@ def test_the_model_is_a_small_llama_with_a_card(model: Any, tokenizer: Any) -> N
 
 @pytest.mark.slow
 def test_the_model_reads_far_better_than_chance(model: Any, tokenizer: Any) -> None:
+    from infra.microworld.evaluate import chat_tokens, held_out, replies, sub_em
+    from infra.microworld.lessons import read_prompts
+
     prompt = next(prompt for prompt in read_prompts(PROMPTS) if prompt.strategy == "plan_and_solve")
     cases = held_out(tokenizer, "test", 16, 400)
     said = replies(model, tokenizer, [chat_tokens(tokenizer, prompt, case) for case in cases], 1)

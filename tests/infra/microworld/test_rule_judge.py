@@ -133,6 +133,7 @@ def post(url: str, data: bytes) -> tuple[int, dict[str, Any]]:
     raise AssertionError("the server never answered")
 
 
+@pytest.mark.slow
 def test_the_server_says_what_it_is_and_replies_the_same_bytes(tmp_path: Path) -> None:
     with served(tmp_path / "log") as url:
         request = json.dumps(body("helpfulness", **ABOUT)).encode()

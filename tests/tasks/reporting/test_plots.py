@@ -1,6 +1,7 @@
 """Plots: the same bytes for the same figures, an opaque ground, and nothing drawn that is not there."""
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,17 +31,17 @@ def test_equal_figures_give_equal_bytes_without_time_or_version() -> None:
 
 
 @pytest.mark.parametrize(
-    "image",
+    "draw",
     [
-        histogram_plot({"pairs": ((0.5, 10),)}, "margin"),
-        histogram_plot({"pairs": ((1200, 1), (31744, 2))}, "prompt length (tokens)"),
-        subem_plot({"greedy": {"value": 0.0, "n": 3}, "mbr": None}),
-        comparison_plot(BUCKETS, "sub_em"),
-        comparison_plot([bucket("0-640", 0.0, None)], "sub_em"),
+        lambda: histogram_plot({"pairs": ((0.5, 10),)}, "margin"),
+        lambda: histogram_plot({"pairs": ((1200, 1), (31744, 2))}, "prompt length (tokens)"),
+        lambda: subem_plot({"greedy": {"value": 0.0, "n": 3}, "mbr": None}),
+        lambda: comparison_plot(BUCKETS, "sub_em"),
+        lambda: comparison_plot([bucket("0-640", 0.0, None)], "sub_em"),
     ],
 )
-def test_every_plot_has_an_opaque_light_ground(image: bytes) -> None:
-    pixels = np.asarray(Image.open(io.BytesIO(image)).convert("RGBA"))
+def test_every_plot_has_an_opaque_light_ground(draw: Callable[[], bytes]) -> None:
+    pixels = np.asarray(Image.open(io.BytesIO(draw())).convert("RGBA"))
     assert (pixels[..., 3] == 255).all()
     corners = pixels[[0, 0, -1, -1], [0, -1, 0, -1], :3]
     assert (corners > 240).all()
