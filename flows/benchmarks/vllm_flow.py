@@ -1,12 +1,14 @@
 """Throughput of the build flow beside a bare loop that fires the same requests at the same real vLLM.
 
-The vLLM is the demo's: on this machine, with the model in the box. Flow and loop take turns; each turn uses
-fresh seeds, so that no reply can come from anywhere but the model, and the same contexts, so that the prefix
-cache is as warm for both.
+Two models, on this machine's own processor: the demo's, so small that a call takes a hundredth of a second and what
+a run pays once weighs heavily, and a Llama of 36M parameters, made here with random weights, over contexts of 2k
+tokens. Flow and loop take turns; each turn uses fresh seeds, so that no reply can come from anywhere but the model,
+and the same contexts, so that the prefix cache is as warm for both.
 """
 
 import asyncio
 import json
+import shutil
 import statistics
 import tempfile
 import time
@@ -18,39 +20,73 @@ from flows.recipes import read_recipe
 from infra.llm import Request
 from infra.recipe import Recipe
 from infra.serving import reached
+from infra.tokens import resolve_model
 from tasks.plan import Plan, load_shard
 from tasks.planning import make_plan
 from tasks.sampling import sample_requests
 from tasks.workbench import Workbench, workbench
 
+LONGER = (
+    "questions.limit=24",
+    "contexts.min_tokens=1920",
+    "contexts.max_tokens=2048",
+    "contexts.step_tokens=128",
+    "policy.context_window=2560",
+    "sampling.max_tokens=64",
+)
 
-def measure(rounds: int = 2) -> dict[str, Any]:
-    """Calls per second of flow and loop, and the median of their ratios."""
+
+def measure(rounds: int = 3) -> dict[str, Any]:
+    """Calls per second of flow and loop, and the median of their ratios, by model."""
     with tempfile.TemporaryDirectory() as name:
-        recipe = _recipe(Path(name))
-        write_questions(recipe)
-        with reached(recipe) as settings:
-            flow_rates, bare_rates = [], []
-            for number in range(rounds + 1):  # the first round warms the server up and is not counted
-                flow_rates.append(_flow_rate(_fresh(settings, Path(name), f"flow-{number}", 2 * number)))
-                bare_rates.append(_bare_rate(_fresh(settings, Path(name), f"bare-{number}", 2 * number + 1)))
+        folder = Path(name)
+        larger = _random_llama(folder / "random-llama")
+        return {
+            "microworld_1M_1k_tokens": _beside_a_loop(folder / "demo", rounds, "questions.limit=96"),
+            "random_36M_2k_tokens": _beside_a_loop(
+                folder / "larger", rounds, *LONGER, "policy.name=random-llama", f"policy.serve.model_path={larger}"
+            ),
+        }
+
+
+def _beside_a_loop(folder: Path, rounds: int, *changes: str) -> dict[str, Any]:
+    recipe = _recipe(folder, changes)
+    write_questions(recipe)
+    with reached(recipe) as settings:
+        flow_rates, bare_rates = [], []
+        for number in range(rounds + 1):  # the first round warms the server up and is not counted
+            flow_rates.append(_flow_rate(_fresh(settings, folder, f"flow-{number}", 2 * number)))
+            bare_rates.append(_bare_rate(_fresh(settings, folder, f"bare-{number}", 2 * number + 1)))
     ratios = [ours / bare for ours, bare in zip(flow_rates[1:], bare_rates[1:], strict=True)]
     return {
-        "flow_calls_per_s": [round(rate, 1) for rate in flow_rates[1:]],
-        "bare_calls_per_s": [round(rate, 1) for rate in bare_rates[1:]],
+        "flow_calls_per_s": [round(rate, 2) for rate in flow_rates[1:]],
+        "bare_calls_per_s": [round(rate, 2) for rate in bare_rates[1:]],
         "ratio_median": round(statistics.median(ratios), 3),
     }
 
 
-def _recipe(folder: Path) -> Recipe:
-    changes = [
+def _recipe(folder: Path, changes: tuple[str, ...]) -> Recipe:
+    here = [
         f"store={folder / 'store'}",
         f"questions.source={folder / 'train' / 'questions.jsonl'}",
         f"contexts.pool={folder / 'train' / 'pool.jsonl'}",
-        "questions.limit=96",
         "evaluation=null",
     ]
-    return read_recipe("demo-sealong", changes)
+    return read_recipe("demo-sealong", [*here, *changes])
+
+
+def _random_llama(folder: Path) -> Path:
+    """A model folder: the demo's tokenizer and a Llama of 36M parameters whose weights are random."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shutil.copytree(resolve_model("microworld"), folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    config = LlamaConfig.from_pretrained(folder)
+    wider = {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 10, "num_attention_heads": 8}
+    config.update({**wider, "num_key_value_heads": 8, "head_dim": 64})
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
 
 
 def _fresh(recipe: Recipe, folder: Path, store: str, seed: int) -> Recipe:
