@@ -112,7 +112,7 @@ def _fact(fact: Mapping[str, Any], context: str | None) -> dict[str, Any]:
     shared = [_shared_words(str(fact.get("text")), passage["text"] or "") for passage in passages]
     return {
         "text": str(fact.get("text", "")),
-        **{name: fact.get(name) for name in ("support", "reason", "shared", "reply", "key")},
+        **{name: fact.get(name) for name in ("support", "reason", "shared", "reply", "number", "key")},
         "passages": passages,
         "nearest": max(range(len(shared)), key=lambda place: (shared[place], -place)) if context and shared else None,
     }
