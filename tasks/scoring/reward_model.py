@@ -69,7 +69,8 @@ class RewardModel:
             text = self.tokenizer.apply_chat_template(messages, tokenize=False)
         except (TemplateError, ValueError) as error:
             raise RecipeError(f"{NAME}.model: its chat template is of no use ({error}); take another model") from error
-        return list(self.tokenizer(text, add_special_tokens=False, truncation=False)["input_ids"])
+        with _guard:  # a tokenizer that is told how to cut cannot be told by two threads at once
+            return list(self.tokenizer(text, add_special_tokens=False, truncation=False)["input_ids"])
 
     def scores(self, rows: Sequence[Sequence[int]], batch: int) -> list[float]:
         """The logit of each row of tokens, in the order given."""
