@@ -69,9 +69,10 @@ def _models(recipe: Recipe) -> list[tuple[str, Model]]:
 
 
 def _scorers(recipe: Recipe) -> None:
-    from tasks.scoring import check_scorers
+    from tasks.scoring import check_scorers, known_scorers
 
-    check_scorers(recipe)
+    for active in check_scorers(recipe):
+        known_scorers()[active.name].check(active.settings)
 
 
 def _run_all(some: Iterator[Check] | list[Check]) -> Iterator[tuple[str, str]]:

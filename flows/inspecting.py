@@ -90,7 +90,10 @@ def agreement_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 
 def list_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """The pairs as a table, and how many more there are."""
+    """The pairs as a table, and how many more there are; without any, why."""
+    if not view["pairs"]:
+        yield from _no_pairs(view["drops"])
+        return
     drawn = _table("pair", "question", "chosen", "rejected", "margin")
     for row in view["rows"]:
         question = " ".join(row["question"].split())
@@ -100,6 +103,20 @@ def list_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield drawn
     if view["more"]:
         yield Text(f"and {view['more']:,} more of {view['pairs']:,}; --limit shows more of them")
+
+
+def _no_pairs(drops: Mapping[str, int]) -> Iterator[RenderableType]:
+    """What became of the questions, by reason."""
+    yield Text("no pairs", "bold")
+    if not drops:
+        yield Text("and no dropped questions: nothing was asked")
+        return
+    yield Text(
+        f"Dropped: {sum(drops.values()):,} questions, for the reasons below. --pair with a question's id tells its "
+        "detail; all of them are in the dataset's drops."
+    )
+    for reason, count in drops.items():
+        yield _indented(Text(f"{count:>7,}  ") + plain(reason))
 
 
 def pair_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:

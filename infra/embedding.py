@@ -97,7 +97,7 @@ def _load_anew(settings: Embedding) -> Any:
 
     folder = _folder(settings.model)
     try:
-        with _without_bars():
+        with without_bars():
             model = SentenceTransformer(
                 str(folder) if folder else settings.model,
                 revision=None if folder else settings.revision,
@@ -114,7 +114,7 @@ def _load_anew(settings: Embedding) -> Any:
 
 
 @contextlib.contextmanager
-def _without_bars() -> Iterator[None]:
+def without_bars() -> Iterator[None]:
     """Keep transformers from drawing its own progress bars between those of the command line."""
     from transformers.utils import logging
 

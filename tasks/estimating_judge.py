@@ -17,6 +17,7 @@ from infra.ledger import Ledger
 from infra.recipe import Price, Recipe
 from infra.store import Store
 from tasks.estimating_nouns import Calls, JudgeEstimate, Range
+from tasks.judging.bundles import KIND
 from tasks.nouns import Context, Example
 from tasks.plan import Plan
 from tasks.prompting import load_prompt, prompt_names
@@ -102,10 +103,13 @@ def size_of_call(kind: str, settings: Any, recipe: Recipe, context_tokens: int, 
         "passages": min(chunk * getattr(settings, "nearest", 1), context_tokens),
         "notes": -(-context_tokens // max(chunk, 1)) * getattr(settings, "notes_tokens", 0) / 8,
     }
+    facts = getattr(settings, "facts_per_call", 1) if kind == KIND else 1
+    values["statements"] = facts * (values["statement"] + values["passages"])
     filled = sum(values.get(placeholder, 0.0) for placeholder in re.findall(r"\{([a-z_]+)\}", text))
-    limit = getattr(settings, _LISTS.get(kind, "max_tokens"), recipe.sampling.max_tokens)
+    limit = getattr(settings, _LISTS.get(kind, "max_tokens"), recipe.sampling.max_tokens) * facts
     if prompts == "terse" and kind not in _LISTS:
-        return Size(len(text) / _CHARACTERS + filled, (_LABEL, _LABEL, max(limit, _LABEL)))
+        label = _LABEL * facts
+        return Size(len(text) / _CHARACTERS + filled, (label, label, max(limit, label)))
     return Size(len(text) / _CHARACTERS + filled, (limit / 8, limit / 4, limit))
 
 

@@ -36,6 +36,7 @@ _TEXTS: Mapping[str, tuple[Callable[..., str], tuple[str, ...]]] = {
     "support": (rules.support, ("passages", "statement")),
     "pairwise": (rules.pairwise, ("question", "first_answer", "second_answer")),
 }
+_SUPPORTS = "supports"  # support, for several statements with a number each
 _RATINGS: Mapping[str, tuple[Callable[..., float], tuple[str, ...]]] = {
     "helpfulness": (rules.helpfulness, _ABOUT),
     "logicality": (rules.logicality, _ABOUT),
@@ -67,13 +68,15 @@ def judge(prompt: str) -> Said:
     if step in _TEXTS and not expected:
         write, tags = _TEXTS[step]
         return Said(write(*(_between(prompt, tag) for tag in tags)))
+    if step == _SUPPORTS and not expected:
+        return Said(_supports(prompt))
     if step in _RATINGS:
         rate, tags = _RATINGS[step]
         rating = rate(*(_between(prompt, tag) for tag in tags))
         return _one_digit(rating * 0.9) if expected else Said(f"[[{math.floor(rating + 0.5)}]]")
     raise Unreadable(
         "this judge is no model: it replies by rules to prompts whose first line is `Task: STEP` "
-        f"(judge.prompts: terse), with one of the steps {', '.join([*_TEXTS, *_RATINGS])}; "
+        f"(judge.prompts: terse), with one of the steps {', '.join([*_TEXTS, _SUPPORTS, *_RATINGS])}; "
         f"this one begins with {first_line[:60]!r}"
     )
 
@@ -141,6 +144,18 @@ def _between(prompt: str, tag: str) -> str:
     if start < 0 or end < 0:
         raise Unreadable(f"the prompt has no <{tag}>…</{tag}>")
     return prompt[start + len(tag) + 2 : end].strip("\n")
+
+
+def _supports(prompt: str) -> str:
+    """A line with a number and a label for each numbered statement, judged by the passages with its number."""
+    passages, statements = (dict(_numbered(tag).findall(prompt)) for tag in ("passages", "statement"))
+    if not statements or passages.keys() != statements.keys():
+        raise Unreadable("the prompt has no numbered <passages> and <statement> in pairs")
+    return "\n".join(f"{each}. {rules.support(passages[each], statements[each])}" for each in statements)
+
+
+def _numbered(tag: str) -> re.Pattern[str]:
+    return re.compile(rf'<{tag} number="(\d+)">\n(.*?)\n</{tag}>', re.DOTALL)
 
 
 def _constrained(prompt: str, structure: Mapping[str, Any]) -> Said:

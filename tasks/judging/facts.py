@@ -3,13 +3,14 @@
 Facts are listed for all answers first and looked up in the context among its nearest chunks; then they are judged,
 in rounds over all questions at once. Where answers may be left alone (`standing.py`), a round asks for as many
 verdicts as should decide the pair, otherwise one round asks for all. Equal facts of a question are one question to
-the judge, and its verdict is known to every answer that claims the fact.
+the judge, and its verdict is known to every answer that claims the fact. Where the recipe wants several facts in a
+call, those of a call are known together (`bundles.py`); a call that brings no usable reply is made up for one by one.
 """
 
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from pydantic import Field
@@ -17,6 +18,7 @@ from pydantic import Field
 from infra.recipe import Settings
 from infra.recipe_models import Positive
 from tasks.judging.asking import Ask, Form, Word, ask_all, judge_of, judge_prompt
+from tasks.judging.bundles import Bundle, Claim, ask_bundle, bundled, passages_text
 from tasks.judging.chunks import Span
 from tasks.judging.rating import silence
 from tasks.judging.replies import NO_FACTS, read_facts, read_support
@@ -40,6 +42,10 @@ class FactSettings(Settings):
         10.0, description="score of an answer that claims no fact (an honest refusal); null: it has none"
     )
     share_facts: bool = Field(True, description="judge equal facts of the answers to a question once")
+    facts_per_call: Positive = Field(
+        1,
+        description="most facts of a question that the judge is asked about in one call; 1: each in a call of its own",
+    )
     expected_facts: Positive = Field(20, description="facts per answer, for estimates before a run alone")
 
 
@@ -53,6 +59,8 @@ class Trial:
     passages: tuple[tuple[Span, ...], ...]  # by fact
     variant: int  # 0 where equal facts of the question are judged once, else one for each answer
     verdicts: dict[str, Word[float]]  # by fact; grows as they come in, for all trials with this variant
+    bundles: dict[str, Bundle]  # by fact: what is asked in one call, for all trials with this variant
+    in_vain: dict[str, tuple[str, ...]]  # by fact: keys of the calls on its bundle, where none was of use; grows
 
     @property
     def facts(self) -> tuple[str, ...]:
@@ -67,6 +75,13 @@ class Trial:
     def missing(self) -> list[int]:
         """Places of the facts without a verdict."""
         return [place for place, fact in enumerate(self.facts) if fact not in self.verdicts]
+
+    def number(self, fact: str) -> int | None:
+        """The fact's number in the call that its verdict came from; null when it was asked about alone."""
+        bundle = self.bundles[fact]
+        if len(bundle) == 1 or fact in self.in_vain or fact not in self.verdicts:
+            return None
+        return 1 + [claim.fact for claim in bundle].index(fact)
 
     @property
     def fault(self) -> str | None:
@@ -146,26 +161,54 @@ def _trials(
     listed = [next(words) for _ in answers]
     facts = [fact for word in listed for fact in word.value or ()]
     found = iter(nearest(facts, case.context, settings.chunk_tokens, settings.nearest, bench))
+    claims = [[Claim(fact, next(found)) for fact in word.value or ()] for word in listed]
+    together = bundled([claim for each in claims for claim in each], settings.facts_per_call)
     verdicts: dict[str, Word[float]] = {}
-    for answer, word in zip(answers, listed, strict=True):
-        passages = tuple(next(found) for _ in word.value or ())
+    in_vain: dict[str, tuple[str, ...]] = {}
+    for answer, word, own in zip(answers, listed, claims, strict=True):
+        passages = tuple(claim.passages for claim in own)
         if settings.share_facts:
-            yield Trial(case, answer, word, passages, 0, verdicts)
+            yield Trial(case, answer, word, passages, 0, verdicts, together, in_vain)
         else:
-            yield Trial(case, answer, word, passages, 1 + answer.sample_index, {})
+            apart = bundled(own, settings.facts_per_call)
+            yield Trial(case, answer, word, passages, 1 + answer.sample_index, {}, apart, {})
 
 
 def _judge_facts(wanted: Sequence[tuple[Trial, int]], settings: FactSettings, bench: Bench) -> None:
-    """Verdicts on so many facts of each trial; first those that most of the trials claim."""
+    """Verdicts on so many facts of each trial, or more; first those that most of the trials claim."""
     claims = Counter(_claim(each, fact) for each, _ in wanted for fact in each.facts)
     asked: dict[tuple[str, int, str], tuple[Trial, int]] = {}
     for each, count in wanted:
         common_first = sorted((-claims[_claim(each, each.facts[place])], place) for place in each.missing)
         for _, place in common_first[:count]:
             asked.setdefault(_claim(each, each.facts[place]), (each, place))
-    words = ask_all([_ask_support(each, place, settings, bench) for each, place in asked.values()], bench)
-    for (each, place), word in zip(asked.values(), words, strict=True):
-        each.verdicts[each.facts[place]] = word
+    _judge_bundles(list(asked.values()), settings, bench)
+    alone = [(each, place) for each, place in asked.values() if each.facts[place] not in each.verdicts]
+    words = ask_all([_ask_support(each, place, settings, bench) for each, place in alone], bench)
+    for (each, place), word in zip(alone, words, strict=True):
+        fact = each.facts[place]
+        each.verdicts[fact] = replace(word, keys=(*each.in_vain.get(fact, ()), *word.keys))
+
+
+def _judge_bundles(asked: Sequence[tuple[Trial, int]], settings: FactSettings, bench: Bench) -> None:
+    """Verdicts on all facts of the bundles that these facts are in, where bundles are of several facts.
+
+    Facts of a bundle that brought no usable reply get none here, and their bundle is not asked about again.
+    """
+    together: dict[tuple[str, int, str], tuple[Trial, Bundle]] = {}
+    for each, place in asked:
+        bundle = each.bundles[each.facts[place]]
+        if len(bundle) > 1 and bundle[0].fact not in each.in_vain:
+            together.setdefault(_claim(each, bundle[0].fact), (each, bundle))
+    asks = [
+        ask_bundle(bundle, each.case, each.variant, settings.max_tokens, bench) for each, bundle in together.values()
+    ]
+    for (each, bundle), word in zip(together.values(), ask_all(asks, bench), strict=True):
+        if word.value is None:
+            each.in_vain.update((claim.fact, word.keys) for claim in bundle)
+            continue
+        for claim, support in zip(bundle, word.value, strict=True):
+            each.verdicts[claim.fact] = Word(support, None, word.reply, word.keys)
 
 
 def _claim(trial: Trial, fact: str) -> tuple[str, int, str]:
@@ -180,7 +223,7 @@ def _ask_support(trial: Trial, place: int, settings: FactSettings, bench: Bench)
         "support",
         trial.case.example.language,
         judge.prompts,
-        passages="\n\n".join(context.text[start:end].strip() for start, end in trial.passages[place]),
+        passages=passages_text(context, trial.passages[place]),
         statement=trial.facts[place],
     )
     form = Form("choice", _LABELS) if judge.prompts == "terse" else None

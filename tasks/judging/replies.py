@@ -15,6 +15,7 @@ _RATING = re.compile(r"10|[0-9]")
 _STATEMENT = re.compile(r"<statement>(.*?)</statement>", re.DOTALL | re.IGNORECASE)
 _OPENING = re.compile(r"<statement>", re.IGNORECASE)
 _FULL_STOPS = " \t\r\n.。!！\"'“”`*"
+_NUMBERED = re.compile(r"\s*([0-9]{1,6})\s*[.:)．：、）](.*?)\[\[([^\[\]]*)\]\][ \t.。!！]*")
 _THINKING, _THOUGHT = "<think>", "</think>"
 
 SUPPORT = {
@@ -24,6 +25,10 @@ SUPPORT = {
     "完全支持": 1.0,
     "部分支持": 0.5,
     "不支持": 0.0,
+}
+SUPPORT_LABELS = {
+    "en": ("Fully supported", "Partially supported", "No support"),
+    "zh": ("完全支持", "部分支持", "不支持"),
 }
 NO_FACTS = {"en": "No factual statements", "zh": "没有事实性陈述"}
 NO_NOTES = {"en": "No relevant information", "zh": "没有相关信息"}
@@ -61,10 +66,32 @@ def read_rating(text: str) -> int:
 
 def read_support(text: str) -> float:
     """1.0, 0.5 or 0.0 for the last label in brackets. Raises Unusable."""
-    label = " ".join(_last_label(text, "no_label").lower().split())
-    if label not in SUPPORT:
-        raise Unusable("unknown_label")
-    return SUPPORT[label]
+    return _support(_last_label(text, "no_label"))
+
+
+def read_supports(text: str, count: int) -> tuple[float, ...]:
+    """The verdicts on the statements 1 to `count`, in their order: each a line "NUMBER. reasons [[label]]".
+
+    Exactly one for each number, in any order; lines without double square brackets are none. Raises Unusable.
+    """
+    said = _said(text)
+    found: dict[int, float] = {}
+    for line in said.splitlines():
+        labels = _BRACKETS.findall(line)
+        if not labels:
+            continue
+        verdict = _NUMBERED.fullmatch(line)
+        if verdict is None or len(labels) > 1:
+            raise Unusable("stray_label")
+        number = int(verdict.group(1))
+        if not 1 <= number <= count:
+            raise Unusable("unknown_number")
+        if number in found:
+            raise Unusable("repeated_verdict")
+        found[number] = _support(verdict.group(3))
+    if len(found) < count:
+        raise Unusable("missing_verdict" if found else _refusal(said) or "no_label")
+    return tuple(found[number] for number in range(1, count + 1))
 
 
 def read_duel(text: str) -> str:
@@ -97,6 +124,13 @@ def read_notes(text: str) -> str | None:
     if refusal := _refusal(said):
         raise Unusable(refusal)
     return said
+
+
+def _support(label: str) -> float:
+    known = " ".join(label.lower().split())
+    if known not in SUPPORT:
+        raise Unusable("unknown_label")
+    return SUPPORT[known]
 
 
 def _last_label(text: str, missing: str) -> str:

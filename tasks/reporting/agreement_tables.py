@@ -81,6 +81,7 @@ def saved_rows(judging: Mapping[str, Any]) -> Rows:
     names = {
         "shared": "verdicts shared by equal facts of a question",
         "pruned": "verdicts not asked for, as they could change no pair",
+        "batched": "verdicts that came in one call with others",
     }
     saved = judging.get("saved") or {}
     return ["judge calls saved", "calls"], [

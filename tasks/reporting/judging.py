@@ -60,7 +60,7 @@ class JudgingTally:
         {"length": {"correlation": {scorer or "reward": {"value", "low", "high", "n"}}, "longer_chosen": the same},
         "position": {"duels", "changed": {"value", "low", "high", "n"}, "first": the same},
         "expected": {scorer: {"n", "correlation", "mean_difference", "mean_absolute_difference"}},
-        "saved": {"shared", "pruned"}: verdicts on facts that cost no call}
+        "saved": {"shared", "pruned", and "batched" where there are some}: verdicts on facts that cost no call}
         """
         correlation = {name: _mean(values) for name, values in self._lengths.items() if values}
         longer = _mean(self._longer) if self._longer else None
@@ -69,7 +69,7 @@ class JudgingTally:
             "length": length,
             "position": self._position(),
             "expected": {name: _compared(values) for name, values in sorted(self._ratings.items())} or None,
-            "saved": {name: self._saved[name] for name in ("shared", "pruned")} if self._saved else None,
+            "saved": dict(self._saved) if self._saved else None,
         }
 
     def _add_lengths(self, question: JudgedQuestion) -> None:

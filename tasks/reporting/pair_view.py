@@ -21,14 +21,22 @@ _NEAR = 5  # ids that an error names
 
 
 def pair_list(dataset: ReadDataset, limit: int) -> dict[str, Any]:
-    """{"pairs": all there are, "more": how many are not shown, "rows": the first `limit`}."""
+    """{"pairs": all there are, "more": how many are not shown, "rows": the first `limit`, "drops": {reason: questions
+    that gave none}, the most frequent first}."""
     rows = []
     count = 0
     for row in dataset.rows("pairs", _LISTED):
         count += 1
         if count <= limit:
             rows.append(row)
-    return {"dataset": dataset.place, "pairs": count, "more": count - len(rows), "rows": rows}
+    drops = Counter(row["reason"] for row in dataset.rows("drops", ("reason",)))
+    return {
+        "dataset": dataset.place,
+        "pairs": count,
+        "more": count - len(rows),
+        "rows": rows,
+        "drops": dict(sorted(drops.items(), key=lambda each: (-each[1], each[0]))),
+    }
 
 
 def pair_view(dataset: ReadDataset, pair_id: str) -> dict[str, Any]:
@@ -112,7 +120,7 @@ def _fact(fact: Mapping[str, Any], context: str | None) -> dict[str, Any]:
     shared = [_shared_words(str(fact.get("text")), passage["text"] or "") for passage in passages]
     return {
         "text": str(fact.get("text", "")),
-        **{name: fact.get(name) for name in ("support", "reason", "shared", "reply", "key")},
+        **{name: fact.get(name) for name in ("support", "reason", "shared", "reply", "number", "key")},
         "passages": passages,
         "nearest": max(range(len(shared)), key=lambda place: (shared[place], -place)) if context and shared else None,
     }

@@ -57,12 +57,17 @@ def _no_prompts(settings: Any, recipe: Recipe) -> Sequence[str]:
     return ()
 
 
+def _no_check(settings: Any) -> None:
+    """Nothing has to be there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scorer:
     """A way to score answers. `judge(cases, settings, bench)` returns one judgement for each answer.
 
     Of a scorer that asks the recipe's judge: `calls(settings, recipe, context tokens)` expects the judge calls for
     one question by kind, `prompts(settings, recipe)` names the prompt files; both are part of the plan.
+    `check(settings)` raises a LongmillError where a model of the scorer's own is not there; `longmill doctor` asks.
     """
 
     name: str
@@ -72,6 +77,7 @@ class Scorer:
     asked_last: bool = False  # after the others; `bench.standing` tells it what they said
     calls: Callable[[Any, Recipe, int], Mapping[str, float]] = _no_calls
     prompts: Callable[[Any, Recipe], Sequence[str]] = _no_prompts
+    check: Callable[[Any], None] = _no_check
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 The judge lists the facts that an answer claims; each fact is checked against the nearest chunks of the context:
 fully supported 1, partially 0.5, no support 0. Score = 10 × their mean (LongReward, arXiv 2410.21252). An answer
 that claims no fact, such as an honest "the text does not say", claims nothing that is false and gets `no_facts`.
-One fact without a verdict makes the score null: a mean over the others would be a guess.
+One fact without a verdict makes the score null: a mean over the others would be a guess. Facts are judged one a call,
+or `facts_per_call` of them; evidence then gives each fact its number in the reply that it shares with others.
 
 Asked after all other scorers: it takes most of the calls, and answers that can be neither the best nor the worst of
 their question any more need no further verdict (`tasks/judging/standing.py`; their score is null, "pruned").
@@ -15,6 +16,7 @@ from typing import Any
 
 from infra.canonical import canonical
 from infra.recipe import Recipe
+from tasks.judging import bundles
 from tasks.judging.facts import FactSettings, Trial, try_answers
 from tasks.judging.rating import unspoken
 from tasks.judging.savings import PRUNED
@@ -28,7 +30,7 @@ def judge(cases: Sequence[Case], settings: FactSettings, bench: Bench) -> list[J
     """One judgement for each answer of each case."""
     judged = {}
     for of_case in try_answers(cases, settings, bench):
-        told: set[str] = set()  # keys of verdicts that were asked for on behalf of an earlier answer of the question
+        told: set[tuple[int, str]] = set()  # variant and fact of verdicts that an earlier answer of the question has
         for each in of_case:
             judged[each.answer.example_id, each.answer.sample_index] = _judgement(each, settings, told)
     return [
@@ -38,26 +40,28 @@ def judge(cases: Sequence[Case], settings: FactSettings, bench: Bench) -> list[J
     ]
 
 
-def _judgement(trial: Trial, settings: FactSettings, told: set[str]) -> Judgement:
+def _judgement(trial: Trial, settings: FactSettings, told: set[tuple[int, str]]) -> Judgement:
     facts = [_fact(trial, place, told) for place in range(len(trial.facts))]
-    told.update(word.keys[-1] for word in trial.words)
+    told.update((trial.variant, fact) for fact in trial.facts if fact in trial.verdicts)
     evidence = {"reply": trial.listed.reply, "facts": facts, "no_facts": trial.listed.value == ()}
     score, reason = _score(trial, settings)
-    keys = (*trial.listed.keys, *(key for word in trial.words for key in word.keys))
+    keys = tuple(dict.fromkeys((*trial.listed.keys, *(key for word in trial.words for key in word.keys))))
     answer = trial.answer
     return Judgement(answer.example_id, answer.sample_index, NAME, score, reason, canonical(evidence).decode(), keys)
 
 
-def _fact(trial: Trial, place: int, told: set[str]) -> dict[str, Any]:
-    word = trial.verdicts.get(trial.facts[place])
+def _fact(trial: Trial, place: int, told: set[tuple[int, str]]) -> dict[str, Any]:
+    fact = trial.facts[place]
+    word, number = trial.verdicts.get(fact), trial.number(fact)
     return {
-        "text": trial.facts[place],
+        "text": fact,
         "support": word.value if word else None,
         "reason": word.reason if word else PRUNED,
         "passages": [list(span) for span in trial.passages[place]],
         "reply": word.reply if word else None,
         "key": word.keys[-1] if word else None,
-        "shared": word is not None and word.keys[-1] in told,
+        "shared": word is not None and (trial.variant, fact) in told,
+        **({} if number is None else {"number": number}),
     }
 
 
@@ -73,11 +77,15 @@ def _score(trial: Trial, settings: FactSettings) -> tuple[float | None, str | No
 
 def _calls(settings: Any, recipe: Recipe, context_tokens: int) -> dict[str, float]:
     samples = recipe.sampling.samples
-    return {"facts": float(samples), "support": float(samples * settings.expected_facts)}
+    verdicts = samples * settings.expected_facts
+    if settings.facts_per_call == 1:
+        return {"facts": float(samples), "support": float(verdicts)}
+    return {"facts": float(samples), bundles.KIND: float(math.ceil(verdicts / settings.facts_per_call))}
 
 
 def _prompts(settings: Any, recipe: Recipe) -> tuple[str, ...]:
-    return tuple(f"judge-{recipe.judge.prompts}-{step}" for step in ("facts", "support")) if recipe.judge else ()
+    steps = ("facts", "support", *((bundles.KIND,) if settings.facts_per_call > 1 else ()))
+    return tuple(f"judge-{recipe.judge.prompts}-{step}" for step in steps) if recipe.judge else ()
 
 
 SCORER = Scorer(NAME, FactSettings, judge, needs_judge=True, calls=_calls, prompts=_prompts, asked_last=True)

@@ -1,7 +1,7 @@
 """Quality: a stand-in for a reward model that does not see the context. A baseline, not a dimension of LongReward.
 
 The judge rates 0..10 how good an answer is overall, from question and answer alone, as the short-context reward
-models do that LongReward is compared with (arXiv 2410.21252). A real reward model would be a scorer of its own.
+models do that LongReward is compared with (arXiv 2410.21252). A trained one is the scorer `reward_model`.
 """
 
 from collections.abc import Mapping, Sequence

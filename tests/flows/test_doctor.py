@@ -51,3 +51,10 @@ def test_scorers_without_the_judge_that_they_ask_are_found(folder: Path) -> None
     settings = small_recipe(folder).model_dump(mode="json")
     recipe = parse_recipe({**settings, "scoring": {"scorers": [{"scorer": "helpfulness"}]}})
     assert "helpfulness asks a judge" in lacks(recipe)["scorers"]
+
+
+def test_a_scorers_own_model_that_is_not_there_is_found(folder: Path) -> None:
+    settings = small_recipe(folder).model_dump(mode="json")
+    scorers = [{"scorer": "consensus", "similarity": "rouge_l"}, {"scorer": "reward_model", "model": "./no-model"}]
+    recipe = parse_recipe({**settings, "scoring": {"scorers": scorers}})
+    assert "reward_model.model: cannot load './no-model'" in lacks(recipe)["scorers"]

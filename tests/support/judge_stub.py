@@ -33,15 +33,23 @@ def reply(prompt: str, facts: int, common: int) -> str:
     if step == "notes":
         return "The part says that the harbour was built, and by whom."
     if step == "support":
-        found = _FACT.findall(prompt)
-        quality = float(found[-1]) if found else 7.0
-        return "[[Fully supported]]" if draw(prompt[-200:]) < quality / 10 else "[[No support]]"
+        return _label(prompt, prompt[-200:])
+    if step == "supports":
+        statements = re.findall(r'<statement number="(\d+)">\n(.*?)\n</statement>', prompt, re.DOTALL)
+        return "\n".join(f"{number}. {_label(statement, statement)}" for number, statement in statements)
     number, question, quality = _ANSWER.findall(prompt)[-1]
     if step == "facts":
         shared = [f"Question {question} has fact {each}." for each in range(common)]
         own = [f"Answer {number} of quality {quality} has fact {each}." for each in range(common, facts)]
         return "\n".join(f"<statement>{each}</statement>" for each in [*shared, *own])
     return f"[[{int(float(quality) + draw(step, number, question))}]]"
+
+
+def _label(text: str, drawn_from: str) -> str:
+    """The verdict on the last fact of a text: right as often as the quality of its answer says."""
+    found = _FACT.findall(text)
+    quality = float(found[-1]) if found else 7.0
+    return "[[Fully supported]]" if draw(drawn_from) < quality / 10 else "[[No support]]"
 
 
 class JudgeStub:

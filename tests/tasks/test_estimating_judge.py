@@ -6,7 +6,7 @@ import pytest
 
 from infra.errors import RecipeError
 from infra.ledger import Ledger
-from infra.recipe import Recipe, parse_recipe
+from infra.recipe import Recipe, Scoring, parse_recipe
 from infra.store import open_store
 from tasks import planning
 from tasks.estimating import estimate
@@ -53,6 +53,22 @@ def test_calls_are_what_the_scorers_expect_over_all_questions(tmp_path):
     }
     assert all(calls["held"] == 0 for calls in view["judge"]["calls"].values())
     assert view["calls"].keys() == {"sample"}
+
+
+def test_several_facts_a_call_are_fewer_and_longer_calls_with_prompts_of_their_own(tmp_path):
+    scorers = [{**SCORERS[2], "facts_per_call": 4}]
+    recipe = judged_recipe(tmp_path).model_copy(update={"scoring": Scoring(scorers=scorers)})
+    view = view_of(recipe)
+    # 3 answers with 2 facts each are 6 verdicts a question: 2 calls of at most 4
+    assert {kind: calls["total"] for kind, calls in view["judge"]["calls"].items()} == {"facts": 15, "supports": 10}
+    (faithfulness,) = (each.settings for each in parse_scorers(recipe))
+    file = len(load_prompt("judge-full-supports", "en").text) / 4
+    size = size_of_call("supports", faithfulness, recipe, 100, 50)
+    assert (size.read, size.written) == (file + 4 * (30 + 30), (256, 512, 2048))
+    terse = recipe.model_copy(update={"judge": recipe.judge.model_copy(update={"prompts": "terse"})})
+    assert size_of_call("supports", faithfulness, terse, 100, 50).written == (32, 32, 2048)
+    plan = make_plan(recipe, open_store(recipe.store))
+    assert {name.partition("/judge-full-")[2] for name in plan.prompts} == {"", "facts", "support", "supports"}
 
 
 def test_judging_is_paid_at_the_judges_price_and_added(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import statistics
 from dataclasses import replace
 from typing import Any
@@ -16,8 +17,17 @@ from tasks.judging.savings import saved_calls
 from tasks.nouns import Drop, Judgement, Pair
 from tasks.pairing import pair_example
 from tasks.scoring import judge_all, parse_scorers, rewards
-from tests.support.scripted_judge import ScriptedJudge, bench_with, case_of, count_words, inside, judged_recipe
+from tests.support.scripted_judge import (
+    ScriptedJudge,
+    bench_with,
+    case_of,
+    count_words,
+    inside,
+    judged_recipe,
+    prompt_of,
+)
 
+LABELS = ["[[Fully supported]]", "[[Partially supported]]", "[[No support]]"]
 SCORERS = [{"scorer": "helpfulness"}, {"scorer": "logicality", "weight": 2.0}, {"scorer": "faithfulness"}]
 
 
@@ -28,9 +38,18 @@ def recipe_with(prune: bool, scorers: list[dict[str, Any]], **pairing: Any) -> R
 
 
 def drawn_judge(seed: int, broken: float) -> ScriptedJudge:
-    """Ratings and verdicts drawn from the request itself; a share of them cannot be used."""
+    """Ratings and verdicts drawn from the request itself; a share of them cannot be used.
+
+    A verdict among others depends on its company, as a model's may.
+    """
 
     def says(request: Request) -> str:
+        if request.kind == "supports":
+            draw = random.Random(f"{seed}:{prompt_of(request)}:{request.sample_index}")
+            if draw.random() < broken:
+                return "no judgement"
+            count = prompt_of(request).count("<statement ")
+            return "\n".join(f"{number}. {draw.choice(LABELS)}" for number in range(1, count + 1))
         subject = inside(request, "statement") if request.kind == "support" else inside(request, "answer")
         draw = random.Random(f"{seed}:{request.kind}:{subject}")
         if draw.random() < broken:
@@ -40,7 +59,7 @@ def drawn_judge(seed: int, broken: float) -> ScriptedJudge:
             facts = [f"<statement>Fact {draw.randint(0, 30)}.</statement>" for _ in range(count)]
             return "\n".join(facts) or "No factual statements"
         if request.kind == "support":
-            return draw.choice(["[[Fully supported]]", "[[Partially supported]]", "[[No support]]"])
+            return draw.choice(LABELS)
         return f"[[{draw.randint(4, 7)}]]"
 
     return ScriptedJudge(says)
@@ -72,6 +91,7 @@ def told(found: Pair | Drop) -> Pair | Drop:
     st.booleans(),
     st.booleans(),
     st.booleans(),
+    st.sampled_from([1, 2, 5]),
 )
 def test_the_pairs_are_the_same_with_and_without(
     seed: int,
@@ -85,9 +105,16 @@ def test_the_pairs_are_the_same_with_and_without(
     share: bool,
     cut_off: bool,
     consensus: bool,
+    facts_per_call: int,
 ) -> None:
     answers = [f"{cut}Answer {number % 8} speaks." for number, cut in enumerate(cuts)]  # some answers are the same
-    facts = {"scorer": "faithfulness", "weight": weight, "no_facts": no_facts, "share_facts": share}
+    facts = {
+        "scorer": "faithfulness",
+        "weight": weight,
+        "no_facts": no_facts,
+        "share_facts": share,
+        "facts_per_call": facts_per_call,
+    }
     near = [{"scorer": "consensus", "similarity": "rouge_l", "weight": 3.0}] if consensus else []
     scorers = [facts, *SCORERS[:2], *near]
     pairing = {
@@ -126,6 +153,27 @@ def test_answers_in_the_middle_are_left_alone_and_say_so() -> None:
     reasons = [each.reason for each in judgements if each.scorer == "faithfulness"]
     assert reasons.count("pruned") >= 5
     assert reasons[0] is reasons[9] is None
+
+
+def test_several_facts_a_call_save_calls_on_top_of_leaving_answers_alone() -> None:
+    def says(request: Request) -> str:
+        if request.kind != "supports":
+            return spread_judge(request)
+        found = re.findall(r"Answer (\d) has fact (\d+)\.", prompt_of(request))
+        verdicts = ["[[Fully supported]]" if int(n) < 2 * int(q) else "[[No support]]" for q, n in found]
+        return "\n".join(f"{number}. {each}" for number, each in enumerate(verdicts, 1))
+
+    answers = [f"Answer {quality} speaks." for quality in range(10)]
+    scorers = [*SCORERS[:2], {"scorer": "faithfulness", "facts_per_call": 4}]
+    full, pruned = ScriptedJudge(says), ScriptedJudge(says)
+    before, _ = outcome(recipe_with(False, scorers), full, answers)
+    after, judgements = outcome(recipe_with(True, scorers), pruned, answers)
+    assert before == after
+    assert (full.calls["supports"], full.calls["support"]) == (50, 0)
+    assert pruned.calls["supports"] <= 30
+    saved = saved_calls(judgements)
+    assert saved["pruned"] > 0
+    assert pruned.calls["supports"] + sum(saved.values()) == 200
 
 
 def test_a_rule_that_looks_at_the_middle_judges_everything() -> None:
