@@ -7,6 +7,7 @@ be entered before `prefect` is first imported: Prefect reads its settings at imp
 
 import contextlib
 import contextvars
+import functools
 import os
 import sys
 import threading
@@ -41,8 +42,9 @@ _QUIET_SERVER = {
         for service in ("SCHEDULER", "LATE_RUNS", "FOREMAN", "TRIGGERS", "PAUSE_EXPIRATIONS", "CANCELLATION_CLEANUP")
     },
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "2",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "10",
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "200",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "10",
     "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "5",
 }
 
@@ -107,12 +109,12 @@ def without_heartbeats() -> Iterator[None]:
 
 
 def in_turn(flow: "Flow[P, R]") -> Callable[P, R]:
-    """A flow to call from several threads: one run is made known to the server after the other.
+    """A flow to call from several threads: its runs tell the server of their beginning and end one after the other.
 
-    Runs that begin at once would meet in SQLite, which refuses one of them, and Prefect's client then waits two
-    seconds before it tries again.
+    Runs that begin or end at once would meet in SQLite, which refuses one of them, and Prefect's client then waits
+    two seconds before it tries again.
     """
-    beginning = threading.Lock()
+    turn = threading.Lock()
     mine: contextvars.ContextVar[contextlib.ExitStack] = contextvars.ContextVar("mine")
 
     def begun(_flow: "Flow[P, R]", _run: "FlowRun", _state: "State[Any]") -> None:
@@ -120,11 +122,21 @@ def in_turn(flow: "Flow[P, R]") -> Callable[P, R]:
 
     hooks: list[Any] = [begun]
     known = flow.with_options(on_running=hooks)
+    work = known.fn
+
+    @functools.wraps(work)
+    def to_the_end(*arguments: P.args, **settings: P.kwargs) -> R:
+        try:
+            return work(*arguments, **settings)
+        finally:  # Prefect reports the end next
+            mine.get().enter_context(turn)
+
+    known.fn = to_the_end
 
     def call(*arguments: P.args, **settings: P.kwargs) -> R:
-        with contextlib.ExitStack() as turn:  # left when the run has begun, or failed to
-            turn.enter_context(beginning)
-            mine.set(turn)
+        with contextlib.ExitStack() as held:
+            held.enter_context(turn)
+            mine.set(held)
             return known(*arguments, **settings)
 
     return call
