@@ -63,6 +63,7 @@ def test_a_name_that_is_in_no_box_is_answered_with_those_that_are(tmp_path: Path
     assert "there is no method 'seelong' to show; there are: longreward, sealong" in ended.stderr
 
 
+@pytest.mark.slow
 def test_missing_sections_and_paths_are_named_before_any_server_starts(tmp_path: Path) -> None:
     recipe = str(recipe_file(tmp_path))
     (tmp_path / "store").mkdir()

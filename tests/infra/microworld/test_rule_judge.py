@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -144,7 +145,8 @@ def served(log: Path) -> Iterator[str]:
 
 
 def post(url: str, data: bytes) -> tuple[int, dict[str, Any]]:
-    for _ in range(100):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(f"{url}/chat/completions", data, timeout=10) as response:
                 return response.status, json.loads(response.read())
