@@ -77,8 +77,8 @@ def _shared(stock: Any, settings: Any, layout: Layout, batch: dict[str, Any]) ->
     layers = settings.get_text_config().num_hidden_layers
     if reading.layers != layers:
         raise TrainingError(
-            f"{reading.layers} of the base model's {layers} layers followed the layout of the shared prompt: the others "
-            "do not go through transformers' attention interface; set training.sharing to off"
+            f"{reading.layers} of the base model's {layers} layers followed the layout of the shared prompt: the "
+            "others do not go through transformers' attention interface; set training.sharing to off"
         )
     return _as_batch(found, scored)
 
