@@ -51,6 +51,9 @@ class Training(Settings):
     max_length: Positive = Field(32768, description="longest prompt + answer in tokens; a longer row fails the gate")
     dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="number format of the base weights")
     gradient_checkpointing: bool = Field(True, description="trade time for memory")
+    sharing: Literal["auto", "on", "off"] = Field(
+        "auto", description="DPO, ORPO: read the prompt of a pair once; auto does where lengths say that it is faster"
+    )
     save_steps: Positive = Field(50, description="optimiser steps between checkpoints")
     processes: Positive = Field(1, description="processes for accelerate: one per GPU")
     accelerate_config: str | None = Field(

@@ -55,6 +55,7 @@ def _summary(config: RunConfig, published: TrainSplit, base_revision: str, writt
         f"- {moved} that changed: {written['tensors_changed']} of {written['tensors']}",
         f"- longest row: {lengths.total_max:,} tokens; longest prompt {lengths.prompt_max:,}, longest answer "
         f"{lengths.answer_max:,}; no row was cut or dropped",
+        f"- {written['sharing']}",
     ]
 
 

@@ -69,6 +69,7 @@ class TrainingResult:
     tensors_changed: int  # of LoRA's B matrices, or of all tensors
     tensors: int
     short_rows: int = 0  # of training.mix
+    sharing: str = ""  # what was chosen about reading shared prompts once, and what it was predicted to save
 
     def to_json(self) -> dict[str, Any]:
         """As a flat JSON object."""

@@ -27,7 +27,7 @@ Steps = Sequence[dict[str, Any]]
 
 
 def write_outputs(config: RunConfig, published: TrainSplit, *, base: str, base_revision: str) -> dict[str, Any]:
-    """Complete the output folder; returns {steps, first_loss, last_loss, tensors_changed, tensors}.
+    """Complete the output folder; returns {steps, first_loss, last_loss, tensors_changed, tensors, sharing}.
 
     Raises TrainingError when the subprocess left no weights.
     """
@@ -44,6 +44,7 @@ def write_outputs(config: RunConfig, published: TrainSplit, *, base: str, base_r
         "last_loss": last,
         "tensors_changed": summary["changed"],
         "tensors": summary["tensors"],
+        "sharing": summary["sharing"],
     }
     (config.output / "metrics.parquet").write_bytes(table_bytes(metrics_table(steps)))
     (config.output / "training.png").write_bytes(training_plot(steps, config.settings.loss))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import LongmillError, TrainingError
+from tasks.training.encoded import SCHEMA
 from tasks.training.settings import RunConfig, accumulation, warmup_steps
 
 LEFT_OUT = ("training_args.bin", "README.md")  # a pickle, and a card without numbers
@@ -36,37 +37,49 @@ def run(config: RunConfig) -> None:
     from infra.tokens import load_tokenizer
     from tasks.training.base import adapter_config, check_machine, load_base
     from tasks.training.losses import LossSetup, find_loss
+    from tasks.training.shared_prefix.choice import plan_sharing
     from tasks.training.watch import Snapshot, Watch
 
     check_machine(config.settings)
     tokenizer = load_tokenizer(config.base, config.trust_remote_code)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    model, rows = load_base(config), Dataset.from_file(str(config.pairs))
+    sharing, plan = plan_sharing(
+        config.settings.sharing, config.settings.loss, model, row_lengths(rows), config.lengths.total_max
+    )
+    print(plan.sentence(), flush=True)
     setup = LossSetup(
-        model=load_base(config),
+        model=model,
         adapter=adapter_config(config.settings),
         tokenizer=tokenizer,
-        pairs=Dataset.from_file(str(config.pairs)),
+        pairs=rows,
         max_length=config.lengths.total_max,
         settings=config.settings,
         arguments=_arguments(config),
         callbacks=(Watch(config.progress),),
+        sharing=sharing,
     )
     trainer = find_loss(config.settings.loss).make_trainer(setup)
     _check_processes(config, trainer.args.world_size)
     check_rows(config, trainer.train_dataset)
     before = Snapshot(trainer.model)
     trainer.train(resume_from_checkpoint=config.checkpoint)
-    _save(config, trainer, before)
+    _save(config, trainer, before, plan)
+
+
+def row_lengths(dataset: Any) -> list[tuple[int, ...]]:
+    """Tokens of prompt, chosen and rejected of every row."""
+    import pyarrow.compute as pc
+
+    columns = (pc.list_value_length(dataset.data.column(name)).to_pylist() for name in SCHEMA.names)
+    return list(zip(*columns, strict=True))
 
 
 def check_rows(config: RunConfig, dataset: Any) -> None:
     """Raises TrainingError unless the trainer holds every row that the gate passed, token for token in number."""
-    import pyarrow.compute as pc
-
-    columns = ("prompt_ids", "chosen_ids", "rejected_ids")
-    kept = len(dataset)
-    tokens = sum(pc.sum(pc.list_value_length(dataset.data.column(name))).as_py() or 0 for name in columns)
+    lengths = row_lengths(dataset)
+    kept, tokens = len(lengths), sum(map(sum, lengths))
     if (kept, tokens) != (config.lengths.rows, config.lengths.tokens):
         raise TrainingError(
             f"the trainer holds {kept} rows and {tokens} tokens, the gate passed {config.lengths.rows} rows and "
@@ -116,7 +129,7 @@ def _arguments(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _save(config: RunConfig, trainer: Any, before: Any) -> None:
+def _save(config: RunConfig, trainer: Any, before: Any, plan: Any) -> None:
     """Write weights and summary; the summary last."""
     import torch
 
@@ -133,7 +146,7 @@ def _save(config: RunConfig, trainer: Any, before: Any) -> None:
     check_moved(read_progress(config.progress), movement)
     for name in LEFT_OUT:
         (config.output / name).unlink(missing_ok=True)
-    summary = {"steps": trainer.state.global_step, **asdict(movement)}
+    summary = {"steps": trainer.state.global_step, **asdict(movement), "sharing": plan.sentence()}
     (config.output / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
 
 

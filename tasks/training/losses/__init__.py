@@ -27,6 +27,7 @@ class LossSetup:
     settings: Training
     arguments: Mapping[str, Any]
     callbacks: tuple[Any, ...]
+    sharing: Any | None = None  # a shared_prefix.choice.Sharing; None reads the prompt once per answer
 
 
 @dataclass(frozen=True, slots=True)

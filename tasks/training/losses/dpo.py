@@ -27,14 +27,19 @@ def make_trainer(setup: LossSetup) -> Any:
         max_length=setup.max_length,  # the default of 1024 cuts, and drops rows without a word
         disable_dropout=False,  # would silence the adapter's own dropout
     )
-    return PairsDPOTrainer(
-        model=setup.model,
-        args=arguments,
-        train_dataset=setup.pairs,
-        processing_class=setup.tokenizer,
-        peft_config=setup.adapter,
-        callbacks=list(setup.callbacks),
-    )
+    rest: dict[str, Any] = {
+        "model": setup.model,
+        "args": arguments,
+        "train_dataset": setup.pairs,
+        "processing_class": setup.tokenizer,
+        "peft_config": setup.adapter,
+        "callbacks": list(setup.callbacks),
+    }
+    if setup.sharing is None:
+        return PairsDPOTrainer(**rest)
+    from tasks.training.shared_prefix.trainers import SharedDPOTrainer
+
+    return SharedDPOTrainer(sharing=setup.sharing, **rest)
 
 
 LOSS = Loss("dpo", make_trainer)

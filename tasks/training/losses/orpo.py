@@ -24,16 +24,21 @@ def make_trainer(setup: LossSetup) -> Any:
         max_length=setup.max_length,  # None would mean 512
         disable_dropout=False,  # would silence the adapter's own dropout
     )
-    return PairsORPOTrainer(
-        nll_over=setup.settings.nll_over,
-        model=setup.model,
-        args=arguments,
-        data_collator=DataCollatorForPreference(setup.tokenizer.pad_token_id, setup.max_length),
-        train_dataset=setup.pairs,
-        processing_class=setup.tokenizer,
-        peft_config=setup.adapter,
-        callbacks=list(setup.callbacks),
-    )
+    rest: dict[str, Any] = {
+        "nll_over": setup.settings.nll_over,
+        "model": setup.model,
+        "args": arguments,
+        "data_collator": DataCollatorForPreference(setup.tokenizer.pad_token_id, setup.max_length),
+        "train_dataset": setup.pairs,
+        "processing_class": setup.tokenizer,
+        "peft_config": setup.adapter,
+        "callbacks": list(setup.callbacks),
+    }
+    if setup.sharing is None:
+        return PairsORPOTrainer(**rest)
+    from tasks.training.shared_prefix.trainers import SharedORPOTrainer
+
+    return SharedORPOTrainer(sharing=setup.sharing, **rest)
 
 
 LOSS = Loss("orpo", make_trainer)

@@ -204,7 +204,7 @@ def test_the_card_tells_long_from_short_and_names_no_folder() -> None:
     lengths = Lengths(18, 30, 4, 34, 300, 0, ((32, 4), (64, 14)))
     config = RunConfig(settings, "/secret/base", "base", False, 3, lengths, "/secret/work", None, mixed)
     assert RunConfig.load(config.dump()) == config
-    written = {"steps": 4, "first_loss": 1.0, "last_loss": 0.5, "tensors_changed": 1, "tensors": 1}
+    written = {"steps": 4, "first_loss": 1.0, "last_loss": 0.5, "tensors_changed": 1, "tensors": 1, "sharing": ""}
     steps = [{"step": 1, "total_steps": 1, "loss": 1.0}]
     card = model_card(config, TrainSplit("tiny", None, "ab" * 32, ()), "main", written, steps)
     assert "on the 12 pairs of `tiny`" in card

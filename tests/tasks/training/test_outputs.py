@@ -19,7 +19,8 @@ STEPS: list[dict[str, Any]] = [
     {"step": step, "total_steps": 40, "loss": 5.0 - step / 10, "lr": 1e-4, "grad_norm": 0.5, "margin": step / 100}
     for step in range(1, 41)
 ]
-WRITTEN = {"steps": 40, "first_loss": 4.5, "last_loss": 1.5, "tensors_changed": 14, "tensors": 14}
+WRITTEN: dict[str, Any] = {"steps": 40, "first_loss": 4.5, "last_loss": 1.5, "tensors_changed": 14, "tensors": 14}
+WRITTEN |= {"sharing": "the shared prompt is read once for 9 of 9 pairs"}
 
 
 def _card(licence: str | None = "cc-by-4.0", **changes: Any) -> str:
@@ -35,6 +36,7 @@ def test_the_card_states_data_base_settings_and_loss_and_no_folder() -> None:
     assert metadata["base_model"] == "base"
     assert metadata["datasets"] == ["tiny"]
     assert (metadata["library_name"], metadata["license"]) == ("peft", "cc-by-4.0")
+    assert "- the shared prompt is read once for 9 of 9 pairs" in card
     assert "9 pairs" in card and "| learning_rate | `5e-05` |" in card and "| 64 | 5 |" in card
     assert "| 40 | 1 | 0.4 | 0.5 | 0.0001 |" in card  # the last step of the table
     assert "/secret" not in card and "/home" not in card

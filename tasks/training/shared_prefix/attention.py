@@ -1,0 +1,101 @@
+"""The attention of the shared layout, registered with transformers under a name of its own.
+
+Each segment is one call of scaled_dot_product_attention: the prompt with its first answer is plainly causal, a
+further answer sees the prompt's keys and its own (aligned to the lower right). No mask has more than answer x
+(prompt + answer) places, and one mask serves all layers; on CUDA none is built where flash attention takes the
+case. Calls without a layout are transformers' own, mask and all. Leaves out: FlexAttention, variable-length flash
+attention, biases, sinks and soft caps on the scores (refused).
+"""
+
+from typing import Any
+
+import torch
+from torch.nn.attention.bias import causal_lower_right
+from torch.nn.functional import scaled_dot_product_attention
+
+from infra.errors import TrainingError
+from tasks.training.shared_prefix.layout import Layout, Segment
+
+NAME = "longmill_shared_prefix"
+_UNKNOWN = ("position_bias", "s_aux", "softcap")  # changes to the scores that the pieces do not make
+
+
+class Reading:
+    """One forward pass over a layout: counts the layers that followed it, and keeps what they share."""
+
+    def __init__(self, layout: Layout, scored: torch.Tensor) -> None:
+        self.layout = layout
+        self.scored = scored  # places of the row whose next token is asked for
+        self.layers = 0
+        self._masks: dict[tuple[int, int], torch.Tensor] = {}
+
+    def mask(self, segment: Segment, like: torch.Tensor) -> Any:
+        """What a further answer sees of prompt and answer: 0, or -inf for its own later tokens."""
+        own, shared = segment.end - segment.start, segment.shared_end - segment.shared_start
+        if like.is_cuda:
+            return causal_lower_right(own, shared + own)
+        key = (own, shared)
+        if key not in self._masks:
+            mask = like.new_zeros(own, shared + own)
+            mask[:, shared:] = mask.new_full((own, own), float("-inf")).triu(1)
+            self._masks[key] = mask
+        return self._masks[key]
+
+
+def register() -> None:
+    """Make the attention known to transformers; again does no harm."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+    AttentionInterface.register(NAME, attend)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    shared_prefix: Reading | None = None,
+    **others: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of one layer. query [1, heads, tokens, d], key and value [1, key heads, tokens, d] -> [1, tokens,
+    heads, d]. Raises TrainingError when the model asks for scores that the pieces do not make."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    if shared_prefix is None:
+        found = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **others)
+        return found[0], None
+    if unknown := [name for name in _UNKNOWN if others.get(name) is not None]:
+        raise TrainingError(
+            f"{type(module).__name__} changes its attention scores ({', '.join(unknown)}), which reading the prompt "
+            "once cannot do; set training.sharing to off"
+        )
+    shared_prefix.layers += 1
+    options: dict[str, Any] = {"dropout_p": dropout, "scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
+    parts = [_segment(each, shared_prefix, query, key, value, options) for each in shared_prefix.layout.segments]
+    return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _segment(
+    segment: Segment,
+    reading: Reading,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    options: dict[str, Any],
+) -> torch.Tensor:
+    own = slice(segment.start, segment.end)
+    if segment.shared_start == segment.shared_end:
+        return scaled_dot_product_attention(
+            query[:, :, own], key[:, :, own], value[:, :, own], is_causal=True, **options
+        )
+    shared = slice(segment.shared_start, segment.shared_end)
+    keys = torch.cat((key[:, :, shared], key[:, :, own]), dim=2)
+    values = torch.cat((value[:, :, shared], value[:, :, own]), dim=2)
+    return scaled_dot_product_attention(
+        query[:, :, own], keys, values, attn_mask=reading.mask(segment, query), **options
+    )

@@ -1,0 +1,65 @@
+"""What reading the prompt once saves, from lengths alone: floating-point operations of a forward pass, both ways.
+
+cost = linear x tokens + attention x seen + head x scored, in multiply-adds: `linear` is the size of all matrices of
+the layers, `attention` 2 x layers x heads x head width, `head` vocabulary x width. `seen` counts the pairs of query
+and key that the kernels compute: n^2 / 2 for a causal row of n tokens, everything inside a masked rectangle. A
+padded batch is masked whole. A backward pass multiplies both sides by the same number. Leaves out: memory traffic,
+launch times and what packing, copying and unpacking cost; MARGIN stands for them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.training.shared_prefix.layout import Tree
+
+MARGIN = 1.05  # sharing must promise at least this
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A model's multiply-adds: per token, per pair of query and key, and per scored token."""
+
+    linear: float
+    attention: float
+    head: float
+    head_everywhere: bool = False  # the stock trainer projects every token of the batch, not only answers
+
+    @staticmethod
+    def of(model: Any, head_everywhere: bool) -> "Shape":
+        """The shape of a transformers causal language model."""
+        settings = model.config.get_text_config()
+        width = getattr(settings, "head_dim", None) or settings.hidden_size // settings.num_attention_heads
+        embeddings = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
+        linear = sum(each.numel() for each in model.parameters() if each.dim() == 2 and id(each) not in embeddings)
+        attention = 2 * settings.num_hidden_layers * settings.num_attention_heads * width
+        return Shape(linear, attention, settings.vocab_size * settings.hidden_size, head_everywhere)
+
+
+def predicted_speedup(trees: Sequence[Tree], shape: Shape) -> float:
+    """How many times faster a batch of trees is when each prompt is read once."""
+    return stock_cost(trees, shape) / shared_cost(trees, shape)
+
+
+def stock_cost(trees: Sequence[Tree], shape: Shape) -> float:
+    """Multiply-adds of the padded batch: a row per answer."""
+    lengths = [tree.prompt + answer for tree in trees for answer in tree.answers]
+    longest, rows = max(lengths), len(lengths)
+    padded = min(lengths) < longest
+    seen = rows * longest**2 * (1.0 if padded else 0.5)
+    scored = rows * longest if shape.head_everywhere else _answer_tokens(trees)
+    return shape.linear * rows * longest + shape.attention * seen + shape.head * scored
+
+
+def shared_cost(trees: Sequence[Tree], shape: Shape) -> float:
+    """Multiply-adds of the trees in one row."""
+    tokens = sum(tree.tokens for tree in trees)
+    seen = 0.0
+    for tree in trees:
+        seen += (tree.prompt + tree.answers[0]) ** 2 / 2
+        seen += sum((1 + answer) * (tree.prompt + answer) for answer in tree.answers[1:])
+    return shape.linear * tokens + shape.attention * seen + shape.head * _answer_tokens(trees)
+
+
+def _answer_tokens(trees: Sequence[Tree]) -> int:
+    return sum(sum(tree.answers) for tree in trees)

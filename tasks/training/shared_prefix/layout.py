@@ -1,0 +1,80 @@
+"""Which token stands where: trees of one prompt and its answers, side by side in one row without padding.
+
+A tree is `[prompt + answer 1 | p + answer 2 | p + answer 3 ...]`, where p is the prompt's last token, read again:
+it predicts each answer's first token. Positions go on from the prompt's for every answer. The padded batch that
+it replaces is TRL's: [answers x questions, tokens], all first answers first, prompts at the left edge.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Lengths in tokens: of a prompt (at least 1) and of each of its answers."""
+
+    prompt: int
+    answers: tuple[int, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are read: the prompt once, and its last token again for each further answer."""
+        return self.prompt + sum(self.answers) + len(self.answers) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Queries [start, end) of the row; they see keys [shared_start, shared_end), then each other, causally."""
+
+    start: int
+    end: int
+    shared_start: int
+    shared_end: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Trees in one row; all have the same number of answers."""
+
+    trees: tuple[Tree, ...]
+
+    @cached_property
+    def tokens(self) -> int:
+        """The row's length."""
+        return sum(tree.tokens for tree in self.trees)
+
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        """What attends to what, in the row's order: of each tree the prompt with its first answer, then the others."""
+        segments, at = [], 0
+        for tree in self.trees:
+            start, at = at, at + tree.prompt + tree.answers[0]
+            segments.append(Segment(start, at, start, start))
+            for answer in tree.answers[1:]:
+                segments.append(Segment(at, at + 1 + answer, start, start + tree.prompt - 1))
+                at += 1 + answer
+        return tuple(segments)
+
+    def sources(self, width: int) -> torch.Tensor:
+        """For each place of the row the flat index into the padded batch [answers x questions, `width`]: [tokens]."""
+        parts = []
+        for number, tree in enumerate(self.trees):
+            for side, answer in enumerate(tree.answers):
+                row = (side * len(self.trees) + number) * width
+                parts.append(torch.arange(row + (tree.prompt - 1 if side else 0), row + tree.prompt + answer))
+        return torch.cat(parts)
+
+    def places(self, width: int) -> torch.Tensor:
+        """For each token of the padded batch its place in the row, 0 for padding: [answers x questions, `width`]."""
+        sides = len(self.trees[0].answers)
+        places = torch.zeros(sides * len(self.trees), width, dtype=torch.long)
+        segments = iter(self.segments)
+        for number, tree in enumerate(self.trees):
+            for side, answer in enumerate(tree.answers):
+                segment, row = next(segments), places[side * len(self.trees) + number]
+                row[: tree.prompt] = torch.arange(segment.shared_start, segment.shared_start + tree.prompt)
+                first = tree.prompt - 1 if side else 0
+                row[first : tree.prompt + answer] = torch.arange(segment.start, segment.end)
+        return places

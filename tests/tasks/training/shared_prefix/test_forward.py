@@ -1,0 +1,141 @@
+"""The packed row stands for the padded batch at all lengths, answers are blind to each other, and misuse is refused."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infra.errors import TrainingError
+from tasks.training.shared_prefix.layout import Layout, Segment, Tree
+from tests.support.shared_pairs import Lengths, double_precision, padded, pair_rows, random_model
+
+FIELDS = ("log_probs", "entropy", "mean_logits", "is_top1")
+
+
+def _models(**changes: Any) -> tuple[Any, Any]:
+    """The same model twice: with TRL's head, and with prompts shared beside."""
+    from trl.trainer.utils import add_fused_lm_head
+
+    from tasks.training.shared_prefix.forward import share_prompts
+
+    stock, shared = random_model(**changes), random_model(**changes)
+    for model in (stock, shared):
+        add_fused_lm_head(model, outputs=FIELDS)
+    share_prompts(shared, lambda trees: True)
+    return stock, shared
+
+
+def _asked(rows: list[dict[str, list[int]]]) -> dict[str, Any]:
+    batch = padded(rows)
+    labels = batch["input_ids"].masked_fill(batch.pop("completion_mask") == 0, -100)
+    return {**batch, "labels": labels, "use_cache": False, "fused_lm_head": True}
+
+
+@pytest.fixture(scope="module")
+def models() -> tuple[Any, Any]:
+    return _models()
+
+
+LENGTH = st.integers(1, 12)
+ROWS = st.lists(st.tuples(LENGTH, LENGTH, LENGTH), min_size=1, max_size=3)
+
+
+@settings(max_examples=12, deadline=None)
+@given(lengths=ROWS, seed=st.integers(0, 9))
+def test_every_token_has_the_log_probability_of_the_padded_batch(
+    models: tuple[Any, Any], lengths: Lengths, seed: int
+) -> None:
+    asked = _asked(pair_rows(lengths, seed))
+    with double_precision():
+        expected, found = (model(**asked) for model in models)
+    for name in FIELDS:
+        assert found[name].shape == expected[name].shape
+        assert float((found[name].detach().double() - expected[name].detach().double()).abs().max()) < 1e-9
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(LENGTH, LENGTH, LENGTH, LENGTH), min_size=1, max_size=3))
+def test_each_token_of_a_tree_of_three_answers_stands_where_the_layout_says(lengths: list[tuple[int, ...]]) -> None:
+    import torch
+
+    layout = Layout(tuple(Tree(prompt, tuple(answers)) for prompt, *answers in lengths))
+    width = max(prompt + max(answers) for prompt, *answers in lengths)
+    rows = torch.zeros(3 * len(lengths), width, dtype=torch.long)
+    for number, tree in enumerate(layout.trees):
+        for side, answer in enumerate(tree.answers):
+            row = rows[side * len(lengths) + number]
+            row[: tree.prompt] = 1000 * number + torch.arange(tree.prompt)
+            row[tree.prompt : tree.prompt + answer] = 1000 * number + 100 * (1 + side) + torch.arange(answer)
+    sources = layout.sources(width)
+    packed = rows.flatten()[sources]
+    assert len(packed) == layout.tokens == layout.segments[-1].end
+    real = torch.zeros_like(rows, dtype=torch.bool)
+    for number, tree in enumerate(layout.trees):
+        for side, answer in enumerate(tree.answers):
+            real[side * len(lengths) + number, : tree.prompt + answer] = True
+    assert torch.equal(packed[layout.places(width)][real], rows[real])
+    assert len({int(place) for place in sources}) == layout.tokens  # nothing is read twice but a last prompt token
+
+
+def test_a_tree_by_hand() -> None:
+    layout = Layout((Tree(3, (2, 1)), Tree(1, (1, 2))))
+    assert layout.sources(5).tolist() == [0, 1, 2, 3, 4, 12, 13, 5, 6, 15, 16, 17]
+    assert layout.places(5).tolist() == [[0, 1, 2, 3, 4], [7, 8, 0, 0, 0], [0, 1, 5, 6, 0], [9, 10, 11, 0, 0]]
+    assert layout.segments == (Segment(0, 5, 0, 0), Segment(5, 7, 0, 2), Segment(7, 9, 7, 7), Segment(9, 12, 7, 7))
+
+
+@pytest.mark.parametrize("changed", [0, 1])
+def test_an_answer_cannot_see_the_other(models: tuple[Any, Any], changed: int) -> None:
+    import torch
+
+    rows = pair_rows([(7, 5, 5)])
+    other = [{**rows[0], ("chosen_ids", "rejected_ids")[changed]: [1, 2, 3, 4, 5]}]
+    before, after = (models[1](**_asked(each)).log_probs for each in (rows, other))
+    assert torch.equal(before[1 - changed], after[1 - changed])
+    assert not torch.equal(before[changed], after[changed])
+
+
+@pytest.mark.parametrize(("prompt", "tokens"), [(40, 40 + 3 + 1 + 2), (1, 1 + 3 + 1 + 2)])
+def test_the_prompt_is_read_once_and_only_answers_are_projected(prompt: int, tokens: int) -> None:
+    from trl.trainer import utils
+
+    _, model = _models()
+    read: list[int] = []
+    model.base_model.embed_tokens.register_forward_hook(lambda module, given, found: read.append(given[0].numel()))
+    projected: list[int] = []
+    kernel = utils._ChunkedLogProbFunction
+
+    class Counted:
+        @staticmethod
+        def apply(hidden: Any, *rest: Any) -> Any:
+            projected.append(len(hidden))
+            return kernel.apply(hidden, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, "_ChunkedLogProbFunction", Counted)
+        model(**_asked(pair_rows([(prompt, 3, 2)])))
+    assert (read, projected) == ([tokens], [5])
+
+
+def test_without_a_fused_head_the_model_is_as_before(models: tuple[Any, Any]) -> None:
+    import torch
+
+    batch = padded(pair_rows([(5, 3, 2), (2, 2, 2)]))
+    batch.pop("completion_mask")
+    plain, shared = (model(**batch).logits for model in models)
+    assert torch.equal(plain, shared)
+
+
+def test_layers_that_do_not_follow_the_layout_are_an_error() -> None:
+    _, model = _models()
+    model.base_model.layers[1].self_attn.forward = lambda hidden_states, **_: (hidden_states, None)
+    with pytest.raises(TrainingError, match="1 of the base model's 2 layers"):
+        model(**_asked(pair_rows([(4, 2, 2)])))
+
+
+def test_prompts_that_differ_are_an_error(models: tuple[Any, Any]) -> None:
+    asked = _asked(pair_rows([(4, 2, 2)]))
+    asked["input_ids"][1, 1] += 1
+    with pytest.raises(TrainingError, match="do not share their prompt"):
+        models[1](**asked)
