@@ -216,7 +216,7 @@ def demo(
 @app.command()
 def bench(
     what: Annotated[
-        str, typer.Argument(help="client, flow, prefect, judging, kill, memory or all.", metavar="WHAT")
+        str, typer.Argument(help="client, flow, prefect, judging, kill, memory, training or all.", metavar="WHAT")
     ] = "all",
 ) -> None:
     """Measure Longmill on this machine; prints JSON."""

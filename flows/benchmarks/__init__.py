@@ -22,7 +22,7 @@ def run_benchmarks(what: str) -> dict[str, Any]:
 
 
 def _benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
-    from flows.benchmarks import client, judging, kill, memory, prefect_share, vllm_flow
+    from flows.benchmarks import client, judging, kill, memory, prefect_share, training, vllm_flow
 
     return {
         "client": client.measure,
@@ -31,6 +31,7 @@ def _benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
         "judging": judging.measure,
         "kill": kill.measure,
         "memory": memory.measure,
+        "training": training.measure,
     }
 
 

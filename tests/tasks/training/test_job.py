@@ -65,10 +65,11 @@ def test_the_id_depends_on_what_is_trained_and_not_on_how_it_runs(tmp_path: Path
         identity(base=str(moved), seed=2),
         identity(base=str(moved), base_revision="next"),
         identity(base=str(moved), **settings(beta=0.2)),
+        identity(base=str(moved), **settings(sharing="off")),
     ]
     tiny_model(layers=1).save_pretrained(moved)
     others.append(identity(base=str(moved)))
-    assert len({same, *others}) == 5
+    assert len({same, *others}) == 6
 
 
 @pytest.mark.parametrize(

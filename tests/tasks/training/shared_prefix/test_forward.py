@@ -1,5 +1,6 @@
 """The packed row stands for the padded batch at all lengths, answers are blind to each other, and misuse is refused."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,6 +117,20 @@ def test_the_prompt_is_read_once_and_only_answers_are_projected(prompt: int, tok
         patch.setattr(utils, "_ChunkedLogProbFunction", Counted)
         model(**_asked(pair_rows([(prompt, 3, 2)])))
     assert (read, projected) == ([tokens], [5])
+
+
+def test_in_bfloat16_it_differs_by_no_more_than_the_padded_batch_differs_from_double() -> None:
+    stock, shared = _models()
+    asked = _asked(pair_rows([(12, 5, 3), (7, 6, 6)]))
+    exact = stock(**asked).log_probs.detach()
+    rounded, found = (model.bfloat16()(**asked).log_probs.detach() for model in (stock, shared))
+    off = float((rounded - exact).abs().max())
+    assert 0 < float((found - exact).abs().max()) < 2 * off < 0.5
+
+
+def test_a_saved_model_does_not_ask_for_the_attention(models: tuple[Any, Any], tmp_path: Path) -> None:
+    models[1].save_pretrained(tmp_path)
+    assert "longmill" not in (tmp_path / "config.json").read_text()
 
 
 def test_without_a_fused_head_the_model_is_as_before(models: tuple[Any, Any]) -> None:
