@@ -7,8 +7,10 @@ it replaces is TRL's: [answers x questions, tokens], all first answers first, pr
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,10 @@ class Layout:
                 at += 1 + answer
         return tuple(segments)
 
-    def sources(self, width: int) -> torch.Tensor:
+    def sources(self, width: int) -> "torch.Tensor":
         """For each place of the row the flat index into the padded batch [answers x questions, `width`]: [tokens]."""
+        import torch
+
         parts = []
         for number, tree in enumerate(self.trees):
             for side, answer in enumerate(tree.answers):
@@ -66,8 +70,10 @@ class Layout:
                 parts.append(torch.arange(row + (tree.prompt - 1 if side else 0), row + tree.prompt + answer))
         return torch.cat(parts)
 
-    def places(self, width: int) -> torch.Tensor:
+    def places(self, width: int) -> "torch.Tensor":
         """For each token of the padded batch its place in the row, 0 for padding: [answers x questions, `width`]."""
+        import torch
+
         sides = len(self.trees[0].answers)
         places = torch.zeros(sides * len(self.trees), width, dtype=torch.long)
         segments = iter(self.segments)

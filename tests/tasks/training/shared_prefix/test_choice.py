@@ -13,6 +13,8 @@ from tasks.training.shared_prefix.cost import Shape, predicted_speedup, shared_c
 from tasks.training.shared_prefix.layout import Tree
 from tests.support.shared_pairs import random_model
 
+pytestmark = pytest.mark.slow  # torch and the trainers take seconds to load
+
 SHAPE = Shape(linear=1000, attention=2, head=500)
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from tests.support.shared_pairs import double_precision, loss_and_gradients, make_trainer
 
+pytestmark = pytest.mark.slow  # torch and the trainers take seconds to load
+
 DPO, LONGREWARD = {"loss": "dpo", "beta": 0.15}, {"loss": "dpo", "beta": 0.15, "sft_weight": 0.1}
 ORPO, ORPO_ALL = {"loss": "orpo"}, {"loss": "orpo", "nll_over": "all"}
 LOSSES = pytest.mark.parametrize("loss", [DPO, LONGREWARD, ORPO, ORPO_ALL], ids=["dpo", "dpo+sft", "orpo", "orpo-all"])

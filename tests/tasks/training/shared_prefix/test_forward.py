@@ -11,6 +11,8 @@ from infra.errors import TrainingError
 from tasks.training.shared_prefix.layout import Layout, Segment, Tree
 from tests.support.shared_pairs import Lengths, double_precision, padded, pair_rows, random_model
 
+pytestmark = pytest.mark.slow  # torch and the trainers take seconds to load
+
 FIELDS = ("log_probs", "entropy", "mean_logits", "is_top1")
 
 
