@@ -119,7 +119,7 @@ class Execution(Settings):
     """How the work runs; none of it changes the result."""
 
     shard_size: Positive = Field(64, description="questions per shard (this one is part of the plan)")
-    batch_calls: Annotated[int, Field(ge=1, le=4096)] = Field(256, description="model calls per Prefect task")
+    batch_calls: Annotated[int, Field(ge=1, le=4096)] = Field(512, description="most model calls per Prefect task")
     concurrency: Positive = Field(64, description="most calls in flight, over all endpoints")
     contexts_in_flight: Positive = Field(16, description="most contexts whose calls are in flight at once")
     shards_in_flight: Positive = Field(2, description="shards that a build works on, or has on other workers, at once")
@@ -183,6 +183,11 @@ class Recipe(Settings):
     def _one_currency(self) -> "Recipe":
         require_one_currency(policy=self.policy, judge=self.judge, strong=self.strong, embedding=self.embedding)
         return self
+
+    def models(self) -> dict[str, Model]:
+        """The models that are asked, by their section."""
+        every: dict[str, Model | None] = {"policy": self.policy, "judge": self.judge, "strong": self.strong}
+        return {section: model for section, model in every.items() if model is not None}
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide the dataset's bytes, as JSON-ready values."""
