@@ -47,6 +47,7 @@ def agreement(
 def inspect(
     dataset: Dataset,
     pair: Annotated[str, typer.Option(help="Pair to show: its id, or how the id begins.", metavar="ID")] = "",
+    number: Annotated[int, typer.Option(min=1, help="Which of them, where its question has several.")] = 1,
     limit: Annotated[int, typer.Option(min=1, help="Pairs to list, without --pair.")] = 20,
     as_json: AsJson = False,
 ) -> None:
@@ -55,7 +56,7 @@ def inspect(
     from tasks.reporting.pair_view import pair_list, pair_view
 
     opened = read_dataset(dataset)
-    view = pair_view(opened, pair) if pair else pair_list(opened, limit)
+    view = pair_view(opened, pair, number) if pair else pair_list(opened, limit)
     if not as_json:
         for each in pair_page(view) if pair else list_page(view):
             console.print(each)
@@ -99,7 +100,8 @@ def list_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
         question = " ".join(row["question"].split())
         shown = f"{question[:_QUESTION]}…" if len(question) > _QUESTION else question
         figures = (f"{row[name]:.3g}" for name in ("chosen_reward", "rejected_reward", "margin"))
-        drawn.add_row(plain(row["example_id"]), plain(shown), *figures)
+        nth = f" --number {row['number']}" if row["number"] > 1 else ""
+        drawn.add_row(plain(f"{row['example_id']}{nth}"), plain(shown), *figures)
     yield drawn
     if view["more"]:
         yield Text(f"and {view['more']:,} more of {view['pairs']:,}; --limit shows more of them")
@@ -121,7 +123,8 @@ def _no_pairs(drops: Mapping[str, int]) -> Iterator[RenderableType]:
 
 def pair_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
     """One pair: the question, both answers side by side, scores, notes, facts."""
-    yield Text(f"pair {_clean(view['example_id'])} ({view['split']}), margin {view['margin']:.3g}", "bold")
+    several = f", {view['number']} of {view['of']}" if view["of"] > 1 else ""
+    yield Text(f"pair {_clean(view['example_id'])}{several} ({view['split']}), margin {view['margin']:.3g}", "bold")
     yield Text("")
     yield _named("question", view["question"])
     yield _named("references", " · ".join(view["references"]) or "none")
