@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.display import AsJson, console, finish, table
+from infra.errors import InputError
 
 _KEPT = "\n\t\u200c\u200d"  # the last two join or part letters; other control and format characters are not shown
 _QUESTION = 60  # characters of a question in the list of pairs
@@ -55,6 +56,8 @@ def inspect(
     from tasks.reading import read_dataset
     from tasks.reporting.pair_view import pair_list, pair_view
 
+    if number > 1 and not pair:
+        raise InputError("--number tells the pairs of one question apart; give the question with --pair ID")
     opened = read_dataset(dataset)
     view = pair_view(opened, pair, number) if pair else pair_list(opened, limit)
     if not as_json:

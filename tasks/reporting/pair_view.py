@@ -56,7 +56,7 @@ def pair_view(dataset: ReadDataset, pair_id: str, number: int = 1) -> dict[str, 
     found, count = _find(dataset, pair_id)
     if number > count:
         raise InputError(
-            f"{dataset.place}: question {found} has {count} pairs and no pair {number}; --number takes less"
+            f"{dataset.place}: question {found} has {count} pairs and no pair {number}; give a smaller --number"
         )
     row = next(islice((each for each in dataset.rows("pairs") if each["example_id"] == found), number - 1, None))
     context = context_in(row["prompt"][-1]["content"], row)

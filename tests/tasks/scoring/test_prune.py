@@ -158,6 +158,20 @@ def test_answers_in_the_middle_are_left_alone_and_say_so() -> None:
     assert reasons[0] is reasons[9] is None
 
 
+def test_where_there_may_be_several_pairs_every_answer_is_judged() -> None:
+    answers = [f"Answer {quality} speaks." for quality in range(10)]
+    full, pruned = ScriptedJudge(spread_judge), ScriptedJudge(spread_judge)
+    before, _ = outcome(recipe_with(False, SCORERS, pairs_per_question=8), full, answers)
+    after, judgements = outcome(recipe_with(True, SCORERS, pairs_per_question=8), pruned, answers)
+    assert before == after
+    assert isinstance(after, list)
+    nested = [(9, 0), (8, 1), (7, 2), (6, 3), (5, 4)]  # then the widest of all: 9 and 8 over 1 and 0
+    assert [(each.chosen_index, each.rejected_index) for each in after[:5]] == nested
+    assert {(each.chosen_index, each.rejected_index) for each in after[5:7]} == {(9, 1), (8, 0)}
+    assert pruned.calls == full.calls
+    assert {each.reason for each in judgements} == {None}
+
+
 def test_several_facts_a_call_save_calls_on_top_of_leaving_answers_alone() -> None:
     def says(request: Request) -> str:
         if request.kind != "supports":
