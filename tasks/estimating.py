@@ -78,6 +78,7 @@ def _priced(
         plan.plan_id,
         plan.questions,
         examples,
+        examples * recipe.pairing.pairs_per_question,
         calls,
         total_input,
         remaining,
