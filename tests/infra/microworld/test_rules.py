@@ -161,6 +161,8 @@ def test_three_hops_are_noted_followed_and_rated_step_by_step() -> None:
     assert claims(THREE_HOPS, "The founder of Hexalon is Abrtan.\nAnswer: Oakmoor")[-1] == (
         "The home of the mentor of Abrtan is Oakmoor."
     )
+    both_links = THREE_GOLD.replace(" The home of Borlena is Oakmoor.", "")
+    assert claims(THREE_HOPS, both_links)[-1] == "The home of Borlena is Oakmoor."
     wrong_end = THREE_GOLD.replace("Oakmoor", "Lindwick")
     wrong_last_link = THREE_GOLD.replace("Borlena", "Caswyn")  # and the right end
     no_links = "The home of Borlena is Oakmoor.\nAnswer: Oakmoor"
