@@ -1,46 +1,169 @@
-"""Write a dataset of the microworld in the factory's input format.
+"""Write a dataset of the microworld in the factory's input format: `questions.jsonl` in a folder.
 
-    python -m infra.microworld.make --questions 200 --seed 7 --people 60 --out mill/demo
-
-`questions.jsonl` has one question a line with the documents that support it, `pool.jsonl` has every document
-of the world: distractors of the same world, so no context contradicts itself. The same arguments give the
-same bytes. Contexts are built by the factory, at any length that the pool can fill.
+`write_contexts` makes any number of questions, each with its context ready and with all that is known of it (see
+`contexts`), in memory that does not grow: a fresh world every few questions, written as it is made. `write_pool`
+makes questions of one world with the documents that support them, and `pool.jsonl` with every document of that world:
+distractors of the same world, so no context contradicts itself, and the factory builds contexts at any length that
+the pool can fill. The same arguments give the same bytes; a file appears under its name when it is whole.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Iterable
+import math
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
-from infra.microworld.questions import Question, make_questions
+from infra import progress
+from infra.errors import InputError
+from infra.microworld.preferences import chosen_answer, rejected_answer
+from infra.microworld.questions import SHARES_BY_HOPS, Question, make_questions
+from infra.microworld.shelf import Shelf, Shown, fill_shelf, show
+from infra.microworld.words import Split
 from infra.microworld.world import Document, documents, make_world
 
+Row = dict[str, Any]
+QUESTIONS, POOL = "questions.jsonl", "pool.jsonl"
+_QUESTIONS_A_WORLD = 16
+_FEWEST_PEOPLE = 12  # so that a world has questions of every kind
+_TOKENS_A_PERSON = 70  # of documents, places, works and companies included; more in large worlds, with longer names
+_SPARE = 1.25  # a world has so much more text than a context, so that contexts differ
 
-def write_dataset(folder: Path, questions: int, seed: int, people: int) -> None:
-    """Write `questions.jsonl` and `pool.jsonl` for one world of this many people into the folder."""
-    world = make_world(seed, people)
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to make: questions of at most `hops` hops (1 to 3) with contexts of at most `tokens` tokens.
+
+    `split`: whose names to use, None for all; `people` a world, None for as many as the contexts need.
+    A dataset of more questions begins with the rows of a smaller one.
+    """
+
+    questions: int
+    tokens: int
+    hops: int = 2
+    seed: int = 7
+    split: Split | None = "train"
+    people: int | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was made: counts of questions, worlds and context tokens, questions by kind, pairs by fault."""
+
+    questions: int
+    worlds: int
+    tokens: int
+    kinds: dict[str, int]
+    faults: dict[str, int]
+
+
+def people_for(tokens: int) -> int:
+    """How many people a world needs to fill contexts of this many tokens, each in another way."""
+    return max(_FEWEST_PEOPLE, math.ceil(tokens * _SPARE / _TOKENS_A_PERSON))
+
+
+def contexts(wanted: Wanted) -> Iterator[Row]:
+    """The rows of `write_contexts`, as they are made.
+
+    Each has, beside the native format's fields, in the metadata of the factory: `answer` in words, `world`, `tokens`
+    (exact), `evidence` (each sentence of the context that states a fact of the answer: the fact, the passage's number,
+    [start, end) in characters of the context), and the gold preference: `chosen`, `rejected` and its `fault`.
+
+    Raises InputError when a world cannot fill the contexts, or the contexts cannot hold what a question needs.
+    """
+    made = (row for number in count() for row in _world_rows(wanted, number))
+    for index, row in enumerate(islice(made, wanted.questions)):
+        yield {"id": f"micro-{wanted.split or 'all'}-{wanted.seed}-{index:06d}", **row}
+
+
+def write_contexts(folder: Path, wanted: Wanted) -> Made:
+    """Write `questions.jsonl` with ready contexts. Raises InputError, see `contexts`."""
+    kinds, faults, worlds, tokens = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+
+    def counted() -> Iterator[Row]:
+        for row in contexts(wanted):
+            kinds[row["kind"]] += 1
+            faults[row["fault"]] += 1
+            worlds[row["world"]] += 1
+            tokens[row["kind"]] += row["tokens"]
+            progress.advance("questions")
+            yield row
+
+    progress.expect("questions", wanted.questions)
+    _write_lines(folder / QUESTIONS, counted())
+    return Made(wanted.questions, len(worlds), tokens.total(), dict(kinds), dict(faults))
+
+
+def write_pool(
+    folder: Path, questions: int, seed: int, people: int, hops: int = 2, split: Split | None = None
+) -> Counter[str]:
+    """Write `questions.jsonl` and `pool.jsonl` for one world of this many people; returns the questions by kind."""
+    world = make_world(seed, people, split)
     docs = documents(world)
-    folder.mkdir(parents=True, exist_ok=True)
-    asked = make_questions(world, docs, seed, questions)
-    rows = (_question_row(f"micro-{seed}-{index:06d}", question, docs) for index, question in enumerate(asked))
-    _write_lines(folder / "questions.jsonl", rows)
-    _write_lines(folder / "pool.jsonl", (_document_row(document) for document in docs))
+    asked = make_questions(world, docs, seed, questions, SHARES_BY_HOPS[hops])
+    progress.expect("questions", questions)
+    rows = (_pooled_row(f"micro-{seed}-{index:06d}", question, docs) for index, question in enumerate(asked))
+    _write_lines(folder / QUESTIONS, rows)
+    _write_lines(folder / POOL, map(_document_row, docs))
+    return Counter(question.kind for question in asked)
 
 
-def main() -> None:
-    """Read the command line and write the dataset."""
-    parser = argparse.ArgumentParser(description="Write questions and documents of a fictional world.")
-    parser.add_argument("--questions", type=int, default=200, help="how many questions")
-    parser.add_argument("--seed", type=int, default=7, help="seed of the world and of its questions")
-    parser.add_argument("--people", type=int, default=60, help="people in the world; places, works, companies follow")
-    parser.add_argument("--out", type=Path, required=True, help="folder for questions.jsonl and pool.jsonl")
-    arguments = parser.parse_args()
-    write_dataset(arguments.out, arguments.questions, arguments.seed, arguments.people)
+def _world_rows(wanted: Wanted, number: int) -> Iterator[Row]:
+    """The questions of one world of the dataset, those whose supports fit into a context."""
+    name = f"{wanted.split or 'all'}:{wanted.seed}:{number}"
+    shelf = fill_shelf(make_world(name, wanted.people or people_for(wanted.tokens), wanted.split))
+    if shelf.tokens < wanted.tokens:
+        raise InputError(
+            f"a world of {wanted.people} people has {shelf.tokens} tokens of documents, too few for contexts of "
+            f"{wanted.tokens}: ask for {people_for(wanted.tokens)} people or shorter contexts"
+        )
+    rng = random.Random(f"contexts:{name}:{wanted.tokens}")
+    made = 0
+    for question in make_questions(
+        shelf.world, shelf.docs, name, _QUESTIONS_A_WORLD, SHARES_BY_HOPS[wanted.hops]
+    ):
+        shown = show(rng, shelf, question, wanted.tokens)
+        if shown is not None:
+            made += 1
+            yield _context_row(rng, shelf, shown)
+    if not made:
+        raise InputError(f"contexts of {wanted.tokens} tokens cannot hold what a question needs: ask for 512 or more")
 
 
-def _question_row(name: str, question: Question, docs: list[Document]) -> dict[str, object]:
+def _context_row(rng: random.Random, shelf: Shelf, shown: Shown) -> Row:
+    question = shown.question
+    rejected = rejected_answer(rng, question, shelf.world, frozenset(shown.titles))
+    return {
+        "question": question.question,
+        "context": shown.context,
+        "answer": question.answer,
+        "answers": list(question.answers),
+        "kind": question.kind,
+        "language": "en",
+        "world": shelf.world.seed,
+        "tokens": shown.tokens,
+        "evidence": [
+            {
+                "fact": [each.fact.subject, each.fact.relation, each.fact.value],
+                "passage": each.passage,
+                "start": each.start,
+                "end": each.end,
+            }
+            for each in shown.evidence
+        ],
+        "chosen": chosen_answer(question),
+        "rejected": rejected.text,
+        "fault": rejected.fault,
+    }
+
+
+def _pooled_row(name: str, question: Question, docs: list[Document]) -> Row:
+    progress.advance("questions")
     return {
         "id": name,
         "question": question.question,
@@ -52,15 +175,14 @@ def _question_row(name: str, question: Question, docs: list[Document]) -> dict[s
     }
 
 
-def _document_row(document: Document) -> dict[str, object]:
+def _document_row(document: Document) -> Row:
     return {"title": document.title, "text": document.text}
 
 
-def _write_lines(path: Path, rows: Iterable[dict[str, object]]) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
+def _write_lines(path: Path, rows: Iterable[Row]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    with part.open("w", encoding="utf-8", newline="\n") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    part.replace(path)

@@ -8,11 +8,11 @@ potter.") is read as the claim that it is. What it leaves out: every sentence th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from infra.microworld.phrases import ABOUT, LEADS, RELATIONS, Relation
+from infra.microworld.phrases import ABOUT, LEADS, RELATIONS
 from infra.microworld.words import GOODS, JOB, NAMES
 from infra.microworld.world import Fact
 
@@ -20,7 +20,7 @@ _SLOT = "{}"
 _WORDS = {word: kind for kind, words in NAMES.items() for word in words}
 _WORD = "|".join(sorted(_WORDS, key=len, reverse=True))
 _CAPITAL = "|".join(sorted((word for word, kind in _WORDS.items() if kind not in (JOB, GOODS)), key=len, reverse=True))
-_NAME = re.compile(rf"\b(?:(?:{_CAPITAL}) (?:{_CAPITAL})|{_WORD})\b")  # large worlds pair the words of a name
+_NAME = re.compile(rf"\b(?:(?:{_CAPITAL})(?: (?:{_CAPITAL})){{1,2}}|{_WORD})\b")  # large worlds' names have 2 words or 3
 _LEAD = re.compile(rf"^(?:{'|'.join(map(re.escape, LEADS))})\s+")
 _SENTENCE_END = re.compile(r"(?<=[.?!])\s+|\n+")
 _ANSWER = re.compile(r"(?:^|\s)Answer:")
@@ -32,7 +32,7 @@ _PLAN = re.compile(r"^\s*Plan: find (.*?)\.\s*$", re.MULTILINE)
 class Asked:
     """What a question wants.
 
-    `hops`: relations from the first to the last; the last one's value is wanted. A list question has one hop and
+    `hops` (at most three): relations from the first to the last; the last one's value is wanted. A list question has one hop and
     wants its subjects of the value `about`; or none, and wants everything of the entity `about`.
     """
 
@@ -171,17 +171,21 @@ def _fact_skeletons() -> dict[str, tuple[str, bool]]:
     }
 
 
-def _chains() -> Iterator[tuple[str, str]]:
-    """Pairs of relations that can follow each other."""
-    for inner, first in RELATIONS.items():
-        for outer, second in RELATIONS.items():
-            if first.value_kind == second.subject_kind:
-                yield inner, outer
+def _chains(length: int) -> list[tuple[str, ...]]:
+    """Relations that can follow each other, so many in a row."""
+    if length == 1:
+        return [(name,) for name in RELATIONS]
+    return [
+        (*inner, outer)
+        for inner in _chains(length - 1)
+        for outer, relation in RELATIONS.items()
+        if RELATIONS[inner[-1]].value_kind == relation.subject_kind
+    ]
 
 
 @cache
 def _claim_skeletons() -> dict[str, tuple[str, ...]]:
-    return {Claim(_SLOT, hops, _SLOT).sentence: hops for hops in _chains()}
+    return {Claim(_SLOT, hops, _SLOT).sentence: hops for length in (2, 3) for hops in _chains(length)}
 
 
 @cache
@@ -191,12 +195,14 @@ def _question_skeletons() -> dict[str, tuple[tuple[str, ...], bool]]:
     for name, relation in RELATIONS.items():
         known |= {template.format(v=_SLOT): ((name,), True) for template in relation.list_questions}
         known |= {template.format(s=_SLOT): ((name,), False) for template in relation.questions}
-    for inner, outer in _chains():
-        for phrase in _phrases(RELATIONS[inner]):
-            known |= {template.format(s=phrase): ((inner, outer), False) for template in RELATIONS[outer].questions}
+    for hops in (*_chains(2), *_chains(3)):
+        for phrase in _phrases(hops[:-1]):
+            known |= {template.format(s=phrase): (hops, False) for template in RELATIONS[hops[-1]].questions}
     return known
 
 
-def _phrases(relation: Relation) -> Iterable[str]:
-    """How a question names an entity by its relation to another."""
-    return f"the {relation.noun} of {_SLOT}", f"{_SLOT}'s {relation.noun}"
+def _phrases(hops: Sequence[str]) -> Iterable[str]:
+    """How a question names an entity by the way to it from another."""
+    first, *others = (RELATIONS[hop].noun for hop in hops)
+    outer = "".join(f"the {noun} of " for noun in reversed(others))
+    return f"{outer}the {first} of {_SLOT}", f"{outer}{_SLOT}'s {first}"

@@ -1,23 +1,29 @@
 """Questions over a world with gold answers, the facts that prove them and the documents that state those.
 
-Three kinds: `one-hop` (one fact), `two-hop` (the value of the first fact is the subject of the second) and
-`list` (every subject with a given value, or everything known of one entity). The supports are *all* documents
-that state one of the facts, so any context that holds the supports holds the whole answer.
+Four kinds: `one-hop` (one fact), `two-hop` (the value of the first fact is the subject of the second), `three-hop`
+(one fact more; nobody comes up twice on the way) and `list` (every subject with a given value, or everything known
+of one entity). The supports are *all* documents that state one of the facts, so any context that holds the
+supports holds the whole answer.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from infra.errors import InputError
 from infra.microworld.phrases import ABOUT, RELATIONS
 from infra.microworld.world import Document, Fact, World
 
-ONE_HOP, TWO_HOP, LIST = "one-hop", "two-hop", "list"
-KINDS = (ONE_HOP, TWO_HOP, LIST)
+ONE_HOP, TWO_HOP, THREE_HOP, LIST = "one-hop", "two-hop", "three-hop", "list"
+KINDS = (ONE_HOP, TWO_HOP, LIST, THREE_HOP)  # the order in which they are drawn: a new kind goes to the end
 SHARES = {ONE_HOP: 0.3, TWO_HOP: 0.5, LIST: 0.2}
+SHARES_BY_HOPS = {  # by the longest chain
+    1: {ONE_HOP: 0.75, LIST: 0.25},
+    2: SHARES,
+    3: {ONE_HOP: 0.2, TWO_HOP: 0.3, THREE_HOP: 0.3, LIST: 0.2},
+}
 _LONGEST_LIST = 5
 
 
@@ -62,21 +68,21 @@ def make_questions(
     count: int,
     shares: dict[str, float] | None = None,
 ) -> list[Question]:
-    """Draw distinct questions in the given shares of kinds; others fill up for a kind that runs short.
+    """Draw distinct questions in the given shares of kinds (SHARES); others fill up for a kind that runs short.
 
     Raises InputError when the world has fewer questions than asked for: take more people.
     """
     rng = random.Random(f"questions:{world.seed}:{seed}:{count}")
     wanted = shares or SHARES
-    subjects = _subjects(world)
-    for kind in KINDS:
+    subjects = _subjects(world, {kind for kind, share in wanted.items() if share})
+    for kind in subjects:
         rng.shuffle(subjects[kind])
     chosen: list[_Subject] = []
-    for kind in KINDS:
-        take = round(count * wanted.get(kind, 0.0))
+    for kind in subjects:
+        take = round(count * wanted[kind])
         chosen += subjects[kind][:take]
-        subjects[kind] = subjects[kind][take:] if wanted.get(kind) else []
-    spare = [subject for kind in KINDS for subject in subjects[kind]]
+        subjects[kind] = subjects[kind][take:]
+    spare = [subject for kind in subjects for subject in subjects[kind]]
     rng.shuffle(spare)
     chosen = (chosen + spare[: max(0, count - len(chosen))])[:count]
     if len(chosen) < count:
@@ -113,15 +119,28 @@ def _stated_in(docs: Sequence[Document]) -> dict[Fact, list[int]]:
     return stated
 
 
-def _subjects(world: World) -> dict[str, list[_Subject]]:
-    one = [_Subject(ONE_HOP, (fact,)) for fact in world.facts]
-    two = [
-        _Subject(TWO_HOP, (first, second))
-        for first in world.facts
-        for second in world.by_subject.get(first.value, {}).values()
-        if second.value != first.subject
+def _subjects(world: World, kinds: Collection[str]) -> dict[str, list[_Subject]]:
+    """What can be asked, by kind, in the order of KINDS."""
+    chains = {ONE_HOP: 1, TWO_HOP: 2, THREE_HOP: 3}
+    return {
+        kind: list(_list_subjects(world))
+        if kind == LIST
+        else [_Subject(kind, facts) for facts in _chains(world, chains[kind])]
+        for kind in KINDS
+        if kind in kinds
+    }
+
+
+def _chains(world: World, hops: int) -> Iterable[tuple[Fact, ...]]:
+    """All chains of facts in which each value is the next one's subject and no entity comes up twice."""
+    if hops == 1:
+        return [(fact,) for fact in world.facts]
+    return [
+        (*chain, last)
+        for chain in _chains(world, hops - 1)
+        for last in world.by_subject.get(chain[-1].value, {}).values()
+        if all(last.value != fact.subject for fact in chain)
     ]
-    return {ONE_HOP: one, TWO_HOP: two, LIST: list(_list_subjects(world))}
 
 
 def _list_subjects(world: World) -> Iterable[_Subject]:
@@ -140,8 +159,8 @@ def _ask(rng: random.Random, subject: _Subject, stated: dict[Fact, list[int]]) -
     answers: tuple[str, ...] = (last.value,)
     if subject.kind == ONE_HOP:
         text = rng.choice(relation.questions).format(s=first.subject)
-    elif subject.kind == TWO_HOP:
-        text = rng.choice(relation.questions).format(s=_phrase(rng, first))
+    elif subject.kind in (TWO_HOP, THREE_HOP):
+        text = rng.choice(relation.questions).format(s=_phrase(rng, subject.facts[:-1]))
     elif subject.about:
         text = rng.choice(relation.list_questions).format(v=subject.about)
         answers = tuple(fact.subject for fact in subject.facts)
@@ -152,6 +171,10 @@ def _ask(rng: random.Random, subject: _Subject, stated: dict[Fact, list[int]]) -
     return Question(text, answers, subject.kind, subject.facts, tuple(supports))
 
 
-def _phrase(rng: random.Random, fact: Fact) -> str:
-    noun = RELATIONS[fact.relation].noun
-    return rng.choice((f"the {noun} of {fact.subject}", f"the {noun} of {fact.subject}", f"{fact.subject}'s {noun}"))
+def _phrase(rng: random.Random, facts: Sequence[Fact]) -> str:
+    """The entity at the end of a chain by its way there; only the first step may be a genitive ("X's founder")."""
+    first, noun = facts[0].subject, RELATIONS[facts[0].relation].noun
+    phrase = rng.choice((f"the {noun} of {first}", f"the {noun} of {first}", f"{first}'s {noun}"))
+    for fact in facts[1:]:
+        phrase = f"the {RELATIONS[fact.relation].noun} of {phrase}"
+    return phrase

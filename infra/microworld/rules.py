@@ -32,7 +32,7 @@ from infra.microworld.world import Fact
 NO_FACTS, NO_NOTES = "No factual statements", "No relevant information"
 FULL, PARTIAL, NONE = "[[Fully supported]]", "[[Partially supported]]", "[[No support]]"
 _BREAK = re.compile(r"(?<![.?!\n])\n\n(?!Passage )")  # where two chunks meet in the middle of a sentence
-_STEP = 0.3  # share of a full two-hop answer that the step on the way is worth
+_STEPS = 0.3  # share of a full answer of several hops that the steps on the way are worth together
 
 Facts = Sequence[Fact]
 
@@ -144,12 +144,13 @@ def _bears_on(fact: Fact, asked: Asked, in_part: Facts) -> bool:
         return fact.subject == asked.about
     if asked.list:
         return (fact.relation, fact.value) == (asked.hops[0], asked.about)
-    if (fact.subject, fact.relation) == (asked.about, asked.hops[0]):
-        return True
-    if len(asked.hops) == 1 or fact.relation != asked.hops[1]:
-        return False
-    links = _values(asked.about, asked.hops[0], in_part)
-    return not links or fact.subject in links  # a part that does not name the link cannot tell which will be needed
+    subjects: set[str] | None = {asked.about}
+    for hop in asked.hops:
+        if fact.relation == hop and (subjects is None or fact.subject in subjects):
+            return True
+        # a part that does not name a link cannot tell which of all will be needed from there on
+        subjects = (subjects and _ends(subjects, hop, in_part)) or None
+    return False
 
 
 def _final_claims(said: Said, asked: Asked) -> list[Claim]:
@@ -160,7 +161,7 @@ def _final_claims(said: Said, asked: Asked) -> list[Claim]:
     if asked.list:
         return [Claim(name, asked.hops, asked.about) for name in said.final]
     hops, subject = asked.hops, asked.about
-    if len(hops) == 2 and (links := _values(subject, hops[0], said.facts)):
+    while len(hops) > 1 and (links := _values(subject, hops[0], said.facts)):
         hops, subject = hops[1:], links[-1]  # the answer names the link itself
     return [Claim(subject, hops, name) for name in said.final]
 
@@ -172,11 +173,11 @@ def _supported(claim: Claim, known: Facts) -> float:
         if claim.value in stated:
             return 1.0
         return max((_alike(claim.value, each) for each in stated), default=0.0)
-    links = _values(claim.subject, claim.hops[0], known)
-    if any(claim.value in _values(link, claim.hops[1], known) for link in links):
+    *links, ends = _follow(claim.subject, claim.hops, known)
+    if claim.value in ends:
         return 1.0
-    ends_so = any((fact.relation, fact.value) == (claim.hops[1], claim.value) for fact in known)
-    return 0.5 if ends_so and not links else 0.0  # one step is stated and the other is nowhere
+    ends_so = any((fact.relation, fact.value) == (claim.hops[-1], claim.value) for fact in known)
+    return 0.5 if ends_so and not links[-1] else 0.0  # the last step is stated, and the way to it is not
 
 
 def _alike(name: str, other: str) -> float:
@@ -193,21 +194,22 @@ def _items(asked: Asked, known: Facts) -> set[str]:
 
 def _chain_share(asked: Asked, said: Said, known: Facts) -> float:
     """Share of a hop question's steps that the answer gives as the notes have them; the end weighs most."""
-    links = _values(asked.about, asked.hops[0], known)
-    if len(asked.hops) == 1:
-        return _end_share(set(links), said, asked.hops[0])
-    ends = {value for link in links for value in _values(link, asked.hops[1], known)}
-    step = 1.0 if set(links) & {fact.value for fact in said.facts} else 0.0
+    *links, ends = _follow(asked.about, asked.hops, known)
+    if not links:
+        return _end_share(ends, said, asked.hops[0])
+    given = {fact.value for fact in said.facts}
+    noted = [each for each in links if each]
+    steps = sum(bool(each & given) for each in noted) / len(noted) if noted else 0.0
     if ends:
-        end = _end_share(ends, said, asked.hops[1])
+        end = _end_share(ends, said, asked.hops[-1])
         if end == 1 and not said.prose:  # the end alone is what was asked for
             return 1.0
-        return (1 - _STEP) * end + _STEP * step
-    if links:
-        return step
-    # The notes do not name the link: an answer whose end fits one of the notes gives all that can be told.
-    possible = {fact.value for fact in known if fact.relation == asked.hops[1]}
-    return (1 - _STEP) * _end_share(possible, said, asked.hops[1])
+        return (1 - _STEPS) * end + _STEPS * steps
+    if noted:
+        return steps
+    # The notes do not name a link: an answer whose end fits one of the notes gives all that can be told.
+    possible = {fact.value for fact in known if fact.relation == asked.hops[-1]}
+    return (1 - _STEPS) * _end_share(possible, said, asked.hops[-1])
 
 
 def _end_share(right: set[str], said: Said, relation: str) -> float:
@@ -225,15 +227,23 @@ def _leaps(asked: Asked, said: Said) -> float:
         reached = _items(asked, said.facts)
         lost += 4 * (1 - _share(set(said.final), reached)) + 2 * (1 - _share(reached, said.final) if reached else 1)
         return lost
-    links = _values(asked.about, asked.hops[0], said.facts)
-    ends = set(links) if len(asked.hops) == 1 else _ends(links, asked.hops[1], said.facts)
-    lost += 0 if links else 2  # does not begin where the question does
-    lost += 0 if ends else 2  # does not go on from there
+    reached = _follow(asked.about, asked.hops, said.facts)
+    ends = reached[-1]
+    lost += 0 if reached[0] else 2  # does not begin where the question does
+    lost += 0 if ends else 2  # does not go on from there to the end
     if not set(said.final) <= ends:
         lost += 1 if set(said.final) <= {fact.value for fact in said.facts} else 4
     planned = tuple(RELATIONS[hop].noun for hop in asked.hops)
     lost += 1 if said.plan is not None and said.plan != planned else 0
     return lost
+
+
+def _follow(subject: str, hops: Sequence[str], known: Facts) -> list[set[str]]:
+    """What the facts lead to from a subject, hop by hop; nothing from where they break off."""
+    reached = [{subject}]
+    for hop in hops:
+        reached.append(_ends(reached[-1], hop, known))
+    return reached[1:]
 
 
 def _ends(links: Iterable[str], relation: str, known: Facts) -> set[str]:

@@ -1,8 +1,17 @@
 """The words of the microworld: invented names by kind, and real words for jobs and goods.
 
 Every name is a start and an ending, so a few lines make hundreds. No word is contained in another, which
-keeps substring matching of answers honest (a test holds this). Larger worlds pair these words; see `world`.
+keeps substring matching of answers honest (a test holds this). Larger worlds put several words together; see
+`world`. The words of names are cut into three splits, so that what is trained on names nobody of what is tested on.
+Jobs and goods are closed classes of ordinary words, as in any language: they belong to every split.
 """
+
+import random
+from functools import cache
+from typing import Literal, get_args
+
+Split = Literal["train", "dev", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 PERSON, PLACE, WORK, COMPANY, JOB, GOODS = "person", "place", "work", "company", "job", "goods"
 
@@ -31,3 +40,14 @@ NAMES: dict[str, tuple[str, ...]] = {
         "bells clocks lamps"
     ),
 }
+
+
+@cache
+def names_of(kind: str, split: Split | None = None) -> tuple[str, ...]:
+    """The words that name a kind: all of them, or a split's own (train has half of them, dev and test a quarter)."""
+    words = NAMES[kind]
+    if split is None or kind in (JOB, GOODS):
+        return words
+    mixed = random.Random(f"split:{kind}").sample(words, len(words))  # every start and ending comes up in each split
+    half, last = len(words) // 2, 3 * len(words) // 4
+    return tuple({"train": mixed[:half], "dev": mixed[half:last], "test": mixed[last:]}[split])

@@ -11,13 +11,15 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 from infra.errors import InputError
 from infra.microworld.phrases import FILLER, LEADS, RELATIONS
-from infra.microworld.words import COMPANY, NAMES, PERSON, PLACE, WORK
+from infra.microworld.words import COMPANY, PERSON, PLACE, WORK, Split, names_of
 
 _SHARES = {PERSON: 1, PLACE: 2, WORK: 3, COMPANY: 4}  # one place for every two people, and so on
 _ECHO_CHANCE = 0.25
+_MOST_WORDS = 3  # of a name
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,16 @@ class Fact:
 
 @dataclass(frozen=True)
 class Document:
-    """A passage about one entity and the facts that it states, in the order of its text."""
+    """A passage about one entity and the facts that it states, in the order of its text.
+
+    `spans`: [start, end) in `text` of each fact's sentence, in characters; documents that were not written by
+    `documents` may lack them.
+    """
 
     title: str
     text: str
     facts: tuple[Fact, ...]
+    spans: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,15 +75,21 @@ class World:
         return table
 
 
-def make_world(seed: int | str, people: int) -> World:
-    """Invent a world with this many people (at least 4) and places, works and companies in proportion."""
+def make_world(seed: int | str, people: int, split: Split | None = None) -> World:
+    """Invent a world with this many people (at least 4) and places, works and companies in proportion.
+
+    With a `split`, its names are made of that split's words alone: no name of it is in a world of another split.
+    """
     if people < 4:
         raise InputError(f"a world of {people} people is too small: ask for at least 4")
-    rng = random.Random(f"world:{seed}:{people}")
-    entities = {kind: _choose_names(rng, kind, max(2, people // share)) for kind, share in _SHARES.items()}
+    rng = random.Random(f"world:{seed}:{people}" + (f":{split}" if split else ""))
+    entities = {
+        kind: _choose_names(rng, names_of(kind, split), max(2, people // share), kind)
+        for kind, share in _SHARES.items()
+    }
     facts: list[Fact] = []
     for name, relation in RELATIONS.items():
-        values = entities.get(relation.value_kind) or NAMES[relation.value_kind]
+        values = entities.get(relation.value_kind) or names_of(relation.value_kind)
         for subject in entities[relation.subject_kind]:
             value = rng.choice(values)
             while value == subject:
@@ -91,15 +104,17 @@ def documents(world: World) -> list[Document]:
     return [_write(rng, world, name) for names in world.entities.values() for name in names]
 
 
-def _choose_names(rng: random.Random, kind: str, count: int) -> tuple[str, ...]:
-    """Distinct names: single words while they last, pairs of words for the whole kind beyond that."""
-    words = NAMES[kind]
+def _choose_names(rng: random.Random, words: tuple[str, ...], count: int, kind: str) -> tuple[str, ...]:
+    """Distinct names: single words while they last, two or three words for the whole kind beyond that."""
     if count <= len(words):
         return tuple(rng.sample(words, count))
-    if count > len(words) ** 2:
-        raise InputError(f"{count} names of kind {kind} are too many: the words allow {len(words) ** 2}")
-    pairs = rng.sample(range(len(words) ** 2), count)
-    return tuple(f"{words[pair // len(words)]} {words[pair % len(words)]}" for pair in pairs)
+    length = next((each for each in range(2, _MOST_WORDS + 1) if count <= len(words) ** each), None)
+    if length is None:
+        most = len(words) ** _MOST_WORDS
+        raise InputError(f"{count} names of kind {kind} are too many: the words allow {most}; ask for fewer people")
+    places = [len(words) ** each for each in reversed(range(length))]
+    numbers = rng.sample(range(len(words) ** length), count)
+    return tuple(" ".join(words[number // place % len(words)] for place in places) for number in numbers)
 
 
 def _write(rng: random.Random, world: World, title: str) -> Document:
@@ -108,15 +123,21 @@ def _write(rng: random.Random, world: World, title: str) -> Document:
         stated += [fact for fact in echoes if rng.random() < _ECHO_CHANCE]
     rng.shuffle(stated)
     sentences = [_state(rng, fact, title) for fact in stated]
+    stating = [True] * len(sentences)
     for _ in range(rng.choice((0, 1, 1, 2))):
-        sentences.insert(rng.randint(0, len(sentences)), rng.choice(FILLER).format(s=title))
+        place = rng.randint(0, len(sentences))
+        sentences.insert(place, rng.choice(FILLER).format(s=title))
+        stating.insert(place, False)
     if sentences[0].split()[0] in (
         title.split()[0],
         *(fact.subject.split()[0] for fact in stated),
         *(fact.value.split()[0] for fact in stated),
     ):
         sentences[0] = f"{rng.choice(LEADS)} {sentences[0]}"
-    return Document(title, " ".join(sentences), tuple(stated))
+    ends = list(accumulate(len(sentence) + 1 for sentence in sentences))
+    placed = zip(sentences, ends, stating, strict=True)
+    spans = tuple((end - 1 - len(sentence), end - 1) for sentence, end, states in placed if states)
+    return Document(title, " ".join(sentences), tuple(stated), spans)
 
 
 def _state(rng: random.Random, fact: Fact, title: str) -> str:
