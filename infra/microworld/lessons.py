@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from infra.microworld.questions import LIST, ONE_HOP, TWO_HOP, Question, in_reading_order, make_questions
+from infra.microworld.questions import LIST, ONE_HOP, THREE_HOP, TWO_HOP, Question, in_reading_order, make_questions
 from infra.microworld.teachers import imperfect_reply, plan_of
 from infra.microworld.tokenizer import ASSISTANT, BOS, EOS, SPACE, SPECIAL, USER
 from infra.microworld.words import NAMES
@@ -150,7 +150,8 @@ def context_and_questions(
     """A fresh world's shuffled context of about `docs` documents and up to `count` questions it answers."""
     world = make_world(f"lesson:{rng.random()}", people or rng.choice(_PEOPLE))
     everything = documents(world)
-    shares = {ONE_HOP: 0.4 * (1 - lists), TWO_HOP: 0.6 * (1 - lists), LIST: lists}
+    chains = {ONE_HOP: 0.35, TWO_HOP: 0.4, THREE_HOP: 0.25}
+    shares = {kind: share * (1 - lists) for kind, share in chains.items()} | {LIST: lists}
     asked: list[Question] = []
     needed: dict[int, None] = {}
     for question in make_questions(world, everything, "lesson", count * 2, shares):
