@@ -18,7 +18,7 @@ import torch
 
 from infra.microworld.lessons import Prompt, render
 from infra.microworld.phrases import RELATIONS
-from infra.microworld.questions import LIST, Question, in_reading_order, make_questions
+from infra.microworld.questions import LIST, SHARES_BY_HOPS, Question, in_reading_order, make_questions
 from infra.microworld.world import Document, documents, make_world
 
 SAMPLES = 8
@@ -57,7 +57,7 @@ def held_out(tokenizer: Any, seed: int | str, count: int, length: int) -> list[C
         docs = documents(world)
         sizes = [len(tokenizer(render([doc])).input_ids) + 2 for doc in docs]
         rng = random.Random(f"held-out:{seed}:{number}:{length}")
-        for question in make_questions(world, docs, f"held-out:{seed}", 8):
+        for question in make_questions(world, docs, f"held-out:{seed}", 8, SHARES_BY_HOPS[3]):
             chosen = list(question.supports)
             left = length - sum(sizes[index] for index in chosen)
             for index in rng.sample(range(len(docs)), len(docs)):

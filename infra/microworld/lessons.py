@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 
-from infra.microworld.questions import LIST, ONE_HOP, TWO_HOP, Question, in_reading_order, make_questions
+from infra.microworld.questions import LIST, ONE_HOP, THREE_HOP, TWO_HOP, Question, in_reading_order, make_questions
+from infra.microworld.teachers import imperfect_reply, plan_of
 from infra.microworld.tokenizer import ASSISTANT, BOS, EOS, SPACE, SPECIAL, USER
 from infra.microworld.words import NAMES
 from infra.microworld.world import Document, documents, make_world
@@ -69,7 +70,7 @@ def gold_reply(question: Question, strategy: str) -> str:
     if strategy == "direct_answer":
         return question.answer
     if strategy == "plan_and_solve":
-        return f"Plan: find {_plan(question)}.\n{question.reasoning}"
+        return f"Plan: find {plan_of(question)}.\n{question.reasoning}"
     if strategy == "fact_and_reflection":
         facts, answer = question.reasoning.split("\n")
         return f"Facts: {facts}\nReflection: nothing is missing.\n{answer}"
@@ -112,32 +113,45 @@ def restate_batch(tokenizer: Any, seed: str, rows: int, docs: int, plain: bool) 
     return _plain(sequences)
 
 
-def question_batch(tokenizer: Any, prompts: Sequence[Prompt], seed: str, rows: int, docs: int, branches: int) -> Batch:
-    """Lesson 3: contexts of about this many documents, each with this many questions (branches)."""
+def question_batch(
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    seed: str,
+    rows: int,
+    docs: int,
+    branches: int,
+    lists: float = 0.25,
+    imperfect: bool = False,
+) -> Batch:
+    """Lesson 3: contexts of about this many documents, each with this many questions (branches), a share of them
+    list questions. With `imperfect`, answers to plan_and_solve are the teachers', else all are right."""
     rng = random.Random(seed)
     trunk_prompt = rng.choice(prompts).before
     fitting = [prompt for prompt in prompts if prompt.before == trunk_prompt]
     weights = [_STRATEGY_SHARES.get(prompt.strategy, 1) for prompt in fitting]
     built = []
     for _ in range(rows):
-        shown, asked = context_and_questions(rng, docs, branches)
+        shown, asked = context_and_questions(rng, docs, branches, lists=lists)
         trunk = _encode(tokenizer, f"{BOS}{USER}{trunk_prompt}".replace("{context}", render(shown)))
         pieces = []
         for question in asked:
             prompt = rng.choices(fitting, weights)[0]
             ask = _encode(tokenizer, prompt.after.replace("{question}", question.question) + ASSISTANT)
-            pieces.append((ask, _encode(tokenizer, gold_reply(question, prompt.strategy) + EOS)))
+            faulty = imperfect and prompt.strategy == "plan_and_solve"
+            reply = imperfect_reply(rng, question, shown) if faulty else gold_reply(question, prompt.strategy)
+            pieces.append((ask, _encode(tokenizer, reply + EOS)))
         built.append((trunk, pieces))
     return _branched(built)
 
 
 def context_and_questions(
-    rng: random.Random, docs: int, count: int, people: int | None = None
+    rng: random.Random, docs: int, count: int, people: int | None = None, lists: float = 0.25
 ) -> tuple[list[Document], list[Question]]:
     """A fresh world's shuffled context of about `docs` documents and up to `count` questions it answers."""
     world = make_world(f"lesson:{rng.random()}", people or rng.choice(_PEOPLE))
     everything = documents(world)
-    shares = {ONE_HOP: 0.3, TWO_HOP: 0.45, LIST: 0.25}
+    chains = {ONE_HOP: 0.35, TWO_HOP: 0.4, THREE_HOP: 0.25}
+    shares = {kind: share * (1 - lists) for kind, share in chains.items()} | {LIST: lists}
     asked: list[Question] = []
     needed: dict[int, None] = {}
     for question in make_questions(world, everything, "lesson", count * 2, shares):
@@ -151,13 +165,6 @@ def context_and_questions(
     rng.shuffle(chosen)
     shown = [everything[index] for index in chosen]
     return shown, [in_reading_order(question, shown) for question in asked]
-
-
-def _plan(question: Question) -> str:
-    if question.kind == LIST:
-        return "each one that the text names"
-    nouns = [fact.sentence.split(" of ")[0].removeprefix("The ") for fact in question.facts]
-    return " and then ".join(f"the {noun}" for noun in nouns)
 
 
 def _some_documents(rng: random.Random, docs: int, plain: bool) -> list[Document]:

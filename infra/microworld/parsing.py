@@ -25,7 +25,7 @@ _LEAD = re.compile(rf"^(?:{'|'.join(map(re.escape, LEADS))})\s+")
 _SENTENCE_END = re.compile(r"(?<=[.?!])\s+|\n+")
 _ANSWER = re.compile(r"(?:^|\s)Answer:")
 _LABEL = re.compile(r"^(?:Facts|Reflection|Answer|Plan):\s*")
-_PLAN = re.compile(r"^\s*Plan: find (.*?)\.\s*$", re.MULTILINE)
+_PLAN = re.compile(r"^\s*(?:Plan: find|I need to find) (.*?)\.\s*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from infra.microworld.lessons import (
     IGNORED,
@@ -41,7 +41,11 @@ _SAVE_EVERY, _EXPORT_EVERY = 100, 800  # steps
 
 @dataclass(frozen=True)
 class Settings:
-    """All that decides the weights. `tokens` is the size of a step's batch; documents are about 40 tokens."""
+    """All that decides the weights. `tokens` is the size of a step's batch; documents are about 40 tokens.
+
+    `init` is the folder of an exported model to go on from, or empty for a fresh one. With `imperfect` the answers to
+    plan_and_solve are those of `teachers.py`.
+    """
 
     steps: int = 1600
     seed: int = 0
@@ -52,6 +56,9 @@ class Settings:
     restate_steps: int = 350
     tokens: int = 8000
     docs: int = 24
+    lists: float = 0.25
+    init: str = ""
+    imperfect: bool = False
 
 
 def main() -> None:
@@ -62,7 +69,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/microworld"), help="folder for checkpoint and log")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     for name, value in asdict(Settings()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+        kind: Any = {"action": "store_true"} if isinstance(value, bool) else {"type": type(value)}
+        parser.add_argument(f"--{name.replace('_', '-')}", default=value, **kind)
     arguments = vars(parser.parse_args())
     settings = Settings(**{name: arguments[name] for name in asdict(Settings())})
     torch.set_num_threads(arguments["threads"])
@@ -72,9 +80,13 @@ def main() -> None:
 def train(settings: Settings, prompts: Path, work: Path, out: Path) -> None:
     """Run all steps from the last checkpoint in `work`, exporting to `out` on the way and at the end."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    tokenizer = build_tokenizer(prompts)
     torch.manual_seed(settings.seed)
-    model = new_model(model_config(settings, tokenizer), tokenizer).to(device)
+    if settings.init:
+        tokenizer = AutoTokenizer.from_pretrained(settings.init)
+        model = LlamaForCausalLM.from_pretrained(settings.init, dtype=torch.float32).to(device)
+    else:
+        tokenizer = build_tokenizer(prompts)
+        model = new_model(model_config(settings, tokenizer), tokenizer).to(device)
     average = LlamaForCausalLM(model.config).to(device)
     average.load_state_dict(model.state_dict())
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.rate, betas=(0.9, 0.98), weight_decay=0.1)
@@ -135,16 +147,23 @@ def lesson(settings: Settings, tokenizer: Any, prompts: list[Prompt], step: int)
     seed = f"lesson:{settings.seed}:{step}"
     share = rng.random()
     restating = settings.echo_steps + settings.restate_steps
-    progress = max(0.0, step - restating) / max(1, settings.steps - restating)
+    progress = 1.0 if settings.init else max(0.0, step - restating) / max(1, settings.steps - restating)
     docs = rng.randint(4, 6 + round((settings.docs - 6) * min(1.0, 2 * progress)))
     if step < settings.echo_steps or share < (0.15 if step < restating else 0.05):
         return echo_batch(tokenizer, seed, settings.tokens // 2, easy=step < settings.echo_steps * 2 // 3)
     if step < restating or share < 0.35 - 0.25 * min(1.0, 2 * progress):
-        plain = rng.random() < 1 - (step - settings.echo_steps) / settings.restate_steps
+        plain = rng.random() < 1 - (step - settings.echo_steps) / max(1, settings.restate_steps)
         return restate_batch(tokenizer, seed, max(1, settings.tokens // (docs * 50)), docs, plain)
     branches = 6
     return question_batch(
-        tokenizer, prompts, seed, max(1, settings.tokens // (docs * 40 + branches * 65)), docs, branches
+        tokenizer,
+        prompts,
+        seed,
+        max(1, settings.tokens // (docs * 40 + branches * 65)),
+        docs,
+        branches,
+        settings.lists,
+        settings.imperfect,
     )
 
 
