@@ -35,10 +35,7 @@ class Rejected:
 
 def chosen_answer(question: Question) -> str:
     """The right and complete answer."""
-    plan = "each one that the text names"
-    if question.kind != LIST:
-        plan = " and then ".join(f"the {RELATIONS[fact.relation].noun}" for fact in question.facts)
-    return f"Plan: find {plan}.\n{question.reasoning}"
+    return f"Plan: find {question.plan}.\n{question.reasoning}"
 
 
 def rejected_answer(rng: random.Random, question: Question, world: World, shown: Collection[str]) -> Rejected:

@@ -48,17 +48,10 @@ def imperfect_reply(rng: random.Random, question: Question, shown: Sequence[Docu
     return _OPENINGS[teacher.name](question) + " ".join(sentences) + f"\nAnswer: {join_words(answers)}"
 
 
-def plan_of(question: Question) -> str:
-    """What a plan says has to be found, in words."""
-    if question.kind == LIST:
-        return "each one that the text names"
-    return " and then ".join(f"the {RELATIONS[fact.relation].noun}" for fact in question.facts)
-
-
 _OPENINGS = {
     "hasty": lambda question: "",
-    "careful": lambda question: f"Plan: find {plan_of(question)}.\n",
-    "talkative": lambda question: f"I need to find {plan_of(question)}.\n",
+    "careful": lambda question: f"Plan: find {question.plan}.\n",
+    "talkative": lambda question: f"I need to find {question.plan}.\n",
 }
 
 
