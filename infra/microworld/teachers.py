@@ -45,13 +45,14 @@ def imperfect_reply(rng: random.Random, question: Question, shown: Sequence[Docu
     sentences = [fact.sentence for fact in stated]
     if teacher.invents and rng.random() < teacher.invents:
         sentences.insert(rng.randint(0, len(sentences)), _invented(rng, question, shown).sentence)
-    return _OPENINGS[teacher.name](question) + " ".join(sentences) + f"\nAnswer: {join_words(answers)}"
+    opening = _OPENINGS[teacher.name].format(plan=question.plan)
+    return f"{opening}{' '.join(sentences)}\nAnswer: {join_words(answers)}"
 
 
 _OPENINGS = {
-    "hasty": lambda question: "",
-    "careful": lambda question: f"Plan: find {question.plan}.\n",
-    "talkative": lambda question: f"I need to find {question.plan}.\n",
+    "hasty": "",
+    "careful": "Plan: find {plan}.\n",
+    "talkative": "I need to find {plan}.\n",
 }
 
 
