@@ -46,15 +46,14 @@ def evidence(
 
 def _show(found: dict[str, Any], as_json: bool) -> None:
     """The table with its groups, or its JSON."""
-    from flows.evidence.table import group_rows, table_rows
+    from flows.evidence.table import figure_rows, group_rows, title
 
     if not as_json:
-        measured = found["measured"]
-        console.print(
-            table(f"{measured['command']}, {measured['date']}, {measured['machine']}", *table_rows(found["rows"]))
-        )
         for row in found["rows"]:
+            console.print(table(title(row), *figure_rows(row)))
             for groups in ("kinds", "lengths") if row["grouped"] else ():
                 if row[groups]:
-                    console.print(table(f"{row['question']} by {groups.removesuffix('s')}", *group_rows(row, groups)))
+                    console.print(table(f"  by {groups.removesuffix('s')}", *group_rows(row, groups)))
+        measured = found["measured"]
+        console.print(f"{measured['command']}: {measured['date']}, {measured['machine']}, judge: {measured['judge']}")
     finish(as_json, found, [])

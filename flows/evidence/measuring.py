@@ -26,6 +26,7 @@ from infra import progress
 from infra.errors import InputError, RecipeError
 from infra.serving import reached
 from infra.store import Store, open_store
+from tasks.training.base_identity import base_identity
 
 STAGE = "evidence"
 FOLDER = "evidence"
@@ -121,11 +122,15 @@ def shipped_table() -> dict[str, Any]:
 
 def _circumstances(settings: Settings) -> dict[str, Any]:
     changes = [f"--set {each}" for each in settings.changes]
+    recipe = Workplace(0, settings).recipe(LONGREWARD)
+    policy = recipe.policy.serve.model_path if recipe.policy.serve else recipe.policy.name
     words = ["longmill evidence", f"--questions {settings.questions}", f"--seeds {settings.seeds}", *changes]
     return {
         "command": " ".join(words),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{os.cpu_count()} cores, {_processor()}",
+        "policy": {"name": recipe.policy.name, "revision": recipe.policy.revision, "weights": base_identity(policy)},
+        "judge": recipe.judge.name if recipe.judge else None,
         "questions": settings.questions,
         "seeds": settings.seeds,
         "amounts": list(settings.amounts),

@@ -9,7 +9,7 @@ from typing import Any
 
 from flows.evidence import SAMPLE_COUNTS
 from flows.evidence.table import figures_of
-from tasks.reporting.drawing import BLUE, GREY, INK, ORANGE, canvas, legend, panels, png, styled
+from tasks.reporting.drawing import BLUE, GREY, INK, ORANGE, canvas, panels, png, shared_legend
 from tasks.reporting.plots import comparison_plot, score_plot
 from tasks.reporting.summary import Histogram
 
@@ -76,15 +76,17 @@ def picks_plot(figures: Mapping[str, Mapping[str, Any]]) -> bytes:
 
 def curves_plot(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> bytes:
     """The loss by optimiser step, a panel for each method, a line for each seed."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, drawn = panels(len(curves))
     for axes, (label, of_method) in zip(drawn, curves.items(), strict=True):
-        styled(axes)
         for (seed, losses), colour in zip(of_method.items(), (BLUE, ORANGE, GREY, INK) * len(of_method), strict=False):
             axes.plot(range(1, len(losses) + 1), losses, color=colour, linewidth=1.2, label=f"seed {seed}")
         axes.set_title(label, fontsize=10, color=INK, loc="left")
         axes.set_xlabel("optimiser step")
         axes.set_ylabel("loss")
-        legend(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    shared_legend(figure)
     return png(figure)
 
 

@@ -14,6 +14,7 @@ from tasks.reporting.tables import Rows, markdown
 
 RESAMPLES = 2000
 SEED = 0
+METRIC = "SubEM"
 _POINTS = (" gain", "gain at ", " − ")  # in the names of figures that are differences
 
 
@@ -60,19 +61,21 @@ def _pairs(observations: Iterable[Observation], name: str) -> list[tuple[float, 
     return [each.values[name] for each in observations if name in each.values]
 
 
-def table_rows(rows: Sequence[Mapping[str, Any]]) -> Rows:
-    """The whole table for a terminal: a line a figure, its row's question and verdict on the first."""
-    lines = []
-    for row in rows:
-        for place, (name, figure) in enumerate(row["figures"].items()):
-            first = [f"{row['number']} {row['question']}", row["target"], verdict(row)] if place == 0 else ["", "", ""]
-            lines.append([first[0], name, *shown(name, figure), f"{figure['n']:,}", *first[1:]])
-    return ["question", "figure", "%", "95% interval", "n", "target", "met"], lines
+def figure_rows(row: Mapping[str, Any]) -> Rows:
+    """A row's figures over all questions: a line each."""
+    lines = [[name, *shown(name, each), f"{each['n']:,}"] for name, each in row["figures"].items()]
+    return ["", "%", "95% interval", "n"], lines
+
+
+def title(row: Mapping[str, Any]) -> str:
+    """What a row asks, what was aimed at and whether it was met, in a line."""
+    aimed = row["target"] if row["target"] == "reported" else f"target {row['target']}: {verdict(row)}"
+    return f"{row['number']} {row['question']} ({aimed})"
 
 
 def group_rows(row: Mapping[str, Any], groups: str) -> Rows:
-    """A row's figures by kind or by length: a line a group, a column a figure."""
-    names = list(row["figures"])
+    """A row's SubEM by kind or by length: a line a group, a column a figure; the table's JSON has the others."""
+    names = [name for name in row["figures"] if METRIC in name]
     lines = [
         [each["name"], f"{each['questions']:,}"]
         + [" ".join(shown(name, each["figures"][name])) if name in each["figures"] else "—" for name in names]
@@ -110,8 +113,9 @@ def chapter(table: Mapping[str, Any]) -> str:
         for row in table["rows"]
     ]
     parts = [
-        f"`{measured['command']}`, {measured['date']}, {measured['machine']}: {measured['seeds']} seeds, "
-        f"{measured['questions']} questions to train on and {measured['questions']} to measure on for each. "
+        f"`{measured['command']}`, {measured['date']}, {measured['machine']}, judge: {measured['judge']}. "
+        f"Of each seed (there are {measured['seeds']}), "
+        f"{measured['questions']} questions to train on and as many to measure on. "
         "In per cent, differences in points, with 95 % intervals over seeds and questions.\n",
         markdown(["question", "measured", "the paper's", "target", "met"], lines),
     ]
