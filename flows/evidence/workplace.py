@@ -149,11 +149,10 @@ class Workplace:
 
         Without a trained model there is nothing but before.
         """
-        from flows.evaluate import evaluated, without_judge
+        from flows.evaluate import evaluated
 
-        settings = without_judge(recipe)
-        cases = heldout_cases(settings, open_store(recipe.store), None)
-        before, after, _ = evaluated(cases, settings, dict(trained) if trained else None)
+        cases = heldout_cases(recipe, open_store(recipe.store), None)
+        before, after, _ = evaluated(cases, recipe, dict(trained) if trained else None)
         others: Sequence[Outcome | None] = after or [None] * len(before)
         return [
             Observation(one.example_id, one.kind, self.length(one.prompt_tokens), _values(one, other, label))
