@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.command import ROOT, Command
 
-SMALL = ["training.max_steps=2", "sampling.samples=4"]
+SMALL = ["training.max_steps=2", "sampling.samples=6"]  # LongReward pairs from 5 on
 needs_vllm = pytest.mark.skipif(
     not (ROOT / ".venv-serving" / "bin" / "python").exists(),
     reason="there is no .venv-serving, the environment for vLLM; `make setup` makes it",
