@@ -28,7 +28,7 @@ def make_trainer(setup: LossSetup) -> Any:
         nll_over=setup.settings.nll_over,
         model=setup.model,
         args=arguments,
-        data_collator=setup.collator(),
+        data_collator=setup.collator(arguments),
         train_dataset=setup.pairs,
         processing_class=setup.tokenizer,
         peft_config=setup.adapter,
