@@ -93,9 +93,8 @@ def _figures(taken: _Taken, tokens: int) -> dict[str, float]:
 def _step(trainer: Any, taken: _Taken, gpu: bool) -> None:
     import torch
 
-    batch = {
-        name: each.to(trainer.args.device) for name, each in trainer.data_collator([trainer.train_dataset[0]]).items()
-    }
+    (only,) = trainer.data_collator([trainer.train_dataset[0]])["passes"]
+    batch = {name: each.to(trainer.args.device) for name, each in only.items()}
     trainer.model.zero_grad()
     clock = time.monotonic()
     if gpu:
@@ -124,14 +123,14 @@ def _save_model(folder: Path, gpu: bool, tree: Any) -> str:
 
 
 def _pair(tree: Any) -> Any:
-    """One row of random token ids."""
+    """One question of random token ids, and its one pair."""
     import random
 
     from datasets import Dataset
 
     draw = random.Random(0)
-    lengths = dict(zip(("prompt_ids", "chosen_ids", "rejected_ids"), (tree.prompt, *tree.answers), strict=True))
-    return Dataset.from_dict({name: [[draw.randrange(3, 8000) for _ in range(n)]] for name, n in lengths.items()})
+    prompt, *answers = [[draw.randrange(3, 8000) for _ in range(n)] for n in (tree.prompt, *tree.answers)]
+    return Dataset.from_list([{"prompt_ids": prompt, "answers": answers, "pairs": [[0, 1]]}])
 
 
 def _trainer(folder: Path, base: str, tree: Any, gpu: bool, shared: bool) -> Any:
@@ -152,7 +151,7 @@ def _trainer(folder: Path, base: str, tree: Any, gpu: bool, shared: bool) -> Any
         loss="dpo", dtype="bfloat16" if gpu else "float32", lora_rank=16, lora_dropout=0.0, batch_size=1
     )
     longest = tree.prompt + tree.answers[0]
-    lengths = Lengths(1, tree.prompt, tree.answers[0], longest, tree.tokens, 0, ())
+    lengths = Lengths(1, tree.prompt, tree.answers[0], longest, tree.tokens, 0, (), 1)
     config = RunConfig(settings, base, "random", False, 0, lengths, str(folder), None)
     setup = LossSetup(
         model=load_base(config),
