@@ -4,19 +4,32 @@ Only the forward pass is replaced: it reads TRL's preference batches (chosen row
 asks the model for the logits that the loss needs. The odds ratio and the metrics stay TRL's.
 """
 
+import contextlib
 from typing import Any, Literal
 
 import torch
 from trl.experimental.orpo import ORPOTrainer
+from trl.models import get_act_offloading_ctx_manager
 from trl.trainer.utils import selective_log_softmax
 
 
 class PairsORPOTrainer(ORPOTrainer):  # type: ignore[misc]
     """ORPO with `nll_over`: "answer" (SeaLong) or "all" (TRL)."""
 
-    def __init__(self, *, nll_over: Literal["answer", "all"], **arguments: Any) -> None:
+    def __init__(
+        self, *, nll_over: Literal["answer", "all"], offload_activations: bool = False, **arguments: Any
+    ) -> None:
         self.nll_over = nll_over
         super().__init__(**arguments)
+        self._offloading: Any = contextlib.nullcontext()
+        if offload_activations:
+            self._offloading = get_act_offloading_ctx_manager(model=self.model)
+
+    def training_step(self, *arguments: Any, **settings: Any) -> torch.Tensor:
+        """One forward and backward pass; what the backward pass needs waits in main memory, if that is wished."""
+        with self._offloading:
+            loss: torch.Tensor = super().training_step(*arguments, **settings)
+        return loss
 
     def tokenize_row(self, feature: Any, model: Any = None) -> None:
         """Nothing: rows come encoded from the gate."""

@@ -2,7 +2,8 @@
 
 loss = -log sigmoid(beta * difference of log-ratios) + sft_weight * NLL(chosen answer). A log-ratio is the sum of
 log p over an answer's tokens under the model, minus that under the reference: the base model, which is the model with
-its adapter switched off, or a copy when all weights are trained. NLL is TRL's: the mean of -log p over all tokens of
+its adapter switched off, or a copy when all weights are trained; its sums are computed once for all rows and kept, or
+live in every step (training.reference). NLL is TRL's: the mean of -log p over all tokens of
 the chosen answers of one forward pass. With training.device_batch_size 1 (the default) that is the mean over the
 answer's own tokens, averaged over the batch's pairs; with more, a long answer counts for more than a short one.
 """
@@ -26,6 +27,8 @@ def make_trainer(setup: LossSetup) -> Any:
         loss_weights=[1.0, weight] if weight > 0 else [1.0],
         max_length=setup.max_length,  # the default of 1024 cuts, and drops rows without a word
         disable_dropout=False,  # would silence the adapter's own dropout
+        precompute_ref_log_probs=setup.reference is not None,
+        activation_offloading=setup.settings.offload_activations,
     )
     rest: dict[str, Any] = {
         "model": setup.model,
@@ -34,6 +37,7 @@ def make_trainer(setup: LossSetup) -> Any:
         "processing_class": setup.tokenizer,
         "peft_config": setup.adapter,
         "callbacks": list(setup.callbacks),
+        "reference": setup.reference,
     }
     if setup.sharing is None:
         return PairsDPOTrainer(**rest)
@@ -42,4 +46,4 @@ def make_trainer(setup: LossSetup) -> Any:
     return SharedDPOTrainer(sharing=setup.sharing, **rest)
 
 
-LOSS = Loss("dpo", make_trainer)
+LOSS = Loss("dpo", make_trainer, reference=True)

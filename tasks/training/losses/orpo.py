@@ -26,6 +26,7 @@ def make_trainer(setup: LossSetup) -> Any:
     )
     rest: dict[str, Any] = {
         "nll_over": setup.settings.nll_over,
+        "offload_activations": setup.settings.offload_activations,
         "model": setup.model,
         "args": arguments,
         "data_collator": DataCollatorForPreference(setup.tokenizer.pad_token_id, setup.max_length),

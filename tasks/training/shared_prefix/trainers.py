@@ -24,12 +24,23 @@ class SharedDPOTrainer(PairsDPOTrainer):
     """DPO on encoded pairs, the prompt of a pair read once by the model and once by the reference."""
 
     def __init__(self, *, sharing: Sharing, **arguments: Any) -> None:
+        self._sharing, self._reads_once = sharing, False
         super().__init__(**arguments)
+        self._read_once()
+
+    def _precompute_ref_logps(self, dataset: Any, *settings: Any) -> Any:
+        self._read_once()  # TRL asks for the reference while it is still making the trainer
+        return super()._precompute_ref_logps(dataset, *settings)
+
+    def _read_once(self) -> None:
+        """Share the prompts of model and reference, from the first call on."""
+        if self._reads_once:
+            return
+        self._reads_once = True
         _refuse_auxiliary_loss(self)
-        self._sharing = sharing
-        share_prompts(_bare(self.model), sharing.decide)
+        share_prompts(_bare(self.model), self._sharing.decide)
         if self.ref_model is not None:
-            share_prompts(self.accelerator.unwrap_model(self.ref_model), sharing.decide)
+            share_prompts(self.accelerator.unwrap_model(self.ref_model), self._sharing.decide)
 
     def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
         found = super()._compute_loss(model, inputs, return_outputs)
