@@ -11,7 +11,7 @@ import torch
 from trl import DPOTrainer, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from tasks.training.reference import COLUMNS, Rows, add_reference, check_reference, read_reference
+from tasks.training.reference import Rows, add_reference, check_reference, read_reference
 
 IGNORED = -100  # a label that takes no part in the loss
 
@@ -35,7 +35,7 @@ class PairsDPOTrainer(DPOTrainer):  # type: ignore[misc]
         if len(rows) < len(dataset):
             with torch.random.fork_rng():  # what is drawn in training must not depend on what was known before
                 rows += self._computed(dataset.select(range(len(rows), len(dataset))), len(rows), batch_size)
-        for side, column in enumerate(COLUMNS):
+        for side, column in enumerate(("ref_chosen_logps", "ref_rejected_logps")):  # as TRL names them
             dataset = dataset.add_column(column, [row[side] for row in rows])
         return dataset
 

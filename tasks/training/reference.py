@@ -1,10 +1,10 @@
-"""Reference log-probabilities that are computed once: of both answers of every encoded row, under the base model.
+"""Reference log-probabilities that are computed once: of the answers of every encoded row, under the base model.
 
 While the subprocess computes them they stand in the run's folder, a line per forward pass, so a stopped run goes on
 after its last line. Whole, they are kept in the store as `references/KEY.parquet`, where every job over the same rows
 and base model finds them, whatever its beta, learning rate, epochs or weight of the likelihood. KEY is the content of
 the encoded rows (dataset, template, tokens, mix) with the base model, its number format, and what decides how passes
-are rounded. Leaves out: removing them; each is 16 bytes a row, and any of them may be deleted.
+are rounded. Leaves out: removing them; each is 8 bytes an answer, and any of them may be deleted.
 """
 
 import hashlib
@@ -20,10 +20,9 @@ from infra.recipe import Training
 from infra.store import Store, table_bytes
 from tasks.training.settings import RunConfig
 
-COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")  # as TRL names them: sums over an answer's tokens, in nats
 _HOW = ("method", "dtype", "sharing", "device_batch_size")  # settings that change a sum, if only in its last digits
 
-Rows = list[list[float]]  # of each encoded row the sums of chosen and rejected
+Rows = list[list[float]]  # of each encoded row, of each of its answers: the sum of log p over its tokens, in nats
 
 
 def reference_place(pairs: Path, base: str, base_revision: str, settings: Training) -> str:
@@ -45,8 +44,7 @@ def fetch_reference(store: Store, config: RunConfig) -> None:
         text = config.reference_rows.read_text(encoding="utf-8") if config.reference_rows.exists() else ""
         config.reference_rows.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
         return
-    table = store.read_table(config.reference)
-    rows = [list(pair) for pair in zip(*(table.column(name).to_pylist() for name in COLUMNS), strict=True)]
+    rows: Rows = store.read_table(config.reference).column("log_probs").to_pylist()
     if len(rows) != config.lengths.rows:
         raise TrainingError(
             f"{store.show(config.reference)}: has {len(rows)} rows, there are {config.lengths.rows} to train on; "
@@ -62,8 +60,8 @@ def keep_reference(store: Store, config: RunConfig) -> None:
 
     if config.reference is None or len(rows := read_reference(config.reference_rows)) != config.lengths.rows:
         return
-    columns = {name: pa.array([row[side] for row in rows], pa.float64()) for side, name in enumerate(COLUMNS)}
-    store.put_if_absent(config.reference, table_bytes(pa.table(columns)))
+    table = pa.table({"log_probs": pa.array(rows, pa.list_(pa.float64()))})
+    store.put_if_absent(config.reference, table_bytes(table))
 
 
 def read_reference(path: Path) -> Rows:
@@ -83,6 +81,6 @@ def check_reference(rows: Sequence[Sequence[Any]], first: int) -> None:
     for number, row in enumerate(rows, first):
         if not all(isinstance(value, float) and math.isfinite(value) for value in row):
             raise TrainingError(
-                f"the reference log-probabilities of row {number} are {row[0]} and {row[1]}; set training.dtype to "
-                "float32, and look at this row"
+                f"the reference log-probabilities of row {number} are {', '.join(map(str, row))}; set training.dtype "
+                "to float32, and look at this row"
             )

@@ -121,10 +121,8 @@ def test_live_runs_touch_nothing(tmp_path: Path) -> None:
 
 def test_a_sum_that_is_not_a_number_is_named(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "mill"))
-    store.write_table(
-        PLACE, pa.table({"ref_chosen_logps": [0.0, 1.0, 2.0], "ref_rejected_logps": [0.0, float("nan"), 0.0]})
-    )
-    with pytest.raises(TrainingError, match=r"of row 1 are 1\.0 and nan"):
+    store.write_table(PLACE, pa.table({"log_probs": [[0.0, 0.0], [1.0, float("nan")], [2.0, 0.0]]}))
+    with pytest.raises(TrainingError, match=r"of row 1 are 1\.0, nan"):
         fetch_reference(store, _config(tmp_path))
 
 
