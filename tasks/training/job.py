@@ -30,7 +30,7 @@ from tasks.training.launching import OnReference, OnStep, launch
 from tasks.training.losses import find_loss
 from tasks.training.mixing import ShortPairs, mixed, read_short
 from tasks.training.outputs import write_outputs
-from tasks.training.published import TrainSplit, check_hashes, read_train_split, train_rows
+from tasks.training.published import TrainSplit, check_hashes, count_questions, read_train_split, train_rows
 from tasks.training.reference import fetch_reference, keep_reference, reference_place
 from tasks.training.settings import RunConfig, accumulation, keeps_reference
 
@@ -64,13 +64,14 @@ class TrainingResult:
     loss: str
     base: str
     steps: int
-    rows: int  # trained on, short-context ones included
+    rows: int  # questions trained on, short-context ones included
     longest_row: int  # tokens
     first_loss: float  # mean of the first quarter of the steps
     last_loss: float  # mean of the last quarter
     tensors_changed: int  # of LoRA's B matrices, or of all tensors
     tensors: int
     short_rows: int = 0  # of training.mix
+    pairs: int = 0  # of all rows; 0 for a model of an earlier version, where each row is a pair
     sharing: str = ""  # what was chosen about reading shared prompts once, and what it was predicted to save
 
     def to_json(self) -> dict[str, Any]:
@@ -144,6 +145,11 @@ def _check_settings(settings: Training) -> None:
 
     find_loss(settings.loss)
     accumulation(settings)
+    if settings.pack_tokens and (settings.loss == "sft" or settings.sharing == "off"):
+        raise RecipeError(
+            "training.pack_tokens: packed questions are kept apart by the layout of shared prompts, which sft and "
+            "training.sharing = off do without; set pack_tokens to null"
+        )
     known = [kind.value for kind in SchedulerType]
     if settings.schedule not in known:
         raise RecipeError(f"training.schedule: there is no {settings.schedule!r}; there are: {', '.join(known)}")
@@ -165,7 +171,7 @@ def _prepare(job: TrainingJob, published: TrainSplit, short: ShortPairs | None, 
         tokenizer = load_tokenizer(job.base, job.trust_remote_code)
         with PairsFile(folder / "pairs.arrow") as pairs:
             rows = train_rows(job.store, published)
-            mixed_in = short.drawn(published.rows, job.seed) if short else ()
+            mixed_in = short.drawn(count_questions(job.store, published), job.seed) if short else ()
             lengths = gate(itertools.chain(rows, mixed_in), tokenizer, job.settings.max_length, keep=pairs.add)
         passed.write_text(json.dumps(asdict(lengths)), encoding="utf-8")
     shutil.rmtree(folder / "output", ignore_errors=True)
@@ -180,7 +186,7 @@ def _prepare(job: TrainingJob, published: TrainSplit, short: ShortPairs | None, 
         lengths=lengths,
         folder=str(folder),
         checkpoint=str(checkpoint) if checkpoint else None,
-        mix=mixed(short, published.rows) if short else None,
+        mix=mixed(short, count_questions(job.store, published)) if short else None,
         reference=_reference(job, folder / "pairs.arrow", lengths.rows),
     )
     rewind(config)
@@ -206,6 +212,7 @@ def _publish(job: TrainingJob, published: TrainSplit, identity: str, config: Run
         loss=job.settings.loss,
         base=config.base_name,
         rows=config.lengths.rows,
+        pairs=config.lengths.pairs,
         longest_row=config.lengths.total_max,
         short_rows=config.mix.rows if config.mix else 0,
         **written,

@@ -1,7 +1,7 @@
-"""Reference log-probabilities that are computed once: of the answers of every encoded row, under the base model.
+"""Reference log-probabilities that are computed once: of all answers of every question, under the base model.
 
-While the subprocess computes them they stand in the run's folder, a line per forward pass, so a stopped run goes on
-after its last line. Whole, they are kept in the store as `references/KEY.parquet`, where every job over the same rows
+While the subprocess computes them they stand in the run's folder, a line per question and process, so a stopped run
+goes on after its last line. Whole, they are kept in the store as `references/KEY.parquet`, where every job over the same rows
 and base model finds them, whatever its beta, learning rate, epochs or weight of the likelihood. KEY is the content of
 the encoded rows (dataset, template, tokens, mix) with the base model, its number format, and what decides how passes
 are rounded. Leaves out: removing them; each is 8 bytes an answer, and any of them may be deleted.
@@ -20,9 +20,9 @@ from infra.recipe import Training
 from infra.store import Store, table_bytes
 from tasks.training.settings import RunConfig
 
-_HOW = ("method", "dtype", "sharing", "device_batch_size")  # settings that change a sum, if only in its last digits
+_HOW = ("method", "dtype", "sharing")  # settings that change a sum, if only in its last digits
 
-Rows = list[list[float]]  # of each encoded row, of each of its answers: the sum of log p over its tokens, in nats
+Rows = list[list[float]]  # of each question, of each of its answers: the sum of log p over its tokens, in nats
 
 
 def reference_place(pairs: Path, base: str, base_revision: str, settings: Training) -> str:
@@ -47,7 +47,7 @@ def fetch_reference(store: Store, config: RunConfig) -> None:
     rows: Rows = store.read_table(config.reference).column("log_probs").to_pylist()
     if len(rows) != config.lengths.rows:
         raise TrainingError(
-            f"{store.show(config.reference)}: has {len(rows)} rows, there are {config.lengths.rows} to train on; "
+            f"{store.show(config.reference)}: has {len(rows)} questions, there are {config.lengths.rows} to train on; "
             "remove the file, and they are computed again"
         )
     check_reference(rows, 0)
@@ -71,7 +71,7 @@ def read_reference(path: Path) -> Rows:
 
 
 def add_reference(path: Path, rows: Rows) -> None:
-    """Append the rows of one forward pass."""
+    """Append rows as one line."""
     with path.open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(rows) + "\n")
 
@@ -81,6 +81,6 @@ def check_reference(rows: Sequence[Sequence[Any]], first: int) -> None:
     for number, row in enumerate(rows, first):
         if not all(isinstance(value, float) and math.isfinite(value) for value in row):
             raise TrainingError(
-                f"the reference log-probabilities of row {number} are {', '.join(map(str, row))}; set training.dtype "
-                "to float32, and look at this row"
+                f"the reference log-probabilities of question {number} are {', '.join(map(str, row))}; set "
+                "training.dtype to float32, and look at this question"
             )

@@ -33,7 +33,7 @@ class RunConfig:
 
     @property
     def pairs(self) -> Path:
-        """The encoded rows: an Arrow stream of prompt_ids, chosen_ids, rejected_ids."""
+        """The encoded questions: an Arrow stream of prompt_ids, answers and pairs."""
         return Path(self.folder) / "pairs.arrow"
 
     @property
@@ -76,7 +76,7 @@ class RunConfig:
 
 
 def accumulation(settings: Training) -> int:
-    """Forward passes per optimiser step and device. Raises RecipeError when the batch cannot be split so."""
+    """Forward passes per optimiser step and device, unpacked. Raises RecipeError when the batch cannot be split so."""
     at_once = settings.device_batch_size * settings.processes
     if settings.batch_size % at_once:
         raise RecipeError(
@@ -87,7 +87,7 @@ def accumulation(settings: Training) -> int:
 
 
 def planned_steps(settings: Training, rows: int) -> int:
-    """Optimiser steps of a run over `rows` pairs, as transformers' Trainer counts them."""
+    """Optimiser steps of a run over `rows` questions, as transformers' Trainer counts them."""
     if settings.max_steps is not None:
         return settings.max_steps
     passes = math.ceil(math.ceil(rows / settings.processes) / settings.device_batch_size)

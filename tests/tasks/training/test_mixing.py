@@ -201,7 +201,7 @@ def test_a_dataset_without_pairs_is_not_made_up_for_by_short_ones(
 def test_the_card_tells_long_from_short_and_names_no_folder() -> None:
     mixed = Mixed("short.jsonl", "cd" * 32, 0.5, 400, 6)
     settings = Training.model_validate({"mix": {"source": "/home/somebody/short.jsonl", "ratio": 0.5}})
-    lengths = Lengths(18, 30, 4, 34, 300, 0, ((32, 4), (64, 14)))
+    lengths = Lengths(18, 30, 4, 34, 300, 0, ((32, 4), (64, 14)), 18)
     config = RunConfig(settings, "/secret/base", "base", False, 3, lengths, "/secret/work", None, mixed)
     assert RunConfig.load(config.dump()) == config
     written = {"steps": 4, "first_loss": 1.0, "last_loss": 0.5, "tensors_changed": 1, "tensors": 1, "sharing": ""}

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +16,31 @@ from tasks.training.gate import Lengths
 from tasks.training.job import TrainingJob, train
 from tasks.training.reference import fetch_reference, keep_reference, read_reference, reference_place
 from tasks.training.settings import RunConfig, keeps_reference
-from tests.support.shared_pairs import double_precision, loss_and_gradients, make_trainer
+from tests.support.shared_pairs import TREES, double_precision, loss_and_gradients, make_trainer
 from tests.support.tiny_model import pair_rows, publish_rows, save_tiny
 
 PLACE = "references/0.parquet"
 
 
 @pytest.fixture
-def _exact() -> Any:
-    """Numbers that TRL's collator makes from Python's keep all their digits."""
+def _one_thread() -> Iterator[None]:
+    """One thread: more of them wait for each other over tiny matrices."""
     import torch
 
-    before, threads = torch.get_default_dtype(), torch.get_num_threads()
-    torch.set_default_dtype(torch.float64)
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
-    torch.set_default_dtype(before)
     torch.set_num_threads(threads)
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_exact")
+@pytest.mark.usefixtures("_one_thread")
 @pytest.mark.parametrize("shared", [False, True], ids=["stock", "shared"])
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_kept_is_live_in_loss_and_gradients(tmp_path: Path, method: str, shared: bool) -> None:
+@pytest.mark.parametrize("batches", [{}, {"device_batch_size": 3}, {"pack_tokens": 60}], ids=["one", "many", "packed"])
+def test_kept_is_live_in_loss_and_gradients(tmp_path: Path, method: str, shared: bool, batches: dict[str, int]) -> None:
     (tmp_path / "reference.jsonl").touch()
-    settings = {"shared": shared, "method": method, "loss": "dpo", "sft_weight": 0.1, "lora_dropout": 0.0}
+    settings = {"shared": shared, "method": method, "loss": "dpo", "sft_weight": 0.1, "shapes": TREES, **batches}
     with double_precision():
         live = loss_and_gradients(make_trainer(tmp_path, **settings))
         trainer = make_trainer(tmp_path, reference=tmp_path / "reference.jsonl", **settings)
@@ -54,7 +54,7 @@ def test_kept_is_live_in_loss_and_gradients(tmp_path: Path, method: str, shared:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_exact")
+@pytest.mark.usefixtures("_one_thread")
 def test_computing_goes_on_where_it_stopped_and_reads_a_shared_prompt_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,28 +69,27 @@ def test_computing_goes_on_where_it_stopped_and_reads_a_shared_prompt_once(
 
     monkeypatch.setattr(LlamaModel, "forward", counted)
     file = tmp_path / "reference.jsonl"
-    lengths, options = ((9, 4, 6), (1, 3, 1), (14, 1, 5)), {"loss": "dpo", "shared": True, "lora_dropout": 0.5}
+    options = {"loss": "dpo", "shared": True, "lora_dropout": 0.5, "shapes": TREES, "device_batch_size": 3}
     file.touch()
-    trainer = make_trainer(tmp_path, reference=file, lengths=lengths, device_batch_size=1, batch_size=3, **options)
-    assert read == [prompt + chosen + 1 + rejected for prompt, chosen, rejected in lengths]
+    trainer = make_trainer(tmp_path, reference=file, **options)
+    assert read == [prompt + sum(answers) + len(answers) - 1 for prompt, answers, _ in TREES]
     whole = read_reference(file)
-    assert trainer.train_dataset["ref_chosen_logps"] == [row[0] for row in whole]
-    assert trainer.train_dataset["ref_rejected_logps"] == [row[1] for row in whole]
+    assert list(trainer.train_dataset["reference"]) == whole
     config = _config(tmp_path)
     file.write_text(file.read_text()[:-3])  # killed while it wrote its last line
     fetch_reference(open_store(str(tmp_path / "mill")), config)
     read.clear()
-    make_trainer(tmp_path, reference=file, lengths=lengths, device_batch_size=1, batch_size=3, **options)
-    assert read == [14 + 1 + 1 + 5]
+    make_trainer(tmp_path, reference=file, **options)
+    assert read == [14 + 1 + 1 + 5 + 1 + 2]
     assert read_reference(file) == whole
     read.clear()
-    make_trainer(tmp_path, reference=file, lengths=lengths, device_batch_size=1, batch_size=3, **options)
+    make_trainer(tmp_path, reference=file, **options)
     assert read == []
 
 
 def _config(folder: Path, rows: int = 3, reference: str | None = PLACE) -> RunConfig:
     return RunConfig(
-        Training(), "base", "base", False, 0, Lengths(rows, 1, 1, 2, 3, 0, ()), str(folder), None, None, reference
+        Training(), "base", "base", False, 0, Lengths(rows, 1, 1, 2, 3, 0, (), rows), str(folder), None, None, reference
     )
 
 
@@ -108,7 +107,7 @@ def test_what_is_whole_goes_to_the_store_and_comes_back_to_the_digit(tmp_path: P
     other = _config(tmp_path / "two")
     fetch_reference(store, other)
     assert read_reference(other.reference_rows) == rows
-    with pytest.raises(TrainingError, match=r"has 3 rows, there are 4 to train on; remove"):
+    with pytest.raises(TrainingError, match=r"has 3 questions, there are 4 to train on; remove"):
         fetch_reference(store, _config(tmp_path / "two", rows=4))
 
 
@@ -122,7 +121,7 @@ def test_live_runs_touch_nothing(tmp_path: Path) -> None:
 def test_a_sum_that_is_not_a_number_is_named(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "mill"))
     store.write_table(PLACE, pa.table({"log_probs": [[0.0, 0.0], [1.0, float("nan")], [2.0, 0.0]]}))
-    with pytest.raises(TrainingError, match=r"of row 1 are 1\.0, nan"):
+    with pytest.raises(TrainingError, match=r"of question 1 are 1\.0, nan"):
         fetch_reference(store, _config(tmp_path))
 
 
