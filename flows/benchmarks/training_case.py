@@ -4,7 +4,7 @@
 The ways take turns; of the reading once per answer ("stock") and the reading once ("shared") each has its own
 trainer and model. The model is made in place with random weights, and never written. Peak memory is what a step adds:
 on a GPU the allocator's, on a CPU the process's resident memory, which tells the truth about a process's first step
-alone. A way that runs out of GPU memory is reported as that. Leaves out: the optimiser's step, and loading data.
+alone. Processor seconds count what the process computed, whatever else the machine was doing. A way that runs out of GPU memory is reported as that. Leaves out: the optimiser's step, and loading data.
 """
 
 import json
@@ -66,9 +66,9 @@ class Case:
         return " ".join([f"{self.model} {self.prompt}/{self.answers[0]}", *more])
 
     @property
-    def pairs(self) -> tuple[tuple[int, int], ...]:
+    def pairs(self) -> list[list[int]]:
         """Chosen and rejected of each pair; no answer is in two, so separate pairs read each answer once."""
-        return tuple((first, first + 1) for first in range(0, len(self.answers), 2))
+        return [[first, first + 1] for first in range(0, len(self.answers), 2)]
 
     @staticmethod
     def load(text: str) -> "Case":
@@ -86,12 +86,13 @@ class Taken:
     """What the steps of one way took."""
 
     seconds: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
     gigabytes: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
 
 
 def run(case: Case) -> dict[str, Any]:
-    """{way: {step_s, tokens_per_s, peak_gb, losses} or {out_of_memory: true}, predicted_speedup}."""
+    """{way: {step_s, processor_s, tokens_per_s, peak_gb, losses} or {out_of_memory: true}, predicted_speedup}."""
     import torch
 
     from tasks.training.shared_prefix.cost import Shape, predicted_speedup
@@ -120,6 +121,7 @@ def _figures(taken: Taken, case: Case) -> dict[str, Any]:
     tokens = len(case.answers) * case.prompt + sum(case.answers)  # a prompt for each answer, for both ways
     return {
         "step_s": round(seconds, 4),
+        "processor_s": round(statistics.median(taken.processor), 4),
         "tokens_per_s": round(tokens / seconds),
         "peak_gb": round(max(taken.gigabytes), 3),
         "losses": taken.losses,
@@ -131,21 +133,20 @@ def _step(trainer: Any, case: Case, taken: Taken) -> None:
     import torch
 
     gpu = torch.cuda.is_available()
-    batches = [
-        {name: each.to(trainer.args.device) for name, each in trainer.data_collator([row]).items()}
-        for row in trainer.train_dataset
-    ]
+    passes = trainer.data_collator(list(trainer.train_dataset))["passes"]
+    batches = [{name: each.to(trainer.args.device) for name, each in one.items()} for one in passes]
     trainer.model.zero_grad()
-    clock, before = time.monotonic(), _start_peak(gpu)
+    before, clock, processor = _start_peak(gpu), time.monotonic(), time.process_time()
     total = 0.0
     for batch in batches:
         with trainer.accelerator.autocast():
-            loss = trainer.compute_loss(trainer.model, batch) / len(batches)
+            loss = trainer.compute_loss(trainer.model, batch)
         loss.backward()
         total += float(loss.detach())
     if gpu:
         torch.cuda.synchronize()
     taken.seconds.append(time.monotonic() - clock)
+    taken.processor.append(time.process_time() - processor)
     taken.gigabytes.append((_peak(gpu) - before) / 1e9)
     taken.losses.append(total)
 
@@ -178,12 +179,8 @@ def _rows(case: Case) -> Any:
     from datasets import Dataset
 
     draw = random.Random(0)
-    words = [[draw.randrange(3, 8000) for _ in range(count)] for count in (case.prompt, *case.answers)]
-    sides = [
-        {"prompt_ids": words[0], "chosen_ids": words[1 + good], "rejected_ids": words[1 + bad]}
-        for good, bad in case.pairs
-    ]
-    return Dataset.from_list(sides)
+    prompt, *answers = [[draw.randrange(3, 8000) for _ in range(count)] for count in (case.prompt, *case.answers)]
+    return Dataset.from_list([{"prompt_ids": prompt, "answers": answers, "pairs": case.pairs}])
 
 
 def _model(case: Case) -> Any:
@@ -223,7 +220,9 @@ def _trainer(folder: Path, case: Case, shared: bool) -> Any:
         loss=case.loss, dtype="bfloat16" if gpu else "float32", lora_rank=16, lora_dropout=0.0, batch_size=1
     )
     longest = case.prompt + max(case.answers)
-    lengths = Lengths(1, case.prompt, max(case.answers), longest, case.prompt + sum(case.answers), 0, ())
+    lengths = Lengths(
+        1, case.prompt, max(case.answers), longest, case.prompt + sum(case.answers), 0, (), len(case.pairs)
+    )
     config = RunConfig(settings, "random", "random", False, 0, lengths, str(folder), None)
     setup = LossSetup(
         model=_model(case),

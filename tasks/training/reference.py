@@ -1,10 +1,10 @@
 """Reference log-probabilities that are computed once: of all answers of every question, under the base model.
 
 While the subprocess computes them they stand in the run's folder, a line per question and process, so a stopped run
-goes on after its last line. Whole, they are kept in the store as `references/KEY.parquet`, where every job over the same rows
-and base model finds them, whatever its beta, learning rate, epochs or weight of the likelihood. KEY is the content of
-the encoded rows (dataset, template, tokens, mix) with the base model, its number format, and what decides how passes
-are rounded. Leaves out: removing them; each is 8 bytes an answer, and any of them may be deleted.
+goes on after its last line. Whole, they are kept in the store as `references/KEY.parquet`, where every job over the
+same questions and base model finds them, whatever its beta, learning rate, epochs or weight of the likelihood. KEY is
+the content of the encoded questions (dataset, template, tokens, mix) with the base model, its number format, and what
+decides how sums are rounded. Leaves out: removing them; each is 8 bytes an answer, and any of them may be deleted.
 """
 
 import hashlib
