@@ -35,8 +35,8 @@ def measure(cases: Sequence[Case] = ()) -> dict[str, Any]:
 
 
 def _cpu_cases() -> Iterable[Case]:
-    for prompt, answer, steps in ((1024, 1024, 3), (4096, 512, 3), (8192, 128, 1)):
-        yield Case("small", prompt, _answers(answer), steps=steps)
+    for prompt, answer, count, steps in ((1024, 1024, 2, 3), (4096, 512, 2, 3), (8192, 128, 2, 1), (2048, 128, 4, 3)):
+        yield Case("small", prompt, _answers(answer, count), steps=steps)
 
 
 def _gpu_cases() -> Iterable[Case]:

@@ -4,7 +4,8 @@
 The ways take turns; of the reading once per answer ("stock") and the reading once ("shared") each has its own
 trainer and model. The model is made in place with random weights, and never written. Peak memory is what a step adds:
 on a GPU the allocator's, on a CPU the process's resident memory, which tells the truth about a process's first step
-alone. Processor seconds count what the process computed, whatever else the machine was doing. A way that runs out of GPU memory is reported as that. Leaves out: the optimiser's step, and loading data.
+alone. Processor seconds are what the process itself computed, whatever else the machine was doing. A way that runs
+out of GPU memory is reported as that. Leaves out: the optimiser's step, and loading data.
 """
 
 import json
