@@ -31,7 +31,9 @@ def measure(cases: Sequence[Case] = ()) -> dict[str, Any]:
     gpu = torch.cuda.is_available()
     device = torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} threads"
     asked = cases or tuple(_gpu_cases() if gpu else _cpu_cases())
-    return {"device": device, "cases": {case.name: _case(case, gpu) | _lengths(case) for case in asked}}
+    found = {case.name: _case(case, gpu) | _lengths(case) for case in asked}
+    shapes = {case["model"]: case.pop("shape") for case in found.values()}  # what predictions are made of
+    return {"device": device, "shapes": shapes, "cases": found}
 
 
 def _cpu_cases() -> Iterable[Case]:
@@ -64,7 +66,7 @@ def _case(case: Case, gpu: bool) -> dict[str, Any]:
     if not gpu:
         timed = _child(case)
         found = {way: timed[way] | {"peak_gb": found[way]["peak_gb"]} for way in WAYS}
-    return _compared(found) | {"predicted_speedup": alone["shared"]["predicted_speedup"]}
+    return _compared(found) | {name: alone["shared"][name] for name in ("predicted_speedup", "shape")}
 
 
 def _compared(found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
@@ -74,7 +76,8 @@ def _compared(found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     figures: dict[str, Any] = {"stock": stock, "shared": shared}
     if None not in losses:
         figures["speedup"] = round(stock["step_s"] / shared["step_s"], 2)
-        figures["processor_speedup"] = round(stock["processor_s"] / shared["processor_s"], 2)
+        if "processor_s" in stock:
+            figures["processor_speedup"] = round(stock["processor_s"] / shared["processor_s"], 2)
         figures["memory"] = round(shared["peak_gb"] / stock["peak_gb"], 2)
         figures["losses_differ_by"] = max(abs(one - two) for one, two in zip(*losses, strict=True))
     return figures

@@ -5,7 +5,8 @@ The ways take turns; of the reading once per answer ("stock") and the reading on
 trainer and model. The model is made in place with random weights, and never written. Peak memory is what a step adds:
 on a GPU the allocator's, on a CPU the process's resident memory, which tells the truth about a process's first step
 alone. Processor seconds are what the process itself computed, whatever else the machine was doing. A way that runs
-out of GPU memory is reported as that. Leaves out: the optimiser's step, and loading data.
+out of GPU memory is reported as
+that. Leaves out: the optimiser's step, and loading data.
 """
 
 import json
@@ -113,6 +114,7 @@ def run(case: Case) -> dict[str, Any]:
                     figures[way] = {"out_of_memory": True}
     first = next(iter(trainers.values()))
     shape = Shape.of(first.model.get_base_model(), head_everywhere=not torch.cuda.is_available())
+    figures["shape"] = asdict(shape)
     figures["predicted_speedup"] = round(predicted_speedup([Tree(case.prompt, case.answers)], shape), 2)
     return {way: _figures(each, case) for way, each in taken.items() if each.seconds} | figures
 
@@ -120,9 +122,10 @@ def run(case: Case) -> dict[str, Any]:
 def _figures(taken: Taken, case: Case) -> dict[str, Any]:
     seconds = statistics.median(taken.seconds)
     tokens = len(case.answers) * case.prompt + sum(case.answers)  # a prompt for each answer, for both ways
+    processor = {"processor_s": round(statistics.median(taken.processor), 4)} if taken.processor else {}
     return {
         "step_s": round(seconds, 4),
-        "processor_s": round(statistics.median(taken.processor), 4),
+        **processor,
         "tokens_per_s": round(tokens / seconds),
         "peak_gb": round(max(taken.gigabytes), 3),
         "losses": taken.losses,
@@ -147,7 +150,8 @@ def _step(trainer: Any, case: Case, taken: Taken) -> None:
     if gpu:
         torch.cuda.synchronize()
     taken.seconds.append(time.monotonic() - clock)
-    taken.processor.append(time.process_time() - processor)
+    if not gpu:
+        taken.processor.append(time.process_time() - processor)
     taken.gigabytes.append((_peak(gpu) - before) / 1e9)
     taken.losses.append(total)
 
