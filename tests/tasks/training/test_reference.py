@@ -171,4 +171,20 @@ def test_a_second_run_computes_none_and_trains_the_same(tmp_path: Path) -> None:
             assert json.loads(store.read(f"{result.model}/job.json"))["reference"] == kept
     assert weights[0] == weights[1]
     assert known == [[(1, 4), (2, 4), (3, 4), (4, 4)], [(4, 4)]]
-    assert "4 of 4 rows are known" in next((tmp_path / "work-second").rglob("train.log")).read_text()
+    assert "those of 4 of 4 questions are known" in next((tmp_path / "work-second").rglob("train.log")).read_text()
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_after_it_keeps_what_it_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(config: RunConfig, **_: Any) -> None:
+        config.reference_rows.write_text(json.dumps([[-1.0, -2.0]] * 2) + "\n")
+        raise TrainingError("out of memory")
+
+    monkeypatch.setattr("tasks.training.job.launch", fail)
+    store, base = open_store(str(tmp_path / "mill")), save_tiny(tmp_path / "base")
+    manifest = publish_rows(tmp_path / "mill", pair_rows(2))
+    settings = Training.model_validate({"loss": "dpo", "batch_size": 2})
+    with pytest.raises(TrainingError, match="out of memory"):
+        train(TrainingJob(store, manifest, settings, base, "main", tmp_path / "work"))
+    (kept,) = store.list("references")
+    assert store.read_table(kept).column("log_probs").to_pylist() == [[-1.0, -2.0]] * 2
