@@ -59,6 +59,14 @@ class Training(Settings):
     max_length: Positive = Field(32768, description="longest prompt + answer in tokens; a longer row fails the gate")
     dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="number format of the base weights")
     gradient_checkpointing: bool = Field(True, description="trade time for memory")
+    offload_activations: bool = Field(
+        False, description="keep what the backward pass needs in main memory instead of the GPU's: slower, longer rows"
+    )
+    reference: Literal["auto", "kept", "live"] = Field(
+        "auto",
+        description="DPO: compute the reference's log-probabilities once and keep them in the store (no second model "
+        "in memory, free for a re-run), or live in every step; auto keeps them unless the steps leave rows out",
+    )
     sharing: Literal["auto", "on", "off"] = Field(
         "auto",
         description="DPO, ORPO: read a question's prompt once; auto does where lengths say that it is faster",

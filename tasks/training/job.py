@@ -26,14 +26,16 @@ from tasks.training.base_identity import base_identity
 from tasks.training.checkpoints import last_checkpoint, rewind
 from tasks.training.encoded import PairsFile
 from tasks.training.gate import Lengths, gate
-from tasks.training.launching import OnStep, launch
+from tasks.training.launching import OnReference, OnStep, launch
 from tasks.training.losses import find_loss
 from tasks.training.mixing import ShortPairs, mixed, read_short
 from tasks.training.outputs import write_outputs
 from tasks.training.published import TrainSplit, check_hashes, count_questions, read_train_split, train_rows
-from tasks.training.settings import RunConfig, accumulation
+from tasks.training.reference import fetch_reference, keep_reference, reference_place
+from tasks.training.settings import RunConfig, accumulation, keeps_reference
 
-_HOW = {"save_steps", "gradient_checkpointing"}  # settings that change how a run goes, not what comes out
+# Settings that change how a run goes, not what comes out.
+_HOW = {"save_steps", "gradient_checkpointing", "offload_activations"}
 _NAMED_OTHERWISE = {"mix"}  # by its content
 
 
@@ -83,13 +85,16 @@ def finished(job: TrainingJob) -> TrainingResult | None:
     return _stored(job, _place(published, job_id(job, published, read_short(job.settings.mix))))
 
 
-def train(job: TrainingJob, *, on_step: OnStep | None = None) -> TrainingResult:
+def train(
+    job: TrainingJob, *, on_step: OnStep | None = None, on_reference: OnReference | None = None
+) -> TrainingResult:
     """Train the job, or return its result when it is finished.
 
     `on_step` gets {step, total_steps, loss, lr, grad_norm, margin, ...} after each optimiser step, those before
-    a resumed checkpoint again. Raises RecipeError or PrerequisiteError for settings that cannot work (here),
-    InputError for a dataset that was changed or a mix that cannot be trained on, TrainingError for rows that do not
-    fit, a loss that is not finite or does not move, and a subprocess that fails (with the end of its log).
+    a resumed checkpoint again; `on_reference` the rows whose reference is known, and all, while it is computed.
+    Raises RecipeError or PrerequisiteError for settings that cannot work (here), InputError for a dataset that was
+    changed or a mix that cannot be trained on, TrainingError for rows that do not fit, a loss that is not finite or
+    does not move, and a subprocess that fails (with the end of its log).
     """
     published = read_train_split(job.store, job.manifest)
     short = read_short(job.settings.mix)
@@ -104,7 +109,10 @@ def train(job: TrainingJob, *, on_step: OnStep | None = None) -> TrainingResult:
         if (before := _stored(job, place)) is not None:
             return before
         config = _prepare(job, published, short, folder)
-        launch(config, log=folder / "train.log", on_step=on_step)
+        try:
+            launch(config, log=folder / "train.log", on_step=on_step, on_reference=on_reference)
+        finally:  # a run that fails later has paid for them too
+            keep_reference(job.store, config)
         result = _publish(job, published, identity, config)
         _tidy(folder)
     return result
@@ -147,7 +155,7 @@ def _check_settings(settings: Training) -> None:
         raise RecipeError(f"training.schedule: there is no {settings.schedule!r}; there are: {', '.join(known)}")
     if settings.accelerate_config and not Path(settings.accelerate_config).exists():
         raise RecipeError(f"training.accelerate_config: {settings.accelerate_config} does not exist")
-    if settings.method == "qlora" or settings.processes > 1:
+    if settings.method == "qlora" or settings.processes > 1 or settings.offload_activations:
         from tasks.training.base import check_machine
 
         check_machine(settings)
@@ -179,9 +187,18 @@ def _prepare(job: TrainingJob, published: TrainSplit, short: ShortPairs | None, 
         folder=str(folder),
         checkpoint=str(checkpoint) if checkpoint else None,
         mix=mixed(short, count_questions(job.store, published)) if short else None,
+        reference=_reference(job, folder / "pairs.arrow", lengths.rows),
     )
     rewind(config)
+    fetch_reference(job.store, config)
     return config
+
+
+def _reference(job: TrainingJob, pairs: Path, rows: int) -> str | None:
+    """Where the reference's log-probabilities are kept; None when they are computed live, or there are none."""
+    if not (find_loss(job.settings.loss).reference and keeps_reference(job.settings, rows)):
+        return None
+    return reference_place(pairs, base_identity(job.base), job.base_revision, job.settings)
 
 
 def _publish(job: TrainingJob, published: TrainSplit, identity: str, config: RunConfig) -> TrainingResult:
@@ -210,7 +227,7 @@ def _tidy(folder: Path) -> None:
     """Remove what is only needed to resume; log and progress stay."""
     for name in ("checkpoints", "output", "cache"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for path in [*folder.glob("*.arrow"), folder / "lengths.json"]:
+    for path in [*folder.glob("*.arrow"), folder / "lengths.json", folder / "reference.jsonl"]:
         path.unlink(missing_ok=True)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from trl.experimental.orpo import ORPOTrainer
+from trl.models import get_act_offloading_ctx_manager
 from trl.trainer.utils import add_fused_lm_head
 
 from tasks.training.shared_prefix.choice import Sharing
@@ -19,9 +20,18 @@ from tasks.training.step_trainer import StepTrainer, answer_labels, bare, weight
 class StepORPOTrainer(StepTrainer, ORPOTrainer):  # type: ignore[misc]
     """ORPO on encoded questions with `nll_over`: "answer" (SeaLong) or "all" (TRL); `sharing` reads prompts once."""
 
-    def __init__(self, *, sharing: Sharing | None, nll_over: Literal["answer", "all"], **arguments: Any) -> None:
+    def __init__(
+        self,
+        *,
+        sharing: Sharing | None,
+        nll_over: Literal["answer", "all"],
+        offload_activations: bool,
+        **arguments: Any,
+    ) -> None:
         super().__init__(**arguments)
         self.nll_over = nll_over
+        if offload_activations:  # TRL's other trainers do this by themselves
+            self.offloading = get_act_offloading_ctx_manager(model=self.model)
         add_fused_lm_head(bare(self.model), outputs=("log_probs", "mean_logits"))
         self.share(sharing, self.model)
 

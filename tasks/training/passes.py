@@ -26,6 +26,7 @@ class _Part:
     answers: Sequence[Ids]
     pairs: Sequence[Sequence[int]]
     weight: float
+    reference: Sequence[float]  # of each answer, where rows bring it
 
     @property
     def tokens(self) -> int:
@@ -51,7 +52,8 @@ class StepCollator:
         """{passes, questions, pairs} of rows with prompt_ids, answers and pairs; the two numbers are the step's. A
         pass holds input_ids, attention_mask and completion_mask, all [answers, tokens]; trees [questions, 2], a
         prompt's tokens and the number of its answers, which stand one after another; pairs [pairs, 2], the rows of
-        chosen and rejected; and weights [pairs], times the number of processes, whose gradients are averaged."""
+        chosen and rejected; weights [pairs], times the number of processes, whose gradients are averaged; and
+        reference [answers], where rows have one: each answer's sum of log p."""
         parts = [part for row in rows for part in self._parts(row, len(rows))]
         pairs = sum(len(row["pairs"]) for row in rows)
         passes = self._dealt(_packed(parts, self.pack_tokens) if self.pack_tokens else self._counted(parts))
@@ -65,12 +67,14 @@ class StepCollator:
 
     def _parts(self, row: Mapping[str, Any], questions: int) -> Iterator[_Part]:
         prompt, answers, pairs = row["prompt_ids"], row["answers"], row["pairs"]
+        reference = row.get("reference", ())
         weight = self.processes / (questions * len(pairs))
         if not self.apart:
-            yield _Part(prompt, answers, pairs, weight)
+            yield _Part(prompt, answers, pairs, weight, reference)
             return
-        for chosen, rejected in pairs:
-            yield _Part(prompt, (answers[chosen], answers[rejected]), ((0, 1),), weight)
+        for pair in pairs:
+            sums = [reference[side] for side in pair] if reference else ()
+            yield _Part(prompt, [answers[side] for side in pair], ((0, 1),), weight, sums)
 
     def _counted(self, parts: list[_Part]) -> list[list[_Part]]:
         return [parts[start : start + self.at_once] for start in range(0, len(parts), self.at_once)]
@@ -88,7 +92,9 @@ class StepCollator:
             ids += [torch.tensor(part.prompt + answer) for answer in part.answers]
             answered += [torch.tensor([0] * len(part.prompt) + [1] * len(answer)) for answer in part.answers]
         weights = [part.weight for part in parts for _ in part.pairs]
-        return {
+        reference = [value for part in parts for value in part.reference]
+        kept = {"reference": torch.tensor(reference, dtype=torch.float64)} if reference else {}
+        return kept | {
             "input_ids": pad_sequence(ids, batch_first=True, padding_value=self.pad_token_id),
             "attention_mask": pad_sequence([torch.ones_like(each) for each in ids], batch_first=True),
             "completion_mask": pad_sequence(answered, batch_first=True),

@@ -56,6 +56,7 @@ def run(config: RunConfig) -> None:
         settings=config.settings,
         arguments=_arguments(config),
         callbacks=(Watch(config.progress),),
+        reference=config.reference_rows if config.reference else None,
         sharing=sharing,
     )
     trainer = find_loss(config.settings.loss).make_trainer(setup)

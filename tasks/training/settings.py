@@ -29,6 +29,7 @@ class RunConfig:
     folder: str
     checkpoint: str | None  # to resume from
     mix: Mixed | None = None  # what of the rows is short-context
+    reference: str | None = None  # where the store keeps the reference's log-probabilities; None computes them live
 
     @property
     def pairs(self) -> Path:
@@ -49,6 +50,11 @@ class RunConfig:
     def progress(self) -> Path:
         """One JSON object per optimiser step."""
         return Path(self.folder) / "progress.jsonl"
+
+    @property
+    def reference_rows(self) -> Path:
+        """The reference's log-probabilities as far as they are known: a JSON list of rows per line."""
+        return Path(self.folder) / "reference.jsonl"
 
     @property
     def error(self) -> Path:
@@ -86,6 +92,13 @@ def planned_steps(settings: Training, rows: int) -> int:
         return settings.max_steps
     passes = math.ceil(math.ceil(rows / settings.processes) / settings.device_batch_size)
     return math.ceil(settings.epochs * math.ceil(passes / accumulation(settings)))
+
+
+def keeps_reference(settings: Training, rows: int) -> bool:
+    """Whether a loss with a reference computes it for all rows beforehand: `auto` does when every row is trained on."""
+    if settings.reference == "auto":
+        return planned_steps(settings, rows) * settings.batch_size >= rows
+    return settings.reference == "kept"
 
 
 def warmup_steps(settings: Training, rows: int) -> int:

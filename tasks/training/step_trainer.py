@@ -27,6 +27,7 @@ class StepTrainer:
 
     accelerator: Any
     aux_loss_enabled: bool
+    offloading: Any = contextlib.nullcontext()  # around each pass, forward and backward
 
     def share(self, sharing: Sharing | None, *models: Any) -> None:
         """Let the models read prompts once where `sharing` decides so; None leaves them as they are."""
@@ -56,7 +57,7 @@ class StepTrainer:
         for number, each in enumerate(passes, 1):
             last = number == len(passes)
             self.accelerator.gradient_state._set_sync_gradients(last)
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(model), self.offloading:
                 total = total + super().training_step(model, each)  # type: ignore[misc]
         self._counts = {name: inputs[name] for name in ("questions", "pairs")}
         return total

@@ -101,7 +101,13 @@ def double_precision() -> Iterator[None]:
 
 
 def make_trainer(
-    folder: Any, *, shared: bool, architecture: str = "llama", shapes: Sequence[Shape] = PAIRS, **settings: Any
+    folder: Any,
+    *,
+    shared: bool,
+    architecture: str = "llama",
+    shapes: Sequence[Shape] = PAIRS,
+    reference: Any = None,
+    **settings: Any,
 ) -> Any:
     """The trainer that the recipe's settings make, with weights away from the reference's, in float64."""
     import torch
@@ -136,6 +142,7 @@ def make_trainer(
         settings=wanted,
         arguments=_arguments(config),
         callbacks=(),
+        reference=reference,
         sharing=Sharing(Shape(1, 1, 1), always=True) if shared else None,
     )
     trainer = find_loss(wanted.loss).make_trainer(setup)

@@ -8,6 +8,7 @@ too, so they import TRL inside their functions.
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from infra.errors import RecipeError
@@ -28,6 +29,7 @@ class LossSetup:
     settings: Training
     arguments: Mapping[str, Any]
     callbacks: tuple[Any, ...]
+    reference: Path | None = None  # the file of kept reference log-probabilities; None computes them live
     sharing: Any | None = None  # a shared_prefix.choice.Sharing; None reads the prompt once per answer
 
     def collator(self, arguments: Any) -> Any:
@@ -50,6 +52,7 @@ class Loss:
 
     name: str
     make_trainer: Callable[[LossSetup], Any]
+    reference: bool = False  # whether it compares with a reference model
 
 
 @functools.cache

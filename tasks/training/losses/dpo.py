@@ -2,7 +2,8 @@
 
 loss = -log sigmoid(beta * difference of log-ratios) + sft_weight * NLL(chosen answer). A log-ratio is the sum of
 log p over an answer's tokens under the model, minus that under the reference: the base model, which is the model with
-its adapter switched off, or a copy when all weights are trained. NLL is the mean of -log p over the chosen answer's
+its adapter switched off, or a copy when all weights are trained; its sums are computed once for all questions and
+kept, or live in every step (training.reference). NLL is the mean of -log p over the chosen answer's
 own tokens. A question's loss is the mean over its pairs, a step's the mean over its questions, however many go through
 the model at once; TRL's own NLL is over all tokens of a pass, and so the same where a pass has one pair.
 """
@@ -23,10 +24,13 @@ def make_trainer(setup: LossSetup) -> Any:
         beta=setup.settings.beta,
         max_length=setup.max_length,  # the default of 1024 cuts, and drops rows without a word
         disable_dropout=False,  # would silence the adapter's own dropout
+        precompute_ref_log_probs=setup.reference is not None,
+        activation_offloading=setup.settings.offload_activations,
     )
     return StepDPOTrainer(
         sharing=setup.sharing,
         sft_weight=setup.settings.sft_weight,
+        kept=setup.reference,
         model=setup.model,
         args=arguments,
         data_collator=setup.collator(arguments),
@@ -37,4 +41,4 @@ def make_trainer(setup: LossSetup) -> Any:
     )
 
 
-LOSS = Loss("dpo", make_trainer)
+LOSS = Loss("dpo", make_trainer, reference=True)

@@ -26,6 +26,7 @@ def make_trainer(setup: LossSetup) -> Any:
     return StepORPOTrainer(
         sharing=setup.sharing,
         nll_over=setup.settings.nll_over,
+        offload_activations=setup.settings.offload_activations,
         model=setup.model,
         args=arguments,
         data_collator=setup.collator(arguments),

@@ -24,6 +24,7 @@ def make_trainer(setup: LossSetup) -> Any:
         **{**setup.arguments, **batches},
         max_length=setup.max_length,
         completion_only_loss=True,
+        activation_offloading=setup.settings.offload_activations,
         dataset_kwargs={"skip_prepare_dataset": True},
     )
     return QuestionsSFTTrainer(

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from infra.errors import TrainingError
 from infra.recipe import Training
 from tasks.training.shared_prefix.choice import plan_sharing
-from tasks.training.shared_prefix.cost import Shape, predicted_speedup, shared_cost, stock_cost
+from tasks.training.shared_prefix.cost import (
+    ATTENTION_PRICE,
+    HEAD_PRICE,
+    Shape,
+    predicted_speedup,
+    shared_cost,
+    stock_cost,
+)
 from tasks.training.shared_prefix.layout import Tree
 from tests.support.shared_pairs import random_model
 
@@ -54,7 +61,7 @@ def test_short_prompts_and_long_answers_lose_by_attention() -> None:
 def test_the_shape_of_a_model_leaves_its_embeddings_out() -> None:
     shape = Shape.of(random_model(), head_everywhere=True)
     matrices = 16 * 16 * 2 + 2 * 16 * 8 + 3 * 16 * 24  # q and o, k and v of half the heads, and the feed-forward
-    assert shape == Shape(2 * matrices, 2 * 2 * 4 * 4, 61 * 16, True)
+    assert shape == Shape(2 * matrices, ATTENTION_PRICE * 2 * 2 * 4 * 4, HEAD_PRICE * 61 * 16, True)
 
 
 def _plan(mode: Any, loss: str = "dpo", trees: Any = TREES, pack_tokens: int | None = None, **changes: Any) -> Any:
