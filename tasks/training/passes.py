@@ -4,12 +4,13 @@ A step's loss is the mean over its questions of the mean over a question's pairs
 1 / (questions of the step x pairs of q), so the weights of a step add up to 1, and how its questions are spread over
 passes changes nothing but rounding. Passes hold so many questions each, or, packed, as many as fit into a number of
 tokens: the longest first, each into the first pass with room; one that is longer than that has a pass to itself. The
-trainer's own sampler chooses the step's questions, so packing needs no state and a resumed run none either. Leaves
-out: packing across steps.
+trainer's own sampler chooses the step's questions, so packing needs no state and a resumed run none either. Several
+processes make the same passes and deal them out; one that comes short repeats a pass with no weight, because they
+meet in each. Leaves out: packing across steps.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tasks.training.shared_prefix.layout import Tree
@@ -34,7 +35,7 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class StepCollator:
-    """Makes the passes of a step out of its encoded questions.
+    """Makes this process's passes of a step out of all encoded questions of the step.
 
     `at_once` questions stand in a pass, or those that fit into `pack_tokens`. `apart` reads each pair for itself, as
     if it were a question, for models that cannot share: `at_once` counts pairs then, and memory is that of pairs.
@@ -44,21 +45,30 @@ class StepCollator:
     at_once: int
     pack_tokens: int | None = None
     apart: bool = False
+    process: int = 0
+    processes: int = 1
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """{passes, questions, pairs} of rows with prompt_ids, answers and pairs. A pass holds input_ids,
-        attention_mask and completion_mask, all [answers, tokens]; trees [questions, 2], a prompt's tokens and the
-        number of its answers, which stand one after another; pairs [pairs, 2], the rows of chosen and rejected;
-        weights [pairs]; and reference [answers], where rows have one: each answer's sum of log p."""
+        """{passes, questions, pairs} of rows with prompt_ids, answers and pairs; the two numbers are the step's. A
+        pass holds input_ids, attention_mask and completion_mask, all [answers, tokens]; trees [questions, 2], a
+        prompt's tokens and the number of its answers, which stand one after another; pairs [pairs, 2], the rows of
+        chosen and rejected; weights [pairs], times the number of processes, whose gradients are averaged; and
+        reference [answers], where rows have one: each answer's sum of log p."""
         parts = [part for row in rows for part in self._parts(row, len(rows))]
         pairs = sum(len(row["pairs"]) for row in rows)
-        passes = _packed(parts, self.pack_tokens) if self.pack_tokens else self._counted(parts)
+        passes = self._dealt(_packed(parts, self.pack_tokens) if self.pack_tokens else self._counted(parts))
         return {"passes": [self._tensors(each) for each in passes], "questions": len(rows), "pairs": pairs}
+
+    def _dealt(self, passes: list[list[_Part]]) -> list[list[_Part]]:
+        own = passes[self.process :: self.processes]
+        if len(own) * self.processes < len(passes):
+            own.append([replace(part, weight=0.0) for part in passes[0]])
+        return own
 
     def _parts(self, row: Mapping[str, Any], questions: int) -> Iterator[_Part]:
         prompt, answers, pairs = row["prompt_ids"], row["answers"], row["pairs"]
         reference = row.get("reference", ())
-        weight = 1 / (questions * len(pairs))
+        weight = self.processes / (questions * len(pairs))
         if not self.apart:
             yield _Part(prompt, answers, pairs, weight, reference)
             return
@@ -66,9 +76,8 @@ class StepCollator:
             sums = [reference[side] for side in pair] if reference else ()
             yield _Part(prompt, [answers[side] for side in pair], ((0, 1),), weight, sums)
 
-    def _counted(self, parts: Sequence[_Part]) -> Iterator[Sequence[_Part]]:
-        for start in range(0, len(parts), self.at_once):
-            yield parts[start : start + self.at_once]
+    def _counted(self, parts: list[_Part]) -> list[list[_Part]]:
+        return [parts[start : start + self.at_once] for start in range(0, len(parts), self.at_once)]
 
     def _tensors(self, parts: Sequence[_Part]) -> dict[str, Any]:
         import torch

@@ -110,7 +110,7 @@ def _arguments(config: RunConfig) -> dict[str, Any]:
         "max_grad_norm": settings.clip,
         "num_train_epochs": settings.epochs,
         "max_steps": settings.max_steps or -1,
-        "per_device_train_batch_size": settings.batch_size // settings.processes,
+        "per_device_train_batch_size": settings.batch_size,
         "gradient_checkpointing": settings.gradient_checkpointing,
         "bf16": settings.dtype == "bfloat16",
         "use_cpu": not gpu,

@@ -1,9 +1,9 @@
 """What the trainers over questions have in common: a step is the passes of its batch, and a pass reads trees.
 
-A mixin before one of TRL's trainers. The Trainer below sees one batch per optimiser step and does not accumulate;
-here each pass goes forward and backward in turn, gradients meet between processes at the last, and what is logged is
-gathered over the passes with the weights of the loss. So a step's numbers are means over its questions, whatever the
-number of passes, and processes may differ in theirs: one that has fewer repeats a pass with no weight.
+A mixin before one of TRL's trainers. The Trainer below sees one batch per optimiser step, the same in every process,
+and does not accumulate; here each of the process's passes goes forward and backward in turn, gradients meet at the
+last, and what is logged is gathered over the passes with the weights of the loss. So a step's numbers are means over
+its questions, whatever the number of passes and processes.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from accelerate.data_loader import BatchSamplerShard
 from peft import PeftModel
 
 from infra.errors import TrainingError
@@ -24,7 +25,6 @@ SHARED = "shared_prompt"  # the logged number: the share of a step's weight whos
 class StepTrainer:
     """Trains on batches of StepCollator. The class after it in the order of bases is one of TRL's trainers."""
 
-    args: Any
     accelerator: Any
     aux_loss_enabled: bool
     offloading: Any = contextlib.nullcontext()  # around each pass, forward and backward
@@ -43,10 +43,17 @@ class StepTrainer:
         for model in models:
             share_prompts(bare(model), sharing.decide)
 
+    def get_train_dataloader(self) -> Any:
+        """Whole steps for every process: the collator deals out their passes."""
+        loader = super().get_train_dataloader()  # type: ignore[misc]
+        if isinstance(shard := loader.batch_sampler, BatchSamplerShard):  # would fill up the last step, too
+            shard.num_processes, shard.process_index, shard.even_batches = 1, 0, False
+        return loader
+
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
         """Gradients of a whole step; returns its loss."""
         self._told.clear()
-        passes, total = self._evened(inputs["passes"]), 0.0
+        passes, total = inputs["passes"], 0.0
         for number, each in enumerate(passes, 1):
             last = number == len(passes)
             self.accelerator.gradient_state._set_sync_gradients(last)
@@ -83,10 +90,8 @@ class StepTrainer:
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the step's numbers: means over its questions, and how many questions and pairs it had."""
         if "loss" in logs:
-            counts = torch.tensor([*self._counts.values()], device=self.accelerator.device)
             means = self.accelerator.reduce(torch.stack([*self._told.values()]), "mean").tolist()
-            logs |= dict(zip(self._told, means, strict=True))
-            logs |= dict(zip(self._counts, self.accelerator.reduce(counts, "sum").tolist(), strict=True))
+            logs |= {**dict(zip(self._told, means, strict=True)), **self._counts}
         super().log(logs, start_time)  # type: ignore[misc]
 
     def floating_point_ops(self, inputs: Any) -> int:
@@ -95,14 +100,6 @@ class StepTrainer:
 
     def create_model_card(self, *arguments: Any, **settings: Any) -> None:
         """Nothing: the card is written once, with the numbers of the whole run."""
-
-    def _evened(self, passes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """As many passes as every other process has, which meet inside them."""
-        if self.args.world_size == 1:
-            return passes
-        counts = self.accelerator.gather(torch.tensor([len(passes)], device=self.accelerator.device))
-        spare = {**passes[0], "weights": torch.zeros_like(passes[0]["weights"])}
-        return [spare] * (int(counts.max()) - len(passes)) + passes
 
 
 def weighted(batch: Mapping[str, Any], values: torch.Tensor) -> torch.Tensor:

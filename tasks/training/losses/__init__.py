@@ -18,8 +18,8 @@ from infra.recipe import Training
 
 @dataclass(frozen=True, slots=True)
 class LossSetup:
-    """What a loss is given. `arguments` are transformers' TrainingArguments, with a whole step of questions as the
-    batch of a device."""
+    """What a loss is given. `arguments` are transformers' TrainingArguments, with a whole step's questions as the
+    batch of every device."""
 
     model: Any
     adapter: Any | None  # a PEFT configuration; None trains all weights
@@ -32,8 +32,8 @@ class LossSetup:
     reference: Path | None = None  # the file of kept reference log-probabilities; None computes them live
     sharing: Any | None = None  # a shared_prefix.choice.Sharing; None reads the prompt once per answer
 
-    def collator(self) -> Any:
-        """What makes a step's passes out of its questions."""
+    def collator(self, arguments: Any) -> Any:
+        """What makes a process's passes out of a step's questions; `arguments` are the TrainingArguments as made."""
         from tasks.training.passes import StepCollator
 
         return StepCollator(
@@ -41,6 +41,8 @@ class LossSetup:
             self.settings.device_batch_size,
             self.settings.pack_tokens,
             apart=self.sharing is None,
+            process=arguments.process_index,
+            processes=arguments.world_size,
         )
 
 

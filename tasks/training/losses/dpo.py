@@ -33,7 +33,7 @@ def make_trainer(setup: LossSetup) -> Any:
         kept=setup.reference,
         model=setup.model,
         args=arguments,
-        data_collator=setup.collator(),
+        data_collator=setup.collator(arguments),
         train_dataset=setup.pairs,
         processing_class=setup.tokenizer,
         peft_config=setup.adapter,

@@ -29,7 +29,7 @@ def make_trainer(setup: LossSetup) -> Any:
         offload_activations=setup.settings.offload_activations,
         model=setup.model,
         args=arguments,
-        data_collator=setup.collator(),
+        data_collator=setup.collator(arguments),
         train_dataset=setup.pairs,
         processing_class=setup.tokenizer,
         peft_config=setup.adapter,

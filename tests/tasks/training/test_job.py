@@ -76,6 +76,8 @@ def test_the_id_depends_on_what_is_trained_and_not_on_how_it_runs(tmp_path: Path
         ({"schedule": "cosinus"}, RecipeError, "training.schedule"),
         ({"batch_size": 3, "device_batch_size": 2}, RecipeError, "not a multiple"),
         ({"accelerate_config": "/nowhere.yaml"}, RecipeError, "accelerate_config"),
+        ({"pack_tokens": 500, "loss": "sft"}, RecipeError, "training.pack_tokens"),
+        ({"pack_tokens": 500, "sharing": "off"}, RecipeError, "set pack_tokens to null"),
         ({"max_length": 40}, TrainingError, "longest is example example-"),
     ],
 )

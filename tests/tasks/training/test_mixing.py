@@ -215,6 +215,26 @@ def test_the_card_tells_long_from_short_and_names_no_folder() -> None:
     assert "on the 18 pairs of `tiny`" in plain and "short-context" not in plain
 
 
+def test_short_rows_are_drawn_for_each_question_and_each_is_a_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched: list[RunConfig] = []
+
+    def launch(config: RunConfig, **_: Any) -> None:
+        launched.append(config)
+        raise TrainingError("launched")
+
+    monkeypatch.setattr("tasks.training.job.launch", launch)
+    job = _job(tmp_path, {"source": str(_file(tmp_path, _numbered(1))), "ratio": 2.0})
+    rows = [{**row, "rejected": [{"role": "assistant", "content": text}]} for row in pair_rows(2) for text in "abc"]
+    publish_rows(tmp_path / "other", rows)
+    with pytest.raises(TrainingError, match="launched"):
+        train(dataclasses.replace(job, store=open_store(str(tmp_path / "other"))))
+    (config,) = launched
+    assert config.mix is not None and config.mix.rows == 4  # two for each of two questions, all of them the same row
+    assert (config.lengths.rows, config.lengths.pairs) == (2 + 4, 6 + 4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", ["dpo", "orpo", "sft"])
 def test_every_loss_trains_on_long_and_short_rows(tmp_path: Path, loss: str) -> None:

@@ -59,18 +59,25 @@ SHAPES = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(shapes=SHAPES, at_once=st.integers(1, 4), pack=st.none() | st.integers(1, 80), apart=st.booleans())
-def test_every_pair_is_in_one_pass_and_the_weights_make_one(
-    shapes: list[Shape], at_once: int, pack: int | None, apart: bool
+@pytest.mark.parametrize("processes", [1, 3])
+def test_every_pair_is_in_one_pass_of_one_process_and_the_weights_make_one(
+    processes: int, shapes: list[Shape], at_once: int, pack: int | None, apart: bool
 ) -> None:
     rows = tree_rows(shapes)
-    collate = StepCollator(0, at_once, pack, apart)
-    passes = collate(rows)["passes"]
-    assert [_lists(each) for each in passes] == [_lists(each) for each in collate(rows)["passes"]]
-    assert sum(float(each["weights"].sum()) for each in passes) == pytest.approx(1, abs=1e-12)
+    dealt = []
+    for process in range(processes):
+        collate = StepCollator(0, at_once, pack, apart, process, processes)
+        dealt.append(collate(rows)["passes"])
+        assert [_lists(each) for each in dealt[-1]] == [_lists(each) for each in collate(rows)["passes"]]
+    assert len({len(passes) for passes in dealt}) == 1  # processes meet in every pass
+    passes = [each for passes in dealt for each in passes]
+    assert sum(float(each["weights"].sum()) for each in passes) == pytest.approx(processes, abs=1e-12)
     found: Counter[Any] = Counter()
     for each in passes:
+        if not each["weights"].any():
+            continue  # repeated for company
         read = [ids[mask.bool()].tolist() for ids, mask in zip(each["input_ids"], each["attention_mask"], strict=True)]
         found.update((tuple(read[chosen]), tuple(read[rejected])) for chosen, rejected in each["pairs"].tolist())
         if pack and len(each["trees"]) > 1:

@@ -6,7 +6,7 @@ import pytest
 
 from infra.errors import InputError, MissingError
 from infra.store import open_store
-from tasks.training.published import check_hashes, read_train_split, train_rows
+from tasks.training.published import check_hashes, count_questions, read_train_split, train_rows
 from tests.support.tiny_model import pair_rows, publish_rows
 
 
@@ -19,6 +19,13 @@ def test_rows_come_in_their_order_from_the_train_split_alone(tmp_path: Path) -> 
     read = list(train_rows(store, published))
     assert [row["example_id"] for row in read] == [row["example_id"] for row in rows]
     assert read[3]["chosen"] == rows[3]["chosen"]
+
+
+def test_pairs_of_one_question_are_counted_once_across_files(tmp_path: Path) -> None:
+    rows = pair_rows(3)
+    repeated = [rows[0], rows[0], rows[1], rows[1], rows[1], rows[2]]  # example 1 goes on in the second file
+    published = read_train_split(store := open_store(str(tmp_path)), publish_rows(tmp_path, repeated))
+    assert (published.rows, count_questions(store, published)) == (6, 3)
 
 
 def test_a_file_that_was_changed_after_publishing_is_named(tmp_path: Path) -> None:

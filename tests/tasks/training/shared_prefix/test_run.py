@@ -2,6 +2,9 @@
 killed and resumed or not, and the choice is told beside it."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +100,32 @@ def test_a_run_that_was_killed_resumes_and_ends_as_if_it_had_not_been(tmp_path: 
     assert again == whole and steps == list(range(1, 13))
     for name in ("adapter_model.safetensors", "metrics.parquet"):
         assert (kept / name).read_bytes() == (resumed / name).read_bytes()
+
+
+def test_two_processes_take_the_steps_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def launch(config: Any, *, log: Path, **_: Any) -> None:
+        """As accelerate does on GPUs; on CPUs it would need MPI."""
+        path = Path(config.folder) / "config.json"
+        path.write_text(config.dump())
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        with log.open("w") as output:
+            subprocess.run(
+                [*command, "-m", "tasks.training.run", str(path)],
+                check=True,
+                stdout=output,
+                stderr=output,
+                cwd=Path(__file__).parents[4],
+                env={**os.environ, "TRL_EXPERIMENTAL_SILENCE": "1", "OMP_NUM_THREADS": "1"},
+                timeout=300,
+            )
+
+    (tmp_path / "two.yaml").touch()
+    changes = {"loss": "dpo", "sharing": "off", "device_batch_size": 1, "epochs": 1}  # 9, 6 and 4 passes
+    _, one = _train(tmp_path, **changes)
+    monkeypatch.setattr("tasks.training.job.launch", launch)
+    _, two = _train(tmp_path, **changes, processes=2, accelerate_config=str(tmp_path / "two.yaml"))
+    alone, together = (pq.read_table(folder / "metrics.parquet").to_pydict() for folder in (one, two))
+    assert together.keys() == alone.keys()
+    assert together["pairs"] == [9, 6, 4]
+    for name in ("loss", "grad_norm", "margin", "questions", "pairs", "logps/chosen"):
+        assert together[name] == pytest.approx(alone[name], rel=1e-4, abs=1e-4)
