@@ -8,7 +8,6 @@ computed live, or once for all questions before training; those go to a file as 
 of each process, and are read from there when they are known. One question is read at a time then, unpadded.
 """
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from accelerate.utils import gather_object
 from torch.nn.functional import logsigmoid
 from trl import DPOTrainer
 
+from tasks.training.passes import StepCollator
 from tasks.training.reference import Rows, add_reference, check_reference, read_reference
 from tasks.training.shared_prefix.choice import Sharing
 from tasks.training.step_trainer import StepTrainer, answer_labels, weighted
@@ -66,7 +66,7 @@ class StepDPOTrainer(StepTrainer, DPOTrainer):  # type: ignore[misc]
 
     def _reference_passes(self, row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """A question as the reference reads it: its tree, or, apart, each answer for itself."""
-        collator = dataclasses.replace(self.data_collator, at_once=1, pack_tokens=None, apart=False)
+        collator = StepCollator(self.data_collator.pad_token_id, at_once=1)
         given = [row["answers"]] if self._wanted is not None else [[answer] for answer in row["answers"]]
         for answers in given:
             (only,) = collator([{"prompt_ids": row["prompt_ids"], "answers": answers, "pairs": [[0, 0]]}])["passes"]

@@ -1,6 +1,11 @@
-"""Two processes over half of each batch train as one over the whole, reference and shared prompts included."""
+"""Two processes train as one, reference and shared prompts included; a model cut over processes reads as a whole one.
+
+FSDP under accelerate needs GPUs, so it is PyTorch's own that is tested here.
+"""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +20,7 @@ from tasks.training.job import TrainingJob, train
 from tests.support.tiny_model import pair_rows, publish_rows, save_tiny
 
 pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[4]
 
 SETTINGS: dict[str, Any] = {
     "loss": "dpo",
@@ -62,3 +68,11 @@ def test_two_processes_make_the_steps_of_one(tmp_path: Path) -> None:
         assert two.column(column).to_pylist() == pytest.approx(one.column(column).to_pylist(), rel=1e-4)
     assert two.column("questions").to_pylist() == [4, 4]
     assert references[0].num_rows == 9 and references[0].equals(references[1])
+
+
+def test_a_model_cut_over_two_processes_reads_the_shared_prompt_as_a_whole_one() -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--master-port", str(free_port()), "-m", "tests.support.sharded_pass"]
+    output = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, timeout=120).stdout
+    log_p, gradient, size = json.loads(output.splitlines()[-1])
+    assert log_p < 1e-6 and gradient < 1e-9 * size and size > 1
