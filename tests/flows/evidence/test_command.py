@@ -19,7 +19,7 @@ needs_vllm = pytest.mark.skipif(
 @pytest.mark.timeout(900)
 @needs_vllm
 def test_rows_are_measured_on_real_models_and_shown_again_from_what_is_kept(tmp_path: Path) -> None:
-    rows = ("consensus", "sealong", "dimensions", "longreward")
+    rows = ("consensus", "sealong")
     words = ["evidence", "--questions", "8", "--seeds", "1", *(word for each in rows for word in ("--only", each))]
     words += [word for each in SMALL for word in ("--set", each)]
     first = Command(tmp_path, tmp_path, *words).ended(timeout_s=800)
