@@ -31,11 +31,9 @@ def test_rows_are_measured_on_real_models_and_shown_again_from_what_is_kept(tmp_
     table = json.loads(again.out)
     assert table == json.loads((tmp_path / "mill-evidence/evidence/evidence.json").read_text())
     assert [each["name"] for each in table["rows"]] == list(rows)
-    consensus, sealong, dimensions, longreward = table["rows"]
+    consensus, sealong = table["rows"]
     assert consensus["figures"]["oracle@8"]["n"] == 8
     assert sealong["figures"]["SubEM gain"]["n"] == 8
     assert sealong["about"]["0"]["steps"] == 2
-    assert 0 <= dimensions["figures"]["mean"]["value"] <= 1
-    assert set(longreward["about"]["0"]["scores"]) == {"helpfulness", "logicality", "faithfulness", "completeness"}
     assert (tmp_path / "mill-evidence/logs/vllm.log").stat().st_mtime < begun  # no server was started again
     assert (tmp_path / "mill-evidence/evidence/plots/picks-by-samples.png").exists()
