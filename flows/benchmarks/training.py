@@ -10,10 +10,11 @@ is not counted where there are more.
 Why reading once gains more than 2 x here: a padded batch is masked densely, so the kernel computes all n^2 pairs of
 query and key where a causal one computes half; on a CPU TRL's head projects every prompt token besides. At 8k attention
 is four fifths of the stock step. One core's time for 8,320 tokens, causal against masked: forward 0.97 and 2.4 s,
-backward 2.6 and 5.1 s (8 rows of heads); a step goes forward three times, so masking costs it 2.3 x. The mask's copies
-as floating-point numbers (0.28 GB a row of the batch, layer and pass) and their page faults are less than a tenth of
-it; but they go through memory, which other work on the machine slows more than it slows the shared row. Processor
-seconds leave that work out, and are what to compare on a busy machine.
+backward 2.6 and 5.1 s (8 rows of heads); a step goes forward three times, so masking costs it 2.3 x. The page
+faults of the mask's copies (0.28 GB a row of the batch, in each layer) took 0.17 of 2.2 s over two heads. On a
+busy machine the clock says more about the other work than about the two ways: at 8k/128 one run gave 4.5 x by the clock
+and 3.7 x in processor seconds, because the ways had got 1.2 and 1.5 cores; predicted were 3.6. Processor seconds are
+what to compare there.
 """
 
 import json

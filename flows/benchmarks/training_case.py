@@ -1,12 +1,12 @@
 """One case of the training benchmark in a process of its own: steps of one loss on one random model and question.
 
 `python -m flows.benchmarks.training_case JSON` takes a Case and prints what its ways took, as JSON in the last line.
-The ways take turns; of the reading once per answer ("stock") and the reading once ("shared") each has its own
-trainer and model. The model is made in place with random weights, and never written. Peak memory is what a step adds:
-on a GPU the allocator's, on a CPU the process's resident memory, which tells the truth about a process's first step
-alone. Processor seconds are what the process itself computed, whatever else the machine was doing. A way that runs
-out of GPU memory is reported as
-that. Leaves out: the optimiser's step, and loading data.
+The ways take turns; each has its own trainer and model. "shared" reads a prompt once, "stock" once per answer: TRL's
+padded pairs, of ORPO with its logits of every token. The model is made in place with random weights, and never
+written. Peak memory is what a step adds: on a GPU the allocator's, on a CPU the process's resident memory, which
+tells the truth about a process's first step alone. Processor seconds are what the process itself computed, whatever
+else the machine was doing. A way that runs out of GPU memory is reported as that. Leaves out: the optimiser's step,
+and loading data.
 """
 
 import json
@@ -109,7 +109,7 @@ def run(case: Case) -> dict[str, Any]:
                 if way in figures:
                     continue
                 try:
-                    _step(trainer, case, taken[way] if step or not case.steps else Taken())
+                    _step(trainer, case, way, taken[way] if step or not case.steps else Taken())
                 except torch.OutOfMemoryError:
                     figures[way] = {"out_of_memory": True}
     first = next(iter(trainers.values()))
@@ -132,7 +132,7 @@ def _figures(taken: Taken, case: Case) -> dict[str, Any]:
     }
 
 
-def _step(trainer: Any, case: Case, taken: Taken) -> None:
+def _step(trainer: Any, case: Case, way: str, taken: Taken) -> None:
     """Loss and gradients of the question, the reference's passes included."""
     import torch
 
@@ -144,7 +144,10 @@ def _step(trainer: Any, case: Case, taken: Taken) -> None:
     total = 0.0
     for batch in batches:
         with trainer.accelerator.autocast():
-            loss = trainer.compute_loss(trainer.model, batch)
+            if case.loss == "orpo" and way == "stock":
+                loss = _trl_orpo(trainer, batch)
+            else:
+                loss = trainer.compute_loss(trainer.model, batch)
         loss.backward()
         total += float(loss.detach())
     if gpu:
@@ -154,6 +157,22 @@ def _step(trainer: Any, case: Case, taken: Taken) -> None:
         taken.processor.append(time.process_time() - processor)
     taken.gigabytes.append((_peak(gpu) - before) / 1e9)
     taken.losses.append(total)
+
+
+def _trl_orpo(trainer: Any, batch: dict[str, Any]) -> Any:
+    """TRL's own loss of a pass of one pair, logits of every token and all: what Longmill's ORPO does without."""
+    from trl.experimental.orpo import ORPOTrainer
+
+    sides: dict[str, Any] = {}
+    for side, row in zip(("chosen", "rejected"), batch["pairs"][0].tolist(), strict=True):
+        length = int(batch["attention_mask"][row].sum())
+        ids, answer = batch["input_ids"][row : row + 1, :length], batch["completion_mask"][row : row + 1, :length]
+        sides |= {
+            f"{side}_input_ids": ids,
+            f"{side}_attention_mask": batch["attention_mask"][row : row + 1, :length],
+            f"{side}_labels": ids.masked_fill(answer == 0, -100),
+        }
+    return ORPOTrainer.get_batch_loss_metrics(trainer, trainer.model, sides)[0] * batch["weights"].sum().float()
 
 
 def _start_peak(gpu: bool) -> int:
@@ -222,7 +241,12 @@ def _trainer(folder: Path, case: Case, shared: bool) -> Any:
 
     gpu = torch.cuda.is_available()
     settings = Training(
-        loss=case.loss, dtype="bfloat16" if gpu else "float32", lora_rank=16, lora_dropout=0.0, batch_size=1
+        loss=case.loss,
+        nll_over="all",  # TRL's, so that both ways have one loss
+        dtype="bfloat16" if gpu else "float32",
+        lora_rank=16,
+        lora_dropout=0.0,
+        batch_size=1,
     )
     longest = case.prompt + max(case.answers)
     lengths = Lengths(

@@ -7,13 +7,14 @@ import pytest
 
 
 @pytest.mark.slow
-def test_both_ways_are_measured_and_agree() -> None:
+@pytest.mark.parametrize(("loss", "name"), [("dpo", ""), ("orpo", " orpo")])
+def test_both_ways_are_measured_and_agree(loss: str, name: str) -> None:
     from flows.benchmarks.training import Case, measure
 
-    figures = measure([Case("small", 64, (16, 14, 16, 14), steps=1)])
-    case = figures["cases"]["small 64/16 4 answers"]
+    figures = measure([Case("small", 64, (16, 14, 16, 14), loss=loss, steps=0)])
+    case = figures["cases"][f"small 64/16 4 answers{name}"]
     for way in ("stock", "shared"):
-        assert min(case[way][name] for name in ("step_s", "tokens_per_s", "peak_gb")) > 0
+        assert min(case[way][figure] for figure in ("step_s", "tokens_per_s", "peak_gb")) > 0
     assert case["speedup"] > 0 and case["predicted_speedup"] > 1
     assert case["losses_differ_by"] < 1e-4
     assert set(figures["shapes"]["small"]) == {"linear", "attention", "head", "head_everywhere"}

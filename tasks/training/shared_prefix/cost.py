@@ -15,7 +15,7 @@ from typing import Any
 from tasks.training.shared_prefix.layout import Tree
 
 MARGIN = 1.05  # sharing must promise at least this
-# Medians of one core's time over 1k to 8k tokens (reference, forward, again forward, backward; PyTorch 2.13 on a CPU):
+# One core's time, best of three, 1k to 8k tokens, three forward passes and a backward one, PyTorch 2.13 on a CPU:
 # causal 1.6 to 2.5, masked 1.8 to 1.9, an answer's rectangle 2.0 to 2.3; head with its softmax 1.3. No GPU was at hand.
 ATTENTION_PRICE = 1.9
 HEAD_PRICE = 1.3
