@@ -128,7 +128,7 @@ def test_what_each_question_adds_makes_up_the_accuracies() -> None:
         answer(2, "c", None, h=0.0, f="pruned"),
     )
     tally = AgreementTally({"h": 1.0, "f": 1.0})
-    tally.add(JudgedQuestion(ONE, answers, None, None), [Preference(0, 1), Preference(2, 1)])
+    tally.add(JudgedQuestion(ONE, answers, ()), [Preference(0, 1), Preference(2, 1)])
     assert tally.by_question() == [
         {"h": (1, 2), "f": (0.5, 1), "mean": (1, 1), "mean without h": (0.5, 1), "mean without f": (1, 2)}
     ]
