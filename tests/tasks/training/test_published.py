@@ -36,7 +36,7 @@ def test_the_pairs_of_a_question_come_one_after_another_with_the_same_prompt(tmp
     assert [len(group) for group in questions] == [1 + n % 3 for n in range(12) if n % 5 != 4]
     assert all(row["prompt"] == group[0]["prompt"] for group in questions for row in group)
     lengths = gate(rows, tiny_tokenizer(), 2000)
-    assert (lengths.rows, lengths.questions) == (21, len(questions))
+    assert (lengths.rows, lengths.pairs) == (len(questions), 21)
 
 
 def test_pairs_of_one_question_are_counted_once_across_files(tmp_path: Path) -> None:
