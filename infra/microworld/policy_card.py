@@ -79,7 +79,7 @@ def export(
         steps=settings["steps"],
         seed=settings["seed"],
         flags=_flags(settings),
-        machine=_machine(),
+        machine=machine(),
         minutes=round(seconds / 60),
         count=count,
         samples=SAMPLES,
@@ -112,7 +112,8 @@ def _flags(settings: dict[str, Any]) -> str:
     return "".join(f" --{name.replace('_', '-')} {value}" for name, value in settings.items())
 
 
-def _machine() -> str:
+def machine() -> str:
+    """What the training runs on, in words."""
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
     return f"{torch.get_num_threads()} threads of a {platform.machine()} CPU"
