@@ -202,8 +202,8 @@ def keep_recipe(store: Store, plan_id: str, recipe: Recipe) -> None:
     kept = recipe.model_copy(
         update={
             section: model.model_copy(update={"endpoints": ()})
-            for section, model in (("policy", recipe.policy), ("judge", recipe.judge))
-            if model is not None and model.starts_here()
+            for section, model in recipe.models().items()
+            if model.starts_here()
         }
     )
     store.write(recipe_path(plan_id), json.dumps(kept.model_dump(mode="json"), indent=2).encode())

@@ -14,10 +14,11 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from flows.display import AsJson, console, errors, finish, progress_display, table
+from flows.display import AsJson, calm, console, errors, finish, table
 from flows.doctor import checks, require_machine
 from flows.ending import run_to_the_end
 from flows.inspecting import agreement, inspect
+from flows.microworld import microworld
 from flows.recipes import BOX, read_recipe
 from infra.errors import PrerequisiteError, RecipeError
 from infra.recipe import Recipe
@@ -179,6 +180,7 @@ def evaluate(
 
 app.command()(agreement)
 app.command()(inspect)
+app.add_typer(microworld, name="microworld")
 
 
 @app.command()
@@ -272,16 +274,6 @@ def prefect_at(folder: Path) -> Iterator[None]:
     with local_server(folder / "prefect") as url:
         errors.print(f"[dim]Prefect shows the run at {url}[/]")
         yield
-
-
-@contextlib.contextmanager
-def calm(as_json: bool) -> Iterator[None]:
-    """The progress display, or silence when the output is JSON."""
-    if as_json:
-        yield
-    else:
-        with progress_display():
-            yield
 
 
 def shown(recipe: Recipe, path: str) -> str:

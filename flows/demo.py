@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from infra.microworld.make import write_dataset
+from infra.microworld.make import write_pool
 from infra.recipe import Recipe
 
 TRAIN_SEED, HELD_OUT_SEED = 11, 12  # different worlds: no fact of one holds in the other
@@ -16,4 +16,4 @@ def write_questions(recipe: Recipe) -> None:
         (recipe.evaluation and recipe.evaluation.questions, HELD_OUT_SEED),
     ):
         if questions and questions.limit:
-            write_dataset(Path(questions.source).parent, questions.limit, seed, PEOPLE)
+            write_pool(Path(questions.source).parent, questions.limit, seed, PEOPLE)

@@ -64,6 +64,16 @@ def progress_display() -> Iterator[None]:
         progress.watch(None)
 
 
+@contextlib.contextmanager
+def calm(as_json: bool) -> Iterator[None]:
+    """The progress display, or silence when the output is JSON."""
+    if as_json:
+        yield
+    else:
+        with progress_display():
+            yield
+
+
 class Bars:
     """A bar for each stage, drawn again and again on a terminal."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from infra.errors import LongmillError, PrerequisiteError
 from infra.prerequisites import RUN_GB, lacks
-from infra.recipe import Model, Recipe, Serving
+from infra.recipe import Recipe, Serving
 from infra.serving import check_model_path, check_port, check_serving_python, local_folder
 from infra.store import open_store
 from infra.tokens import load_tokenizer
@@ -27,7 +27,7 @@ def checks(recipe: Recipe) -> list[tuple[str, str]]:
 
 
 def _machine_checks(recipe: Recipe) -> Iterator[Check]:
-    started = [(section, model) for section, model in _models(recipe) if not model.endpoints]
+    started = [(section, model) for section, model in recipe.models().items() if not model.endpoints]
     folder = local_folder(recipe.store)
 
     def machine() -> None:
@@ -53,19 +53,13 @@ def _serving_checks(section: str, serve: Serving) -> Iterator[Check]:
 def _recipe_checks(recipe: Recipe) -> Iterator[Check]:
     yield f"store {recipe.store}", lambda: open_store(recipe.store).list("plans")
     yield "scorers", lambda: _scorers(recipe)
-    for section, model in _models(recipe):
+    for section, model in recipe.models().items():
         yield (
             f"{section}'s tokenizer {model.tokenizer}",
             partial(load_tokenizer, model.tokenizer, model.trust_remote_code),
         )
         for url in model.endpoints:
             yield f"{section}'s endpoint {url}", partial(_answers, section, url, model.api_key_env)
-
-
-def _models(recipe: Recipe) -> list[tuple[str, Model]]:
-    """The models that the recipe asks, by their section."""
-    models = (("policy", recipe.policy), ("judge", recipe.judge), ("strong", recipe.strong))
-    return [(section, model) for section, model in models if model is not None]
 
 
 def _scorers(recipe: Recipe) -> None:

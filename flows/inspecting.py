@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.display import AsJson, console, finish, table
+from infra.errors import InputError
 
 _KEPT = "\n\t\u200c\u200d"  # the last two join or part letters; other control and format characters are not shown
 _QUESTION = 60  # characters of a question in the list of pairs
@@ -47,6 +48,7 @@ def agreement(
 def inspect(
     dataset: Dataset,
     pair: Annotated[str, typer.Option(help="Pair to show: its id, or how the id begins.", metavar="ID")] = "",
+    number: Annotated[int, typer.Option(min=1, help="Which of them, where its question has several.")] = 1,
     limit: Annotated[int, typer.Option(min=1, help="Pairs to list, without --pair.")] = 20,
     as_json: AsJson = False,
 ) -> None:
@@ -54,8 +56,10 @@ def inspect(
     from tasks.reading import read_dataset
     from tasks.reporting.pair_view import pair_list, pair_view
 
+    if number > 1 and not pair:
+        raise InputError("--number tells the pairs of one question apart; give the question with --pair ID")
     opened = read_dataset(dataset)
-    view = pair_view(opened, pair) if pair else pair_list(opened, limit)
+    view = pair_view(opened, pair, number) if pair else pair_list(opened, limit)
     if not as_json:
         for each in pair_page(view) if pair else list_page(view):
             console.print(each)
@@ -99,7 +103,8 @@ def list_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
         question = " ".join(row["question"].split())
         shown = f"{question[:_QUESTION]}…" if len(question) > _QUESTION else question
         figures = (f"{row[name]:.3g}" for name in ("chosen_reward", "rejected_reward", "margin"))
-        drawn.add_row(plain(row["example_id"]), plain(shown), *figures)
+        nth = f" --number {row['number']}" if row["number"] > 1 else ""
+        drawn.add_row(plain(f"{row['example_id']}{nth}"), plain(shown), *figures)
     yield drawn
     if view["more"]:
         yield Text(f"and {view['more']:,} more of {view['pairs']:,}; --limit shows more of them")
@@ -121,7 +126,8 @@ def _no_pairs(drops: Mapping[str, int]) -> Iterator[RenderableType]:
 
 def pair_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
     """One pair: the question, both answers side by side, scores, notes, facts."""
-    yield Text(f"pair {_clean(view['example_id'])} ({view['split']}), margin {view['margin']:.3g}", "bold")
+    several = f", {view['number']} of {view['of']}" if view["of"] > 1 else ""
+    yield Text(f"pair {_clean(view['example_id'])}{several} ({view['split']}), margin {view['margin']:.3g}", "bold")
     yield Text("")
     yield _named("question", view["question"])
     yield _named("references", " · ".join(view["references"]) or "none")

@@ -9,6 +9,7 @@ calls brought is in the ledger, so a re-run pays for the missing calls only.
 import contextlib
 import contextvars
 import functools
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -21,7 +22,7 @@ from infra.canonical import fingerprint
 from infra.errors import LongmillError, StoreError
 from infra.orchestration import retry_settings
 from infra.recipe import Execution, Recipe, parse_recipe
-from tasks.plan import load_plan
+from tasks.plan import Plan, load_plan
 from tasks.sampling import calls_per_example
 from tasks.shard_result import ShardResult, read_shard_result, write_failure, write_shard_result
 from tasks.shard_tasks import (
@@ -38,7 +39,8 @@ from tasks.shard_tasks import (
 )
 from tasks.workbench import Workbench, workbench
 
-TASKS_AT_ONCE = 4  # micro-batches of a kind in flight: the next one's calls are ready when the last one's run out
+FEWEST_BATCHES = 16  # of samples in a plan, if it has as many questions
+TASKS_AT_ONCE = 8  # micro-batches of a kind in flight: the next one's calls are ready when the last one's run out
 
 Lane = Callable[..., Future[Any]]  # like `submit` of a pool
 
@@ -53,7 +55,7 @@ def shard(recipe: dict[str, Any], plan_id: str, index: int) -> dict[str, Any]:
             try:
                 with bench.shard(plan, index):
                     spend_held(bench, plan)
-                    done = work_on(Runs(bench, plan.plan_id, index))
+                    done = work_on(Runs(bench, plan, index))
             except LongmillError as error:
                 with contextlib.suppress(StoreError):  # a store that is away is the error already
                     write_failure(bench.store, plan_id, index, error)
@@ -73,19 +75,32 @@ class Cut:
     scored: dict[Span, list[Span]]
 
     @classmethod
-    def of(cls, bench: Workbench, plan_id: str, index: int) -> "Cut":
-        examples, contexts = bench.shard_in_memory(plan_id, index)
+    def of(cls, bench: Workbench, plan: Plan, index: int) -> "Cut":
+        examples, contexts = bench.shard_in_memory(plan.plan_id, index)
         batch, count = bench.recipe.execution.batch_calls, len(examples)
         longest = max(context.tokens for context in contexts.values())
-        sampled = spans((0, count), calls_per_example(bench.recipe), batch, count)
+        draws = calls_per_example(bench.recipe)
+        planned = sum(each.questions for each in plan.shards) * draws
+        sampled = spans((0, count), draws, sampled_at_once(planned, bench.recipe.execution), count)
         judged = judge_calls_per_example(bench.recipe, longest)
         return cls(sampled, {span: spans(span, judged, batch, count) for span in sampled})
 
 
+def sampled_at_once(planned_calls: int, execution: Execution) -> int:
+    """Calls of a micro-batch of samples, in a plan of so many: batch_calls, or less in a small plan.
+
+    There, the policy would have nothing left to do while the last batch is scored; but the batches of a shard
+    together are enough to keep all calls in flight.
+    """
+    share = math.ceil(planned_calls / FEWEST_BATCHES)
+    busy = math.ceil(2 * execution.concurrency / TASKS_AT_ONCE)
+    return min(execution.batch_calls, max(share, busy))
+
+
 def work_on(run: "Runs") -> ShardResult:
     """Sample, score and pair a shard that is in memory, micro-batch by micro-batch."""
-    bench, plan_id, index = run.bench, run.plan_id, run.index
-    cut = Cut.of(bench, plan_id, index)
+    bench, plan_id, index = run.bench, run.plan.plan_id, run.index
+    cut = Cut.of(bench, run.plan, index)
     with _lane(bench) as sampling, _lane(bench) as scoring:
 
         def draw(span: Span) -> tuple[Reference, list[Future[Reference]]]:
@@ -121,10 +136,10 @@ def _lane(bench: Workbench) -> Iterator[Lane]:
 class Runs:
     """Task runs of a shard. A result that Prefect has kept, but whose table has gone, is made again."""
 
-    def __init__(self, bench: Workbench, plan_id: str, index: int) -> None:
-        self.bench, self.plan_id, self.index = bench, plan_id, index
+    def __init__(self, bench: Workbench, plan: Plan, index: int) -> None:
+        self.bench, self.plan, self.index = bench, plan, index
         place = fingerprint(bench.store.show(""))[:8]  # a table of another store is of no use in this one
-        self._key = f"{place}-{plan_id}-{index}"
+        self._key = f"{place}-{plan.plan_id}-{index}"
 
     def sampled(self, span: Span) -> Reference:
         """The answers of a span of examples."""
@@ -151,12 +166,12 @@ class Runs:
     def result(self, task: Any, *arguments: Any) -> tuple[Any, bool]:
         """What a task run returned, and whether Prefect kept it from an earlier run."""
         again = _with_retries(task, self.bench.recipe.execution)
-        state: State[Any] = again(self.bench.name, self.plan_id, self.index, *arguments, return_state=True)
+        state: State[Any] = again(self.bench.name, self.plan.plan_id, self.index, *arguments, return_state=True)
         result = state.result()
         if references_exist(self.bench, [result] if "path" in result else list(result.values())):
             return result, state.name == "Cached"
         anew = again.with_options(refresh_cache=True)
-        return anew(self.bench.name, self.plan_id, self.index, *arguments), False
+        return anew(self.bench.name, self.plan.plan_id, self.index, *arguments), False
 
 
 @functools.cache  # Prefect reads a task's source again each time it is given options

@@ -95,6 +95,8 @@ def _load_anew(settings: Embedding) -> Any:
     import torch
     from sentence_transformers import SentenceTransformer
 
+    # A model server on the same processors needs the others; threads that wait in vain for one cost twice the time.
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
     folder = _folder(settings.model)
     try:
         with without_bars():

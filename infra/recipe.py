@@ -77,8 +77,13 @@ class Scoring(Settings):
         description="each {scorer: NAME, weight: W, ...its own settings}; the reward is the weighted mean"
     )
     prune: bool = Field(
-        True, description="stop judging answers that can no longer be chosen or rejected; the pairs stay the same"
+        True,
+        description="stop judging answers that can no longer be chosen or rejected; the pairs stay the same. It takes "
+        "best_vs_worst with one pair a question: where there may be more, every answer counts",
     )
+
+
+MOST_PAIRS = 64  # of a question: all of 11 answers; a shard's rows, each with its prompt, have to fit into memory
 
 
 class Pairing(Settings):
@@ -94,6 +99,13 @@ class Pairing(Settings):
         0.98, description="pairs whose texts are more alike than this (share of words in common) are dropped"
     )
     cut_off_as_chosen: bool = Field(False, description="let an answer that hit max_tokens be chosen")
+    pairs_per_question: Annotated[int, Field(ge=1, le=MOST_PAIRS)] = Field(
+        1,
+        description="most pairs of one question, each a row with the whole prompt. The first is the pair that 1 gives; "
+        "more follow, of answers that are in no pair yet before others, while margin and likeness allow. "
+        "best_vs_worst: any better answer over any worse one, the widest margin first; best_vs_lower_half: an answer "
+        "of the upper half over one of the lower, in the order drawn; contrast: the strong answer over each other",
+    )
 
 
 class Dataset(Settings):
@@ -119,7 +131,7 @@ class Execution(Settings):
     """How the work runs; none of it changes the result."""
 
     shard_size: Positive = Field(64, description="questions per shard (this one is part of the plan)")
-    batch_calls: Annotated[int, Field(ge=1, le=4096)] = Field(256, description="model calls per Prefect task")
+    batch_calls: Annotated[int, Field(ge=1, le=4096)] = Field(512, description="most model calls per Prefect task")
     concurrency: Positive = Field(64, description="most calls in flight, over all endpoints")
     contexts_in_flight: Positive = Field(16, description="most contexts whose calls are in flight at once")
     shards_in_flight: Positive = Field(2, description="shards that a build works on, or has on other workers, at once")
@@ -184,6 +196,11 @@ class Recipe(Settings):
         require_one_currency(policy=self.policy, judge=self.judge, strong=self.strong, embedding=self.embedding)
         return self
 
+    def models(self) -> dict[str, Model]:
+        """The models that are asked, by their section."""
+        every: dict[str, Model | None] = {"policy": self.policy, "judge": self.judge, "strong": self.strong}
+        return {section: model for section, model in every.items() if model is not None}
+
     def identity(self) -> dict[str, Any]:
         """The settings that decide the dataset's bytes, as JSON-ready values."""
         settings = self.model_dump(
@@ -194,6 +211,8 @@ class Recipe(Settings):
             for place in places if settings[section] else ():
                 settings[section].pop(place)
         settings["shard_size"] = self.execution.shard_size
+        if self.pairing.pairs_per_question == 1:  # as before there was the key: plans and datasets keep their names
+            settings["pairing"].pop("pairs_per_question")
         return settings
 
 

@@ -66,9 +66,10 @@ def launched(recipe: Recipe) -> Iterator[Callable[[], Recipe]]:
     logs = local_folder(recipe.store) / "logs"
     started: dict[str, _Server] = {}
     with contextlib.ExitStack() as servers:
-        for section, model, log in (("policy", recipe.policy, "vllm.log"), ("judge", recipe.judge, "judge.log")):
-            if model is not None and not model.endpoints:
-                started[section] = servers.enter_context(_launch(section, model, logs / log, section == "policy"))
+        for section, model in recipe.models().items():
+            if not model.endpoints:
+                log = logs / ("vllm.log" if section == "policy" else f"{section}.log")
+                started[section] = servers.enter_context(_launch(section, model, log, section == "policy"))
 
         def ready() -> Recipe:
             urls = {section: _await_answer(server) for section, server in started.items()}
@@ -166,7 +167,7 @@ def _await_answer(server: _Server) -> str:
 
 def _refuse_shared_port(recipe: Recipe) -> None:
     """Raise PrerequisiteError when policy and judge are to be served on the same port."""
-    servers = [model.serve for model in (recipe.policy, recipe.judge) if model and model.serve and not model.endpoints]
+    servers = [model.serve for model in recipe.models().values() if model.serve and not model.endpoints]
     ports = [each.port for each in servers if each.port]
     if len(set(ports)) < len(ports):
         raise PrerequisiteError(

@@ -18,6 +18,7 @@ from tasks.reporting.agreement_tables import agreement_rows, bias_rows, expected
 from tasks.reporting.plots import PLOTS
 from tasks.reporting.summary import Summary
 from tasks.reporting.tables import Rows
+from tasks.shard_result import paired_questions
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -53,6 +54,7 @@ def dataset_card(
         description=recipe.dataset.description,
         manifest=manifest,
         summary=summary,
+        paired_questions=paired_questions(manifest["counts"]),
         rows={place: count for place, count in rows.items() if count},
         settings=list(_flat(_settings(manifest["recipe"]))),
         plots=[(name, PLOTS[name]) for name in plots],

@@ -78,6 +78,7 @@ def _priced(
         plan.plan_id,
         plan.questions,
         examples,
+        examples * recipe.pairing.pairs_per_question,
         calls,
         total_input,
         remaining,
@@ -92,8 +93,8 @@ def _priced(
 
 def currency(recipe: Recipe) -> str:
     """The one currency of all prices that are not zero."""
-    models = [model for model in (recipe.policy, recipe.judge, recipe.strong) if model is not None]
-    return next((model.price.currency for model in models if not model.price.free), recipe.policy.price.currency)
+    priced = (model.price.currency for model in recipe.models().values() if not model.price.free)
+    return next(priced, recipe.policy.price.currency)
 
 
 def _one_output(longest: int, outputs: Counter[int]) -> Range:

@@ -41,6 +41,7 @@ class Estimate:
     plan_id: str
     questions: int
     examples: int
+    most_pairs: int  # that its examples may give
     calls: Mapping[str, Calls]  # by kind
     input_tokens_total: int  # of all calls, made or not
     input_tokens: int
@@ -52,7 +53,7 @@ class Estimate:
     judge: JudgeEstimate | None
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready values: plan_id, questions, examples, calls, tokens, cost, judge, drops, warnings."""
+        """JSON-ready values: plan_id, questions, examples, most_pairs, calls, tokens, cost, judge, drops, warnings."""
         judge = self.judge and {
             "calls": {kind: asdict(calls) for kind, calls in self.judge.calls.items()},
             "tokens": {"input": self.judge.input_tokens, "output": asdict(self.judge.output_tokens)},
@@ -62,6 +63,7 @@ class Estimate:
             "plan_id": self.plan_id,
             "questions": self.questions,
             "examples": self.examples,
+            "most_pairs": self.most_pairs,
             "calls": {kind: asdict(calls) for kind, calls in self.calls.items()},
             "tokens": {
                 "input_total": self.input_tokens_total,

@@ -74,7 +74,7 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A chosen and a rejected answer of one example; `margin` is their difference in reward."""
+    """A chosen and a rejected answer of one example, which may have several; `margin` is their difference in reward."""
 
     example_id: str
     context_id: str

@@ -1,7 +1,8 @@
 """The rows of a published dataset: which split they belong to, their Arrow schemas, and how a shard becomes them.
 
 `pairs` rows are TRL's conversational preference format (`prompt`, `chosen`, `rejected` as chat messages) plus
-ids, scores and provenance. `evidence` rows are all answers with every judgement. `drops` rows are `nouns.DROP`.
+ids, scores and provenance; those of one question stand together, in the rule's order. `evidence` rows are all
+answers with every judgement. `drops` rows are `nouns.DROP`.
 A plan keeps questions of one context together and rows keep its order, so Parquet stores the text about once.
 Leaves out: files and the manifest, which are `publishing`'s and `manifest`'s.
 """
@@ -145,11 +146,14 @@ def pair_rows(shard: ShardData, recipe: Recipe, plan_id: str, split: Split) -> d
         score = {"scorer": each.scorer, "score": each.score}
         scores.setdefault((each.example_id, each.sample_index), []).append(score)
     rows: dict[SplitName, list[dict[str, Any]]] = {"train": [], "test": []}
+    prompts: dict[str, list[Any]] = {}  # the pairs of a question share the one in memory
     for pair in shard.pairs:
         example = examples[pair.example_id]
-        prompt = sample_prompt(example, shard.contexts[pair.context_id].text, recipe.sampling.strategy)
+        if pair.example_id not in prompts:
+            text = shard.contexts[pair.context_id].text
+            prompts[pair.example_id] = list(sample_prompt(example, text, recipe.sampling.strategy).messages)
         row: dict[str, Any] = {
-            "prompt": list(prompt.messages),
+            "prompt": prompts[pair.example_id],
             **_about(example),
             **_side("chosen", answers, scores, (pair.example_id, pair.chosen_index)),
             **_side("rejected", answers, scores, (pair.example_id, pair.rejected_index)),
@@ -169,7 +173,8 @@ def pair_rows(shard: ShardData, recipe: Recipe, plan_id: str, split: Split) -> d
 def evidence_rows(shard: ShardData, plan_id: str, split: Split) -> dict[SplitName, list[dict[str, Any]]]:
     """The rows of `EVIDENCE` by split: every answer, the greedy one (sample_index -1) too, in the shard's order."""
     examples = {example.example_id: example for example in shard.examples}
-    pairs = {pair.example_id: pair for pair in shard.pairs}
+    chosen = {(pair.example_id, pair.chosen_index) for pair in shard.pairs}
+    rejected = {(pair.example_id, pair.rejected_index) for pair in shard.pairs}
     judgements: dict[AnswerId, list[dict[str, Any]]] = {}
     for each in shard.judgements:
         judgement: dict[str, Any] = {"scorer": each.scorer, "score": each.score, "reason": each.reason}
@@ -177,7 +182,7 @@ def evidence_rows(shard: ShardData, plan_id: str, split: Split) -> dict[SplitNam
         judgements.setdefault((each.example_id, each.sample_index), []).append(judgement)
     rows: dict[SplitName, list[dict[str, Any]]] = {"train": [], "test": []}
     for answer in shard.answers:
-        example, pair = examples[answer.example_id], pairs.get(answer.example_id)
+        example, answer_id = examples[answer.example_id], (answer.example_id, answer.sample_index)
         row: dict[str, Any] = {
             **_about(example),
             "sample_index": answer.sample_index,
@@ -186,10 +191,10 @@ def evidence_rows(shard: ShardData, plan_id: str, split: Split) -> dict[SplitNam
             "prompt_tokens": answer.prompt_tokens,
             "completion_tokens": answer.completion_tokens,
             "strategy": answer.strategy,
-            "reward": shard.rewards.get((answer.example_id, answer.sample_index)),
-            "judgements": judgements.get((answer.example_id, answer.sample_index), []),
-            "is_chosen": pair is not None and pair.chosen_index == answer.sample_index,
-            "is_rejected": pair is not None and pair.rejected_index == answer.sample_index,
+            "reward": shard.rewards.get(answer_id),
+            "judgements": judgements.get(answer_id, []),
+            "is_chosen": answer_id in chosen,
+            "is_rejected": answer_id in rejected,
             "ledger_key": answer.key,
             "plan_id": plan_id,
         }

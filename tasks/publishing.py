@@ -32,7 +32,7 @@ from tasks.published_rows import EVIDENCE, PAIRS, ShardData, Split, evidence_row
 from tasks.reporting.plots import dataset_plots
 from tasks.reporting.summary import Summary, Tally
 from tasks.scoring import parse_scorers, rewards
-from tasks.shard_result import ShardResult, read_checked
+from tasks.shard_result import ShardResult, read_checked, with_paired
 
 __all__ = ["Published", "check_balance", "manifests", "publish", "read_manifest", "read_summary", "verify_manifest"]
 
@@ -48,7 +48,7 @@ class Published:
     path: str  # of the folder, in the store
     folder: str  # the same as a person would paste it
     version: str
-    counts: Mapping[str, Any]  # questions, pairs, drops by reason, answers
+    counts: Mapping[str, Any]  # questions, pairs, drops by reason, answers; paired_questions where not as many as pairs
     splits: Mapping[str, int]  # pairs by split
 
     def to_json(self) -> dict[str, Any]:
@@ -59,8 +59,8 @@ class Published:
 def publish(plan: Plan, results: Sequence[ShardResult], recipe: Recipe, store: Store) -> Published:
     """Write the dataset of a plan whose shards all have results; the manifest comes last.
 
-    Raises BalanceError when questions are not pairs + drops, RecipeError for a recipe that is not the plan's, and
-    StoreError when a table has changed or a manifest with other bytes stands in the dataset's place.
+    Raises BalanceError when questions are not those with pairs + drops, RecipeError for a recipe that is not the
+    plan's, and StoreError when a table has changed or a manifest with other bytes stands in the dataset's place.
     """
     _refuse_another_recipe(plan, recipe)
     ordered = sorted(results, key=lambda result: result.shard)
@@ -88,23 +88,26 @@ def check_balance(plan: Plan, results: Sequence[ShardResult]) -> dict[str, Any]:
     if (found := [result.shard for result in results]) != expected:
         raise BalanceError(f"plan {plan.plan_id} has the shards {expected}, but there are results of {found}")
     drops = Counter(plan.drop_counts)
+    most = plan.recipe["pairing"].get("pairs_per_question", 1)
     for planned, result in zip(plan.shards, results, strict=True):
-        dropped = sum(result.drops.values())
-        if not planned.questions == result.questions == result.pairs + dropped or result.plan_id != plan.plan_id:
+        dropped, paired = sum(result.drops.values()), result.paired_questions
+        whole = planned.questions == result.questions == paired + dropped
+        if not whole or not paired <= result.pairs <= most * paired or result.plan_id != plan.plan_id:
             raise BalanceError(
                 f"shard {result.shard} of plan {plan.plan_id}: {planned.questions} questions were planned and "
-                f"{result.questions} worked on, but {result.pairs} pairs + {dropped} drops came out; "
-                "nothing is published"
+                f"{result.questions} worked on, but {result.pairs} pairs of {paired} questions, {most} each at most, "
+                f"+ {dropped} drops came out; nothing is published"
             )
         drops.update(result.drops)
-    pairs = sum(result.pairs for result in results)
-    if plan.questions != pairs + drops.total():
+    pairs, paired = (sum(getattr(each, name) for each in results) for name in ("pairs", "paired_questions"))
+    if plan.questions != paired + drops.total():
         raise BalanceError(
-            f"plan {plan.plan_id}: {plan.questions} questions, but {pairs} pairs + {drops.total()} drops; "
+            f"plan {plan.plan_id}: {plan.questions} questions, but {paired} with pairs + {drops.total()} drops; "
             "nothing is published"
         )
     answers = sum(result.files["answers"].rows for result in results)
-    return {"questions": plan.questions, "pairs": pairs, "drops": dict(sorted(drops.items())), "answers": answers}
+    counts = {"questions": plan.questions, "pairs": pairs, "drops": dict(sorted(drops.items())), "answers": answers}
+    return with_paired(counts, paired)
 
 
 def read_summary(store: Store, folder: str) -> Summary:
@@ -113,7 +116,8 @@ def read_summary(store: Store, folder: str) -> Summary:
 
 
 def load_shard_data(plan: Plan, result: ShardResult, recipe: Recipe, store: Store) -> ShardData:
-    """A shard with all its tables. Raises BalanceError when an example is in neither or both of pairs and drops."""
+    """A shard with all its tables. Raises BalanceError when an example is in neither or both of pairs and drops, or
+    has the same pair twice."""
     examples, contexts = load_shard(store, plan, result.shard)
     judgements = nouns.from_table(read_checked(store, result.files["judgements"]), Judgement)
     data = ShardData(
@@ -125,11 +129,14 @@ def load_shard_data(plan: Plan, result: ShardResult, recipe: Recipe, store: Stor
         drops=nouns.from_table(read_checked(store, result.files["drops"]), Drop),
         rewards=rewards(judgements, parse_scorers(recipe)),
     )
-    ended = sorted([*(pair.example_id for pair in data.pairs), *(drop.example_id for drop in data.drops)])
-    if ended != sorted(example.example_id for example in examples):
+    paired = {pair.example_id for pair in data.pairs}
+    ended = sorted([*paired, *(drop.example_id for drop in data.drops)])
+    couples = {(pair.example_id, pair.chosen_index, pair.rejected_index) for pair in data.pairs}
+    if ended != sorted(example.example_id for example in examples) or len(couples) < len(data.pairs):
         raise BalanceError(
-            f"shard {result.shard} of plan {plan.plan_id}: its {len(examples)} examples are not each in one pair or "
-            f"one drop ({len(data.pairs)} pairs, {len(data.drops)} drops); nothing is published"
+            f"shard {result.shard} of plan {plan.plan_id}: its {len(examples)} examples are not each in pairs of "
+            f"different answers or in one drop ({len(data.pairs)} pairs of {len(paired)} examples, {len(data.drops)} "
+            "drops); nothing is published"
         )
     return data
 

@@ -36,13 +36,17 @@ class TableFile:
 
 @dataclass(frozen=True, slots=True)
 class ShardResult:
-    """A finished shard: a file for each of `TABLES`, and counts over them."""
+    """A finished shard: a file for each of `TABLES`, and counts over them.
+
+    In its file `paired_questions` stands where it is not the number of pairs.
+    """
 
     plan_id: str
     shard: int
     files: Mapping[str, TableFile]
     questions: int
     pairs: int
+    paired_questions: int  # that have a pair, or several
     drops: Mapping[str, int]  # reason -> questions
     prompt_tokens: int  # over all answers, as the server counted
     completion_tokens: int
@@ -57,6 +61,7 @@ class ShardResult:
         """
         files = {name: TableFile(**{k: references[name][k] for k in ("path", "sha256", "rows")}) for name in TABLES}
         reasons = read_checked(store, files["drops"], ["reason"]).column("reason").to_pylist()
+        paired = read_checked(store, files["pairs"], ["example_id"]).column("example_id")
         tokens = read_checked(store, files["answers"], ["prompt_tokens", "completion_tokens"])
         return cls(
             plan_id=plan_id,
@@ -64,6 +69,7 @@ class ShardResult:
             files=files,
             questions=questions,
             pairs=files["pairs"].rows,
+            paired_questions=len(paired.unique()),
             drops=dict(sorted(Counter(reasons).items())),
             prompt_tokens=_total(tokens, "prompt_tokens"),
             completion_tokens=_total(tokens, "completion_tokens"),
@@ -71,13 +77,14 @@ class ShardResult:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values; the canonical bytes of them are the file."""
+        counts = with_paired({"questions": self.questions, "pairs": self.pairs}, self.paired_questions)
         return {
             "shard": self.shard,
             "plan_id": self.plan_id,
             "files": {
                 name: {"path": file.path, "sha256": file.sha256, "rows": file.rows} for name, file in self.files.items()
             },
-            "counts": {"questions": self.questions, "pairs": self.pairs, "drops": dict(self.drops)},
+            "counts": {**counts, "drops": dict(self.drops)},
             "tokens": {"prompt": self.prompt_tokens, "completion": self.completion_tokens},
         }
 
@@ -91,10 +98,21 @@ class ShardResult:
             files={name: TableFile(**value["files"][name]) for name in TABLES},
             questions=counts["questions"],
             pairs=counts["pairs"],
+            paired_questions=paired_questions(counts),
             drops=dict(counts["drops"]),
             prompt_tokens=tokens["prompt"],
             completion_tokens=tokens["completion"],
         )
+
+
+def with_paired(counts: Mapping[str, Any], paired: int) -> dict[str, Any]:
+    """Counts, with the questions that have pairs where these are not as many as the pairs."""
+    return {**counts, **({"paired_questions": paired} if paired != counts["pairs"] else {})}
+
+
+def paired_questions(counts: Mapping[str, Any]) -> int:
+    """How many questions have pairs, of the counts of a shard, a manifest or a report."""
+    return int(counts.get("paired_questions", counts["pairs"]))
 
 
 def read_shard_result(store: Store, plan_id: str, index: int) -> ShardResult | None:

@@ -86,7 +86,7 @@ def pair(
     tables: dict[str, list[Any]] = {
         "answers": drawn,
         "judgements": judged,
-        "pairs": [outcome for outcome in outcomes if isinstance(outcome, Pair)],
+        "pairs": [each for outcome in outcomes if not isinstance(outcome, Drop) for each in outcome],
         "drops": [outcome for outcome in outcomes if isinstance(outcome, Drop)],
     }
     return {kind: _keep(work.store, plan_id, index, kind, rows) for kind, rows in tables.items()}

@@ -12,6 +12,8 @@ from typing import Any
 
 from infra.errors import PrerequisiteError
 from infra.recipe import Recipe, parse_recipe
+from tasks.plan import Plan
+from tasks.workbench import Workbench
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,6 +49,15 @@ def write_questions(path: Path, count: int, context_characters: int, seed: int =
             text = " ".join(rng.choices(words, k=context_characters // 7))
             row = {"id": f"q{number}", "question": f"What is {words[number % 5000]}?", "context": text}
             lines.write(json.dumps(row) + "\n")
+
+
+def run_as_flow(bench: Workbench, plan: Plan) -> None:
+    """Work on all shards of a plan, in a flow run of its own, as a build does."""
+    from prefect import flow
+
+    from flows.build import run_shards
+
+    flow(name="bench")(lambda: run_shards(bench, plan, [each.index for each in plan.shards]))()
 
 
 def stub_recipe(folder: Path, url: str, **sections: dict[str, Any]) -> Recipe:

@@ -26,7 +26,7 @@ from infra.llm import ModelClient, Outcome, Request
 from infra.recipe import Recipe, parse_recipe
 from infra.store import open_store
 from infra.tokens import count_tokens, load_tokenizer
-from tasks.nouns import Answer, Context, Example, Judgement, Pair
+from tasks.nouns import Answer, Context, Drop, Example, Judgement
 from tasks.pairing import pair_example
 from tasks.scoring import Bench, Case, judge_all, parse_scorers, rewards
 
@@ -104,7 +104,7 @@ def _run(recipe: Recipe, cases: Sequence[Case]) -> tuple[dict[str, Any], list[An
 def _pair(case: Case, judgements: Sequence[Judgement], recipe: Recipe) -> Any:
     reward = rewards(judgements, parse_scorers(recipe))
     found = pair_example(case.example, case.answers, reward, recipe.pairing, recipe.seed)
-    return found if isinstance(found, Pair) else replace(found, detail="")
+    return replace(found, detail="") if isinstance(found, Drop) else found
 
 
 def _counting(embedder: Embedder, chunks: Counter[str]) -> Embedder:

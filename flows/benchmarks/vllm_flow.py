@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from flows.benchmarks.common import run_as_flow
 from flows.demo import write_questions
 from flows.recipes import read_recipe
 from infra.llm import Request
@@ -28,6 +29,7 @@ from tasks.workbench import Workbench, workbench
 
 LONGER = (
     "questions.limit=24",
+    "sampling.samples=16",
     "contexts.min_tokens=1920",
     "contexts.max_tokens=2048",
     "contexts.step_tokens=128",
@@ -96,14 +98,10 @@ def _fresh(recipe: Recipe, folder: Path, store: str, seed: int) -> Recipe:
 
 
 def _flow_rate(recipe: Recipe) -> float:
-    from prefect import flow
-
-    from flows.build import run_shards
-
     with workbench(recipe) as bench:
         plan = make_plan(recipe, bench.store)
         clock = time.monotonic()
-        flow(name="bench")(lambda: run_shards(bench, plan, [each.index for each in plan.shards]))()
+        run_as_flow(bench, plan)
         return _calls(recipe, plan) / (time.monotonic() - clock)
 
 

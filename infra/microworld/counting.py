@@ -32,7 +32,8 @@ class _Cost(dict[str, int]):
         self._vocabulary = vocabulary
 
     def __missing__(self, piece: str) -> int:
-        known = piece.replace(" ", "\u0120") in self._vocabulary  # how a byte-level vocabulary writes a space
+        # a byte-level vocabulary writes a space as this letter, and bytes of other letters as what are letters too
+        known = piece.isascii() and piece.replace(" ", "\u0120") in self._vocabulary
         self[piece] = 1 if known else len(piece.encode())
         return self[piece]
 

@@ -19,8 +19,9 @@ from typing import Any
 
 import torch
 
+from infra.microworld.preferences import chosen_answer
 from infra.microworld.questions import LIST, ONE_HOP, THREE_HOP, TWO_HOP, Question, in_reading_order, make_questions
-from infra.microworld.teachers import imperfect_reply, plan_of
+from infra.microworld.teachers import imperfect_reply
 from infra.microworld.tokenizer import ASSISTANT, BOS, EOS, SPACE, SPECIAL, USER
 from infra.microworld.words import NAMES
 from infra.microworld.world import Document, documents, make_world
@@ -70,7 +71,7 @@ def gold_reply(question: Question, strategy: str) -> str:
     if strategy == "direct_answer":
         return question.answer
     if strategy == "plan_and_solve":
-        return f"Plan: find {plan_of(question)}.\n{question.reasoning}"
+        return chosen_answer(question)
     if strategy == "fact_and_reflection":
         facts, answer = question.reasoning.split("\n")
         return f"Facts: {facts}\nReflection: nothing is missing.\n{answer}"

@@ -1,4 +1,4 @@
-"""Write a dataset of the microworld in the factory's input format: `questions.jsonl` in a folder.
+"""Datasets of the microworld in the factory's input format: `questions.jsonl` in a folder, of any size.
 
 `write_contexts` makes any number of questions, each with its context ready and with all that is known of it (see
 `contexts`), in memory that does not grow: a fresh world every few questions, written as it is made. `write_pool`
@@ -13,11 +13,12 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from infra import progress
 from infra.errors import InputError
@@ -50,10 +51,14 @@ class Wanted:
     split: Split | None = "train"
     people: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.questions < 1 or self.hops not in SHARES_BY_HOPS:
+            raise InputError(f"{self.questions} questions of {self.hops} hops: ask for one or more, of 1 to 3 hops")
+
 
 @dataclass(frozen=True)
 class Made:
-    """What was made: counts of questions, worlds and context tokens, questions by kind, pairs by fault."""
+    """What was made: counts of questions, worlds and tokens of all contexts, questions by kind, pairs by fault."""
 
     questions: int
     worlds: int
@@ -83,34 +88,36 @@ def contexts(wanted: Wanted) -> Iterator[Row]:
 
 def write_contexts(folder: Path, wanted: Wanted) -> Made:
     """Write `questions.jsonl` with ready contexts. Raises InputError, see `contexts`."""
-    kinds, faults, worlds, tokens = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
-
-    def counted() -> Iterator[Row]:
+    kinds, faults = Counter[str](), Counter[str]()
+    worlds, tokens, last = 0, 0, ""
+    progress.expect("questions", wanted.questions)
+    with _whole_file(folder / QUESTIONS) as file:
         for row in contexts(wanted):
+            _write_row(file, row)
             kinds[row["kind"]] += 1
             faults[row["fault"]] += 1
-            worlds[row["world"]] += 1
-            tokens[row["kind"]] += row["tokens"]
+            tokens += row["tokens"]
+            worlds += row["world"] != last
+            last = row["world"]
             progress.advance("questions")
-            yield row
-
-    progress.expect("questions", wanted.questions)
-    _write_lines(folder / QUESTIONS, counted())
-    return Made(wanted.questions, len(worlds), tokens.total(), dict(kinds), dict(faults))
+    return Made(wanted.questions, worlds, tokens, dict(kinds), dict(faults))
 
 
-def write_pool(
-    folder: Path, questions: int, seed: int, people: int, hops: int = 2, split: Split | None = None
-) -> Counter[str]:
-    """Write `questions.jsonl` and `pool.jsonl` for one world of this many people; returns the questions by kind."""
+def write_pool(folder: Path, questions: int, seed: int, people: int, hops: int = 2, split: Split | None = None) -> Made:
+    """Write `questions.jsonl` and `pool.jsonl` for one world of this many people; there are no contexts, and no pairs.
+
+    Raises InputError when the world has fewer questions than asked for.
+    """
     world = make_world(seed, people, split)
     docs = documents(world)
     asked = make_questions(world, docs, seed, questions, SHARES_BY_HOPS[hops])
-    progress.expect("questions", questions)
-    rows = (_pooled_row(f"micro-{seed}-{index:06d}", question, docs) for index, question in enumerate(asked))
-    _write_lines(folder / QUESTIONS, rows)
-    _write_lines(folder / POOL, map(_document_row, docs))
-    return Counter(question.kind for question in asked)
+    with _whole_file(folder / QUESTIONS) as file:
+        for index, question in enumerate(asked):
+            _write_row(file, _pooled_row(f"micro-{seed}-{index:06d}", question, docs))
+    with _whole_file(folder / POOL) as file:
+        for document in docs:
+            _write_row(file, _document_row(document))
+    return Made(questions, 1, 0, dict(Counter(question.kind for question in asked)), {})
 
 
 def _world_rows(wanted: Wanted, number: int) -> Iterator[Row]:
@@ -124,9 +131,7 @@ def _world_rows(wanted: Wanted, number: int) -> Iterator[Row]:
         )
     rng = random.Random(f"contexts:{name}:{wanted.tokens}")
     made = 0
-    for question in make_questions(
-        shelf.world, shelf.docs, name, _QUESTIONS_A_WORLD, SHARES_BY_HOPS[wanted.hops]
-    ):
+    for question in make_questions(shelf.world, shelf.docs, name, _QUESTIONS_A_WORLD, SHARES_BY_HOPS[wanted.hops]):
         shown = show(rng, shelf, question, wanted.tokens)
         if shown is not None:
             made += 1
@@ -163,7 +168,6 @@ def _context_row(rng: random.Random, shelf: Shelf, shown: Shown) -> Row:
 
 
 def _pooled_row(name: str, question: Question, docs: list[Document]) -> Row:
-    progress.advance("questions")
     return {
         "id": name,
         "question": question.question,
@@ -179,10 +183,18 @@ def _document_row(document: Document) -> Row:
     return {"title": document.title, "text": document.text}
 
 
-def _write_lines(path: Path, rows: Iterable[Row]) -> None:
+@contextmanager
+def _whole_file(path: Path) -> Iterator[TextIO]:
+    """A file that gets its name when it is written to the end."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
-    with part.open("w", encoding="utf-8", newline="\n") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    part.replace(path)
+    try:
+        with part.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _write_row(file: TextIO, row: Row) -> None:
+    file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -20,7 +20,7 @@ _SLOT = "{}"
 _WORDS = {word: kind for kind, words in NAMES.items() for word in words}
 _WORD = "|".join(sorted(_WORDS, key=len, reverse=True))
 _CAPITAL = "|".join(sorted((word for word, kind in _WORDS.items() if kind not in (JOB, GOODS)), key=len, reverse=True))
-_NAME = re.compile(rf"\b(?:(?:{_CAPITAL})(?: (?:{_CAPITAL})){{1,2}}|{_WORD})\b")  # large worlds' names have 2 words or 3
+_NAME = re.compile(rf"\b(?:(?:{_CAPITAL})(?: (?:{_CAPITAL})){{1,2}}|{_WORD})\b")  # in large worlds of 2 or 3 words
 _LEAD = re.compile(rf"^(?:{'|'.join(map(re.escape, LEADS))})\s+")
 _SENTENCE_END = re.compile(r"(?<=[.?!])\s+|\n+")
 _ANSWER = re.compile(r"(?:^|\s)Answer:")
@@ -32,8 +32,8 @@ _PLAN = re.compile(r"^\s*(?:Plan: find|I need to find) (.*?)\.\s*$", re.MULTILIN
 class Asked:
     """What a question wants.
 
-    `hops` (at most three): relations from the first to the last; the last one's value is wanted. A list question has one hop and
-    wants its subjects of the value `about`; or none, and wants everything of the entity `about`.
+    `hops`: relations from the first to the last, three at most; the last one's value is wanted. A list question has
+    one hop and wants its subjects of the value `about`; or none, and wants everything of the entity `about`.
     """
 
     about: str

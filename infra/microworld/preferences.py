@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from infra.errors import InputError
 from infra.microworld.phrases import RELATIONS
-from infra.microworld.questions import LIST, ONE_HOP, Question, join_words
+from infra.microworld.questions import LIST, ONE_HOP, Question
 from infra.microworld.words import names_of
 from infra.microworld.world import Fact, World
 
@@ -35,10 +35,7 @@ class Rejected:
 
 def chosen_answer(question: Question) -> str:
     """The right and complete answer."""
-    plan = "each one that the text names"
-    if question.kind != LIST:
-        plan = " and then ".join(f"the {RELATIONS[fact.relation].noun}" for fact in question.facts)
-    return f"Plan: find {plan}.\n{question.reasoning}"
+    return f"Plan: find {question.plan}.\n{question.reasoning}"
 
 
 def rejected_answer(rng: random.Random, question: Question, world: World, shown: Collection[str]) -> Rejected:
@@ -46,16 +43,17 @@ def rejected_answer(rng: random.Random, question: Question, world: World, shown:
 
     Raises InputError for a world that is too small to be wrong about.
     """
-    wrong = {
-        WRONG_HOP: lambda: _wrong_hop(rng, question, world, shown),
-        MISSING_ITEM: lambda: _missing_item(rng, question),
-        INVENTED_FACT: lambda: _invented_fact(rng, question, world),
-    }
     possible = {LIST: (MISSING_ITEM, INVENTED_FACT), ONE_HOP: (INVENTED_FACT,)}
     faults = possible.get(question.kind, (WRONG_HOP, INVENTED_FACT))
     for fault in rng.sample(faults, len(faults)):
-        if made := wrong[fault]():
-            return Rejected(chosen_answer(made), fault)
+        if fault == MISSING_ITEM:
+            wrong: Question | None = _missing_item(rng, question)
+        elif fault == WRONG_HOP:
+            wrong = _wrong_hop(rng, question, world, shown)
+        else:
+            wrong = _invented_fact(rng, question, world)
+        if wrong:
+            return Rejected(chosen_answer(wrong), fault)
     raise InputError(f"the world has too few entities to answer {question.question!r} wrongly: ask for more people")
 
 

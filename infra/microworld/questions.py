@@ -47,6 +47,13 @@ class Question:
         return join_words(self.answers)
 
     @property
+    def plan(self) -> str:
+        """What has to be found, in words: "the mentor and then the home"."""
+        if self.kind == LIST:
+            return "each one that the text names"
+        return " and then ".join(f"the {RELATIONS[fact.relation].noun}" for fact in self.facts)
+
+    @property
     def reasoning(self) -> str:
         """The gold chain of thought: every fact in its canonical sentence, then the answer line."""
         return " ".join(fact.sentence for fact in self.facts) + f"\nAnswer: {self.answer}"

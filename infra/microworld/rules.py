@@ -227,9 +227,9 @@ def _leaps(asked: Asked, said: Said) -> float:
         reached = _items(asked, said.facts)
         lost += 4 * (1 - _share(set(said.final), reached)) + 2 * (1 - _share(reached, said.final) if reached else 1)
         return lost
-    reached = _follow(asked.about, asked.hops, said.facts)
-    ends = reached[-1]
-    lost += 0 if reached[0] else 2  # does not begin where the question does
+    steps = _follow(asked.about, asked.hops, said.facts)
+    ends = steps[-1]
+    lost += 0 if steps[0] else 2  # does not begin where the question does
     lost += 0 if ends else 2  # does not go on from there to the end
     if not set(said.final) <= ends:
         lost += 1 if set(said.final) <= {fact.value for fact in said.facts} else 4

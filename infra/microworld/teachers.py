@@ -45,20 +45,14 @@ def imperfect_reply(rng: random.Random, question: Question, shown: Sequence[Docu
     sentences = [fact.sentence for fact in stated]
     if teacher.invents and rng.random() < teacher.invents:
         sentences.insert(rng.randint(0, len(sentences)), _invented(rng, question, shown).sentence)
-    return _OPENINGS[teacher.name](question) + " ".join(sentences) + f"\nAnswer: {join_words(answers)}"
-
-
-def plan_of(question: Question) -> str:
-    """What a plan says has to be found, in words."""
-    if question.kind == LIST:
-        return "each one that the text names"
-    return " and then ".join(f"the {RELATIONS[fact.relation].noun}" for fact in question.facts)
+    opening = _OPENINGS[teacher.name].format(plan=question.plan)
+    return f"{opening}{' '.join(sentences)}\nAnswer: {join_words(answers)}"
 
 
 _OPENINGS = {
-    "hasty": lambda question: "",
-    "careful": lambda question: f"Plan: find {plan_of(question)}.\n",
-    "talkative": lambda question: f"I need to find {plan_of(question)}.\n",
+    "hasty": "",
+    "careful": "Plan: find {plan}.\n",
+    "talkative": "I need to find {plan}.\n",
 }
 
 

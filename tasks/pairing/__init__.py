@@ -7,12 +7,18 @@ that was not cut off, by max_tokens or a content filter (unless the recipe lets 
 answers that may be rejected, in the order in which they are tried; the first that is far enough below
 (`min_margin`, and never equal) and unlike enough in its words (`max_likeness`, and never the same text) is it.
 Answers without text, and those without a reward, take no part.
+
+With `pairs_per_question` above 1 more pairs follow that one, which stays the same; a question without it gives
+none. The rule names the couples that may follow, in its order, and the same limits hold for each. Couples of
+two answers that are in no pair yet are taken first, then those that bring in one more, then the others: a few
+pairs show many answers, and many pairs need no more answers than there are. Samples of the same text are one
+answer, which stands in the pairs as one sample.
 """
 
 import functools
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from infra.canonical import seeded, text_id
@@ -33,10 +39,19 @@ class Ranked:
     answer: Answer
     reward: float
 
+    @property
+    def index(self) -> int:
+        """Which of the question's samples it is."""
+        return self.answer.sample_index
+
+
+Couple = tuple[Ranked, Ranked]  # chosen, rejected
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`candidates(ranking, random)`: the answers that may be rejected, the first to try first.
+    """`candidates(ranking, random)`: the answers that may be rejected in the first pair, the first to try first.
+    `further(ranking, candidates)`: the couples that may be pairs after it, the first to try first.
 
     The ranking is best first and holds two answers or more. With `chooses_strong` its first is the stronger model's
     answer with a reward of 1 and the others are the policy's with 0, whatever the scorers say.
@@ -44,7 +59,8 @@ class Rule:
 
     name: str
     candidates: Callable[[Sequence[Ranked], random.Random], list[Ranked]]
-    extremes_only: bool = False  # it looks at nothing but the highest and the lowest rewards
+    further: Callable[[Sequence[Ranked], Sequence[Ranked]], Iterable[Couple]]
+    extremes_only: bool = False  # its first pair looks at nothing but the highest and the lowest rewards
     chooses_strong: bool = False
 
 
@@ -61,14 +77,19 @@ def find_rule(name: str) -> Rule:
     return known_rules()[name]
 
 
+def extremes_alone(settings: Pairing) -> bool:
+    """True where no pair depends on an answer that is neither best nor worst."""
+    return find_rule(settings.rule).extremes_only and settings.pairs_per_question == 1
+
+
 def pair_example(
     example: Example,
     answers: Sequence[Answer],
     rewards: Mapping[tuple[str, int], float | None],
     settings: Pairing,
     seed: int,
-) -> Pair | Drop:
-    """The pair of an example, or a drop with its reason.
+) -> list[Pair] | Drop:
+    """The pairs of an example, one to `pairs_per_question`, no two of the same answers; or a drop with its reason.
 
     Reasons, in the order in which they are looked for: "no_answers" (stage "sample"; the rest are of stage
     "pair"), "no_strong_answer" (contrast alone), "too_few_scored", "tie" (all rewards are equal), "cut_off" (nothing
@@ -92,7 +113,11 @@ def pair_example(
     if ranking[0].reward == ranking[-1].reward:
         return _drop(example, "tie", f"all {len(ranking)} rewards are {ranking[0].reward}")
     candidates = rule.candidates(ranking, seeded(seed, example.example_id, "pair"))
-    return _pick(example, ranking, candidates, settings)
+    first = _first(example, ranking, candidates, settings)
+    if isinstance(first, Drop):
+        return first
+    couples = rule.further(ranking, candidates) if settings.pairs_per_question > 1 else ()
+    return [_pair(example, *couple) for couple in _with_further(first, couples, ranking, settings)]
 
 
 def may_be_chosen(answer: Answer, settings: Pairing) -> bool:
@@ -100,19 +125,58 @@ def may_be_chosen(answer: Answer, settings: Pairing) -> bool:
     return settings.cut_off_as_chosen or answer.finish_reason not in ("length", "content_filter")
 
 
-def _pick(example: Example, ranking: Sequence[Ranked], candidates: Sequence[Ranked], settings: Pairing) -> Pair | Drop:
+def margin(chosen: Ranked, rejected: Ranked) -> float:
+    """The difference in reward, to 6 decimals."""
+    return round(chosen.reward - rejected.reward, DIGITS)
+
+
+def _first(
+    example: Example, ranking: Sequence[Ranked], candidates: Sequence[Ranked], settings: Pairing
+) -> Couple | Drop:
     chosen = next((each for each in ranking if may_be_chosen(each.answer, settings)), None)
-    below = [each for each in candidates if chosen is not None and _margin(chosen, each) > 0]
+    below = [each for each in candidates if chosen is not None and margin(chosen, each) > 0]
     if chosen is None or not below:
         return _drop(example, "cut_off", "the answers above those that may be rejected were cut off")
-    far = [each for each in below if _margin(chosen, each) >= settings.min_margin]
+    far = [each for each in below if margin(chosen, each) >= settings.min_margin]
     if not far:
-        widest = max(_margin(chosen, each) for each in below)
+        widest = max(margin(chosen, each) for each in below)
         return _drop(example, "small_margin", f"the widest margin is {widest}; at least {settings.min_margin} is asked")
     for rejected in far:
         if not _alike(chosen, rejected, settings.max_likeness):
-            return _pair(example, chosen, rejected)
+            return chosen, rejected
     return _drop(example, "near_identical", f"chosen is like each of {len(far)} answers that may be rejected")
+
+
+def _with_further(
+    first: Couple, couples: Iterable[Couple], ranking: Sequence[Ranked], settings: Pairing
+) -> list[Couple]:
+    """The first couple and those that follow it, as many as may be."""
+    speaker = {tuple(each.answer.text.split()): each.index for each in (*reversed(ranking), *first)}
+    distinct = set(speaker.values())
+    left = [
+        (chosen, rejected)
+        for chosen, rejected in couples
+        if {chosen.index, rejected.index} <= distinct
+        and may_be_chosen(chosen.answer, settings)
+        and margin(chosen, rejected) > 0
+        and margin(chosen, rejected) >= settings.min_margin
+    ]
+    taken = {_indices(first): first}
+    paired = set(_indices(first))
+    for fresh in (2, 1, 0):  # answers that are in no pair yet; what a pass leaves behind never has more of them again
+        for couple in left:
+            if len(taken) == settings.pairs_per_question:
+                return list(taken.values())
+            indices = _indices(couple)
+            due = indices not in taken and len({*indices} - paired) == fresh
+            if due and not _alike(*couple, settings.max_likeness):
+                taken[indices] = couple
+                paired.update(indices)
+    return list(taken.values())
+
+
+def _indices(couple: Couple) -> tuple[int, int]:
+    return couple[0].index, couple[1].index
 
 
 def _ranking(answers: Sequence[Answer], rewards: Mapping[tuple[str, int], float | None]) -> list[Ranked]:
@@ -131,10 +195,6 @@ def _strong_first(answers: Sequence[Answer], spoken: Sequence[Answer]) -> list[R
     return [*strong, *_ranking(spoken, {(each.example_id, each.sample_index): 0.0 for each in spoken})]
 
 
-def _margin(chosen: Ranked, rejected: Ranked) -> float:
-    return round(chosen.reward - rejected.reward, DIGITS)
-
-
 def _alike(chosen: Ranked, rejected: Ranked, limit: float) -> bool:
     first, second = chosen.answer.text, rejected.answer.text
     return first.split() == second.split() or likeness(first, second) > limit
@@ -148,7 +208,7 @@ def _pair(example: Example, chosen: Ranked, rejected: Ranked) -> Pair:
         rejected.answer.sample_index,
         chosen.reward,
         rejected.reward,
-        _margin(chosen, rejected),
+        margin(chosen, rejected),
     )
 
 

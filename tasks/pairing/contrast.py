@@ -2,13 +2,14 @@
 
 The stronger model (recipe section `strong`) is asked once for each question, with the same prompt. Rejected is one of
 the policy's answers, drawn at random; the shuffle is seeded, and the others stand in when the pair is no good. The
-rewards of a pair say who wrote it, not how good it is: 1 for the stronger model, 0 for the policy.
+rewards of a pair say who wrote it, not how good it is: 1 for the stronger model, 0 for the policy. The pairs that may
+follow are the stronger model's answer over each of the others, in the order drawn.
 """
 
 import random
 from collections.abc import Sequence
 
-from tasks.pairing import Ranked, Rule
+from tasks.pairing import Couple, Ranked, Rule
 
 
 def candidates(ranking: Sequence[Ranked], draw: random.Random) -> list[Ranked]:
@@ -18,4 +19,9 @@ def candidates(ranking: Sequence[Ranked], draw: random.Random) -> list[Ranked]:
     return own
 
 
-RULE = Rule("contrast", candidates, chooses_strong=True)
+def further(ranking: Sequence[Ranked], candidates: Sequence[Ranked]) -> list[Couple]:
+    """The stronger model's answer over each of the policy's."""
+    return [(ranking[0], each) for each in candidates]
+
+
+RULE = Rule("contrast", candidates, further, chooses_strong=True)

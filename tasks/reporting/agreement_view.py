@@ -5,7 +5,7 @@ from typing import Any
 from infra.errors import InputError
 from tasks.reading import ReadDataset, read_dataset
 from tasks.reporting.agreement import AgreementTally, gold_preferences
-from tasks.reporting.judged import judged_rows
+from tasks.reporting.judged import indices_by_question, judged_rows
 from tasks.reporting.judging import JudgingTally
 from tasks.reporting.labels import labelled, read_labels
 from tasks.reporting.rejudged import RejudgedTally, keep
@@ -22,9 +22,8 @@ _COLUMNS = (
     "finish_reason",
     "reward",
     "judgements",
-    "is_chosen",
-    "is_rejected",
 )
+_PAIR = ("example_id", "chosen_index", "rejected_index")
 
 
 def agreement_view(place: str, labels: str = "", other: str = "") -> dict[str, Any]:
@@ -39,10 +38,11 @@ def agreement_view(place: str, labels: str = "", other: str = "") -> dict[str, A
     given = read_labels(labels) if labels else None
     second = read_dataset(other) if other else None
     agreement, judging = AgreementTally(dataset.weights), JudgingTally()
-    rejudged = RejudgedTally(keep(judged_rows(second.rows("evidence", _COLUMNS)))) if second else None
+    rejudged = RejudgedTally(keep(judged_rows(second.rows("evidence", _COLUMNS), {}))) if second else None
     unknown: list[str] = []
     seen = set()
-    for question in judged_rows(dataset.rows("evidence", _COLUMNS)):
+    pairs = indices_by_question(tuple(row[name] for name in _PAIR) for row in dataset.rows("pairs", _PAIR))
+    for question in judged_rows(dataset.rows("evidence", _COLUMNS), pairs):
         seen.add(question.example.example_id)
         if given is None:
             preferences = gold_preferences(question)

@@ -16,6 +16,9 @@ from tasks.published_rows import ShardData
 _REFUSED = frozenset({"prompt_too_long", "content_filter", "bad_request"})
 
 
+Indices = tuple[int, int]  # of the chosen and the rejected sample
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """One scorer's word on an answer. `value` is null exactly when `reason` says why."""
@@ -38,12 +41,19 @@ class JudgedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class JudgedQuestion:
-    """A question, its sampled answers, and which of them are its pair, if it has one."""
+    """A question, its sampled answers, and which of them are its pairs, if it has some."""
 
     example: Example
     answers: tuple[JudgedAnswer, ...]
-    chosen: int | None
-    rejected: int | None
+    pairs: tuple[Indices, ...]
+
+
+def indices_by_question(pairs: Iterable[tuple[str, int, int]]) -> dict[str, tuple[Indices, ...]]:
+    """The pairs of each question that has some, out of (example_id, chosen_index, rejected_index)."""
+    found: dict[str, list[Indices]] = {}
+    for example_id, chosen, rejected in pairs:
+        found.setdefault(example_id, []).append((chosen, rejected))
+    return {example_id: tuple(of_example) for example_id, of_example in found.items()}
 
 
 def refused(answer: Answer) -> bool:
@@ -64,17 +74,16 @@ def judged_shard(shard: ShardData) -> Iterator[JudgedQuestion]:
                 answer.sample_index, answer.text, refused(answer), shard.rewards.get(key), scores.get(key, {})
             )
             answers.setdefault(answer.example_id, []).append(judged)
-    pairs = {pair.example_id: pair for pair in shard.pairs}
+    pairs = indices_by_question((each.example_id, each.chosen_index, each.rejected_index) for each in shard.pairs)
     for example in shard.examples:
-        pair = pairs.get(example.example_id)
-        of_example = tuple(answers.get(example.example_id, ()))
-        yield JudgedQuestion(
-            example, of_example, pair.chosen_index if pair else None, pair.rejected_index if pair else None
-        )
+        name = example.example_id
+        yield JudgedQuestion(example, tuple(answers.get(name, ())), pairs.get(name, ()))
 
 
-def judged_rows(rows: Iterable[Mapping[str, Any]]) -> Iterator[JudgedQuestion]:
-    """The questions of a dataset's evidence rows; those of one question stand together."""
+def judged_rows(
+    rows: Iterable[Mapping[str, Any]], pairs: Mapping[str, tuple[Indices, ...]]
+) -> Iterator[JudgedQuestion]:
+    """The questions of a dataset's evidence rows, with their `pairs`; those of one question stand together."""
     for _, group in groupby(rows, key=lambda row: row["example_id"]):
         of_example = [row for row in group if row["sample_index"] >= 0]
         if not of_example:
@@ -85,8 +94,7 @@ def judged_rows(rows: Iterable[Mapping[str, Any]]) -> Iterator[JudgedQuestion]:
         yield JudgedQuestion(
             Example(*about, references, first["kind"], first["language"], "{}"),
             tuple(_judged_row(row) for row in of_example),
-            next((row["sample_index"] for row in of_example if row["is_chosen"]), None),
-            next((row["sample_index"] for row in of_example if row["is_rejected"]), None),
+            pairs.get(first["example_id"], ()),
         )
 
 

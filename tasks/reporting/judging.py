@@ -3,7 +3,7 @@
 - Length: Spearman's rank correlation of a score with the answer's length in characters, within each question, so that
   harder questions with longer answers do not pass for a bias; the mean over questions with three scored answers or
   more of which neither scores nor lengths are all equal. And the share of pairs whose chosen answer is the longer one
-  (of equal length counts half).
+  (of equal length counts half), the mean over questions where they have several.
 - Position: a pairwise judge sees each two answers in both orders; the share of duels whose verdict is not the same
   answer (or a tie) in both, and the share of its decided verdicts that went to the answer shown first.
 - Expected and sampled ratings of the same answers: Pearson's correlation, and the mean of expected - sampled.
@@ -82,9 +82,10 @@ class JudgingTally:
             if correlation is not None:
                 self._lengths.setdefault(name, array("d")).append(correlation)
         lengths = {answer.index: len(answer.text) for answer in question.answers}
-        if question.chosen in lengths and question.rejected in lengths:
-            chosen, rejected = lengths[question.chosen], lengths[question.rejected]
-            self._longer.append((chosen > rejected) + 0.5 * (chosen == rejected))
+        both = [(lengths[pair[0]], lengths[pair[1]]) for pair in question.pairs if lengths.keys() >= set(pair)]
+        if both:
+            longer = sum((chosen > rejected) + 0.5 * (chosen == rejected) for chosen, rejected in both)
+            self._longer.append(longer / len(both))
 
     def _add_duels(self, question: JudgedQuestion) -> None:
         duels = dict(_duels(question))

@@ -59,9 +59,10 @@ def _tiles(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     dropped = sum(report["drops"].values())
     made = sum(each["made"] for each in report["calls"].values())
     reused = sum(each["reused"] for each in report["calls"].values())
-    cost = report["cost"]
+    cost, paired = report["cost"], report["paired_questions"]
+    several = f"{paired:,} of " if paired != report["pairs"] else ""
     tiles = [
-        ("Pairs", f"{report['pairs']:,}", f"from {report['questions']:,} questions, {dropped:,} dropped"),
+        ("Pairs", f"{report['pairs']:,}", f"from {several}{report['questions']:,} questions, {dropped:,} dropped"),
         ("Model calls", f"{made:,}", f"made in this run; {reused:,} more from the ledger"),
         ("Cost", f"{cost['amount']:,.2f} {cost['currency']}", f"{cost['reused']:,.2f} saved by the ledger"),
         ("Time", _duration(sum(report["seconds"].values())), "in all stages"),

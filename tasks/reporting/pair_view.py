@@ -8,6 +8,7 @@ because the judge does not say which one convinced it.
 import difflib
 from collections import Counter
 from collections.abc import Mapping
+from itertools import groupby, islice
 from typing import Any
 
 from infra.errors import InputError
@@ -21,14 +22,15 @@ _NEAR = 5  # ids that an error names
 
 
 def pair_list(dataset: ReadDataset, limit: int) -> dict[str, Any]:
-    """{"pairs": all there are, "more": how many are not shown, "rows": the first `limit`, "drops": {reason: questions
-    that gave none}, the most frequent first}."""
-    rows = []
+    """{"pairs": all there are, "more": how many are not shown, "rows": the first `limit`, each with its "number" among
+    those of its question, from 1, "drops": {reason: questions that gave none}, the most frequent first}."""
+    rows: list[dict[str, Any]] = []
     count = 0
-    for row in dataset.rows("pairs", _LISTED):
-        count += 1
-        if count <= limit:
-            rows.append(row)
+    for _, of_question in groupby(dataset.rows("pairs", _LISTED), key=lambda row: row["example_id"]):
+        for number, row in enumerate(of_question, 1):
+            count += 1
+            if count <= limit:
+                rows.append({**row, "number": number})
     drops = Counter(row["reason"] for row in dataset.rows("drops", ("reason",)))
     return {
         "dataset": dataset.place,
@@ -39,23 +41,31 @@ def pair_list(dataset: ReadDataset, limit: int) -> dict[str, Any]:
     }
 
 
-def pair_view(dataset: ReadDataset, pair_id: str) -> dict[str, Any]:
+def pair_view(dataset: ReadDataset, pair_id: str, number: int = 1) -> dict[str, Any]:
     """Everything that is known of the pair with this id, or with the one id that begins so.
 
-    {"example_id", "split", "question", "references", "margin", "context": {"id", "characters" or null},
-    "notes": [{"part", "of", "start", "end", "text", "reason"}],
+    `number` says which of the question's pairs, from 1.
+
+    {"example_id", "number", "of": the question's pairs, "split", "question", "references", "margin",
+    "context": {"id", "characters" or null}, "notes": [{"part", "of", "start", "end", "text", "reason"}],
     "answers": {"chosen" and "rejected": {"index", "text", "reward", "scores": [{"scorer", "score", "reason", "reply"}],
     "facts": [{"text", "support", "reason", "passages": [{"start", "end", "text"}], "nearest"}], "no_facts"}}}
 
-    Raises InputError for an unknown id, naming those near it.
+    Raises InputError for an unknown id, naming those near it, and for a number that there is not.
     """
-    found = _find(dataset, pair_id)
-    row = next(each for each in dataset.rows("pairs") if each["example_id"] == found)
+    found, count = _find(dataset, pair_id)
+    if number > count:
+        raise InputError(
+            f"{dataset.place}: question {found} has {count} pairs and no pair {number}; give a smaller --number"
+        )
+    row = next(islice((each for each in dataset.rows("pairs") if each["example_id"] == found), number - 1, None))
     context = context_in(row["prompt"][-1]["content"], row)
     evidence = [each for each in dataset.rows("evidence") if each["example_id"] == found]
     sides = {side: _answer(row, side, evidence, context) for side in _SIDES}
     notes: list[Mapping[str, Any]] = next((side["notes"] for side in sides.values() if side["notes"]), [])
     return {
+        "number": number,
+        "of": count,
         **{name: row[name] for name in ("example_id", "split", "question", "references", "kind", "language", "margin")},
         "prompt_tokens": row["prompt_tokens"],
         "context": {"id": row["context_id"], "characters": None if context is None else len(context)},
@@ -64,14 +74,15 @@ def pair_view(dataset: ReadDataset, pair_id: str) -> dict[str, Any]:
     }
 
 
-def _find(dataset: ReadDataset, pair_id: str) -> str:
-    """The id of the pair that is meant."""
-    ids: list[str] = [row["example_id"] for row in dataset.rows("pairs", ("example_id",))]
-    if pair_id in ids:
-        return pair_id
+def _find(dataset: ReadDataset, pair_id: str) -> tuple[str, int]:
+    """The id of the question that is meant, and how many pairs it has."""
+    counts = Counter(row["example_id"] for row in dataset.rows("pairs", ("example_id",)))
+    ids: list[str] = list(counts)
+    if pair_id in counts:
+        return pair_id, counts[pair_id]
     starting = [each for each in ids if pair_id and each.startswith(pair_id)]
     if len(starting) == 1:
-        return starting[0]
+        return starting[0], counts[starting[0]]
     if starting:
         raise InputError(
             f"{dataset.place}: several pairs begin with {pair_id!r}: {_some(starting)}; give more of the id"
@@ -91,7 +102,7 @@ def _some(ids: list[str]) -> str:
 
 def _answer(row: Mapping[str, Any], side: str, evidence: list[dict[str, Any]], context: str | None) -> dict[str, Any]:
     """One side of the pair with its evidence."""
-    own = next((each for each in evidence if each[f"is_{side}"]), None)
+    own = next((each for each in evidence if each["sample_index"] == row[f"{side}_index"]), None)
     judgements = own["judgements"] if own else []
     told = {each["scorer"]: evidence_of(each["evidence"]) for each in judgements}
     facts = [fact for each in told.values() for fact in _dicts(each.get("facts"))]

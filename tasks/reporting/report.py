@@ -20,6 +20,7 @@ from tasks.reporting.page import report_page
 from tasks.reporting.plots import comparison_plot, dataset_plots
 from tasks.reporting.samples import sample_pairs
 from tasks.reporting.summary import Summary
+from tasks.shard_result import paired_questions
 
 CALLS = ("made", "reused", "retried", "failed")
 _LIBRARIES = ("longmill", "datasets", "openai", "peft", "prefect", "pyarrow", "torch", "transformers", "trl")
@@ -98,6 +99,7 @@ def _figures(
     return {
         "questions": manifest["counts"]["questions"],
         "pairs": manifest["counts"]["pairs"],
+        "paired_questions": paired_questions(manifest["counts"]),
         "drops": dict(manifest["counts"]["drops"]),
         "answers": summary.answers,
         "finish_reasons": dict(summary.finish_reasons),

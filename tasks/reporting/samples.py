@@ -1,6 +1,7 @@
 """A few pairs of a dataset, short enough to read: what the report shows of the text itself."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby, islice
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -9,6 +10,7 @@ from infra.store import Store
 from tasks.card import shortened
 
 _COLUMNS = (
+    "example_id",
     "question",
     "references",
     "prompt",
@@ -25,12 +27,14 @@ _ANSWER = 700  # characters of an answer
 
 
 def sample_pairs(store: Store, folder: str, manifest: Mapping[str, Any], count: int = 4) -> list[dict[str, Any]]:
-    """The first `count` training pairs of the dataset in `folder`, texts shortened."""
+    """The first training pairs of the dataset in `folder`, of `count` questions, texts shortened."""
     for each in manifest["files"]:
         if (each.get("config"), each.get("split")) == ("pairs", "train"):
             with store.open(f"{folder}/{each['path']}") as file:
                 batches = pq.ParquetFile(file).iter_batches(count, columns=list(_COLUMNS))
-                return [_readable(row) for row in next(batches).to_pylist()]
+                rows = (row for batch in batches for row in batch.to_pylist())
+                firsts = (next(of_question) for _, of_question in groupby(rows, key=lambda row: row["example_id"]))
+                return [_readable(row) for row in islice(firsts, count)]
     return []
 
 

@@ -3,9 +3,10 @@
 SubEM uses the reference answers, which nothing else may: it is reported and never used for selection. Of each
 question with a usable reference: `greedy` is the greedy answer's, `random` the mean over the samples (what one
 drawn at random is expected to have), `mbr` that of the sample with the highest reward (the lowest index of
-several), `oracle` the best of the samples, `chosen` and `rejected` the pair's. Each is a mean with its own n,
-because not every question has a greedy answer or a pair. A sample that the server refused is not an answer, and
-counts in none of them. Memory holds counts of distinct values and a few numbers a question, not rows.
+several), `oracle` the best of the samples, `chosen` and `rejected` the pair's: the mean over its pairs where a
+question has several, so that it counts once. Each is a mean with its own n, because not every question has a
+greedy answer or a pair. A sample that the server refused is not an answer, and counts in none of them. Memory holds
+counts of distinct values and a few numbers a question, not rows.
 
 Leaves out what it takes a model or a person to know: agreement and judging have files of their own.
 """
@@ -20,7 +21,7 @@ from tasks.metrics import example_sub_em
 from tasks.nouns import Answer, Example
 from tasks.published_rows import ShardData
 from tasks.reporting.agreement import AgreementTally, gold_preferences
-from tasks.reporting.judged import JudgedQuestion, judged_shard, refused
+from tasks.reporting.judged import JudgedQuestion, indices_by_question, judged_shard, refused
 from tasks.reporting.judging import JudgingTally
 from tasks.sampling import GREEDY, STRONG
 
@@ -148,15 +149,15 @@ class Tally:
                 self._histograms[name][value] += 1
 
     def _add_scores(self, question: JudgedQuestion) -> None:
-        for side, index in zip(SIDES, (question.chosen, question.rejected), strict=True):
-            for answer in question.answers:
-                for name, score in answer.scores.items() if answer.index == index else ():
-                    sides = self._score_histograms.setdefault(name, {side: Counter() for side in SIDES})
-                    if score.value is not None:
-                        sides[side][round(score.value, _DIGITS)] += 1
+        scores = {answer.index: answer.scores for answer in question.answers}
+        for side, index in (each for pair in question.pairs for each in zip(SIDES, pair, strict=True)):
+            for name, score in scores.get(index, {}).items():
+                sides = self._score_histograms.setdefault(name, {side: Counter() for side in SIDES})
+                if score.value is not None:
+                    sides[side][round(score.value, _DIGITS)] += 1
 
     def _add_subem(self, shard: ShardData, answers: Mapping[str, Mapping[int, Answer]]) -> None:
-        pairs = {pair.example_id: pair for pair in shard.pairs}
+        pairs = indices_by_question((each.example_id, each.chosen_index, each.rejected_index) for each in shard.pairs)
         for example in shard.examples:
             of_example = answers.get(example.example_id, {})
             scores = _sub_ems(of_example.values(), example)
@@ -172,10 +173,9 @@ class Tally:
             rated = [(-reward, index) for index, reward in rewards.items() if reward is not None]
             if rated:
                 self._subem["mbr"].add(scores[min(rated)[1]])
-            pair = pairs.get(example.example_id)
-            if pair is not None and pair.chosen_index in every and pair.rejected_index in every:
-                self._subem["chosen"].add(every[pair.chosen_index])
-                self._subem["rejected"].add(every[pair.rejected_index])
+            known = [pair for pair in pairs.get(example.example_id, ()) if every.keys() >= set(pair)]
+            for side, indices in zip(SIDES, zip(*known, strict=True), strict=False):
+                self._subem[side].add(sum(every[index] for index in indices) / len(known))
 
 
 def _sub_ems(answers: Iterable[Answer], example: Example) -> dict[int, float]:

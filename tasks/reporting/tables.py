@@ -6,6 +6,8 @@ Each `*_rows` returns (columns, rows) of strings; each `*_table` the same as Mar
 import html
 from typing import Any
 
+from tasks.shard_result import paired_questions
+
 Rows = tuple[list[str], list[list[str]]]
 
 
@@ -24,6 +26,8 @@ def plan_rows(view: dict[str, Any]) -> Rows:
     """What a plan holds, would call and would cost."""
     rows = [["questions", f"{view['questions']:,}"], ["shards", f"{view['shards']:,}"]]
     rows += [[f"dropped: {reason}", f"{count:,}"] for reason, count in view["drops"].items()]
+    if view["most_pairs"] > view["examples"]:
+        rows.append(["pairs", f"at most {view['most_pairs']:,}"])
     for kind, calls in view["calls"].items():
         rows.append([f"calls: {kind}", f"{calls['total']:,} ({calls['held']:,} in the ledger)"])
     tokens, judge, cost = view["tokens"], view["judge"], view["cost"]
@@ -63,7 +67,7 @@ def build_rows(built: dict[str, Any]) -> Rows:
     rows = []
     if dataset := built["dataset"]:
         counts = dataset["counts"]
-        rows += [["questions", f"{counts['questions']:,}"], ["pairs", f"{counts['pairs']:,}"]]
+        rows += [["questions", f"{counts['questions']:,}"], ["pairs", _pairs(counts)]]
         rows += [[f"dropped: {reason}", f"{count:,}"] for reason, count in counts["drops"].items()]
     for kind, calls in built["calls"].items():
         rows.append([f"calls: {kind}", f"{calls['made']:,} made, {calls['reused']:,} reused"])
@@ -82,7 +86,7 @@ def comparison_rows(outcome: dict[str, Any]) -> Rows:
 
 def report_rows(report: dict[str, Any]) -> Rows:
     """The figures of a whole run."""
-    rows = [["questions", f"{report['questions']:,}", ""], ["pairs", f"{report['pairs']:,}", ""]]
+    rows = [["questions", f"{report['questions']:,}", ""], ["pairs", _pairs(report), ""]]
     rows += [[f"dropped: {reason}", f"{count:,}", ""] for reason, count in report["drops"].items()]
     for kind, calls in report["calls"].items():
         rows.append([f"calls: {kind}", f"{calls['made']:,} made", f"{calls['reused']:,} reused"])
@@ -123,6 +127,11 @@ def final_table(report: dict[str, Any]) -> str:
 def training_table(trained: dict[str, Any]) -> str:
     """What a training run made, as Markdown."""
     return markdown(["", ""], [[name, str(value)] for name, value in sorted(trained.items())])
+
+
+def _pairs(counts: dict[str, Any]) -> str:
+    paired = paired_questions(counts)
+    return f"{counts['pairs']:,}" + (f" of {paired:,} questions" if paired != counts["pairs"] else "")
 
 
 def _metric(name: str) -> str:

@@ -20,7 +20,7 @@ from infra.recipe import Recipe, Settings
 from tasks.judging.memo import Memo
 from tasks.judging.standing import AnswerId, Standing
 from tasks.nouns import Answer, Context, Example, Judgement
-from tasks.pairing import find_rule
+from tasks.pairing import extremes_alone
 
 DIGITS = 6  # of a score and a reward: beyond them, machines differ
 
@@ -154,7 +154,7 @@ def _standing(
 ) -> Standing | None:
     """What the scorer that is asked last is told; null when its every word counts, or another is yet to speak."""
     last = [each for each in scorers if known_scorers()[each.name].asked_last and each.weight > 0]
-    if not recipe.scoring.prune or last != [active] or not find_rule(recipe.pairing.rule).extremes_only:
+    if not recipe.scoring.prune or last != [active] or not extremes_alone(recipe.pairing):
         return None
     weights = {each.name: each.weight for each in scorers if each.weight > 0 and each is not active}
     sums: dict[AnswerId, float | None] = {

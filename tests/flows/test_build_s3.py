@@ -12,9 +12,10 @@ import yaml
 from flows.benchmarks.common import stub_recipe, write_questions
 from flows.views import path_in_store, plan_status
 from infra.errors import InputError, LongmillError, StoreError
-from infra.recipe import Recipe
+from infra.recipe import Pairing, Recipe
 from infra.store import open_store
 from tasks.publishing import verify_manifest
+from tasks.shard_result import paired_questions
 from tests.support.command import Command, Ended
 from tests.support.proxy import Line, running_proxy
 from tests.support.s3 import s3_bucket
@@ -71,10 +72,15 @@ def test_a_build_publishes_to_the_bucket_and_again_calls_nothing(folder: Path, s
     assert not (folder / "store").exists()
 
 
-def test_the_bytes_in_a_bucket_are_those_of_a_folder(folder: Path, stub: StubServer, bucket: str) -> None:
-    recipe = recipe_for(folder, stub, bucket)
+@pytest.mark.parametrize("pairs", [1, 3])
+def test_the_bytes_in_a_bucket_are_those_of_a_folder(folder: Path, stub: StubServer, bucket: str, pairs: int) -> None:
+    pairing = Pairing(pairs_per_question=pairs)
+    recipe = recipe_for(folder, stub, bucket).model_copy(update={"pairing": pairing})
     there, here = build(recipe), build(recipe.model_copy(update={"store": str(folder / "store")}))
     assert there["dataset"]["sha256"] == here["dataset"]["sha256"]
+    counts = here["dataset"]["counts"]
+    assert counts["questions"] == 12 == paired_questions(counts) + sum(counts["drops"].values())
+    assert (counts["pairs"] > paired_questions(counts)) == (pairs > 1)
 
 
 def test_after_an_outage_another_machine_goes_on_and_pays_the_missing_calls_only(

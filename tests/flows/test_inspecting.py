@@ -56,6 +56,9 @@ def test_wrong_ids_and_places_are_one_line(folder: str, tmp_path: Path) -> None:
     ended = longmill("inspect", folder, "--pair", "nothing-like-it")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "no pair 'nothing-like-it'; near it: arden-000" in " ".join(ended.stderr.split())
+    ended = longmill("inspect", folder, "--number", "2")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "give the question with --pair ID" in " ".join(ended.stderr.split())
     ended = longmill("agreement", str(tmp_path))
     assert ended.returncode == 2
     assert "no dataset there" in " ".join(ended.stderr.split())

@@ -9,7 +9,7 @@ import pytest
 
 from flows.benchmarks.common import stub_recipe
 from infra.errors import EvaluationError
-from infra.microworld.make import write_dataset
+from infra.microworld.make import write_pool
 from infra.recipe import Recipe, parse_recipe
 from infra.store import open_store
 from tests.support.stub_server import StubServer, running_stub
@@ -32,7 +32,7 @@ def stub() -> Iterator[StubServer]:
 
 
 def recipe_for(folder: Path, stub: StubServer) -> Recipe:
-    write_dataset(folder, questions=6, seed=1, people=12)
+    write_pool(folder, questions=6, seed=1, people=12)
     sections: dict[str, Any] = {
         "questions": {"source": str(folder / "questions.jsonl")},
         "contexts": {"build": "pooled", "min_tokens": 256, "max_tokens": 512, "step_tokens": 256},

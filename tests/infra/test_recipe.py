@@ -89,6 +89,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         {"policy": SETTINGS["policy"] | {"endpoints": ["http://127.0.0.1:9/v1"]}},  # type: ignore[operator]
         {"policy": SETTINGS["policy"] | {"price": {"input_per_million": 3}}},  # type: ignore[operator]
         {"training": None},
+        {"pairing": {"pairs_per_question": 1}},
     ],
 )
 def test_ways_of_running_do_not_change_what_is_made(change: dict[str, object]) -> None:
@@ -103,10 +104,15 @@ def test_ways_of_running_do_not_change_what_is_made(change: dict[str, object]) -
         {"execution": {"shard_size": 3}},
         {"policy": SETTINGS["policy"] | {"revision": "2"}},  # type: ignore[operator]
         {"dataset": {"name": "small", "licence": "mit"}},
+        {"pairing": {"pairs_per_question": 2}},
     ],
 )
 def test_what_decides_the_data_changes_the_identity(change: dict[str, object]) -> None:
     assert parse_recipe(SETTINGS | change).identity() != parse_recipe(dict(SETTINGS)).identity()
+
+
+def test_a_plan_of_one_pair_a_question_is_named_as_before_there_could_be_more() -> None:
+    assert "pairs_per_question" not in parse_recipe(dict(SETTINGS)).identity()["pairing"]
 
 
 def test_a_model_needs_some_way_to_be_reached() -> None:

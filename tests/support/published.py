@@ -19,11 +19,12 @@ from tasks.prompting import load_prompt
 from tasks.shard_result import ShardResult, write_shard_result
 
 SAMPLES = 4
+COUPLES = ((0, 3), (1, 2), (0, 2))  # chosen and rejected of a question's first pair, and of those that follow
 Made = tuple[Plan, list[ShardResult]]
 
 
-def fake_recipe(folder: Path, **dataset: Any) -> Recipe:
-    """A recipe for a dataset called "fake"."""
+def fake_recipe(folder: Path, pairs: int = 1, **dataset: Any) -> Recipe:
+    """A recipe for a dataset called "fake", with up to `pairs` pairs a question."""
     return parse_recipe(
         {
             "name": "fake-recipe",
@@ -38,6 +39,7 @@ def fake_recipe(folder: Path, **dataset: Any) -> Recipe:
             },
             "sampling": {"samples": SAMPLES, "strategy": "default", "greedy": True},
             "scoring": {"scorers": [{"scorer": "consensus"}]},
+            "pairing": {"pairs_per_question": pairs},
             "dataset": {"name": "fake", "licence": "cc-by-4.0", "test_fraction": 0.3, **dataset},
         }
     )
@@ -56,7 +58,8 @@ def fake_plan(
 ) -> Made:
     """Write a plan of `shards` × `questions` (two to a context, every fifth dropped) and all shard results.
 
-    `texts` are the answers' texts, taken in turn; without them, answers name the reference or another number.
+    Question n has 1 + n mod K pairs, with the K that the recipe allows. `texts` are the answers' texts, taken in
+    turn; without them, answers name the reference or another number.
     """
     rng = random.Random(seed)
     planned, shard_rows = [], []
@@ -68,7 +71,7 @@ def fake_plan(
             put_table(store, "inputs/{sha256}.parquet", nouns.to_table(contexts, nouns.CONTEXT))["path"],
         ]
         planned.append(PlannedShard(index, paths[0], paths[1], questions, len(contexts), 100 * questions))
-        shard_rows.append(_answered(rng, examples, index, texts))
+        shard_rows.append(_answered(rng, examples, index, texts, recipe.pairing.pairs_per_question))
     early = [Drop(f"early-{number}", "read", "duplicate_id", "row 9") for number in range(early_drops)]
     plan = stored_plan(store, recipe, planned, early)
     results = []
@@ -94,7 +97,9 @@ def _example(context: Context, number: int) -> Example:
     return Example(f"q{number:05d}", f"What is number {number}?", context.context_id, references, "count", "en", "{}")
 
 
-def _answered(rng: random.Random, examples: list[Example], shard: int, texts: tuple[str, ...]) -> dict[str, pa.Table]:
+def _answered(
+    rng: random.Random, examples: list[Example], shard: int, texts: tuple[str, ...], most_pairs: int
+) -> dict[str, pa.Table]:
     answers: list[Answer] = []
     judgements: list[Judgement] = []
     pairs: list[Pair] = []
@@ -115,8 +120,9 @@ def _answered(rng: random.Random, examples: list[Example], shard: int, texts: tu
         if (shard * len(examples) + place) % 5 == 4:
             drops.append(Drop(example.example_id, "pair", "margin_too_small", "0.01"))
             continue
-        margin = round(rewards[0] - rewards[3], 6)
-        pairs.append(Pair(example.example_id, example.context_id, 0, 3, rewards[0], rewards[3], margin))
+        for high, low in COUPLES[: 1 + number % most_pairs]:
+            margin = round(rewards[high] - rewards[low], 6)
+            pairs.append(Pair(example.example_id, example.context_id, high, low, rewards[high], rewards[low], margin))
     return {
         "answers": nouns.to_table(answers, nouns.ANSWER),
         "judgements": nouns.to_table(judgements, nouns.JUDGEMENT),

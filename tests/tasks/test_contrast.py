@@ -54,7 +54,8 @@ def own(index: int, text: str | None = None, reason: str = "stop") -> Answer:
 
 
 def paired(*answers: Answer, seed: int = 0, **settings: Any) -> Pair | Drop:
-    return pair_example(EXAMPLE, answers, {}, Pairing(rule="contrast", **settings), seed)
+    found = pair_example(EXAMPLE, answers, {}, Pairing(rule="contrast", **settings), seed)
+    return found if isinstance(found, Drop) else found[0]
 
 
 def test_the_stronger_model_is_asked_once_a_question_with_the_same_prompt_through_its_own_client() -> None:
@@ -103,6 +104,16 @@ def test_the_strong_answer_is_chosen_over_a_seeded_answer_of_the_policy() -> Non
     assert isinstance(paired(own(0), own(STRONG, "the Elbe"), min_scored=5), Pair)  # scores do not count
 
 
+def test_several_pairs_set_the_strong_answer_over_each_of_the_policys() -> None:
+    answers = [own(0), own(1), own(2), own(-1), own(STRONG, "the Elbe")]
+    settings = Pairing(rule="contrast", pairs_per_question=8)
+    found = pair_example(EXAMPLE, answers, {}, settings, 0)
+    assert not isinstance(found, Drop)
+    assert {(each.chosen_index, each.margin) for each in found} == {(STRONG, 1.0)}
+    assert sorted(each.rejected_index for each in found) == [0, 1, 2]
+    assert found[0] == paired(*answers)
+
+
 def test_an_own_answer_that_says_the_same_is_not_rejected() -> None:
     same = [own(0, "the Elbe"), own(1), own(STRONG, " the  Elbe")]
     assert {paired(*same, seed=seed).rejected_index for seed in range(9)} == {1}  # type: ignore[union-attr]
@@ -126,7 +137,7 @@ def test_without_two_answers_there_is_no_pair(answers: list[Answer], reason: str
 
 def test_the_stronger_models_answer_is_no_answer_of_the_policys_for_other_rules() -> None:
     rewards = {("e", 0): 0.9, ("e", 1): 0.1, ("e", STRONG): 1.0}
-    found = pair_example(EXAMPLE, [own(0), own(1), own(STRONG)], rewards, Pairing(), 0)
+    (found,) = pair_example(EXAMPLE, [own(0), own(1), own(STRONG)], rewards, Pairing(), 0)  # type: ignore[misc]
     assert isinstance(found, Pair) and (found.chosen_index, found.rejected_index) == (0, 1)
     short = pair_example(EXAMPLE, [own(0), own(-1), own(STRONG)], rewards, Pairing(), 0)
     assert isinstance(short, Drop) and short.detail.startswith("1 of 1 answers")

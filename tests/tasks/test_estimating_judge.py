@@ -6,7 +6,7 @@ import pytest
 
 from infra.errors import RecipeError
 from infra.ledger import Ledger
-from infra.recipe import Recipe, Scoring, parse_recipe
+from infra.recipe import Pairing, Recipe, Scoring, parse_recipe
 from infra.store import open_store
 from tasks import planning
 from tasks.estimating import estimate
@@ -101,6 +101,14 @@ def test_the_plan_says_which_numbers_are_expectations(tmp_path):
     assert shown["calls: sample"] == "15 (0 in the ledger)"
     assert shown["calls: support"] == "about 30, expected (0 in the ledger)"
     assert shown["judging: input tokens"].endswith(", expected")
+    assert "pairs" not in shown
+
+
+def test_the_plan_says_how_many_pairs_there_may_be_where_a_question_may_have_several(tmp_path):
+    recipe = judged_recipe(tmp_path).model_copy(update={"pairing": Pairing(pairs_per_question=4)})
+    view = view_of(recipe)
+    assert view["most_pairs"] == 4 * view["examples"] == 20
+    assert ["pairs", "at most 20"] in plan_rows({"shards": 2, **view})[1]
 
 
 def test_without_a_judge_nothing_is_said_of_one(tmp_path):

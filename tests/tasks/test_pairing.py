@@ -1,5 +1,6 @@
 """Pairing: golden cases for each rule and each drop, and what holds whatever the answers are."""
 
+import itertools
 import random
 from typing import Any
 
@@ -9,8 +10,10 @@ from hypothesis import strategies as st
 
 from infra.errors import RecipeError
 from infra.recipe import Pairing
+from tasks.metrics import likeness
 from tasks.nouns import Answer, Drop, Example, Pair
 from tasks.pairing import Ranked, find_rule, known_rules, pair_example
+from tasks.sampling import STRONG
 
 EXAMPLE = Example("e", "q", "c", (), "qa", "en", "{}")
 
@@ -19,16 +22,32 @@ def answer(index: int, text: str, reason: str = "stop") -> Answer:
     return Answer("e", index, text, reason, 1, 1, "default", "")
 
 
-def outcome(
+def outcomes(
     rewards: list[float | None],
     texts: list[str] | None = None,
     cut: tuple[int, ...] = (),
     seed: int = 0,
     **settings: Any,
-) -> Pair | Drop:
+) -> list[Pair] | Drop:
     texts = texts or [f"text {chr(97 + i)}{i}" for i in range(len(rewards))]
     answers = [answer(i, text, "length" if i in cut else "stop") for i, text in enumerate(texts)]
     return pair_example(EXAMPLE, answers, {("e", i): r for i, r in enumerate(rewards)}, Pairing(**settings), seed)
+
+
+def outcome(rewards: list[float | None], *args: Any, **settings: Any) -> Pair | Drop:
+    return only(outcomes(rewards, *args, **settings))
+
+
+def only(found: list[Pair] | Drop) -> Pair | Drop:
+    if isinstance(found, Drop):
+        return found
+    (pair,) = found
+    return pair
+
+
+def couples(found: list[Pair] | Drop) -> list[tuple[int, int]]:
+    assert isinstance(found, list), found
+    return [(pair.chosen_index, pair.rejected_index) for pair in found]
 
 
 def reason(found: Pair | Drop) -> tuple[str, str]:
@@ -60,7 +79,7 @@ def test_the_draw_depends_on_seed_and_example_alone() -> None:
     def drawn(name: str, seed: int) -> int:
         answers = [Answer(name, i, f"text {i}", "stop", 1, 1, "default", "") for i in range(10)]
         example = Example(name, "q", "c", (), "qa", "en", "{}")
-        return indices(pair_example(example, answers, rewards, Pairing(), seed))[1]
+        return couples(pair_example(example, answers, rewards, Pairing(), seed))[0][1]
 
     assert [drawn("e", seed) for seed in range(20)] == [drawn("e", seed) for seed in range(20)]
     assert [drawn("e", seed) for seed in range(20)] != [drawn("f", seed) for seed in range(20)]
@@ -76,7 +95,7 @@ def test_without_any_text_the_question_is_dropped_at_sampling_with_the_outcomes(
         0,
     )
     assert found == Drop("e", "sample", "no_answers", "prompt_too_long: 1, stop: 1")
-    assert reason(pair_example(EXAMPLE, [], {}, Pairing(), 0)) == ("sample", "no_answers")
+    assert reason(only(pair_example(EXAMPLE, [], {}, Pairing(), 0))) == ("sample", "no_answers")
 
 
 def test_answers_without_a_reward_do_not_count() -> None:
@@ -152,8 +171,9 @@ def test_a_pair_keeps_its_promises_in_any_order_of_arrival(
     answers = [answer(i, text, reason) for i, (text, _, reason) in enumerate(drawn)]
     rewards = {("e", i): reward for i, (_, reward, _) in enumerate(drawn)}
     settings = Pairing(rule=rule, min_margin=margin, max_likeness=0.9)
-    found = pair_example(EXAMPLE, answers, rewards, settings, seed)
-    assert pair_example(EXAMPLE, shuffle.sample(answers, len(answers)), rewards, settings, seed) == found
+    several = pair_example(EXAMPLE, answers, rewards, settings, seed)
+    assert pair_example(EXAMPLE, shuffle.sample(answers, len(answers)), rewards, settings, seed) == several
+    found = only(several)
     if not isinstance(found, Pair):
         return
     chosen, rejected = answers[found.chosen_index], answers[found.rejected_index]
@@ -178,3 +198,78 @@ def test_the_lower_half_rule_gives_each_of_the_last_half_once(count: int) -> Non
     ranking = [Ranked(answer(i, f"t{i}"), 1 - i / 10) for i in range(count)]
     found = find_rule("best_vs_lower_half").candidates(ranking, random.Random(1))
     assert sorted(each.answer.sample_index for each in found) == list(range(count - count // 2, count))
+
+
+FIVE = [0.2, 0.9, 0.1, 0.5, 0.7]  # best first: 1, 4, 3, 0, 2
+
+
+def test_five_answers_give_the_widest_margins_of_new_answers_first() -> None:
+    def found(count: int, **settings: Any) -> list[tuple[int, int]]:
+        return couples(outcomes(FIVE, rule="best_vs_worst", pairs_per_question=count, **settings))  # type: ignore[arg-type]
+
+    three = [(1, 2), (4, 0), (1, 3)]  # 0.8; 0.5 inwards; the fifth answer's widest, 0.4
+    assert [found(count) for count in (1, 2, 3)] == [three[:1], three[:2], three]
+    rest = [(1, 0), (4, 2), (3, 2), (3, 0), (1, 4), (4, 3), (0, 2)]  # 0.7, 0.6, 0.4, 0.3, 0.2, 0.2, 0.1
+    assert found(64) == three + rest
+    assert found(64, min_margin=0.3) == three + rest[:4]
+    texts = ["a", "b c", "d", "b e", "f"]  # answers 1 and 3 share a word
+    unlike = outcomes(FIVE, texts, rule="best_vs_worst", pairs_per_question=64, max_likeness=0.4)  # type: ignore[arg-type]
+    assert couples(unlike) == [(1, 2), (4, 0), (3, 2), *(each for each in rest if each != (3, 2))]
+
+
+def test_a_cut_off_answer_is_chosen_in_no_pair_but_may_be_rejected() -> None:
+    found = outcomes([0.9, 0.6, 0.4, 0.1], cut=(0, 2), rule="best_vs_worst", pairs_per_question=64)
+    assert couples(found) == [(1, 3), (1, 2)]
+
+
+def test_samples_of_one_text_are_one_answer() -> None:
+    texts = ["red fox", "blue dog", " red  fox", "green cat"]
+    found = outcomes([0.9, 0.6, 0.4, 0.1], texts, rule="best_vs_worst", pairs_per_question=64)
+    assert couples(found) == [(0, 3), (1, 3), (0, 1)]
+    twice = outcomes([0.9, 0.6, 0.1], ["red fox", "blue dog", "blue dog"], rule="best_vs_worst", pairs_per_question=64)
+    assert couples(twice) == [(0, 2)]  # the first pair's sample speaks for its text
+
+
+def test_of_the_halves_each_upper_answer_meets_another_one_drawn_before_any_comes_again() -> None:
+    for seed in range(20):
+        found = couples(outcomes([0.6, 0.5, 0.4, 0.3, 0.2, 0.1], seed=seed, pairs_per_question=64))
+        assert [chosen for chosen, _ in found[:3]] == [0, 1, 2]
+        assert {rejected for _, rejected in found[:3]} == {3, 4, 5}
+        assert len(found) == 9 == len(set(found))
+        middle = couples(outcomes([0.5, 0.4, 0.3, 0.2, 0.1], seed=seed, pairs_per_question=64))
+        assert sorted(middle) == [(0, 3), (0, 4), (1, 3), (1, 4)]
+
+
+@given(ANSWERS, st.sampled_from(sorted(known_rules())), st.sampled_from([0.0, 0.2]), st.integers(0, 5), st.randoms())
+def test_several_pairs_begin_with_the_one_and_keep_its_promises(
+    drawn: list[tuple[str, float | None, str]], rule: str, margin: float, seed: int, shuffle: random.Random
+) -> None:
+    answers = [answer(i, text, reason) for i, (text, _, reason) in enumerate(drawn)]
+    answers.append(answer(STRONG, "of the strong one"))
+    rewards = {("e", i): reward for i, (_, reward, _) in enumerate(drawn)}
+
+    def found(count: int) -> list[Pair] | Drop:
+        settings = Pairing(rule=rule, min_margin=margin, max_likeness=0.9, pairs_per_question=count)
+        arrived = shuffle.sample(answers, len(answers))
+        return pair_example(EXAMPLE, arrived, rewards, settings, seed)
+
+    every = found(64)
+    if isinstance(every, Drop):
+        assert found(1) == every
+        return
+    assert every
+    assert all(found(count) == every[:count] for count in (1, 2, 3, 5))
+    by_index = {each.sample_index: each for each in answers}
+    spoken = {index: tuple(by_index[index].text.split()) for couple in couples(every) for index in couple}
+    assert len(set(spoken.values())) == len(spoken)
+    assert len(set(couples(every))) == len(every)
+    for pair in every:
+        assert by_index[pair.chosen_index].finish_reason == "stop"
+        assert pair.margin >= max(margin, 1e-6)
+        assert likeness(by_index[pair.chosen_index].text, by_index[pair.rejected_index].text) <= 0.9
+        assert rule != "contrast" or pair.chosen_index == STRONG
+    for first, second in itertools.combinations(spoken, 2) if rule == "best_vs_worst" else ():
+        high, low = sorted((first, second), key=lambda index: -(rewards["e", index] or 0))
+        apart = round((rewards["e", high] or 0) - (rewards["e", low] or 0), 6)
+        may = by_index[high].finish_reason == "stop" and likeness(by_index[high].text, by_index[low].text) <= 0.9
+        assert ((high, low) in couples(every)) == (may and apart > 0 and apart >= margin)

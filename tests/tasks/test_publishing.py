@@ -1,6 +1,7 @@
 """Publishing: the balance, the split, the same bytes, all or nothing, and readers that need no change."""
 
 import hashlib
+import itertools
 import json
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from tasks.publishing import Published, manifests, publish, read_manifest, verif
 from tasks.reporting.plots import dataset_plots
 from tasks.sampling import sample_prompt
 from tasks.shard_result import ShardResult, TableFile
-from tests.support.published import Made, fake_plan, fake_recipe
+from tests.support.published import COUPLES, Made, fake_plan, fake_recipe
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,8 +41,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(folder: Path, **options: Any) -> tuple[Store, Recipe, Made]:
-    dataset = {name: options.pop(name) for name in ("test_fraction", "name", "licence") if name in options}
-    store, recipe = open_store(str(folder)), fake_recipe(folder, **dataset)
+    settings = {name: options.pop(name) for name in ("test_fraction", "name", "licence", "pairs") if name in options}
+    store, recipe = open_store(str(folder)), fake_recipe(folder, **settings)
     return store, recipe, fake_plan(store, recipe, **options)
 
 
@@ -71,12 +72,15 @@ def test_every_question_is_counted_and_every_file_is_named_by_its_hash(tmp_path:
 
 def test_a_lost_question_fails_the_run_and_nothing_is_published(tmp_path: Path) -> None:
     store, recipe, (plan, results) = made(tmp_path)
-    lossy = [results[0], replace(results[1], pairs=results[1].pairs - 1)]
-    with pytest.raises(BalanceError, match=r"6 questions.*4 pairs \+ 1 drops"):
-        publish(plan, lossy, recipe, store)
+    lost = replace(results[1], pairs=results[1].pairs - 1, paired_questions=results[1].paired_questions - 1)
+    with pytest.raises(BalanceError, match=r"6 questions.*4 pairs of 4 questions, 1 each at most, \+ 1 drops"):
+        publish(plan, [results[0], lost], recipe, store)
+    for pairs in (4, 6):  # of five questions
+        with pytest.raises(BalanceError, match=rf"6 questions.*{pairs} pairs of 5 questions, 1 each at most"):
+            publish(plan, [results[0], replace(results[1], pairs=pairs)], recipe, store)
     with pytest.raises(BalanceError, match=r"shards \[0, 1\], but there are results of \[0\]"):
         publish(plan, results[:1], recipe, store)
-    with pytest.raises(BalanceError, match=r"13 questions, but 10 pairs \+ 2 drops"):
+    with pytest.raises(BalanceError, match=r"13 questions, but 10 with pairs \+ 2 drops"):
         publish(replace(plan, drop_counts={}), results, recipe, store)
     assert store.list("datasets") == []
 
@@ -88,14 +92,65 @@ def test_an_example_that_is_in_a_pair_and_in_a_drop_is_not_published(tmp_path: P
     path = "plans/other.parquet"
     sha256 = store.write_table(path, other)
     files = {**results[0].files, "drops": TableFile(path, sha256, 1)}
-    with pytest.raises(BalanceError, match="not each in one pair or one drop"):
+    with pytest.raises(BalanceError, match="not each in pairs of different answers or in one drop"):
         publish(plan, [replace(results[0], files=files), results[1]], recipe, store)
 
 
+def test_with_several_pairs_a_question_still_each_is_counted_once(tmp_path: Path) -> None:
+    store, _, (plan, results), done = published(tmp_path, pairs=3)
+    # Questions 4 and 9 of 0..11 are dropped; the others have 1 + n mod 3 pairs.
+    assert [(each.pairs, each.paired_questions, each.questions) for each in results] == [(10, 5, 6), (11, 5, 6)]
+    assert (done.counts["pairs"], done.counts["paired_questions"]) == (21, 10)
+    assert done.counts["questions"] == plan.questions == 10 + sum(done.counts["drops"].values())
+    assert sum(done.splits.values()) == 21
+    card = store.read(f"{done.path}/README.md").decode()
+    assert "| read | 13 |\n| in a pair | 10 |\n| dropped: duplicate&#95;id | 1 |" in card.replace("_", "&#95;")
+    assert "21 pairs from 13 questions" in card
+    assert "pairing.pairs_per_question | 3" in card
+
+
+def test_with_one_pair_a_question_nothing_tells_of_the_choice(tmp_path: Path) -> None:
+    store, _, (_, results), done = published(tmp_path)
+    manifest = read_manifest(store, done.manifest)
+    assert manifest["counts"].keys() == {"questions", "pairs", "drops", "answers"}
+    assert results[0].to_json()["counts"].keys() == {"questions", "pairs", "drops"}
+    assert "pairs_per_question" not in manifest["recipe"]["pairing"]
+
+
+def test_rows_of_a_question_stand_together_in_their_order_and_evidence_marks_all(tmp_path: Path) -> None:
+    store, _, _, done = published(tmp_path, pairs=3, test_fraction=0.0)
+    rows = rows_of(store, done, "pairs", "train")
+    found = {
+        name: [(row["chosen_index"], row["rejected_index"]) for row in of_question]
+        for name, of_question in itertools.groupby(rows, key=lambda row: row["example_id"])
+    }
+    assert sum(map(len, found.values())) == len(rows) == 21  # no question comes a second time
+    assert found["q00002"] == list(COUPLES)
+    assert len({row["prompt"][0]["content"] for row in rows if row["example_id"] == "q00002"}) == 1
+    marked = {
+        row["sample_index"]: (row["is_chosen"], row["is_rejected"])
+        for row in rows_of(store, done, "evidence", "train")
+        if row["example_id"] == "q00002"
+    }
+    assert marked == {0: (True, False), 1: (True, False), 2: (False, True), 3: (False, True), -1: (False, False)}
+
+
+def test_the_same_pair_twice_is_not_published(tmp_path: Path) -> None:
+    store, recipe, (plan, results) = made(tmp_path, pairs=3)
+    table = store.read_table(results[0].files["pairs"].path)
+    path = "plans/twice.parquet"
+    sha256 = store.write_table(path, table.take([0, *range(table.num_rows)]))
+    files = {**results[0].files, "pairs": TableFile(path, sha256, table.num_rows + 1)}
+    twice = replace(results[0], files=files, pairs=results[0].pairs + 1)
+    with pytest.raises(BalanceError, match="not each in pairs of different answers or in one drop"):
+        publish(plan, [twice, results[1]], recipe, store)
+
+
+@pytest.mark.parametrize("pairs", [1, 3])
 @pytest.mark.usefixtures("drawn")
-def test_two_stores_get_the_same_bytes(tmp_path: Path) -> None:
-    first, _, _, one = published(tmp_path / "one")
-    second, _, _, two = published(tmp_path / "two")
+def test_two_stores_get_the_same_bytes(tmp_path: Path, pairs: int) -> None:
+    first, _, _, one = published(tmp_path / "one", pairs=pairs)
+    second, _, _, two = published(tmp_path / "two", pairs=pairs)
     assert (one.sha256, one.version) == (two.sha256, two.version)
     assert [first.read(path) for path in first.list(one.path)] == [second.read(path) for path in second.list(two.path)]
 

@@ -19,9 +19,9 @@ from tasks.shard_result import (
 from tests.support.published import fake_plan, fake_recipe
 
 
-def shard_of(folder: Path) -> ShardResult:
+def shard_of(folder: Path, pairs: int = 1) -> ShardResult:
     store = open_store(str(folder))
-    return fake_plan(store, fake_recipe(folder), shards=1)[1][0]
+    return fake_plan(store, fake_recipe(folder, pairs), shards=1)[1][0]
 
 
 def test_a_result_is_read_as_it_was_written_and_counts_its_tables(tmp_path: Path) -> None:
@@ -31,6 +31,14 @@ def test_a_result_is_read_as_it_was_written_and_counts_its_tables(tmp_path: Path
     assert (result.questions, result.pairs, dict(result.drops)) == (6, 5, {"margin_too_small": 1})
     assert result.files["answers"].rows == 30
     assert result.prompt_tokens == 5 * sum(range(90, 96))
+
+
+def test_paired_questions_are_told_where_they_are_not_the_pairs(tmp_path: Path) -> None:
+    result = shard_of(tmp_path, pairs=3)
+    assert (result.pairs, result.paired_questions) == (10, 5)
+    assert ShardResult.from_json(result.to_json()) == result
+    older = {"questions": 6, "pairs": 5, "drops": {"margin_too_small": 1}}  # of a record from before there were several
+    assert ShardResult.from_json(result.to_json() | {"counts": older}).paired_questions == 5
 
 
 def test_the_first_worker_to_finish_is_the_record(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from infra.microworld.parsing import (
     read_question,
 )
 from infra.microworld.phrases import FILLER, LEADS, RELATIONS
-from infra.microworld.questions import LIST, make_questions
+from infra.microworld.questions import LIST, SHARES_BY_HOPS, make_questions
 from infra.microworld.words import NAMES
 from infra.microworld.world import Fact, documents, make_world
 
@@ -29,10 +29,10 @@ def test_a_document_states_the_facts_that_it_was_written_from(people: int) -> No
         assert set(read_facts(document.text)) == set(document.facts)
 
 
-@pytest.mark.parametrize("people", [60, 400])
+@pytest.mark.parametrize("people", [60, 400, 420])  # of the test split: companies of three words
 def test_a_question_and_its_gold_answer_are_read_as_they_were_made(people: int) -> None:
-    world = make_world(4, people)
-    for question in make_questions(world, documents(world), 1, 120):
+    world = make_world(4, people, "test" if people > 400 else None)
+    for question in make_questions(world, documents(world), 1, 120, SHARES_BY_HOPS[3]):
         asked, said = read_question(question.question), read_answer(question.reasoning)
         assert asked is not None
         assert (said.facts, said.final, said.labelled, said.whole) == (question.facts, question.answers, True, True)
@@ -63,7 +63,10 @@ def test_a_sentence_with_a_name_of_the_wrong_kind_is_the_false_claim_that_it_is(
     assert read_fact("The home of Abrtan is Dunvale and Oakmoor.") is None
 
 
-def test_claims_of_two_hops_are_read_in_their_canonical_words() -> None:
+def test_claims_of_several_hops_are_read_in_their_canonical_words() -> None:
+    longer = Claim("Hexalon", ("founder", "mentor", "home"), "Dunvale")
+    assert longer.sentence == "The home of the mentor of the founder of Hexalon is Dunvale."
+    assert read_claim(longer.sentence) == longer
     claim = Claim("Abrtan", ("mentor", "home"), "Dunvale")
     assert claim.sentence == "The home of the mentor of Abrtan is Dunvale."
     assert read_claim(claim.sentence) == claim
@@ -76,6 +79,12 @@ def test_claims_of_two_hops_are_read_in_their_canonical_words() -> None:
         ("Where does Abrtan live?", Asked("Abrtan", ("home",))),
         ("Who is the mentor of the author of Velmoriad?", Asked("Velmoriad", ("author", "mentor"))),
         ("Who is the mentor of Velmoriad's author?", Asked("Velmoriad", ("author", "mentor"))),
+        (
+            "Where does the mentor of the founder of Hexalon live?",
+            Asked("Hexalon", ("founder", "mentor", "home")),
+        ),
+        ("Who governs the home of Velmoriad's author?", Asked("Velmoriad", ("author", "home", "mayor"))),
+        ("Who governs the product of Velmoriad's author?", None),
         ("Name all who live in Dunvale.", Asked("Dunvale", ("home",), list=True)),
         ("What does the text say about Abrtan?", Asked("Abrtan", (), list=True)),
         ("What is the meaning of life?", None),

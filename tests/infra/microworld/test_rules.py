@@ -10,7 +10,16 @@ import pytest
 from infra.microworld import rules
 from infra.microworld.lessons import render
 from infra.microworld.phrases import RELATIONS
-from infra.microworld.questions import LIST, ONE_HOP, TWO_HOP, Question, join_words, make_questions
+from infra.microworld.questions import (
+    LIST,
+    ONE_HOP,
+    SHARES_BY_HOPS,
+    THREE_HOP,
+    TWO_HOP,
+    Question,
+    join_words,
+    make_questions,
+)
 from infra.microworld.words import NAMES
 from infra.microworld.world import Document, documents, make_world
 
@@ -26,6 +35,12 @@ GOLD = (
 WRONG_END = GOLD.replace("Oakmoor", "Lindwick")
 WRONG_LINK = GOLD.replace("Borlena", "Caswyn")
 LEAP = GOLD.replace("Answer: Oakmoor", "Answer: Lindwick")
+THREE_HOPS = "Where does the mentor of the founder of Hexalon live?"
+THREE_PART = f"{PART}\n\nPassage 3: Hexalon\nThe offices of Hexalon are in Dunvale. Abrtan founded Hexalon."
+THREE_GOLD = (
+    "Plan: find the founder and then the mentor and then the home.\nThe founder of Hexalon is Abrtan. "
+    + (GOLD.partition("\n")[2])
+)
 
 
 def claims(question: str, answer: str) -> list[str]:
@@ -43,11 +58,11 @@ def world() -> list[tuple[Question, str]]:
     docs = documents(made)
     rng = random.Random(1)
     cases = []
-    for question in make_questions(made, docs, 2, 90):
+    for question in make_questions(made, docs, 2, 90, SHARES_BY_HOPS[3]):
         others = rng.sample(range(len(docs)), 8)
         shown: list[Document] = [docs[index] for index in dict.fromkeys([*question.supports, *others])]
         cases.append((question, render(shown)))
-    assert {question.kind for question, _ in cases} == {ONE_HOP, TWO_HOP, LIST}
+    assert {question.kind for question, _ in cases} == {ONE_HOP, TWO_HOP, THREE_HOP, LIST}
     return cases
 
 
@@ -135,6 +150,47 @@ def test_completeness_goes_by_steps() -> None:
     assert ratings == [10, 10, 7, 3]
     assert rules.completeness(rules.NO_NOTES, TWO_HOPS, GOLD) == 0
     assert rules.completeness(rules.NO_NOTES, TWO_HOPS, "The text does not say.") == 10
+
+
+def test_three_hops_are_noted_followed_and_rated_step_by_step() -> None:
+    notes = rules.notes(THREE_PART, THREE_HOPS)
+    assert notes == (
+        "Everyone agrees that Abrtan was taught by Borlena.\nBorlena has a house in Oakmoor.\nAbrtan founded Hexalon."
+    )
+    assert claims(THREE_HOPS, "Oakmoor") == ["The home of the mentor of the founder of Hexalon is Oakmoor."]
+    assert claims(THREE_HOPS, "The founder of Hexalon is Abrtan.\nAnswer: Oakmoor")[-1] == (
+        "The home of the mentor of Abrtan is Oakmoor."
+    )
+    both_links = THREE_GOLD.replace(" The home of Borlena is Oakmoor.", "")
+    assert claims(THREE_HOPS, both_links)[-1] == "The home of Borlena is Oakmoor."
+    wrong_end = THREE_GOLD.replace("Oakmoor", "Lindwick")
+    wrong_last_link = THREE_GOLD.replace("Borlena", "Caswyn")  # and the right end
+    no_links = "The home of Borlena is Oakmoor.\nAnswer: Oakmoor"
+    answers = (THREE_GOLD, "Oakmoor", no_links, wrong_last_link, wrong_end)
+    ratings = [rules.completeness(notes, THREE_HOPS, answer) for answer in answers]
+    assert ratings == pytest.approx([10, 10, 7, 8.5, 3])  # 7 for the end, 1.5 for each of the two steps before it
+    part_way = "\n".join(notes.split("\n")[::2])  # the notes lack where Borlena lives
+    assert rules.completeness(part_way, THREE_HOPS, wrong_end) == 10  # all that can be told is told
+    assert rules.completeness(part_way, THREE_HOPS, wrong_last_link) == 5
+
+
+def test_notes_of_a_part_that_lacks_a_link_hold_all_that_may_be_needed() -> None:
+    people = "Caswyn lives in Dunvale. By trade Caswyn is a baker. The mentor of Caswyn is Borlena."
+    assert rules.notes(people, THREE_HOPS) == "Caswyn lives in Dunvale.\nThe mentor of Caswyn is Borlena."
+    founded = f"Abrtan founded Hexalon. {people}"  # the founder's mentor is not told, so any home may be his
+    assert rules.notes(founded, THREE_HOPS) == "Abrtan founded Hexalon.\nCaswyn lives in Dunvale."
+
+
+def test_support_and_logicality_follow_three_hops() -> None:
+    composed = "The home of the mentor of the founder of Hexalon is Oakmoor."
+    assert rules.support(THREE_PART, composed) == rules.FULL
+    assert rules.support(THREE_PART, composed.replace("Oakmoor", "Dunvale")) == rules.NONE
+    assert rules.support(PART, composed) == rules.PARTIAL
+    broken = THREE_GOLD.replace("The home of Borlena", "The home of Caswyn")
+    short_plan = THREE_GOLD.replace(" and then the home", "")
+    leap = THREE_GOLD.replace("Answer: Oakmoor", "Answer: Lindwick")
+    ratings = [rules.logicality(THREE_HOPS, answer) for answer in (THREE_GOLD, broken, short_plan, leap, "Oakmoor")]
+    assert ratings == [10, 7, 9, 6, 7]
 
 
 def test_logicality_sees_leaps_broken_chains_and_contradictions() -> None:

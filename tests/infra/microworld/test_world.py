@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -11,20 +12,24 @@ from pathlib import Path
 import pytest
 
 from infra.errors import InputError
-from infra.microworld.make import write_dataset
+from infra.microworld.make import write_pool
+from infra.microworld.parsing import names_in, read_fact
 from infra.microworld.phrases import ABOUT, FILLER, LEADS, RELATIONS
 from infra.microworld.questions import (
     KINDS,
     LIST,
     ONE_HOP,
+    SHARES,
+    SHARES_BY_HOPS,
+    THREE_HOP,
     TWO_HOP,
     Question,
     in_reading_order,
     join_words,
     make_questions,
 )
-from infra.microworld.words import NAMES
-from infra.microworld.world import Document, World, documents, make_world
+from infra.microworld.words import GOODS, JOB, NAMES, SPLITS, names_of
+from infra.microworld.world import Document, Fact, World, documents, make_world
 
 ROOT = Path(__file__).parents[3]
 
@@ -129,7 +134,7 @@ def test_reading_order_keeps_the_answers(docs: list[Document], asked: list[Quest
 
 def test_questions_are_distinct_and_of_every_kind(asked: list[Question]) -> None:
     assert len({(question.kind, question.facts) for question in asked}) == len(asked) == 200
-    assert {question.kind for question in asked} == set(KINDS)
+    assert {question.kind for question in asked} == set(SHARES) == set(KINDS) - {THREE_HOP}
 
 
 def test_lists_are_written_in_english() -> None:
@@ -143,7 +148,91 @@ def test_a_world_beyond_the_words_pairs_them() -> None:
     assert all(len(name.split()) == 2 for name in people)
 
 
-@pytest.mark.parametrize("people", [0, 3, 10**6])
+@pytest.mark.parametrize("people", [20, 200, 420])  # names of one word, of two, of three
+def test_no_name_and_so_no_question_is_in_two_splits(people: int) -> None:
+    worlds = [make_world(1, people, split) for split in SPLITS]
+    named = [{name for names in each.entities.values() for name in names} for each in worlds]
+    words = [{word for name in names for word in name.split()} for names in named]
+    asked = [{q.question for q in make_questions(each, documents(each), 1, 30, SHARES_BY_HOPS[3])} for each in worlds]
+    for sets in (named, words, asked):
+        assert sum(map(len, sets)) == len(set().union(*sets))
+    for own, questions in zip(words, asked, strict=True):
+        assert all(set(name.split()) <= own for question in questions for name in names_in(question))
+
+
+def test_the_splits_share_out_all_words_but_those_of_closed_classes() -> None:
+    for kind, words in NAMES.items():
+        parts = [names_of(kind, split) for split in SPLITS]
+        assert (parts == [words] * 3) == (kind in (JOB, GOODS))
+        assert kind in (JOB, GOODS) or sorted(word for part in parts for word in part) == sorted(words)
+        assert names_of(kind) == words
+
+
+def test_names_of_three_words_are_distinct_and_read_back() -> None:
+    large = make_world(0, 500, "test")
+    companies = large.entities["company"]
+    assert len(set(companies)) == 125
+    assert [names_in(f"{name} was founded.") for name in companies] == [(name,) for name in companies]
+    assert {len(name.split()) for name in companies} == {3}
+
+
+@pytest.mark.parametrize("people", [12, 400])
+def test_a_span_is_the_sentence_that_states_its_fact(people: int) -> None:
+    for document in documents(make_world(9, people)):
+        said = [document.text[start:end] for start, end in document.spans]
+        assert [read_fact(sentence) for sentence in said] == list(document.facts)
+
+
+def test_three_hops_go_on_without_turning_back() -> None:
+    made = make_world(8, 60)
+    asked = make_questions(made, documents(made), 1, 300, {THREE_HOP: 1})
+    for question in asked:
+        first, second, third = question.facts
+        assert (first.value, second.value) == (second.subject, third.subject)
+        subjects = {first.subject, second.subject, third.subject}
+        assert len(subjects) == 3
+        assert third.value not in subjects
+        assert names_in(question.question) == (first.subject,)
+        assert question.answers == (third.value,)
+    assert {question.kind for question in asked} == {THREE_HOP}
+
+
+def test_three_hops_are_asked_for_in_english() -> None:
+    made = make_world(8, 60)
+    chain = (
+        Fact("Hexalon", "founder", "Abrtan"),
+        Fact("Abrtan", "mentor", "Borlena"),
+        Fact("Borlena", "home", "Oakmoor"),
+    )
+    world = World("8", made.entities, chain)
+    docs = [Document(fact.subject, fact.sentence, (fact,)) for fact in chain]
+    asked = {make_questions(world, docs, seed, 1, {THREE_HOP: 1})[0].question for seed in range(40)}
+    ways = ("the mentor of the founder of Hexalon", "the mentor of Hexalon's founder")
+    assert asked == {ask.format(s=way) for ask in RELATIONS["home"].questions for way in ways}
+
+
+def test_a_chain_that_comes_back_is_not_asked_for() -> None:
+    made = make_world(8, 60)
+    circle = [("Abrtan", "mentor", "Borlena"), ("Borlena", "mentor", "Caswyn"), ("Caswyn", "mentor", "Abrtan")]
+    world = World("8", made.entities, tuple(Fact(*each) for each in circle))
+    docs = [Document(fact.subject, fact.sentence, (fact,)) for fact in world.facts]
+    with pytest.raises(InputError, match="only 0 questions"):
+        make_questions(world, docs, 1, 1, {THREE_HOP: 1})
+
+
+@pytest.mark.parametrize(
+    ("questions", "seed", "sums"),
+    [(160, 11, ("4d246040e1384eb6", "93ea529e61fb0a02")), (96, 12, ("fe0bf76c9897bc84", "ae173daf3c9f3aa5"))],
+)
+def test_the_demos_questions_stay_as_they_are(
+    tmp_path: Path, questions: int, seed: int, sums: tuple[str, str]
+) -> None:  # or its transcripts, its ledgers and the policy's training would no longer be those of the README
+    write_pool(tmp_path, questions, seed, 60)
+    found = [hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in ("questions.jsonl", "pool.jsonl")]
+    assert tuple(each[:16] for each in found) == sums
+
+
+@pytest.mark.parametrize("people", [0, 3, 10**8])
 def test_impossible_worlds_are_refused(people: int) -> None:
     with pytest.raises(InputError):
         make_world(0, people)
@@ -155,33 +244,22 @@ def test_too_many_questions_are_refused(world: World, docs: list[Document]) -> N
 
 
 def test_the_same_seed_gives_the_same_bytes_in_every_process(tmp_path: Path) -> None:
+    options = ["--questions", "60", "--people", "30", "--seed", "5", "--pool"]
     for hash_seed in ("1", "2"):
         subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "infra.microworld.make",
-                "--questions",
-                "60",
-                "--seed",
-                "5",
-                "--people",
-                "30",
-                "--out",
-                str(tmp_path / hash_seed),
-            ],
+            [sys.executable, "-m", "flows.cli", "microworld", "make", *options, "--out", str(tmp_path / hash_seed)],
             check=True,
             cwd=ROOT,
             env={**os.environ, "PYTHONHASHSEED": hash_seed},
         )
-    write_dataset(tmp_path / "other", 60, 6, 30)
+    write_pool(tmp_path / "other", 60, 6, 30, split="train")
     for name in ("questions.jsonl", "pool.jsonl"):
         one, two, other = ((tmp_path / folder / name).read_bytes() for folder in ("1", "2", "other"))
         assert one == two != other
 
 
 def test_the_dataset_has_the_input_format(tmp_path: Path) -> None:
-    write_dataset(tmp_path, 50, 7, 30)
+    write_pool(tmp_path, 50, 7, 30)
     pool = [json.loads(line) for line in (tmp_path / "pool.jsonl").read_text(encoding="utf-8").splitlines()]
     rows = [json.loads(line) for line in (tmp_path / "questions.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len({row["id"] for row in rows}) == 50

@@ -47,7 +47,7 @@ def test_preferences_are_the_pairs_whose_gold_values_differ() -> None:
     texts = ["Brandt 1931", "1931", "Brandt", "nobody", ""]
     answers = [answer(index, text, 1.0) for index, text in enumerate(texts)]
     answers[4] = JudgedAnswer(4, "", True, None, {})
-    found = gold_preferences(JudgedQuestion(EXAMPLE, tuple(answers), None, None))
+    found = gold_preferences(JudgedQuestion(EXAMPLE, tuple(answers), ()))
     assert {(each.better, each.worse) for each in found} == {(0, 1), (0, 2), (0, 3), (1, 3), (2, 3)}
     assert len(found) == 5  # 1931 and Brandt are worth the same; a refused answer is none
 
@@ -64,7 +64,7 @@ def test_accuracy_nulls_and_leave_one_out_by_hand() -> None:
         answer(2, "c", None, h=4.0, f="pruned"),
     )
     preferences = [Preference(0, 1), Preference(0, 2), Preference(2, 1)]
-    found = figures_of(JudgedQuestion(ONE, answers, None, None), {"h": 1.0, "f": 1.0}, preferences)
+    found = figures_of(JudgedQuestion(ONE, answers, ()), {"h": 1.0, "f": 1.0}, preferences)
     assert (found["pairs"], found["questions"]) == (3, 1)
     assert short(found["dimensions"]["h"]) == (1.0, 1, {"no_rating": 2})
     assert short(found["dimensions"]["f"]) == (0.5, 1, {"pruned": 2})
@@ -82,7 +82,7 @@ def test_what_a_dimension_adds_is_told_on_the_pairs_that_both_means_have() -> No
     """
     answers = (answer(0, "a", 5.25, h=9.0, l=2.0, f=8.0, x=0.0), answer(1, "b", 4.25, h=1.0, l=6.0, f=4.0, x=1.0))
     weights = {"h": 1.0, "l": 2.0, "f": 1.0, "x": 0.0}
-    found = figures_of(JudgedQuestion(ONE, answers, None, None), weights, [Preference(0, 1)])
+    found = figures_of(JudgedQuestion(ONE, answers, ()), weights, [Preference(0, 1)])
     gains = {name: each["gain"]["value"] for name, each in found["leave_one_out"].items()}
     assert gains == {"h": 1.0, "l": 0.0, "f": 0.5}  # x has no part in the mean
     assert {name: each["accuracy"] for name, each in found["dimensions"].items()} == {"h": 1, "l": 0, "f": 1, "x": 0}
@@ -92,7 +92,7 @@ def test_what_a_dimension_adds_is_told_on_the_pairs_that_both_means_have() -> No
 def test_accuracy_is_over_pairs_and_its_interval_over_questions() -> None:
     """Two questions: three pairs, all agreeing, and one pair that does not: 3/4; a resample has all, none or 3/4."""
     answers = (answer(0, "a", 2.0, h=2.0), answer(1, "b", 1.0, h=1.0))
-    question = JudgedQuestion(ONE, answers, None, None)
+    question = JudgedQuestion(ONE, answers, ())
     tally = AgreementTally({"h": 1.0})
     tally.add(question, [Preference(0, 1)] * 3)
     tally.add(question, [Preference(1, 0)])
@@ -104,14 +104,14 @@ def test_accuracy_is_over_pairs_and_its_interval_over_questions() -> None:
 
 def test_nothing_known_is_null() -> None:
     tally = AgreementTally({"h": 1.0})
-    tally.add(JudgedQuestion(ONE, (answer(0, "a", 1.0, h=1.0),), None, None), [])
+    tally.add(JudgedQuestion(ONE, (answer(0, "a", 1.0, h=1.0),), ()), [])
     assert tally.figures() is None
 
 
 @given(st.lists(st.tuples(st.sampled_from([1.0, 2.0, 3.0]), st.sampled_from([1.0, 2.0, 3.0])), min_size=2, max_size=6))
 def test_turning_every_preference_round_turns_the_accuracy_round(scores: list[tuple[float, float]]) -> None:
     answers = tuple(answer(index, str(index), h + f, h=h, f=f) for index, (h, f) in enumerate(scores))
-    question = JudgedQuestion(ONE, answers, None, None)
+    question = JudgedQuestion(ONE, answers, ())
     pairs = [(i, j) for i in range(len(scores)) for j in range(i)]
     forth = figures_of(question, {"h": 1.0, "f": 1.0}, [Preference(i, j) for i, j in pairs])
     back = figures_of(question, {"h": 1.0, "f": 1.0}, [Preference(j, i) for i, j in pairs])

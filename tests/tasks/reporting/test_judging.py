@@ -24,8 +24,7 @@ def figures(*questions: JudgedQuestion) -> dict[str, Any]:
 
 
 def question(*answers: JudgedAnswer, pair: tuple[int, int] | None = None) -> JudgedQuestion:
-    chosen, rejected = pair or (None, None)
-    return JudgedQuestion(EXAMPLE, answers, chosen, rejected)
+    return JudgedQuestion(EXAMPLE, answers, (pair,) if pair else ())
 
 
 def test_spearman_by_hand() -> None:

@@ -51,7 +51,7 @@ def test_a_bad_row_is_named(tmp_path: Path, change: dict[str, Any], told: str) -
 def test_a_label_about_an_answer_that_is_not_there_is_told_apart(tmp_path: Path) -> None:
     labels = read_labels(lines(tmp_path / "labels.jsonl", GOOD, {**GOOD, "second": 9}))
     answers = tuple(JudgedAnswer(index, "", False, None, {}) for index in (0, 2))
-    question = JudgedQuestion(Example("q", "?", "c", (), "k", "en", "{}"), answers, None, None)
+    question = JudgedQuestion(Example("q", "?", "c", (), "k", "en", "{}"), answers, ())
     preferences, unknown = labelled(question, labels)
     assert preferences == [Preference(2, 0)]
     assert len(unknown) == 1

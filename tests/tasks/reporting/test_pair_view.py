@@ -7,10 +7,12 @@ import pytest
 
 from infra.errors import InputError
 from infra.store import open_store
+from tasks.publishing import publish
 from tasks.reading import read_dataset
 from tasks.reporting.agreement_view import agreement_view
 from tasks.reporting.pair_view import pair_list, pair_view
 from tests.support.longreward import CONTEXT, longreward_recipe, publish_longreward
+from tests.support.published import fake_plan, fake_recipe
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +101,20 @@ def test_a_dataset_beside_itself_and_beside_another(folder: str, tmp_path: Path)
     assert rejudged["ratings"]["faithfulness"]["unchanged"] == 1.0
     fewer = publish_longreward(open_store(str(tmp_path)), longreward_recipe(tmp_path), 1).folder
     assert agreement_view(folder, other=fewer)["rejudged"]["answers"] == 4
+
+
+def test_each_pair_of_a_question_is_listed_and_shown_by_its_number(tmp_path: Path) -> None:
+    store, recipe = open_store(str(tmp_path)), fake_recipe(tmp_path, pairs=3, test_fraction=0.0)
+    folder = publish(*fake_plan(store, recipe, shards=1), recipe, store).folder
+    dataset = read_dataset(folder)
+    rows = [(each["example_id"], each["number"]) for each in pair_list(dataset, 6)["rows"]]
+    assert rows == [("q00000", 1), ("q00001", 1), ("q00001", 2), ("q00002", 1), ("q00002", 2), ("q00002", 3)]
+    view = pair_view(dataset, "q00002", 2)
+    assert (view["number"], view["of"]) == (2, 3)
+    assert [view["answers"][side]["index"] for side in ("chosen", "rejected")] == [1, 2]
+    assert view["answers"]["rejected"]["scores"][0]["score"] == view["answers"]["rejected"]["reward"]
+    with pytest.raises(InputError, match="question q00001 has 2 pairs and no pair 3"):
+        pair_view(dataset, "q00001", 3)
+    summary = json.loads(Path(folder, "summary.json").read_text(encoding="utf-8"))
+    assert json.loads(json.dumps(agreement_view(folder)["judging"])) == summary["judging"]
+    assert summary["judging"]["length"]["longer_chosen"]["n"] == 5

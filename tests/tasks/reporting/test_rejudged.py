@@ -17,7 +17,7 @@ def question(*scores: float | None, name: str = "q", texts: str = "abcdef") -> J
         JudgedAnswer(index, texts[index], False, score, {"h": Score(score, None if score is not None else "x", {})})
         for index, score in enumerate(scores)
     )
-    return JudgedQuestion(Example(name, "?", "c", (), "k", "en", "{}"), answers, None, None)
+    return JudgedQuestion(Example(name, "?", "c", (), "k", "en", "{}"), answers, ())
 
 
 def compared(first: list[JudgedQuestion], second: list[JudgedQuestion]) -> RejudgedTally:

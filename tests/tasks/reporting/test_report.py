@@ -10,9 +10,10 @@ import pytest
 
 from infra.errors import InputError
 from infra.store import Store, open_store
-from tasks.publishing import publish
+from tasks.publishing import publish, read_manifest
 from tasks.reporting.report import write_report
-from tasks.reporting.samples import excerpt
+from tasks.reporting.samples import excerpt, sample_pairs
+from tasks.reporting.tables import report_rows
 from tests.support.longreward import longreward_recipe, publish_longreward
 from tests.support.published import fake_plan, fake_recipe
 
@@ -41,8 +42,10 @@ def comparison() -> dict[str, Any]:
     return {"questions": 40, "cut": 0, **figures, "buckets": [bucket], "kinds": [], "calls": {"evaluate": COUNTS}}
 
 
-def report_of(folder: Path, *parts: Any, texts: tuple[str, ...] = ()) -> tuple[Store, dict[str, Any], str]:
-    store, recipe = open_store(str(folder)), fake_recipe(folder)
+def report_of(
+    folder: Path, *parts: Any, texts: tuple[str, ...] = (), pairs: int = 1
+) -> tuple[Store, dict[str, Any], str]:
+    store, recipe = open_store(str(folder)), fake_recipe(folder, pairs)
     plan, results = fake_plan(store, recipe, texts=texts)
     dataset = publish(plan, results, recipe, store).to_json()
     built = {"plan_id": plan.plan_id, "dataset": dataset, "calls": {"sample": COUNTS}}
@@ -84,6 +87,17 @@ def test_report_json_has_the_promised_keys_and_sums(tmp_path: Path) -> None:
     assert report["adapter"] == store.show("models/fake/abc")
     assert Path(report["report"], "report.html").exists()
     assert Path(report["dataset"], "README.md").exists()
+
+
+def test_several_pairs_of_a_question_are_told_beside_the_questions(tmp_path: Path) -> None:
+    store, report, page = report_of(tmp_path, pairs=3)
+    assert (report["pairs"], report["paired_questions"]) == (21, 10)
+    assert report["questions"] == 13 == report["paired_questions"] + sum(report["drops"].values())
+    assert "from 10 of 13 questions, 3 dropped" in page
+    assert ["pairs", "21 of 10 questions", ""] in report_rows(report)[1]
+    path = report["manifest"]["path"]
+    shown = [each["question"] for each in sample_pairs(store, path.rpartition("/")[0], read_manifest(store, path))]
+    assert len(set(shown)) == len(shown) == 3  # of the shard's training questions, not three pairs of one
 
 
 def test_the_page_shows_the_figures_and_links_to_what_is_there(tmp_path: Path) -> None:

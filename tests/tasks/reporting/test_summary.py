@@ -1,6 +1,7 @@
 """The figures of a dataset, checked against numbers computed by hand."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -108,6 +109,20 @@ def test_agreement_is_in_the_summary() -> None:
     found = summary().agreement
     assert found is not None
     assert (found["pairs"], found["mean"]["accuracy"], found["leave_one_out"]) == (4, 0.5, {})
+
+
+def test_a_question_with_several_pairs_counts_once_in_shares_and_each_pair_in_histograms() -> None:
+    data = shard()
+    tally = Tally(WEIGHTS)
+    tally.add(replace(data, pairs=[*data.pairs, Pair("a", "c", 0, 3, 0.9, 0.1, 0.8)]))  # Rome over Lyon
+    found = tally.summary()
+    assert (found.questions, found.pairs) == (3, 2)
+    assert found.subem["chosen"] == {"value": 0.5, "n": 1}
+    assert found.subem["rejected"] == {"value": 0.0, "n": 1}
+    assert found.histograms["margins"] == ((0.6, 1), (0.8, 1))
+    assert found.score_histograms == {"consensus": {"chosen": ((0.7, 1), (0.9, 1)), "rejected": ((0.1, 2),)}}
+    longer = found.judging["length"]["longer_chosen"]
+    assert (longer["value"], longer["n"]) == (0.75, 1)  # "in Paris" is longer than "Lyon", "Rome" as long
 
 
 def test_an_older_summary_that_says_less_is_read() -> None:

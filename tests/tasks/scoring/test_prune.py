@@ -65,7 +65,7 @@ def drawn_judge(seed: int, broken: float) -> ScriptedJudge:
     return ScriptedJudge(says)
 
 
-def outcome(recipe: Recipe, judge: ScriptedJudge, answers: list[str]) -> tuple[Pair | Drop, list[Judgement]]:
+def outcome(recipe: Recipe, judge: ScriptedJudge, answers: list[str]) -> tuple[list[Pair] | Drop, list[Judgement]]:
     case = case_of(*answers)
     active = parse_scorers(recipe)
     judgements = judge_all([case], active, bench_with(judge, recipe, Embedder(count_words)))
@@ -73,7 +73,7 @@ def outcome(recipe: Recipe, judge: ScriptedJudge, answers: list[str]) -> tuple[P
     return pair, judgements
 
 
-def told(found: Pair | Drop) -> Pair | Drop:
+def told(found: list[Pair] | Drop) -> list[Pair] | Drop:
     """A drop's detail counts the answers that have a reward, which pruning makes fewer."""
     return replace(found, detail="") if isinstance(found, Drop) else found
 
@@ -92,6 +92,7 @@ def told(found: Pair | Drop) -> Pair | Drop:
     st.booleans(),
     st.booleans(),
     st.sampled_from([1, 2, 5]),
+    st.sampled_from([1, 1, 3, 64]),
 )
 def test_the_pairs_are_the_same_with_and_without(
     seed: int,
@@ -106,6 +107,7 @@ def test_the_pairs_are_the_same_with_and_without(
     cut_off: bool,
     consensus: bool,
     facts_per_call: int,
+    pairs: int,
 ) -> None:
     answers = [f"{cut}Answer {number % 8} speaks." for number, cut in enumerate(cuts)]  # some answers are the same
     facts = {
@@ -122,6 +124,7 @@ def test_the_pairs_are_the_same_with_and_without(
         "min_margin": margin,
         "max_likeness": likeness,
         "cut_off_as_chosen": cut_off,
+        "pairs_per_question": pairs,
     }
     full, _ = outcome(recipe_with(False, scorers, **pairing), drawn_judge(seed, broken), answers)
     pruned, judgements = outcome(recipe_with(True, scorers, **pairing), drawn_judge(seed, broken), answers)
@@ -146,13 +149,27 @@ def test_answers_in_the_middle_are_left_alone_and_say_so() -> None:
     before, _ = outcome(recipe_with(False, SCORERS), full, answers)
     after, judgements = outcome(recipe_with(True, SCORERS), pruned, answers)
     assert before == after
-    assert isinstance(after, Pair)
-    assert (after.chosen_index, after.rejected_index) == (9, 0)
+    assert isinstance(after, list)
+    assert [(each.chosen_index, each.rejected_index) for each in after] == [(9, 0)]
     assert full.calls["support"] == 200
     assert pruned.calls["support"] <= 100
     reasons = [each.reason for each in judgements if each.scorer == "faithfulness"]
     assert reasons.count("pruned") >= 5
     assert reasons[0] is reasons[9] is None
+
+
+def test_where_there_may_be_several_pairs_every_answer_is_judged() -> None:
+    answers = [f"Answer {quality} speaks." for quality in range(10)]
+    full, pruned = ScriptedJudge(spread_judge), ScriptedJudge(spread_judge)
+    before, _ = outcome(recipe_with(False, SCORERS, pairs_per_question=8), full, answers)
+    after, judgements = outcome(recipe_with(True, SCORERS, pairs_per_question=8), pruned, answers)
+    assert before == after
+    assert isinstance(after, list)
+    nested = [(9, 0), (8, 1), (7, 2), (6, 3), (5, 4)]  # then the widest of all: 9 and 8 over 1 and 0
+    assert [(each.chosen_index, each.rejected_index) for each in after[:5]] == nested
+    assert {(each.chosen_index, each.rejected_index) for each in after[5:7]} == {(9, 1), (8, 0)}
+    assert pruned.calls == full.calls
+    assert {each.reason for each in judgements} == {None}
 
 
 def test_several_facts_a_call_save_calls_on_top_of_leaving_answers_alone() -> None:

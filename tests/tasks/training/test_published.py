@@ -1,13 +1,17 @@
 """Training reads exactly the bytes that were published."""
 
+import itertools
 from pathlib import Path
 
 import pytest
 
 from infra.errors import InputError, MissingError
 from infra.store import open_store
+from tasks.publishing import publish
+from tasks.training.gate import gate
 from tasks.training.published import check_hashes, read_train_split, train_rows
-from tests.support.tiny_model import pair_rows, publish_rows
+from tests.support.published import fake_plan, fake_recipe
+from tests.support.tiny_model import pair_rows, publish_rows, tiny_tokenizer
 
 
 def test_rows_come_in_their_order_from_the_train_split_alone(tmp_path: Path) -> None:
@@ -19,6 +23,19 @@ def test_rows_come_in_their_order_from_the_train_split_alone(tmp_path: Path) -> 
     read = list(train_rows(store, published))
     assert [row["example_id"] for row in read] == [row["example_id"] for row in rows]
     assert read[3]["chosen"] == rows[3]["chosen"]
+
+
+def test_the_pairs_of_a_question_come_one_after_another_with_the_same_prompt(tmp_path: Path) -> None:
+    store, recipe = open_store(str(tmp_path)), fake_recipe(tmp_path, pairs=3, test_fraction=0.0)
+    published = read_train_split(
+        store, publish(*fake_plan(store, recipe, texts=tuple("abcde")), recipe, store).manifest
+    )
+    rows = list(train_rows(store, published))
+    questions = [list(group) for _, group in itertools.groupby(rows, key=lambda row: row["example_id"])]
+    assert published.rows == 21
+    assert [len(group) for group in questions] == [1 + n % 3 for n in range(12) if n % 5 != 4]
+    assert all(row["prompt"] == group[0]["prompt"] for group in questions for row in group)
+    assert gate(rows, tiny_tokenizer(), 2000).rows == 21
 
 
 def test_a_file_that_was_changed_after_publishing_is_named(tmp_path: Path) -> None:
