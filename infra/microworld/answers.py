@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from infra.microworld.parsing import kind_of
 from infra.microworld.phrases import RELATIONS
 from infra.microworld.questions import LIST, Question, join_words
-from infra.microworld.teachers import imperfect_reply, plan_of
+from infra.microworld.teachers import imperfect_reply
 from infra.microworld.words import NAMES
 from infra.microworld.world import Document, Fact
 
@@ -53,7 +53,7 @@ Fault = Callable[[random.Random, Draft, Sequence[Fact]], Draft]  # the facts: al
 
 def gold_draft(question: Question, style: str) -> Draft:
     """The right answer in a style."""
-    return Draft(style, plan_of(question), question.facts, question.answers)
+    return Draft(style, question.plan, question.facts, question.answers)
 
 
 def faulty_answer(rng: random.Random, question: Question, others: Sequence[Question], shown: Sequence[Document]) -> str:
