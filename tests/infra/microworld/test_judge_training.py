@@ -89,12 +89,14 @@ def test_a_judge_begins_as_the_policy_on_the_words_that_both_know(desk: Desk, mo
 def test_training_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from infra.microworld import train_judge
+    from infra.microworld import judge_batches, train_judge
     from infra.microworld.train_judge import Settings, train
+
+    monkeypatch.setattr(judge_batches, "PLAN", {"helpfulness": (1, 2), "logicality": (1, 1)})
 
     monkeypatch.setattr(train_judge, "export", lambda *_: {})
     monkeypatch.setattr(train_judge, "_SAVE_EVERY", 2)
-    settings = Settings(steps=3, layers=3, size=0.2)
+    settings = Settings(steps=3, layers=3)
     train(settings, POLICY, PROMPTS, tmp_path / "whole", tmp_path / "out")
 
     class Killed(Exception):
