@@ -4,19 +4,17 @@ Prefect and the heavy libraries are imported inside the verbs: Prefect reads its
 and `longmill --help` should be quick.
 """
 
-import contextlib
 import json
 import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from flows.display import AsJson, calm, console, errors, finish, table
+from flows.display import AsJson, calm, console, finish, prefect_at, table
 from flows.doctor import checks, require_machine
 from flows.ending import run_to_the_end
+from flows.evidence.command import evidence
 from flows.inspecting import agreement, inspect
 from flows.microworld import microworld
 from flows.recipes import BOX, read_recipe
@@ -181,6 +179,7 @@ def evaluate(
 app.command()(agreement)
 app.command()(inspect)
 app.add_typer(microworld, name="microworld")
+app.command()(evidence)
 
 
 @app.command()
@@ -264,16 +263,6 @@ def show_build(built: dict[str, Any], as_json: bool) -> None:
     if not as_json:
         console.print(table(f"plan {built['plan_id']}", *build_rows(built)))
     finish(as_json, built, [("dataset", built["dataset"]["folder"])] if built["dataset"] else [])
-
-
-@contextlib.contextmanager
-def prefect_at(folder: Path) -> Iterator[None]:
-    """A Prefect server for the command, its database under `folder`, unless PREFECT_API_URL names one."""
-    from infra.orchestration import local_server
-
-    with local_server(folder / "prefect") as url:
-        errors.print(f"[dim]Prefect shows the run at {url}[/]")
-        yield
 
 
 def shown(recipe: Recipe, path: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -62,6 +63,16 @@ def progress_display() -> Iterator[None]:
             yield
     finally:
         progress.watch(None)
+
+
+@contextlib.contextmanager
+def prefect_at(folder: Path) -> Iterator[None]:
+    """A Prefect server for the command, its database under `folder`, unless PREFECT_API_URL names one."""
+    from infra.orchestration import local_server
+
+    with local_server(folder / "prefect") as url:
+        errors.print(f"[dim]Prefect shows the run at {url}[/]")
+        yield
 
 
 @contextlib.contextmanager

@@ -17,11 +17,12 @@ from flows.recipes import read_recipe
 from flows.shard import shard_recipe
 from flows.views import path_in_store, trained_at
 from infra.errors import EvaluationError, ServingError
+from infra.llm import CallCounts
 from infra.orchestration import announce
 from infra.recipe import Model, Recipe, parse_recipe
 from infra.serving import launched, load_adapter, local_folder, serve
 from infra.store import open_store
-from tasks.evaluation.evaluate import HeldOut, compare, evaluate_model
+from tasks.evaluation.evaluate import HeldOut, Row, compare, evaluate_model
 from tasks.evaluation.heldout import heldout_cases
 from tasks.reporting.tables import comparison_table
 from tasks.training.outputs import merge_adapter
@@ -44,12 +45,18 @@ def evaluate(recipe: dict[str, Any], manifest: str | None, trained: dict[str, An
             raise EvaluationError(
                 "there is no held-out question: raise dataset.test_fraction, or give evaluation.questions"
             )
-        outcome = _compared(cases, ready(), trained)
+        settings = ready()
+        before, after, calls = evaluated(cases, settings, trained)
+    outcome: dict[str, Any] = compare(before, after, settings)
+    outcome["calls"] = {kind: asdict(counts) for kind, counts in calls.items()}
     announce("evaluation", comparison_table(outcome))
     return outcome
 
 
-def _compared(cases: Sequence[HeldOut], settings: Recipe, trained: dict[str, Any] | None) -> dict[str, Any]:
+def evaluated(
+    cases: Sequence[HeldOut], settings: Recipe, trained: dict[str, Any] | None
+) -> tuple[list[Row], list[Row] | None, dict[str, CallCounts]]:
+    """The rows of the policy and of `trained` on the same questions, and the calls made; endpoints must answer."""
     with workbench(settings) as bench:
         before = evaluate_model(cases, bench.client, settings.policy, settings, bench.embedder)
         after, calls = None, bench.client.counts()
@@ -57,9 +64,7 @@ def _compared(cases: Sequence[HeldOut], settings: Recipe, trained: dict[str, Any
             with _trained_recipe(settings, trained) as improved, workbench(improved) as other:
                 after = evaluate_model(cases, other.client, improved.policy, improved, other.embedder)
                 calls |= {f"{kind} after": counts for kind, counts in other.client.counts().items()}
-    outcome: dict[str, Any] = compare(before, after, settings)
-    outcome["calls"] = {kind: asdict(counts) for kind, counts in calls.items()}
-    return outcome
+    return before, after, calls
 
 
 @flow(name="evaluate-recipe", flow_run_name="evaluate {recipe}")

@@ -39,7 +39,10 @@ def train(recipe: dict[str, Any], manifest: str) -> dict[str, Any]:
         if step.get("loss") is not None:
             progress.note(STAGE, f"loss {step['loss']:.3f}")
 
-    trained = run_training(job, on_step=show).to_json()
+    def show_reference(known: int, rows: int) -> None:
+        progress.note(STAGE, f"reference {known:,}/{rows:,}")
+
+    trained = run_training(job, on_step=show, on_reference=show_reference).to_json()
     announce(f"train-{trained['revision']}", training_table(trained))
     return trained
 

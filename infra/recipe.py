@@ -91,7 +91,8 @@ class Pairing(Settings):
 
     rule: str = Field(
         "best_vs_lower_half",
-        description="best_vs_lower_half (SeaLong), best_vs_worst (LongReward), or contrast (`strong` over policy)",
+        description="best_vs_lower_half (SeaLong), best_vs_worst (LongReward), contrast (`strong` over policy); to "
+        "compare these with: random_pair, and oracle, which looks at the references",
     )
     min_margin: Annotated[float, Field(ge=0)] = Field(0.0, description="smallest difference in reward")
     min_scored: Annotated[int, Field(ge=2)] = Field(2, description="answers with a score that a question needs")

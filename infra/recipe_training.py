@@ -20,7 +20,7 @@ class Mix(Settings):
     subset: str | None = Field(None, description="configuration of a hub dataset")
     split: str = Field("train", description="split of a `datasets` folder or hub dataset")
     ratio: Annotated[float, Field(gt=0)] = Field(
-        1.0, description="short rows for each of the dataset's pairs; drawn anew when there are too few"
+        1.0, description="short rows for each of the dataset's questions; drawn anew when there are too few"
     )
 
 
@@ -44,15 +44,32 @@ class Training(Settings):
     warmup: Fraction = Field(0.05, description="share of the steps that warm up")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.1, description="weight decay")
     clip: Annotated[float, Field(gt=0)] = Field(1.0, description="largest gradient norm")
-    epochs: Annotated[float, Field(gt=0)] = Field(1.0, description="passes over the pairs")
+    epochs: Annotated[float, Field(gt=0)] = Field(1.0, description="passes over the questions")
     max_steps: Positive | None = Field(None, description="stop after so many optimiser steps")
-    batch_size: Positive = Field(8, description="pairs per optimiser step, over all devices")
-    device_batch_size: Positive = Field(1, description="pairs per device and forward pass")
+    batch_size: Positive = Field(
+        8, description="questions per optimiser step, over all devices; each weighs the same, however many pairs it has"
+    )
+    device_batch_size: Positive = Field(
+        1, description="questions per device and forward pass; pairs where the prompt is read once per answer"
+    )
+    pack_tokens: Positive | None = Field(
+        None,
+        description="DPO, ORPO: short questions share a pass up to so many tokens, instead of device_batch_size",
+    )
     max_length: Positive = Field(32768, description="longest prompt + answer in tokens; a longer row fails the gate")
     dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="number format of the base weights")
     gradient_checkpointing: bool = Field(True, description="trade time for memory")
+    offload_activations: bool = Field(
+        False, description="keep what the backward pass needs in main memory instead of the GPU's: slower, longer rows"
+    )
+    reference: Literal["auto", "kept", "live"] = Field(
+        "auto",
+        description="DPO: compute the reference's log-probabilities once and keep them in the store (no second model "
+        "in memory, free for a re-run), or live in every step; auto keeps them unless the steps leave rows out",
+    )
     sharing: Literal["auto", "on", "off"] = Field(
-        "auto", description="DPO, ORPO: read the prompt of a pair once; auto does where lengths say that it is faster"
+        "auto",
+        description="DPO, ORPO: read a question's prompt once; auto does where lengths say that it is faster",
     )
     save_steps: Positive = Field(50, description="optimiser steps between checkpoints")
     processes: Positive = Field(1, description="processes for accelerate: one per GPU")

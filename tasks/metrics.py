@@ -58,6 +58,14 @@ def example_sub_em(prediction: str, example: Example) -> float | None:
     return min(found, default=None)
 
 
+def gold_value(text: str, example: Example) -> float | None:
+    """How right an answer is, in [0, 1]: SubEM; of a list question the share of its items. None without references."""
+    if example.kind != LIST:
+        return example_sub_em(text, example)
+    found = [score for each in example.references if (score := sub_em(text, [each])) is not None]
+    return sum(found) / len(found) if found else None
+
+
 def whole_references(example: Example) -> tuple[str, ...]:
     """References that each stand for a whole answer: a list question's items become one."""
     return (", ".join(example.references),) if example.kind == LIST and example.references else example.references

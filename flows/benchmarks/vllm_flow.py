@@ -29,7 +29,6 @@ from tasks.workbench import Workbench, workbench
 
 LONGER = (
     "questions.limit=24",
-    "sampling.samples=16",
     "contexts.min_tokens=1920",
     "contexts.max_tokens=2048",
     "contexts.step_tokens=128",

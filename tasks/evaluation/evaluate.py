@@ -18,7 +18,7 @@ from infra.llm import Failure, ModelClient, Outcome, Prompt, Request
 from infra.recipe import Evaluation, Model, Recipe
 from infra.tokens import Tokenizer, load_tokenizer, prompt_tokens
 from tasks.evaluation.compare import Row, compare
-from tasks.evaluation.suites import Suite, find_suite
+from tasks.evaluation.suites import NO_REFERENCE, Suite, find_suite
 from tasks.evaluation.truncation import Fitted, fit_context
 from tasks.nouns import Answer, Context, Example
 from tasks.sampling import GREEDY, answer_from, sample_prompt
@@ -122,11 +122,11 @@ def _row(asked: _Asked, outcomes: Sequence[Outcome], suite: Suite, bench: Bench)
     ]
     greedy, samples = answers[0], tuple(answers[1:])
     refused = outcomes[0].reason if isinstance(outcomes[0], Failure) else None
-    scores, missing = _measure(suite, example, greedy.text, refused, "")
+    scores, missing = _measure(suite, asked.case, greedy.text, refused, "")
     if samples:
         pick = _consensus_pick(Case(example, context, samples), bench)
         text, refused = (pick.text, None) if pick else ("", "no_answers")
-        of_pick, missing_of_pick = _measure(suite, example, text, refused, MBR)
+        of_pick, missing_of_pick = _measure(suite, asked.case, text, refused, MBR)
         scores, missing = scores | of_pick, missing | missing_of_pick
     return Row(
         example.example_id,
@@ -142,11 +142,16 @@ def _row(asked: _Asked, outcomes: Sequence[Outcome], suite: Suite, bench: Bench)
 
 
 def _measure(
-    suite: Suite, example: Example, text: str, refused: str | None, prefix: str
+    suite: Suite, case: HeldOut, text: str, refused: str | None, prefix: str
 ) -> tuple[dict[str, float | None], dict[str, str]]:
     """Scores by metric, and the reasons of those that are missing."""
-    scores = {prefix + name: None if refused else metric(text, example) for name, metric in suite.metrics.items()}
-    return scores, {name: refused or "no_reference" for name, score in scores.items() if score is None}
+    scores = {name: None if refused else metric(text, *case) for name, metric in suite.metrics.items()}
+    missing = {
+        name: refused or suite.reasons.get(name, NO_REFERENCE) for name, score in scores.items() if score is None
+    }
+    return {prefix + name: score for name, score in scores.items()}, {
+        prefix + name: reason for name, reason in missing.items()
+    }
 
 
 def _consensus_pick(case: Case, bench: Bench) -> Answer | None:

@@ -54,7 +54,8 @@ class Rule:
     `further(ranking, candidates)`: the couples that may be pairs after it, the first to try first.
 
     The ranking is best first and holds two answers or more. With `chooses_strong` its first is the stronger model's
-    answer with a reward of 1 and the others are the policy's with 0, whatever the scorers say.
+    answer with a reward of 1 and the others are the policy's with 0, whatever the scorers say. `rank(example, answers
+    with text, random)` ranks by something else than the scorers' rewards: a baseline's own.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Rule:
     further: Callable[[Sequence[Ranked], Sequence[Ranked]], Iterable[Couple]]
     extremes_only: bool = False  # its first pair looks at nothing but the highest and the lowest rewards
     chooses_strong: bool = False
+    rank: Callable[[Example, Sequence[Answer], random.Random], list[Ranked]] | None = None
 
 
 @functools.cache
@@ -102,7 +104,12 @@ def pair_example(
         outcomes = Counter(answer.finish_reason for answer in answers if answer.sample_index >= 0)
         told = ", ".join(f"{reason}: {count}" for reason, count in sorted(outcomes.items()))
         return Drop(example.example_id, "sample", "no_answers", told or "no answer was drawn")
-    ranking = _strong_first(answers, spoken) if rule.chooses_strong else _ranking(spoken, rewards)
+    if rule.chooses_strong:
+        ranking = _strong_first(answers, spoken)
+    elif rule.rank is not None:
+        ranking = rule.rank(example, spoken, seeded(seed, example.example_id, "rank"))
+    else:
+        ranking = _ranking(spoken, rewards)
     if rule.chooses_strong and len(ranking) == len(spoken):
         said = next((each.finish_reason for each in answers if each.sample_index == STRONG), "it was not asked")
         return _drop(example, "no_strong_answer", f"the stronger model gave no text: {said}")

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 
 from tasks.evaluation.statistics import Interval, ratio_intervals
 from tasks.judging.savings import PRUNED
-from tasks.metrics import LIST, example_sub_em, sub_em
-from tasks.nouns import Example
+from tasks.metrics import gold_value
 from tasks.reporting.judged import JudgedAnswer, JudgedQuestion
 
 RESAMPLES = 1000
@@ -36,14 +35,6 @@ class Preference:
 
     better: int
     worse: int
-
-
-def gold_value(text: str, example: Example) -> float | None:
-    """How right an answer is, in [0, 1]: SubEM; of a list question the share of its items. None without references."""
-    if example.kind != LIST:
-        return example_sub_em(text, example)
-    found = [score for each in example.references if (score := sub_em(text, [each])) is not None]
-    return sum(found) / len(found) if found else None
 
 
 def gold_preferences(question: JudgedQuestion) -> list[Preference]:
@@ -123,6 +114,18 @@ class AgreementTally:
             "mean": found[len(self._weights)],
             "leave_one_out": dict(zip(self._parts, without, strict=True)),
         }
+
+    def by_question(self) -> list[dict[str, tuple[float, float]]]:
+        """Of each question, by score: pairs that agree and pairs compared. A score is a dimension, "mean", or
+        "mean without DIMENSION"."""
+        names = [*self._weights, "mean", *(f"mean without {part}" for part in self._parts)]
+        width = 2 * len(self._columns) + 2 * len(self._parts)
+        sums = np.array(self._sums, np.float64).reshape(-1, width)
+        agreed, known, *_ = np.split(sums, self._edges(), axis=1)
+        return [
+            dict(zip(names, zip(*each, strict=True), strict=True))
+            for each in zip(agreed.tolist(), known.tolist(), strict=True)
+        ]
 
     def _edges(self) -> list[int]:
         columns, parts = len(self._columns), len(self._parts)

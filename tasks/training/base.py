@@ -65,6 +65,11 @@ def check_machine(settings: Training) -> None:
             f"training.processes = {settings.processes} needs as many GPUs, and there are {torch.cuda.device_count()} "
             "here; set it to 1, or give training.accelerate_config for more machines"
         )
+    if settings.offload_activations and not torch.cuda.is_available():
+        raise PrerequisiteError(
+            "training.offload_activations moves activations from a GPU to main memory, and there is no CUDA GPU here; "
+            "set it to false"
+        )
     if settings.method != "qlora":
         return
     if not torch.cuda.is_available():

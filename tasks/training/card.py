@@ -45,7 +45,7 @@ def _summary(config: RunConfig, published: TrainSplit, base_revision: str, writt
         f"# {published.name}: {settings.loss.upper()}",
         "",
         f"{method[settings.method]} of `{config.base_name}` (revision `{base_revision}`), trained with "
-        f"{settings.loss.upper()} on the {lengths.rows - _short_rows(config):,} pairs of `{published.name}` (manifest "
+        f"{settings.loss.upper()} on {_trained_on(config)} of `{published.name}` (manifest "
         f"`{published.sha256}`), seed {config.seed}.",
         *_mixed(config),
         "",
@@ -57,6 +57,13 @@ def _summary(config: RunConfig, published: TrainSplit, base_revision: str, writt
         f"{lengths.answer_max:,}; no row was cut or dropped",
         f"- {written['sharing']}",
     ]
+
+
+def _trained_on(config: RunConfig) -> str:
+    """The dataset's pairs, and how many questions they belong to where that is another number."""
+    short = _short_rows(config)
+    pairs, questions = config.lengths.pairs - short, config.lengths.rows - short
+    return f"the {pairs:,} pairs" + (f" of {questions:,} questions" if pairs != questions else "")
 
 
 def _short_rows(config: RunConfig) -> int:

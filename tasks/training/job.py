@@ -26,14 +26,16 @@ from tasks.training.base_identity import base_identity
 from tasks.training.checkpoints import last_checkpoint, rewind
 from tasks.training.encoded import PairsFile
 from tasks.training.gate import Lengths, gate
-from tasks.training.launching import OnStep, launch
+from tasks.training.launching import OnReference, OnStep, launch
 from tasks.training.losses import find_loss
 from tasks.training.mixing import ShortPairs, mixed, read_short
 from tasks.training.outputs import write_outputs
-from tasks.training.published import TrainSplit, check_hashes, read_train_split, train_rows
-from tasks.training.settings import RunConfig, accumulation
+from tasks.training.published import TrainSplit, check_hashes, count_questions, read_train_split, train_rows
+from tasks.training.reference import fetch_reference, keep_reference, reference_place
+from tasks.training.settings import RunConfig, accumulation, keeps_reference
 
-_HOW = {"save_steps", "gradient_checkpointing"}  # settings that change how a run goes, not what comes out
+# Settings that change how a run goes, not what comes out.
+_HOW = {"save_steps", "gradient_checkpointing", "offload_activations"}
 _NAMED_OTHERWISE = {"mix"}  # by its content
 
 
@@ -62,13 +64,14 @@ class TrainingResult:
     loss: str
     base: str
     steps: int
-    rows: int  # trained on, short-context ones included
+    rows: int  # questions trained on, short-context ones included
     longest_row: int  # tokens
     first_loss: float  # mean of the first quarter of the steps
     last_loss: float  # mean of the last quarter
     tensors_changed: int  # of LoRA's B matrices, or of all tensors
     tensors: int
     short_rows: int = 0  # of training.mix
+    pairs: int = 0  # of all rows; 0 for a model of an earlier version, where each row is a pair
     sharing: str = ""  # what was chosen about reading shared prompts once, and what it was predicted to save
 
     def to_json(self) -> dict[str, Any]:
@@ -82,13 +85,16 @@ def finished(job: TrainingJob) -> TrainingResult | None:
     return _stored(job, _place(published, job_id(job, published, read_short(job.settings.mix))))
 
 
-def train(job: TrainingJob, *, on_step: OnStep | None = None) -> TrainingResult:
+def train(
+    job: TrainingJob, *, on_step: OnStep | None = None, on_reference: OnReference | None = None
+) -> TrainingResult:
     """Train the job, or return its result when it is finished.
 
     `on_step` gets {step, total_steps, loss, lr, grad_norm, margin, ...} after each optimiser step, those before
-    a resumed checkpoint again. Raises RecipeError or PrerequisiteError for settings that cannot work (here),
-    InputError for a dataset that was changed or a mix that cannot be trained on, TrainingError for rows that do not
-    fit, a loss that is not finite or does not move, and a subprocess that fails (with the end of its log).
+    a resumed checkpoint again; `on_reference` the rows whose reference is known, and all, while it is computed.
+    Raises RecipeError or PrerequisiteError for settings that cannot work (here), InputError for a dataset that was
+    changed or a mix that cannot be trained on, TrainingError for rows that do not fit, a loss that is not finite or
+    does not move, and a subprocess that fails (with the end of its log).
     """
     published = read_train_split(job.store, job.manifest)
     short = read_short(job.settings.mix)
@@ -103,7 +109,10 @@ def train(job: TrainingJob, *, on_step: OnStep | None = None) -> TrainingResult:
         if (before := _stored(job, place)) is not None:
             return before
         config = _prepare(job, published, short, folder)
-        launch(config, log=folder / "train.log", on_step=on_step)
+        try:
+            launch(config, log=folder / "train.log", on_step=on_step, on_reference=on_reference)
+        finally:  # a run that fails later has paid for them too
+            keep_reference(job.store, config)
         result = _publish(job, published, identity, config)
         _tidy(folder)
     return result
@@ -136,12 +145,17 @@ def _check_settings(settings: Training) -> None:
 
     find_loss(settings.loss)
     accumulation(settings)
+    if settings.pack_tokens and (settings.loss == "sft" or settings.sharing == "off"):
+        raise RecipeError(
+            "training.pack_tokens: packed questions are kept apart by the layout of shared prompts, which sft and "
+            "training.sharing = off do without; set pack_tokens to null"
+        )
     known = [kind.value for kind in SchedulerType]
     if settings.schedule not in known:
         raise RecipeError(f"training.schedule: there is no {settings.schedule!r}; there are: {', '.join(known)}")
     if settings.accelerate_config and not Path(settings.accelerate_config).exists():
         raise RecipeError(f"training.accelerate_config: {settings.accelerate_config} does not exist")
-    if settings.method == "qlora" or settings.processes > 1:
+    if settings.method == "qlora" or settings.processes > 1 or settings.offload_activations:
         from tasks.training.base import check_machine
 
         check_machine(settings)
@@ -157,7 +171,7 @@ def _prepare(job: TrainingJob, published: TrainSplit, short: ShortPairs | None, 
         tokenizer = load_tokenizer(job.base, job.trust_remote_code)
         with PairsFile(folder / "pairs.arrow") as pairs:
             rows = train_rows(job.store, published)
-            mixed_in = short.drawn(published.rows, job.seed) if short else ()
+            mixed_in = short.drawn(count_questions(job.store, published), job.seed) if short else ()
             lengths = gate(itertools.chain(rows, mixed_in), tokenizer, job.settings.max_length, keep=pairs.add)
         passed.write_text(json.dumps(asdict(lengths)), encoding="utf-8")
     shutil.rmtree(folder / "output", ignore_errors=True)
@@ -172,10 +186,19 @@ def _prepare(job: TrainingJob, published: TrainSplit, short: ShortPairs | None, 
         lengths=lengths,
         folder=str(folder),
         checkpoint=str(checkpoint) if checkpoint else None,
-        mix=mixed(short, published.rows) if short else None,
+        mix=mixed(short, count_questions(job.store, published)) if short else None,
+        reference=_reference(job, folder / "pairs.arrow", lengths.rows),
     )
     rewind(config)
+    fetch_reference(job.store, config)
     return config
+
+
+def _reference(job: TrainingJob, pairs: Path, rows: int) -> str | None:
+    """Where the reference's log-probabilities are kept; None when they are computed live, or there are none."""
+    if not (find_loss(job.settings.loss).reference and keeps_reference(job.settings, rows)):
+        return None
+    return reference_place(pairs, base_identity(job.base), job.base_revision, job.settings)
 
 
 def _publish(job: TrainingJob, published: TrainSplit, identity: str, config: RunConfig) -> TrainingResult:
@@ -189,6 +212,7 @@ def _publish(job: TrainingJob, published: TrainSplit, identity: str, config: Run
         loss=job.settings.loss,
         base=config.base_name,
         rows=config.lengths.rows,
+        pairs=config.lengths.pairs,
         longest_row=config.lengths.total_max,
         short_rows=config.mix.rows if config.mix else 0,
         **written,
@@ -203,7 +227,7 @@ def _tidy(folder: Path) -> None:
     """Remove what is only needed to resume; log and progress stay."""
     for name in ("checkpoints", "output", "cache"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for path in [*folder.glob("*.arrow"), folder / "lengths.json"]:
+    for path in [*folder.glob("*.arrow"), folder / "lengths.json", folder / "reference.jsonl"]:
         path.unlink(missing_ok=True)
 
 

@@ -21,11 +21,15 @@ from tasks.training.settings import RunConfig
 
 ROOT = Path(__file__).parents[2]
 OnStep = Callable[[dict[str, Any]], None]
+OnReference = Callable[[int, int], None]  # rows of the reference that are known, and rows in all
+_Followed = dict[Path, Callable[[Any], None]]
 _LOOK_S = 0.2
 _TAIL = 25
 
 
-def launch(config: RunConfig, *, log: Path, on_step: OnStep | None) -> None:
+def launch(
+    config: RunConfig, *, log: Path, on_step: OnStep | None = None, on_reference: OnReference | None = None
+) -> None:
     """Run the subprocess to its end. Raises TrainingError with its message, or the end of its log."""
     folder = Path(config.folder)
     path = folder / "config.json"
@@ -35,7 +39,7 @@ def launch(config: RunConfig, *, log: Path, on_step: OnStep | None) -> None:
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", launcher]
     command += ["-m", "tasks.training.run", str(path)]
     with Leashed(command, log=log, env=_environment(config)) as child:
-        status = _follow(child, config.progress, on_step)
+        status = _follow(child, _followed(config, on_step, on_reference))
     if status == 0:
         return
     if config.error.exists():
@@ -47,19 +51,36 @@ def launch(config: RunConfig, *, log: Path, on_step: OnStep | None) -> None:
     )
 
 
-def _follow(child: Leashed, progress: Path, on_step: OnStep | None) -> int:
-    """Hand each new line of the progress file on, until the child ends; returns its exit status."""
-    offset = 0
+def _followed(config: RunConfig, on_step: OnStep | None, on_reference: OnReference | None) -> _Followed:
+    """The files that tell the child's progress, and whom to hand each of their lines."""
+    followed: _Followed = {}
+    if on_step is not None:
+        followed[config.progress] = on_step
+    if config.reference is not None and on_reference is not None:
+        known = 0
+
+        def tell(rows: list[Any]) -> None:
+            nonlocal known
+            known += len(rows)
+            on_reference(known, config.lengths.rows)
+
+        followed[config.reference_rows] = tell
+    return followed
+
+
+def _follow(child: Leashed, followed: _Followed) -> int:
+    """Hand each new line of the files on, until the child ends; returns its exit status."""
+    offsets = dict.fromkeys(followed, 0)
     while True:
         status = child.poll()  # before the last look, so that no line is missed
-        with progress.open("rb") as lines:
-            lines.seek(offset)
-            fresh = lines.read()
-        whole = fresh[: fresh.rfind(b"\n") + 1]
-        offset += len(whole)
-        if on_step is not None:
-            for step in parse_lines(whole.decode().split("\n")):
-                on_step(step)
+        for path, tell in followed.items():
+            with path.open("rb") as lines:
+                lines.seek(offsets[path])
+                fresh = lines.read()
+            whole = fresh[: fresh.rfind(b"\n") + 1]
+            offsets[path] += len(whole)
+            for line in parse_lines(whole.decode().split("\n")):
+                tell(line)
         if status is not None:
             return status
         time.sleep(_LOOK_S)

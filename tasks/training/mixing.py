@@ -35,7 +35,7 @@ class ShortPairs:
     rows: int
 
     def wanted(self, long_rows: int) -> int:
-        """Rows to draw beside so many of the dataset's pairs: their share, rounded, at least one beside any."""
+        """Rows to draw beside so many of the dataset's questions: their share, rounded, at least one beside any."""
         return max(1, int(self.settings.ratio * long_rows + 0.5)) if long_rows else 0
 
     def drawn(self, long_rows: int, seed: int) -> Iterator[dict[str, Any]]:

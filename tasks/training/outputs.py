@@ -58,6 +58,7 @@ def write_outputs(config: RunConfig, published: TrainSplit, *, base: str, base_r
         "settings": config.settings.model_dump(mode="json"),
         "rows": {"long": published.rows, "short": config.mix.rows if config.mix else 0},
         "mix": asdict(config.mix) if config.mix else None,
+        "reference": config.reference,
     }
     (config.output / "job.json").write_text(json.dumps(job, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     card = model_card(config, published, base_revision, written, steps)

@@ -5,6 +5,7 @@ dataset. Leaves out: the evidence and the test split, which are not trained on.
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -77,6 +78,16 @@ def check_hashes(store: Store, published: TrainSplit) -> None:
 
 def train_rows(store: Store, published: TrainSplit) -> Iterator[dict[str, Any]]:
     """The pairs of the train split in their order. Raises InputError when a file has other rows or columns."""
+    return _rows(store, published, _COLUMNS)
+
+
+def count_questions(store: Store, published: TrainSplit) -> int:
+    """Questions of the train split: neighbouring rows of one example are its pairs. Raises as `train_rows`."""
+    names = (row["example_id"] for row in _rows(store, published, ["example_id"]))
+    return sum(1 for _ in itertools.groupby(names))
+
+
+def _rows(store: Store, published: TrainSplit, columns: list[str]) -> Iterator[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -84,8 +95,8 @@ def train_rows(store: Store, published: TrainSplit) -> Iterator[dict[str, Any]]:
         seen = 0
         with store.open(file.path) as stream:
             try:
-                for batch in pq.ParquetFile(stream).iter_batches(_BATCH, columns=_COLUMNS):
-                    if missing := set(_COLUMNS) - set(batch.schema.names):
+                for batch in pq.ParquetFile(stream).iter_batches(_BATCH, columns=columns):
+                    if missing := set(columns) - set(batch.schema.names):
                         raise InputError(f"{store.show(file.path)}: there is no column {', '.join(sorted(missing))}")
                     seen += batch.num_rows
                     yield from batch.to_pylist()

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import LongmillError, TrainingError
-from tasks.training.encoded import SCHEMA
-from tasks.training.settings import RunConfig, accumulation, warmup_steps
+from tasks.training.settings import RunConfig, warmup_steps
 
 LEFT_OUT = ("training_args.bin", "README.md")  # a pickle, and a card without numbers
 
@@ -36,6 +35,7 @@ def run(config: RunConfig) -> None:
 
     from infra.tokens import load_tokenizer
     from tasks.training.base import adapter_config, check_machine, load_base
+    from tasks.training.encoded import trees
     from tasks.training.losses import LossSetup, find_loss
     from tasks.training.shared_prefix.choice import plan_sharing
     from tasks.training.watch import Snapshot, Watch
@@ -45,9 +45,7 @@ def run(config: RunConfig) -> None:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model, rows = load_base(config), Dataset.from_file(str(config.pairs))
-    sharing, plan = plan_sharing(
-        config.settings.sharing, config.settings.loss, model, row_lengths(rows), config.lengths.total_max
-    )
+    sharing, plan = plan_sharing(config.settings, model, trees(rows), config.lengths.total_max)
     print(plan.sentence(), flush=True)
     setup = LossSetup(
         model=model,
@@ -58,6 +56,7 @@ def run(config: RunConfig) -> None:
         settings=config.settings,
         arguments=_arguments(config),
         callbacks=(Watch(config.progress),),
+        reference=config.reference_rows if config.reference else None,
         sharing=sharing,
     )
     trainer = find_loss(config.settings.loss).make_trainer(setup)
@@ -68,22 +67,22 @@ def run(config: RunConfig) -> None:
     _save(config, trainer, before, plan)
 
 
-def row_lengths(dataset: Any) -> list[tuple[int, ...]]:
-    """Tokens of prompt, chosen and rejected of every row."""
+def check_rows(config: RunConfig, dataset: Any) -> None:
+    """Raises TrainingError unless the trainer holds every question that the gate passed, with as many pairs and
+    tokens."""
     import pyarrow.compute as pc
 
-    columns = (pc.list_value_length(dataset.data.column(name)).to_pylist() for name in SCHEMA.names)
-    return list(zip(*columns, strict=True))
+    from tasks.training.encoded import trees
 
-
-def check_rows(config: RunConfig, dataset: Any) -> None:
-    """Raises TrainingError unless the trainer holds every row that the gate passed, token for token in number."""
-    lengths = row_lengths(dataset)
-    kept, tokens = len(lengths), sum(map(sum, lengths))
-    if (kept, tokens) != (config.lengths.rows, config.lengths.tokens):
+    lengths = trees(dataset)
+    pairs = pc.sum(pc.list_value_length(dataset.data.column("pairs"))).as_py()
+    kept = (len(lengths), pairs, sum(tree.prompt + sum(tree.answers) for tree in lengths))
+    passed = (config.lengths.rows, config.lengths.pairs, config.lengths.tokens)
+    if kept != passed:
+        held, let = ("{} questions, {} pairs and {} tokens".format(*each) for each in (kept, passed))
         raise TrainingError(
-            f"the trainer holds {kept} rows and {tokens} tokens, the gate passed {config.lengths.rows} rows and "
-            f"{config.lengths.tokens} tokens; the loss {config.settings.loss!r} cuts or drops rows, which it must not"
+            f"the trainer holds {held}, the gate passed {let}; the loss {config.settings.loss!r} cuts or drops rows, "
+            "which it must not"
         )
 
 
@@ -91,7 +90,7 @@ def _check_processes(config: RunConfig, found: int) -> None:
     if found != config.settings.processes:
         raise TrainingError(
             f"accelerate started {found} processes, training.processes is {config.settings.processes}; make them "
-            "the same, so that a step has training.batch_size pairs"
+            "the same, so that a step has training.batch_size questions"
         )
 
 
@@ -111,8 +110,7 @@ def _arguments(config: RunConfig) -> dict[str, Any]:
         "max_grad_norm": settings.clip,
         "num_train_epochs": settings.epochs,
         "max_steps": settings.max_steps or -1,
-        "per_device_train_batch_size": settings.device_batch_size,
-        "gradient_accumulation_steps": accumulation(settings),
+        "per_device_train_batch_size": settings.batch_size,
         "gradient_checkpointing": settings.gradient_checkpointing,
         "bf16": settings.dtype == "bfloat16",
         "use_cpu": not gpu,

@@ -29,10 +29,11 @@ class RunConfig:
     folder: str
     checkpoint: str | None  # to resume from
     mix: Mixed | None = None  # what of the rows is short-context
+    reference: str | None = None  # where the store keeps the reference's log-probabilities; None computes them live
 
     @property
     def pairs(self) -> Path:
-        """The encoded rows: an Arrow stream of prompt_ids, chosen_ids, rejected_ids."""
+        """The encoded questions: an Arrow stream of prompt_ids, answers and pairs."""
         return Path(self.folder) / "pairs.arrow"
 
     @property
@@ -49,6 +50,11 @@ class RunConfig:
     def progress(self) -> Path:
         """One JSON object per optimiser step."""
         return Path(self.folder) / "progress.jsonl"
+
+    @property
+    def reference_rows(self) -> Path:
+        """The reference's log-probabilities as far as they are known: a JSON list of rows per line."""
+        return Path(self.folder) / "reference.jsonl"
 
     @property
     def error(self) -> Path:
@@ -70,7 +76,7 @@ class RunConfig:
 
 
 def accumulation(settings: Training) -> int:
-    """Forward passes per optimiser step and device. Raises RecipeError when the batch cannot be split so."""
+    """Forward passes per optimiser step and device, unpacked. Raises RecipeError when the batch cannot be split so."""
     at_once = settings.device_batch_size * settings.processes
     if settings.batch_size % at_once:
         raise RecipeError(
@@ -81,11 +87,18 @@ def accumulation(settings: Training) -> int:
 
 
 def planned_steps(settings: Training, rows: int) -> int:
-    """Optimiser steps of a run over `rows` pairs, as transformers' Trainer counts them."""
+    """Optimiser steps of a run over `rows` questions, as transformers' Trainer counts them."""
     if settings.max_steps is not None:
         return settings.max_steps
     passes = math.ceil(math.ceil(rows / settings.processes) / settings.device_batch_size)
     return math.ceil(settings.epochs * math.ceil(passes / accumulation(settings)))
+
+
+def keeps_reference(settings: Training, rows: int) -> bool:
+    """Whether a loss with a reference computes it for all rows beforehand: `auto` does when every row is trained on."""
+    if settings.reference == "auto":
+        return planned_steps(settings, rows) * settings.batch_size >= rows
+    return settings.reference == "kept"
 
 
 def warmup_steps(settings: Training, rows: int) -> int:

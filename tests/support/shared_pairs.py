@@ -1,6 +1,6 @@
-"""Stock and shared trainers over the same tiny model and pairs, every step of both in double precision."""
+"""Trainers over the same tiny model and questions, sharing or not, beside TRL's own losses; all in double precision."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -8,9 +8,20 @@ from unittest import mock
 from tests.support.tiny_model import tiny_tokenizer
 
 WORDS = 61
-Lengths = Sequence[tuple[int, int, int]]  # prompt, chosen, rejected
+Shape = tuple[int, tuple[int, ...], tuple[tuple[int, int], ...]]  # tokens of prompt and answers, and the pairs
 
-LENGTHS: Lengths = ((9, 4, 6), (1, 3, 1), (14, 1, 5))
+
+def pair(prompt: int, chosen: int, rejected: int) -> Shape:
+    """A tree of two answers and one pair."""
+    return prompt, (chosen, rejected), ((0, 1),)
+
+
+PAIRS: Sequence[Shape] = (pair(9, 4, 6), pair(1, 3, 1), pair(14, 1, 5))
+TREES: Sequence[Shape] = (
+    (9, (4, 6, 3, 5), ((0, 1), (0, 2), (3, 1), (3, 2), (0, 3))),
+    pair(1, 3, 1),
+    (14, (1, 5, 2), ((2, 0), (1, 0))),
+)
 
 
 def random_model(architecture: str = "llama", **changes: Any) -> Any:
@@ -35,26 +46,27 @@ def random_model(architecture: str = "llama", **changes: Any) -> Any:
     return AutoModelForCausalLM.from_config(CONFIG_MAPPING[architecture](**settings | changes)).double()
 
 
-def pair_rows(lengths: Lengths, seed: int = 0) -> list[dict[str, list[int]]]:
-    """Random token ids of those lengths."""
+def tree_rows(shapes: Sequence[Shape], seed: int = 0) -> list[dict[str, Any]]:
+    """Encoded questions of those lengths, with random token ids."""
     import random
 
     draw = random.Random(seed)
+
+    def ids(length: int) -> list[int]:
+        return [draw.randrange(1, WORDS) for _ in range(length)]
+
     return [
-        {
-            name: [draw.randrange(1, WORDS) for _ in range(length)]
-            for name, length in zip(("prompt_ids", "chosen_ids", "rejected_ids"), row, strict=True)
-        }
-        for row in lengths
+        {"prompt_ids": ids(prompt), "answers": [ids(each) for each in answers], "pairs": [list(each) for each in pairs]}
+        for prompt, answers, pairs in shapes
     ]
 
 
-def padded(rows: Sequence[dict[str, list[int]]]) -> dict[str, Any]:
-    """TRL's batch of rows."""
-    from trl.trainer.dpo_trainer import DataCollatorForPreference
+def one_pass(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The questions padded together."""
+    from tasks.training.passes import StepCollator
 
-    batch: dict[str, Any] = DataCollatorForPreference(0)(list(rows))
-    return batch
+    (found,) = StepCollator(0, len(rows))(rows)["passes"]
+    return dict(found)
 
 
 @contextmanager
@@ -89,7 +101,13 @@ def double_precision() -> Iterator[None]:
 
 
 def make_trainer(
-    folder: Any, *, shared: bool, architecture: str = "llama", lengths: Lengths = LENGTHS, **settings: Any
+    folder: Any,
+    *,
+    shared: bool,
+    architecture: str = "llama",
+    shapes: Sequence[Shape] = PAIRS,
+    reference: Any = None,
+    **settings: Any,
 ) -> Any:
     """The trainer that the recipe's settings make, with weights away from the reference's, in float64."""
     import torch
@@ -110,20 +128,21 @@ def make_trainer(
     from transformers import AutoModelForCausalLM
 
     wanted = Training.model_validate(
-        {"dtype": "float32", "lora_rank": 3, "lora_dropout": 0.0, "batch_size": len(lengths), **settings}
+        {"dtype": "float32", "lora_rank": 3, "lora_dropout": 0.0, "batch_size": len(shapes), **settings}
     )
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float64)
-    gate = GateLengths(len(lengths), 1, 1, 99, 0, 0, ())
+    gate = GateLengths(len(shapes), 1, 1, 99, 0, 0, (), len(shapes))
     config = RunConfig(wanted, str(base), "base", False, 5, gate, str(folder), None)
     setup = LossSetup(
         model=model,
         adapter=adapter_config(wanted),
         tokenizer=tiny_tokenizer(),
-        pairs=Dataset.from_list(pair_rows(lengths)),
+        pairs=Dataset.from_list(tree_rows(shapes)),
         max_length=99,
         settings=wanted,
         arguments=_arguments(config),
         callbacks=(),
+        reference=reference,
         sharing=Sharing(Shape(1, 1, 1), always=True) if shared else None,
     )
     trainer = find_loss(wanted.loss).make_trainer(setup)
@@ -137,13 +156,58 @@ def make_trainer(
 
 
 def loss_and_gradients(trainer: Any) -> tuple[float, dict[str, Any], dict[str, Any]]:
-    """Of one batch of all the trainer's rows: the loss, the gradient of each trained tensor, and what was logged."""
+    """Of one step over all the trainer's rows: the loss, the gradient of each trained tensor, and what was logged."""
+    start(trainer)
+    passes = trainer.data_collator(list(trainer.train_dataset))["passes"]
+    loss = sum(float(_backward(trainer.compute_loss(trainer.model, each))) for each in passes)
+    return loss, _gradients(trainer), {name: float(value) for name, value in trainer._told.items()}
+
+
+def start(trainer: Any) -> None:
+    """As before a step."""
     if trainer.args.gradient_checkpointing:
         trainer.model.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
     trainer.model.train()
-    batch = trainer.data_collator(list(trainer.train_dataset))
-    loss = trainer.compute_loss(trainer.model, batch)
+    trainer.model.zero_grad()
+
+
+def trl_loss_and_gradients(trainer: Any, settings: Mapping[str, Any]) -> tuple[float, dict[str, Any]]:
+    """The mean over questions of the mean over a question's pairs of TRL's own loss, each pair alone in its batch."""
+    start(trainer)
+    total, rows = 0.0, list(trainer.train_dataset)
+    for row in rows:
+        for chosen, rejected in row["pairs"]:
+            loss = _trl_loss(trainer, settings, row["prompt_ids"], row["answers"][chosen], row["answers"][rejected])
+            total += float(_backward(loss / len(rows) / len(row["pairs"])))
+    return total, _gradients(trainer)
+
+
+def _trl_loss(trainer: Any, settings: Mapping[str, Any], prompt: Any, chosen: Any, rejected: Any) -> Any:
+    import torch
+    from trl import DPOTrainer
+    from trl.experimental.orpo import ORPOTrainer
+    from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+    if settings["loss"] == "dpo":
+        weight = settings.get("sft_weight", 0.0)
+        trainer.loss_types, trainer.loss_weights = ["sigmoid", "sft"], [1.0, weight]
+        batch = DataCollatorForPreference(0)([{"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}])
+        return DPOTrainer._compute_loss(trainer, trainer.model, batch, False)
+    batch = {}
+    for side, answer in (("chosen", chosen), ("rejected", rejected)):
+        batch[f"{side}_input_ids"] = torch.tensor([prompt + answer])
+        batch[f"{side}_attention_mask"] = torch.ones(1, len(prompt) + len(answer), dtype=torch.long)
+        batch[f"{side}_labels"] = torch.tensor([[-100] * len(prompt) + answer])
+    if settings.get("nll_over") == "all":
+        return ORPOTrainer.get_batch_loss_metrics(trainer, trainer.model, batch)[0]
+    good, bad, *_ = ORPOTrainer.concatenated_forward(trainer, trainer.model, batch)  # the paper's NLL is no TRL loss
+    return -good.mean() - trainer.odds_ratio_loss(good, bad)[0].mean()
+
+
+def _backward(loss: Any) -> Any:
     loss.backward()
-    gradients = {name: each.grad for name, each in trainer.model.named_parameters() if each.requires_grad}
-    logged = getattr(trainer, "_metrics", None) or trainer._stored_metrics
-    return float(loss.detach()), gradients, {name: values[-1] for name, values in logged["train"].items()}
+    return loss.detach()
+
+
+def _gradients(trainer: Any) -> dict[str, Any]:
+    return {name: each.grad.clone() for name, each in trainer.model.named_parameters() if each.requires_grad}

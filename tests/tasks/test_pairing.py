@@ -186,7 +186,7 @@ def test_a_pair_keeps_its_promises_in_any_order_of_arrival(
     whole = [r for a, r in zip(answers, rewards.values(), strict=True) if r is not None and a.text and a is not chosen]
     if rule == "best_vs_worst":
         assert found.rejected_reward == min(whole)
-    assert all(
+    assert find_rule(rule).rank or all(
         found.chosen_reward >= reward
         for each, reward in zip(answers, rewards.values(), strict=True)
         if reward is not None and each.text and each.finish_reason == "stop"
@@ -273,3 +273,35 @@ def test_several_pairs_begin_with_the_one_and_keep_its_promises(
         apart = round((rewards["e", high] or 0) - (rewards["e", low] or 0), 6)
         may = by_index[high].finish_reason == "stop" and likeness(by_index[high].text, by_index[low].text) <= 0.9
         assert ((high, low) in couples(every)) == (may and apart > 0 and apart >= margin)
+
+
+GOLD = Example("e", "q", "c", ("Rome", "Oslo"), "list", "en", "{}")
+
+
+def baseline(rule: str, texts: list[str], example: Example = EXAMPLE, seed: int = 0, rewards: Any = ()) -> Pair | Drop:
+    answers = [answer(index, text) for index, text in enumerate(texts)]
+    known = {("e", index): reward for index, reward in enumerate(rewards)}
+    return only(pair_example(example, answers, known, Pairing(rule=rule), seed))
+
+
+def test_random_pairs_know_no_reward_and_name_every_answer_alike_often() -> None:
+    texts = ["one a", "two b", "three c", "four d"]
+    drawn = [indices(baseline("random_pair", texts, seed=seed)) for seed in range(240)]
+    assert drawn == [indices(baseline("random_pair", texts, seed=seed, rewards=[1, 0, 0, 0])) for seed in range(240)]
+    for place in range(2):
+        counts = [sum(each[place] == index for each in drawn) for index in range(4)]
+        assert min(counts) > 35, counts  # 60 are expected
+    answers = [answer(i, texts[i]) for i in (2, 0, 3, 1)]
+    shuffled = only(pair_example(EXAMPLE, answers, {}, Pairing(rule="random_pair"), 7))
+    assert indices(shuffled) == indices(baseline("random_pair", texts, seed=7))
+
+
+def test_oracle_pairs_go_by_the_references_whatever_the_rewards_say() -> None:
+    texts = ["Rome alone", "Rome and Oslo", "neither", "nothing of both"]
+    found = [baseline("oracle", texts, GOLD, seed, rewards=[9, 0, 8, 7]) for seed in range(20)]
+    assert {indices(each)[0] for each in found} == {1}
+    assert {indices(each)[1] for each in found} == {2, 3}  # one of the worst, drawn
+    assert isinstance(found[0], Pair)
+    assert (found[0].chosen_reward, found[0].rejected_reward) == (1.0, 0.0)
+    assert reason(baseline("oracle", ["neither", "nothing"], GOLD)) == ("pair", "tie")
+    assert reason(baseline("oracle", texts)) == ("pair", "too_few_scored")  # there are no references

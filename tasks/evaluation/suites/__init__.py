@@ -2,21 +2,24 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from infra.errors import RecipeError
 from infra.plugins import find_plugins
-from tasks.nouns import Example
+from tasks.nouns import Context, Example
 
-Metric = Callable[[str, Example], float | None]  # of an answer's text, in [0, 1]; None: it cannot be measured
+Metric = Callable[[str, Example, Context], float | None]  # of an answer's text, in [0, 1]; None: not to be measured
+NO_REFERENCE = "no_reference"
 
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """Metrics by name. A metric that is None for an answer counts as missing, for want of a reference."""
+    """Metrics by name. A metric that is None for an answer counts as missing: for the reason that `reasons` gives
+    for the metric, else for want of a reference."""
 
     name: str
     metrics: Mapping[str, Metric]
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 @functools.cache

@@ -6,18 +6,18 @@ that begins with "Answer:", or the whole answer without one: over a plan and its
 
 from tasks.evaluation.suites import Suite
 from tasks.metrics import example_sub_em, final_answer, rouge_l, token_f1, whole_references
-from tasks.nouns import Example
+from tasks.nouns import Context, Example
 
 
-def _sub_em(text: str, example: Example) -> float | None:
+def _sub_em(text: str, example: Example, context: Context) -> float | None:
     return example_sub_em(text, example)
 
 
-def _token_f1(text: str, example: Example) -> float | None:
+def _token_f1(text: str, example: Example, context: Context) -> float | None:
     return token_f1(final_answer(text), whole_references(example))
 
 
-def _rouge_l(text: str, example: Example) -> float | None:
+def _rouge_l(text: str, example: Example, context: Context) -> float | None:
     return rouge_l(final_answer(text), whole_references(example))
 
 

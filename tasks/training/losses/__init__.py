@@ -1,13 +1,14 @@
 """Losses by name. A loss is one file of this package with a constant `LOSS`; adding one is adding a file.
 
-A loss makes a TRL trainer over rows that the gate encoded: prompt_ids, chosen_ids, rejected_ids. It must
-neither cut nor drop any of them; `run` counts them again. These files are imported where recipes are checked
+A loss makes a TRL trainer over questions that the gate encoded: prompt_ids, answers, pairs. It must neither cut
+nor drop any of them; `run` counts them again. These files are imported where recipes are checked
 too, so they import TRL inside their functions.
 """
 
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from infra.errors import RecipeError
@@ -17,25 +18,41 @@ from infra.recipe import Training
 
 @dataclass(frozen=True, slots=True)
 class LossSetup:
-    """What a loss is given. `arguments` are transformers' TrainingArguments that hold for every loss."""
+    """What a loss is given. `arguments` are transformers' TrainingArguments, with a whole step's questions as the
+    batch of every device."""
 
     model: Any
     adapter: Any | None  # a PEFT configuration; None trains all weights
     tokenizer: Any
-    pairs: Any  # a datasets.Dataset of the encoded rows
-    max_length: int  # the longest row, in tokens
+    pairs: Any  # a datasets.Dataset of the encoded questions
+    max_length: int  # the longest prompt with an answer, in tokens
     settings: Training
     arguments: Mapping[str, Any]
     callbacks: tuple[Any, ...]
+    reference: Path | None = None  # the file of kept reference log-probabilities; None computes them live
     sharing: Any | None = None  # a shared_prefix.choice.Sharing; None reads the prompt once per answer
+
+    def collator(self, arguments: Any) -> Any:
+        """What makes a process's passes out of a step's questions; `arguments` are the TrainingArguments as made."""
+        from tasks.training.passes import StepCollator
+
+        return StepCollator(
+            self.tokenizer.pad_token_id,
+            self.settings.device_batch_size,
+            self.settings.pack_tokens,
+            apart=self.sharing is None,
+            process=arguments.process_index,
+            processes=arguments.world_size,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """`make_trainer(setup)` gives a TRL trainer whose train_dataset has one row per pair."""
+    """`make_trainer(setup)` gives a TRL trainer whose train_dataset has one row per question."""
 
     name: str
     make_trainer: Callable[[LossSetup], Any]
+    reference: bool = False  # whether it compares with a reference model
 
 
 @functools.cache

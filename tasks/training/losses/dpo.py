@@ -2,9 +2,10 @@
 
 loss = -log sigmoid(beta * difference of log-ratios) + sft_weight * NLL(chosen answer). A log-ratio is the sum of
 log p over an answer's tokens under the model, minus that under the reference: the base model, which is the model with
-its adapter switched off, or a copy when all weights are trained. NLL is TRL's: the mean of -log p over all tokens of
-the chosen answers of one forward pass. With training.device_batch_size 1 (the default) that is the mean over the
-answer's own tokens, averaged over the batch's pairs; with more, a long answer counts for more than a short one.
+its adapter switched off, or a copy when all weights are trained; its sums are computed once for all questions and
+kept, or live in every step (training.reference). NLL is the mean of -log p over the chosen answer's
+own tokens. A question's loss is the mean over its pairs, a step's the mean over its questions, however many go through
+the model at once; TRL's own NLL is over all tokens of a pass, and so the same where a pass has one pair.
 """
 
 from typing import Any
@@ -16,30 +17,28 @@ def make_trainer(setup: LossSetup) -> Any:
     """A trainer for DPO; with settings.sft_weight > 0 LongReward's sum of two terms."""
     from trl import DPOConfig
 
-    from tasks.training.ready_trainers import PairsDPOTrainer
+    from tasks.training.dpo_trainer import StepDPOTrainer
 
-    weight = setup.settings.sft_weight
     arguments = DPOConfig(
         **setup.arguments,
         beta=setup.settings.beta,
-        loss_type=["sigmoid", "sft"] if weight > 0 else ["sigmoid"],
-        loss_weights=[1.0, weight] if weight > 0 else [1.0],
         max_length=setup.max_length,  # the default of 1024 cuts, and drops rows without a word
         disable_dropout=False,  # would silence the adapter's own dropout
+        precompute_ref_log_probs=setup.reference is not None,
+        activation_offloading=setup.settings.offload_activations,
     )
-    rest: dict[str, Any] = {
-        "model": setup.model,
-        "args": arguments,
-        "train_dataset": setup.pairs,
-        "processing_class": setup.tokenizer,
-        "peft_config": setup.adapter,
-        "callbacks": list(setup.callbacks),
-    }
-    if setup.sharing is None:
-        return PairsDPOTrainer(**rest)
-    from tasks.training.shared_prefix.trainers import SharedDPOTrainer
+    return StepDPOTrainer(
+        sharing=setup.sharing,
+        sft_weight=setup.settings.sft_weight,
+        kept=setup.reference,
+        model=setup.model,
+        args=arguments,
+        data_collator=setup.collator(arguments),
+        train_dataset=setup.pairs,
+        processing_class=setup.tokenizer,
+        peft_config=setup.adapter,
+        callbacks=list(setup.callbacks),
+    )
 
-    return SharedDPOTrainer(sharing=setup.sharing, **rest)
 
-
-LOSS = Loss("dpo", make_trainer)
+LOSS = Loss("dpo", make_trainer, reference=True)

@@ -2,8 +2,8 @@
 
 loss = NLL(chosen) + beta * -log sigmoid(log odds(chosen) - log odds(rejected)), where log odds(y) = log p -
 log(1 - p) and log p is the mean log-probability of the answer's tokens. With nll_over = "answer" (the paper,
-SeaLong) NLL is that mean, negated, and the logits of the prompt are never built; with "all" it is TRL's: the
-mean over all tokens of prompt and answer.
+SeaLong) NLL is that mean, negated; with "all" it is TRL's: the mean over all tokens of prompt and answer. A
+question's loss is the mean over its pairs, a step's the mean over its questions. The prompt's logits are not kept.
 """
 
 from typing import Any
@@ -14,9 +14,8 @@ from tasks.training.losses import Loss, LossSetup
 def make_trainer(setup: LossSetup) -> Any:
     """A trainer for ORPO."""
     from trl.experimental.orpo import ORPOConfig
-    from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-    from tasks.training.orpo_trainer import PairsORPOTrainer
+    from tasks.training.orpo_trainer import StepORPOTrainer
 
     arguments = ORPOConfig(
         **setup.arguments,
@@ -24,21 +23,18 @@ def make_trainer(setup: LossSetup) -> Any:
         max_length=setup.max_length,  # None would mean 512
         disable_dropout=False,  # would silence the adapter's own dropout
     )
-    rest: dict[str, Any] = {
-        "nll_over": setup.settings.nll_over,
-        "model": setup.model,
-        "args": arguments,
-        "data_collator": DataCollatorForPreference(setup.tokenizer.pad_token_id, setup.max_length),
-        "train_dataset": setup.pairs,
-        "processing_class": setup.tokenizer,
-        "peft_config": setup.adapter,
-        "callbacks": list(setup.callbacks),
-    }
-    if setup.sharing is None:
-        return PairsORPOTrainer(**rest)
-    from tasks.training.shared_prefix.trainers import SharedORPOTrainer
-
-    return SharedORPOTrainer(sharing=setup.sharing, **rest)
+    return StepORPOTrainer(
+        sharing=setup.sharing,
+        nll_over=setup.settings.nll_over,
+        offload_activations=setup.settings.offload_activations,
+        model=setup.model,
+        args=arguments,
+        data_collator=setup.collator(arguments),
+        train_dataset=setup.pairs,
+        processing_class=setup.tokenizer,
+        peft_config=setup.adapter,
+        callbacks=list(setup.callbacks),
+    )
 
 
 LOSS = Loss("orpo", make_trainer)

@@ -2,9 +2,10 @@
 
 Each segment is one call of scaled_dot_product_attention: the prompt with its first answer is plainly causal, a
 further answer sees the prompt's keys and its own (aligned to the lower right). No mask has more than answer x
-(prompt + answer) places, and one mask serves all layers; on CUDA none is built where flash attention takes the
-case. Calls without a layout are transformers' own, mask and all. Leaves out: FlexAttention, variable-length flash
-attention, biases, sinks and soft caps on the scores (refused).
+(prompt + answer) places, and one mask serves all layers; on a GPU none is built where flash attention takes the
+case, and memory is linear in the length on every path. Calls without a layout are transformers' own, mask and all.
+Leaves out: FlexAttention and variable-length flash attention, which would save kernel launches alone (a few segments
+fill a GPU, and each is a flash kernel already); biases, sinks and soft caps on the scores (refused).
 """
 
 from typing import Any
@@ -31,11 +32,10 @@ class Reading:
 
     def mask(self, segment: Segment, like: torch.Tensor) -> Any:
         """What a further answer sees of prompt and answer: 0, or -inf for its own later tokens."""
-        own, shared = segment.end - segment.start, segment.shared_end - segment.shared_start
-        if like.is_cuda:
-            return causal_lower_right(own, shared + own)
-        key = (own, shared)
-        if key not in self._masks:
+        own, shared = key = segment.end - segment.start, segment.shared_end - segment.shared_start
+        if key not in self._masks and _on_gpu(like):
+            self._masks[key] = causal_lower_right(own, shared + own)  # holds two numbers
+        elif key not in self._masks:
             mask = like.new_zeros(own, shared + own)
             mask[:, shared:] = mask.new_full((own, own), float("-inf")).triu(1)
             self._masks[key] = mask
@@ -75,9 +75,18 @@ def attend(
             "once cannot do; set training.sharing to off"
         )
     shared_prefix.layers += 1
-    options: dict[str, Any] = {"dropout_p": dropout, "scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1 and _on_gpu(query) and query.dtype not in (torch.bfloat16, torch.float16):
+        # Only the flash kernel groups heads, and it is for half precision; else every score would be written out.
+        key, value, groups = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1), 1
+    options: dict[str, Any] = {"dropout_p": dropout, "scale": scaling, "enable_gqa": groups > 1}
     parts = [_segment(each, shared_prefix, query, key, value, options) for each in shared_prefix.layout.segments]
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _on_gpu(tensor: torch.Tensor) -> bool:
+    """Whether CUDA's kernels compute the attention; tests say so on a CPU."""
+    return tensor.is_cuda
 
 
 def _segment(

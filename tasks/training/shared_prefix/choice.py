@@ -4,11 +4,12 @@
 shares every pass, and such a model is an error; `off` shares none. Leaves out: choosing by memory.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from infra.errors import TrainingError
+from infra.recipe import Training
 from tasks.training.shared_prefix.cost import MARGIN, Shape, predicted_speedup, shared_cost, stock_cost
 from tasks.training.shared_prefix.layout import Tree
 from tasks.training.shared_prefix.support import obstacle
@@ -32,40 +33,46 @@ class Sharing:
 class SharingPlan:
     """What was chosen for a run. `reason` says why nothing is shared, where that is so."""
 
-    pairs: int
-    shared_pairs: int
-    predicted_speedup: float  # of all pairs, against the stock trainer
+    questions: int
+    shared: int  # questions whose prompt is read once
+    predicted_speedup: float  # of all questions, against reading the prompt again with each of their answers
     reason: str = ""
+    pack_tokens: int | None = None
 
     def sentence(self) -> str:
         """The plan as the run prints it."""
-        if not self.shared_pairs:
+        if not self.shared:
             return f"prompts are read once per answer: {self.reason}"
+        packed = f"; questions share a pass of up to {self.pack_tokens:,} tokens" if self.pack_tokens else ""
         return (
-            f"the shared prompt is read once for {self.shared_pairs:,} of {self.pairs:,} pairs; predicted time of a "
-            f"step: 1/{self.predicted_speedup:.2f} of reading it once per answer"
+            f"the shared prompt is read once for {self.shared:,} of {self.questions:,} questions; predicted time of a "
+            f"step: 1/{self.predicted_speedup:.2f} of reading it once per answer{packed}"
         )
 
 
 def plan_sharing(
-    mode: Literal["auto", "on", "off"], loss: str, model: Any, lengths: Iterable[Sequence[int]], longest: int
+    settings: Training, model: Any, trees: Sequence[Tree], longest: int
 ) -> tuple[Sharing | None, SharingPlan]:
-    """What a run does; None for the stock trainer. `lengths` are (prompt, chosen, rejected) of each pair, `longest`
-    the longest row, all in tokens. Raises TrainingError when `mode` is on and the model cannot share."""
-    trees = [Tree(prompt, (chosen, rejected)) for prompt, chosen, rejected in lengths]
+    """What a run does; None reads the prompt once per answer. `longest` is the longest prompt with an answer, in
+    tokens. Packed questions are always read in the shared layout, which is what keeps them apart.
+
+    Raises TrainingError when sharing is on, or packing asked for, and the model cannot share.
+    """
+    mode, packed = settings.sharing, settings.pack_tokens
     if mode == "off":
         return None, SharingPlan(len(trees), 0, 1.0, "training.sharing is off")
-    if loss not in ("dpo", "orpo"):
-        return None, SharingPlan(len(trees), 0, 1.0, f"{loss} reads one answer of each prompt")
+    if settings.loss == "sft":
+        return None, SharingPlan(len(trees), 0, 1.0, "sft reads one answer of each prompt")
     if found := obstacle(model, longest):
-        if mode == "on":
-            raise TrainingError(f"the shared prompt cannot be read once: {found}; set training.sharing to off")
+        if mode == "on" or packed:
+            remedy = "training.pack_tokens to null and training.sharing to off" if packed else "training.sharing to off"
+            raise TrainingError(f"the shared prompt cannot be read once: {found}; set {remedy}")
         return None, SharingPlan(len(trees), 0, 1.0, found)
-    shape = Shape.of(model, head_everywhere=loss == "dpo" and model.device.type != "cuda")
-    sharing = Sharing(shape, always=mode == "on")
+    shape = Shape.of(model, head_everywhere=model.device.type != "cuda")
+    sharing = Sharing(shape, always=mode == "on" or packed is not None)
     shared = [tree for tree in trees if sharing.decide([tree])]
     if not shared:
         return None, SharingPlan(len(trees), 0, 1.0, "prompts are too short beside the answers for sharing to pay")
     before = sum(stock_cost([tree], shape) for tree in trees)
     saved = sum(stock_cost([tree], shape) - shared_cost([tree], shape) for tree in shared)
-    return sharing, SharingPlan(len(trees), len(shared), round(before / (before - saved), 3))
+    return sharing, SharingPlan(len(trees), len(shared), round(before / (before - saved), 3), pack_tokens=packed)

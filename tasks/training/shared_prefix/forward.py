@@ -1,9 +1,10 @@
-"""A model that is asked for the log-probabilities of a padded pair batch, and reads each prompt once.
+"""A model that is asked for the log-probabilities of a padded batch of trees, and reads each prompt once.
 
 `share_prompts` replaces the forward that TRL's `add_fused_lm_head` gave a model. Called as TRL calls it (input_ids,
-attention_mask and labels, all [answers x questions, tokens], fused_lm_head=True), it packs the batch into one row,
-runs the model on it, projects only the hidden states whose next token has a label, and returns TRL's per-token
-fields in the batch's shape. Every other call, and a batch that is dearer to share, goes the old way.
+attention_mask and labels, all [answers, tokens], fused_lm_head=True) and told which rows are answers of one prompt,
+it packs the batch into one row, runs the model on it, projects only the hidden states whose next token has a label,
+and returns TRL's per-token fields in the batch's shape. Every other call, and a batch that is dearer to share, goes
+the old way.
 """
 
 import functools
@@ -23,11 +24,11 @@ _FIELDS = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
 Choose = Callable[[Sequence[Tree]], bool]
 
 
-def share_prompts(model: Any, choose: Choose, answers: int = 2) -> None:
+def share_prompts(model: Any, choose: Choose) -> None:
     """Let `model`, a transformers causal language model with TRL's fused head, read each prompt of a batch once.
 
-    `choose(trees)` decides for each batch. Rows come as TRL's collator makes them: `answers` blocks, one row per
-    question in each, prompts at the left edge.
+    `choose(trees)` decides for each batch. A batch names its trees in `trees`: [questions, 2], the prompt's tokens and
+    the number of its answers, which stand in as many rows one after another, prompts at the left edge.
     """
     register()
     model.set_attn_implementation(NAME)
@@ -35,24 +36,21 @@ def share_prompts(model: Any, choose: Choose, answers: int = 2) -> None:
     stock = model.forward
 
     @functools.wraps(stock)
-    def forward(self: Any, *positional: Any, fused_lm_head: bool = False, **named: Any) -> Any:
-        if not fused_lm_head:
+    def forward(self: Any, *positional: Any, trees: torch.Tensor | None = None, **named: Any) -> Any:
+        if trees is None:
             return stock(*positional, **named)
-        trees = batch_trees(named["attention_mask"], named["labels"], answers)
-        if not choose(trees):
-            return stock(*positional, fused_lm_head=True, **named)
-        return _shared(stock, self.config, Layout(trees), named)
+        lengths = batch_trees(trees, named["attention_mask"])
+        if not choose(lengths):
+            return stock(*positional, **named)
+        return _shared(stock, self.config, Layout(lengths), named)
 
     model.forward = types.MethodType(forward, model)
 
 
-def batch_trees(attention_mask: torch.Tensor, completion: torch.Tensor, answers: int) -> tuple[Tree, ...]:
-    """The trees of a padded batch. `completion` marks answers: labels, IGNORED elsewhere, [answers x questions,
-    tokens]; the prompt is what stands before the second answer's first label."""
-    ends = attention_mask.sum(dim=1).view(answers, -1)
-    starts = (completion != IGNORED).int().argmax(dim=1).view(answers, -1)[-1]
-    lengths = (ends - starts).T.tolist()
-    return tuple(Tree(prompt, tuple(sides)) for prompt, sides in zip(starts.tolist(), lengths, strict=True))
+def batch_trees(trees: torch.Tensor, attention_mask: torch.Tensor) -> tuple[Tree, ...]:
+    """The lengths of a padded batch's trees; `trees` as in `share_prompts`."""
+    ends = iter(attention_mask.sum(dim=1).tolist())
+    return tuple(Tree(prompt, tuple(next(ends) - prompt for _ in range(answers))) for prompt, answers in trees.tolist())
 
 
 def _shared(stock: Any, settings: Any, layout: Layout, batch: dict[str, Any]) -> Any:
@@ -64,14 +62,14 @@ def _shared(stock: Any, settings: Any, layout: Layout, batch: dict[str, Any]) ->
     row = ids.flatten()[sources]
     _check_prompts(row[places], ids, batch.pop("attention_mask"))
     scored = labels[:, 1:] != IGNORED
-    reading = Reading(layout, places[:, :-1][scored])
+    asked, copies = torch.unique(places[:, :-1][scored], return_inverse=True)  # a prompt's token is scored once
+    wanted = labels.new_empty(len(asked)).scatter_(0, copies, labels[:, 1:][scored])
     found = stock(
         input_ids=row[None],
         position_ids=(sources % width)[None],
         attention_mask=ids.new_zeros(1, 1, 1, 1, dtype=torch.bool),  # of 4 dimensions: transformers makes none
-        shift_labels=labels[:, 1:][scored][None],
-        fused_lm_head=True,
-        shared_prefix=reading,
+        shift_labels=wanted[None],
+        shared_prefix=(reading := Reading(layout, asked)),
         **batch,
     )
     layers = settings.get_text_config().num_hidden_layers
@@ -80,7 +78,7 @@ def _shared(stock: Any, settings: Any, layout: Layout, batch: dict[str, Any]) ->
             f"{reading.layers} of the base model's {layers} layers followed the layout of the shared prompt: the "
             "others do not go through transformers' attention interface; set training.sharing to off"
         )
-    return _as_batch(found, scored)
+    return _as_batch(found, scored, copies)
 
 
 def _check_prompts(found: torch.Tensor, ids: torch.Tensor, attention_mask: torch.Tensor) -> None:
@@ -96,11 +94,11 @@ def _keep_scored(module: Any, positional: Any, named: dict[str, Any], output: An
     return output
 
 
-def _as_batch(found: Any, scored: torch.Tensor) -> Any:
-    """The per-token fields of `found`, [1, labels], at their places in the padded batch, zero elsewhere."""
+def _as_batch(found: Any, scored: torch.Tensor, copies: torch.Tensor) -> Any:
+    """The per-token fields of `found`, [1, scored places], where the padded batch has them, zero elsewhere."""
     for name in _FIELDS:
         values = getattr(found, name)
         if values is not None:
-            setattr(found, name, values.new_zeros(scored.shape).masked_scatter(scored, values[0]))
+            setattr(found, name, values.new_zeros(scored.shape).masked_scatter(scored, values[0][copies]))
     found.label_mask = scored
     return found

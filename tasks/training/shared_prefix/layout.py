@@ -1,8 +1,8 @@
 """Which token stands where: trees of one prompt and its answers, side by side in one row without padding.
 
 A tree is `[prompt + answer 1 | p + answer 2 | p + answer 3 ...]`, where p is the prompt's last token, read again:
-it predicts each answer's first token. Positions go on from the prompt's for every answer. The padded batch that
-it replaces is TRL's: [answers x questions, tokens], all first answers first, prompts at the left edge.
+it predicts each answer's first token. Positions go on from the prompt's for every answer. It stands for a padded
+batch of one row per answer, tree after tree, prompts at the left edge.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Layout:
-    """Trees in one row; all have the same number of answers."""
+    """Trees in one row."""
 
     trees: tuple[Tree, ...]
 
@@ -60,27 +60,26 @@ class Layout:
         return tuple(segments)
 
     def sources(self, width: int) -> "torch.Tensor":
-        """For each place of the row the flat index into the padded batch [answers x questions, `width`]: [tokens]."""
+        """For each place of the row the flat index into the padded batch [answers, `width`]: [tokens]."""
         import torch
 
-        parts = []
-        for number, tree in enumerate(self.trees):
-            for side, answer in enumerate(tree.answers):
-                row = (side * len(self.trees) + number) * width
-                parts.append(torch.arange(row + (tree.prompt - 1 if side else 0), row + tree.prompt + answer))
+        parts, at = [], 0
+        for tree in self.trees:
+            for number, answer in enumerate(tree.answers):
+                parts.append(torch.arange(at + (tree.prompt - 1 if number else 0), at + tree.prompt + answer))
+                at += width
         return torch.cat(parts)
 
     def places(self, width: int) -> "torch.Tensor":
-        """For each token of the padded batch its place in the row, 0 for padding: [answers x questions, `width`]."""
+        """For each token of the padded batch its place in the row, 0 for padding: [answers, `width`]."""
         import torch
 
-        sides = len(self.trees[0].answers)
-        places = torch.zeros(sides * len(self.trees), width, dtype=torch.long)
-        segments = iter(self.segments)
-        for number, tree in enumerate(self.trees):
-            for side, answer in enumerate(tree.answers):
-                segment, row = next(segments), places[side * len(self.trees) + number]
+        places = torch.zeros(len(self.segments), width, dtype=torch.long)
+        rows = iter(zip(places, self.segments, strict=True))
+        for tree in self.trees:
+            for number, answer in enumerate(tree.answers):
+                row, segment = next(rows)
                 row[: tree.prompt] = torch.arange(segment.shared_start, segment.shared_start + tree.prompt)
-                first = tree.prompt - 1 if side else 0
+                first = tree.prompt - 1 if number else 0
                 row[first : tree.prompt + answer] = torch.arange(segment.start, segment.end)
         return places

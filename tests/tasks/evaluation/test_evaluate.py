@@ -154,15 +154,15 @@ def test_a_suite_that_there_is_not_is_named() -> None:
 
 def test_a_question_is_measured_after_its_last_answer_line_save_for_sub_em() -> None:
     metrics = find_suite("qa").metrics
-    example = held_out("a", "text", "Paris")[0]
+    example, context = held_out("a", "text", "Paris")
     text = "Plan: not Rome but Paris.\nAnswer: Paris"
-    assert {name: metric(text, example) for name, metric in metrics.items()} == {
+    assert {name: metric(text, example, context) for name, metric in metrics.items()} == {
         "sub_em": 1.0,
         "token_f1": 1.0,
         "rouge_l": 1.0,
     }
     wrong = "Plan: Paris or Rome.\nAnswer: Rome"
-    assert {name: metric(wrong, example) for name, metric in metrics.items()} == {
+    assert {name: metric(wrong, example, context) for name, metric in metrics.items()} == {
         "sub_em": 1.0,
         "token_f1": 0.0,
         "rouge_l": 0.0,

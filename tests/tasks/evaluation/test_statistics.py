@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.evaluation.statistics import Interval, difference_interval, mean_interval, ratio_intervals, sums_interval
+from tasks.evaluation.statistics import (
+    Interval,
+    difference_interval,
+    mean_interval,
+    nested_interval,
+    ratio_intervals,
+    sums_interval,
+)
 
 SCORES = st.lists(st.sampled_from([0.0, 0.25, 1.0]), min_size=1, max_size=20)
 
@@ -77,3 +84,25 @@ def test_draws_without_a_figure_are_left_out_of_its_interval() -> None:
     found = sums_interval([[1.0, 1.0], [0.0, 0.0]], lambda sums: np.where(sums[:, 1] > 0, 1.0, np.nan), 7, 200, seed=0)
     assert found == Interval(1.0, 1.0, 1.0, 7)
     assert sums_interval([[0.0]], lambda sums: np.full(len(sums), np.nan), 7, 20, 0) == Interval(None, None, None, 7)
+
+
+def test_a_nested_interval_spans_what_another_run_would_change() -> None:
+    """Two runs of 100 equal questions, all 0 and all 1: a draw of two runs has a mean of 0, ½ or 1, by ¼, ½, ¼."""
+    groups = [[(0.0, 1.0)] * 100, [(1.0, 1.0)] * 100]
+    assert nested_interval(groups, 2000, seed=0) == Interval(0.5, 0.0, 1.0, 200)
+    assert nested_interval(groups, 2000, seed=0, level=0.4) == Interval(0.5, 0.5, 0.5, 200)
+
+
+def test_a_nested_interval_of_one_run_is_that_of_its_questions() -> None:
+    scores = [0.0, 1.0] * 200
+    nested = nested_interval([[(each, 1.0) for each in scores]], 4000, seed=3)
+    plain = mean_interval(scores, 4000, seed=3)
+    assert nested.value == plain.value
+    assert nested.low == pytest.approx(plain.low, abs=0.01)
+    assert nested.high == pytest.approx(plain.high, abs=0.01)
+
+
+def test_a_nested_share_weighs_by_its_wholes_and_counts_questions_that_have_one() -> None:
+    assert nested_interval([[(3.0, 3.0)], [], [(0.0, 0.0), (0.0, 1.0)]], 50, seed=0).value == 0.75
+    assert nested_interval([[(3.0, 3.0)], [(0.0, 0.0)]], 50, seed=0).n == 1
+    assert nested_interval([[], []], 50, seed=0) == Interval(None, None, None, 0)

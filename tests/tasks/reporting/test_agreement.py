@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.metrics import gold_value
 from tasks.nouns import Example
-from tasks.reporting.agreement import AgreementTally, Preference, gold_preferences, gold_value
+from tasks.reporting.agreement import AgreementTally, Preference, gold_preferences
 from tasks.reporting.judged import JudgedAnswer, JudgedQuestion, Score
 
 EXAMPLE = Example("q", "Who, and when?", "c", ("Brandt", "1931"), "list", "en", "{}")
@@ -118,3 +119,16 @@ def test_turning_every_preference_round_turns_the_accuracy_round(scores: list[tu
     for name in ("h", "f"):
         both = forth["dimensions"][name]["accuracy"] + back["dimensions"][name]["accuracy"]
         assert both == pytest.approx(1.0, abs=2e-6)
+
+
+def test_what_each_question_adds_makes_up_the_accuracies() -> None:
+    answers = (
+        answer(0, "a", 2.0, h=2.0, f=1.0),
+        answer(1, "b", 1.0, h=1.0, f=1.0),
+        answer(2, "c", None, h=0.0, f="pruned"),
+    )
+    tally = AgreementTally({"h": 1.0, "f": 1.0})
+    tally.add(JudgedQuestion(ONE, answers, None, None), [Preference(0, 1), Preference(2, 1)])
+    assert tally.by_question() == [
+        {"h": (1, 2), "f": (0.5, 1), "mean": (1, 1), "mean without h": (0.5, 1), "mean without f": (1, 2)}
+    ]

@@ -1,5 +1,6 @@
 """DPO with the likelihood term is the formula, worked out by hand from plain logits, and its reference is the base."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,13 @@ def _trainer(folder: Path, **changes: Any) -> Any:
     return trainer
 
 
-def _batch(trainer: Any, rows: list[int]) -> Any:
-    return trainer.data_collator([trainer.train_dataset[row] for row in rows])
+def _step(trainer: Any, rows: list[int], at_once: int = 1) -> Any:
+    collate = dataclasses.replace(trainer.data_collator, at_once=at_once)
+    return collate([trainer.train_dataset[row] for row in rows])
+
+
+def _loss(trainer: Any, rows: list[int], at_once: int = 1) -> Any:
+    return sum(trainer.compute_loss(trainer.model, each) for each in _step(trainer, rows, at_once)["passes"])
 
 
 def _log_p(model: Any, prompt: list[int], answer: list[int]) -> list[float]:
@@ -78,7 +84,7 @@ def _log_p(model: Any, prompt: list[int], answer: list[int]) -> list[float]:
 
 
 def _by_hand(trainer: Any, rows: list[int]) -> tuple[float, float, float]:
-    """The mean DPO term of rows; the NLL as a mean over all chosen tokens, and as a mean of each answer's mean."""
+    """The mean DPO term of rows; the NLL as a mean of each answer's mean, and as a mean over all chosen tokens."""
     import math
 
     from transformers import AutoModelForCausalLM
@@ -87,16 +93,16 @@ def _by_hand(trainer: Any, rows: list[int]) -> tuple[float, float, float]:
     dpo, chosen = [], []
     for row in (trainer.train_dataset[place] for place in rows):
         gain = {}
-        for side in ("chosen_ids", "rejected_ids"):
-            log_p = _log_p(trainer.model, row["prompt_ids"], row[side])
-            gain[side] = sum(log_p) - sum(_log_p(base, row["prompt_ids"], row[side]))
-            if side == "chosen_ids":
+        for side in (0, 1):
+            log_p = _log_p(trainer.model, row["prompt_ids"], row["answers"][side])
+            gain[side] = sum(log_p) - sum(_log_p(base, row["prompt_ids"], row["answers"][side]))
+            if side == 0:
                 chosen.append(log_p)
-        margin = BETA * (gain["chosen_ids"] - gain["rejected_ids"])
+        margin = BETA * (gain[0] - gain[1])
         dpo.append(math.log1p(math.exp(-margin)))
     over_tokens = -sum(map(sum, chosen)) / sum(map(len, chosen))
     over_answers = -sum(sum(each) / len(each) for each in chosen) / len(chosen)
-    return sum(dpo) / len(dpo), over_tokens, over_answers
+    return sum(dpo) / len(dpo), over_answers, over_tokens
 
 
 @pytest.fixture(scope="module")
@@ -105,44 +111,49 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_the_loss_is_the_dpo_term_plus_the_weighted_likelihood_of_the_chosen(trainer: Any) -> None:
-    assert (trainer.loss_types, trainer.loss_weights, trainer.beta) == (["sigmoid", "sft"], [1.0, WEIGHT], BETA)
+    assert (trainer.sft_weight, trainer.beta) == (WEIGHT, BETA)
     trainer.model.eval()
     for rows in ([0], [1]):
         dpo, nll, same = _by_hand(trainer, rows)
         assert nll == pytest.approx(same)
         assert abs(dpo - 0.6931) > 1e-3  # the model is not the reference
-        loss = trainer.compute_loss(trainer.model, _batch(trainer, rows))
+        loss = _loss(trainer, rows)
         assert float(loss.detach()) == pytest.approx(dpo + WEIGHT * nll, rel=1e-5)
 
 
-def test_in_one_forward_pass_the_likelihood_is_the_mean_over_all_chosen_tokens(trainer: Any) -> None:
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_steps_loss_is_the_mean_of_its_pairs_however_many_go_at_once(trainer: Any, at_once: int) -> None:
     trainer.model.eval()
-    dpo, over_tokens, over_answers = _by_hand(trainer, [0, 1])
-    assert abs(over_tokens - over_answers) > 1e-3  # the two means differ here
-    loss = trainer.compute_loss(trainer.model, _batch(trainer, [0, 1]))
-    assert float(loss.detach()) == pytest.approx(dpo + WEIGHT * over_tokens, rel=1e-5)
+    dpo, over_answers, over_tokens = _by_hand(trainer, [0, 1])
+    assert abs(over_tokens - over_answers) > 1e-3  # TRL's mean over all tokens of a pass is another
+    assert len(_step(trainer, [0, 1], at_once)["passes"]) == 2 // at_once
+    assert float(_loss(trainer, [0, 1], at_once).detach()) == pytest.approx(dpo + WEIGHT * over_answers, rel=1e-5)
 
 
-def test_passes_that_make_up_a_step_are_averaged(trainer: Any) -> None:
+def test_a_step_gathers_the_gradients_and_numbers_of_its_passes(trainer: Any) -> None:
     import torch
 
-    trainer.current_gradient_accumulation_steps = 2
+    trainer.current_gradient_accumulation_steps = 1
     weight = next(each for name, each in trainer.model.named_parameters() if ".lora_B." in name)
-    trainer.model.zero_grad()
-    told = [float(trainer.training_step(trainer.model, _batch(trainer, [row]))) for row in (0, 1)]
-    gathered = weight.grad.clone()
-    trainer.model.zero_grad()
-    losses = [trainer.compute_loss(trainer.model, _batch(trainer, [row])) for row in (0, 1)]
-    (sum(losses) / 2).backward()
-    assert sum(told) == pytest.approx(float(sum(losses).detach()) / 2, rel=1e-5)
-    assert torch.allclose(gathered, weight.grad, rtol=1e-4, atol=1e-8)
+    gathered, told = [], []
+    for at_once in (1, 2):
+        trainer.model.zero_grad()
+        loss = trainer.training_step(trainer.model, _step(trainer, [0, 1], at_once))
+        logs = {"loss": float(loss)}
+        trainer.log(logs)
+        gathered.append(weight.grad.clone())
+        told.append(logs)
+    assert float(gathered[0].abs().max()) > 1e-6
+    assert torch.allclose(*gathered, rtol=1e-4, atol=1e-5)
+    assert told[0] == pytest.approx(told[1], rel=1e-3)
+    assert (told[0]["questions"], told[0]["pairs"]) == (2, 2)
+    assert told[0]["rewards/margins"] == pytest.approx(told[0]["rewards/chosen"] - told[0]["rewards/rejected"])
 
 
 def test_without_a_weight_it_is_plain_dpo(tmp_path: Path) -> None:
     plain = _trainer(tmp_path, sft_weight=0.0)
     plain.model.eval()
-    assert (plain.loss_types, plain.loss_weights) == (["sigmoid"], [1.0])
-    loss = plain.compute_loss(plain.model, _batch(plain, [0]))
+    loss = _loss(plain, [0])
     assert float(loss.detach()) == pytest.approx(_by_hand(plain, [0])[0], rel=1e-5)
 
 
@@ -151,5 +162,5 @@ def test_when_all_weights_are_trained_the_reference_is_a_copy_of_the_base(tmp_pa
     full.model.eval()
     dpo, nll, _ = _by_hand(full, [1])
     assert abs(dpo - 0.6931) > 1e-3
-    loss = full.compute_loss(full.model, _batch(full, [1]))
+    loss = _loss(full, [1])
     assert float(loss.detach()) == pytest.approx(dpo + WEIGHT * nll, rel=1e-5)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.errors import TrainingError
-from tasks.training.gate import EncodedRow, Lengths, gate
+from tasks.training.gate import EncodedTree, Lengths, gate
 from tests.support.tiny_model import TEMPLATE, pair_row, pair_rows, tiny_tokenizer
 
 
@@ -18,7 +18,7 @@ def tokenizer() -> Any:
 
 def test_ids_are_the_chat_templates_and_lengths_are_counted(tokenizer: Any) -> None:
     rows = [pair_row(0, "ab", "xyz", "q"), pair_row(1, "abcd", "x", "yé")]
-    kept: list[EncodedRow] = []
+    kept: list[EncodedTree] = []
     lengths = gate(rows, tokenizer, 100, keep=kept.append)
     for row, encoded in zip(rows, kept, strict=True):
         whole = tokenizer.apply_chat_template(row["prompt"] + row["rejected"], tokenize=True, return_dict=False)
@@ -26,9 +26,10 @@ def test_ids_are_the_chat_templates_and_lengths_are_counted(tokenizer: Any) -> N
             row["prompt"], tokenize=True, add_generation_prompt=True, return_dict=False
         )
         assert encoded.prompt_ids == opening
-        assert encoded.prompt_ids + encoded.rejected_ids == whole
+        assert encoded.prompt_ids + encoded.answers[1] == whole
+        assert encoded.pairs == [(0, 1)]
     # <bos><user>ab<assistant> is 5 tokens, xyz<eos> 4; abcd makes 7, "yé" is 3 bytes and <eos>
-    assert lengths == Lengths(2, 7, 4, 11, (5 + 4 + 2) + (7 + 2 + 4), 0, ((16, 2),))
+    assert lengths == Lengths(2, 7, 4, 11, (5 + 4 + 2) + (7 + 2 + 4), 0, ((16, 2),), 2)
 
 
 def test_a_row_that_would_be_cut_is_named_with_its_length_and_the_remedy(tokenizer: Any) -> None:
@@ -77,7 +78,7 @@ def test_without_a_template_or_without_rows_there_is_nothing_to_train(tokenizer:
 def test_every_row_is_kept_whole_in_its_order_or_the_gate_raises(texts: list[tuple[str, str, str]]) -> None:
     tokenizer = tiny_tokenizer()
     rows = [pair_row(index, *each) for index, each in enumerate(texts)]
-    kept: list[EncodedRow] = []
+    kept: list[EncodedTree] = []
     try:
         lengths = gate(rows, tokenizer, 500, keep=kept.append)
     except TrainingError:
@@ -86,5 +87,27 @@ def test_every_row_is_kept_whole_in_its_order_or_the_gate_raises(texts: list[tup
     assert [row.example_id for row in kept] == [row["example_id"] for row in rows]
     assert lengths.rows == len(rows) == sum(count for _, count in lengths.histogram)
     for row, encoded in zip(rows, kept, strict=True):
-        text = tokenizer.decode(encoded.chosen_ids, skip_special_tokens=True)
+        text = tokenizer.decode(encoded.answers[0], skip_special_tokens=True)
         assert text == row["chosen"][0]["content"]
+
+
+def _pairs(index: int, *pairs: tuple[str, str]) -> list[dict[str, Any]]:
+    return [pair_row(index, f"question {index}", *pair) for pair in pairs]
+
+
+def test_pairs_of_one_question_become_one_tree_with_each_answer_once(tokenizer: Any) -> None:
+    rows = [*_pairs(0, ("a", "bb"), ("a", "ccc"), ("bb", "ccc")), *_pairs(1, ("a", "bb"))]
+    kept: list[EncodedTree] = []
+    lengths = gate(rows, tokenizer, 100, keep=kept.append)
+    first, second = kept
+    assert [tokenizer.decode(each, skip_special_tokens=True) for each in first.answers] == ["a", "bb", "ccc"]
+    assert first.pairs == [(0, 1), (0, 2), (1, 2)]
+    assert (second.answers, second.pairs) == (first.answers[:2], [(0, 1)])
+    prompt = len(["<bos>", "<user>", "<assistant>"]) + len("question 0")
+    assert (lengths.rows, lengths.pairs, lengths.tokens) == (2, 4, 2 * prompt + (2 + 3 + 4) + (2 + 3))
+    assert lengths.histogram == ((16, 1), (32, 1))
+
+
+def test_a_row_drawn_twice_is_two_questions_and_another_prompt_of_the_example_is_another(tokenizer: Any) -> None:
+    rows = [*_pairs(0, ("a", "b"), ("a", "b")), pair_row(0, "changed", "a", "c")]
+    assert (gate(rows, tokenizer, 100).rows, gate(rows, tokenizer, 100).pairs) == (3, 3)

@@ -2,14 +2,10 @@
 
 import dataclasses
 import json
-import os
-import signal
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,6 +16,7 @@ from tasks.training.checkpoints import COMPLETE
 from tasks.training.job import TrainingJob, finished, job_id, train
 from tasks.training.mixing import read_short
 from tasks.training.published import read_train_split
+from tests.support.killing import kill_at
 from tests.support.tiny_model import pair_rows, publish_rows, save_tiny, tiny_model
 
 QUICK = {
@@ -79,6 +76,8 @@ def test_the_id_depends_on_what_is_trained_and_not_on_how_it_runs(tmp_path: Path
         ({"schedule": "cosinus"}, RecipeError, "training.schedule"),
         ({"batch_size": 3, "device_batch_size": 2}, RecipeError, "not a multiple"),
         ({"accelerate_config": "/nowhere.yaml"}, RecipeError, "accelerate_config"),
+        ({"pack_tokens": 500, "loss": "sft"}, RecipeError, "training.pack_tokens"),
+        ({"pack_tokens": 500, "sharing": "off"}, RecipeError, "set pack_tokens to null"),
         ({"max_length": 40}, TrainingError, "longest is example example-"),
     ],
 )
@@ -167,7 +166,7 @@ def test_a_run_that_was_killed_resumes_and_ends_as_if_it_had_not_been(tmp_path: 
     job = _job(tmp_path / "killed", **changes)
 
     with pytest.raises(TrainingError, match=r"status .*resume"):
-        train(job, on_step=_kill_at(7))
+        train(job, on_step=kill_at(7))
     log = next((tmp_path / "killed/work").rglob("train.log"))
     told = log.read_text().count("'grad_norm'")
     checkpoints = [path.parent for path in (tmp_path / "killed/work").rglob(COMPLETE)]
@@ -231,14 +230,3 @@ def test_one_job_is_trained_once_at_a_time(tmp_path: Path) -> None:
 
     train(job, on_step=try_another)
     assert len(second) == 1 and "another process trains this job" in str(second[0])
-
-
-def _kill_at(step: int) -> Callable[[dict[str, Any]], None]:
-    """Kill everything below this process, keeper first, as a machine that goes down would."""
-
-    def act(seen: dict[str, Any]) -> None:
-        if seen["step"] == step:
-            for child in psutil.Process().children(recursive=True):
-                os.kill(child.pid, signal.SIGKILL)
-
-    return act

@@ -12,7 +12,7 @@ from tasks.training.settings import RunConfig
 
 
 def _config(folder: Path, base: str, **settings: object) -> RunConfig:
-    lengths = Lengths(2, 3, 4, 5, 6, 0, ((8, 2),))
+    lengths = Lengths(2, 3, 4, 5, 6, 0, ((8, 2),), 2)
     return RunConfig(Training.model_validate(settings), base, "base", False, 0, lengths, str(folder), None)
 
 

@@ -201,7 +201,7 @@ def test_a_dataset_without_pairs_is_not_made_up_for_by_short_ones(
 def test_the_card_tells_long_from_short_and_names_no_folder() -> None:
     mixed = Mixed("short.jsonl", "cd" * 32, 0.5, 400, 6)
     settings = Training.model_validate({"mix": {"source": "/home/somebody/short.jsonl", "ratio": 0.5}})
-    lengths = Lengths(18, 30, 4, 34, 300, 0, ((32, 4), (64, 14)))
+    lengths = Lengths(18, 30, 4, 34, 300, 0, ((32, 4), (64, 14)), 18)
     config = RunConfig(settings, "/secret/base", "base", False, 3, lengths, "/secret/work", None, mixed)
     assert RunConfig.load(config.dump()) == config
     written = {"steps": 4, "first_loss": 1.0, "last_loss": 0.5, "tensors_changed": 1, "tensors": 1, "sharing": ""}
@@ -213,6 +213,26 @@ def test_the_card_tells_long_from_short_and_names_no_folder() -> None:
     assert "/home" not in card and "/secret" not in card
     plain = model_card(dataclasses.replace(config, mix=None), TrainSplit("tiny", None, "", ()), "main", written, steps)
     assert "on the 18 pairs of `tiny`" in plain and "short-context" not in plain
+
+
+def test_short_rows_are_drawn_for_each_question_and_each_is_a_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched: list[RunConfig] = []
+
+    def launch(config: RunConfig, **_: Any) -> None:
+        launched.append(config)
+        raise TrainingError("launched")
+
+    monkeypatch.setattr("tasks.training.job.launch", launch)
+    job = _job(tmp_path, {"source": str(_file(tmp_path, _numbered(1))), "ratio": 2.0})
+    rows = [{**row, "rejected": [{"role": "assistant", "content": text}]} for row in pair_rows(2) for text in "abc"]
+    publish_rows(tmp_path / "other", rows)
+    with pytest.raises(TrainingError, match="launched"):
+        train(dataclasses.replace(job, store=open_store(str(tmp_path / "other"))))
+    (config,) = launched
+    assert config.mix is not None and config.mix.rows == 4  # two for each of two questions, all of them the same row
+    assert (config.lengths.rows, config.lengths.pairs) == (2 + 4, 6 + 4)
 
 
 @pytest.mark.slow

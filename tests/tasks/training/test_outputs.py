@@ -25,7 +25,7 @@ WRITTEN |= {"sharing": "the shared prompt is read once for 9 of 9 pairs"}
 
 def _card(licence: str | None = "cc-by-4.0", **changes: Any) -> str:
     settings = Training.model_validate({"accelerate_config": "/home/somebody/fsdp.yaml", **changes})
-    lengths = Lengths(9, 30, 4, 34, 300, 0, ((32, 4), (64, 5)))
+    lengths = Lengths(9, 30, 4, 34, 300, 0, ((32, 4), (64, 5)), 9)
     config = RunConfig(settings, "/secret/place/base", "base", False, 3, lengths, "/secret/work", None)
     return model_card(config, TrainSplit("tiny", licence, "ab" * 32, ()), "main", WRITTEN, STEPS)
 

@@ -9,7 +9,7 @@ from infra.errors import InputError, MissingError
 from infra.store import open_store
 from tasks.publishing import publish
 from tasks.training.gate import gate
-from tasks.training.published import check_hashes, read_train_split, train_rows
+from tasks.training.published import check_hashes, count_questions, read_train_split, train_rows
 from tests.support.published import fake_plan, fake_recipe
 from tests.support.tiny_model import pair_rows, publish_rows, tiny_tokenizer
 
@@ -35,7 +35,15 @@ def test_the_pairs_of_a_question_come_one_after_another_with_the_same_prompt(tmp
     assert published.rows == 21
     assert [len(group) for group in questions] == [1 + n % 3 for n in range(12) if n % 5 != 4]
     assert all(row["prompt"] == group[0]["prompt"] for group in questions for row in group)
-    assert gate(rows, tiny_tokenizer(), 2000).rows == 21
+    lengths = gate(rows, tiny_tokenizer(), 2000)
+    assert (lengths.rows, lengths.questions) == (21, len(questions))
+
+
+def test_pairs_of_one_question_are_counted_once_across_files(tmp_path: Path) -> None:
+    rows = pair_rows(3)
+    repeated = [rows[0], rows[0], rows[1], rows[1], rows[1], rows[2]]  # example 1 goes on in the second file
+    published = read_train_split(store := open_store(str(tmp_path)), publish_rows(tmp_path, repeated))
+    assert (published.rows, count_questions(store, published)) == (6, 3)
 
 
 def test_a_file_that_was_changed_after_publishing_is_named(tmp_path: Path) -> None:

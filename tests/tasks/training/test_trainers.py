@@ -50,10 +50,13 @@ def test_the_trainer_holds_every_row_whole(tmp_path: Path, monkeypatch: pytest.M
     config, trainer = _made(tmp_path, loss=loss)
     check_rows(config, trainer.train_dataset)
     assert trainer.args.max_length == config.lengths.total_max > 1024
-    fed = sum(int(batch["attention_mask"].sum()) for batch in trainer.get_train_dataloader())
-    once = [len(row["prompt_ids"]) + len(row["chosen_ids"]) for row in trainer.train_dataset]
-    twice = [len(row["prompt_ids"]) + len(row["rejected_ids"]) for row in trainer.train_dataset]
-    assert fed == sum(once) + (0 if loss == "sft" else sum(twice))
+    batches = list(trainer.get_train_dataloader())
+    passes = batches if loss == "sft" else [each for batch in batches for each in batch["passes"]]
+    fed = sum(int(each["attention_mask"].sum()) for each in passes)
+    once, twice = (
+        sum(len(row["prompt_ids"]) + len(row["answers"][side]) for row in trainer.train_dataset) for side in (0, 1)
+    )
+    assert fed == once + (0 if loss == "sft" else twice)
     dropouts = {module.p for module in trainer.model.modules() if isinstance(module, torch.nn.Dropout)}
     assert dropouts == {0.05}  # TRL would silence the adapter's dropout
 
@@ -61,7 +64,7 @@ def test_the_trainer_holds_every_row_whole(tmp_path: Path, monkeypatch: pytest.M
 def test_lost_rows_and_tokens_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
     config, trainer = _made(tmp_path, loss="orpo")
-    with pytest.raises(TrainingError, match=r"holds 4 rows .* passed 5 rows"):
+    with pytest.raises(TrainingError, match=r"holds 4 questions, 4 pairs .* passed 5 questions, 5 pairs"):
         check_rows(config, trainer.train_dataset.select(range(4)).flatten_indices())
     fewer = dataclasses.replace(config, lengths=dataclasses.replace(config.lengths, tokens=config.lengths.tokens + 1))
     with pytest.raises(TrainingError, match="cuts or drops"):
@@ -87,10 +90,11 @@ def test_the_recipes_settings_reach_the_trainer(tmp_path: Path, monkeypatch: pyt
     }
     _, trainer = _made(tmp_path, **wanted)
     arguments = trainer.args
-    assert (arguments.beta, arguments.loss_type, arguments.loss_weights) == (0.15, ["sigmoid", "sft"], [1.0, 0.1])
+    assert (arguments.beta, trainer.sft_weight) == (0.15, 0.1)
     assert (arguments.learning_rate, arguments.lr_scheduler_type, arguments.weight_decay) == (3e-4, "linear", 0.2)
     assert (arguments.max_grad_norm, arguments.num_train_epochs, arguments.seed) == (0.7, 3.0, 5)
-    assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == (2, 2)
+    assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == (4, 1)
+    assert (trainer.data_collator.at_once, trainer.data_collator.pack_tokens) == (2, None)
     assert (arguments.save_steps, arguments.report_to, arguments.logging_nan_inf_filter) == (9, [], False)
     adapter = trainer.model.peft_config["default"]
     assert (adapter.r, adapter.lora_alpha, adapter.lora_dropout) == (4, 6, 0.2)

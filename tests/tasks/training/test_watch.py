@@ -19,7 +19,7 @@ MOVED = Movement(3, 3)
 
 
 def _config(folder: Path) -> RunConfig:
-    lengths = Lengths(2, 3, 4, 5, 6, 0, ((8, 2),))
+    lengths = Lengths(2, 3, 4, 5, 6, 0, ((8, 2),), 2)
     return RunConfig(Training(), "base", "base", False, 0, lengths, str(folder), None)
 
 

@@ -8,17 +8,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.errors import TrainingError
+from infra.recipe import Training
 from tasks.training.shared_prefix.choice import plan_sharing
-from tasks.training.shared_prefix.cost import Shape, predicted_speedup, shared_cost, stock_cost
+from tasks.training.shared_prefix.cost import (
+    ATTENTION_PRICE,
+    HEAD_PRICE,
+    Shape,
+    predicted_speedup,
+    shared_cost,
+    stock_cost,
+)
 from tasks.training.shared_prefix.layout import Tree
 from tests.support.shared_pairs import random_model
 
 pytestmark = pytest.mark.slow  # torch and the trainers take seconds to load
 
 SHAPE = Shape(linear=1000, attention=2, head=500)
+TREES = (Tree(60, (4, 3, 4)), Tree(2, (30, 30)))
 
 
 def test_costs_by_hand() -> None:
+    assert stock_cost([Tree(10, (4, 4, 4))], SHAPE) == 1000 * 42 + 2 * 3 * 14**2 / 2 + 500 * 12
+    assert shared_cost([Tree(10, (4, 4, 4))], SHAPE) == 1000 * 24 + 2 * (14**2 / 2 + 2 * 5 * 14) + 500 * 12
     trees = [Tree(10, (4, 2))]
     stock = 1000 * 2 * 14 + 2 * 2 * 14**2 + 500 * 6  # a padded batch is masked whole
     shared = 1000 * (10 + 4 + 1 + 2) + 2 * (14**2 / 2 + 3 * 12) + 500 * 6
@@ -50,11 +61,12 @@ def test_short_prompts_and_long_answers_lose_by_attention() -> None:
 def test_the_shape_of_a_model_leaves_its_embeddings_out() -> None:
     shape = Shape.of(random_model(), head_everywhere=True)
     matrices = 16 * 16 * 2 + 2 * 16 * 8 + 3 * 16 * 24  # q and o, k and v of half the heads, and the feed-forward
-    assert shape == Shape(2 * matrices, 2 * 2 * 4 * 4, 61 * 16, True)
+    assert shape == Shape(2 * matrices, ATTENTION_PRICE * 2 * 2 * 4 * 4, HEAD_PRICE * 61 * 16, True)
 
 
-def _plan(mode: Any, loss: str = "dpo", lengths: Any = ((60, 4, 3), (2, 30, 30)), **changes: Any) -> Any:
-    return plan_sharing(mode, loss, _model(**changes), lengths, 64)
+def _plan(mode: Any, loss: str = "dpo", trees: Any = TREES, pack_tokens: int | None = None, **changes: Any) -> Any:
+    settings = Training.model_validate({"sharing": mode, "loss": loss, "pack_tokens": pack_tokens})
+    return plan_sharing(settings, _model(**changes), trees, 64)
 
 
 @functools.cache
@@ -64,22 +76,30 @@ def _model(**changes: Any) -> Any:
 
 def test_auto_shares_the_pairs_that_gain_and_says_how_many() -> None:
     sharing, plan = _plan("auto", "orpo")
-    assert (plan.pairs, plan.shared_pairs) == (2, 1)
+    assert (plan.questions, plan.shared) == (2, 1)
     assert plan.predicted_speedup > 1
-    assert "1 of 2 pairs" in plan.sentence() and f"{plan.predicted_speedup:.2f}" in plan.sentence()
+    assert "1 of 2 questions" in plan.sentence() and f"{plan.predicted_speedup:.2f}" in plan.sentence()
     assert sharing.decide([Tree(60, (4, 3))]) and not sharing.decide([Tree(2, (30, 30))])
     assert not sharing.shared
 
 
 def test_on_shares_all_and_off_none() -> None:
     sharing, plan = _plan("on")
-    assert plan.shared_pairs == 2 and sharing.decide([Tree(1, (30, 30))])
+    assert plan.shared == 2 and sharing.decide([Tree(1, (30, 30))])
     assert _plan("off")[0] is None and "off" in _plan("off")[1].sentence()
+
+
+def test_packed_questions_are_all_read_in_the_shared_layout() -> None:
+    sharing, plan = _plan("auto", pack_tokens=200)
+    assert plan.shared == 2 and sharing.decide([TREES[1]])
+    assert "share a pass of up to 200 tokens" in plan.sentence()
+    with pytest.raises(TrainingError, match=r"no rotary.*pack_tokens to null and training.sharing to off"):
+        _plan("auto", pack_tokens=200, architecture="gpt2")
 
 
 def test_what_gains_nothing_keeps_the_stock_trainer() -> None:
     assert _plan("on", "sft")[0] is None
-    sharing, plan = _plan("auto", "orpo", ((2, 30, 30),))
+    sharing, plan = _plan("auto", "orpo", TREES[1:])
     assert sharing is None and "too short" in plan.sentence()
 
 

@@ -1,11 +1,23 @@
-"""Reading the prompt once changes nothing: losses, gradients and logged numbers are those of the stock trainers."""
+"""Reading the prompt once changes nothing: losses and gradients are TRL's, pair by pair, averaged by question."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from tests.support.shared_pairs import double_precision, loss_and_gradients, make_trainer
+from tests.support.shared_pairs import (
+    PAIRS,
+    TREES,
+    Shape,
+    double_precision,
+    loss_and_gradients,
+    make_trainer,
+    tree_rows,
+    trl_loss_and_gradients,
+)
 
 pytestmark = pytest.mark.slow  # torch and the trainers take seconds to load
 
@@ -14,8 +26,11 @@ ORPO, ORPO_ALL = {"loss": "orpo"}, {"loss": "orpo", "nll_over": "all"}
 LOSSES = pytest.mark.parametrize("loss", [DPO, LONGREWARD, ORPO, ORPO_ALL], ids=["dpo", "dpo+sft", "orpo", "orpo-all"])
 
 
-def _close(found: Any, expected: Any) -> bool:
-    return float((found - expected).abs().max()) <= 1e-9 * max(1.0, float(expected.abs().max()))
+def _same(found: dict[str, Any], expected: dict[str, Any]) -> bool:
+    return found.keys() == expected.keys() and all(
+        float((found[name] - each).abs().max()) <= 1e-9 * max(1.0, float(each.abs().max()))
+        for name, each in expected.items()
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -24,22 +39,65 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @LOSSES
+@pytest.mark.parametrize("shapes", [PAIRS, TREES], ids=["pairs", "trees"])
 @pytest.mark.parametrize("architecture", ["llama", "qwen2"])
 @pytest.mark.parametrize("method", ["lora", "full"])
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointing"])
-def test_loss_and_gradients_are_those_of_the_stock_trainer(
-    tmp_path: Path, loss: dict[str, Any], architecture: str, method: str, checkpointing: bool
+def test_loss_and_gradients_are_trls(
+    tmp_path: Path, loss: dict[str, Any], shapes: Sequence[Shape], architecture: str, method: str, checkpointing: bool
 ) -> None:
-    settings = {**loss, "method": method, "gradient_checkpointing": checkpointing}
+    recipe = {**loss, "method": method, "gradient_checkpointing": checkpointing}
+    options: dict[str, Any] = {"architecture": architecture, "shapes": shapes, **recipe}
     with double_precision():
-        found = {}
-        for shared in (False, True):
-            trainer = make_trainer(tmp_path, shared=shared, architecture=architecture, **settings)
-            found[shared] = loss_and_gradients(trainer)
-    (stock, stock_gradients, stock_logged), (loss_value, gradients, logged) = found[False], found[True]
-    assert stock_gradients and max(float(each.abs().max()) for each in stock_gradients.values()) > 1e-3
-    assert loss_value == pytest.approx(stock, rel=1e-9)
-    assert [name for name in stock_gradients if not _close(gradients[name], stock_gradients[name])] == []
-    assert logged.pop("shared_prompt") == 1.0
-    if loss["loss"] == "dpo":
-        assert logged == pytest.approx(stock_logged, rel=1e-9)
+        stock = make_trainer(tmp_path, shared=False, **options)
+        trl, trl_gradients = trl_loss_and_gradients(stock, loss)
+        apart, apart_gradients, apart_logged = loss_and_gradients(stock)
+        shared, gradients, logged = loss_and_gradients(
+            make_trainer(tmp_path, shared=True, device_batch_size=len(shapes), **options)
+        )
+        packed, packed_gradients, packed_logged = loss_and_gradients(
+            make_trainer(tmp_path, shared=True, pack_tokens=30, **options)
+        )
+    assert max(float(each.abs().max()) for each in trl_gradients.values()) > 1e-3
+    assert [apart, shared, packed] == pytest.approx([trl] * 3, rel=1e-9)
+    assert [_same(each, trl_gradients) for each in (apart_gradients, gradients, packed_gradients)] == [True] * 3
+    assert logged.pop("shared_prompt") == packed_logged.pop("shared_prompt") == pytest.approx(1.0)
+    assert logged == pytest.approx(apart_logged, rel=1e-9)
+    assert packed_logged == pytest.approx(apart_logged, rel=1e-9)
+
+
+@st.composite
+def _shapes(draw: st.DrawFn) -> Shape:
+    answers = draw(st.lists(st.integers(1, 7), min_size=2, max_size=5))
+    places = st.integers(0, len(answers) - 1)
+    pairs = st.tuples(places, places).filter(lambda each: each[0] != each[1])
+    return draw(st.integers(1, 9)), tuple(answers), tuple(draw(st.lists(pairs, min_size=1, max_size=6, unique=True)))
+
+
+@pytest.fixture(scope="module", params=[LONGREWARD, ORPO_ALL], ids=["dpo+sft", "orpo-all"])
+def trainers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("random")
+    made = [make_trainer(folder, shared=shared, **request.param) for shared in (False, True)]
+    return request.param, *made
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    shapes=st.lists(_shapes(), min_size=1, max_size=4), at_once=st.integers(1, 3), pack=st.none() | st.integers(1, 60)
+)
+def test_random_trees_however_they_go_through_have_trls_loss(
+    trainers: Any, shapes: list[Shape], at_once: int, pack: int | None
+) -> None:
+    from dataclasses import replace
+
+    from datasets import Dataset
+
+    loss, stock, shared = trainers
+    rows = Dataset.from_list(tree_rows(shapes))
+    stock.train_dataset = shared.train_dataset = rows
+    shared.data_collator = replace(shared.data_collator, at_once=at_once, pack_tokens=pack)
+    with double_precision():
+        trl, trl_gradients = trl_loss_and_gradients(stock, loss)
+        found, gradients, _ = loss_and_gradients(shared)
+    assert found == pytest.approx(trl, rel=1e-9)
+    assert _same(gradients, trl_gradients)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from infra.errors import TrainingError
 from tasks.training.shared_prefix.layout import Layout, Segment, Tree
-from tests.support.shared_pairs import Lengths, double_precision, padded, pair_rows, random_model
+from tests.support.shared_pairs import Shape, double_precision, one_pass, pair, random_model, tree_rows
 
 pytestmark = pytest.mark.slow  # torch and the trainers take seconds to load
 
@@ -29,10 +29,17 @@ def _models(**changes: Any) -> tuple[Any, Any]:
     return stock, shared
 
 
-def _asked(rows: list[dict[str, list[int]]]) -> dict[str, Any]:
-    batch = padded(rows)
+def _asked(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    batch = one_pass(rows)
     labels = batch["input_ids"].masked_fill(batch.pop("completion_mask") == 0, -100)
-    return {**batch, "labels": labels, "use_cache": False, "fused_lm_head": True}
+    given = {name: batch[name] for name in ("input_ids", "attention_mask", "trees")}
+    return {**given, "labels": labels, "use_cache": False, "fused_lm_head": True}
+
+
+def _both(models: tuple[Any, Any], asked: dict[str, Any]) -> tuple[Any, Any]:
+    """What TRL's head says of the padded batch, and what the shared prompts give."""
+    plain = {name: each for name, each in asked.items() if name != "trees"}
+    return models[0](**plain), models[1](**asked)
 
 
 @pytest.fixture(scope="module")
@@ -41,62 +48,77 @@ def models() -> tuple[Any, Any]:
 
 
 LENGTH = st.integers(1, 12)
-ROWS = st.lists(st.tuples(LENGTH, LENGTH, LENGTH), min_size=1, max_size=3)
+ANSWERS = st.lists(LENGTH, min_size=1, max_size=4).map(tuple)
+TREES = st.lists(st.tuples(LENGTH, ANSWERS, st.just(((0, 0),))), min_size=1, max_size=3)
 
 
 @settings(max_examples=12, deadline=None)
-@given(lengths=ROWS, seed=st.integers(0, 9))
+@given(shapes=TREES, seed=st.integers(0, 9), prompts=st.booleans())
 def test_every_token_has_the_log_probability_of_the_padded_batch(
-    models: tuple[Any, Any], lengths: Lengths, seed: int
+    models: tuple[Any, Any], shapes: list[Shape], seed: int, prompts: bool
 ) -> None:
-    asked = _asked(pair_rows(lengths, seed))
+    asked = _asked(tree_rows(shapes, seed))
+    if prompts:  # scored too, as ORPO's likelihood of prompt and answer asks for
+        asked["labels"] = asked["input_ids"].masked_fill(asked["attention_mask"] == 0, -100)
     with double_precision():
-        expected, found = (model(**asked) for model in models)
+        expected, found = _both(models, asked)
     for name in FIELDS:
         assert found[name].shape == expected[name].shape
         assert float((found[name].detach().double() - expected[name].detach().double()).abs().max()) < 1e-9
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(LENGTH, LENGTH, LENGTH, LENGTH), min_size=1, max_size=3))
-def test_each_token_of_a_tree_of_three_answers_stands_where_the_layout_says(lengths: list[tuple[int, ...]]) -> None:
+@given(st.lists(st.tuples(LENGTH, ANSWERS), min_size=1, max_size=3))
+def test_each_token_of_the_trees_stands_where_the_layout_says(lengths: list[tuple[int, tuple[int, ...]]]) -> None:
     import torch
 
-    layout = Layout(tuple(Tree(prompt, tuple(answers)) for prompt, *answers in lengths))
-    width = max(prompt + max(answers) for prompt, *answers in lengths)
-    rows = torch.zeros(3 * len(lengths), width, dtype=torch.long)
+    layout = Layout(tuple(Tree(prompt, answers) for prompt, answers in lengths))
+    width = max(prompt + max(answers) for prompt, answers in lengths)
+    rows = []
     for number, tree in enumerate(layout.trees):
         for side, answer in enumerate(tree.answers):
-            row = rows[side * len(lengths) + number]
+            row = torch.full((width,), -1)
             row[: tree.prompt] = 1000 * number + torch.arange(tree.prompt)
             row[tree.prompt : tree.prompt + answer] = 1000 * number + 100 * (1 + side) + torch.arange(answer)
+            rows.append(row)
+    padded = torch.stack(rows)
     sources = layout.sources(width)
-    packed = rows.flatten()[sources]
+    packed = padded.flatten()[sources]
     assert len(packed) == layout.tokens == layout.segments[-1].end
-    real = torch.zeros_like(rows, dtype=torch.bool)
-    for number, tree in enumerate(layout.trees):
-        for side, answer in enumerate(tree.answers):
-            real[side * len(lengths) + number, : tree.prompt + answer] = True
-    assert torch.equal(packed[layout.places(width)][real], rows[real])
-    assert len({int(place) for place in sources}) == layout.tokens  # nothing is read twice but a last prompt token
+    real = padded >= 0
+    assert torch.equal(packed[layout.places(width)][real], padded[real])
+    assert len(set(sources.tolist())) == layout.tokens  # nothing is read twice but a last prompt token
 
 
-def test_a_tree_by_hand() -> None:
-    layout = Layout((Tree(3, (2, 1)), Tree(1, (1, 2))))
-    assert layout.sources(5).tolist() == [0, 1, 2, 3, 4, 12, 13, 5, 6, 15, 16, 17]
-    assert layout.places(5).tolist() == [[0, 1, 2, 3, 4], [7, 8, 0, 0, 0], [0, 1, 5, 6, 0], [9, 10, 11, 0, 0]]
-    assert layout.segments == (Segment(0, 5, 0, 0), Segment(5, 7, 0, 2), Segment(7, 9, 7, 7), Segment(9, 12, 7, 7))
+def test_trees_by_hand() -> None:
+    layout = Layout((Tree(3, (2, 1)), Tree(1, (1, 2, 1))))
+    assert layout.sources(5).tolist() == [0, 1, 2, 3, 4, 7, 8, 10, 11, 15, 16, 17, 20, 21]
+    assert layout.places(5).tolist() == [
+        [0, 1, 2, 3, 4],
+        [0, 1, 5, 6, 0],
+        [7, 8, 0, 0, 0],
+        [9, 10, 11, 0, 0],
+        [12, 13, 0, 0, 0],
+    ]
+    assert layout.segments == (
+        Segment(0, 5, 0, 0),
+        Segment(5, 7, 0, 2),
+        Segment(7, 9, 7, 7),
+        Segment(9, 12, 7, 7),
+        Segment(12, 14, 7, 7),
+    )
 
 
-@pytest.mark.parametrize("changed", [0, 1])
-def test_an_answer_cannot_see_the_other(models: tuple[Any, Any], changed: int) -> None:
+@pytest.mark.parametrize("changed", [0, 1, 2])
+def test_an_answer_cannot_see_another(models: tuple[Any, Any], changed: int) -> None:
     import torch
 
-    rows = pair_rows([(7, 5, 5)])
-    other = [{**rows[0], ("chosen_ids", "rejected_ids")[changed]: [1, 2, 3, 4, 5]}]
+    rows = tree_rows([(4, (3,), ((0, 0),)), (7, (5, 5, 5), ((0, 1),))])  # the tree before must be blind to it too
+    other = [rows[0], {**rows[1], "answers": [*rows[1]["answers"]]}]
+    other[1]["answers"][changed] = [1, 2, 3, 4, 5]
     before, after = (models[1](**_asked(each)).log_probs for each in (rows, other))
-    assert torch.equal(before[1 - changed], after[1 - changed])
-    assert not torch.equal(before[changed], after[changed])
+    same = [torch.equal(one, two) for one, two in zip(before, after, strict=True)]
+    assert same == [place != 1 + changed for place in range(4)]
 
 
 @pytest.mark.parametrize(("prompt", "tokens"), [(40, 40 + 3 + 1 + 2), (1, 1 + 3 + 1 + 2)])
@@ -117,15 +139,18 @@ def test_the_prompt_is_read_once_and_only_answers_are_projected(prompt: int, tok
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(utils, "_ChunkedLogProbFunction", Counted)
-        model(**_asked(pair_rows([(prompt, 3, 2)])))
-    assert (read, projected) == ([tokens], [5])
+        asked = _asked(tree_rows([pair(prompt, 3, 2)]))
+        model(**asked)
+        asked["labels"] = asked["input_ids"].masked_fill(asked["attention_mask"] == 0, -100)
+        model(**asked)
+    assert (read, projected) == ([tokens] * 2, [5, prompt - 1 + 5])
 
 
 def test_in_bfloat16_it_differs_by_no_more_than_the_padded_batch_differs_from_double() -> None:
     stock, shared = _models()
-    asked = _asked(pair_rows([(12, 5, 3), (7, 6, 6)]))
-    exact = stock(**asked).log_probs.detach()
-    rounded, found = (model.bfloat16()(**asked).log_probs.detach() for model in (stock, shared))
+    asked = _asked(tree_rows([(12, (5, 3, 4), ((0, 1),)), pair(7, 6, 6)]))
+    exact = _both((stock, shared), asked)[0].log_probs.detach()
+    rounded, found = (each.log_probs.detach() for each in _both((stock.bfloat16(), shared.bfloat16()), asked))
     off = float((rounded - exact).abs().max())
     assert 0 < float((found - exact).abs().max()) < 2 * off < 0.5
 
@@ -138,9 +163,8 @@ def test_a_saved_model_does_not_ask_for_the_attention(models: tuple[Any, Any], t
 def test_without_a_fused_head_the_model_is_as_before(models: tuple[Any, Any]) -> None:
     import torch
 
-    batch = padded(pair_rows([(5, 3, 2), (2, 2, 2)]))
-    batch.pop("completion_mask")
-    plain, shared = (model(**batch).logits for model in models)
+    batch = one_pass(tree_rows([pair(5, 3, 2), pair(2, 2, 2)]))
+    plain, shared = (model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits for model in models)
     assert torch.equal(plain, shared)
 
 
@@ -148,11 +172,11 @@ def test_layers_that_do_not_follow_the_layout_are_an_error() -> None:
     _, model = _models()
     model.base_model.layers[1].self_attn.forward = lambda hidden_states, **_: (hidden_states, None)
     with pytest.raises(TrainingError, match="1 of the base model's 2 layers"):
-        model(**_asked(pair_rows([(4, 2, 2)])))
+        model(**_asked(tree_rows([pair(4, 2, 2)])))
 
 
 def test_prompts_that_differ_are_an_error(models: tuple[Any, Any]) -> None:
-    asked = _asked(pair_rows([(4, 2, 2)]))
+    asked = _asked(tree_rows([pair(4, 2, 2)]))
     asked["input_ids"][1, 1] += 1
     with pytest.raises(TrainingError, match="do not share their prompt"):
         models[1](**asked)

@@ -1,6 +1,10 @@
-"""Whole training runs with and without sharing: the same loss at every step, and the choice is told beside it."""
+"""Whole training runs over questions of several pairs: the same loss at every step however they go through the model,
+killed and resumed or not, and the choice is told beside it."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +13,11 @@ import pytest
 
 from infra.recipe import Training
 from infra.store import open_store
-from tasks.training.job import TrainingJob, train
-from tests.support.tiny_model import pair_rows, publish_rows, save_tiny
+from tasks.training.job import TrainingJob, TrainingResult, train
+from tests.support.killing import kill_at
+from tests.support.tiny_model import pair_row, publish_rows, save_tiny
+
+pytestmark = pytest.mark.slow
 
 SETTINGS: dict[str, Any] = {
     "dtype": "float32",
@@ -21,31 +28,104 @@ SETTINGS: dict[str, Any] = {
     "device_batch_size": 2,
     "epochs": 2,
 }
+WAYS: dict[str, dict[str, Any]] = {
+    "shared": {"sharing": "auto"},
+    "packed": {"pack_tokens": 2500},
+    "apart": {"sharing": "off"},
+}
 
 
-@pytest.mark.slow
+def _rows(questions: int = 10) -> list[dict[str, Any]]:
+    """Questions of one, two or three pairs over three answers; the last step of an epoch is short of two."""
+    rows = []
+    for number in range(questions):
+        prompt = f"{number} " + "word " * (180 - 30 * (number % 3))
+        answers = (f"the answer is {number}", "I do not know", "no")
+        for chosen, rejected in ((0, 1), (0, 2), (1, 2))[: 1 + number % 3]:
+            rows.append(pair_row(number, prompt, answers[chosen], answers[rejected]))
+    return rows
+
+
+def _train(folder: Path, on_step: Any = None, **changes: Any) -> tuple[TrainingResult, Path]:
+    base = folder / "base"
+    if not base.exists():
+        save_tiny(base, width=128, layers=2)
+        publish_rows(folder / "mill", _rows())
+    store = open_store(str(folder / "mill"))
+    settings = Training.model_validate({**SETTINGS, **changes})
+    job = TrainingJob(store, "datasets/tiny/v1/manifest.json", settings, str(base), "main", folder / "work", seed=1)
+    result = train(job, on_step=on_step)
+    found = store.local(result.model)
+    assert found is not None
+    return result, found
+
+
 @pytest.mark.parametrize(
-    "changes",
-    [{"loss": "dpo", "sft_weight": 0.1}, {"loss": "orpo"}],
+    ("changes", "ways"),
+    [({"loss": "dpo", "sft_weight": 0.1}, ("shared", "packed", "apart")), ({"loss": "orpo"}, ("packed", "apart"))],
     ids=["dpo", "orpo"],
 )
-def test_sharing_gives_the_same_loss_curve(tmp_path: Path, changes: dict[str, Any]) -> None:
-    base = save_tiny(tmp_path / "base", width=128, layers=2)
-    manifest = publish_rows(tmp_path / "mill", pair_rows(8, prompt_characters=900))
+def test_every_way_gives_the_same_loss_curve(tmp_path: Path, changes: dict[str, Any], ways: tuple[str, ...]) -> None:
     curves, results = {}, {}
-    for sharing in ("auto", "off"):
-        settings = Training.model_validate({**SETTINGS, **changes, "sharing": sharing})
-        store = open_store(str(tmp_path / "mill"))
-        result = train(TrainingJob(store, manifest, settings, base, "main", tmp_path / "work", seed=1))
-        folder = store.local(result.model)
-        assert folder is not None
-        curves[sharing] = pq.read_table(folder / "metrics.parquet")
-        results[sharing] = result
-        assert result.sharing in (folder / "README.md").read_text()
-        assert json.loads((folder / "result.json").read_text())["sharing"] == result.sharing
-    assert set(curves["auto"].column("shared_prompt").to_pylist()) == {1.0}
-    assert "shared_prompt" not in curves["off"].column_names
+    for name in ways:
+        results[name], folder = _train(tmp_path, **changes, **WAYS[name])
+        curves[name] = pq.read_table(folder / "metrics.parquet")
+        card = (folder / "README.md").read_text()
+        assert results[name].sharing in card and "on the 19 pairs of 10 questions of" in card
+        assert json.loads((folder / "result.json").read_text())["sharing"] == results[name].sharing
+    for name in curves.keys() - {"apart"}:
+        assert min(curves[name].column("shared_prompt").to_pylist()) == pytest.approx(1.0)
+    assert "shared_prompt" not in curves["apart"].column_names
     losses = {name: table.column("loss").to_pylist() for name, table in curves.items()}
-    assert losses["auto"] == pytest.approx(losses["off"], rel=2e-4)
-    assert abs(losses["off"][0] - losses["off"][-1]) > 1e-3  # it learned
-    assert "is off" in results["off"].sharing and "8 of 8 pairs" in results["auto"].sharing
+    for name in ways:
+        assert losses[name] == pytest.approx(losses["apart"], rel=2e-4)
+    assert abs(losses["apart"][0] - losses["apart"][-1]) > 1e-3  # it learned
+    for table in curves.values():
+        assert table.column("questions").to_pylist() == [4, 4, 2, 4, 4, 2]
+        assert sum(table.column("pairs").to_pylist()) == 2 * 19
+    assert {(each.rows, each.pairs, each.steps) for each in results.values()} == {(10, 19, 6)}
+    assert "is off" in results["apart"].sharing and "10 of 10 questions" in results["packed"].sharing
+    assert "a pass of up to 2,500 tokens" in results["packed"].sharing
+
+
+def test_a_run_that_was_killed_resumes_and_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    from infra.errors import TrainingError
+
+    changes = {"loss": "dpo", "pack_tokens": 2500, "lora_dropout": 0.1, "save_steps": 2, "epochs": 4}
+    whole, kept = _train(tmp_path / "whole", **changes)
+    with pytest.raises(TrainingError, match="resume"):
+        _train(tmp_path / "killed", kill_at(5), **changes)
+    steps: list[int] = []
+    again, resumed = _train(tmp_path / "killed", lambda step: steps.append(step["step"]), **changes)
+    assert again == whole and steps == list(range(1, 13))
+    for name in ("adapter_model.safetensors", "metrics.parquet"):
+        assert (kept / name).read_bytes() == (resumed / name).read_bytes()
+
+
+def test_two_processes_take_the_steps_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def launch(config: Any, *, log: Path, **_: Any) -> None:
+        """As accelerate does on GPUs; on CPUs it would need MPI."""
+        path = Path(config.folder) / "config.json"
+        path.write_text(config.dump())
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        with log.open("w") as output:
+            subprocess.run(
+                [*command, "-m", "tasks.training.run", str(path)],
+                check=True,
+                stdout=output,
+                stderr=output,
+                cwd=Path(__file__).parents[4],
+                env={**os.environ, "TRL_EXPERIMENTAL_SILENCE": "1", "OMP_NUM_THREADS": "1"},
+                timeout=300,
+            )
+
+    (tmp_path / "two.yaml").touch()
+    changes = {"loss": "dpo", "sharing": "off", "device_batch_size": 1, "epochs": 1}  # 9, 6 and 4 passes
+    _, one = _train(tmp_path, **changes)
+    monkeypatch.setattr("tasks.training.job.launch", launch)
+    _, two = _train(tmp_path, **changes, processes=2, accelerate_config=str(tmp_path / "two.yaml"))
+    alone, together = (pq.read_table(folder / "metrics.parquet").to_pydict() for folder in (one, two))
+    assert together.keys() == alone.keys()
+    assert together["pairs"] == [9, 6, 4]
+    for name in ("loss", "grad_norm", "margin", "questions", "pairs", "logps/chosen"):
+        assert together[name] == pytest.approx(alone[name], rel=1e-4, abs=1e-4)

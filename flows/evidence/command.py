@@ -1,0 +1,59 @@
+"""The verb `longmill evidence`: measure the table of what the methods do, or show the one that is shipped."""
+
+from typing import Annotated, Any
+
+import typer
+
+from flows.display import AsJson, calm, console, finish, prefect_at, table
+from infra.serving import local_folder
+
+
+def evidence(
+    questions: Annotated[
+        int, typer.Option(min=8, help="Questions to train on, and to measure on, of each seed.")
+    ] = 256,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds: worlds, samples and trainings of their own.")] = 3,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Measure this row alone; may be repeated.", metavar="ROW")
+    ] = None,
+    out: Annotated[str, typer.Option(help="Store that keeps everything; the same again goes on.")] = "mill-evidence",
+    show: Annotated[bool, typer.Option("--show", help="Show the table that was measured last and is shipped.")] = False,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a key of the demo's recipes.", metavar="KEY=VALUE")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what the methods do to the model in the box: hours for the whole table, and resumable."""
+    from flows.evidence import Settings
+
+    if show:
+        from flows.evidence.measuring import shipped_table
+
+        _show(shipped_table(), as_json)
+        return
+    settings = Settings(out, questions, seeds, tuple(changes or ()))
+    with prefect_at(local_folder(out)), calm(as_json):
+        from flows.evidence.measuring import FOLDER, chosen_rows, measure
+        from infra.store import open_store
+
+        found = measure(settings, chosen_rows(only or ()))
+    _show(found, as_json)
+    if not as_json:
+        store = open_store(out)
+        for name, file in (("table", "evidence.json"), ("chapter", "evidence.md"), ("plots", "plots")):
+            console.print(f"{name}: {store.show(f'{FOLDER}/{file}')}", soft_wrap=True)
+
+
+def _show(found: dict[str, Any], as_json: bool) -> None:
+    """The table with its groups, or its JSON."""
+    from flows.evidence.table import figure_rows, group_rows, title
+
+    if not as_json:
+        for row in found["rows"]:
+            console.print(table(title(row), *figure_rows(row)))
+            for groups in ("kinds", "lengths") if row["grouped"] else ():
+                if row[groups]:
+                    console.print(table(f"  by {groups.removesuffix('s')}", *group_rows(row, groups)))
+        measured = found["measured"]
+        console.print(f"{measured['command']}: {measured['date']}, {measured['machine']}, judge: {measured['judge']}")
+    finish(as_json, found, [])

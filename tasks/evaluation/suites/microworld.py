@@ -1,0 +1,32 @@
+"""Answers about the generated world, which can be checked sentence by sentence: SubEM, item recall, fact precision.
+
+Item recall is the share of the reference items that an answer names; of a question that is no list it is SubEM. Fact
+precision is the share of the facts stated on the way to the answer that the context states too; sentences that are
+none of the world's state no fact. An answer without a fact has no precision, and counts as missing.
+"""
+
+from infra.microworld.parsing import read_answer, read_facts
+from tasks.evaluation.suites import Suite
+from tasks.metrics import example_sub_em, gold_value
+from tasks.nouns import Context, Example
+
+
+def _sub_em(text: str, example: Example, context: Context) -> float | None:
+    return example_sub_em(text, example)
+
+
+def _item_recall(text: str, example: Example, context: Context) -> float | None:
+    return gold_value(text, example)
+
+
+def _fact_precision(text: str, example: Example, context: Context) -> float | None:
+    said = set(read_answer(text).facts)
+    stated = set(read_facts(context.text))
+    return len(said & stated) / len(said) if said else None
+
+
+SUITE = Suite(
+    "microworld",
+    {"sub_em": _sub_em, "item_recall": _item_recall, "fact_precision": _fact_precision},
+    reasons={"fact_precision": "no_facts"},
+)

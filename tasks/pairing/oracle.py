@@ -1,0 +1,32 @@
+"""Oracle pairs: a right answer is chosen over the most wrong one, by the references. An upper bound, never a method.
+
+References are for reporting only: this rule exists so that a scorer's pairs can be compared with the best that the
+same answers allow. The reward is the gold value (SubEM; of a list question the share of its items). Rejected is drawn
+at random from those with the lowest value; the shuffle is seeded.
+"""
+
+import random
+from collections.abc import Sequence
+
+from infra.canonical import text_id
+from tasks.metrics import gold_value
+from tasks.nouns import Answer, Example
+from tasks.pairing import DIGITS, Ranked, Rule
+from tasks.pairing.best_vs_worst import further
+
+
+def rank(example: Example, answers: Sequence[Answer], draw: random.Random) -> list[Ranked]:
+    """Best value first; equal values by the text's hash, equal texts by sample index. Empty without references."""
+    valued = [(gold_value(each.text, example), each) for each in answers]
+    known = [Ranked(each, round(value, DIGITS)) for value, each in valued if value is not None]
+    return sorted(known, key=lambda each: (-each.reward, text_id(each.answer.text), each.answer.sample_index))
+
+
+def candidates(ranking: Sequence[Ranked], draw: random.Random) -> list[Ranked]:
+    """All answers that share the lowest value, shuffled."""
+    worst = [each for each in ranking if each.reward == ranking[-1].reward]
+    draw.shuffle(worst)
+    return worst
+
+
+RULE = Rule("oracle", candidates, further, rank=rank)

@@ -1,0 +1,41 @@
+"""`longmill evidence` as a process: on real vLLM and with real training, and again from what it has kept."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import ROOT, Command
+
+SMALL = ["training.max_steps=2", "sampling.samples=6"]  # LongReward pairs from 5 on
+needs_vllm = pytest.mark.skipif(
+    not (ROOT / ".venv-serving" / "bin" / "python").exists(),
+    reason="there is no .venv-serving, the environment for vLLM; `make setup` makes it",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@needs_vllm
+def test_rows_are_measured_on_real_models_and_shown_again_from_what_is_kept(tmp_path: Path) -> None:
+    rows = ("consensus", "sealong", "dimensions", "longreward")
+    words = ["evidence", "--questions", "8", "--seeds", "1", *(word for each in rows for word in ("--only", each))]
+    words += [word for each in SMALL for word in ("--set", each)]
+    first = Command(tmp_path, tmp_path, *words).ended(timeout_s=800)
+    assert first.status == 0, first.err
+    assert "does SeaLong (ORPO) improve the model?" in first.out
+    begun = time.time()
+    again = Command(tmp_path, tmp_path, *words, "--json").ended(timeout_s=800)
+    assert again.status == 0, again.err
+    table = json.loads(again.out)
+    assert table == json.loads((tmp_path / "mill-evidence/evidence/evidence.json").read_text())
+    assert [each["name"] for each in table["rows"]] == list(rows)
+    consensus, sealong, dimensions, longreward = table["rows"]
+    assert consensus["figures"]["oracle@8"]["n"] == 8
+    assert sealong["figures"]["SubEM gain"]["n"] == 8
+    assert sealong["about"]["0"]["steps"] == 2
+    assert 0 <= dimensions["figures"]["mean"]["value"] <= 1
+    assert set(longreward["about"]["0"]["scores"]) == {"helpfulness", "logicality", "faithfulness", "completeness"}
+    assert (tmp_path / "mill-evidence/logs/vllm.log").stat().st_mtime < begun  # no server was started again
+    assert (tmp_path / "mill-evidence/evidence/plots/picks-by-samples.png").exists()

@@ -1,0 +1,60 @@
+"""The evidence's questions: what is measured is never trained on, contexts hold the answers and have their lengths."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.evidence.questions import write_questions
+from infra.tokens import load_tokenizer
+from tasks.nouns import Document
+from tasks.passages import passage_tokens
+
+LENGTHS = (512, 1024)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    folder = tmp_path_factory.mktemp("questions")
+    write_questions(folder, 0, 20, 12, LENGTHS, load_tokenizer("microworld"))
+    return {path.stem: [json.loads(line) for line in path.read_text().splitlines()] for path in folder.glob("*.jsonl")}
+
+
+def documents(row: dict[str, Any]) -> list[Document]:
+    return [Document(**each) for each in row["documents"] + row["distractors"]]
+
+
+def test_the_sets_have_their_sizes_and_no_document_in_common(rows: dict[str, list[dict[str, Any]]]) -> None:
+    assert {name: len(of_set) for name, of_set in rows.items()} == {"train": 20, "held-out": 12, "short": 12}
+    texts = {name: {each.text for row in of_set for each in documents(row)} for name, of_set in rows.items()}
+    assert not texts["train"] & texts["held-out"]
+    assert not texts["train"] & texts["short"]
+    assert len({row["id"] for of_set in rows.values() for row in of_set}) == 44
+
+
+def test_contexts_have_the_shorter_length_in_training_and_both_in_measuring(
+    rows: dict[str, list[dict[str, Any]]],
+) -> None:
+    tokenizer = load_tokenizer("microworld")
+
+    def sizes(name: str) -> list[int]:
+        return [sum(passage_tokens(documents(row), tokenizer)) for row in rows[name]]
+
+    assert all(440 < size <= 512 for size in sizes("train"))
+    assert all(length - 72 < size <= length for size, length in zip(sizes("held-out"), LENGTHS * 6, strict=True))
+
+
+def test_one_passage_states_the_whole_answer_of_a_short_question(rows: dict[str, list[dict[str, Any]]]) -> None:
+    for row in rows["short"]:
+        (passage,) = documents(row)
+        assert all(answer in f"{passage.title} {passage.text}" for answer in row["answers"])
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_world(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer("microworld")
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        write_questions(tmp_path / name, seed, 8, 8, LENGTHS, tokenizer)
+    texts = {name: (tmp_path / name / "train.jsonl").read_text() for name in "abc"}
+    assert texts["a"] == texts["b"]
+    assert not set(texts["a"].splitlines()) & set(texts["c"].splitlines())
