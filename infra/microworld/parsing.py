@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from infra.microworld.phrases import ABOUT, LEADS, RELATIONS
 from infra.microworld.words import GOODS, JOB, NAMES
@@ -88,6 +88,7 @@ def sentences(text: str) -> list[str]:
     return [each for part in _SENTENCE_END.split(text) if (each := part.strip())]
 
 
+@lru_cache(maxsize=4096)  # passages are read again for every statement on them
 def read_fact(sentence: str) -> Fact | None:
     """The fact that one sentence states, in any of the world's words; None when it states none."""
     bare = _LEAD.sub("", sentence.strip())

@@ -79,7 +79,7 @@ def export(
         steps=settings["steps"],
         seed=settings["seed"],
         flags=_flags(settings),
-        machine=_machine(),
+        machine=machine(),
         minutes=round(seconds / 60),
         count=count,
         samples=SAMPLES,
@@ -109,10 +109,15 @@ def _measure(
 
 
 def _flags(settings: dict[str, Any]) -> str:
-    return "".join(f" --{name.replace('_', '-')} {value}" for name, value in settings.items())
+    given = {name: value for name, value in settings.items() if value is not False and value != ""}
+    return "".join(
+        f" --{name.replace('_', '-')}" if value is True else f" --{name.replace('_', '-')} {value}"
+        for name, value in given.items()
+    )
 
 
-def _machine() -> str:
+def machine() -> str:
+    """What the training runs on, in words."""
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
     return f"{torch.get_num_threads()} threads of a {platform.machine()} CPU"
