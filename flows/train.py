@@ -15,7 +15,7 @@ from tasks.reporting.tables import training_table
 from tasks.training.job import TrainingJob
 from tasks.training.job import train as run_training
 
-STAGE = "train"
+STAGE, REFERENCE = "train", "reference"
 
 
 @flow(name="train", flow_run_name="train {recipe[name]}", validate_parameters=False)
@@ -39,8 +39,14 @@ def train(recipe: dict[str, Any], manifest: str) -> dict[str, Any]:
         if step.get("loss") is not None:
             progress.note(STAGE, f"loss {step['loss']:.3f}")
 
+    referenced = 0
+
     def show_reference(known: int, rows: int) -> None:
-        progress.note(STAGE, f"reference {known:,}/{rows:,}")
+        nonlocal referenced
+        if not referenced:
+            progress.expect(REFERENCE, rows)
+        progress.advance(REFERENCE, known - referenced)
+        referenced = known
 
     trained = run_training(job, on_step=show, on_reference=show_reference).to_json()
     announce(f"train-{trained['revision']}", training_table(trained))
