@@ -12,8 +12,6 @@ is not done here: that is the factory's own work.
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import random
 import time
 from dataclasses import asdict, dataclass
@@ -24,6 +22,7 @@ import torch
 from torch.nn import functional
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from infra.microworld.checkpoint import add_to_average, log, rate_share, resume, save
 from infra.microworld.lessons import (
     IGNORED,
     Batch,
@@ -91,22 +90,22 @@ def train(settings: Settings, prompts: Path, work: Path, out: Path) -> None:
     average.load_state_dict(model.state_dict())
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.rate, betas=(0.9, 0.98), weight_decay=0.1)
     work.mkdir(parents=True, exist_ok=True)
-    first, spent = _resume(work / "checkpoint.pt", model, average, optimizer)
+    first, spent = resume(work / "checkpoint.pt", model, average, optimizer)
     read = read_prompts(prompts)
     started = time.monotonic() - spent
     for step in range(first, settings.steps):
         batch = lesson(settings, tokenizer, read, step)
-        loss = _learn(model, optimizer, batch, _rate(settings, step), device)
-        _average(average, model, step)
+        loss = _learn(model, optimizer, batch, settings.rate * rate_share(step, step / settings.steps), device)
+        add_to_average(average, model, step)
         done, seconds = step + 1, time.monotonic() - started
         if step % 20 == 0:
-            _log(work, step=step, loss=round(loss, 4), seconds=round(seconds), shape=list(batch.tokens.shape))
+            log(work, step=step, loss=round(loss, 4), seconds=round(seconds), shape=list(batch.tokens.shape))
         if done % _SAVE_EVERY == 0 or done == settings.steps:
-            _save(work / "checkpoint.pt", model, average, optimizer, done, seconds)
+            save(work / "checkpoint.pt", model, average, optimizer, done, seconds)
         if done % _EXPORT_EVERY == 0 and done < settings.steps:
-            _log(work, **export(average, tokenizer, read, asdict(settings), out, done, seconds, 16, (512,)))
+            log(work, **export(average, tokenizer, read, asdict(settings), out, done, seconds, 16, (512,)))
     seconds = time.monotonic() - started
-    _log(work, **export(average, tokenizer, read, asdict(settings), out, settings.steps, seconds, 96))
+    log(work, **export(average, tokenizer, read, asdict(settings), out, settings.steps, seconds, 96))
 
 
 def model_config(settings: Settings, tokenizer: Any) -> LlamaConfig:
@@ -186,46 +185,6 @@ def _learn(model: Any, optimizer: torch.optim.Optimizer, batch: Batch, rate: flo
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     return float(loss.item())
-
-
-def _rate(settings: Settings, step: int) -> float:
-    warm = min(1.0, (step + 1) / 100)
-    return settings.rate * warm * (0.05 + 0.475 * (1 + math.cos(math.pi * step / settings.steps)))
-
-
-@torch.no_grad()
-def _average(average: Any, model: Any, step: int) -> None:
-    weight = max(0.01, 1 / (step + 1))
-    for kept, new in zip(average.parameters(), model.parameters(), strict=True):
-        kept.lerp_(new, weight)
-
-
-def _save(path: Path, model: Any, average: Any, optimizer: Any, step: int, seconds: float) -> None:
-    state = {
-        "model": model.state_dict(),
-        "average": average.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    partial = path.with_suffix(".partial")
-    torch.save({**state, "step": step, "seconds": seconds}, partial)
-    partial.replace(path)
-
-
-def _resume(path: Path, model: Any, average: Any, optimizer: Any) -> tuple[int, float]:
-    if not path.exists():
-        return 0, 0.0
-    state = torch.load(path, weights_only=True)
-    model.load_state_dict(state["model"])
-    average.load_state_dict(state["average"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"]), float(state["seconds"])
-
-
-def _log(work: Path, **values: Any) -> None:
-    line = json.dumps(values)
-    with (work / "log.jsonl").open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
-    print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,6 @@ the running average, in 16 bits. Leaves out a GPU's compiled step: the batches a
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +24,7 @@ import torch
 from torch.nn import functional
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from infra.microworld.checkpoint import add_to_average, log, rate_share, resume, save
 from infra.microworld.judge_batches import JudgeBatch, judge_batches
 from infra.microworld.judge_card import export
 from infra.microworld.judge_lessons import KINDS, open_desk
@@ -77,21 +76,21 @@ def train(settings: Settings, start: Path, prompts: Path, work: Path, out: Path)
     average.load_state_dict(model.state_dict())
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.rate, betas=(0.9, 0.98), weight_decay=0.05)
     work.mkdir(parents=True, exist_ok=True)
-    step, spent = _resumed(work / "checkpoint.pt", model, average, optimizer)
+    step, spent = resume(work / "checkpoint.pt", model, average, optimizer)
     started, right = time.monotonic() - spent, _Tally()
     while (done := progress(settings, step, time.monotonic() - started)) < 1:
         batches = judge_batches(lessons, f"judge:{settings.seed}:{step}", settings.size)
-        loss = _learn(model, optimizer, batches, settings.rate * _rate(step, done), device, right)
-        _average(average, model, step)
+        loss = _learn(model, optimizer, batches, settings.rate * rate_share(step, done), device, right)
+        add_to_average(average, model, step)
         step, seconds = step + 1, time.monotonic() - started
         if step % _LOG_EVERY == 0:
-            _log(work, step=step, loss=round(loss, 3), seconds=round(seconds), right=right.shares())
+            log(work, step=step, loss=round(loss, 3), seconds=round(seconds), right=right.shares())
             right = _Tally()
         if step % _SAVE_EVERY == 0:
-            _save(work / "checkpoint.pt", model, average, optimizer, step, seconds)
+            save(work / "checkpoint.pt", model, average, optimizer, step, seconds)
     seconds = time.monotonic() - started
-    _save(work / "checkpoint.pt", model, average, optimizer, step, seconds)
-    _log(work, step=step, measured=export(average, desk, asdict(settings), out, step, seconds))
+    save(work / "checkpoint.pt", model, average, optimizer, step, seconds)
+    log(work, step=step, measured=export(average, desk, asdict(settings), out, step, seconds))
 
 
 def judge_from_policy(folder: Path, tokenizer: Any, layers: int) -> Any:
@@ -182,42 +181,6 @@ def _count(right: _Tally, batch: JudgeBatch, labelled: torch.Tensor, hit: torch.
     for number, kind in enumerate(KINDS):
         own = set(replies[kinds == number].tolist())
         right.add(kind, len(own - missed), len(own))
-
-
-def _rate(step: int, done: float) -> float:
-    """Share of the highest rate: warm-up, then a cosine to a twentieth."""
-    return min(1.0, (step + 1) / 100) * (0.05 + 0.475 * (1 + math.cos(math.pi * min(done, 1.0))))
-
-
-@torch.no_grad()
-def _average(average: Any, model: Any, step: int) -> None:
-    weight = max(0.01, 1 / (step + 1))
-    for kept, new in zip(average.parameters(), model.parameters(), strict=True):
-        kept.lerp_(new, weight)
-
-
-def _save(path: Path, model: Any, average: Any, optimizer: Any, step: int, seconds: float) -> None:
-    state = {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
-    partial = path.with_suffix(".partial")
-    torch.save({**state, "step": step, "seconds": seconds}, partial)
-    partial.replace(path)
-
-
-def _resumed(path: Path, model: Any, average: Any, optimizer: Any) -> tuple[int, float]:
-    if not path.exists():
-        return 0, 0.0
-    state = torch.load(path, weights_only=True)
-    model.load_state_dict(state["model"])
-    average.load_state_dict(state["average"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"]), float(state["seconds"])
-
-
-def _log(work: Path, **values: Any) -> None:
-    line = json.dumps(values)
-    with (work / "log.jsonl").open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
-    print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,17 @@ class LossSetup:
     reference: Path | None = None  # the file of kept reference log-probabilities; None computes them live
     sharing: Any | None = None  # a shared_prefix.choice.Sharing; None reads the prompt once per answer
 
+    def trainer_arguments(self, arguments: Any) -> dict[str, Any]:
+        """What every trainer is made with; `arguments` are the TrainingArguments as made."""
+        return {
+            "model": self.model,
+            "args": arguments,
+            "train_dataset": self.pairs,
+            "processing_class": self.tokenizer,
+            "peft_config": self.adapter,
+            "callbacks": list(self.callbacks),
+        }
+
     def collator(self, arguments: Any) -> Any:
         """What makes a process's passes out of a step's questions; `arguments` are the TrainingArguments as made."""
         from tasks.training.passes import StepCollator

@@ -31,13 +31,8 @@ def make_trainer(setup: LossSetup) -> Any:
         sharing=setup.sharing,
         sft_weight=setup.settings.sft_weight,
         kept=setup.reference,
-        model=setup.model,
-        args=arguments,
         data_collator=setup.collator(arguments),
-        train_dataset=setup.pairs,
-        processing_class=setup.tokenizer,
-        peft_config=setup.adapter,
-        callbacks=list(setup.callbacks),
+        **setup.trainer_arguments(arguments),
     )
 
 

@@ -27,13 +27,8 @@ def make_trainer(setup: LossSetup) -> Any:
         sharing=setup.sharing,
         nll_over=setup.settings.nll_over,
         offload_activations=setup.settings.offload_activations,
-        model=setup.model,
-        args=arguments,
         data_collator=setup.collator(arguments),
-        train_dataset=setup.pairs,
-        processing_class=setup.tokenizer,
-        peft_config=setup.adapter,
-        callbacks=list(setup.callbacks),
+        **setup.trainer_arguments(arguments),
     )
 
 

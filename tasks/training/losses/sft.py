@@ -28,13 +28,8 @@ def make_trainer(setup: LossSetup) -> Any:
         dataset_kwargs={"skip_prepare_dataset": True},
     )
     return QuestionsSFTTrainer(
-        model=setup.model,
-        args=arguments,
         data_collator=ChosenCollator(setup.tokenizer.pad_token_id),
-        train_dataset=setup.pairs,
-        processing_class=setup.tokenizer,
-        peft_config=setup.adapter,
-        callbacks=list(setup.callbacks),
+        **setup.trainer_arguments(arguments),
     )
 
 
