@@ -1,6 +1,6 @@
 """`longmill microworld VERB`: the generated world, for anyone who wants to try a long-context pipeline on it.
 
-Verbs that train the models in the box go here too. Each hands its options on; nothing of the world is known here.
+Each verb hands its options on; nothing of the world is known here. The verbs that train are in microworld_training.py.
 """
 
 import time
@@ -11,10 +11,12 @@ from typing import Annotated
 import typer
 
 from flows.display import AsJson, calm, console, finish, table
+from flows.microworld_training import train
 from infra.microworld.make import POOL, QUESTIONS, Made, Wanted, people_for, write_contexts, write_pool
 from infra.microworld.words import Split
 
 microworld = typer.Typer(help="The generated world: datasets of any size with gold answers.", no_args_is_help=True)
+microworld.add_typer(train, name="train")
 
 
 @microworld.callback()

@@ -1,6 +1,9 @@
-"""Row 8: how many questions are needed? SeaLong's gain with a quarter of the questions, with all, with four times."""
+"""Row 8: how many questions are needed? SeaLong's gain with a quarter of the questions, with all, with four times.
 
-from flows.evidence import SEALONG, Measured, Observation, Row, merged
+Of the numbers of samples that row 1 compares this takes the smallest, for every number of questions.
+"""
+
+from flows.evidence import SAMPLE_COUNTS, SEALONG, Measured, Observation, Row, merged
 from flows.evidence.workplace import Workplace
 
 METRIC = "SubEM gain"
@@ -11,7 +14,7 @@ def measure(work: Workplace) -> Measured:
     observations = []
     about = {}
     for amount in work.settings.amounts:
-        recipe = work.recipe(SEALONG, questions=amount)
+        recipe = work.recipe(SEALONG, f"sampling.samples={SAMPLE_COUNTS[0]}", questions=amount)
         trained = work.trained(recipe)
         about[str(amount)] = work.about(recipe, trained)
         observations.append([_named(each, amount) for each in work.compared(recipe, trained)])

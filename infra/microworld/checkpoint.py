@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+LOG = "log.jsonl"
+
 
 def rate_share(step: int, done: float) -> float:
     """Share of the highest rate: 100 steps of warm-up, then a cosine to a twentieth; `done` is the share of the run."""
@@ -46,8 +48,6 @@ def resume(path: Path, model: Any, average: Any, optimizer: Any) -> tuple[int, f
 
 
 def log(work: Path, **values: Any) -> None:
-    """Print a line of JSON, and add it to the run's log."""
-    line = json.dumps(values)
-    with (work / "log.jsonl").open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
-    print(line, flush=True)
+    """Add a line of JSON to the run's log."""
+    with (work / LOG).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(values) + "\n")

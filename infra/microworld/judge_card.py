@@ -35,9 +35,8 @@ about the real world: it stands in for a judge model where the factory is tried 
   `answers.py`; labels are the replies of the rules (`rules.py`). No real person, place or text.
   Prompts: `tasks/prompts/en/judge-terse-*.txt`.
 - **Recipe**: begins with the layers of the policy in `infra/microworld/policy`, new layers on top; AdamW, cosine,
-  running average of the weights, loss on the replies. {step} steps of about 5,000 tokens, seed {seed}.
-  `python -m infra.microworld.train_judge --start infra/microworld/policy --prompts tasks/prompts/en`
-  `--out infra/microworld/judge{flags}`
+  running average of the weights, loss on the replies. {step:,} steps of about 5,000 tokens, seed {seed}.
+  `longmill microworld train judge --steps {steps} --seed {seed}`
 - **Machine and time**: {machine}, {minutes} minutes.
 - **Licence**: Apache-2.0.
 
@@ -72,7 +71,7 @@ def export(
         parameters=model.num_parameters(),
         step=step,
         seed=settings["seed"],
-        flags="".join(f" --{name} {value}" for name, value in settings.items()),
+        steps=settings["steps"],
         machine=machine(),
         minutes=round(seconds / 60),
         count=_COUNT,

@@ -59,11 +59,13 @@ class Scene:
 @dataclass(frozen=True)
 class Desk:
     """What scenes are made with: the terse prompts by kind, the tokenizer that measures chunks, and how many chunks
-    are shown for a statement: drawn from these for every scene."""
+    are shown for a statement: drawn from these for every scene. `easy`: the share of scenes with as little to read
+    as there can be."""
 
     prompts: Mapping[str, str]
     tokenizer: Any
     nearest: tuple[int, ...] = (NEAREST,)
+    easy: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def _about_answers(kind: str) -> Callable[[Desk, random.Random, int], Scene]:
 
 
 def _completeness(desk: Desk, rng: random.Random, count: int) -> Scene:
-    case = _case(rng, 20, 4)
+    case = _case(rng, 8 if rng.random() < desk.easy else 20, 4)
     question = rng.choice(case.asked)
     parts = chunks_of(desk.tokenizer, case.text, rng.choice(_PART))
     noted = [in_hop_order(rules.notes(part, question.question), question.question) for part in parts]
@@ -172,8 +174,9 @@ def _completeness(desk: Desk, rng: random.Random, count: int) -> Scene:
 
 def _notes(desk: Desk, rng: random.Random, count: int) -> Scene:
     """Questions on one part of a context; at most half of them find nothing there."""
-    case = _case(rng, rng.randint(12, 24), count * 2)
-    part = rng.choice(chunks_of(desk.tokenizer, case.text, rng.choice(_PART)))
+    easy = rng.random() < desk.easy
+    case = _case(rng, rng.randint(4, 8) if easy else rng.randint(12, 24), count * 2)
+    part = rng.choice(chunks_of(desk.tokenizer, case.text, min(_PART) if easy else rng.choice(_PART)))
     scene = _scene(desk, "notes", {"chunk": part}, [{"question": each.question} for each in case.asked])
     empty = [call for call in scene.calls if call.reply == rules.NO_NOTES]
     found = [call for call in scene.calls if call.reply != rules.NO_NOTES]
@@ -187,7 +190,8 @@ def _support(desk: Desk, rng: random.Random, count: int) -> Scene:
     statement = _claimed(rng, case)
     stated = [fact for document in case.shown for fact in document.facts]
     chunks = chunks_of(desk.tokenizer, case.text, CHUNK)
-    passages = "\n\n".join(each.strip() for each in nearest_chunks(rng, chunks, statement, rng.choice(desk.nearest)))
+    shown = 1 if rng.random() < desk.easy else rng.choice(desk.nearest)
+    passages = "\n\n".join(each.strip() for each in nearest_chunks(rng, chunks, statement, shown))
     statements = [statement, *(_statement(rng, read_facts(passages), stated) for _ in range(count - 1))]
     scene = _scene(desk, "support", {"passages": passages}, [{"statement": each} for each in statements])
     return replace(scene, calls=tuple(map(_with_told, scene.calls, statements)))

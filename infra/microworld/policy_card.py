@@ -6,6 +6,7 @@ The folder loads with transformers and vLLM as it is. Nothing is uploaded.
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from transformers import GenerationConfig
 from infra.microworld.evaluate import SAMPLES, TEMPERATURE, evaluate
 from infra.microworld.lessons import Prompt
 
-LENGTHS = (256, 512, 1024)
+LENGTHS, QUESTIONS = (256, 512, 1024), 96  # tokens of a context; questions of each
 MAIN, PLAIN = "plan_and_solve", "direct_answer"
 
 _CARD = """---
@@ -32,9 +33,8 @@ default that lets Longmill run end to end on any machine; it has not been aligne
 
 - **Data**: worlds, passages and questions from `infra/microworld`, a fresh world for every row of every
   training batch; no real person, place or text. Prompts: `tasks/prompts/en/sample-*.txt`.
-- **Recipe**: random strings, then restated facts, then questions in contexts that grow to {docs} documents;
-  AdamW, cosine, running average of the weights. Step {step} of {steps}, seed {seed}.
-  `python -m infra.microworld.train --out infra/microworld/policy --prompts tasks/prompts/en{flags}`
+- **Recipe**: {recipe}; AdamW, cosine, running average of the weights. Seed {seed}.
+  `longmill microworld train policy --seed {seed}`
 - **Machine and time**: {machine}, {minutes} minutes.
 - **Licence**: Apache-2.0.
 
@@ -54,16 +54,19 @@ def export(
     model: Any,
     tokenizer: Any,
     prompts: list[Prompt],
-    settings: dict[str, Any],
+    stages: Sequence[Any],
+    seed: int,
     out: Path,
-    step: int,
     seconds: float,
-    count: int,
+    count: int = QUESTIONS,
     lengths: tuple[int, ...] = LENGTHS,
 ) -> dict[str, Any]:
-    """Evaluate the model on `count` questions a row, write it with its card, return the SubEM by row."""
+    """Evaluate the model on `count` questions a row, write it with its card, return the SubEM by row.
+
+    `stages`: see train_policy.py.
+    """
     model.eval()
-    table, summary = _measure(model, tokenizer, prompts, settings["seed"], count, lengths)
+    table, summary = _measure(model, tokenizer, prompts, seed, count, lengths)
     out.mkdir(parents=True, exist_ok=True)
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
@@ -74,14 +77,12 @@ def export(
     tokenizer.save_pretrained(out)
     card = _CARD.format(
         parameters=model.num_parameters(),
-        docs=settings["docs"],
-        step=step,
-        steps=settings["steps"],
-        seed=settings["seed"],
-        flags=_flags(settings),
+        recipe=", then ".join(
+            f"{each.steps:,} steps of {each.name!r} on up to {each.docs} documents" for each in stages
+        ),
+        seed=seed,
         machine=machine(),
         minutes=round(seconds / 60),
-        count=count,
         samples=SAMPLES,
         temperature=TEMPERATURE,
         rows="\n".join(table),
@@ -106,14 +107,6 @@ def _measure(
                 for kind, row in scores.items()
             ]
     return table, summary
-
-
-def _flags(settings: dict[str, Any]) -> str:
-    given = {name: value for name, value in settings.items() if value is not False and value != ""}
-    return "".join(
-        f" --{name.replace('_', '-')}" if value is True else f" --{name.replace('_', '-')} {value}"
-        for name, value in given.items()
-    )
 
 
 def machine() -> str:

@@ -1,10 +1,11 @@
 """Imperfect answers, as machines write them: what the policy is tuned on before the factory improves it.
 
 Three teachers answer every question in the style of plan and solve, each with faults of its own at the rates that
-stand here. The hasty one writes most of the answers, no plan, and often stops a hop or an item too early; the careful
-one plans, and errs seldom; the talkative one adds what was not asked and sometimes is invented. A model that is tuned
-on all three answers greedily like the hasty one, while most of its samples together know better: what consensus and
-judges are there to find. A fault is made of the same world: a wrong value is one of its kind that the context names.
+stand here, and with an opening of its own, which tells them apart from the first word on. The hasty one writes most of
+the answers, no plan, and often stops a hop or an item too early; the careful one plans, and errs seldom; the talkative
+one adds what was not asked and sometimes is invented. A model that is tuned on all three answers greedily like the
+hasty one, while most of its samples together know better: what consensus and judges are there to find. A fault is made
+of the same world: a wrong value is one of its kind that the context names.
 Leaves out faults of language, and contradictions between passages.
 """
 
@@ -25,16 +26,16 @@ class Teacher:
 
     name: str
     share: float
-    stops_early: float  # several hops: the chain ends one hop before its end
+    stops_early: float  # for every hop after the first: the chain ends one hop before its end
     misses_items: float  # lists: the first item or two alone
     wrong_value: float  # per hop or item: another value of the same kind, and on from there
     invents: float  # a fact that no passage states, beside the answer
 
 
 TEACHERS = (
-    Teacher("hasty", share=0.45, stops_early=0.55, misses_items=0.65, wrong_value=0.04, invents=0.0),
-    Teacher("careful", share=0.30, stops_early=0.03, misses_items=0.08, wrong_value=0.04, invents=0.04),
-    Teacher("talkative", share=0.25, stops_early=0.05, misses_items=0.12, wrong_value=0.08, invents=0.35),
+    Teacher("hasty", share=0.45, stops_early=0.30, misses_items=0.65, wrong_value=0.04, invents=0.0),
+    Teacher("careful", share=0.30, stops_early=0.02, misses_items=0.08, wrong_value=0.04, invents=0.04),
+    Teacher("talkative", share=0.25, stops_early=0.03, misses_items=0.12, wrong_value=0.08, invents=0.35),
 )
 
 
@@ -50,7 +51,7 @@ def imperfect_reply(rng: random.Random, question: Question, shown: Sequence[Docu
 
 
 _OPENINGS = {
-    "hasty": "",
+    "hasty": "In short:\n",
     "careful": "Plan: find {plan}.\n",
     "talkative": "I need to find {plan}.\n",
 }
@@ -63,7 +64,7 @@ def _work(
     if question.kind == LIST:
         return _list(rng, teacher, question, shown)
     hops = list(question.facts)
-    if len(hops) > 1 and rng.random() < teacher.stops_early:
+    if rng.random() < teacher.stops_early * (len(hops) - 1):
         hops.pop()
     stated: list[Fact] = []
     subject = hops[0].subject

@@ -1,19 +1,16 @@
 """Train the judge: the policy's weights, two layers more, taught to reply what the rules reply. Seeded, resumable.
 
-    python -m infra.microworld.train_judge --start infra/microworld/policy --prompts tasks/prompts/en \
-        --out infra/microworld/judge --steps 2400
-
 A tiny model learns to look a value up only by a long order of lessons; the policy has been through it. The judge begins
 with its layers and its embeddings of the words that both know. To compare what is stated with what is claimed comes
-after looking up, so new layers stand on top, which at first change nothing. Every step's batch depends on
-(seed, step) alone and is never seen twice, so what the log says of a batch is said of unseen worlds. The checkpoint
-holds weights, their running average and the optimizer; a run that is killed goes on where it was. What is exported is
-the running average, in 16 bits. Leaves out a GPU's compiled step: the batches are small.
+after looking up, so new layers stand on top, which at first change nothing, and over the first half of the steps there
+is ever more to read. Every step's batch depends on (seed, step) alone and is never seen twice, so what the log says of
+a batch is said of unseen worlds. The checkpoint holds weights, their running average and the optimizer; a run that is
+killed goes on where it was. What is exported is the running average, in 16 bits. Leaves out a GPU's compiled step: the
+batches are small.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +21,7 @@ import torch
 from torch.nn import functional
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from infra import progress
 from infra.microworld.checkpoint import add_to_average, log, rate_share, resume, save
 from infra.microworld.judge_batches import JudgeBatch, judge_batches
 from infra.microworld.judge_card import export
@@ -31,6 +29,7 @@ from infra.microworld.judge_lessons import KINDS, open_desk
 from infra.microworld.lessons import IGNORED
 from infra.microworld.tokenizer import build_tokenizer
 
+STAGE = "judge"
 _SAVE_EVERY, _LOG_EVERY = 50, 25  # steps
 _NEAREST = (2, 3, 4, 5)  # chunks for a statement: fewer than in earnest cost less, and teach the same
 
@@ -48,24 +47,11 @@ class Settings:
     size: float = 1.0
 
 
-def main() -> None:
-    """Read the command line, train, measure and export."""
-    parser = argparse.ArgumentParser(description="Train the microworld's judge model.")
-    parser.add_argument("--start", type=Path, required=True, help="folder of the policy that the judge begins as")
-    parser.add_argument("--prompts", type=Path, required=True, help="folder with judge-terse-*.txt")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the exported model")
-    parser.add_argument("--work", type=Path, default=Path("build/judge"), help="folder for checkpoint and log")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    for name, value in asdict(Settings()).items():
-        parser.add_argument(f"--{name}", type=type(value), default=value)
-    arguments = vars(parser.parse_args())
-    settings = Settings(**{name: arguments[name] for name in asdict(Settings())})
-    torch.set_num_threads(arguments["threads"])
-    train(settings, arguments["start"], arguments["prompts"], arguments["work"], arguments["out"])
+def train_judge(settings: Settings, start: Path, prompts: Path, work: Path, out: Path) -> dict[str, float]:
+    """Run all steps from the last checkpoint in `work`, then measure the model and write it with its card to `out`.
 
-
-def train(settings: Settings, start: Path, prompts: Path, work: Path, out: Path) -> None:
-    """Run all steps from the last checkpoint in `work`, then measure and export to `out`."""
+    `start`: folder of the policy that it begins as. Returns the percent of calls that it gets right, by kind.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(settings.seed)
     tokenizer = build_tokenizer(prompts)
@@ -78,19 +64,24 @@ def train(settings: Settings, start: Path, prompts: Path, work: Path, out: Path)
     work.mkdir(parents=True, exist_ok=True)
     step, spent = resume(work / "checkpoint.pt", model, average, optimizer)
     started, right = time.monotonic() - spent, _Tally()
-    while (done := progress(settings, step, time.monotonic() - started)) < 1:
-        batches = judge_batches(lessons, f"judge:{settings.seed}:{step}", settings.size)
+    progress.expect(STAGE, settings.steps)
+    progress.advance(STAGE, step)
+    while (done := share_done(settings, step, time.monotonic() - started)) < 1:
+        eased = replace(lessons, easy=max(0.0, 1 - 2 * done))
+        batches = judge_batches(eased, f"judge:{settings.seed}:{step}", settings.size)
         loss = _learn(model, optimizer, batches, settings.rate * rate_share(step, done), device, right)
         add_to_average(average, model, step)
         step, seconds = step + 1, time.monotonic() - started
+        progress.advance(STAGE)
         if step % _LOG_EVERY == 0:
             log(work, step=step, loss=round(loss, 3), seconds=round(seconds), right=right.shares())
+            progress.note(STAGE, f"loss {loss:.2f}")
             right = _Tally()
         if step % _SAVE_EVERY == 0:
             save(work / "checkpoint.pt", model, average, optimizer, step, seconds)
     seconds = time.monotonic() - started
     save(work / "checkpoint.pt", model, average, optimizer, step, seconds)
-    log(work, step=step, measured=export(average, desk, asdict(settings), out, step, seconds))
+    return export(average, desk, asdict(settings), out, step, seconds)
 
 
 def judge_from_policy(folder: Path, tokenizer: Any, layers: int) -> Any:
@@ -120,7 +111,7 @@ def judge_from_policy(folder: Path, tokenizer: Any, layers: int) -> Any:
     return model
 
 
-def progress(settings: Settings, step: int, seconds: float) -> float:
+def share_done(settings: Settings, step: int, seconds: float) -> float:
     """Share of the training that is done, by steps or by time, whichever is further."""
     timed = seconds / 60 / settings.minutes if settings.minutes else 0.0
     return max(step / settings.steps, timed)
@@ -181,7 +172,3 @@ def _count(right: _Tally, batch: JudgeBatch, labelled: torch.Tensor, hit: torch.
     for number, kind in enumerate(KINDS):
         own = set(replies[kinds == number].tolist())
         right.add(kind, len(own - missed), len(own))
-
-
-if __name__ == "__main__":
-    main()

@@ -47,3 +47,33 @@ def test_what_cannot_be_made_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="ask for 90 people"):
         make(tmp_path, "--tokens", "5000", "--people", "8")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_training_ends_in_what_was_measured_its_plot_and_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from infra.microworld import train_judge, train_policy
+
+    def trained(stage: str, lines: list[dict[str, object]]) -> None:
+        (tmp_path / stage).mkdir(parents=True, exist_ok=True)
+        (tmp_path / stage / "log.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
+
+    def policy(*_: object) -> dict[str, dict[str, float]]:
+        for stage in train_policy.STAGES:
+            trained(f"policy/{stage.name}", [{"step": 0, "loss": 2.0}])
+        return {"plan_and_solve@512": {"greedy": 50.0, "sampled": 40.0, "majority": 60.0, "chance": 9.0}}
+
+    def judge(*_: object) -> dict[str, float]:
+        trained("judge", [{"step": 25, "loss": 2.0, "right": {"facts": 9.0}}])
+        return {"facts": 95.0}
+
+    monkeypatch.setattr(train_policy, "train_policy", policy)
+    monkeypatch.setattr(train_judge, "train_judge", judge)
+    for model, figure in (("policy", "60.0"), ("judge", "95.0")):
+        options = ["--work", str(tmp_path / model), "--out", str(tmp_path / "model")]
+        ended = CliRunner().invoke(app, ["microworld", "train", model, *options], catch_exceptions=False)
+        assert ended.exit_code == 0
+        assert figure in ended.stdout
+        assert ended.stdout.replace("\n", "").endswith(f"model: {tmp_path}/model")
+        assert (tmp_path / model / "training.png").stat().st_size > 1000

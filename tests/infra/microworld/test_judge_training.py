@@ -90,14 +90,14 @@ def test_training_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytes
     import torch
 
     from infra.microworld import judge_batches, train_judge
-    from infra.microworld.train_judge import Settings, train
+    from infra.microworld.train_judge import Settings
 
     monkeypatch.setattr(judge_batches, "PLAN", {"helpfulness": (1, 2), "logicality": (1, 1)})
 
     monkeypatch.setattr(train_judge, "export", lambda *_: {})
     monkeypatch.setattr(train_judge, "_SAVE_EVERY", 2)
     settings = Settings(steps=3, layers=3)
-    train(settings, POLICY, PROMPTS, tmp_path / "whole", tmp_path / "out")
+    train_judge.train_judge(settings, POLICY, PROMPTS, tmp_path / "whole", tmp_path / "out")
 
     class Killed(Exception):
         pass
@@ -109,8 +109,8 @@ def test_training_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytes
         learn = train_judge._learn
         steps = iter([learn, learn, killed])
         patched.setattr(train_judge, "_learn", lambda *arguments: next(steps)(*arguments))
-        train(settings, POLICY, PROMPTS, tmp_path / "resumed", tmp_path / "out")
-    train(settings, POLICY, PROMPTS, tmp_path / "resumed", tmp_path / "out")
+        train_judge.train_judge(settings, POLICY, PROMPTS, tmp_path / "resumed", tmp_path / "out")
+    train_judge.train_judge(settings, POLICY, PROMPTS, tmp_path / "resumed", tmp_path / "out")
     states = [torch.load(tmp_path / each / "checkpoint.pt", weights_only=True) for each in ("whole", "resumed")]
     for name, weight in states[0]["average"].items():
         torch.testing.assert_close(weight, states[1]["average"][name], rtol=1e-5, atol=1e-7)

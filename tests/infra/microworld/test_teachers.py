@@ -9,7 +9,7 @@ from infra.microworld.questions import LIST, ONE_HOP, SHARES_BY_HOPS, Question, 
 from infra.microworld.teachers import TEACHERS, imperfect_reply
 from infra.microworld.world import Document, documents, make_world
 
-_OPENINGS = {"careful": "Plan: find ", "talkative": "I need to find "}
+_OPENINGS = {"hasty": "In short:\n", "careful": "Plan: find ", "talkative": "I need to find "}
 
 
 def asked() -> Iterator[tuple[Question, list[Document]]]:
@@ -26,7 +26,7 @@ def replies() -> list[tuple[str, Question, str]]:
     for question, shown in asked():
         for _ in range(4):
             said = imperfect_reply(rng, question, shown)
-            style = next((name for name, opening in _OPENINGS.items() if said.startswith(opening)), "hasty")
+            style = next(name for name, opening in _OPENINGS.items() if said.startswith(opening))
             found.append((style, question, said))
     return found
 
@@ -50,9 +50,10 @@ def test_each_teacher_writes_its_share() -> None:
         assert abs(styles[teacher.name] / len(REPLIES) - teacher.share) < 0.04
 
 
-def test_the_hasty_one_is_mostly_right_on_one_hop_and_mostly_wrong_beyond() -> None:
+def test_the_hasty_one_errs_more_with_every_hop() -> None:
     assert share("hasty", True, {ONE_HOP}) > 0.9
-    assert share("hasty", True, {"two-hop", "three-hop"}) < 0.5
+    assert 0.5 < share("hasty", True, {"two-hop"}) < 0.75
+    assert share("hasty", True, {"three-hop"}) < 0.5
     assert share("hasty", True, {LIST}) < 0.45
 
 
