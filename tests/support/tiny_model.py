@@ -82,6 +82,17 @@ def pair_rows(count: int, prompt_characters: int = 60) -> list[dict[str, Any]]:
     ]
 
 
+def question_rows(questions: int = 10) -> list[dict[str, Any]]:
+    """Questions of one, two or three pairs over three answers; the last step of an epoch is short of two."""
+    rows = []
+    for number in range(questions):
+        prompt = f"{number} " + "word " * (180 - 30 * (number % 3))
+        answers = (f"the answer is {number}", "I do not know", "no")
+        for chosen, rejected in ((0, 1), (0, 2), (1, 2))[: 1 + number % 3]:
+            rows.append(pair_row(number, prompt, answers[chosen], answers[rejected]))
+    return rows
+
+
 def publish_rows(store: Path, rows: Sequence[dict[str, Any]], name: str = "tiny") -> str:
     """Write rows as a published dataset in two files; returns the manifest's path in the store."""
     folder = store / "datasets" / name / "v1"

@@ -98,7 +98,7 @@ def test_a_version_without_a_table_says_so(folder: Path, monkeypatch: pytest.Mon
 
 def test_contexts_twice_as_long_fit_the_window_of_the_model_in_the_box() -> None:
     recipe = Workplace(0, Settings("mill", 8)).recipe("sealong")
-    assert recipe.policy.context_window == 1536 + 1024
+    assert recipe.policy.context_window == 1024 + 512
     assert recipe.seed == 0
     assert recipe.sampling.samples == 32
     assert recipe.scoring.prune is False

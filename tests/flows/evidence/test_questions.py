@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from flows.evidence.questions import write_questions
+from infra.microworld.parsing import names_in
+from infra.microworld.words import GOODS, JOB, names_of
 from infra.tokens import load_tokenizer
 from tasks.nouns import Document
 from tasks.passages import passage_tokens
@@ -31,6 +33,26 @@ def test_the_sets_have_their_sizes_and_no_document_in_common(rows: dict[str, lis
     assert not texts["train"] & texts["held-out"]
     assert not texts["train"] & texts["short"]
     assert len({row["id"] for of_set in rows.values() for row in of_set}) == 44
+
+
+def test_nobody_who_is_measured_on_is_trained_on(rows: dict[str, list[dict[str, Any]]]) -> None:
+    """No person, place, work or company; jobs and goods are ordinary words."""
+    common = {word for kind in (JOB, GOODS) for word in names_of(kind)}
+
+    def named(of_set: list[dict[str, Any]]) -> set[str]:
+        texts = [row["question"] for row in of_set] + [each.text for row in of_set for each in documents(row)]
+        return {name for text in texts for name in names_in(text)} - common
+
+    trained_on = named(rows["train"])
+    assert len(trained_on) > 50
+    for measured in ("held-out", "short"):
+        assert len(named(rows[measured])) > 20
+        assert not trained_on & named(rows[measured])
+
+
+def test_every_kind_of_question_is_asked(rows: dict[str, list[dict[str, Any]]]) -> None:
+    for name in ("train", "held-out"):
+        assert {row["kind"] for row in rows[name]} == {"one-hop", "two-hop", "three-hop", "list"}
 
 
 def test_contexts_have_the_shorter_length_in_training_and_both_in_measuring(

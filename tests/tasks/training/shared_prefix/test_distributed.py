@@ -17,7 +17,7 @@ from infra.recipe import Training
 from infra.serving import free_port
 from infra.store import open_store
 from tasks.training.job import TrainingJob, train
-from tests.support.tiny_model import pair_rows, publish_rows, save_tiny
+from tests.support.tiny_model import publish_rows, question_rows, save_tiny
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[4]
@@ -54,7 +54,7 @@ def test_two_processes_make_the_steps_of_one(tmp_path: Path) -> None:
     curves, references = [], []
     for name, changes in (("one", {}), ("two", {"processes": 2, "accelerate_config": str(launcher)})):
         store = open_store(str(tmp_path / name))
-        manifest = publish_rows(tmp_path / name, pair_rows(9, prompt_characters=400))
+        manifest = publish_rows(tmp_path / name, question_rows())
         settings = Training.model_validate({**SETTINGS, **changes})
         job = TrainingJob(store, manifest, settings, base, "main", tmp_path / f"work-{name}", seed=1)
         result = train(job)
@@ -64,10 +64,10 @@ def test_two_processes_make_the_steps_of_one(tmp_path: Path) -> None:
         assert min(curves[-1].column("shared_prompt").to_pylist()) == pytest.approx(1.0)
         references.append(store.read_table(json.loads((folder / "job.json").read_text())["reference"]))
     one, two = curves
-    for column in ("loss", "grad_norm", "margin"):
+    for column in ("loss", "grad_norm", "margin", "pairs", "logps/chosen"):
         assert two.column(column).to_pylist() == pytest.approx(one.column(column).to_pylist(), rel=1e-4)
     assert two.column("questions").to_pylist() == [4, 4]
-    assert references[0].num_rows == 9 and references[0].equals(references[1])
+    assert references[0].num_rows == 10 and references[0].equals(references[1])
 
 
 def test_a_model_cut_over_two_processes_reads_the_shared_prompt_as_a_whole_one() -> None:

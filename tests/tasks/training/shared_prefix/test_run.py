@@ -2,9 +2,6 @@
 killed and resumed or not, and the choice is told beside it."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,7 @@ from infra.recipe import Training
 from infra.store import open_store
 from tasks.training.job import TrainingJob, TrainingResult, train
 from tests.support.killing import kill_at
-from tests.support.tiny_model import pair_row, publish_rows, save_tiny
+from tests.support.tiny_model import publish_rows, question_rows, save_tiny
 
 pytestmark = pytest.mark.slow
 
@@ -35,22 +32,11 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-def _rows(questions: int = 10) -> list[dict[str, Any]]:
-    """Questions of one, two or three pairs over three answers; the last step of an epoch is short of two."""
-    rows = []
-    for number in range(questions):
-        prompt = f"{number} " + "word " * (180 - 30 * (number % 3))
-        answers = (f"the answer is {number}", "I do not know", "no")
-        for chosen, rejected in ((0, 1), (0, 2), (1, 2))[: 1 + number % 3]:
-            rows.append(pair_row(number, prompt, answers[chosen], answers[rejected]))
-    return rows
-
-
 def _train(folder: Path, on_step: Any = None, **changes: Any) -> tuple[TrainingResult, Path]:
     base = folder / "base"
     if not base.exists():
         save_tiny(base, width=128, layers=2)
-        publish_rows(folder / "mill", _rows())
+        publish_rows(folder / "mill", question_rows())
     store = open_store(str(folder / "mill"))
     settings = Training.model_validate({**SETTINGS, **changes})
     job = TrainingJob(store, "datasets/tiny/v1/manifest.json", settings, str(base), "main", folder / "work", seed=1)
@@ -62,7 +48,7 @@ def _train(folder: Path, on_step: Any = None, **changes: Any) -> tuple[TrainingR
 
 @pytest.mark.parametrize(
     ("changes", "ways"),
-    [({"loss": "dpo", "sft_weight": 0.1}, ("shared", "packed", "apart")), ({"loss": "orpo"}, ("packed", "apart"))],
+    [({"loss": "dpo", "sft_weight": 0.1}, ("packed", "apart")), ({"loss": "orpo"}, ("shared", "apart"))],
     ids=["dpo", "orpo"],
 )
 def test_every_way_gives_the_same_loss_curve(tmp_path: Path, changes: dict[str, Any], ways: tuple[str, ...]) -> None:
@@ -91,41 +77,12 @@ def test_every_way_gives_the_same_loss_curve(tmp_path: Path, changes: dict[str, 
 def test_a_run_that_was_killed_resumes_and_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     from infra.errors import TrainingError
 
-    changes = {"loss": "dpo", "pack_tokens": 2500, "lora_dropout": 0.1, "save_steps": 2, "epochs": 4}
+    changes = {"loss": "dpo", "pack_tokens": 2500, "lora_dropout": 0.1, "save_steps": 2}
     whole, kept = _train(tmp_path / "whole", **changes)
     with pytest.raises(TrainingError, match="resume"):
-        _train(tmp_path / "killed", kill_at(5), **changes)
+        _train(tmp_path / "killed", kill_at(3), **changes)
     steps: list[int] = []
     again, resumed = _train(tmp_path / "killed", lambda step: steps.append(step["step"]), **changes)
-    assert again == whole and steps == list(range(1, 13))
+    assert again == whole and steps == list(range(1, 7))
     for name in ("adapter_model.safetensors", "metrics.parquet"):
         assert (kept / name).read_bytes() == (resumed / name).read_bytes()
-
-
-def test_two_processes_take_the_steps_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def launch(config: Any, *, log: Path, **_: Any) -> None:
-        """As accelerate does on GPUs; on CPUs it would need MPI."""
-        path = Path(config.folder) / "config.json"
-        path.write_text(config.dump())
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        with log.open("w") as output:
-            subprocess.run(
-                [*command, "-m", "tasks.training.run", str(path)],
-                check=True,
-                stdout=output,
-                stderr=output,
-                cwd=Path(__file__).parents[4],
-                env={**os.environ, "TRL_EXPERIMENTAL_SILENCE": "1", "OMP_NUM_THREADS": "1"},
-                timeout=300,
-            )
-
-    (tmp_path / "two.yaml").touch()
-    changes = {"loss": "dpo", "sharing": "off", "device_batch_size": 1, "epochs": 1}  # 9, 6 and 4 passes
-    _, one = _train(tmp_path, **changes)
-    monkeypatch.setattr("tasks.training.job.launch", launch)
-    _, two = _train(tmp_path, **changes, processes=2, accelerate_config=str(tmp_path / "two.yaml"))
-    alone, together = (pq.read_table(folder / "metrics.parquet").to_pydict() for folder in (one, two))
-    assert together.keys() == alone.keys()
-    assert together["pairs"] == [9, 6, 4]
-    for name in ("loss", "grad_norm", "margin", "questions", "pairs", "logps/chosen"):
-        assert together[name] == pytest.approx(alone[name], rel=1e-4, abs=1e-4)
