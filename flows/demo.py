@@ -3,17 +3,21 @@
 from pathlib import Path
 
 from infra.microworld.make import write_pool
-from infra.recipe import Recipe
+from infra.microworld.words import Split
+from infra.recipe import Questions, Recipe
 
-TRAIN_SEED, HELD_OUT_SEED = 11, 12  # different worlds: no fact of one holds in the other
-PEOPLE = 60
+TRAIN_SEED, HELD_OUT_SEED = 11, 12  # different worlds, without a name in common
+PEOPLE = 40
+HOPS = 3  # the longest chain
 
 
 def write_questions(recipe: Recipe) -> None:
     """Write the training and the held-out questions that the recipe names; the same bytes every time."""
-    for questions, seed in (
-        (recipe.questions, TRAIN_SEED),
-        (recipe.evaluation and recipe.evaluation.questions, HELD_OUT_SEED),
-    ):
+    held_out = recipe.evaluation.questions if recipe.evaluation else None
+    sets: tuple[tuple[Questions | None, int, Split], ...] = (
+        (recipe.questions, TRAIN_SEED, "train"),
+        (held_out, HELD_OUT_SEED, "test"),
+    )
+    for questions, seed, split in sets:
         if questions and questions.limit:
-            write_pool(Path(questions.source).parent, questions.limit, seed, PEOPLE)
+            write_pool(Path(questions.source).parent, questions.limit, seed, PEOPLE, HOPS, split)

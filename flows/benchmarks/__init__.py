@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from flows.machine import machine
 from infra.errors import RecipeError
 from infra.orchestration import local_server
 
@@ -18,7 +19,7 @@ def run_benchmarks(what: str) -> dict[str, Any]:
     if what != "all" and what not in known:
         raise RecipeError(f"there is no benchmark {what!r}; there are: all, {', '.join(known)}")
     with tempfile.TemporaryDirectory() as folder, local_server(Path(folder)):
-        return {"machine": _machine(), **{name: known[name]() for name in known if what in ("all", name)}}
+        return {"machine": machine(), **{name: known[name]() for name in known if what in ("all", name)}}
 
 
 def _benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
@@ -33,12 +34,3 @@ def _benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
         "memory": memory.measure,
         "training": training.measure,
     }
-
-
-def _machine() -> dict[str, Any]:
-    import os
-    import platform
-
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    model = names[0].partition(":")[2].strip() if names else platform.machine()
-    return {"processor": model, "cores": os.cpu_count(), "python": platform.python_version()}

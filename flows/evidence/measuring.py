@@ -9,8 +9,6 @@ goes on, and another model is measured anew. The policy and the judge are served
 
 import contextlib
 import json
-import os
-import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +20,7 @@ from flows.evidence import LONGREWARD, SEALONG, Measured, Row, Settings, known_r
 from flows.evidence.plots import evidence_plots
 from flows.evidence.table import assembled, chapter
 from flows.evidence.workplace import Endpoints, Workplace
+from flows.machine import machine
 from infra import progress
 from infra.errors import InputError, RecipeError
 from infra.serving import reached
@@ -121,6 +120,7 @@ def shipped_table() -> dict[str, Any]:
 
 
 def _circumstances(settings: Settings) -> dict[str, Any]:
+    told = machine()
     changes = [f"--set {each}" for each in settings.changes]
     recipe = Workplace(0, settings).recipe(LONGREWARD)
     policy = recipe.policy.serve.model_path if recipe.policy.serve else recipe.policy.name
@@ -128,17 +128,10 @@ def _circumstances(settings: Settings) -> dict[str, Any]:
     return {
         "command": " ".join(words),
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {_processor()}",
+        "machine": f"{told['cores']} cores, {told['processor']}",
         "policy": {"name": recipe.policy.name, "revision": recipe.policy.revision, "weights": base_identity(policy)},
         "judge": recipe.judge.name if recipe.judge else None,
         "questions": settings.questions,
         "seeds": settings.seeds,
         "amounts": list(settings.amounts),
     }
-
-
-def _processor() -> str:
-    """What the machine says of its processor, or its kind."""
-    told = Path("/proc/cpuinfo")
-    names = [line for line in told.read_text().splitlines() if line.startswith("model name")] if told.exists() else []
-    return names[0].partition(":")[2].strip() if names else platform.machine()
