@@ -72,7 +72,8 @@ class Measured:
 @dataclass(frozen=True, slots=True)
 class Row:
     """A row of the table. `met(figures of all questions, figures of each kind and length)` says whether the target
-    was; None where nothing is aimed at. `methods`: the demo's recipes that decide the row's figures."""
+    was; None where nothing is aimed at. `methods`: the demo's recipes that decide the row's figures. `headline`: the
+    figures that answer the question, where they are not all."""
 
     number: int
     name: str
@@ -83,6 +84,7 @@ class Row:
     measure: Callable[["Workplace"], Measured]
     met: Callable[[Figures, Sequence[Figures]], bool | None] = lambda figures, groups: None
     grouped: bool = False  # show it by kind and by length too
+    headline: tuple[str, ...] = ()
 
 
 @functools.cache

@@ -90,4 +90,5 @@ ROW = Row(
     (SEALONG,),
     measure,
     met,
+    headline=("greedy", f"MBR(embedding)@{MOST}", f"MBR(ROUGE)@{MOST}", f"oracle@{MOST}", WON),
 )

@@ -46,4 +46,5 @@ ROW = Row(
     (LONGREWARD,),
     measure,
     met,
+    headline=("mean", "helpfulness", "logicality", "completeness", "faithfulness"),
 )

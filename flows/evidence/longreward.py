@@ -44,4 +44,5 @@ ROW = Row(
     measure,
     met,
     grouped=True,
+    headline=("SubEM before", "SubEM after", "SubEM gain", "recall gain", "precision gain"),
 )

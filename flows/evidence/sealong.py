@@ -32,4 +32,5 @@ ROW = Row(
     measure,
     met,
     grouped=True,
+    headline=("SubEM before", "SubEM after", "SubEM gain"),
 )

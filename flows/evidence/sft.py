@@ -11,4 +11,14 @@ def measure(work: Workplace) -> Measured:
     return Measured(work.compared(recipe, trained), work.about(recipe, trained))
 
 
-ROW = Row(3, "sft", "SFT on the chosen answers instead?", "52.4", "reported", (SEALONG,), measure, grouped=True)
+ROW = Row(
+    3,
+    "sft",
+    "SFT on the chosen answers instead?",
+    "52.4",
+    "reported",
+    (SEALONG,),
+    measure,
+    grouped=True,
+    headline=("SubEM before", "SubEM after", "SubEM gain"),
+)

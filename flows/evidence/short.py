@@ -25,4 +25,14 @@ def met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
     return min(known) >= 0 if known else None
 
 
-ROW = Row(7, "short", "are short contexts kept?", "kept", "within the interval", (SEALONG, LONGREWARD), measure, met)
+ROW = Row(
+    7,
+    "short",
+    "are short contexts kept?",
+    "kept",
+    "within the interval",
+    (SEALONG, LONGREWARD),
+    measure,
+    met,
+    headline=tuple(f"{label} SubEM {what}" for label in _LABELS.values() for what in ("before", "gain")),
+)

@@ -21,15 +21,16 @@ _POINTS = (" gain", "gain at ", " − ")  # in the names of figures that are dif
 def assembled(row: Row, seeds: Mapping[int, Measured]) -> dict[str, Any]:
     """A row of the table, JSON-ready.
 
-    {"number", "name", "question", "paper", "target", "met", "seeds": [...], "questions", "figures": {name: figure},
-     "kinds": [{"name", "questions", "figures"}], "lengths": the same, "about": {seed: ...}}, a figure {"value", "low",
-     "high", "n"}. Kinds and lengths are empty where there is but one.
+    {"number", "name", "question", "paper", "target", "headline", "met", "seeds": [...], "questions",
+     "figures": {name: figure}, "kinds": [{"name", "questions", "figures"}], "lengths": the same, "about": {seed: ...}},
+    a figure {"value", "low", "high", "n"}. Kinds and lengths are empty where there is but one.
     """
     whole = _figures([each.observations for each in seeds.values()])
     kinds = _groups(seeds, lambda each: each.kind)
     lengths = _groups(seeds, lambda each: each.length)
     return {
         **{name: getattr(row, name) for name in ("number", "name", "question", "paper", "target", "grouped")},
+        "headline": list(row.headline),
         "met": row.met(whole, [each["figures"] for each in kinds + lengths]),
         "seeds": list(seeds),
         "questions": sum(len(each.observations) for each in seeds.values()),
@@ -102,29 +103,38 @@ def verdict(row: Mapping[str, Any]) -> str:
 def chapter(table: Mapping[str, Any]) -> str:
     """The table as Markdown, with the command, the machine and the date: for the README."""
     measured = table["measured"]
-    lines = [
-        [
-            row["question"],
-            "; ".join(f"{name} {' '.join(shown(name, each))}".strip() for name, each in row["figures"].items()),
-            row["paper"],
-            row["target"],
-            verdict(row),
-        ]
-        for row in table["rows"]
-    ]
+    lines = [[row["question"], _told(row), row["paper"], row["target"], verdict(row)] for row in table["rows"]]
     parts = [
         f"`{measured['command']}`, {measured['date']}, {measured['machine']}, judge: {measured['judge']}. "
         f"Of each seed (there are {measured['seeds']}), "
         f"{measured['questions']} questions to train on and as many to measure on. "
         "In per cent, differences in points, with 95 % intervals over seeds and questions.\n",
-        markdown(["question", "measured", "the paper's", "target", "met"], lines),
+        markdown(["question", "measured", "the paper", "target", "met"], lines),
     ]
     for row in table["rows"]:
+        if (counted := count_rows(row))[1]:
+            parts += [f"{row['question']} By samples N:\n", markdown(*counted)]
         for groups in ("kinds", "lengths") if row["grouped"] else ():
             if row[groups]:
-                parts.append(f"{row['question']} By {groups.removesuffix('s')}:\n")
-                parts.append(markdown(*group_rows(row, groups)))
+                parts += [f"{row['question']} By {groups.removesuffix('s')}:\n", markdown(*group_rows(row, groups))]
     return "\n".join(parts)
+
+
+def _told(row: Mapping[str, Any]) -> str:
+    """The figures that answer a row's question, in a line."""
+    names = [name for name in row["headline"] or row["figures"] if name in row["figures"]]
+    return "; ".join(f"{name} {' '.join(shown(name, row['figures'][name]))}".strip() for name in names)
+
+
+def count_rows(row: Mapping[str, Any]) -> Rows:
+    """Figures with names like "oracle@16": a line each, a column for each number after the @."""
+    names = [name.split("@") for name in row["figures"] if name.partition("@")[2].isdigit()]
+    counts = list(dict.fromkeys(count for _, count in names))
+    lines = [
+        [of, *(" ".join(shown(of, row["figures"][f"{of}@{count}"])) for count in counts)]
+        for of in dict.fromkeys(of for of, _ in names)
+    ]
+    return ["", *(f"N = {count}" for count in counts)], lines
 
 
 def figures_of(table: Mapping[str, Any], name: str) -> Figures:

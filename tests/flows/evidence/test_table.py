@@ -6,7 +6,7 @@ import pytest
 
 from flows.evidence import Figures, Measured, Observation, Row, known_rows
 from flows.evidence.plots import evidence_plots
-from flows.evidence.table import assembled, chapter, figure_rows, group_rows, title
+from flows.evidence.table import assembled, chapter, count_rows, figure_rows, group_rows, title
 
 
 def observed(name: str, kind: str = "one-hop", length: int = 1024, **values: float) -> Observation:
@@ -64,6 +64,22 @@ def test_gains_are_shown_in_points_with_their_sign() -> None:
     columns, lines = group_rows(found, "lengths")
     assert columns == ["length", "questions", "SubEM before", "SubEM after", "SubEM gain"]
     assert lines[1] == ["2048", "1", "100.0 [100.0, 100.0]", "100.0 [100.0, 100.0]", "+0.0 [+0.0, +0.0]"]
+
+
+def test_the_headline_alone_stands_in_the_chapter_where_a_row_has_one() -> None:
+    said = chapter(a_table(headline=("SubEM gain",)))
+    assert "| SubEM gain +33.3 [+0.0, +75.0] |" in said
+    assert "SubEM before 50.0" in chapter(a_table())
+    for each in known_rows().values():
+        assert len(set(each.headline)) == len(each.headline)
+
+
+def test_figures_by_samples_have_a_column_for_each_number() -> None:
+    figure = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 4}
+    names = ("greedy", "random@8", "oracle@8", "random@16", "oracle@16", "MBR@16 − greedy")
+    columns, lines = count_rows({"figures": dict.fromkeys(names, figure)})
+    assert columns == ["", "N = 8", "N = 16"]
+    assert lines == [[name, *["50.0 [40.0, 60.0]"] * 2] for name in ("random", "oracle")]
 
 
 def test_results_come_back_as_they_were_kept() -> None:
