@@ -27,6 +27,12 @@ from tasks.planning import make_plan
 from tasks.sampling import sample_requests
 from tasks.workbench import Workbench, workbench
 
+SMALL = (
+    "questions.limit=96",
+    "contexts.min_tokens=896",
+    "contexts.max_tokens=1024",
+    "policy.context_window=1536",
+)
 LONGER = (
     "questions.limit=24",
     "contexts.min_tokens=1920",
@@ -43,7 +49,7 @@ def measure(rounds: int = 3) -> dict[str, Any]:
         folder = Path(name)
         larger = _random_llama(folder / "random-llama")
         return {
-            "microworld_1M_1k_tokens": _beside_a_loop(folder / "demo", rounds, "questions.limit=96"),
+            "microworld_1M_1k_tokens": _beside_a_loop(folder / "demo", rounds, *SMALL),
             "random_36M_2k_tokens": _beside_a_loop(
                 folder / "larger", rounds, *LONGER, "policy.name=random-llama", f"policy.serve.model_path={larger}"
             ),
