@@ -1,10 +1,11 @@
 """Judge lessons as tensors: the scenes of a step, a batch for each.
 
 Every token sees its scene's shared text and its own call alone, at the position it has in the real prompt; `branched`
-is the attention that does so. A reply that is one verdict weighs 1 a token; a reply that is written out weighs a few
-tokens, however long it is; the calls of a kind share a weight of 1. What can be known while a call is read
-(`Call.told`) has weights of its own. A batch depends on its seed alone. Leaves out the Prompt's chat template as a
-template: the special tokens are written here as the template writes them, and a test holds the two together.
+is the attention that does so. A token of a reply that is one verdict weighs 1, of one that is written out less; a short
+reply ("No relevant information") must not outweigh long ones at the word where they part. The calls of a kind share
+these weights, however many they are. What can be known while a call is read (`Call.told`) has weights of its own.
+A batch depends on its seed alone. Leaves out the Prompt's chat template as a template: the special tokens are written
+here as the template writes them, and a test holds the two together.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from infra.microworld.tokenizer import ASSISTANT, BOS, EOS, USER
 
 # Scenes a step (a fraction: in that share of steps), and calls a scene: about as many tokens as a kind is hard.
 PLAN: dict[str, tuple[float, int]] = {
-    "helpfulness": (0.4, 8),
+    "helpfulness": (0.5, 8),
     "logicality": (0.6, 10),
     "quality": (0.25, 8),
     "completeness": (1, 6),
-    "facts": (1, 6),
-    "support": (1, 18),
+    "facts": (1, 14),
+    "support": (1, 12),
     "supports": (0.3, 1),
     "notes": (1.2, 8),
 }
 FIRST = {"support": (1.0, 48)}  # the plan of the first steps: most verdicts for a token
-_WRITTEN = {"facts": 4.0, "notes": 6.0, "supports": 3.0}  # what a whole reply of a kind weighs; a verdict weighs 1
+_WRITTEN = {"facts": 0.15, "notes": 0.3, "supports": 0.3}  # what a token of such a reply weighs; of a verdict 1
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _call(tokenizer: Any, kind: str, call: Call, asked: int) -> list[tuple[int, 
         index = next(index for index, (start, _) in enumerate(encoded.offsets) if start == place)
         cells[index] = (encoded.ids[index], label, weight / asked, False)
     reply = _encode(tokenizer, call.reply + EOS)
-    weight = (_WRITTEN[kind] / len(reply) if kind in _WRITTEN else 1.0) / asked
+    weight = _WRITTEN.get(kind, 1.0) / asked
     return cells + [(token, token, weight, True) for token in reply]
 
 

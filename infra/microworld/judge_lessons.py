@@ -167,14 +167,14 @@ def _completeness(desk: Desk, rng: random.Random, count: int) -> Scene:
 
 
 def _notes(desk: Desk, rng: random.Random, count: int) -> Scene:
-    """Questions on one part of a context; at most half of them find nothing there."""
+    """Questions on one part of a context; at most a third of them find nothing there."""
     easy = rng.random() < desk.easy
     case = _case(rng, rng.randint(4, 8) if easy else rng.randint(12, 24), count * 2)
     part = rng.choice(chunks_of(desk.tokenizer, case.text, min(_PART) if easy else rng.choice(_PART)))
     scene = _scene(desk, "notes", {"chunk": part}, [{"question": each.question} for each in case.asked])
     empty = [call for call in scene.calls if call.reply == rules.NO_NOTES]
     found = [call for call in scene.calls if call.reply != rules.NO_NOTES]
-    kept = [*found[:count], *empty[: max(1, min(len(found), count - len(found)))]]
+    kept = [*found[:count], *empty[: max(1, min(len(found) // 2, count - len(found)))]]
     return replace(scene, calls=tuple(kept[:count]))
 
 

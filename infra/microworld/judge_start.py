@@ -1,6 +1,6 @@
-"""The judge before its first lesson: the policy in a wider model, with new layers on top. It still does what that does.
+"""The judge before its first lesson: the policy in a wider model, with new layers on top. It still reads as that does.
 
-Three things let a small model learn to compare what is stated with what is claimed:
+Four things let a small model learn to compare what is stated with what is claimed:
 
 - Words that the policy never read (most of the judge's prompts) begin as the mean of the words of its own prompts, to
   which it pays no heed: with random ones it finds half as many of the values that passages state.
@@ -8,8 +8,9 @@ Three things let a small model learn to compare what is stated with what is clai
   projection of the output embeddings; none of the policy's layers reads or writes them at first.
 - The first new layer's first head looks for where a word was foreseen: its queries are the clear dimensions, its keys
   the same projection of the policy's prediction. So it finds a value that a statement gives as the passages do.
+- The second new layer's first head looks back from where a verdict is said to the end of what it is about.
 
-Leaves out how the judge is taught, see `train_judge`.
+All of it goes on learning. Leaves out how the judge is taught, see `train_judge`.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class Settings:
     """All that decides the weights. `minutes` ends training early where it is above 0, with the rate decaying by
     whichever of steps and minutes ends first."""
 
-    steps: int = 1600
+    steps: int = 2400
     minutes: float = 0.0
     seed: int = 0
     layers: int = 5
