@@ -76,6 +76,15 @@ def test_every_kind_weighs_the_same_however_many_calls_it_has(desk: Desk) -> Non
     assert weights[0] == pytest.approx(weights[1]) != 0
 
 
+def test_a_short_reply_weighs_no_more_than_a_long_one_at_the_word_where_they_part(desk: Desk) -> None:
+    from infra.microworld.judge_batches import batched
+
+    scenes = (make_scene(desk, "notes", f"short:{number}", 6) for number in range(20))
+    scene = next(each for each in scenes if len({call.reply == rules.NO_NOTES for call in each.calls}) == 2)
+    (batch,) = batched(desk.tokenizer, [scene])
+    assert len(set(batch.weights[batch.replies].tolist())) == 1
+
+
 def test_what_is_told_is_the_label_before_the_word_itself_is_read(desk: Desk) -> None:
     from infra.microworld.judge_batches import batched
 
@@ -121,6 +130,30 @@ def test_the_first_new_head_finds_where_a_word_was_foreseen_and_the_second_the_e
     false = [foreseen for reply, foreseen, _ in found if reply == rules.NONE]
     assert sum(true) / len(true) > 2 * sum(false) / len(false)
     assert sum(back for *_, back in found) / len(found) > 0.5
+
+
+def test_what_the_policy_knows_is_left_alone_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from infra.microworld import train_judge
+    from infra.microworld.judge_start import is_inherited
+    from infra.microworld.train_judge import Settings
+
+    monkeypatch.setattr(train_judge, "FIRST", {"support": (1, 2)})
+    monkeypatch.setattr(train_judge, "PLAN", {"helpfulness": (1, 2)})
+    monkeypatch.setattr(train_judge, "_ALONE", 1)
+    monkeypatch.setattr(train_judge, "export", lambda *_: {})
+    moved = []
+    for guarded in (2, 1):
+        monkeypatch.setattr(train_judge, "_GUARDED", guarded)
+        train_judge.train_judge(Settings(steps=2), POLICY, PROMPTS, tmp_path / f"{guarded}", tmp_path / "out")
+        state = torch.load(tmp_path / f"{guarded}/checkpoint.pt", weights_only=True)["model"]
+        torch.manual_seed(0)
+        start = train_judge.judge_from_policy(POLICY, PROMPTS, build_tokenizer(PROMPTS), 5).state_dict()
+        moved.append({name for name, weight in state.items() if not torch.equal(weight, start[name])})
+    assert not any(is_inherited(name, 3) for name in moved[0])
+    assert "lm_head.weight" in moved[0]
+    assert any(is_inherited(name, 3) for name in moved[1])
 
 
 def test_training_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
