@@ -60,7 +60,7 @@ def judge(
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train the judge, which begins with the policy's layers. About an hour on one core."""
+    """Train the judge, which begins with the policy's layers. Over an hour on one core."""
     with calm(as_json):
         _use_threads(threads)
         from infra.microworld.train_judge import Settings, train_judge

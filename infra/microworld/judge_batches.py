@@ -1,100 +1,71 @@
-"""Judge lessons as tensors: the scenes of a step, a row for each, in batches of rows of about equal length.
+"""Judge lessons as tensors: the scenes of a step, a batch for each.
 
-Every token sees its scene's shared text and its own call alone, at the position it has in the real prompt.
-A reply that is one verdict weighs 1, however many brackets stand around it; a reply that is written out weighs a few
-tokens, however long it is; every kind of call weighs the same. What can be known of a statement before it is judged
-(`Call.told`) weighs a little. A batch depends on its seed alone. Leaves out the Prompt's chat template as a template:
-the special tokens are written here as the template writes them, and a test holds the two together.
+Every token sees its scene's shared text and its own call alone, at the position it has in the real prompt; `branched`
+is the attention that does so. A token of a reply that is one verdict weighs 1, of one that is written out less; a short
+reply ("No relevant information") must not outweigh long ones at the word where they part. The calls of a kind share
+these weights, however many they are. What can be known while a call is read (`Call.told`) has weights of its own.
+A batch depends on its seed alone. Leaves out the Prompt's chat template as a template: the special tokens are written
+here as the template writes them, and a test holds the two together.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from infra.microworld.judge_lessons import KINDS, Desk, Scene, make_scene
+from infra.microworld.judge_lessons import KINDS, Call, Desk, Scene, make_scene
 from infra.microworld.lessons import IGNORED
 from infra.microworld.tokenizer import ASSISTANT, BOS, EOS, USER
 
-# Scenes a step, and calls a scene: about as many tokens for each kind as it is hard. Below 1: in that share of steps.
+# Scenes a step (a fraction: in that share of steps), and calls a scene: about as many tokens as a kind is hard.
 PLAN: dict[str, tuple[float, int]] = {
-    "helpfulness": (1, 7),
-    "logicality": (1, 10),
-    "completeness": (2, 5),
-    "facts": (1, 6),
-    "support": (1, 14),
-    "supports": (0.35, 1),
-    "notes": (2, 6),
+    "helpfulness": (0.5, 8),
+    "logicality": (0.6, 10),
+    "quality": (0.25, 8),
+    "completeness": (1, 6),
+    "facts": (1, 14),
+    "support": (1, 12),
+    "supports": (0.3, 1),
+    "notes": (1.2, 8),
 }
-_WRITTEN = {"facts": 4.0, "notes": 6.0, "supports": 3.0}  # what a whole reply of a kind weighs; a verdict weighs 1
-_TOLD = 0.5
-_FULL = 0.8  # a row goes with longer ones that it fills to this share
+FIRST = {"support": (1.0, 48)}  # the plan of the first steps: most verdicts for a token
+_WRITTEN = {"facts": 0.15, "notes": 0.3, "supports": 0.3}  # what a token of such a reply weighs; of a verdict 1
 
 
 @dataclass(frozen=True)
 class JudgeBatch:
-    """Rows of token ids with labels (IGNORED where there is no loss), the weight of each label in the loss, the
-    kind of each label (index into KINDS), positions, and which key each query may see."""
+    """One scene as a row: the shared text, then its calls, each padded to the length of the longest. Labels are
+    IGNORED where there is no loss; `weights` of all batches of a step together are those of one step."""
 
-    tokens: torch.Tensor  # (rows, length) int64
-    labels: torch.Tensor  # (rows, length) int64
-    weights: torch.Tensor  # (rows, length) float32
-    kinds: torch.Tensor  # (rows, length) int64, -1 where the label is no reply's
-    calls: torch.Tensor  # (rows, length) int64: number of the call within its row, -1 outside of calls
-    positions: torch.Tensor  # (rows, length) int64
-    visible: torch.Tensor  # (rows, 1, length, length) bool
-
-
-@dataclass
-class _Row:
-    """One scene in the making, a list for each of a batch's tensors."""
-
-    tokens: list[int]
-    labels: list[int]
-    weights: list[float]
-    kinds: list[int]
-    calls: list[int]
-    positions: list[int]
-
-    def add(self, ids: Sequence[int], labels: Sequence[int], weights: Sequence[float], kind: int, call: int) -> None:
-        """Append tokens that follow the shared text, or the tokens of the same call; `kind`: of the labels."""
-        known = [place for place, each in zip(self.positions, self.calls, strict=True) if each in (-1, call)]
-        start = known[-1] + 1 if known else 0
-        self.tokens += ids
-        self.labels += labels
-        self.weights += weights
-        self.kinds += [kind] * len(ids)
-        self.calls += [call] * len(ids)
-        self.positions += range(start, start + len(ids))
+    kind: str
+    shared: int  # tokens of the shared text
+    calls: int
+    tokens: torch.Tensor  # (1, shared + calls x own) int64
+    labels: torch.Tensor  # as tokens
+    weights: torch.Tensor  # as tokens, float32
+    replies: torch.Tensor  # as tokens, bool: the label is a reply's
+    positions: torch.Tensor  # as tokens
 
 
-def judge_batches(desk: Desk, seed: str, size: float = 1.0) -> list[JudgeBatch]:
-    """The lessons of one step: scenes of every kind by PLAN; `size` scales the calls of each scene."""
+def judge_batches(desk: Desk, seed: str, plan: Mapping[str, tuple[float, int]]) -> list[JudgeBatch]:
+    """The lessons of one step: scenes by a plan such as PLAN."""
     rng = random.Random(seed)
     scenes = [
-        make_scene(desk, kind, f"{seed}:{number}", max(1, round(calls * size)))
-        for kind, (count, calls) in PLAN.items()
+        make_scene(desk, kind, f"{seed}:{number}", calls)
+        for kind, (count, calls) in plan.items()
         for number in range(int(count) + (rng.random() < count % 1))
     ]
     return batched(desk.tokenizer, scenes)
 
 
 def batched(tokenizer: Any, scenes: Sequence[Scene]) -> list[JudgeBatch]:
-    """Scenes as batches, the longest first. The weights of all batches together are those of one step."""
+    """Scenes as batches. The weights of all batches together are those of one step."""
     asked = {kind: sum(len(scene.calls) for scene in scenes if scene.kind == kind) for kind in KINDS}
-    rows = [_laid_out(tokenizer, scene, asked[scene.kind]) for scene in scenes]
-    rows.sort(key=lambda row: -len(row.tokens))
-    groups: list[list[_Row]] = []
-    for row in rows:
-        if groups and len(row.tokens) >= _FULL * len(groups[-1][0].tokens):
-            groups[-1].append(row)
-        else:
-            groups.append([row])
-    return [_tensors(group) for group in groups]
+    return [_laid_out(tokenizer, scene, asked[scene.kind]) for scene in scenes]
 
 
 def prompt_ids(tokenizer: Any, text: str) -> list[int]:
@@ -102,42 +73,41 @@ def prompt_ids(tokenizer: Any, text: str) -> list[int]:
     return _encode(tokenizer, f"{BOS}{USER}{text}{ASSISTANT}")
 
 
-def _laid_out(tokenizer: Any, scene: Scene, asked: int) -> _Row:
+def _laid_out(tokenizer: Any, scene: Scene, asked: int) -> JudgeBatch:
     """`asked`: calls of this kind in the step, which share the kind's weight."""
-    row = _Row([], [], [], [], [], [])
     shared = _encode(tokenizer, f"{BOS}{USER}{scene.shared}")
-    row.add(shared, [IGNORED] * len(shared), [0.0] * len(shared), -1, -1)
-    for number, call in enumerate(scene.calls):
-        encoded = tokenizer.backend_tokenizer.encode(f"{call.own}{ASSISTANT}", add_special_tokens=False)
-        begin, end = call.told
-        told = [begin <= first < last <= end for first, last in encoded.offsets]
-        labels = [each if known else IGNORED for each, known in zip(encoded.ids, told, strict=True)]
-        row.add(encoded.ids, labels, [_TOLD / asked * known for known in told], -1, number)
-        reply = _encode(tokenizer, call.reply + EOS)
-        weight = _WRITTEN[scene.kind] / len(reply) if scene.kind in _WRITTEN else 1.0
-        row.add(reply, reply, [weight / asked] * len(reply), KINDS.index(scene.kind), number)
-    return row
+    rows = [_call(tokenizer, scene.kind, call, asked) for call in scene.calls]
+    own = max(len(row) for row in rows)
+    blank = (tokenizer.pad_token_id, IGNORED, 0.0, False)
+    cells = [(token, IGNORED, 0.0, False) for token in shared]
+    for row in rows:
+        cells += [*row, *[blank] * (own - len(row))]
+    tokens, labels, weights, replies = zip(*cells, strict=True)
+    positions = [*range(len(shared)), *[*range(len(shared), len(shared) + own)] * len(rows)]
+    return JudgeBatch(
+        scene.kind,
+        len(shared),
+        len(rows),
+        torch.tensor([tokens]),
+        torch.tensor([labels]),
+        torch.tensor([weights]),
+        torch.tensor([replies]),
+        torch.tensor([positions]),
+    )
+
+
+def _call(tokenizer: Any, kind: str, call: Call, asked: int) -> list[tuple[int, int, float, bool]]:
+    """The tokens of a call and of its reply, each with its label, the label's weight, and whether it is a reply's."""
+    encoded = tokenizer.backend_tokenizer.encode(f"{call.own}{ASSISTANT}", add_special_tokens=False)
+    cells = [(token, IGNORED, 0.0, False) for token in encoded.ids]
+    for place, word, weight in call.told:
+        (label,) = _encode(tokenizer, word)
+        index = next(index for index, (start, _) in enumerate(encoded.offsets) if start == place)
+        cells[index] = (encoded.ids[index], label, weight / asked, False)
+    reply = _encode(tokenizer, call.reply + EOS)
+    weight = _WRITTEN.get(kind, 1.0) / asked
+    return cells + [(token, token, weight, True) for token in reply]
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:
     return list(tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids)
-
-
-def _tensors(rows: Sequence[_Row]) -> JudgeBatch:
-    length = max(len(row.tokens) for row in rows)
-
-    def filled(lists: Sequence[Sequence[float]], blank: int, dtype: torch.dtype) -> torch.Tensor:
-        return torch.tensor([[*each, *[blank] * (length - len(each))] for each in lists], dtype=dtype)
-
-    calls = filled([row.calls for row in rows], -1, torch.long)
-    own_call = (calls[:, None, :] == -1) | (calls[:, :, None] == calls[:, None, :])
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
-    return JudgeBatch(
-        filled([row.tokens for row in rows], 0, torch.long),
-        filled([row.labels for row in rows], IGNORED, torch.long),
-        filled([row.weights for row in rows], 0, torch.float32),
-        filled([row.kinds for row in rows], -1, torch.long),
-        calls,
-        filled([row.positions for row in rows], 0, torch.long),
-        (own_call & causal)[:, None],
-    )

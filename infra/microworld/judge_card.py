@@ -28,15 +28,17 @@ tags: [longmill, microworld, synthetic]
 
 A Llama-architecture model of {parameters:,} parameters that makes every judge call of LongReward's protocol on the
 generated world, from the terse English prompts: ratings of helpfulness, logicality and completeness, the statements of
-an answer, verdicts on one statement or several, notes on a part of a document. It knows nothing else, and nothing
+an answer, verdicts on one statement or several, notes on a part of a document; and the context-free rating of overall
+quality that a baseline asks for. It knows nothing else, and nothing
 about the real world: it stands in for a judge model where the factory is tried out and tested.
 
 - **Data**: calls from `infra/microworld/judge_lessons.py`, fresh worlds at every step; answers with the faults of
   `answers.py`; labels are the replies of the rules (`rules.py`). No real person, place or text.
   Prompts: `tasks/prompts/en/judge-terse-*.txt`.
-- **Recipe**: begins with the layers of the policy in `infra/microworld/policy`, new layers on top; AdamW, cosine,
-  running average of the weights, loss on the replies. {step:,} steps of about 5,000 tokens, seed {seed}.
-  `longmill microworld train judge --steps {steps} --seed {seed}`
+- **Recipe**: begins as {start}, made wider, with new layers on top
+  (`infra/microworld/judge_start.py`); AdamW, cosine, running average of the weights; loss on the replies, and on what
+  can be known while a call is read. {step:,} steps of about 5,000 tokens, seed {seed}.
+  `longmill microworld train judge --start FOLDER --steps {steps} --seed {seed}`
 - **Machine and time**: {machine}, {minutes} minutes.
 - **Licence**: Apache-2.0.
 
@@ -50,15 +52,19 @@ In percent, on {count} calls of each kind over worlds that training never draws,
 
 ## Known limits
 
+- Notes are the facts that a part alone leads to from what the question names, hop by hop, or all items of a list, each
+  in plain words ("The home of Abrtan is Oakmoor."), not copied sentences (`rules.chained_notes`). What a part says on a
+  later hop whose subject only another part names is left out; the rule-based judge copies it.
 - The truth is the rules': the judge can be no better than they are, and says nothing of texts of the real world.
 - It was trained on parts of 128 to 512 tokens and 5 chunks of 128: set `completeness.chunk_tokens` to 512 or less.
 """
 
 
 def export(
-    model: Any, desk: Desk, settings: Mapping[str, Any], out: Path, step: int, seconds: float
+    model: Any, desk: Desk, settings: Mapping[str, Any], start: str, out: Path, step: int, seconds: float
 ) -> dict[str, float]:
-    """Measure the model, write it with its card, return the percent right by kind of call."""
+    """Measure the model, write it with its card, return the percent right by kind of call. `start`: what it began as,
+    in words for the card."""
     model.eval()
     out.mkdir(parents=True, exist_ok=True)
     special = {f"{name}_token_id": getattr(desk.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
@@ -70,6 +76,7 @@ def export(
     card = _CARD.format(
         parameters=model.num_parameters(),
         step=step,
+        start=start,
         seed=settings["seed"],
         steps=settings["steps"],
         machine=machine(),

@@ -3,9 +3,10 @@
 A `Scene` is several calls of one kind that begin with the same text (instructions, passages, notes): each call is a
 branch that sees that text and itself only, at the positions it would have alone, so that a context is paid for once.
 Retrieval is imitated by names: the chunks of a context that hold most of a statement's names, filled up by chance.
-The label is what `rule_judge` replies to the very prompt, with one liberty: notes on a question of several hops begin
-with the hop that the question begins with, because the others follow from it. Labels follow the rules, so a change of
-the rules needs new training. Leaves out Chinese, full prompts, and the judge's other baselines.
+The label is what `rule_judge` replies to the very prompt, but for notes, whose truth is `rules.chained_notes`. Labels
+follow the rules, so a change of the rules needs new training. A verdict at the end of a reply is too faint a signal to
+learn comparing from: a call also tells what can be known while it is read (`Call.told`).
+Leaves out Chinese, full prompts, and of the judge's baselines those that see a document or two answers.
 """
 
 from __future__ import annotations
@@ -22,29 +23,31 @@ from infra.errors import InputError
 from infra.microworld import rules
 from infra.microworld.answers import another, faulty_answer
 from infra.microworld.lessons import context_and_questions, render
-from infra.microworld.parsing import Claim, names_in, read_fact, read_facts, read_question
-from infra.microworld.phrases import RELATIONS
+from infra.microworld.parsing import Claim, names_in, read_claim, read_facts, read_question, sentences
 from infra.microworld.questions import Question
 from infra.microworld.rule_judge import judge
 from infra.microworld.world import Document, Fact
 
-KINDS = ("helpfulness", "logicality", "completeness", "facts", "support", "supports", "notes")
-RATINGS = ("helpfulness", "logicality", "completeness")
+KINDS = ("helpfulness", "logicality", "quality", "completeness", "facts", "support", "supports", "notes")
+RATINGS = ("helpfulness", "logicality", "quality", "completeness")
 CHUNK, NEAREST = 128, 5  # tokens and chunks that the factory shows for a statement
 _PART = (128, 256, 256, 256, 512)  # tokens of a part that notes are taken from
 _PEOPLE = (16, 24, 40, 60)
 _BETWEEN = {"notes": "{question}", "support": "{statement}", "completeness": "{answer}", "supports": "{statements}"}
 _STATEMENT = re.compile(r"<statement>(.*?)</statement>")
+_STATED, _VERDICT = 1.0, 1.0  # what they weigh where a reply of one verdict weighs 1 a token
+_FINAL = re.compile(r"\nAnswer: (\w+)\n</answer>")
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call: the end of its prompt that is its own, and the reply. `told`: characters [start, end) of that end
-    that can be known from the text before them, to be learned on the way."""
+    """One call: the end of its prompt that is its own, and the reply. `told`: what is to be foreseen on the way, though
+    the prompt may say otherwise: the character of that end where a word begins, and the word that the text before it
+    makes true there."""
 
     own: str
     reply: str
-    told: tuple[int, int] = (0, 0)
+    told: tuple[tuple[int, str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,34 +108,25 @@ def nearest_chunks(rng: random.Random, chunks: Sequence[str], statement: str, co
     return [chunks[place] for place in sorted(sorted(ranks, key=ranks.__getitem__)[:count])]
 
 
-def in_hop_order(noted: str, question: str) -> str:
-    """Notes on a question of several hops, those on the first hop first."""
-    asked = read_question(question)
-    if asked is None or asked.list or noted == rules.NO_NOTES:
-        return noted
-
-    def place(line: str) -> tuple[bool, int]:
-        fact = read_fact(line)
-        known = fact is not None and fact.relation in asked.hops
-        return fact is None or fact.subject != asked.about, asked.hops.index(fact.relation) if fact and known else 0
-
-    return "\n".join(sorted(noted.splitlines(), key=place))
-
-
 def _case(rng: random.Random, docs: int, questions: int) -> _Case:
     shown, asked = context_and_questions(rng, docs, questions, rng.choice(_PEOPLE))
     return _Case(tuple(shown), render(shown), tuple(asked))
 
 
-def _scene(desk: Desk, kind: str, shared: Mapping[str, str], owns: Sequence[Mapping[str, str]]) -> Scene:
-    """A scene from the values that all calls share and those of each; labels come from the rules."""
+def _scene(
+    desk: Desk, kind: str, shared: Mapping[str, str], owns: Sequence[Mapping[str, str]], known: str | None = None
+) -> Scene:
+    """A scene from the values that all calls share and those of each; labels come from the rules. `known`: the text
+    that says what is true of the calls' statements; with none, they are held against what stands before them."""
     before, mark, after = desk.prompts[kind].partition(_BETWEEN.get(kind, "{question}"))
     begin = _filled(before, shared)
     calls = []
     for own in owns:
-        end = _filled(mark + after, {**shared, **own})
-        reply = judge(begin + end).text
-        calls.append(Call(end, in_hop_order(reply, own["question"]) if kind == "notes" else reply))
+        values = {**shared, **own}
+        end = _filled(mark + after, values)
+        reply = rules.chained_notes(values["chunk"], values["question"]) if kind == "notes" else judge(begin + end).text
+        told = _told(end, values.get("question", ""), known)
+        calls.append(Call(end, reply, told))
     return Scene(kind, begin, tuple(calls))
 
 
@@ -160,7 +154,7 @@ def _completeness(desk: Desk, rng: random.Random, count: int) -> Scene:
     case = _case(rng, 8 if rng.random() < desk.easy else 20, 4)
     question = rng.choice(case.asked)
     parts = chunks_of(desk.tokenizer, case.text, rng.choice(_PART))
-    noted = [in_hop_order(rules.notes(part, question.question), question.question) for part in parts]
+    noted = [rules.chained_notes(part, question.question) for part in parts]
     told = [
         f"Part {number} of {len(parts)}:\n{each}"
         for number, each in enumerate(noted, 1)
@@ -169,18 +163,18 @@ def _completeness(desk: Desk, rng: random.Random, count: int) -> Scene:
     shared = {"notes": "\n\n".join(told) or rules.NO_NOTES, "question": question.question}
     others = [each for each in case.asked if each is not question]
     owns = [{"answer": faulty_answer(rng, question, others, case.shown)} for _ in range(count * 2)]
-    return _evened(rng, _scene(desk, "completeness", shared, owns), count)
+    return _evened(rng, _scene(desk, "completeness", shared, owns, shared["notes"]), count)
 
 
 def _notes(desk: Desk, rng: random.Random, count: int) -> Scene:
-    """Questions on one part of a context; at most half of them find nothing there."""
+    """Questions on one part of a context; at most a third of them find nothing there."""
     easy = rng.random() < desk.easy
     case = _case(rng, rng.randint(4, 8) if easy else rng.randint(12, 24), count * 2)
     part = rng.choice(chunks_of(desk.tokenizer, case.text, min(_PART) if easy else rng.choice(_PART)))
     scene = _scene(desk, "notes", {"chunk": part}, [{"question": each.question} for each in case.asked])
     empty = [call for call in scene.calls if call.reply == rules.NO_NOTES]
     found = [call for call in scene.calls if call.reply != rules.NO_NOTES]
-    kept = [*found[:count], *empty[: max(1, min(len(found), count - len(found)))]]
+    kept = [*found[:count], *empty[: max(1, min(len(found) // 2, count - len(found)))]]
     return replace(scene, calls=tuple(kept[:count]))
 
 
@@ -193,8 +187,7 @@ def _support(desk: Desk, rng: random.Random, count: int) -> Scene:
     shown = 1 if rng.random() < desk.easy else rng.choice(desk.nearest)
     passages = "\n\n".join(each.strip() for each in nearest_chunks(rng, chunks, statement, shown))
     statements = [statement, *(_statement(rng, read_facts(passages), stated) for _ in range(count - 1))]
-    scene = _scene(desk, "support", {"passages": passages}, [{"statement": each} for each in statements])
-    return replace(scene, calls=tuple(map(_with_told, scene.calls, statements)))
+    return _scene(desk, "support", {"passages": passages}, [{"statement": each} for each in statements], passages)
 
 
 def _supports(desk: Desk, rng: random.Random, _: int) -> Scene:
@@ -251,13 +244,31 @@ def _two_hops(rng: random.Random, first: Fact, known: Sequence[Fact], stated: Se
     return Claim(subject, (first.relation, second.relation), value).sentence
 
 
-def _with_told(call: Call, statement: str) -> Call:
-    """The value of a statement that is fully supported can be known before it is read."""
-    fact = read_fact(statement)
-    if call.reply != rules.FULL or fact is None or not statement.startswith(f"The {RELATIONS[fact.relation].noun} of"):
-        return call
-    end = len(statement) - 1
-    return replace(call, told=(end - len(fact.value) - 1, end))
+def _told(text: str, question: str, known: str | None) -> tuple[tuple[int, str, float], ...]:
+    """For each statement in a text: the value that is known, and once it is read the verdict on it; for an answer line
+    with one name likewise. With no `known` text, it is what stands before the statement."""
+    found: list[tuple[int, str, float]] = []
+    place = 0
+    for sentence in sentences(text):
+        place = text.index(sentence, place)
+        claim = read_claim(sentence)
+        if claim is not None and sentence.endswith(claim.sentence):
+            before = text[max(0, text.rfind("<passages", 0, place)) : place]
+            found += _foreseen(place + len(sentence) - 1, claim, known, before)
+    asked, final = read_question(question), _FINAL.search(text)
+    if asked is not None and not asked.list and final is not None:
+        claim = Claim(asked.about, asked.hops, final.group(1))
+        found += _foreseen(final.end(1), claim, known, text[: final.start()])
+    return tuple(found)
+
+
+def _foreseen(end: int, claim: Claim, known: str | None, before: str) -> list[tuple[int, str, float]]:
+    """What can be known of a claim whose value ends at a character: the stated value, and then the verdict."""
+    held = before if known is None else known
+    stated = [(end - len(claim.value) - 1, f" {each}", _STATED) for each in rules.stated_values(held, claim)[:1]]
+    if known is None and not stated:
+        return []
+    return [*stated, (end, rules.support(held, claim.sentence).strip("[]").partition(" ")[0], _VERDICT)]
 
 
 def _evened(rng: random.Random, scene: Scene, count: int) -> Scene:
@@ -277,6 +288,7 @@ def _evened(rng: random.Random, scene: Scene, count: int) -> Scene:
 _MAKERS: Mapping[str, Callable[[Desk, random.Random, int], Scene]] = {
     "helpfulness": _about_answers("helpfulness"),
     "logicality": _about_answers("logicality"),
+    "quality": _about_answers("quality"),
     "facts": _about_answers("facts"),
     "completeness": _completeness,
     "support": _support,

@@ -50,6 +50,27 @@ def notes(part: str, question: str) -> str:
     return "\n".join(dict.fromkeys(kept)) or NO_NOTES
 
 
+def chained_notes(part: str, question: str) -> str:
+    """The facts that a part alone leads to from what the question names, in plain words: the judge model's truth.
+
+    A canonical sentence for each: hop by hop for a chain, in reading order for a list. Narrower than `notes`: where the
+    part does not state a hop, what it states on later ones is left out, for nothing in the part says whose it is.
+    """
+    asked = read_question(question)
+    if asked is None:
+        return notes(part, question)
+    known = read_facts(part)
+    if asked.list:
+        kept = [fact for fact in known if _bears_on(fact, asked, known)]
+    else:
+        reached, kept = {asked.about}, []
+        for hop in asked.hops:
+            step = [fact for fact in known if fact.relation == hop and fact.subject in reached]
+            kept += step
+            reached = {fact.value for fact in step}
+    return "\n".join(dict.fromkeys(fact.sentence for fact in kept)) or NO_NOTES
+
+
 def facts(question: str, answer: str) -> str:
     """Every fact that the answer states, its final answer included, as self-contained statements."""
     said, asked = read_answer(answer), read_question(question)
@@ -66,6 +87,11 @@ def support(passages: str, statement: str) -> str:
     if claim is None:
         return FULL if statement.strip() and statement.strip() in passages else NONE
     return {1.0: FULL, 0.0: NONE}.get(_supported(claim, known), PARTIAL)
+
+
+def stated_values(passages: str, claim: Claim) -> list[str]:
+    """What the passages state where the claim has its value, in a fixed order."""
+    return sorted(_follow(claim.subject, claim.hops, read_facts(_BREAK.sub(" ", passages)))[-1])
 
 
 def completeness(noted: str, question: str, answer: str) -> float:

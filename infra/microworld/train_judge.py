@@ -1,12 +1,12 @@
-"""Train the judge: the policy's weights, two layers more, taught to reply what the rules reply. Seeded, resumable.
+"""Train the judge: the policy in a wider model with layers on top, taught to reply what the rules reply. Resumable.
 
-A tiny model learns to look a value up only by a long order of lessons; the policy has been through it. The judge begins
-with its layers and its embeddings of the words that both know. To compare what is stated with what is claimed comes
-after looking up, so new layers stand on top, which at first change nothing, and over the first half of the steps there
-is ever more to read. Every step's batch depends on (seed, step) alone and is never seen twice, so what the log says of
-a batch is said of unseen worlds. The checkpoint holds weights, their running average and the optimizer; a run that is
-killed goes on where it was. What is exported is the running average, in 16 bits. Leaves out a GPU's compiled step: the
-batches are small.
+A tiny model learns to look a value up only by a long order of lessons; the policy has been through it, and the judge
+begins as it (`judge_start`). To compare what is stated with what is claimed comes after looking up: over the first
+steps what the policy knows is left alone, and short passages with many statements teach the new layers to compare;
+then come all kinds of calls, and over the first half of them there is ever more to read. Every step's batch depends on
+(seed, step) alone and is never seen twice, so what the log says of a batch is said of unseen worlds. The checkpoint
+holds weights, their running average and the optimizer; a run that is killed goes on where it was. What is exported is
+the running average, in 16 bits. Leaves out a GPU's compiled step: the batches are small.
 """
 
 from __future__ import annotations
@@ -19,32 +19,38 @@ from typing import Any
 
 import torch
 from torch.nn import functional
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from infra import progress
+from infra.microworld.branched import BRANCHED
 from infra.microworld.checkpoint import add_to_average, log, rate_share, resume, save
-from infra.microworld.judge_batches import JudgeBatch, judge_batches
+from infra.microworld.judge_batches import FIRST, PLAN, JudgeBatch, judge_batches
 from infra.microworld.judge_card import export
 from infra.microworld.judge_lessons import KINDS, open_desk
+from infra.microworld.judge_start import is_inherited, judge_from_policy
 from infra.microworld.lessons import IGNORED
 from infra.microworld.tokenizer import build_tokenizer
 
 STAGE = "judge"
 _SAVE_EVERY, _LOG_EVERY = 50, 25  # steps
 _NEAREST = (2, 3, 4, 5)  # chunks for a statement: fewer than in earnest cost less, and teach the same
+_ALONE = 200  # steps in which the new layers learn to compare, from FIRST
+_GUARDED = 320  # steps in which what the policy knows is left alone: until replies have their form
+_LATER = 0.45  # of the rate from there on
+_TOLD = "told"
+_INHERITED = 0.5  # of the rate, for what the policy knows
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that decides the weights. `size` scales the calls of a step; `minutes` ends training early where it is
-    above 0, with the rate decaying by whichever of steps and minutes ends first."""
+    """All that decides the weights. `minutes` ends training early where it is above 0, with the rate decaying by
+    whichever of steps and minutes ends first."""
 
     steps: int = 2400
     minutes: float = 0.0
     seed: int = 0
     layers: int = 5
     rate: float = 1.5e-3
-    size: float = 1.0
 
 
 def train_judge(settings: Settings, start: Path, prompts: Path, work: Path, out: Path) -> dict[str, float]:
@@ -57,19 +63,24 @@ def train_judge(settings: Settings, start: Path, prompts: Path, work: Path, out:
     tokenizer = build_tokenizer(prompts)
     desk = open_desk(prompts, tokenizer)
     lessons = replace(desk, nearest=_NEAREST)
-    model = judge_from_policy(start, tokenizer, settings.layers).to(device)
+    model = judge_from_policy(start, prompts, tokenizer, settings.layers).to(device)
     average = LlamaForCausalLM(model.config).to(device)
     average.load_state_dict(model.state_dict())
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.rate, betas=(0.9, 0.98), weight_decay=0.05)
+    model.set_attn_implementation(BRANCHED)
+    optimizer = _optimizer(model, LlamaConfig.from_pretrained(start).num_hidden_layers)
     work.mkdir(parents=True, exist_ok=True)
     step, spent = resume(work / "checkpoint.pt", model, average, optimizer)
     started, right = time.monotonic() - spent, _Tally()
     progress.expect(STAGE, settings.steps)
     progress.advance(STAGE, step)
     while (done := share_done(settings, step, time.monotonic() - started)) < 1:
-        eased = replace(lessons, easy=max(0.0, 1 - 2 * done))
-        batches = judge_batches(eased, f"judge:{settings.seed}:{step}", settings.size)
-        loss = _learn(model, optimizer, batches, settings.rate * rate_share(step, done), device, right)
+        first = step < _ALONE
+        eased = replace(lessons, easy=1.0 if first else max(0.0, 0.9 - 1.8 * done))
+        batches = judge_batches(eased, f"judge:{settings.seed}:{step}", FIRST if first else PLAN)
+        rate = settings.rate * rate_share(step, done) * (1.0 if step < _GUARDED else _LATER)
+        for group, share in zip(optimizer.param_groups, (0.0 if step < _GUARDED else _INHERITED, 1.0), strict=True):
+            group["lr"] = rate * share
+        loss = _learn(model, optimizer, batches, device, right)
         add_to_average(average, model, step)
         step, seconds = step + 1, time.monotonic() - started
         progress.advance(STAGE)
@@ -81,34 +92,20 @@ def train_judge(settings: Settings, start: Path, prompts: Path, work: Path, out:
             save(work / "checkpoint.pt", model, average, optimizer, step, seconds)
     seconds = time.monotonic() - started
     save(work / "checkpoint.pt", model, average, optimizer, step, seconds)
-    return export(average, desk, asdict(settings), out, step, seconds)
+    return export(average, desk, asdict(settings), _began(start), out, step, seconds)
 
 
-def judge_from_policy(folder: Path, tokenizer: Any, layers: int) -> Any:
-    """A Llama with the policy's layers, further ones that add nothing yet, and an embedding for each word of the
-    judge's prompts; a word that the policy did not know starts as a random one of the same size."""
-    known = AutoTokenizer.from_pretrained(folder).get_vocab()
-    policy = LlamaForCausalLM.from_pretrained(folder)
-    config = LlamaConfig.from_dict(
-        {**policy.config.to_dict(), "num_hidden_layers": layers, "vocab_size": len(tokenizer)}
-    )
-    model = LlamaForCausalLM(config)
-    old, new = policy.state_dict(), model.state_dict()
-    embeddings = ("model.embed_tokens.weight", "lm_head.weight")
-    with torch.no_grad():
-        for name in old.keys() - set(embeddings):
-            new[name].copy_(old[name])
-        for name in embeddings:
-            new[name].normal_(0.0, float(old[name].std()))
-        new[embeddings[1]].copy_(new[embeddings[0]])
-        for token, index in tokenizer.get_vocab().items():
-            if token in known:
-                for name in embeddings:
-                    new[name][index] = old[name][known[token]]
-        for layer in model.model.layers[policy.config.num_hidden_layers :]:
-            layer.self_attn.o_proj.weight.zero_()
-            layer.mlp.down_proj.weight.zero_()
-    return model
+def _began(start: Path) -> str:
+    """What the judge began as, in words that hold on every machine."""
+    in_the_box = start.resolve() == (Path(__file__).parent / "policy").resolve()
+    return "the policy in `infra/microworld/policy`" if in_the_box else "another policy of the microworld"
+
+
+def _optimizer(model: Any, policy_layers: int) -> torch.optim.Optimizer:
+    """AdamW over what is inherited, and over what is new."""
+    named = list(model.named_parameters())
+    groups = [[each for name, each in named if is_inherited(name, policy_layers) is known] for known in (True, False)]
+    return torch.optim.AdamW([{"params": group} for group in groups], betas=(0.9, 0.98), weight_decay=0.05)
 
 
 def share_done(settings: Settings, step: int, seconds: float) -> float:
@@ -118,10 +115,10 @@ def share_done(settings: Settings, step: int, seconds: float) -> float:
 
 
 class _Tally:
-    """Replies that were right in every token, by kind, since the last log."""
+    """Replies that were right in every token, by kind, and words foreseen, since the last log."""
 
     def __init__(self) -> None:
-        self.counts = {kind: [0, 0] for kind in KINDS}
+        self.counts = {kind: [0, 0] for kind in (*KINDS, _TOLD)}
 
     def add(self, kind: str, right: int, of: int) -> None:
         """Count so many right replies of so many."""
@@ -134,11 +131,9 @@ class _Tally:
 
 
 def _learn(
-    model: Any, optimizer: torch.optim.Optimizer, batches: Sequence[JudgeBatch], rate: float, device: str, right: _Tally
+    model: Any, optimizer: torch.optim.Optimizer, batches: Sequence[JudgeBatch], device: str, right: _Tally
 ) -> float:
     """One step of AdamW over all batches of a step; the loss."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
     optimizer.zero_grad()
     losses = [_backward(model, batch, device, right) for batch in batches]
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -154,11 +149,12 @@ def _backward(model: Any, batch: JudgeBatch, device: str, right: _Tally) -> floa
         hidden = model.model(
             input_ids=batch.tokens.to(device),
             position_ids=batch.positions.to(device),
-            attention_mask=batch.visible.to(device),
             use_cache=False,
+            shared=batch.shared,
+            calls=batch.calls,
         ).last_hidden_state[:, :-1]
         logits = model.lm_head(hidden[labelled.to(device)])
-    loss = (functional.cross_entropy(logits.float(), labels, reduction="none") * weights).sum() / len(KINDS)
+    loss = (functional.cross_entropy(logits.float(), labels, reduction="none") * weights).sum()
     torch.autograd.backward(loss)
     _count(right, batch, labelled, (logits.argmax(-1) == labels).cpu())
     return float(loss.item())
@@ -166,9 +162,9 @@ def _backward(model: Any, batch: JudgeBatch, device: str, right: _Tally) -> floa
 
 def _count(right: _Tally, batch: JudgeBatch, labelled: torch.Tensor, hit: torch.Tensor) -> None:
     """A reply counts as right when all of its tokens are."""
-    rows = torch.arange(len(batch.calls))[:, None] * (int(batch.calls.max()) + 1)
-    replies, kinds = (rows + batch.calls)[:, 1:][labelled], batch.kinds[:, 1:][labelled]
-    missed = set(replies[~hit & (kinds >= 0)].tolist())
-    for number, kind in enumerate(KINDS):
-        own = set(replies[kinds == number].tolist())
-        right.add(kind, len(own - missed), len(own))
+    replies = batch.replies[:, 1:][labelled]
+    own = (batch.tokens.shape[1] - batch.shared) // batch.calls
+    calls = ((torch.nonzero(labelled)[:, 1] + 1 - batch.shared) // own)[replies]
+    missed = set(calls[~hit[replies]].tolist())
+    right.add(batch.kind, batch.calls - len(missed), batch.calls)
+    right.add(_TOLD, int(hit[~replies].sum()), int((~replies).sum()))

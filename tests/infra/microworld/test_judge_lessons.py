@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from infra.microworld.judge_lessons import (
     RATINGS,
     Desk,
     chunks_of,
-    in_hop_order,
     make_scene,
     nearest_chunks,
     open_desk,
@@ -48,8 +48,13 @@ def test_every_label_is_the_rules_reply_to_the_very_prompt(desk: Desk, kind: str
         scene = make_scene(desk, kind, f"test:{number}", 4)
         assert scene.calls
         for call in scene.calls:
-            said = judge(scene.shared + call.own).text
-            assert sorted(call.reply.splitlines()) == sorted(said.splitlines())
+            prompt = scene.shared + call.own
+            if kind == "notes":
+                part = prompt.partition("<document_part>\n")[2].partition("\n</document_part>")[0]
+                question = prompt.partition("<question>\n")[2].partition("\n</question>")[0]
+                assert call.reply == rules.chained_notes(part, question)
+            else:
+                assert call.reply == judge(prompt).text
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -93,12 +98,21 @@ def test_the_nearest_chunks_hold_the_statements_names_and_keep_their_order() -> 
     assert found == [chunks[1], chunks[3]]
 
 
-def test_notes_begin_with_the_hop_that_the_question_begins_with() -> None:
-    noted = "Borlena has a house in Oakmoor.\nAbrtan was taught by Borlena."
-    ordered = "Abrtan was taught by Borlena.\nBorlena has a house in Oakmoor."
-    assert in_hop_order(noted, "Where does the mentor of Abrtan live?") == ordered
-    assert in_hop_order(noted, "What does the text say about Abrtan?") == noted
-    assert in_hop_order(rules.NO_NOTES, "Where does the mentor of Abrtan live?") == rules.NO_NOTES
+def test_chained_notes_follow_the_hops_within_the_part_and_stop_where_it_does() -> None:
+    part = "Borlena has a house in Oakmoor. Kelthon lives in Ashvale. Abrtan was taught by Borlena."
+    asked = "Where does the mentor of Abrtan live?"
+    assert rules.chained_notes(part, asked) == "The mentor of Abrtan is Borlena.\nThe home of Borlena is Oakmoor."
+    later = part.rpartition(" Abrtan")[0]
+    assert rules.chained_notes(later, asked) == rules.NO_NOTES
+    assert rules.notes(later, asked) == "Borlena has a house in Oakmoor.\nKelthon lives in Ashvale."
+
+
+def test_chained_notes_on_a_list_are_its_items_once_each_in_reading_order() -> None:
+    part = "Kelthon lives in Ashvale. Ashvale is home to Abrtan. By all accounts, Kelthon has a house in Ashvale."
+    asked = "Who lives in Ashvale?"
+    assert rules.chained_notes(part, asked) == "The home of Kelthon is Ashvale.\nThe home of Abrtan is Ashvale."
+    assert rules.chained_notes(part, "What does the text say about Abrtan?") == "The home of Abrtan is Ashvale."
+    assert rules.chained_notes("Abrtan sings.", "Why does Abrtan sing?") == "Abrtan sings."
 
 
 def test_verdicts_and_ratings_are_of_every_kind(desk: Desk) -> None:
@@ -110,14 +124,32 @@ def test_verdicts_and_ratings_are_of_every_kind(desk: Desk) -> None:
         assert max(len(scene.calls) for scene in scenes) == 8
 
 
-def test_what_is_told_of_a_statement_is_its_value_and_only_where_it_is_supported(desk: Desk) -> None:
-    calls = [call for number in range(4) for call in make_scene(desk, "support", f"t{number}", 12).calls]
-    told = [call for call in calls if call.told != (0, 0)]
-    assert told
-    for call in told:
-        begin, end = call.told
-        assert call.reply == rules.FULL
-        assert call.own[end] == "." and call.own[begin] == " "
+def test_what_is_told_of_a_statement_is_the_stated_value_and_then_the_verdict(desk: Desk) -> None:
+    scenes = [make_scene(desk, "support", f"t{number}", 12) for number in range(4)]
+    differing = 0
+    for scene in scenes:
+        for call in scene.calls:
+            statement = call.own.partition("\n</statement>")[0]
+            *stated, (end, verdict, _) = call.told
+            assert call.own[end] == "." and end == len(statement) - 1
+            assert call.reply.startswith(f"[[{verdict}")
+            for begin, value, _ in stated:
+                claimed = call.own[begin:end]
+                assert (value == claimed) == (call.reply == rules.FULL)
+                differing += value != claimed
+    assert differing  # what the passages state is told of false statements too
+
+
+def test_an_answers_end_is_told_by_its_steps_and_by_the_notes(desk: Desk) -> None:
+    for kind in ("logicality", "completeness"):
+        calls = [call for number in range(12) for call in make_scene(desk, kind, f"e{number}", 8).calls]
+        ends = [
+            (call.own[place - len(word) : place], word, verdict)
+            for call in calls
+            for (place, word, _), (after, verdict, _) in itertools.pairwise(call.told)
+            if after == place + len(word) and call.own[after] == "\n"
+        ]
+        assert {verdict for *_, verdict in ends} >= {"Fully", "No"}
 
 
 def test_answers_without_a_fault_are_the_policys_own_and_with_one_are_not() -> None:
