@@ -38,6 +38,7 @@ from infra.microworld.lessons import (
 from infra.microworld.policy_card import export
 from infra.microworld.tokenizer import SPACE, build_tokenizer
 
+MODEL = "model"  # folder of a stage's model, in the stage's own
 _SAVE_EVERY, _LOG_EVERY = 100, 20  # steps
 
 
@@ -71,6 +72,7 @@ _WIDTH, _LAYERS = 128, 3
 def train_policy(prompts: Path, work: Path, out: Path, seed: int, stages: Sequence[Stage] = STAGES) -> dict[str, Any]:
     """Run all stages from the last checkpoint in `work`, measure the model and write it with its card to `out`.
 
+    Every stage's model is kept under `work` too: the judge learns best from one whose answers were all right (`hops`).
     Returns the percent of held-out questions that it answers right, by prompt and length (see policy_card.py).
     """
     tokenizer, read = build_tokenizer(prompts), read_prompts(prompts)
@@ -80,6 +82,8 @@ def train_policy(prompts: Path, work: Path, out: Path, seed: int, stages: Sequen
     for stage in stages:
         model, spent = train(replace(stage, seed=seed), model, tokenizer, read, work / stage.name)
         seconds += spent
+        model.save_pretrained(work / stage.name / MODEL)
+        tokenizer.save_pretrained(work / stage.name / MODEL)
     return export(model, tokenizer, read, stages, seed, out, seconds)
 
 

@@ -1,10 +1,12 @@
 """The table: figures from what questions add, verdicts, and the same on the terminal, in Markdown and as plots."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flows.evidence import Figures, Measured, Observation, Row, known_rows
+from flows.evidence.measuring import shipped_table
 from flows.evidence.plots import evidence_plots
 from flows.evidence.table import assembled, chapter, count_rows, figure_rows, group_rows, title
 
@@ -138,3 +140,11 @@ def test_every_plot_comes_from_the_table_alone() -> None:
     assert set(plots) == names
     assert all(image.startswith(b"\x89PNG") for image in plots.values())
     assert evidence_plots({"measured": {}, "rows": []}) == {}
+
+
+def test_the_readme_shows_the_table_that_is_shipped() -> None:
+    root = Path(__file__).parents[3]
+    table = shipped_table()
+    assert chapter(table).strip() in (root / "README.md").read_text(encoding="utf-8")
+    assert {path.stem for path in (root / "flows/evidence/measured").glob("*.png")} == set(evidence_plots(table))
+    assert table["measured"]["seeds"] >= 3

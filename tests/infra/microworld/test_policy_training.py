@@ -60,11 +60,14 @@ def test_training_goes_on_where_it_was_killed_and_done_stages_are_not_run_again(
 
 def test_a_stage_begins_with_the_model_of_the_one_before(tmp_path: Path, stages: list[Any]) -> None:
     import torch
+    from transformers import LlamaForCausalLM
 
     from infra.microworld import train_policy
 
     train_policy.train_policy(PROMPTS, tmp_path, tmp_path, 0, stages)
     first = torch.load(tmp_path / "lookup/checkpoint.pt", weights_only=True)["average"]
+    exported = LlamaForCausalLM.from_pretrained(tmp_path / "lookup/model").state_dict()
+    assert all(torch.equal(exported[name], weight) for name, weight in first.items())
     still = [*stages[:1], stages[1].__class__("still", steps=1, rate=0.0, docs=8, tokens=400)]
     kept = train_policy.train_policy(PROMPTS, tmp_path, tmp_path, 0, still)["model"]
     for name, weight in kept.state_dict().items():
