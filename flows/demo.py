@@ -7,7 +7,7 @@ from infra.microworld.words import Split
 from infra.recipe import Questions, Recipe
 
 TRAIN_SEED, HELD_OUT_SEED = 11, 12  # different worlds, without a name in common
-PEOPLE = 40
+PEOPLE = 40  # as in the model's own lessons: every split has enough words to name each with one
 HOPS = 3  # the longest chain
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from flows.demo import HOPS, PEOPLE
 from infra.microworld.questions import SHARES_BY_HOPS, Question, make_questions
 from infra.microworld.words import Split
 from infra.microworld.world import Document as Passage
@@ -24,8 +25,6 @@ from tasks.nouns import Document
 from tasks.passages import passage_tokens
 
 TRAIN, HELD_OUT, SHORT = "train", "held-out", "short"
-PEOPLE = 40  # as in the model's own lessons: every split has enough words to name each with one
-HOPS = 3  # the longest chain
 _OF_A_WORLD = 8  # questions
 _SPLITS: dict[str, Split] = {TRAIN: "train", HELD_OUT: "test", SHORT: "test"}
 

@@ -88,15 +88,20 @@ def _about(stated: Sequence[Fact], subject: str) -> dict[str, Fact]:
     return {fact.relation: fact for fact in stated if fact.subject == subject}
 
 
+def _mistaken(rng: random.Random, draft: Draft, stated: Sequence[Fact]) -> tuple[int, Fact]:
+    """One of the draft's steps by its place, and that step with another value."""
+    place = rng.randrange(len(draft.facts))
+    fact = draft.facts[place]
+    return place, replace(fact, value=another(rng, fact.value, stated))
+
+
 def _wrong_value(rng: random.Random, draft: Draft, stated: Sequence[Fact]) -> Draft:
     """One step states another value; what follows goes by it only where it is the last."""
     if not draft.facts:
         return draft
-    place = rng.randrange(len(draft.facts))
-    fact = draft.facts[place]
-    wrong = replace(fact, value=another(rng, fact.value, stated))
+    place, wrong = _mistaken(rng, draft, stated)
     facts = (*draft.facts[:place], wrong, *draft.facts[place + 1 :])
-    return replace(draft, facts=facts, final=_swapped(draft.final, fact.value, wrong.value))
+    return replace(draft, facts=facts, final=_swapped(draft.final, draft.facts[place].value, wrong.value))
 
 
 def _wrong_hop(rng: random.Random, draft: Draft, stated: Sequence[Fact]) -> Draft:
@@ -172,9 +177,7 @@ def _contradiction(rng: random.Random, draft: Draft, stated: Sequence[Fact]) -> 
     """A step, and the same step with another value after it."""
     if not draft.facts:
         return draft
-    place = rng.randrange(len(draft.facts))
-    fact = draft.facts[place]
-    wrong = replace(fact, value=another(rng, fact.value, stated))
+    place, wrong = _mistaken(rng, draft, stated)
     return replace(draft, facts=(*draft.facts[: place + 1], wrong, *draft.facts[place + 1 :]))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 LOG = "log.jsonl"
+_CHECKPOINT = "checkpoint.pt"
 
 
 def rate_share(step: int, done: float) -> float:
@@ -28,16 +29,18 @@ def add_to_average(average: Any, model: Any, step: int) -> None:
         kept.lerp_(new, weight)
 
 
-def save(path: Path, model: Any, average: Any, optimizer: Any, step: int, seconds: float) -> None:
-    """Write the checkpoint of a run after so many steps and seconds."""
+def save(work: Path, model: Any, average: Any, optimizer: Any, step: int, seconds: float) -> None:
+    """Write the checkpoint of the run in `work` after so many steps and seconds."""
     state = {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
+    path = work / _CHECKPOINT
     partial = path.with_suffix(".partial")
     torch.save({**state, "step": step, "seconds": seconds}, partial)
     partial.replace(path)
 
 
-def resume(path: Path, model: Any, average: Any, optimizer: Any) -> tuple[int, float]:
+def resume(work: Path, model: Any, average: Any, optimizer: Any) -> tuple[int, float]:
     """Load the checkpoint, if there is one; the steps and seconds that are done."""
+    path = work / _CHECKPOINT
     if not path.exists():
         return 0, 0.0
     state = torch.load(path, weights_only=True)

@@ -113,8 +113,11 @@ def chat_tokens(tokenizer: Any, prompt: Prompt, case: Case) -> list[int]:
 
 
 @torch.no_grad()
-def replies(model: Any, tokenizer: Any, chats: Sequence[list[int]], samples: int) -> list[list[str]]:
-    """Reply to each chat (token ids): greedily when one sample is wanted, else at TEMPERATURE."""
+def replies(
+    model: Any, tokenizer: Any, chats: Sequence[list[int]], samples: int, longest: int = _LONGEST_REPLY
+) -> list[list[str]]:
+    """Reply to each chat (token ids) in at most `longest` tokens: greedily when one sample is wanted, else at
+    TEMPERATURE."""
     length = max(map(len, chats))
     pad = tokenizer.pad_token_id
     tokens = torch.tensor([[pad] * (length - len(chat)) + chat for chat in chats]).to(model.device)
@@ -122,7 +125,8 @@ def replies(model: Any, tokenizer: Any, chats: Sequence[list[int]], samples: int
     out = model.generate(
         tokens,
         attention_mask=(tokens != pad).long(),
-        max_new_tokens=_LONGEST_REPLY,
+        max_new_tokens=longest,
+        pad_token_id=pad,
         num_return_sequences=samples,
         **options,
     )

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from infra.microworld import rules
+from infra.microworld.evaluate import replies
 from infra.microworld.judge_batches import prompt_ids
 from infra.microworld.judge_lessons import KINDS, RATINGS, Desk, make_scene, open_desk
 
@@ -105,25 +106,17 @@ def table(measured: Sequence[Accuracy]) -> list[str]:
     return rows
 
 
-@torch.no_grad()
 def greedy_replies(model: Any, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
     """The greedy reply to each prompt, a few at a time, prompts of like length together."""
     chats = [prompt_ids(tokenizer, prompt) for prompt in prompts]
     order = sorted(range(len(chats)), key=lambda place: len(chats[place]))
-    replies = [""] * len(chats)
-    pad = tokenizer.pad_token_id
+    said = [""] * len(chats)
     for start in range(0, len(order), _BATCH):
         places = order[start : start + _BATCH]
-        length = max(len(chats[place]) for place in places)
-        tokens = torch.tensor([[pad] * (length - len(chats[place])) + chats[place] for place in places])
-        tokens = tokens.to(model.device)
-        out = model.generate(
-            tokens, attention_mask=(tokens != pad).long(), max_new_tokens=_LONGEST, do_sample=False, pad_token_id=pad
-        )
-        texts = tokenizer.batch_decode(out[:, length:], skip_special_tokens=True)
-        for place, text in zip(places, texts, strict=True):
-            replies[place] = text
-    return replies
+        texts = replies(model, tokenizer, [chats[place] for place in places], 1, _LONGEST)
+        for place, (text,) in zip(places, texts, strict=True):
+            said[place] = text
+    return said
 
 
 def main() -> None:
@@ -147,8 +140,8 @@ def main() -> None:
 
 def _accuracy(kind: str, model: Any, desk: Desk, seed: int | str, count: int) -> Accuracy:
     calls = held_out_calls(desk, kind, seed, count)
-    replies = greedy_replies(model, desk.tokenizer, [prompt for prompt, _ in calls])
-    marks = [mark for reply, (_, truth) in zip(replies, calls, strict=True) for mark in marked(kind, reply, truth)]
+    said = greedy_replies(model, desk.tokenizer, [prompt for prompt, _ in calls])
+    marks = [mark for reply, (_, truth) in zip(said, calls, strict=True) for mark in marked(kind, reply, truth)]
     by_truth: dict[str, list[bool]] = {}
     for mark in marks:
         by_truth.setdefault(mark.truth, []).append(mark.right)

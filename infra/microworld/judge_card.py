@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
 
 from infra.microworld.judge_accuracy import judge_accuracy, table
 from infra.microworld.judge_lessons import Desk
-from infra.microworld.policy_card import machine
+from infra.microworld.policy_card import generation_config, machine
 
 _COUNT = 200  # calls of each kind that the card's table is measured on
 
@@ -67,8 +66,7 @@ def export(
     in words for the card."""
     model.eval()
     out.mkdir(parents=True, exist_ok=True)
-    special = {f"{name}_token_id": getattr(desk.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
-    model.generation_config = GenerationConfig(**special)
+    model.generation_config = generation_config(desk.tokenizer)
     measured = judge_accuracy(model, desk, settings["seed"], _COUNT)
     halves = {name: weight.to(torch.float16).contiguous() for name, weight in model.state_dict().items()}
     model.save_pretrained(out, state_dict=halves)

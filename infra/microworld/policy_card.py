@@ -58,21 +58,15 @@ def export(
     seed: int,
     out: Path,
     seconds: float,
-    count: int = QUESTIONS,
-    lengths: tuple[int, ...] = LENGTHS,
 ) -> dict[str, Any]:
-    """Evaluate the model on `count` questions a row, write it with its card, return the SubEM by row.
+    """Evaluate the model on QUESTIONS a row, write it with its card, return the SubEM by row.
 
     `stages`: see train_policy.py.
     """
     model.eval()
-    table, summary = _measure(model, tokenizer, prompts, seed, count, lengths)
+    table, summary = _measure(model, tokenizer, prompts, seed)
     out.mkdir(parents=True, exist_ok=True)
-    model.generation_config = GenerationConfig(
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    model.generation_config = generation_config(tokenizer)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     card = _CARD.format(
@@ -91,15 +85,13 @@ def export(
     return summary
 
 
-def _measure(
-    model: Any, tokenizer: Any, prompts: list[Prompt], seed: int, count: int, lengths: tuple[int, ...]
-) -> tuple[list[str], dict[str, Any]]:
+def _measure(model: Any, tokenizer: Any, prompts: list[Prompt], seed: int) -> tuple[list[str], dict[str, Any]]:
     """The rows of the card's table, and the SubEM over all kinds by prompt and length."""
     table, summary = [], {}
     for name in (MAIN, PLAIN):
         prompt = next(prompt for prompt in prompts if prompt.strategy == name)
-        for length in lengths:
-            scores = evaluate(model, tokenizer, prompt, seed, count, length)
+        for length in LENGTHS:
+            scores = evaluate(model, tokenizer, prompt, seed, QUESTIONS, length)
             summary[f"{name}@{length}"] = scores["all"]
             table += [
                 f"| {name} | {length} | {kind} | {row['questions']} | {row['greedy']} | {row['sampled']} "
@@ -107,6 +99,13 @@ def _measure(
                 for kind, row in scores.items()
             ]
     return table, summary
+
+
+def generation_config(tokenizer: Any) -> GenerationConfig:
+    """How a model of the box generates: its special tokens, and nothing else."""
+    return GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
 
 
 def machine() -> str:

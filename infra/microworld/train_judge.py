@@ -43,11 +43,9 @@ _INHERITED = 0.5  # of the rate, for what the policy knows
 
 @dataclass(frozen=True)
 class Settings:
-    """All that decides the weights. `minutes` ends training early where it is above 0, with the rate decaying by
-    whichever of steps and minutes ends first."""
+    """All that decides the weights."""
 
     steps: int = 2400
-    minutes: float = 0.0
     seed: int = 0
     layers: int = 5
     rate: float = 1.5e-3
@@ -69,12 +67,12 @@ def train_judge(settings: Settings, start: Path, prompts: Path, work: Path, out:
     model.set_attn_implementation(BRANCHED)
     optimizer = _optimizer(model, LlamaConfig.from_pretrained(start).num_hidden_layers)
     work.mkdir(parents=True, exist_ok=True)
-    step, spent = resume(work / "checkpoint.pt", model, average, optimizer)
+    step, spent = resume(work, model, average, optimizer)
     started, right = time.monotonic() - spent, _Tally()
     progress.expect(STAGE, settings.steps)
     progress.advance(STAGE, step)
-    while (done := share_done(settings, step, time.monotonic() - started)) < 1:
-        first = step < _ALONE
+    while step < settings.steps:
+        first, done = step < _ALONE, step / settings.steps
         eased = replace(lessons, easy=1.0 if first else max(0.0, 0.9 - 1.8 * done))
         batches = judge_batches(eased, f"judge:{settings.seed}:{step}", FIRST if first else PLAN)
         rate = settings.rate * rate_share(step, done) * (1.0 if step < _GUARDED else _LATER)
@@ -88,11 +86,9 @@ def train_judge(settings: Settings, start: Path, prompts: Path, work: Path, out:
             log(work, step=step, loss=round(loss, 3), seconds=round(seconds), right=right.shares())
             progress.note(STAGE, f"loss {loss:.2f}")
             right = _Tally()
-        if step % _SAVE_EVERY == 0:
-            save(work / "checkpoint.pt", model, average, optimizer, step, seconds)
-    seconds = time.monotonic() - started
-    save(work / "checkpoint.pt", model, average, optimizer, step, seconds)
-    return export(average, desk, asdict(settings), _began(start), out, step, seconds)
+        if step % _SAVE_EVERY == 0 or step == settings.steps:
+            save(work, model, average, optimizer, step, seconds)
+    return export(average, desk, asdict(settings), _began(start), out, step, time.monotonic() - started)
 
 
 def _began(start: Path) -> str:
@@ -106,12 +102,6 @@ def _optimizer(model: Any, policy_layers: int) -> torch.optim.Optimizer:
     named = list(model.named_parameters())
     groups = [[each for name, each in named if is_inherited(name, policy_layers) is known] for known in (True, False)]
     return torch.optim.AdamW([{"params": group} for group in groups], betas=(0.9, 0.98), weight_decay=0.05)
-
-
-def share_done(settings: Settings, step: int, seconds: float) -> float:
-    """Share of the training that is done, by steps or by time, whichever is further."""
-    timed = seconds / 60 / settings.minutes if settings.minutes else 0.0
-    return max(step / settings.steps, timed)
 
 
 class _Tally:

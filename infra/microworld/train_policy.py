@@ -95,7 +95,7 @@ def train(stage: Stage, start: Any, tokenizer: Any, prompts: list[Prompt], work:
         each.load_state_dict(start.state_dict())
     optimizer = torch.optim.AdamW(model.parameters(), lr=stage.rate, betas=(0.9, 0.98), weight_decay=0.1)
     work.mkdir(parents=True, exist_ok=True)
-    first, spent = resume(work / "checkpoint.pt", model, average, optimizer)
+    first, spent = resume(work, model, average, optimizer)
     progress.expect(stage.name, stage.steps)
     progress.advance(stage.name, first)
     started = time.monotonic() - spent
@@ -108,7 +108,7 @@ def train(stage: Stage, start: Any, tokenizer: Any, prompts: list[Prompt], work:
             log(work, step=step, loss=round(loss, 4), seconds=round(seconds))
             progress.note(stage.name, f"loss {loss:.2f}")
         if done % _SAVE_EVERY == 0 or done == stage.steps:
-            save(work / "checkpoint.pt", model, average, optimizer, done, seconds)
+            save(work, model, average, optimizer, done, seconds)
         progress.advance(stage.name)
     return average, time.monotonic() - started
 
