@@ -1,9 +1,9 @@
 """Judge lessons as tensors: the scenes of a step, a batch for each.
 
 Every token sees its scene's shared text and its own call alone, at the position it has in the real prompt; `branched`
-is the attention that does so. A token of a reply that is one verdict weighs 1, of one that is written out less; a short
-reply ("No relevant information") must not outweigh long ones at the word where they part. The calls of a kind share
-these weights, however many they are. What can be known while a call is read (`Call.told`) has weights of its own.
+is the attention that does so. A token of a reply that is one verdict weighs 1, of one that is written out less, but for
+the words that decide whether there is something to say, and whether there is more. The calls of a kind share these
+weights, however many they are. What can be known while a call is read (`Call.told`) has weights of its own.
 A batch depends on its seed alone. Leaves out the Prompt's chat template as a template: the special tokens are written
 here as the template writes them, and a test holds the two together.
 """
@@ -27,13 +27,13 @@ PLAN: dict[str, tuple[float, int]] = {
     "logicality": (0.6, 10),
     "quality": (0.25, 8),
     "completeness": (1, 6),
-    "facts": (1, 14),
-    "support": (1, 12),
+    "facts": (1, 10),
+    "support": (1.5, 12),
     "supports": (0.3, 1),
-    "notes": (1.2, 8),
+    "notes": (2, 8),
 }
 FIRST = {"support": (1.0, 48)}  # the plan of the first steps: most verdicts for a token
-_WRITTEN = {"facts": 0.15, "notes": 0.3, "supports": 0.3}  # what a token of such a reply weighs; of a verdict 1
+_WRITTEN = {"facts": 0.3, "notes": 0.3, "supports": 0.3}  # what a token of such a reply weighs; of a verdict 1
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,9 @@ def _call(tokenizer: Any, kind: str, call: Call, asked: int) -> list[tuple[int, 
         index = next(index for index, (start, _) in enumerate(encoded.offsets) if start == place)
         cells[index] = (encoded.ids[index], label, weight / asked, False)
     reply = _encode(tokenizer, call.reply + EOS)
-    weight = _WRITTEN.get(kind, 1.0) / asked
-    return cells + [(token, token, weight, True) for token in reply]
+    deciding = {tokenizer.eos_token_id, *_encode(tokenizer, "\n")}
+    weights = [1.0 if place == 0 or token in deciding else _WRITTEN.get(kind, 1.0) for place, token in enumerate(reply)]
+    return cells + [(token, token, weight / asked, True) for token, weight in zip(reply, weights, strict=True)]
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:

@@ -31,7 +31,7 @@ from infra.microworld.world import Document, Fact
 KINDS = ("helpfulness", "logicality", "quality", "completeness", "facts", "support", "supports", "notes")
 RATINGS = ("helpfulness", "logicality", "quality", "completeness")
 CHUNK, NEAREST = 128, 5  # tokens and chunks that the factory shows for a statement
-_PART = (128, 256, 256, 256, 512)  # tokens of a part that notes are taken from
+_PART = (128, 256, 256, 512, 512)  # tokens of a part that notes are taken from
 _PEOPLE = (16, 24, 40, 60)
 _BETWEEN = {"notes": "{question}", "support": "{statement}", "completeness": "{answer}", "supports": "{statements}"}
 _STATEMENT = re.compile(r"<statement>(.*?)</statement>")
@@ -63,12 +63,13 @@ class Scene:
 class Desk:
     """What scenes are made with: the terse prompts by kind, the tokenizer that measures chunks, and how many chunks
     are shown for a statement: drawn from these for every scene. `easy`: the share of scenes with as little to read
-    as there can be."""
+    as there can be. `even`: most ratings are drawn so that each comes as often as another, not as answers come."""
 
     prompts: Mapping[str, str]
     tokenizer: Any
     nearest: tuple[int, ...] = (NEAREST,)
     easy: float = 0.0
+    even: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def _about_answers(kind: str) -> Callable[[Desk, random.Random, int], Scene]:
             others = [each for each in case.asked if each is not question]
             owns.append({"question": question.question, "answer": faulty_answer(rng, question, others, case.shown)})
         scene = _scene(desk, kind, {}, owns)
-        return _evened(rng, scene, count) if kind in RATINGS else replace(scene, calls=scene.calls[:count])
+        return _evened(rng, scene, count) if desk.even and kind in RATINGS else _first(scene, count)
 
     return make
 
@@ -163,19 +164,20 @@ def _completeness(desk: Desk, rng: random.Random, count: int) -> Scene:
     shared = {"notes": "\n\n".join(told) or rules.NO_NOTES, "question": question.question}
     others = [each for each in case.asked if each is not question]
     owns = [{"answer": faulty_answer(rng, question, others, case.shown)} for _ in range(count * 2)]
-    return _evened(rng, _scene(desk, "completeness", shared, owns, shared["notes"]), count)
+    scene = _scene(desk, "completeness", shared, owns, shared["notes"])
+    return _evened(rng, scene, count) if desk.even else _first(scene, count)
 
 
 def _notes(desk: Desk, rng: random.Random, count: int) -> Scene:
-    """Questions on one part of a context; at most a third of them find nothing there."""
+    """Questions on one part of a context; a third of them find nothing there, half where few find something."""
     easy = rng.random() < desk.easy
     case = _case(rng, rng.randint(4, 8) if easy else rng.randint(12, 24), count * 2)
     part = rng.choice(chunks_of(desk.tokenizer, case.text, min(_PART) if easy else rng.choice(_PART)))
     scene = _scene(desk, "notes", {"chunk": part}, [{"question": each.question} for each in case.asked])
     empty = [call for call in scene.calls if call.reply == rules.NO_NOTES]
     found = [call for call in scene.calls if call.reply != rules.NO_NOTES]
-    kept = [*found[:count], *empty[: max(1, min(len(found) // 2, count - len(found)))]]
-    return replace(scene, calls=tuple(kept[:count]))
+    without = empty[: min(max(count // 3, count - len(found)), max(1, len(found)))]
+    return replace(scene, calls=(*found[: count - len(without)], *without))
 
 
 def _support(desk: Desk, rng: random.Random, count: int) -> Scene:
@@ -271,11 +273,15 @@ def _foreseen(end: int, claim: Claim, known: str | None, before: str) -> list[tu
     return [*stated, (end, rules.support(held, claim.sentence).strip("[]").partition(" ")[0], _VERDICT)]
 
 
+def _first(scene: Scene, count: int) -> Scene:
+    return replace(scene, calls=scene.calls[:count])
+
+
 def _evened(rng: random.Random, scene: Scene, count: int) -> Scene:
-    """So many calls, half of them as they come and half with the rarer replies first."""
-    calls = list(scene.calls[: count // 2])
+    """So many calls, a quarter of them as they come and the others with every reply as often as there are any."""
+    calls = list(scene.calls[: count // 4])
     by_reply: dict[str, list[Call]] = {}
-    for call in scene.calls[count // 2 :]:
+    for call in scene.calls[count // 4 :]:
         by_reply.setdefault(call.reply, []).append(call)
     while len(calls) < count and by_reply:
         reply = rng.choice(sorted(by_reply))

@@ -60,7 +60,7 @@ def train_judge(settings: Settings, start: Path, prompts: Path, work: Path, out:
     torch.manual_seed(settings.seed)
     tokenizer = build_tokenizer(prompts)
     desk = open_desk(prompts, tokenizer)
-    lessons = replace(desk, nearest=_NEAREST)
+    lessons = replace(desk, nearest=_NEAREST, even=True)
     model = judge_from_policy(start, prompts, tokenizer, settings.layers).to(device)
     average = LlamaForCausalLM(model.config).to(device)
     average.load_state_dict(model.state_dict())
