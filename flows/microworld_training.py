@@ -55,12 +55,12 @@ def judge(
     start: Annotated[str, typer.Option(help="Model folder that it begins with.", metavar="FOLDER")] = "microworld",
     out: Out = Path("build/microworld/judge/model"),
     work: Work = Path("build/microworld/judge"),
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 2400,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 5000,
     seed: Seed = 0,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train the judge, which begins with the policy's layers. Over an hour on one core."""
+    """Train the judge, which begins with the policy's layers. Over two hours on one core."""
     with calm(as_json):
         _use_threads(threads)
         from infra.microworld.train_judge import Settings, train_judge

@@ -1,8 +1,8 @@
 """Judge lessons as tensors: the scenes of a step, a batch for each.
 
 Every token sees its scene's shared text and its own call alone, at the position it has in the real prompt; `branched`
-is the attention that does so. A token of a reply that is one verdict weighs 1, of one that is written out less, but for
-the words that decide whether there is something to say, and whether there is more. The calls of a kind share these
+is the attention that does so. A token of a reply that is one verdict weighs most, of one that is written out less, but
+for the words that decide whether there is something to say, and whether there is more. The calls of a kind share these
 weights, however many they are. What can be known while a call is read (`Call.told`) has weights of its own.
 A batch depends on its seed alone. Leaves out the Prompt's chat template as a template: the special tokens are written
 here as the template writes them, and a test holds the two together.
@@ -23,9 +23,9 @@ from infra.microworld.tokenizer import ASSISTANT, BOS, EOS, USER
 
 # Scenes a step (a fraction: in that share of steps), and calls a scene: about as many tokens as a kind is hard.
 PLAN: dict[str, tuple[float, int]] = {
-    "helpfulness": (0.5, 8),
-    "logicality": (0.6, 10),
-    "quality": (0.25, 8),
+    "helpfulness": (1, 12),
+    "logicality": (1.2, 12),
+    "quality": (0.4, 8),
     "completeness": (1, 6),
     "facts": (1, 10),
     "support": (1.5, 12),
@@ -33,7 +33,8 @@ PLAN: dict[str, tuple[float, int]] = {
     "notes": (2, 8),
 }
 FIRST = {"support": (1.0, 48)}  # the plan of the first steps: most verdicts for a token
-_WRITTEN = {"facts": 0.3, "notes": 0.3, "supports": 0.3}  # what a token of such a reply weighs; of a verdict 1
+_DECIDING = 2.0  # what a token weighs that is a verdict, or decides whether there is something to say, or more
+_WRITTEN = {"facts": 0.3, "notes": 0.3, "supports": 0.6}  # what the other tokens of such a reply weigh
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,15 @@ def _call(tokenizer: Any, kind: str, call: Call, asked: int) -> list[tuple[int, 
     encoded = tokenizer.backend_tokenizer.encode(f"{call.own}{ASSISTANT}", add_special_tokens=False)
     cells = [(token, IGNORED, 0.0, False) for token in encoded.ids]
     for place, word, weight in call.told:
-        (label,) = _encode(tokenizer, word)
+        label, *more = _encode(tokenizer, word)
+        if more:  # a broken-off sentence may run on into words that are no name
+            continue
         index = next(index for index, (start, _) in enumerate(encoded.offsets) if start == place)
         cells[index] = (encoded.ids[index], label, weight / asked, False)
     reply = _encode(tokenizer, call.reply + EOS)
     deciding = {tokenizer.eos_token_id, *_encode(tokenizer, "\n")}
-    weights = [1.0 if place == 0 or token in deciding else _WRITTEN.get(kind, 1.0) for place, token in enumerate(reply)]
+    others = _WRITTEN.get(kind, _DECIDING)
+    weights = [_DECIDING if place == 0 or token in deciding else others for place, token in enumerate(reply)]
     return cells + [(token, token, weight / asked, True) for token, weight in zip(reply, weights, strict=True)]
 
 

@@ -35,7 +35,7 @@ _PART = (128, 256, 256, 512, 512)  # tokens of a part that notes are taken from
 _PEOPLE = (16, 24, 40, 60)
 _BETWEEN = {"notes": "{question}", "support": "{statement}", "completeness": "{answer}", "supports": "{statements}"}
 _STATEMENT = re.compile(r"<statement>(.*?)</statement>")
-_STATED, _VERDICT = 1.0, 1.0  # what they weigh where a reply of one verdict weighs 1 a token
+_STATED, _VERDICT = 1.0, 1.0  # what they weigh, where a verdict of a reply weighs 2
 _FINAL = re.compile(r"\nAnswer: (\w+)\n</answer>")
 
 

@@ -45,7 +45,7 @@ _INHERITED = 0.5  # of the rate, for what the policy knows
 class Settings:
     """All that decides the weights."""
 
-    steps: int = 2400
+    steps: int = 5000
     seed: int = 0
     layers: int = 5
     rate: float = 1.5e-3

@@ -68,6 +68,18 @@ def test_a_prompt_is_what_the_chat_template_writes(desk: Desk) -> None:
     assert prompt_ids(desk.tokenizer, text) == desk.tokenizer(written, add_special_tokens=False).input_ids
 
 
+def test_a_name_that_runs_on_into_the_next_is_not_foreseen(desk: Desk) -> None:
+    from infra.microworld.judge_batches import batched
+    from infra.microworld.judge_lessons import Call, Scene
+
+    said = "The mentor of Pelphane is Abrwyn."
+    place = said.index(" Abrwyn")
+    told = [(place, " Quinsabel Abrwyn", 1.0), (place, " Quinsabel", 1.0)]
+    scenes = [Scene("support", "Judge.", (Call(said, rules.FULL, (each,)),)) for each in told]
+    run_on, one_name = (batch.weights[~batch.replies].sum() for batch in batched(desk.tokenizer, scenes))
+    assert run_on == 0 < one_name
+
+
 def test_every_kind_weighs_the_same_however_many_calls_it_has(desk: Desk) -> None:
     from infra.microworld.judge_batches import batched
 
@@ -82,7 +94,9 @@ def test_a_short_reply_weighs_no_more_than_a_long_one_at_the_word_where_they_par
     scenes = (make_scene(desk, "notes", f"short:{number}", 6) for number in range(20))
     scene = next(each for each in scenes if len({call.reply == rules.NO_NOTES for call in each.calls}) == 2)
     (batch,) = batched(desk.tokenizer, [scene])
-    assert len(set(batch.weights[batch.replies].tolist())) == 1
+    begins = batch.replies & ~batch.replies.roll(1)
+    assert len(set(batch.weights[begins].tolist())) == 1
+    assert batch.weights[begins][0] == batch.weights.max() > batch.weights[batch.replies].min()
 
 
 def test_what_is_told_is_the_label_before_the_word_itself_is_read(desk: Desk) -> None:
