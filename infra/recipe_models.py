@@ -35,7 +35,7 @@ class Serving(Settings):
     """A vLLM server that Longmill starts, for as long as a run needs it."""
 
     model_path: str = Field(
-        description="folder of the model's weights, or a hub name; `microworld` is the one in the box"
+        description="folder of the model's weights, or a hub name; in the box: `microworld`, `microworld-judge`"
     )
     python: str = Field(".venv-serving/bin/python", description="the Python of the environment that holds vLLM")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(0, description="port on 127.0.0.1; 0 takes a free one")
@@ -49,7 +49,9 @@ class Model(Settings):
 
     name: str = Field(description="the model's name at the endpoint")
     revision: str = Field("main", description="part of every ledger key: change it when the weights change")
-    tokenizer: str = Field(description="folder or hub name of its tokenizer; `microworld` is the one in the box")
+    tokenizer: str = Field(
+        description="folder or hub name of its tokenizer; in the box: `microworld`, `microworld-judge`"
+    )
     context_window: Positive = Field(32768, description="prompt and answer tokens that fit, together")
     endpoints: tuple[str, ...] = Field((), description="base URLs ending in /v1 of servers that run already")
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key, if one is needed")

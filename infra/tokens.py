@@ -21,11 +21,12 @@ EDGE_CHARACTERS = 2000  # of a counted text at each end that the prompt around i
 _BATCH_CHARACTERS = 1_000_000
 _BATCH_TEXTS = 512
 _PIECE_CHARACTERS = 250_000
-_IN_THE_BOX = {"microworld": Path(__file__).parent / "microworld" / "policy"}
+_BOX = Path(__file__).parent / "microworld"
+_IN_THE_BOX = {"microworld": _BOX / "policy", "microworld-judge": _BOX / "judge"}
 
 
 def resolve_model(name: str) -> str:
-    """The folder of a model in the box (`microworld`); any other name as it is."""
+    """The folder of a model in the box (`microworld`, `microworld-judge`); any other name as it is."""
     return str(_IN_THE_BOX.get(name, name))
 
 

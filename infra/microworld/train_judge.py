@@ -11,6 +11,7 @@ the running average, in 16 bits. Leaves out a GPU's compiled step: the batches a
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +20,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig
 
 from infra import progress
 from infra.microworld.branched import BRANCHED
@@ -62,8 +63,7 @@ def train_judge(settings: Settings, start: Path, prompts: Path, work: Path, out:
     desk = open_desk(prompts, tokenizer)
     lessons = replace(desk, nearest=_NEAREST, even=True)
     model = judge_from_policy(start, prompts, tokenizer, settings.layers).to(device)
-    average = LlamaForCausalLM(model.config).to(device)
-    average.load_state_dict(model.state_dict())
+    average = copy.deepcopy(model)  # with settings of its own: it is measured with the ordinary attention
     model.set_attn_implementation(BRANCHED)
     optimizer = _optimizer(model, LlamaConfig.from_pretrained(start).num_hidden_layers)
     work.mkdir(parents=True, exist_ok=True)

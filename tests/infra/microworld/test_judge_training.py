@@ -199,3 +199,22 @@ def test_training_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytes
     states = [torch.load(tmp_path / each / "checkpoint.pt", weights_only=True) for each in ("whole", "resumed")]
     for name, weight in states[0]["average"].items():
         torch.testing.assert_close(weight, states[1]["average"][name], rtol=1e-5, atol=1e-7)
+
+
+def test_a_training_ends_with_a_folder_that_loads_and_a_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from infra.microworld import judge_accuracy, judge_card, train_judge
+    from infra.microworld.judge_lessons import KINDS
+
+    monkeypatch.setattr(train_judge, "FIRST", {"support": (1, 2)})
+    monkeypatch.setattr(judge_card, "_COUNT", 1)
+    monkeypatch.setattr(judge_accuracy, "_LONGEST", 4)
+    out = tmp_path / "out"
+    measured = train_judge.train_judge(train_judge.Settings(steps=1), POLICY, PROMPTS, tmp_path / "work", out)
+    assert list(measured) == list(KINDS)
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert all(f"| {kind} | " in card for kind in KINDS)
+    assert "begins as the policy in `infra/microworld/policy`" in card
+    assert AutoModelForCausalLM.from_pretrained(out).num_parameters() > 2_000_000
+    assert len(AutoTokenizer.from_pretrained(out)) == len(build_tokenizer(PROMPTS))
