@@ -98,3 +98,22 @@ def test_the_log_is_drawn_a_panel_for_each_stage(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
     assert [each["step"] for each in read_log(tmp_path)] == [0, 20]
     assert curves_plot({"judge": read_log(tmp_path)}).startswith(b"\x89PNG")
+
+
+def test_a_training_ends_with_a_folder_that_loads_and_a_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from infra.microworld import policy_card
+    from infra.microworld.train_policy import Stage, train_policy
+
+    monkeypatch.setattr(policy_card, "LENGTHS", (128,))
+    monkeypatch.setattr(policy_card, "QUESTIONS", 4)
+    out = tmp_path / "out"
+    stages = [Stage("lookup", steps=1, rate=3e-3, docs=8, tokens=400)]
+    measured = train_policy(PROMPTS, tmp_path / "work", out, 0, stages)
+    assert list(measured) == ["plan_and_solve@128", "direct_answer@128"]
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert "1 steps of 'lookup'" in card
+    assert "| direct_answer | 128 | all | 4 |" in card
+    assert AutoModelForCausalLM.from_pretrained(out).num_parameters() > 1_000_000
+    assert len(AutoTokenizer.from_pretrained(out)) > 2_000
