@@ -205,7 +205,7 @@ def _replies(answers: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 def _notes(notes: list[Mapping[str, Any]]) -> Iterator[RenderableType]:
     if notes:
-        yield Text(f"\nnotes on the context, {len(notes):,} parts", "bold")
+        yield Text(f"\nnotes on the context, {len(notes):,} part{'s' * (len(notes) != 1)}", "bold")
     silent = 0
     for note in notes:
         if note.get("text") is None and note.get("reason") is None:
