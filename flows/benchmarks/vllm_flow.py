@@ -2,7 +2,7 @@
 
 Two models, on this machine's own processor: the demo's, so small that a call takes a hundredth of a second and what
 a run pays once weighs heavily, and a Llama of 36M parameters, made here with random weights, over contexts of 2k
-tokens: a minute and a half a turn, so that what is paid once at its end weighs as little as a benchmark can afford.
+tokens: a minute or more a turn, so that what is paid once at its end weighs as little as a benchmark can afford.
 Flow and loop take turns; each turn uses fresh seeds, so that no reply can come from anywhere but the model,
 and the same contexts, so that the prefix cache is as warm for both.
 """

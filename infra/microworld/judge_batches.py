@@ -108,7 +108,7 @@ def _call(tokenizer: Any, kind: str, call: Call, asked: int) -> list[tuple[int, 
         index = next(index for index, (start, _) in enumerate(encoded.offsets) if start == place)
         cells[index] = (encoded.ids[index], label, weight / asked, False)
     reply = _encode(tokenizer, call.reply + EOS)
-    deciding = {tokenizer.eos_token_id, *_encode(tokenizer, "\n")}
+    deciding = _encode(tokenizer, f"\n{EOS}")
     others = _WRITTEN.get(kind, _DECIDING)
     weights = [_DECIDING if place == 0 or token in deciding else others for place, token in enumerate(reply)]
     return cells + [(token, token, weight / asked, True) for token, weight in zip(reply, weights, strict=True)]

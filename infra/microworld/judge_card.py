@@ -28,15 +28,15 @@ tags: [longmill, microworld, synthetic]
 A Llama-architecture model of {parameters:,} parameters that makes every judge call of LongReward's protocol on the
 generated world, from the terse English prompts: ratings of helpfulness, logicality and completeness, the statements of
 an answer, verdicts on one statement or several, notes on a part of a document; and the context-free rating of overall
-quality that a baseline asks for. It knows nothing else, and nothing
-about the real world: it stands in for a judge model where the factory is tried out and tested.
+quality that a baseline asks for. It knows nothing else, and nothing about the real world: it stands in for a judge
+model where the factory is tried out and tested.
 
 - **Data**: calls from `infra/microworld/judge_lessons.py`, fresh worlds at every step; answers with the faults of
   `answers.py`; labels are the replies of the rules (`rules.py`). No real person, place or text.
   Prompts: `tasks/prompts/en/judge-terse-*.txt`.
 - **Recipe**: begins as {start}, made wider, with new layers on top
   (`infra/microworld/judge_start.py`); AdamW, cosine, running average of the weights; loss on the replies, and on what
-  can be known while a call is read. {step:,} steps of about 5,000 tokens, seed {seed}.
+  can be known while a call is read. {step:,} steps of about 6,500 tokens, seed {seed}.
   `longmill microworld train judge --start FOLDER --steps {steps} --seed {seed}`
 - **Machine and time**: {machine}, {minutes} minutes.
 - **Licence**: Apache-2.0.

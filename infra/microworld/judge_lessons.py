@@ -145,8 +145,7 @@ def _about_answers(kind: str) -> Callable[[Desk, random.Random, int], Scene]:
             question = rng.choice(case.asked)
             others = [each for each in case.asked if each is not question]
             owns.append({"question": question.question, "answer": faulty_answer(rng, question, others, case.shown)})
-        scene = _scene(desk, kind, {}, owns)
-        return _evened(rng, scene, count) if desk.even and kind in RATINGS else _first(scene, count)
+        return _chosen(desk, rng, _scene(desk, kind, {}, owns), count)
 
     return make
 
@@ -164,8 +163,7 @@ def _completeness(desk: Desk, rng: random.Random, count: int) -> Scene:
     shared = {"notes": "\n\n".join(told) or rules.NO_NOTES, "question": question.question}
     others = [each for each in case.asked if each is not question]
     owns = [{"answer": faulty_answer(rng, question, others, case.shown)} for _ in range(count * 2)]
-    scene = _scene(desk, "completeness", shared, owns, shared["notes"])
-    return _evened(rng, scene, count) if desk.even else _first(scene, count)
+    return _chosen(desk, rng, _scene(desk, "completeness", shared, owns, shared["notes"]), count)
 
 
 def _notes(desk: Desk, rng: random.Random, count: int) -> Scene:
@@ -273,12 +271,10 @@ def _foreseen(end: int, claim: Claim, known: str | None, before: str) -> list[tu
     return [*stated, (end, rules.support(held, claim.sentence).strip("[]").partition(" ")[0], _VERDICT)]
 
 
-def _first(scene: Scene, count: int) -> Scene:
-    return replace(scene, calls=scene.calls[:count])
-
-
-def _evened(rng: random.Random, scene: Scene, count: int) -> Scene:
-    """So many calls, a quarter of them as they come and the others with every reply as often as there are any."""
+def _chosen(desk: Desk, rng: random.Random, scene: Scene, count: int) -> Scene:
+    """So many calls as they come; of even ratings a quarter so, the others with every reply as often as another."""
+    if not desk.even or scene.kind not in RATINGS:
+        return replace(scene, calls=scene.calls[:count])
     calls = list(scene.calls[: count // 4])
     by_reply: dict[str, list[Call]] = {}
     for call in scene.calls[count // 4 :]:

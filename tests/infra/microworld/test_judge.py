@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +53,12 @@ def test_it_tells_what_is_true_from_what_is_not(model: Any, desk: Any, kind: str
     from infra.microworld.judge_accuracy import greedy_replies, held_out_calls, marked
 
     calls = held_out_calls(desk, kind, "test", 160)
-    common = max(sorted({truth for _, truth in calls}), key=[truth for _, truth in calls].count)
+    ((common, _),) = Counter(truth for _, truth in calls).most_common(1)
     usual = [call for call in calls if call[1] == common][:16]
     other = [call for call in calls if call[1] != common][:16]
     assert len(usual) == len(other) == 16
-    said = greedy_replies(model, desk.tokenizer, [prompt for prompt, _ in (*usual, *other)])
-    marks = [
-        mark for reply, (_, truth) in zip(said, (*usual, *other), strict=True) for mark in marked(kind, reply, truth)
-    ]
+    asked = [*usual, *other]
+    said = greedy_replies(model, desk.tokenizer, [prompt for prompt, _ in asked])
+    marks = [mark for reply, (_, truth) in zip(said, asked, strict=True) for mark in marked(kind, reply, truth)]
     assert all(mark.parsed for mark in marks)
     assert sum(mark.right for mark in marks) >= 0.8 * len(marks)
