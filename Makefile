@@ -24,7 +24,7 @@ check: .venv/.made
 setup: .venv/.made .venv-serving/.made
 
 .venv/.made: constraints.txt pyproject.toml
-	@$(PYTHON) infra/prerequisites.py
+	@$(PYTHON) infra/running/prerequisites.py
 	@echo "making .venv, the factory's environment (some minutes)"
 	@rm -rf .venv
 	@$(PYTHON) -m venv .venv
@@ -32,7 +32,7 @@ setup: .venv/.made .venv-serving/.made
 	@touch $@
 
 .venv-serving/.made: constraints-serving.txt
-	@$(PYTHON) infra/prerequisites.py --serving
+	@$(PYTHON) infra/running/prerequisites.py --serving
 	@echo "making .venv-serving, vLLM's environment (some minutes)"
 	@rm -rf .venv-serving
 	@$(PYTHON) -m venv .venv-serving

@@ -19,20 +19,20 @@ from prefect.runtime import flow_run
 
 from flows.recipes import read_recipe
 from flows.shard import shard, shard_recipe
-from infra import progress
 from infra.errors import BudgetReached, LedgerError, LongmillError, RecipeError
-from infra.orchestration import announce, in_turn, run_elsewhere, without_heartbeats
+from infra.models.serving import launched
 from infra.recipe import Recipe, parse_recipe
-from infra.serving import launched
+from infra.running import progress
+from infra.running.prefect import announce, in_turn, run_elsewhere, without_heartbeats
 from infra.store import Store, open_store
-from tasks.plan import Plan, load_plan, resolve_plan
-from tasks.planning import make_plan
+from tasks.planning.planning import make_plan
 from tasks.publishing import publish
+from tasks.records.plan import Plan, load_plan, resolve_plan
+from tasks.records.shard import ShardResult, forget_failure, read_failure, read_shard_result
 from tasks.reporting.tables import build_table
+from tasks.resources import Workbench, bench_named, workbench
 from tasks.sampling import calls_per_example
 from tasks.scoring import check_scorers
-from tasks.shard_result import ShardResult, forget_failure, read_failure, read_shard_result
-from tasks.workbench import Workbench, bench_named, workbench
 
 TRAIN_DEPLOYMENT = "train/longmill-train"
 HOPELESS = (BudgetReached, LedgerError)  # what fails one shard so will fail the next one too

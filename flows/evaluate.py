@@ -13,20 +13,20 @@ from typing import Any
 
 from prefect import flow
 
+from flows.cli.views import path_in_store, trained_at
 from flows.recipes import read_recipe
 from flows.shard import shard_recipe
-from flows.views import path_in_store, trained_at
 from infra.errors import EvaluationError, ServingError
-from infra.llm import CallCounts
-from infra.orchestration import announce
+from infra.models.client import CallCounts
+from infra.models.serving import launched, load_adapter, local_folder, serve
 from infra.recipe import Model, Recipe, parse_recipe
-from infra.serving import launched, load_adapter, local_folder, serve
+from infra.running.prefect import announce
 from infra.store import open_store
 from tasks.evaluation.evaluate import HeldOut, Row, compare, evaluate_model
 from tasks.evaluation.heldout import heldout_cases
 from tasks.reporting.tables import comparison_table
+from tasks.resources import workbench
 from tasks.training.outputs import merge_adapter
-from tasks.workbench import workbench
 
 
 @flow(name="evaluate", flow_run_name="evaluate {recipe[name]}", validate_parameters=False)

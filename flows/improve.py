@@ -15,8 +15,8 @@ from flows.recipes import read_recipe
 from flows.shard import shard_recipe
 from flows.train import train
 from infra.errors import RecipeError
-from infra.orchestration import announce
 from infra.recipe import Recipe, parse_recipe
+from infra.running.prefect import announce
 from infra.store import open_store
 from tasks.reporting.report import write_report
 from tasks.reporting.tables import final_table

@@ -14,8 +14,8 @@ from flows.shard import shard_recipe
 from infra.errors import InputError
 from infra.recipe import Recipe, parse_recipe
 from infra.store import open_store
-from tasks.plan import load_plan, resolve_plan
-from tasks.shard_result import discard_shard_result, read_shard_result
+from tasks.records.plan import load_plan, resolve_plan
+from tasks.records.shard import discard_shard_result, read_shard_result
 
 
 @flow(name="rerun", flow_run_name="rerun of plan {plan_id}")

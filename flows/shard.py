@@ -17,14 +17,15 @@ from typing import Any
 
 from prefect import State, flow
 
-from infra import progress
 from infra.canonical import fingerprint
 from infra.errors import LongmillError, StoreError
-from infra.orchestration import retry_settings
 from infra.recipe import Execution, Recipe, parse_recipe
-from tasks.plan import Plan, load_plan
+from infra.running import progress
+from infra.running.prefect import retry_settings
+from tasks.records.plan import Plan, load_plan
+from tasks.records.shard import ShardResult, read_shard_result, write_failure, write_shard_result
+from tasks.resources import Workbench, workbench
 from tasks.sampling import calls_per_example
-from tasks.shard_result import ShardResult, read_shard_result, write_failure, write_shard_result
 from tasks.shard_tasks import (
     Reference,
     Span,
@@ -37,7 +38,6 @@ from tasks.shard_tasks import (
     spans,
     spend_held,
 )
-from tasks.workbench import Workbench, workbench
 
 FEWEST_BATCHES = 16  # of samples in a plan, if it has as many questions
 TASKS_AT_ONCE = 8  # micro-batches of a kind in flight: the next one's calls are ready when the last one's run out

@@ -25,7 +25,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.nouns import Example
+from tasks.records.example import Example
 
 Tokens = list[str]
 

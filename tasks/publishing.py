@@ -18,21 +18,29 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infra import progress
 from infra.canonical import canonical
 from infra.errors import BalanceError, RecipeError
 from infra.recipe import Recipe
+from infra.running import progress
 from infra.store import Store, table_bytes
-from tasks import nouns
-from tasks.card import dataset_card
-from tasks.manifest import PublishedFile, commit, manifest_head, manifests, read_manifest, standing, verify_manifest
-from tasks.nouns import Answer, Drop, Judgement, Pair
-from tasks.plan import Plan, load_shard
-from tasks.published_rows import EVIDENCE, PAIRS, ShardData, Split, evidence_rows, pair_rows
+from tasks.records import example as nouns
+from tasks.records.dataset import EVIDENCE, PAIRS, ShardData, Split, evidence_rows, pair_rows
+from tasks.records.example import Answer, Drop, Judgement, Pair
+from tasks.records.manifest import (
+    PublishedFile,
+    commit,
+    manifest_head,
+    manifests,
+    read_manifest,
+    standing,
+    verify_manifest,
+)
+from tasks.records.plan import Plan, load_shard
+from tasks.records.shard import ShardResult, read_checked, with_paired
+from tasks.reporting.dataset_card import dataset_card
 from tasks.reporting.plots import dataset_plots
 from tasks.reporting.summary import Summary, Tally
 from tasks.scoring import parse_scorers, rewards
-from tasks.shard_result import ShardResult, read_checked, with_paired
 
 __all__ = ["Published", "check_balance", "manifests", "publish", "read_manifest", "read_summary", "verify_manifest"]
 

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 
 from infra.canonical import seed_number
 from infra.errors import ModelError
-from infra.llm import Failure, ModelClient, Prompt, Reply, Request
+from infra.models.client import Failure, ModelClient, Prompt, Reply, Request
 from infra.recipe import Model, Recipe, Sampling
-from tasks.nouns import Answer, Context, Example
-from tasks.prompting import PromptText, load_prompt
+from tasks.prompts import PromptText, load_prompt
+from tasks.records.example import Answer, Context, Example
 
 GREEDY = -1  # sample_index of the greedy answer
 STRONG = -2  # sample_index of the answer of the recipe's stronger model

@@ -14,18 +14,18 @@ from typing import Any
 
 from prefect import task
 
-from infra import progress
-from infra.orchestration import TASK_SETTINGS, cache_key
 from infra.recipe import Budget, Recipe
+from infra.running import progress
+from infra.running.prefect import TASK_SETTINGS, cache_key
 from infra.store import Store, table_bytes
-from tasks import nouns
-from tasks.nouns import Answer, Drop, Judgement, Pair
 from tasks.pairing import pair_example
-from tasks.plan import Plan, load_shard
+from tasks.records import example as nouns
+from tasks.records.example import Answer, Drop, Judgement, Pair
+from tasks.records.plan import Plan, load_shard
+from tasks.records.shard import read_shard_result
+from tasks.resources import Workbench, bench_named
 from tasks.sampling import draw_answers, kind_of, sample_requests, strong_requests
 from tasks.scoring import Case, judge_all, known_scorers, parse_scorers, rewards
-from tasks.shard_result import read_shard_result
-from tasks.workbench import Workbench, bench_named
 
 Reference = dict[str, Any]  # {"path", "sha256", "rows"}: a table in the store
 Span = tuple[int, int]  # examples [start, stop) of a shard

@@ -43,7 +43,7 @@ def test_nothing_unpickles() -> None:
 def test_the_readme_names_every_verb() -> None:
     from typer.main import get_command
 
-    from flows.cli import app
+    from flows.cli.app import app
 
     verbs = get_command(app).commands  # type: ignore[attr-defined]
     readme = (ROOT / "README.md").read_text()

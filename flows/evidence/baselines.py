@@ -56,7 +56,7 @@ def _recipe(work: Workplace, name: str) -> Recipe | None:
 def _stronger(work: Workplace, trained: Trained) -> dict[str, object]:
     """The recipe section of the trained adapter, loaded into the server of the policy."""
     from flows.evaluate import on_disk
-    from infra.serving import load_adapter
+    from infra.models.serving import load_adapter
 
     recipe = work.recipe(SEALONG)
     folder = on_disk(recipe, trained["model"])

@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.display import AsJson, calm, console, finish, prefect_at, table
-from infra.serving import local_folder
+from flows.cli.display import AsJson, calm, console, finish, prefect_at, table
+from infra.models.serving import local_folder
 
 
 def evidence(

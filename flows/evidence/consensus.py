@@ -9,9 +9,9 @@ from typing import Any
 
 from flows.evidence import SAMPLE_COUNTS, SEALONG, Figures, Measured, Observation, Row, value_of
 from flows.evidence.workplace import Workplace
-from infra.embedding import open_embedder
+from infra.models.embedding import open_embedder
 from tasks.metrics import example_sub_em
-from tasks.nouns import Answer
+from tasks.records.example import Answer
 from tasks.reporting.judged import refused
 from tasks.sampling import GREEDY
 from tasks.scoring import Bench, Case

@@ -15,15 +15,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flows.doctor import require_machine
+from flows.bench.machine import machine
+from flows.cli.doctor import require_machine
 from flows.evidence import LONGREWARD, SEALONG, Measured, Row, Settings, known_rows
 from flows.evidence.plots import evidence_plots
 from flows.evidence.table import assembled, chapter
 from flows.evidence.workplace import Endpoints, Workplace
-from flows.machine import machine
-from infra import progress
 from infra.errors import InputError, RecipeError
-from infra.serving import reached
+from infra.models.serving import reached
+from infra.running import progress
 from infra.store import Store, open_store
 from tasks.training.base_identity import base_identity
 

@@ -15,14 +15,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.demo import HOPS, PEOPLE
-from infra.microworld.questions import SHARES_BY_HOPS, Question, make_questions
-from infra.microworld.words import Split
-from infra.microworld.world import Document as Passage
-from infra.microworld.world import documents, make_world
-from infra.tokens import Tokenizer
-from tasks.nouns import Document
-from tasks.passages import passage_tokens
+from flows.cli.demo import HOPS, PEOPLE
+from infra.models.tokens import Tokenizer
+from tasks.microworld.questions import SHARES_BY_HOPS, Question, make_questions
+from tasks.microworld.words import Split
+from tasks.microworld.world import Document as Passage
+from tasks.microworld.world import documents, make_world
+from tasks.planning.passages import passage_tokens
+from tasks.records.example import Document
 
 TRAIN, HELD_OUT, SHORT = "train", "held-out", "short"
 _OF_A_WORLD = 8  # questions

@@ -2,7 +2,7 @@
 
 from flows.evidence import SEALONG, Measured, Observation, Row, merged
 from flows.evidence.workplace import Workplace
-from infra.serving import reached
+from infra.models.serving import reached
 
 METRIC = "SubEM"
 

@@ -15,13 +15,13 @@ from flows.evidence import LONGREWARD, SAMPLE_COUNTS, SEALONG, Observation, Sett
 from flows.evidence.questions import HELD_OUT, SHORT, TRAIN, write_questions
 from flows.recipes import read_recipe
 from infra.canonical import fingerprint
+from infra.models.serving import local_folder
+from infra.models.tokens import load_tokenizer, resolve_model
 from infra.recipe import Recipe
-from infra.serving import local_folder
 from infra.store import open_store
-from infra.tokens import load_tokenizer, resolve_model
 from tasks.evaluation.compare import Row as Outcome
 from tasks.evaluation.heldout import heldout_cases
-from tasks.published_rows import ShardData
+from tasks.records.dataset import ShardData
 from tasks.training.base_identity import base_identity
 
 SUITE = "microworld"
@@ -122,9 +122,9 @@ class Workplace:
 
     def shards(self, recipe: Recipe) -> Iterator[ShardData]:
         """The answers, judgements and pairs of the recipe's dataset, shard by shard."""
-        from tasks.plan import load_plan
         from tasks.publishing import load_shard_data
-        from tasks.shard_result import read_shard_result
+        from tasks.records.plan import load_plan
+        from tasks.records.shard import read_shard_result
 
         store = open_store(recipe.store)
         plan = load_plan(store, self.built(recipe)["plan_id"])

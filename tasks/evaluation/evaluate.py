@@ -10,17 +10,17 @@ would depend on the weather; what was answered is in the ledger. Comparing is in
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from infra import progress
 from infra.canonical import seed_number, text_id
-from infra.embedding import Embedder
 from infra.errors import EvaluationError, ModelError
-from infra.llm import Failure, ModelClient, Outcome, Prompt, Request
+from infra.models.client import Failure, ModelClient, Outcome, Prompt, Request
+from infra.models.embedding import Embedder
+from infra.models.tokens import Tokenizer, load_tokenizer, prompt_tokens
 from infra.recipe import Evaluation, Model, Recipe
-from infra.tokens import Tokenizer, load_tokenizer, prompt_tokens
+from infra.running import progress
 from tasks.evaluation.compare import Row, compare
 from tasks.evaluation.suites import NO_REFERENCE, Suite, find_suite
 from tasks.evaluation.truncation import Fitted, fit_context
-from tasks.nouns import Answer, Context, Example
+from tasks.records.example import Answer, Context, Example
 from tasks.sampling import GREEDY, answer_from, sample_prompt
 from tasks.scoring import Bench, Case, parse_scorers
 from tasks.scoring.consensus import NAME as CONSENSUS

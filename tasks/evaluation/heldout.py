@@ -10,9 +10,9 @@ from infra.errors import EvaluationError
 from infra.recipe import Recipe
 from infra.store import Store
 from tasks.evaluation.evaluate import HeldOut
-from tasks.plan import Plan, load_plan, load_shard
-from tasks.planning import make_plan
-from tasks.published_rows import Split
+from tasks.planning.planning import make_plan
+from tasks.records.dataset import Split
+from tasks.records.plan import Plan, load_plan, load_shard
 
 NO_WINDOW = 2**31 - 1
 

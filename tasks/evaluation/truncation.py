@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from infra.tokens import Tokenizer
+from infra.models.tokens import Tokenizer
 
 Span = tuple[int, int]  # [start, end) in characters
 

@@ -15,12 +15,12 @@ from typing import Any, Generic, Literal, TypeVar
 
 from infra.canonical import fingerprint, seed_number
 from infra.errors import ModelError, RecipeError
-from infra.llm import Failure, ModelClient, Outcome, Prompt, Reply, Request
+from infra.models.client import Failure, ModelClient, Outcome, Prompt, Reply, Request
 from infra.recipe import Judge
 from tasks.judging.quoting import quoted
 from tasks.judging.replies import Unusable
 from tasks.judging.structured import FIELD, Form, form_field, obeyed, probe
-from tasks.prompting import load_prompt
+from tasks.prompts import load_prompt
 from tasks.scoring import Bench
 
 __all__ = ["Ask", "Form", "Word", "ask_all", "judge_of", "judge_prompt", "refuse_passing_failures"]

@@ -10,13 +10,13 @@ each number. What it leaves out: what becomes of a bundle without a usable reply
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from infra.llm import Prompt
+from infra.models.client import Prompt
 from tasks.judging.asking import Ask, Form, judge_of
 from tasks.judging.chunks import Span
 from tasks.judging.quoting import quoted
 from tasks.judging.replies import SUPPORT_LABELS, read_supports
-from tasks.nouns import Context
-from tasks.prompting import load_prompt
+from tasks.prompts import load_prompt
+from tasks.records.example import Context
 from tasks.scoring import Bench, Case
 
 KIND = "supports"  # of these calls, and the step of their prompts

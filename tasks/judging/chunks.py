@@ -14,10 +14,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.models.tokens import Tokenizer, count_tokens, load_tokenizer
 from infra.recipe import Judge
-from infra.tokens import Tokenizer, count_tokens, load_tokenizer
 from tasks.judging.memo import Memo
-from tasks.nouns import Context
+from tasks.records.example import Context
 
 Span = tuple[int, int]  # [start, end) in characters
 

@@ -15,8 +15,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from infra.recipe import Settings
-from infra.recipe_models import Positive
+from infra.recipe import Positive, Settings
 from tasks.judging.asking import Ask, Form, Word, ask_all, judge_of, judge_prompt
 from tasks.judging.bundles import Bundle, Claim, ask_bundle, bundled, passages_text
 from tasks.judging.chunks import Span
@@ -24,7 +23,7 @@ from tasks.judging.rating import silence
 from tasks.judging.replies import NO_FACTS, read_facts, read_support
 from tasks.judging.retrieval import nearest
 from tasks.judging.standing import Prospect, Standing, verdicts_wanted
-from tasks.nouns import Answer
+from tasks.records.example import Answer
 from tasks.scoring import Bench, Case
 
 _LISTED = Form("regex", rf"(<statement>[^<>\n]{{3,600}}</statement>\n?){{1,80}}|{'|'.join(NO_FACTS.values())}")

@@ -9,7 +9,7 @@ from infra.canonical import canonical
 from tasks.judging.asking import Ask, Form, Word, ask_all, judge_of, judge_prompt
 from tasks.judging.rating import RATING, silence, unspoken
 from tasks.judging.replies import read_rating
-from tasks.nouns import Answer, Judgement
+from tasks.records.example import Answer, Judgement
 from tasks.scoring import Bench, Case
 
 _FORM = Form("regex", RATING)

@@ -10,12 +10,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from infra.canonical import canonical
-from infra.recipe import Recipe, Settings
-from infra.recipe_models import Positive
+from infra.recipe import Positive, Recipe, Settings
 from tasks.judging import expected
 from tasks.judging.asking import Ask, Form, Word, ask_all, judge_of, judge_prompt
 from tasks.judging.replies import read_rating
-from tasks.nouns import Answer, Judgement
+from tasks.records.example import Answer, Judgement
 from tasks.scoring import Bench, Case
 
 SPOKEN = frozenset({"stop", "length"})  # finish reasons of calls that did bring an answer

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tasks.judging.asking import judge_of
 from tasks.judging.chunks import Span, chunk_spans
-from tasks.nouns import Context
+from tasks.records.example import Context
 from tasks.scoring import Bench
 
 _DIGITS = 5  # of a cosine: beyond them, machines differ

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tasks.nouns import Judgement
+from tasks.records.example import Judgement
 
 PRUNED = "pruned"  # reason of a score, and of a fact, that was not asked for because it could change no pair
 

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from infra.recipe import Pairing
-from tasks.nouns import Answer
 from tasks.pairing import may_be_chosen
+from tasks.records.example import Answer
 
 AnswerId = tuple[str, int]  # example_id, sample_index
 

@@ -10,7 +10,7 @@ and the older names of the field.
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from infra.llm import Outcome, Prompt, Reply, Request
+from infra.models.client import Outcome, Prompt, Reply, Request
 from infra.recipe import Judge
 
 FIELD = "structured_outputs"

@@ -26,7 +26,7 @@ from infra.errors import RecipeError
 from infra.plugins import find_plugins
 from infra.recipe import Pairing
 from tasks.metrics import likeness
-from tasks.nouns import Answer, Drop, Example, Pair
+from tasks.records.example import Answer, Drop, Example, Pair
 from tasks.sampling import STRONG
 
 DIGITS = 6  # of a margin

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from infra.canonical import text_id
 from tasks.metrics import gold_value
-from tasks.nouns import Answer, Example
 from tasks.pairing import DIGITS, Ranked, Rule
 from tasks.pairing.best_vs_worst import further
+from tasks.records.example import Answer, Example
 
 
 def rank(example: Example, answers: Sequence[Answer], draw: random.Random) -> list[Ranked]:

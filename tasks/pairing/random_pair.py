@@ -8,8 +8,8 @@ import random
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from tasks.nouns import Answer, Example
 from tasks.pairing import DIGITS, Couple, Ranked, Rule
+from tasks.records.example import Answer, Example
 
 
 def rank(example: Example, answers: Sequence[Answer], draw: random.Random) -> list[Ranked]:

@@ -17,9 +17,9 @@ from infra.canonical import fingerprint
 from infra.errors import RecipeError
 from infra.plugins import find_plugins
 from infra.recipe import Questions
-from tasks.nouns import Drop
 from tasks.questions.question import QuestionFormat, RawQuestion, Row, content_digest
 from tasks.questions.rows import read_rows
+from tasks.records.example import Drop
 
 __all__ = ["QuestionFormat", "RawQuestion", "Row", "question_format", "question_formats", "read_questions", "read_rows"]
 

@@ -11,7 +11,6 @@ A paragraph is a supporting document when a supporting fact names its title. Sen
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tasks.nouns import Document
 from tasks.questions.question import (
     QuestionFormat,
     RawQuestion,
@@ -22,6 +21,7 @@ from tasks.questions.question import (
     metadata_of,
     text_field,
 )
+from tasks.records.example import Document
 
 _FIELDS = {"_id", "id", "question", "answer", "type", "supporting_facts", "context"}
 _REMEDY = "take the distractor file as HotpotQA publishes it"

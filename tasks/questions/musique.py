@@ -7,7 +7,6 @@ The kind is the number of hops, which stands before the id's first "__". A row t
 (MuSiQue-Full has a twin of every question, with the same id, that lacks a paragraph) is a drop "unanswerable".
 """
 
-from tasks.nouns import Document, Drop
 from tasks.questions.question import (
     QuestionFormat,
     RawQuestion,
@@ -21,6 +20,7 @@ from tasks.questions.question import (
     text_field,
     texts_field,
 )
+from tasks.records.example import Document, Drop
 
 _FIELDS = {"id", "question", "answer", "answer_aliases", "answerable", "paragraphs"}
 

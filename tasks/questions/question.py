@@ -15,7 +15,7 @@ from typing import Any
 
 from infra.canonical import fingerprint
 from infra.errors import InputError
-from tasks.nouns import Document, Drop
+from tasks.records.example import Document, Drop
 
 
 @dataclass(frozen=True, slots=True)

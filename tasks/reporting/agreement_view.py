@@ -3,7 +3,7 @@
 from typing import Any
 
 from infra.errors import InputError
-from tasks.reading import ReadDataset, read_dataset
+from tasks.records.reader import ReadDataset, read_dataset
 from tasks.reporting.agreement import AgreementTally, gold_preferences
 from tasks.reporting.judged import indices_by_question, judged_rows
 from tasks.reporting.judging import JudgingTally

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from infra.budget import call_cost
+from infra.models.budget import call_cost
 from infra.recipe import Recipe
-from tasks.estimating import currency
+from tasks.planning.estimating import currency
 
 Counts = Mapping[str, Mapping[str, int]]  # of calls, by kind
 

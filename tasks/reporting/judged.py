@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from tasks.nouns import Answer, Example, Judgement
-from tasks.published_rows import ShardData
+from tasks.records.dataset import ShardData
+from tasks.records.example import Answer, Example, Judgement
 
 _REFUSED = frozenset({"prompt_too_long", "content_filter", "bad_request"})
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from infra.errors import InputError
 from tasks.metrics import rouge_tokens
-from tasks.reading import ReadDataset, context_in
+from tasks.records.reader import ReadDataset, context_in
 from tasks.reporting.judged import evidence_of
 
 _LISTED = ("example_id", "question", "chosen_reward", "rejected_reward", "margin")

@@ -14,13 +14,13 @@ from typing import Any
 from infra.errors import InputError
 from infra.recipe import Recipe
 from infra.store import Store
-from tasks.manifest import read_manifest
+from tasks.records.manifest import read_manifest
+from tasks.records.shard import paired_questions
 from tasks.reporting.cost import add_counts, run_cost, total_tokens
 from tasks.reporting.page import report_page
 from tasks.reporting.plots import comparison_plot, dataset_plots
 from tasks.reporting.samples import sample_pairs
 from tasks.reporting.summary import Summary
-from tasks.shard_result import paired_questions
 
 CALLS = ("made", "reused", "retried", "failed")
 _LIBRARIES = ("longmill", "datasets", "openai", "peft", "prefect", "pyarrow", "torch", "transformers", "trl")

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from infra.store import Store
-from tasks.card import shortened
+from tasks.reporting.dataset_card import shortened
 
 _COLUMNS = (
     "example_id",

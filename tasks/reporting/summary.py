@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tasks.metrics import example_sub_em
-from tasks.nouns import Answer, Example
-from tasks.published_rows import ShardData
+from tasks.records.dataset import ShardData
+from tasks.records.example import Answer, Example
 from tasks.reporting.agreement import AgreementTally, gold_preferences
 from tasks.reporting.judged import JudgedQuestion, indices_by_question, judged_shard, refused
 from tasks.reporting.judging import JudgingTally

@@ -6,7 +6,7 @@ Each `*_rows` returns (columns, rows) of strings; each `*_table` the same as Mar
 import html
 from typing import Any
 
-from tasks.shard_result import paired_questions
+from tasks.records.shard import paired_questions
 
 Rows = tuple[list[str], list[list[str]]]
 

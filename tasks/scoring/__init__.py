@@ -12,15 +12,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from infra.embedding import Embedder
 from infra.errors import BalanceError, RecipeError
-from infra.llm import ModelClient
+from infra.models.client import ModelClient
+from infra.models.embedding import Embedder
 from infra.plugins import find_plugins
 from infra.recipe import Recipe, Settings
 from tasks.judging.memo import Memo
 from tasks.judging.standing import AnswerId, Standing
-from tasks.nouns import Answer, Context, Example, Judgement
 from tasks.pairing import extremes_alone
+from tasks.records.example import Answer, Context, Example, Judgement
 
 DIGITS = 6  # of a score and a reward: beyond them, machines differ
 

@@ -14,13 +14,12 @@ from typing import Any
 from pydantic import Field
 
 from infra.canonical import canonical
-from infra.recipe import Recipe
-from infra.recipe_models import Positive
+from infra.recipe import Positive, Recipe
 from tasks.judging.asking import Ask, Word, ask_all, judge_of, judge_prompt
 from tasks.judging.chunks import Span, chunk_spans
 from tasks.judging.rating import RatingSettings, rate, rating_calls, rating_prompts, silence, unspoken
 from tasks.judging.replies import NO_NOTES, read_notes
-from tasks.nouns import Answer, Judgement
+from tasks.records.example import Answer, Judgement
 from tasks.scoring import Bench, Case, Scorer
 
 NAME = "completeness"

@@ -23,7 +23,7 @@ from pydantic import Field
 
 from infra.recipe import Settings
 from tasks.metrics import final_answer, rouge_l_matrix
-from tasks.nouns import Answer, Judgement
+from tasks.records.example import Answer, Judgement
 from tasks.scoring import DIGITS, Bench, Case, Scorer
 
 NAME = "consensus"

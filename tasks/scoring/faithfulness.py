@@ -20,7 +20,7 @@ from tasks.judging import bundles
 from tasks.judging.facts import FactSettings, Trial, try_answers
 from tasks.judging.rating import unspoken
 from tasks.judging.savings import PRUNED
-from tasks.nouns import Judgement
+from tasks.records.example import Judgement
 from tasks.scoring import DIGITS, Bench, Case, Scorer
 
 NAME = "faithfulness"

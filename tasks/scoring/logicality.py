@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from tasks.judging.rating import RatingSettings, rate_answers, rating_calls, rating_prompts
-from tasks.nouns import Judgement
+from tasks.records.example import Judgement
 from tasks.scoring import Bench, Case, Scorer
 
 NAME = "logicality"

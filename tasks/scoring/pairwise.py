@@ -18,12 +18,11 @@ from typing import Any
 from pydantic import Field
 
 from infra.canonical import canonical, fingerprint
-from infra.recipe import Recipe, Settings
-from infra.recipe_models import Positive
+from infra.recipe import Positive, Recipe, Settings
 from tasks.judging.asking import Ask, Form, Word, ask_all, judge_of, judge_prompt
 from tasks.judging.rating import silence, unspoken
 from tasks.judging.replies import read_duel
-from tasks.nouns import Answer, Judgement
+from tasks.records.example import Answer, Judgement
 from tasks.scoring import DIGITS, Bench, Case, Scorer
 
 NAME = "pairwise"

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
-from infra.recipe import Recipe, Settings
-from infra.recipe_models import Positive
+from infra.recipe import Positive, Recipe, Settings
 from tasks.judging.plain_rating import rate_plainly
-from tasks.nouns import Judgement
+from tasks.records.example import Judgement
 from tasks.scoring import Bench, Case, Scorer
 
 NAME = "quality"

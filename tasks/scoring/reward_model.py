@@ -20,12 +20,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from infra.canonical import canonical
-from infra.embedding import without_bars
 from infra.errors import PrerequisiteError, RecipeError
-from infra.recipe import Settings
-from infra.recipe_models import Positive
+from infra.models.embedding import without_bars
+from infra.recipe import Positive, Settings
 from tasks.judging.rating import silence, unspoken
-from tasks.nouns import Answer, Judgement
+from tasks.records.example import Answer, Judgement
 from tasks.scoring import DIGITS, Bench, Case, Scorer
 
 NAME = "reward_model"

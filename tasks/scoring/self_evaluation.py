@@ -13,10 +13,9 @@ from typing import Literal
 from pydantic import Field
 
 from infra.errors import RecipeError
-from infra.recipe import Judge, Recipe, Settings
-from infra.recipe_models import Positive
+from infra.recipe import Judge, Positive, Recipe, Settings
 from tasks.judging.plain_rating import rate_plainly
-from tasks.nouns import Judgement
+from tasks.records.example import Judgement
 from tasks.scoring import Bench, Case, Scorer
 
 NAME = "self_evaluation"

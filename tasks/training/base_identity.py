@@ -9,7 +9,7 @@ import hashlib
 from pathlib import Path
 
 from infra.canonical import fingerprint
-from infra.tokens import resolve_model
+from infra.models.tokens import resolve_model
 
 _PIECE = 1 << 20
 _KINDS = ("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "chat_template*")

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from infra.errors import TrainingError
-from infra.tokens import Tokenizer
+from infra.models.tokens import Tokenizer
 
 Row = Mapping[str, Any]
 _BATCH = 16  # questions whose texts are encoded together: a fast tokenizer uses all cores

@@ -18,10 +18,10 @@ from typing import Any
 
 from infra.canonical import fingerprint
 from infra.errors import RecipeError, TrainingError
+from infra.models.tokens import load_tokenizer, resolve_model
 from infra.recipe import Training
 from infra.store import Store
-from infra.tokens import load_tokenizer, resolve_model
-from tasks.public import public_text
+from tasks.records.public import public_text
 from tasks.training.base_identity import base_identity
 from tasks.training.checkpoints import last_checkpoint, rewind
 from tasks.training.encoded import PairsFile

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from infra.errors import TrainingError
-from infra.processes import Leashed
+from infra.running.processes import Leashed
 from tasks.training.checkpoints import parse_lines
 from tasks.training.settings import RunConfig
 
@@ -117,7 +117,7 @@ def _first_gpu(environment: Mapping[str, str]) -> str:
 
 def _launcher_file(config: RunConfig) -> Path:
     """accelerate's configuration for this run: one machine, one process per GPU."""
-    from infra.serving import free_port
+    from infra.models.serving import free_port
 
     processes = config.settings.processes
     launcher: dict[str, Any] = {

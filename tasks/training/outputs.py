@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 
 from infra.errors import TrainingError
+from infra.models.tokens import resolve_model
 from infra.store import table_bytes
-from infra.tokens import resolve_model
 from tasks.training.card import model_card
 from tasks.training.checkpoints import read_progress
 from tasks.training.published import TrainSplit
@@ -116,7 +116,7 @@ def merge_adapter(folder: Path, target: Path) -> Path:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    from infra.tokens import load_tokenizer
+    from infra.models.tokens import load_tokenizer
 
     trust = job["trust_remote_code"]
     dtype = getattr(torch, job["settings"]["dtype"])

@@ -33,7 +33,7 @@ def run(config: RunConfig) -> None:
     """Train. Raises TrainingError for a bad loss, a loss that does not move, or rows that were lost."""
     from datasets import Dataset
 
-    from infra.tokens import load_tokenizer
+    from infra.models.tokens import load_tokenizer
     from tasks.training.base import adapter_config, check_machine, load_base
     from tasks.training.encoded import trees
     from tasks.training.losses import LossSetup, find_loss

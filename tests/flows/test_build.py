@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows.benchmarks.common import stub_recipe, write_questions
+from flows.bench.common import stub_recipe, write_questions
 from infra.errors import BudgetReached, LongmillError
 from infra.recipe import Recipe, parse_recipe
 from infra.store import open_store
@@ -73,8 +73,8 @@ def test_two_stores_get_the_same_bytes(folder: Path, stub: StubServer) -> None:
 
 
 def test_a_failed_shard_leaves_the_others_and_can_be_run_again(folder: Path, stub: StubServer) -> None:
+    from flows.cli.views import plan_status
     from flows.rerun import rerun
-    from flows.views import plan_status
 
     recipe = recipe_for(folder, stub)
     stub.options.script = ["ok"] * 20 + ["500"] * 1000

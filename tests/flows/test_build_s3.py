@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.benchmarks.common import stub_recipe, write_questions
-from flows.views import path_in_store, plan_status
+from flows.bench.common import stub_recipe, write_questions
+from flows.cli.views import path_in_store, plan_status
 from infra.errors import InputError, LongmillError, StoreError
 from infra.recipe import Pairing, Recipe
 from infra.store import open_store
 from tasks.publishing import verify_manifest
-from tasks.shard_result import paired_questions
+from tasks.records.shard import paired_questions
 from tests.support.command import Command, Ended
 from tests.support.proxy import Line, running_proxy
 from tests.support.s3 import s3_bucket

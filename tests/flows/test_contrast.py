@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.benchmarks.common import stub_recipe, write_questions
+from flows.bench.common import stub_recipe, write_questions
 from flows.build import build
 from flows.shard import shard_recipe
 from infra.store import open_store

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.benchmarks.common import stub_recipe, write_questions
+from flows.bench.common import stub_recipe, write_questions
 from infra.errors import BudgetReached, LongmillError
 from infra.recipe import Recipe
 from infra.store import open_store
@@ -141,7 +141,7 @@ def test_a_night_on_workers_publishes_once_and_asks_for_training_once(folder: Pa
 @pytest.mark.usefixtures("worker")
 def test_failed_shards_are_run_again_by_the_rerun_deployment(folder: Path, stub: StubServer) -> None:
     from flows.build import nightly
-    from flows.views import plan_status
+    from flows.cli.views import plan_status
 
     recipe, path = recipe_file(folder, stub, dataset={"name": "mended"})
     stub.options.script = ["ok"] * 25 + ["500"] * 1000

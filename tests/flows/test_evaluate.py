@@ -9,9 +9,9 @@ import pytest
 
 from flows import evaluate as module
 from infra.errors import EvaluationError, ServingError
-from infra.processes import Leashed
+from infra.models.serving import ServedModel
 from infra.recipe import Model, Recipe
-from infra.serving import ServedModel
+from infra.running.processes import Leashed
 from tests.support.planning import pooled_rows, small_recipe
 
 ENDPOINTS = ["http://127.0.0.1:9/v1", "http://127.0.0.1:10/v1"]

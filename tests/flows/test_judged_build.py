@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from flows.benchmarks.common import stub_recipe
+from flows.bench.common import stub_recipe
 from infra.errors import EvaluationError
-from infra.microworld.make import write_pool
 from infra.recipe import Recipe, parse_recipe
 from infra.store import open_store
+from tasks.microworld.make import write_pool
 from tests.support.stub_server import StubServer, running_stub
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect")]
@@ -53,7 +53,7 @@ def build(recipe: Recipe) -> dict[str, Any]:
 
 
 def test_a_judged_build_counts_each_model_and_again_calls_nothing(folder: Path, stub: StubServer) -> None:
-    from flows.views import plan_view
+    from flows.cli.views import plan_view
 
     recipe = recipe_for(folder, stub)
     built = build(recipe)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from flows.benchmarks.common import stub_recipe, write_questions
+from flows.bench.common import stub_recipe, write_questions
 from infra.errors import LongmillError
 from infra.store import open_store
 from tests.support.s3 import s3_bucket

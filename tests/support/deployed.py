@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from infra.processes import Leashed
+from infra.running.processes import Leashed
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 150  # a flow run on a worker is a Python of its own: ten seconds and more on a busy machine

@@ -7,12 +7,12 @@ from typing import Any
 from infra.canonical import canonical, text_id
 from infra.recipe import Recipe, parse_recipe
 from infra.store import Store
-from tasks import nouns
-from tasks.nouns import Answer, Context, Drop, Example, Judgement, Pair
-from tasks.plan import PlannedShard
 from tasks.publishing import Published, publish
+from tasks.records import example as nouns
+from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
+from tasks.records.plan import PlannedShard
+from tasks.records.shard import ShardResult, write_shard_result
 from tasks.scoring import parse_scorers, rewards
-from tasks.shard_result import ShardResult, write_shard_result
 from tests.support.published import put_table, stored_plan
 
 DIMENSIONS = ("helpfulness", "logicality", "completeness", "faithfulness")

@@ -12,11 +12,11 @@ import pyarrow as pa
 from infra.canonical import canonical, fingerprint, text_id
 from infra.recipe import Recipe, parse_recipe
 from infra.store import Store, table_bytes
-from tasks import nouns
-from tasks.nouns import Answer, Context, Drop, Example, Judgement, Pair
-from tasks.plan import Plan, PlannedShard, plan_path
-from tasks.prompting import load_prompt
-from tasks.shard_result import ShardResult, write_shard_result
+from tasks.prompts import load_prompt
+from tasks.records import example as nouns
+from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
+from tasks.records.plan import Plan, PlannedShard, plan_path
+from tasks.records.shard import ShardResult, write_shard_result
 
 SAMPLES = 4
 COUPLES = ((0, 3), (1, 2), (0, 2))  # chosen and rejected of a question's first pair, and of those that follow

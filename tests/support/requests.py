@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from infra.calls import Prompt, Request
-from infra.llm import ModelClient
+from infra.models.client import ModelClient
+from infra.models.protocol import Prompt, Request
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.stub_replies import MODEL
 from tests.support.stub_server import StubServer

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from infra.canonical import text_id
-from infra.embedding import Embedder
-from infra.llm import Failure, Outcome, Reply, Request
+from infra.models.client import Failure, Outcome, Reply, Request
+from infra.models.embedding import Embedder
 from infra.recipe import Recipe, parse_recipe
-from tasks.nouns import Answer, Context, Example
+from tasks.records.example import Answer, Context, Example
 from tasks.scoring import Bench, Case
 
 Says = Callable[[Request], "str | tuple[str, str] | Failure"]

@@ -20,7 +20,7 @@ from tasks.metrics import (
     token_f1,
     whole_references,
 )
-from tasks.nouns import Example
+from tasks.records.example import Example
 
 WORDS = st.lists(st.sampled_from(["red", "green", "blue", "one", "two"]), max_size=12)
 

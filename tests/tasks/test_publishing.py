@@ -17,13 +17,13 @@ from infra.errors import BalanceError, RecipeError, StoreError
 from infra.recipe import Recipe
 from infra.store import Store, open_store, table_bytes
 from tasks import publishing
-from tasks.plan import load_shard
-from tasks.public import public_text
-from tasks.published_rows import Split
 from tasks.publishing import Published, manifests, publish, read_manifest, verify_manifest
+from tasks.records.dataset import Split
+from tasks.records.plan import load_shard
+from tasks.records.public import public_text
+from tasks.records.shard import ShardResult, TableFile
 from tasks.reporting.plots import dataset_plots
 from tasks.sampling import sample_prompt
-from tasks.shard_result import ShardResult, TableFile
 from tests.support.published import COUPLES, Made, fake_plan, fake_recipe
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from infra.errors import RecipeError
 from infra.plugins import find_plugins
-from tasks.nouns import Context, Example
+from tasks.records.example import Context, Example
 
 Metric = Callable[[str, Example, Context], float | None]  # of an answer's text, in [0, 1]; None: not to be measured
 NO_REFERENCE = "no_reference"

@@ -5,10 +5,10 @@ precision is the share of the facts stated on the way to the answer that the con
 none of the world's state no fact. An answer without a fact has no precision, and counts as missing.
 """
 
-from infra.microworld.parsing import read_answer, read_facts
 from tasks.evaluation.suites import Suite
 from tasks.metrics import example_sub_em, gold_value
-from tasks.nouns import Context, Example
+from tasks.microworld.parsing import read_answer, read_facts
+from tasks.records.example import Context, Example
 
 
 def _sub_em(text: str, example: Example, context: Context) -> float | None:

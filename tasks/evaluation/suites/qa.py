@@ -6,7 +6,7 @@ that begins with "Answer:", or the whole answer without one: over a plan and its
 
 from tasks.evaluation.suites import Suite
 from tasks.metrics import example_sub_em, final_answer, rouge_l, token_f1, whole_references
-from tasks.nouns import Context, Example
+from tasks.records.example import Context, Example
 
 
 def _sub_em(text: str, example: Example, context: Context) -> float | None:

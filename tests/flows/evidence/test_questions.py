@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from flows.evidence.questions import write_questions
-from infra.microworld.parsing import names_in
-from infra.microworld.words import GOODS, JOB, names_of
-from infra.tokens import load_tokenizer
-from tasks.nouns import Document
-from tasks.passages import passage_tokens
+from infra.models.tokens import load_tokenizer
+from tasks.microworld.parsing import names_in
+from tasks.microworld.words import GOODS, JOB, names_of
+from tasks.planning.passages import passage_tokens
+from tasks.records.example import Document
 
 LENGTHS = (512, 1024)
 

@@ -4,7 +4,7 @@ import pytest
 
 from flows.evidence import Observation, consensus, merged
 from flows.evidence.consensus import picked
-from tasks.nouns import Answer, Context, Example
+from tasks.records.example import Answer, Context, Example
 from tasks.scoring import Bench, Case
 from tasks.scoring.consensus import ConsensusSettings
 from tests.support.recipes_for_scoring import no_embedder, recipe_with

@@ -7,11 +7,11 @@ import pytest
 
 from infra.canonical import text_id
 from infra.errors import EvaluationError, ModelError, RecipeError
-from infra.llm import ModelClient, Outcome, Request
+from infra.models.client import ModelClient, Outcome, Request
 from infra.recipe import Recipe
 from tasks.evaluation.evaluate import HeldOut, Row, evaluate_model
 from tasks.evaluation.suites import find_suite
-from tasks.nouns import Context, Example
+from tasks.records.example import Context, Example
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.recipes_for_scoring import no_embedder, recipe_with
 from tests.support.stub_server import StubServer, running_stub

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from flows.views import plan_status
+from flows.cli.views import plan_status
 from infra.errors import EvaluationError
 from infra.recipe import Recipe
 from infra.store import Store, open_store
 from tasks.evaluation.heldout import heldout_cases, is_heldout
-from tasks.plan import load_plan, load_shard
-from tasks.planning import make_plan
-from tasks.published_rows import Split
+from tasks.planning.planning import make_plan
+from tasks.records.dataset import Split
+from tasks.records.plan import load_plan, load_shard
 from tests.support.planning import pooled_rows, small_recipe, write_rows
 from tests.support.published import fake_plan, fake_recipe
 

@@ -1,7 +1,7 @@
 """The microworld's suite, worked out by hand: items that are named, facts that the context states."""
 
 from tasks.evaluation.suites import find_suite
-from tasks.nouns import Context, Example
+from tasks.records.example import Context, Example
 
 METRICS = find_suite("microworld").metrics
 TEXT = "Passage 1: Abrvira\nThe home of Abrvira is Cornvale. The mentor of Abrvira is Abrtan."

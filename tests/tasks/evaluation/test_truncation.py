@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.tokens import count_tokens, load_tokenizer
+from infra.models.tokens import count_tokens, load_tokenizer
 from tasks.evaluation.truncation import Fitted, cut_middle, fit_context
 from tests.support.tokenizer import save_byte_tokenizer
 

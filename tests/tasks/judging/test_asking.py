@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from infra.errors import ModelError, RecipeError
-from infra.llm import Failure, Prompt, Request
+from infra.models.client import Failure, Prompt, Request
 from tasks.judging.asking import Ask, Form, ask_all
 from tasks.judging.replies import read_rating
 from tests.support.scripted_judge import ScriptedJudge, bench_with, judged_recipe

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from infra.errors import ModelError
-from infra.llm import ModelClient, Prompt
+from infra.models.client import ModelClient, Prompt
 from infra.recipe import Judge
 from tasks.judging.asking import Ask, Form, ask_all
 from tasks.judging.expected import read_expected

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.llm import Failure, Request
+from infra.models.client import Failure, Request
 from tasks.judging.bundles import Claim, ask_bundle, bundled, form_of
 from tasks.judging.facts import FactSettings
 from tasks.judging.quoting import quoted

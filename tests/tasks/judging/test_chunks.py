@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.canonical import text_id
-from infra.tokens import count_tokens, load_tokenizer
+from infra.models.tokens import count_tokens, load_tokenizer
 from tasks.judging import chunks
 from tasks.judging.chunks import chunk_spans
 from tasks.judging.memo import Memo
-from tasks.nouns import Context
+from tasks.records.example import Context
 from tests.support.scripted_judge import judged_recipe
 
 JUDGE = judged_recipe().judge

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tasks.judging.asking import judge_prompt
 from tasks.judging.quoting import TAGS, quoted
 from tasks.judging.replies import Unusable, read_duel, read_facts, read_rating, read_support
-from tasks.prompting import load_prompt, prompt_names
+from tasks.prompts import load_prompt, prompt_names
 
 NASTY = (
     "[[10]]",

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from infra.embedding import Embedder
+from infra.models.embedding import Embedder
 from tasks.judging.retrieval import nearest
 from tasks.scoring import Bench
 from tests.support.scripted_judge import ScriptedJudge, bench_with, case_of, count_words, judged_recipe

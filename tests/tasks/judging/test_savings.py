@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from infra.llm import Request
+from infra.models.client import Request
 from tasks.judging.savings import PRUNED, saved_calls
-from tasks.nouns import Judgement
+from tasks.records.example import Judgement
 from tasks.scoring import judge_all, parse_scorers
 from tests.support.scripted_judge import ScriptedJudge, bench_with, case_of, inside, judged_recipe
 

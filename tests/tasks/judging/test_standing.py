@@ -6,7 +6,7 @@ import pytest
 
 from infra.recipe import Pairing
 from tasks.judging.standing import Prospect, Standing, verdicts_wanted
-from tasks.nouns import Answer
+from tasks.records.example import Answer
 
 CLOSED, OPEN = 0, 10  # verdicts missing of ten
 

@@ -7,8 +7,8 @@ import pytest
 
 from infra.errors import InputError, RecipeError
 from infra.recipe import Questions
-from tasks.nouns import Document, Drop
 from tasks.questions import Row, question_format, question_formats, read_questions
+from tasks.records.example import Document, Drop
 
 REAL_FILE = Path(__file__).parents[4] / "shared" / "data" / "nq-open-oracle.jsonl.gz"
 

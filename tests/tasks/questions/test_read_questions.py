@@ -7,8 +7,8 @@ import pytest
 
 from infra.errors import InputError
 from infra.recipe import Questions
-from tasks.nouns import Drop
 from tasks.questions import read_questions
+from tasks.records.example import Drop
 
 NASTY = [
     {"id": "ok", "question": "Who? 🦊", "context": "Some text.\x00 NUL stays."},

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.metrics import gold_value
-from tasks.nouns import Example
+from tasks.records.example import Example
 from tasks.reporting.agreement import AgreementTally, Preference, gold_preferences
 from tasks.reporting.judged import JudgedAnswer, JudgedQuestion, Score
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tasks.nouns import Example
+from tasks.records.example import Example
 from tasks.reporting.judged import JudgedAnswer, JudgedQuestion, Score
 from tasks.reporting.judging import JudgingTally, spearman
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.errors import InputError
-from tasks.nouns import Example
+from tasks.records.example import Example
 from tasks.reporting.agreement import Preference
 from tasks.reporting.judged import JudgedAnswer, JudgedQuestion
 from tasks.reporting.labels import labelled, read_labels

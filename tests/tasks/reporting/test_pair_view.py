@@ -8,7 +8,7 @@ import pytest
 from infra.errors import InputError
 from infra.store import open_store
 from tasks.publishing import publish
-from tasks.reading import read_dataset
+from tasks.records.reader import read_dataset
 from tasks.reporting.agreement_view import agreement_view
 from tasks.reporting.pair_view import pair_list, pair_view
 from tests.support.longreward import CONTEXT, longreward_recipe, publish_longreward

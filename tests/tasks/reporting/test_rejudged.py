@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.nouns import Example
+from tasks.records.example import Example
 from tasks.reporting.judged import JudgedAnswer, JudgedQuestion, Score
 from tasks.reporting.rejudged import RejudgedTally, cohens_kappa, keep, quadratic_kappa
 

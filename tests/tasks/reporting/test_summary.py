@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from infra.canonical import canonical
-from tasks.nouns import Answer, Drop, Example, Judgement, Pair
-from tasks.published_rows import ShardData
+from tasks.records.dataset import ShardData
+from tasks.records.example import Answer, Drop, Example, Judgement, Pair
 from tasks.reporting.summary import Summary, Tally
 
 WEIGHTS = {"consensus": 1.0}

@@ -2,7 +2,7 @@
 
 import json
 
-from infra.llm import Failure, Request
+from infra.models.client import Failure, Request
 from tasks.scoring import completeness
 from tasks.scoring.completeness import CompletenessSettings
 from tests.support.scripted_judge import ScriptedJudge, bench_with, case_of, inside, judged_recipe, prompt_of

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.embedding import Embedder, Vectors
-from tasks.nouns import Answer, Context, Example, Judgement
+from infra.models.embedding import Embedder, Vectors
+from tasks.records.example import Answer, Context, Example, Judgement
 from tasks.scoring import Bench, Case
 from tasks.scoring.consensus import ConsensusSettings, judge
 from tests.support.recipes_for_scoring import no_embedder, recipe_with

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from infra.embedding import Embedder
-from infra.llm import Failure, Request
+from infra.models.client import Failure, Request
+from infra.models.embedding import Embedder
 from tasks.judging.facts import FactSettings
 from tasks.scoring import faithfulness
 from tests.support.scripted_judge import (

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.llm import Failure, Request
-from tasks.nouns import Judgement
+from infra.models.client import Failure, Request
+from tasks.records.example import Judgement
 from tasks.scoring import known_scorers, parse_scorers
 from tasks.scoring.pairwise import PairwiseSettings, duels, judge
 from tests.support.scripted_judge import ScriptedJudge, bench_with, case_of, inside, judged_recipe, prompt_of

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from infra.errors import RecipeError
-from infra.llm import Failure, Request
+from infra.models.client import Failure, Request
 from infra.recipe import Recipe
 from tasks.judging.asking import judge_of
-from tasks.nouns import Judgement
+from tasks.records.example import Judgement
 from tasks.scoring import Bench, known_scorers
 from tasks.scoring.quality import QualitySettings
 from tasks.scoring.self_evaluation import SelfEvaluationSettings

@@ -10,12 +10,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.embedding import Embedder
-from infra.llm import Request
+from infra.models.client import Request
+from infra.models.embedding import Embedder
 from infra.recipe import Recipe
 from tasks.judging.savings import saved_calls
-from tasks.nouns import Drop, Judgement, Pair
 from tasks.pairing import pair_example
+from tasks.records.example import Drop, Judgement, Pair
 from tasks.scoring import judge_all, parse_scorers, rewards
 from tests.support.scripted_judge import (
     ScriptedJudge,

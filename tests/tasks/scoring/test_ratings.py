@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from infra.llm import Failure, Request
+from infra.models.client import Failure, Request
 from tasks.judging.rating import RatingSettings
-from tasks.prompting import load_prompt
+from tasks.prompts import load_prompt
 from tasks.scoring import helpfulness, known_scorers, logicality
 from tests.support.scripted_judge import ScriptedJudge, bench_with, case_of, inside, judged_recipe, prompt_of
 

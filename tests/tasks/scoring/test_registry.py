@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 import tasks.scoring
 from infra.errors import BalanceError, LongmillError, RecipeError
 from infra.recipe import Settings
-from tasks.nouns import Answer, Context, Example, Judgement
+from tasks.records.example import Answer, Context, Example, Judgement
 from tasks.scoring import ActiveScorer, Bench, Case, judge_all, known_scorers, parse_scorers, rewards
 from tests.support.recipes_for_scoring import no_embedder, recipe_with
 
 PLUGIN = """
 from infra.recipe import Settings
-from tasks.nouns import Judgement
+from tasks.records.example import Judgement
 from tasks.scoring import Scorer
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from infra.errors import RecipeError
 from infra.store import open_store
-from tasks.nouns import Answer, Judgement
-from tasks.planning import make_plan
+from tasks.planning.planning import make_plan
+from tasks.records.example import Answer, Judgement
 from tasks.scoring import Bench, judge_all, parse_scorers, reward_model
 from tasks.scoring.reward_model import RewardModelSettings, check, open_reward_model
 from tests.support.planning import small_recipe

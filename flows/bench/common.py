@@ -1,0 +1,79 @@
+"""What the benchmarks share: a stub model server in a process of its own, questions, a recipe for them."""
+
+import contextlib
+import json
+import random
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from infra.errors import PrerequisiteError
+from infra.recipe import Recipe, parse_recipe
+from tasks.records.plan import Plan
+from tasks.resources import Workbench
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@contextlib.contextmanager
+def stub_server(*arguments: str, module: str = "stub_server") -> Iterator[str]:
+    """Run a stub of the tests as a process; yields its base URL ending in /v1."""
+    if not (ROOT / "tests" / "support" / "stub_server.py").exists():
+        raise PrerequisiteError("the benchmarks need tests/support/stub_server.py: run them from a checkout")
+    command = [sys.executable, "-m", f"tests.support.{module}", "--port", "0", *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            port = server.stdout.readline().split()[-1]
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            server.kill()
+
+
+def stub_stats(url: str) -> dict[str, Any]:
+    """The stub's own counts of what it was asked."""
+    with urllib.request.urlopen(url.removesuffix("/v1") + "/stub/stats", timeout=30) as reply:  # noqa: S310
+        stats: dict[str, Any] = json.load(reply)
+    return stats
+
+
+def write_questions(path: Path, count: int, context_characters: int, seed: int = 0) -> None:
+    """Questions over contexts of random words, of about so many characters, one context each."""
+    rng = random.Random(seed)
+    words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 9))) for _ in range(5000)]
+    with path.open("w", encoding="utf-8") as lines:
+        for number in range(count):
+            text = " ".join(rng.choices(words, k=context_characters // 7))
+            row = {"id": f"q{number}", "question": f"What is {words[number % 5000]}?", "context": text}
+            lines.write(json.dumps(row) + "\n")
+
+
+def run_as_flow(bench: Workbench, plan: Plan) -> None:
+    """Work on all shards of a plan, in a flow run of its own, as a build does."""
+    from prefect import flow
+
+    from flows.build import run_shards
+
+    flow(name="bench")(lambda: run_shards(bench, plan, [each.index for each in plan.shards]))()
+
+
+def stub_recipe(folder: Path, url: str, **sections: dict[str, Any]) -> Recipe:
+    """A recipe over `folder`/questions.jsonl and the stub; `sections` are merged in."""
+    settings: dict[str, Any] = {
+        "name": "bench",
+        "store": str(folder / "store"),
+        "questions": {"source": str(folder / "questions.jsonl")},
+        "policy": {"name": "stub", "tokenizer": "microworld", "endpoints": [url], "context_window": 2_000_000},
+        "sampling": {"samples": 8, "max_tokens": 64},
+        "scoring": {"scorers": [{"scorer": "consensus", "similarity": "rouge_l"}]},
+        "dataset": {"name": "bench", "licence": "cc0-1.0"},
+        "execution": {"concurrency": 256, "contexts_in_flight": 256},
+        "training": None,
+        "evaluation": None,
+    }
+    for name, changes in sections.items():
+        settings[name] = (settings.get(name) or {}) | changes
+    return parse_recipe(settings)

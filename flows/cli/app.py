@@ -1,0 +1,284 @@
+"""The command line: `longmill VERB`. Each verb reads a recipe, checks it, and hands it to a flow.
+
+Prefect and the heavy libraries are imported inside the verbs: Prefect reads its settings when it is imported,
+and `longmill --help` should be quick.
+"""
+
+import json
+import os
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from flows.cli.display import AsJson, calm, console, finish, prefect_at, table
+from flows.cli.doctor import checks, require_machine
+from flows.cli.ending import run_to_the_end
+from flows.cli.inspecting import agreement, inspect
+from flows.cli.microworld import microworld
+from flows.evidence.command import evidence
+from flows.recipes import BOX, read_recipe
+from infra.errors import PrerequisiteError, RecipeError
+from infra.models.serving import local_folder
+from infra.recipe import Recipe
+
+app = typer.Typer(
+    help="A factory for long-context preference data.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+RecipePath = Annotated[str, typer.Argument(help="Recipe file (YAML), or the name of one in the box.", metavar="RECIPE")]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a recipe key: --set sampling.samples=8.", metavar="KEY=VALUE")
+]
+Store = Annotated[str, typer.Option(help="Folder or URL of the store.")]
+
+
+@app.callback()
+def options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False) -> None:
+    """A factory for long-context preference data."""
+    os.environ["LONGMILL_DEBUG"] = "1" if debug else ""
+
+
+@app.command()
+def plan(recipe: RecipePath, changes: Changes = None, as_json: AsJson = False) -> None:
+    """Read the questions and say what a run would do and cost, without a paid call."""
+    from flows.cli.views import plan_view
+    from tasks.reporting.tables import plan_rows
+
+    settings = read_recipe(recipe, changes)
+    with calm(as_json):
+        view = plan_view(settings)
+    if not as_json:
+        console.print(table(f"plan {view['plan_id']}", *plan_rows(view)))
+    finish(as_json, view, [])
+
+
+@app.command()
+def run(recipe: RecipePath, changes: Changes = None, as_json: AsJson = False) -> None:
+    """Build, train and evaluate: the main job. The same command again resumes and pays for nothing twice."""
+    _improve(read_recipe(recipe, changes), 1, as_json)
+
+
+@app.command()
+def improve(
+    recipe: RecipePath,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; each starts from the model of the one before.")] = 2,
+    changes: Changes = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run several rounds, each with the model that the one before trained."""
+    _improve(read_recipe(recipe, changes), rounds, as_json)
+
+
+@app.command()
+def build(recipe: RecipePath, changes: Changes = None, as_json: AsJson = False) -> None:
+    """Build and publish the dataset alone."""
+    settings = read_recipe(recipe, changes)
+    require_machine(settings)
+    with prefect_at(local_folder(settings.store)), calm(as_json):
+        from flows.build import build as build_flow
+        from flows.shard import shard_recipe
+
+        built = build_flow(shard_recipe(settings))
+    show_build(built, as_json)
+
+
+@app.command()
+def rerun(
+    plan_id: Annotated[
+        str, typer.Argument(help="Plan to work on (the beginning of its id is enough).", metavar="PLAN")
+    ],
+    failed: Annotated[bool, typer.Option("--failed", help="Run the shards that failed or never ran.")] = False,
+    shards: Annotated[str, typer.Option(help="Run these shards, done or not: 3,7-9.")] = "",
+    recipe: Annotated[str, typer.Option(help="Recipe for endpoints and limits; else the one it was built with.")] = "",
+    store: Store = "mill",
+    as_json: AsJson = False,
+) -> None:
+    """Run some shards of a plan again, then publish."""
+    if failed == bool(shards):
+        raise RecipeError("rerun: say either --failed or --shards 3,7-9")
+    with prefect_at(local_folder(store)), calm(as_json):
+        from flows.rerun import rerun as rerun_flow
+
+        built = rerun_flow(plan_id, store, failed, shards, recipe, train=False)
+    show_build(built, as_json)
+
+
+@app.command()
+def status(
+    plan_id: Annotated[str, typer.Argument(help="Plan; without it, all plans of the store.", metavar="PLAN")] = "",
+    store: Store = "mill",
+    as_json: AsJson = False,
+) -> None:
+    """Show the shards of a plan by state, with the last error of each that failed."""
+    from flows.cli.views import plan_status
+    from tasks.reporting.tables import status_rows
+
+    found = plan_status(store, plan_id)
+    for each in [] if as_json else found:
+        console.print(table(f"plan {each['plan_id']}", *status_rows(each)))
+    finish(as_json, found, [])
+
+
+@app.command()
+def train(
+    manifest: Annotated[str, typer.Argument(help="manifest.json of a dataset, or its folder.", metavar="MANIFEST")],
+    recipe: Annotated[str, typer.Option(help="Recipe with the training section.")],
+    changes: Changes = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train on a published dataset."""
+    settings = read_recipe(recipe, changes)
+    from flows.cli.views import path_in_store
+
+    if settings.training is None:
+        raise RecipeError(f"{recipe}: the recipe has no `training` section; add one")
+    where = path_in_store(settings.store, manifest)
+    with prefect_at(local_folder(settings.store)), calm(as_json):
+        from flows.shard import shard_recipe
+        from flows.train import train as train_flow
+
+        trained = train_flow(shard_recipe(settings), where)
+    finish(
+        as_json, trained, [("adapter" if trained["kind"] == "adapter" else "model", shown(settings, trained["model"]))]
+    )
+
+
+@app.command()
+def evaluate(
+    recipe: RecipePath,
+    manifest: Annotated[str, typer.Option(help="Dataset whose test contexts are asked about.")] = "",
+    model: Annotated[str, typer.Option(help="Folder of a trained adapter or model in the store.")] = "",
+    changes: Changes = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the policy with a trained model on held-out questions."""
+    settings = read_recipe(recipe, changes)
+    from flows.cli.views import path_in_store, trained_at
+
+    if settings.evaluation is None:
+        raise RecipeError(f"{recipe}: the recipe has no `evaluation` section; add one")
+    where = path_in_store(settings.store, manifest) if manifest else None
+    trained = trained_at(settings.store, model) if model else None
+    require_machine(settings.model_copy(update={"judge": None}))  # nothing is judged
+    with prefect_at(local_folder(settings.store)), calm(as_json):
+        from flows.evaluate import evaluate as evaluate_flow
+        from flows.shard import shard_recipe
+
+        outcome = evaluate_flow(shard_recipe(settings), where, trained)
+    from tasks.reporting.tables import comparison_rows
+
+    if not as_json:
+        console.print(table(settings.name, *comparison_rows(outcome)))
+    finish(as_json, outcome, [])
+
+
+app.command()(agreement)
+app.command()(inspect)
+app.add_typer(microworld, name="microworld")
+app.command()(evidence)
+
+
+@app.command()
+def doctor(
+    recipe: Annotated[str, typer.Argument(help="Recipe to check for; without it, the demo's.", metavar="RECIPE")] = "",
+    changes: Changes = None,
+) -> None:
+    """Check what the machine and the recipe need, and name what is missing."""
+    settings = read_recipe(recipe or "demo-sealong", changes)
+    found = checks(settings)
+    for name, lack in found:
+        console.print(
+            f"[red]missing[/]  {escape(name)}: {escape(lack)}" if lack else f"[green]ok[/]       {escape(name)}"
+        )
+    if any(lack for _, lack in found):
+        raise typer.Exit(PrerequisiteError.exit_code)
+
+
+@app.command()
+def demo(
+    method: Annotated[str, typer.Argument(help="Method to show: sealong or longreward.", metavar="METHOD")] = "sealong",
+    changes: Changes = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the main job on questions about a generated world, with the model in the box."""
+    from flows.cli.demo import write_questions
+
+    if method not in (known := [name.removeprefix("demo-") for name in BOX if name.startswith("demo-")]):
+        raise RecipeError(f"demo: there is no method {method!r} to show; there are: {', '.join(known)}")
+    settings = read_recipe(f"demo-{method}", changes)
+    write_questions(settings)
+    _improve(settings, 1, as_json)
+
+
+@app.command()
+def bench(
+    what: Annotated[
+        str, typer.Argument(help="client, flow, prefect, judging, kill, memory, training or all.", metavar="WHAT")
+    ] = "all",
+) -> None:
+    """Measure Longmill on this machine; prints JSON."""
+    from flows.bench import run_benchmarks
+
+    print(json.dumps(run_benchmarks(what), indent=2))
+
+
+@app.command()
+def keys() -> None:
+    """List every key of a recipe, its default and its meaning."""
+    from flows.cli.recipe_keys import recipe_keys
+
+    for key, default, meaning in recipe_keys():
+        console.print(f"[bold]{escape(key)}[/] [dim]{escape(default)}[/]\n    {escape(meaning)}")
+
+
+def _improve(settings: Recipe, rounds: int, as_json: bool) -> None:
+    require_machine(settings)
+    with prefect_at(local_folder(settings.store)), calm(as_json):
+        from flows.improve import improve as improve_flow
+        from flows.shard import shard_recipe
+
+        reports = improve_flow(shard_recipe(settings), rounds)
+    from tasks.reporting.tables import report_rows
+
+    if not as_json:
+        for number, report in enumerate(reports, 1):
+            title = settings.name if rounds == 1 else f"{settings.name}, round {number} of {rounds}"
+            console.print(table(title, *report_rows(report)))
+    last = reports[-1]
+    paths = [("dataset", last["dataset"])]
+    paths += (
+        [("adapter" if last["trained"]["kind"] == "adapter" else "model", last["adapter"])] if last["trained"] else []
+    )
+    finish(as_json, reports, [*paths, ("report", last["report"])])
+
+
+def show_build(built: dict[str, Any], as_json: bool) -> None:
+    """The outcome of the build flow."""
+    from tasks.reporting.tables import build_rows
+
+    if not as_json:
+        console.print(table(f"plan {built['plan_id']}", *build_rows(built)))
+    finish(as_json, built, [("dataset", built["dataset"]["folder"])] if built["dataset"] else [])
+
+
+def shown(recipe: Recipe, path: str) -> str:
+    """A path of the store as a person would paste it."""
+    from infra.store import open_store
+
+    return open_store(recipe.store).show(path)
+
+
+def main() -> None:
+    """Run a verb and end the process."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    run_to_the_end(app)
+
+
+if __name__ == "__main__":
+    main()

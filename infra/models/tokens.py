@@ -1,0 +1,148 @@
+"""The policy's tokenizer: finding it, loading it, counting with it.
+
+Counts are exact: the tokenizer's own, of the text as it stands, without special tokens; a prompt is counted as
+the server sees it, with the model's chat template and the opening of its answer. Fast tokenizers count whole
+batches outside the GIL. A batch is bounded by characters, because one token costs about a hundred bytes while
+it is counted. Leaves out multi-modal templates and anything that generates.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from infra.errors import PrerequisiteError, RecipeError
+
+Tokenizer: TypeAlias = Any  # a transformers tokenizer; the library is imported only where one is loaded
+Conversation = Sequence[Mapping[str, str]]  # messages {"role", "content"}
+
+TEMPLATE_OVERHEAD = 32  # tokens added for a prompt whose tokenizer has no chat template: then a guess
+EDGE_CHARACTERS = 2000  # of a counted text at each end that the prompt around it is counted with
+_BATCH_CHARACTERS = 1_000_000
+_BATCH_TEXTS = 512
+_PIECE_CHARACTERS = 250_000
+_BOX = Path(__file__).parent / "box"  # a model in the box is a folder here, found by its name
+
+
+def resolve_model(name: str) -> str:
+    """The folder of a model in the box (`microworld`, `microworld-judge`); any other name as it is."""
+    folder = _BOX / name
+    return str(folder) if "/" not in name and folder.is_dir() else name
+
+
+def load_tokenizer(name: str, trust_remote_code: bool = False) -> Tokenizer:
+    """The tokenizer of a model folder, a hub name or a model in the box.
+
+    Raises RecipeError when the name or the folder is wrong, and PrerequisiteError when the hub is out of reach
+    or a package is missing. Nothing of the model's own code runs unless `trust_remote_code` says so.
+    """
+    from transformers import AutoTokenizer
+
+    place = resolve_model(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
+    except ImportError as error:
+        raise PrerequisiteError(f"the tokenizer {name!r} needs a package that is missing: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unusable(name, place, error) from error
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:  # a saved tokenizer may carry limits, which would make long texts look short
+        backend.no_truncation()
+        backend.no_padding()
+    return tokenizer
+
+
+def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
+    """Tokens of each text, exact, without special tokens around it."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return [len(tokenizer.encode(text, add_special_tokens=False)) for text in texts]
+    counts: list[int] = []
+    for batch in _batches(texts):
+        counts += [len(each) for each in backend.encode_batch_fast(batch, add_special_tokens=False)]
+    return counts
+
+
+def rough_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
+    """As `count_tokens`, with long texts counted in pieces: a few tokens off, but never much memory."""
+    pieces = [_pieces(text) for text in texts]
+    counts = iter(count_tokens(tokenizer, list(itertools.chain.from_iterable(pieces))))
+    return [sum(itertools.islice(counts, len(each))) for each in pieces]
+
+
+def has_chat_template(tokenizer: Tokenizer) -> bool:
+    """True when prompt counts are exact; without a template `prompt_tokens` has to guess."""
+    return bool(getattr(tokenizer, "chat_template", None))
+
+
+def prompt_tokens(
+    tokenizer: Tokenizer, conversations: Sequence[Conversation], counted: Sequence[tuple[str, int]] = ()
+) -> list[int]:
+    """Prompt tokens of each conversation, with the chat template and the opening of the answer.
+
+    `counted` may give for each conversation a text inside it and that text's own count: a long one is then not
+    counted again, only the prompt around its first and last EDGE_CHARACTERS (a tokenizer decides within a few
+    words, so the sum is the same). Without a template: tokens of the messages + TEMPLATE_OVERHEAD (see
+    `has_chat_template`). Raises RecipeError when the template refuses the conversation.
+    """
+    exact = has_chat_template(tokenizer)
+    known = counted or [("", 0)] * len(conversations)
+    around: list[str] = []
+    edges: list[str] = []
+    inner: list[int] = []
+    for messages, (text, tokens) in zip(conversations, known, strict=True):
+        prompt = _rendered(tokenizer, messages) if exact else "\n".join(each["content"] for each in messages)
+        start = prompt.find(text) if len(text) > 4 * EDGE_CHARACTERS else -1
+        edge = text[:EDGE_CHARACTERS] + text[-EDGE_CHARACTERS:] if start >= 0 else ""
+        around.append(prompt[:start] + edge + prompt[start + len(text) :] if edge else prompt)
+        edges.append(edge)
+        inner.append(tokens if edge else 0)
+    counts = zip(count_tokens(tokenizer, around), count_tokens(tokenizer, edges), inner, strict=True)
+    overhead = 0 if exact else TEMPLATE_OVERHEAD
+    return [outer - edge + tokens + overhead for outer, edge, tokens in counts]
+
+
+def _rendered(tokenizer: Tokenizer, messages: Conversation) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        text = tokenizer.apply_chat_template(
+            [dict(message) for message in messages], tokenize=False, add_generation_prompt=True
+        )
+    except TemplateError as error:
+        raise RecipeError(
+            f"the tokenizer's chat template refuses the prompt: {error}; use an instruct model"
+        ) from error
+    return str(text)
+
+
+def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Texts in batches of few characters; a longer text is a batch of its own."""
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        if batch and (size + len(text) > _BATCH_CHARACTERS or len(batch) == _BATCH_TEXTS):
+            yield batch
+            batch, size = [], 0
+        batch.append(text)
+        size += len(text)
+    if batch:
+        yield batch
+
+
+def _pieces(text: str) -> list[str]:
+    return [text[start : start + _PIECE_CHARACTERS] for start in range(0, len(text), _PIECE_CHARACTERS)]
+
+
+def _unusable(name: str, place: str, error: Exception) -> RecipeError | PrerequisiteError:
+    cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if "trust_remote_code" in str(error):
+        return RecipeError(f"the tokenizer {name!r} brings code of its own; set trust_remote_code if you trust it")
+    if Path(place).exists():
+        return RecipeError(f"{place}: no tokenizer can be loaded from this folder ({cause}); it needs tokenizer.json")
+    if place.startswith((".", "/", "~")) or place != name:
+        return RecipeError(f"{place}: there is no such folder; check `policy.tokenizer`")
+    return PrerequisiteError(
+        f"the tokenizer {name!r} is not on this machine and the hub did not give it ({cause}); check the name, unset "
+        "HF_HUB_OFFLINE, or put the tokenizer's files into a folder and name that"
+    )

@@ -1,0 +1,46 @@
+"""A recipe: every setting of a run, typed, documented and checked before any work starts."""
+
+from infra.recipe.models import RULE_BASED, Embedding, Fraction, Judge, Model, Positive, Price, Serving, Settings
+from infra.recipe.recipe import (
+    Budget,
+    Contexts,
+    Dataset,
+    Evaluation,
+    Execution,
+    Language,
+    Pairing,
+    Questions,
+    Recipe,
+    Sampling,
+    Scoring,
+    load_recipe,
+    parse_recipe,
+)
+from infra.recipe.training import Mix, Training
+
+__all__ = [
+    "RULE_BASED",
+    "Budget",
+    "Contexts",
+    "Dataset",
+    "Embedding",
+    "Evaluation",
+    "Execution",
+    "Fraction",
+    "Judge",
+    "Language",
+    "Mix",
+    "Model",
+    "Pairing",
+    "Positive",
+    "Price",
+    "Questions",
+    "Recipe",
+    "Sampling",
+    "Scoring",
+    "Serving",
+    "Settings",
+    "Training",
+    "load_recipe",
+    "parse_recipe",
+]

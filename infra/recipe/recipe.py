@@ -1,0 +1,271 @@
+"""A recipe: every setting of a run, typed, documented and checked before any work starts.
+
+YAML in, frozen pydantic models out. Unknown keys are refused. `Recipe.identity` is the part that decides
+the dataset's bytes; prices, endpoints, limits and other ways of running stay out of it, so that moving to
+another server or raising a budget neither changes a plan nor pays for a call again. Settings of a scorer
+live in the scorer's own file and arrive here as mappings.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from infra.errors import RecipeError
+from infra.recipe.models import Embedding, Fraction, Judge, Model, Positive, Settings, require_one_currency
+from infra.recipe.training import Training
+
+Language = Literal["en", "zh"]
+
+
+class Questions(Settings):
+    """Where the questions come from."""
+
+    source: str = Field(description="JSONL or Parquet file, `datasets` folder or hub name; a path or any fsspec URL")
+    format: str = Field("native", description="native, musique, hotpotqa, longbench, longreward or multidoc_qa")
+    subset: str | None = Field(None, description="configuration of a hub dataset")
+    split: str = Field("train", description="split of a `datasets` folder or hub dataset")
+    limit: Positive | None = Field(None, description="read at most so many rows, from the first")
+    language: Language = Field("en", description="language of rows that do not state their own")
+
+
+class Contexts(Settings):
+    """How a question gets its long context."""
+
+    build: Literal["given", "pooled"] = Field(
+        "given", description="given: the row holds its context; pooled: supporting documents + distractors"
+    )
+    pool: str | None = Field(
+        None, description="JSONL or Parquet of documents {title, text}; without it, the questions' own documents"
+    )
+    min_tokens: Positive = Field(4096, description="pooled: smallest target length, in policy tokens")
+    max_tokens: Positive = Field(31744, description="pooled: largest target length, in policy tokens")
+    step_tokens: Positive = Field(1024, description="pooled: targets are multiples of this many tokens")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Contexts":
+        if self.min_tokens > self.max_tokens:
+            raise ValueError("min_tokens is larger than max_tokens")
+        if self.step_tokens > self.max_tokens:
+            raise ValueError("step_tokens is larger than max_tokens: no target length is left")
+        return self
+
+
+class Sampling(Settings):
+    """How answers are drawn."""
+
+    strategy: str = Field("plan_and_solve", description="prompt: tasks/prompts/LANGUAGE/sample-STRATEGY.txt")
+    samples: Positive = Field(32, description="answers per question (N)")
+    temperature: Annotated[float, Field(ge=0)] = Field(0.7, description="sampling temperature")
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="nucleus sampling bound")
+    max_tokens: Positive = Field(1024, description="longest answer, in tokens")
+    greedy: bool = Field(False, description="draw a greedy answer too, for the report alone")
+
+
+class Scoring(Settings):
+    """Which scorers judge the answers."""
+
+    scorers: tuple[dict[str, Any], ...] = Field(
+        description="each {scorer: NAME, weight: W, ...its own settings}; the reward is the weighted mean"
+    )
+    prune: bool = Field(
+        True,
+        description="stop judging answers that can no longer be chosen or rejected; the pairs stay the same. It takes "
+        "best_vs_worst with one pair a question: where there may be more, every answer counts",
+    )
+
+
+MOST_PAIRS = 64  # of a question: all of 11 answers; a shard's rows, each with its prompt, have to fit into memory
+
+
+class Pairing(Settings):
+    """How chosen and rejected answers are picked."""
+
+    rule: str = Field(
+        "best_vs_lower_half",
+        description="best_vs_lower_half (SeaLong), best_vs_worst (LongReward), contrast (`strong` over policy); to "
+        "compare these with: random_pair, and oracle, which looks at the references",
+    )
+    min_margin: Annotated[float, Field(ge=0)] = Field(0.0, description="smallest difference in reward")
+    min_scored: Annotated[int, Field(ge=2)] = Field(2, description="answers with a score that a question needs")
+    max_likeness: Fraction = Field(
+        0.98, description="pairs whose texts are more alike than this (share of words in common) are dropped"
+    )
+    cut_off_as_chosen: bool = Field(False, description="let an answer that hit max_tokens be chosen")
+    pairs_per_question: Annotated[int, Field(ge=1, le=MOST_PAIRS)] = Field(
+        1,
+        description="most pairs of one question, each a row with the whole prompt. The first is the pair that 1 gives; "
+        "more follow, of answers that are in no pair yet before others, while margin and likeness allow. "
+        "best_vs_worst: any better answer over any worse one, the widest margin first; best_vs_lower_half: an answer "
+        "of the upper half over one of the lower, in the order drawn; contrast: the strong answer over each other",
+    )
+
+
+class Dataset(Settings):
+    """What is published."""
+
+    name: str = Field(
+        description="name of the dataset; letters, digits, '.', '_' and '-'", pattern=r"^[A-Za-z0-9._-]+$"
+    )
+    licence: str = Field(description="licence id for the card, as you state it; Longmill never invents one")
+    test_fraction: Fraction = Field(0.1, description="share of contexts that go to the test split")
+    description: str = Field("", description="a paragraph for the card")
+
+
+class Budget(Settings):
+    """Limits on what a plan may cost in all; work stops cleanly at the first that is reached."""
+
+    calls: Positive | None = Field(None, description="most model calls")
+    tokens: Positive | None = Field(None, description="most prompt and output tokens")
+    money: Annotated[float, Field(gt=0)] | None = Field(None, description="most money, in the prices' currency")
+
+
+class Execution(Settings):
+    """How the work runs; none of it changes the result."""
+
+    shard_size: Positive = Field(64, description="questions per shard (this one is part of the plan)")
+    batch_calls: Annotated[int, Field(ge=1, le=4096)] = Field(512, description="most model calls per Prefect task")
+    concurrency: Positive = Field(64, description="most calls in flight, over all endpoints")
+    contexts_in_flight: Positive = Field(16, description="most contexts whose calls are in flight at once")
+    shards_in_flight: Positive = Field(2, description="shards that a build works on, or has on other workers, at once")
+    timeout_s: Positive = Field(600, description="seconds that one call may take")
+    task_retries: Annotated[int, Field(ge=0)] = Field(2, description="times that Prefect runs a failed task again")
+    task_retry_delay_s: Annotated[float, Field(ge=0)] = Field(10, description="seconds before it does")
+    shard_deployment: str | None = Field(
+        None,
+        description="run shards as this deployment (flow/deployment) on its workers; null: in this process. A worker "
+        "counts shards that are finished when its own begins into the budget: shards that run at once may exceed it",
+    )
+    attempts: Positive = Field(6, description="tries of one call when the server fails or is busy")
+
+
+class Evaluation(Settings):
+    """How models are compared on questions that were not trained on."""
+
+    questions: Questions | None = Field(None, description="held-out questions; without it, the dataset's test split")
+    contexts: Contexts | None = Field(None, description="how they get their contexts; without it, as in `contexts`")
+    suite: str = Field("qa", description="how answers are measured: a file of tasks/evaluation/suites")
+    samples: Annotated[int, Field(ge=0)] = Field(0, description="samples for MBR@N beside greedy; 0 leaves it out")
+    max_tokens: Positive = Field(512, description="longest answer, in tokens")
+    buckets: tuple[int, ...] = Field(
+        (4096, 8192, 16384, 32768, 65536), description="upper ends of the prompt-length buckets, in tokens"
+    )
+    resamples: Positive = Field(2000, description="bootstrap resamples for the intervals")
+
+
+class Recipe(Settings):
+    """All settings of a run."""
+
+    name: str = Field(description="name of the recipe", pattern=r"^[A-Za-z0-9._-]+$")
+    store: str = Field("mill", description="folder or fsspec URL (s3://bucket/prefix) that keeps everything")
+    seed: int = Field(0, description="seed of every random choice")
+    questions: Questions = Field(description="where the questions come from")
+    contexts: Contexts = Field(Contexts(), description="how a question gets its context")
+    policy: Model = Field(description="the model that answers, and that is improved")
+    judge: Judge | None = Field(None, description="the model that judges answers; consensus alone needs none")
+    strong: Model | None = Field(
+        None, description="a stronger model, asked once a question; the pairing rule `contrast` chooses its answer"
+    )
+    sampling: Sampling = Field(Sampling(), description="how answers are drawn")
+    scoring: Scoring = Field(description="which scorers judge the answers")
+    embedding: Embedding = Field(Embedding(), description="the sentence-embedding model")
+    pairing: Pairing = Field(Pairing(), description="how pairs are picked")
+    dataset: Dataset = Field(description="what is published")
+    budget: Budget = Field(Budget(), description="most that a plan may cost")
+    execution: Execution = Field(Execution(), description="how the work runs")
+    training: Training | None = Field(Training(), description="training on the dataset; null publishes only")
+    evaluation: Evaluation | None = Field(Evaluation(), description="comparison before and after; null skips it")
+
+    @model_validator(mode="after")
+    def _strong_runs(self) -> "Recipe":
+        if self.strong is not None and not self.strong.endpoints:
+            raise ValueError("strong: give endpoints of a server that runs; none is started for it")
+        if self.pairing.rule == "contrast" and self.strong is None:
+            raise ValueError("pairing.rule: contrast needs the `strong` section: the model whose answer is chosen")
+        return self
+
+    @model_validator(mode="after")
+    def _one_currency(self) -> "Recipe":
+        require_one_currency(policy=self.policy, judge=self.judge, strong=self.strong, embedding=self.embedding)
+        return self
+
+    def models(self) -> dict[str, Model]:
+        """The models that are asked, by their section."""
+        every: dict[str, Model | None] = {"policy": self.policy, "judge": self.judge, "strong": self.strong}
+        return {section: model for section, model in every.items() if model is not None}
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide the dataset's bytes, as JSON-ready values."""
+        settings = self.model_dump(
+            mode="json", exclude={"name", "store", "budget", "execution", "training", "evaluation"}
+        )
+        # Where things lie is not what they are: a plan names its questions and contexts by their content.
+        for section, places in _PLACES.items():
+            for place in places if settings[section] else ():
+                settings[section].pop(place)
+        settings["shard_size"] = self.execution.shard_size
+        if self.pairing.pairs_per_question == 1:  # as before there was the key: plans and datasets keep their names
+            settings["pairing"].pop("pairs_per_question")
+        return settings
+
+
+_PLACES = {
+    "questions": ("source", "subset", "split", "limit"),
+    "contexts": ("pool",),
+    "policy": ("tokenizer", "endpoints", "api_key_env", "serve", "price"),
+    "judge": ("endpoints", "api_key_env", "serve", "price"),
+    "strong": ("tokenizer", "endpoints", "api_key_env", "serve", "price"),
+    "embedding": ("endpoint", "api_key_env", "batch_size", "price"),
+}
+
+
+def load_recipe(path: str | Path, changes: tuple[str, ...] = ()) -> Recipe:
+    """Read a recipe and apply `changes` like "sampling.samples=8".
+
+    Raises RecipeError naming the file, the key and what is wrong with it.
+    """
+    source = Path(path)
+    try:
+        settings = yaml.safe_load(source.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{source}: cannot read the recipe ({error.strerror}); check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{source}: not valid YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise RecipeError(f"{source}: a recipe is a mapping of settings; this file holds {type(settings).__name__}")
+    for change in changes:
+        _apply(settings, change)
+    return parse_recipe(settings, str(source))
+
+
+def parse_recipe(settings: dict[str, Any], source: str = "recipe") -> Recipe:
+    """Check settings and freeze them. Raises RecipeError with one line per fault."""
+    try:
+        return Recipe.model_validate(settings)
+    except ValidationError as error:
+        lines = []
+        for fault in error.errors(include_url=False):
+            key = ".".join(str(part) for part in fault["loc"]) or "(whole recipe)"
+            said = fault["msg"].removeprefix("Value error, ")
+            lines.append(f"{key}: {'no such key' if fault['type'] == 'extra_forbidden' else said}")
+        raise RecipeError(f"{source}: " + "; ".join(lines)) from error
+
+
+def _apply(settings: dict[str, Any], change: str) -> None:
+    """Apply one "a.b=c"; the value is read as YAML, so 8, true, null and [a, b] mean what they say."""
+    path, equals, value = change.partition("=")
+    if not equals or not path:
+        raise RecipeError(f"--set {change}: write it as key.sub_key=value")
+    *parents, last = path.split(".")
+    section: Any = settings
+    for part in parents:
+        if section.get(part) is None:
+            section[part] = {}
+        section = section[part]
+        if not isinstance(section, dict):
+            raise RecipeError(f"--set {change}: {part} is not a section")
+    try:
+        section[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {change}: the value is not valid YAML: {error}") from error

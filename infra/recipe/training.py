@@ -1,0 +1,78 @@
+"""The settings of training: how a model learns from the published pairs, and what is mixed into them.
+
+Part of a recipe (`infra/recipe.py`). None of it decides a dataset's bytes.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from infra.recipe.models import Fraction, Positive, Settings
+
+
+class Mix(Settings):
+    """Short-context preference pairs that are trained on beside the dataset's own, so that short abilities stay."""
+
+    source: str = Field(
+        description="rows with prompt, chosen and rejected, as texts or as chat messages: JSONL or Parquet file, "
+        "`datasets` folder or hub name; a path or any fsspec URL"
+    )
+    subset: str | None = Field(None, description="configuration of a hub dataset")
+    split: str = Field("train", description="split of a `datasets` folder or hub dataset")
+    ratio: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="short rows for each of the dataset's questions; drawn anew when there are too few"
+    )
+
+
+class Training(Settings):
+    """How a model is trained on the published pairs."""
+
+    loss: str = Field("orpo", description="orpo, dpo or sft")
+    beta: Annotated[float, Field(gt=0)] = Field(0.1, description="weight of the odds ratio (ORPO) or of the KL (DPO)")
+    sft_weight: Annotated[float, Field(ge=0)] = Field(0.0, description="DPO: weight of the likelihood of the chosen")
+    nll_over: Literal["answer", "all"] = Field(
+        "answer", description="ORPO: likelihood of the answer alone (the paper) or of prompt and answer (TRL)"
+    )
+    mix: Mix | None = Field(None, description="short-context pairs to train on too; null trains on the dataset alone")
+    base: str | None = Field(None, description="model folder or hub name; without it, the policy's model_path")
+    method: Literal["lora", "full", "qlora"] = Field("lora", description="what is trained; qlora needs a GPU")
+    lora_rank: Positive = Field(128, description="rank of the adapter")
+    lora_alpha: Positive = Field(128, description="alpha of the adapter")
+    lora_dropout: Fraction = Field(0.05, description="dropout of the adapter")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(5e-5, description="peak learning rate")
+    schedule: str = Field("cosine", description="learning-rate schedule, by its transformers name")
+    warmup: Fraction = Field(0.05, description="share of the steps that warm up")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.1, description="weight decay")
+    clip: Annotated[float, Field(gt=0)] = Field(1.0, description="largest gradient norm")
+    epochs: Annotated[float, Field(gt=0)] = Field(1.0, description="passes over the questions")
+    max_steps: Positive | None = Field(None, description="stop after so many optimiser steps")
+    batch_size: Positive = Field(
+        8, description="questions per optimiser step, over all devices; each weighs the same, however many pairs it has"
+    )
+    device_batch_size: Positive = Field(
+        1, description="questions per device and forward pass; pairs where the prompt is read once per answer"
+    )
+    pack_tokens: Positive | None = Field(
+        None,
+        description="DPO, ORPO: short questions share a pass up to so many tokens, instead of device_batch_size",
+    )
+    max_length: Positive = Field(32768, description="longest prompt + answer in tokens; a longer row fails the gate")
+    dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="number format of the base weights")
+    gradient_checkpointing: bool = Field(True, description="trade time for memory")
+    offload_activations: bool = Field(
+        False, description="keep what the backward pass needs in main memory instead of the GPU's: slower, longer rows"
+    )
+    reference: Literal["auto", "kept", "live"] = Field(
+        "auto",
+        description="DPO: compute the reference's log-probabilities once and keep them in the store (no second model "
+        "in memory, free for a re-run), or live in every step; auto keeps them unless the steps leave rows out",
+    )
+    sharing: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="DPO, ORPO: read a question's prompt once; auto does where lengths say that it is faster",
+    )
+    save_steps: Positive = Field(50, description="optimiser steps between checkpoints")
+    processes: Positive = Field(1, description="processes for accelerate: one per GPU")
+    accelerate_config: str | None = Field(
+        None, description="an accelerate configuration file, for FSDP or more machines"
+    )

@@ -1,0 +1,1 @@
+"""How Longmill runs: Prefect, child processes, progress, and what the machine must have."""

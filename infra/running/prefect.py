@@ -1,0 +1,211 @@
+"""Prefect, as Longmill uses it: a local server for one command, and how a task is set up.
+
+Prefect schedules, retries and shows; the store keeps the record. Task results are small JSON references
+under a key of our own, so Prefect's cache saves time and never decides what is paid for. `local_server` must
+be entered before `prefect` is first imported: Prefect reads its settings at import.
+"""
+
+import contextlib
+import contextvars
+import functools
+import os
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from infra.errors import BalanceError, BudgetReached, InputError, PrerequisiteError, RecipeError, ServingError
+from infra.recipe import Execution
+from infra.running.processes import Leashed
+
+if TYPE_CHECKING:
+    from prefect import Flow, State
+    from prefect.client.schemas.objects import FlowRun
+    from prefect.context import TaskRunContext
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+TASK_SETTINGS: Mapping[str, Any] = {
+    "persist_result": True,
+    "result_serializer": "json",  # the default is a pickle: whoever writes the results could run code
+}
+
+# A server that lives with one command schedules nothing and watches over no worker; and it writes task runs down
+# in groups. SQLite refuses one of two transactions that write at once, and Prefect's client then waits two seconds.
+_QUIET_SERVER = {
+    **{
+        f"PREFECT_SERVER_SERVICES_{service}_ENABLED": "false"
+        for service in ("SCHEDULER", "LATE_RUNS", "FOREMAN", "TRIGGERS", "PAUSE_EXPIRATIONS", "CANCELLATION_CLEANUP")
+    },
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "10",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "200",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "10",
+    "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "5",
+}
+
+LASTING = (BudgetReached, InputError, RecipeError, PrerequisiteError, BalanceError)  # trying again cannot help
+
+
+def retry_settings(execution: Execution) -> dict[str, Any]:
+    """Options of a task that runs again when a server was away, and not when trying again cannot help."""
+    return {
+        "retries": execution.task_retries,
+        "retry_delay_seconds": execution.task_retry_delay_s,
+        "retry_condition_fn": _may_help,
+    }
+
+
+def _may_help(_task: Any, _run: Any, state: Any) -> bool:
+    error = getattr(state.data, "result", state.data)  # the exception itself, or the record that holds it
+    return not isinstance(error, LASTING)
+
+
+def cache_key(context: "TaskRunContext", parameters: dict[str, Any]) -> str | None:
+    """The task's own `key` argument, with the task's name; a task run without a key is not cached."""
+    key = parameters.get("key")
+    return f"longmill-{context.task.name.split(' ')[0]}-{key}" if key else None
+
+
+@contextlib.contextmanager
+def local_server(home: Path) -> Iterator[str]:
+    """Run a Prefect server on loopback until the block ends, unless PREFECT_API_URL names one already.
+
+    Yields the URL of its pages. Its database, results and log lie under `home`.
+    """
+    if url := os.environ.get("PREFECT_API_URL"):
+        yield url.removesuffix("/api")
+        return
+    if "prefect" in sys.modules:
+        raise ServingError("prefect was imported before its local server was started; this is a bug in Longmill")
+    from infra.models.serving import free_port
+
+    port = free_port()
+    os.environ.update(_settings(home, port))
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with Leashed(command, log=home / "server.log") as server:
+        _await_health(server, port)
+        try:
+            with without_heartbeats():  # who would look at them dies with this process
+                yield f"http://127.0.0.1:{port}"
+        finally:
+            _say_goodbye()
+
+
+@contextlib.contextmanager
+def without_heartbeats() -> Iterator[None]:
+    """Let flow runs in the block send no heartbeats: a run's end waits for the thread that does, up to a second."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    if PREFECT_FLOWS_HEARTBEAT_FREQUENCY.value() is None:
+        yield
+        return
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield
+
+
+def in_turn(flow: "Flow[P, R]") -> Callable[P, R]:
+    """A flow to call from several threads: its runs tell the server of their beginning and end one after the other.
+
+    Runs that begin or end at once would meet in SQLite, which refuses one of them, and Prefect's client then waits
+    two seconds before it tries again.
+    """
+    turn = threading.Lock()
+    mine: contextvars.ContextVar[contextlib.ExitStack] = contextvars.ContextVar("mine")
+
+    def begun(_flow: "Flow[P, R]", _run: "FlowRun", _state: "State[Any]") -> None:
+        mine.get().close()
+
+    hooks: list[Any] = [begun]
+    known = flow.with_options(on_running=hooks)
+    work = known.fn
+
+    @functools.wraps(work)
+    def to_the_end(*arguments: P.args, **settings: P.kwargs) -> R:
+        try:
+            return work(*arguments, **settings)
+        finally:  # Prefect reports the end next
+            mine.get().enter_context(turn)
+
+    known.fn = to_the_end
+
+    def call(*arguments: P.args, **settings: P.kwargs) -> R:
+        with contextlib.ExitStack() as held:
+            held.enter_context(turn)
+            mine.set(held)
+            return known(*arguments, **settings)
+
+    return call
+
+
+def _say_goodbye() -> None:
+    """Send what Prefect's background workers still hold, before their server goes away."""
+    if "prefect" not in sys.modules:
+        return
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=5)
+    EventsWorker.drain_all(timeout=5)
+
+
+def _settings(home: Path, port: int) -> dict[str, str]:
+    folder = home.resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PrerequisiteError(
+            f"{home}: cannot make the folder ({error.strerror}); run where you may write"
+        ) from error
+    return {
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_HOME": str(folder),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",  # it is this installation's
+        "DO_NOT_TRACK": "1",
+        **_QUIET_SERVER,
+    }
+
+
+def _await_health(server: Leashed, port: int, timeout_s: float = 180) -> None:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise ServingError(f"the Prefect server ended while it started; the end of {server.log}:\n{server.tail()}")
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=5).read()
+            return
+        time.sleep(0.3)
+    raise ServingError(f"the Prefect server did not answer within {timeout_s:.0f} s; see {server.log}")
+
+
+def announce(key: str, markdown: str) -> None:
+    """Keep a Markdown artifact on the current flow run. A server that is away costs the artifact alone."""
+    from prefect.artifacts import create_markdown_artifact
+    from prefect.exceptions import PrefectException
+
+    with contextlib.suppress(PrefectException, OSError):
+        create_markdown_artifact(markdown, key=key)
+
+
+def run_elsewhere(deployment: str, parameters: dict[str, Any], idempotency_key: str, *, timeout_s: float) -> str | None:
+    """Start a deployment's flow run, once per idempotency key, and wait at most `timeout_s` for its end.
+
+    Returns None when there is no such deployment, else the name of the state it was last seen in.
+    """
+    from prefect.client.schemas.objects import FlowRun
+    from prefect.deployments import run_deployment
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        run = run_deployment(deployment, parameters=parameters, idempotency_key=idempotency_key, timeout=timeout_s)
+    except ObjectNotFound:
+        return None
+    assert isinstance(run, FlowRun)  # a coroutine in asynchronous code alone
+    return run.state.name if run.state else "Unknown"

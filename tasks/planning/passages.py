@@ -1,0 +1,52 @@
+"""Documents as one text: numbered passages in the question's language, with a blank line between.
+
+    Passage 1: TITLE          段落 1：TITLE
+    TEXT                      TEXT
+
+A title's line ends become spaces, so that it stays one line. Spans are exactly the documents' texts.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from infra.models.tokens import Tokenizer, rough_tokens
+from tasks.records.example import Document
+
+
+@dataclass(frozen=True, slots=True)
+class Passages:
+    """A context's text, and for each document [start, end) of its text, in characters, and its title."""
+
+    text: str
+    starts: tuple[int, ...]
+    ends: tuple[int, ...]
+    titles: tuple[str, ...]
+
+
+def render(documents: Sequence[Document], language: str) -> Passages:
+    """Documents as numbered passages, in their order."""
+    parts: list[str] = []
+    starts: list[int] = []
+    ends: list[int] = []
+    place = 0
+    for number, document in enumerate(documents, 1):
+        text = document.text
+        gap = "\n\n" if parts else ""
+        parts.append(f"{gap}{heading(number, document, language)}{text}")
+        place += len(parts[-1])
+        starts.append(place - len(text))
+        ends.append(place)
+    return Passages("".join(parts), tuple(starts), tuple(ends), tuple(each.title for each in documents))
+
+
+def heading(number: int, document: Document, language: str) -> str:
+    """The line above a document's text, with its line end."""
+    title = " ".join(document.title.split())
+    if language == "zh":
+        return f"段落 {number}：{title}\n"
+    return f"Passage {number}:{' ' if title else ''}{title}\n"
+
+
+def passage_tokens(documents: Iterable[Document], tokenizer: Tokenizer) -> list[int]:
+    """About how many tokens each document takes as a passage, with the blank line after it."""
+    return rough_tokens(tokenizer, [f"{heading(100, each, 'en')}{each.text}\n\n" for each in documents])

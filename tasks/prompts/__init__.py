@@ -1,0 +1,47 @@
+"""Prompt texts: plain files under `tasks/prompts/LANGUAGE/NAME.txt`, never text in code.
+
+A placeholder is `{name}`. All placeholders are filled in one pass over the file's text, so a document or an
+answer that itself contains `{question}` is data and stays as it is. The fingerprint of the file's text is
+part of a plan, so a changed word makes a new plan.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from infra.canonical import text_id
+from infra.errors import RecipeError
+
+_FOLDER = Path(__file__).parent
+_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class PromptText:
+    """The text of one prompt file and the sha256 of it."""
+
+    name: str
+    language: str
+    text: str
+    fingerprint: str
+
+    def render(self, **values: str) -> str:
+        """Fill every placeholder in one pass. Raises KeyError for a placeholder without a value."""
+        return _PLACEHOLDER.sub(lambda match: values[match.group(1)], self.text)
+
+
+@cache
+def load_prompt(name: str, language: str) -> PromptText:
+    """Read a prompt file. Raises RecipeError naming the prompts that exist in that language."""
+    path = _FOLDER / language / f"{name}.txt"
+    if not path.is_file():
+        known = ", ".join(prompt_names(language)) or "none"
+        raise RecipeError(f"there is no prompt {name!r} in language {language!r}; there are: {known}")
+    text = path.read_text(encoding="utf-8").strip()
+    return PromptText(name, language, text, text_id(text))
+
+
+def prompt_names(language: str) -> list[str]:
+    """Names of all prompts in a language, sorted."""
+    return sorted(path.stem for path in (_FOLDER / language).glob("*.txt"))

@@ -1,0 +1,121 @@
+"""A plan as it lies in the store: what it says, how it is found, and its shards read back.
+
+`plans/<plan_id>/plan.json` is written last and never changed; its id is the hash of the rest of it, and the
+tables that it names are named by their content. Both are checked when they are read.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra.canonical import canonical, fingerprint
+from infra.errors import InputError, StoreError
+from infra.store import Store
+from tasks.records import example as nouns
+from tasks.records.example import Context, Example
+
+_PLAN_ID = re.compile(r"[0-9a-f]{16}")
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedShard:
+    """One shard: where its two tables are, and what it holds. `prompt_tokens`: one prompt of each example."""
+
+    index: int
+    examples: str
+    contexts: str
+    questions: int
+    context_count: int
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `plan.json` says. `questions` counts the rows read: planned examples + drops."""
+
+    plan_id: str
+    recipe: Mapping[str, Any]  # Recipe.identity()
+    prompts: Mapping[str, str]  # "LANGUAGE/NAME" of each sampling prompt -> its fingerprint
+    shards: tuple[PlannedShard, ...]
+    questions: int
+    drops: str  # path of the table of drops from reading and from contexts
+    drop_counts: Mapping[str, int]  # by reason
+    exact_prompt_tokens: bool
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready values, as in `plan.json`."""
+        return json.loads(canonical(asdict(self)))  # type: ignore[no-any-return]
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> "Plan":
+        """The plan that `to_json` described."""
+        shards = tuple(PlannedShard(**each) for each in values["shards"])
+        return Plan(**{**values, "shards": shards, "warnings": tuple(values["warnings"])})
+
+
+def load_plan(store: Store, plan_id: str) -> Plan:
+    """A plan of the store. Raises InputError when there is none of this id, StoreError when it is damaged."""
+    path = plan_path(plan_id)
+    if not _PLAN_ID.fullmatch(plan_id) or not store.exists(path):
+        raise InputError(f"{store.url}: there is no plan {plan_id!r}; `longmill plan RECIPE` makes one")
+    try:
+        plan = Plan.from_json(json.loads(store.read(path)))
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{store.show(path)}: damaged ({error}); remove it and plan again") from error
+    if _id_of(plan) != plan_id:
+        raise StoreError(f"{store.show(path)}: its content is not that of plan {plan_id}; remove it and plan again")
+    return plan
+
+
+def resolve_plan(store: Store, prefix: str) -> str:
+    """The id of the one plan whose id begins with `prefix`. Raises InputError when there is none, or several."""
+    paths = [path.split("/") for path in store.list("plans")]
+    ids = sorted({parts[1] for parts in paths if parts[2:] == ["plan.json"]})
+    matches = [plan_id for plan_id in ids if plan_id.startswith(prefix)]
+    if len(matches) == 1:
+        return matches[0]
+    known = ", ".join(matches or ids) or "none"
+    problem = "several plans begin" if matches else "no plan begins"
+    raise InputError(f"{store.url}: {problem} with {prefix!r}; there are: {known}")
+
+
+def load_shard(store: Store, plan: Plan, index: int) -> tuple[list[Example], dict[str, Context]]:
+    """The examples of a shard, and its contexts by id.
+
+    Raises InputError for a shard that the plan does not have, StoreError when a table is missing or damaged.
+    """
+    if not 0 <= index < len(plan.shards):
+        raise InputError(f"plan {plan.plan_id} has the shards 0 to {len(plan.shards) - 1}, but no {index}")
+    shard = plan.shards[index]
+    examples = nouns.from_table(_read_input(store, shard.examples), Example)
+    contexts = nouns.from_table(_read_input(store, shard.contexts), Context)
+    return examples, {context.context_id: context for context in contexts}
+
+
+def plan_path(plan_id: str) -> str:
+    """Where a plan lies in the store."""
+    return f"plans/{plan_id}/plan.json"
+
+
+def _read_input(store: Store, path: str) -> pa.Table:
+    """A table of `inputs/`, checked against its name."""
+    data = store.read(path)
+    if hashlib.sha256(data).hexdigest() not in path:
+        raise StoreError(f"{store.show(path)}: its content has changed; remove it and plan again")
+    try:
+        return pq.ParquetFile(pa.BufferReader(data)).read()
+    except pa.ArrowInvalid as error:
+        raise StoreError(f"{store.show(path)}: not a whole Parquet file ({error}); remove it and plan again") from error
+
+
+def _id_of(plan: Plan) -> str:
+    content = plan.to_json()
+    del content["plan_id"]
+    return fingerprint(content)[:16]

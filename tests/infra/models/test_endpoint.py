@@ -1,0 +1,126 @@
+"""How fast an endpoint may be used: infra/limits.py."""
+
+from collections import Counter
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.models.endpoint import AdaptiveLimit, Endpoint, backoff, rank, retry_after
+
+
+def endpoint(url="http://a/v1", ceiling=8):
+    return Endpoint(url, AdaptiveLimit(ceiling), backoff_s=1.0)
+
+
+@given(st.integers(1, 100), st.lists(st.sampled_from(["start", "succeed", "push_back", "fail"]), max_size=300))
+def test_the_limit_stays_between_one_and_the_ceiling_and_the_count_is_right(ceiling, events):
+    limit, eras = AdaptiveLimit(ceiling), []
+    for event in events:
+        if event == "start" and limit.has_room():
+            eras.append(limit.take())
+        elif event != "start" and eras:
+            era = eras.pop(0)
+            limit.give()
+            if event == "succeed":
+                limit.grow()
+            elif event == "push_back":
+                before = limit.limit
+                limit.push_back(era)
+                assert limit.limit <= before
+        assert 1 <= limit.limit <= ceiling
+        assert limit.in_flight == len(eras)
+
+
+def test_calls_that_were_sent_together_halve_the_limit_once():
+    limit = AdaptiveLimit(64)
+    eras = [limit.take() for _ in range(64)]
+    for era in eras:
+        limit.push_back(era)
+    assert limit.limit == 32
+    limit.push_back(limit.take())
+    assert limit.limit == 16
+
+
+def test_a_round_of_successes_raises_the_limit_by_one():
+    limit = AdaptiveLimit(64)
+    limit.push_back(limit.take())
+    for _ in range(33):
+        limit.grow()
+    assert limit.limit == 33
+
+
+def test_an_endpoint_that_refuses_is_set_aside_then_probed_by_one_call():
+    point = endpoint()
+    for _ in range(5):
+        point.begin()
+    for _ in range(5):  # all five were sent before: one refusal
+        point.refused(100.0, "refused")
+    assert point.refusals == 1
+    assert not point.is_open(100.4)
+    assert 100.5 <= point.wakes_at(100.0) <= 101.0
+    assert point.is_open(101.0)
+    point.begin()
+    assert not point.is_open(101.0)  # the probe is out
+    point.refused(101.0, "refused")
+    assert 102.0 <= point.wakes_at(101.0) <= 103.0  # twice as long
+    point.begin()
+    point.answered()
+    assert point.is_open(103.0)
+    assert point.refusals == 0
+
+
+def test_a_pause_holds_for_the_whole_endpoint_and_never_shrinks():
+    point = endpoint()
+    point.pause(10.0, 5.0)
+    point.pause(11.0, 1.0)
+    assert not point.has_room(14.9)
+    assert point.wakes_at(12.0) == 15.0
+    assert point.has_room(15.0)
+    assert point.wakes_at(15.0) is None
+    point.pause(15.0, 1e9)
+    assert point.has_room(15.0 + 600)
+
+
+@given(st.lists(st.text("abc", min_size=1), min_size=2, max_size=6, unique=True), st.text())
+def test_losing_an_endpoint_moves_no_other_endpoints_contexts(names, affinity):
+    points = [endpoint(name) for name in names]
+    ranking = rank(points, affinity)
+    assert sorted(point.url for point in ranking) == sorted(names)
+    without = rank([point for point in points if point is not ranking[0]], affinity)
+    assert without == ranking[1:]
+
+
+def test_contexts_spread_evenly_over_endpoints():
+    points = [endpoint(name) for name in "abcd"]
+    firsts = Counter(rank(points, f"context-{number}")[0].url for number in range(1000))
+    assert set(firsts) == set("abcd")
+    assert all(200 < count < 300 for count in firsts.values())
+
+
+@given(st.integers(1, 10_000), st.floats(0.001, 10))
+def test_a_back_off_is_never_negative_or_over_the_cap(attempt, base):
+    assert 0 <= backoff(attempt, base) <= min(30, base * 2 ** min(attempt, 40))
+
+
+NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "0.25"}, 0.25),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after": "Thu, 01 Jan 2026 12:00:30 GMT"}, 30.0),
+        ({"retry-after": "Thu, 01 Jan 2026 11:00:00 GMT"}, 0.0),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": ""}, None),
+        ({}, None),
+    ],
+)
+def test_retry_after_is_read_as_seconds_or_date(headers, seconds):
+    assert retry_after(headers, NOW) == seconds

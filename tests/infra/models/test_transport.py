@@ -1,0 +1,93 @@
+"""What goes over the wire to an endpoint, and which errors come back from it."""
+
+import asyncio
+import json
+import ssl
+
+import aiohttp
+import pytest
+
+from infra.models.transport import Answer, Wire
+
+_BODY = json.dumps({"messages": [{"role": "user", "content": "Why?"}], "model": "stub"}).encode()
+
+
+class _Server:
+    """Answers every request with the same bytes, and keeps what it was sent."""
+
+    def __init__(self, reply: bytes) -> None:
+        self.reply = reply
+        self.heads: list[dict[str, str]] = []
+        self.bodies: list[bytes] = []
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[1:-2]
+        self.heads.append({name.lower(): value for name, value in (line.split(": ", 1) for line in head)})
+        self.bodies.append(await reader.readexactly(int(self.heads[-1]["content-length"])))
+        writer.write(self.reply)
+        await writer.drain()
+        writer.close()
+
+
+def reply(status: str, body: bytes, *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def posted(server: _Server, times: int = 1) -> list[Answer]:
+    """The answers to calls that a new wire sends at once."""
+
+    async def run() -> list[Answer]:
+        async with await asyncio.start_server(server, "127.0.0.1", 0) as listening:
+            port = listening.sockets[0].getsockname()[1]
+            wire = Wire(f"http://127.0.0.1:{port}/v1", "secret", 5.0)
+            try:
+                return await asyncio.gather(*(wire.post(_BODY) for _ in range(times)))
+            finally:
+                await wire.close()
+
+    return asyncio.run(run())
+
+
+def test_a_call_carries_the_key_and_what_the_environment_adds_but_not_the_packages_own_news(monkeypatch):
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Team: red")
+    server = _Server(reply("200 OK", b"{}"))
+    posted(server)
+    (head,) = server.heads
+    assert head["authorization"] == "Bearer secret"
+    assert head["content-type"] == "application/json"
+    assert head["x-team"] == "red"
+    assert not [name for name in head if name.startswith("x-stainless-")]
+
+
+def test_each_of_the_calls_that_a_new_wire_sends_at_once_arrives():
+    server = _Server(reply("200 OK", b"{}"))
+    answers = posted(server, 20)
+    assert [(answer.status, answer.body) for answer in answers] == [(200, b"{}")] * 20
+    assert server.bodies == [_BODY] * 20
+
+
+def test_an_error_status_is_an_answer_like_any_other():
+    (answer,) = posted(_Server(reply("429 Too Many Requests", b"slow down", "Retry-After: 7")))
+    assert (answer.status, answer.body, answer.headers.get("retry-after")) == (429, b"slow down", "7")
+
+
+def test_a_redirect_is_not_followed():
+    server = _Server(reply("307 Temporary Redirect", b"", "Location: /elsewhere"))
+    (answer,) = posted(server)
+    assert answer.status == 307
+    assert len(server.heads) == 1
+
+
+def test_a_body_that_cannot_be_decompressed_is_a_fault_of_the_connection():
+    with pytest.raises(aiohttp.ClientError):
+        posted(_Server(reply("200 OK", b"this is no gzip", "Content-Encoding: gzip")))
+
+
+def test_a_bare_tls_fault_is_a_fault_of_the_connection(monkeypatch):
+    async def broken(*_: object, **__: object) -> None:
+        raise ssl.SSLError("bad record mac")
+
+    monkeypatch.setattr(aiohttp.ClientSession, "_request", broken)
+    with pytest.raises(aiohttp.ClientConnectionError, match="bad record mac"):
+        posted(_Server(b""))

@@ -1,0 +1,139 @@
+"""Recipes are typed, strict, documented, and say which of their keys decide the data."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.cli.recipe_keys import recipe_keys
+from flows.recipes import BOX
+from infra.errors import RecipeError
+from infra.recipe import Recipe, load_recipe, parse_recipe
+
+SETTINGS = {
+    "name": "small",
+    "questions": {"source": "questions.jsonl"},
+    "policy": {"name": "m", "tokenizer": "microworld", "endpoints": ["http://127.0.0.1:1/v1"]},
+    "scoring": {"scorers": [{"scorer": "consensus"}]},
+    "dataset": {"name": "small", "licence": "cc0-1.0"},
+}
+
+
+def written(folder: Path, **changes: object) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(SETTINGS | changes), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", BOX.values(), ids=BOX.keys())
+def test_every_recipe_in_the_box_is_valid(path: Path) -> None:
+    assert load_recipe(path).name == path.stem
+
+
+def test_the_papers_settings_stand_in_the_sealong_recipe() -> None:
+    recipe = load_recipe(BOX["sealong"])
+    assert (recipe.sampling.samples, recipe.sampling.temperature, recipe.sampling.max_tokens) == (32, 0.7, 1024)
+    assert (recipe.contexts.min_tokens, recipe.contexts.max_tokens) == (4 * 1024, 31 * 1024)
+    training = recipe.training
+    assert training is not None
+    assert (training.loss, training.beta, training.lora_rank, training.lora_alpha) == ("orpo", 0.1, 128, 128)
+    assert (training.learning_rate, training.batch_size, training.max_length) == (5e-5, 8, 32768)
+
+
+def test_unknown_keys_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"recipe\.yaml: sampling\.sampels: no such key"):
+        load_recipe(written(tmp_path, sampling={"sampels": 4}))
+
+
+def test_every_fault_is_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(written(tmp_path, sampling={"samples": 0, "top_p": 2}))
+    assert "sampling.samples" in str(caught.value)
+    assert "sampling.top_p" in str(caught.value)
+
+
+def test_changes_are_read_as_yaml_and_reach_missing_sections(tmp_path: Path) -> None:
+    recipe = load_recipe(
+        written(tmp_path), ("sampling.samples=4", "policy.endpoints=[http://127.0.0.1:2/v1]", "training=null")
+    )
+    assert recipe.sampling.samples == 4
+    assert recipe.policy.endpoints == ("http://127.0.0.1:2/v1",)
+    assert recipe.training is None
+
+
+@pytest.mark.parametrize("change", ["sampling", "=4", "name.inner=4", "sampling.samples=[", "nosuch.key=1"])
+def test_a_change_that_makes_no_sense_is_refused(tmp_path: Path, change: str) -> None:
+    with pytest.raises(RecipeError):
+        load_recipe(written(tmp_path), (change,))
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "a: [", "\x00", ""])
+def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"recipe\.yaml"):
+        load_recipe(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"nowhere\.yaml: cannot read"):
+        load_recipe(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"store": "s3://elsewhere/mill"},
+        {"budget": {"calls": 5}},
+        {"execution": {"concurrency": 3}},
+        {"policy": SETTINGS["policy"] | {"endpoints": ["http://127.0.0.1:9/v1"]}},  # type: ignore[operator]
+        {"policy": SETTINGS["policy"] | {"price": {"input_per_million": 3}}},  # type: ignore[operator]
+        {"training": None},
+        {"pairing": {"pairs_per_question": 1}},
+    ],
+)
+def test_ways_of_running_do_not_change_what_is_made(change: dict[str, object]) -> None:
+    assert parse_recipe(SETTINGS | change).identity() == parse_recipe(dict(SETTINGS)).identity()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"sampling": {"samples": 7}},
+        {"execution": {"shard_size": 3}},
+        {"policy": SETTINGS["policy"] | {"revision": "2"}},  # type: ignore[operator]
+        {"dataset": {"name": "small", "licence": "mit"}},
+        {"pairing": {"pairs_per_question": 2}},
+    ],
+)
+def test_what_decides_the_data_changes_the_identity(change: dict[str, object]) -> None:
+    assert parse_recipe(SETTINGS | change).identity() != parse_recipe(dict(SETTINGS)).identity()
+
+
+def test_a_plan_of_one_pair_a_question_is_named_as_before_there_could_be_more() -> None:
+    assert "pairs_per_question" not in parse_recipe(dict(SETTINGS)).identity()["pairing"]
+
+
+def test_a_model_needs_some_way_to_be_reached() -> None:
+    with pytest.raises(RecipeError, match="policy: give endpoints, or serve"):
+        parse_recipe(SETTINGS | {"policy": {"name": "m", "tokenizer": "t"}})
+
+
+def test_every_key_is_documented() -> None:
+    keys = list(recipe_keys())
+    assert len(keys) > 80
+    assert [key for key, _, meaning in keys if not meaning] == []
+
+
+def test_recipes_cannot_be_changed_after_reading() -> None:
+    recipe = parse_recipe(dict(SETTINGS))
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.seed = 4  # type: ignore[misc]
+    assert isinstance(recipe, Recipe)
+
+
+def test_an_endpoint_with_a_password_is_refused_and_not_shown() -> None:
+    with pytest.raises(RecipeError, match="an endpoint has a password in its URL") as caught:
+        parse_recipe({"policy": {"name": "m", "tokenizer": "m", "endpoints": ["https://me:geheim@host/v1"]}})
+    assert "geheim" not in str(caught.value)

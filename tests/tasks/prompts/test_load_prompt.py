@@ -1,0 +1,39 @@
+"""Prompt files: both languages have the same ones, and text that is filled in stays data."""
+
+import re
+
+import pytest
+
+from infra.errors import RecipeError
+from tasks.prompts import load_prompt, prompt_names
+
+PLACEHOLDER = re.compile(r"\{[a-z_]+\}")
+STRATEGIES = ["default", "direct_answer", "fact_and_reflection", "plan_and_solve", "step_by_step"]
+
+
+def test_the_five_strategies_exist_in_both_languages() -> None:
+    assert [f"sample-{name}" for name in STRATEGIES] == [n for n in prompt_names("en") if n.startswith("sample-")]
+    assert prompt_names("en") == prompt_names("zh")
+
+
+@pytest.mark.parametrize("name", prompt_names("en"))
+def test_both_languages_use_the_same_placeholders(name: str) -> None:
+    found = [sorted(PLACEHOLDER.findall(load_prompt(name, language).text)) for language in ("en", "zh")]
+    assert found[0] == found[1] != []
+
+
+def test_a_document_that_holds_a_placeholder_changes_nothing_else() -> None:
+    prompt = load_prompt("sample-default", "en")
+    rendered = prompt.render(context="see {question} and {context}", question="Who?")
+    assert rendered.count("see {question} and {context}") == 1
+    assert rendered.count("Who?") == 1
+
+
+def test_a_placeholder_without_a_value_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        load_prompt("sample-default", "en").render(context="text")
+
+
+def test_an_unknown_prompt_names_those_that_exist() -> None:
+    with pytest.raises(RecipeError, match="sample-plan_and_solve"):
+        load_prompt("sample-think_hard", "en")
