@@ -30,7 +30,7 @@ from tasks.publishing import publish
 from tasks.records.plan import Plan, load_plan, resolve_plan
 from tasks.records.shard import ShardResult, forget_failure, read_failure, read_shard_result
 from tasks.reporting.tables import build_table
-from tasks.resources import Workbench, bench_named, workbench
+from tasks.resources import RunResources, bench_named, open_resources
 from tasks.sampling import calls_per_example
 from tasks.scoring import check_scorers
 
@@ -66,7 +66,7 @@ def build(
     the published dataset (null while shards are missing), the calls made and the seconds by stage. With `train`
     the training deployment is started for the manifest, once per manifest.
     """
-    with planned(parse_recipe(recipe), plan_id) as (settings, plan_id, seconds), workbench(settings) as bench:
+    with planned(parse_recipe(recipe), plan_id) as (settings, plan_id, seconds), open_resources(settings) as bench:
         plan = load_plan(bench.store, plan_id)
         keep_recipe(bench.store, plan_id, settings)
         clock = time.monotonic()
@@ -107,7 +107,7 @@ def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe
         yield settings, found, seconds
 
 
-def run_shards(bench: Workbench, plan: Plan, indices: Sequence[int]) -> None:
+def run_shards(bench: RunResources, plan: Plan, indices: Sequence[int]) -> None:
     """Run shards, some at once; raises when the last has ended and some have failed.
 
     A spent budget, or a ledger out of reach, stops the shards that have not started. Raises BudgetReached, or
@@ -152,7 +152,7 @@ def run_shards(bench: Workbench, plan: Plan, indices: Sequence[int]) -> None:
         ) from first
 
 
-def _run_shard(bench: Workbench, plan: Plan, index: int, here: Callable[..., Any]) -> ShardResult:
+def _run_shard(bench: RunResources, plan: Plan, index: int, here: Callable[..., Any]) -> ShardResult:
     parameters: dict[str, Any] = {"recipe": shard_recipe(bench.recipe), "plan_id": plan.plan_id, "index": index}
     deployment = bench.recipe.execution.shard_deployment
     if deployment is None:

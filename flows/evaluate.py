@@ -22,10 +22,10 @@ from infra.models.serving import launched, load_adapter, local_folder, serve
 from infra.recipe import Model, Recipe, parse_recipe
 from infra.running.prefect import announce
 from infra.store import open_store
-from tasks.evaluation.evaluate import HeldOut, Row, compare, evaluate_model
+from tasks.evaluation.evaluate import EvaluationRow, HeldOut, compare, evaluate_model
 from tasks.evaluation.heldout import heldout_cases
 from tasks.reporting.tables import comparison_table
-from tasks.resources import workbench
+from tasks.resources import open_resources
 from tasks.training.outputs import merge_adapter
 
 
@@ -55,13 +55,13 @@ def evaluate(recipe: dict[str, Any], manifest: str | None, trained: dict[str, An
 
 def evaluated(
     cases: Sequence[HeldOut], settings: Recipe, trained: dict[str, Any] | None
-) -> tuple[list[Row], list[Row] | None, dict[str, CallCounts]]:
+) -> tuple[list[EvaluationRow], list[EvaluationRow] | None, dict[str, CallCounts]]:
     """The rows of the policy and of `trained` on the same questions, and the calls made; endpoints must answer."""
-    with workbench(settings) as bench:
+    with open_resources(settings) as bench:
         before = evaluate_model(cases, bench.client, settings.policy, settings, bench.embedder)
         after, calls = None, bench.client.counts()
         if trained is not None:
-            with _trained_recipe(settings, trained) as improved, workbench(improved) as other:
+            with _trained_recipe(settings, trained) as improved, open_resources(improved) as other:
                 after = evaluate_model(cases, other.client, improved.policy, improved, other.embedder)
                 calls |= {f"{kind} after": counts for kind, counts in other.client.counts().items()}
     return before, after, calls

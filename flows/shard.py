@@ -24,7 +24,7 @@ from infra.running import progress
 from infra.running.prefect import retry_settings
 from tasks.records.plan import Plan, load_plan
 from tasks.records.shard import ShardResult, read_shard_result, write_failure, write_shard_result
-from tasks.resources import Workbench, workbench
+from tasks.resources import RunResources, open_resources
 from tasks.sampling import calls_per_example
 from tasks.shard_tasks import (
     Reference,
@@ -48,7 +48,7 @@ Lane = Callable[..., Future[Any]]  # like `submit` of a pool
 @flow(name="shard", flow_run_name="shard {index:04d} of plan {plan_id}", validate_parameters=False)
 def shard(recipe: dict[str, Any], plan_id: str, index: int) -> dict[str, Any]:
     """Work on one shard until its result is in the store; returns that result."""
-    with workbench(parse_recipe(recipe)) as bench:
+    with open_resources(parse_recipe(recipe)) as bench:
         plan = load_plan(bench.store, plan_id)
         done = read_shard_result(bench.store, plan_id, index)
         if done is None:
@@ -75,7 +75,7 @@ class Cut:
     scored: dict[Span, list[Span]]
 
     @classmethod
-    def of(cls, bench: Workbench, plan: Plan, index: int) -> "Cut":
+    def of(cls, bench: RunResources, plan: Plan, index: int) -> "Cut":
         examples, contexts = bench.shard_in_memory(plan.plan_id, index)
         batch, count = bench.recipe.execution.batch_calls, len(examples)
         longest = max(context.tokens for context in contexts.values())
@@ -114,7 +114,7 @@ def work_on(run: "Runs") -> ShardResult:
 
 
 @contextlib.contextmanager
-def _lane(bench: Workbench) -> Iterator[Lane]:
+def _lane(bench: RunResources) -> Iterator[Lane]:
     """A few threads for task runs of the current flow run.
 
     When the block fails, what has not started is dropped and what runs comes to its end, recorded; when it is
@@ -136,7 +136,7 @@ def _lane(bench: Workbench) -> Iterator[Lane]:
 class Runs:
     """Task runs of a shard. A result that Prefect has kept, but whose table has gone, is made again."""
 
-    def __init__(self, bench: Workbench, plan: Plan, index: int) -> None:
+    def __init__(self, bench: RunResources, plan: Plan, index: int) -> None:
         self.bench, self.plan, self.index = bench, plan, index
         place = fingerprint(bench.store.show(""))[:8]  # a table of another store is of no use in this one
         self._key = f"{place}-{plan.plan_id}-{index}"

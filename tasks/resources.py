@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 
 from infra.canonical import fingerprint
 from infra.ledger import Ledger
-from infra.models.budget import Meter
+from infra.models.budget import BudgetMeter
 from infra.models.client import CallCounts, ModelClient
 from infra.models.embedding import Embedder, open_embedder
 from infra.recipe import Model, Recipe
@@ -22,16 +22,16 @@ from tasks.judging.memo import Memo
 from tasks.records.example import Context, Example
 from tasks.records.plan import Plan, load_shard
 from tasks.sampling import ANSWERS, STRONG
-from tasks.scoring import Bench
+from tasks.scoring import ScoringContext
 
 Shard = tuple[list[Example], dict[str, Context]]
 
-_open: dict[str, "Workbench"] = {}
+_open: dict[str, "RunResources"] = {}
 _guard = threading.RLock()
 
 
 @dataclass
-class Workbench:
+class RunResources:
     """Open resources of a recipe; `name` finds them from any task of this process."""
 
     name: str
@@ -59,9 +59,9 @@ class Workbench:
                 self._embedder = open_embedder(self.recipe.embedding, ledger=self.ledger)
             return self._embedder
 
-    def scoring(self) -> Bench:
+    def scoring(self) -> ScoringContext:
         """What scorers may use of it."""
-        return Bench(self.embedder, self.client, self.recipe, self.judge, self._memo)
+        return ScoringContext(self.embedder, self.client, self.recipe, self.judge, self._memo)
 
     def clients(self) -> list[ModelClient]:
         """Of every model that the recipe asks."""
@@ -120,7 +120,7 @@ class Workbench:
 
 
 @contextlib.contextmanager
-def workbench(recipe: Recipe) -> Iterator[Workbench]:
+def open_resources(recipe: Recipe) -> Iterator[RunResources]:
     """Open the workbench of a recipe, or share the one that is open, until the block ends."""
     name = fingerprint(recipe.model_dump(mode="json"))[:16]
     with _guard:
@@ -139,23 +139,23 @@ def workbench(recipe: Recipe) -> Iterator[Workbench]:
             bench.ledger.close()
 
 
-def bench_named(name: str) -> Workbench:
+def bench_named(name: str) -> RunResources:
     """The open workbench that a task was given the name of."""
     return _open[name]
 
 
-def _open_bench(name: str, recipe: Recipe) -> Workbench:
+def _open_bench(name: str, recipe: Recipe) -> RunResources:
     store = open_store(recipe.store)
     ledger = Ledger(store)
-    meter = Meter(recipe.budget)
+    meter = BudgetMeter(recipe.budget)
     policy = _client(recipe.policy, recipe, ledger, meter, _sampled)
     judge = _client(recipe.judge, recipe, ledger, meter, _judged) if recipe.judge else None
     strong = _client(recipe.strong, recipe, ledger, meter, _sampled) if recipe.strong else None
-    return Workbench(name, recipe, store, ledger, policy, judge, strong)
+    return RunResources(name, recipe, store, ledger, policy, judge, strong)
 
 
 def _client(
-    model: Model, recipe: Recipe, ledger: Ledger, meter: Meter, told: Callable[[str, int], None]
+    model: Model, recipe: Recipe, ledger: Ledger, meter: BudgetMeter, told: Callable[[str, int], None]
 ) -> ModelClient:
     execution = recipe.execution
     return ModelClient(

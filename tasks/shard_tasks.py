@@ -23,9 +23,9 @@ from tasks.records import example as nouns
 from tasks.records.example import Answer, Drop, Judgement, Pair
 from tasks.records.plan import Plan, load_shard
 from tasks.records.shard import read_shard_result
-from tasks.resources import Workbench, bench_named
+from tasks.resources import RunResources, bench_named
 from tasks.sampling import draw_answers, kind_of, sample_requests, strong_requests
-from tasks.scoring import Case, judge_all, known_scorers, parse_scorers, rewards
+from tasks.scoring import AnsweredQuestion, judge_all, known_scorers, parse_scorers, rewards
 
 Reference = dict[str, Any]  # {"path", "sha256", "rows"}: a table in the store
 Span = tuple[int, int]  # examples [start, stop) of a shard
@@ -58,7 +58,7 @@ def score(bench: str, plan_id: str, index: int, start: int, stop: int, answers: 
     examples, contexts = work.shard_in_memory(plan_id, index)
     drawn = _sampled(load_rows(work.store, "answers", answers))
     cases = [
-        Case(example, contexts[example.context_id], tuple(drawn[example.example_id]))
+        AnsweredQuestion(example, contexts[example.context_id], tuple(drawn[example.example_id]))
         for example in examples[start:stop]
     ]
     judgements = judge_all(cases, parse_scorers(work.recipe), work.scoring())
@@ -121,7 +121,7 @@ def _sampled(answers: Iterable[Answer]) -> dict[str, list[Answer]]:
     return by_example
 
 
-def count_reused(work: Workbench, answers: Reference) -> None:
+def count_reused(work: RunResources, answers: Reference) -> None:
     """Count the calls of a table of answers that needed no call now: they are reused, and part of the budget."""
     for answer in load_rows(work.store, "answers", answers):
         if answer.key and answer.prompt_tokens:
@@ -129,7 +129,7 @@ def count_reused(work: Workbench, answers: Reference) -> None:
             client.count_reused(kind_of(answer), answer.key, answer.prompt_tokens, answer.completion_tokens)
 
 
-def spend_held(work: Workbench, plan: Plan) -> None:
+def spend_held(work: RunResources, plan: Plan) -> None:
     """Count what a plan has already as spent, whoever paid for it, where there is a budget.
 
     That is the answers of finished shards, and for the others what the ledger holds of their samples: a budget
@@ -151,7 +151,7 @@ def spend_held(work: Workbench, plan: Plan) -> None:
                 _spend_ledger(work, plan, each.index)
 
 
-def _spend_ledger(work: Workbench, plan: Plan, index: int) -> None:
+def _spend_ledger(work: RunResources, plan: Plan, index: int) -> None:
     """Count the samples of a shard that the ledger holds as spent."""
     examples, contexts = load_shard(work.store, plan, index)
     for example in examples:
@@ -180,6 +180,6 @@ def _keep(store: Store, plan_id: str, index: int, kind: str, rows: list[Any]) ->
     return {"path": path, "sha256": sha256, "rows": len(rows)}
 
 
-def references_exist(bench: Workbench, references: list[Reference]) -> bool:
+def references_exist(bench: RunResources, references: list[Reference]) -> bool:
     """True when every referenced table is still in the store."""
     return all(bench.store.exists(reference["path"]) for reference in references)

@@ -13,7 +13,7 @@ from typing import Any
 from infra.errors import PrerequisiteError
 from infra.recipe import Recipe, parse_recipe
 from tasks.records.plan import Plan
-from tasks.resources import Workbench
+from tasks.resources import RunResources
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,7 +51,7 @@ def write_questions(path: Path, count: int, context_characters: int, seed: int =
             lines.write(json.dumps(row) + "\n")
 
 
-def run_as_flow(bench: Workbench, plan: Plan) -> None:
+def run_as_flow(bench: RunResources, plan: Plan) -> None:
     """Work on all shards of a plan, in a flow run of its own, as a build does."""
     from prefect import flow
 

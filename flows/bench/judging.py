@@ -28,7 +28,7 @@ from infra.recipe import Recipe, parse_recipe
 from infra.store import open_store
 from tasks.pairing import pair_example
 from tasks.records.example import Answer, Context, Drop, Example, Judgement
-from tasks.scoring import Bench, Case, judge_all, parse_scorers, rewards
+from tasks.scoring import AnsweredQuestion, ScoringContext, judge_all, parse_scorers, rewards
 
 QUESTIONS, ANSWERS, FACTS, TOKENS = 24, 10, 20, 32768
 LATENCY_S, IN_FLIGHT, AT_ONCE = 0.05, 256, 8  # questions judged at once, as a build does
@@ -77,7 +77,7 @@ def _measure(common: int) -> tuple[dict[str, Any], dict[str, Any]]:
     return everything, thrifty
 
 
-def _run(recipe: Recipe, cases: Sequence[Case]) -> tuple[dict[str, Any], list[Any]]:
+def _run(recipe: Recipe, cases: Sequence[AnsweredQuestion]) -> tuple[dict[str, Any], list[Any]]:
     chunks: Counter[str] = Counter()
     active = parse_scorers(recipe)
     assert recipe.judge is not None
@@ -86,7 +86,7 @@ def _run(recipe: Recipe, cases: Sequence[Case]) -> tuple[dict[str, Any], list[An
         judge = _Noting(recipe.judge.endpoints, None, ledger, **options)
         with judge:
             embedder = _counting(open_embedder(recipe.embedding, ledger), chunks)
-            bench = Bench(lambda: embedder, None, recipe, judge)
+            bench = ScoringContext(lambda: embedder, None, recipe, judge)
             clock = time.monotonic()
             with ThreadPoolExecutor(AT_ONCE) as pool:
                 judged = list(pool.map(lambda case: judge_all([case], active, bench), cases))
@@ -101,7 +101,7 @@ def _run(recipe: Recipe, cases: Sequence[Case]) -> tuple[dict[str, Any], list[An
     return figures, [_pair(case, each, recipe) for case, each in zip(cases, judged, strict=True)]
 
 
-def _pair(case: Case, judgements: Sequence[Judgement], recipe: Recipe) -> Any:
+def _pair(case: AnsweredQuestion, judgements: Sequence[Judgement], recipe: Recipe) -> Any:
     reward = rewards(judgements, parse_scorers(recipe))
     found = pair_example(case.example, case.answers, reward, recipe.pairing, recipe.seed)
     return replace(found, detail="") if isinstance(found, Drop) else found
@@ -117,7 +117,7 @@ def _counting(embedder: Embedder, chunks: Counter[str]) -> Embedder:
     return Embedder(encode, embedder.counts)
 
 
-def _prompt_tokens(asked: Sequence[Request], cases: Sequence[Case], recipe: Recipe) -> int:
+def _prompt_tokens(asked: Sequence[Request], cases: Sequence[AnsweredQuestion], recipe: Recipe) -> int:
     """Tokens of a question's prompts, the mean over some questions."""
     assert recipe.judge is not None
     tokenizer = load_tokenizer(recipe.judge.tokenizer)
@@ -128,12 +128,12 @@ def _prompt_tokens(asked: Sequence[Request], cases: Sequence[Case], recipe: Reci
     return round(statistics.mean(sum(count_tokens(tokenizer, prompts)) for prompts in by_context.values()))
 
 
-def _cases() -> list[Case]:
+def _cases() -> list[AnsweredQuestion]:
     draw = random.Random(0)
     return [_case(number, draw) for number in range(QUESTIONS)]
 
 
-def _case(number: int, draw: random.Random) -> Case:
+def _case(number: int, draw: random.Random) -> AnsweredQuestion:
     text = " ".join(draw.choices(_WORDS, k=TOKENS))  # words of one token each
     example = Example(f"q{number}", f"What is question {number}?", text_id(text), (), "", "en", "{}")
     answers = [
@@ -141,7 +141,7 @@ def _case(number: int, draw: random.Random) -> Case:
         for index in range(ANSWERS)
     ]
     drawn = tuple(Answer(example.example_id, i, text, "stop", 1, 1, "", "") for i, text in enumerate(answers))
-    return Case(example, Context(example.context_id, text, TOKENS, (0,), (len(text),), ("",)), drawn)
+    return AnsweredQuestion(example, Context(example.context_id, text, TOKENS, (0,), (len(text),), ("",)), drawn)
 
 
 def _recipe(url: str, saving: bool) -> Recipe:

@@ -19,7 +19,7 @@ from infra.recipe import Execution, Sampling
 from tasks.planning.planning import make_plan
 from tasks.records.plan import Plan
 from tasks.records.shard import write_shard_result
-from tasks.resources import Workbench, workbench
+from tasks.resources import RunResources, open_resources
 
 CALLS, LATENCY_S = 10_240, 0.05
 PACES: dict[str, tuple[int, dict[str, Any]]] = {  # samples a question, and how the work runs
@@ -58,14 +58,14 @@ def _one(folder: Path, url: str, pace: str, name: str, work: Any) -> float:
     limit = {"limit": CALLS // samples}
     recipe = stub_recipe(folder, url, execution=execution, sampling={"samples": samples}, questions=limit)
     recipe = recipe.model_copy(update={"store": str(folder / f"{pace}-{name}")})
-    with workbench(recipe) as bench:
+    with open_resources(recipe) as bench:
         plan = make_plan(recipe, bench.store)
         clock = time.monotonic()
         work(bench, plan)
         return time.monotonic() - clock
 
 
-def _run_plainly(bench: Workbench, plan: Plan) -> None:
+def _run_plainly(bench: RunResources, plan: Plan) -> None:
     from flows.shard import Runs, work_on
 
     class Plainly(Runs):

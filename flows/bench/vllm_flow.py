@@ -25,7 +25,7 @@ from infra.models.tokens import resolve_model
 from infra.recipe import Recipe
 from tasks.planning.planning import make_plan
 from tasks.records.plan import Plan, load_shard
-from tasks.resources import Workbench, workbench
+from tasks.resources import RunResources, open_resources
 from tasks.sampling import sample_requests
 
 SMALL = (
@@ -104,7 +104,7 @@ def _fresh(recipe: Recipe, folder: Path, store: str, seed: int) -> Recipe:
 
 
 def _flow_rate(recipe: Recipe) -> float:
-    with workbench(recipe) as bench:
+    with open_resources(recipe) as bench:
         plan = make_plan(recipe, bench.store)
         clock = time.monotonic()
         run_as_flow(bench, plan)
@@ -112,7 +112,7 @@ def _flow_rate(recipe: Recipe) -> float:
 
 
 def _bare_rate(recipe: Recipe) -> float:
-    with workbench(recipe) as bench:
+    with open_resources(recipe) as bench:
         plan = make_plan(recipe, bench.store)
         requests = _requests(recipe, bench, plan)
         clock = time.monotonic()
@@ -124,7 +124,7 @@ def _calls(recipe: Recipe, plan: Plan) -> int:
     return sum(each.questions for each in plan.shards) * recipe.sampling.samples
 
 
-def _requests(recipe: Recipe, bench: Workbench, plan: Plan) -> list[Request]:
+def _requests(recipe: Recipe, bench: RunResources, plan: Plan) -> list[Request]:
     found = []
     for each in plan.shards:
         examples, contexts = load_shard(bench.store, plan, each.index)

@@ -50,7 +50,7 @@ class StageTimeColumn(ProgressColumn):
 def progress_display() -> Iterator[None]:
     """Show every stage that tells of itself (infra/progress.py): one line of one display each on a terminal, else
     a plain line when it ends and once in a while before."""
-    shown = Bars() if errors.is_terminal else Lines(errors)
+    shown = ProgressBars() if errors.is_terminal else PlainProgress(errors)
     lock = threading.Lock()
 
     def draw(step: Step) -> None:
@@ -85,7 +85,7 @@ def calm(as_json: bool) -> Iterator[None]:
             yield
 
 
-class Bars:
+class ProgressBars:
     """A bar for each stage, drawn again and again on a terminal."""
 
     def __init__(self) -> None:
@@ -125,7 +125,7 @@ class _Count:
     total: int | None = None
 
 
-class Lines:
+class PlainProgress:
     """A line when a stage ends, and every TELL_EVERY_S seconds while it moves: for files and pipes."""
 
     def __init__(self, to: Console, clock: Callable[[], float] = time.monotonic) -> None:

@@ -24,7 +24,7 @@ Figures = Mapping[str, Figure]  # by the figure's name
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class EvidenceSettings:
     """How much is measured, and where. `changes` are to both recipes, like "execution.concurrency=8"."""
 
     out: str  # folder or URL of the store that keeps everything
@@ -70,7 +70,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class EvidenceRow:
     """A row of the table. `met(figures of all questions, figures of each kind and length)` says whether the target
     was; None where nothing is aimed at. `methods`: the demo's recipes that decide the row's figures. `headline`: the
     figures that answer the question, where they are not all."""
@@ -88,9 +88,9 @@ class Row:
 
 
 @functools.cache
-def known_rows() -> Mapping[str, Row]:
+def known_rows() -> Mapping[str, EvidenceRow]:
     """All rows of this package by name, in the table's order."""
-    found: dict[str, Row] = find_plugins(__name__, "ROW")
+    found: dict[str, EvidenceRow] = find_plugins(__name__, "ROW")
     return dict(sorted(found.items(), key=lambda each: each[1].number))
 
 

@@ -3,7 +3,7 @@
 Of the numbers of samples that row 1 compares this takes the smallest, for every number of questions.
 """
 
-from flows.evidence import SAMPLE_COUNTS, SEALONG, Measured, Observation, Row, merged
+from flows.evidence import SAMPLE_COUNTS, SEALONG, EvidenceRow, Measured, Observation, merged
 from flows.evidence.workplace import Workplace
 
 METRIC = "SubEM gain"
@@ -26,4 +26,4 @@ def _named(observation: Observation, amount: int) -> Observation:
     return Observation(observation.example_id, observation.kind, observation.length, values)
 
 
-ROW = Row(8, "amount", "how many questions are needed?", "1K is enough", "reported", (SEALONG,), measure)
+ROW = EvidenceRow(8, "amount", "how many questions are needed?", "1K is enough", "reported", (SEALONG,), measure)

@@ -9,7 +9,7 @@ oracle pairs   by the references: what the same answers would allow
 import json
 from collections.abc import Sequence
 
-from flows.evidence import LONGREWARD, SEALONG, Figures, Measured, Observation, Row, merged, value_of
+from flows.evidence import LONGREWARD, SEALONG, EvidenceRow, Figures, Measured, Observation, merged, value_of
 from flows.evidence.workplace import Trained, Workplace
 from infra.recipe import Recipe
 
@@ -85,7 +85,7 @@ def met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
     return None if ours is None or not known else ours >= max(known)
 
 
-ROW = Row(
+ROW = EvidenceRow(
     6,
     "baselines",
     "against the baselines: contrast, context-free, random pairs, oracle pairs",

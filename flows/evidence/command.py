@@ -24,14 +24,14 @@ def evidence(
     as_json: AsJson = False,
 ) -> None:
     """Measure what the methods do to the model in the box: hours for the whole table, and resumable."""
-    from flows.evidence import Settings
+    from flows.evidence import EvidenceSettings
 
     if show:
         from flows.evidence.measuring import shipped_table
 
         _show(shipped_table(), as_json)
         return
-    settings = Settings(out, questions, seeds, tuple(changes or ()))
+    settings = EvidenceSettings(out, questions, seeds, tuple(changes or ()))
     with prefect_at(local_folder(out)), calm(as_json):
         from flows.evidence.measuring import FOLDER, chosen_rows, measure
         from infra.store import open_store

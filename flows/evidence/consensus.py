@@ -7,14 +7,14 @@ them; MBR is the scorer `consensus` with embeddings and with ROUGE-L, of equal s
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flows.evidence import SAMPLE_COUNTS, SEALONG, Figures, Measured, Observation, Row, value_of
+from flows.evidence import SAMPLE_COUNTS, SEALONG, EvidenceRow, Figures, Measured, Observation, value_of
 from flows.evidence.workplace import Workplace
 from infra.models.embedding import open_embedder
 from tasks.metrics import example_sub_em
 from tasks.records.example import Answer
 from tasks.reporting.judged import refused
 from tasks.sampling import GREEDY
-from tasks.scoring import Bench, Case
+from tasks.scoring import AnsweredQuestion, ScoringContext
 from tasks.scoring.consensus import ConsensusSettings, judge
 
 SIMILARITIES: Mapping[str, ConsensusSettings] = {
@@ -30,7 +30,7 @@ def measure(work: Workplace) -> Measured:
     """What each question of the training set adds."""
     recipe = work.recipe(SEALONG)
     embedder = open_embedder(recipe.embedding)
-    bench = Bench(lambda: embedder, None, recipe)
+    bench = ScoringContext(lambda: embedder, None, recipe)
     observations = []
     for shard in work.shards(recipe):
         answers: dict[str, list[Answer]] = {}
@@ -38,13 +38,13 @@ def measure(work: Workplace) -> Measured:
             answers.setdefault(answer.example_id, []).append(answer)
         for example in shard.examples:
             drawn = tuple(each for each in answers[example.example_id] if each.sample_index >= GREEDY)
-            values = picked(Case(example, shard.contexts[example.context_id], drawn), bench)
+            values = picked(AnsweredQuestion(example, shard.contexts[example.context_id], drawn), bench)
             length = work.length(drawn[0].prompt_tokens)
             observations.append(Observation(example.example_id, example.kind, length, values))
     return Measured(observations, work.about(recipe, None))
 
 
-def picked(case: Case, bench: Bench) -> dict[str, tuple[float, float]]:
+def picked(case: AnsweredQuestion, bench: ScoringContext) -> dict[str, tuple[float, float]]:
     """SubEM of each way of picking, for each N; `case.answers` are the greedy answer and the samples."""
     scores = {
         each.sample_index: score
@@ -61,7 +61,7 @@ def picked(case: Case, bench: Bench) -> dict[str, tuple[float, float]]:
             continue
         found[f"random@{count}"] = sum(known) / len(known)
         for name, settings in SIMILARITIES.items():
-            if (index := _best(Case(case.example, case.context, first), settings, bench)) in scores:
+            if (index := _best(AnsweredQuestion(case.example, case.context, first), settings, bench)) in scores:
                 found[f"{name}@{count}"] = scores[index]
         found[f"oracle@{count}"] = max(known)
     if {"greedy", f"MBR(embedding)@{MOST}"} <= found.keys():
@@ -69,7 +69,7 @@ def picked(case: Case, bench: Bench) -> dict[str, tuple[float, float]]:
     return {name: (value, 1.0) for name, value in found.items()}
 
 
-def _best(case: Case, settings: ConsensusSettings, bench: Bench) -> Any:
+def _best(case: AnsweredQuestion, settings: ConsensusSettings, bench: ScoringContext) -> Any:
     """The sample with the highest consensus, of equals the first; None when no sample has one."""
     scored = [(-each.score, each.sample_index) for each in judge([case], settings, bench) if each.score is not None]
     return min(scored)[1] if scored else None
@@ -81,7 +81,7 @@ def met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
     return None if won is None else won >= _TARGET
 
 
-ROW = Row(
+ROW = EvidenceRow(
     1,
     "consensus",
     "does consensus choose well?",

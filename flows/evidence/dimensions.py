@@ -5,7 +5,7 @@ Over all pairs of a question's answers that the references tell apart (see tasks
 
 from collections.abc import Sequence
 
-from flows.evidence import LONGREWARD, Figures, Measured, Observation, Row, value_of
+from flows.evidence import LONGREWARD, EvidenceRow, Figures, Measured, Observation, value_of
 from flows.evidence.workplace import Workplace
 from tasks.reporting.agreement import AgreementTally, gold_preferences
 from tasks.reporting.judged import judged_shard
@@ -37,7 +37,7 @@ def met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
     return None if mean is None else mean >= _TARGET
 
 
-ROW = Row(
+ROW = EvidenceRow(
     4,
     "dimensions",
     "do the four dimensions agree with the truth?",

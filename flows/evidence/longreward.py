@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from flows.evidence import LONGREWARD, Figures, Measured, Row, value_of
+from flows.evidence import LONGREWARD, EvidenceRow, Figures, Measured, value_of
 from flows.evidence.workplace import Workplace
 from infra.recipe import Recipe
 from infra.store import open_store
@@ -34,7 +34,7 @@ def met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
     return None if not known else max(known) >= _TARGET and (precision is None or precision >= 0)
 
 
-ROW = Row(
+ROW = EvidenceRow(
     5,
     "longreward",
     "does LongReward (DPO) improve the model?",

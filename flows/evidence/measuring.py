@@ -17,7 +17,7 @@ from typing import Any
 
 from flows.bench.machine import machine
 from flows.cli.doctor import require_machine
-from flows.evidence import LONGREWARD, SEALONG, Measured, Row, Settings, known_rows
+from flows.evidence import LONGREWARD, SEALONG, EvidenceRow, EvidenceSettings, Measured, known_rows
 from flows.evidence.plots import evidence_plots
 from flows.evidence.table import assembled, chapter
 from flows.evidence.workplace import Endpoints, Workplace
@@ -36,12 +36,12 @@ SHIPPED = Path(__file__).parent / "measured.json"
 class _Piece:
     """One row on one seed, and where its result is kept."""
 
-    row: Row
+    row: EvidenceRow
     seed: int
     path: str
 
 
-def chosen_rows(only: Sequence[str]) -> list[Row]:
+def chosen_rows(only: Sequence[str]) -> list[EvidenceRow]:
     """The rows of these names, or all of them. Raises RecipeError naming those there are."""
     known = known_rows()
     for name in only:
@@ -50,7 +50,7 @@ def chosen_rows(only: Sequence[str]) -> list[Row]:
     return [row for name, row in known.items() if not only or name in only]
 
 
-def measure(settings: Settings, rows: Sequence[Row]) -> dict[str, Any]:
+def measure(settings: EvidenceSettings, rows: Sequence[EvidenceRow]) -> dict[str, Any]:
     """Measure what is missing of these rows, and return the table of all rows that have results (see `write_table`)."""
     store = open_store(settings.out)
     pieces = [piece for seed in range(settings.seeds) for piece in pieces_of(settings, seed)]
@@ -69,7 +69,7 @@ def measure(settings: Settings, rows: Sequence[Row]) -> dict[str, Any]:
     return write_table(store, settings, pieces)
 
 
-def pieces_of(settings: Settings, seed: int) -> list[_Piece]:
+def pieces_of(settings: EvidenceSettings, seed: int) -> list[_Piece]:
     """Every row on a seed; the seed's questions are written where they are not there yet."""
     work = Workplace(seed, settings)
     work.write_questions()
@@ -81,7 +81,7 @@ def pieces_of(settings: Settings, seed: int) -> list[_Piece]:
 
 
 @contextlib.contextmanager
-def served(settings: Settings, missing: Sequence[_Piece]) -> Iterator[Endpoints]:
+def served(settings: EvidenceSettings, missing: Sequence[_Piece]) -> Iterator[Endpoints]:
     """Servers for the models that these pieces ask, until the block ends."""
     judged = any(LONGREWARD in piece.row.methods for piece in missing)
     recipe = Workplace(0, settings).recipe(LONGREWARD if judged else SEALONG)
@@ -91,7 +91,7 @@ def served(settings: Settings, missing: Sequence[_Piece]) -> Iterator[Endpoints]
         yield {section: model.endpoints for section, model in models.items() if model is not None}
 
 
-def write_table(store: Store, settings: Settings, pieces: Sequence[_Piece]) -> dict[str, Any]:
+def write_table(store: Store, settings: EvidenceSettings, pieces: Sequence[_Piece]) -> dict[str, Any]:
     """Write evidence.json, evidence.md and the plots from the results that are there; returns the table.
 
     {"measured": {"command", "date", "machine", "questions", "seeds", ...}, "rows": [...]} as `assembled` makes them.
@@ -119,7 +119,7 @@ def shipped_table() -> dict[str, Any]:
     return table
 
 
-def _circumstances(settings: Settings) -> dict[str, Any]:
+def _circumstances(settings: EvidenceSettings) -> dict[str, Any]:
     told = machine()
     changes = [f"--set {each}" for each in settings.changes]
     recipe = Workplace(0, settings).recipe(LONGREWARD)

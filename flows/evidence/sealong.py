@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from flows.evidence import SEALONG, Figures, Measured, Row, value_of
+from flows.evidence import SEALONG, EvidenceRow, Figures, Measured, value_of
 from flows.evidence.workplace import Workplace
 
 _TARGET = 0.08
@@ -22,7 +22,7 @@ def met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
     return None if gain is None else gain >= _TARGET and all(high is None or high >= 0 for high in highest)
 
 
-ROW = Row(
+ROW = EvidenceRow(
     2,
     "sealong",
     "does SeaLong (ORPO) improve the model?",

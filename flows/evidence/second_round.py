@@ -1,6 +1,6 @@
 """Row 9: a second round of SeaLong, from the model that the first has trained, as `longmill improve` does it."""
 
-from flows.evidence import SEALONG, Measured, Observation, Row, merged
+from flows.evidence import SEALONG, EvidenceRow, Measured, Observation, merged
 from flows.evidence.workplace import Workplace
 from infra.models.serving import reached
 
@@ -36,4 +36,4 @@ def _sum(observation: Observation) -> Observation:
     return Observation(observation.example_id, observation.kind, observation.length, values)
 
 
-ROW = Row(9, "second-round", "a second round", "—", "reported", (SEALONG,), measure)
+ROW = EvidenceRow(9, "second-round", "a second round", "—", "reported", (SEALONG,), measure)

@@ -1,6 +1,6 @@
 """Row 3: fine-tuning on the chosen answers alone, instead of preference training on the same pairs."""
 
-from flows.evidence import SEALONG, Measured, Row
+from flows.evidence import SEALONG, EvidenceRow, Measured
 from flows.evidence.workplace import Workplace
 
 
@@ -11,7 +11,7 @@ def measure(work: Workplace) -> Measured:
     return Measured(work.compared(recipe, trained), work.about(recipe, trained))
 
 
-ROW = Row(
+ROW = EvidenceRow(
     3,
     "sft",
     "SFT on the chosen answers instead?",

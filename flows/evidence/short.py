@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from flows.evidence import LONGREWARD, SEALONG, Figures, Measured, Row, merged, value_of
+from flows.evidence import LONGREWARD, SEALONG, EvidenceRow, Figures, Measured, merged, value_of
 from flows.evidence.questions import SHORT
 from flows.evidence.workplace import Workplace
 
@@ -25,7 +25,7 @@ def met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
     return min(known) >= 0 if known else None
 
 
-ROW = Row(
+ROW = EvidenceRow(
     7,
     "short",
     "are short contexts kept?",

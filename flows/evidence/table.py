@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from flows.evidence import Figure, Figures, Measured, Observation, Row
+from flows.evidence import EvidenceRow, Figure, Figures, Measured, Observation
 from tasks.evaluation.statistics import nested_interval
 from tasks.reporting.tables import Rows, markdown
 
@@ -18,7 +18,7 @@ METRIC = "SubEM"
 _POINTS = (" gain", "gain at ", " − ")  # in the names of figures that are differences
 
 
-def assembled(row: Row, seeds: Mapping[int, Measured]) -> dict[str, Any]:
+def assembled(row: EvidenceRow, seeds: Mapping[int, Measured]) -> dict[str, Any]:
     """A row of the table, JSON-ready.
 
     {"number", "name", "question", "paper", "target", "headline", "met", "seeds": [...], "questions",

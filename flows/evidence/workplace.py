@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows.evidence import LONGREWARD, SAMPLE_COUNTS, SEALONG, Observation, Settings
+from flows.evidence import LONGREWARD, SAMPLE_COUNTS, SEALONG, EvidenceSettings, Observation
 from flows.evidence.questions import HELD_OUT, SHORT, TRAIN, write_questions
 from flows.recipes import read_recipe
 from infra.canonical import fingerprint
@@ -19,7 +19,7 @@ from infra.models.serving import local_folder
 from infra.models.tokens import load_tokenizer, resolve_model
 from infra.recipe import Recipe
 from infra.store import open_store
-from tasks.evaluation.compare import Row as Outcome
+from tasks.evaluation.compare import EvaluationRow as Outcome
 from tasks.evaluation.heldout import heldout_cases
 from tasks.records.dataset import ShardData
 from tasks.training.base_identity import base_identity
@@ -34,7 +34,7 @@ class Workplace:
     """One seed's place of work. `endpoints` of the servers that run; none while nothing is asked."""
 
     seed: int
-    settings: Settings
+    settings: EvidenceSettings
     endpoints: Endpoints = field(default_factory=dict)
     _built: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -175,13 +175,13 @@ class Workplace:
         return {**found, "loss": trained["loss"], "steps": trained["steps"], "curve": curve}
 
 
-def lengths(settings: Settings) -> tuple[int, int]:
+def lengths(settings: EvidenceSettings) -> tuple[int, int]:
     """Tokens of the contexts: the demo's longest, and twice as many."""
     longest = read_recipe(f"demo-{SEALONG}", settings.changes).contexts.max_tokens
     return longest, 2 * longest
 
 
-def context_window(method: str, settings: Settings) -> int:
+def context_window(method: str, settings: EvidenceSettings) -> int:
     """The recipe's window, or as much more as the longest contexts need where the model in the box has room."""
     recipe = read_recipe(f"demo-{method}", settings.changes)
     asked = recipe.policy.context_window

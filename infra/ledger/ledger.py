@@ -24,7 +24,7 @@ from infra.errors import LedgerError
 from infra.ledger.group_commit import GroupCommit
 from infra.ledger.index import LedgerIndex
 from infra.ledger.segment import Digests, Entry, Segment, digests_of, entries_of, merged, precedence, table_of
-from infra.ledger.segment_store import FOLDER, GoneError, Shelf
+from infra.ledger.segment_store import FOLDER, SegmentGoneError, SegmentStore
 from infra.store import Store
 
 __all__ = ["Entry", "Ledger"]
@@ -45,7 +45,7 @@ class Ledger:
     def __init__(self, store: Store) -> None:
         """Read the keys of every segment. Raises LedgerError when the store cannot be read."""
         self._place = store.show(FOLDER)
-        self._shelf = Shelf(store)
+        self._shelf = SegmentStore(store)
         self._index = LedgerIndex()
         self._own: dict[str, Segment] = {}
         self._lock = threading.Lock()  # over the index and the own segments
@@ -158,7 +158,7 @@ class Ledger:
                         rival = best.get(digest)
                         if rival is None or precedence(entry) < precedence(rival):
                             best[digest] = entry
-            except GoneError:
+            except SegmentGoneError:
                 self.refresh()
                 continue
             return best
@@ -177,7 +177,7 @@ class Ledger:
         def survey(name: str) -> tuple[Segment, Digests] | None:
             try:
                 return self._shelf.survey(name, sizes[name])
-            except GoneError:
+            except SegmentGoneError:
                 return None
 
         with ThreadPoolExecutor(_READERS) as pool:
@@ -211,7 +211,7 @@ class Ledger:
         for segment in bucket:
             try:
                 tables[segment.name], _ = self._shelf.rows(segment.name)
-            except GoneError:
+            except SegmentGoneError:
                 with self._lock:
                     self._own.pop(segment.name, None)
         if len(tables) < 2:

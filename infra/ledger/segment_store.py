@@ -28,11 +28,11 @@ _CACHE_BYTES = 64 << 20
 _WRITE_AGAIN_S = (0.2, 1.0)
 
 
-class GoneError(Exception):
+class SegmentGoneError(Exception):
     """A segment is no longer there: merged by another worker, or set aside."""
 
 
-class Shelf:
+class SegmentStore:
     """The segments under one store. Thread-safe."""
 
     def __init__(self, store: Store) -> None:
@@ -128,7 +128,7 @@ class Shelf:
             data = self._bytes(name)  # a transfer may fail without a word; the store's own copy may be whole
         if name_of(data) != name:
             self._put_aside(name, len(data))
-            raise GoneError(name)
+            raise SegmentGoneError(name)
         try:
             return decode(data)
         except (ValueError, OSError) as error:
@@ -141,7 +141,7 @@ class Shelf:
         try:
             return self._store.read(f"{FOLDER}/{name}")
         except MissingError as error:
-            raise GoneError(name) from error
+            raise SegmentGoneError(name) from error
         except StoreError as error:
             raise LedgerError(
                 f"the ledger cannot be read, and a call is not paid for again because of that: {error}"

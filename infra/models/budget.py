@@ -22,7 +22,7 @@ class Spent:
     money: float
 
 
-class Meter:
+class BudgetMeter:
     """Counts what is spent against a recipe's budget. Thread-safe."""
 
     def __init__(self, limits: Budget) -> None:

@@ -18,10 +18,10 @@ from typing import Any
 from infra.canonical import canonical
 from infra.errors import BudgetReached, ModelError, RecipeError
 from infra.ledger import Entry
-from infra.models.budget import Meter
+from infra.models.budget import BudgetMeter
 from infra.models.protocol import Failure, LedgerLike, Outcome, Prompt, Reply, Request, parse_reply, read_completion
-from infra.models.scheduler import Dispatcher, Pace, Reporting
-from infra.models.single_flight import Batch, Call, Claims
+from infra.models.scheduler import CallLimits, CallListener, Scheduler
+from infra.models.single_flight import CallBatch, PendingCall, SingleFlight
 from infra.recipe import Budget, Price
 
 __all__ = [
@@ -71,7 +71,7 @@ class ModelClient:
         contexts_in_flight: int = 16,
         timeout_s: float = 600.0,
         attempts: int = 6,
-        budget: Budget | Meter | None = None,
+        budget: Budget | BudgetMeter | None = None,
         price: Price = _FREE,
         api_key_env: str = "OPENAI_API_KEY",
         progress: Callable[[str, int], None] | None = None,
@@ -85,22 +85,22 @@ class ModelClient:
         if not urls:
             raise RecipeError("the model has no endpoint: give base URLs ending in /v1 under `endpoints`, or `serve`")
         self._ledger = ledger
-        self._meter = meter = Meter(budget) if isinstance(budget, Budget) else budget
+        self._meter = meter = BudgetMeter(budget) if isinstance(budget, Budget) else budget
         self._price = price
         self._progress = progress
-        self._claims = Claims()
+        self._claims = SingleFlight()
         self._lock = threading.Lock()
         self._counts: dict[str, CallCounts] = {}
         self._closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="model-client", daemon=True)
         self._thread.start()
-        pace = Pace(concurrency, contexts_in_flight, timeout_s, attempts, backoff_s)
-        reporting = Reporting(self._ended, self._retried)
+        pace = CallLimits(concurrency, contexts_in_flight, timeout_s, attempts, backoff_s)
+        reporting = CallListener(self._ended, self._retried)
 
-        async def made() -> Dispatcher:
+        async def made() -> Scheduler:
             key = api_key, api_key_env
-            return Dispatcher(urls, key, pace, ledger, self._claims, meter, price, reporting)
+            return Scheduler(urls, key, pace, ledger, self._claims, meter, price, reporting)
 
         self._dispatcher = self._in_loop(made()).result(30)
 
@@ -184,7 +184,7 @@ class ModelClient:
     ) -> None:
         self.close()
 
-    def _take_hits(self, own: list[Call]) -> list[Call]:
+    def _take_hits(self, own: list[PendingCall]) -> list[PendingCall]:
         """End the calls whose reply the ledger holds; the rest, in their order."""
         held = self._ledger.lookup([call.request.key for call in own]) if own else {}
         outcomes = {key: parse_reply(entry) for key, entry in held.items()}
@@ -200,7 +200,7 @@ class ModelClient:
             self._claims.finish(call, outcomes[entry.key])
         return fresh
 
-    def _submit(self, calls: list[Call]) -> None:
+    def _submit(self, calls: list[PendingCall]) -> None:
         """Hand calls to the loop. Under the lock, so that none comes after `close` and waits for ever."""
         with self._lock:
             if self._closed:
@@ -208,7 +208,7 @@ class ModelClient:
             self._loop.call_soon_threadsafe(self._dispatcher.submit, calls)
 
     @contextlib.contextmanager
-    def _returning(self, claimed: list[Call]) -> Iterator[None]:
+    def _returning(self, claimed: list[PendingCall]) -> Iterator[None]:
         """Give claims back when the block fails, so that whoever shares them hears of it."""
         try:
             yield
@@ -218,7 +218,7 @@ class ModelClient:
                 self._claims.finish(call, passed_on)
             raise
 
-    def _abandon(self, batch: Batch, requests: Sequence[Request]) -> None:
+    def _abandon(self, batch: CallBatch, requests: Sequence[Request]) -> None:
         """The calling thread is interrupted: take back what is not in flight, wait a little for the rest."""
         self._claims.withdraw(batch, {request.key for request in requests})
         with self._lock:
@@ -226,7 +226,7 @@ class ModelClient:
                 self._loop.call_soon_threadsafe(self._dispatcher.pump)
         batch.done.wait(_GRACE_S)
 
-    def _in_order(self, requests: Sequence[Request], batch: Batch, own: set[str]) -> list[Outcome]:
+    def _in_order(self, requests: Sequence[Request], batch: CallBatch, own: set[str]) -> list[Outcome]:
         """Outcomes by request. The first to ask for a key has paid for it; others share it."""
         outcomes = []
         for request in requests:

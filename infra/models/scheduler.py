@@ -16,17 +16,27 @@ import aiohttp
 
 from infra.errors import BudgetReached, ModelError
 from infra.ledger import Entry
-from infra.models.budget import Meter
-from infra.models.context_queue import Line, Lines
+from infra.models.budget import BudgetMeter
+from infra.models.context_queue import ContextQueue, QueuedContext
 from infra.models.endpoint import AdaptiveLimit, Endpoint, backoff, rank
 from infra.models.protocol import Failure, LedgerLike, Outcome, Request, parse_reply, reply_from
-from infra.models.single_flight import Call, Claims
-from infra.models.transport import Again, Answer, Fatal, Refused, Settled, Wire, could_not_connect, fault, judge
+from infra.models.single_flight import PendingCall, SingleFlight
+from infra.models.transport import (
+    Fatal,
+    Final,
+    HttpResponse,
+    Refused,
+    Retry,
+    Transport,
+    classify_response,
+    could_not_connect,
+    retry_after_error,
+)
 from infra.recipe import Price
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class CallLimits:
     """How the calls run; none of it changes a reply."""
 
     concurrency: int  # most calls in flight, over all endpoints
@@ -37,26 +47,26 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Reporting:
+class CallListener:
     """Whom the dispatcher tells: `ended` (request, outcome, paid entry or None) and `retried` (request)."""
 
     ended: Callable[[Request, Outcome, Entry | None], None]
     retried: Callable[[Request], None]
 
 
-class Dispatcher:
+class Scheduler:
     """Sends calls, one line per context."""
 
     def __init__(
         self,
         urls: Iterable[str],
         api_key: tuple[str | None, str],  # the key, and the name of the variable it came from
-        pace: Pace,
+        pace: CallLimits,
         ledger: LedgerLike,
-        claims: Claims,
-        meter: Meter | None,
+        claims: SingleFlight,
+        meter: BudgetMeter | None,
         price: Price,
-        reporting: Reporting,
+        reporting: CallListener,
     ) -> None:
         self._api_key, self._api_key_env = api_key
         self._pace = pace
@@ -66,13 +76,13 @@ class Dispatcher:
         self._price = price
         self._reporting = reporting
         self._endpoints = [Endpoint(url, AdaptiveLimit(pace.concurrency), pace.backoff_s) for url in urls]
-        self._wires = {point.url: Wire(point.url, self._api_key, pace.timeout_s) for point in self._endpoints}
-        self._lines = Lines(pace.contexts_in_flight, lambda affinity: rank(self._endpoints, affinity))
-        self._sleeping: dict[Call, tuple[asyncio.TimerHandle, Line]] = {}
+        self._wires = {point.url: Transport(point.url, self._api_key, pace.timeout_s) for point in self._endpoints}
+        self._lines = ContextQueue(pace.contexts_in_flight, lambda affinity: rank(self._endpoints, affinity))
+        self._sleeping: dict[PendingCall, tuple[asyncio.TimerHandle, QueuedContext]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._alarm: asyncio.TimerHandle | None = None
 
-    def submit(self, calls: Iterable[Call]) -> None:
+    def submit(self, calls: Iterable[PendingCall]) -> None:
         """Queue calls, in their order."""
         for call in calls:
             self._lines.join(call)
@@ -93,7 +103,7 @@ class Dispatcher:
                     self._set_alarm(now)
                 return
 
-    def _serve(self, line: Line, now: float) -> None:
+    def _serve(self, line: QueuedContext, now: float) -> None:
         """Send a context's calls until its endpoint or the client has no room."""
         while line.queue and len(self._tasks) < self._pace.concurrency:
             endpoint = next((point for point in line.ranking if point.is_open(now)), None)
@@ -113,7 +123,7 @@ class Dispatcher:
         self._tasks.discard(task)
         self.pump()
 
-    async def _try(self, call: Call, line: Line, endpoint: Endpoint, era: int) -> None:
+    async def _try(self, call: PendingCall, line: QueuedContext, endpoint: Endpoint, era: int) -> None:
         """Send a call once and see what becomes of it. Whatever happens, the call ends or is queued again."""
         try:
             await self._send(call, line, endpoint, era)
@@ -128,7 +138,7 @@ class Dispatcher:
         finally:
             endpoint.limit.give()
 
-    async def _send(self, call: Call, line: Line, endpoint: Endpoint, era: int) -> None:
+    async def _send(self, call: PendingCall, line: QueuedContext, endpoint: Endpoint, era: int) -> None:
         started = time.monotonic()
         try:
             answer = await self._wires[endpoint.url].post(call.request.body())
@@ -141,10 +151,10 @@ class Dispatcher:
         endpoint.answered()
         await self._heard(call, line, endpoint, era, answer, time.monotonic() - started)
 
-    def _unreached(self, call: Call, line: Line, endpoint: Endpoint, error: Exception) -> None:
+    def _unreached(self, call: PendingCall, line: QueuedContext, endpoint: Endpoint, error: Exception) -> None:
         """No response: the endpoint is set aside if it is not there, else the call is tried again."""
         self._release(call)
-        again = fault(error)
+        again = retry_after_error(error)
         if not could_not_connect(error) and not (endpoint.probing and again.reason == "connection"):
             endpoint.abandoned()
             self._again(call, line, again)
@@ -156,11 +166,11 @@ class Dispatcher:
             self._give_up()
 
     async def _heard(
-        self, call: Call, line: Line, endpoint: Endpoint, era: int, answer: Answer, seconds: float
+        self, call: PendingCall, line: QueuedContext, endpoint: Endpoint, era: int, answer: HttpResponse, seconds: float
     ) -> None:
         """Act on an endpoint's answer."""
-        verdict = judge(answer)
-        if isinstance(verdict, Settled):
+        verdict = classify_response(answer)
+        if isinstance(verdict, Final):
             endpoint.limit.grow()
             await self._settle(call, line, verdict, seconds)
             return
@@ -168,7 +178,7 @@ class Dispatcher:
         match verdict:
             case Refused(detail):
                 self._end(call, line, Failure(call.request.key, "bad_request", self._redacted(detail), True))
-            case Again():
+            case Retry():
                 if verdict.busy:
                     endpoint.limit.push_back(era)
                 if verdict.wait is not None:
@@ -179,7 +189,7 @@ class Dispatcher:
                 self._end(call, line, error)
                 self.fail_queued(error, call.request.model if verdict.one_model else None)
 
-    async def _settle(self, call: Call, line: Line, settled: Settled, seconds: float) -> None:
+    async def _settle(self, call: PendingCall, line: QueuedContext, settled: Final, seconds: float) -> None:
         """Record a reply or a refusal; only then is the call over."""
         request, completion = call.request, settled.completion
         prompt_tokens = completion.prompt_tokens if completion else 0
@@ -203,7 +213,7 @@ class Dispatcher:
         outcome = reply_from(request.key, completion, settled.raw, False) if completion else parse_reply(entry)
         self._end(call, line, outcome, entry)
 
-    def _again(self, call: Call, line: Line, again: Again) -> None:
+    def _again(self, call: PendingCall, line: QueuedContext, again: Retry) -> None:
         """Try a call again after a back-off, or end it when its attempts are used up."""
         call.attempts += 1
         if call.attempts >= self._pace.attempts:
@@ -215,24 +225,26 @@ class Dispatcher:
         timer = asyncio.get_running_loop().call_later(delay, self._awake, call)
         self._sleeping[call] = (timer, line)
 
-    def _awake(self, call: Call) -> None:
+    def _awake(self, call: PendingCall) -> None:
         _, line = self._sleeping.pop(call)
         self._lines.put_back(call, line)
         self.pump()
 
-    def _end(self, call: Call, line: Line, outcome: Outcome | Exception, paid: Entry | None = None) -> None:
+    def _end(
+        self, call: PendingCall, line: QueuedContext, outcome: Outcome | Exception, paid: Entry | None = None
+    ) -> None:
         if not isinstance(outcome, Exception):
             self._reporting.ended(call.request, outcome, paid)
         self._claims.finish(call, outcome)
         self._lines.leave(line)
 
-    def _reserve(self, call: Call) -> bool:
+    def _reserve(self, call: PendingCall) -> bool:
         if self._meter is not None and not self._meter.reserve():
             return False
         call.reserved = self._meter is not None
         return True
 
-    def _release(self, call: Call) -> None:
+    def _release(self, call: PendingCall) -> None:
         if self._meter is not None and call.reserved:
             call.reserved = False
             self._meter.release()
@@ -240,7 +252,7 @@ class Dispatcher:
     def fail_queued(self, error: Exception, model: str | None = None) -> None:
         """End all calls that are not in flight, or those to one model, with `error`."""
 
-        def concerned(call: Call) -> bool:
+        def concerned(call: PendingCall) -> bool:
             return model is None or call.request.model == model
 
         for call, (timer, line) in list(self._sleeping.items()):

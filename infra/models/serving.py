@@ -25,7 +25,7 @@ from infra.models.tokens import resolve_model
 from infra.recipe import Judge, Model, Recipe, Serving
 from infra.recipe.models import RULE_BASED
 from infra.running import progress
-from infra.running.processes import Leashed
+from infra.running.processes import ChildProcess
 
 STAGE = "vLLM"
 _RULES_START_S = 60
@@ -36,7 +36,7 @@ class ServedModel:
     """A server that answers: its base URL ending in /v1, and its process."""
 
     url: str
-    process: Leashed
+    process: ChildProcess
 
 
 def load_adapter(url: str, name: str, folder: Path, api_key: str | None = None) -> None:
@@ -108,7 +108,7 @@ class _Server:
     section: str
     what: str
     stage: str
-    process: Leashed
+    process: ChildProcess
     port: int
     start_timeout_s: int
 
@@ -135,7 +135,7 @@ def _launch(section: str, model: Model, log: Path, adapters: bool) -> Iterator[_
     with tempfile.TemporaryDirectory(prefix="longmill-", ignore_cleanup_errors=True) as temporary:
         # vLLM leaves sockets and more behind.
         environment = {**(os.environ if environment is None else environment), "TMPDIR": temporary}
-        with Leashed(command, log=log, env=environment) as process:
+        with ChildProcess(command, log=log, env=environment) as process:
             yield _Server(section, what, stage, process, port, patience)
 
 

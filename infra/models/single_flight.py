@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from infra.models.protocol import Outcome, Request
 
 
-class Batch:
+class CallBatch:
     """The calls that one thread waits for."""
 
     __slots__ = ("done", "error", "left", "outcomes")
@@ -23,34 +23,34 @@ class Batch:
         self.left = 0
 
 
-class Call:
+class PendingCall:
     """A request on its way, and the batches that wait for it."""
 
     __slots__ = ("attempts", "batches", "request", "reserved", "sent")
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self.batches: list[Batch] = []
+        self.batches: list[CallBatch] = []
         self.sent = False  # in flight now
         self.reserved = False  # counted in the budget before it is paid
         self.attempts = 0  # tries that failed
 
 
-class Claims:
+class SingleFlight:
     """All calls that somebody waits for, by key. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._calls: dict[str, Call] = {}
+        self._calls: dict[str, PendingCall] = {}
 
-    def claim(self, requests: Sequence[Request]) -> tuple[Batch, list[Call]]:
+    def claim(self, requests: Sequence[Request]) -> tuple[CallBatch, list[PendingCall]]:
         """A batch for `requests`, and those of its calls that nobody else has claimed, in their order."""
-        batch, own = Batch(), []
+        batch, own = CallBatch(), []
         with self._lock:
             for key, request in {request.key: request for request in requests}.items():
                 call = self._calls.get(key)
                 if call is None:
-                    call = self._calls[key] = Call(request)
+                    call = self._calls[key] = PendingCall(request)
                     own.append(call)
                 call.batches.append(batch)
                 batch.left += 1
@@ -58,7 +58,7 @@ class Claims:
             batch.done.set()
         return batch, own
 
-    def start(self, call: Call) -> bool:
+    def start(self, call: PendingCall) -> bool:
         """Mark a call as sent; False when nobody waits for it any more: then its claim is gone."""
         with self._lock:
             if not call.batches:
@@ -68,12 +68,12 @@ class Claims:
             call.sent = True
             return True
 
-    def requeue(self, call: Call) -> None:
+    def requeue(self, call: PendingCall) -> None:
         """The call is not in flight any more; it will be tried again."""
         with self._lock:
             call.sent = False
 
-    def finish(self, call: Call, outcome: Outcome | Exception) -> None:
+    def finish(self, call: PendingCall, outcome: Outcome | Exception) -> None:
         """Give every waiting batch the outcome, or the error that ends it, and the claim back."""
         with self._lock:
             if not self._let_go(call):
@@ -85,7 +85,7 @@ class Claims:
                     batch.outcomes[call.request.key] = outcome
                 self._one_less(batch)
 
-    def withdraw(self, batch: Batch, keys: Iterable[str]) -> None:
+    def withdraw(self, batch: CallBatch, keys: Iterable[str]) -> None:
         """Stop waiting for those of a batch's calls that are not in flight."""
         with self._lock:
             for key in keys:
@@ -94,7 +94,7 @@ class Claims:
                     call.batches.remove(batch)
                     self._one_less(batch)
 
-    def _let_go(self, call: Call) -> bool:
+    def _let_go(self, call: PendingCall) -> bool:
         """Give a call's claim back; False when it was given back already, and may be another's by now."""
         if self._calls.get(call.request.key) is not call:
             return False
@@ -102,7 +102,7 @@ class Claims:
         return True
 
     @staticmethod
-    def _one_less(batch: Batch) -> None:
+    def _one_less(batch: CallBatch) -> None:
         batch.left -= 1
         if batch.left == 0:
             batch.done.set()

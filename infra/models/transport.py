@@ -38,7 +38,7 @@ _NOTHING = httpx2.ByteStream(b"")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """An HTTP response: `headers` look names up in any case."""
 
     status: int
@@ -47,7 +47,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class Final:
     """A paid reply, or a refusal that belongs to the request; to be recorded. `completion` is None for a refusal."""
 
     status: int
@@ -63,7 +63,7 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class Retry:
     """A passing fault: worth another try. `busy` asks for a lower limit, `wait` is the server's wish in seconds."""
 
     reason: str
@@ -81,7 +81,7 @@ class Fatal:
     one_model: bool = False
 
 
-Verdict = Settled | Refused | Again | Fatal
+ResponseClass = Final | Refused | Retry | Fatal
 
 
 class _Socket(DefaultAioHttpClient):
@@ -115,7 +115,7 @@ class _Socket(DefaultAioHttpClient):
             allow_redirects=False,
             proxy=self._proxy,
         ) as response:
-            answer = Answer(response.status, await response.read(), response.headers)
+            answer = HttpResponse(response.status, await response.read(), response.headers)
         return httpx2.Response(answer.status, stream=_NOTHING, request=request, extensions={"answer": answer})
 
     async def aclose(self) -> None:
@@ -152,13 +152,13 @@ class _Client(AsyncOpenAI):
         return await self._socket.send(request)
 
 
-class Wire:
+class Transport:
     """Calls to one endpoint. Made and used inside one event loop."""
 
     def __init__(self, url: str, api_key: str | None, timeout_s: float) -> None:
         self._client = _Client(url, api_key or "none", _Socket(timeout_s))
 
-    async def post(self, body: bytes) -> Answer:
+    async def post(self, body: bytes) -> HttpResponse:
         """Send a chat completion's body. Raises aiohttp.ClientError or TimeoutError when no response came."""
         try:
             response = await self._client.send_body(body)
@@ -166,7 +166,7 @@ class Wire:
             response = error.response
         except APIConnectionError as error:  # the package wraps bare TLS faults; all else comes from aiohttp as it is
             raise aiohttp.ClientConnectionError(str(error.__cause__)) from error
-        answer: Answer = response.extensions["answer"]
+        answer: HttpResponse = response.extensions["answer"]
         return answer
 
     async def close(self) -> None:
@@ -187,13 +187,13 @@ def could_not_connect(error: Exception) -> bool:
     return isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
 
 
-def fault(error: Exception) -> Again:
+def retry_after_error(error: Exception) -> Retry:
     """What an exception of `Wire.post` means for the call."""
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return Again("timeout" if isinstance(error, TimeoutError) else "connection", said)
+    return Retry("timeout" if isinstance(error, TimeoutError) else "connection", said)
 
 
-def judge(answer: Answer) -> Verdict:
+def classify_response(answer: HttpResponse) -> ResponseClass:
     """What an answer means for the call."""
     if answer.status == 200:
         return _reply(answer)
@@ -202,20 +202,20 @@ def judge(answer: Answer) -> Verdict:
     if answer.status in _OVERLOADED:
         if "insufficient_quota" in text:
             return Fatal(said, "top the account up, or use another key or endpoint")
-        return Again("busy", said, busy=True, wait=retry_after(answer.headers))
+        return Retry("busy", said, busy=True, wait=retry_after(answer.headers))
     if answer.status >= 500 or answer.status in _PASSING:
-        return Again("server_error", said, wait=retry_after(answer.headers))
+        return Retry("server_error", said, wait=retry_after(answer.headers))
     reason = refusal_reason(text)
     if reason == "content_filter" or (reason == "prompt_too_long" and answer.status in (400, 413, 422)):
-        return Settled(answer.status, text, None)
+        return Final(answer.status, text, None)
     return _misconfigured(answer.status, said) or Refused(said)
 
 
-def _reply(answer: Answer) -> Settled | Again:
+def _reply(answer: HttpResponse) -> Final | Retry:
     try:
-        return Settled(200, answer.body.decode("utf-8"), read_completion(answer.body))
+        return Final(200, answer.body.decode("utf-8"), read_completion(answer.body))
     except (BadReply, UnicodeDecodeError) as error:
-        return Again("bad_reply", str(error)[:500])
+        return Retry("bad_reply", str(error)[:500])
 
 
 def _misconfigured(status: int, said: str) -> Fatal | None:

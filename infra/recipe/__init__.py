@@ -1,6 +1,6 @@
 """A recipe: every setting of a run, typed, documented and checked before any work starts."""
 
-from infra.recipe.models import RULE_BASED, Embedding, Fraction, Judge, Model, Positive, Price, Serving, Settings
+from infra.recipe.models import RULE_BASED, Embedding, Fraction, Judge, Model, Positive, Price, RecipeSection, Serving
 from infra.recipe.recipe import (
     Budget,
     Contexts,
@@ -36,10 +36,10 @@ __all__ = [
     "Price",
     "Questions",
     "Recipe",
+    "RecipeSection",
     "Sampling",
     "Scoring",
     "Serving",
-    "Settings",
     "Training",
     "load_recipe",
     "parse_recipe",

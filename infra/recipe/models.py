@@ -12,13 +12,13 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 RULE_BASED = "rule-based"  # what the stand-in for a judge is called, wherever it appears
 
 
-class Settings(BaseModel):
+class RecipeSection(BaseModel):
     """Base of all sections: immutable, and strict about unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Price(Settings):
+class Price(RecipeSection):
     """What a model's tokens cost; for plans, budgets and reports."""
 
     input_per_million: Annotated[float, Field(ge=0)] = Field(0.0, description="price of a million prompt tokens")
@@ -31,7 +31,7 @@ class Price(Settings):
         return self.input_per_million == self.output_per_million == 0
 
 
-class Serving(Settings):
+class Serving(RecipeSection):
     """A vLLM server that Longmill starts, for as long as a run needs it."""
 
     model_path: str = Field(
@@ -44,7 +44,7 @@ class Serving(Settings):
     max_lora_rank: Positive = Field(64, description="largest adapter rank that evaluation will load")
 
 
-class Model(Settings):
+class Model(RecipeSection):
     """A model behind an OpenAI-compatible endpoint."""
 
     name: str = Field(description="the model's name at the endpoint")
@@ -105,7 +105,7 @@ class Judge(Model):
         return self
 
 
-class Embedding(Settings):
+class Embedding(RecipeSection):
     """The sentence-embedding model of consensus scores and retrieval."""
 
     model: str = Field(

@@ -13,13 +13,13 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from infra.errors import RecipeError
-from infra.recipe.models import Embedding, Fraction, Judge, Model, Positive, Settings, require_one_currency
+from infra.recipe.models import Embedding, Fraction, Judge, Model, Positive, RecipeSection, require_one_currency
 from infra.recipe.training import Training
 
 Language = Literal["en", "zh"]
 
 
-class Questions(Settings):
+class Questions(RecipeSection):
     """Where the questions come from."""
 
     source: str = Field(description="JSONL or Parquet file, `datasets` folder or hub name; a path or any fsspec URL")
@@ -30,7 +30,7 @@ class Questions(Settings):
     language: Language = Field("en", description="language of rows that do not state their own")
 
 
-class Contexts(Settings):
+class Contexts(RecipeSection):
     """How a question gets its long context."""
 
     build: Literal["given", "pooled"] = Field(
@@ -52,7 +52,7 @@ class Contexts(Settings):
         return self
 
 
-class Sampling(Settings):
+class Sampling(RecipeSection):
     """How answers are drawn."""
 
     strategy: str = Field("plan_and_solve", description="prompt: tasks/prompts/LANGUAGE/sample-STRATEGY.txt")
@@ -63,7 +63,7 @@ class Sampling(Settings):
     greedy: bool = Field(False, description="draw a greedy answer too, for the report alone")
 
 
-class Scoring(Settings):
+class Scoring(RecipeSection):
     """Which scorers judge the answers."""
 
     scorers: tuple[dict[str, Any], ...] = Field(
@@ -79,7 +79,7 @@ class Scoring(Settings):
 MOST_PAIRS = 64  # of a question: all of 11 answers; a shard's rows, each with its prompt, have to fit into memory
 
 
-class Pairing(Settings):
+class Pairing(RecipeSection):
     """How chosen and rejected answers are picked."""
 
     rule: str = Field(
@@ -102,7 +102,7 @@ class Pairing(Settings):
     )
 
 
-class Dataset(Settings):
+class Dataset(RecipeSection):
     """What is published."""
 
     name: str = Field(
@@ -113,7 +113,7 @@ class Dataset(Settings):
     description: str = Field("", description="a paragraph for the card")
 
 
-class Budget(Settings):
+class Budget(RecipeSection):
     """Limits on what a plan may cost in all; work stops cleanly at the first that is reached."""
 
     calls: Positive | None = Field(None, description="most model calls")
@@ -121,7 +121,7 @@ class Budget(Settings):
     money: Annotated[float, Field(gt=0)] | None = Field(None, description="most money, in the prices' currency")
 
 
-class Execution(Settings):
+class Execution(RecipeSection):
     """How the work runs; none of it changes the result."""
 
     shard_size: Positive = Field(64, description="questions per shard (this one is part of the plan)")
@@ -140,7 +140,7 @@ class Execution(Settings):
     attempts: Positive = Field(6, description="tries of one call when the server fails or is busy")
 
 
-class Evaluation(Settings):
+class Evaluation(RecipeSection):
     """How models are compared on questions that were not trained on."""
 
     questions: Questions | None = Field(None, description="held-out questions; without it, the dataset's test split")
@@ -154,7 +154,7 @@ class Evaluation(Settings):
     resamples: Positive = Field(2000, description="bootstrap resamples for the intervals")
 
 
-class Recipe(Settings):
+class Recipe(RecipeSection):
     """All settings of a run."""
 
     name: str = Field(description="name of the recipe", pattern=r"^[A-Za-z0-9._-]+$")

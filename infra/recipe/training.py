@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from infra.recipe.models import Fraction, Positive, Settings
+from infra.recipe.models import Fraction, Positive, RecipeSection
 
 
-class Mix(Settings):
+class Mix(RecipeSection):
     """Short-context preference pairs that are trained on beside the dataset's own, so that short abilities stay."""
 
     source: str = Field(
@@ -24,7 +24,7 @@ class Mix(Settings):
     )
 
 
-class Training(Settings):
+class Training(RecipeSection):
     """How a model is trained on the published pairs."""
 
     loss: str = Field("orpo", description="orpo, dpo or sft")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from infra.errors import BalanceError, BudgetReached, InputError, PrerequisiteError, RecipeError, ServingError
 from infra.recipe import Execution
-from infra.running.processes import Leashed
+from infra.running.processes import ChildProcess
 
 if TYPE_CHECKING:
     from prefect import Flow, State
@@ -87,7 +87,7 @@ def local_server(home: Path) -> Iterator[str]:
     port = free_port()
     os.environ.update(_settings(home, port))
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with Leashed(command, log=home / "server.log") as server:
+    with ChildProcess(command, log=home / "server.log") as server:
         _await_health(server, port)
         try:
             with without_heartbeats():  # who would look at them dies with this process
@@ -173,7 +173,7 @@ def _settings(home: Path, port: int) -> dict[str, str]:
     }
 
 
-def _await_health(server: Leashed, port: int, timeout_s: float = 180) -> None:
+def _await_health(server: ChildProcess, port: int, timeout_s: float = 180) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if server.poll() is not None:

@@ -1,6 +1,6 @@
 """Child processes that never outlive their parent, whatever ends it.
 
-A `Leashed` child runs under a small keeper process, this file run as a script. The keeper holds the read
+A `ChildProcess` child runs under a small keeper process, this file run as a script. The keeper holds the read
 end of a pipe whose only write end is the parent's: when the parent ends, even by SIGKILL, the pipe closes
 and the keeper ends every descendant of the child. The keeper makes itself a subreaper, so grandchildren
 that detach (vLLM's engine, Prefect's workers) are still its own. Linux only.
@@ -21,7 +21,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _GRACE_S = 10.0
 
 
-class Leashed:
+class ChildProcess:
     """A command running under a keeper. Output goes to `log`; `stop` ends it and all its descendants."""
 
     def __init__(
@@ -68,7 +68,7 @@ class Leashed:
             return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
         return ""
 
-    def __enter__(self) -> "Leashed":
+    def __enter__(self) -> "ChildProcess":
         return self
 
     def __exit__(

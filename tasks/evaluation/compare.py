@@ -19,7 +19,7 @@ Figures = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class EvaluationRow:
     """One question's outcome."""
 
     example_id: str
@@ -33,10 +33,10 @@ class Row:
     missing: Mapping[str, str]  # why a metric has no score, by metric
 
 
-Paired = Sequence[tuple[Row, Row | None]]
+Paired = Sequence[tuple[EvaluationRow, EvaluationRow | None]]
 
 
-def compare(before: Sequence[Row], after: Sequence[Row] | None, recipe: Recipe) -> Figures:
+def compare(before: Sequence[EvaluationRow], after: Sequence[EvaluationRow] | None, recipe: Recipe) -> Figures:
     """The figures of a comparison, ready for JSON; `after` null reports one model alone.
 
     {"questions", "cut": questions whose context was cut,
@@ -66,7 +66,7 @@ def compare(before: Sequence[Row], after: Sequence[Row] | None, recipe: Recipe) 
     }
 
 
-def _paired(before: Sequence[Row], after: Sequence[Row] | None) -> Paired:
+def _paired(before: Sequence[EvaluationRow], after: Sequence[EvaluationRow] | None) -> Paired:
     """Rows of the same question side by side, by example id, whatever order they came in."""
     if not before:
         raise EvaluationError("there is no evaluated question to compare")
@@ -89,7 +89,7 @@ def _figures(rows: Paired, resamples: int, seed: int) -> Figures:
     }
 
 
-def _means(rows: Sequence[Row], resamples: int, seed: int) -> Figures:
+def _means(rows: Sequence[EvaluationRow], resamples: int, seed: int) -> Figures:
     figures = {}
     for metric in _metrics(rows):
         scores = [score for row in rows if (score := row.scores[metric]) is not None]
@@ -99,7 +99,7 @@ def _means(rows: Sequence[Row], resamples: int, seed: int) -> Figures:
     return figures
 
 
-def _differences(before: Sequence[Row], after: Sequence[Row], resamples: int, seed: int) -> Figures:
+def _differences(before: Sequence[EvaluationRow], after: Sequence[EvaluationRow], resamples: int, seed: int) -> Figures:
     figures = {}
     for metric in _metrics(before):
         both = [
@@ -112,7 +112,7 @@ def _differences(before: Sequence[Row], after: Sequence[Row], resamples: int, se
     return figures
 
 
-def _metrics(rows: Sequence[Row]) -> list[str]:
+def _metrics(rows: Sequence[EvaluationRow]) -> list[str]:
     return list(rows[0].scores)
 
 

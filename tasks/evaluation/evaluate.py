@@ -17,16 +17,16 @@ from infra.models.embedding import Embedder
 from infra.models.tokens import Tokenizer, load_tokenizer, prompt_tokens
 from infra.recipe import Evaluation, Model, Recipe
 from infra.running import progress
-from tasks.evaluation.compare import Row, compare
+from tasks.evaluation.compare import EvaluationRow, compare
 from tasks.evaluation.suites import NO_REFERENCE, Suite, find_suite
 from tasks.evaluation.truncation import Fitted, fit_context
 from tasks.records.example import Answer, Context, Example
 from tasks.sampling import GREEDY, answer_from, sample_prompt
-from tasks.scoring import Bench, Case, parse_scorers
+from tasks.scoring import AnsweredQuestion, ScoringContext, parse_scorers
 from tasks.scoring.consensus import NAME as CONSENSUS
 from tasks.scoring.consensus import ConsensusSettings, judge
 
-__all__ = ["HeldOut", "Row", "compare", "evaluate_model"]
+__all__ = ["EvaluationRow", "HeldOut", "compare", "evaluate_model"]
 
 STAGE = "evaluate"
 MBR = "mbr_"  # before the names of metrics of the consensus pick
@@ -45,7 +45,7 @@ class _Asked:
 
 def evaluate_model(
     cases: Sequence[HeldOut], client: ModelClient, model: Model, recipe: Recipe, embedder: Callable[[], Embedder]
-) -> list[Row]:
+) -> list[EvaluationRow]:
     """One row a question, in their order; `model` is the one to ask, reached through `client`.
 
     Raises EvaluationError when there is no question or no answer at all, and ModelError at a passing fault.
@@ -55,9 +55,9 @@ def evaluate_model(
         raise EvaluationError("there is no question to evaluate on; give evaluation.questions or a test split")
     suite = find_suite(settings.suite)
     tokenizer = load_tokenizer(model.tokenizer, model.trust_remote_code)
-    bench = Bench(embedder, client, recipe)
+    bench = ScoringContext(embedder, client, recipe)
     progress.expect(STAGE, len(cases))
-    rows: list[Row] = []
+    rows: list[EvaluationRow] = []
     for batch in _batches(cases, max(1, recipe.execution.batch_calls // (1 + settings.samples))):
         asked = [_ask(case, model, recipe, settings, tokenizer) for case in batch]
         rows += _answered(asked, client, suite, bench)
@@ -106,7 +106,7 @@ def _request(
     )
 
 
-def _answered(asked: Sequence[_Asked], client: ModelClient, suite: Suite, bench: Bench) -> list[Row]:
+def _answered(asked: Sequence[_Asked], client: ModelClient, suite: Suite, bench: ScoringContext) -> list[EvaluationRow]:
     """The rows of a batch of questions."""
     outcomes = client.complete([request for each in asked for request in each.requests])
     _refuse_passing_failures(outcomes)
@@ -114,7 +114,7 @@ def _answered(asked: Sequence[_Asked], client: ModelClient, suite: Suite, bench:
     return [_row(each, [next(remaining) for _ in each.requests], suite, bench) for each in asked]
 
 
-def _row(asked: _Asked, outcomes: Sequence[Outcome], suite: Suite, bench: Bench) -> Row:
+def _row(asked: _Asked, outcomes: Sequence[Outcome], suite: Suite, bench: ScoringContext) -> EvaluationRow:
     example, context = asked.case
     answers = [
         answer_from(example.example_id, request, outcome, bench.recipe.sampling.strategy)
@@ -124,11 +124,11 @@ def _row(asked: _Asked, outcomes: Sequence[Outcome], suite: Suite, bench: Bench)
     refused = outcomes[0].reason if isinstance(outcomes[0], Failure) else None
     scores, missing = _measure(suite, asked.case, greedy.text, refused, "")
     if samples:
-        pick = _consensus_pick(Case(example, context, samples), bench)
+        pick = _consensus_pick(AnsweredQuestion(example, context, samples), bench)
         text, refused = (pick.text, None) if pick else ("", "no_answers")
         of_pick, missing_of_pick = _measure(suite, asked.case, text, refused, MBR)
         scores, missing = scores | of_pick, missing | missing_of_pick
-    return Row(
+    return EvaluationRow(
         example.example_id,
         example.kind,
         asked.fitted.tokens_before,
@@ -154,7 +154,7 @@ def _measure(
     }
 
 
-def _consensus_pick(case: Case, bench: Bench) -> Answer | None:
+def _consensus_pick(case: AnsweredQuestion, bench: ScoringContext) -> Answer | None:
     """The sample nearest to all samples; of equals the one whose text's hash is first. None when none has text."""
     active = [scorer.settings for scorer in parse_scorers(bench.recipe) if scorer.name == CONSENSUS]
     settings = active[0] if active else ConsensusSettings()

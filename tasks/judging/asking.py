@@ -19,17 +19,17 @@ from infra.models.client import Failure, ModelClient, Outcome, Prompt, Reply, Re
 from infra.recipe import Judge
 from tasks.judging.quoting import quoted
 from tasks.judging.replies import Unusable
-from tasks.judging.structured import FIELD, Form, form_field, obeyed, probe
+from tasks.judging.structured import FIELD, ReplyForm, form_field, obeyed, probe
 from tasks.prompts import load_prompt
-from tasks.scoring import Bench
+from tasks.scoring import ScoringContext
 
-__all__ = ["Ask", "Form", "Word", "ask_all", "judge_of", "judge_prompt", "refuse_passing_failures"]
+__all__ = ["JudgeQuery", "ReplyForm", "Verdict", "ask_all", "judge_of", "judge_prompt", "refuse_passing_failures"]
 
 Judged = TypeVar("Judged")
 
 
 @dataclass(frozen=True, slots=True)
-class Ask(Generic[Judged]):
+class JudgeQuery(Generic[Judged]):
     """One question to the judge. `read` parses the reply's text and raises Unusable."""
 
     kind: str  # calls are counted by it
@@ -37,7 +37,7 @@ class Ask(Generic[Judged]):
     affinity: str  # context_id
     read: Callable[[str], Judged]
     max_tokens: int
-    form: Form | None = None
+    form: ReplyForm | None = None
     variant: int = 0  # sets calls with equal bodies apart in the ledger, so that both are paid for
     cut: Literal["never", "if_readable"] = "if_readable"  # may a reply that hit max_tokens be read?
     tries: int | None = None  # fewer than the judge's `replies`, where asking again would bring the same
@@ -46,7 +46,7 @@ class Ask(Generic[Judged]):
 
 
 @dataclass(frozen=True, slots=True)
-class Word(Generic[Judged]):
+class Verdict(Generic[Judged]):
     """The judge's word. `reason` says why there is no value, and is null when there is one."""
 
     value: Judged | None
@@ -61,18 +61,18 @@ def judge_prompt(step: str, language: str, prompts: str, **values: str) -> Promp
     return Prompt(({"role": "user", "content": text.render(**{name: quoted(each) for name, each in values.items()})},))
 
 
-def judge_of(bench: Bench) -> tuple[Judge, ModelClient]:
+def judge_of(bench: ScoringContext) -> tuple[Judge, ModelClient]:
     """The recipe's judge and its client. Raises RecipeError when the recipe has none."""
     if bench.recipe.judge is None or bench.judge is None:
         raise RecipeError("scoring.scorers: a scorer asks a judge, and the recipe has no `judge` section; add one")
     return bench.recipe.judge, bench.judge
 
 
-def ask_all(asks: Sequence[Ask[Judged]], bench: Bench) -> list[Word[Judged]]:
+def ask_all(asks: Sequence[JudgeQuery[Judged]], bench: ScoringContext) -> list[Verdict[Judged]]:
     """The judge's word on each question, in their order. Raises ModelError for faults that may pass."""
     judge, client = judge_of(bench)
     constrained = judge.structured == "auto" and any(ask.form for ask in asks) and _constrains(judge, client, bench)
-    words: list[Word[Judged]] = [Word(None, "unasked", "", ())] * len(asks)
+    words: list[Verdict[Judged]] = [Verdict(None, "unasked", "", ())] * len(asks)
     waiting = list(range(len(asks)))
     for attempt in range(judge.replies):
         if not waiting:
@@ -123,20 +123,20 @@ def _complete(requests: Sequence[Request], client: ModelClient) -> list[Outcome]
     return outcomes
 
 
-def _heard(ask: Ask[Judged], outcome: Outcome, earlier: tuple[str, ...]) -> Word[Judged]:
+def _heard(ask: JudgeQuery[Judged], outcome: Outcome, earlier: tuple[str, ...]) -> Verdict[Judged]:
     keys = (*earlier, outcome.key)
     if isinstance(outcome, Failure):
-        return Word(None, outcome.reason, outcome.detail, keys)
+        return Verdict(None, outcome.reason, outcome.detail, keys)
     cut = outcome.finish_reason == "length" and ask.reads == "text"
     if outcome.finish_reason == "content_filter" or (cut and ask.cut == "never"):
-        return Word(None, "cut_off" if cut else "content_filter", outcome.text, keys)
+        return Verdict(None, "cut_off" if cut else "content_filter", outcome.text, keys)
     try:
-        return Word(ask.read(outcome.raw if ask.reads == "raw" else outcome.text), None, outcome.text, keys)
+        return Verdict(ask.read(outcome.raw if ask.reads == "raw" else outcome.text), None, outcome.text, keys)
     except Unusable as fault:
-        return Word(None, "cut_off" if cut and outcome.text.strip() else fault.reason, outcome.text, keys)
+        return Verdict(None, "cut_off" if cut and outcome.text.strip() else fault.reason, outcome.text, keys)
 
 
-def _request(ask: Ask[Judged], attempt: int, judge: Judge, seed: int, constrained: bool) -> Request:
+def _request(ask: JudgeQuery[Judged], attempt: int, judge: Judge, seed: int, constrained: bool) -> Request:
     parameters: dict[str, Any] = {
         "temperature": judge.retry_temperature if attempt else judge.temperature,
         "top_p": 1.0,
@@ -160,7 +160,7 @@ def _without_form(request: Request) -> Request:
     return Request(request.kind, request.model, request.revision, request.prompt, parameters, index, affinity)
 
 
-def _constrains(judge: Judge, client: ModelClient, bench: Bench) -> bool:
+def _constrains(judge: Judge, client: ModelClient, bench: ScoringContext) -> bool:
     """Whether the judge's server constrains replies; asked once per judge, then known from the ledger."""
 
     def find_out() -> bool:

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from infra.models.client import Prompt
-from tasks.judging.asking import Ask, Form, judge_of
+from tasks.judging.asking import JudgeQuery, ReplyForm, judge_of
 from tasks.judging.chunks import Span
 from tasks.judging.quoting import quoted
 from tasks.judging.replies import SUPPORT_LABELS, read_supports
 from tasks.prompts import load_prompt
 from tasks.records.example import Context
-from tasks.scoring import Bench, Case
+from tasks.scoring import AnsweredQuestion, ScoringContext
 
 KIND = "supports"  # of these calls, and the step of their prompts
 _REASON = r"[^\[\]\n]{1,600}"
@@ -46,11 +46,13 @@ def passages_text(context: Context, passages: Sequence[Span]) -> str:
     return "\n\n".join(context.text[start:end].strip() for start, end in passages)
 
 
-def ask_bundle(bundle: Bundle, case: Case, variant: int, max_tokens: int, bench: Bench) -> Ask[tuple[float, ...]]:
+def ask_bundle(
+    bundle: Bundle, case: AnsweredQuestion, variant: int, max_tokens: int, bench: ScoringContext
+) -> JudgeQuery[tuple[float, ...]]:
     """The question whether each fact of the bundle is supported. `max_tokens`: of the verdict on one fact."""
     judge, _ = judge_of(bench)
     language, count = case.example.language, len(bundle)
-    return Ask(
+    return JudgeQuery(
         KIND,
         _prompt(bundle, case, judge.prompts),
         case.context.context_id,
@@ -61,7 +63,7 @@ def ask_bundle(bundle: Bundle, case: Case, variant: int, max_tokens: int, bench:
     )
 
 
-def _prompt(bundle: Bundle, case: Case, prompts: str) -> Prompt:
+def _prompt(bundle: Bundle, case: AnsweredQuestion, prompts: str) -> Prompt:
     statements = "\n\n".join(
         f'<passages number="{number}">\n{quoted(passages_text(case.context, claim.passages))}\n</passages>\n\n'
         f'<statement number="{number}">\n{quoted(claim.fact)}\n</statement>'
@@ -71,8 +73,8 @@ def _prompt(bundle: Bundle, case: Case, prompts: str) -> Prompt:
     return Prompt(({"role": "user", "content": text.render(statements=statements)},))
 
 
-def form_of(language: str, prompts: str, count: int) -> Form:
+def form_of(language: str, prompts: str, count: int) -> ReplyForm:
     """One line for each number in turn: the number, reasons where the prompt wants some, the label."""
     label = rf"\[\[({'|'.join(SUPPORT_LABELS[language])})\]\]"
     reason = _REASON if prompts == "full" else ""
-    return Form("regex", r"\n".join(rf"{number}\. {reason}{label}" for number in range(1, count + 1)))
+    return ReplyForm("regex", r"\n".join(rf"{number}\. {reason}{label}" for number in range(1, count + 1)))

@@ -15,22 +15,22 @@ from typing import Annotated
 
 from pydantic import Field
 
-from infra.recipe import Positive, Settings
-from tasks.judging.asking import Ask, Form, Word, ask_all, judge_of, judge_prompt
+from infra.recipe import Positive, RecipeSection
+from tasks.judging.asking import JudgeQuery, ReplyForm, Verdict, ask_all, judge_of, judge_prompt
 from tasks.judging.bundles import Bundle, Claim, ask_bundle, bundled, passages_text
 from tasks.judging.chunks import Span
-from tasks.judging.rating import silence
+from tasks.judging.pruning import PruningBounds, ScoreBounds, verdicts_wanted
+from tasks.judging.rating import no_text_reason
 from tasks.judging.replies import NO_FACTS, read_facts, read_support
 from tasks.judging.retrieval import nearest
-from tasks.judging.standing import Prospect, Standing, verdicts_wanted
 from tasks.records.example import Answer
-from tasks.scoring import Bench, Case
+from tasks.scoring import AnsweredQuestion, ScoringContext
 
-_LISTED = Form("regex", rf"(<statement>[^<>\n]{{3,600}}</statement>\n?){{1,80}}|{'|'.join(NO_FACTS.values())}")
+_LISTED = ReplyForm("regex", rf"(<statement>[^<>\n]{{3,600}}</statement>\n?){{1,80}}|{'|'.join(NO_FACTS.values())}")
 _LABELS = ("[[Fully supported]]", "[[Partially supported]]", "[[No support]]")
 
 
-class FactSettings(Settings):
+class FactSettings(RecipeSection):
     """How facts are listed and checked."""
 
     facts_tokens: Positive = Field(2048, description="longest list of facts of one answer, in tokens")
@@ -49,15 +49,15 @@ class FactSettings(Settings):
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class FactCheck:
     """One answer, its facts, each once, and the verdicts so far. `verdicts` also holds those on other facts."""
 
-    case: Case
+    case: AnsweredQuestion
     answer: Answer
-    listed: Word[tuple[str, ...]]  # the judge's list of facts
+    listed: Verdict[tuple[str, ...]]  # the judge's list of facts
     passages: tuple[tuple[Span, ...], ...]  # by fact
     variant: int  # 0 where equal facts of the question are judged once, else one for each answer
-    verdicts: dict[str, Word[float]]  # by fact; grows as they come in, for all trials with this variant
+    verdicts: dict[str, Verdict[float]]  # by fact; grows as they come in, for all trials with this variant
     bundles: dict[str, Bundle]  # by fact: what is asked in one call, for all trials with this variant
     in_vain: dict[str, tuple[str, ...]]  # by fact: keys of the calls on its bundle, where none was of use; grows
 
@@ -66,7 +66,7 @@ class Trial:
         return self.listed.value or ()
 
     @property
-    def words(self) -> list[Word[float]]:
+    def words(self) -> list[Verdict[float]]:
         """Verdicts on this answer's facts, in their order."""
         return [self.verdicts[fact] for fact in self.facts if fact in self.verdicts]
 
@@ -89,16 +89,18 @@ class Trial:
             return f"facts: {self.listed.reason}"
         return next((f"support: {word.reason}" for word in self.words if word.reason is not None), None)
 
-    def prospect(self, no_facts: float) -> Prospect:
+    def prospect(self, no_facts: float) -> ScoreBounds:
         """Between what its score can still be. An answer with a fault has none."""
         if not self.facts:
-            return Prospect(self.answer, no_facts, no_facts, 0)
+            return ScoreBounds(self.answer, no_facts, no_facts, 0)
         words, unit = self.words, 10 / len(self.facts)
         sure, missing = math.fsum(word.value or 0.0 for word in words), len(self.facts) - len(words)
-        return Prospect(self.answer, unit * sure, unit * (sure + missing), missing, len(words))
+        return ScoreBounds(self.answer, unit * sure, unit * (sure + missing), missing, len(words))
 
 
-def try_answers(cases: Sequence[Case], settings: FactSettings, bench: Bench) -> list[list[Trial]]:
+def try_answers(
+    cases: Sequence[AnsweredQuestion], settings: FactSettings, bench: ScoringContext
+) -> list[list[FactCheck]]:
     """The trials of each case's answers that have text, in their order.
 
     Every fact has a verdict, but for answers that `bench.standing` says can be neither chosen nor rejected.
@@ -115,7 +117,7 @@ def try_answers(cases: Sequence[Case], settings: FactSettings, bench: Bench) -> 
     return trials
 
 
-def _wanted(trials: Sequence[Trial], settings: FactSettings, standing: Standing | None) -> dict[int, int]:
+def _wanted(trials: Sequence[FactCheck], settings: FactSettings, standing: PruningBounds | None) -> dict[int, int]:
     """How many more verdicts the answers of a question get now, by sample index."""
     everything = {each.answer.sample_index: len(each.missing) for each in trials if each.missing}
     if standing is None or not everything:
@@ -132,11 +134,13 @@ def _wanted(trials: Sequence[Trial], settings: FactSettings, standing: Standing 
     return {**{index: everything[index] for index in apart}, **verdicts_wanted(contending, standing)}
 
 
-def _list_facts(cases: Sequence[Case], settings: FactSettings, bench: Bench) -> list[list[Trial]]:
+def _list_facts(
+    cases: Sequence[AnsweredQuestion], settings: FactSettings, bench: ScoringContext
+) -> list[list[FactCheck]]:
     judge, _ = judge_of(bench)
-    spoken = [[answer for answer in case.answers if silence(answer) is None] for case in cases]
+    spoken = [[answer for answer in case.answers if no_text_reason(answer) is None] for case in cases]
     asks = [
-        Ask(
+        JudgeQuery(
             "facts",
             judge_prompt(
                 "facts", case.example.language, judge.prompts, question=case.example.question, answer=answer.text
@@ -155,28 +159,32 @@ def _list_facts(cases: Sequence[Case], settings: FactSettings, bench: Bench) -> 
 
 
 def _trials(
-    case: Case, answers: Sequence[Answer], words: Iterator[Word[tuple[str, ...]]], settings: FactSettings, bench: Bench
-) -> Iterator[Trial]:
+    case: AnsweredQuestion,
+    answers: Sequence[Answer],
+    words: Iterator[Verdict[tuple[str, ...]]],
+    settings: FactSettings,
+    bench: ScoringContext,
+) -> Iterator[FactCheck]:
     listed = [next(words) for _ in answers]
     facts = [fact for word in listed for fact in word.value or ()]
     found = iter(nearest(facts, case.context, settings.chunk_tokens, settings.nearest, bench))
     claims = [[Claim(fact, next(found)) for fact in word.value or ()] for word in listed]
     together = bundled([claim for each in claims for claim in each], settings.facts_per_call)
-    verdicts: dict[str, Word[float]] = {}
+    verdicts: dict[str, Verdict[float]] = {}
     in_vain: dict[str, tuple[str, ...]] = {}
     for answer, word, own in zip(answers, listed, claims, strict=True):
         passages = tuple(claim.passages for claim in own)
         if settings.share_facts:
-            yield Trial(case, answer, word, passages, 0, verdicts, together, in_vain)
+            yield FactCheck(case, answer, word, passages, 0, verdicts, together, in_vain)
         else:
             apart = bundled(own, settings.facts_per_call)
-            yield Trial(case, answer, word, passages, 1 + answer.sample_index, {}, apart, {})
+            yield FactCheck(case, answer, word, passages, 1 + answer.sample_index, {}, apart, {})
 
 
-def _judge_facts(wanted: Sequence[tuple[Trial, int]], settings: FactSettings, bench: Bench) -> None:
+def _judge_facts(wanted: Sequence[tuple[FactCheck, int]], settings: FactSettings, bench: ScoringContext) -> None:
     """Verdicts on so many facts of each trial, or more; first those that most of the trials claim."""
     claims = Counter(_claim(each, fact) for each, _ in wanted for fact in each.facts)
-    asked: dict[tuple[str, int, str], tuple[Trial, int]] = {}
+    asked: dict[tuple[str, int, str], tuple[FactCheck, int]] = {}
     for each, count in wanted:
         common_first = sorted((-claims[_claim(each, each.facts[place])], place) for place in each.missing)
         for _, place in common_first[:count]:
@@ -189,12 +197,12 @@ def _judge_facts(wanted: Sequence[tuple[Trial, int]], settings: FactSettings, be
         each.verdicts[fact] = replace(word, keys=(*each.in_vain.get(fact, ()), *word.keys))
 
 
-def _judge_bundles(asked: Sequence[tuple[Trial, int]], settings: FactSettings, bench: Bench) -> None:
+def _judge_bundles(asked: Sequence[tuple[FactCheck, int]], settings: FactSettings, bench: ScoringContext) -> None:
     """Verdicts on all facts of the bundles that these facts are in, where bundles are of several facts.
 
     Facts of a bundle that brought no usable reply get none here, and their bundle is not asked about again.
     """
-    together: dict[tuple[str, int, str], tuple[Trial, Bundle]] = {}
+    together: dict[tuple[str, int, str], tuple[FactCheck, Bundle]] = {}
     for each, place in asked:
         bundle = each.bundles[each.facts[place]]
         if len(bundle) > 1 and bundle[0].fact not in each.in_vain:
@@ -207,15 +215,15 @@ def _judge_bundles(asked: Sequence[tuple[Trial, int]], settings: FactSettings, b
             each.in_vain.update((claim.fact, word.keys) for claim in bundle)
             continue
         for claim, support in zip(bundle, word.value, strict=True):
-            each.verdicts[claim.fact] = Word(support, None, word.reply, word.keys)
+            each.verdicts[claim.fact] = Verdict(support, None, word.reply, word.keys)
 
 
-def _claim(trial: Trial, fact: str) -> tuple[str, int, str]:
+def _claim(trial: FactCheck, fact: str) -> tuple[str, int, str]:
     """What a verdict is on: equal claims get one."""
     return trial.case.example.example_id, trial.variant, fact
 
 
-def _ask_support(trial: Trial, place: int, settings: FactSettings, bench: Bench) -> Ask[float]:
+def _ask_support(trial: FactCheck, place: int, settings: FactSettings, bench: ScoringContext) -> JudgeQuery[float]:
     judge, _ = judge_of(bench)
     context = trial.case.context
     prompt = judge_prompt(
@@ -225,5 +233,5 @@ def _ask_support(trial: Trial, place: int, settings: FactSettings, bench: Bench)
         passages=passages_text(context, trial.passages[place]),
         statement=trial.facts[place],
     )
-    form = Form("choice", _LABELS) if judge.prompts == "terse" else None
-    return Ask("support", prompt, context.context_id, read_support, settings.max_tokens, form, trial.variant)
+    form = ReplyForm("choice", _LABELS) if judge.prompts == "terse" else None
+    return JudgeQuery("support", prompt, context.context_id, read_support, settings.max_tokens, form, trial.variant)

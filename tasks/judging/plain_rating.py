@@ -6,21 +6,21 @@ What it leaves out: the expected rating, which belongs to LongReward's own dimen
 from collections.abc import Callable, Mapping, Sequence
 
 from infra.canonical import canonical
-from tasks.judging.asking import Ask, Form, Word, ask_all, judge_of, judge_prompt
-from tasks.judging.rating import RATING, silence, unspoken
+from tasks.judging.asking import JudgeQuery, ReplyForm, Verdict, ask_all, judge_of, judge_prompt
+from tasks.judging.rating import RATING, no_text_reason, unscored
 from tasks.judging.replies import read_rating
 from tasks.records.example import Answer, Judgement
-from tasks.scoring import Bench, Case
+from tasks.scoring import AnsweredQuestion, ScoringContext
 
-_FORM = Form("regex", RATING)
+_FORM = ReplyForm("regex", RATING)
 
 
 def rate_plainly(
     scorer: str,
-    cases: Sequence[Case],
-    shown: Callable[[Case, Answer], Mapping[str, str]],
+    cases: Sequence[AnsweredQuestion],
+    shown: Callable[[AnsweredQuestion, Answer], Mapping[str, str]],
     max_tokens: int,
-    bench: Bench,
+    bench: ScoringContext,
 ) -> list[Judgement]:
     """One judgement for each answer, null for one without text; evidence {"rating", "reply"}.
 
@@ -29,9 +29,9 @@ def rate_plainly(
     judge, _ = judge_of(bench)
     step = scorer.replace("_", "-")
     answers = [(case, answer) for case in cases for answer in case.answers]
-    spoken = [(case, answer) for case, answer in answers if silence(answer) is None]
+    spoken = [(case, answer) for case, answer in answers if no_text_reason(answer) is None]
     asks = [
-        Ask(
+        JudgeQuery(
             scorer,
             judge_prompt(step, case.example.language, judge.prompts, **shown(case, answer)),
             case.context.context_id,
@@ -43,12 +43,12 @@ def rate_plainly(
     ]
     words = iter(ask_all(asks, bench))
     return [
-        unspoken(scorer, answer) if silence(answer) else _judgement(scorer, answer, next(words))
+        unscored(scorer, answer) if no_text_reason(answer) else _judgement(scorer, answer, next(words))
         for _, answer in answers
     ]
 
 
-def _judgement(scorer: str, answer: Answer, word: Word[int]) -> Judgement:
+def _judgement(scorer: str, answer: Answer, word: Verdict[int]) -> Judgement:
     evidence = canonical({"rating": word.value, "reply": word.reply}).decode()
     score = None if word.value is None else float(word.value)
     return Judgement(answer.example_id, answer.sample_index, scorer, score, word.reason, evidence, word.keys)

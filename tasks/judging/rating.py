@@ -10,20 +10,20 @@ from typing import Any, Literal
 from pydantic import Field
 
 from infra.canonical import canonical
-from infra.recipe import Positive, Recipe, Settings
+from infra.recipe import Positive, Recipe, RecipeSection
 from tasks.judging import expected
-from tasks.judging.asking import Ask, Form, Word, ask_all, judge_of, judge_prompt
+from tasks.judging.asking import JudgeQuery, ReplyForm, Verdict, ask_all, judge_of, judge_prompt
 from tasks.judging.replies import read_rating
 from tasks.records.example import Answer, Judgement
-from tasks.scoring import Bench, Case
+from tasks.scoring import AnsweredQuestion, ScoringContext
 
 SPOKEN = frozenset({"stop", "length"})  # finish reasons of calls that did bring an answer
 RATING = r"\[\[(10|[0-9])\]\]"
 EXPECTED = "expected-"  # before the step's name: the kind of call that asks for the expected rating
-FORMS = {"full": Form("regex", r"[^\[\]]{1,1600}" + RATING), "terse": Form("regex", RATING)}
+FORMS = {"full": ReplyForm("regex", r"[^\[\]]{1,1600}" + RATING), "terse": ReplyForm("regex", RATING)}
 
 
-class RatingSettings(Settings):
+class RatingSettings(RecipeSection):
     """How a rating is asked for."""
 
     max_tokens: Positive = Field(512, description="longest reply of the judge, in tokens")
@@ -34,10 +34,10 @@ class RatingSettings(Settings):
     )
 
 
-Subject = tuple[Case, Answer]
+Subject = tuple[AnsweredQuestion, Answer]
 
 
-def silence(answer: Answer) -> str | None:
+def no_text_reason(answer: Answer) -> str | None:
     """Why an answer without text has no score; null for one that can be judged."""
     if answer.text.strip():
         return None
@@ -46,22 +46,22 @@ def silence(answer: Answer) -> str | None:
 
 def rate(
     step: str,
-    subjects: Sequence[tuple[Case, Answer, Mapping[str, str]]],
+    subjects: Sequence[tuple[AnsweredQuestion, Answer, Mapping[str, str]]],
     settings: RatingSettings,
-    bench: Bench,
+    bench: ScoringContext,
 ) -> list[Judgement]:
     """Ratings of answers by the prompt of `step`, filled with each subject's values.
 
     One judgement each; evidence {"rating", "reply"}, and where the expected rating is asked for {"expected"}, with
     {"expected_reason"} when it is null.
     """
-    asked: list[Ask[float]] = []
+    asked: list[JudgeQuery[float]] = []
     if settings.expected != "instead":
         asked += [_sampled(step, case, values, settings, bench) for case, _, values in subjects]
     if settings.expected != "off":
         asked += [_expected(step, case, values) for case, _, values in subjects]
     words = ask_all(asked, bench)
-    nobody: list[Word[float] | None] = [None] * len(subjects)
+    nobody: list[Verdict[float] | None] = [None] * len(subjects)
     ratings = words[: len(subjects)] if settings.expected != "instead" else nobody
     expectations = words[-len(subjects) :] if settings.expected != "off" else nobody
     return [
@@ -70,25 +70,29 @@ def rate(
     ]
 
 
-def rate_answers(step: str, cases: Sequence[Case], settings: RatingSettings, bench: Bench) -> list[Judgement]:
+def rate_answers(
+    step: str, cases: Sequence[AnsweredQuestion], settings: RatingSettings, bench: ScoringContext
+) -> list[Judgement]:
     """Ratings of every answer from the question and the answer alone; null for one without text."""
     spoken = [
         (case, answer, {"question": case.example.question, "answer": answer.text})
         for case in cases
         for answer in case.answers
-        if silence(answer) is None
+        if no_text_reason(answer) is None
     ]
     rated = {(each.example_id, each.sample_index): each for each in rate(step, spoken, settings, bench)}
     return [
-        rated.get((answer.example_id, answer.sample_index)) or unspoken(step, answer)
+        rated.get((answer.example_id, answer.sample_index)) or unscored(step, answer)
         for case in cases
         for answer in case.answers
     ]
 
 
-def unspoken(scorer: str, answer: Answer) -> Judgement:
+def unscored(scorer: str, answer: Answer) -> Judgement:
     """The judgement on an answer without text."""
-    return Judgement(answer.example_id, answer.sample_index, scorer, None, silence(answer) or "empty_answer", "{}", ())
+    return Judgement(
+        answer.example_id, answer.sample_index, scorer, None, no_text_reason(answer) or "empty_answer", "{}", ()
+    )
 
 
 def rating_calls(step: str, settings: Any, recipe: Recipe, context_tokens: int) -> dict[str, float]:
@@ -103,14 +107,16 @@ def rating_prompts(step: str, settings: Any, recipe: Recipe) -> tuple[str, ...]:
     return (*sampled, *((f"judge-expected-{step}",) if settings.expected != "off" else ()))
 
 
-def _sampled(step: str, case: Case, values: Mapping[str, str], settings: RatingSettings, bench: Bench) -> Ask[float]:
+def _sampled(
+    step: str, case: AnsweredQuestion, values: Mapping[str, str], settings: RatingSettings, bench: ScoringContext
+) -> JudgeQuery[float]:
     judge, _ = judge_of(bench)
     prompt = judge_prompt(step, case.example.language, judge.prompts, **values)
-    return Ask(step, prompt, case.context.context_id, read_rating, settings.max_tokens, FORMS[judge.prompts])
+    return JudgeQuery(step, prompt, case.context.context_id, read_rating, settings.max_tokens, FORMS[judge.prompts])
 
 
-def _expected(step: str, case: Case, values: Mapping[str, str]) -> Ask[float]:
-    return Ask(
+def _expected(step: str, case: AnsweredQuestion, values: Mapping[str, str]) -> JudgeQuery[float]:
+    return JudgeQuery(
         EXPECTED + step,
         judge_prompt(step, case.example.language, "expected", **values),
         case.context.context_id,
@@ -122,7 +128,7 @@ def _expected(step: str, case: Case, values: Mapping[str, str]) -> Ask[float]:
     )
 
 
-def _judgement(step: str, answer: Answer, sampled: Word[float] | None, mean: Word[float] | None) -> Judgement:
+def _judgement(step: str, answer: Answer, sampled: Verdict[float] | None, mean: Verdict[float] | None) -> Judgement:
     word = sampled or mean
     assert word is not None  # one of the two is always asked for
     evidence: dict[str, Any] = {"rating": sampled.value if sampled else None, "reply": word.reply}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tasks.judging.asking import judge_of
 from tasks.judging.chunks import Span, chunk_spans
 from tasks.records.example import Context
-from tasks.scoring import Bench
+from tasks.scoring import ScoringContext
 
 _DIGITS = 5  # of a cosine: beyond them, machines differ
 
@@ -26,12 +26,14 @@ class EmbeddedContext:
     vectors: NDArray[np.float32]
 
 
-def embedded(context: Context, size: int, bench: Bench) -> EmbeddedContext:
+def embedded(context: Context, size: int, bench: ScoringContext) -> EmbeddedContext:
     """The context in chunks of `size` tokens with their embeddings, worked out once per context."""
     return bench.memo.get(("embedded", context.context_id, size), lambda: _embed(context, size, bench))
 
 
-def nearest(statements: Sequence[str], context: Context, size: int, count: int, bench: Bench) -> list[tuple[Span, ...]]:
+def nearest(
+    statements: Sequence[str], context: Context, size: int, count: int, bench: ScoringContext
+) -> list[tuple[Span, ...]]:
     """For each statement the `count` nearest chunks, in the order of the document."""
     if not statements:
         return []
@@ -44,7 +46,7 @@ def nearest(statements: Sequence[str], context: Context, size: int, count: int, 
     return [tuple(known.spans[place] for place in sorted(row)) for row in order.tolist()]
 
 
-def _embed(context: Context, size: int, bench: Bench) -> EmbeddedContext:
+def _embed(context: Context, size: int, bench: ScoringContext) -> EmbeddedContext:
     judge, _ = judge_of(bench)
     spans = chunk_spans(context, size, judge, bench.memo)
     return EmbeddedContext(spans, bench.embedder().embed([context.text[start:end] for start, end in spans]))

@@ -20,14 +20,14 @@ _FORCED = "[[7]] [[7]]"
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class ReplyForm:
     """What a reply must look like: a regular expression, or one of some strings."""
 
     kind: Literal["regex", "choice"]
     value: str | tuple[str, ...]
 
 
-def form_field(form: Form) -> dict[str, Any]:
+def form_field(form: ReplyForm) -> dict[str, Any]:
     """The value of the body's field."""
     return {form.kind: form.value if isinstance(form.value, str) else list(form.value)}
 
@@ -39,7 +39,7 @@ def probe(judge: Judge) -> Request:
         "top_p": 1.0,
         "max_tokens": 32,
         "seed": 0,
-        FIELD: form_field(Form("choice", (_FORCED,))),
+        FIELD: form_field(ReplyForm("choice", (_FORCED,))),
     }
     return Request(PROBE, judge.name, judge.revision, _GREETING, parameters, 0, PROBE)
 

@@ -22,9 +22,9 @@ from typing import Any, TextIO
 
 from infra.errors import InputError
 from infra.running import progress
+from tasks.microworld.library import Library, Shown, fill_library, show
 from tasks.microworld.preferences import chosen_answer, rejected_answer
 from tasks.microworld.questions import SHARES_BY_HOPS, Question, make_questions
-from tasks.microworld.shelf import Shelf, Shown, fill_shelf, show
 from tasks.microworld.words import Split
 from tasks.microworld.world import Document, documents, make_world
 
@@ -123,7 +123,7 @@ def write_pool(folder: Path, questions: int, seed: int, people: int, hops: int =
 def _world_rows(wanted: Wanted, number: int) -> Iterator[Row]:
     """The questions of one world of the dataset, those whose supports fit into a context."""
     name = f"{wanted.split or 'all'}:{wanted.seed}:{number}"
-    shelf = fill_shelf(make_world(name, wanted.people or people_for(wanted.tokens), wanted.split))
+    shelf = fill_library(make_world(name, wanted.people or people_for(wanted.tokens), wanted.split))
     if shelf.tokens < wanted.tokens:
         raise InputError(
             f"a world of {wanted.people} people has {shelf.tokens} tokens of documents, too few for contexts of "
@@ -140,7 +140,7 @@ def _world_rows(wanted: Wanted, number: int) -> Iterator[Row]:
         raise InputError(f"contexts of {wanted.tokens} tokens cannot hold what a question needs: ask for 512 or more")
 
 
-def _context_row(rng: random.Random, shelf: Shelf, shown: Shown) -> Row:
+def _context_row(rng: random.Random, shelf: Library, shown: Shown) -> Row:
     question = shown.question
     rejected = rejected_answer(rng, question, shelf.world, frozenset(shown.titles))
     return {

@@ -17,11 +17,19 @@ from infra.canonical import fingerprint
 from infra.errors import RecipeError
 from infra.plugins import find_plugins
 from infra.recipe import Questions
-from tasks.questions.question import QuestionFormat, RawQuestion, Row, content_digest
+from tasks.questions.question import QuestionFormat, RawQuestion, SourceRow, content_digest
 from tasks.questions.rows import read_rows
 from tasks.records.example import Drop
 
-__all__ = ["QuestionFormat", "RawQuestion", "Row", "question_format", "question_formats", "read_questions", "read_rows"]
+__all__ = [
+    "QuestionFormat",
+    "RawQuestion",
+    "SourceRow",
+    "question_format",
+    "question_formats",
+    "read_questions",
+    "read_rows",
+]
 
 Build = Literal["given", "pooled"]
 _LANGUAGES = {"en": "en", "zh": "zh", "english": "en", "chinese": "zh"}
@@ -54,7 +62,9 @@ def question_formats() -> dict[str, QuestionFormat]:
     return find_plugins(__name__, "FORMAT")
 
 
-def _checked(question: RawQuestion, row: Row, build: Build, seen: dict[bytes, tuple[int, bytes]]) -> RawQuestion | Drop:
+def _checked(
+    question: RawQuestion, row: SourceRow, build: Build, seen: dict[bytes, tuple[int, bytes]]
+) -> RawQuestion | Drop:
     """The question with its language in short, or the reason why it cannot be used."""
     readable_id = question.example_id.encode("utf-8", "backslashreplace").decode("utf-8")
     place = f"row {row.number} of {row.file.replace(chr(92), '/').rsplit('/', 1)[-1]}"

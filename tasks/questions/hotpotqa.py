@@ -14,7 +14,7 @@ from typing import Any
 from tasks.questions.question import (
     QuestionFormat,
     RawQuestion,
-    Row,
+    SourceRow,
     fault,
     id_field,
     make_question,
@@ -27,7 +27,7 @@ _FIELDS = {"_id", "id", "question", "answer", "type", "supporting_facts", "conte
 _REMEDY = "take the distractor file as HotpotQA publishes it"
 
 
-def read_hotpotqa(row: Row, language: str) -> RawQuestion:
+def read_hotpotqa(row: SourceRow, language: str) -> RawQuestion:
     """A row of HotpotQA."""
     supporting = {title for title, _ in _titled(row, "supporting_facts", "sent_id")}
     paragraphs = [_paragraph(row, title, sentences) for title, sentences in _titled(row, "context", "sentences")]
@@ -47,7 +47,7 @@ def read_hotpotqa(row: Row, language: str) -> RawQuestion:
 FORMAT = QuestionFormat("hotpotqa", read_hotpotqa)
 
 
-def _titled(row: Row, field: str, second: str) -> Iterator[tuple[str, Any]]:
+def _titled(row: SourceRow, field: str, second: str) -> Iterator[tuple[str, Any]]:
     """(title, what belongs to it) from a list of pairs or from two columns."""
     value = row.values.get(field)
     if value is None:
@@ -65,7 +65,7 @@ def _titled(row: Row, field: str, second: str) -> Iterator[tuple[str, Any]]:
         yield pair[0], pair[1]
 
 
-def _paragraph(row: Row, title: str, sentences: Any) -> Document:
+def _paragraph(row: SourceRow, title: str, sentences: Any) -> Document:
     if not isinstance(sentences, list) or not all(isinstance(each, str) for each in sentences):
         raise fault(row, "context", f"the paragraph {title!r} is not a list of sentences", _REMEDY)
     return Document(title, "".join(sentences))

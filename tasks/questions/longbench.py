@@ -9,7 +9,7 @@ are drops ("empty_question", "language"), because the sampling prompts ask a que
 from tasks.questions.question import (
     QuestionFormat,
     RawQuestion,
-    Row,
+    SourceRow,
     id_field,
     make_question,
     metadata_of,
@@ -20,7 +20,7 @@ from tasks.questions.question import (
 _FIELDS = {"_id", "input", "context", "answers", "dataset", "language"}
 
 
-def read_longbench(row: Row, language: str) -> RawQuestion:
+def read_longbench(row: SourceRow, language: str) -> RawQuestion:
     """A row of LongBench."""
     return make_question(
         id_field(row, "_id"),

@@ -12,7 +12,7 @@ else it has the recipe's language.
 from tasks.questions.question import (
     QuestionFormat,
     RawQuestion,
-    Row,
+    SourceRow,
     id_field,
     make_question,
     metadata_of,
@@ -22,7 +22,7 @@ from tasks.questions.question import (
 _FIELDS = {"idx", "id", "query", "question", "context", "language"}
 
 
-def read_longreward(row: Row, language: str) -> RawQuestion:
+def read_longreward(row: SourceRow, language: str) -> RawQuestion:
     """A row of LongReward's SFT or preference files."""
     query = text_field(row, "query", "question", required=True) or ""
     return make_question(

@@ -8,7 +8,7 @@ The passages marked `isgold` are the documents, the others the distractors. The 
 from tasks.questions.question import (
     QuestionFormat,
     RawQuestion,
-    Row,
+    SourceRow,
     document_field,
     id_field,
     make_question,
@@ -22,7 +22,7 @@ from tasks.questions.question import (
 _FIELDS = {"id", "question", "answers", "ctxs", "nq_annotated_gold"}
 
 
-def read_multidoc_qa(row: Row, language: str) -> RawQuestion:
+def read_multidoc_qa(row: SourceRow, language: str) -> RawQuestion:
     """A row of the multi-document files."""
     passages = records_field(row, "ctxs", required=True)
     return make_question(

@@ -10,7 +10,7 @@ The kind is the number of hops, which stands before the id's first "__". A row t
 from tasks.questions.question import (
     QuestionFormat,
     RawQuestion,
-    Row,
+    SourceRow,
     document_field,
     fault,
     id_field,
@@ -25,7 +25,7 @@ from tasks.records.example import Document, Drop
 _FIELDS = {"id", "question", "answer", "answer_aliases", "answerable", "paragraphs"}
 
 
-def read_musique(row: Row, language: str) -> RawQuestion | Drop:
+def read_musique(row: SourceRow, language: str) -> RawQuestion | Drop:
     """A row of MuSiQue: supporting paragraphs are the documents, the other paragraphs the distractors."""
     documents: list[Document] = []
     distractors: list[Document] = []

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from tasks.questions.question import (
     QuestionFormat,
     RawQuestion,
-    Row,
+    SourceRow,
     document_field,
     fault,
     id_field,
@@ -25,7 +25,7 @@ from tasks.questions.question import (
 _FIELDS = {"id", "question", "context", "documents", "distractors", "answers", "kind", "language", "metadata"}
 
 
-def read_native(row: Row, language: str) -> RawQuestion:
+def read_native(row: SourceRow, language: str) -> RawQuestion:
     """A row as described above."""
     metadata = row.values.get("metadata")
     if metadata is not None and not isinstance(metadata, Mapping):

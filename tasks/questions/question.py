@@ -19,7 +19,7 @@ from tasks.records.example import Document, Drop
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SourceRow:
     """One raw row: `number` counts from 1, lines in a JSONL file and rows elsewhere."""
 
     file: str
@@ -42,7 +42,7 @@ class RawQuestion:
     distractors: tuple[Document, ...]
 
 
-Adapter = Callable[[Row, str], RawQuestion | Drop]  # the row, and the language of rows that state none
+Adapter = Callable[[SourceRow, str], RawQuestion | Drop]  # the row, and the language of rows that state none
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +87,12 @@ def content_digest(question: RawQuestion) -> str:
     return fingerprint([question.question, question.context, sources, question.references, question.language])
 
 
-def fault(row: Row, field: str, problem: str, remedy: str) -> InputError:
+def fault(row: SourceRow, field: str, problem: str, remedy: str) -> InputError:
     """The error for a field that cannot be read."""
     return InputError(f"{row.file}, row {row.number}, field {field!r}: {problem}; {remedy}")
 
 
-def text_field(row: Row, *names: str, required: bool = False) -> str | None:
+def text_field(row: SourceRow, *names: str, required: bool = False) -> str | None:
     """The first of the named fields that the row has, as text; null counts as absent.
 
     Raises InputError when it is not text, or when it is required and the row has none of the fields. A required
@@ -111,7 +111,7 @@ def text_field(row: Row, *names: str, required: bool = False) -> str | None:
     return ""
 
 
-def id_field(row: Row, *names: str) -> str | None:
+def id_field(row: SourceRow, *names: str) -> str | None:
     """The row's id as text; whole numbers are ids too. None when the row has none, or an empty one."""
     for name in names:
         value = row.values.get(name)
@@ -124,7 +124,7 @@ def id_field(row: Row, *names: str) -> str | None:
     return None
 
 
-def texts_field(row: Row, name: str) -> tuple[str, ...]:
+def texts_field(row: SourceRow, name: str) -> tuple[str, ...]:
     """A list of texts; absent and null are the empty list."""
     value = row.values.get(name)
     if value is None:
@@ -134,7 +134,7 @@ def texts_field(row: Row, name: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def records_field(row: Row, name: str, required: bool = False) -> list[Mapping[str, Any]]:
+def records_field(row: SourceRow, name: str, required: bool = False) -> list[Mapping[str, Any]]:
     """A list of objects, or the same as one object of equally long lists (as some Parquet exports have it)."""
     value = row.values.get(name)
     if value is None:
@@ -151,7 +151,7 @@ def records_field(row: Row, name: str, required: bool = False) -> list[Mapping[s
     return list(value)
 
 
-def document_field(row: Row, name: str, record: Mapping[str, Any], text: str = "text") -> Document:
+def document_field(row: SourceRow, name: str, record: Mapping[str, Any], text: str = "text") -> Document:
     """One object of a list of documents: its text, and its title where it has one."""
     parts = {"title": record.get("title"), text: record.get(text)}
     for key, value in parts.items():
@@ -162,7 +162,7 @@ def document_field(row: Row, name: str, record: Mapping[str, Any], text: str = "
     return Document(parts["title"] or "", parts[text] or "")
 
 
-def metadata_of(row: Row, used: Collection[str]) -> dict[str, Any]:
+def metadata_of(row: SourceRow, used: Collection[str]) -> dict[str, Any]:
     """The fields of a row that its format has no other place for."""
     return {name: value for name, value in row.values.items() if name not in used and value is not None}
 
@@ -188,5 +188,5 @@ def _kind(value: Any) -> str:
     return names.get(type(value), f"a value of type {type(value).__name__}")
 
 
-def _names(row: Row) -> str:
+def _names(row: SourceRow) -> str:
     return ", ".join(sorted(map(str, row.values))[:12]) or "no fields"

@@ -17,7 +17,7 @@ from contextlib import closing
 from typing import IO, Any
 
 from infra.errors import InputError
-from tasks.questions.question import Row
+from tasks.questions.question import SourceRow
 
 LONGEST_ROW = 1 << 28  # bytes of a JSONL line or characters of an array's element
 _BATCH_BYTES = 8 << 20  # of Parquet rows decoded at once
@@ -28,7 +28,7 @@ _SAVED = ("dataset_dict.json", "state.json")
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
-def read_rows(source: str, subset: str | None = None, split: str = "train") -> Iterator[Row]:
+def read_rows(source: str, subset: str | None = None, split: str = "train") -> Iterator[SourceRow]:
     """All rows of `source`; `subset` and `split` choose within `datasets` folders and hub datasets.
 
     Raises InputError when the source is missing, holds no row, or a row of it cannot be read.
@@ -41,7 +41,7 @@ def read_rows(source: str, subset: str | None = None, split: str = "train") -> I
     yield from rows
 
 
-def _rows(source: str, subset: str | None, split: str) -> Iterator[Row]:
+def _rows(source: str, subset: str | None, split: str) -> Iterator[SourceRow]:
     filesystem, path = _filesystem(source)
     faults = _faults(filesystem)
     try:
@@ -110,7 +110,7 @@ def _suffix(path: str) -> str:
     return next((suffix for suffix in _JSON + _PARQUET if name.endswith(suffix)), "")
 
 
-def _json_rows(filesystem: Any, path: str, name: str) -> Iterator[Row]:
+def _json_rows(filesystem: Any, path: str, name: str) -> Iterator[SourceRow]:
     number = 0
     rows = _array_rows if _suffix(path) == ".json" and _starts_array(filesystem, path, name) else _line_rows
     with filesystem.open(path, "rb", compression="infer") as file, io.BufferedReader(file, _CHUNK) as stream:
@@ -133,7 +133,7 @@ def _starts_array(filesystem: Any, path: str, name: str) -> bool:
             raise InputError(f"{name}: the compressed file is cut off ({error}); copy or download it again") from error
 
 
-def _line_rows(stream: IO[bytes], name: str) -> Iterator[Row]:
+def _line_rows(stream: IO[bytes], name: str) -> Iterator[SourceRow]:
     """JSONL. Lines count from 1; blank lines are no rows."""
     for number in itertools.count(1):
         line = stream.readline(LONGEST_ROW + 1)
@@ -144,7 +144,7 @@ def _line_rows(stream: IO[bytes], name: str) -> Iterator[Row]:
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
         if line.strip():
-            yield Row(name, number, _parse(line, name, number))
+            yield SourceRow(name, number, _parse(line, name, number))
 
 
 def _parse(line: bytes, name: str, number: int) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def _object(value: Any, name: str, number: int) -> dict[str, Any]:
     return value
 
 
-def _array_rows(stream: IO[bytes], name: str) -> Iterator[Row]:
+def _array_rows(stream: IO[bytes], name: str) -> Iterator[SourceRow]:
     """A file that is one JSON array, as HotpotQA's, element by element."""
     utf8 = codecs.getincrementaldecoder("utf-8-sig")()
     decoder = json.JSONDecoder()
@@ -191,10 +191,10 @@ def _array_rows(stream: IO[bytes], name: str) -> Iterator[Row]:
                     problem = f"not valid JSON: {error}; the file may be cut off, or a row may be broken"
                     raise InputError(f"{name}, row {number}: {problem}") from error
                 buffer, place = buffer[place:] + more, 0
-        yield Row(name, number, _object(value, name, number))
+        yield SourceRow(name, number, _object(value, name, number))
 
 
-def _parquet_rows(filesystem: Any, path: str, name: str) -> Iterator[Row]:
+def _parquet_rows(filesystem: Any, path: str, name: str) -> Iterator[SourceRow]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -206,7 +206,7 @@ def _parquet_rows(filesystem: Any, path: str, name: str) -> Iterator[Row]:
                 for batch in parquet.iter_batches(batch_size=_batch_rows(parquet)):
                     for values in batch.to_pylist():
                         number += 1
-                        yield Row(name, number, values)
+                        yield SourceRow(name, number, values)
         except UnicodeDecodeError as error:
             raise InputError(f"{name}, after row {number}: not UTF-8 ({error.reason}); write it again") from error
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
@@ -220,7 +220,7 @@ def _batch_rows(parquet: Any) -> int:
     return int(min(1024, max(1, _BATCH_BYTES // max(1, size))))
 
 
-def _saved_rows(source: str, split: str) -> Iterator[Row]:
+def _saved_rows(source: str, split: str) -> Iterator[SourceRow]:
     """Rows of a folder that `save_to_disk` wrote; Arrow files are mapped, not loaded."""
     import datasets
 
@@ -231,19 +231,19 @@ def _saved_rows(source: str, split: str) -> Iterator[Row]:
                 raise InputError(f"{source}: has no split {split!r}; it has {', '.join(sorted(saved))}")
             saved = saved[split]
         for number, values in enumerate(saved, 1):
-            yield Row(source, number, values)
+            yield SourceRow(source, number, values)
     except (OSError, ValueError) as error:
         raise InputError(f"{source}: not a whole `datasets` folder ({error}); save it again") from error
 
 
-def _hub_rows(source: str, subset: str | None, split: str) -> Iterator[Row]:
+def _hub_rows(source: str, subset: str | None, split: str) -> Iterator[SourceRow]:
     import datasets
     from datasets.exceptions import DatasetsError
 
     try:
         rows = datasets.load_dataset(source, subset, split=split, streaming=True)
         for number, values in enumerate(rows, 1):
-            yield Row(source, number, values)
+            yield SourceRow(source, number, values)
     except (OSError, ValueError, DatasetsError) as error:
         problem = f"no file or folder of this name is here, and the hub did not give it ({error})"
         raise InputError(f"{source}: {problem}; check the name, `subset` and `split`") from error

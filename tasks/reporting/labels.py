@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.errors import InputError
-from tasks.questions.question import Row
+from tasks.questions.question import SourceRow
 from tasks.questions.rows import read_rows
 from tasks.reporting.agreement import Preference
 from tasks.reporting.judged import JudgedQuestion
@@ -45,7 +45,7 @@ def labelled(question: JudgedQuestion, labels: Labels) -> tuple[list[Preference]
     return [each.preference for each in there], [each.place for each in own if each not in there]
 
 
-def _label(row: Row) -> tuple[str, Label]:
+def _label(row: SourceRow) -> tuple[str, Label]:
     place = f"{row.file}, row {row.number}"
     example_id = row.values.get("example_id")
     if not isinstance(example_id, str) or not example_id:
@@ -60,7 +60,7 @@ def _label(row: Row) -> tuple[str, Label]:
     return example_id, Label(place, Preference(better, worse))
 
 
-def _index(row: Row, place: str, field: str) -> int:
+def _index(row: SourceRow, place: str, field: str) -> int:
     value = row.values.get(field)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise InputError(f"{place}: {field} is {_shown(value)}, not the index of a sample (0, 1, ...); {_REMEDY}")

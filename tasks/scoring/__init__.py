@@ -16,9 +16,9 @@ from infra.errors import BalanceError, RecipeError
 from infra.models.client import ModelClient
 from infra.models.embedding import Embedder
 from infra.plugins import find_plugins
-from infra.recipe import Recipe, Settings
+from infra.recipe import Recipe, RecipeSection
 from tasks.judging.memo import Memo
-from tasks.judging.standing import AnswerId, Standing
+from tasks.judging.pruning import AnswerId, PruningBounds
 from tasks.pairing import extremes_alone
 from tasks.records.example import Answer, Context, Example, Judgement
 
@@ -26,7 +26,7 @@ DIGITS = 6  # of a score and a reward: beyond them, machines differ
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class AnsweredQuestion:
     """A question with its context and its sampled answers (sample_index ≥ 0)."""
 
     example: Example
@@ -35,7 +35,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class ScoringContext:
     """What scorers may use; the embedding model is loaded when it is first asked for."""
 
     embedder: Callable[[], Embedder]
@@ -43,10 +43,10 @@ class Bench:
     recipe: Recipe
     judge: ModelClient | None = None  # of the recipe's judge
     memo: Memo = field(default_factory=Memo)
-    standing: Standing | None = None  # where answers that cannot matter any more need not be judged
+    standing: PruningBounds | None = None  # where answers that cannot matter any more need not be judged
 
 
-Judge = Callable[[Sequence[Case], Any, Bench], list[Judgement]]
+Judge = Callable[[Sequence[AnsweredQuestion], Any, ScoringContext], list[Judgement]]
 
 
 def _no_calls(settings: Any, recipe: Recipe, context_tokens: int) -> Mapping[str, float]:
@@ -71,7 +71,7 @@ class Scorer:
     """
 
     name: str
-    settings: type[Settings]
+    settings: type[RecipeSection]
     judge: Judge
     needs_judge: bool = False
     asked_last: bool = False  # after the others; `bench.standing` tells it what they said
@@ -86,7 +86,7 @@ class ActiveScorer:
 
     name: str
     weight: float
-    settings: Settings
+    settings: RecipeSection
 
 
 @functools.cache
@@ -118,7 +118,9 @@ def check_scorers(recipe: Recipe) -> list[ActiveScorer]:
     return active
 
 
-def judge_all(cases: Sequence[Case], scorers: Sequence[ActiveScorer], bench: Bench) -> list[Judgement]:
+def judge_all(
+    cases: Sequence[AnsweredQuestion], scorers: Sequence[ActiveScorer], bench: ScoringContext
+) -> list[Judgement]:
     """Every scorer's judgement of every answer: by case, then answer, then scorer.
 
     Raises BalanceError when a scorer has left an answer out or judged it twice.
@@ -136,7 +138,9 @@ def judge_all(cases: Sequence[Case], scorers: Sequence[ActiveScorer], bench: Ben
     ]
 
 
-def _column(active: ActiveScorer, cases: Sequence[Case], bench: Bench) -> dict[AnswerId, Judgement]:
+def _column(
+    active: ActiveScorer, cases: Sequence[AnsweredQuestion], bench: ScoringContext
+) -> dict[AnswerId, Judgement]:
     expected = {(case.example.example_id, answer.sample_index) for case in cases for answer in case.answers}
     judgements = known_scorers()[active.name].judge(cases, active.settings, bench)
     column = {(each.example_id, each.sample_index): each for each in judgements}
@@ -147,11 +151,11 @@ def _column(active: ActiveScorer, cases: Sequence[Case], bench: Bench) -> dict[A
 
 def _standing(
     said: Sequence[Judgement],
-    cases: Sequence[Case],
+    cases: Sequence[AnsweredQuestion],
     active: ActiveScorer,
     scorers: Sequence[ActiveScorer],
     recipe: Recipe,
-) -> Standing | None:
+) -> PruningBounds | None:
     """What the scorer that is asked last is told; null when its every word counts, or another is yet to speak."""
     last = [each for each in scorers if known_scorers()[each.name].asked_last and each.weight > 0]
     if not recipe.scoring.prune or last != [active] or not extremes_alone(recipe.pairing):
@@ -165,7 +169,7 @@ def _standing(
         so_far = sums[key]
         if each.scorer in weights and so_far is not None:
             sums[key] = None if each.score is None else so_far + weights[each.scorer] * each.score
-    return Standing(sums, active.weight, active.weight + sum(weights.values()), recipe.pairing)
+    return PruningBounds(sums, active.weight, active.weight + sum(weights.values()), recipe.pairing)
 
 
 def rewards(judgements: Iterable[Judgement], scorers: Sequence[ActiveScorer]) -> dict[AnswerId, float | None]:

@@ -15,12 +15,12 @@ from pydantic import Field
 
 from infra.canonical import canonical
 from infra.recipe import Positive, Recipe
-from tasks.judging.asking import Ask, Word, ask_all, judge_of, judge_prompt
+from tasks.judging.asking import JudgeQuery, Verdict, ask_all, judge_of, judge_prompt
 from tasks.judging.chunks import Span, chunk_spans
-from tasks.judging.rating import RatingSettings, rate, rating_calls, rating_prompts, silence, unspoken
+from tasks.judging.rating import RatingSettings, no_text_reason, rate, rating_calls, rating_prompts, unscored
 from tasks.judging.replies import NO_NOTES, read_notes
 from tasks.records.example import Answer, Judgement
-from tasks.scoring import Bench, Case, Scorer
+from tasks.scoring import AnsweredQuestion, Scorer, ScoringContext
 
 NAME = "completeness"
 _PART = {"en": "Part {part} of {of}:", "zh": "第{part}部分（共{of}部分）："}
@@ -41,10 +41,10 @@ class Part:
 
     number: int
     span: Span
-    word: Word[str | None]
+    word: Verdict[str | None]
 
 
-def judge(cases: Sequence[Case], settings: CompletenessSettings, bench: Bench) -> list[Judgement]:
+def judge(cases: Sequence[AnsweredQuestion], settings: CompletenessSettings, bench: ScoringContext) -> list[Judgement]:
     """One judgement for each answer of each case."""
     notes = dict(zip([case.example.example_id for case in cases], _take_notes(cases, settings, bench), strict=True))
     subjects = []
@@ -53,8 +53,8 @@ def judge(cases: Sequence[Case], settings: CompletenessSettings, bench: Bench) -
         parts = notes[case.example.example_id]
         missing = next((part.word.reason for part in parts if part.word.reason is not None), None)
         for answer in case.answers:
-            if silence(answer) is not None:
-                lost[case.example.example_id, answer.sample_index] = unspoken(NAME, answer)
+            if no_text_reason(answer) is not None:
+                lost[case.example.example_id, answer.sample_index] = unscored(NAME, answer)
             elif missing is not None:
                 lost[case.example.example_id, answer.sample_index] = _without_notes(answer, missing, parts)
             else:
@@ -69,12 +69,14 @@ def judge(cases: Sequence[Case], settings: CompletenessSettings, bench: Bench) -
     ]
 
 
-def _take_notes(cases: Sequence[Case], settings: CompletenessSettings, bench: Bench) -> list[list[Part]]:
+def _take_notes(
+    cases: Sequence[AnsweredQuestion], settings: CompletenessSettings, bench: ScoringContext
+) -> list[list[Part]]:
     """The notes on every part of each case's context. A case without an answer to rate needs none."""
     judge, _ = judge_of(bench)
     spans = [
         chunk_spans(case.context, settings.chunk_tokens, judge, bench.memo)
-        if any(silence(answer) is None for answer in case.answers)
+        if any(no_text_reason(answer) is None for answer in case.answers)
         else ()
         for case in cases
     ]
@@ -87,11 +89,13 @@ def _take_notes(cases: Sequence[Case], settings: CompletenessSettings, bench: Be
     return [[Part(number, span, next(words)) for number, span in enumerate(own, 1)] for own in spans]
 
 
-def _ask_for_notes(case: Case, chunk: str, settings: CompletenessSettings, bench: Bench) -> Ask[str | None]:
+def _ask_for_notes(
+    case: AnsweredQuestion, chunk: str, settings: CompletenessSettings, bench: ScoringContext
+) -> JudgeQuery[str | None]:
     judge, _ = judge_of(bench)
     prompt = judge_prompt("notes", _language(chunk), judge.prompts, chunk=chunk, question=case.example.question)
     # Notes that fill their limit are notes all the same; asked again they would be as long.
-    return Ask("notes", prompt, case.context.context_id, read_notes, settings.notes_tokens)
+    return JudgeQuery("notes", prompt, case.context.context_id, read_notes, settings.notes_tokens)
 
 
 def _language(chunk: str) -> str:

@@ -21,16 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from infra.recipe import Settings
+from infra.recipe import RecipeSection
 from tasks.metrics import final_answer, rouge_l_matrix
 from tasks.records.example import Answer, Judgement
-from tasks.scoring import DIGITS, Bench, Case, Scorer
+from tasks.scoring import DIGITS, AnsweredQuestion, Scorer, ScoringContext
 
 NAME = "consensus"
 SPOKEN = frozenset({"stop", "length"})  # finish reasons of calls that did bring an answer
 
 
-class ConsensusSettings(Settings):
+class ConsensusSettings(RecipeSection):
     """How alike two answers are."""
 
     similarity: Literal["embedding", "rouge_l"] = Field(
@@ -41,12 +41,12 @@ class ConsensusSettings(Settings):
     )
 
 
-def judge(cases: Sequence[Case], settings: ConsensusSettings, bench: Bench) -> list[Judgement]:
+def judge(cases: Sequence[AnsweredQuestion], settings: ConsensusSettings, bench: ScoringContext) -> list[Judgement]:
     """One judgement for each answer of each case."""
     return [judgement for case in cases for judgement in _judge_case(case, settings, bench)]
 
 
-def consensus_scores(texts: Sequence[str], settings: ConsensusSettings, bench: Bench) -> list[float]:
+def consensus_scores(texts: Sequence[str], settings: ConsensusSettings, bench: ScoringContext) -> list[float]:
     """Each text's mean similarity to all of them, itself included; texts must not be empty."""
     if not texts:
         return []
@@ -60,7 +60,7 @@ def consensus_scores(texts: Sequence[str], settings: ConsensusSettings, bench: B
     return [scores[text] for text in texts]
 
 
-def _similarity(texts: Sequence[str], settings: ConsensusSettings, bench: Bench) -> NDArray[np.float64]:
+def _similarity(texts: Sequence[str], settings: ConsensusSettings, bench: ScoringContext) -> NDArray[np.float64]:
     """u of every pair of distinct texts, [n, n]; 1.0 on the diagonal."""
     if len(texts) == 1:
         return np.ones((1, 1))
@@ -72,7 +72,7 @@ def _similarity(texts: Sequence[str], settings: ConsensusSettings, bench: Bench)
     return similarity
 
 
-def _judge_case(case: Case, settings: ConsensusSettings, bench: Bench) -> list[Judgement]:
+def _judge_case(case: AnsweredQuestion, settings: ConsensusSettings, bench: ScoringContext) -> list[Judgement]:
     texts = [_compared(answer, settings) for answer in case.answers]
     samples = [text for text in texts if text]
     scores = iter(consensus_scores(samples, settings, bench))

@@ -17,16 +17,16 @@ from typing import Any
 from infra.canonical import canonical
 from infra.recipe import Recipe
 from tasks.judging import bundles
-from tasks.judging.facts import FactSettings, Trial, try_answers
-from tasks.judging.rating import unspoken
+from tasks.judging.facts import FactCheck, FactSettings, try_answers
+from tasks.judging.rating import unscored
 from tasks.judging.savings import PRUNED
 from tasks.records.example import Judgement
-from tasks.scoring import DIGITS, Bench, Case, Scorer
+from tasks.scoring import DIGITS, AnsweredQuestion, Scorer, ScoringContext
 
 NAME = "faithfulness"
 
 
-def judge(cases: Sequence[Case], settings: FactSettings, bench: Bench) -> list[Judgement]:
+def judge(cases: Sequence[AnsweredQuestion], settings: FactSettings, bench: ScoringContext) -> list[Judgement]:
     """One judgement for each answer of each case."""
     judged = {}
     for of_case in try_answers(cases, settings, bench):
@@ -34,13 +34,13 @@ def judge(cases: Sequence[Case], settings: FactSettings, bench: Bench) -> list[J
         for each in of_case:
             judged[each.answer.example_id, each.answer.sample_index] = _judgement(each, settings, told)
     return [
-        judged.get((answer.example_id, answer.sample_index)) or unspoken(NAME, answer)
+        judged.get((answer.example_id, answer.sample_index)) or unscored(NAME, answer)
         for case in cases
         for answer in case.answers
     ]
 
 
-def _judgement(trial: Trial, settings: FactSettings, told: set[tuple[int, str]]) -> Judgement:
+def _judgement(trial: FactCheck, settings: FactSettings, told: set[tuple[int, str]]) -> Judgement:
     facts = [_fact(trial, place, told) for place in range(len(trial.facts))]
     told.update((trial.variant, fact) for fact in trial.facts if fact in trial.verdicts)
     evidence = {"reply": trial.listed.reply, "facts": facts, "no_facts": trial.listed.value == ()}
@@ -50,7 +50,7 @@ def _judgement(trial: Trial, settings: FactSettings, told: set[tuple[int, str]])
     return Judgement(answer.example_id, answer.sample_index, NAME, score, reason, canonical(evidence).decode(), keys)
 
 
-def _fact(trial: Trial, place: int, told: set[tuple[int, str]]) -> dict[str, Any]:
+def _fact(trial: FactCheck, place: int, told: set[tuple[int, str]]) -> dict[str, Any]:
     fact = trial.facts[place]
     word, number = trial.verdicts.get(fact), trial.number(fact)
     return {
@@ -65,7 +65,7 @@ def _fact(trial: Trial, place: int, told: set[tuple[int, str]]) -> dict[str, Any
     }
 
 
-def _score(trial: Trial, settings: FactSettings) -> tuple[float | None, str | None]:
+def _score(trial: FactCheck, settings: FactSettings) -> tuple[float | None, str | None]:
     if trial.fault is not None:
         return None, trial.fault
     if trial.missing:

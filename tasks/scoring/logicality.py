@@ -8,12 +8,12 @@ from functools import partial
 
 from tasks.judging.rating import RatingSettings, rate_answers, rating_calls, rating_prompts
 from tasks.records.example import Judgement
-from tasks.scoring import Bench, Case, Scorer
+from tasks.scoring import AnsweredQuestion, Scorer, ScoringContext
 
 NAME = "logicality"
 
 
-def judge(cases: Sequence[Case], settings: RatingSettings, bench: Bench) -> list[Judgement]:
+def judge(cases: Sequence[AnsweredQuestion], settings: RatingSettings, bench: ScoringContext) -> list[Judgement]:
     """One judgement for each answer of each case."""
     return rate_answers(NAME, cases, settings, bench)
 

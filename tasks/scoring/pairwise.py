@@ -18,18 +18,18 @@ from typing import Any
 from pydantic import Field
 
 from infra.canonical import canonical, fingerprint
-from infra.recipe import Positive, Recipe, Settings
-from tasks.judging.asking import Ask, Form, Word, ask_all, judge_of, judge_prompt
-from tasks.judging.rating import silence, unspoken
+from infra.recipe import Positive, Recipe, RecipeSection
+from tasks.judging.asking import JudgeQuery, ReplyForm, Verdict, ask_all, judge_of, judge_prompt
+from tasks.judging.rating import no_text_reason, unscored
 from tasks.judging.replies import read_duel
 from tasks.records.example import Answer, Judgement
-from tasks.scoring import DIGITS, Bench, Case, Scorer
+from tasks.scoring import DIGITS, AnsweredQuestion, Scorer, ScoringContext
 
 NAME = "pairwise"
-_FORM = Form("choice", ("[[A]]", "[[B]]", "[[C]]"))
+_FORM = ReplyForm("choice", ("[[A]]", "[[B]]", "[[C]]"))
 
 
-class PairwiseSettings(Settings):
+class PairwiseSettings(RecipeSection):
     """How many duels there are, and how the judge is asked."""
 
     opponents: Positive = Field(3, description="other answers that each answer meets; all of them when there are few")
@@ -41,8 +41,8 @@ class Duel:
     """An answer's duel with another as it looks from its own side: the words when it stood first, and second."""
 
     against: int  # sample_index
-    first: Word[str]
-    second: Word[str]
+    first: Verdict[str]
+    second: Verdict[str]
 
     def points(self) -> float | None:
         """1 for a win, 0 for a loss, 0.5 for a tie; null when the judge has no word in one of the orders."""
@@ -51,7 +51,7 @@ class Duel:
         return {"AB": 1.0, "BA": 0.0}.get(self.first.value + self.second.value, 0.5)
 
 
-def judge(cases: Sequence[Case], settings: PairwiseSettings, bench: Bench) -> list[Judgement]:
+def judge(cases: Sequence[AnsweredQuestion], settings: PairwiseSettings, bench: ScoringContext) -> list[Judgement]:
     """One judgement for each answer; evidence {"duels": [{"against", "first_order", "second_order", "reason"?}]}.
 
     `first_order` is the judge's word when this answer stood first (A: it is better), `second_order` when it stood
@@ -85,25 +85,27 @@ def duels(count: int, opponents: int) -> list[tuple[int, int]]:
     return sorted({(min(a, b), max(a, b)) for a in range(count) for step in steps for b in [(a + step) % count]})
 
 
-def _ring(case: Case, seed: int) -> list[Answer]:
+def _ring(case: AnsweredQuestion, seed: int) -> list[Answer]:
     """Of each text the first answer that has it, in an order that depends on the seed and the texts alone."""
     texts: dict[str, Answer] = {}
     for answer in sorted(case.answers, key=lambda each: each.sample_index):
-        if silence(answer) is None:
+        if no_text_reason(answer) is None:
             texts.setdefault(answer.text.strip(), answer)
     name = case.example.example_id
     return [texts[text] for text in sorted(texts, key=lambda text: fingerprint([seed, name, NAME, text]))]
 
 
-def _ask(case: Case, first: Answer, second: Answer, settings: PairwiseSettings, bench: Bench) -> Ask[str]:
+def _ask(
+    case: AnsweredQuestion, first: Answer, second: Answer, settings: PairwiseSettings, bench: ScoringContext
+) -> JudgeQuery[str]:
     values = {"question": case.example.question, "first": first.text.strip(), "second": second.text.strip()}
     prompt = judge_prompt(NAME, case.example.language, judge_of(bench)[0].prompts, **values)
-    return Ask(NAME, prompt, case.context.context_id, read_duel, settings.max_tokens, _FORM)
+    return JudgeQuery(NAME, prompt, case.context.context_id, read_duel, settings.max_tokens, _FORM)
 
 
 def _judgement(answer: Answer, fought: Sequence[Duel]) -> Judgement:
-    if silence(answer):
-        return unspoken(NAME, answer)
+    if no_text_reason(answer):
+        return unscored(NAME, answer)
     own = sorted(fought, key=lambda duel: duel.against)
     points = [found for duel in own if (found := duel.points()) is not None]
     missing = next((reason for duel in own if (reason := _missing(duel))), "no_opponent")

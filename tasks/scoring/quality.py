@@ -8,21 +8,21 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
-from infra.recipe import Positive, Recipe, Settings
+from infra.recipe import Positive, Recipe, RecipeSection
 from tasks.judging.plain_rating import rate_plainly
 from tasks.records.example import Judgement
-from tasks.scoring import Bench, Case, Scorer
+from tasks.scoring import AnsweredQuestion, Scorer, ScoringContext
 
 NAME = "quality"
 
 
-class QualitySettings(Settings):
+class QualitySettings(RecipeSection):
     """How overall quality is asked for."""
 
     max_tokens: Positive = Field(64, description="longest reply of the judge, in tokens: the rating stands alone")
 
 
-def judge(cases: Sequence[Case], settings: QualitySettings, bench: Bench) -> list[Judgement]:
+def judge(cases: Sequence[AnsweredQuestion], settings: QualitySettings, bench: ScoringContext) -> list[Judgement]:
     """One judgement for each answer of each case; evidence {"rating", "reply"}."""
     return rate_plainly(
         NAME,

@@ -22,17 +22,17 @@ from pydantic import Field
 from infra.canonical import canonical
 from infra.errors import PrerequisiteError, RecipeError
 from infra.models.embedding import without_bars
-from infra.recipe import Positive, Settings
-from tasks.judging.rating import silence, unspoken
+from infra.recipe import Positive, RecipeSection
+from tasks.judging.rating import no_text_reason, unscored
 from tasks.records.example import Answer, Judgement
-from tasks.scoring import DIGITS, Bench, Case, Scorer
+from tasks.scoring import DIGITS, AnsweredQuestion, Scorer, ScoringContext
 
 NAME = "reward_model"
 _loaded: dict[tuple[str, str, str], "RewardModel"] = {}
 _guard = threading.RLock()  # held while a model loads or runs
 
 
-class RewardModelSettings(Settings):
+class RewardModelSettings(RecipeSection):
     """Which model scores, and what fits into it."""
 
     model: str = Field(description="folder or hub name of a transformers sequence classifier with one label")
@@ -109,7 +109,7 @@ def open_reward_model(settings: RewardModelSettings) -> RewardModel:
         return _loaded[key]
 
 
-def judge(cases: Sequence[Case], settings: RewardModelSettings, bench: Bench) -> list[Judgement]:
+def judge(cases: Sequence[AnsweredQuestion], settings: RewardModelSettings, bench: ScoringContext) -> list[Judgement]:
     """One judgement for each answer of each case; evidence {"tokens": of the conversation, "limit"}."""
     return [judgement for case in cases for judgement in _judge_case(case, settings)]
 
@@ -121,10 +121,10 @@ def check(settings: RewardModelSettings) -> None:
     _found(settings, lambda place, which: AutoConfig.from_pretrained(place, **which, trust_remote_code=False))
 
 
-def _judge_case(case: Case, settings: RewardModelSettings) -> list[Judgement]:
-    spoken = [answer for answer in case.answers if silence(answer) is None]
+def _judge_case(case: AnsweredQuestion, settings: RewardModelSettings) -> list[Judgement]:
+    spoken = [answer for answer in case.answers if no_text_reason(answer) is None]
     if not spoken:
-        return [unspoken(NAME, answer) for answer in case.answers]
+        return [unscored(NAME, answer) for answer in case.answers]
     model = open_reward_model(settings)
     limit = int(min(settings.max_tokens, model.window))
     rows = {answer.sample_index: tuple(model.tokens(case.example.question, answer.text)) for answer in spoken}
@@ -133,7 +133,7 @@ def _judge_case(case: Case, settings: RewardModelSettings) -> list[Judgement]:
     return [
         _judgement(answer, len(row), limit, scores.get(row))
         if (row := rows.get(answer.sample_index)) is not None
-        else unspoken(NAME, answer)
+        else unscored(NAME, answer)
         for answer in case.answers
     ]
 

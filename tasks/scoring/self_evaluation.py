@@ -13,16 +13,16 @@ from typing import Literal
 from pydantic import Field
 
 from infra.errors import RecipeError
-from infra.recipe import Judge, Positive, Recipe, Settings
+from infra.recipe import Judge, Positive, Recipe, RecipeSection
 from tasks.judging.plain_rating import rate_plainly
 from tasks.records.example import Judgement
-from tasks.scoring import Bench, Case, Scorer
+from tasks.scoring import AnsweredQuestion, Scorer, ScoringContext
 
 NAME = "self_evaluation"
 _HOW = {"prompts", "temperature", "retry_temperature", "replies", "structured"}  # a judge is asked
 
 
-class SelfEvaluationSettings(Settings):
+class SelfEvaluationSettings(RecipeSection):
     """Who rates, and how it is asked."""
 
     asked: Literal["policy", "judge"] = Field(
@@ -31,7 +31,9 @@ class SelfEvaluationSettings(Settings):
     max_tokens: Positive = Field(64, description="longest reply, in tokens: the rating stands alone")
 
 
-def judge(cases: Sequence[Case], settings: SelfEvaluationSettings, bench: Bench) -> list[Judgement]:
+def judge(
+    cases: Sequence[AnsweredQuestion], settings: SelfEvaluationSettings, bench: ScoringContext
+) -> list[Judgement]:
     """One judgement for each answer of each case; evidence {"rating", "reply"}."""
     return rate_plainly(
         NAME,
@@ -48,7 +50,7 @@ def as_judge(recipe: Recipe) -> Judge:
     return Judge.model_validate(recipe.policy.model_dump() | how)
 
 
-def _own_judge(bench: Bench) -> Bench:
+def _own_judge(bench: ScoringContext) -> ScoringContext:
     recipe = bench.recipe.model_copy(update={"judge": as_judge(bench.recipe)})
     return replace(bench, recipe=recipe, judge=bench.client)
 

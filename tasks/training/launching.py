@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from infra.errors import TrainingError
-from infra.running.processes import Leashed
+from infra.running.processes import ChildProcess
 from tasks.training.checkpoints import parse_lines
 from tasks.training.settings import RunConfig
 
@@ -38,7 +38,7 @@ def launch(
     launcher = config.settings.accelerate_config or str(_launcher_file(config))
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", launcher]
     command += ["-m", "tasks.training.run", str(path)]
-    with Leashed(command, log=log, env=_environment(config)) as child:
+    with ChildProcess(command, log=log, env=_environment(config)) as child:
         status = _follow(child, _followed(config, on_step, on_reference))
     if status == 0:
         return
@@ -68,7 +68,7 @@ def _followed(config: RunConfig, on_step: OnStep | None, on_reference: OnReferen
     return followed
 
 
-def _follow(child: Leashed, followed: _Followed) -> int:
+def _follow(child: ChildProcess, followed: _Followed) -> int:
     """Hand each new line of the files on, until the child ends; returns its exit status."""
     offsets = dict.fromkeys(followed, 0)
     while True:

@@ -17,7 +17,7 @@ from typing import Any
 from infra.canonical import canonical, seeded
 from infra.errors import InputError
 from infra.recipe import Mix
-from tasks.questions.question import Row
+from tasks.questions.question import SourceRow
 from tasks.questions.rows import read_rows
 from tasks.records.public import public_text
 
@@ -101,7 +101,7 @@ def read_short(settings: Mix | None) -> ShortPairs | None:
     return ShortPairs(settings, digest.hexdigest(), rows)
 
 
-def _pairs(settings: Mix) -> Iterator[tuple[Row, dict[str, Messages] | str]]:
+def _pairs(settings: Mix) -> Iterator[tuple[SourceRow, dict[str, Messages] | str]]:
     """Each row with its pair, or with what is wrong with it."""
     try:
         for row in read_rows(settings.source, settings.subset, settings.split):
@@ -113,7 +113,7 @@ def _pairs(settings: Mix) -> Iterator[tuple[Row, dict[str, Messages] | str]]:
         raise InputError(f"training.mix: {error}") from error
 
 
-def _name(row: Row) -> str:
+def _name(row: SourceRow) -> str:
     return f"{public_text(row.file)}, row {row.number}"
 
 

@@ -11,7 +11,7 @@ from flows import evaluate as module
 from infra.errors import EvaluationError, ServingError
 from infra.models.serving import ServedModel
 from infra.recipe import Model, Recipe
-from infra.running.processes import Leashed
+from infra.running.processes import ChildProcess
 from tests.support.planning import pooled_rows, small_recipe
 
 ENDPOINTS = ["http://127.0.0.1:9/v1", "http://127.0.0.1:10/v1"]
@@ -46,7 +46,7 @@ def second(monkeypatch: pytest.MonkeyPatch) -> list[Model]:
     def serve(model: Model, *, log: Path, adapters: bool) -> Iterator[ServedModel]:
         assert not adapters
         started.append(model)
-        yield ServedModel("http://127.0.0.1:11/v1", process=Leashed.__new__(Leashed))
+        yield ServedModel("http://127.0.0.1:11/v1", process=ChildProcess.__new__(ChildProcess))
 
     monkeypatch.setattr(module, "serve", serve)
     monkeypatch.setattr(module, "merge_adapter", lambda folder, target: target)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from infra.running.processes import Leashed
+from infra.running.processes import ChildProcess
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 150  # a flow run on a worker is a Python of its own: ten seconds and more on a busy machine
@@ -45,10 +45,10 @@ def prefect_command(*arguments: str) -> str:
 
 
 @contextmanager
-def running_worker(folder: Path) -> Iterator[Leashed]:
+def running_worker(folder: Path) -> Iterator[ChildProcess]:
     """A worker for the queue `default`: it runs every deployment but training and evaluation."""
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "longmill", "--work-queue", "default"]
-    with Leashed(command, log=folder / "worker.log", env=prefect_environment(), cwd=folder) as worker:
+    with ChildProcess(command, log=folder / "worker.log", env=prefect_environment(), cwd=folder) as worker:
         yield worker
 
 

@@ -16,7 +16,7 @@ from infra.models.client import Failure, Outcome, Reply, Request
 from infra.models.embedding import Embedder
 from infra.recipe import Recipe, parse_recipe
 from tasks.records.example import Answer, Context, Example
-from tasks.scoring import Bench, Case
+from tasks.scoring import AnsweredQuestion, ScoringContext
 
 Says = Callable[[Request], "str | tuple[str, str] | Failure"]
 
@@ -85,10 +85,10 @@ def judged_recipe(*scorers: dict[str, Any], **sections: Any) -> Recipe:
     return parse_recipe(settings | sections)
 
 
-def bench_with(judge: ScriptedJudge, recipe: Recipe, embedder: Embedder | None = None) -> Bench:
+def bench_with(judge: ScriptedJudge, recipe: Recipe, embedder: Embedder | None = None) -> ScoringContext:
     """A scoring bench around a scripted judge, with word counts for embeddings."""
     made = embedder or Embedder(count_words)
-    return Bench(lambda: made, None, recipe, judge)  # type: ignore[arg-type]
+    return ScoringContext(lambda: made, None, recipe, judge)  # type: ignore[arg-type]
 
 
 def count_words(texts: list[str]) -> Any:
@@ -100,11 +100,13 @@ def count_words(texts: list[str]) -> Any:
     return vectors
 
 
-def case_of(*answers: str, context: str = "The sky is blue.", question: str = "Why?", name: str = "q1") -> Case:
+def case_of(
+    *answers: str, context: str = "The sky is blue.", question: str = "Why?", name: str = "q1"
+) -> AnsweredQuestion:
     """A question with these answers; an answer "CUT:..." was cut off at its limit."""
     example = Example(name, question, text_id(context), (), "", "en", "{}")
     drawn = tuple(
         Answer(name, index, text.removeprefix("CUT:"), "length" if text.startswith("CUT:") else "stop", 1, 1, "x", "k")
         for index, text in enumerate(answers)
     )
-    return Case(example, Context(text_id(context), context, 1, (0,), (len(context),), ("",)), drawn)
+    return AnsweredQuestion(example, Context(text_id(context), context, 1, (0,), (len(context),), ("",)), drawn)

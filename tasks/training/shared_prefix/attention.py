@@ -15,7 +15,7 @@ from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
 from infra.errors import TrainingError
-from tasks.training.shared_prefix.layout import Layout, Segment
+from tasks.training.shared_prefix.layout import Layout, TokenSegment
 
 NAME = "longmill_shared_prefix"
 _UNKNOWN = ("position_bias", "s_aux", "softcap")  # changes to the scores that the pieces do not make
@@ -30,7 +30,7 @@ class Reading:
         self.layers = 0
         self._masks: dict[tuple[int, int], torch.Tensor] = {}
 
-    def mask(self, segment: Segment, like: torch.Tensor) -> Any:
+    def mask(self, segment: TokenSegment, like: torch.Tensor) -> Any:
         """What a further answer sees of prompt and answer: 0, or -inf for its own later tokens."""
         own, shared = key = segment.end - segment.start, segment.shared_end - segment.shared_start
         if key not in self._masks and _on_gpu(like):
@@ -90,7 +90,7 @@ def _on_gpu(tensor: torch.Tensor) -> bool:
 
 
 def _segment(
-    segment: Segment,
+    segment: TokenSegment,
     reading: Reading,
     query: torch.Tensor,
     key: torch.Tensor,

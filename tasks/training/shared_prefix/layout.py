@@ -27,7 +27,7 @@ class Tree:
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class TokenSegment:
     """Queries [start, end) of the row; they see keys [shared_start, shared_end), then each other, causally."""
 
     start: int
@@ -48,14 +48,14 @@ class Layout:
         return sum(tree.tokens for tree in self.trees)
 
     @cached_property
-    def segments(self) -> tuple[Segment, ...]:
+    def segments(self) -> tuple[TokenSegment, ...]:
         """What attends to what, in the row's order: of each tree the prompt with its first answer, then the others."""
         segments, at = [], 0
         for tree in self.trees:
             start, at = at, at + tree.prompt + tree.answers[0]
-            segments.append(Segment(start, at, start, start))
+            segments.append(TokenSegment(start, at, start, start))
             for answer in tree.answers[1:]:
-                segments.append(Segment(at, at + 1 + answer, start, start + tree.prompt - 1))
+                segments.append(TokenSegment(at, at + 1 + answer, start, start + tree.prompt - 1))
                 at += 1 + answer
         return tuple(segments)
 

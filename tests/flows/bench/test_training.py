@@ -8,9 +8,9 @@ import pytest
 
 @pytest.mark.slow
 def test_both_ways_are_measured_and_agree() -> None:
-    from flows.bench.training import Case, measure
+    from flows.bench.training import TrainingCase, measure
 
-    figures = measure([Case("small", 64, (16, 14, 16, 14), loss="orpo", steps=0)])
+    figures = measure([TrainingCase("small", 64, (16, 14, 16, 14), loss="orpo", steps=0)])
     case = figures["cases"]["small 64/16 4 answers orpo"]
     for way in ("stock", "shared"):
         assert min(case[way][figure] for figure in ("step_s", "tokens_per_s", "peak_gb")) > 0

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from flows.cli import display
-from flows.cli.display import TELL_EVERY_S, Lines, progress_display
+from flows.cli.display import TELL_EVERY_S, PlainProgress, progress_display
 from infra.running import progress
 from infra.running.progress import Step
 
@@ -20,9 +20,9 @@ class Clock:
         return self.now
 
 
-def plain(clock: Clock) -> tuple[Lines, io.StringIO]:
+def plain(clock: Clock) -> tuple[PlainProgress, io.StringIO]:
     text = io.StringIO()
-    return Lines(Console(file=text), clock), text
+    return PlainProgress(Console(file=text), clock), text
 
 
 def test_without_a_terminal_a_stage_is_one_line_when_it_ends() -> None:

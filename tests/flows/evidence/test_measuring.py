@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows.evidence import Measured, Observation, Row, Settings, measuring
+from flows.evidence import EvidenceRow, EvidenceSettings, Measured, Observation, measuring
 from flows.evidence.workplace import Workplace
 from infra.errors import InputError, LongmillError, RecipeError
 
@@ -18,15 +18,15 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """(row, seed) of each measurement that was made; there are two rows, and no server is started."""
     made: list[tuple[str, int]] = []
 
-    def row(number: int, name: str, method: str) -> Row:
+    def row(number: int, name: str, method: str) -> EvidenceRow:
         def measure(work: Workplace) -> Measured:
             made.append((name, work.seed))
             return Measured([Observation("q", "list", 1024, {"SubEM gain": (0.5, 1.0)})], {"pairs": 1})
 
-        return Row(number, name, f"{name}?", "—", "reported", (method,), measure)
+        return EvidenceRow(number, name, f"{name}?", "—", "reported", (method,), measure)
 
     @contextlib.contextmanager
-    def served(settings: Settings, missing: Any) -> Iterator[dict[str, tuple[str, ...]]]:
+    def served(settings: EvidenceSettings, missing: Any) -> Iterator[dict[str, tuple[str, ...]]]:
         yield {}
 
     rows = {"one": row(1, "one", "sealong"), "two": row(2, "two", "longreward")}
@@ -36,7 +36,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
 
 def run(only: tuple[str, ...] = (), **settings: Any) -> dict[str, Any]:
-    return measuring.measure(Settings("mill", **{"questions": 8, "seeds": 2} | settings), measuring.chosen_rows(only))
+    return measuring.measure(
+        EvidenceSettings("mill", **{"questions": 8, "seeds": 2} | settings), measuring.chosen_rows(only)
+    )
 
 
 def test_a_result_that_is_kept_is_not_measured_again(folder: Path, asked: list[tuple[str, int]]) -> None:
@@ -97,7 +99,7 @@ def test_a_version_without_a_table_says_so(folder: Path, monkeypatch: pytest.Mon
 
 
 def test_contexts_twice_as_long_fit_the_window_of_the_model_in_the_box() -> None:
-    recipe = Workplace(0, Settings("mill", 8)).recipe("sealong")
+    recipe = Workplace(0, EvidenceSettings("mill", 8)).recipe("sealong")
     assert recipe.policy.context_window == 1024 + 512
     assert recipe.seed == 0
     assert recipe.sampling.samples == 32

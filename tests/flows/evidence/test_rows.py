@@ -5,7 +5,7 @@ import pytest
 from flows.evidence import Observation, consensus, merged
 from flows.evidence.consensus import picked
 from tasks.records.example import Answer, Context, Example
-from tasks.scoring import Bench, Case
+from tasks.scoring import AnsweredQuestion, ScoringContext
 from tasks.scoring.consensus import ConsensusSettings
 from tests.support.recipes_for_scoring import no_embedder, recipe_with
 
@@ -14,9 +14,9 @@ def answer(index: int, text: str, reason: str = "stop") -> Answer:
     return Answer("q", index, text, reason, 900, 9, "plan_and_solve", f"key-{index}")
 
 
-def case(answers: list[Answer]) -> Case:
+def case(answers: list[Answer]) -> AnsweredQuestion:
     example = Example("q", "Where?", "c", ("Rome",), "one-hop", "en", "{}")
-    return Case(example, Context("c", "", 0, (), (), ()), tuple(answers))
+    return AnsweredQuestion(example, Context("c", "", 0, (), (), ()), tuple(answers))
 
 
 def test_each_n_looks_at_the_first_n_samples_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,7 +24,7 @@ def test_each_n_looks_at_the_first_n_samples_alone(monkeypatch: pytest.MonkeyPat
     texts = ["Oslo"] * 5 + ["Rome"] * 3 + ["Rome"] * 8
     answers = [answer(-1, "Oslo"), *(answer(index, text) for index, text in enumerate(texts))]
     monkeypatch.setattr(consensus, "SIMILARITIES", {"MBR(ROUGE)": ConsensusSettings(similarity="rouge_l")})
-    bench = Bench(no_embedder, None, recipe_with({"scorer": "consensus"}))
+    bench = ScoringContext(no_embedder, None, recipe_with({"scorer": "consensus"}))
     found = {name: value for name, (value, _) in picked(case(answers), bench).items()}
     assert found["greedy"] == 0.0
     assert (found["random@8"], found["MBR(ROUGE)@8"], found["oracle@8"]) == (3 / 8, 0.0, 1.0)

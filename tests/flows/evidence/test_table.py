@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flows.evidence import Figures, Measured, Observation, Row, known_rows
+from flows.evidence import EvidenceRow, Figures, Measured, Observation, known_rows
 from flows.evidence.measuring import shipped_table
 from flows.evidence.plots import evidence_plots
 from flows.evidence.table import assembled, chapter, count_rows, figure_rows, group_rows, title
@@ -15,9 +15,9 @@ def observed(name: str, kind: str = "one-hop", length: int = 1024, **values: flo
     return Observation(name, kind, length, {figure.replace("_", " "): (value, 1.0) for figure, value in values.items()})
 
 
-def row(**changes: Any) -> Row:
+def row(**changes: Any) -> EvidenceRow:
     settings = {"methods": ("sealong",), "measure": lambda work: Measured(()), "grouped": True} | changes
-    return Row(2, "sealong", "does it help?", "50 → 55", "≥ +8", **settings)
+    return EvidenceRow(2, "sealong", "does it help?", "50 → 55", "≥ +8", **settings)
 
 
 def a_table(**changes: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from infra.canonical import fingerprint
 from infra.errors import BudgetReached
-from infra.models.budget import Meter, Spent, call_cost
+from infra.models.budget import BudgetMeter, Spent, call_cost
 from infra.recipe import Budget, Price
 
 PRICE = Price(input_per_million=2.0, output_per_million=10.0)
@@ -24,7 +24,7 @@ def test_money_by_hand():
 
 @given(st.integers(1, 20), st.lists(st.sampled_from(["reserve", "settle", "release"]), max_size=100))
 def test_calls_spent_and_reserved_never_exceed_the_limit(limit, events):
-    meter, reserved, number = Meter(Budget(calls=limit)), 0, 0
+    meter, reserved, number = BudgetMeter(Budget(calls=limit)), 0, 0
     for event in events:
         if event == "reserve":
             reserved += meter.reserve()
@@ -40,7 +40,7 @@ def test_calls_spent_and_reserved_never_exceed_the_limit(limit, events):
 
 
 def test_a_reply_counts_once_however_often_it_is_read():
-    meter = Meter(Budget(calls=2))
+    meter = BudgetMeter(Budget(calls=2))
     for _ in range(3):
         meter.spend(key(1), 100, 10, PRICE)
     assert meter.spent() == Spent(1, 110, pytest.approx(0.0003))
@@ -52,7 +52,7 @@ def test_a_reply_counts_once_however_often_it_is_read():
     ("limits", "name"), [({"calls": 1}, "calls"), ({"tokens": 110}, "tokens"), ({"money": 0.0003}, "money")]
 )
 def test_each_limit_stops_and_is_named_with_its_remedy(limits, name):
-    meter = Meter(Budget(**limits))
+    meter = BudgetMeter(Budget(**limits))
     assert meter.reserve()
     meter.settle(key(1), 100, 10, PRICE)
     assert not meter.reserve()
@@ -64,14 +64,14 @@ def test_each_limit_stops_and_is_named_with_its_remedy(limits, name):
 
 
 def test_no_limit_never_stops():
-    meter = Meter(Budget())
+    meter = BudgetMeter(Budget())
     for number in range(100):
         assert meter.reserve()
         meter.settle(key(number), 10**9, 10**9, PRICE)
 
 
 def test_threads_share_the_limit():
-    meter, granted = Meter(Budget(calls=500)), []
+    meter, granted = BudgetMeter(Budget(calls=500)), []
     threads = [threading.Thread(target=lambda: granted.extend(meter.reserve() for _ in range(200))) for _ in range(8)]
     for thread in threads:
         thread.start()

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from infra.errors import BudgetReached, ModelError, RecipeError
-from infra.models.budget import Meter
+from infra.models.budget import BudgetMeter
 from infra.models.client import CallCounts, ModelClient, Reply
 from infra.recipe import Budget
 from tests.support.memory_ledger import MemoryLedger
@@ -189,7 +189,7 @@ def test_failed_calls_do_not_use_the_budget_up(stub, ledger):
 
 
 def test_clients_share_a_meter(stub, ledger):
-    meter = Meter(Budget(calls=5))
+    meter = BudgetMeter(Budget(calls=5))
     with client_of(ledger, stub, budget=meter) as one, client_of(ledger, stub, budget=meter) as two:
         one.complete(requests(1, 3))
         with pytest.raises(BudgetReached):

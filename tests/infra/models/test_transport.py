@@ -7,7 +7,7 @@ import ssl
 import aiohttp
 import pytest
 
-from infra.models.transport import Answer, Wire
+from infra.models.transport import HttpResponse, Transport
 
 _BODY = json.dumps({"messages": [{"role": "user", "content": "Why?"}], "model": "stub"}).encode()
 
@@ -34,13 +34,13 @@ def reply(status: str, body: bytes, *headers: str) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-def posted(server: _Server, times: int = 1) -> list[Answer]:
+def posted(server: _Server, times: int = 1) -> list[HttpResponse]:
     """The answers to calls that a new wire sends at once."""
 
-    async def run() -> list[Answer]:
+    async def run() -> list[HttpResponse]:
         async with await asyncio.start_server(server, "127.0.0.1", 0) as listening:
             port = listening.sockets[0].getsockname()[1]
-            wire = Wire(f"http://127.0.0.1:{port}/v1", "secret", 5.0)
+            wire = Transport(f"http://127.0.0.1:{port}/v1", "secret", 5.0)
             try:
                 return await asyncio.gather(*(wire.post(_BODY) for _ in range(times)))
             finally:

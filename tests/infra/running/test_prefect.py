@@ -28,7 +28,7 @@ from infra.errors import (
 )
 from infra.recipe import Execution
 from infra.running.prefect import _await_health, _may_help, cache_key, local_server, retry_settings
-from infra.running.processes import Leashed
+from infra.running.processes import ChildProcess
 
 ROOT = Path(__file__).parents[3]
 RUNS_A_SERVER = """
@@ -112,12 +112,12 @@ def test_a_home_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_server_that_dies_or_never_answers_is_told(tmp_path: Path) -> None:
-    with Leashed([sys.executable, "-c", "print('address in use')"], log=tmp_path / "log") as server:
+    with ChildProcess([sys.executable, "-c", "print('address in use')"], log=tmp_path / "log") as server:
         server.wait(20)
         with pytest.raises(ServingError, match=r"ended while it started(?s:.*)address in use"):
             _await_health(server, 1)
     with (
-        Leashed([sys.executable, "-c", "import time; time.sleep(600)"], log=tmp_path / "log") as server,
+        ChildProcess([sys.executable, "-c", "import time; time.sleep(600)"], log=tmp_path / "log") as server,
         pytest.raises(ServingError, match="did not answer within 0 s"),
     ):
         _await_health(server, 1, timeout_s=0.3)

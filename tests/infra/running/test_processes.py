@@ -1,4 +1,4 @@
-"""Leashed children die with their parent, and take their own children along."""
+"""ChildProcess children die with their parent, and take their own children along."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.running.processes import Leashed
+from infra.running.processes import ChildProcess
 
 FAMILY = (
     "import subprocess, sys, time, os;"
@@ -41,7 +41,7 @@ def _gone(pid: int) -> bool:
 
 
 def test_stop_ends_the_command_and_its_detached_children(tmp_path: Path) -> None:
-    with Leashed([sys.executable, "-c", FAMILY, str(tmp_path / "pids")], log=tmp_path / "log"):
+    with ChildProcess([sys.executable, "-c", FAMILY, str(tmp_path / "pids")], log=tmp_path / "log"):
         pids = _wait_for(tmp_path / "pids")
         assert all(Path(f"/proc/{pid}").exists() for pid in pids)
     assert all(_gone(pid) for pid in pids)
@@ -49,8 +49,8 @@ def test_stop_ends_the_command_and_its_detached_children(tmp_path: Path) -> None
 
 def test_killing_the_parent_ends_the_whole_family(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from infra.running.processes import Leashed;"
-        f"leashed = Leashed([sys.executable, '-c', {FAMILY!r}, {str(tmp_path / 'pids')!r}],"
+        "import sys, time; from pathlib import Path; from infra.running.processes import ChildProcess;"
+        f"child = ChildProcess([sys.executable, '-c', {FAMILY!r}, {str(tmp_path / 'pids')!r}],"
         f" log=Path({str(tmp_path / 'log')!r})); time.sleep(600)"
     )
     parent = subprocess.Popen([sys.executable, "-c", script])
@@ -61,14 +61,14 @@ def test_killing_the_parent_ends_the_whole_family(tmp_path: Path) -> None:
 
 
 def test_exit_status_and_output_are_kept(tmp_path: Path) -> None:
-    child = Leashed([sys.executable, "-c", "print('last words'); raise SystemExit(7)"], log=tmp_path / "log")
+    child = ChildProcess([sys.executable, "-c", "print('last words'); raise SystemExit(7)"], log=tmp_path / "log")
     assert child.wait(20) == 7
     assert child.tail() == "last words"
     child.stop()
 
 
 def test_a_command_that_cannot_start_says_so(tmp_path: Path) -> None:
-    child = Leashed(["/no/such/command"], log=tmp_path / "log")
+    child = ChildProcess(["/no/such/command"], log=tmp_path / "log")
     assert child.wait(20) == 127
     assert "/no/such/command" in child.tail()
     with pytest.raises(ProcessLookupError):

@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 
 from infra.errors import EvaluationError
-from tasks.evaluation.compare import Row, compare
+from tasks.evaluation.compare import EvaluationRow, compare
 from tests.support.recipes_for_scoring import recipe_with
 
 RECIPE = recipe_with({"scorer": "consensus"}, evaluation={"buckets": [100, 200], "resamples": 200})
 
 
-def row(name: str, score: float | None, tokens: int = 50, kind: str = "qa", **more: Any) -> Row:
+def row(name: str, score: float | None, tokens: int = 50, kind: str = "qa", **more: Any) -> EvaluationRow:
     missing = {} if score is not None else {"sub_em": "prompt_too_long"}
     values: dict[str, Any] = {"cut": False, "answer": "", "finish_reason": "stop", "answered": True, **more}
-    return Row(name, kind, tokens, scores={"sub_em": score}, missing=missing, **values)
+    return EvaluationRow(name, kind, tokens, scores={"sub_em": score}, missing=missing, **values)
 
 
 def values(figures: dict[str, Any]) -> tuple[float | None, int]:

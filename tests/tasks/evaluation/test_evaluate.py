@@ -9,7 +9,7 @@ from infra.canonical import text_id
 from infra.errors import EvaluationError, ModelError, RecipeError
 from infra.models.client import ModelClient, Outcome, Request
 from infra.recipe import Recipe
-from tasks.evaluation.evaluate import HeldOut, Row, evaluate_model
+from tasks.evaluation.evaluate import EvaluationRow, HeldOut, evaluate_model
 from tasks.evaluation.suites import find_suite
 from tasks.records.example import Context, Example
 from tests.support.memory_ledger import MemoryLedger
@@ -44,7 +44,9 @@ def recipe_for(stub: StubServer, tokenizer: str, window: int = 4000, **evaluatio
     )
 
 
-def evaluated(recipe: Recipe, cases: list[HeldOut], ledger: MemoryLedger | None = None, **client: Any) -> list[Row]:
+def evaluated(
+    recipe: Recipe, cases: list[HeldOut], ledger: MemoryLedger | None = None, **client: Any
+) -> list[EvaluationRow]:
     model = ModelClient(recipe.policy.endpoints, None, ledger or MemoryLedger(), backoff_s=0.001, **client)
     try:
         return evaluate_model(cases, model, recipe.policy, recipe, no_embedder)

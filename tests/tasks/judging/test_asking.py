@@ -6,13 +6,13 @@ import pytest
 
 from infra.errors import ModelError, RecipeError
 from infra.models.client import Failure, Prompt, Request
-from tasks.judging.asking import Ask, Form, ask_all
+from tasks.judging.asking import JudgeQuery, ReplyForm, ask_all
 from tasks.judging.replies import read_rating
 from tests.support.scripted_judge import ScriptedJudge, bench_with, judged_recipe
 
 
-def ask(text: str = "rate it", **more: object) -> Ask[int]:
-    return Ask("helpfulness", Prompt(({"role": "user", "content": text},)), "context", read_rating, 64, **more)  # type: ignore[arg-type]
+def ask(text: str = "rate it", **more: object) -> JudgeQuery[int]:
+    return JudgeQuery("helpfulness", Prompt(({"role": "user", "content": text},)), "context", read_rating, 64, **more)  # type: ignore[arg-type]
 
 
 def test_the_first_try_is_cold_and_the_next_ones_are_hot_with_seeds_of_their_own() -> None:
@@ -94,7 +94,7 @@ def constrained(obeys: bool) -> ScriptedJudge:
 def test_replies_are_constrained_where_the_server_turns_out_to_do_it(obeys: bool) -> None:
     judge = constrained(obeys)
     recipe = judged_recipe(judge=judged_recipe().judge.model_dump() | {"structured": "auto"})  # type: ignore[union-attr]
-    form = Form("regex", r"\[\[[0-9]\]\]")
+    form = ReplyForm("regex", r"\[\[[0-9]\]\]")
     for text in ("one", "two"):
         assert ask_all([ask(text, form=form)], bench_with(judge, recipe))[0].value == 5
     assert judge.calls == {"probe": 1, "helpfulness": 2}
@@ -108,7 +108,7 @@ def test_a_server_that_refuses_the_field_is_taken_at_its_word() -> None:
         return Failure("", "bad_request", "unknown field", True) if refused else "[[5]]"
 
     recipe = judged_recipe(judge=judged_recipe().judge.model_dump() | {"structured": "auto"})  # type: ignore[union-attr]
-    assert ask_all([ask(form=Form("choice", ("a",)))], bench_with(ScriptedJudge(says), recipe))[0].value == 5
+    assert ask_all([ask(form=ReplyForm("choice", ("a",)))], bench_with(ScriptedJudge(says), recipe))[0].value == 5
 
 
 def test_a_recipe_without_a_judge_is_told_so() -> None:

@@ -11,32 +11,32 @@ import pytest
 from infra.errors import ModelError
 from infra.models.client import ModelClient, Prompt
 from infra.recipe import Judge
-from tasks.judging.asking import Ask, Form, ask_all
+from tasks.judging.asking import JudgeQuery, ReplyForm, ask_all
 from tasks.judging.expected import read_expected
 from tasks.judging.memo import Memo
 from tasks.judging.replies import read_notes, read_rating
-from tasks.scoring import Bench
+from tasks.scoring import ScoringContext
 from tests.support.judge_replies import Constraining, JudgeServer, logprobs_of, prompt_in, running_judge
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.recipes_for_scoring import no_embedder
 from tests.support.requests import client_of
 from tests.support.scripted_judge import judged_recipe
 
-RATING = Form("regex", r"[^\[\]]{1,1600}\[\[(10|[0-9])\]\]")
+RATING = ReplyForm("regex", r"[^\[\]]{1,1600}\[\[(10|[0-9])\]\]")
 
 
-def ask(text: str = "rate it", **more: Any) -> Ask[Any]:
+def ask(text: str = "rate it", **more: Any) -> JudgeQuery[Any]:
     settings: dict[str, Any] = {"read": read_rating, "max_tokens": 64, "form": RATING} | more
-    return Ask("helpfulness", Prompt(({"role": "user", "content": text},)), "context", **settings)
+    return JudgeQuery("helpfulness", Prompt(({"role": "user", "content": text},)), "context", **settings)
 
 
 @contextmanager
-def bench_of(server: JudgeServer, ledger: MemoryLedger, **how: Any) -> Iterator[Bench]:
+def bench_of(server: JudgeServer, ledger: MemoryLedger, **how: Any) -> Iterator[ScoringContext]:
     """A bench of a new process: its own client and memo, the ledger of all."""
     recipe = judged_recipe()
     judge = Judge(name="stub", tokenizer="microworld", endpoints=(server.url,), **how)
     with client_of(ledger, server, attempts=2) as client:
-        yield Bench(no_embedder, None, recipe.model_copy(update={"judge": judge}), client, Memo())
+        yield ScoringContext(no_embedder, None, recipe.model_copy(update={"judge": judge}), client, Memo())
 
 
 def test_a_second_run_over_the_same_ledger_makes_no_call_whatever_the_server_does() -> None:

@@ -7,18 +7,18 @@ import pytest
 
 from infra.models.embedding import Embedder
 from tasks.judging.retrieval import nearest
-from tasks.scoring import Bench
+from tasks.scoring import ScoringContext
 from tests.support.scripted_judge import ScriptedJudge, bench_with, case_of, count_words, judged_recipe
 
 WORDS = ["Dunvale", "Facts", "home", "Passage", "Question", "Answer", "then", "need"]
 CONTEXT = case_of(context="".join(f"{word} {word} {word} {word} " for word in WORDS)).context
 
 
-def bench(encode: Any = count_words) -> Bench:
+def bench(encode: Any = count_words) -> ScoringContext:
     return bench_with(ScriptedJudge(lambda request: ""), judged_recipe(), Embedder(encode))
 
 
-def found(statement: str, count: int, own: Bench | None = None) -> list[str]:
+def found(statement: str, count: int, own: ScoringContext | None = None) -> list[str]:
     [spans] = nearest([statement], CONTEXT, 4, count, own or bench())
     return [CONTEXT.text[start:end].split()[0] for start, end in spans]
 

@@ -14,7 +14,7 @@ from tasks.planning.planning import _Tally, _warnings
 from tasks.records.dataset import ShardData, Split, pair_rows
 from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
 from tasks.reporting.summary import Tally
-from tasks.resources import workbench
+from tasks.resources import open_resources
 from tasks.sampling import STRONG, calls_per_example, draw_answers, kind_of
 from tests.support.recipes_for_scoring import recipe_with
 
@@ -185,7 +185,7 @@ def test_a_plan_says_that_its_estimate_leaves_the_stronger_model_out() -> None:
 
 def test_each_answer_is_paid_at_the_price_of_the_model_that_gave_it(tmp_path: Path) -> None:
     settings = recipe().model_dump(mode="json") | {"store": str(tmp_path / "mill")}
-    with workbench(parse_recipe(settings)) as bench:
+    with open_resources(parse_recipe(settings)) as bench:
         assert bench.strong is not None
         assert bench.asked_for(0) is bench.asked_for(-1) is bench.client
         assert bench.asked_for(STRONG) is bench.strong is not bench.client

@@ -7,14 +7,14 @@ import pytest
 
 from infra.errors import InputError, RecipeError
 from infra.recipe import Questions
-from tasks.questions import Row, question_format, question_formats, read_questions
+from tasks.questions import SourceRow, question_format, question_formats, read_questions
 from tasks.records.example import Document, Drop
 
 REAL_FILE = Path(__file__).parents[4] / "shared" / "data" / "nq-open-oracle.jsonl.gz"
 
 
 def read(name, language="en", **values):
-    return question_format(name).read(Row("file.jsonl", 7, values), language)
+    return question_format(name).read(SourceRow("file.jsonl", 7, values), language)
 
 
 def test_every_format_of_the_recipe_is_there():

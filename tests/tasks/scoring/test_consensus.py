@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from infra.models.embedding import Embedder, Vectors
 from tasks.records.example import Answer, Context, Example, Judgement
-from tasks.scoring import Bench, Case
+from tasks.scoring import AnsweredQuestion, ScoringContext
 from tasks.scoring.consensus import ConsensusSettings, judge
 from tests.support.recipes_for_scoring import no_embedder, recipe_with
 
@@ -29,8 +29,8 @@ def judged(texts: Sequence[str], reasons: Sequence[str] | None = None, **setting
         Answer("e", i, text, reason, 1, 1, "default", "")
         for i, (text, reason) in enumerate(zip(texts, reasons, strict=True))
     )
-    case = Case(Example("e", "q", "c", (), "qa", "en", "{}"), Context("c", "text", 1, (), (), ()), answers)
-    bench = Bench(lambda: Embedder(directions), None, RECIPE)
+    case = AnsweredQuestion(Example("e", "q", "c", (), "qa", "en", "{}"), Context("c", "text", 1, (), (), ()), answers)
+    bench = ScoringContext(lambda: Embedder(directions), None, RECIPE)
     return judge([case], ConsensusSettings(**settings), bench)
 
 
@@ -67,18 +67,18 @@ def test_scores_are_rounded_to_six_decimals() -> None:
 
 
 def test_rouge_asks_for_no_embedding_model() -> None:
-    case = Case(
+    case = AnsweredQuestion(
         Example("e", "q", "c", (), "qa", "en", "{}"),
         Context("c", "text", 1, (), (), ()),
         tuple(Answer("e", i, text, "stop", 1, 1, "default", "") for i, text in enumerate("ab")),
     )
-    judge([case], ConsensusSettings(similarity="rouge_l"), Bench(no_embedder, None, RECIPE))
+    judge([case], ConsensusSettings(similarity="rouge_l"), ScoringContext(no_embedder, None, RECIPE))
 
 
 def test_one_sample_scores_one() -> None:
     assert scores(["east"]) == [1.0]
     assert scores(["!!"], similarity="rouge_l") == [1.0]
-    assert judge([], ConsensusSettings(), Bench(no_embedder, None, RECIPE)) == []
+    assert judge([], ConsensusSettings(), ScoringContext(no_embedder, None, RECIPE)) == []
 
 
 def test_an_answer_without_text_has_no_score_and_is_no_sample() -> None:

@@ -11,7 +11,7 @@ from infra.models.client import Failure, Request
 from infra.recipe import Recipe
 from tasks.judging.asking import judge_of
 from tasks.records.example import Judgement
-from tasks.scoring import Bench, known_scorers
+from tasks.scoring import ScoringContext, known_scorers
 from tasks.scoring.quality import QualitySettings
 from tasks.scoring.self_evaluation import SelfEvaluationSettings
 from tests.support.scripted_judge import ScriptedJudge, bench_with, case_of, inside, judged_recipe, prompt_of
@@ -28,7 +28,7 @@ def nobody(request: Request) -> str:
     raise AssertionError(f"the wrong model was asked: {request.model}")
 
 
-def bench(policy: Any, judge: Any = nobody, recipe: Recipe = RECIPE) -> Bench:
+def bench(policy: Any, judge: Any = nobody, recipe: Recipe = RECIPE) -> ScoringContext:
     return replace(bench_with(ScriptedJudge(judge), recipe), client=ScriptedJudge(policy))  # type: ignore[arg-type]
 
 

@@ -8,9 +8,17 @@ from hypothesis import strategies as st
 
 import tasks.scoring
 from infra.errors import BalanceError, LongmillError, RecipeError
-from infra.recipe import Settings
+from infra.recipe import RecipeSection
 from tasks.records.example import Answer, Context, Example, Judgement
-from tasks.scoring import ActiveScorer, Bench, Case, judge_all, known_scorers, parse_scorers, rewards
+from tasks.scoring import (
+    ActiveScorer,
+    AnsweredQuestion,
+    ScoringContext,
+    judge_all,
+    known_scorers,
+    parse_scorers,
+    rewards,
+)
 from tests.support.recipes_for_scoring import no_embedder, recipe_with
 
 PLUGIN = """
@@ -44,10 +52,10 @@ def with_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     known_scorers.cache_clear()
 
 
-def case_of(*texts: str) -> Case:
+def case_of(*texts: str) -> AnsweredQuestion:
     example = Example("e", "q", "c", (), "qa", "en", "{}")
     answers = tuple(Answer("e", i, text, "stop", 1, 1, "default", "") for i, text in enumerate(texts))
-    return Case(example, Context("c", "text", 1, (), (), ()), answers)
+    return AnsweredQuestion(example, Context("c", "text", 1, (), (), ()), answers)
 
 
 def judgement(index: int, scorer: str, score: float | None) -> Judgement:
@@ -84,13 +92,13 @@ def test_a_fault_in_a_scorers_settings_names_its_key(entries: list[dict[str, obj
 
 def test_every_setting_of_every_scorer_is_described() -> None:
     for scorer in known_scorers().values():
-        assert issubclass(scorer.settings, Settings)
+        assert issubclass(scorer.settings, RecipeSection)
         assert all(field.description for field in scorer.settings.model_fields.values()), scorer.name
 
 
 def test_a_file_in_the_package_is_a_scorer(with_plugin: Path) -> None:
     recipe = recipe_with({"scorer": "length", "longest": 3}, {"scorer": "consensus", "similarity": "rouge_l"})
-    found = judge_all([case_of("ab", "abcd")], parse_scorers(recipe), Bench(no_embedder, None, recipe))
+    found = judge_all([case_of("ab", "abcd")], parse_scorers(recipe), ScoringContext(no_embedder, None, recipe))
     assert [(each.sample_index, each.scorer, each.score) for each in found] == [
         (0, "length", 2),
         (0, "consensus", 0.5),
@@ -108,11 +116,11 @@ def test_two_files_with_one_name_are_an_error(with_plugin: Path) -> None:
 def test_a_scorer_that_leaves_an_answer_out_is_an_error(with_plugin: Path) -> None:
     recipe = recipe_with({"scorer": "length"})
     with pytest.raises(BalanceError, match="'length' gave 1 judgements on 2 answers"):
-        judge_all([case_of("ab", "LOST")], parse_scorers(recipe), Bench(no_embedder, None, recipe))
+        judge_all([case_of("ab", "LOST")], parse_scorers(recipe), ScoringContext(no_embedder, None, recipe))
 
 
 def active(name: str, weight: float) -> ActiveScorer:
-    return ActiveScorer(name, weight, Settings())
+    return ActiveScorer(name, weight, RecipeSection())
 
 
 def test_a_reward_is_the_mean_of_the_scores_by_weight() -> None:

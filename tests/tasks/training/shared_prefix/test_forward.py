@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.errors import TrainingError
-from tasks.training.shared_prefix.layout import Layout, Segment, Tree
+from tasks.training.shared_prefix.layout import Layout, TokenSegment, Tree
 from tests.support.shared_pairs import Shape, double_precision, one_pass, pair, random_model, tree_rows
 
 pytestmark = pytest.mark.slow  # torch and the trainers take seconds to load
@@ -101,11 +101,11 @@ def test_trees_by_hand() -> None:
         [12, 13, 0, 0, 0],
     ]
     assert layout.segments == (
-        Segment(0, 5, 0, 0),
-        Segment(5, 7, 0, 2),
-        Segment(7, 9, 7, 7),
-        Segment(9, 12, 7, 7),
-        Segment(12, 14, 7, 7),
+        TokenSegment(0, 5, 0, 0),
+        TokenSegment(5, 7, 0, 2),
+        TokenSegment(7, 9, 7, 7),
+        TokenSegment(9, 12, 7, 7),
+        TokenSegment(12, 14, 7, 7),
     )
 
 

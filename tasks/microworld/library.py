@@ -19,7 +19,7 @@ _GAP = "\n\n"  # between two passages
 
 
 @dataclass(frozen=True)
-class Shelf:
+class Library:
     """The documents of a world.
 
     `sizes`: tokens of each as a passage without "Passage 1:"; `numbering`: what that and the gaps take, all in all,
@@ -58,15 +58,15 @@ class Shown:
     evidence: tuple[Evidence, ...]
 
 
-def fill_shelf(world: World) -> Shelf:
+def fill_library(world: World) -> Library:
     """Write and count the world's documents."""
     docs = tuple(documents(world))
     sizes = tuple(count_tokens(f" {doc.title}\n{doc.text}") for doc in docs)
     headings = (count_tokens(f"{_GAP if number > 1 else ''}Passage {number}:") for number in range(1, len(docs) + 1))
-    return Shelf(world, docs, sizes, (0, *accumulate(headings)))
+    return Library(world, docs, sizes, (0, *accumulate(headings)))
 
 
-def show(rng: random.Random, shelf: Shelf, question: Question, most: int) -> Shown | None:
+def show(rng: random.Random, shelf: Library, question: Question, most: int) -> Shown | None:
     """The question's supports among as many others as fit into `most` tokens; None when they alone do not."""
     order = _chosen(rng, shelf, question.supports, most)
     if order is None:
@@ -89,7 +89,7 @@ def show(rng: random.Random, shelf: Shelf, question: Question, most: int) -> Sho
     return Shown(asked, _GAP.join(parts), tokens, tuple(doc.title for doc in docs), tuple(evidence))
 
 
-def _chosen(rng: random.Random, shelf: Shelf, supports: Sequence[int], most: int) -> list[int] | None:
+def _chosen(rng: random.Random, shelf: Library, supports: Sequence[int], most: int) -> list[int] | None:
     """Indices of the documents to show, in a random order in which every document may stand anywhere."""
     sizes, numbering, needed = shelf.sizes, shelf.numbering, set(supports)
     used, count = sum(sizes[index] for index in supports), len(supports)

@@ -26,7 +26,7 @@ _TRUST = 4  # verdicts that weigh as much as what the other scorers said
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PruningBounds:
     """The other scorers' part of each reward: Σ weight·score, null where a score that it needs is null."""
 
     others: Mapping[AnswerId, float | None]
@@ -48,7 +48,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Prospect:
+class ScoreBounds:
     """What the last scorer's score of one answer, in 0..10, can still be. No verdict missing: it is the score."""
 
     answer: Answer
@@ -62,7 +62,7 @@ class Prospect:
 class _Runner:
     """A prospect in rewards."""
 
-    prospect: Prospect
+    prospect: ScoreBounds
     low: float
     high: float
     hope: float  # expected share of support in a missing verdict, within (0, 1)
@@ -91,7 +91,7 @@ class _Runner:
         return math.ceil(min(needed, self.step))
 
 
-def verdicts_wanted(prospects: Sequence[Prospect], standing: Standing) -> dict[int, int]:
+def verdicts_wanted(prospects: Sequence[ScoreBounds], standing: PruningBounds) -> dict[int, int]:
     """How many more verdicts each answer of a question gets now, by sample index; empty when the pair is decided.
 
     `prospects`: of the answers that can have a reward, those whose score is known included.
@@ -127,7 +127,7 @@ def _racing(runners: Sequence[_Runner], pairing: Pairing) -> list[_Runner]:
     return [each for each in waiting if not worst < each.low <= each.high < best]
 
 
-def _runner(prospect: Prospect, standing: Standing) -> _Runner:
+def _runner(prospect: ScoreBounds, standing: PruningBounds) -> _Runner:
     answer, judged = prospect.answer, prospect.judged
     supported = prospect.low / 10 * (judged + prospect.missing)  # in verdicts, when any is missing
     hope = (supported + _TRUST * standing.quality(answer)) / (judged + _TRUST)
