@@ -24,6 +24,7 @@ from infra.running import progress
 from infra.running.prefect import retry_settings
 from tasks.records.plan import Plan, load_plan
 from tasks.records.shard import ShardResult, read_shard_result, write_failure, write_shard_result
+from tasks.records.table import StoredTable
 from tasks.resources import RunResources, open_resources
 from tasks.sampling import calls_per_example
 from tasks.shard_tasks import (
@@ -110,7 +111,8 @@ def work_on(run: "Runs") -> ShardResult:
         drawn = [future.result() for future in [sampling(draw, span) for span in cut.sampled]]
         judged = [future.result() for _, parts in drawn for future in parts]
     tables = run.paired([answers for answers, _ in drawn], judged)
-    return ShardResult.of(bench.store, plan_id, index, cut.sampled[-1][1], tables)
+    stored = {name: StoredTable.from_json(table) for name, table in tables.items()}
+    return ShardResult.of(bench.store, plan_id, index, cut.sampled[-1][1], stored)
 
 
 @contextlib.contextmanager

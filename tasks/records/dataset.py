@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from infra.canonical import fingerprint
 from infra.recipe import Recipe
+from infra.recipe.public import public_text
 from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
-from tasks.records.public import public_text
 from tasks.sampling import STRONG, sample_prompt
 
 SplitName = Literal["train", "test"]
