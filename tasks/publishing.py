@@ -109,13 +109,13 @@ def write_part(
     shard = load_shard_data(plan, result, recipe, store)
     files: list[ManifestFile] = []
     name = f"{result.shard:04d}"
-    for side, rows in pair_rows(shard, recipe, plan.plan_id, split).items():
-        if rows:
-            table = pa.Table.from_pylist(rows, schema=PAIRS)
+    for side, pairs in pair_rows(shard, recipe, plan.plan_id, split).items():
+        if pairs:
+            table = pa.Table.from_pylist(pairs, schema=PAIRS)
             files.append(_write_table(store, folder, f"data/{side}/{name}", table, "pairs", side))
-    for side, rows in evidence_rows(shard, plan.plan_id, split).items():
-        if rows:
-            table = pa.Table.from_pylist(rows, schema=EVIDENCE)
+    for side, answers in evidence_rows(shard, plan.plan_id, split).items():
+        if answers:
+            table = pa.Table.from_pylist(answers, schema=EVIDENCE)
             files.append(_write_table(store, folder, f"evidence/{side}/{name}", table, "evidence", side))
     if shard.drops:
         table = records.to_table(shard.drops, records.DROP)
