@@ -144,7 +144,7 @@ def test_the_scorer_of_the_readme_scores_in_a_build_and_cannot_score_a_missing_a
         recipe = stub_recipe(folder, stub.url, sampling={"samples": 4}, scoring=scoring["scoring"])
         built = build(shard_recipe(recipe))
     scores: dict[str, list[dict[str, Any]]] = {"filtered": []}
-    for file in Path(built["dataset"]["folder"]).glob("evidence/*.parquet"):
+    for file in Path(built["dataset"]["folder"]).glob("evidence/*/*.parquet"):
         for row in pq.read_table(file).to_pylist():
             named = {judgement["scorer"]: judgement for judgement in row["judgements"]}
             scores.setdefault(row["example_id"], []).append({**named["brevity"], "tokens": row["completion_tokens"]})
