@@ -17,7 +17,6 @@ from tests.docs.pages import ROOT
 def keys() -> str:
     """Every recipe key, a table for each section and scorer."""
     from flows.cli.recipe_keys import recipe_keys
-
     from tasks.scoring import known_scorers
 
     rows: dict[str, list[str]] = {"Top level": []}
