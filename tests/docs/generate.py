@@ -48,7 +48,7 @@ def _sentence(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """The text as a cell of a table; a default is shown as one writes it in YAML: `null`, `true`, `[1, 2]`, `"en"`."""
+    """The text as a cell of a table; a default is written as in YAML: `null`, `true`, `[1, 2]`, `"en"`."""
     if text.startswith("default "):
         return f"`{json.dumps(ast.literal_eval(text.removeprefix('default ')))}`"
     return text.replace("|", "\\|").replace("<", "&lt;")
@@ -61,8 +61,8 @@ def verbs() -> str:
         lines.append(f"**`longmill {name}`**: {_first_line(command.help)}\n")
         rows = []
         for parameter in command.params:
-            shown = " ".join(filter(None, [*_names(parameter), _placeholder(parameter)]))
-            rows.append(f"- `{shown}`: {_first_line(parameter.help)}{_default(parameter)}")
+            signature = " ".join(filter(None, [*_names(parameter), _placeholder(parameter)]))
+            rows.append(f"- `{signature}`: {_first_line(parameter.help)}{_default(parameter)}")
         lines.append("\n".join(rows) + "\n" if rows else "")
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 

@@ -58,7 +58,7 @@ class Command:
 
 def blocks(page: Path) -> list[Block]:
     """The fenced blocks of a page, in order."""
-    found: list[Block] = []
+    page_blocks: list[Block] = []
     lines = page.read_text(encoding="utf-8").splitlines()
     comments: dict[str, str] = {}
     start: int | None = None
@@ -66,7 +66,9 @@ def blocks(page: Path) -> list[Block]:
         if start is not None:
             if line == _FENCE:
                 language = lines[start].removeprefix(_FENCE)
-                found.append(Block(page, start + 1, language, "\n".join(lines[start + 1 : number]) + "\n", comments))
+                page_blocks.append(
+                    Block(page, start + 1, language, "\n".join(lines[start + 1 : number]) + "\n", comments)
+                )
                 start, comments = None, {}
         elif line.startswith(_FENCE):
             start = number
@@ -75,42 +77,42 @@ def blocks(page: Path) -> list[Block]:
         else:
             comments = {}
     assert start is None, f"{page}: the block of line {start} has no end"
-    return found
+    return page_blocks
 
 
 def all_blocks() -> list[Block]:
     """The fenced blocks of all pages."""
-    found: list[Block] = []
+    every_block: list[Block] = []
     for page in PAGES:
-        found += blocks(page)
-    return found
+        every_block += blocks(page)
+    return every_block
 
 
 def commands(block: Block) -> list[Command]:
     """The commands of a console block (lines with "$ ", continued after a backslash), each with its output."""
-    found: list[Command] = []
+    block_commands: list[Command] = []
     lines = iter(block.text.splitlines())
     for line in lines:
         if line.startswith("$ "):
             words = line.removeprefix("$ ")
             while words.endswith("\\"):
                 words = words.removesuffix("\\") + next(lines).strip()
-            found.append(Command(re.sub(r"\s+#.*", "", words), ()))
-        elif found:
-            found[-1] = Command(found[-1].words, (*found[-1].output, line))
-    return found
+            block_commands.append(Command(re.sub(r"\s+#.*", "", words), ()))
+        elif block_commands:
+            block_commands[-1] = Command(block_commands[-1].words, (*block_commands[-1].output, line))
+    return block_commands
 
 
 def prose(page: Path) -> str:
     """The text of a page without its fenced blocks."""
-    kept: list[str] = []
+    text_lines: list[str] = []
     inside = False
     for line in page.read_text(encoding="utf-8").splitlines():
         if line.startswith(_FENCE):
             inside = not inside
         elif not inside:
-            kept.append(line)
-    return "\n".join(kept)
+            text_lines.append(line)
+    return "\n".join(text_lines)
 
 
 def links(page: Path) -> list[str]:

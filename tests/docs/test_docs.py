@@ -63,6 +63,7 @@ def test_every_block_has_a_language_and_says_how_it_is_tested(block: Block) -> N
     assert set(block.comments) <= set(COMMENTS)
     if block.language == "console":
         assert len(block.comments) <= 1, "a console block is run, or one comment says why not"
+        assert "transcript" in block.comments or block.text.startswith("$ "), "output without its command"
     elif block.language != NEEDS_NO_TEST:
         assert set(block.comments) <= {"file"}, "yaml, python and jsonl blocks are always tested"
     if transcript := block.comments.get("transcript"):
@@ -71,7 +72,7 @@ def test_every_block_has_a_language_and_says_how_it_is_tested(block: Block) -> N
         assert (ROOT / test).is_file()
 
 
-@pytest.mark.parametrize("block", [each for each in all_blocks() if each.language == "console"], ids=str)
+@pytest.mark.parametrize("block", [block for block in all_blocks() if block.language == "console"], ids=str)
 def test_every_command_exists_with_its_options_and_recipe_keys(block: Block) -> None:
     for command in commands(block):
         words = shlex.split(command.words)
@@ -130,8 +131,8 @@ def test_every_verb_has_help_and_is_named_in_the_readme() -> None:
 def test_every_verb_option_and_recipe_key_is_documented() -> None:
     operate = (ROOT / "docs/operate.md").read_text(encoding="utf-8")
     for name, command in verbs().items():
-        _, found, rest = operate.partition(f"**`longmill {name}`**")
-        assert found, name
+        _, heading, rest = operate.partition(f"**`longmill {name}`**")
+        assert heading, name
         entry = rest.partition("**`longmill ")[0]
         for parameter in command.params:
             if parameter.param_type_name == "option":

@@ -36,7 +36,7 @@ def blocks_in(language: str) -> list[Block]:
 
 
 def scorer_block() -> Block:
-    (block,) = [each for each in blocks_in("python") if each.file == SCORER_FILE]
+    (block,) = [block for block in blocks_in("python") if block.file == SCORER_FILE]
     return block
 
 
@@ -82,9 +82,8 @@ def test_every_row_can_be_read(block: Block, tmp_path: Path) -> None:
     for number, line in enumerate(block.text.splitlines()):
         source = tmp_path / f"{number}.jsonl"
         source.write_text(line + "\n", encoding="utf-8")
-        build = "given" if "context" in json.loads(line) else "pooled"
         questions = whole_recipe("{}").questions.model_copy(update={"source": str(source)})
-        (question,) = read_questions(questions, build)
+        (question,) = read_questions(questions, "given" if "context" in json.loads(line) else "pooled")
         assert isinstance(question, RawQuestion), line
 
 
@@ -109,7 +108,7 @@ def test_python_is_typed(block: Block, tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-@pytest.mark.parametrize("block", [each for each in blocks_in("python") if each.file is None], ids=str)
+@pytest.mark.parametrize("block", [block for block in blocks_in("python") if block.file is None], ids=str)
 @pytest.mark.filterwarnings("ignore")
 def test_python_runs(block: Block, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside a store with a dataset `demo-sealong` whose version is called VERSION."""
@@ -135,7 +134,7 @@ def test_the_scorer_of_the_readme_scores_in_a_build_and_cannot_score_a_missing_a
     from flows.build import build
     from flows.shard import shard_recipe
 
-    (scoring,) = [yaml.safe_load(each.text) for each in blocks_in("yaml") if "brevity" in each.text]
+    (scoring,) = [yaml.safe_load(block.text) for block in blocks_in("yaml") if "brevity" in block.text]
     write_questions(folder / "questions.jsonl", 4, 600)
     with (folder / "questions.jsonl").open("a") as lines:
         lines.write(json.dumps({"id": "filtered", "question": "What is FORBIDDEN?", "context": "one two three"}) + "\n")
@@ -148,7 +147,9 @@ def test_the_scorer_of_the_readme_scores_in_a_build_and_cannot_score_a_missing_a
         for row in pq.read_table(file).to_pylist():
             named = {judgement["scorer"]: judgement for judgement in row["judgements"]}
             scores.setdefault(row["example_id"], []).append({**named["brevity"], "tokens": row["completion_tokens"]})
-    assert [(each["score"], each["reason"]) for each in scores.pop("filtered")] == [(None, "content_filter")] * 4
+    filtered = scores.pop("filtered")
+    assert [judgement["score"] for judgement in filtered] == [None] * 4
+    assert [judgement["reason"] for judgement in filtered] == ["content_filter"] * 4
     assert len(scores) == 4
     for judgements in scores.values():
         for judgement in judgements:
@@ -181,13 +182,13 @@ def comparable(lines: Sequence[str]) -> list[str]:
     return [" ".join(line.split()) for line in lines if not line.startswith(CHANGES_EACH_TIME)]
 
 
-def assert_shows(shown: list[str], printed: list[str], place: str) -> None:
+def assert_shows(page_lines: list[str], printed: list[str], place: str) -> None:
     """Assert that the lines of the page are the printed ones, except where the page says …. No line: any output."""
-    if not shown:
+    if not page_lines:
         return
     rest = printed
     skips = False
-    for line in shown:
+    for line in page_lines:
         if line == SKIP:
             skips = True
         elif skips:
