@@ -26,7 +26,7 @@ from infra.running import progress
 from infra.running.prefect import FlowTurns, announce, live, run_elsewhere, without_heartbeats
 from infra.store import Store, open_store
 from tasks.planning.planning import make_plan
-from tasks.publishing import publish
+from tasks.publish_tasks import publish_dataset
 from tasks.records.plan import Plan, load_plan, resolve_plan
 from tasks.records.shard import forget_failure, read_failure, read_shard_result
 from tasks.reporting.tables import build_table
@@ -43,18 +43,6 @@ SHARD_WAIT_S = 7 * 86_400  # for a shard on another worker, its time in the queu
 def plan_questions(recipe: Recipe, name: str) -> str:
     """Read the questions, build the contexts, count the tokens; returns the plan's id."""
     return make_plan(recipe, open_store(recipe.store)).plan_id
-
-
-@task(name="publish", task_run_name="publish {name}")
-def publish_dataset(resources: RunResources, plan: Plan, name: str) -> dict[str, Any]:
-    """Write the dataset of a plan whose shards all have results; the manifest comes last. Never cached."""
-    results = []
-    for planned in plan.shards:
-        result = read_shard_result(resources.store, plan.plan_id, planned.index)
-        if result is not None:
-            results.append(result)
-    published: dict[str, Any] = publish(plan, results, resources.recipe, resources.store).to_json()
-    return published
 
 
 def build_run_name() -> str:
@@ -87,7 +75,7 @@ def build(
         clock = time.monotonic()
         dataset = None
         if all(read_shard_result(resources.store, plan_id, shard.index) for shard in plan.shards):
-            dataset = publish_dataset(live(resources), live(plan), settings.dataset.name)
+            dataset = publish_dataset(resources, plan)
         seconds["publish"] = time.monotonic() - clock
         built = {
             "plan_id": plan_id,

@@ -55,7 +55,7 @@ def work_on_shard(resources: RunResources, plan: Plan, index: int) -> ShardResul
     """Work on one shard until its result is in the store, in the flow run of the caller."""
     result = read_shard_result(resources.store, plan.plan_id, index)
     if result is not None:
-        answers: list[Answer] = load_rows(resources.store, "answers", {"path": result.files["answers"].path})
+        answers: list[Answer] = load_rows(resources.store, "answers", result.files["answers"])
         count_reused_answers(resources, answers)
         progress.advance("score", plan.shards[index].questions)
         return result

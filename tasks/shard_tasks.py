@@ -12,7 +12,6 @@ made again, so Prefect's cache saves time and never decides what is paid for.
 """
 
 import functools
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -25,7 +24,7 @@ from infra.canonical import fingerprint
 from infra.errors import ModelError
 from infra.recipe import Execution, Recipe
 from infra.running.prefect import TASK_SETTINGS, cache_key, live, retry_settings
-from infra.store import Store, table_bytes
+from infra.store import Store
 from tasks.judging.asking import ask_judge, query_identity, verdict_from_ledger
 from tasks.judging.context import AnsweredQuestion
 from tasks.judging.steps import Asked, AskStep, ComputeStep, Job, JudgeQuery, Verdict
@@ -33,12 +32,12 @@ from tasks.pairing import pair_example
 from tasks.records import example as records
 from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
 from tasks.records.plan import Plan
+from tasks.records.table import StoredTable
 from tasks.resources import RunResources
 from tasks.sampling import draw_answers
 from tasks.scoring import known_scorers, parse_scorers, rewards
 from tasks.spending import count_reused_answers
 
-Reference = dict[str, Any]  # {"path", "sha256", "rows"}: a table in the store
 Span = tuple[int, int]  # examples [start, stop) of a shard
 Submit = Callable[..., Future[Any]]  # like `submit` of a thread pool
 IsWhole = Callable[[Any], bool]  # whether what a task returned can still be used
@@ -90,12 +89,12 @@ class CallBatch:
 
 
 @task(name="sample", task_run_name="{label}", cache_key_fn=cache_key, **TASK_SETTINGS)
-def sample(shard: ShardInMemory, span: Span, label: str, key: str) -> Reference:
-    """Draw the answers of the shard's examples in `span`; returns a reference to their table."""
+def sample(shard: ShardInMemory, span: Span, label: str, key: str) -> dict[str, Any]:
+    """Draw the answers of the shard's examples in `span`; returns their table: {"path", "sha256", "rows"}."""
     resources = shard.resources
     examples = shard.examples[span[0] : span[1]]
     answers = draw_answers(examples, shard.contexts, resources.recipe, resources.policy, resources.strong)
-    return _keep_table(shard, "answers", answers)
+    return _put_table(shard, "answers", answers).to_json()
 
 
 @task(name="ask", task_run_name="{label}", cache_key_fn=cache_key, **TASK_SETTINGS)
@@ -124,7 +123,7 @@ def compute(jobs: Sequence[Job[Any]], label: str, key: str) -> list[Any]:
 @task(name="pair", task_run_name="{label}", cache_key_fn=cache_key, **TASK_SETTINGS)
 def pair(
     shard: ShardInMemory, answers: list[Answer], judgements: list[Judgement], label: str, key: str
-) -> dict[str, Reference]:
+) -> dict[str, dict[str, Any]]:
     """Pick the shard's pairs; every example without one becomes a drop. Returns the shard's four tables."""
     recipe = shard.resources.recipe
     reward = rewards(judgements, parse_scorers(recipe))
@@ -140,27 +139,26 @@ def pair(
         else:
             pairs.extend(outcome)
     tables: dict[str, list[Any]] = {"answers": answers, "judgements": judgements, "pairs": pairs, "drops": drops}
-    return {kind: _keep_table(shard, kind, rows) for kind, rows in tables.items()}
+    return {kind: _put_table(shard, kind, rows).to_json() for kind, rows in tables.items()}
 
 
 def sample_span(shard: ShardInMemory, span: Span) -> list[Answer]:
     """The answers of the examples in `span`, in a task run or from an earlier one."""
     label = f"sample {shard.index:04d} · {shard.spans(span)}"
     key = f"{shard.key}-{span[0]}-{span[1]}"
-    reference, cached = shard.run(sample, (live(shard), span, label, key), lambda result: _exist(shard, [result]))
-    answers: list[Answer] = load_rows(shard.resources.store, "answers", reference)
+    table, cached = shard.run(sample, (live(shard), span, label, key), lambda result: _exist(shard, [result]))
+    answers: list[Answer] = load_rows(shard.resources.store, "answers", StoredTable.from_json(table))
     if cached:
         count_reused_answers(shard.resources, answers)
     return answers
 
 
-def pair_shard(shard: ShardInMemory, answers: list[Answer], judgements: list[Judgement]) -> dict[str, Reference]:
+def pair_shard(shard: ShardInMemory, answers: list[Answer], judgements: list[Judgement]) -> dict[str, StoredTable]:
     """The shard's four tables, in a task run or from an earlier one."""
     content = fingerprint([[answer.key, answer.text] for answer in answers] + [list(_scores(judgements))])
     arguments = (live(shard), live(answers), live(judgements), f"pair {shard.index:04d}", f"{shard.key}-{content}")
-    tables: dict[str, Reference]
     tables, _ = shard.run(pair, arguments, lambda result: _exist(shard, list(result.values())))
-    return tables
+    return {kind: StoredTable.from_json(table) for kind, table in tables.items()}
 
 
 class TaskSteps:
@@ -288,10 +286,10 @@ def answered_questions(shard: ShardInMemory, span: Span, answers: Sequence[Answe
     return questions
 
 
-def load_rows(store: Store, kind: str, reference: Reference) -> list[Any]:
+def load_rows(store: Store, kind: str, table: StoredTable) -> list[Any]:
     """The rows of a table that a task wrote."""
     record, _ = _SCHEMAS[kind]
-    return records.from_table(store.read_table(reference["path"]), record)
+    return records.from_table(table.read_checked(store), record)
 
 
 def store_key(store: Store) -> str:
@@ -325,17 +323,12 @@ def _scores(judgements: Sequence[Judgement]) -> list[list[Any]]:
     return [[judgement.scorer, judgement.score, judgement.reason] for judgement in judgements]
 
 
-def _keep_table(shard: ShardInMemory, kind: str, rows: list[Any]) -> Reference:
+def _put_table(shard: ShardInMemory, kind: str, rows: list[Any]) -> StoredTable:
     """Write a table under a name made of its content."""
-    store = shard.resources.store
-    data = table_bytes(records.to_table(rows, _SCHEMAS[kind][1]))
-    sha256 = hashlib.sha256(data).hexdigest()
-    path = f"plans/{shard.plan.plan_id}/shards/{shard.index:04d}/{kind}-{sha256[:16]}.parquet"
-    if not store.exists(path):
-        store.write(path, data)
-    return {"path": path, "sha256": sha256, "rows": len(rows)}
+    stem = f"plans/{shard.plan.plan_id}/shards/{shard.index:04d}/{kind}"
+    return StoredTable.put(shard.resources.store, stem, records.to_table(rows, _SCHEMAS[kind][1]))
 
 
-def _exist(shard: ShardInMemory, references: Sequence[Reference]) -> bool:
-    """True when every referenced table is still in the store."""
-    return all(shard.resources.store.exists(reference["path"]) for reference in references)
+def _exist(shard: ShardInMemory, tables: Sequence[dict[str, Any]]) -> bool:
+    """True when every table is still in the store."""
+    return all(StoredTable.from_json(table).exists(shard.resources.store) for table in tables)

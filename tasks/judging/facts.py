@@ -268,7 +268,7 @@ def _verdicts_needed(
     contending = []
     for check in checks:
         can_score = check.fault is None and (check.facts or settings.no_facts is not None)
-        if can_score and bounds.others[check.answer.example_id, check.answer.sample_index] is not None:
+        if can_score and bounds.others[check.answer.id] is not None:
             contending.append(check.bounds(settings.no_facts or 0.0))
     # An answer that takes no part in the pair is judged all the same: a missing score throws no other one away.
     contenders = {score.answer.sample_index for score in contending}

@@ -19,9 +19,7 @@ from typing import Any
 
 from infra.recipe import Pairing
 from tasks.pairing import may_be_chosen
-from tasks.records.example import Answer, Judgement
-
-AnswerId = tuple[str, int]  # example_id, sample_index
+from tasks.records.example import Answer, AnswerId, Judgement
 
 PRUNED = "pruned"  # reason of a score, and of a fact, that was not judged because it could change no pair
 _TOLERANCE = 2e-6  # scores and rewards are rounded to six decimals
@@ -41,13 +39,13 @@ class PruningBounds:
 
     def reward(self, answer: Answer, score: float) -> float:
         """The answer's reward if the last scorer gave it this score. Its other scores must not be null."""
-        others = self.others[answer.example_id, answer.sample_index]
+        others = self.others[answer.id]
         assert others is not None
         return (others + self.weight * score) / self.total
 
     def opinion(self, answer: Answer) -> float:
         """What the other scorers think of the answer, from 0 to 1."""
-        others = self.others[answer.example_id, answer.sample_index]
+        others = self.others[answer.id]
         rest = self.total - self.weight
         return (others or 0.0) / rest / 10 if rest > _TOLERANCE else _TYPICAL_SUPPORT
 

@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from infra.canonical import canonical
 from infra.recipe import Positive, Recipe, RecipeSection
 from tasks.judging.asking import judge_prompt, judge_settings
 from tasks.judging.context import AnsweredQuestion, ScoringContext
@@ -196,12 +195,4 @@ def _judgement(scorer: str, answer: Answer, sampled: Verdict[Any] | None, expect
             evidence["expected_reason"] = expected.reason
         keys = (*keys, *expected.keys)
     score = None if verdict.value is None else float(verdict.value)
-    return Judgement(
-        answer.example_id,
-        answer.sample_index,
-        scorer,
-        score,
-        verdict.reason,
-        canonical(evidence).decode(),
-        keys,
-    )
+    return answer.judged(scorer, score, verdict.reason, evidence, keys)

@@ -17,9 +17,8 @@ from infra.errors import RecipeError
 from infra.plugins import find_plugins
 from infra.recipe import Recipe, RecipeSection
 from tasks.judging.context import AnsweredQuestion, ScoringContext
-from tasks.judging.pruning import AnswerId
 from tasks.judging.steps import Steps
-from tasks.records.example import Judgement
+from tasks.records.example import AnswerId, Judgement
 
 __all__ = [
     "DIGITS",
@@ -114,7 +113,7 @@ def rewards(judgements: Iterable[Judgement], scorers: Sequence[ActiveScorer]) ->
     """Each answer's reward: the mean of its scores by weight, to 6 decimals; null if a needed score is null."""
     scores: dict[AnswerId, dict[str, float | None]] = {}
     for judgement in judgements:
-        of_answer = scores.setdefault((judgement.example_id, judgement.sample_index), {})
+        of_answer = scores.setdefault(judgement.answer_id, {})
         of_answer[judgement.scorer] = judgement.score
     weights = {scorer.name: scorer.weight for scorer in scorers if scorer.weight > 0}
     return {answer_id: _weighted_mean(of_answer, weights) for answer_id, of_answer in scores.items()}

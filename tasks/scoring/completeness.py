@@ -55,10 +55,8 @@ def score(questions: Sequence[AnsweredQuestion], settings: CompletenessSettings,
         missing = next((part.notes.reason for part in parts if part.notes.reason is not None), None)
         for answer in question.answers:
             if missing is not None:
-                empty = Judgement(
-                    answer.example_id, answer.sample_index, NAME, None, f"notes: {missing}", '{"rating":null}', ()
-                )
-                judgements.append(_with_notes(empty, parts))
+                unrated = answer.judged(NAME, None, f"notes: {missing}", {"rating": None})
+                judgements.append(_with_notes(unrated, parts))
             else:
                 texts = {"notes": _notes_text(parts, question.example.language), "question": question.example.question}
                 subjects.append((question, answer, {**texts, "answer": answer.text}))

@@ -25,7 +25,7 @@ from infra.recipe import RecipeSection
 from tasks.judging.context import AnsweredQuestion, ScoringContext, no_text_reason
 from tasks.judging.steps import Job, Steps, compute
 from tasks.metrics import final_answer, rouge_l_matrix
-from tasks.records.example import Answer, Judgement
+from tasks.records.example import Answer
 from tasks.scoring import DIGITS, Scorer
 
 NAME = "consensus"
@@ -53,7 +53,7 @@ def score(questions: Sequence[AnsweredQuestion], settings: ConsensusSettings, sc
         for answer in (*question.answers, *question.without_text):
             value = next(remaining) if compared_text(answer, settings) else None
             reason = None if value is not None else no_text_reason(answer) or "empty_answer"
-            judgements.append(Judgement(answer.example_id, answer.sample_index, NAME, value, reason, evidence, ()))
+            judgements.append(answer.judged(NAME, value, reason, evidence))
     return judgements
 
 

@@ -14,7 +14,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from infra.canonical import canonical
 from infra.recipe import Recipe
 from tasks.judging.context import AnsweredQuestion, ScoringContext
 from tasks.judging.facts import BUNDLE_KIND, FactCheck, FactSettings, check_facts
@@ -45,10 +44,7 @@ def _judgement(check: FactCheck, settings: FactSettings, judged: set[tuple[int, 
     keys = dict.fromkeys(check.listed.keys)
     for verdict in check.own_verdicts:
         keys.update(dict.fromkeys(verdict.keys))
-    answer = check.answer
-    return Judgement(
-        answer.example_id, answer.sample_index, NAME, value, reason, canonical(evidence).decode(), tuple(keys)
-    )
+    return check.answer.judged(NAME, value, reason, evidence, keys)
 
 
 def _fact_evidence(check: FactCheck, place: int, judged: set[tuple[int, str]]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import Field
 
-from infra.canonical import canonical, fingerprint
+from infra.canonical import fingerprint
 from infra.recipe import Positive, Recipe, RecipeSection
 from tasks.judging.asking import judge_prompt, judge_settings
 from tasks.judging.context import AnsweredQuestion, ScoringContext
@@ -126,15 +126,9 @@ def _judgement(answer: Answer, of_answer: Sequence[Duel]) -> Judgement:
     keys: list[str] = []
     for duel in ordered:
         keys.extend((*duel.first.keys, *duel.second.keys))
-    return Judgement(
-        answer.example_id,
-        answer.sample_index,
-        NAME,
-        round(10 * sum(points) / len(points), DIGITS) if points else None,
-        None if points else missing,
-        canonical({"duels": [_evidence(duel) for duel in ordered]}).decode(),
-        tuple(keys),
-    )
+    score = round(10 * sum(points) / len(points), DIGITS) if points else None
+    evidence = {"duels": [_evidence(duel) for duel in ordered]}
+    return answer.judged(NAME, score, None if points else missing, evidence, keys)
 
 
 def _evidence(duel: Duel) -> dict[str, Any]:

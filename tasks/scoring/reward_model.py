@@ -20,13 +20,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from infra.canonical import canonical
 from infra.errors import PrerequisiteError, RecipeError
 from infra.models.embedding import without_bars
 from infra.recipe import Positive, RecipeSection
 from tasks.judging.context import AnsweredQuestion, ScoringContext
 from tasks.judging.steps import Job, Steps, compute
-from tasks.records.example import Answer, Judgement
+from tasks.records.example import Answer
 from tasks.scoring import DIGITS, Scorer
 
 NAME = "reward_model"
@@ -114,8 +113,7 @@ def score(questions: Sequence[AnsweredQuestion], settings: RewardModelSettings, 
     judgements = []
     for question, scores in zip(questions, scores_by_question, strict=True):
         for answer, (tokens, limit, value, reason) in zip(question.answers, scores, strict=True):
-            evidence = canonical({"tokens": tokens, "limit": limit}).decode()
-            judgements.append(Judgement(answer.example_id, answer.sample_index, NAME, value, reason, evidence, ()))
+            judgements.append(answer.judged(NAME, value, reason, {"tokens": tokens, "limit": limit}))
     return judgements
 
 

@@ -15,10 +15,10 @@ from infra.errors import BalanceError
 from infra.recipe import Recipe, RecipeSection
 from tasks.judging.asking import ask_judge
 from tasks.judging.context import AnsweredQuestion, ScoringContext, no_text_reason
-from tasks.judging.pruning import AnswerId, PruningBounds
+from tasks.judging.pruning import PruningBounds
 from tasks.judging.steps import AskStep, BoundsStep, ComputeStep, Steps
 from tasks.pairing import extremes_alone
-from tasks.records.example import Judgement
+from tasks.records.example import AnswerId, Judgement
 from tasks.scoring import ActiveScorer, known_scorers
 
 
@@ -61,7 +61,7 @@ def score_answers(
     for question in questions:
         for answer in question.answers:
             for scorer in scorers:
-                judgements.append(columns[scorer.name][answer.example_id, answer.sample_index])
+                judgements.append(columns[scorer.name][answer.id])
     return judgements
 
 
@@ -111,19 +111,17 @@ class _ScorerRun:
         """A judgement for each answer of the questions, those without text included."""
         judgements = list(self.judgements or [])
         name = self.scorer.name
-        judged = {(judgement.example_id, judgement.sample_index): judgement for judgement in judgements}
+        judged = {judgement.answer_id: judgement for judgement in judgements}
         for question in self._questions:
             for answer in question.without_text:
-                answer_id = (answer.example_id, answer.sample_index)
-                if answer_id not in judged:
-                    reason = no_text_reason(answer)
-                    judged[answer_id] = Judgement(*answer_id, name, None, reason, "{}", ())
-                    judgements.append(judged[answer_id])
-                elif judged[answer_id].score is not None:
-                    raise BalanceError(f"scorer {name!r} gave a score to an answer without text: {answer_id}")
+                if answer.id not in judged:
+                    judged[answer.id] = answer.judged(name, None, no_text_reason(answer))
+                    judgements.append(judged[answer.id])
+                elif judged[answer.id].score is not None:
+                    raise BalanceError(f"scorer {name!r} gave a score to an answer without text: {answer.id}")
         expected: set[AnswerId] = set()
         for question in questions:
-            expected.update((answer.example_id, answer.sample_index) for answer in question.answers)
+            expected.update(answer.id for answer in question.answers)
         if len(judgements) != len(expected) or judged.keys() != expected:
             raise BalanceError(f"scorer {name!r} gave {len(judgements)} judgements on {len(expected)} answers")
         return judged
@@ -169,12 +167,12 @@ def _pruning_bounds(
     sums: dict[AnswerId, float | None] = {}
     for question in run._questions:
         for answer in (*question.answers, *question.without_text):
-            sums[answer.example_id, answer.sample_index] = 0.0
+            sums[answer.id] = 0.0
     for other in others:
         if other.scorer.name not in weights:
             continue
         for judgement in other.column(_whole(run._questions)).values():
-            answer_id = (judgement.example_id, judgement.sample_index)
+            answer_id = judgement.answer_id
             so_far = sums[answer_id]
             if so_far is not None:
                 gain = None if judgement.score is None else weights[judgement.scorer] * judgement.score
