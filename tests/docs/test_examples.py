@@ -18,7 +18,6 @@ from typer.testing import CliRunner
 import tasks.scoring
 from infra.recipe import Recipe, parse_recipe
 from infra.store import open_store
-from tasks.records.example import Answer
 from tasks.scoring import check_scorers, known_scorers
 from tests.docs.pages import PAGES, ROOT, Block, all_blocks, blocks, commands
 from tests.support.stub_server import running_stub
@@ -26,9 +25,6 @@ from tests.support.stub_server import running_stub
 SKIP = "…"  # a line that stands for lines that are left out
 CHANGES_EACH_TIME = ("tokens a second", "seconds")  # figures of these lines
 SCORER_FILE = "tasks/scoring/brevity.py"
-needs_judged = pytest.mark.xfail(
-    not hasattr(Answer, "judged"), reason="Answer.judged comes with the branch house/records", strict=True
-)
 
 
 def blocks_in(language: str) -> list[Block]:
@@ -88,13 +84,7 @@ def test_every_row_can_be_read(block: Block, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "block",
-    [
-        pytest.param(block, marks=needs_judged if block.file == SCORER_FILE else (), id=str(block))
-        for block in blocks_in("python")
-    ],
-)
+@pytest.mark.parametrize("block", blocks_in("python"), ids=str)
 def test_python_is_typed(block: Block, tmp_path: Path) -> None:
     example = tmp_path / "example.py"
     example.write_text(block.text, encoding="utf-8")
@@ -127,7 +117,6 @@ def test_python_runs(block: Block, folder: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.slow
-@needs_judged
 @pytest.mark.usefixtures("prefect", "brevity")
 def test_the_scorer_of_the_readme_scores_in_a_build_and_cannot_score_a_missing_answer(folder: Path) -> None:
     from flows.bench.common import stub_recipe, write_questions
