@@ -47,7 +47,8 @@ def plan_questions(recipe: Recipe, name: str) -> str:
 
 def build_run_name() -> str:
     """The name of a build's flow run."""
-    return f"build {as_recipe(flow_run.parameters['recipe']).name}"
+    recipe = flow_run.parameters["recipe"]
+    return f"build {recipe.name if isinstance(recipe, Recipe) else recipe['name']}"
 
 
 @flow(name="build", flow_run_name=build_run_name, validate_parameters=False)
@@ -63,8 +64,9 @@ def build(
     the published dataset (null while shards are missing), the calls made and the seconds by stage. With `train`
     the training deployment is started for the manifest, once per manifest.
     """
+    given = as_recipe(recipe)
     with (
-        planned(as_recipe(recipe), plan_id) as (settings, plan_id, seconds),
+        planned(given, plan_id) as (settings, plan_id, seconds),
         open_resources(settings) as resources,
     ):
         plan = load_plan(resources.store, plan_id)
@@ -86,7 +88,7 @@ def build(
         }
     announce(f"build-{plan_id}", build_table(built))
     if train and dataset and settings.training is not None:
-        request_training(shard_recipe(as_recipe(recipe)), dataset)
+        request_training(shard_recipe(given), dataset)
     return built
 
 
