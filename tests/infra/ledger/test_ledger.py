@@ -20,7 +20,7 @@ from infra.errors import LedgerError, StoreError
 from infra.ledger import Entry, Ledger, group_commit, segment_store
 from infra.ledger import ledger as ledger_module
 from infra.ledger.index import LedgerIndex
-from infra.ledger.segment import Segment, describe, encode, merged, name_of, precedence, table_of
+from infra.ledger.segment import SegmentInfo, encode, entries_table, merge_tables, precedence, segment_name, table_info
 from infra.store import Store, open_store
 from tests.support.s3 import store_url
 
@@ -47,14 +47,14 @@ def entry(number: int, reply: str | None = None, created: float = 1.8e9) -> Entr
 
 def write(store: Store, entries: Iterable[Entry]) -> str:
     """Put a segment there as another worker would; returns its path."""
-    data = encode(table_of(entries))
-    path = f"ledger/{name_of(data)}"
+    data = encode(entries_table(entries))
+    path = f"ledger/{segment_name(data)}"
     store.write(path, data)
     return path
 
 
 async def record_all(ledger: Ledger, entries: Iterable[Entry]) -> None:
-    await asyncio.gather(*(ledger.record(each) for each in entries))
+    await asyncio.gather(*(ledger.record(entry) for entry in entries))
 
 
 def keys(numbers: Iterable[int]) -> list[str]:
@@ -65,13 +65,13 @@ async def test_what_was_recorded_is_found_by_any_ledger(store: Store) -> None:
     entries = [entry(number) for number in range(20)]
     with Ledger(store) as ledger:
         await record_all(ledger, entries)
-        assert ledger.lookup(keys(range(20))) == {each.key: each for each in entries}
+        assert ledger.lookup(keys(range(20))) == {entry.key: entry for entry in entries}
         assert ledger.holds(keys(range(15, 25))) == set(keys(range(15, 20)))
         assert ledger.entries == 20
     other = Ledger(store)
-    assert other.lookup(keys(range(18, 22))) == {each.key: each for each in entries[18:]}
+    assert other.lookup(keys(range(18, 22))) == {entry.key: entry for entry in entries[18:]}
     assert list(other.lookup([key(19), key(3), key(99), key(7)])) == [key(19), key(3), key(7)]
-    assert (other.entries, other.set_aside) == (20, 0)
+    assert (other.entries, other.damaged_segments) == (20, 0)
 
 
 async def test_a_segment_is_named_by_its_bytes(folder: Store) -> None:
@@ -166,7 +166,7 @@ async def test_a_write_that_fails_is_tried_again_and_then_told_to_every_waiter(
         write(path, data)
 
     monkeypatch.setattr(folder, "write", failing)
-    monkeypatch.setattr(segment_store, "_WRITE_AGAIN_S", (0.0, 0.0))
+    monkeypatch.setattr(segment_store, "_WRITE_RETRY_PAUSES_S", (0.0, 0.0))
     ledger = Ledger(folder)
     await ledger.record(entry(1))
     faults += [StoreError("s3://b/x: cannot write (disk full)")] * 100
@@ -203,18 +203,18 @@ def test_a_damaged_segment_is_set_aside_and_the_rest_is_used(
     store: Store, damage: Any, read_whole: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     if not read_whole:  # as for large segments, of which the keys alone are read at first
-        monkeypatch.setattr(segment_store, "_READ_WHOLE", 0)
+        monkeypatch.setattr(segment_store, "_SMALL_FILE_BYTES", 0)
     damaged = write(store, [entry(number) for number in range(10)])
     write(store, [entry(number) for number in range(10, 20)])
     store.write(damaged, damage(store.read(damaged)))
     ledger = Ledger(store)
     assert set(ledger.lookup(keys(range(20)))) == set(keys(range(10, 20)))
     assert ledger.holds(keys(range(20))) == set(keys(range(10, 20)))
-    assert (ledger.set_aside, ledger.entries) == (1, 10)
+    assert (ledger.damaged_segments, ledger.entries) == (1, 10)
     assert store.list("ledger-set-aside") == [damaged.replace("ledger/", "ledger-set-aside/")]
     assert damaged not in store.list("ledger")
     assert "does not fit its checksum" in caplog.text
-    assert Ledger(store).set_aside == 0
+    assert Ledger(store).damaged_segments == 0
 
 
 def test_a_damaged_segment_that_cannot_be_moved_is_passed_over(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +229,7 @@ def test_a_damaged_segment_that_cannot_be_moved_is_passed_over(folder: Store, mo
     ledger = Ledger(folder)
     ledger.refresh()
     assert ledger.holds(keys([1, 2])) == {key(2)}
-    assert ledger.set_aside == 1
+    assert ledger.damaged_segments == 1
 
 
 def test_a_transfer_that_failed_without_a_word_is_read_again(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,12 +238,12 @@ def test_a_transfer_that_failed_without_a_word_is_read_again(folder: Store, monk
     monkeypatch.setattr(folder, "read", lambda path: read(path)[:100] if short and short.pop() else read(path))
     ledger = Ledger(folder)
     assert ledger.lookup([key(1)]) == {key(1): entry(1)}
-    assert ledger.set_aside == 0
+    assert ledger.damaged_segments == 0
 
 
 def test_a_whole_file_that_is_no_segment_stops_the_run(folder: Store) -> None:
     data = b"from another version"
-    folder.write(f"ledger/{name_of(data)}", data)
+    folder.write(f"ledger/{segment_name(data)}", data)
     with pytest.raises(LedgerError, match="the version of Longmill that wrote it"):
         Ledger(folder)
 
@@ -261,8 +261,8 @@ def test_a_store_that_cannot_be_read_stops_the_run_and_is_no_miss(
 ) -> None:
     write(store, [entry(1)])
     ledger = Ledger(store)
-    monkeypatch.setattr(ledger_module, "_REFRESH_S", 0.0)
-    ledger._shelf._cache.clear()
+    monkeypatch.setattr(ledger_module, "_REFRESH_INTERVAL_S", 0.0)
+    ledger._segments._cache.clear()
 
     def fault(*arguments: Any) -> None:
         raise StoreError("s3://b: cannot read (network); try again")
@@ -318,9 +318,9 @@ async def test_closing_merges_this_ledgers_segments_and_no_others(store: Store) 
 
 
 async def test_a_long_run_merges_on_the_way(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_module, "_OWN_SEGMENTS", 4)
-    monkeypatch.setattr(group_commit, "_SHORTEST_GAP_S", 0.0)
-    monkeypatch.setattr(group_commit, "_LONGEST_GAP_S", 0.0)
+    monkeypatch.setattr(ledger_module, "_MAX_OWN_SEGMENTS", 4)
+    monkeypatch.setattr(group_commit, "_MIN_PAUSE_S", 0.0)
+    monkeypatch.setattr(group_commit, "_MAX_PAUSE_S", 0.0)
     ledger = Ledger(folder)
     for number in range(30):
         await ledger.record(entry(number))
@@ -333,7 +333,7 @@ def test_a_reader_finds_entries_whose_segment_was_merged_away(store: Store) -> N
     for number in range(5):
         write(store, [entry(number)])
     reader = Ledger(store)
-    reader._shelf._cache.clear()
+    reader._segments._cache.clear()
     Ledger(store).compact(all=True)
     assert len(store.list("ledger")) == 1
     assert reader.lookup(keys(range(5))) == {key(number): entry(number) for number in range(5)}
@@ -353,8 +353,8 @@ def test_merging_again_changes_nothing(folder: Store) -> None:
 def test_merged_segments_are_bounded(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(20):
         write(folder, [entry(number, "x" * 1000)])
-    monkeypatch.setattr(ledger_module, "_MERGED", 5000)
-    monkeypatch.setattr(ledger_module, "_SMALL", 3000)
+    monkeypatch.setattr(ledger_module, "_MERGE_BYTES", 5000)
+    monkeypatch.setattr(ledger_module, "_SMALL_SEGMENT_BYTES", 3000)
     ledger = Ledger(folder)
     ledger.compact(all=True)
     assert 4 <= len(folder.list("ledger")) <= 5
@@ -412,7 +412,7 @@ def test_a_merge_that_cannot_be_written_removes_nothing(folder: Store, monkeypat
         raise StoreError("disk full")
 
     monkeypatch.setattr(folder, "write", full)
-    monkeypatch.setattr(segment_store, "_WRITE_AGAIN_S", (0.0,))
+    monkeypatch.setattr(segment_store, "_WRITE_RETRY_PAUSES_S", (0.0,))
     with pytest.raises(LedgerError, match="disk full"):
         ledger.compact(all=True)
     assert folder.list("ledger") == before
@@ -450,9 +450,9 @@ ENTRIES = st.lists(
 @given(st.lists(ENTRIES, min_size=1, max_size=6), st.randoms(use_true_random=False))
 def test_a_merge_keeps_every_key_and_its_winner_in_any_order(segments: list[list[Entry]], random: Any) -> None:
     everything = [each for segment in segments for each in segment]
-    tables = [table_of(segment) for segment in segments]
+    tables = [entries_table(segment) for segment in segments]
     random.shuffle(tables)
-    table = merged(tables)
+    table = merge_tables(tables)
     expected = {
         name: min((each for each in everything if each.key == name), key=precedence)
         for name in {each.key for each in everything}
@@ -460,7 +460,7 @@ def test_a_merge_keeps_every_key_and_its_winner_in_any_order(segments: list[list
     rows = [Entry(**row) for row in table.to_pylist()]
     assert [row.key for row in rows] == sorted(expected)
     assert {row.key: row for row in rows} == expected
-    assert encode(table) == encode(table_of(everything))
+    assert encode(table) == encode(entries_table(everything))
 
 
 OPERATIONS = st.lists(
@@ -484,15 +484,15 @@ def test_the_index_finds_what_a_dictionary_would(operations: list[tuple[str, Any
     index, model = LedgerIndex(), dict[str, list[int]]()
     for position, (verb, value) in enumerate(operations):
         if verb == "add":
-            segment = Segment(f"s{position}", len(value), 0, 0.0)
+            segment = SegmentInfo(f"s{position}", len(value), 0, 0.0)
             index.add(segment, np.array([_digest(number) for number in sorted(value)], dtype="S32"))
             model[segment.name] = value
         elif verb == "drop" and value < len(model):
             name = list(model)[value]
-            index.drop([name])
+            index.remove([name])
             del model[name]
         elif verb == "fold":
-            index._fold()
+            index._merge_arrays()
         found = index.find([_digest(number) for number in range(31)]) if verb == "find" else {}
         for number in range(31) if verb == "find" else ():
             expected = sorted(name for name, held in model.items() if number in held)
@@ -503,8 +503,10 @@ def test_the_index_finds_what_a_dictionary_would(operations: list[tuple[str, Any
 
 def test_a_hundred_thousand_entries_take_under_fifty_bytes_each_in_the_index() -> None:
     index = LedgerIndex()
-    tables = [table_of(entry(number) for number in range(start, start + 1000)) for start in range(0, 100_000, 1000)]
-    facts = [(describe(str(number), table), table) for number, table in enumerate(tables)]
+    tables = [
+        entries_table(entry(number) for number in range(start, start + 1000)) for start in range(0, 100_000, 1000)
+    ]
+    facts = [(table_info(str(number), table), table) for number, table in enumerate(tables)]
     surveyed = [
         (segment, np.frombuffer(bytes.fromhex("".join(table.column("key").to_pylist())), "S32"))
         for segment, table in facts
