@@ -120,7 +120,7 @@ class Embedding(RecipeSection):
 
 
 def require_one_currency(**models: Model | Embedding | None) -> None:
-    """Raise ValueError when the prices of two models are in different currencies. The names are the recipe's sections."""
+    """Raise ValueError when two models, given by their sections, have prices in different currencies."""
     currencies: dict[str, str] = {}
     for section, model in models.items():
         if model is not None and not model.price.free:

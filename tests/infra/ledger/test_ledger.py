@@ -1,4 +1,4 @@
-"""The ledger: nothing paid twice, nothing lost, damage set aside, faults never taken for misses."""
+"""The ledger: nothing is paid twice or lost, damaged files are set aside, and a fault is no missing entry."""
 
 import asyncio
 import hashlib
@@ -61,7 +61,7 @@ def keys(numbers: Iterable[int]) -> list[str]:
     return [key(number) for number in numbers]
 
 
-async def test_what_was_recorded_is_found_by_any_ledger(store: Store) -> None:
+async def test_recorded_entries_are_found_by_every_ledger(store: Store) -> None:
     entries = [entry(number) for number in range(20)]
     with Ledger(store) as ledger:
         await record_all(ledger, entries)
@@ -82,7 +82,7 @@ async def test_a_segment_is_named_by_its_bytes(folder: Store) -> None:
     ledger.close()
 
 
-async def test_entries_that_wait_share_one_write(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiting_entries_share_one_write(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     write, first = folder.write, threading.Event()
     loop, begun = asyncio.get_running_loop(), asyncio.Event()
 
@@ -104,7 +104,7 @@ async def test_entries_that_wait_share_one_write(folder: Store, monkeypatch: pyt
     ledger.close()
 
 
-async def test_closing_commits_what_waits(folder: Store) -> None:
+async def test_closing_commits_waiting_entries(folder: Store) -> None:
     ledger = Ledger(folder)
     tasks = [asyncio.create_task(ledger.record(entry(number))) for number in range(10)]
     await asyncio.sleep(0)
@@ -115,7 +115,7 @@ async def test_closing_commits_what_waits(folder: Store) -> None:
         await ledger.record(entry(11))
 
 
-async def test_an_entry_is_kept_when_nobody_waits_for_it_any_more(folder: Store) -> None:
+async def test_an_entry_is_written_although_its_task_was_cancelled(folder: Store) -> None:
     ledger = Ledger(folder)
     task = asyncio.create_task(ledger.record(entry(1)))
     await asyncio.sleep(0)
@@ -133,7 +133,7 @@ def test_one_loop_records_while_other_threads_look_up(store: Store) -> None:
     thread.start()
     faults: list[Exception] = []
 
-    def look(start: int) -> None:
+    def read(start: int) -> None:
         try:
             for number in range(start, start + 40):
                 asyncio.run_coroutine_threadsafe(ledger.record(entry(number)), loop).result(30)
@@ -142,11 +142,11 @@ def test_one_loop_records_while_other_threads_look_up(store: Store) -> None:
         except Exception as error:
             faults.append(error)
 
-    lookers = [threading.Thread(target=look, args=(1000 * number,)) for number in range(4)]
-    for looker in lookers:
-        looker.start()
-    for looker in lookers:
-        looker.join()
+    readers = [threading.Thread(target=read, args=(1000 * number,)) for number in range(4)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
@@ -155,7 +155,7 @@ def test_one_loop_records_while_other_threads_look_up(store: Store) -> None:
     assert ledger.entries == 160
 
 
-async def test_a_write_that_fails_is_tried_again_and_then_told_to_every_waiter(
+async def test_a_failing_write_is_retried_and_then_raised_in_every_waiting_task(
     folder: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, faults = folder.write, [StoreError("s3://b/x: cannot write (network)")] * 2
@@ -232,7 +232,7 @@ def test_a_damaged_segment_that_cannot_be_moved_is_passed_over(folder: Store, mo
     assert ledger.damaged_segments == 1
 
 
-def test_a_transfer_that_failed_without_a_word_is_read_again(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_transfer_is_read_again(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     write(folder, [entry(1)])
     read, short = folder.read, [True]
     monkeypatch.setattr(folder, "read", lambda path: read(path)[:100] if short and short.pop() else read(path))
@@ -275,7 +275,7 @@ def test_a_store_that_cannot_be_read_stops_the_run_and_is_no_miss(
         Ledger(store)
 
 
-def test_what_others_write_is_found_after_a_refresh(store: Store) -> None:
+def test_entries_of_others_are_found_after_a_refresh(store: Store) -> None:
     ledger = Ledger(store)
     write(store, [entry(1)])
     assert ledger.lookup([key(1)]) == {}  # listed a moment ago
@@ -289,15 +289,15 @@ def test_what_others_write_is_found_after_a_refresh(store: Store) -> None:
     assert ledger.holds([key(3)]) == {key(3)}
 
 
-CLAIMS = [entry(1, "late", 20.0), entry(1, "early b", 10.0), entry(1, "early a", 10.0)]
-WINNER = min(CLAIMS[1:], key=lambda claim: hashlib.sha256(claim.reply.encode()).hexdigest())
+CONFLICTING = [entry(1, "late", 20.0), entry(1, "early b", 10.0), entry(1, "early a", 10.0)]
+WINNER = min(CONFLICTING[1:], key=lambda entry: hashlib.sha256(entry.reply.encode()).hexdigest())
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_of_conflicting_replies_the_same_one_wins_everywhere(folder: Store, order: Sequence[int]) -> None:
     ledger = Ledger(folder)
     for number in order:
-        write(folder, [CLAIMS[number], entry(100 + number)])
+        write(folder, [CONFLICTING[number], entry(100 + number)])
         ledger.refresh()
     assert ledger.lookup([key(1)]) == {key(1): WINNER}
     ledger.compact(all=True)
@@ -449,18 +449,17 @@ ENTRIES = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(st.lists(ENTRIES, min_size=1, max_size=6), st.randoms(use_true_random=False))
 def test_a_merge_keeps_every_key_and_its_winner_in_any_order(segments: list[list[Entry]], random: Any) -> None:
-    everything = [each for segment in segments for each in segment]
+    entries = list(itertools.chain.from_iterable(segments))
     tables = [entries_table(segment) for segment in segments]
     random.shuffle(tables)
     table = merge_tables(tables)
-    expected = {
-        name: min((each for each in everything if each.key == name), key=precedence)
-        for name in {each.key for each in everything}
-    }
+    expected: dict[str, Entry] = {}
+    for candidate in sorted(entries, key=precedence):
+        expected.setdefault(candidate.key, candidate)
     rows = [Entry(**row) for row in table.to_pylist()]
     assert [row.key for row in rows] == sorted(expected)
     assert {row.key: row for row in rows} == expected
-    assert encode(table) == encode(entries_table(everything))
+    assert encode(table) == encode(entries_table(entries))
 
 
 OPERATIONS = st.lists(
@@ -493,31 +492,29 @@ def test_the_index_finds_what_a_dictionary_would(operations: list[tuple[str, Any
             del model[name]
         elif verb == "fold":
             index._merge_arrays()
-        found = index.find([_digest(number) for number in range(31)]) if verb == "find" else {}
-        for number in range(31) if verb == "find" else ():
-            expected = sorted(name for name, held in model.items() if number in held)
-            assert sorted(found.get(_digest(number), [])) == expected
+        elif verb == "find":
+            names_by_digest = index.find([_digest(number) for number in range(31)])
+            for number in range(31):
+                expected = [name for name, numbers in model.items() if number in numbers]
+                assert sorted(names_by_digest.get(_digest(number), [])) == sorted(expected)
     assert index.names() == set(model)
     assert index.rows == sum(map(len, model.values()))
 
 
 def test_a_hundred_thousand_entries_take_under_fifty_bytes_each_in_the_index() -> None:
     index = LedgerIndex()
-    tables = [
-        entries_table(entry(number) for number in range(start, start + 1000)) for start in range(0, 100_000, 1000)
-    ]
-    facts = [(table_info(str(number), table), table) for number, table in enumerate(tables)]
-    surveyed = [
-        (segment, np.frombuffer(bytes.fromhex("".join(table.column("key").to_pylist())), "S32"))
-        for segment, table in facts
-    ]
+    segments = []
+    for start in range(0, 100_000, 1000):
+        table = entries_table(entry(number) for number in range(start, start + 1000))
+        digests = np.frombuffer(bytes.fromhex("".join(table.column("key").to_pylist())), "S32")
+        segments.append((table_info(str(start), table), digests))
     tracemalloc.start()
-    for segment, digests in surveyed:
+    for segment, digests in segments:
         index.add(segment, digests.copy())
     assert len(index.find([bytes.fromhex(key(number)) for number in range(0, 100_000, 97)])) == 1031
-    held, _ = tracemalloc.get_traced_memory()
+    used_bytes, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert held / 100_000 < 50
+    assert used_bytes / 100_000 < 50
 
 
 def test_no_secret_reaches_a_segment_or_a_log(
