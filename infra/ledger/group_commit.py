@@ -79,14 +79,13 @@ class GroupCommit:
             except Exception as fault:
                 error = LedgerError(f"the ledger could not write {len(group)} replies: {fault!r}")
                 error.__cause__ = fault
-            elapsed, cpu_elapsed = time.monotonic() - start, time.thread_time() - cpu_start
-            pause = max(_MIN_PAUSE_S, _PAUSE_PER_CPU_SECOND * cpu_elapsed, elapsed)
+            pause_s = _pause_after(time.monotonic() - start, time.thread_time() - cpu_start)
             _finish(group, error)
             try:
                 self._after_commit()
             except Exception:  # this thread must not end: every later call would wait for ever
                 _log.exception("the work after a commit failed; the entries are safe")
-            self._closing.wait(min(pause, _MAX_PAUSE_S))
+            self._closing.wait(pause_s)
 
     def _next_group(self) -> list[_WaitingEntry]:
         """Wait for entries and take them. Empty when the ledger is closed and nothing waits."""
@@ -98,6 +97,11 @@ class GroupCommit:
                 count += 1
             group, self._waiting = self._waiting[:count], self._waiting[count:]
             return group
+
+
+def _pause_after(elapsed_s: float, cpu_s: float) -> float:
+    """Seconds of pause after a commit that took so many seconds, and so many of the processor."""
+    return min(max(_MIN_PAUSE_S, _PAUSE_PER_CPU_SECOND * cpu_s, elapsed_s), _MAX_PAUSE_S)
 
 
 def _finish(group: Sequence[_WaitingEntry], error: LedgerError | None) -> None:

@@ -12,7 +12,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 _log = logging.getLogger(__name__)
 
@@ -30,20 +30,9 @@ class LocalFolder:
         self.url = root.as_uri()
         self._warned = False
 
-    @property
-    def filesystem(self) -> Any:
-        """fsspec's local file system."""
-        import fsspec
-
-        return fsspec.filesystem("file")
-
-    def full(self, path: str) -> str:
-        """The absolute path."""
-        return str(self.root / path)
-
     def show(self, path: str) -> str:
         """The absolute path: what a person would paste."""
-        return self.full(path)
+        return str(self.root / path)
 
     def local(self, path: str) -> Path | None:
         """The absolute path."""

@@ -45,13 +45,13 @@ class ObjectStore:
         self._conditional: bool | None = None  # whether the server keeps the condition; None before the probe
         self._probe_lock = threading.Lock()
 
-    def full(self, path: str) -> str:
+    def key(self, path: str) -> str:
         """bucket/prefix/path, as `filesystem` takes it."""
         return f"{self.root}/{path}" if path else self.root
 
     def show(self, path: str) -> str:
         """The URL: what a person would paste."""
-        return f"{self.protocol}://{self.full(path)}"
+        return f"{self.protocol}://{self.key(path)}"
 
     def local(self, path: str) -> Path | None:
         """None: an object has no path on this machine."""
@@ -60,18 +60,18 @@ class ObjectStore:
     def read(self, path: str) -> bytes:
         """The whole object."""
         with _bucket_must_exist():
-            return bytes(self.filesystem.cat_file(self.full(path), **self._one_request))
+            return bytes(self.filesystem.cat_file(self.key(path), **self._one_request))
 
     def open(self, path: str) -> BinaryIO:
         """The object, open for reading at any position; each read is one ranged request."""
         with _bucket_must_exist():
-            handle: BinaryIO = self.filesystem.open(self.full(path), "rb", cache_type="none")
+            handle: BinaryIO = self.filesystem.open(self.key(path), "rb", cache_type="none")
         return handle
 
     def write(self, path: str, data: bytes) -> None:
         """Write or replace the object in one step."""
         with _bucket_must_exist():
-            self.filesystem.pipe_file(self.full(path), data)
+            self.filesystem.pipe_file(self.key(path), data)
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
         """Write the object unless it exists. True for one of many writers, where the server keeps the condition."""
@@ -80,14 +80,14 @@ class ObjectStore:
                 return self._create(path, data)
             if self.exists(path):
                 return False
-            self.filesystem.pipe_file(self.full(path), data)
+            self.filesystem.pipe_file(self.key(path), data)
             return True
 
     def exists(self, path: str) -> bool:
         """Whether there is an object of this name."""
         with _bucket_must_exist():
             try:
-                return bool(self.filesystem.info(self.full(path))["type"] == "file")
+                return bool(self.filesystem.info(self.key(path))["type"] == "file")
             except FileNotFoundError as error:
                 if _code(error) == "NoSuchBucket":
                     raise
@@ -96,18 +96,18 @@ class ObjectStore:
     def size(self, path: str) -> int:
         """Bytes."""
         with _bucket_must_exist():
-            return int(self.filesystem.info(self.full(path))["size"])
+            return int(self.filesystem.info(self.key(path))["size"])
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """Bytes by path of every object below a folder."""
         with _bucket_must_exist():
             try:
-                objects = self.filesystem.find(self.full(prefix), withdirs=False, detail=True)
+                objects = self.filesystem.find(self.key(prefix), withdirs=False, detail=True)
             except FileNotFoundError as error:
                 if _code(error) == "NoSuchBucket":
                     raise
                 return {}
-        folder = self.full(prefix).rstrip("/") + "/"
+        folder = self.key(prefix).rstrip("/") + "/"
         sizes: dict[str, int] = {}
         for name, info in objects.items():
             if name.startswith(folder) and not name.endswith("/"):
@@ -119,7 +119,7 @@ class ObjectStore:
 
         def remove(path: str) -> None:
             with contextlib.suppress(FileNotFoundError):
-                self.filesystem.rm_file(self.full(path))
+                self.filesystem.rm_file(self.key(path))
 
         if len(paths) == 1:
             remove(paths[0])
@@ -130,18 +130,18 @@ class ObjectStore:
     def move(self, source: str, target: str) -> None:
         """Copy, then remove the source."""
         with _bucket_must_exist():
-            self.filesystem.cp_file(self.full(source), self.full(target))
+            self.filesystem.cp_file(self.key(source), self.key(target))
             self.delete(source)
 
     def download(self, path: str, target: Path) -> None:
         """Copy an object out of the store."""
         with _bucket_must_exist():
-            self.filesystem.get_file(self.full(path), str(target))
+            self.filesystem.get_file(self.key(path), str(target))
 
     def upload(self, source: Path, path: str) -> None:
         """Copy a file into the store; a large one is sent in parts and appears when the last one has arrived."""
         with _bucket_must_exist():
-            self.filesystem.put_file(str(source), self.full(path))
+            self.filesystem.put_file(str(source), self.key(path))
 
     def _create(self, path: str, data: bytes) -> bool:
         """A conditional PUT.
@@ -151,7 +151,7 @@ class ObjectStore:
         writer = uuid.uuid4().hex
         for _ in range(_CREATE_ATTEMPTS):
             try:
-                self.filesystem.pipe_file(self.full(path), data, mode="create", **self._metadata(writer))
+                self.filesystem.pipe_file(self.key(path), data, mode="create", **self._metadata(writer))
             except (FileExistsError, OSError) as error:
                 status = _status(error)
                 if status == 409 and not self.exists(path):  # another write of this name was under way
@@ -168,7 +168,7 @@ class ObjectStore:
     def _was_written_by(self, path: str, writer: str) -> bool:
         if self.protocol != "s3":
             return False
-        return bool(self.filesystem.metadata(self.full(path)).get(_WRITER_KEY) == writer)
+        return bool(self.filesystem.metadata(self.key(path)).get(_WRITER_KEY) == writer)
 
     def _keeps_conditions(self) -> bool:
         """Whether the server keeps `If-None-Match: *`; tried once, with an object that is removed again."""

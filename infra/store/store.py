@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,9 +39,6 @@ class Backend(Protocol):
     faults: tuple[type[Exception], ...]
     access_remedy: str
 
-    @property
-    def filesystem(self) -> Any: ...
-    def full(self, path: str) -> str: ...
     def show(self, path: str) -> str: ...
     def local(self, path: str) -> Path | None: ...
     def read(self, path: str) -> bytes: ...
@@ -63,15 +60,6 @@ class Store:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self.url = backend.url
-
-    @property
-    def filesystem(self) -> Any:
-        """The fsspec file system, for libraries that read by themselves; use it with `full`."""
-        return self._backend.filesystem
-
-    def full(self, path: str) -> str:
-        """The path as `filesystem` takes it."""
-        return self._backend.full(_check_path(path))
 
     def show(self, path: str) -> str:
         """What a person would paste: a local path or a URL."""

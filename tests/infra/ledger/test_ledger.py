@@ -22,6 +22,7 @@ from infra.ledger import ledger as ledger_module
 from infra.ledger.index import LedgerIndex
 from infra.ledger.segment import SegmentInfo, encode, entries_table, merge_tables, precedence, segment_name, table_info
 from infra.store import Store, open_store
+from tests.support.ledger_entries import entry, key, keys
 from tests.support.s3 import store_url
 
 
@@ -36,15 +37,6 @@ def folder(tmp_path: Path) -> Store:
     return open_store(str(tmp_path))
 
 
-def key(number: int) -> str:
-    return hashlib.sha256(str(number).encode()).hexdigest()
-
-
-def entry(number: int, reply: str | None = None, created: float = 1.8e9) -> Entry:
-    text = reply if reply is not None else f'{{"answer": "{number} 文 🙂"}}'
-    return Entry(key(number), "sample", "policy", "main", 200, text, 100 + number, 7, 0.25, created)
-
-
 def write(store: Store, entries: Iterable[Entry]) -> str:
     """Put a segment there as another worker would; returns its path."""
     data = encode(entries_table(entries))
@@ -55,10 +47,6 @@ def write(store: Store, entries: Iterable[Entry]) -> str:
 
 async def record_all(ledger: Ledger, entries: Iterable[Entry]) -> None:
     await asyncio.gather(*(ledger.record(entry) for entry in entries))
-
-
-def keys(numbers: Iterable[int]) -> list[str]:
-    return [key(number) for number in numbers]
 
 
 async def test_recorded_entries_are_found_by_every_ledger(store: Store) -> None:
