@@ -1,4 +1,4 @@
-"""One way to turn a value into bytes, so that equal values have equal hashes on every machine and run."""
+"""Canonical JSON, its hashes, and random numbers from them: equal on every machine, and in every run."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def canonical(value: Any) -> bytes:
-    """JSON with sorted keys, no spaces and UTF-8 text. NaN and infinities are refused (ValueError)."""
+    """JSON with sorted keys and no spaces, as UTF-8. Raises ValueError for NaN and infinities."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8", "surrogatepass")
 
@@ -23,10 +23,10 @@ def text_id(text: str) -> str:
 
 
 def seeded(*parts: str | int) -> random.Random:
-    """A random generator that depends on nothing but `parts`: plan seed, example id, purpose."""
+    """A random generator that depends on `parts` alone: the seed of the plan, the id of the example, the purpose."""
     return random.Random(fingerprint(list(parts)))
 
 
 def seed_number(*parts: str | int) -> int:
-    """A seed in [0, 2**31) for a model call, from `parts` alone."""
+    """A seed for a model call, in [0, 2**31), that depends on `parts` alone."""
     return int(fingerprint(list(parts))[:8], 16) & 0x7FFFFFFF

@@ -1,26 +1,26 @@
-"""Every error that Longmill raises on purpose, in one tree.
+"""All errors of Longmill, in one tree.
 
     LongmillError
     ├── InputError          the user's questions, documents or dataset cannot be read as they stand
-    ├── RecipeError         a recipe key is unknown, missing or contradicts another
-    ├── PrerequisiteError   something the machine must have is missing: Python, CPU, port, disk
+    ├── RecipeError         a recipe key is unknown, missing, or contradicts another
+    ├── PrerequisiteError   something that the machine must have is missing: Python, CPU, port, disk
     ├── StoreError          the store cannot be reached, or refuses a read or a write
-    │   ├── MissingError    nothing is stored under this path
+    │   ├── MissingError    there is no file with this path
     │   └── LedgerError     the ledger cannot be read; the run stops rather than pay again
     ├── ModelError          a model endpoint is unreachable or refuses every call
-    ├── BudgetReached       the recipe's budget is spent; the work so far is kept
+    ├── BudgetReached       the recipe's budget is spent; the replies so far are in the ledger
     ├── ServingError        a server that Longmill starts did not come up, or went down
     ├── BalanceError        questions do not equal pairs + drops: a bug, never published
-    ├── TrainingError       a row would be cut, the loss is not finite or does not move
+    ├── TrainingError       a row would be cut, or the loss is not finite or does not change
     └── EvaluationError     nothing to evaluate, or the model cannot be served
 
-A message names the thing, the cause and the remedy. The command line prints the message alone and exits
-with the class's `exit_code`; `--debug` adds the traceback.
+A message names the thing, the cause and the remedy. The command line prints the message without a traceback (with
+one under `--debug`) and exits with the `exit_code` of the class.
 """
 
 
 class LongmillError(Exception):
-    """Base of every deliberate error."""
+    """Base of all errors of Longmill."""
 
     exit_code = 1
 
@@ -44,11 +44,11 @@ class PrerequisiteError(LongmillError):
 
 
 class StoreError(LongmillError):
-    """The store is out of reach or refused a read or a write."""
+    """The store cannot be reached, or refuses a read or a write."""
 
 
 class MissingError(StoreError):
-    """Nothing is stored under this path."""
+    """There is no file with this path in the store."""
 
 
 class LedgerError(StoreError):
@@ -74,7 +74,7 @@ class BalanceError(LongmillError):
 
 
 class TrainingError(LongmillError):
-    """A row that would be cut, a loss that is not finite or does not move."""
+    """A row that would be cut, or a loss that is not finite or does not change."""
 
 
 class EvaluationError(LongmillError):

@@ -1,7 +1,7 @@
-"""Plug-ins: every module of a package that holds a named constant. Adding one is adding a file.
+"""Plug-ins: the modules of a package that define a certain constant. To add a plug-in, add a file.
 
-The package is listed and its modules imported at the first call; a module without the constant is help for
-the others and passed over. Leaves out: entry points of other distributions.
+All modules of the package are imported; those without the constant are helpers and are ignored.
+Leaves out: entry points of other distributions.
 """
 
 import importlib
@@ -12,21 +12,21 @@ from infra.errors import LongmillError
 
 
 def find_plugins(package: str, constant: str) -> dict[str, Any]:
-    """The `constant` of each module of `package` that has one, by its `.name`, sorted by name.
+    """The values of `constant` in the modules of `package`, by their `.name`, sorted by name.
 
-    Raises LongmillError when two files give the same name.
+    Raises LongmillError when two modules use the same name.
     """
-    found: dict[str, Any] = {}
-    origin: dict[str, str] = {}
+    plugins: dict[str, Any] = {}
+    modules: dict[str, str] = {}
     for module_info in pkgutil.iter_modules(importlib.import_module(package).__path__):
         module = importlib.import_module(f"{package}.{module_info.name}")
         plugin = getattr(module, constant, None)
         if plugin is None:
             continue
-        if plugin.name in found:
+        if plugin.name in plugins:
             raise LongmillError(
-                f"{origin[plugin.name]} and {module.__name__} both register {plugin.name!r}; rename one of them"
+                f"{modules[plugin.name]} and {module.__name__} both register {plugin.name!r}; rename one of them"
             )
-        found[plugin.name] = plugin
-        origin[plugin.name] = module.__name__
-    return dict(sorted(found.items()))
+        plugins[plugin.name] = plugin
+        modules[plugin.name] = module.__name__
+    return dict(sorted(plugins.items()))

@@ -1,10 +1,11 @@
-"""Group commit: many coroutines hand in entries, one thread writes them together and tells all at once.
+"""Group commit: coroutines submit entries, and one thread commits all entries that wait as one group.
 
-Commits are spaced: after one, the thread rests at least 20 ms, ten times the processor time that it took, and
-once the time that it took in all, but a second at most. So writing takes a tenth of a processor and half of a
-disk at most, and what arrives meanwhile shares a write. Spacing by the whole time alone would hold every call's
-place for half a second where a disk is busy and syncs slowly.
-Leaves out: what a commit is, which the ledger says.
+There is a pause after every commit. It lasts as long as the commit took, and at least ten times the processor time
+that the commit used; never less than 20 ms or more than a second. So the ledger uses at most a tenth of one
+processor and half of the disk's time, and the entries that arrive during the pause share the next commit. The pause
+does not depend on the elapsed time alone, because on a busy disk, which is slow to sync, it would then hold up every
+call for half a second.
+Leaves out: what a commit does (see ledger.py).
 """
 
 import asyncio
@@ -20,100 +21,104 @@ from infra.ledger.segment import Entry
 
 _log = logging.getLogger(__name__)
 
-_SHORTEST_GAP_S = 0.02
-_LONGEST_GAP_S = 1.0
-_GAP_PER_CPU = 10.0
-_COMMIT_BYTES = 32 << 20  # of replies; what is more waits for the next commit
+_MIN_PAUSE_S = 0.02
+_MAX_PAUSE_S = 1.0
+_PAUSE_PER_CPU_SECOND = 10.0
+_GROUP_BYTES = 32 << 20  # of replies; a group ends with the entry that reaches it, the rest waits for the next
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
+class _WaitingEntry:
     entry: Entry
     loop: asyncio.AbstractEventLoop
-    written: "asyncio.Future[None]"
+    committed: "asyncio.Future[None]"  # of `loop`
 
 
 class GroupCommit:
-    """A thread that calls `commit` with the entries that wait; `between` is called after each commit."""
+    """A thread that calls `commit` with the entries that wait, and `after_commit` after each commit."""
 
-    def __init__(self, commit: Callable[[Sequence[Entry]], None], between: Callable[[], None]) -> None:
+    def __init__(self, commit: Callable[[Sequence[Entry]], None], after_commit: Callable[[], None]) -> None:
         self._commit = commit
-        self._between = between
-        self._arrived = threading.Condition()
-        self._waiting: list[_Waiting] = []
+        self._after_commit = after_commit
+        self._changed = threading.Condition()  # guards the fields below
+        self._waiting: list[_WaitingEntry] = []
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
     async def submit(self, entry: Entry) -> None:
-        """Hand in an entry; returns when its commit has ended. Raises LedgerError when that failed."""
+        """Return when the entry is committed. Raises LedgerError when the commit failed."""
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(entry, loop, loop.create_future())
-        with self._arrived:
+        waiting_entry = _WaitingEntry(entry, loop, loop.create_future())
+        with self._changed:
             if self._closing.is_set():
                 raise LedgerError("the ledger is closed; this call's reply cannot be kept")
-            self._waiting.append(waiting)
+            self._waiting.append(waiting_entry)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
                 self._thread.start()
-            if len(self._waiting) == 1:
-                self._arrived.notify()
-        await waiting.written
+            self._changed.notify()
+        await waiting_entry.committed
 
     def close(self) -> None:
-        """Commit what waits and end the thread."""
-        with self._arrived:
+        """Commit the entries that wait, and end the thread."""
+        with self._changed:
             self._closing.set()
-            self._arrived.notify()
+            self._changed.notify()
             thread = self._thread
         if thread is not None:
             thread.join()
 
     def _run(self) -> None:
         while group := self._next_group():
-            started, worked = time.monotonic(), time.thread_time()
+            start, cpu_start = time.monotonic(), time.thread_time()
             error: LedgerError | None = None
             try:
-                self._commit([waiting.entry for waiting in group])
+                self._commit([waiting_entry.entry for waiting_entry in group])
             except LedgerError as fault:
                 error = fault
             except Exception as fault:
                 error = LedgerError(f"the ledger could not write {len(group)} replies: {fault!r}")
                 error.__cause__ = fault
-            gap = max(_SHORTEST_GAP_S, _GAP_PER_CPU * (time.thread_time() - worked), time.monotonic() - started)
-            _settle(group, error)
+            pause_s = _pause_after(time.monotonic() - start, time.thread_time() - cpu_start)
+            _finish(group, error)
             try:
-                self._between()
-            except Exception:  # this thread must live: every later call waits for it
-                _log.exception("the work between two commits failed; the entries are safe")
-            self._closing.wait(min(gap, _LONGEST_GAP_S))
+                self._after_commit()
+            except Exception:  # this thread must not end: every later call would wait for ever
+                _log.exception("the work after a commit failed; the entries are safe")
+            self._closing.wait(pause_s)
 
-    def _next_group(self) -> list[_Waiting]:
-        """Wait for entries and take them; [] at the end."""
-        with self._arrived:
-            self._arrived.wait_for(lambda: self._waiting or self._closing.is_set())
-            size = count = 0
-            while count < len(self._waiting) and size < _COMMIT_BYTES:
-                size += len(self._waiting[count].entry.reply)
+    def _next_group(self) -> list[_WaitingEntry]:
+        """Wait for entries and take them. Empty when the ledger is closed and nothing waits."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closing.is_set())
+            group_bytes = count = 0
+            while count < len(self._waiting) and group_bytes < _GROUP_BYTES:
+                group_bytes += len(self._waiting[count].entry.reply)
                 count += 1
             group, self._waiting = self._waiting[:count], self._waiting[count:]
             return group
 
 
-def _settle(group: Sequence[_Waiting], error: LedgerError | None) -> None:
-    """Wake the coroutines, with one call into each event loop."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
-    for waiting in group:
-        by_loop.setdefault(waiting.loop, []).append(waiting.written)
-    for loop, futures in by_loop.items():
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
-            loop.call_soon_threadsafe(_wake, futures, error)
+def _pause_after(elapsed_s: float, cpu_s: float) -> float:
+    """Seconds of pause after a commit that took so many seconds, and so many of the processor."""
+    return min(max(_MIN_PAUSE_S, _PAUSE_PER_CPU_SECOND * cpu_s, elapsed_s), _MAX_PAUSE_S)
 
 
-def _wake(futures: Sequence["asyncio.Future[None]"], error: LedgerError | None) -> None:
+def _finish(group: Sequence[_WaitingEntry], error: LedgerError | None) -> None:
+    """End the wait of every coroutine, with one call into each event loop."""
+    futures_by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for waiting_entry in group:
+        futures_by_loop.setdefault(waiting_entry.loop, []).append(waiting_entry.committed)
+    for loop, futures in futures_by_loop.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so no coroutine waits
+            loop.call_soon_threadsafe(_set_results, futures, error)
+
+
+def _set_results(futures: Sequence["asyncio.Future[None]"], error: LedgerError | None) -> None:
     for future in futures:
-        if future.done():
+        if future.done():  # its task was cancelled
             continue
         if error is None:
             future.set_result(None)
         else:
-            future.set_exception(LedgerError(*error.args))
+            future.set_exception(LedgerError(*error.args))  # one each: a traceback belongs to one task

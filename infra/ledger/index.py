@@ -1,31 +1,31 @@
-"""Which segments hold a key: 36 bytes a call, in sorted numpy arrays, with a small dictionary of the newest.
+"""Which segments have a key: 36 bytes per call in sorted numpy arrays, and a small dictionary of the newest.
 
-Keys are 32-byte digests. A key may stand in several segments. Dropping a segment is cheap: its rows are passed
-over and leave with the next merge of the arrays. Not thread-safe by itself; the ledger holds a lock.
+Keys are digests of 32 bytes. A key may be in several segments. Removing a segment is cheap: its rows stay in the
+arrays, are ignored, and leave with the next merge of the arrays. Not thread-safe; the ledger uses a lock.
 """
 
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from infra.ledger.segment import Digests, Segment
+from infra.ledger.segment import Digests, SegmentInfo
 
-_NEW_ROWS = 1 << 16
+_RECENT_ROWS = 1 << 16  # rows that the dictionary holds at most; a row there takes far more memory than in the arrays
 
 
 class LedgerIndex:
-    """Segments by key, of the segments that were added and not dropped."""
+    """Finds the segments of a key, among the segments that were added and not removed."""
 
     def __init__(self) -> None:
-        self._segments: dict[int, Segment] = {}
-        self._numbers: dict[str, int] = {}
-        self._next = 0
-        self._keys: Digests = np.empty(0, dtype="S32")
-        self._places = np.empty(0, dtype=np.int32)
-        self._loose: list[tuple[int, Digests]] = []
-        self._loose_rows = 0
-        self._new: dict[bytes, tuple[int, ...]] = {}
-        self._settled: list[tuple[int, Digests]] = []  # what `_new` was made of
+        self._segments: dict[int, SegmentInfo] = {}  # by number; a number is never used twice
+        self._numbers: dict[str, int] = {}  # of segments, by name
+        self._next_number = 0
+        self._digests: Digests = np.empty(0, dtype="S32")  # sorted
+        self._digest_segments = np.empty(0, dtype=np.int32)  # the segment number of each digest above
+        self._recent: dict[bytes, tuple[int, ...]] = {}  # segment numbers by digest
+        self._recent_segments: list[tuple[int, Digests]] = []  # the segments in `_recent`
+        self._pending_segments: list[tuple[int, Digests]] = []  # added since the last search
+        self._pending_rows = 0
 
     @property
     def rows(self) -> int:
@@ -33,69 +33,76 @@ class LedgerIndex:
         return sum(segment.rows for segment in self._segments.values())
 
     def names(self) -> set[str]:
-        """The segments' names."""
+        """The names of the segments."""
         return set(self._numbers)
 
-    def segments(self) -> list[Segment]:
-        """The segments, oldest first."""
-        return sorted(self._segments.values(), key=lambda segment: (segment.first_created, segment.name))
+    def segments(self) -> list[SegmentInfo]:
+        """The segments, in the order in which they were added."""
+        return list(self._segments.values())
 
-    def add(self, segment: Segment, digests: Digests) -> None:
-        """Take up a segment; one that is known already changes nothing."""
+    def add(self, segment: SegmentInfo, digests: Digests) -> None:
+        """Add a segment. One that is in the index already changes nothing."""
         if segment.name in self._numbers:
             return
-        self._numbers[segment.name] = self._next
-        self._segments[self._next] = segment
-        self._loose.append((self._next, digests))
-        self._loose_rows += len(digests)
-        self._next += 1
+        self._numbers[segment.name] = self._next_number
+        self._segments[self._next_number] = segment
+        self._pending_segments.append((self._next_number, digests))
+        self._pending_rows += len(digests)
+        self._next_number += 1
 
-    def drop(self, names: Iterable[str]) -> None:
-        """Forget segments."""
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove segments. A name that is not in the index changes nothing."""
         for name in names:
             number = self._numbers.pop(name, None)
             if number is not None:
                 del self._segments[number]
 
     def find(self, digests: Sequence[bytes]) -> dict[bytes, list[str]]:
-        """The segments that hold each key; keys that stand nowhere are left out."""
-        self._settle()
-        wanted = np.array(list(digests), dtype="S32")
-        lefts = np.searchsorted(self._keys, wanted, side="left").tolist()
-        rights = np.searchsorted(self._keys, wanted, side="right").tolist()
-        found: dict[bytes, list[str]] = {}
-        for digest, left, right in zip(digests, lefts, rights, strict=True):
-            numbers = [*self._places[left:right].tolist(), *self._new.get(digest, ())]
+        """The names of the segments that have a key, by key. A key that no segment has is left out."""
+        self._index_pending()
+        targets = np.array(list(digests), dtype="S32")
+        starts = np.searchsorted(self._digests, targets, side="left").tolist()
+        stops = np.searchsorted(self._digests, targets, side="right").tolist()
+        names_by_digest: dict[bytes, list[str]] = {}
+        for digest, start, stop in zip(digests, starts, stops, strict=True):
+            numbers = [*self._digest_segments[start:stop].tolist(), *self._recent.get(digest, ())]
             names = [self._segments[number].name for number in numbers if number in self._segments]
             if names:
-                found[digest] = names
-        return found
+                names_by_digest[digest] = names
+        return names_by_digest
 
-    def _settle(self) -> None:
-        """Bring segments that were added since the last search into the dictionary, or all into the arrays."""
-        if not self._loose:
+    def _index_pending(self) -> None:
+        """Bring the pending segments into the dictionary, or everything into the arrays when it gets too large."""
+        if not self._pending_segments:
             return
-        if self._loose_rows + len(self._new) > _NEW_ROWS:
-            self._fold()
+        if self._pending_rows + len(self._recent) > _RECENT_ROWS:
+            self._merge_arrays()
             return
-        for number, digests in self._loose:
-            for digest in _whole(digests):
-                self._new[digest] = (*self._new.get(digest, ()), number)
-        self._settled += self._loose
-        self._loose, self._loose_rows = [], 0
+        for number, digests in self._pending_segments:
+            for digest in _split(digests):
+                self._recent[digest] = (*self._recent.get(digest, ()), number)
+        self._recent_segments += self._pending_segments
+        self._pending_segments, self._pending_rows = [], 0
 
-    def _fold(self) -> None:
-        parts = [(number, keys) for number, keys in [*self._settled, *self._loose] if number in self._segments]
-        alive = np.isin(self._places, np.fromiter(self._segments, dtype=np.int32, count=len(self._segments)))
-        keys = np.concatenate([self._keys[alive], *(digests for _, digests in parts)])
-        numbers = [np.full(len(digests), number, dtype=np.int32) for number, digests in parts]
-        places = np.concatenate([self._places[alive], *numbers])
-        order = np.argsort(keys, kind="stable")
-        self._keys, self._places = keys[order], places[order]
-        self._loose, self._loose_rows, self._new, self._settled = [], 0, {}, []
+    def _merge_arrays(self) -> None:
+        """Sort the rows of all segments into the arrays, without the rows of removed segments."""
+        present = np.fromiter(self._segments, dtype=np.int32, count=len(self._segments))
+        remaining = np.isin(self._digest_segments, present)
+        digest_arrays = [self._digests[remaining]]
+        number_arrays = [self._digest_segments[remaining]]
+        for number, digests in [*self._recent_segments, *self._pending_segments]:
+            if number in self._segments:
+                digest_arrays.append(digests)
+                number_arrays.append(np.full(len(digests), number, dtype=np.int32))
+        all_digests = np.concatenate(digest_arrays)
+        order = np.argsort(all_digests, kind="stable")
+        self._digests = all_digests[order]
+        self._digest_segments = np.concatenate(number_arrays)[order]
+        self._recent, self._recent_segments = {}, []
+        self._pending_segments, self._pending_rows = [], 0
 
 
-def _whole(digests: Digests) -> list[bytes]:
-    """Each digest as 32 bytes: numpy's own conversion would strip zero bytes from the end."""
-    raw = digests.tobytes()
-    return [raw[start : start + 32] for start in range(0, len(raw), 32)]
+def _split(digests: Digests) -> list[bytes]:
+    """The digests as bytes, 32 each: numpy's own conversion would strip zero bytes from the end."""
+    data = digests.tobytes()
+    return [data[start : start + 32] for start in range(0, len(data), 32)]

@@ -1,12 +1,13 @@
-"""The ledger: every reply that was paid for, found again by the key of its request, by any worker.
+"""The ledger: the reply of every paid call, found by the key of its request, on any machine.
 
-`record` waits until its entry is in the store. Entries that wait are committed together, as one segment, so
-after a kill at most the calls in flight are paid for again. `lookup` keeps an index of keys in memory and reads
-a segment when a row of it is wanted. A damaged segment is set aside and the rest is used; a fault of the store
-stops the run with LedgerError, because a miss would pay again.
+`record` returns when its entry is in the store. Entries that wait are committed together, as one segment, so after a
+kill at most the calls in flight are paid for again. `lookup` searches an index of all keys in memory and reads the
+segments that have an entry. A damaged segment is set aside and the others are used. A fault of the store raises
+LedgerError and stops the run: to take it for a missing entry would pay again.
 
-Segments may be written and merged by many machines at once. A merge writes the whole before it removes the
-parts, so a reader that finds a part gone lists again and finds the whole; an entry that stands twice is harmless.
+Many machines may write and merge segments at the same time. A merge writes the merged segment before it removes
+its parts. A reader that finds a part missing lists the segments again and finds the merged one. An entry that is in
+two segments does no harm.
 Leaves out: removal of entries.
 """
 
@@ -23,7 +24,16 @@ import pyarrow as pa
 from infra.errors import LedgerError
 from infra.ledger.group_commit import GroupCommit
 from infra.ledger.index import LedgerIndex
-from infra.ledger.segment import Digests, Entry, Segment, digests_of, entries_of, merged, precedence, table_of
+from infra.ledger.segment import (
+    Digests,
+    Entry,
+    SegmentInfo,
+    digests_of,
+    entries_table,
+    find_entries,
+    merge_tables,
+    precedence,
+)
 from infra.ledger.segment_store import FOLDER, SegmentGoneError, SegmentStore
 from infra.store import Store
 
@@ -31,38 +41,38 @@ __all__ = ["Entry", "Ledger"]
 
 _log = logging.getLogger(__name__)
 _KEY = re.compile(r"[0-9a-f]{64}")
-_SMALL = 8 << 20  # decoded bytes below which a segment is worth merging
-_MERGED = 32 << 20  # decoded bytes that a merge stops at
-_OWN_SEGMENTS = 128  # this ledger's small segments, above which they are merged while it works
-_READERS = 16
-_REFRESH_S = 5.0
-_ATTEMPTS = 8
+_SMALL_SEGMENT_BYTES = 8 << 20  # decoded; a segment below this size is worth merging
+_MERGE_BYTES = 32 << 20  # decoded; a merge takes no further segment when it has this much
+_MAX_OWN_SEGMENTS = 128  # small segments of this ledger; when there are so many they are merged during the run
+_READ_THREADS = 16
+_REFRESH_INTERVAL_S = 5.0
+_ATTEMPTS = 8  # to read a set of segments that other workers are merging
 
 
 class Ledger:
-    """The calls of one store. Thread-safe; `record` may be awaited on any event loop."""
+    """The paid calls of one store. Thread-safe; `record` may be awaited on any event loop."""
 
     def __init__(self, store: Store) -> None:
         """Read the keys of every segment. Raises LedgerError when the store cannot be read."""
-        self._place = store.show(FOLDER)
-        self._shelf = SegmentStore(store)
+        self._location = store.show(FOLDER)
+        self._segments = SegmentStore(store)
         self._index = LedgerIndex()
-        self._own: dict[str, Segment] = {}
-        self._lock = threading.Lock()  # over the index and the own segments
-        self._refreshing = threading.Lock()
-        self._merging = threading.Lock()
-        self._next_refresh = 0.0
-        self._writer = GroupCommit(self._commit, self._merge_own_when_many)
+        self._own_segments: dict[str, SegmentInfo] = {}  # small ones that this ledger has written, by name
+        self._lock = threading.Lock()  # guards the index and the own segments
+        self._refresh_lock = threading.Lock()
+        self._merge_lock = threading.Lock()
+        self._next_refresh = 0.0  # time.monotonic
+        self._group_commit = GroupCommit(self._commit, self._merge_own_segments_when_many)
         self.refresh()
 
     @property
-    def set_aside(self) -> int:
-        """Damaged segments that this ledger has met."""
-        return self._shelf.set_aside
+    def damaged_segments(self) -> int:
+        """Damaged segments that this ledger has met and set aside."""
+        return self._segments.damaged_segments
 
     @property
     def entries(self) -> int:
-        """Entries in all segments; one that stands in two segments, until they are merged, counts twice."""
+        """Entries in all segments; one that is in two segments counts twice until they are merged."""
         with self._lock:
             return self._index.rows
 
@@ -72,60 +82,63 @@ class Ledger:
         When the awaiting task is cancelled the entry is written all the same: it is paid for.
         """
         _digest(entry.key)
-        entry.reply.encode()  # what cannot be stored fails here, alone, not with the others of its commit
-        await self._writer.submit(entry)
+        entry.reply.encode()  # a text that cannot be encoded fails here, and not the whole commit that it joins
+        await self._group_commit.submit(entry)
 
     def lookup(self, keys: Sequence[str]) -> dict[str, Entry]:
-        """The entries that there are, by key. Raises LedgerError when the store cannot be read."""
+        """The entries with these keys, by key and in their order; a key without an entry is left out.
+
+        Raises LedgerError when the store cannot be read.
+        """
         digests = {_digest(key): key for key in keys}
-        found = self._collect(list(digests))
-        missing = [digest for digest in digests if digest not in found]
+        entries = self._read_entries(list(digests))
+        missing = [digest for digest in digests if digest not in entries]
         if missing and self.refresh(when_due=True):
-            found |= self._collect(missing)
-        return {key: found[digest] for digest, key in digests.items() if digest in found}
+            entries |= self._read_entries(missing)
+        return {key: entries[digest] for digest, key in digests.items() if digest in entries}
 
     def holds(self, keys: Sequence[str]) -> set[str]:
         """The keys that have an entry, without reading the entries. Raises LedgerError."""
         digests = {_digest(key): key for key in keys}
-        found = self._find(list(digests))
-        if len(found) < len(digests) and self.refresh(when_due=True):
-            found = self._find(list(digests))
-        return {digests[digest] for digest in found}
+        present = self._find(list(digests))
+        if len(present) < len(digests) and self.refresh(when_due=True):
+            present = self._find(list(digests))
+        return {digests[digest] for digest in present}
 
     def refresh(self, *, when_due: bool = False) -> bool:
-        """Take up what other workers have written and merged since. Raises LedgerError.
+        """Bring the index up to date with what other workers have written and merged. Raises LedgerError.
 
-        `when_due` leaves it be within five seconds of the last time; False says that it was left.
+        With `when_due` nothing is done within five seconds of the last refresh. Returns whether it was done.
         """
-        with self._refreshing:
-            started = time.monotonic()
-            if when_due and started < self._next_refresh:
+        with self._refresh_lock:
+            start = time.monotonic()
+            if when_due and start < self._next_refresh:
                 return False
             attempts = 0
-            while not self._take_up():
+            while not self._update_index():
                 attempts += 1
                 if attempts == _ATTEMPTS:
-                    raise LedgerError(f"{self._place}: segments keep vanishing while they are read; run again")
-            now = time.monotonic()
-            self._next_refresh = now + max(_REFRESH_S, 10 * (now - started))
+                    raise LedgerError(f"{self._location}: segments keep vanishing while they are read; run again")
+            end = time.monotonic()
+            self._next_refresh = end + max(_REFRESH_INTERVAL_S, 10 * (end - start))
             return True
 
     def compact(self, all: bool = False) -> None:
         """Merge this ledger's own small segments, or with `all` those of every worker. Raises LedgerError.
 
-        Holds about 150 MB at most. No entry is ever out of reach, whoever merges at the same time.
+        Takes about 150 MB of memory at most. Every entry can be found at all times, also when others merge too.
         """
         if all:
             self.refresh()
-        with self._merging:
+        with self._merge_lock:
             with self._lock:
-                candidates = self._index.segments() if all else list(self._own.values())
-            for bucket in _buckets(candidates):
-                self._merge(bucket)
+                candidates = self._index.segments() if all else list(self._own_segments.values())
+            for group in _merge_groups(candidates):
+                self._merge(group)
 
     def close(self) -> None:
-        """Commit what waits, then merge this ledger's small segments. Reading goes on working."""
-        self._writer.close()
+        """Commit the entries that wait, then merge this ledger's small segments. Reading still works afterwards."""
+        self._group_commit.close()
         try:
             self.compact()
         except LedgerError as error:
@@ -143,110 +156,115 @@ class Ledger:
         with self._lock:
             return self._index.find(digests)
 
-    def _collect(self, digests: Sequence[bytes]) -> dict[bytes, Entry]:
-        """The entries of these keys, segment by segment; again from the start when a segment has gone."""
+    def _read_entries(self, digests: Sequence[bytes]) -> dict[bytes, Entry]:
+        """The entries with these keys, by key; starts again when a segment has gone."""
         for _ in range(_ATTEMPTS):
-            by_segment: dict[str, list[bytes]] = {}
+            digests_by_segment: dict[str, list[bytes]] = {}
             for digest, names in self._find(digests).items():
                 for name in names:
-                    by_segment.setdefault(name, []).append(digest)
-            best: dict[bytes, Entry] = {}
+                    digests_by_segment.setdefault(name, []).append(digest)
             try:
-                for name, wanted in by_segment.items():
-                    for entry in entries_of(*self._shelf.rows(name), wanted):
-                        digest = bytes.fromhex(entry.key)
-                        rival = best.get(digest)
-                        if rival is None or precedence(entry) < precedence(rival):
-                            best[digest] = entry
+                return self._read_from_segments(digests_by_segment)
             except SegmentGoneError:
                 self.refresh()
-                continue
-            return best
-        raise LedgerError(f"{self._place}: segments keep vanishing while they are read; run again")
+        raise LedgerError(f"{self._location}: segments keep vanishing while they are read; run again")
 
-    def _take_up(self) -> bool:
-        """Bring the index in step with the store; False when a segment went while it was read."""
-        with self._lock:
-            before = self._index.names()
-        sizes = self._shelf.sizes()
-        with self._lock:
-            self._index.drop(before - sizes.keys())
-            new = sorted(sizes.keys() - self._index.names())
-        whole = True
+    def _read_from_segments(self, digests_by_segment: dict[str, list[bytes]]) -> dict[bytes, Entry]:
+        """The entries by key; the one that comes first where several segments have one. Raises SegmentGoneError."""
+        entries: dict[bytes, Entry] = {}
+        for name, digests in digests_by_segment.items():
+            table, table_digests = self._segments.read(name)
+            for entry in find_entries(table, table_digests, digests):
+                digest = bytes.fromhex(entry.key)
+                other = entries.get(digest)
+                if other is None or precedence(entry) < precedence(other):
+                    entries[digest] = entry
+        return entries
 
-        def survey(name: str) -> tuple[Segment, Digests] | None:
+    def _update_index(self) -> bool:
+        """Add new segments to the index and remove those that are gone; False when one went while it was read."""
+        with self._lock:
+            names_before = self._index.names()
+        sizes = self._segments.sizes()
+        with self._lock:
+            # a segment that this ledger has written since the listing began is in neither set, and stays
+            self._index.remove(names_before - sizes.keys())
+            new_names = sorted(sizes.keys() - self._index.names())
+
+        def read_info(name: str) -> tuple[SegmentInfo, Digests] | None:
             try:
-                return self._shelf.survey(name, sizes[name])
+                return self._segments.info(name, sizes[name])
             except SegmentGoneError:
                 return None
 
-        with ThreadPoolExecutor(_READERS) as pool:
-            for surveyed in pool.map(survey, new):
-                if surveyed is None:
-                    whole = False
+        complete = True
+        with ThreadPoolExecutor(_READ_THREADS) as pool:
+            for info_and_digests in pool.map(read_info, new_names):
+                if info_and_digests is None:
+                    complete = False
                     continue
                 with self._lock:
-                    self._index.add(*surveyed)
-        return whole
+                    self._index.add(*info_and_digests)
+        return complete
 
     def _commit(self, entries: Sequence[Entry]) -> None:
-        table = table_of(entries)
-        segment = self._shelf.put(table)
+        table = entries_table(entries)
+        segment = self._segments.write(table)
         with self._lock:
             self._index.add(segment, digests_of(table))
-            if segment.decoded_bytes < _SMALL:
-                self._own[segment.name] = segment
+            if segment.decoded_bytes < _SMALL_SEGMENT_BYTES:
+                self._own_segments[segment.name] = segment
 
-    def _merge_own_when_many(self) -> None:
-        if len(self._own) < _OWN_SEGMENTS:
+    def _merge_own_segments_when_many(self) -> None:
+        if len(self._own_segments) < _MAX_OWN_SEGMENTS:
             return
         try:
             self.compact()
         except LedgerError as error:
             _log.warning("the ledger's segments stay unmerged for now: %s", error)
 
-    def _merge(self, bucket: Sequence[Segment]) -> None:
-        """Write several segments as one, then remove them. Segments that have gone meanwhile are left out."""
+    def _merge(self, segments: Sequence[SegmentInfo]) -> None:
+        """Write several segments as one, then remove them. Segments that are gone meanwhile are left out."""
         tables: dict[str, pa.Table] = {}
-        for segment in bucket:
+        for segment in segments:
             try:
-                tables[segment.name], _ = self._shelf.rows(segment.name)
+                tables[segment.name], _ = self._segments.read(segment.name)
             except SegmentGoneError:
                 with self._lock:
-                    self._own.pop(segment.name, None)
+                    self._own_segments.pop(segment.name, None)
         if len(tables) < 2:
             return
-        table = merged(list(tables.values()))
-        whole = self._shelf.put(table)
-        parts = [name for name in tables if name != whole.name]
+        table = merge_tables(list(tables.values()))
+        merged = self._segments.write(table)
+        parts = [name for name in tables if name != merged.name]
         with self._lock:
-            self._index.add(whole, digests_of(table))
-            if self._own.keys() & tables.keys() and whole.decoded_bytes < _SMALL:
-                self._own[whole.name] = whole
+            self._index.add(merged, digests_of(table))
+            if self._own_segments.keys() & tables.keys() and merged.decoded_bytes < _SMALL_SEGMENT_BYTES:
+                self._own_segments[merged.name] = merged
             for name in parts:
-                self._own.pop(name, None)
-            self._index.drop(parts)
-        self._shelf.remove(parts)
+                self._own_segments.pop(name, None)
+            self._index.remove(parts)
+        self._segments.remove(parts)
 
 
-def _buckets(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
-    """Small segments in groups that are worth merging, oldest first, each of a bounded size in memory."""
-    bucket: list[Segment] = []
-    size = 0
+def _merge_groups(segments: Sequence[SegmentInfo]) -> Iterator[list[SegmentInfo]]:
+    """Groups of small segments to merge, oldest first; the size of a group in memory is bounded."""
+    group: list[SegmentInfo] = []
+    group_bytes = 0
     for segment in sorted(segments, key=lambda segment: (segment.first_created, segment.name)):
-        if segment.decoded_bytes >= _SMALL:
+        if segment.decoded_bytes >= _SMALL_SEGMENT_BYTES:
             continue
-        bucket.append(segment)
-        size += segment.decoded_bytes
-        if size >= _MERGED:
-            yield bucket
-            bucket, size = [], 0
-    if len(bucket) > 1:
-        yield bucket
+        group.append(segment)
+        group_bytes += segment.decoded_bytes
+        if group_bytes >= _MERGE_BYTES:
+            yield group
+            group, group_bytes = [], 0
+    if len(group) > 1:
+        yield group
 
 
 def _digest(key: str) -> bytes:
-    """A key as bytes. Raises LedgerError for one that is no sha256 in hex."""
+    """The key as 32 bytes. Raises LedgerError for a text that is not a sha256 in hex."""
     if not _KEY.fullmatch(key):
         raise LedgerError(f"{key[:80]!r} is not a ledger key; a key is a sha256 in 64 lower-case hex digits")
     return bytes.fromhex(key)

@@ -1,14 +1,17 @@
-"""A segment of the ledger: some paid calls as one immutable Parquet file, named by the sha256 of its bytes.
+"""A segment of the ledger: some paid calls in one immutable Parquet file, named by the sha256 of its bytes.
 
 Equal entries give equal bytes, so two workers that merge the same segments write the same file. Rows are
-sorted by key and a key stands once. Where two entries claim one key, `precedence` decides, the same way on
-every machine. Leaves out: where segments lie, and which of them exist (see infra/ledger.py).
+sorted by key, and every key has one row. Where two entries have the same key, `precedence` decides which one
+stays, the same way on every machine.
+
+A key is a text of 64 hex digits in an entry and in the file; in memory it is a digest of 32 bytes.
+Leaves out: where segments are stored (segment_store.py), and which of them exist (ledger.py).
 """
 
 import hashlib
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,15 +22,15 @@ import pyarrow.parquet as pq
 
 from infra.store import table_bytes
 
-Digests = npt.NDArray[np.bytes_]  # shape [rows], dtype S32: keys as bytes, sorted
+Digests = npt.NDArray[np.bytes_]  # shape [rows], dtype S32: the keys of a segment as bytes, sorted
 
-_REPEATING = ("kind", "model", "revision", "status")
+_REPEATING_COLUMNS = ("kind", "model", "revision", "status")
 _ROWS_PER_GROUP = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One paid call: what was asked (by `key`), what came back, and what it took."""
+    """One paid call: the key of its request, the reply, and what the call took."""
 
     key: str  # sha256 of the canonical request, 64 hex digits
     kind: str  # "sample", "judge", …: for counting
@@ -42,13 +45,13 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
-    """What is known of a segment without its rows. `decoded_bytes` is its size in memory, roughly."""
+class SegmentInfo:
+    """What the ledger remembers of a segment without its rows."""
 
-    name: str
+    name: str  # file name: sha256 and ".parquet"
     rows: int
-    decoded_bytes: int
-    first_created: float
+    decoded_bytes: int  # size in memory, roughly
+    first_created: float  # unix seconds, of the oldest entry
 
 
 SCHEMA = pa.schema(
@@ -65,100 +68,119 @@ SCHEMA = pa.schema(
         pa.field("created", pa.float64(), False),
     ]
 )
-_NAMES = tuple(field.name for field in fields(Entry))
 
 
 def precedence(entry: Entry) -> tuple[Any, ...]:
-    """The smallest wins a key: the earliest reply, then by its hash; the rest makes the order total."""
-    rest = (entry.status, entry.prompt_tokens, entry.completion_tokens, entry.seconds)
-    return (entry.created, hashlib.sha256(entry.reply.encode()).hexdigest(), *rest, *_labels(entry))
+    """Sort key: of entries with the same key the smallest stays.
+
+    The earliest reply comes first, then the smallest hash of the reply. The other fields only make sure that two
+    different entries never compare as equal.
+    """
+    return (
+        entry.created,
+        hashlib.sha256(entry.reply.encode()).hexdigest(),
+        entry.status,
+        entry.prompt_tokens,
+        entry.completion_tokens,
+        entry.seconds,
+        entry.kind,
+        entry.model,
+        entry.revision,
+    )
 
 
-def _labels(entry: Entry) -> tuple[str, str, str]:
-    return entry.kind, entry.model, entry.revision
-
-
-def table_of(entries: Iterable[Entry]) -> pa.Table:
-    """Entries as a segment's table: sorted by key, one row a key."""
+def entries_table(entries: Iterable[Entry]) -> pa.Table:
+    """Entries as the table of a segment: sorted by key, one row per key."""
     best: dict[str, Entry] = {}
     for entry in entries:
-        rival = best.get(entry.key)
-        if rival is None or precedence(entry) < precedence(rival):
+        other = best.get(entry.key)
+        if other is None or precedence(entry) < precedence(other):
             best[entry.key] = entry
-    rows = [best[key] for key in sorted(best)]
-    return pa.Table.from_pydict({name: [getattr(row, name) for row in rows] for name in _NAMES}, schema=SCHEMA)
+    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+    for key in sorted(best):
+        for name in SCHEMA.names:
+            columns[name].append(getattr(best[key], name))
+    return pa.Table.from_pydict(columns, schema=SCHEMA)
 
 
-def merged(tables: Sequence[pa.Table]) -> pa.Table:
-    """Several segments as one: sorted by key, one row a key."""
-    whole = pa.concat_tables(tables)
-    whole = whole.take(pc.sort_indices(whole, sort_keys=[("key", "ascending")])).combine_chunks()
-    keys = digests_of(whole)
-    if whole.num_rows < 2 or not bool(np.any(keys[1:] == keys[:-1])):
-        return whole
-    return table_of(entries_at(whole, range(whole.num_rows)))
-
-
-def encode(table: pa.Table) -> bytes:
-    """A segment's bytes."""
-    return table_bytes(table, rows_per_group=_ROWS_PER_GROUP, dictionary=_REPEATING)
-
-
-def name_of(data: bytes) -> str:
-    """The file name that a segment of these bytes has."""
-    return f"{hashlib.sha256(data).hexdigest()}.parquet"
-
-
-def decode(data: bytes) -> pa.Table:
-    """The table in a segment's bytes. Raises ValueError (Arrow's own is one) or OSError when they hold none."""
-    table = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True).read()
-    _check(table.schema)
+def merge_tables(tables: Sequence[pa.Table]) -> pa.Table:
+    """The tables of several segments as one: sorted by key, one row per key."""
+    table = pa.concat_tables(tables)
+    table = table.take(pc.sort_indices(table, sort_keys=[("key", "ascending")])).combine_chunks()
+    digests = digests_of(table)
+    if bool(np.any(digests[1:] == digests[:-1])):
+        return entries_table(entries_in_rows(table, range(table.num_rows)))
     return table
 
 
-def _check(schema: pa.Schema) -> None:
+def encode(table: pa.Table) -> bytes:
+    """The bytes of a segment."""
+    return table_bytes(table, rows_per_group=_ROWS_PER_GROUP, dictionary=_REPEATING_COLUMNS)
+
+
+def decode(data: bytes) -> pa.Table:
+    """The table in the bytes of a segment. Raises ValueError (Arrow's own is one) or OSError for other bytes."""
+    table = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True).read()
+    _check_schema(table.schema)
+    return table
+
+
+def segment_name(data: bytes) -> str:
+    """The file name of a segment with these bytes."""
+    return f"{hashlib.sha256(data).hexdigest()}.parquet"
+
+
+def table_info(name: str, table: pa.Table) -> SegmentInfo:
+    """The info of a segment, from its rows."""
+    first_created = pc.min(table.column("created")).as_py()
+    return SegmentInfo(name, table.num_rows, table.nbytes, float(first_created or 0.0))
+
+
+def read_info(name: str, file: Any) -> tuple[SegmentInfo, Digests]:
+    """The info and the keys of a segment, reading only its footer and its key column.
+
+    Raises ValueError or OSError when the file is not a segment.
+    """
+    parquet = pq.ParquetFile(file, page_checksum_verification=True)
+    _check_schema(parquet.schema_arrow)
+    created_column = SCHEMA.get_field_index("created")
+    decoded_bytes = 0
+    first_times: list[float] = []
+    for number in range(parquet.metadata.num_row_groups):
+        row_group = parquet.metadata.row_group(number)
+        decoded_bytes += row_group.total_byte_size
+        statistics = row_group.column(created_column).statistics
+        if statistics is not None and statistics.has_min_max:
+            first_times.append(float(statistics.min))
+    info = SegmentInfo(name, parquet.metadata.num_rows, decoded_bytes, min(first_times, default=0.0))
+    return info, digests_of(parquet.read(columns=["key"]))
+
+
+def _check_schema(schema: pa.Schema) -> None:
     if not schema.equals(SCHEMA):
         raise ValueError("its columns are not those of this version of Longmill")
-
-
-def describe(name: str, table: pa.Table) -> Segment:
-    """A segment's facts, from its rows."""
-    first = pc.min(table.column("created")).as_py()
-    return Segment(name, table.num_rows, table.nbytes, float(first or 0.0))
-
-
-def survey(name: str, file: Any) -> tuple[Segment, Digests]:
-    """A segment's facts and keys, from its footer and its key column alone. Raises ValueError or OSError."""
-    parquet = pq.ParquetFile(file, page_checksum_verification=True)
-    _check(parquet.schema_arrow)
-    groups = [parquet.metadata.row_group(index) for index in range(parquet.metadata.num_row_groups)]
-    created = SCHEMA.get_field_index("created")
-    firsts = [group.column(created).statistics for group in groups]
-    first = min((facts.min for facts in firsts if facts is not None and facts.has_min_max), default=0.0)
-    keys = parquet.read(columns=["key"])
-    size = sum(group.total_byte_size for group in groups)
-    return Segment(name, parquet.metadata.num_rows, size, float(first)), digests_of(keys)
 
 
 def digests_of(table: pa.Table) -> Digests:
     """The keys of a segment's table as bytes. Raises ValueError for a key that is not 64 hex digits."""
     keys = table.column("key").to_pylist()
-    raw = bytes.fromhex("".join(keys))
-    if len(raw) != 32 * len(keys):
+    data = bytes.fromhex("".join(keys))
+    if len(data) != 32 * len(keys):
         raise ValueError("a key is not 64 hex digits")
-    return np.frombuffer(raw, dtype="S32")
+    return np.frombuffer(data, dtype="S32")
 
 
-def entries_at(table: pa.Table, rows: Iterable[int]) -> list[Entry]:
-    """The entries that stand in these rows."""
-    columns = table.take(pa.array(rows, type=pa.int64())).to_pydict()
-    return [Entry(*values) for values in zip(*(columns[name] for name in _NAMES), strict=True)]
+def entries_in_rows(table: pa.Table, rows: Iterable[int]) -> list[Entry]:
+    """The entries in these rows of a segment's table."""
+    selected = table.take(pa.array(rows, type=pa.int64()))
+    return [Entry(**row) for row in selected.to_pylist()]
 
 
-def entries_of(table: pa.Table, keys: Digests, digests: Sequence[bytes]) -> list[Entry]:
-    """The entries of a segment's table, whose keys are `keys`, that have one of `digests` for a key."""
-    wanted = np.array(list(digests), dtype="S32")
-    places = np.searchsorted(keys, wanted)
-    inside = places < len(keys)
-    hits = places[inside][keys[places[inside]] == wanted[inside]]
-    return entries_at(table, hits.tolist())
+def find_entries(table: pa.Table, table_digests: Digests, digests: Sequence[bytes]) -> list[Entry]:
+    """The entries of a segment's table with one of these keys. `table_digests` are the keys of all its rows."""
+    targets = np.array(list(digests), dtype="S32")
+    rows = np.searchsorted(table_digests, targets)
+    in_range = rows < len(table_digests)
+    rows, targets = rows[in_range], targets[in_range]
+    matching_rows = rows[table_digests[rows] == targets]
+    return entries_in_rows(table, matching_rows.tolist())

@@ -1,6 +1,6 @@
 """The settings of models: where one is reached, how one is started here, what its tokens cost.
 
-Part of a recipe (`infra/recipe.py`), in a file of its own because policy, judge and embedding model share them.
+Policy, judge, strong model and embedding model of a recipe (recipe.py) use them.
 """
 
 from typing import Annotated, Literal
@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-RULE_BASED = "rule-based"  # what the stand-in for a judge is called, wherever it appears
+RULE_BASED = "rule-based"  # the name of the rule-based judge, in recipes and in the ledger
 
 
 class RecipeSection(BaseModel):
-    """Base of all sections: immutable, and strict about unknown keys."""
+    """Base of all sections: immutable; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -66,7 +66,7 @@ class Model(RecipeSection):
         return self.serve is not None
 
     @model_validator(mode="after")
-    def _reachable(self) -> "Model":
+    def _check_reachable(self) -> "Model":
         if not self.endpoints and not self.starts_here():
             raise ValueError("give endpoints, or serve to have a server started")
         if any("@" in url.partition("://")[2].partition("/")[0] for url in self.endpoints):
@@ -97,7 +97,7 @@ class Judge(Model):
         return self.rule_based or self.serve is not None
 
     @model_validator(mode="after")
-    def _says_what_it_is(self) -> "Judge":
+    def _check_rule_based(self) -> "Judge":
         if self.rule_based and (self.name != RULE_BASED or self.prompts != "terse" or self.serve is not None):
             raise ValueError(
                 f"a rule-based judge is no model: it has the name {RULE_BASED}, prompts: terse, and no serve"
@@ -121,8 +121,10 @@ class Embedding(RecipeSection):
 
 def require_one_currency(**models: Model | Embedding | None) -> None:
     """Raise ValueError when two models, given by their sections, have prices in different currencies."""
-    prices = {section: model.price for section, model in models.items() if model is not None}
-    paid = {section: each.currency for section, each in prices.items() if not each.free}
-    if len(set(paid.values())) > 1:
-        told = ", ".join(f"{section}.price.currency is {currency}" for section, currency in paid.items())
-        raise ValueError(f"prices are added up, so they need one currency: {told}")
+    currencies: dict[str, str] = {}
+    for section, model in models.items():
+        if model is not None and not model.price.free:
+            currencies[section] = model.price.currency
+    if len(set(currencies.values())) > 1:
+        settings = ", ".join(f"{section}.price.currency is {currency}" for section, currency in currencies.items())
+        raise ValueError(f"prices are added up, so they need one currency: {settings}")

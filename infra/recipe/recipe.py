@@ -1,9 +1,9 @@
 """A recipe: every setting of a run, typed, documented and checked before any work starts.
 
-YAML in, frozen pydantic models out. Unknown keys are refused. `Recipe.identity` is the part that decides
-the dataset's bytes; prices, endpoints, limits and other ways of running stay out of it, so that moving to
-another server or raising a budget neither changes a plan nor pays for a call again. Settings of a scorer
-live in the scorer's own file and arrive here as mappings.
+A YAML file is read into frozen pydantic models. Unknown keys are errors. `Recipe.identity` has the settings that
+decide the bytes of the dataset. Prices, endpoints and limits are not part of it, so another server or a larger
+budget neither changes the plan nor pays for a call again. A scorer checks its own settings, in its own file; here
+they are mappings.
 """
 
 from pathlib import Path
@@ -44,7 +44,7 @@ class Contexts(RecipeSection):
     step_tokens: Positive = Field(1024, description="pooled: targets are multiples of this many tokens")
 
     @model_validator(mode="after")
-    def _ordered(self) -> "Contexts":
+    def _check_lengths(self) -> "Contexts":
         if self.min_tokens > self.max_tokens:
             raise ValueError("min_tokens is larger than max_tokens")
         if self.step_tokens > self.max_tokens:
@@ -76,7 +76,7 @@ class Scoring(RecipeSection):
     )
 
 
-MOST_PAIRS = 64  # of a question: all of 11 answers; a shard's rows, each with its prompt, have to fit into memory
+MAX_PAIRS = 64  # of a question; every pair is a row with the whole prompt, and the rows of a shard fit into memory
 
 
 class Pairing(RecipeSection):
@@ -93,7 +93,7 @@ class Pairing(RecipeSection):
         0.98, description="pairs whose texts are more alike than this (share of words in common) are dropped"
     )
     cut_off_as_chosen: bool = Field(False, description="let an answer that hit max_tokens be chosen")
-    pairs_per_question: Annotated[int, Field(ge=1, le=MOST_PAIRS)] = Field(
+    pairs_per_question: Annotated[int, Field(ge=1, le=MAX_PAIRS)] = Field(
         1,
         description="most pairs of one question, each a row with the whole prompt. The first is the pair that 1 gives; "
         "more follow, of answers that are in no pair yet before others, while margin and likeness allow. "
@@ -178,7 +178,7 @@ class Recipe(RecipeSection):
     evaluation: Evaluation | None = Field(Evaluation(), description="comparison before and after; null skips it")
 
     @model_validator(mode="after")
-    def _strong_runs(self) -> "Recipe":
+    def _check_strong(self) -> "Recipe":
         if self.strong is not None and not self.strong.endpoints:
             raise ValueError("strong: give endpoints of a server that runs; none is started for it")
         if self.pairing.rule == "contrast" and self.strong is None:
@@ -186,31 +186,32 @@ class Recipe(RecipeSection):
         return self
 
     @model_validator(mode="after")
-    def _one_currency(self) -> "Recipe":
+    def _check_currency(self) -> "Recipe":
         require_one_currency(policy=self.policy, judge=self.judge, strong=self.strong, embedding=self.embedding)
         return self
 
     def models(self) -> dict[str, Model]:
-        """The models that are asked, by their section."""
-        every: dict[str, Model | None] = {"policy": self.policy, "judge": self.judge, "strong": self.strong}
-        return {section: model for section, model in every.items() if model is not None}
+        """The language models of the recipe, by their section."""
+        sections: dict[str, Model | None] = {"policy": self.policy, "judge": self.judge, "strong": self.strong}
+        return {section: model for section, model in sections.items() if model is not None}
 
     def identity(self) -> dict[str, Any]:
-        """The settings that decide the dataset's bytes, as JSON-ready values."""
+        """The settings that decide the bytes of the dataset, as JSON values. The id of a plan depends on it."""
         settings = self.model_dump(
             mode="json", exclude={"name", "store", "budget", "execution", "training", "evaluation"}
         )
-        # Where things lie is not what they are: a plan names its questions and contexts by their content.
-        for section, places in _PLACES.items():
-            for place in places if settings[section] else ():
-                settings[section].pop(place)
+        # A plan names its questions and contexts by content, so the places that they come from do not matter.
+        for section, keys in _PLACE_KEYS.items():
+            if settings[section] is not None:
+                for key in keys:
+                    del settings[section][key]
         settings["shard_size"] = self.execution.shard_size
-        if self.pairing.pairs_per_question == 1:  # as before there was the key: plans and datasets keep their names
+        if self.pairing.pairs_per_question == 1:  # plans made before this key existed keep their ids
             settings["pairing"].pop("pairs_per_question")
         return settings
 
 
-_PLACES = {
+_PLACE_KEYS = {
     "questions": ("source", "subset", "split", "limit"),
     "contexts": ("pool",),
     "policy": ("tokenizer", "endpoints", "api_key_env", "serve", "price"),
@@ -240,20 +241,22 @@ def load_recipe(path: str | Path, changes: tuple[str, ...] = ()) -> Recipe:
 
 
 def parse_recipe(settings: dict[str, Any], source: str = "recipe") -> Recipe:
-    """Check settings and freeze them. Raises RecipeError with one line per fault."""
+    """Check settings. Raises RecipeError that names every wrong key."""
     try:
         return Recipe.model_validate(settings)
     except ValidationError as error:
-        lines = []
+        messages = []
         for fault in error.errors(include_url=False):
             key = ".".join(str(part) for part in fault["loc"]) or "(whole recipe)"
-            said = fault["msg"].removeprefix("Value error, ")
-            lines.append(f"{key}: {'no such key' if fault['type'] == 'extra_forbidden' else said}")
-        raise RecipeError(f"{source}: " + "; ".join(lines)) from error
+            message = fault["msg"].removeprefix("Value error, ")
+            if fault["type"] == "extra_forbidden":
+                message = "no such key"
+            messages.append(f"{key}: {message}")
+        raise RecipeError(f"{source}: " + "; ".join(messages)) from error
 
 
 def _apply(settings: dict[str, Any], change: str) -> None:
-    """Apply one "a.b=c"; the value is read as YAML, so 8, true, null and [a, b] mean what they say."""
+    """Apply one change "a.b=c" in place. The value is YAML: 8 is a number, true a boolean, [a, b] a list."""
     path, equals, value = change.partition("=")
     if not equals or not path:
         raise RecipeError(f"--set {change}: write it as key.sub_key=value")

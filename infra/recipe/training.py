@@ -1,6 +1,6 @@
 """The settings of training: how a model learns from the published pairs, and what is mixed into them.
 
-Part of a recipe (`infra/recipe.py`). None of it decides a dataset's bytes.
+A section of a recipe (recipe.py). Nothing here changes the bytes of a dataset.
 """
 
 from typing import Annotated, Literal

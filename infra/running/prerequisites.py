@@ -1,7 +1,6 @@
-"""What the machine must have, checked before work starts; each lack is named with its remedy.
+"""What the machine must have, checked before work starts. Every message names the remedy.
 
-Uses the standard library alone, so that `make` can run it before any environment exists, and `longmill
-doctor` can run it in one.
+Uses the standard library alone: `make` runs this file before there is an environment. `longmill doctor` uses it too.
 """
 
 import shutil
@@ -9,13 +8,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-FACTORY_GB = 6.0  # what .venv takes, and room to install it
-SERVING_GB = 8.0
+FACTORY_GB = 6.0  # disk that .venv takes, and what is needed to install it
+SERVING_GB = 8.0  # the same of .venv-serving
 RUN_GB = 1.0
 
 
 def lacks(*, disk_gb: float, serving: bool, folder: Path | None = None) -> Iterator[str]:
-    """One sentence for each thing that is missing, with its remedy."""
+    """One sentence for every thing that is missing, with its remedy.
+
+    `serving`: vLLM will run here. `folder`: where `disk_gb` must be free; it need not exist yet.
+    """
     if not (3, 11) <= sys.version_info[:2] < (3, 13):
         yield (
             f"Python {sys.version_info.major}.{sys.version_info.minor} is too old or too new: Longmill runs on "
@@ -31,22 +33,22 @@ def lacks(*, disk_gb: float, serving: bool, folder: Path | None = None) -> Itera
     place = folder or Path.cwd()
     while not place.exists():
         place = place.parent
-    free = shutil.disk_usage(place).free / 1e9
-    if free < disk_gb:
-        yield f"{place}: {free:.1f} GB of disk are free, {disk_gb:.0f} GB are needed: free some, or run elsewhere"
+    free_gb = shutil.disk_usage(place).free / 1e9
+    if free_gb < disk_gb:
+        yield f"{place}: {free_gb:.1f} GB of disk are free, {disk_gb:.0f} GB are needed: free some, or run elsewhere"
 
 
 def _has_vector_units() -> bool:
     try:
-        flags = Path("/proc/cpuinfo").read_text()
+        cpu_info = Path("/proc/cpuinfo").read_text()
     except OSError:
-        return True  # unknown is no reason to refuse
-    return "avx2" in flags or "avx512f" in flags or "asimd" in flags
+        return True  # cannot be found out, which is no reason to stop
+    return "avx2" in cpu_info or "avx512f" in cpu_info or "asimd" in cpu_info
 
 
 if __name__ == "__main__":
-    wants_serving = "--serving" in sys.argv
-    found = list(lacks(disk_gb=SERVING_GB if wants_serving else FACTORY_GB, serving=wants_serving))
-    for lack in found:
-        print(f"error: {lack}", file=sys.stderr)
-    sys.exit(3 if found else 0)
+    for_serving = "--serving" in sys.argv
+    messages = list(lacks(disk_gb=SERVING_GB if for_serving else FACTORY_GB, serving=for_serving))
+    for message in messages:
+        print(f"error: {message}", file=sys.stderr)
+    sys.exit(3 if messages else 0)

@@ -1,9 +1,9 @@
-"""Child processes that never outlive their parent, whatever ends it.
+"""Child processes that end when their parent ends, however it ends.
 
-A `ChildProcess` child runs under a small keeper process, this file run as a script. The keeper holds the read
-end of a pipe whose only write end is the parent's: when the parent ends, even by SIGKILL, the pipe closes
-and the keeper ends every descendant of the child. The keeper makes itself a subreaper, so grandchildren
-that detach (vLLM's engine, Prefect's workers) are still its own. Linux only.
+The command of a `ChildProcess` runs under a small supervisor process, which is this file run as a script. The
+supervisor holds the read end of a pipe, and the parent the only write end. When the parent ends, even by SIGKILL,
+the system closes the write end; the supervisor then ends all descendants of the command. It is a subreaper, so
+descendants that detach (vLLM's engine, Prefect's workers) stay its own. Linux only.
 """
 
 import contextlib
@@ -18,52 +18,53 @@ from pathlib import Path
 from types import TracebackType
 
 _PR_SET_CHILD_SUBREAPER = 36
-_GRACE_S = 10.0
+_GRACE_S = 10.0  # between SIGTERM and SIGKILL
+_POLL_S = 0.1
 
 
 class ChildProcess:
-    """A command running under a keeper. Output goes to `log`; `stop` ends it and all its descendants."""
+    """A command that runs under a supervisor. Its output is appended to `log`; `stop` ends it and its descendants."""
 
     def __init__(
         self, argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
     ) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log = log
-        reader, self._leash = os.pipe()
+        read_end, self._write_end = os.pipe()
         with log.open("ab") as output:
-            self._keeper = subprocess.Popen(
-                [sys.executable, "-I", str(Path(__file__).resolve()), str(reader), *argv],
+            self._supervisor = subprocess.Popen(
+                [sys.executable, "-I", str(Path(__file__).resolve()), str(read_end), *argv],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=dict(env) if env is not None else None,
                 cwd=cwd,
-                pass_fds=(reader,),
+                pass_fds=(read_end,),
                 start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops its children in order
             )
-        os.close(reader)
+        os.close(read_end)
 
     def poll(self) -> int | None:
-        """The command's exit status, or None while it runs."""
-        return self._keeper.poll()
+        """The exit status of the command, or None while it runs."""
+        return self._supervisor.poll()
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the command to end; raises subprocess.TimeoutExpired after `timeout` seconds."""
-        return self._keeper.wait(timeout)
+        return self._supervisor.wait(timeout)
 
     def stop(self) -> None:
-        """End the command and everything it started; returns when they are gone."""
-        if self._leash >= 0:
-            os.close(self._leash)
-            self._leash = -1
+        """End the command and all its descendants; returns when they have ended."""
+        if self._write_end >= 0:
+            os.close(self._write_end)
+            self._write_end = -1
         try:
-            self._keeper.wait(_GRACE_S + 5)
+            self._supervisor.wait(_GRACE_S + 5)
         except subprocess.TimeoutExpired:
-            self._keeper.kill()
-            self._keeper.wait()
+            self._supervisor.kill()
+            self._supervisor.wait()
 
     def tail(self, lines: int = 20) -> str:
-        """The last lines that the command printed."""
+        """The last lines of the log."""
         with contextlib.suppress(OSError):
             return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
         return ""
@@ -77,11 +78,11 @@ class ChildProcess:
         self.stop()
 
 
-def _keep(reader: int, argv: list[str]) -> int:
-    """Run `argv` until it ends or the leash is let go; then end all that it left behind."""
+def _supervise(read_end: int, argv: list[str]) -> int:
+    """Run `argv` until it ends or the pipe is closed, then end all its descendants. Returns its exit status."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    os.set_inheritable(reader, False)
-    os.set_blocking(reader, False)
+    os.set_inheritable(read_end, False)
+    os.set_blocking(read_end, False)
     try:
         child = subprocess.Popen(argv)
     except OSError as error:
@@ -89,50 +90,51 @@ def _keep(reader: int, argv: list[str]) -> int:
         return 127
     while child.poll() is None:
         try:
-            if os.read(reader, 1) == b"":
+            if os.read(read_end, 1) == b"":  # the write end is closed
                 break
         except BlockingIOError:
             pass
-        time.sleep(0.1)
+        time.sleep(_POLL_S)
     _end_descendants()
     return child.returncode if child.returncode is not None else -signal.SIGTERM
 
 
 def _end_descendants() -> None:
-    """Ask all descendants to end, then make them; reaps what becomes ours on the way."""
+    """Send SIGTERM to all descendants, after a while SIGKILL, until none is left; reaps those that end."""
     deadline = time.monotonic() + _GRACE_S
-    number = signal.SIGTERM
-    while left := _descendants(os.getpid()):
+    signal_number = signal.SIGTERM
+    while pids := _descendants(os.getpid()):
         if time.monotonic() > deadline:
-            number = signal.SIGKILL
-        for pid in left:
+            signal_number = signal.SIGKILL
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+                os.kill(pid, signal_number)
         for _ in range(10):
             with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
             if not _descendants(os.getpid()):
                 return
-            time.sleep(0.1)
+            time.sleep(_POLL_S)
 
 
 def _descendants(root: int) -> list[int]:
-    """Ids of all live processes below `root`."""
+    """The ids of all live processes below `root`."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):  # the process has ended since
                 state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
                 if state != "Z":
                     children.setdefault(int(parent), []).append(int(entry.name))
-    found, queue = [], [root]
-    while queue:
-        below = children.get(queue.pop(), [])
-        found += below
-        queue += below
-    return found
+    descendants: list[int] = []
+    parents = [root]
+    while parents:
+        pids = children.get(parents.pop(), [])
+        descendants += pids
+        parents += pids
+    return descendants
 
 
 if __name__ == "__main__":
-    sys.exit(_keep(int(sys.argv[1]), sys.argv[2:]))
+    sys.exit(_supervise(int(sys.argv[1]), sys.argv[2:]))

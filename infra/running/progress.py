@@ -1,19 +1,16 @@
-"""What long work tells whoever watches: a stage, how far it is, how much there is.
+"""Progress of long work: which stage runs, how many units are done, how many there are.
 
-Steps call `advance` and `expect` from any thread; the command line sets one watcher that draws them. With
-no watcher, as on a worker, nothing happens: Prefect shows the task runs there.
+Steps of the work call `expect`, `advance` and `note`, from any thread. The command line sets one watcher, which
+draws them. Without a watcher, as on a worker, nothing happens: there, Prefect shows the task runs.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-Watcher = Callable[["Step"], None]
-_watchers: list[Watcher] = []
-
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A stage has advanced by `done`, has a new `total`, or has something to say."""
+    """An update of a stage: `done` more units, a new `total` of units, or a new `note`."""
 
     stage: str
     done: int = 0
@@ -21,28 +18,39 @@ class Step:
     note: str | None = None
 
 
+Watcher = Callable[[Step], None]
+
+
+@dataclass(slots=True)
+class _Display:
+    """The place where a process shows its progress: one per process, like its standard output."""
+
+    watcher: Watcher | None = None
+
+    def send(self, step: Step) -> None:
+        watcher = self.watcher
+        if watcher is not None:
+            watcher(step)
+
+
+_display = _Display()
+
+
 def watch(watcher: Watcher | None) -> None:
-    """Let `watcher` be told of every step; None takes all watchers away."""
-    _watchers.clear()
-    if watcher is not None:
-        _watchers.append(watcher)
+    """Call `watcher` with every update from now on, in place of the watcher before; None ends watching."""
+    _display.watcher = watcher
 
 
 def expect(stage: str, total: int) -> None:
-    """Say how many units `stage` has in all."""
-    _tell(Step(stage, total=total))
+    """Set how many units `stage` has in all."""
+    _display.send(Step(stage, total=total))
 
 
 def advance(stage: str, done: int = 1) -> None:
-    """Say that `done` more units of `stage` are finished."""
-    _tell(Step(stage, done=done))
+    """Count `done` more units of `stage` as done."""
+    _display.send(Step(stage, done=done))
 
 
 def note(stage: str, text: str) -> None:
-    """Say a few words on `stage`: a loss, a retry, a server that starts."""
-    _tell(Step(stage, note=text))
-
-
-def _tell(step: Step) -> None:
-    for watcher in list(_watchers):
-        watcher(step)
+    """Show a short text beside `stage`: a loss, a retry, a server that starts."""
+    _display.send(Step(stage, note=text))

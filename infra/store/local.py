@@ -1,8 +1,8 @@
 """The store in a folder of this machine or of a shared file system.
 
-A write goes to a hidden file in the same folder, is synced, and takes its name in one step, so a reader sees
-all of it or nothing; a kill leaves at most a hidden `.part` file, which no listing shows. Leaves out: file
-locks, and file systems without rename.
+A file is written under a hidden temporary name in the same folder, synced, and renamed in one step, so a reader sees
+all of it or nothing. A kill leaves at most a hidden `.part` file, which no listing contains.
+Leaves out: file locks, and file systems without rename.
 """
 
 import contextlib
@@ -12,15 +12,15 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 _log = logging.getLogger(__name__)
 
-PART = ".part"
+_TEMPORARY_SUFFIX = ".part"
 
 
 class LocalFolder:
-    """The verbs of a store over a folder. Raises OSError; `infra.store.Store` gives it a name and a remedy."""
+    """A store's backend over a folder. Raises OSError; `Store` adds the place and the remedy."""
 
     faults: tuple[type[Exception], ...] = (OSError,)
     access_remedy = "check the permissions of the folder"
@@ -30,20 +30,9 @@ class LocalFolder:
         self.url = root.as_uri()
         self._warned = False
 
-    @property
-    def filesystem(self) -> Any:
-        """fsspec's local file system."""
-        import fsspec
-
-        return fsspec.filesystem("file")
-
-    def full(self, path: str) -> str:
-        """The absolute path."""
-        return str(self.root / path)
-
     def show(self, path: str) -> str:
         """The absolute path: what a person would paste."""
-        return self.full(path)
+        return str(self.root / path)
 
     def local(self, path: str) -> Path | None:
         """The absolute path."""
@@ -60,32 +49,32 @@ class LocalFolder:
     def write(self, path: str, data: bytes) -> None:
         """Write or replace the file in one step."""
         target = self.root / path
-        with _part_beside(target) as part:
-            _write_synced(part, data)
-            part.replace(target)
+        with _temporary_file(target) as temporary:
+            _write_synced(temporary, data)
+            temporary.replace(target)
             _sync_folder(target.parent)
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
-        """Write the file unless it exists; of many processes that try, exactly one gets True."""
+        """Write the file unless it exists. True for exactly one of many processes that try."""
         target = self.root / path
-        with _part_beside(target) as part:
-            _write_synced(part, data)
+        with _temporary_file(target) as temporary:
+            _write_synced(temporary, data)
             try:
-                os.link(part, target)  # fails when the name is taken, unlike a rename
+                os.link(temporary, target)  # unlike a rename it fails when the name exists
             except FileExistsError:
                 return False
-            except OSError:
+            except OSError:  # no hard links here
                 if target.exists():
                     return False
                 self._warn_once()
-                part.replace(target)
+                temporary.replace(target)
             _sync_folder(target.parent)
         return True
 
     def exists(self, path: str) -> bool:
-        """Whether a file stands there."""
+        """Whether there is a file of this name. Raises OSError when that cannot be found out."""
         try:
-            (self.root / path).stat()
+            (self.root / path).stat()  # is_file alone would answer False to some faults
         except (FileNotFoundError, NotADirectoryError):
             return False
         return (self.root / path).is_file()
@@ -95,11 +84,11 @@ class LocalFolder:
         return (self.root / path).stat().st_size
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        """Every file below a folder with its bytes. A folder that cannot be read is an error."""
+        """Bytes by path of every file below a folder. Raises OSError for a folder that cannot be read."""
         return {os.path.relpath(path, self.root): size for path, size in _files_below(self.root / prefix)}
 
     def delete(self, *paths: str) -> None:
-        """Remove files; those already gone are fine."""
+        """Remove files; a file that is already gone is no error."""
         for path in paths:
             (self.root / path).unlink(missing_ok=True)
 
@@ -109,15 +98,15 @@ class LocalFolder:
         (self.root / source).replace(self.root / target)
 
     def download(self, path: str, target: Path) -> None:
-        """Copy a file out."""
+        """Copy a file out of the store."""
         shutil.copyfile(self.root / path, target)
 
     def upload(self, source: Path, path: str) -> None:
-        """Copy a file in; readers see all of it or nothing."""
+        """Copy a file into the store; readers see all of it or nothing."""
         target = self.root / path
-        with _part_beside(target) as part:
-            shutil.copyfile(source, part)
-            part.replace(target)
+        with _temporary_file(target) as temporary:
+            shutil.copyfile(source, temporary)
+            temporary.replace(target)
 
     def _warn_once(self) -> None:
         if not self._warned:
@@ -130,17 +119,19 @@ class LocalFolder:
 
 
 @contextlib.contextmanager
-def _part_beside(target: Path) -> Iterator[Path]:
+def _temporary_file(target: Path) -> Iterator[Path]:
+    """A hidden name beside `target`, removed at the end unless it was renamed."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{uuid.uuid4().hex}{PART}")  # not the target's name, which may be as long as allowed
+    # a name of its own: the target's name may already be as long as the file system allows
+    temporary = target.with_name(f".{uuid.uuid4().hex}{_TEMPORARY_SUFFIX}")
     try:
-        yield part
+        yield temporary
     finally:
-        part.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def _write_synced(part: Path, data: bytes) -> None:
-    with part.open("xb") as file:
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -148,15 +139,15 @@ def _write_synced(part: Path, data: bytes) -> None:
 
 def _sync_folder(folder: Path) -> None:
     """Make a new name survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        os.fsync(descriptor)
     finally:
-        os.close(handle)
+        os.close(descriptor)
 
 
 def _files_below(folder: Path) -> Iterator[tuple[str, int]]:
-    """os.walk would pass over what it may not read; a fault must not look like an empty store."""
+    """Path and bytes of every file. os.walk would skip a folder that cannot be read: an empty store, it would seem."""
     try:
         entries = list(os.scandir(folder))
     except FileNotFoundError:
@@ -164,6 +155,6 @@ def _files_below(folder: Path) -> Iterator[tuple[str, int]]:
     for entry in entries:
         if entry.is_dir():
             yield from _files_below(Path(entry.path))
-        elif not (entry.name.startswith(".") and entry.name.endswith(PART)):
-            with contextlib.suppress(FileNotFoundError):  # removed since the folder was read
+        elif not (entry.name.startswith(".") and entry.name.endswith(_TEMPORARY_SUFFIX)):
+            with contextlib.suppress(FileNotFoundError):  # removed since the folder was listed
                 yield entry.path, entry.stat().st_size

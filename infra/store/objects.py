@@ -2,9 +2,10 @@
 
 An object is written by one PUT, so a reader sees all of it or nothing. `put_if_absent` is a conditional PUT
 (`If-None-Match: *`). Some servers accept the condition and ignore it: the first call finds that out with a
-probe object, and where it is ignored the store looks first and then writes, with a warning, because two
+probe object. Where it is ignored, the store checks first and then writes, and logs a warning, because two
 processes that publish at the same moment may then both win. AWS_ENDPOINT_URL and the other settings of the
-AWS command line are honoured. Listings are never cached: other workers' writes must be seen.
+AWS command line apply. Listings are not cached, so that the writes of other workers are seen.
+Retries after network faults are the client's own (botocore's standard mode, and s3fs's).
 Leaves out: versions of objects, and folder markers.
 """
 
@@ -20,13 +21,14 @@ from typing import Any, BinaryIO
 
 _log = logging.getLogger(__name__)
 
-_WRITER = "longmill-writer"
-_AT_ONCE = 16
-_CONFLICTS = 5
+_WRITER_KEY = "longmill-writer"  # of an object's metadata: which call of put_if_absent wrote it
+_DELETE_THREADS = 16
+_MAX_CONNECTIONS = 64
+_CREATE_ATTEMPTS = 5
 
 
 class ObjectStore:
-    """The verbs of a store over fsspec. Raises OSError and the client's own errors, listed in `faults`."""
+    """A store's backend over fsspec. Raises OSError and the client's own errors, listed in `faults`."""
 
     access_remedy = (
         "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or AWS_PROFILE, and what they may do with this bucket"
@@ -38,18 +40,18 @@ class ObjectStore:
         self.url = f"{protocol}://{self.root}"
         self.filesystem = _connect(protocol)
         self.faults = _client_faults(protocol)
-        # s3fs fills what a ranged request leaves short with zeros; one plain request fails instead
-        self._whole = {"max_concurrency": 1} if protocol == "s3" else {}
-        self._conditional: bool | None = None
-        self._probing = threading.Lock()
+        # s3fs reads large objects in ranges, and fills a range that arrives short with zeros; one request fails instead
+        self._one_request = {"max_concurrency": 1} if protocol == "s3" else {}
+        self._conditional: bool | None = None  # whether the server keeps the condition; None before the probe
+        self._probe_lock = threading.Lock()
 
-    def full(self, path: str) -> str:
+    def key(self, path: str) -> str:
         """bucket/prefix/path, as `filesystem` takes it."""
         return f"{self.root}/{path}" if path else self.root
 
     def show(self, path: str) -> str:
         """The URL: what a person would paste."""
-        return f"{self.protocol}://{self.full(path)}"
+        return f"{self.protocol}://{self.key(path)}"
 
     def local(self, path: str) -> Path | None:
         """None: an object has no path on this machine."""
@@ -58,34 +60,34 @@ class ObjectStore:
     def read(self, path: str) -> bytes:
         """The whole object."""
         with _bucket_must_exist():
-            return bytes(self.filesystem.cat_file(self.full(path), **self._whole))
+            return bytes(self.filesystem.cat_file(self.key(path), **self._one_request))
 
     def open(self, path: str) -> BinaryIO:
         """The object, open for reading at any position; each read is one ranged request."""
         with _bucket_must_exist():
-            handle: BinaryIO = self.filesystem.open(self.full(path), "rb", cache_type="none")
+            handle: BinaryIO = self.filesystem.open(self.key(path), "rb", cache_type="none")
         return handle
 
     def write(self, path: str, data: bytes) -> None:
         """Write or replace the object in one step."""
         with _bucket_must_exist():
-            self.filesystem.pipe_file(self.full(path), data)
+            self.filesystem.pipe_file(self.key(path), data)
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
-        """Write the object unless it exists; exactly one of many gets True where the server keeps the condition."""
+        """Write the object unless it exists. True for one of many writers, where the server keeps the condition."""
         with _bucket_must_exist():
-            if self._conditional_puts():
+            if self._keeps_conditions():
                 return self._create(path, data)
             if self.exists(path):
                 return False
-            self.filesystem.pipe_file(self.full(path), data)
+            self.filesystem.pipe_file(self.key(path), data)
             return True
 
     def exists(self, path: str) -> bool:
-        """Whether an object stands there."""
+        """Whether there is an object of this name."""
         with _bucket_must_exist():
             try:
-                return bool(self.filesystem.info(self.full(path))["type"] == "file")
+                return bool(self.filesystem.info(self.key(path))["type"] == "file")
             except FileNotFoundError as error:
                 if _code(error) == "NoSuchBucket":
                     raise
@@ -94,78 +96,83 @@ class ObjectStore:
     def size(self, path: str) -> int:
         """Bytes."""
         with _bucket_must_exist():
-            return int(self.filesystem.info(self.full(path))["size"])
+            return int(self.filesystem.info(self.key(path))["size"])
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        """Every object below a folder with its bytes."""
+        """Bytes by path of every object below a folder."""
         with _bucket_must_exist():
             try:
-                found = self.filesystem.find(self.full(prefix), withdirs=False, detail=True)
+                objects = self.filesystem.find(self.key(prefix), withdirs=False, detail=True)
             except FileNotFoundError as error:
                 if _code(error) == "NoSuchBucket":
                     raise
                 return {}
-        start = self.full(prefix).rstrip("/") + "/"
-        cut = len(self.root) + 1
-        files = {name: facts for name, facts in found.items() if name.startswith(start) and not name.endswith("/")}
-        return {name[cut:]: int(facts["size"]) for name, facts in files.items()}
+        folder = self.key(prefix).rstrip("/") + "/"
+        sizes: dict[str, int] = {}
+        for name, info in objects.items():
+            if name.startswith(folder) and not name.endswith("/"):
+                sizes[name.removeprefix(f"{self.root}/")] = int(info["size"])
+        return sizes
 
     def delete(self, *paths: str) -> None:
-        """Remove objects, several at a time; those already gone are fine."""
+        """Remove objects, several at a time; an object that is already gone is no error."""
 
         def remove(path: str) -> None:
             with contextlib.suppress(FileNotFoundError):
-                self.filesystem.rm_file(self.full(path))
+                self.filesystem.rm_file(self.key(path))
 
         if len(paths) == 1:
             remove(paths[0])
         elif paths:
-            with ThreadPoolExecutor(_AT_ONCE) as pool:
+            with ThreadPoolExecutor(_DELETE_THREADS) as pool:
                 list(pool.map(remove, paths))
 
     def move(self, source: str, target: str) -> None:
         """Copy, then remove the source."""
         with _bucket_must_exist():
-            self.filesystem.cp_file(self.full(source), self.full(target))
+            self.filesystem.cp_file(self.key(source), self.key(target))
             self.delete(source)
 
     def download(self, path: str, target: Path) -> None:
-        """Copy an object out."""
+        """Copy an object out of the store."""
         with _bucket_must_exist():
-            self.filesystem.get_file(self.full(path), str(target))
+            self.filesystem.get_file(self.key(path), str(target))
 
     def upload(self, source: Path, path: str) -> None:
-        """Copy a file in; a large one goes in parts and appears when the last has arrived."""
+        """Copy a file into the store; a large one is sent in parts and appears when the last one has arrived."""
         with _bucket_must_exist():
-            self.filesystem.put_file(str(source), self.full(path))
+            self.filesystem.put_file(str(source), self.key(path))
 
     def _create(self, path: str, data: bytes) -> bool:
-        """A conditional PUT. A retry after a lost answer may find our own object: its writer mark tells."""
+        """A conditional PUT.
+
+        When the answer of a PUT is lost, the client's retry finds our own object there: its metadata shows that.
+        """
         writer = uuid.uuid4().hex
-        for _ in range(_CONFLICTS):
+        for _ in range(_CREATE_ATTEMPTS):
             try:
-                self.filesystem.pipe_file(self.full(path), data, mode="create", **self._marks(writer))
+                self.filesystem.pipe_file(self.key(path), data, mode="create", **self._metadata(writer))
             except (FileExistsError, OSError) as error:
                 status = _status(error)
                 if status == 409 and not self.exists(path):  # another write of this name was under way
                     continue
                 if isinstance(error, FileExistsError) or status in (409, 412):
-                    return self._is_ours(path, writer)
+                    return self._was_written_by(path, writer)
                 raise
             return True
         raise OSError(errno.EBUSY, "other writers of this name kept getting in the way")
 
-    def _marks(self, writer: str) -> dict[str, Any]:
-        return {"Metadata": {_WRITER: writer}} if self.protocol == "s3" else {}
+    def _metadata(self, writer: str) -> dict[str, Any]:
+        return {"Metadata": {_WRITER_KEY: writer}} if self.protocol == "s3" else {}
 
-    def _is_ours(self, path: str, writer: str) -> bool:
+    def _was_written_by(self, path: str, writer: str) -> bool:
         if self.protocol != "s3":
             return False
-        return bool(self.filesystem.metadata(self.full(path)).get(_WRITER) == writer)
+        return bool(self.filesystem.metadata(self.key(path)).get(_WRITER_KEY) == writer)
 
-    def _conditional_puts(self) -> bool:
-        """Whether the server keeps `If-None-Match: *`; asked once, with an object that is removed again."""
-        with self._probing:
+    def _keeps_conditions(self) -> bool:
+        """Whether the server keeps `If-None-Match: *`; tried once, with an object that is removed again."""
+        with self._probe_lock:
             if self._conditional is None:
                 path = f".probe/{uuid.uuid4().hex}"
                 try:
@@ -190,7 +197,7 @@ def _connect(protocol: str) -> Any:
         options["config_kwargs"] = {
             "connect_timeout": 10,
             "read_timeout": 60,
-            "max_pool_connections": 4 * _AT_ONCE,
+            "max_pool_connections": _MAX_CONNECTIONS,
             "retries": {"mode": "standard", "max_attempts": 4},
         }
     return fsspec.filesystem(protocol, **options)
@@ -217,7 +224,7 @@ def _bucket_must_exist() -> Iterator[None]:
 
 
 def _response(error: BaseException) -> dict[str, Any]:
-    """The S3 answer behind an error that s3fs translated; {} where there is none."""
+    """The S3 response behind an error that s3fs translated; {} where there is none."""
     cause: BaseException | None = error
     while cause is not None:
         response = getattr(cause, "response", None)

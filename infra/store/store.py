@@ -1,9 +1,9 @@
-"""The store: everything that Longmill keeps, under one folder or URL.
+"""The store: all files that Longmill writes, under one folder or URL.
 
-Paths are relative, separated by "/", and checked. A write is atomic and final; what is written once under a
-name made of its content is never changed. Faults (network, permissions, a full disk) become a StoreError that
-names the place, the cause and the remedy; credentials come from the environment and never stand in a URL.
-One store may be used from several threads. Leaves out: locks, and anything that must be read to be listed.
+Paths are relative, separated by "/", and checked. A write is atomic: readers see the whole file or none. Faults
+(network, permissions, a full disk) become a StoreError that names the place, the cause and the remedy. Credentials
+come from the environment; a URL that contains some is refused. A store may be used from several threads.
+Leaves out: locks, and metadata of files.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,22 +22,23 @@ import pyarrow.parquet as pq
 from infra.errors import MissingError, StoreError
 from infra.store.local import LocalFolder
 
-_DICTIONARY_BYTES = 256 << 20  # the default of 1 MiB gives up on a column that repeats a long context
+Paths = list[str]  # inside the class, `list` is the method
+
+_DICTIONARY_BYTES = 256 << 20  # with the default, 1 MiB, a column that repeats long contexts gets no dictionary
 _PASSWORD = re.compile(r"//[^/@\s]+@")
-Paths = list[str]  # a name of its own, because `list` is a verb of the store
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
 class Backend(Protocol):
-    """What a store needs from the place that it lies in. The methods are those of `Store`, without its checks."""
+    """Where a store's files are. The methods are those of `Store`, which checks paths and translates faults.
+
+    `faults` are the exceptions that its methods raise; `access_remedy` says what to do when access is refused.
+    """
 
     url: str
     faults: tuple[type[Exception], ...]
     access_remedy: str
 
-    @property
-    def filesystem(self) -> Any: ...
-    def full(self, path: str) -> str: ...
     def show(self, path: str) -> str: ...
     def local(self, path: str) -> Path | None: ...
     def read(self, path: str) -> bytes: ...
@@ -60,56 +61,47 @@ class Store:
         self._backend = backend
         self.url = backend.url
 
-    @property
-    def filesystem(self) -> Any:
-        """The fsspec file system, for libraries that read by themselves; use it with `full`."""
-        return self._backend.filesystem
-
-    def full(self, path: str) -> str:
-        """The path as `filesystem` takes it."""
-        return self._backend.full(_checked(path))
-
     def show(self, path: str) -> str:
         """What a person would paste: a local path or a URL."""
-        return self._backend.show(_checked(path))
+        return self._backend.show(_check_path(path))
 
     def local(self, path: str) -> Path | None:
         """The path on this machine, or None where the store is not a folder."""
-        return self._backend.local(_checked(path))
+        return self._backend.local(_check_path(path))
 
     def read(self, path: str) -> bytes:
         """The whole file."""
-        with self._named("read", path):
+        with self._translated_faults("read", path):
             return self._backend.read(path)
 
     @contextlib.contextmanager
     def open(self, path: str) -> Iterator[BinaryIO]:
-        """The file, open for reading at any position; faults while the block reads are named too."""
-        with self._named("read", path), self._backend.open(path) as file:
+        """The file, open for reading at any position; faults inside the `with` block become StoreError too."""
+        with self._translated_faults("read", path), self._backend.open(path) as file:
             yield file
 
     def write(self, path: str, data: bytes) -> None:
         """Write or replace a file; readers see all of it or nothing."""
-        with self._named("write", path):
+        with self._translated_faults("write", path):
             self._backend.write(path, data)
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
-        """Write a file unless it exists. False when it does; of many writers exactly one gets True.
+        """Write a file unless it exists. True for exactly one of many writers, False for the others.
 
-        Where a server ignores conditional writes, or a file system has no hard links, this is a look and then
-        a write, and a warning says so once.
+        Where a server ignores conditional writes, or a file system has no hard links, it checks first and then
+        writes, so two writers at the same moment may both get True; a warning is logged once.
         """
-        with self._named("write", path):
+        with self._translated_faults("write", path):
             return self._backend.put_if_absent(path, data)
 
     def exists(self, path: str) -> bool:
-        """Whether a file (not a folder) stands there."""
-        with self._named("read", path):
+        """Whether there is a file, and not a folder, at this path."""
+        with self._translated_faults("read", path):
             return self._backend.exists(path)
 
     def size(self, path: str) -> int:
         """Bytes."""
-        with self._named("read", path):
+        with self._translated_faults("read", path):
             return self._backend.size(path)
 
     def list(self, prefix: str = "") -> Paths:
@@ -117,48 +109,50 @@ class Store:
         return sorted(self.sizes(prefix))
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
-        """The files that `list` names, with their bytes."""
+        """Bytes of every file below the folder `prefix`, by path."""
         folder = prefix.rstrip("/")
-        with self._named("list", folder):
+        with self._translated_faults("list", folder):
             return self._backend.sizes(folder)
 
     def delete(self, *paths: str) -> None:
-        """Remove files. Those already gone are fine."""
+        """Remove files; a file that is already gone is no error."""
         for path in paths:
-            _checked(path)
-        with self._named("delete", paths[0] if paths else ""):
+            _check_path(path)
+        with self._translated_faults("delete", paths[0] if paths else ""):
             self._backend.delete(*paths)
 
     def move(self, source: str, target: str) -> None:
         """Rename a file; on an object store a copy and a removal."""
-        _checked(target)
-        with self._named("move", source):
+        _check_path(target)
+        with self._translated_faults("move", source):
             self._backend.move(source, target)
 
     def fetch(self, prefix: str, folder: Path) -> None:
-        """Copy everything below the folder `prefix` to a folder of this machine. Raises MissingError for nothing."""
+        """Copy the files below the folder `prefix` to a local folder. Raises MissingError where there is no file."""
         start = prefix.rstrip("/") + "/"
         paths = self.list(prefix)
         if not paths:
             raise MissingError(f"{self.show(prefix)}: nothing is stored there; check the name")
         for path in paths:
-            with self._named("copy", path):
+            with self._translated_faults("copy", path):
                 target = folder / path.removeprefix(start)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 self._backend.download(path, target)
 
     def send(self, folder: Path, prefix: str) -> Paths:
-        """Copy a folder of this machine to below `prefix`, in the order of names; returns the paths."""
+        """Copy the files of a local folder to below `prefix`, sorted by path; returns the paths in the store."""
         paths = []
-        for source in sorted(path for path in folder.rglob("*") if path.is_file()):
+        for source in sorted(folder.rglob("*")):
+            if not source.is_file():
+                continue
             path = f"{prefix.rstrip('/')}/{source.relative_to(folder).as_posix()}"
-            with self._named("write", path):
+            with self._translated_faults("write", path):
                 self._backend.upload(source, path)
             paths.append(path)
         return paths
 
     def read_table(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """A Parquet file as an Arrow table; of `columns` alone, and then no other bytes are fetched."""
+        """A Parquet file as an Arrow table. With `columns`, only these columns are read from the store."""
         try:
             if columns is None:
                 return pq.ParquetFile(io.BytesIO(self.read(path))).read()
@@ -176,16 +170,16 @@ class Store:
         return hashlib.sha256(data).hexdigest()
 
     @contextlib.contextmanager
-    def _named(self, verb: str, path: str) -> Iterator[None]:
-        """Give a fault its place, cause and remedy."""
-        place = self._backend.show(_checked(path))
+    def _translated_faults(self, verb: str, path: str) -> Iterator[None]:
+        """Raise the backend's faults as StoreError, with the place, the cause and the remedy."""
+        place = self._backend.show(_check_path(path))
         try:
             yield
         except FileNotFoundError as error:
             raise MissingError(f"{place}: nothing is stored there; check the name and the recipe's store") from error
         except self._backend.faults as error:
-            words = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            cause = _PASSWORD.sub("//", words)
+            message = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            cause = _PASSWORD.sub("//", message)
             raise StoreError(f"{place}: cannot {verb} ({cause}); {self._remedy(error)}") from error
 
     def _remedy(self, error: Exception) -> str:
@@ -204,8 +198,8 @@ class Store:
 def open_store(url: str) -> Store:
     """The store at a folder's path, a file:// URL or any fsspec URL such as s3://bucket/prefix.
 
-    Nothing is read or made before the first use. Raises StoreError for a URL that cannot name a store; one with
-    a password in it is refused, and not shown.
+    Nothing is read or created before the first use. Raises StoreError for a URL that cannot be a store's, or that
+    contains a password; the message does not repeat the password.
     """
     protocol, separator, rest = url.partition("://")
     if separator and "@" in rest.partition("/")[0]:
@@ -219,7 +213,7 @@ def open_store(url: str) -> Store:
         return Store(LocalFolder(Path(os.path.abspath(Path(rest if separator else url).expanduser()))))  # noqa: PTH100
     if not rest.strip("/") or any(mark in rest for mark in "?#"):
         raise StoreError(f"{protocol}:// store: write it as {protocol}://bucket/prefix, without '?' or '#'")
-    _checked(rest.strip("/"))
+    _check_path(rest.strip("/"))
     from infra.store.objects import ObjectStore
 
     try:
@@ -235,11 +229,12 @@ def table_bytes(
 ) -> bytes:
     """A table as Parquet: zstd level 3, dictionaries of up to 256 MiB; equal tables give equal bytes.
 
-    `rows_per_group` bounds what one random row costs to read; `dictionary` names the columns that repeat.
+    `rows_per_group`: rows of a row group, the least that a reader of one row must read. `dictionary`: the columns
+    whose values repeat; True for all.
     """
     sink = pa.BufferOutputStream()
     pq.write_table(
-        table.combine_chunks(),  # how a table was put together must not show in its bytes
+        table.combine_chunks(),  # chunks would change the bytes
         sink,
         row_group_size=rows_per_group,
         compression="zstd",
@@ -251,8 +246,8 @@ def table_bytes(
     return bytes(sink.getvalue().to_pybytes())
 
 
-def _checked(path: str) -> str:
-    """The path itself. Raises StoreError for one that could leave the store or hide in a listing."""
+def _check_path(path: str) -> str:
+    """Returns the path. Raises StoreError for one that could leave the store, or that listings would not return."""
     if path and (_UNSAFE.search(path) or any(part in ("", ".", "..") for part in path.split("/"))):
         raise StoreError(
             f"{path!r} is not a path in a store: use names separated by '/', without '..', backslashes, "

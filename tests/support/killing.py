@@ -1,4 +1,4 @@
-"""A machine that goes down in the middle of a run."""
+"""Kill the processes of a training run in the middle of it, as when a machine goes down."""
 
 import os
 import signal
@@ -9,10 +9,10 @@ import psutil
 
 
 def kill_at(step: int) -> Callable[[dict[str, Any]], None]:
-    """For `on_step`: at that step, kill everything below this process, keeper first."""
+    """For `on_step`: at that step, kill everything below this process, the supervisor first."""
 
-    def act(seen: dict[str, Any]) -> None:
-        if seen["step"] == step:
+    def act(record: dict[str, Any]) -> None:
+        if record["step"] == step:
             for child in psutil.Process().children(recursive=True):
                 os.kill(child.pid, signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""An S3 server (moto) in a thread of the test process, on loopback; each test gets an empty bucket of its own.
+"""An S3 server (moto) in a thread of the test process, on 127.0.0.1; each test gets an empty bucket of its own.
 
 One server serves all tests of a process and ends with it: stopping it would cost half a second a test.
 """

@@ -1,4 +1,4 @@
-"""The ledger: nothing paid twice, nothing lost, damage set aside, faults never taken for misses."""
+"""The ledger: nothing is paid twice or lost, damaged files are set aside, and a fault is no missing entry."""
 
 import asyncio
 import hashlib
@@ -20,8 +20,9 @@ from infra.errors import LedgerError, StoreError
 from infra.ledger import Entry, Ledger, group_commit, segment_store
 from infra.ledger import ledger as ledger_module
 from infra.ledger.index import LedgerIndex
-from infra.ledger.segment import Segment, describe, encode, merged, name_of, precedence, table_of
+from infra.ledger.segment import SegmentInfo, encode, entries_table, merge_tables, precedence, segment_name, table_info
 from infra.store import Store, open_store
+from tests.support.ledger_entries import entry, key, keys
 from tests.support.s3 import store_url
 
 
@@ -36,42 +37,29 @@ def folder(tmp_path: Path) -> Store:
     return open_store(str(tmp_path))
 
 
-def key(number: int) -> str:
-    return hashlib.sha256(str(number).encode()).hexdigest()
-
-
-def entry(number: int, reply: str | None = None, created: float = 1.8e9) -> Entry:
-    text = reply if reply is not None else f'{{"answer": "{number} 文 🙂"}}'
-    return Entry(key(number), "sample", "policy", "main", 200, text, 100 + number, 7, 0.25, created)
-
-
 def write(store: Store, entries: Iterable[Entry]) -> str:
     """Put a segment there as another worker would; returns its path."""
-    data = encode(table_of(entries))
-    path = f"ledger/{name_of(data)}"
+    data = encode(entries_table(entries))
+    path = f"ledger/{segment_name(data)}"
     store.write(path, data)
     return path
 
 
 async def record_all(ledger: Ledger, entries: Iterable[Entry]) -> None:
-    await asyncio.gather(*(ledger.record(each) for each in entries))
+    await asyncio.gather(*(ledger.record(entry) for entry in entries))
 
 
-def keys(numbers: Iterable[int]) -> list[str]:
-    return [key(number) for number in numbers]
-
-
-async def test_what_was_recorded_is_found_by_any_ledger(store: Store) -> None:
+async def test_recorded_entries_are_found_by_every_ledger(store: Store) -> None:
     entries = [entry(number) for number in range(20)]
     with Ledger(store) as ledger:
         await record_all(ledger, entries)
-        assert ledger.lookup(keys(range(20))) == {each.key: each for each in entries}
+        assert ledger.lookup(keys(range(20))) == {entry.key: entry for entry in entries}
         assert ledger.holds(keys(range(15, 25))) == set(keys(range(15, 20)))
         assert ledger.entries == 20
     other = Ledger(store)
-    assert other.lookup(keys(range(18, 22))) == {each.key: each for each in entries[18:]}
+    assert other.lookup(keys(range(18, 22))) == {entry.key: entry for entry in entries[18:]}
     assert list(other.lookup([key(19), key(3), key(99), key(7)])) == [key(19), key(3), key(7)]
-    assert (other.entries, other.set_aside) == (20, 0)
+    assert (other.entries, other.damaged_segments) == (20, 0)
 
 
 async def test_a_segment_is_named_by_its_bytes(folder: Store) -> None:
@@ -82,7 +70,7 @@ async def test_a_segment_is_named_by_its_bytes(folder: Store) -> None:
     ledger.close()
 
 
-async def test_entries_that_wait_share_one_write(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiting_entries_share_one_write(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     write, first = folder.write, threading.Event()
     loop, begun = asyncio.get_running_loop(), asyncio.Event()
 
@@ -104,7 +92,7 @@ async def test_entries_that_wait_share_one_write(folder: Store, monkeypatch: pyt
     ledger.close()
 
 
-async def test_closing_commits_what_waits(folder: Store) -> None:
+async def test_closing_commits_waiting_entries(folder: Store) -> None:
     ledger = Ledger(folder)
     tasks = [asyncio.create_task(ledger.record(entry(number))) for number in range(10)]
     await asyncio.sleep(0)
@@ -115,7 +103,7 @@ async def test_closing_commits_what_waits(folder: Store) -> None:
         await ledger.record(entry(11))
 
 
-async def test_an_entry_is_kept_when_nobody_waits_for_it_any_more(folder: Store) -> None:
+async def test_an_entry_is_written_although_its_task_was_cancelled(folder: Store) -> None:
     ledger = Ledger(folder)
     task = asyncio.create_task(ledger.record(entry(1)))
     await asyncio.sleep(0)
@@ -133,7 +121,7 @@ def test_one_loop_records_while_other_threads_look_up(store: Store) -> None:
     thread.start()
     faults: list[Exception] = []
 
-    def look(start: int) -> None:
+    def read(start: int) -> None:
         try:
             for number in range(start, start + 40):
                 asyncio.run_coroutine_threadsafe(ledger.record(entry(number)), loop).result(30)
@@ -142,11 +130,11 @@ def test_one_loop_records_while_other_threads_look_up(store: Store) -> None:
         except Exception as error:
             faults.append(error)
 
-    lookers = [threading.Thread(target=look, args=(1000 * number,)) for number in range(4)]
-    for looker in lookers:
-        looker.start()
-    for looker in lookers:
-        looker.join()
+    readers = [threading.Thread(target=read, args=(1000 * number,)) for number in range(4)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
@@ -155,7 +143,7 @@ def test_one_loop_records_while_other_threads_look_up(store: Store) -> None:
     assert ledger.entries == 160
 
 
-async def test_a_write_that_fails_is_tried_again_and_then_told_to_every_waiter(
+async def test_a_failing_write_is_retried_and_then_raised_in_every_waiting_task(
     folder: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, faults = folder.write, [StoreError("s3://b/x: cannot write (network)")] * 2
@@ -166,7 +154,7 @@ async def test_a_write_that_fails_is_tried_again_and_then_told_to_every_waiter(
         write(path, data)
 
     monkeypatch.setattr(folder, "write", failing)
-    monkeypatch.setattr(segment_store, "_WRITE_AGAIN_S", (0.0, 0.0))
+    monkeypatch.setattr(segment_store, "_WRITE_RETRY_PAUSES_S", (0.0, 0.0))
     ledger = Ledger(folder)
     await ledger.record(entry(1))
     faults += [StoreError("s3://b/x: cannot write (disk full)")] * 100
@@ -203,18 +191,18 @@ def test_a_damaged_segment_is_set_aside_and_the_rest_is_used(
     store: Store, damage: Any, read_whole: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     if not read_whole:  # as for large segments, of which the keys alone are read at first
-        monkeypatch.setattr(segment_store, "_READ_WHOLE", 0)
+        monkeypatch.setattr(segment_store, "_SMALL_FILE_BYTES", 0)
     damaged = write(store, [entry(number) for number in range(10)])
     write(store, [entry(number) for number in range(10, 20)])
     store.write(damaged, damage(store.read(damaged)))
     ledger = Ledger(store)
     assert set(ledger.lookup(keys(range(20)))) == set(keys(range(10, 20)))
     assert ledger.holds(keys(range(20))) == set(keys(range(10, 20)))
-    assert (ledger.set_aside, ledger.entries) == (1, 10)
+    assert (ledger.damaged_segments, ledger.entries) == (1, 10)
     assert store.list("ledger-set-aside") == [damaged.replace("ledger/", "ledger-set-aside/")]
     assert damaged not in store.list("ledger")
     assert "does not fit its checksum" in caplog.text
-    assert Ledger(store).set_aside == 0
+    assert Ledger(store).damaged_segments == 0
 
 
 def test_a_damaged_segment_that_cannot_be_moved_is_passed_over(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,21 +217,21 @@ def test_a_damaged_segment_that_cannot_be_moved_is_passed_over(folder: Store, mo
     ledger = Ledger(folder)
     ledger.refresh()
     assert ledger.holds(keys([1, 2])) == {key(2)}
-    assert ledger.set_aside == 1
+    assert ledger.damaged_segments == 1
 
 
-def test_a_transfer_that_failed_without_a_word_is_read_again(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_transfer_is_read_again(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     write(folder, [entry(1)])
     read, short = folder.read, [True]
     monkeypatch.setattr(folder, "read", lambda path: read(path)[:100] if short and short.pop() else read(path))
     ledger = Ledger(folder)
     assert ledger.lookup([key(1)]) == {key(1): entry(1)}
-    assert ledger.set_aside == 0
+    assert ledger.damaged_segments == 0
 
 
 def test_a_whole_file_that_is_no_segment_stops_the_run(folder: Store) -> None:
     data = b"from another version"
-    folder.write(f"ledger/{name_of(data)}", data)
+    folder.write(f"ledger/{segment_name(data)}", data)
     with pytest.raises(LedgerError, match="the version of Longmill that wrote it"):
         Ledger(folder)
 
@@ -261,8 +249,8 @@ def test_a_store_that_cannot_be_read_stops_the_run_and_is_no_miss(
 ) -> None:
     write(store, [entry(1)])
     ledger = Ledger(store)
-    monkeypatch.setattr(ledger_module, "_REFRESH_S", 0.0)
-    ledger._shelf._cache.clear()
+    monkeypatch.setattr(ledger_module, "_REFRESH_INTERVAL_S", 0.0)
+    ledger._segments._cache.clear()
 
     def fault(*arguments: Any) -> None:
         raise StoreError("s3://b: cannot read (network); try again")
@@ -275,7 +263,7 @@ def test_a_store_that_cannot_be_read_stops_the_run_and_is_no_miss(
         Ledger(store)
 
 
-def test_what_others_write_is_found_after_a_refresh(store: Store) -> None:
+def test_entries_of_others_are_found_after_a_refresh(store: Store) -> None:
     ledger = Ledger(store)
     write(store, [entry(1)])
     assert ledger.lookup([key(1)]) == {}  # listed a moment ago
@@ -289,15 +277,15 @@ def test_what_others_write_is_found_after_a_refresh(store: Store) -> None:
     assert ledger.holds([key(3)]) == {key(3)}
 
 
-CLAIMS = [entry(1, "late", 20.0), entry(1, "early b", 10.0), entry(1, "early a", 10.0)]
-WINNER = min(CLAIMS[1:], key=lambda claim: hashlib.sha256(claim.reply.encode()).hexdigest())
+CONFLICTING = [entry(1, "late", 20.0), entry(1, "early b", 10.0), entry(1, "early a", 10.0)]
+WINNER = min(CONFLICTING[1:], key=lambda entry: hashlib.sha256(entry.reply.encode()).hexdigest())
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_of_conflicting_replies_the_same_one_wins_everywhere(folder: Store, order: Sequence[int]) -> None:
     ledger = Ledger(folder)
     for number in order:
-        write(folder, [CLAIMS[number], entry(100 + number)])
+        write(folder, [CONFLICTING[number], entry(100 + number)])
         ledger.refresh()
     assert ledger.lookup([key(1)]) == {key(1): WINNER}
     ledger.compact(all=True)
@@ -318,9 +306,9 @@ async def test_closing_merges_this_ledgers_segments_and_no_others(store: Store) 
 
 
 async def test_a_long_run_merges_on_the_way(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_module, "_OWN_SEGMENTS", 4)
-    monkeypatch.setattr(group_commit, "_SHORTEST_GAP_S", 0.0)
-    monkeypatch.setattr(group_commit, "_LONGEST_GAP_S", 0.0)
+    monkeypatch.setattr(ledger_module, "_MAX_OWN_SEGMENTS", 4)
+    monkeypatch.setattr(group_commit, "_MIN_PAUSE_S", 0.0)
+    monkeypatch.setattr(group_commit, "_MAX_PAUSE_S", 0.0)
     ledger = Ledger(folder)
     for number in range(30):
         await ledger.record(entry(number))
@@ -333,7 +321,7 @@ def test_a_reader_finds_entries_whose_segment_was_merged_away(store: Store) -> N
     for number in range(5):
         write(store, [entry(number)])
     reader = Ledger(store)
-    reader._shelf._cache.clear()
+    reader._segments._cache.clear()
     Ledger(store).compact(all=True)
     assert len(store.list("ledger")) == 1
     assert reader.lookup(keys(range(5))) == {key(number): entry(number) for number in range(5)}
@@ -353,8 +341,8 @@ def test_merging_again_changes_nothing(folder: Store) -> None:
 def test_merged_segments_are_bounded(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(20):
         write(folder, [entry(number, "x" * 1000)])
-    monkeypatch.setattr(ledger_module, "_MERGED", 5000)
-    monkeypatch.setattr(ledger_module, "_SMALL", 3000)
+    monkeypatch.setattr(ledger_module, "_MERGE_BYTES", 5000)
+    monkeypatch.setattr(ledger_module, "_SMALL_SEGMENT_BYTES", 3000)
     ledger = Ledger(folder)
     ledger.compact(all=True)
     assert 4 <= len(folder.list("ledger")) <= 5
@@ -412,7 +400,7 @@ def test_a_merge_that_cannot_be_written_removes_nothing(folder: Store, monkeypat
         raise StoreError("disk full")
 
     monkeypatch.setattr(folder, "write", full)
-    monkeypatch.setattr(segment_store, "_WRITE_AGAIN_S", (0.0,))
+    monkeypatch.setattr(segment_store, "_WRITE_RETRY_PAUSES_S", (0.0,))
     with pytest.raises(LedgerError, match="disk full"):
         ledger.compact(all=True)
     assert folder.list("ledger") == before
@@ -449,18 +437,17 @@ ENTRIES = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(st.lists(ENTRIES, min_size=1, max_size=6), st.randoms(use_true_random=False))
 def test_a_merge_keeps_every_key_and_its_winner_in_any_order(segments: list[list[Entry]], random: Any) -> None:
-    everything = [each for segment in segments for each in segment]
-    tables = [table_of(segment) for segment in segments]
+    entries = list(itertools.chain.from_iterable(segments))
+    tables = [entries_table(segment) for segment in segments]
     random.shuffle(tables)
-    table = merged(tables)
-    expected = {
-        name: min((each for each in everything if each.key == name), key=precedence)
-        for name in {each.key for each in everything}
-    }
+    table = merge_tables(tables)
+    expected: dict[str, Entry] = {}
+    for candidate in sorted(entries, key=precedence):
+        expected.setdefault(candidate.key, candidate)
     rows = [Entry(**row) for row in table.to_pylist()]
     assert [row.key for row in rows] == sorted(expected)
     assert {row.key: row for row in rows} == expected
-    assert encode(table) == encode(table_of(everything))
+    assert encode(table) == encode(entries_table(entries))
 
 
 OPERATIONS = st.lists(
@@ -484,38 +471,38 @@ def test_the_index_finds_what_a_dictionary_would(operations: list[tuple[str, Any
     index, model = LedgerIndex(), dict[str, list[int]]()
     for position, (verb, value) in enumerate(operations):
         if verb == "add":
-            segment = Segment(f"s{position}", len(value), 0, 0.0)
+            segment = SegmentInfo(f"s{position}", len(value), 0, 0.0)
             index.add(segment, np.array([_digest(number) for number in sorted(value)], dtype="S32"))
             model[segment.name] = value
         elif verb == "drop" and value < len(model):
             name = list(model)[value]
-            index.drop([name])
+            index.remove([name])
             del model[name]
         elif verb == "fold":
-            index._fold()
-        found = index.find([_digest(number) for number in range(31)]) if verb == "find" else {}
-        for number in range(31) if verb == "find" else ():
-            expected = sorted(name for name, held in model.items() if number in held)
-            assert sorted(found.get(_digest(number), [])) == expected
+            index._merge_arrays()
+        elif verb == "find":
+            names_by_digest = index.find([_digest(number) for number in range(31)])
+            for number in range(31):
+                expected = [name for name, numbers in model.items() if number in numbers]
+                assert sorted(names_by_digest.get(_digest(number), [])) == sorted(expected)
     assert index.names() == set(model)
     assert index.rows == sum(map(len, model.values()))
 
 
 def test_a_hundred_thousand_entries_take_under_fifty_bytes_each_in_the_index() -> None:
     index = LedgerIndex()
-    tables = [table_of(entry(number) for number in range(start, start + 1000)) for start in range(0, 100_000, 1000)]
-    facts = [(describe(str(number), table), table) for number, table in enumerate(tables)]
-    surveyed = [
-        (segment, np.frombuffer(bytes.fromhex("".join(table.column("key").to_pylist())), "S32"))
-        for segment, table in facts
-    ]
+    segments = []
+    for start in range(0, 100_000, 1000):
+        table = entries_table(entry(number) for number in range(start, start + 1000))
+        digests = np.frombuffer(bytes.fromhex("".join(table.column("key").to_pylist())), "S32")
+        segments.append((table_info(str(start), table), digests))
     tracemalloc.start()
-    for segment, digests in surveyed:
+    for segment, digests in segments:
         index.add(segment, digests.copy())
     assert len(index.find([bytes.fromhex(key(number)) for number in range(0, 100_000, 97)])) == 1031
-    held, _ = tracemalloc.get_traced_memory()
+    used_bytes, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert held / 100_000 < 50
+    assert used_bytes / 100_000 < 50
 
 
 def test_no_secret_reaches_a_segment_or_a_log(

@@ -7,6 +7,7 @@ import yaml
 
 from flows.cli.recipe_keys import recipe_keys
 from flows.recipes import BOX
+from infra.canonical import fingerprint
 from infra.errors import RecipeError
 from infra.recipe import Recipe, load_recipe, parse_recipe
 
@@ -19,7 +20,7 @@ SETTINGS = {
 }
 
 
-def written(folder: Path, **changes: object) -> Path:
+def write_recipe(folder: Path, **changes: object) -> Path:
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(SETTINGS | changes), encoding="utf-8")
     return path
@@ -42,19 +43,19 @@ def test_the_papers_settings_stand_in_the_sealong_recipe() -> None:
 
 def test_unknown_keys_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"recipe\.yaml: sampling\.sampels: no such key"):
-        load_recipe(written(tmp_path, sampling={"sampels": 4}))
+        load_recipe(write_recipe(tmp_path, sampling={"sampels": 4}))
 
 
 def test_every_fault_is_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
-        load_recipe(written(tmp_path, sampling={"samples": 0, "top_p": 2}))
+        load_recipe(write_recipe(tmp_path, sampling={"samples": 0, "top_p": 2}))
     assert "sampling.samples" in str(caught.value)
     assert "sampling.top_p" in str(caught.value)
 
 
 def test_changes_are_read_as_yaml_and_reach_missing_sections(tmp_path: Path) -> None:
     recipe = load_recipe(
-        written(tmp_path), ("sampling.samples=4", "policy.endpoints=[http://127.0.0.1:2/v1]", "training=null")
+        write_recipe(tmp_path), ("sampling.samples=4", "policy.endpoints=[http://127.0.0.1:2/v1]", "training=null")
     )
     assert recipe.sampling.samples == 4
     assert recipe.policy.endpoints == ("http://127.0.0.1:2/v1",)
@@ -64,7 +65,7 @@ def test_changes_are_read_as_yaml_and_reach_missing_sections(tmp_path: Path) -> 
 @pytest.mark.parametrize("change", ["sampling", "=4", "name.inner=4", "sampling.samples=[", "nosuch.key=1"])
 def test_a_change_that_makes_no_sense_is_refused(tmp_path: Path, change: str) -> None:
     with pytest.raises(RecipeError):
-        load_recipe(written(tmp_path), (change,))
+        load_recipe(write_recipe(tmp_path), (change,))
 
 
 @pytest.mark.parametrize("content", ["[1, 2]", "a: [", "\x00", ""])
@@ -109,6 +110,19 @@ def test_ways_of_running_do_not_change_what_is_made(change: dict[str, object]) -
 )
 def test_what_decides_the_data_changes_the_identity(change: dict[str, object]) -> None:
     assert parse_recipe(SETTINGS | change).identity() != parse_recipe(dict(SETTINGS)).identity()
+
+
+# Taken before the modules moved into rooms: a plan's id depends on them, so another value would make every plan anew.
+IDENTITIES = {
+    "demo-longreward": "78a4df34f1f859ea2528c3a63a8d11d0c3d136fd784476e954abd85f8626288e",
+    "demo-sealong": "187a524d41a95d78767154f67999fc3403a2c49b1c01166fdf0e8de7ea92c640",
+    "longreward": "8023b3313552813980505014c07e889f24cfaa7b0d7d71aaae4edcd317c8da7f",
+    "sealong": "9564904b2d8b62c997697ddb5f78100395b94983be769d8df27bf54b813b3b08",
+}
+
+
+def test_the_recipes_in_the_box_have_the_identity_that_they_had() -> None:
+    assert {name: fingerprint(load_recipe(path).identity()) for name, path in BOX.items()} == IDENTITIES
 
 
 def test_a_plan_of_one_pair_a_question_is_named_as_before_there_could_be_more() -> None:

@@ -1,4 +1,4 @@
-"""ChildProcess children die with their parent, and take their own children along."""
+"""Child processes end with their parent, and their own children end with them."""
 
 import os
 import signal
@@ -72,5 +72,5 @@ def test_a_command_that_cannot_start_says_so(tmp_path: Path) -> None:
     assert child.wait(20) == 127
     assert "/no/such/command" in child.tail()
     with pytest.raises(ProcessLookupError):
-        os.kill(child._keeper.pid, 0)
+        os.kill(child._supervisor.pid, 0)
     child.stop()

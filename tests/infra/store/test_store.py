@@ -1,4 +1,4 @@
-"""The store: all or nothing, one winner, faults with a name, on a folder and on S3."""
+"""The store, in a folder and on S3: whole files or none, one winner of many writers, faults that name the place."""
 
 import errno
 import hashlib
@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from infra.errors import MissingError, StoreError
 from infra.store import Store, open_store, table_bytes
+from infra.store.objects import ObjectStore
 from tests.support.s3 import s3_bucket, store_url
 
 
@@ -32,9 +33,14 @@ def store(url: str) -> Store:
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+def backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
     with s3_bucket(monkeypatch) as url:
-        yield open_store(url + "/mill")
+        yield ObjectStore("s3", url.removeprefix("s3://") + "/mill")
+
+
+@pytest.fixture
+def bucket(backend: ObjectStore) -> Store:
+    return Store(backend)
 
 
 def test_an_empty_store_lists_nothing_and_says_what_is_missing(store: Store) -> None:
@@ -79,9 +85,9 @@ def test_put_if_absent_keeps_the_first(store: Store) -> None:
 
 def test_of_many_threads_exactly_one_puts(store: Store) -> None:
     with ThreadPoolExecutor(16) as pool:
-        won = list(pool.map(lambda number: store.put_if_absent("m", str(number).encode()), range(16)))
-    assert won.count(True) == 1
-    assert store.read("m") == str(won.index(True)).encode()
+        wins = list(pool.map(lambda number: store.put_if_absent("m", str(number).encode()), range(16)))
+    assert wins.count(True) == 1
+    assert store.read("m") == str(wins.index(True)).encode()
 
 
 @pytest.mark.parametrize("url", ["file", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
@@ -102,9 +108,9 @@ def test_of_many_processes_exactly_one_puts(url: str) -> None:
         assert child.stdin is not None
         child.stdin.write("\n")
         child.stdin.flush()
-    won = [child.communicate()[0].strip() for child in children]
-    assert sorted(won) == ["False", "False", "False", "True"]
-    assert open_store(url).read("m") == str(won.index("True")).encode()
+    wins = [child.communicate()[0].strip() for child in children]
+    assert sorted(wins) == ["False", "False", "False", "True"]
+    assert open_store(url).read("m") == str(wins.index("True")).encode()
 
 
 def test_a_disk_that_fills_up_leaves_the_old_file_and_says_what_to_do(
@@ -125,7 +131,7 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_says_what_to_do(
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_what_a_kill_left_half_written_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_temporary_file_of_a_killed_write_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(str(tmp_path))
     monkeypatch.setattr(Path, "replace", lambda self, target: None)
     monkeypatch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
@@ -165,7 +171,7 @@ def test_without_hard_links_the_first_still_stays_and_a_warning_says_so_once(
 )
 def test_a_path_that_could_leave_the_store_is_refused(tmp_path: Path, path: str) -> None:
     store = open_store(str(tmp_path))
-    for use in (store.read, store.exists, store.size, store.full, store.local, store.show, store.delete):
+    for use in (store.read, store.exists, store.size, store.local, store.show, store.delete):
         with pytest.raises(StoreError, match="not a path in a store"):
             use(path)
     for put in (store.write, store.put_if_absent):
@@ -175,8 +181,8 @@ def test_a_path_that_could_leave_the_store_is_refused(tmp_path: Path, path: str)
         store.move("a", path)
 
 
-def test_an_object_whose_name_climbs_out_is_not_fetched(bucket: Store, tmp_path: Path) -> None:
-    bucket.filesystem.pipe_file(bucket.full("models") + "/../../evil", b"")
+def test_an_object_whose_name_climbs_out_is_not_fetched(bucket: Store, backend: ObjectStore, tmp_path: Path) -> None:
+    backend.filesystem.pipe_file(backend.key("models") + "/../../evil", b"")
     with pytest.raises(StoreError, match="not a path in a store"):
         bucket.fetch("models", tmp_path / "deep" / "here")
     assert not (tmp_path / "evil").exists()
@@ -194,7 +200,7 @@ def test_a_password_in_the_url_is_refused_and_not_repeated() -> None:
     assert "geheim" not in str(caught.value)
 
 
-def test_what_a_person_would_paste(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locations_are_paths_and_urls_that_a_person_can_paste(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for url in ("mill", f"file://{tmp_path}/mill", str(tmp_path / "mill")):
         store = open_store(url)
@@ -221,12 +227,12 @@ def test_a_bucket_that_is_not_there_is_a_fault_and_not_empty(bucket: Store) -> N
 
 
 def test_a_network_fault_names_place_and_remedy_and_no_secret(
-    bucket: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    bucket: Store, backend: ObjectStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def unreachable(*arguments: Any, **options: Any) -> None:
         raise EndpointConnectionError(endpoint_url="http://me:geheim@127.0.0.1:1/x")
 
-    monkeypatch.setattr(bucket.filesystem, "find", unreachable)
+    monkeypatch.setattr(backend.filesystem, "find", unreachable)
     with caplog.at_level(logging.DEBUG, logger="infra"), pytest.raises(StoreError) as caught:
         bucket.list("ledger")
     message = str(caught.value)
@@ -235,11 +241,11 @@ def test_a_network_fault_names_place_and_remedy_and_no_secret(
 
 
 def test_a_server_that_ignores_conditions_is_found_out_once(
-    bucket: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    bucket: Store, backend: ObjectStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pipe_file = bucket.filesystem.pipe_file
+    pipe_file = backend.filesystem.pipe_file
     monkeypatch.setattr(
-        bucket.filesystem, "pipe_file", lambda path, data, mode="overwrite", **options: pipe_file(path, data)
+        backend.filesystem, "pipe_file", lambda path, data, mode="overwrite", **options: pipe_file(path, data)
     )
     assert [bucket.put_if_absent(name, b"") for name in ("a", "a", "b")] == [True, False, True]
     assert bucket.list() == ["a", "b"]
@@ -255,8 +261,10 @@ def _refusal(status: int) -> OSError:
     return error
 
 
-def test_a_loser_that_is_told_in_other_words_has_lost(bucket: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    pipe_file = bucket.filesystem.pipe_file
+def test_a_condition_refused_with_another_error_is_lost(
+    bucket: Store, backend: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe_file = backend.filesystem.pipe_file
 
     def like_ceph(path: str, data: bytes, **options: Any) -> None:
         lost = False
@@ -267,27 +275,31 @@ def test_a_loser_that_is_told_in_other_words_has_lost(bucket: Store, monkeypatch
         if lost:
             raise _refusal(412)
 
-    monkeypatch.setattr(bucket.filesystem, "pipe_file", like_ceph)
+    monkeypatch.setattr(backend.filesystem, "pipe_file", like_ceph)
     assert [bucket.put_if_absent("a", data) for data in (b"1", b"2")] == [True, False]
     assert bucket.read("a") == b"1"
 
 
-def test_a_winner_whose_answer_was_lost_still_wins(bucket: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_whose_response_was_lost_still_wins(
+    bucket: Store, backend: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert bucket.put_if_absent("probed", b"")
-    pipe_file = bucket.filesystem.pipe_file
+    pipe_file = backend.filesystem.pipe_file
 
-    def answer_lost(path: str, data: bytes, **options: Any) -> None:
+    def response_lost(path: str, data: bytes, **options: Any) -> None:
         pipe_file(path, data, **options)
         pipe_file(path, data, **options)  # the retry
 
-    monkeypatch.setattr(bucket.filesystem, "pipe_file", answer_lost)
+    monkeypatch.setattr(backend.filesystem, "pipe_file", response_lost)
     assert [bucket.put_if_absent("a", data) for data in (b"1", b"2")] == [True, False]
     assert bucket.read("a") == b"1"
 
 
-def test_a_conflict_between_writers_is_tried_again(bucket: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conflict_between_writers_is_tried_again(
+    bucket: Store, backend: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert bucket.put_if_absent("probed", b"")
-    pipe_file = bucket.filesystem.pipe_file
+    pipe_file = backend.filesystem.pipe_file
     conflicts = [_refusal(409), _refusal(409)]
 
     def busy(path: str, data: bytes, **options: Any) -> None:
@@ -295,7 +307,7 @@ def test_a_conflict_between_writers_is_tried_again(bucket: Store, monkeypatch: p
             raise conflicts.pop()
         pipe_file(path, data, **options)
 
-    monkeypatch.setattr(bucket.filesystem, "pipe_file", busy)
+    monkeypatch.setattr(backend.filesystem, "pipe_file", busy)
     assert bucket.put_if_absent("a", b"1")
     assert not conflicts
 
