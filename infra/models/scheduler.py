@@ -22,15 +22,15 @@ from infra.models.endpoint import AdaptiveLimit, Endpoint, backoff, rank
 from infra.models.protocol import Failure, LedgerLike, Outcome, Request, parse_reply, reply_from
 from infra.models.single_flight import PendingCall, SingleFlight
 from infra.models.transport import (
-    Fatal,
-    Final,
+    EndpointFailure,
     HttpResponse,
-    Refused,
-    Retry,
+    Recordable,
+    Refusal,
+    TemporaryFailure,
     Transport,
+    classify_error,
     classify_response,
     could_not_connect,
-    retry_after_error,
 )
 from infra.recipe import Price
 
@@ -154,7 +154,7 @@ class Scheduler:
     def _unreached(self, call: PendingCall, line: QueuedContext, endpoint: Endpoint, error: Exception) -> None:
         """No response: the endpoint is set aside if it is not there, else the call is tried again."""
         self._release(call)
-        again = retry_after_error(error)
+        again = classify_error(error)
         if not could_not_connect(error) and not (endpoint.probing and again.reason == "connection"):
             endpoint.abandoned()
             self._again(call, line, again)
@@ -170,26 +170,26 @@ class Scheduler:
     ) -> None:
         """Act on an endpoint's answer."""
         verdict = classify_response(answer)
-        if isinstance(verdict, Final):
+        if isinstance(verdict, Recordable):
             endpoint.limit.grow()
             await self._settle(call, line, verdict, seconds)
             return
         self._release(call)
         match verdict:
-            case Refused(detail):
+            case Refusal(detail):
                 self._end(call, line, Failure(call.request.key, "bad_request", self._redacted(detail), True))
-            case Retry():
+            case TemporaryFailure():
                 if verdict.busy:
                     endpoint.limit.push_back(era)
-                if verdict.wait is not None:
-                    endpoint.pause(time.monotonic(), verdict.wait)
+                if verdict.wait_s is not None:
+                    endpoint.pause(time.monotonic(), verdict.wait_s)
                 self._again(call, line, verdict)
-            case Fatal():
+            case EndpointFailure():
                 error = self._fatal(endpoint, call.request.model, verdict)
                 self._end(call, line, error)
                 self.fail_queued(error, call.request.model if verdict.one_model else None)
 
-    async def _settle(self, call: PendingCall, line: QueuedContext, settled: Final, seconds: float) -> None:
+    async def _settle(self, call: PendingCall, line: QueuedContext, settled: Recordable, seconds: float) -> None:
         """Record a reply or a refusal; only then is the call over."""
         request, completion = call.request, settled.completion
         prompt_tokens = completion.prompt_tokens if completion else 0
@@ -213,7 +213,7 @@ class Scheduler:
         outcome = reply_from(request.key, completion, settled.raw, False) if completion else parse_reply(entry)
         self._end(call, line, outcome, entry)
 
-    def _again(self, call: PendingCall, line: QueuedContext, again: Retry) -> None:
+    def _again(self, call: PendingCall, line: QueuedContext, again: TemporaryFailure) -> None:
         """Try a call again after a back-off, or end it when its attempts are used up."""
         call.attempts += 1
         if call.attempts >= self._pace.attempts:
@@ -275,7 +275,7 @@ class Scheduler:
             point.forgive()
         self.fail_queued(error)
 
-    def _fatal(self, endpoint: Endpoint, model: str, fatal: Fatal) -> ModelError:
+    def _fatal(self, endpoint: Endpoint, model: str, fatal: EndpointFailure) -> ModelError:
         remedy = fatal.remedy.format(api_key_env=self._api_key_env)
         return ModelError(f"{endpoint.url} refuses model {model!r}: {self._redacted(fatal.cause)}; {remedy}")
 
