@@ -217,16 +217,16 @@ def test_closing_ends_those_who_wait_and_the_closed_client_refuses(stub, ledger)
 
 def test_an_interrupted_thread_takes_back_what_is_not_sent_and_keeps_what_is(stub, ledger, monkeypatch):
     stub.hold()
-    withdrawn = threading.Event()
+    cancelled = threading.Event()
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background ignores it
     with client_of(ledger, stub, concurrency=2) as client:
-        withdraw = client._claims.withdraw
-        monkeypatch.setattr(client._claims, "withdraw", lambda *args: (withdraw(*args), withdrawn.set()))
+        cancel = client._single_flight.cancel
+        monkeypatch.setattr(client._single_flight, "cancel", lambda *args: (cancel(*args), cancelled.set()))
 
         def interrupt():
             stub.wait_for(2)
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-            withdrawn.wait(20)
+            cancelled.wait(20)
             stub.release()
 
         helper = threading.Thread(target=interrupt)

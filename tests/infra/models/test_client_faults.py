@@ -93,7 +93,7 @@ def test_a_busy_server_is_sent_less_at_once(stub, ledger):
     with client_of(ledger, stub, concurrency=32, attempts=50) as client:
         outcomes = client.complete(requests(8, 12))
         assert all(isinstance(outcome, Reply) for outcome in outcomes)
-        assert client._dispatcher._endpoints[0].limit.limit < 10
+        assert client._scheduler._endpoints[0].limit.limit < 10
     assert stub.paid_twice == 0
 
 
@@ -183,8 +183,8 @@ def test_endpoints_that_are_all_gone_are_named_with_the_remedy(ledger):
 
 
 def test_after_giving_up_the_next_call_tries_as_often_again(ledger, monkeypatch):
-    tries, refuse = [], Endpoint.refused
-    monkeypatch.setattr(Endpoint, "refused", lambda *args: (refuse(*args), tries.append(args)))
+    tries, refuse = [], Endpoint.mark_unreachable
+    monkeypatch.setattr(Endpoint, "mark_unreachable", lambda *args: (refuse(*args), tries.append(args)))
     with client_of(ledger, dead_url(), attempts=3) as client:
         for _ in range(2):
             with pytest.raises(ModelError):
@@ -211,8 +211,8 @@ def test_an_endpoint_that_dies_on_the_way_is_replaced(stub, ledger):
 
 def test_an_endpoint_that_comes_back_is_used_again(ledger, monkeypatch):
     refused, port = threading.Event(), free_port()
-    refuse = Endpoint.refused
-    monkeypatch.setattr(Endpoint, "refused", lambda *args: (refuse(*args), refused.set()))
+    refuse = Endpoint.mark_unreachable
+    monkeypatch.setattr(Endpoint, "mark_unreachable", lambda *args: (refuse(*args), refused.set()))
     with (
         client_of(ledger, f"http://127.0.0.1:{port}/v1", backoff_s=0.1, attempts=10) as client,
         ThreadPoolExecutor(1) as pool,
