@@ -94,7 +94,8 @@ class Failure:
     """A call without a completion.
 
     `reason` is "prompt_too_long", "content_filter" or "bad_request" when it is permanent: the same request would
-    be refused again. It is "timeout", "connection", "busy", "server_error" or "bad_reply" when the last attempt failed in this way.
+    be refused again. Else it is what ended the last attempt: "timeout", "connection", "busy", "server_error" or
+    "bad_reply".
     """
 
     key: str

@@ -20,12 +20,12 @@ EDGE_CHARACTERS = 2000  # of each end of a text with a given count; they are cou
 _BATCH_CHARACTERS = 1_000_000
 _BATCH_TEXTS = 512
 _PIECE_CHARACTERS = 250_000
-_BOX = Path(__file__).parent / "box"  # a model in the box is a folder here, found by its name
+BOX = Path(__file__).parent / "box"  # a model in the box is a folder here, found by its name
 
 
 def resolve_model(name: str) -> str:
     """The folder of a model in the box (`microworld`, `microworld-judge`); any other name as it is."""
-    folder = _BOX / name
+    folder = BOX / name
     return str(folder) if "/" not in name and folder.is_dir() else name
 
 
