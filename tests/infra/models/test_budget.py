@@ -1,4 +1,4 @@
-"""The budget's meter: infra/budget.py."""
+"""The budget's meter."""
 
 import threading
 

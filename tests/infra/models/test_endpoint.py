@@ -1,4 +1,4 @@
-"""How fast an endpoint may be used: infra/limits.py."""
+"""How many calls an endpoint may get, and whether it can be reached."""
 
 from collections import Counter
 from datetime import UTC, datetime
@@ -14,30 +14,30 @@ def endpoint(url="http://a/v1", ceiling=8):
     return Endpoint(url, AdaptiveLimit(ceiling), backoff_s=1.0)
 
 
-@given(st.integers(1, 100), st.lists(st.sampled_from(["start", "succeed", "push_back", "fail"]), max_size=300))
+@given(st.integers(1, 100), st.lists(st.sampled_from(["start", "succeed", "halve", "fail"]), max_size=300))
 def test_the_limit_stays_between_one_and_the_ceiling_and_the_count_is_right(ceiling, events):
-    limit, eras = AdaptiveLimit(ceiling), []
+    limit, started = AdaptiveLimit(ceiling), []
     for event in events:
         if event == "start" and limit.has_room():
-            eras.append(limit.start_call())
-        elif event != "start" and eras:
-            era = eras.pop(0)
+            started.append(limit.start_call())
+        elif event != "start" and started:
+            halvings = started.pop(0)
             limit.end_call()
             if event == "succeed":
                 limit.increase()
-            elif event == "push_back":
+            elif event == "halve":
                 before = limit.limit
-                limit.halve(era)
+                limit.halve(halvings)
                 assert limit.limit <= before
         assert 1 <= limit.limit <= ceiling
-        assert limit.in_flight == len(eras)
+        assert limit.in_flight == len(started)
 
 
 def test_calls_that_were_sent_together_halve_the_limit_once():
     limit = AdaptiveLimit(64)
-    eras = [limit.start_call() for _ in range(64)]
-    for era in eras:
-        limit.halve(era)
+    started = [limit.start_call() for _ in range(64)]
+    for halvings in started:
+        limit.halve(halvings)
     assert limit.limit == 32
     limit.halve(limit.start_call())
     assert limit.limit == 16
@@ -115,6 +115,10 @@ NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
         ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
         ({"retry-after": "Thu, 01 Jan 2026 12:00:30 GMT"}, 30.0),
         ({"retry-after": "Thu, 01 Jan 2026 11:00:00 GMT"}, 0.0),
+        ({"retry-after": "Thu, 01 Jan 2026 12:00:30"}, 30.0),  # without a zone: UTC
+        ({"retry-after": "Thu, 01 Jan 2026 12:00:30 -0000"}, 30.0),  # the zone is unknown: UTC
+        ({"retry-after": "Thu, 01 Jan 2026 13:00:30 +0100"}, 30.0),
+        ({"retry-after": "inf"}, None),
         ({"retry-after": "-3"}, 0.0),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "nan"}, None),

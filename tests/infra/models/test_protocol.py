@@ -1,4 +1,4 @@
-"""Requests, keys and the reading of replies: infra/calls.py."""
+"""Requests, their keys, and the reading of replies."""
 
 import hashlib
 import json

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import ssl
 
 import aiohttp
@@ -91,3 +92,15 @@ def test_a_bare_tls_fault_is_a_fault_of_the_connection(monkeypatch):
     monkeypatch.setattr(aiohttp.ClientSession, "_request", broken)
     with pytest.raises(aiohttp.ClientConnectionError, match="bad record mac"):
         posted(_Server(b""))
+
+
+def test_a_call_names_longmill_as_its_agent_and_the_account_of_the_environment(monkeypatch):
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-2")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "authorization: Basic abc\nno header")
+    server = _Server(reply("200 OK", b"{}"))
+    posted(server)
+    (head,) = server.heads
+    assert re.fullmatch(r"longmill/\d\S*", head["user-agent"])
+    assert (head["openai-organization"], head["openai-project"]) == ("org-1", "proj-2")
+    assert head["authorization"] == "Basic abc"
