@@ -51,7 +51,7 @@ def test_a_round_of_successes_raises_the_limit_by_one():
     assert limit.limit == 33
 
 
-def test_an_endpoint_that_refuses_is_set_aside_then_probed_by_one_call():
+def test_an_unreachable_endpoint_gets_no_calls_for_a_while_and_then_one_probe():
     point = endpoint()
     for _ in range(5):
         point.start_call()
@@ -71,7 +71,7 @@ def test_an_endpoint_that_refuses_is_set_aside_then_probed_by_one_call():
     assert point.unreachable_count == 0
 
 
-def test_a_pause_holds_for_the_whole_endpoint_and_never_shrinks():
+def test_a_pause_stops_the_whole_endpoint_and_never_gets_shorter():
     point = endpoint()
     point.pause(10.0, 5.0)
     point.pause(11.0, 1.0)
