@@ -9,6 +9,7 @@ import pytest
 from infra.errors import LedgerError, ModelError, StoreError
 from infra.models.client import Failure, Reply
 from infra.models.endpoint import Endpoint
+from infra.models.scheduler import CallListener
 from infra.models.transport import proxy_for
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.requests import client_of, requests
@@ -58,7 +59,8 @@ def test_a_call_without_attempts_left_is_a_failure_that_the_next_run_tries_again
         assert isinstance(failure, Failure)
         assert (failure.reason, failure.permanent) == (reason, False)
         assert stub.requests == 3
-        assert client.counts()["sample"].failed == 1
+        counts = client.counts()["sample"]
+        assert (counts.failed, counts.retried) == (1, 2)
         assert not ledger.entries
         assert isinstance(client.complete(requests(1, 1))[0], Reply)
 
@@ -87,7 +89,7 @@ def test_retry_after_pauses_the_whole_endpoint(stub, ledger):
     assert times[1] - times[0] >= 0.3
 
 
-def test_a_busy_server_is_sent_less_at_once(stub, ledger):
+def test_a_busy_server_is_sent_less_at_once(stub, ledger, caplog):
     stub.options.busy_above = 4
     stub.options.latency = 0.005
     with client_of(ledger, stub, concurrency=32, attempts=50) as client:
@@ -95,6 +97,7 @@ def test_a_busy_server_is_sent_less_at_once(stub, ledger):
         assert all(isinstance(outcome, Reply) for outcome in outcomes)
         assert client._scheduler._endpoints[0].limit.limit < 10
     assert stub.paid_twice == 0
+    assert not caplog.records  # no error in the event loop
 
 
 def test_a_wrong_key_is_reported_with_its_remedy_and_never_printed(stub, ledger):
@@ -119,6 +122,21 @@ def test_an_unknown_model_is_an_error_and_another_model_goes_on(stub, ledger):
         with pytest.raises(ModelError, match=r"does not exist.*check the model's name"):
             client.complete(requests(2, 2, model="unknown"))
         assert len(good.result(20)) == 4
+
+
+def test_an_unknown_model_leaves_the_calls_of_another_model_that_back_off(stub, ledger):
+    stub.options.script = ["500"]
+    retried = threading.Event()
+    with client_of(ledger, stub, backoff_s=1.0) as client, ThreadPoolExecutor(1) as pool:
+        count_retried = client._scheduler._listener.retried
+        client._scheduler._listener = CallListener(
+            client._scheduler._listener.ended, lambda request: (count_retried(request), retried.set())
+        )
+        good = pool.submit(client.complete, requests(1, 1))
+        assert retried.wait(20)
+        with pytest.raises(ModelError, match="does not exist"):
+            client.complete(requests(1, 1, model="unknown"))
+        assert isinstance(good.result(20)[0], Reply)
 
 
 def test_a_spent_account_is_an_error_without_a_second_attempt(stub, ledger, monkeypatch):

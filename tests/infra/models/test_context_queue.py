@@ -96,3 +96,15 @@ def test_a_waiting_context_without_calls_leaves() -> None:
     queue.add(calls_of(2, 1)[1])  # a new context, not the one that left
     assert queue.admit()
     assert [context.unfinished for context in queue.ready()] == [1]
+
+
+def test_a_context_that_comes_again_waits_behind_the_others() -> None:
+    calls = calls_of(2, 1)
+    queue = queue_of(calls)
+    queue.admit()
+    context = queue.ready()[0]
+    context.queue.clear()
+    queue.finish_call(context)
+    queue.add(calls[0])
+    queue.admit()
+    assert ready_contexts(queue) == ["context 1", "context 0"]
