@@ -1,4 +1,4 @@
-"""The least that a model server can do: the same bytes for every request. For measuring clients.
+"""A model server that does as little as possible: the same bytes for every request. For measuring clients.
 
 A bare asyncio protocol without a parser: HTTP/1.1 keep-alive, POST with Content-Length, one request at a time.
 """
@@ -8,17 +8,13 @@ import json
 
 from tests.support.stub_replies import MODEL, completion, stub_answer
 
-_servers: list[asyncio.Server] = []  # kept, or they would be collected
 
-
-async def serve_fixed(port: int) -> int:
-    """Listen on 127.0.0.1 until the event loop ends; returns the port."""
+async def serve_fixed(port: int) -> asyncio.Server:
+    """Listen on 127.0.0.1, until the server is closed or collected. Port 0 takes a free one."""
     body = json.dumps(completion(MODEL, stub_answer("a fixed reply", 0), 64, b"fixed", 32768)).encode()
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     _FixedReply.reply = head.encode() + body
-    server = await asyncio.get_running_loop().create_server(_FixedReply, "127.0.0.1", port, backlog=2048)
-    _servers.append(server)
-    return int(server.sockets[0].getsockname()[1])
+    return await asyncio.get_running_loop().create_server(_FixedReply, "127.0.0.1", port, backlog=2048)
 
 
 class _FixedReply(asyncio.Protocol):
@@ -38,9 +34,8 @@ class _FixedReply(asyncio.Protocol):
             head, end, rest = self.head.partition(b"\r\n\r\n")
             if not end:
                 return
-            lowered = head.lower()
-            at = lowered.find(b"content-length:")
-            self.body_left = int(lowered[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+            _, _, after_name = head.lower().partition(b"content-length:")
+            self.body_left = int(after_name.split(b"\r\n", 1)[0] or 0)
             self.head, data = b"", rest
         self.body_left -= len(data)
         if self.body_left <= 0:

@@ -1,4 +1,4 @@
-"""What the stub server says: pure functions of the request, so that the same request has the same answer."""
+"""The replies of the stub server: pure functions of the request, so that the same request has the same reply."""
 
 import hashlib
 from typing import Any
@@ -26,7 +26,7 @@ def stub_embedding(text: str, dimensions: int = 32) -> list[float]:
 
 
 def completion(model: str, text: str, max_tokens: int, raw: bytes, prompt_tokens: int) -> dict[str, Any]:
-    """A chat completion of `text`, cut at `max_tokens` words. No time in it: the same bytes each time."""
+    """A chat completion of `text`, cut at `max_tokens` words. It holds no time, so its bytes are always the same."""
     words = text.split()
     cut = len(words) > max_tokens
     message = {"role": "assistant", "content": " ".join(words[:max_tokens]) if cut else text}

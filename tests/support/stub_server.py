@@ -1,10 +1,10 @@
-"""A stub that speaks the OpenAI protocol: no model, the same answer to the same request, faults on demand.
+"""A stub of an OpenAI-compatible server: no model, the same reply to the same request, faults on demand.
 
-Answers are a pure function of the request body: a few candidates are built from words of the prompt and the
-seed chooses one, so that samples of a question agree often enough for a consensus. Runs in a thread of the
+A reply is a pure function of the request body: a few candidate answers are built from words of the prompt and the
+seed chooses one, so that samples of a question agree often enough for a consensus. The stub runs in a thread of the
 test (`running_stub`) or as a process (`python -m tests.support.stub_server --port 0`, which prints its port).
-`--fixed` serves one constant reply from a bare asyncio protocol: as little work as a server can do, for
-measuring clients. What it leaves out: streaming, tools, `n` > 1, real token counts (a word is a token).
+`--fixed` serves one constant reply with as little work as possible, for measuring clients. What it leaves out:
+streaming, tools, `n` > 1, real token counts (a word is a token).
 """
 
 import argparse
@@ -28,14 +28,14 @@ from tests.support.stub_replies import MODEL, completion, stub_answer, stub_embe
 
 @dataclass
 class StubOptions:
-    """What a stub does; all may be changed while it runs.
+    """What a stub does; every option may be changed while it runs.
 
     A fault is a status ("500", "429"), a status with Retry-After in seconds ("429:2"), "reset", "garbage" (200,
-    not JSON), "empty_choices" or "ok". `script` is used up first, one a chat request; then every
+    not JSON), "empty_choices" or "ok". The next chat requests take one item of `script` each; after that every
     `fail_every`-th request gets `fault`.
     """
 
-    latency: float = 0.0  # seconds before each answer
+    latency: float = 0.0  # seconds before each reply
     script: list[str] = field(default_factory=list)
     fail_every: int = 0
     fault: str = "500"
@@ -50,7 +50,7 @@ class StubOptions:
 
 
 class StubServer:
-    """The aiohttp application, its options and what it has seen."""
+    """The aiohttp application, its options, and a record of the requests."""
 
     def __init__(self, options: StubOptions) -> None:
         self.options = options
@@ -110,10 +110,11 @@ class StubServer:
             await runner.cleanup()
 
     def hold(self) -> None:
-        """Let chat requests arrive but not be answered, until `release`. Callable from any thread."""
+        """Let chat requests arrive but not be replied to, until `release`. Callable from any thread."""
         self._in_loop(self._gate.clear)
 
     def release(self) -> None:
+        """Reply to the requests that `hold` stopped."""
         self._in_loop(self._gate.set)
 
     def wait_for(self, requests: int, timeout: float = 20) -> None:
@@ -121,10 +122,11 @@ class StubServer:
         with self.arrived:
             assert self.arrived.wait_for(lambda: self.requests >= requests, timeout), self.stats()
 
-    def _in_loop(self, call: Any) -> None:
+    def _in_loop(self, function: Callable[[], object]) -> None:
+        """Call a function in the stub's event loop, and wait until it has run."""
         assert self._loop is not None
         done = threading.Event()
-        self._loop.call_soon_threadsafe(call)
+        self._loop.call_soon_threadsafe(function)
         self._loop.call_soon_threadsafe(done.set)
         assert done.wait(10)
 
@@ -146,7 +148,7 @@ class StubServer:
             await self._gate.wait()
             if self.options.latency:
                 await asyncio.sleep(self.options.latency)
-            response = self._refusal(request, body, number) or self._answer(raw, body, content)
+            response = self._fault_response(request, body, number) or self._answer(raw, body, content)
         finally:
             self.in_flight -= 1
         entry["status"] = response.status
@@ -154,7 +156,7 @@ class StubServer:
             self.answered[hashlib.sha256(raw).hexdigest()] += 1
         return response
 
-    def _refusal(self, request: web.Request, body: dict[str, Any], number: int) -> web.Response | None:
+    def _fault_response(self, request: web.Request, body: dict[str, Any], number: int) -> web.Response | None:
         options = self.options
         if options.die_after and number > options.die_after:
             _reset(request)
@@ -167,8 +169,8 @@ class StubServer:
         if fault != "ok":
             return _fault(request, fault)
         if options.api_key and request.headers.get("Authorization") != f"Bearer {options.api_key}":
-            said = request.headers.get("Authorization", "none").removeprefix("Bearer ")
-            return _error(401, f"Incorrect API key provided: {said}.", "invalid_api_key")
+            key = request.headers.get("Authorization", "none").removeprefix("Bearer ")
+            return _error(401, f"Incorrect API key provided: {key}.", "invalid_api_key")
         if body["model"] != options.model:
             return _error(404, f"The model `{body['model']}` does not exist.", "model_not_found")
         return None
@@ -195,7 +197,9 @@ class StubServer:
     async def _embeddings(self, request: web.Request) -> web.Response:
         body = await request.json()
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
-        data = [{"object": "embedding", "index": i, "embedding": stub_embedding(t)} for i, t in enumerate(texts)]
+        data = []
+        for index, text in enumerate(texts):
+            data.append({"object": "embedding", "index": index, "embedding": stub_embedding(text)})
         tokens = sum(len(text.split()) for text in texts)
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return web.json_response({"object": "list", "model": body["model"], "data": data, "usage": usage})
@@ -244,7 +248,7 @@ def running_stub(
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="stub-server", daemon=True)
     thread.start()
-    stub = asyncio.run_coroutine_threadsafe(_made(make, StubOptions(**options), port), loop).result(10)
+    stub = asyncio.run_coroutine_threadsafe(_start(make, StubOptions(**options), port), loop).result(10)
     try:
         yield stub
     finally:
@@ -254,7 +258,7 @@ def running_stub(
         loop.close()
 
 
-async def _made(make: Callable[[StubOptions], StubServer], options: StubOptions, port: int) -> StubServer:
+async def _start(make: Callable[[StubOptions], StubServer], options: StubOptions, port: int) -> StubServer:
     stub = make(options)
     await stub.start(port)
     return stub
@@ -262,12 +266,14 @@ async def _made(make: Callable[[StubOptions], StubServer], options: StubOptions,
 
 async def _serve(port: int, options: StubOptions, fixed: bool) -> None:
     if fixed:
-        print(await serve_fixed(port), flush=True)
+        server = await serve_fixed(port)
+        print(server.sockets[0].getsockname()[1], flush=True)
+        await server.serve_forever()
     else:
         stub = StubServer(options)
         await stub.start(port)
         print(stub.port, flush=True)
-    await asyncio.Event().wait()
+        await asyncio.Event().wait()
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The judge's server beside the policy's: both start at once, each speaks for itself, both end with the block."""
+"""The judge's server beside the policy's: both start at once, errors name the right one, both end with the block."""
 
 import json
 import urllib.request
@@ -34,7 +34,7 @@ def test_the_rule_based_judge_is_started_and_named(folder: Path) -> None:
         assert ready.judge is not None
         (url,) = ready.judge.endpoints
         models = json.loads(urllib.request.urlopen(f"{url}/models", timeout=10).read())
-        assert [each["id"] for each in models["data"]] == ["rule-based"]
+        assert [model["id"] for model in models["data"]] == ["rule-based"]
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"{url}/models", timeout=10)
     assert "rule-based judge" in (folder / "mill" / "logs" / "judge.log").read_text()
