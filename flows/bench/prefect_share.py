@@ -16,7 +16,7 @@ from typing import Any
 
 from flows.bench.common import run_as_flow, stub_recipe, stub_server, write_questions
 from infra.recipe import Execution, Sampling
-from tasks.planning.planning import make_plan
+from tasks.planning.make_plan import make_plan
 from tasks.records.plan import Plan
 from tasks.records.shard import write_shard_result
 from tasks.resources import RunResources, open_resources

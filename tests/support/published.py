@@ -138,8 +138,8 @@ def stored_plan(store: Store, recipe: Recipe, shards: list[PlannedShard], early:
     content = {
         "recipe": recipe.identity(),
         "prompts": {f"en/{prompt.name}": prompt.fingerprint},
-        "shards": [asdict(each) for each in shards],
-        "questions": sum(each.questions for each in shards) + len(early),
+        "shards": [asdict(shard) for shard in shards],
+        "questions": sum(shard.questions for shard in shards) + len(early),
         "drops": put_input(store, nouns.to_table(early, nouns.DROP)),
         "drop_counts": {"duplicate_id": len(early)} if early else {},
         "exact_prompt_tokens": True,

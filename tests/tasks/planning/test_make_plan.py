@@ -10,11 +10,11 @@ import pytest
 
 from infra.errors import BalanceError, InputError, RecipeError, StoreError
 from infra.store import open_store
-from tasks.planning import planning
-from tasks.planning.planning import Plan, load_plan, load_shard, make_plan, resolve_plan
+from tasks.planning import make_plan as planning
+from tasks.planning.make_plan import make_plan
 from tasks.prompts import load_prompt
-from tasks.records import plan as plans
 from tasks.records.example import DROP, Drop, from_table
+from tasks.records.plan import Plan, load_plan, load_shard, plan_path, resolve_plan
 from tests.support.planning import pooled_rows, small_recipe
 from tests.support.s3 import s3_bucket
 
@@ -121,7 +121,7 @@ def test_two_processes_with_other_hash_seeds_write_the_same_bytes(tmp_path):
     recipe = small_recipe(tmp_path, rows, contexts=POOLED)
     script = (
         "import json, sys; from infra.recipe import parse_recipe; from infra.store import open_store;"
-        "from tasks.planning import make_plan; recipe = parse_recipe(json.loads(sys.argv[1]));"
+        "from tasks.planning.make_plan import make_plan; recipe = parse_recipe(json.loads(sys.argv[1]));"
         "print(make_plan(recipe, open_store(recipe.store)).plan_id)"
     )
     stores = []
@@ -161,9 +161,9 @@ def test_what_was_changed_in_the_store_is_not_used(tmp_path):
     plan, store = planned(small_recipe(tmp_path, given_rows(5)))
     contexts = plan.shards[0].contexts
     store.write(contexts, store.read(plan.shards[1].contexts))
-    with pytest.raises(StoreError, match="its content has changed"):
+    with pytest.raises(StoreError, match=r"its bytes are not those that were written.*plan again"):
         load_shard(store, plan, 0)
-    path = plans.plan_path(plan.plan_id)
+    path = plan_path(plan.plan_id)
     store.write(path, store.read(path).replace(b'"questions":5', b'"questions":6'))
     with pytest.raises(StoreError, match="its content is not that of plan"):
         load_plan(store, plan.plan_id)
@@ -217,8 +217,8 @@ _MEASURE = """
 import json, resource, sys
 from infra.recipe import parse_recipe
 from infra.store import open_store
-from tasks import contexts
-from tasks.planning import make_plan
+from tasks.planning import contexts
+from tasks.planning.make_plan import make_plan
 contexts.rough_tokens = contexts.count_tokens = lambda tokenizer, texts: [len(text) for text in texts]
 contexts.prompt_tokens = lambda tokenizer, prompts, counted: [tokens for _, tokens in counted]
 recipe = parse_recipe(json.loads(sys.argv[1]))
