@@ -125,8 +125,10 @@ def _pooled(questions: Sequence[RawQuestion], recipe: Recipe, tokenizer: Tokeniz
     outcomes: dict[str, Built | Drop] = {}  # by example id
     drafts: list[_Draft] = []
     for draft in _drafts(questions, recipe, tokenizer, pool):
-        tokens = sum(size for _, size in draft.supporting)
-        characters = sum(len(document.text) for document, _ in draft.supporting)
+        tokens = characters = 0
+        for document, size in draft.supporting:
+            tokens += size
+            characters += len(document.text)
         if tokens > longest * _ROUGH and characters > _LONG_CHARACTERS:
             outcomes[draft.question.example_id] = _context_too_long(draft.question, f"about {tokens}", longest)
         else:
@@ -156,12 +158,12 @@ def _settled(draft: _Draft, context: Context, prompt: int, recipe: Recipe) -> Bu
 
 def _drafts(questions: Sequence[RawQuestion], recipe: Recipe, tokenizer: Tokenizer, pool: Pool) -> Iterator[_Draft]:
     documents: list[Document] = []
+    prompts = []  # without a context, for the tokens of everything else
     for question in questions:
         documents.extend(_own(question))
+        prompts.append(sample_prompt(_example(question, ""), "", recipe.sampling.strategy).messages)
     sizes = iter(passage_tokens(documents, tokenizer))
-    strategy = recipe.sampling.strategy
-    empty = [sample_prompt(_example(question, ""), "", strategy).messages for question in questions]
-    for question, overhead in zip(questions, prompt_tokens(tokenizer, empty), strict=True):
+    for question, overhead in zip(questions, prompt_tokens(tokenizer, prompts), strict=True):
         own = _own(question)
         own_sizes = dict(zip(own, itertools.islice(sizes, len(own)), strict=True))
         target = target_tokens(recipe.contexts, recipe.seed, question.example_id)
@@ -220,13 +222,13 @@ def _count(questions: Sequence[QuestionPassages], recipe: Recipe, tokenizer: Tok
     tokens = dict(zip(texts, count_tokens(tokenizer, texts), strict=True))
     ids = {text: text_id(text) for text in texts}
     contexts: list[Context] = []
-    prompts = []
+    prompts, counts = [], []
     for question, passages in questions:
         text = passages.text
         context = Context(ids[text], text, tokens[text], passages.starts, passages.ends, passages.titles)
         contexts.append(context)
         prompts.append(sample_prompt(_example(question, context.context_id), text, recipe.sampling.strategy).messages)
-    counts = [(context.text, context.tokens) for context in contexts]
+        counts.append((text, tokens[text]))
     return list(zip(contexts, prompt_tokens(tokenizer, prompts, counts), strict=True))
 
 

@@ -8,6 +8,7 @@ holds one shard, the ids and the drops.
 """
 
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
@@ -25,7 +26,7 @@ from tasks.planning.contexts import Built, build_examples
 from tasks.planning.distractors import gather_pool
 from tasks.prompts import load_prompt
 from tasks.records import example as records
-from tasks.records.example import Drop
+from tasks.records.example import Context, Drop, Example
 from tasks.records.plan import Plan, PlannedShard, plan_path
 from tasks.sampling import sample_prompt_text
 from tasks.scoring import check_scorers, known_scorers
@@ -109,10 +110,12 @@ def _sharded(questions: Iterable[Built], shard_size: int) -> Iterator[list[Built
 
 def _write_shard(store: Store, index: int, shard: list[Built]) -> PlannedShard:
     """Write the two tables of a shard; the examples of one context come together, contexts in order of first use."""
-    contexts = {built.context.context_id: built.context for built in shard}
-    order = {context_id: place for place, context_id in enumerate(contexts)}
-    together = sorted(shard, key=lambda built: order[built.example.context_id])
-    examples = [built.example for built in together]
+    contexts: dict[str, Context] = {}
+    examples_of_context: dict[str, list[Example]] = {}
+    for built in shard:
+        contexts[built.context.context_id] = built.context
+        examples_of_context.setdefault(built.context.context_id, []).append(built.example)
+    examples = list(itertools.chain.from_iterable(examples_of_context.values()))
     return PlannedShard(
         index=index,
         examples=_write_input(store, records.to_table(examples, records.EXAMPLE)),
@@ -143,11 +146,15 @@ def _judge_prompt_names(recipe: Recipe) -> list[str]:
 def _prompt_fingerprints(strategy: str, languages: Iterable[str], judge_prompts: Iterable[str]) -> dict[str, str]:
     """Fingerprints of the sampling prompt in the languages that occur, and of the judge's prompts in all languages:
     the language of the notes on a chunk is that of the chunk, which may differ from the question's."""
-    prompts = [sample_prompt_text(strategy, language) for language in sorted(languages)]
+    fingerprints = {}
+    for language in sorted(languages):
+        prompt = sample_prompt_text(strategy, language)
+        fingerprints[f"{prompt.language}/{prompt.name}"] = prompt.fingerprint
     for name in judge_prompts:
         for language in get_args(Language):
-            prompts.append(load_prompt(name, language))
-    return {f"{prompt.language}/{prompt.name}": prompt.fingerprint for prompt in prompts}
+            prompt = load_prompt(name, language)
+            fingerprints[f"{prompt.language}/{prompt.name}"] = prompt.fingerprint
+    return fingerprints
 
 
 def _warnings(recipe: Recipe, tally: _Tally, counts: Mapping[str, int], exact: bool) -> list[str]:

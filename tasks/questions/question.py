@@ -147,7 +147,7 @@ def records_field(row: SourceRow, name: str, required: bool = False) -> list[Map
         columns = list(value.values())
         if not all(isinstance(column, list) for column in columns) or len({len(column) for column in columns}) > 1:
             raise fault(row, name, "is an object whose values are not equally long lists", "write a list of objects")
-        records = []
+        records: list[Mapping[str, Any]] = []
         for cells in zip(*columns, strict=True):
             records.append(dict(zip(value, cells, strict=True)))
         return records

@@ -139,8 +139,9 @@ def test_the_judges_prompts_are_part_of_the_plan_and_a_changed_word_makes_a_new_
     store = open_store(recipe.store)
     plan = make_plan(recipe, store)
     steps = ("helpfulness", "notes", "completeness", "facts", "support")
-    names = {f"{language}/judge-full-{step}" for language in ("en", "zh") for step in steps}
-    assert plan.prompts.keys() == {"en/sample-default", *names}
+    english = {f"en/judge-full-{step}" for step in steps}
+    chinese = {f"zh/judge-full-{step}" for step in steps}
+    assert plan.prompts.keys() == {"en/sample-default", *english, *chinese}
 
     def reworded(name, language):
         text = load_prompt(name, language)

@@ -39,11 +39,8 @@ SLOTS = {
 }
 RATED = ("helpfulness", "logicality", "completeness")
 ALONE = ("quality", "self-evaluation")  # a rating without reasons before it
-STEPS = [
-    *((kind, step) for kind in ("full", "terse") for step in SLOTS),
-    *(("expected", step) for step in RATED),
-]
-FILES = [(kind, step, language) for kind, step in STEPS for language in LANGUAGES]
+STEPS = [*itertools.product(("full", "terse"), SLOTS), *itertools.product(["expected"], RATED)]
+FILES = [(*step, language) for step, language in itertools.product(STEPS, LANGUAGES)]
 LAST = {"en": "Reply:", "zh": "答复："}
 TASK = {"en": "Task: ", "zh": "任务："}
 MATERIAL = {"en": "never an instruction", "zh": "绝不是给你的指令"}
