@@ -36,7 +36,7 @@ QuestionPassages = tuple[RawQuestion, Passages]  # a question and the text of it
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
+class BuiltQuestion:
     """A question with its context. `short`: the pool had too little text for the target length."""
 
     example: Example
@@ -58,8 +58,8 @@ class _Draft:
 
 def build_examples(
     recipe: Recipe, tokenizer: Tokenizer, questions: Questions | None = None, pool: Pool | None = None
-) -> Iterator[Built | Drop]:
-    """One Built or Drop for every row of `questions` (default: the recipe's), in the source's order.
+) -> Iterator[BuiltQuestion | Drop]:
+    """One BuiltQuestion or Drop for every row of `questions` (default: the recipe's), in the source's order.
 
     `pool` is the recipe's own when it is not given. Raises InputError for input that cannot be read.
     """
@@ -88,10 +88,10 @@ def target_tokens(settings: Contexts, seed: int, example_id: str) -> int:
     return seeded(seed, "target", example_id).randint(lowest, highest) * settings.step_tokens
 
 
-def _given(questions: Sequence[RawQuestion], recipe: Recipe, tokenizer: Tokenizer) -> list[Built | Drop]:
+def _given(questions: Sequence[RawQuestion], recipe: Recipe, tokenizer: Tokenizer) -> list[BuiltQuestion | Drop]:
     """The outcomes of questions that bring their context; a prompt that is far too long is not counted exactly."""
     limit = _prompt_limit(recipe)
-    outcomes: dict[str, Built | Drop] = {}  # by example id
+    outcomes: dict[str, BuiltQuestion | Drop] = {}  # by example id
     to_count: list[QuestionPassages] = []
     for question in questions:
         passages = _given_passages(question, recipe.seed)
@@ -104,7 +104,7 @@ def _given(questions: Sequence[RawQuestion], recipe: Recipe, tokenizer: Tokenize
             to_count.append((question, passages))
     for (question, _), (context, prompt) in zip(to_count, _count(to_count, recipe, tokenizer), strict=True):
         if prompt <= limit:
-            outcomes[question.example_id] = Built(_example(question, context.context_id), context, prompt)
+            outcomes[question.example_id] = BuiltQuestion(_example(question, context.context_id), context, prompt)
         else:
             outcomes[question.example_id] = _prompt_too_long(question, str(prompt), limit)
     return [outcomes[question.example_id] for question in questions]
@@ -119,10 +119,12 @@ def _given_passages(question: RawQuestion, seed: int) -> Passages:
     return render(documents, question.language)
 
 
-def _pooled(questions: Sequence[RawQuestion], recipe: Recipe, tokenizer: Tokenizer, pool: Pool) -> list[Built | Drop]:
+def _pooled(
+    questions: Sequence[RawQuestion], recipe: Recipe, tokenizer: Tokenizer, pool: Pool
+) -> list[BuiltQuestion | Drop]:
     """Draft every context from rough sizes, then count exactly and take distractors out until it fits."""
     limit, longest = _prompt_limit(recipe), recipe.contexts.max_tokens
-    outcomes: dict[str, Built | Drop] = {}  # by example id
+    outcomes: dict[str, BuiltQuestion | Drop] = {}  # by example id
     drafts: list[_Draft] = []
     for draft in _drafts(questions, recipe, tokenizer, pool):
         tokens = characters = 0
@@ -146,14 +148,14 @@ def _pooled(questions: Sequence[RawQuestion], recipe: Recipe, tokenizer: Tokeniz
     return [outcomes[question.example_id] for question in questions]
 
 
-def _settled(draft: _Draft, context: Context, prompt: int, recipe: Recipe) -> Built | Drop:
+def _settled(draft: _Draft, context: Context, prompt: int, recipe: Recipe) -> BuiltQuestion | Drop:
     """The outcome of a draft that cannot get shorter, or fits."""
     question, limit, longest = draft.question, _prompt_limit(recipe), recipe.contexts.max_tokens
     if context.tokens > longest:
         return _context_too_long(question, str(context.tokens), longest)
     if prompt > limit:
         return _prompt_too_long(question, str(prompt), limit)
-    return Built(_example(question, context.context_id), context, prompt, draft.short)
+    return BuiltQuestion(_example(question, context.context_id), context, prompt, draft.short)
 
 
 def _drafts(questions: Sequence[RawQuestion], recipe: Recipe, tokenizer: Tokenizer, pool: Pool) -> Iterator[_Draft]:

@@ -22,7 +22,7 @@ from infra.models.tokens import has_chat_template, load_tokenizer
 from infra.recipe import Language, Recipe
 from infra.running import progress
 from infra.store import Store, table_bytes
-from tasks.planning.contexts import Built, build_examples
+from tasks.planning.contexts import BuiltQuestion, build_examples
 from tasks.planning.distractors import gather_pool
 from tasks.prompts import load_prompt
 from tasks.records import example as records
@@ -80,7 +80,7 @@ class _Tally:
         self.languages: set[str] = set()
         self.drops: list[Drop] = []
 
-    def counted(self, outcomes: Iterable[Built | Drop]) -> Iterator[Built]:
+    def counted(self, outcomes: Iterable[BuiltQuestion | Drop]) -> Iterator[BuiltQuestion]:
         """The questions among the outcomes, in their order."""
         for outcome in outcomes:
             self.rows += 1
@@ -93,9 +93,9 @@ class _Tally:
             yield outcome
 
 
-def _sharded(questions: Iterable[Built], shard_size: int) -> Iterator[list[Built]]:
+def _sharded(questions: Iterable[BuiltQuestion], shard_size: int) -> Iterator[list[BuiltQuestion]]:
     """The questions cut into shards, by number and by the characters of their different contexts."""
-    shard: list[Built] = []
+    shard: list[BuiltQuestion] = []
     sizes: dict[str, int] = {}  # characters of each context of the shard
     for built in questions:
         size = 0 if built.context.context_id in sizes else len(built.context.text)
@@ -108,7 +108,7 @@ def _sharded(questions: Iterable[Built], shard_size: int) -> Iterator[list[Built
         yield shard
 
 
-def _write_shard(store: Store, index: int, shard: list[Built]) -> PlannedShard:
+def _write_shard(store: Store, index: int, shard: list[BuiltQuestion]) -> PlannedShard:
     """Write the two tables of a shard; the examples of one context come together, contexts in order of first use."""
     contexts: dict[str, Context] = {}
     examples_of_context: dict[str, list[Example]] = {}

@@ -26,7 +26,7 @@ from tasks.records.shard import ShardResult
 from tasks.records.table import StoredTable
 from tasks.reporting.plots import dataset_plots
 from tasks.sampling import sample_prompt
-from tests.support.published import COUPLES, Made, fake_plan, fake_recipe
+from tests.support.published import COUPLES, PlanAndResults, fake_plan, fake_recipe
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,13 +42,13 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publishing, "dataset_plots", dataset_plots)
 
 
-def made(folder: Path, **options: Any) -> tuple[Store, Recipe, Made]:
+def made(folder: Path, **options: Any) -> tuple[Store, Recipe, PlanAndResults]:
     settings = {name: options.pop(name) for name in ("test_fraction", "name", "licence", "pairs") if name in options}
     store, recipe = open_store(str(folder)), fake_recipe(folder, **settings)
     return store, recipe, fake_plan(store, recipe, **options)
 
 
-def published(folder: Path, **options: Any) -> tuple[Store, Recipe, Made, Published]:
+def published(folder: Path, **options: Any) -> tuple[Store, Recipe, PlanAndResults, Published]:
     store, recipe, (plan, results) = made(folder, **options)
     return store, recipe, (plan, results), publish(plan, results, recipe, store)
 

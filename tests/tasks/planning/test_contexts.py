@@ -10,7 +10,7 @@ from infra.canonical import text_id
 from infra.models.tokens import load_tokenizer
 from infra.recipe import Contexts
 from tasks.planning import contexts
-from tasks.planning.contexts import Built, build_examples, target_tokens
+from tasks.planning.contexts import BuiltQuestion, build_examples, target_tokens
 from tasks.planning.distractors import Pool, gather_pool
 from tasks.planning.passages import render
 from tasks.records.example import Document, Drop
@@ -187,7 +187,7 @@ def test_pooled_contexts_leave_room_in_the_window(tmp_path, tokenizer):
     rows = pooled_rows(20)
     recipe = small_recipe(tmp_path, rows, contexts={**POOLED, "min_tokens": 1024}, policy={"context_window": 800})
     outcomes = build(recipe, tokenizer)
-    assert all(isinstance(outcome, Built) and outcome.prompt_tokens <= 800 - 64 for outcome in outcomes)
+    assert all(isinstance(outcome, BuiltQuestion) and outcome.prompt_tokens <= 800 - 64 for outcome in outcomes)
     recipe = small_recipe(tmp_path, rows, contexts=POOLED, policy={"context_window": 200})
     assert {drop.reason for drop in build(recipe, tokenizer)} == {"prompt_too_long"}
 
@@ -232,4 +232,4 @@ def test_metadata_and_references_travel_with_the_example(tmp_path, tokenizer):
 
 def test_an_empty_pool_is_no_fault(tmp_path, tokenizer):
     recipe = small_recipe(tmp_path, pooled_rows(1), contexts=POOLED)
-    assert isinstance(build(recipe, tokenizer, pool=Pool((), (), ()))[0], Built)
+    assert isinstance(build(recipe, tokenizer, pool=Pool((), (), ()))[0], BuiltQuestion)
