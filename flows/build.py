@@ -25,7 +25,7 @@ from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
 from infra.running.prefect import FlowTurns, announce, live, run_elsewhere, without_heartbeats
 from infra.store import Store, open_store
-from tasks.planning.planning import make_plan
+from tasks.planning.make_plan import make_plan
 from tasks.publish_tasks import publish_dataset
 from tasks.records.plan import Plan, load_plan, resolve_plan
 from tasks.records.shard import forget_failure, read_failure, read_shard_result

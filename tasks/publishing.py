@@ -239,9 +239,12 @@ def _check_recipe(plan: Plan, recipe: Recipe) -> None:
     planned, current = canonical(dict(plan.recipe)), canonical(recipe.identity())
     if planned != current:
         old, new = json.loads(planned), json.loads(current)
-        changed = ", ".join(sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)))
+        changed = []
+        for key in sorted(old.keys() | new.keys()):
+            if old.get(key) != new.get(key):
+                changed.append(key)
         raise RecipeError(
-            f"recipe {recipe.name} is not the one of plan {plan.plan_id}: {changed} differ; "
+            f"recipe {recipe.name} is not the one of plan {plan.plan_id}: {', '.join(changed)} differ; "
             "plan again, or use the plan's recipe"
         )
 

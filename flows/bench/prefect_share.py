@@ -19,7 +19,7 @@ from prefect.utilities.annotations import quote
 from flows.bench.common import run_as_flow, stub_recipe, stub_server, write_questions
 from flows.shard import sample_score_pair
 from infra.recipe import Execution, Sampling
-from tasks.planning.planning import make_plan
+from tasks.planning.make_plan import make_plan
 from tasks.records.plan import Plan, load_shard
 from tasks.records.shard import write_shard_result
 from tasks.resources import RunResources, open_resources

@@ -23,7 +23,7 @@ from infra.models.client import Request
 from infra.models.serving import reached
 from infra.models.tokens import resolve_model
 from infra.recipe import Recipe
-from tasks.planning.planning import make_plan
+from tasks.planning.make_plan import make_plan
 from tasks.records.plan import Plan, load_shard
 from tasks.resources import RunResources, open_resources
 from tasks.sampling import sample_requests

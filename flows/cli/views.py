@@ -9,8 +9,8 @@ from infra.ledger import Ledger
 from infra.recipe import Recipe
 from infra.store import open_store
 from tasks.evaluation.heldout import is_heldout
-from tasks.planning.estimating import estimate
-from tasks.planning.planning import make_plan
+from tasks.planning.estimate import estimate
+from tasks.planning.make_plan import make_plan
 from tasks.records.plan import load_plan, resolve_plan
 from tasks.records.shard import read_failure, read_shard_result
 

@@ -10,7 +10,7 @@ from infra.errors import EvaluationError
 from infra.recipe import Recipe
 from infra.store import Store
 from tasks.evaluation.evaluate import HeldOut
-from tasks.planning.planning import make_plan
+from tasks.planning.make_plan import make_plan
 from tasks.records.dataset import Split
 from tasks.records.plan import Plan, load_plan, load_shard
 

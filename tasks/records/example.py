@@ -139,7 +139,9 @@ Record = TypeVar("Record", Example, Context, Answer, Judgement, Pair, Drop)
 def to_table(rows: Iterable[Record], schema: pa.Schema) -> pa.Table:
     """Rows as an Arrow table, in their order."""
     rows = list(rows)
-    columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
+    columns = {}
+    for name in schema.names:
+        columns[name] = [getattr(row, name) for row in rows]
     return pa.Table.from_pydict(columns, schema=schema)
 
 

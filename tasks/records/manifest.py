@@ -63,8 +63,11 @@ def verify_manifest(store: Store, path: str) -> dict[str, Any]:
 
 def manifests(store: Store, name: str) -> list[tuple[str, str]]:
     """(path, sha256 of its bytes) of every manifest of the dataset `name`, by path."""
-    paths = [path for path in store.list(f"datasets/{name}") if path.endswith("/manifest.json")]
-    return [(path, hashlib.sha256(store.read(path)).hexdigest()) for path in paths]
+    hashes = []
+    for path in store.list(f"datasets/{name}"):
+        if path.endswith("/manifest.json"):
+            hashes.append((path, hashlib.sha256(store.read(path)).hexdigest()))
+    return hashes
 
 
 def manifest_head(

@@ -75,8 +75,11 @@ def load_plan(store: Store, plan_id: str) -> Plan:
 
 def resolve_plan(store: Store, prefix: str) -> str:
     """The id of the one plan whose id begins with `prefix`. Raises InputError when there is none, or several."""
-    paths = [path.split("/") for path in store.list("plans")]
-    ids = sorted({folders[1] for folders in paths if folders[2:] == ["plan.json"]})
+    ids = []
+    for path in store.list("plans"):
+        plan_id = path.removeprefix("plans/").removesuffix("/plan.json")
+        if path == plan_path(plan_id):
+            ids.append(plan_id)
     matches = [plan_id for plan_id in ids if plan_id.startswith(prefix)]
     if len(matches) == 1:
         return matches[0]

@@ -35,8 +35,10 @@ class ReadDataset:
     @property
     def weights(self) -> dict[str, float]:
         """Each scorer's weight in the reward."""
-        scorers = self.manifest["recipe"]["scoring"]["scorers"]
-        return {scorer["scorer"]: float(scorer.get("weight", 1.0)) for scorer in scorers}
+        weights = {}
+        for scorer in self.manifest["recipe"]["scoring"]["scorers"]:
+            weights[scorer["scorer"]] = float(scorer.get("weight", 1.0))
+        return weights
 
     def tables(self, config: str, split: str) -> list[StoredTable]:
         """The tables of a configuration ("pairs", "evidence" or "drops") and a split, in the dataset's order.

@@ -109,8 +109,10 @@ def check_bytes(store: Store, path: str, sha256: str, *, remedy: str) -> None:
     digest = hashlib.sha256()
     try:
         with store.open(path) as stream:
-            while piece := stream.read(_PIECE_BYTES):
+            piece = stream.read(_PIECE_BYTES)
+            while piece:
                 digest.update(piece)
+                piece = stream.read(_PIECE_BYTES)
     except MissingError as error:
         raise _missing(store, path, remedy) from error
     if digest.hexdigest() != sha256:

@@ -6,7 +6,7 @@ from typing import Any
 
 from infra.models.budget import call_cost
 from infra.recipe import Recipe
-from tasks.planning.estimating import currency
+from tasks.planning.estimate import currency
 
 Counts = Mapping[str, Mapping[str, int]]  # of calls, by kind
 

@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from infra.canonical import canonical, text_id
+from infra.canonical import text_id
 from infra.recipe import Recipe, parse_recipe
 from infra.store import Store
 from tasks.publishing import Published, publish
@@ -157,7 +157,7 @@ def publish_longreward(store: Store, recipe: Recipe, questions: int = 1) -> Publ
         for index, (text, judged) in enumerate(drawn):
             answers.append(Answer(example.example_id, index, text, "stop", 90, len(text) // 4, "default", "k" * 64))
             judgements += [
-                Judgement(example.example_id, index, name, score, reason, canonical(evidence).decode(), ("k" * 64,))
+                answers[-1].judged(name, score, reason, evidence, ("k" * 64,))
                 for name, (score, reason, evidence) in judged.items()
             ]
     pairs = _pairs(examples, rewards(judgements, parse_scorers(recipe)))

@@ -13,7 +13,7 @@ from infra.canonical import canonical, fingerprint, text_id
 from infra.recipe import Recipe, parse_recipe
 from infra.store import Store, table_bytes
 from tasks.prompts import load_prompt
-from tasks.records import example as nouns
+from tasks.records import example as records
 from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
 from tasks.records.plan import Plan, PlannedShard, plan_path
 from tasks.records.shard import ShardResult, write_shard_result
@@ -21,7 +21,7 @@ from tasks.records.table import StoredTable
 
 SAMPLES = 4
 COUPLES = ((0, 3), (1, 2), (0, 2))  # chosen and rejected of a question's first pair, and of those that follow
-Made = tuple[Plan, list[ShardResult]]
+PlanAndResults = tuple[Plan, list[ShardResult]]
 
 
 def fake_recipe(folder: Path, pairs: int = 1, **dataset: Any) -> Recipe:
@@ -56,7 +56,7 @@ def fake_plan(
     texts: tuple[str, ...] = (),
     early_drops: int = 1,
     seed: int = 0,
-) -> Made:
+) -> PlanAndResults:
     """Write a plan of `shards` × `questions` (two to a context, every fifth dropped) and all shard results.
 
     Question n has 1 + n mod K pairs, with the K that the recipe allows. `texts` are the answers' texts, taken in
@@ -68,8 +68,8 @@ def fake_plan(
         contexts = [_context(rng, context_characters) for _ in range((questions + 1) // 2)]
         examples = [_example(contexts[number // 2], index * questions + number) for number in range(questions)]
         paths = [
-            put_input(store, nouns.to_table(examples, nouns.EXAMPLE)),
-            put_input(store, nouns.to_table(contexts, nouns.CONTEXT)),
+            put_input(store, records.to_table(examples, records.EXAMPLE)),
+            put_input(store, records.to_table(contexts, records.CONTEXT)),
         ]
         planned.append(PlannedShard(index, paths[0], paths[1], questions, len(contexts), 100 * questions))
         shard_rows.append(_answered(rng, examples, index, texts, recipe.pairing.pairs_per_question))
@@ -117,7 +117,7 @@ def _answered(
             if sample >= 0:
                 reward = round(0.95 - 0.2 * sample + 0.01 * rng.random(), 6)
                 rewards.append(reward)
-                judgements.append(Judgement(example.example_id, sample, "consensus", reward, None, "{}", ()))
+                judgements.append(answers[-1].judged("consensus", reward))
         if (shard * len(examples) + place) % 5 == 4:
             drops.append(Drop(example.example_id, "pair", "margin_too_small", "0.01"))
             continue
@@ -125,10 +125,10 @@ def _answered(
             margin = round(rewards[high] - rewards[low], 6)
             pairs.append(Pair(example.example_id, example.context_id, high, low, rewards[high], rewards[low], margin))
     return {
-        "answers": nouns.to_table(answers, nouns.ANSWER),
-        "judgements": nouns.to_table(judgements, nouns.JUDGEMENT),
-        "pairs": nouns.to_table(pairs, nouns.PAIR),
-        "drops": nouns.to_table(drops, nouns.DROP),
+        "answers": records.to_table(answers, records.ANSWER),
+        "judgements": records.to_table(judgements, records.JUDGEMENT),
+        "pairs": records.to_table(pairs, records.PAIR),
+        "drops": records.to_table(drops, records.DROP),
     }
 
 
@@ -138,9 +138,9 @@ def stored_plan(store: Store, recipe: Recipe, shards: list[PlannedShard], early:
     content = {
         "recipe": recipe.identity(),
         "prompts": {f"en/{prompt.name}": prompt.fingerprint},
-        "shards": [asdict(each) for each in shards],
-        "questions": sum(each.questions for each in shards) + len(early),
-        "drops": put_input(store, nouns.to_table(early, nouns.DROP)),
+        "shards": [asdict(shard) for shard in shards],
+        "questions": sum(shard.questions for shard in shards) + len(early),
+        "drops": put_input(store, records.to_table(early, records.DROP)),
         "drop_counts": {"duplicate_id": len(early)} if early else {},
         "exact_prompt_tokens": True,
         "warnings": [],

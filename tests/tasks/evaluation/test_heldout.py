@@ -11,7 +11,7 @@ from infra.errors import EvaluationError
 from infra.recipe import Recipe
 from infra.store import Store, open_store
 from tasks.evaluation.heldout import heldout_cases, is_heldout
-from tasks.planning.planning import make_plan
+from tasks.planning.make_plan import make_plan
 from tasks.records.dataset import Split
 from tasks.records.plan import load_plan, load_shard
 from tests.support.planning import pooled_rows, small_recipe, write_rows

@@ -25,9 +25,10 @@ from tasks.microworld.preferences import FAULTS, INVENTED_FACT, MISSING_ITEM, WR
 from tasks.microworld.questions import KINDS, LIST, ONE_HOP, THREE_HOP, TWO_HOP, Question, make_questions
 from tasks.microworld.words import SPLITS
 from tasks.microworld.world import Fact, World, documents, make_world
+from tasks.planning.make_plan import make_plan
 from tasks.planning.passages import render
-from tasks.planning.planning import load_shard, make_plan
 from tasks.records.example import Document
+from tasks.records.plan import load_shard
 from tests.support.planning import small_recipe
 
 _REAL = Tokenizer.from_file(str(TOKENIZER))

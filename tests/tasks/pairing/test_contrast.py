@@ -10,7 +10,7 @@ from infra.errors import ModelError, RecipeError
 from infra.models.client import Failure, Outcome, Reply, Request
 from infra.recipe import Pairing, Recipe, parse_recipe
 from tasks.pairing import pair_example
-from tasks.planning.planning import _Tally, _warnings
+from tasks.planning.make_plan import _Tally, _warnings
 from tasks.records.dataset import ShardData, Split, pair_rows
 from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
 from tasks.reporting.summary import Tally

@@ -1,6 +1,6 @@
 """Records know their ids, make each other, and come back from a table as they were."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.records.example import ANSWER, CONTEXT, JUDGEMENT, Answer, Context, Judgement, from_table, to_table
@@ -26,11 +26,13 @@ def test_evidence_that_is_text_is_taken_as_it_is() -> None:
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 integers = st.integers(-(2**31), 2**31 - 1)
 scores = st.none() | st.floats(allow_nan=False)
-
-
-@given(
-    st.lists(st.builds(Judgement, texts, integers, texts, scores, st.none() | texts, texts, st.tuples(texts, texts)))
+judgements_of_any_text = st.builds(
+    Judgement, texts, integers, texts, scores, st.none() | texts, texts, st.tuples(texts, texts)
 )
+
+
+@settings(deadline=None)  # the first conversion is slow
+@given(st.lists(judgements_of_any_text))
 def test_judgements_come_back_from_a_table(judgements: list[Judgement]) -> None:
     assert from_table(to_table(judgements, JUDGEMENT), Judgement) == judgements
 

@@ -10,7 +10,7 @@ import pytest
 
 from infra.errors import RecipeError
 from infra.store import open_store
-from tasks.planning.planning import make_plan
+from tasks.planning.make_plan import make_plan
 from tasks.records.example import Answer, Judgement
 from tasks.scoring import ScoringContext, parse_scorers, reward_model
 from tasks.scoring.reward_model import RewardModelSettings, check, open_reward_model

@@ -193,7 +193,7 @@ def test_a_dataset_without_pairs_is_not_made_up_for_by_short_ones(
 ) -> None:
     monkeypatch.setattr("tasks.training.job.launch", None)
     job = _job(tmp_path, {"source": str(_file(tmp_path, _numbered(3)))})
-    (tmp_path / "mill" / job.manifest).write_text(json.dumps({"name": "tiny", "files": []}))
+    (tmp_path / "mill" / job.manifest).write_text(json.dumps({"schema_version": 1, "name": "tiny", "files": []}))
     with pytest.raises(TrainingError, match="has no pair"):
         train(job)
 

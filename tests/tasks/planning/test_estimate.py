@@ -7,7 +7,9 @@ import pytest
 
 from infra.ledger import Entry, Ledger
 from infra.store import open_store
-from tasks.planning.planning import estimate, load_shard, make_plan
+from tasks.planning.estimate import estimate
+from tasks.planning.make_plan import make_plan
+from tasks.records.plan import load_shard
 from tasks.sampling import sample_requests
 from tests.support.planning import small_recipe
 
@@ -22,8 +24,10 @@ def work(tmp_path):
         yield recipe, store, make_plan(recipe, store), ledger
 
 
-def hold(ledger, requests, prompt_tokens, completion_tokens):
-    async def record():
+def record(ledger, requests, prompt_tokens, completion_tokens):
+    """Put a reply of each request into the ledger; every reply is a token longer than the one before."""
+
+    async def record_all():
         for number, request in enumerate(requests):
             entry = Entry(
                 request.key,
@@ -39,17 +43,16 @@ def hold(ledger, requests, prompt_tokens, completion_tokens):
             )
             await ledger.record(entry)
 
-    asyncio.run(record())
+    asyncio.run(record_all())
 
 
 def requests_of(recipe, store, plan):
-    return [
-        request
-        for shard in plan.shards
-        for examples, contexts in [load_shard(store, plan, shard.index)]
-        for example in examples
-        for request in sample_requests(example, contexts[example.context_id], recipe)
-    ]
+    requests = []
+    for shard in plan.shards:
+        examples, contexts = load_shard(store, plan, shard.index)
+        for example in examples:
+            requests.extend(sample_requests(example, contexts[example.context_id], recipe))
+    return requests
 
 
 def test_with_an_empty_ledger_everything_is_to_be_paid(work):
@@ -68,10 +71,10 @@ def test_with_an_empty_ledger_everything_is_to_be_paid(work):
     json.dumps(view)
 
 
-def test_what_the_ledger_holds_is_not_counted_again_and_tells_the_length(work):
+def test_calls_in_the_ledger_are_not_counted_again_and_give_the_expected_length(work):
     recipe, store, plan, ledger = work
-    held = [each for each in requests_of(recipe, store, plan) if each.kind == "sample"][:11]
-    hold(ledger, held, 10, 20)  # 20, 21, ..., 30 output tokens
+    samples = [request for request in requests_of(recipe, store, plan) if request.kind == "sample"]
+    record(ledger, samples[:11], 10, 20)  # 20, 21, ..., 30 output tokens
     view = estimate(plan, recipe, store, ledger).to_json()
     assert view["calls"]["sample"] == {"total": 18, "held": 11, "to_make": 7}
     assert view["calls"]["greedy"]["to_make"] == 6
@@ -79,9 +82,9 @@ def test_what_the_ledger_holds_is_not_counted_again_and_tells_the_length(work):
     assert view["tokens"]["output"] == {"low": 13 * 21, "expected": 13 * 25, "high": 13 * 64}
 
 
-def test_when_all_is_held_nothing_is_to_be_paid(work):
+def test_when_every_call_is_in_the_ledger_nothing_is_to_be_paid(work):
     recipe, store, plan, ledger = work
-    hold(ledger, requests_of(recipe, store, plan), 10, 5)
+    record(ledger, requests_of(recipe, store, plan), 10, 5)
     view = estimate(plan, recipe, store, ledger).to_json()
     assert all(calls["to_make"] == 0 for calls in view["calls"].values())
     assert (view["tokens"]["input"], view["cost"]["high"]) == (0, 0)
@@ -89,7 +92,7 @@ def test_when_all_is_held_nothing_is_to_be_paid(work):
 
 def test_more_samples_cost_the_difference_alone(work):
     recipe, store, plan, ledger = work
-    hold(ledger, requests_of(recipe, store, plan), 10, 5)
+    record(ledger, requests_of(recipe, store, plan), 10, 5)
     more = recipe.model_copy(update={"sampling": recipe.sampling.model_copy(update={"samples": 5})})
     calls = estimate(make_plan(more, store), more, store, ledger).to_json()["calls"]
     assert calls["sample"] == {"total": 30, "held": 18, "to_make": 12}

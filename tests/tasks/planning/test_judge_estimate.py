@@ -8,10 +8,9 @@ from infra.errors import RecipeError
 from infra.ledger import Ledger
 from infra.recipe import Pairing, Recipe, Scoring, parse_recipe
 from infra.store import open_store
-from tasks.planning import planning
-from tasks.planning.estimating import estimate
-from tasks.planning.estimating_judge import size_of_call
-from tasks.planning.planning import make_plan
+from tasks.planning import make_plan as planning
+from tasks.planning.estimate import Range, estimate, size_of_call
+from tasks.planning.make_plan import make_plan
 from tasks.prompts import load_prompt
 from tasks.reporting.tables import plan_rows
 from tasks.scoring import parse_scorers
@@ -61,12 +60,12 @@ def test_several_facts_a_call_are_fewer_and_longer_calls_with_prompts_of_their_o
     view = view_of(recipe)
     # 3 answers with 2 facts each are 6 verdicts a question: 2 calls of at most 4
     assert {kind: calls["total"] for kind, calls in view["judge"]["calls"].items()} == {"facts": 15, "supports": 10}
-    (faithfulness,) = (each.settings for each in parse_scorers(recipe))
+    (faithfulness,) = (scorer.settings for scorer in parse_scorers(recipe))
     file = len(load_prompt("judge-full-supports", "en").text) / 4
     size = size_of_call("supports", faithfulness, recipe, 100, 50)
-    assert (size.read, size.written) == (file + 4 * (30 + 30), (256, 512, 2048))
+    assert (size.prompt, size.reply) == (file + 4 * (30 + 30), Range(256, 512, 2048))
     terse = recipe.model_copy(update={"judge": recipe.judge.model_copy(update={"prompts": "terse"})})
-    assert size_of_call("supports", faithfulness, terse, 100, 50).written == (32, 32, 2048)
+    assert size_of_call("supports", faithfulness, terse, 100, 50).reply == Range(32, 32, 2048)
     plan = make_plan(recipe, open_store(recipe.store))
     assert {name.partition("/judge-full-")[2] for name in plan.prompts} == {"", "facts", "support", "supports"}
 
@@ -81,27 +80,28 @@ def test_judging_is_paid_at_the_judges_price_and_added(tmp_path):
 
 def test_a_prompt_is_as_long_as_its_file_and_what_it_is_filled_with(tmp_path):
     recipe = judged_recipe(tmp_path)
-    helpfulness, completeness, faithfulness = (each.settings for each in parse_scorers(recipe))
+    helpfulness, completeness, faithfulness = (scorer.settings for scorer in parse_scorers(recipe))
 
-    def file(step):
+    def file_tokens(step):
         return len(load_prompt(f"judge-full-{step}", "en").text) / 4
 
-    assert size_of_call("notes", completeness, recipe, 100, 50).read == file("notes") + 40 + 30
-    assert size_of_call("notes", completeness, recipe, 100, 50).written == (10, 20, 80)
-    assert size_of_call("completeness", completeness, recipe, 100, 50).read == file("completeness") + 3 * 10 + 30 + 50
-    assert size_of_call("support", faithfulness, recipe, 100, 50).read == file("support") + 30 + 30
-    assert size_of_call("helpfulness", helpfulness, recipe, 100, 50).written == (64, 128, 512)
+    notes = size_of_call("notes", completeness, recipe, 100, 50)
+    assert (notes.prompt, notes.reply) == (file_tokens("notes") + 40 + 30, Range(10, 20, 80))
+    rating = size_of_call("completeness", completeness, recipe, 100, 50)
+    assert rating.prompt == file_tokens("completeness") + 3 * 10 + 30 + 50
+    assert size_of_call("support", faithfulness, recipe, 100, 50).prompt == file_tokens("support") + 30 + 30
+    assert size_of_call("helpfulness", helpfulness, recipe, 100, 50).reply == Range(64, 128, 512)
     terse = recipe.model_copy(update={"judge": recipe.judge.model_copy(update={"prompts": "terse"})})
-    assert size_of_call("helpfulness", helpfulness, terse, 100, 50).written == (8, 8, 512)
+    assert size_of_call("helpfulness", helpfulness, terse, 100, 50).reply == Range(8, 8, 512)
 
 
 def test_the_plan_says_which_numbers_are_expectations(tmp_path):
     _, rows = plan_rows({"shards": 2, **view_of(judged_recipe(tmp_path))})
-    shown = dict(map(tuple, rows))
-    assert shown["calls: sample"] == "15 (0 in the ledger)"
-    assert shown["calls: support"] == "about 30, expected (0 in the ledger)"
-    assert shown["judging: input tokens"].endswith(", expected")
-    assert "pairs" not in shown
+    values = dict(map(tuple, rows))
+    assert values["calls: sample"] == "15 (0 in the ledger)"
+    assert values["calls: support"] == "about 30, expected (0 in the ledger)"
+    assert values["judging: input tokens"].endswith(", expected")
+    assert "pairs" not in values
 
 
 def test_the_plan_says_how_many_pairs_there_may_be_where_a_question_may_have_several(tmp_path):
@@ -139,8 +139,9 @@ def test_the_judges_prompts_are_part_of_the_plan_and_a_changed_word_makes_a_new_
     store = open_store(recipe.store)
     plan = make_plan(recipe, store)
     steps = ("helpfulness", "notes", "completeness", "facts", "support")
-    names = {f"{language}/judge-full-{step}" for language in ("en", "zh") for step in steps}
-    assert plan.prompts.keys() == {"en/sample-default", *names}
+    english = {f"en/judge-full-{step}" for step in steps}
+    chinese = {f"zh/judge-full-{step}" for step in steps}
+    assert plan.prompts.keys() == {"en/sample-default", *english, *chinese}
 
     def reworded(name, language):
         text = load_prompt(name, language)

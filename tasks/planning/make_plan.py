@@ -1,13 +1,14 @@
 """Planning: the questions of a recipe, checked, with their contexts, in deterministic shards, before any call.
 
-The source is streamed. Each shard becomes two tables under `inputs/`, named by their content; `plan.json`
-comes last, put-if-absent, and names them. The plan's id is the hash of what it says, so the same input and
-recipe give the same id, the same names and the same bytes in any process. A shard holds at most
-`execution.shard_size` questions in the source's order, fewer when their contexts pass SHARD_CHARACTERS, and
-those of one context stand together. Memory holds one shard, the ids and the drops.
+The source is streamed. Each shard becomes two tables under `inputs/`, named by the hash of their bytes; `plan.json`
+comes last, put-if-absent, and names them. The plan's id is the hash of its content, so the same input and recipe give
+the same id, the same names and the same bytes in any process. A shard holds at most `execution.shard_size` questions
+in the source's order, fewer when their contexts pass SHARD_CHARACTERS, and those of one context come together. Memory
+holds one shard, the ids and the drops.
 """
 
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
@@ -21,18 +22,14 @@ from infra.models.tokens import has_chat_template, load_tokenizer
 from infra.recipe import Language, Recipe
 from infra.running import progress
 from infra.store import Store, table_bytes
-from tasks.planning.contexts import Built, build_examples
+from tasks.planning.contexts import BuiltQuestion, build_examples
 from tasks.planning.distractors import gather_pool
-from tasks.planning.estimating import estimate
-from tasks.planning.estimating_nouns import Estimate
 from tasks.prompts import load_prompt
-from tasks.records import example as nouns
-from tasks.records.example import Drop
-from tasks.records.plan import Plan, PlannedShard, load_plan, load_shard, plan_path, resolve_plan
+from tasks.records import example as records
+from tasks.records.example import Context, Drop, Example
+from tasks.records.plan import Plan, PlannedShard, plan_path
 from tasks.sampling import sample_prompt_text
 from tasks.scoring import check_scorers, known_scorers
-
-__all__ = ["Estimate", "Plan", "PlannedShard", "estimate", "load_plan", "load_shard", "make_plan", "resolve_plan"]
 
 SHARD_CHARACTERS = 64_000_000  # of contexts in one shard
 _CONTEXT_ROWS = 16  # rows per row group
@@ -49,12 +46,12 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     tokenizer = load_tokenizer(recipe.policy.tokenizer, recipe.policy.trust_remote_code)
     pool = gather_pool(recipe, recipe.questions, tokenizer)
     tally = _Tally()
-    outcomes = tally.counted(build_examples(recipe, tokenizer, pool=pool))
-    shards = tuple(
-        _write_shard(store, index, some) for index, some in enumerate(_sharded(outcomes, recipe.execution.shard_size))
-    )
-    planned = sum(each.questions for each in shards)
-    counts = dict(sorted(Counter(each.reason for each in tally.drops).items()))
+    questions = tally.counted(build_examples(recipe, tokenizer, pool=pool))
+    shards = []
+    for index, shard in enumerate(_sharded(questions, recipe.execution.shard_size)):
+        shards.append(_write_shard(store, index, shard))
+    planned = sum(shard.questions for shard in shards)
+    counts = dict(sorted(Counter(drop.reason for drop in tally.drops).items()))
     if tally.rows != planned + len(tally.drops):
         raise BalanceError(f"{tally.rows} rows were read, but {planned} are planned and {len(tally.drops)} dropped")
     if not planned:
@@ -63,9 +60,9 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     content = {
         "recipe": recipe.identity(),
         "prompts": _prompt_fingerprints(recipe.sampling.strategy, tally.languages, judge_prompts),
-        "shards": [asdict(each) for each in shards],
+        "shards": [asdict(shard) for shard in shards],
         "questions": tally.rows,
-        "drops": _write_input(store, nouns.to_table(tally.drops, nouns.DROP)),
+        "drops": _write_input(store, records.to_table(tally.drops, records.DROP)),
         "drop_counts": counts,
         "exact_prompt_tokens": exact,
         "warnings": [*pool.warnings, *_warnings(recipe, tally, counts, exact)],
@@ -76,15 +73,15 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
 
 
 class _Tally:
-    """Counts what passes by, and keeps the drops."""
+    """Counts the questions that are built, and collects the drops."""
 
     def __init__(self) -> None:
         self.rows = self.short = 0
         self.languages: set[str] = set()
         self.drops: list[Drop] = []
 
-    def counted(self, outcomes: Iterable[Built | Drop]) -> Iterator[Built]:
-        """Let the examples through."""
+    def counted(self, outcomes: Iterable[BuiltQuestion | Drop]) -> Iterator[BuiltQuestion]:
+        """The questions among the outcomes, in their order."""
         for outcome in outcomes:
             self.rows += 1
             progress.advance("plan")
@@ -96,10 +93,11 @@ class _Tally:
             yield outcome
 
 
-def _sharded(outcomes: Iterable[Built], shard_size: int) -> Iterator[list[Built]]:
-    shard: list[Built] = []
-    sizes: dict[str, int] = {}
-    for built in outcomes:
+def _sharded(questions: Iterable[BuiltQuestion], shard_size: int) -> Iterator[list[BuiltQuestion]]:
+    """The questions cut into shards, by number and by the characters of their different contexts."""
+    shard: list[BuiltQuestion] = []
+    sizes: dict[str, int] = {}  # characters of each context of the shard
+    for built in questions:
         size = 0 if built.context.context_id in sizes else len(built.context.text)
         if shard and (len(shard) == shard_size or sum(sizes.values()) + size > SHARD_CHARACTERS):
             yield shard
@@ -110,17 +108,21 @@ def _sharded(outcomes: Iterable[Built], shard_size: int) -> Iterator[list[Built]
         yield shard
 
 
-def _write_shard(store: Store, index: int, shard: list[Built]) -> PlannedShard:
-    contexts = {built.context.context_id: built.context for built in shard}
-    order = {context_id: place for place, context_id in enumerate(contexts)}
-    together = sorted(shard, key=lambda built: order[built.example.context_id])
+def _write_shard(store: Store, index: int, shard: list[BuiltQuestion]) -> PlannedShard:
+    """Write the two tables of a shard; the examples of one context come together, contexts in order of first use."""
+    contexts: dict[str, Context] = {}
+    examples_of_context: dict[str, list[Example]] = {}
+    for built in shard:
+        contexts[built.context.context_id] = built.context
+        examples_of_context.setdefault(built.context.context_id, []).append(built.example)
+    examples = list(itertools.chain.from_iterable(examples_of_context.values()))
     return PlannedShard(
-        index,
-        _write_input(store, nouns.to_table([built.example for built in together], nouns.EXAMPLE)),
-        _write_input(store, nouns.to_table(contexts.values(), nouns.CONTEXT), _CONTEXT_ROWS),
-        len(shard),
-        len(contexts),
-        sum(built.prompt_tokens for built in shard),
+        index=index,
+        examples=_write_input(store, records.to_table(examples, records.EXAMPLE)),
+        contexts=_write_input(store, records.to_table(contexts.values(), records.CONTEXT), _CONTEXT_ROWS),
+        questions=len(shard),
+        context_count=len(contexts),
+        prompt_tokens=sum(built.prompt_tokens for built in shard),
     )
 
 
@@ -135,16 +137,24 @@ def _write_input(store: Store, table: pa.Table, rows_per_group: int | None = Non
 
 def _judge_prompt_names(recipe: Recipe) -> list[str]:
     """Names of the prompt files that the recipe's scorers ask the judge with. Raises RecipeError."""
-    scorers = [(active, known_scorers()[active.name]) for active in check_scorers(recipe)]
-    return sorted({name for active, scorer in scorers for name in scorer.prompts(active.settings, recipe)})
+    names: set[str] = set()
+    for active in check_scorers(recipe):
+        names.update(known_scorers()[active.name].prompts(active.settings, recipe))
+    return sorted(names)
 
 
 def _prompt_fingerprints(strategy: str, languages: Iterable[str], judge_prompts: Iterable[str]) -> dict[str, str]:
-    """Of the sampling prompt in the languages that occur, and of the judge's in all: notes on a chunk are asked for
-    in the language of the chunk, whatever the question's."""
-    prompts = [sample_prompt_text(strategy, language) for language in sorted(languages)]
-    prompts += [load_prompt(name, language) for name in judge_prompts for language in get_args(Language)]
-    return {f"{prompt.language}/{prompt.name}": prompt.fingerprint for prompt in prompts}
+    """Fingerprints of the sampling prompt in the languages that occur, and of the judge's prompts in all languages:
+    the language of the notes on a chunk is that of the chunk, which may differ from the question's."""
+    fingerprints = {}
+    for language in sorted(languages):
+        prompt = sample_prompt_text(strategy, language)
+        fingerprints[f"{prompt.language}/{prompt.name}"] = prompt.fingerprint
+    for name in judge_prompts:
+        for language in get_args(Language):
+            prompt = load_prompt(name, language)
+            fingerprints[f"{prompt.language}/{prompt.name}"] = prompt.fingerprint
+    return fingerprints
 
 
 def _warnings(recipe: Recipe, tally: _Tally, counts: Mapping[str, int], exact: bool) -> list[str]:

@@ -10,11 +10,11 @@ import pytest
 
 from infra.errors import BalanceError, InputError, RecipeError, StoreError
 from infra.store import open_store
-from tasks.planning import planning
-from tasks.planning.planning import Plan, load_plan, load_shard, make_plan, resolve_plan
+from tasks.planning import make_plan as planning
+from tasks.planning.make_plan import make_plan
 from tasks.prompts import load_prompt
-from tasks.records import plan as plans
 from tasks.records.example import DROP, Drop, from_table
+from tasks.records.plan import Plan, load_examples, load_plan, load_shard, plan_path, resolve_plan
 from tests.support.planning import pooled_rows, small_recipe
 from tests.support.s3 import s3_bucket
 
@@ -47,7 +47,9 @@ def given_rows(count, contexts=3):
 
 def test_every_row_is_planned_or_dropped_with_its_reason(tmp_path):
     plan, store = planned(small_recipe(tmp_path, [*given_rows(6), *NASTY]))
-    examples = [example for shard in plan.shards for example in load_shard(store, plan, shard.index)[0]]
+    examples = []
+    for shard in plan.shards:
+        examples += load_examples(store, plan, shard.index)
     drops = from_table(store.read_table(plan.drops), Drop)
     assert plan.questions == 11 == len(examples) + len(drops)
     assert plan.drop_counts == {"duplicate_id": 1, "empty_question": 1, "language": 1, "prompt_too_long": 1}
@@ -82,10 +84,9 @@ def test_a_shard_ends_early_when_its_contexts_grow_large(tmp_path, monkeypatch):
 def test_prompt_tokens_are_the_sum_over_the_examples(tmp_path):
     plan, store = planned(small_recipe(tmp_path, given_rows(2)))
     template = load_prompt("sample-default", "en")
+    examples, contexts = load_shard(store, plan, 0)
     texts = [
-        template.render(context=contexts[example.context_id].text, question=example.question)
-        for examples, contexts in [load_shard(store, plan, 0)]
-        for example in examples
+        template.render(context=contexts[example.context_id].text, question=example.question) for example in examples
     ]
     assert plan.shards[0].prompt_tokens == sum(len(text.encode()) + 2 for text in texts)
     assert plan.exact_prompt_tokens
@@ -121,7 +122,7 @@ def test_two_processes_with_other_hash_seeds_write_the_same_bytes(tmp_path):
     recipe = small_recipe(tmp_path, rows, contexts=POOLED)
     script = (
         "import json, sys; from infra.recipe import parse_recipe; from infra.store import open_store;"
-        "from tasks.planning import make_plan; recipe = parse_recipe(json.loads(sys.argv[1]));"
+        "from tasks.planning.make_plan import make_plan; recipe = parse_recipe(json.loads(sys.argv[1]));"
         "print(make_plan(recipe, open_store(recipe.store)).plan_id)"
     )
     stores = []
@@ -161,9 +162,9 @@ def test_what_was_changed_in_the_store_is_not_used(tmp_path):
     plan, store = planned(small_recipe(tmp_path, given_rows(5)))
     contexts = plan.shards[0].contexts
     store.write(contexts, store.read(plan.shards[1].contexts))
-    with pytest.raises(StoreError, match="its content has changed"):
+    with pytest.raises(StoreError, match=r"its bytes are not those that were written.*plan again"):
         load_shard(store, plan, 0)
-    path = plans.plan_path(plan.plan_id)
+    path = plan_path(plan.plan_id)
     store.write(path, store.read(path).replace(b'"questions":5', b'"questions":6'))
     with pytest.raises(StoreError, match="its content is not that of plan"):
         load_plan(store, plan.plan_id)
@@ -192,8 +193,8 @@ def test_a_strategy_or_format_that_is_not_there_is_refused(tmp_path):
 
 
 def test_a_lost_question_is_never_planned_over(tmp_path, monkeypatch):
-    whole = planning._sharded
-    monkeypatch.setattr(planning, "_sharded", lambda outcomes, size: list(whole(outcomes, size))[1:])
+    sharded = planning._sharded
+    monkeypatch.setattr(planning, "_sharded", lambda questions, size: list(sharded(questions, size))[1:])
     with pytest.raises(BalanceError, match="9 rows were read, but 5 are planned and 0 dropped"):
         planned(small_recipe(tmp_path, given_rows(9)))
 
@@ -217,10 +218,10 @@ _MEASURE = """
 import json, resource, sys
 from infra.recipe import parse_recipe
 from infra.store import open_store
-from tasks import contexts
-from tasks.planning import make_plan
+from tasks.planning import contexts
+from tasks.planning.make_plan import make_plan
 contexts.rough_tokens = contexts.count_tokens = lambda tokenizer, texts: [len(text) for text in texts]
-contexts.prompt_tokens = lambda tokenizer, prompts, counted: [tokens for _, tokens in counted]
+contexts.prompt_tokens = lambda tokenizer, prompts, counts: [tokens for _, tokens in counts]
 recipe = parse_recipe(json.loads(sys.argv[1]))
 make_plan(recipe, open_store(recipe.store))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
