@@ -1,6 +1,6 @@
 """One case of the training benchmark in a process of its own: steps of one loss on one random model and question.
 
-`python -m flows.benchmarks.training_case JSON` takes a Case and prints what its ways took, as JSON in the last line.
+`python -m flows.bench.training_case JSON` takes a TrainingCase and prints what its ways took, as JSON in the last line.
 The ways take turns; each has its own trainer and model. "shared" reads a prompt once, "stock" once per answer: TRL's
 padded pairs, of ORPO with its logits of every token. The model is made in place with random weights, and never
 written. Peak memory is what a step adds: on a GPU the allocator's, on a CPU the process's resident memory, which
@@ -97,7 +97,7 @@ def run(case: TrainingCase) -> dict[str, Any]:
     """{way: {step_s, processor_s, tokens_per_s, peak_gb, losses} or {out_of_memory: true}, predicted_speedup}."""
     import torch
 
-    from tasks.training.shared_prefix.cost import Shape, predicted_speedup
+    from tasks.training.shared_prefix.cost import ModelCost, predicted_speedup
     from tasks.training.shared_prefix.layout import Tree
 
     figures: dict[str, Any] = {}
@@ -113,9 +113,9 @@ def run(case: TrainingCase) -> dict[str, Any]:
                 except torch.OutOfMemoryError:
                     figures[way] = {"out_of_memory": True}
     first = next(iter(trainers.values()))
-    shape = Shape.of(first.model.get_base_model(), head_everywhere=not torch.cuda.is_available())
-    figures["shape"] = asdict(shape)
-    figures["predicted_speedup"] = round(predicted_speedup([Tree(case.prompt, case.answers)], shape), 2)
+    cost = ModelCost.of(first.model.get_base_model(), head_everywhere=not torch.cuda.is_available())
+    figures["shape"] = asdict(cost)
+    figures["predicted_speedup"] = round(predicted_speedup([Tree(case.prompt, case.answers)], cost), 2)
     return {way: _figures(each, case) for way, each in taken.items() if each.seconds} | figures
 
 
@@ -234,10 +234,10 @@ def _trainer(folder: Path, case: TrainingCase, shared: bool) -> Any:
     from tasks.training.base import adapter_config
     from tasks.training.gate import Lengths
     from tasks.training.losses import LossSetup, find_loss
-    from tasks.training.run import _arguments
+    from tasks.training.run import trainer_arguments
     from tasks.training.settings import RunConfig
-    from tasks.training.shared_prefix.choice import Sharing
-    from tasks.training.shared_prefix.cost import Shape
+    from tasks.training.shared_prefix.choice import SharingRule
+    from tasks.training.shared_prefix.cost import ModelCost
 
     gpu = torch.cuda.is_available()
     settings = Training(
@@ -260,9 +260,9 @@ def _trainer(folder: Path, case: TrainingCase, shared: bool) -> Any:
         pairs=_rows(case),
         max_length=longest,
         settings=settings,
-        arguments=_arguments(config),
+        arguments=trainer_arguments(config),
         callbacks=(),
-        sharing=Sharing(Shape(1, 1, 1), always=True) if shared else None,
+        sharing=SharingRule(ModelCost(1, 1, 1), always=True) if shared else None,
     )
     trainer = find_loss(case.loss).make_trainer(setup)
     with torch.no_grad():

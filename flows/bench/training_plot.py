@@ -1,6 +1,6 @@
 """The plot of the training benchmark: how much faster a step is by the length of its prompt, as an SVG.
 
-`python -m flows.benchmarks.training_plot FIGURES.json > flows/benchmarks/training.svg`, where FIGURES.json is what
+`python -m flows.bench.training_plot FIGURES.json > flows/benchmarks/training.svg`, where FIGURES.json is what
 `longmill bench training` printed. Lines are predicted from lengths (tasks/training/shared_prefix/cost.py) for the
 first model of the figures, dots are measured. It follows the reader's light or dark setting. Leaves out: other losses,
 and questions of more than two answers.
@@ -24,15 +24,15 @@ _STYLE = (
 
 
 def plot(figures: Mapping[str, Any]) -> str:
-    """The SVG of what `flows.benchmarks.training.measure` returned."""
-    from tasks.training.shared_prefix.cost import Shape
+    """The SVG of what `flows.bench.training.measure` returned."""
+    from tasks.training.shared_prefix.cost import ModelCost
 
     cases = [case for case in figures["cases"].values() if case["loss"] == "dpo" and len(case["answers"]) == 2]
     model = cases[0]["model"]
     measured = [(case["prompt"], case["answers"][0], speedup(case)) for case in cases if case["model"] == model]
     points = [(prompt, answer, value) for prompt, answer, value in measured if value]
-    shape = Shape(**figures["shapes"][model])
-    lines = {answer: list(_predicted(answer, shape)) for answer in _ANSWERS}
+    cost = ModelCost(**figures["shapes"][model])
+    lines = {answer: list(_predicted(answer, cost)) for answer in _ANSWERS}
     top = math.ceil(max([value for line in lines.values() for _, value in line] + [value for *_, value in points]))
     parts = [*_axes(top), *(_line(answer, line, top) for answer, line in lines.items())]
     parts += [
@@ -54,14 +54,14 @@ def speedup(case: Mapping[str, Any]) -> float | None:
     return found
 
 
-def _predicted(answer: int, shape: Any) -> Iterable[tuple[float, float]]:
+def _predicted(answer: int, cost: Any) -> Iterable[tuple[float, float]]:
     from tasks.training.shared_prefix.cost import predicted_speedup
     from tasks.training.shared_prefix.layout import Tree
 
     first, last = (math.log2(each) for each in _PROMPTS)
     for step in range(57):
         prompt = round(2 ** (first + (last - first) * step / 56))
-        yield prompt, predicted_speedup([Tree(prompt, (answer, answer - answer // 8))], shape)
+        yield prompt, predicted_speedup([Tree(prompt, (answer, answer - answer // 8))], cost)
 
 
 def _x(prompt: float) -> float:

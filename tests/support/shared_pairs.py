@@ -117,10 +117,10 @@ def make_trainer(
     from tasks.training.base import adapter_config
     from tasks.training.gate import Lengths as GateLengths
     from tasks.training.losses import LossSetup, find_loss
-    from tasks.training.run import _arguments
+    from tasks.training.run import trainer_arguments
     from tasks.training.settings import RunConfig
-    from tasks.training.shared_prefix.choice import Sharing
-    from tasks.training.shared_prefix.cost import Shape
+    from tasks.training.shared_prefix.choice import SharingRule
+    from tasks.training.shared_prefix.cost import ModelCost
 
     base = folder / architecture
     if not base.exists():
@@ -140,10 +140,10 @@ def make_trainer(
         pairs=Dataset.from_list(tree_rows(shapes)),
         max_length=99,
         settings=wanted,
-        arguments=_arguments(config),
+        arguments=trainer_arguments(config),
         callbacks=(),
         reference=reference,
-        sharing=Sharing(Shape(1, 1, 1), always=True) if shared else None,
+        sharing=SharingRule(ModelCost(1, 1, 1), always=True) if shared else None,
     )
     trainer = find_loss(wanted.loss).make_trainer(setup)
     trainer.model.double()
@@ -160,7 +160,7 @@ def loss_and_gradients(trainer: Any) -> tuple[float, dict[str, Any], dict[str, A
     start(trainer)
     passes = trainer.data_collator(list(trainer.train_dataset))["passes"]
     loss = sum(float(_backward(trainer.compute_loss(trainer.model, each))) for each in passes)
-    return loss, _gradients(trainer), {name: float(value) for name, value in trainer._told.items()}
+    return loss, _gradients(trainer), {name: float(value) for name, value in trainer.step_means.items()}
 
 
 def start(trainer: Any) -> None:

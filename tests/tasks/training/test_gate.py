@@ -18,9 +18,9 @@ def tokenizer() -> Any:
 
 def test_ids_are_the_chat_templates_and_lengths_are_counted(tokenizer: Any) -> None:
     rows = [pair_row(0, "ab", "xyz", "q"), pair_row(1, "abcd", "x", "yé")]
-    kept: list[EncodedTree] = []
-    lengths = gate(rows, tokenizer, 100, keep=kept.append)
-    for row, encoded in zip(rows, kept, strict=True):
+    trees: list[EncodedTree] = []
+    lengths = gate(rows, tokenizer, 100, add=trees.append)
+    for row, encoded in zip(rows, trees, strict=True):
         whole = tokenizer.apply_chat_template(row["prompt"] + row["rejected"], tokenize=True, return_dict=False)
         opening = tokenizer.apply_chat_template(
             row["prompt"], tokenize=True, add_generation_prompt=True, return_dict=False
@@ -78,15 +78,15 @@ def test_without_a_template_or_without_rows_there_is_nothing_to_train(tokenizer:
 def test_every_row_is_kept_whole_in_its_order_or_the_gate_raises(texts: list[tuple[str, str, str]]) -> None:
     tokenizer = tiny_tokenizer()
     rows = [pair_row(index, *each) for index, each in enumerate(texts)]
-    kept: list[EncodedTree] = []
+    trees: list[EncodedTree] = []
     try:
-        lengths = gate(rows, tokenizer, 500, keep=kept.append)
+        lengths = gate(rows, tokenizer, 500, add=trees.append)
     except TrainingError:
         assert any(not chosen.strip() or not rejected.strip() or chosen == rejected for _, chosen, rejected in texts)
         return
-    assert [row.example_id for row in kept] == [row["example_id"] for row in rows]
+    assert [row.example_id for row in trees] == [row["example_id"] for row in rows]
     assert lengths.rows == len(rows) == sum(count for _, count in lengths.histogram)
-    for row, encoded in zip(rows, kept, strict=True):
+    for row, encoded in zip(rows, trees, strict=True):
         text = tokenizer.decode(encoded.answers[0], skip_special_tokens=True)
         assert text == row["chosen"][0]["content"]
 
@@ -97,9 +97,9 @@ def _pairs(index: int, *pairs: tuple[str, str]) -> list[dict[str, Any]]:
 
 def test_pairs_of_one_question_become_one_tree_with_each_answer_once(tokenizer: Any) -> None:
     rows = [*_pairs(0, ("a", "bb"), ("a", "ccc"), ("bb", "ccc")), *_pairs(1, ("a", "bb"))]
-    kept: list[EncodedTree] = []
-    lengths = gate(rows, tokenizer, 100, keep=kept.append)
-    first, second = kept
+    trees: list[EncodedTree] = []
+    lengths = gate(rows, tokenizer, 100, add=trees.append)
+    first, second = trees
     assert [tokenizer.decode(each, skip_special_tokens=True) for each in first.answers] == ["a", "bb", "ccc"]
     assert first.pairs == [(0, 1), (0, 2), (1, 2)]
     assert (second.answers, second.pairs) == (first.answers[:2], [(0, 1)])

@@ -14,7 +14,7 @@ from infra.recipe import Training
 from infra.store import open_store
 from tasks.training.checkpoints import COMPLETE
 from tasks.training.job import TrainingJob, finished, job_id, train
-from tasks.training.mixing import read_short
+from tasks.training.mixing import read_short_pairs
 from tasks.training.published import read_train_split
 from tests.support.killing import kill_at
 from tests.support.tiny_model import pair_rows, publish_rows, save_tiny, tiny_model
@@ -48,7 +48,7 @@ def test_the_id_depends_on_what_is_trained_and_not_on_how_it_runs(tmp_path: Path
 
     def identity(**changes: Any) -> str:
         changed = dataclasses.replace(job, **changes)
-        return job_id(changed, published, read_short(changed.settings.mix))
+        return job_id(changed, published, read_short_pairs(changed.settings.mix))
 
     def settings(**changes: Any) -> dict[str, Any]:
         return {"settings": job.settings.model_copy(update=changes)}

@@ -14,7 +14,7 @@ LOSSES = ["dpo", "orpo", "sft"]
 MAKERS = [
     "trl.trainer.dpo_trainer.get_act_offloading_ctx_manager",
     "trl.trainer.sft_trainer.get_act_offloading_ctx_manager",
-    "tasks.training.orpo_trainer.get_act_offloading_ctx_manager",
+    "tasks.training.trl_seams.get_act_offloading_ctx_manager",
 ]
 
 

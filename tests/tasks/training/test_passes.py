@@ -37,7 +37,7 @@ def test_two_questions_in_one_pass_by_hand() -> None:
 
 
 def test_apart_each_pair_is_read_for_itself_and_weighs_the_same() -> None:
-    step = StepCollator(0, 2, apart=True)(ROWS)
+    step = StepCollator(0, 2, separate_pairs=True)(ROWS)
     first, second = map(_lists, step["passes"])
     assert first["input_ids"] == [[1, 2, 3, 4, 0], [1, 2, 3, 5, 6], [1, 2, 3, 7, 0], [1, 2, 3, 5, 6]]
     assert (first["trees"], first["pairs"], first["weights"]) == ([[3, 2]] * 2, [[0, 1], [2, 3]], [0.25, 0.25])
@@ -60,15 +60,15 @@ SHAPES = st.lists(
 
 
 @settings(max_examples=80, deadline=None)
-@given(shapes=SHAPES, at_once=st.integers(1, 4), pack=st.none() | st.integers(1, 80), apart=st.booleans())
+@given(shapes=SHAPES, per_pass=st.integers(1, 4), pack=st.none() | st.integers(1, 80), separate=st.booleans())
 @pytest.mark.parametrize("processes", [1, 3])
 def test_every_pair_is_in_one_pass_of_one_process_and_the_weights_make_one(
-    processes: int, shapes: list[Shape], at_once: int, pack: int | None, apart: bool
+    processes: int, shapes: list[Shape], per_pass: int, pack: int | None, separate: bool
 ) -> None:
     rows = tree_rows(shapes)
     dealt = []
     for process in range(processes):
-        collate = StepCollator(0, at_once, pack, apart, process, processes)
+        collate = StepCollator(0, per_pass, pack, separate, process, processes)
         dealt.append(collate(rows)["passes"])
         assert [_lists(each) for each in dealt[-1]] == [_lists(each) for each in collate(rows)["passes"]]
     assert len({len(passes) for passes in dealt}) == 1  # processes meet in every pass
@@ -85,7 +85,7 @@ def test_every_pair_is_in_one_pass_of_one_process_and_the_weights_make_one(
             tokens -= sum((answers - 1) * (prompt - 1) for prompt, answers in each["trees"].tolist())
             assert tokens <= pack
         elif not pack:
-            assert len(each["trees"]) <= at_once
+            assert len(each["trees"]) <= per_pass
     wanted: Counter[Any] = Counter()
     for row in rows:
         whole = [tuple(row["prompt_ids"] + answer) for answer in row["answers"]]

@@ -14,8 +14,8 @@ from infra.recipe import Training
 from infra.store import open_store
 from tasks.training.gate import Lengths
 from tasks.training.job import TrainingJob, train
-from tasks.training.reference import fetch_reference, keep_reference, read_reference, reference_place
-from tasks.training.settings import RunConfig, keeps_reference
+from tasks.training.reference import fetch_reference, read_reference, reference_path, store_reference
+from tasks.training.settings import RunConfig, precomputes_reference
 from tests.support.shared_pairs import TREES, double_precision, loss_and_gradients, make_trainer
 from tests.support.tiny_model import pair_rows, publish_rows, save_tiny
 
@@ -100,10 +100,10 @@ def test_what_is_whole_goes_to_the_store_and_comes_back_to_the_digit(tmp_path: P
         (tmp_path / name).mkdir()
     config = _config(tmp_path / "one")
     config.reference_rows.write_text(json.dumps(rows[:2]) + "\n")
-    keep_reference(store, config)
+    store_reference(store, config)
     assert not store.exists(PLACE)
     config.reference_rows.write_text(json.dumps(rows[:2]) + "\n" + json.dumps(rows[2:]) + "\n")
-    keep_reference(store, config)
+    store_reference(store, config)
     other = _config(tmp_path / "two")
     fetch_reference(store, other)
     assert read_reference(other.reference_rows) == rows
@@ -114,7 +114,7 @@ def test_what_is_whole_goes_to_the_store_and_comes_back_to_the_digit(tmp_path: P
 def test_live_runs_touch_nothing(tmp_path: Path) -> None:
     store, config = open_store(str(tmp_path / "mill")), _config(tmp_path, reference=None)
     fetch_reference(store, config)
-    keep_reference(store, config)
+    store_reference(store, config)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -130,7 +130,7 @@ def test_the_place_is_that_of_rows_model_and_format_and_of_nothing_else(tmp_path
     pairs.write_bytes(b"rows")
 
     def place(base: str = "base", revision: str = "main", **settings: Any) -> str:
-        return reference_place(pairs, base, revision, Training.model_validate({"loss": "dpo", **settings}))
+        return reference_path(pairs, base, revision, Training.model_validate({"loss": "dpo", **settings}))
 
     same = place()
     assert place(beta=0.3, learning_rate=1e-6, epochs=3, sft_weight=0.1, lora_rank=8, batch_size=16) == same
@@ -142,7 +142,7 @@ def test_the_place_is_that_of_rows_model_and_format_and_of_nothing_else(tmp_path
 
 def test_auto_keeps_unless_rows_are_left_out() -> None:
     def keeps(rows: int, **settings: Any) -> bool:
-        return keeps_reference(Training.model_validate({"batch_size": 4, **settings}), rows)
+        return precomputes_reference(Training.model_validate({"batch_size": 4, **settings}), rows)
 
     assert keeps(10) and keeps(10, epochs=3) and keeps(8, max_steps=2)
     assert not keeps(10, max_steps=2) and not keeps(100, epochs=0.5)

@@ -4,7 +4,7 @@ import pytest
 
 from infra.errors import RecipeError
 from infra.recipe import Training
-from tasks.training.losses import find_loss, known_losses
+from tasks.training.losses import all_losses, find_loss
 from tasks.training.settings import accumulation, planned_steps, quarters, warmup_steps
 
 
@@ -48,6 +48,6 @@ def test_quarters_are_means_of_the_first_and_last_steps() -> None:
 
 
 def test_losses_are_found_by_name() -> None:
-    assert list(known_losses()) == ["dpo", "orpo", "sft"]
+    assert list(all_losses()) == ["dpo", "orpo", "sft"]
     with pytest.raises(RecipeError, match=r"'ppo'; there are: dpo, orpo, sft"):
         find_loss("ppo")

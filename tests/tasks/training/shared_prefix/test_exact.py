@@ -83,10 +83,12 @@ def trainers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    shapes=st.lists(_shapes(), min_size=1, max_size=4), at_once=st.integers(1, 3), pack=st.none() | st.integers(1, 60)
+    shapes=st.lists(_shapes(), min_size=1, max_size=4),
+    questions_per_pass=st.integers(1, 3),
+    pack=st.none() | st.integers(1, 60),
 )
 def test_random_trees_however_they_go_through_have_trls_loss(
-    trainers: Any, shapes: list[Shape], at_once: int, pack: int | None
+    trainers: Any, shapes: list[Shape], questions_per_pass: int, pack: int | None
 ) -> None:
     from dataclasses import replace
 
@@ -95,7 +97,7 @@ def test_random_trees_however_they_go_through_have_trls_loss(
     loss, stock, shared = trainers
     rows = Dataset.from_list(tree_rows(shapes))
     stock.train_dataset = shared.train_dataset = rows
-    shared.data_collator = replace(shared.data_collator, at_once=at_once, pack_tokens=pack)
+    shared.data_collator = replace(shared.data_collator, questions_per_pass=questions_per_pass, pack_tokens=pack)
     with double_precision():
         trl, trl_gradients = trl_loss_and_gradients(stock, loss)
         found, gradients, _ = loss_and_gradients(shared)
