@@ -69,7 +69,9 @@ def _step(trainer: Any, rows: list[int], questions_per_pass: int = 1) -> Any:
 
 
 def _loss(trainer: Any, rows: list[int], questions_per_pass: int = 1) -> Any:
-    return sum(trainer.compute_loss(trainer.model, each) for each in _step(trainer, rows, questions_per_pass)["passes"])
+    return sum(
+        trainer.compute_loss(trainer.model, batch) for batch in _step(trainer, rows, questions_per_pass)["passes"]
+    )
 
 
 def _log_p(model: Any, prompt: list[int], answer: list[int]) -> list[float]:
@@ -100,7 +102,7 @@ def _by_hand(trainer: Any, rows: list[int]) -> tuple[float, float, float]:
         margin = BETA * (gain[0] - gain[1])
         dpo.append(math.log1p(math.exp(-margin)))
     over_tokens = -sum(map(sum, chosen)) / sum(map(len, chosen))
-    over_answers = -sum(sum(each) / len(each) for each in chosen) / len(chosen)
+    over_answers = -sum(sum(log_p) / len(log_p) for log_p in chosen) / len(chosen)
     return sum(dpo) / len(dpo), over_answers, over_tokens
 
 
@@ -135,20 +137,20 @@ def test_a_step_gathers_the_gradients_and_numbers_of_its_passes(trainer: Any) ->
     import torch
 
     trainer.current_gradient_accumulation_steps = 1
-    weight = next(each for name, each in trainer.model.named_parameters() if ".lora_B." in name)
-    gathered, told = [], []
+    weight = next(parameter for name, parameter in trainer.model.named_parameters() if ".lora_B." in name)
+    gradients, logged = [], []
     for questions_per_pass in (1, 2):
         trainer.model.zero_grad()
         loss = trainer.training_step(trainer.model, _step(trainer, [0, 1], questions_per_pass))
         logs = {"loss": float(loss)}
         trainer.log(logs)
-        gathered.append(weight.grad.clone())
-        told.append(logs)
-    assert float(gathered[0].abs().max()) > 1e-6
-    assert torch.allclose(*gathered, rtol=1e-4, atol=1e-5)
-    assert told[0] == pytest.approx(told[1], rel=1e-3)
-    assert (told[0]["questions"], told[0]["pairs"]) == (2, 2)
-    assert told[0]["rewards/margins"] == pytest.approx(told[0]["rewards/chosen"] - told[0]["rewards/rejected"])
+        gradients.append(weight.grad.clone())
+        logged.append(logs)
+    assert float(gradients[0].abs().max()) > 1e-6
+    assert torch.allclose(*gradients, rtol=1e-4, atol=1e-5)
+    assert logged[0] == pytest.approx(logged[1], rel=1e-3)
+    assert (logged[0]["questions"], logged[0]["pairs"]) == (2, 2)
+    assert logged[0]["rewards/margins"] == pytest.approx(logged[0]["rewards/chosen"] - logged[0]["rewards/rejected"])
 
 
 def test_without_a_weight_it_is_plain_dpo(tmp_path: Path) -> None:

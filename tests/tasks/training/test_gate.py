@@ -67,17 +67,17 @@ def test_a_template_that_changes_the_prompt_when_an_answer_follows_is_refused() 
 def test_without_a_template_or_without_rows_there_is_nothing_to_train(tokenizer: Any) -> None:
     with pytest.raises(TrainingError, match="no pair"):
         gate([], tokenizer, 100)
-    bare = tiny_tokenizer()
-    bare.chat_template = None
+    without_template = tiny_tokenizer()
+    without_template.chat_template = None
     with pytest.raises(TrainingError, match="no chat template"):
-        gate(pair_rows(1), bare, 100)
+        gate(pair_rows(1), without_template, 100)
 
 
 @settings(max_examples=25, deadline=None)
 @given(texts=st.lists(st.tuples(*[st.text(max_size=30)] * 3), min_size=1, max_size=40))
 def test_every_row_is_kept_whole_in_its_order_or_the_gate_raises(texts: list[tuple[str, str, str]]) -> None:
     tokenizer = tiny_tokenizer()
-    rows = [pair_row(index, *each) for index, each in enumerate(texts)]
+    rows = [pair_row(index, *texts_of_row) for index, texts_of_row in enumerate(texts)]
     trees: list[EncodedTree] = []
     try:
         lengths = gate(rows, tokenizer, 500, add=trees.append)
@@ -100,7 +100,7 @@ def test_pairs_of_one_question_become_one_tree_with_each_answer_once(tokenizer: 
     trees: list[EncodedTree] = []
     lengths = gate(rows, tokenizer, 100, add=trees.append)
     first, second = trees
-    assert [tokenizer.decode(each, skip_special_tokens=True) for each in first.answers] == ["a", "bb", "ccc"]
+    assert [tokenizer.decode(answer, skip_special_tokens=True) for answer in first.answers] == ["a", "bb", "ccc"]
     assert first.pairs == [(0, 1), (0, 2), (1, 2)]
     assert (second.answers, second.pairs) == (first.answers[:2], [(0, 1)])
     prompt = len(["<bos>", "<user>", "<assistant>"]) + len("question 0")

@@ -168,7 +168,7 @@ def test_a_run_that_was_killed_resumes_and_ends_as_if_it_had_not_been(tmp_path: 
     with pytest.raises(TrainingError, match=r"status .*resume"):
         train(job, on_step=kill_at(7))
     log = next((tmp_path / "killed/work").rglob("train.log"))
-    told = log.read_text().count("'grad_norm'")
+    lines_before = log.read_text().count("'grad_norm'")
     checkpoints = [path.parent for path in (tmp_path / "killed/work").rglob(COMPLETE)]
     reached = max(int(path.name.rpartition("-")[2]) for path in checkpoints)
     for path in checkpoints:
@@ -177,7 +177,7 @@ def test_a_run_that_was_killed_resumes_and_ends_as_if_it_had_not_been(tmp_path: 
     result = train(job, on_step=lambda step: steps.append(step["step"]))
     assert steps == list(range(1, 61))
     assert result == whole
-    assert log.read_text().count("'grad_norm'") - told == 60 - reached  # the others were not made again
+    assert log.read_text().count("'grad_norm'") - lines_before == 60 - reached  # the others were not made again
     weights = [
         (tmp_path / name / "mill" / result.model / "adapter_model.safetensors").read_bytes()
         for name in ("whole", "killed")

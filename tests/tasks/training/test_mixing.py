@@ -63,9 +63,9 @@ def test_each_preference_format_becomes_the_same_row(tmp_path: Path, row: dict[s
 
 
 def test_several_turns_before_the_answer_are_the_prompt(tmp_path: Path) -> None:
-    asked = [{"role": "system", "content": "Be short."}, USER, FIVE, {"role": "user", "content": "Sure?"}]
-    row = next(_read(tmp_path, [{"chosen": [*asked, FOUR], "rejected": [*asked, FIVE]}]).draw(1, 0))
-    assert (row["prompt"], row["chosen"], row["rejected"]) == (asked, [FOUR], [FIVE])
+    conversation = [{"role": "system", "content": "Be short."}, USER, FIVE, {"role": "user", "content": "Sure?"}]
+    row = next(_read(tmp_path, [{"chosen": [*conversation, FOUR], "rejected": [*conversation, FIVE]}]).draw(1, 0))
+    assert (row["prompt"], row["chosen"], row["rejected"]) == (conversation, [FOUR], [FIVE])
 
 
 @pytest.mark.parametrize(
@@ -86,12 +86,12 @@ def test_several_turns_before_the_answer_are_the_prompt(tmp_path: Path) -> None:
         ({"chosen": [USER, FOUR], "rejected": [{**USER, "content": "3?"}, FIVE]}, "must be one message"),
     ],
 )
-def test_a_row_that_is_unfit_is_named_with_what_is_wrong(tmp_path: Path, row: dict[str, Any], words: str) -> None:
+def test_an_unusable_row_is_named_with_what_is_wrong(tmp_path: Path, row: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=rf"training\.mix: 1 of 2 rows .*short\.jsonl, row 2: .*{words}"):
         _read(tmp_path, [PLAIN, row])
 
 
-def test_of_many_unfit_rows_the_first_are_named_and_all_are_counted(tmp_path: Path) -> None:
+def test_of_many_unusable_rows_the_first_are_named_and_all_are_counted(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"9 of 10 rows .*row 1: .*row 2: .*row 3: (?!.*row 4)"):
         _read(tmp_path, [*[{"prompt": "a"}] * 9, PLAIN])
 
@@ -118,9 +118,9 @@ def test_the_draw_is_a_matter_of_the_seed_alone(tmp_path: Path) -> None:
 
 @given(st.integers(0, 500), st.sampled_from([0.001, 0.5, 1.0, 1.5, 7.0]))
 def test_the_ratio_is_short_rows_for_each_long_one(long_rows: int, ratio: float) -> None:
-    wanted = ShortPairs(Mix(source="x", ratio=ratio), "", 10).rows_to_draw(long_rows)
-    assert abs(wanted - ratio * long_rows) <= 1
-    assert (wanted > 0) == (long_rows > 0)
+    drawn = ShortPairs(Mix(source="x", ratio=ratio), "", 10).rows_to_draw(long_rows)
+    assert abs(drawn - ratio * long_rows) <= 1
+    assert (drawn > 0) == (long_rows > 0)
 
 
 def test_the_hash_is_of_the_rows_and_not_of_the_file(tmp_path: Path) -> None:
@@ -226,7 +226,10 @@ def test_short_rows_are_drawn_for_each_question_and_each_is_a_question(
 
     monkeypatch.setattr("tasks.training.job.launch", launch)
     job = _job(tmp_path, {"source": str(_file(tmp_path, _numbered(1))), "ratio": 2.0})
-    rows = [{**row, "rejected": [{"role": "assistant", "content": text}]} for row in pair_rows(2) for text in "abc"]
+    rows: list[dict[str, Any]] = []
+    for row in pair_rows(2):
+        for text in "abc":
+            rows.append({**row, "rejected": [{"role": "assistant", "content": text}]})
     publish_rows(tmp_path / "other", rows)
     with pytest.raises(TrainingError, match="launched"):
         train(dataclasses.replace(job, store=open_store(str(tmp_path / "other"))))

@@ -37,10 +37,10 @@ class _Fixed:
     def __call__(self, input_ids: Any, labels: Any, **_: Any) -> Any:
         import torch
 
-        found = torch.zeros(labels[:, 1:].shape, dtype=torch.float64)
+        log_probs = torch.zeros(labels[:, 1:].shape, dtype=torch.float64)
         for row, place in (labels[:, 1:] != -100).nonzero().tolist():
-            found[row, place] = _log_p(self, input_ids[row].tolist(), place + 1)
-        return SimpleNamespace(log_probs=found, mean_logits=found)
+            log_probs[row, place] = _log_p(self, input_ids[row].tolist(), place + 1)
+        return SimpleNamespace(log_probs=log_probs, mean_logits=log_probs)
 
 
 def _loss(nll_over: str, rows: list[dict[str, Any]], questions_per_pass: int = 1) -> tuple[float, dict[str, float]]:
@@ -56,7 +56,7 @@ def _loss(nll_over: str, rows: list[dict[str, Any]], questions_per_pass: int = 1
     trainer.accelerator = SimpleNamespace(device=torch.device("cpu"))
     trainer.set_sharing(None)
     passes = StepCollator(0, questions_per_pass)(rows)["passes"]
-    loss = sum(float(trainer.get_batch_loss_metrics(_Fixed(), each)[0]) for each in passes)
+    loss = sum(float(trainer.get_batch_loss_metrics(_Fixed(), batch)[0]) for batch in passes)
     return loss, {name: float(value) for name, value in trainer.step_means.items()}
 
 
@@ -78,11 +78,11 @@ def _by_hand(kind: str, prompt: list[int], chosen: list[int], rejected: list[int
 def test_the_loss_is_the_papers_formula_averaged_by_question(kind: str, questions_per_pass: int) -> None:
     means = []
     for row in ROWS:
-        each = [
+        losses = [
             _by_hand(kind, row["prompt_ids"], row["answers"][chosen], row["answers"][rejected])
             for chosen, rejected in row["pairs"]
         ]
-        means.append([sum(values) / len(each) for values in zip(*each, strict=True)])
+        means.append([sum(values) / len(losses) for values in zip(*losses, strict=True)])
     loss, numbers = _loss(kind, ROWS, questions_per_pass)
     expected, nll = (sum(values) / 2 for values in zip(*means, strict=True))
     assert loss == pytest.approx(expected, abs=1e-6)  # TRL's odds are of single precision

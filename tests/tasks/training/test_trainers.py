@@ -1,6 +1,7 @@
 """Every loss trains on exactly the rows and tokens that the gate passed, with the settings of the recipe."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +27,19 @@ def _made(folder: Path, **settings: Any) -> tuple[RunConfig, Any]:
     with PairsFile(folder / "pairs.arrow") as pairs:
         lengths = gate(rows, tokenizer, 2000, add=pairs.add)
     base = save_tiny(folder / "base")
-    wanted = Training.model_validate({"dtype": "float32", "lora_rank": 4, "batch_size": 2, **settings})
-    config = RunConfig(wanted, base, "base", False, 5, lengths, str(folder), None)
+    training = Training.model_validate({"dtype": "float32", "lora_rank": 4, "batch_size": 2, **settings})
+    config = RunConfig(training, base, "base", False, 5, lengths, str(folder), None)
     setup = LossSetup(
         model=load_base(config),
-        adapter=adapter_config(wanted),
+        adapter=adapter_config(training),
         tokenizer=tokenizer,
         pairs=Dataset.from_file(str(config.pairs)),
         max_length=lengths.total_max,
-        settings=wanted,
+        settings=training,
         arguments=trainer_arguments(config),
         callbacks=(),
     )
-    return config, find_loss(wanted.loss).make_trainer(setup)
+    return config, find_loss(training.loss).make_trainer(setup)
 
 
 @pytest.mark.parametrize("loss", list(all_losses()))
@@ -50,12 +51,14 @@ def test_the_trainer_holds_every_row_whole(tmp_path: Path, monkeypatch: pytest.M
     check_rows(config, trainer.train_dataset)
     assert trainer.args.max_length == config.lengths.total_max > 1024
     batches = list(trainer.get_train_dataloader())
-    passes = batches if loss == "sft" else [each for batch in batches for each in batch["passes"]]
-    fed = sum(int(each["attention_mask"].sum()) for each in passes)
-    once, twice = (
-        sum(len(row["prompt_ids"]) + len(row["answers"][side]) for row in trainer.train_dataset) for side in (0, 1)
-    )
-    assert fed == once + (0 if loss == "sft" else twice)
+    passes = batches if loss == "sft" else list(itertools.chain(*[batch["passes"] for batch in batches]))
+    tokens = sum(int(batch["attention_mask"].sum()) for batch in passes)
+    expected = 0
+    for row in trainer.train_dataset:
+        expected += len(row["prompt_ids"]) + len(row["answers"][0])
+        if loss != "sft":
+            expected += len(row["prompt_ids"]) + len(row["answers"][1])
+    assert tokens == expected
     dropouts = {module.p for module in trainer.model.modules() if isinstance(module, torch.nn.Dropout)}
     assert dropouts == {0.05}  # TRL would silence the adapter's dropout
 
@@ -72,7 +75,7 @@ def test_lost_rows_and_tokens_are_an_error(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_recipes_settings_reach_the_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
-    wanted = {
+    recipe = {
         "loss": "dpo",
         "beta": 0.15,
         "sft_weight": 0.1,
@@ -87,7 +90,7 @@ def test_the_recipes_settings_reach_the_trainer(tmp_path: Path, monkeypatch: pyt
         "lora_alpha": 6,
         "lora_dropout": 0.2,
     }
-    _, trainer = _made(tmp_path, **wanted)
+    _, trainer = _made(tmp_path, **recipe)
     arguments = trainer.args
     assert (arguments.beta, trainer.pass_loss.sft_weight) == (0.15, 0.1)
     assert (arguments.learning_rate, arguments.lr_scheduler_type, arguments.weight_decay) == (3e-4, "linear", 0.2)

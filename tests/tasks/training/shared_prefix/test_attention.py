@@ -63,14 +63,14 @@ def test_the_pieces_are_the_masked_whole_and_so_are_their_gradients(gpu: bool, d
     from torch.nn.functional import scaled_dot_product_attention
 
     layout = Layout(TREES)
-    expected, found = _heads(layout.tokens, "float64"), _heads(layout.tokens, dtype)
+    expected, pieces = _heads(layout.tokens, "float64"), _heads(layout.tokens, dtype)
     for given, attended in (
         (expected, scaled_dot_product_attention(*expected, attn_mask=_mask(layout), enable_gqa=True)),
-        (found, _attend(_shared_pass(layout), *found)),
+        (pieces, _attend(_shared_pass(layout), *pieces)),
     ):
         given.append(attended.detach())
         (attended.double() * torch.arange(8)).sum().backward()
-    for one, two in zip(expected, found, strict=True):
+    for one, two in zip(expected, pieces, strict=True):
         assert float((one - two).detach().abs().max()) < error
         if one.requires_grad:
             assert float((one.grad - two.grad).abs().max()) < 8 * error * float(one.grad.abs().max())
@@ -85,10 +85,10 @@ def test_no_tensor_grows_with_the_square_of_the_length(gpu: bool) -> None:
         numbers = 0
 
         def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
-            found = function(*arguments, **(named or {}))
-            for each in found if isinstance(found, tuple | list) else (found,):
-                self.numbers = max(self.numbers, getattr(each, "numel", int)())
-            return found
+            output = function(*arguments, **(named or {}))
+            for tensor in output if isinstance(output, tuple | list) else (output,):
+                self.numbers = max(self.numbers, getattr(tensor, "numel", int)())
+            return output
 
     largest = []
     for prompt in (2000, 4000):
