@@ -55,14 +55,16 @@ def tree_rows(shapes: Sequence[Shape], seed: int = 0) -> list[dict[str, Any]]:
     def ids(length: int) -> list[int]:
         return [draw.randrange(1, WORDS) for _ in range(length)]
 
-    return [
-        {
-            "prompt_ids": ids(prompt),
-            "answers": [ids(length) for length in answers],
-            "pairs": [list(length) for length in pairs],
-        }
-        for prompt, answers, pairs in shapes
-    ]
+    rows: list[dict[str, Any]] = []
+    for prompt, answers, pairs in shapes:
+        rows.append(
+            {
+                "prompt_ids": ids(prompt),
+                "answers": [ids(length) for length in answers],
+                "pairs": [list(pair) for pair in pairs],
+            }
+        )
+    return rows
 
 
 def one_pass(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
