@@ -14,12 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from prefect.utilities.annotations import quote
+
 from flows.bench.common import run_as_flow, stub_recipe, stub_server, write_questions
+from flows.shard import sample_score_pair
 from infra.recipe import Execution, Sampling
 from tasks.planning.planning import make_plan
-from tasks.records.plan import Plan
+from tasks.records.plan import Plan, load_shard
 from tasks.records.shard import write_shard_result
 from tasks.resources import RunResources, open_resources
+from tasks.shard_tasks import ShardInMemory
 
 CALLS, LATENCY_S = 10_240, 0.05
 PACES: dict[str, tuple[int, dict[str, Any]]] = {  # samples a question, and how the work runs
@@ -65,18 +69,19 @@ def _one(folder: Path, url: str, pace: str, name: str, work: Any) -> float:
         return time.monotonic() - clock
 
 
-def _run_plainly(bench: RunResources, plan: Plan) -> None:
-    from flows.shard import Runs, work_on
+def _run_plainly_task(prefect_task: Any, arguments: tuple[Any, ...], *_: Any) -> tuple[Any, bool]:
+    """The task's function, called without Prefect."""
+    plain = [argument.unquote() if isinstance(argument, quote) else argument for argument in arguments]
+    return prefect_task.fn(*plain), False
 
-    class Plainly(Runs):
-        """The tasks' functions, called without Prefect; everything else is the flow's."""
 
-        def result(self, task: Any, *arguments: Any) -> tuple[Any, bool]:
-            return task.fn(self.bench.name, self.plan.plan_id, self.index, *arguments), False
+def _run_plainly(resources: RunResources, plan: Plan) -> None:
+    """What the shards' flow runs do, without Prefect: the tasks' functions are called as they are."""
 
-    def one(index: int) -> None:
-        with bench.shard(plan, index):
-            write_shard_result(bench.store, work_on(Plainly(bench, plan, index)))
+    def work(index: int) -> None:
+        examples, contexts = load_shard(resources.store, plan, index)
+        shard = ShardInMemory(resources, plan, index, examples, contexts, _run_plainly_task)
+        write_shard_result(resources.store, sample_score_pair(shard))
 
-    with ThreadPoolExecutor(bench.recipe.execution.shards_in_flight) as pool:
-        list(pool.map(one, [each.index for each in plan.shards]))
+    with ThreadPoolExecutor(resources.recipe.execution.shards_in_flight) as pool:
+        list(pool.map(work, [planned.index for planned in plan.shards]))
