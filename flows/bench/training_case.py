@@ -4,7 +4,7 @@
 The ways take turns; each has its own trainer and model. "shared" reads a prompt once, "stock" once per answer: TRL's
 padded pairs, of ORPO with its logits of every token. The model is made in place with random weights, and never
 written. Peak memory is what a step adds: on a GPU the allocator's, on a CPU the process's resident memory, which
-tells the truth about a process's first step alone. Processor seconds are what the process itself computed, whatever
+is right for a process's first step only. Processor seconds are what the process itself computed, whatever
 else the machine was doing. A way that runs out of GPU memory is reported as that. Leaves out: the optimiser's step,
 and loading data.
 """
@@ -116,7 +116,8 @@ def run(case: TrainingCase) -> dict[str, Any]:
     cost = ModelCost.of(first.model.get_base_model(), head_everywhere=not torch.cuda.is_available())
     figures["shape"] = asdict(cost)
     figures["predicted_speedup"] = round(predicted_speedup([Tree(case.prompt, case.answers)], cost), 2)
-    return {way: _figures(each, case) for way, each in taken.items() if each.seconds} | figures
+    by_way = {way: _figures(step_cost, case) for way, step_cost in taken.items() if step_cost.seconds}
+    return by_way | figures  # a way that ran out of memory later is reported as that
 
 
 def _figures(taken: StepCost, case: TrainingCase) -> dict[str, Any]:
@@ -138,7 +139,9 @@ def _step(trainer: Any, case: TrainingCase, way: str, taken: StepCost) -> None:
 
     gpu = torch.cuda.is_available()
     passes = trainer.data_collator(list(trainer.train_dataset))["passes"]
-    batches = [{name: each.to(trainer.args.device) for name, each in one.items()} for one in passes]
+    batches: list[dict[str, Any]] = []
+    for batch in passes:
+        batches.append({name: tensor.to(trainer.args.device) for name, tensor in batch.items()})
     trainer.model.zero_grad()
     before, clock, processor = _start_peak(gpu), time.monotonic(), time.process_time()
     total = 0.0
