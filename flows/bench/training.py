@@ -72,28 +72,31 @@ def _lengths(case: TrainingCase) -> dict[str, Any]:
 
 def _measure_case(case: TrainingCase, gpu: bool) -> dict[str, Any]:
     """Both ways of a case. On a GPU nothing else runs, so they need not take turns; nor with a single step."""
-    alone = {way: _run_child(replace(case, ways=(way,), steps=case.steps if gpu else 0)) for way in WAYS}
-    by_way = {way: alone[way][way] for way in WAYS}
+    by_way: dict[str, dict[str, Any]] = {}
+    for way in WAYS:
+        child_figures = _run_child(replace(case, ways=(way,), steps=case.steps if gpu else 0))
+        by_way[way] = child_figures[way]
     if not gpu and case.steps:
         timed = _run_child(case)
-        by_way = {way: timed[way] | {"peak_gb": by_way[way]["peak_gb"]} for way in WAYS}
+        for way in WAYS:
+            by_way[way] = timed[way] | {"peak_gb": by_way[way]["peak_gb"]}
     figures = compare_ways(by_way)
     for name in ("predicted_speedup", "shape"):
-        figures[name] = alone["shared"][name]
+        figures[name] = child_figures[name]  # of the last way: the same in both
     return figures
 
 
 def compare_ways(by_way: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """The figures of both ways and their ratios; no ratios where one ran out of memory."""
-    stock, shared = (dict(by_way[way]) for way in WAYS)
-    losses = [figures.pop("losses", None) for figures in (stock, shared)]
+    stock, shared = dict(by_way["stock"]), dict(by_way["shared"])
+    stock_losses, shared_losses = stock.pop("losses", None), shared.pop("losses", None)
     figures: dict[str, Any] = {"stock": stock, "shared": shared}
-    if None not in losses:
+    if stock_losses is not None and shared_losses is not None:
         figures["speedup"] = round(stock["step_s"] / shared["step_s"], 2)
         if "processor_s" in stock:
             figures["processor_speedup"] = round(stock["processor_s"] / shared["processor_s"], 2)
         figures["memory"] = round(shared["peak_gb"] / stock["peak_gb"], 2)
-        figures["losses_differ_by"] = max(abs(one - two) for one, two in zip(*losses, strict=True))
+        figures["losses_differ_by"] = max(abs(one - two) for one, two in zip(stock_losses, shared_losses, strict=True))
     return figures
 
 

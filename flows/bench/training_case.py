@@ -103,37 +103,37 @@ def run(case: TrainingCase) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         trainers = {way: _trainer(Path(folder), case, shared=way == "shared") for way in case.ways}
-        taken = {way: StepCost() for way in case.ways}
+        costs = {way: StepCost() for way in case.ways}
         for step in range(case.steps + 1):
             for way, trainer in trainers.items():
                 if way in figures:
                     continue
                 try:
-                    _step(trainer, case, way, taken[way] if step or not case.steps else StepCost())
+                    _step(trainer, case, way, costs[way] if step or not case.steps else StepCost())
                 except torch.OutOfMemoryError:
                     figures[way] = {"out_of_memory": True}
     first = next(iter(trainers.values()))
     cost = ModelCost.of(first.model.get_base_model(), head_everywhere=not torch.cuda.is_available())
     figures["shape"] = asdict(cost)
     figures["predicted_speedup"] = round(predicted_speedup([Tree(case.prompt, case.answers)], cost), 2)
-    by_way = {way: _figures(step_cost, case) for way, step_cost in taken.items() if step_cost.seconds}
+    by_way = {way: _figures(step_cost, case) for way, step_cost in costs.items() if step_cost.seconds}
     return by_way | figures  # a way that ran out of memory later is reported as that
 
 
-def _figures(taken: StepCost, case: TrainingCase) -> dict[str, Any]:
-    seconds = statistics.median(taken.seconds)
+def _figures(cost: StepCost, case: TrainingCase) -> dict[str, Any]:
+    seconds = statistics.median(cost.seconds)
     tokens = len(case.answers) * case.prompt + sum(case.answers)  # a prompt for each answer, for both ways
-    processor = {"processor_s": round(statistics.median(taken.processor), 4)} if taken.processor else {}
+    processor = {"processor_s": round(statistics.median(cost.processor), 4)} if cost.processor else {}
     return {
         "step_s": round(seconds, 4),
         **processor,
         "tokens_per_s": round(tokens / seconds),
-        "peak_gb": round(max(taken.gigabytes), 3),
-        "losses": taken.losses,
+        "peak_gb": round(max(cost.gigabytes), 3),
+        "losses": cost.losses,
     }
 
 
-def _step(trainer: Any, case: TrainingCase, way: str, taken: StepCost) -> None:
+def _step(trainer: Any, case: TrainingCase, way: str, cost: StepCost) -> None:
     """Loss and gradients of the question, the reference's passes included."""
     import torch
 
@@ -155,11 +155,11 @@ def _step(trainer: Any, case: TrainingCase, way: str, taken: StepCost) -> None:
         total += float(loss.detach())
     if gpu:
         torch.cuda.synchronize()
-    taken.seconds.append(time.monotonic() - clock)
+    cost.seconds.append(time.monotonic() - clock)
     if not gpu:
-        taken.processor.append(time.process_time() - processor)
-    taken.gigabytes.append((_peak(gpu) - before) / 1e9)
-    taken.losses.append(total)
+        cost.processor.append(time.process_time() - processor)
+    cost.gigabytes.append((_peak(gpu) - before) / 1e9)
+    cost.losses.append(total)
 
 
 def _trl_orpo(trainer: Any, batch: dict[str, Any]) -> Any:
@@ -195,8 +195,9 @@ def _peak(gpu: bool) -> int:
 
     if gpu:
         return torch.cuda.max_memory_allocated()
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    kilobytes = status.partition("VmHWM:")[2].split()[0]
+    return int(kilobytes) * 1024
 
 
 def _rows(case: TrainingCase) -> Any:
@@ -206,7 +207,12 @@ def _rows(case: TrainingCase) -> Any:
     from datasets import Dataset
 
     draw = random.Random(0)
-    prompt, *answers = [[draw.randrange(3, 8000) for _ in range(count)] for count in (case.prompt, *case.answers)]
+
+    def words(count: int) -> list[int]:
+        return [draw.randrange(3, 8000) for _ in range(count)]
+
+    prompt = words(case.prompt)
+    answers = [words(count) for count in case.answers]
     return Dataset.from_list([{"prompt_ids": prompt, "answers": answers, "pairs": case.pairs}])
 
 

@@ -40,12 +40,14 @@ def plot(figures: Mapping[str, Any]) -> str:
     for line in lines.values():
         values += [value for _, value in line]
     top = math.ceil(max(values))
-    parts = [*_axes(top), *(_line(answer, line, top) for answer, line in lines.items())]
-    parts += [
-        f'<circle class="dot" cx="{_x(prompt):.1f}" cy="{_y(value, top):.1f}" r="6" '
-        f'fill="{_ANSWERS.get(answer, "#8a929c")}"><title>{prompt} / {answer}: {value:g} x</title></circle>'
-        for prompt, answer, value in points
-    ]
+    parts = list(_axes(top))
+    for answer, line in lines.items():
+        parts.append(_line(answer, line, top))
+    for prompt, answer, value in points:
+        parts.append(
+            f'<circle class="dot" cx="{_x(prompt):.1f}" cy="{_y(value, top):.1f}" r="6" '
+            f'fill="{_ANSWERS.get(answer, "#8a929c")}"><title>{prompt} / {answer}: {value:g} x</title></circle>'
+        )
     parts += _legend(figures["device"], model)
     body = "\n".join(parts)
     return (
@@ -97,8 +99,7 @@ def _axes(top: int) -> Iterable[str]:
 
 
 def _line(answer: int, line: Iterable[tuple[float, float]], top: int) -> str:
-    at = [(_x(prompt), _y(value, top)) for prompt, value in line]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
+    path = " ".join(f"{_x(prompt):.1f},{_y(value, top):.1f}" for prompt, value in line)
     return f'<polyline class="line" stroke="{_ANSWERS[answer]}" points="{path}"/>'
 
 

@@ -69,15 +69,19 @@ def _paired(before: Sequence[EvaluationRow], after: Sequence[EvaluationRow] | No
     ordered = sorted(before, key=lambda row: row.example_id)
     if after is None:
         return [(row, None) for row in ordered]
-    others = {row.example_id: row for row in after}
-    if len(after) != len(before) or others.keys() != {row.example_id for row in before}:
+    ordered_after = sorted(after, key=lambda row: row.example_id)
+    if [row.example_id for row in ordered] != [row.example_id for row in ordered_after]:
         raise EvaluationError("the two evaluations are not about the same questions; evaluate both models again")
-    return [(row, others[row.example_id]) for row in ordered]
+    return list(zip(ordered, ordered_after, strict=True))
 
 
 def _figures(rows: Paired, resamples: int, seed: int) -> Figures:
-    first = [row for row, _ in rows]
-    second = [other for _, other in rows if other is not None]
+    first: list[EvaluationRow] = []
+    second: list[EvaluationRow] = []
+    for row, other in rows:
+        first.append(row)
+        if other is not None:
+            second.append(other)
     return {
         "before": _means(first, resamples, seed),
         "after": _means(second, resamples, seed) if second else None,

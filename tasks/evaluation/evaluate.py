@@ -206,7 +206,10 @@ def _batches(questions: Sequence[HeldOutQuestion], size: int) -> Iterator[Sequen
 
 
 def _check_temporary_failures(outcomes: Sequence[Outcome]) -> None:
-    failures = [outcome for outcome in outcomes if isinstance(outcome, Failure) and not outcome.permanent]
+    failures: list[Failure] = []
+    for outcome in outcomes:
+        if isinstance(outcome, Failure) and not outcome.permanent:
+            failures.append(outcome)
     if failures:
         raise ModelError(
             f"{len(failures)} of {len(outcomes)} calls failed after all attempts; the first: {failures[0].reason}: "

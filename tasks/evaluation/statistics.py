@@ -125,10 +125,11 @@ def ratio_intervals(
         return [Interval(None, None, None, 0)] * columns
     sums = np.concatenate([upper, lower], axis=1)
     whole, drawn = sums.sum(axis=0, keepdims=True), _resampled_sums(sums, resamples, seed)
-    return [
-        _interval(_ratio(whole, place)[0], _ratio(drawn, place), round(float(whole[0, columns + place])), level)
-        for place in range(columns)
-    ]
+    intervals: list[Interval] = []
+    for place in range(columns):
+        n = round(float(whole[0, columns + place]))
+        intervals.append(_interval(_ratio(whole, place)[0], _ratio(drawn, place), n, level))
+    return intervals
 
 
 def _ratio(sums: NDArray[np.float64], place: int) -> NDArray[np.float64]:

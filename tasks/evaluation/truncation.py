@@ -70,7 +70,7 @@ def cut_middle(text: str, spans: Sequence[Span], count: int) -> str:
 
 
 def token_spans(text: str, tokenizer: Tokenizer) -> list[Span] | None:
-    """Where each token of the text lies, in characters; None for a tokenizer without places."""
+    """The place of each token of the text, in characters; None for a tokenizer without places."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return None

@@ -22,9 +22,12 @@ def model_card(
     steps: Sequence[Mapping[str, Any]],
 ) -> str:
     """README.md of the model folder."""
-    settings = sorted(public(config.settings.model_dump(mode="json")).items())
-    rows = [f"| {name} | `{value}` |" for name, value in settings]
-    histogram = [f"| {end:,} | {count:,} |" for end, count in config.lengths.histogram]
+    rows: list[str] = []
+    for name, value in sorted(public(config.settings.model_dump(mode="json")).items()):
+        rows.append(f"| {name} | `{value}` |")
+    histogram: list[str] = []
+    for end, count in config.lengths.histogram:
+        histogram.append(f"| {end:,} | {count:,} |")
     sections = [
         ["---", yaml.safe_dump(_metadata(config, published), sort_keys=True, allow_unicode=True).rstrip(), "---"],
         _summary(config, published, base_revision, results),
@@ -83,7 +86,7 @@ def _mix_paragraph(config: RunConfig) -> list[str]:
 
 
 def _metadata(config: RunConfig, published: TrainSplit) -> dict[str, Any]:
-    """The card's YAML. A licence stands there only when the dataset states one."""
+    """The card's YAML. It has a licence only when the dataset states one."""
     adapter = config.settings.method != "full"
     metadata: dict[str, Any] = {
         "base_model": config.base_name,
@@ -101,7 +104,10 @@ def _loss_table(steps: Sequence[Mapping[str, Any]]) -> list[str]:
     """At most a dozen steps, evenly spread, the last among them."""
     stride = max(1, -(-len(steps) // _LOSS_TABLE_ROWS))
     rows = list(reversed(list(reversed(steps))[::stride]))
-    columns = [name for name in _COLUMNS if any(name in step for step in steps)]
+    logged: set[str] = set()
+    for step in steps:
+        logged |= step.keys()
+    columns = [name for name in _COLUMNS if name in logged]
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for step in rows:
         lines.append("| " + " | ".join(_cell(step.get(name)) for name in columns) + " |")

@@ -239,7 +239,7 @@ def _remove_work_files(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One training of a job at a time on this machine; the lock goes with its process."""
+    """One training of a job at a time on this machine; the lock ends with its process."""
     with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

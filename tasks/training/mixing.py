@@ -3,8 +3,8 @@
 LongReward trains on both (arXiv 2410.21252). A row holds prompt, chosen and rejected in one of TRL's preference
 formats: plain texts, or chat messages; answers may be whole conversations that share their beginning, which is the
 prompt then. Every row of the set is checked before one is trained on, and the set has a hash over all its rows,
-whatever file they lie in. The draw is seeded: the counts of any two rows differ by at most one, so that none
-comes twice before all have come. Memory holds one row. Leaves out: tools, images, answers of several turns,
+whatever file they are in. The draw is seeded: the counts of any two rows differ by at most one, so that none
+comes twice before all have come once. Only one row is in memory at a time. Leaves out: tools, images, answers of several turns,
 and the trainer's own shuffle, which spreads the short rows among the long ones.
 """
 
@@ -58,7 +58,7 @@ class ShortPairs:
         raise InputError(f"training.mix: {self.settings.source} changed while it was read; run again")
 
     def identity(self) -> dict[str, Any]:
-        """What in a job's id stands for the mix: the content of its rows and their share, not the files' names."""
+        """The mix in a job's id: the content of its rows and their share, not the files' names."""
         return {"content": self.content, "ratio": self.settings.ratio}
 
 
@@ -74,7 +74,7 @@ class MixSummary:
 
 
 def mix_summary(short: ShortPairs, long_rows: int) -> MixSummary:
-    """What stands in the card."""
+    """The mix as the card shows it."""
     settings = short.settings
     return MixSummary(
         public_text(settings.source), short.content, settings.ratio, short.rows, short.rows_to_draw(long_rows)

@@ -69,13 +69,10 @@ def write_outputs(config: RunConfig, published: TrainSplit, *, base: str, base_r
 def metrics_table(steps: Steps) -> pa.Table:
     """One row per optimiser step: step and total_steps, then every number that was logged, by name."""
     counts = ("step", "total_steps")
-    names: set[str] = set()
-    for step in steps:
-        names |= step.keys()
     columns: dict[str, Any] = {}
     for name in counts:
         columns[name] = pa.array([step[name] for step in steps], pa.int64())
-    for name in sorted(names - set(counts)):
+    for name in sorted(_logged_names(steps) - set(counts)):
         columns[name] = pa.array([step.get(name) for step in steps], pa.float64())
     return pa.table(columns)
 
@@ -87,16 +84,22 @@ def training_plot(steps: Steps, loss: str) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    logged = _logged_names(steps)
     panels: list[tuple[str, str]] = []
     for name, label in (("loss", f"{loss} loss"), ("margin", "reward margin"), ("lr", "learning rate")):
-        if any(name in step for step in steps):
+        if name in logged:
             panels.append((name, label))
     figure = Figure(figsize=(7, 2.2 * len(panels)), dpi=120, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axis, (name, label) in zip(axes, panels, strict=True):
-        points = [(step["step"], step[name]) for step in steps if name in step]
-        axis.plot(*zip(*points, strict=True), color="#1f5fa8", linewidth=1.4, marker="." if len(points) < 60 else None)
+        numbers: list[int] = []
+        values: list[float] = []
+        for step in steps:
+            if name in step:
+                numbers.append(step["step"])
+                values.append(step[name])
+        axis.plot(numbers, values, color="#1f5fa8", linewidth=1.4, marker="." if len(values) < 60 else None)
         axis.set_ylabel(label)
         axis.set_facecolor("white")
         axis.grid(color="#dddddd", linewidth=0.6)
@@ -104,6 +107,13 @@ def training_plot(steps: Steps, loss: str) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": "longmill"})
     return buffer.getvalue()
+
+
+def _logged_names(steps: Steps) -> set[str]:
+    names: set[str] = set()
+    for step in steps:
+        names |= step.keys()
+    return names
 
 
 def merge_adapter(folder: Path, target: Path) -> Path:

@@ -18,7 +18,7 @@ REMOVED_FILES = ("training_args.bin", "README.md")  # a pickle, and a card witho
 
 
 def main(path: str) -> int:
-    """Run a configuration file; the exit status is 0 when the output is whole."""
+    """Run a configuration file; the exit status is 0 when the output is complete."""
     config = RunConfig.load(Path(path).read_text(encoding="utf-8"))
     try:
         run(config)

@@ -17,7 +17,7 @@ A step is the passes of its batch, and a pass reads question trees. The Trainer 
 the same in every process, and does not accumulate. `StepTrainer` runs each of the process's passes forward and backward
 in turn; gradients are synchronised at the last one, and what is logged is gathered over the passes with the weights of
 the loss. So a step's numbers are means over its questions, whatever the number of passes and processes. What a loss
-computes in a pass stands in its file in `tasks/training/losses`.
+computes in a pass is in its file in `tasks/training/losses`.
 """
 
 import contextlib

@@ -75,9 +75,14 @@ class Snapshot:
     """Some values of every trained tensor before training; with LoRA, of its B matrices, which start at zero."""
 
     def __init__(self, model: Any) -> None:
-        trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
-        compared = {name: value for name, value in trained.items() if ".lora_B." in name} or trained
-        self._before = {name: _sample_values(value) for name, value in compared.items()}
+        trained: dict[str, Any] = {}
+        adapters: dict[str, Any] = {}
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                trained[name] = parameter
+                if ".lora_B." in name:
+                    adapters[name] = parameter
+        self._before = {name: _sample_values(parameter) for name, parameter in (adapters or trained).items()}
 
     def compare(self, model: Any) -> ChangedTensors:
         """Compare with the same model after training."""

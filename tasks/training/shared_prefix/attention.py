@@ -83,9 +83,9 @@ def attend(
         # Only the flash kernel groups heads, and it is for half precision; else every score would be written out.
         key, value, groups = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1), 1
     options: dict[str, Any] = {"dropout_p": dropout, "scale": scaling, "enable_gqa": groups > 1}
-    parts = [
-        _attend_segment(segment, shared_prefix, query, key, value, options) for segment in shared_prefix.layout.segments
-    ]
+    parts: list[torch.Tensor] = []
+    for segment in shared_prefix.layout.segments:
+        parts.append(_attend_segment(segment, shared_prefix, query, key, value, options))
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
 

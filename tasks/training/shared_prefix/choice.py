@@ -75,12 +75,17 @@ def plan_sharing(
         return None, SharingPlan(len(trees), 0, 1.0, obstacle)
     cost = ModelCost.of(model, head_everywhere=model.device.type != "cuda")
     rule = SharingRule(cost, always=mode == "on" or packed is not None)
-    shared = [tree for tree in trees if rule.applies_to([tree])]
+    shared = 0
+    before = saved = 0.0  # multiply-adds
+    for tree in trees:
+        tree_cost = stock_cost([tree], cost)
+        before += tree_cost
+        if rule.applies_to([tree]):
+            shared += 1
+            saved += tree_cost - shared_cost([tree], cost)
     if not shared:
         return None, SharingPlan(len(trees), 0, 1.0, "prompts are too short beside the answers for sharing to pay")
-    before = sum(stock_cost([tree], cost) for tree in trees)
-    saved = sum(stock_cost([tree], cost) - shared_cost([tree], cost) for tree in shared)
-    return rule, SharingPlan(len(trees), len(shared), round(before / (before - saved), 3), pack_tokens=packed)
+    return rule, SharingPlan(len(trees), shared, round(before / (before - saved), 3), pack_tokens=packed)
 
 
 def sharing_obstacle(model: Any, longest: int) -> str | None:

@@ -5,7 +5,7 @@ cost = linear x tokens + attention x visible + head x scored: `linear` is the si
 theirs takes beside one of a layer's matrices. `visible` counts the pairs of query
 and key that the kernels compute: n^2 / 2 for a causal row of n tokens, everything inside a masked rectangle. A
 padded batch is masked whole. A backward pass multiplies both sides by the same number. Leaves out: memory traffic,
-launch times and what packing, copying and unpacking cost; MARGIN stands for them.
+launch times and what packing, copying and unpacking cost; MARGIN allows for them.
 """
 
 from collections.abc import Sequence
@@ -55,7 +55,8 @@ def stock_cost(trees: Sequence[Tree], cost: ModelCost) -> float:
     """Multiply-adds of the padded batch: a row per answer."""
     lengths: list[int] = []
     for tree in trees:
-        lengths += [tree.prompt + answer for answer in tree.answers]
+        for answer in tree.answers:
+            lengths.append(tree.prompt + answer)
     longest, rows = max(lengths), len(lengths)
     padded = min(lengths) < longest
     visible = rows * longest**2 * (1.0 if padded else 0.5)
@@ -69,7 +70,8 @@ def shared_cost(trees: Sequence[Tree], cost: ModelCost) -> float:
     visible = 0.0
     for tree in trees:
         visible += (tree.prompt + tree.answers[0]) ** 2 / 2
-        visible += sum((1 + answer) * (tree.prompt + answer) for answer in tree.answers[1:])
+        for answer in tree.answers[1:]:
+            visible += (1 + answer) * (tree.prompt + answer)
     return cost.linear * tokens + cost.attention * visible + cost.head * _answer_tokens(trees)
 
 

@@ -1,7 +1,7 @@
 """Which token stands where: trees of one prompt and its answers, side by side in one row without padding.
 
 A tree is `[prompt + answer 1 | p + answer 2 | p + answer 3 ...]`, where p is the prompt's last token, read again:
-it predicts each answer's first token. Positions go on from the prompt's for every answer. It stands for a padded
+it predicts each answer's first token. Positions continue from the prompt's for every answer. It replaces a padded
 batch of one row per answer, tree after tree, prompts at the left edge.
 """
 

@@ -23,7 +23,7 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
 
 
-@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize("offloaded", [True, False])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_each_pass_is_offloaded_if_wished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: str, offloaded: bool
