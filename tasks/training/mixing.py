@@ -4,8 +4,8 @@ LongReward trains on both (arXiv 2410.21252). A row holds prompt, chosen and rej
 formats: plain texts, or chat messages; answers may be whole conversations that share their beginning, which is the
 prompt then. Every row of the set is checked before one is trained on, and the set has a hash over all its rows,
 whatever file they are in. The draw is seeded: the counts of any two rows differ by at most one, so that none
-comes twice before all have come once. Only one row is in memory at a time. Leaves out: tools, images, answers of several turns,
-and the trainer's own shuffle, which spreads the short rows among the long ones.
+comes twice before all have come once. Only one row is in memory at a time. Leaves out: tools, images, answers of
+several turns, and the trainer's own shuffle, which spreads the short rows among the long ones.
 """
 
 import hashlib

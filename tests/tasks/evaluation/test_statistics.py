@@ -24,6 +24,13 @@ def test_the_interval_of_three_questions_is_the_binomials() -> None:
     assert mean_interval([0, 0, 1], 4000, seed=1, level=0.9) == Interval(0.333333, 0.0, 0.666667, 3)
 
 
+def test_intervals_are_those_of_earlier_versions() -> None:
+    """Reports and evidence are compared byte by byte, so the draws of a seed must stay the same."""
+    scores = [0.1 * number % 1 for number in range(17)]
+    assert mean_interval(scores, 777, seed=7) == Interval(0.388235, 0.270588, 0.517647, 17)
+    assert mean_interval([0.0, 0.25, 1.0, 0.5, 0.5], 500, seed=11, level=0.8) == Interval(0.45, 0.25, 0.65, 5)
+
+
 def test_the_interval_of_many_questions_is_near_the_normal_one() -> None:
     interval = mean_interval([0.0, 1.0] * 200, 4000, seed=3)
     half = 1.96 * (0.25 / 400) ** 0.5

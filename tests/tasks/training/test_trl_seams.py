@@ -137,6 +137,24 @@ def test_the_launcher_is_a_module() -> None:
     assert importlib.util.find_spec("accelerate.commands.launch") is not None
 
 
+def test_sft_batches_are_those_of_trls_own_collator() -> None:
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+    from tasks.training.losses.sft import ChosenCollator
+
+    rows = [
+        {"prompt_ids": [5, 6, 7], "answers": [[1], [2, 3]], "pairs": [[1, 0]]},
+        {"prompt_ids": [8], "answers": [[4], [9]], "pairs": [[0, 1]]},
+    ]
+    examples = [
+        {"input_ids": [5, 6, 7, 2, 3], "labels": [-100, -100, -100, 2, 3]},
+        {"input_ids": [8, 4], "labels": [-100, 4]},
+    ]
+    batch, expected = ChosenCollator(0)(rows), DataCollatorForLanguageModeling(0)(examples)
+    assert batch.keys() == expected.keys()
+    assert all(batch[name].tolist() == expected[name].tolist() for name in batch)
+
+
 def test_internal_names_are_used_in_the_seams_file_alone() -> None:
     """Private attributes of objects of other packages, and imports from inside TRL and accelerate."""
     internal_import = re.compile(r"from (trl|accelerate)\.(?!utils|experimental\.orpo import ORPOConfig)\S+ import")
