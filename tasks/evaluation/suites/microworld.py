@@ -20,9 +20,9 @@ def _item_recall(text: str, example: Example, context: Context) -> float | None:
 
 
 def _fact_precision(text: str, example: Example, context: Context) -> float | None:
-    said = set(read_answer(text).facts)
-    stated = set(read_facts(context.text))
-    return len(said & stated) / len(said) if said else None
+    answer_facts = set(read_answer(text).facts)
+    context_facts = set(read_facts(context.text))
+    return len(answer_facts & context_facts) / len(answer_facts) if answer_facts else None
 
 
 SUITE = Suite(

@@ -49,9 +49,12 @@ def test_without_questions_of_its_own_the_test_side_of_the_dataset_is_asked(fold
 def test_every_test_question_with_a_reference_is_asked_pair_or_not(folder: Path) -> None:
     recipe, store, manifest, split = published(folder)
     plan = load_plan(store, json.loads(store.read(manifest))["plan_id"])
-    examples = [example for shard in plan.shards for example in load_shard(store, plan, shard.index)[0]]
-    wanted = [each.example_id for each in examples if split.side(each.context_id) == "test" and each.references]
-    assert [example.example_id for example, _ in heldout_cases(recipe, store, manifest)] == wanted
+    expected: list[str] = []
+    for shard in plan.shards:
+        for example in load_shard(store, plan, shard.index)[0]:
+            if split.side(example.context_id) == "test" and example.references:
+                expected.append(example.example_id)
+    assert [example.example_id for example, _ in heldout_cases(recipe, store, manifest)] == expected
 
 
 def test_questions_of_the_recipe_come_before_the_test_side(folder: Path) -> None:

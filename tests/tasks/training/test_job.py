@@ -14,7 +14,7 @@ from infra.recipe import Training
 from infra.store import open_store
 from tasks.training.checkpoints import COMPLETE
 from tasks.training.job import TrainingJob, finished, job_id, train
-from tasks.training.mixing import read_short
+from tasks.training.mixing import read_short_pairs
 from tasks.training.published import read_train_split
 from tests.support.killing import kill_at
 from tests.support.tiny_model import pair_rows, publish_rows, save_tiny, tiny_model
@@ -48,7 +48,7 @@ def test_the_id_depends_on_what_is_trained_and_not_on_how_it_runs(tmp_path: Path
 
     def identity(**changes: Any) -> str:
         changed = dataclasses.replace(job, **changes)
-        return job_id(changed, published, read_short(changed.settings.mix))
+        return job_id(changed, published, read_short_pairs(changed.settings.mix))
 
     def settings(**changes: Any) -> dict[str, Any]:
         return {"settings": job.settings.model_copy(update=changes)}
@@ -168,7 +168,7 @@ def test_a_run_that_was_killed_resumes_and_ends_as_if_it_had_not_been(tmp_path: 
     with pytest.raises(TrainingError, match=r"status .*resume"):
         train(job, on_step=kill_at(7))
     log = next((tmp_path / "killed/work").rglob("train.log"))
-    told = log.read_text().count("'grad_norm'")
+    lines_before = log.read_text().count("'grad_norm'")
     checkpoints = [path.parent for path in (tmp_path / "killed/work").rglob(COMPLETE)]
     reached = max(int(path.name.rpartition("-")[2]) for path in checkpoints)
     for path in checkpoints:
@@ -177,7 +177,7 @@ def test_a_run_that_was_killed_resumes_and_ends_as_if_it_had_not_been(tmp_path: 
     result = train(job, on_step=lambda step: steps.append(step["step"]))
     assert steps == list(range(1, 61))
     assert result == whole
-    assert log.read_text().count("'grad_norm'") - told == 60 - reached  # the others were not made again
+    assert log.read_text().count("'grad_norm'") - lines_before == 60 - reached  # the others were not made again
     weights = [
         (tmp_path / name / "mill" / result.model / "adapter_model.safetensors").read_bytes()
         for name in ("whole", "killed")
