@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from tasks.microworld.phrases import ABOUT, FILLER, LEADS, RELATIONS
+from tasks.microworld.words import ABOUT, FILLER, LEADS, RELATIONS
 from tasks.microworld.tokenizer import EOS, SPECIAL
 from tasks.microworld.words import NAMES
 
