@@ -75,9 +75,7 @@ class HeldOutQuestion:
     def chance(self) -> float:
         """The probability that names of the right kind, picked at random from the context, are the answer."""
         last = self.question.facts[-1]
-        answers_are_subjects = (
-            self.question.kind == LIST and self.question.answers[0] == self.question.facts[0].subject
-        )
+        answers_are_subjects = self.question.kind == LIST and self.question.answers[0] == self.question.facts[0].subject
         relation = RELATIONS[last.relation]
         kind = relation.subject_kind if answers_are_subjects else relation.value_kind
         candidates: set[str] = set()

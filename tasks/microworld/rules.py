@@ -285,11 +285,10 @@ def _end_share(right: set[str], answer: ParsedAnswer, relation: str) -> float:
 
 def _has_contradiction(stated: Facts) -> bool:
     """Whether two facts give one relation of a subject different values."""
-    values: dict[tuple[str, str], str] = {}
+    values: dict[tuple[str, str], set[str]] = {}
     for fact in stated:
-        if values.setdefault((fact.subject, fact.relation), fact.value) != fact.value:
-            return True
-    return False
+        values.setdefault((fact.subject, fact.relation), set()).add(fact.value)
+    return any(len(values_of_relation) > 1 for values_of_relation in values.values())
 
 
 def _list_penalty(question: ParsedQuestion, answer: ParsedAnswer) -> float:

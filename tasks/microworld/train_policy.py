@@ -185,9 +185,7 @@ def lesson_batch(stage: Stage, tokenizer: Any, prompts: list[Prompt], step: int)
     )
 
 
-def _train_step(
-    model: Any, optimizer: torch.optim.Optimizer, batch: Batch, learning_rate: float, device: str
-) -> float:
+def _train_step(model: Any, optimizer: torch.optim.Optimizer, batch: Batch, learning_rate: float, device: str) -> float:
     """One step of AdamW; returns the loss. Only tokens with a label are projected to the vocabulary, to save time."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate

@@ -1,4 +1,4 @@
-"""What the trainings of the policy and the judge share: rate, running average, checkpoint, log, replies and card values.
+"""What the trainings of policy and judge share: learning rate, running average, checkpoint, log and replies.
 
 A checkpoint holds the weights, their running average and the optimizer; it appears completely or not at all.
 """
