@@ -20,6 +20,7 @@ from typing import Any
 
 from aiohttp import web
 
+from infra.errors import InputError
 from infra.recipe import RULE_BASED
 from tasks.microworld import rules
 
@@ -45,7 +46,7 @@ _RATING_RULES: Mapping[str, tuple[Callable[..., float], tuple[str, ...]]] = {
 }
 
 
-class UnknownTask(ValueError):
+class UnknownTask(InputError):
     """A request that is none of the judge's tasks."""
 
 
@@ -136,7 +137,7 @@ async def _chat_completions(request: web.Request) -> web.Response:
     try:
         body = json.loads(await request.read())
         return web.json_response(complete(body if isinstance(body, dict) else {}))
-    except ValueError as error:  # no JSON, or UnknownTask
+    except (ValueError, UnknownTask) as error:  # ValueError: no JSON
         return web.json_response({"error": {"message": str(error), "type": "invalid_request_error"}}, status=400)
 
 

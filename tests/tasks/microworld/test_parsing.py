@@ -15,9 +15,8 @@ from tasks.microworld.parsing import (
     read_facts,
     read_question,
 )
-from tasks.microworld.phrases import FILLER, LEADS, RELATIONS
 from tasks.microworld.questions import LIST, SHARES_BY_HOPS, make_questions
-from tasks.microworld.words import NAMES
+from tasks.microworld.words import FILLER, LEADS, NAMES, RELATIONS
 from tasks.microworld.world import Fact, documents, make_world
 
 FIRST = {kind: words[0] for kind, words in NAMES.items()}

@@ -47,8 +47,8 @@ def test_every_name_is_one_token_with_and_without_a_space(tokenizer: Any) -> Non
 
 @pytest.mark.slow
 def test_passages_have_no_byte_tokens_inside_words(tokenizer: Any) -> None:
-    from tasks.microworld.evaluate import held_out
-    from tasks.microworld.lessons import render
+    from tasks.microworld.policy_accuracy import held_out
+    from tasks.microworld.policy_lessons import render
 
     case = held_out(tokenizer, 1, 1, 500)[0]
     text = render(case.shown)
@@ -88,7 +88,7 @@ def test_a_document_cannot_pretend_to_be_a_turn(tokenizer: Any, token: str) -> N
 
 @pytest.mark.slow
 def test_a_branch_is_trained_on_the_prompt_that_the_factory_sends(tokenizer: Any) -> None:
-    from tasks.microworld.lessons import IGNORED, question_batch, read_prompts
+    from tasks.microworld.policy_lessons import IGNORED, question_batch, read_prompts
 
     prompts = read_prompts(PROMPTS)
     batch = question_batch(tokenizer, prompts, "s", 1, 6, 2)
@@ -109,7 +109,7 @@ def test_a_branch_is_trained_on_the_prompt_that_the_factory_sends(tokenizer: Any
 def test_lessons_depend_on_their_seed_alone(tokenizer: Any) -> None:
     import torch
 
-    from tasks.microworld.lessons import restate_batch
+    from tasks.microworld.policy_lessons import restate_batch
 
     one, two, other = (restate_batch(tokenizer, seed, 2, 4, False).tokens for seed in ("a", "a", "b"))
     assert torch.equal(one, two)
@@ -118,7 +118,7 @@ def test_lessons_depend_on_their_seed_alone(tokenizer: Any) -> None:
 
 @pytest.mark.slow
 def test_sub_em_reads_the_answer_line_and_needs_every_item() -> None:
-    from tasks.microworld.evaluate import sub_em
+    from tasks.microworld.policy_accuracy import sub_em
 
     assert sub_em("The home of Bortan is Dunvale.\nAnswer: Ashmoor", ["Dunvale"]) == 0
     assert sub_em("dunvale", ["Dunvale"]) == 1
@@ -136,8 +136,8 @@ def test_the_model_is_a_small_llama_with_a_card(model: Any, tokenizer: Any) -> N
 
 @pytest.mark.slow
 def test_the_model_reads_far_better_than_chance(model: Any, tokenizer: Any) -> None:
-    from tasks.microworld.evaluate import chat_tokens, held_out, replies, sub_em
-    from tasks.microworld.lessons import read_prompts
+    from tasks.microworld.policy_accuracy import chat_tokens, held_out, replies, sub_em
+    from tasks.microworld.policy_lessons import read_prompts
 
     prompt = next(prompt for prompt in read_prompts(PROMPTS) if prompt.strategy == "plan_and_solve")
     cases = held_out(tokenizer, "test", 16, 400)

@@ -79,7 +79,7 @@ def test_another_seed_gives_other_lessons(stages: list[Any]) -> None:
 
     import torch
 
-    from tasks.microworld.lessons import read_prompts
+    from tasks.microworld.policy_lessons import read_prompts
     from tasks.microworld.tokenizer import build_tokenizer
     from tasks.microworld.train_policy import lesson
 

@@ -8,8 +8,7 @@ import re
 import pytest
 
 from tasks.microworld import rules
-from tasks.microworld.lessons import render
-from tasks.microworld.phrases import RELATIONS
+from tasks.microworld.policy_lessons import render
 from tasks.microworld.questions import (
     LIST,
     ONE_HOP,
@@ -20,7 +19,7 @@ from tasks.microworld.questions import (
     join_words,
     make_questions,
 )
-from tasks.microworld.words import NAMES
+from tasks.microworld.words import NAMES, RELATIONS
 from tasks.microworld.world import Document, documents, make_world
 
 PART = (

@@ -4,9 +4,9 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 
+from tasks.microworld.answers import TEACHERS, imperfect_reply
 from tasks.microworld.parsing import kind_of, read_answer
 from tasks.microworld.questions import LIST, ONE_HOP, SHARES_BY_HOPS, Question, in_reading_order, make_questions
-from tasks.microworld.teachers import TEACHERS, imperfect_reply
 from tasks.microworld.world import Document, documents, make_world
 
 _OPENINGS = {"hasty": "In short:\n", "careful": "Plan: find ", "talkative": "I need to find "}

@@ -14,7 +14,6 @@ import pytest
 from infra.errors import InputError
 from tasks.microworld.make import write_pool
 from tasks.microworld.parsing import names_in, read_fact
-from tasks.microworld.phrases import ABOUT, FILLER, LEADS, RELATIONS
 from tasks.microworld.questions import (
     KINDS,
     LIST,
@@ -28,7 +27,7 @@ from tasks.microworld.questions import (
     join_words,
     make_questions,
 )
-from tasks.microworld.words import GOODS, JOB, NAMES, SPLITS, names_of
+from tasks.microworld.words import ABOUT, FILLER, GOODS, JOB, LEADS, NAMES, RELATIONS, SPLITS, names_of
 from tasks.microworld.world import Document, Fact, World, documents, make_world
 
 ROOT = Path(__file__).parents[3]
