@@ -16,12 +16,21 @@ from tasks.microworld.words import ABOUT, GOODS, JOB, LEADS, NAMES, RELATIONS
 from tasks.microworld.world import Fact
 
 _SLOT = "{}"
-_KIND_OF_WORD = {word: kind for kind, words in NAMES.items() for word in words}
 _SENTENCE_END = re.compile(r"(?<=[.?!])\s+|\n+")
 _ANSWER = re.compile(r"(?:^|\s)Answer:")
 _LABEL = re.compile(r"^(?:Facts|Reflection|Answer|Plan):\s*")
 _PLAN = re.compile(r"^\s*(?:Plan: find|I need to find) (.*?)\.\s*$", re.MULTILINE)
 _LEAD = re.compile(rf"^(?:{'|'.join(map(re.escape, LEADS))})\s+")
+
+
+def _kinds_of_words() -> dict[str, str]:
+    kinds: dict[str, str] = {}
+    for kind, words in NAMES.items():
+        kinds |= dict.fromkeys(words, kind)
+    return kinds
+
+
+_KIND_OF_WORD = _kinds_of_words()
 
 
 def _name_pattern() -> re.Pattern[str]:

@@ -23,7 +23,10 @@ PERSON, PLACE, WORK, COMPANY, JOB, GOODS = "person", "place", "work", "company",
 
 def _combine(starts: str, endings: str) -> tuple[str, ...]:
     """Every start with every ending."""
-    return tuple(start + ending for start in starts.split() for ending in endings.split())
+    names: list[str] = []
+    for start in starts.split():
+        names += [start + ending for ending in endings.split()]
+    return tuple(names)
 
 
 def _words(text: str) -> tuple[str, ...]:

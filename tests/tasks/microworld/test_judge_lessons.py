@@ -21,6 +21,7 @@ from tasks.microworld.judge_accuracy import check_reply
 from tasks.microworld.judge_lessons import (
     KINDS,
     RATINGS,
+    LessonCall,
     LessonSettings,
     cut_into_chunks,
     lesson_settings,
