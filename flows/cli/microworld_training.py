@@ -97,7 +97,7 @@ def _end(name: str, columns: list[str], rows: list[list[str]], plot: Path, out: 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """The lines of a training's log that tell of a step, each step once: the last that was said of it."""
-    from tasks.microworld.checkpoint import LOG
+    from tasks.microworld.training import LOG
 
     lines = [json.loads(line) for line in (folder / LOG).read_text(encoding="utf-8").splitlines()]
     return [each for _, each in sorted({line["step"]: line for line in lines if "loss" in line}.items())]
