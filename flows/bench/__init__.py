@@ -10,16 +10,20 @@ from infra.errors import RecipeError
 from infra.running.prefect import local_server
 
 
-def run_benchmarks(what: str) -> dict[str, Any]:
-    """Run one benchmark, or all; figures by name, with the machine they were measured on.
+def run_benchmarks(name: str) -> dict[str, Any]:
+    """Run one benchmark, or "all"; figures by name, and the machine that they were measured on.
 
-    With a Prefect server of their own, as the command line starts one.
+    Starts a Prefect server, as the command line does. Raises RecipeError when there is no benchmark of that name.
     """
-    known = _benchmarks()
-    if what != "all" and what not in known:
-        raise RecipeError(f"there is no benchmark {what!r}; there are: all, {', '.join(known)}")
+    benchmarks = _benchmarks()
+    if name != "all" and name not in benchmarks:
+        raise RecipeError(f"there is no benchmark {name!r}; there are: all, {', '.join(benchmarks)}")
+    figures: dict[str, Any] = {"machine": machine()}
     with tempfile.TemporaryDirectory() as folder, local_server(Path(folder)):
-        return {"machine": machine(), **{name: known[name]() for name in known if what in ("all", name)}}
+        for benchmark, measure in benchmarks.items():
+            if name in ("all", benchmark):
+                figures[benchmark] = measure()
+    return figures
 
 
 def _benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
