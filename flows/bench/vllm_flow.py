@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.bench.common import run_as_flow
-from flows.cli.demo import write_questions
+from flows.cli.demo import write_demo_questions
 from flows.recipes import read_recipe
 from infra.models.client import Request
 from infra.models.serving import reached
@@ -59,7 +59,7 @@ def measure(rounds: int = 3) -> dict[str, Any]:
 
 def _beside_a_loop(folder: Path, rounds: int, *changes: str) -> dict[str, Any]:
     recipe = _recipe(folder, changes)
-    write_questions(recipe)
+    write_demo_questions(recipe)
     with reached(recipe) as settings:
         flow_rates, bare_rates = [], []
         for number in range(rounds + 1):  # the first round warms the server up and is not counted

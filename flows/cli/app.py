@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from flows.cli.display import AsJson, calm, console, finish, prefect_at, table
-from flows.cli.doctor import checks, require_machine
+from flows.cli.doctor import require_machine, run_checks
 from flows.cli.ending import run_to_the_end
 from flows.cli.inspecting import agreement, inspect
 from flows.cli.microworld import microworld
@@ -33,7 +33,7 @@ RecipePath = Annotated[str, typer.Argument(help="Recipe file (YAML), or the name
 Changes = Annotated[
     list[str] | None, typer.Option("--set", help="Change a recipe key: --set sampling.samples=8.", metavar="KEY=VALUE")
 ]
-Store = Annotated[str, typer.Option(help="Folder or URL of the store.")]
+StoreUrl = Annotated[str, typer.Option(help="Folder or URL of the store.")]
 
 
 @app.callback()
@@ -94,7 +94,7 @@ def rerun(
     failed: Annotated[bool, typer.Option("--failed", help="Run the shards that failed or never ran.")] = False,
     shards: Annotated[str, typer.Option(help="Run these shards, done or not: 3,7-9.")] = "",
     recipe: Annotated[str, typer.Option(help="Recipe for endpoints and limits; else the one it was built with.")] = "",
-    store: Store = "mill",
+    store: StoreUrl = "mill",
     as_json: AsJson = False,
 ) -> None:
     """Run some shards of a plan again, then publish."""
@@ -110,7 +110,7 @@ def rerun(
 @app.command()
 def status(
     plan_id: Annotated[str, typer.Argument(help="Plan; without it, all plans of the store.", metavar="PLAN")] = "",
-    store: Store = "mill",
+    store: StoreUrl = "mill",
     as_json: AsJson = False,
 ) -> None:
     """Show the shards of a plan by state, with the last error of each that failed."""
@@ -190,7 +190,7 @@ def doctor(
     """Check what the machine and the recipe need, and name what is missing."""
     settings = read_recipe(recipe or "demo-sealong", changes)
     ready = True
-    for name, fault in checks(settings):
+    for name, fault in run_checks(settings):
         if fault:
             ready = False
             console.print(f"[red]missing[/]  {escape(name)}: {escape(fault)}")
@@ -207,13 +207,13 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Run the main job on questions about a generated world, with the model in the box."""
-    from flows.cli.demo import write_questions
+    from flows.cli.demo import write_demo_questions
 
     methods = [name.removeprefix("demo-") for name in BOX if name.startswith("demo-")]
     if method not in methods:
         raise RecipeError(f"demo: there is no method {method!r} to show; there are: {', '.join(methods)}")
     settings = read_recipe(f"demo-{method}", changes)
-    write_questions(settings)
+    write_demo_questions(settings)
     _improve(settings, 1, as_json)
 
 

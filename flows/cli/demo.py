@@ -11,7 +11,7 @@ PEOPLE = 40  # in a world, as in the worlds that the model was trained on; every
 HOPS = 3  # of the longest chain of facts
 
 
-def write_questions(recipe: Recipe) -> None:
+def write_demo_questions(recipe: Recipe) -> None:
     """Write the training and the held-out questions that the recipe names; the same bytes every time."""
     held_out = recipe.evaluation.questions if recipe.evaluation else None
     sets: tuple[tuple[Questions | None, int, Split], ...] = (

@@ -22,8 +22,8 @@ def require_machine(recipe: Recipe) -> None:
         raise PrerequisiteError("; ".join(faults))
 
 
-def checks(recipe: Recipe) -> list[tuple[str, str]]:
-    """The name of every check, and what is missing or ''."""
+def run_checks(recipe: Recipe) -> list[tuple[str, str]]:
+    """Run every check: (its name, what is missing or '')."""
     return list(_results([*_machine_checks(recipe), *_recipe_checks(recipe)]))
 
 

@@ -23,11 +23,11 @@ _QUESTION_LENGTH = 60  # characters of a question in the list of pairs
 _PASSAGE_LENGTH, _REPLY_LENGTH = 400, 300  # characters of a passage and of a reply; --json has all
 _VERDICTS = {1.0: ("full", "green"), 0.5: ("partial", "yellow"), 0.0: ("none", "red")}
 
-Dataset = Annotated[str, typer.Argument(help="Folder or URL of a published dataset.", metavar="DATASET")]
+DatasetUrl = Annotated[str, typer.Argument(help="Folder or URL of a published dataset.", metavar="DATASET")]
 
 
 def agreement(
-    dataset: Dataset,
+    dataset: DatasetUrl,
     labels: Annotated[
         str, typer.Option(help="People's labels (JSONL or Parquet), instead of the references.", metavar="FILE")
     ] = "",
@@ -47,7 +47,7 @@ def agreement(
 
 
 def inspect(
-    dataset: Dataset,
+    dataset: DatasetUrl,
     pair: Annotated[str, typer.Option(help="Pair to show: its id, or how the id begins.", metavar="ID")] = "",
     number: Annotated[int, typer.Option(min=1, help="Which of them, where its question has several.")] = 1,
     limit: Annotated[int, typer.Option(min=1, help="Pairs to list, without --pair.")] = 20,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flows.cli.doctor import checks, require_machine
+from flows.cli.doctor import require_machine, run_checks
 from infra.errors import PrerequisiteError
 from infra.recipe import Recipe, parse_recipe
 from tests.support.planning import small_recipe
@@ -14,7 +14,7 @@ JUDGE = {"name": "critic", "tokenizer": "microworld"}
 
 
 def faults_of(recipe: Recipe) -> dict[str, str]:
-    return {name: fault for name, fault in checks(recipe) if fault}
+    return {name: fault for name, fault in run_checks(recipe) if fault}
 
 
 def recipe_for(folder: Path, **judge: Any) -> Recipe:
