@@ -135,7 +135,7 @@ def chat_response(raw: bytes, body: dict[str, Any], content: str, text: str) -> 
 
 
 def completion(model: str, text: str, max_tokens: int, raw: bytes, prompt_tokens: int) -> dict[str, Any]:
-    """A chat completion of `text`, cut at `max_tokens` words. No time in it: the same bytes each time."""
+    """A chat completion of `text`, cut at `max_tokens` words. It holds no time, so its bytes are always the same."""
     words = text.split()
     cut = len(words) > max_tokens
     message = {"role": "assistant", "content": " ".join(words[:max_tokens]) if cut else text}

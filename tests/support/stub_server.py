@@ -21,14 +21,14 @@ from flows.bench.stub_server import MODEL, chat_response, stub_answer
 
 @dataclass
 class StubOptions:
-    """What a stub does; all may be changed while it runs.
+    """What a stub does; every option may be changed while it runs.
 
     A fault is a status ("500", "429"), a status with Retry-After in seconds ("429:2"), "reset", "garbage" (200,
-    not JSON), "empty_choices" or "ok". `script` is used up first, one a chat request; then every
+    not JSON), "empty_choices" or "ok". The next chat requests take one item of `script` each; after that every
     `fail_every`-th request gets `fault`.
     """
 
-    latency: float = 0.0  # seconds before each answer
+    latency: float = 0.0  # seconds before each reply
     script: list[str] = field(default_factory=list)
     fail_every: int = 0
     fault: str = "500"
@@ -71,10 +71,11 @@ class StubServer(stub_server.StubServer):
         await super().stop()
 
     def hold(self) -> None:
-        """Let chat requests arrive but not be answered, until `release`. Callable from any thread."""
+        """Let chat requests arrive but not be replied to, until `release`. Callable from any thread."""
         self._in_loop(self._gate.clear)
 
     def release(self) -> None:
+        """Reply to the requests that `hold` stopped."""
         self._in_loop(self._gate.set)
 
     def wait_for(self, requests: int, timeout: float = 20) -> None:
@@ -82,10 +83,11 @@ class StubServer(stub_server.StubServer):
         with self.arrived:
             assert self.arrived.wait_for(lambda: self.requests >= requests, timeout), self.stats()
 
-    def _in_loop(self, call: Any) -> None:
+    def _in_loop(self, function: Callable[[], object]) -> None:
+        """Call a function in the stub's event loop, and wait until it has run."""
         assert self._loop is not None
         done = threading.Event()
-        self._loop.call_soon_threadsafe(call)
+        self._loop.call_soon_threadsafe(function)
         self._loop.call_soon_threadsafe(done.set)
         assert done.wait(10)
 
@@ -107,14 +109,14 @@ class StubServer(stub_server.StubServer):
             await self._gate.wait()
             if self.options.latency:
                 await asyncio.sleep(self.options.latency)
-            response = self._refusal(request, body, number) or self._answer(raw, body, content)
+            response = self._fault_response(request, body, number) or self._answer(raw, body, content)
         finally:
             self.in_flight -= 1
         entry["status"] = response.status
         self._count_reply(raw, response)
         return response
 
-    def _refusal(self, request: web.Request, body: dict[str, Any], number: int) -> web.Response | None:
+    def _fault_response(self, request: web.Request, body: dict[str, Any], number: int) -> web.Response | None:
         options = self.options
         if options.die_after and number > options.die_after:
             _reset(request)
@@ -188,7 +190,7 @@ def running_stub(
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="stub-server", daemon=True)
     thread.start()
-    stub = asyncio.run_coroutine_threadsafe(_made(make, StubOptions(**options), port), loop).result(10)
+    stub = asyncio.run_coroutine_threadsafe(_start(make, StubOptions(**options), port), loop).result(10)
     try:
         yield stub
     finally:
@@ -198,7 +200,7 @@ def running_stub(
         loop.close()
 
 
-async def _made(make: Callable[[StubOptions], StubServer], options: StubOptions, port: int) -> StubServer:
+async def _start(make: Callable[[StubOptions], StubServer], options: StubOptions, port: int) -> StubServer:
     stub = make(options)
     await stub.start(port)
     return stub
