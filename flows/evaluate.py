@@ -58,12 +58,12 @@ def evaluated(
 ) -> tuple[list[EvaluationRow], list[EvaluationRow] | None, dict[str, CallCounts]]:
     """The rows of the policy and of `trained` on the same questions, and the calls made; endpoints must answer."""
     with open_resources(settings) as bench:
-        before = evaluate_model(cases, bench.client, settings.policy, settings, bench.embedder)
-        after, calls = None, bench.client.counts()
+        before = evaluate_model(cases, bench.policy, settings.policy, settings, bench.embedder)
+        after, calls = None, bench.policy.counts()
         if trained is not None:
             with _trained_recipe(settings, trained) as improved, open_resources(improved) as other:
-                after = evaluate_model(cases, other.client, improved.policy, improved, other.embedder)
-                calls |= {f"{kind} after": counts for kind, counts in other.client.counts().items()}
+                after = evaluate_model(cases, other.policy, improved.policy, improved, other.embedder)
+                calls |= {f"{kind} after": counts for kind, counts in other.policy.counts().items()}
     return before, after, calls
 
 

@@ -14,7 +14,7 @@ from flows.shard import shard_recipe
 from flows.train import training_job
 from infra.ledger import Ledger
 from infra.store import open_store
-from tasks.publishing import manifests
+from tasks.records.manifest import manifests
 from tasks.training.job import finished
 
 

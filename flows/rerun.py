@@ -10,7 +10,6 @@ from prefect import flow
 
 from flows.build import build, recipe_path
 from flows.recipes import read_recipe
-from flows.shard import shard_recipe
 from infra.errors import InputError
 from infra.recipe import Recipe, parse_recipe
 from infra.store import open_store
@@ -28,7 +27,7 @@ def rerun(
     """
     settings = read_recipe(recipe) if recipe else recipe_of_plan(store, plan_id)
     indices = choose_shards(settings, plan_id, shards)
-    return build(shard_recipe(settings), plan_id=plan_id, shards=indices, train=train)
+    return build(settings, plan_id=plan_id, shards=indices, train=train)
 
 
 def recipe_of_plan(store: str, plan_id: str) -> Recipe:

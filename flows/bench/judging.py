@@ -28,7 +28,8 @@ from infra.recipe import Recipe, parse_recipe
 from infra.store import open_store
 from tasks.pairing import pair_example
 from tasks.records.example import Answer, Context, Drop, Example, Judgement
-from tasks.scoring import AnsweredQuestion, ScoringContext, judge_all, parse_scorers, rewards
+from tasks.scoring import AnsweredQuestion, ScoringContext, parse_scorers, rewards
+from tasks.scoring.run import score_answers
 
 QUESTIONS, ANSWERS, FACTS, TOKENS = 24, 10, 20, 32768
 LATENCY_S, IN_FLIGHT, AT_ONCE = 0.05, 256, 8  # questions judged at once, as a build does
@@ -92,7 +93,7 @@ def _run(recipe: Recipe, cases: Sequence[AnsweredQuestion]) -> tuple[dict[str, A
             scoring = ScoringContext(lambda: embedder, None, recipe, judge)
             clock = time.monotonic()
             with ThreadPoolExecutor(AT_ONCE) as pool:
-                judgements = list(pool.map(lambda case: judge_all([case], active, scoring), cases))
+                judgements = list(pool.map(lambda case: score_answers([case], active, scoring), cases))
             seconds = time.monotonic() - clock
             requests = list(judge.requests.values())
             figures = {

@@ -18,7 +18,7 @@ from typing import Any
 from flows.bench.common import run_as_flow, stub_recipe, stub_server, write_questions
 from infra.recipe import Execution, Sampling
 from tasks.planning.planning import make_plan
-from tasks.records.plan import Plan
+from tasks.records.plan import Plan, load_shard
 from tasks.records.shard import write_shard_result
 from tasks.resources import RunResources, open_resources
 
@@ -70,17 +70,23 @@ def _seconds(folder: Path, url: str, case: str, name: str, work: Callable[[RunRe
 
 def _run_plainly(resources: RunResources, plan: Plan) -> None:
     """Work on all shards of a plan without Prefect, as many at once as the flow does."""
-    from flows.shard import Runs, work_on
-
-    class Plainly(Runs):
-        """Calls the tasks' functions without Prefect; everything else is as in the flow."""
-
-        def result(self, task: Any, *arguments: Any) -> tuple[Any, bool]:
-            return task.fn(self.bench.name, self.plan.plan_id, self.index, *arguments), False
+    from flows.shard import sample_score_pair
+    from tasks.shard_tasks import ShardInMemory
 
     def run_shard(index: int) -> None:
-        with resources.shard(plan, index):
-            write_shard_result(resources.store, work_on(Plainly(resources, plan, index)))
+        examples, contexts = load_shard(resources.store, plan, index)
+        shard = ShardInMemory(resources, plan, index, examples, contexts, _call_function)
+        write_shard_result(resources.store, sample_score_pair(shard))
 
     with ThreadPoolExecutor(resources.recipe.execution.shards_in_flight) as pool:
         list(pool.map(run_shard, [shard.index for shard in plan.shards]))
+
+
+def _call_function(prefect_task: Any, arguments: tuple[Any, ...], *_: Any) -> tuple[Any, bool]:
+    """Call a task's function without Prefect: (its result, False because no cache was used)."""
+    from prefect.utilities.annotations import quote
+
+    plain = []
+    for argument in arguments:
+        plain.append(argument.unquote() if isinstance(argument, quote) else argument)
+    return prefect_task.fn(*plain), False

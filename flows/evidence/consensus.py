@@ -15,7 +15,8 @@ from tasks.records.example import Answer
 from tasks.reporting.judged import refused
 from tasks.sampling import GREEDY
 from tasks.scoring import AnsweredQuestion, ScoringContext
-from tasks.scoring.consensus import ConsensusSettings, judge
+from tasks.scoring.consensus import ConsensusSettings
+from tasks.scoring.run import score_with
 
 SIMILARITIES: Mapping[str, ConsensusSettings] = {
     "MBR(embedding)": ConsensusSettings(similarity="embedding"),
@@ -71,7 +72,8 @@ def picked(case: AnsweredQuestion, bench: ScoringContext) -> dict[str, tuple[flo
 
 def _best(case: AnsweredQuestion, settings: ConsensusSettings, bench: ScoringContext) -> Any:
     """The sample with the highest consensus, of equals the first; None when no sample has one."""
-    scored = [(-each.score, each.sample_index) for each in judge([case], settings, bench) if each.score is not None]
+    judgements = score_with("consensus", settings, [case], bench)
+    scored = [(-each.score, each.sample_index) for each in judgements if each.score is not None]
     return min(scored)[1] if scored else None
 
 

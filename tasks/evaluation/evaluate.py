@@ -24,7 +24,8 @@ from tasks.records.example import Answer, Context, Example
 from tasks.sampling import GREEDY, answer_from, sample_prompt
 from tasks.scoring import AnsweredQuestion, ScoringContext, parse_scorers
 from tasks.scoring.consensus import NAME as CONSENSUS
-from tasks.scoring.consensus import ConsensusSettings, judge
+from tasks.scoring.consensus import ConsensusSettings
+from tasks.scoring.run import score_with
 
 __all__ = ["EvaluationRow", "HeldOut", "compare", "evaluate_model"]
 
@@ -159,7 +160,7 @@ def _consensus_pick(case: AnsweredQuestion, bench: ScoringContext) -> Answer | N
     active = [scorer.settings for scorer in parse_scorers(bench.recipe) if scorer.name == CONSENSUS]
     settings = active[0] if active else ConsensusSettings()
     assert isinstance(settings, ConsensusSettings)
-    judgements = judge([case], settings, bench)
+    judgements = score_with(CONSENSUS, settings, [case], bench)
     scored = [
         (-judgement.score, text_id(answer.text), answer)
         for answer, judgement in zip(case.answers, judgements, strict=True)

@@ -188,11 +188,7 @@ def _indices(couple: Couple) -> tuple[int, int]:
 
 def _ranking(answers: Sequence[Answer], rewards: Mapping[tuple[str, int], float | None]) -> list[Ranked]:
     """Answers with a reward, best first; equal rewards by the text's hash, equal texts by sample index."""
-    scored = [
-        Ranked(answer, reward)
-        for answer in answers
-        if (reward := rewards.get((answer.example_id, answer.sample_index))) is not None
-    ]
+    scored = [Ranked(answer, reward) for answer in answers if (reward := rewards.get(answer.id)) is not None]
     return sorted(scored, key=lambda each: (-each.reward, text_id(each.answer.text), each.answer.sample_index))
 
 

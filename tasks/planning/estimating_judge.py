@@ -16,7 +16,7 @@ from infra.ledger import Ledger
 from infra.models.budget import call_cost
 from infra.recipe import Price, Recipe
 from infra.store import Store
-from tasks.judging.bundles import KIND
+from tasks.judging.facts import BUNDLE_KIND
 from tasks.planning.estimating_nouns import Calls, JudgeEstimate, Range
 from tasks.prompts import load_prompt, prompt_names
 from tasks.records.example import Context, Example
@@ -103,7 +103,7 @@ def size_of_call(kind: str, settings: Any, recipe: Recipe, context_tokens: int, 
         "passages": min(chunk * getattr(settings, "nearest", 1), context_tokens),
         "notes": -(-context_tokens // max(chunk, 1)) * getattr(settings, "notes_tokens", 0) / 8,
     }
-    facts = getattr(settings, "facts_per_call", 1) if kind == KIND else 1
+    facts = getattr(settings, "facts_per_call", 1) if kind == BUNDLE_KIND else 1
     values["statements"] = facts * (values["statement"] + values["passages"])
     filled = sum(values.get(placeholder, 0.0) for placeholder in re.findall(r"\{([a-z_]+)\}", text))
     limit = getattr(settings, _LISTS.get(kind, "max_tokens"), recipe.sampling.max_tokens) * facts

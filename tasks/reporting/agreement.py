@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.evaluation.statistics import Interval, ratio_intervals
-from tasks.judging.savings import PRUNED
+from tasks.judging.pruning import PRUNED
 from tasks.metrics import gold_value
 from tasks.reporting.judged import JudgedAnswer, JudgedQuestion
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.evaluation.statistics import mean_interval, ratio_intervals
-from tasks.judging.savings import saved_verdicts
+from tasks.judging.pruning import saved_verdicts
 from tasks.reporting.agreement import RESAMPLES, SEED
 from tasks.reporting.judged import JudgedAnswer, JudgedQuestion
 

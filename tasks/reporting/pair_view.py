@@ -1,7 +1,7 @@
 """One pair of a published dataset, traced: chosen beside rejected, every score, every fact with its passages.
 
 All of it comes from the dataset's own folder. Offsets of passages refer to the context, which the prompt of the pair
-holds (`tasks.reading.context_in`); of the passages that the judge saw with a fact, the nearest in words is marked,
+holds (`prompt_context.context_in`); of the passages that the judge saw with a fact, the nearest in words is marked,
 because the judge does not say which one convinced it.
 """
 
@@ -13,8 +13,9 @@ from typing import Any
 
 from infra.errors import InputError
 from tasks.metrics import rouge_tokens
-from tasks.records.reader import ReadDataset, context_in
+from tasks.records.reader import ReadDataset
 from tasks.reporting.judged import evidence_of
+from tasks.reporting.prompt_context import context_in
 
 _LISTED = ("example_id", "question", "chosen_reward", "rejected_reward", "margin")
 _SIDES = ("chosen", "rejected")

@@ -7,7 +7,7 @@ judge rates the answer beside that. Where the notes of one part are missing the 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,12 +15,14 @@ from pydantic import Field
 
 from infra.canonical import canonical
 from infra.recipe import Positive, Recipe
-from tasks.judging.asking import JudgeQuery, Verdict, ask_all, judge_of, judge_prompt
-from tasks.judging.chunks import Span, chunk_spans
-from tasks.judging.rating import RatingSettings, no_text_reason, rate, rating_calls, rating_prompts, unscored
+from tasks.judging.asking import judge_prompt, judge_settings
+from tasks.judging.context import AnsweredQuestion, ScoringContext
+from tasks.judging.rating import RatingSettings, Subject, rate, rating_calls, rating_prompts
 from tasks.judging.replies import NO_NOTES, read_notes
-from tasks.records.example import Answer, Judgement
-from tasks.scoring import AnsweredQuestion, Scorer, ScoringContext
+from tasks.judging.retrieval import Span, chunk_spans
+from tasks.judging.steps import JudgeQuery, Step, Steps, Verdict, ask
+from tasks.records.example import Judgement
+from tasks.scoring import Scorer
 
 NAME = "completeness"
 _PART = {"en": "Part {part} of {of}:", "zh": "第{part}部分（共{of}部分）："}
@@ -37,100 +39,94 @@ class CompletenessSettings(RatingSettings):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One chunk of the context, and the judge's notes on it: a null value in a word without reason is "nothing"."""
+    """One chunk of the context, and the judge's notes on it. No value and no reason: the chunk holds nothing."""
 
     number: int
     span: Span
-    word: Verdict[str | None]
+    notes: Verdict[str | None]
 
 
-def judge(cases: Sequence[AnsweredQuestion], settings: CompletenessSettings, bench: ScoringContext) -> list[Judgement]:
-    """One judgement for each answer of each case."""
-    notes = dict(zip([case.example.example_id for case in cases], _take_notes(cases, settings, bench), strict=True))
-    subjects = []
-    lost: dict[tuple[str, int], Judgement] = {}
-    for case in cases:
-        parts = notes[case.example.example_id]
-        missing = next((part.word.reason for part in parts if part.word.reason is not None), None)
-        for answer in case.answers:
-            if no_text_reason(answer) is not None:
-                lost[case.example.example_id, answer.sample_index] = unscored(NAME, answer)
-            elif missing is not None:
-                lost[case.example.example_id, answer.sample_index] = _without_notes(answer, missing, parts)
+def score(questions: Sequence[AnsweredQuestion], settings: CompletenessSettings, scoring: ScoringContext) -> Steps:
+    """One judgement for each answer of each question."""
+    parts_by_question = yield from _take_notes(questions, settings, scoring)
+    subjects: list[Subject] = []
+    judgements = []
+    for question, parts in zip(questions, parts_by_question, strict=True):
+        missing = next((part.notes.reason for part in parts if part.notes.reason is not None), None)
+        for answer in question.answers:
+            if missing is not None:
+                unrated = answer.judged(NAME, None, f"notes: {missing}", {"rating": None})
+                judgements.append(_with_notes(unrated, parts))
             else:
-                values = {"notes": _told(parts, case.example.language), "question": case.example.question}
-                subjects.append((case, answer, {**values, "answer": answer.text}))
-    rated = {(each.example_id, each.sample_index): each for each in rate(NAME, subjects, settings, bench)}
-    return [
-        lost.get(key) or _with_notes(rated[key], notes[case.example.example_id])
-        for case in cases
-        for answer in case.answers
-        for key in [(answer.example_id, answer.sample_index)]
-    ]
+                texts = {"notes": _notes_text(parts, question.example.language), "question": question.example.question}
+                subjects.append((question, answer, {**texts, "answer": answer.text}))
+    parts_of = dict(zip([question.example.example_id for question in questions], parts_by_question, strict=True))
+    for rating in (yield from rate(NAME, subjects, settings, scoring)):
+        judgements.append(_with_notes(rating, parts_of[rating.example_id]))
+    return judgements
 
 
 def _take_notes(
-    cases: Sequence[AnsweredQuestion], settings: CompletenessSettings, bench: ScoringContext
-) -> list[list[Part]]:
-    """The notes on every part of each case's context. A case without an answer to rate needs none."""
-    judge, _ = judge_of(bench)
-    spans = [
-        chunk_spans(case.context, settings.chunk_tokens, judge, bench.memo)
-        if any(no_text_reason(answer) is None for answer in case.answers)
-        else ()
-        for case in cases
-    ]
-    asks = [
-        _ask_for_notes(case, case.context.text[start:end], settings, bench)
-        for case, own in zip(cases, spans, strict=True)
-        for start, end in own
-    ]
-    words = iter(ask_all(asks, bench))
-    return [[Part(number, span, next(words)) for number, span in enumerate(own, 1)] for own in spans]
+    questions: Sequence[AnsweredQuestion], settings: CompletenessSettings, scoring: ScoringContext
+) -> Generator[Step, Any, list[list[Part]]]:
+    """The notes on every part of each question's context; none where no answer has text."""
+    spans_by_question = []
+    queries = []
+    for question in questions:
+        spans = chunk_spans(question.context, settings.chunk_tokens, scoring) if question.answers else ()
+        spans_by_question.append(spans)
+        for number, (start, end) in enumerate(spans, 1):
+            subject = f"question {question.example.example_id}, chunk {number} of {len(spans)}"
+            queries.append(_notes_query(question, question.context.text[start:end], subject, settings, scoring))
+    verdicts = iter((yield from ask(queries, "chunks")))
+    parts_by_question = []
+    for spans in spans_by_question:
+        parts_by_question.append([Part(number, span, next(verdicts)) for number, span in enumerate(spans, 1)])
+    return parts_by_question
 
 
-def _ask_for_notes(
-    case: AnsweredQuestion, chunk: str, settings: CompletenessSettings, bench: ScoringContext
+def _notes_query(
+    question: AnsweredQuestion, chunk: str, subject: str, settings: CompletenessSettings, scoring: ScoringContext
 ) -> JudgeQuery[str | None]:
-    judge, _ = judge_of(bench)
-    prompt = judge_prompt("notes", _language(chunk), judge.prompts, chunk=chunk, question=case.example.question)
+    texts = {"chunk": chunk, "question": question.example.question}
+    prompt = judge_prompt("notes", _language(chunk), judge_settings(scoring).prompts, **texts)
     # Notes that fill their limit are notes all the same; asked again they would be as long.
-    return JudgeQuery("notes", prompt, case.context.context_id, read_notes, settings.notes_tokens)
+    context_id = question.context.context_id
+    return JudgeQuery("notes", prompt, context_id, read_notes, settings.notes_tokens, subject=subject)
 
 
 def _language(chunk: str) -> str:
     """The language of a chunk, in which notes on it are asked for."""
-    return "zh" if sum(_CJK[0] <= letter <= _CJK[1] for letter in chunk) > _MOSTLY * len(chunk) else "en"
+    chinese = sum(_CJK[0] <= letter <= _CJK[1] for letter in chunk)
+    return "zh" if chinese > _MOSTLY * len(chunk) else "en"
 
 
-def _told(parts: Sequence[Part], language: str) -> str:
+def _notes_text(parts: Sequence[Part], language: str) -> str:
     """All notes, each under the part of the document that it came from; or the sentence that there are none."""
-    held = [part for part in parts if part.word.value is not None]
-    if not held:
-        return NO_NOTES[language]
     label = _PART[language]
-    return "\n\n".join(f"{label.format(part=each.number, of=len(parts))}\n{each.word.value}" for each in held)
-
-
-def _without_notes(answer: Answer, reason: str, parts: Sequence[Part]) -> Judgement:
-    empty = Judgement(answer.example_id, answer.sample_index, NAME, None, f"notes: {reason}", '{"rating":null}', ())
-    return _with_notes(empty, parts)
+    texts = []
+    for part in parts:
+        if part.notes.value is not None:
+            texts.append(f"{label.format(part=part.number, of=len(parts))}\n{part.notes.value}")
+    return "\n\n".join(texts) or NO_NOTES[language]
 
 
 def _with_notes(judgement: Judgement, parts: Sequence[Part]) -> Judgement:
-    notes = [
-        {
-            "part": part.number,
-            "of": len(parts),
-            "start": part.span[0],
-            "end": part.span[1],
-            "text": part.word.value,
-            "reason": part.word.reason,
-        }
-        for part in parts
-    ]
+    notes = []
+    keys: list[str] = []
+    for part in parts:
+        notes.append(
+            {
+                "part": part.number,
+                "of": len(parts),
+                "start": part.span[0],
+                "end": part.span[1],
+                "text": part.notes.value,
+                "reason": part.notes.reason,
+            }
+        )
+        keys.extend(part.notes.keys)
     evidence = canonical({**json.loads(judgement.evidence), "notes": notes}).decode()
-    keys = tuple(key for part in parts for key in part.word.keys)
     return replace(judgement, evidence=evidence, keys=(*keys, *judgement.keys))
 
 
@@ -144,4 +140,4 @@ def _prompts(settings: Any, recipe: Recipe) -> tuple[str, ...]:
     return (*notes, *rating_prompts(NAME, settings, recipe))
 
 
-SCORER = Scorer(NAME, CompletenessSettings, judge, needs_judge=True, calls=_calls, prompts=_prompts)
+SCORER = Scorer(NAME, CompletenessSettings, score, needs_judge=True, calls=_calls, prompts=_prompts)

@@ -17,13 +17,14 @@ from typing import Any
 
 from pydantic import Field
 
-from infra.canonical import canonical, fingerprint
+from infra.canonical import fingerprint
 from infra.recipe import Positive, Recipe, RecipeSection
-from tasks.judging.asking import JudgeQuery, ReplyForm, Verdict, ask_all, judge_of, judge_prompt
-from tasks.judging.rating import no_text_reason, unscored
+from tasks.judging.asking import judge_prompt, judge_settings
+from tasks.judging.context import AnsweredQuestion, ScoringContext
 from tasks.judging.replies import read_duel
+from tasks.judging.steps import JudgeQuery, ReplyForm, Steps, Verdict, ask
 from tasks.records.example import Answer, Judgement
-from tasks.scoring import DIGITS, AnsweredQuestion, Scorer, ScoringContext
+from tasks.scoring import DIGITS, Scorer
 
 NAME = "pairwise"
 _FORM = ReplyForm("choice", ("[[A]]", "[[B]]", "[[C]]"))
@@ -38,95 +39,101 @@ class PairwiseSettings(RecipeSection):
 
 @dataclass(frozen=True, slots=True)
 class Duel:
-    """An answer's duel with another as it looks from its own side: the words when it stood first, and second."""
+    """An answer's duel with another, seen from its own side: the verdicts when it stood first, and second."""
 
-    against: int  # sample_index
+    opponent: int  # sample_index
     first: Verdict[str]
     second: Verdict[str]
 
+    @property
     def points(self) -> float | None:
-        """1 for a win, 0 for a loss, 0.5 for a tie; null when the judge has no word in one of the orders."""
+        """1 for a win, 0 for a loss, 0.5 for a tie; None when the judge gave no verdict in one of the orders."""
         if self.first.value is None or self.second.value is None:
             return None
         return {"AB": 1.0, "BA": 0.0}.get(self.first.value + self.second.value, 0.5)
 
+    @property
+    def missing_reason(self) -> str | None:
+        return self.first.reason or self.second.reason
 
-def judge(cases: Sequence[AnsweredQuestion], settings: PairwiseSettings, bench: ScoringContext) -> list[Judgement]:
+
+def score(questions: Sequence[AnsweredQuestion], settings: PairwiseSettings, scoring: ScoringContext) -> Steps:
     """One judgement for each answer; evidence {"duels": [{"against", "first_order", "second_order", "reason"?}]}.
 
-    `first_order` is the judge's word when this answer stood first (A: it is better), `second_order` when it stood
+    `first_order` is the judge's verdict when this answer stood first (A: it is better), `second_order` when it stood
     second (B: it is better); null, with the reason, where there is none.
     """
-    rings = [_ring(case, bench.recipe.seed) for case in cases]
-    meetings = [
-        (case, first, second)
-        for case, ring in zip(cases, rings, strict=True)
-        for one, other in duels(len(ring), settings.opponents)
-        for first, second in ((ring[one], ring[other]), (ring[other], ring[one]))
-    ]
-    words = ask_all([_ask(*each, settings, bench) for each in meetings], bench)
-    # Of each meeting both orders stand side by side: [::2] and [1::2].
-    fought: dict[tuple[str, str], list[Duel]] = {}
-    for (case, one, other), first, second in zip(meetings[::2], words[::2], words[1::2], strict=True):
-        name = case.example.example_id
-        fought.setdefault((name, one.text.strip()), []).append(Duel(other.sample_index, first, second))
-        fought.setdefault((name, other.text.strip()), []).append(Duel(one.sample_index, second, first))
-    return [
-        _judgement(answer, fought.get((case.example.example_id, answer.text.strip()), []))
-        for case in cases
-        for answer in case.answers
-    ]
+    meetings: list[tuple[AnsweredQuestion, Answer, Answer]] = []
+    queries = []
+    for question in questions:
+        ring = _ring(question, scoring.recipe.seed)
+        for place, other_place in duels(len(ring), settings.opponents):
+            first, second = ring[place], ring[other_place]
+            meetings.append((question, first, second))
+            queries.append(_query(question, first, second, settings, scoring))
+            queries.append(_query(question, second, first, settings, scoring))
+    verdicts = yield from ask(queries, "duels")
+    # Both orders of a meeting stand beside each other: [::2] and [1::2].
+    duels_by_text: dict[tuple[str, str], list[Duel]] = {}
+    for (question, one, other), first_order, second_order in zip(meetings, verdicts[::2], verdicts[1::2], strict=True):
+        name = question.example.example_id
+        of_one = duels_by_text.setdefault((name, one.text.strip()), [])
+        of_one.append(Duel(other.sample_index, first_order, second_order))
+        of_other = duels_by_text.setdefault((name, other.text.strip()), [])
+        of_other.append(Duel(one.sample_index, second_order, first_order))
+    judgements = []
+    for question in questions:
+        for answer in question.answers:
+            of_answer = duels_by_text.get((question.example.example_id, answer.text.strip()), [])
+            judgements.append(_judgement(answer, of_answer))
+    return judgements
 
 
 def duels(count: int, opponents: int) -> list[tuple[int, int]]:
-    """Who of `count` in a ring meets whom: each the same number of others, `opponents` or all, in sorted pairs."""
-    each = min(opponents + opponents * count % 2, count - 1)
-    steps = [*range(1, each // 2 + 1), *([count // 2] if each % 2 else [])]
-    return sorted({(min(a, b), max(a, b)) for a in range(count) for step in steps for b in [(a + step) % count]})
+    """Who of `count` in a ring meets whom: all have the same number of opponents, `opponents` or all; sorted pairs."""
+    number = min(opponents + opponents * count % 2, count - 1)
+    steps = [*range(1, number // 2 + 1), *([count // 2] if number % 2 else [])]
+    pairs = set()
+    for place in range(count):
+        for step in steps:
+            other = (place + step) % count
+            pairs.add((min(place, other), max(place, other)))
+    return sorted(pairs)
 
 
-def _ring(case: AnsweredQuestion, seed: int) -> list[Answer]:
+def _ring(question: AnsweredQuestion, seed: int) -> list[Answer]:
     """Of each text the first answer that has it, in an order that depends on the seed and the texts alone."""
     texts: dict[str, Answer] = {}
-    for answer in sorted(case.answers, key=lambda each: each.sample_index):
-        if no_text_reason(answer) is None:
-            texts.setdefault(answer.text.strip(), answer)
-    name = case.example.example_id
+    for answer in sorted(question.answers, key=lambda answer: answer.sample_index):
+        texts.setdefault(answer.text.strip(), answer)
+    name = question.example.example_id
     return [texts[text] for text in sorted(texts, key=lambda text: fingerprint([seed, name, NAME, text]))]
 
 
-def _ask(
-    case: AnsweredQuestion, first: Answer, second: Answer, settings: PairwiseSettings, bench: ScoringContext
+def _query(
+    question: AnsweredQuestion, first: Answer, second: Answer, settings: PairwiseSettings, scoring: ScoringContext
 ) -> JudgeQuery[str]:
-    values = {"question": case.example.question, "first": first.text.strip(), "second": second.text.strip()}
-    prompt = judge_prompt(NAME, case.example.language, judge_of(bench)[0].prompts, **values)
-    return JudgeQuery(NAME, prompt, case.context.context_id, read_duel, settings.max_tokens, _FORM)
+    values = {"question": question.example.question, "first": first.text.strip(), "second": second.text.strip()}
+    prompt = judge_prompt(NAME, question.example.language, judge_settings(scoring).prompts, **values)
+    subject = f"question {first.example_id}, answers {first.sample_index} and {second.sample_index}"
+    return JudgeQuery(NAME, prompt, question.context.context_id, read_duel, settings.max_tokens, _FORM, subject=subject)
 
 
-def _judgement(answer: Answer, fought: Sequence[Duel]) -> Judgement:
-    if no_text_reason(answer):
-        return unscored(NAME, answer)
-    own = sorted(fought, key=lambda duel: duel.against)
-    points = [found for duel in own if (found := duel.points()) is not None]
-    missing = next((reason for duel in own if (reason := _missing(duel))), "no_opponent")
-    return Judgement(
-        answer.example_id,
-        answer.sample_index,
-        NAME,
-        round(10 * sum(points) / len(points), DIGITS) if points else None,
-        None if points else missing,
-        canonical({"duels": [_evidence(duel) for duel in own]}).decode(),
-        tuple(key for duel in own for word in (duel.first, duel.second) for key in word.keys),
-    )
-
-
-def _missing(duel: Duel) -> str | None:
-    return duel.first.reason or duel.second.reason
+def _judgement(answer: Answer, of_answer: Sequence[Duel]) -> Judgement:
+    ordered = sorted(of_answer, key=lambda duel: duel.opponent)
+    points = [duel.points for duel in ordered if duel.points is not None]
+    missing = next((duel.missing_reason for duel in ordered if duel.missing_reason), "no_opponent")
+    keys: list[str] = []
+    for duel in ordered:
+        keys.extend((*duel.first.keys, *duel.second.keys))
+    score = round(10 * sum(points) / len(points), DIGITS) if points else None
+    evidence = {"duels": [_evidence(duel) for duel in ordered]}
+    return answer.judged(NAME, score, None if points else missing, evidence, keys)
 
 
 def _evidence(duel: Duel) -> dict[str, Any]:
-    told = {"against": duel.against, "first_order": duel.first.value, "second_order": duel.second.value}
-    return told | ({"reason": reason} if (reason := _missing(duel)) else {})
+    evidence = {"against": duel.opponent, "first_order": duel.first.value, "second_order": duel.second.value}
+    return evidence | ({"reason": duel.missing_reason} if duel.missing_reason else {})
 
 
 def calls(settings: PairwiseSettings, recipe: Recipe, context_tokens: int) -> Mapping[str, float]:
@@ -139,4 +146,4 @@ def prompts(settings: PairwiseSettings, recipe: Recipe) -> tuple[str, ...]:
     return (f"judge-{recipe.judge.prompts}-pairwise",) if recipe.judge else ()
 
 
-SCORER = Scorer(NAME, PairwiseSettings, judge, needs_judge=True, calls=calls, prompts=prompts)
+SCORER = Scorer(NAME, PairwiseSettings, score, needs_judge=True, calls=calls, prompts=prompts)

@@ -14,21 +14,21 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from infra.canonical import canonical
 from infra.errors import PrerequisiteError, RecipeError
 from infra.models.embedding import without_bars
 from infra.recipe import Positive, RecipeSection
-from tasks.judging.rating import no_text_reason, unscored
-from tasks.records.example import Answer, Judgement
-from tasks.scoring import DIGITS, AnsweredQuestion, Scorer, ScoringContext
+from tasks.judging.context import AnsweredQuestion, ScoringContext
+from tasks.judging.steps import Job, Steps, compute
+from tasks.records.example import Answer
+from tasks.scoring import DIGITS, Scorer
 
 NAME = "reward_model"
-_loaded: dict[tuple[str, str, str], "RewardModel"] = {}
 _guard = threading.RLock()  # held while a model loads or runs
 
 
@@ -78,7 +78,7 @@ class RewardModel:
         pad = self.model.config.get_text_config().pad_token_id
         size = 1 if pad is None else batch  # without the model's own padding, it takes the end of the row for the end
         order = sorted(range(len(rows)), key=lambda place: (len(rows[place]), rows[place]))
-        found: dict[int, float] = {}
+        scores: dict[int, float] = {}
         with _guard, torch.inference_mode():
             for start in range(0, len(order), size):
                 places = order[start : start + size]
@@ -90,117 +90,136 @@ class RewardModel:
                     for name, values in (("input_ids", padded), ("attention_mask", mask))
                 }
                 logits = self.model(**tensors).logits[:, 0].float().tolist()
-                found.update(zip(places, logits, strict=True))
-        return [found[place] for place in range(len(rows))]
+                scores.update(zip(places, logits, strict=True))
+        return [scores[place] for place in range(len(rows))]
 
     def _plain(self, text: str) -> str:
         """The text with every special token broken up: it stays readable."""
-        while self.special and (broken := self.special.sub(_parted, text)) != text:
+        while self.special and (broken := self.special.sub(_broken_up, text)) != text:
             text = broken
         return text
 
 
 def open_reward_model(settings: RewardModelSettings) -> RewardModel:
     """The model, loaded once per process. Raises RecipeError or PrerequisiteError when it cannot be."""
-    key = (settings.model, settings.revision, settings.dtype)
     with _guard:
-        if key not in _loaded:
-            _loaded[key] = _load(settings)
-        return _loaded[key]
+        return _load(settings.model, settings.revision, settings.dtype)
 
 
-def judge(cases: Sequence[AnsweredQuestion], settings: RewardModelSettings, bench: ScoringContext) -> list[Judgement]:
-    """One judgement for each answer of each case; evidence {"tokens": of the conversation, "limit"}."""
-    return [judgement for case in cases for judgement in _judge_case(case, settings)]
+def score(questions: Sequence[AnsweredQuestion], settings: RewardModelSettings, scoring: ScoringContext) -> Steps:
+    """One judgement for each answer of each question; evidence {"tokens": of the conversation, "limit"}."""
+    jobs = [_job(question, settings) for question in questions]
+    scores_by_question = yield from compute(NAME, jobs)
+    judgements = []
+    for question, scores in zip(questions, scores_by_question, strict=True):
+        for answer, (tokens, limit, value, reason) in zip(question.answers, scores, strict=True):
+            judgements.append(answer.judged(NAME, value, reason, {"tokens": tokens, "limit": limit}))
+    return judgements
 
 
 def check(settings: RewardModelSettings) -> None:
     """Raise RecipeError or PrerequisiteError when the model is not there; its weights are not read."""
     from transformers import AutoConfig
 
-    _found(settings, lambda place, which: AutoConfig.from_pretrained(place, **which, trust_remote_code=False))
+    def load(place: str, source: dict[str, Any]) -> Any:
+        return AutoConfig.from_pretrained(place, **source, trust_remote_code=False)
+
+    _load_from(settings.model, settings.revision, load)
 
 
-def _judge_case(case: AnsweredQuestion, settings: RewardModelSettings) -> list[Judgement]:
-    spoken = [answer for answer in case.answers if no_text_reason(answer) is None]
-    if not spoken:
-        return [unscored(NAME, answer) for answer in case.answers]
+AnswerScore = tuple[int, int, float | None, str | None]  # tokens, limit in tokens, score, reason of a null score
+
+
+def _job(question: AnsweredQuestion, settings: RewardModelSettings) -> Job[list[AnswerScore]]:
+    identity = [settings.model_dump(), question.example.question, [answer.text for answer in question.answers]]
+    return Job(
+        lambda: _score_answers(question.example.question, question.answers, settings),
+        identity,
+        len(question.answers),
+        question.example.example_id,
+    )
+
+
+def _score_answers(question: str, answers: Sequence[Answer], settings: RewardModelSettings) -> list[AnswerScore]:
+    if not answers:
+        return []
     model = open_reward_model(settings)
     limit = int(min(settings.max_tokens, model.window))
-    rows = {answer.sample_index: tuple(model.tokens(case.example.question, answer.text)) for answer in spoken}
-    distinct = sorted({row for row in rows.values() if len(row) <= limit})
+    rows = [tuple(model.tokens(question, answer.text)) for answer in answers]
+    distinct = sorted({row for row in rows if len(row) <= limit})
     scores = dict(zip(distinct, model.scores(distinct, settings.batch), strict=True))
-    return [
-        _judgement(answer, len(row), limit, scores.get(row))
-        if (row := rows.get(answer.sample_index)) is not None
-        else unscored(NAME, answer)
-        for answer in case.answers
-    ]
+    results: list[AnswerScore] = []
+    for row in rows:
+        score = scores.get(row)
+        if score is None:
+            results.append((len(row), limit, None, "input_too_long"))
+        elif math.isfinite(score):
+            results.append((len(row), limit, round(score, DIGITS), None))
+        else:
+            results.append((len(row), limit, None, "not_finite"))
+    return results
 
 
-def _judgement(answer: Answer, tokens: int, limit: int, score: float | None) -> Judgement:
-    """`score`: null for a conversation that is too long."""
-    reason = "input_too_long" if score is None else None if math.isfinite(score) else "not_finite"
-    value = None if score is None or reason else round(score, DIGITS)
-    evidence = canonical({"tokens": tokens, "limit": limit}).decode()
-    return Judgement(answer.example_id, answer.sample_index, NAME, value, reason, evidence, ())
-
-
-def _load(settings: RewardModelSettings) -> RewardModel:
+@lru_cache(maxsize=2)
+def _load(model_name: str, revision: str, dtype: str) -> RewardModel:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    def load(place: str, which: dict[str, Any]) -> tuple[Any, Any, Any]:
-        tokenizer = AutoTokenizer.from_pretrained(place, **which, trust_remote_code=False)
+    def load(place: str, source: dict[str, Any]) -> tuple[Any, Any, Any]:
+        tokenizer = AutoTokenizer.from_pretrained(place, **source, trust_remote_code=False)
         with without_bars():
-            model, told = AutoModelForSequenceClassification.from_pretrained(
+            model, loading_info = AutoModelForSequenceClassification.from_pretrained(
                 place,
-                **which,
+                **source,
                 trust_remote_code=False,
-                dtype=getattr(torch, settings.dtype),
+                dtype=getattr(torch, dtype),
                 output_loading_info=True,
             )
-        return tokenizer, model, told
+        return tokenizer, model, loading_info
 
-    tokenizer, model, told = _found(settings, load)
-    fault = _unfit(tokenizer, model, told)
+    tokenizer, model, loading_info = _load_from(model_name, revision, load)
+    fault = _unfit_reason(tokenizer, model, loading_info)
     if fault:
-        raise RecipeError(f"{NAME}.model: {settings.model!r} {fault}; take a reward model made for chats")
+        raise RecipeError(f"{NAME}.model: {model_name!r} {fault}; take a reward model made for chats")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return RewardModel(model.eval().to(device), tokenizer, _special_tokens(tokenizer))
 
 
-def _found(settings: RewardModelSettings, load: Callable[[str, dict[str, Any]], Any]) -> Any:
+def _load_from(model_name: str, revision: str, load: Callable[[str, dict[str, Any]], Any]) -> Any:
     """What `load` makes of the model's place and the arguments for its revision; its errors as Longmill's own."""
-    folder = Path(settings.model).is_dir()
+    folder = Path(model_name).is_dir()
     try:
-        return load(settings.model, {"local_files_only": True} if folder else {"revision": settings.revision})
+        return load(model_name, {"local_files_only": True} if folder else {"revision": revision})
     except ImportError as error:
-        raise PrerequisiteError(f"{NAME}.model: {settings.model!r} needs a package that is missing: {error}") from error
+        raise PrerequisiteError(f"{NAME}.model: {model_name!r} needs a package that is missing: {error}") from error
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise RecipeError(
-            f"{NAME}.model: cannot load {settings.model!r} ({error}). Give the folder of a transformers sequence "
+            f"{NAME}.model: cannot load {model_name!r} ({error}). Give the folder of a transformers sequence "
             "classifier, or the hub name of one that can be reached from here"
         ) from error
 
 
-def _unfit(tokenizer: Any, model: Any, told: Any) -> str | None:
+def _unfit_reason(tokenizer: Any, model: Any, loading_info: Any) -> str | None:
     """Why the model gives no reward."""
     if model.config.num_labels != 1:
         return f"has {model.config.num_labels} labels and not one"
-    if told["missing_keys"]:  # transformers would fill them with chance
-        return f"has no trained weights for {', '.join(sorted(told['missing_keys']))}"
+    if loading_info["missing_keys"]:  # transformers would fill them with chance
+        return f"has no trained weights for {', '.join(sorted(loading_info['missing_keys']))}"
     return None if tokenizer.chat_template else "has a tokenizer without a chat template"
 
 
 def _special_tokens(tokenizer: Any) -> re.Pattern[str] | None:
-    tokens = {str(each) for each in tokenizer.added_tokens_decoder.values() if each.special}
-    known = sorted((each for each in tokens if len(each) > 1 and not re.search(r"\s", each)), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, known))) if known else None
+    tokens = set()
+    for token in tokenizer.added_tokens_decoder.values():
+        text = str(token)
+        if token.special and len(text) > 1 and not re.search(r"\s", text):
+            tokens.add(text)
+    longest_first = sorted(tokens, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
 
-def _parted(found: re.Match[str]) -> str:
-    return f"{found.group()[0]} {found.group()[1:]}"
+def _broken_up(match: re.Match[str]) -> str:
+    return f"{match.group()[0]} {match.group()[1:]}"
 
 
-SCORER = Scorer(NAME, RewardModelSettings, judge, check=check)
+SCORER = Scorer(NAME, RewardModelSettings, score, check=check)

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from tasks.records.public import public
+from infra.recipe.public import public
 from tasks.training.published import TrainSplit
 from tasks.training.settings import RunConfig
 

@@ -20,8 +20,8 @@ from infra.canonical import fingerprint
 from infra.errors import RecipeError, TrainingError
 from infra.models.tokens import load_tokenizer, resolve_model
 from infra.recipe import Training
+from infra.recipe.public import public_text
 from infra.store import Store
-from tasks.records.public import public_text
 from tasks.training.base_identity import base_identity
 from tasks.training.checkpoints import last_checkpoint, rewind
 from tasks.training.encoded import PairsFile

@@ -17,9 +17,9 @@ from typing import Any
 from infra.canonical import canonical, seeded
 from infra.errors import InputError
 from infra.recipe import Mix
+from infra.recipe.public import public_text
 from tasks.questions.question import SourceRow
 from tasks.questions.rows import read_rows
-from tasks.records.public import public_text
 
 _SHOWN = 3  # faults that an error names
 _ROLES = ("system", "user", "assistant")

@@ -14,7 +14,7 @@ from flows.cli.views import path_in_store, plan_status
 from infra.errors import InputError, LongmillError, StoreError
 from infra.recipe import Pairing, Recipe
 from infra.store import open_store
-from tasks.publishing import verify_manifest
+from tasks.records.manifest import verify_manifest
 from tasks.records.shard import paired_questions
 from tests.support.command import Command, Ended
 from tests.support.proxy import Line, running_proxy

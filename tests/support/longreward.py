@@ -12,8 +12,9 @@ from tasks.records import example as nouns
 from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
 from tasks.records.plan import PlannedShard
 from tasks.records.shard import ShardResult, write_shard_result
+from tasks.records.table import StoredTable
 from tasks.scoring import parse_scorers, rewards
-from tests.support.published import put_table, stored_plan
+from tests.support.published import put_input, stored_plan
 
 DIMENSIONS = ("helpfulness", "logicality", "completeness", "faithfulness")
 CONTEXT = (
@@ -169,8 +170,8 @@ def publish_longreward(store: Store, recipe: Recipe, questions: int = 1) -> Publ
             ]
     pairs = _pairs(examples, rewards(judgements, parse_scorers(recipe)))
     paths = [
-        put_table(store, "inputs/{sha256}.parquet", nouns.to_table(examples, nouns.EXAMPLE))["path"],
-        put_table(store, "inputs/{sha256}.parquet", nouns.to_table([context], nouns.CONTEXT))["path"],
+        put_input(store, nouns.to_table(examples, nouns.EXAMPLE)),
+        put_input(store, nouns.to_table([context], nouns.CONTEXT)),
     ]
     early = [Drop("arden-none", "read", "duplicate_id", "row 9")]
     plan = stored_plan(store, recipe, [PlannedShard(0, paths[0], paths[1], questions, 1, 100)], early)
@@ -180,11 +181,8 @@ def publish_longreward(store: Store, recipe: Recipe, questions: int = 1) -> Publ
         "pairs": nouns.to_table(pairs, nouns.PAIR),
         "drops": nouns.to_table([], nouns.DROP),
     }
-    named = {
-        name: put_table(store, f"plans/{plan.plan_id}/{name}-{{short}}.parquet", table)
-        for name, table in tables.items()
-    }
-    result = ShardResult.of(store, plan.plan_id, 0, questions, named)
+    stored = {name: StoredTable.put(store, f"plans/{plan.plan_id}/{name}", table) for name, table in tables.items()}
+    result = ShardResult.of(store, plan.plan_id, 0, questions, stored)
     write_shard_result(store, result)
     return publish(plan, [result], recipe, store)
 

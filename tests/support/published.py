@@ -17,6 +17,7 @@ from tasks.records import example as nouns
 from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
 from tasks.records.plan import Plan, PlannedShard, plan_path
 from tasks.records.shard import ShardResult, write_shard_result
+from tasks.records.table import StoredTable
 
 SAMPLES = 4
 COUPLES = ((0, 3), (1, 2), (0, 2))  # chosen and rejected of a question's first pair, and of those that follow
@@ -67,8 +68,8 @@ def fake_plan(
         contexts = [_context(rng, context_characters) for _ in range((questions + 1) // 2)]
         examples = [_example(contexts[number // 2], index * questions + number) for number in range(questions)]
         paths = [
-            put_table(store, "inputs/{sha256}.parquet", nouns.to_table(examples, nouns.EXAMPLE))["path"],
-            put_table(store, "inputs/{sha256}.parquet", nouns.to_table(contexts, nouns.CONTEXT))["path"],
+            put_input(store, nouns.to_table(examples, nouns.EXAMPLE)),
+            put_input(store, nouns.to_table(contexts, nouns.CONTEXT)),
         ]
         planned.append(PlannedShard(index, paths[0], paths[1], questions, len(contexts), 100 * questions))
         shard_rows.append(_answered(rng, examples, index, texts, recipe.pairing.pairs_per_question))
@@ -76,11 +77,11 @@ def fake_plan(
     plan = stored_plan(store, recipe, planned, early)
     results = []
     for index, tables in enumerate(shard_rows):
-        references = {
-            name: put_table(store, f"plans/{plan.plan_id}/shards/{index:04d}/{name}-{{short}}.parquet", table)
+        stored = {
+            name: StoredTable.put(store, f"plans/{plan.plan_id}/shards/{index:04d}/{name}", table)
             for name, table in tables.items()
         }
-        result = ShardResult.of(store, plan.plan_id, index, questions, references)
+        result = ShardResult.of(store, plan.plan_id, index, questions, stored)
         write_shard_result(store, result)
         results.append(result)
     return plan, results
@@ -139,7 +140,7 @@ def stored_plan(store: Store, recipe: Recipe, shards: list[PlannedShard], early:
         "prompts": {f"en/{prompt.name}": prompt.fingerprint},
         "shards": [asdict(each) for each in shards],
         "questions": sum(each.questions for each in shards) + len(early),
-        "drops": put_table(store, "inputs/{sha256}.parquet", nouns.to_table(early, nouns.DROP))["path"],
+        "drops": put_input(store, nouns.to_table(early, nouns.DROP)),
         "drop_counts": {"duplicate_id": len(early)} if early else {},
         "exact_prompt_tokens": True,
         "warnings": [],
@@ -149,10 +150,9 @@ def stored_plan(store: Store, recipe: Recipe, shards: list[PlannedShard], early:
     return plan
 
 
-def put_table(store: Store, pattern: str, table: pa.Table) -> dict[str, Any]:
-    """Write a table under a name made of its content; a reference to it, as the tasks of a shard return."""
+def put_input(store: Store, table: pa.Table) -> str:
+    """Write a table of a plan, under a name made of its content; returns the path."""
     data = table_bytes(table)
-    sha256 = hashlib.sha256(data).hexdigest()
-    path = pattern.format(sha256=sha256, short=sha256[:16])
+    path = f"inputs/{hashlib.sha256(data).hexdigest()}.parquet"
     store.write(path, data)
-    return {"path": path, "sha256": sha256, "rows": table.num_rows}
+    return path

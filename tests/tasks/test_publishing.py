@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 
 from infra.errors import BalanceError, RecipeError, StoreError
 from infra.recipe import Recipe
+from infra.recipe.public import public_text
 from infra.store import Store, open_store, table_bytes
 from tasks import publishing
-from tasks.publishing import Published, manifests, publish, read_manifest, verify_manifest
+from tasks.publishing import Published, publish
 from tasks.records.dataset import Split
+from tasks.records.manifest import manifests, read_manifest, verify_manifest
 from tasks.records.plan import load_shard
-from tasks.records.public import public_text
-from tasks.records.shard import ShardResult, TableFile
+from tasks.records.shard import ShardResult
+from tasks.records.table import StoredTable
 from tasks.reporting.plots import dataset_plots
 from tasks.sampling import sample_prompt
 from tests.support.published import COUPLES, Made, fake_plan, fake_recipe
@@ -91,7 +93,7 @@ def test_an_example_that_is_in_a_pair_and_in_a_drop_is_not_published(tmp_path: P
     other = table.set_column(0, table.schema.field(0), [["q00000"]])
     path = "plans/other.parquet"
     sha256 = store.write_table(path, other)
-    files = {**results[0].files, "drops": TableFile(path, sha256, 1)}
+    files = {**results[0].files, "drops": StoredTable(path, sha256, 1)}
     with pytest.raises(BalanceError, match="not each in pairs of different answers or in one drop"):
         publish(plan, [replace(results[0], files=files), results[1]], recipe, store)
 
@@ -140,7 +142,7 @@ def test_the_same_pair_twice_is_not_published(tmp_path: Path) -> None:
     table = store.read_table(results[0].files["pairs"].path)
     path = "plans/twice.parquet"
     sha256 = store.write_table(path, table.take([0, *range(table.num_rows)]))
-    files = {**results[0].files, "pairs": TableFile(path, sha256, table.num_rows + 1)}
+    files = {**results[0].files, "pairs": StoredTable(path, sha256, table.num_rows + 1)}
     twice = replace(results[0], files=files, pairs=results[0].pairs + 1)
     with pytest.raises(BalanceError, match="not each in pairs of different answers or in one drop"):
         publish(plan, [twice, results[1]], recipe, store)
@@ -242,7 +244,7 @@ def test_changed_files_and_strange_manifests_are_found(tmp_path: Path) -> None:
     data = bytearray(store.read(path))
     data[10] ^= 1
     store.write(path, bytes(data))
-    with pytest.raises(StoreError, match=r"data/train/.*changed after it was published"):
+    with pytest.raises(StoreError, match=r"data/train/.*its bytes are not those that were written"):
         verify_manifest(store, done.manifest)
     for strange in (b"{}", b"[1]", b"not json", b'{"schema_version": 99, "files": []}'):
         store.write("datasets/strange/manifest.json", strange)
@@ -370,14 +372,13 @@ def _without_pairs(store: Store, plan_id: str, result: ShardResult) -> ShardResu
     pairs = store.read_table(result.files["pairs"].path)
     drops = store.read_table(result.files["drops"].path).to_pylist()
     drops += [{**drops[0], "example_id": example_id} for example_id in pairs.column("example_id").to_pylist()]
-    references = {name: {"path": f.path, "sha256": f.sha256, "rows": f.rows} for name, f in result.files.items()}
+    tables = dict(result.files)
     for name, table in (
         ("pairs", pairs.slice(0, 0)),
         ("drops", pa.Table.from_pylist(drops, schema=store.read_table(result.files["drops"].path).schema)),
     ):
-        path = f"plans/{plan_id}/none-{result.shard}-{name}.parquet"
-        references[name] = {"path": path, "sha256": store.write_table(path, table), "rows": table.num_rows}
-    return ShardResult.of(store, plan_id, result.shard, result.questions, references)
+        tables[name] = StoredTable.put(store, f"plans/{plan_id}/none-{result.shard}-{name}", table)
+    return ShardResult.of(store, plan_id, result.shard, result.questions, tables)
 
 
 @pytest.mark.slow

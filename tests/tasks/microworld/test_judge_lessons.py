@@ -12,9 +12,8 @@ from transformers import AutoTokenizer
 
 from infra.errors import InputError
 from tasks.judging.asking import judge_prompt
-from tasks.judging.chunks import chunk_spans
-from tasks.judging.memo import Memo
 from tasks.judging.replies import read_facts, read_notes, read_rating, read_support, read_supports
+from tasks.judging.retrieval import chunk_spans
 from tasks.microworld import rules
 from tasks.microworld.answers import HOP_FAULTS, LIST_FAULTS, faulty_answer, gold_draft
 from tasks.microworld.judge_accuracy import marked
@@ -23,7 +22,7 @@ from tasks.microworld.lessons import context_and_questions, gold_reply
 from tasks.microworld.parsing import read_answer
 from tasks.microworld.questions import LIST
 from tasks.microworld.rule_judge import judge
-from tests.support.scripted_judge import case_of, judged_recipe
+from tests.support.scripted_judge import ScriptedJudge, case_of, judged_recipe, scoring_with
 
 ROOT = Path(__file__).parents[3]
 PROMPTS = ROOT / "tasks/prompts/en"
@@ -79,8 +78,7 @@ def test_chunks_are_cut_as_the_factory_cuts_them(desk: Desk) -> None:
     case = case_of("x", context=text)
     recipe = judged_recipe()
     assert recipe.judge is not None
-    settings = recipe.judge.model_copy(update={"tokenizer": "microworld"})
-    spans = chunk_spans(case.context, 128, settings, Memo())
+    spans = chunk_spans(case.context, 128, scoring_with(ScriptedJudge(lambda request: ""), recipe))
     assert chunks_of(desk.tokenizer, text, 128) == [text[start:end] for start, end in spans]
 
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tasks.judging.bundles import form_of
+from tasks.judging.facts import bundle_form
 from tasks.judging.quoting import TAGS, quoted
 from tasks.judging.rating import FORMS
 from tasks.judging.replies import (
@@ -189,7 +189,7 @@ def test_examples_of_several_statements_give_one_line_for_each_in_the_form_that_
         for tag in ("passages", "statement"):
             assert re.findall(rf'^<{tag} number="(\d+)">$', example, re.MULTILINE) == numbers
             assert example.count(f"</{tag}>") == len(numbers)
-        pattern = form_of(language, "full", len(numbers)).value
+        pattern = bundle_form(language, "full", len(numbers)).value
         assert isinstance(pattern, str)
         assert re.fullmatch(pattern, reply)
 

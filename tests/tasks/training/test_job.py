@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from infra.errors import InputError, RecipeError, TrainingError
+from infra.errors import RecipeError, StoreError, TrainingError
 from infra.recipe import Training
 from infra.store import open_store
 from tasks.training.checkpoints import COMPLETE
@@ -96,7 +96,7 @@ def test_a_changed_dataset_is_refused(tmp_path: Path) -> None:
     job = _job(tmp_path)
     file = next((tmp_path / "mill/datasets").rglob("0000-*.parquet"))
     file.write_bytes(file.read_bytes() + b"x")
-    with pytest.raises(InputError, match="sha256"):
+    with pytest.raises(StoreError, match="sha256"):
         train(job)
 
 

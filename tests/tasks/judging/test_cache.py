@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tasks.judging.memo import Memo
+from tasks.judging.cache import SharedCache
 
 
 def test_threads_that_ask_at_once_share_one_making() -> None:
-    memo, made, together = Memo(), [], threading.Barrier(8)
+    memo, made, together = SharedCache(), [], threading.Barrier(8)
 
     def make() -> str:
         made.append("once")
@@ -25,7 +25,7 @@ def test_threads_that_ask_at_once_share_one_making() -> None:
 
 
 def test_the_least_recently_used_value_goes_first() -> None:
-    memo, made = Memo(limit=2), []
+    memo, made = SharedCache(limit=2), []
 
     def get(key: str) -> str:
         return memo.get(key, lambda: made.append(key) or key)
@@ -36,7 +36,7 @@ def test_the_least_recently_used_value_goes_first() -> None:
 
 
 def test_a_failure_passes_through_and_the_next_one_tries_again() -> None:
-    memo = Memo()
+    memo = SharedCache()
     with pytest.raises(ZeroDivisionError):
         memo.get("key", lambda: 1 // 0)
     assert memo.get("key", lambda: 2) == 2

@@ -10,13 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.models.client import Failure, Request
-from tasks.judging.bundles import Claim, ask_bundle, bundled, form_of
-from tasks.judging.facts import FactSettings
+from tasks.judging.facts import Claim, FactSettings, bundle_form, bundle_query, make_bundles
+from tasks.judging.pruning import saved_calls
 from tasks.judging.quoting import quoted
 from tasks.judging.replies import SUPPORT_LABELS, Unusable, read_supports
-from tasks.judging.savings import saved_calls
 from tasks.scoring import faithfulness
-from tests.support.scripted_judge import ScriptedJudge, bench_with, case_of, inside, judged_recipe, prompt_of
+from tests.support.scripted_judge import (
+    ScriptedJudge,
+    case_of,
+    inside,
+    judge_with,
+    judged_recipe,
+    prompt_of,
+    scoring_with,
+)
 
 CONTEXT = " ".join(
     f"The number of {word} is {number}." for number, word in enumerate(["apples", "pears", "plums", "figs", "nuts"])
@@ -60,9 +67,9 @@ def judged(
     *answers: str, judge: ScriptedJudge | None = None, recipe: Any = None, **changes: Any
 ) -> tuple[list[Any], ScriptedJudge]:
     asked = judge or ScriptedJudge(together)
-    bench = bench_with(asked, recipe or judged_recipe())
+    bench = scoring_with(asked, recipe or judged_recipe())
     chosen = SETTINGS.model_copy(update=changes)
-    return faithfulness.judge([case_of(*(answers or ANSWERS), context=CONTEXT)], chosen, bench), asked
+    return judge_with(faithfulness, [case_of(*(answers or ANSWERS), context=CONTEXT)], chosen, bench), asked
 
 
 def facts_of(judgements: list[Any]) -> list[dict[str, Any]]:
@@ -121,7 +128,7 @@ def test_what_was_saved_adds_up_to_the_methods_own_calls() -> None:
 def test_one_fact_a_call_says_nothing_of_numbers_and_asks_as_ever() -> None:
     found, judge = judged(facts_per_call=1)
     plain, unset = ScriptedJudge(together), FactSettings(chunk_tokens=40, nearest=2)
-    again = faithfulness.judge([case_of(*ANSWERS, context=CONTEXT)], unset, bench_with(plain, judged_recipe()))
+    again = judge_with(faithfulness, [case_of(*ANSWERS, context=CONTEXT)], unset, scoring_with(plain, judged_recipe()))
     assert again == found
     assert [each.key for each in plain.asked] == [each.key for each in judge.asked]
     assert not any("number" in fact for fact in facts_of(found))
@@ -193,7 +200,7 @@ def test_a_fact_that_judges_the_others_changes_nothing() -> None:
             claims = (Claim(forged, ((0, 20),)), Claim("The number of nuts is 9.", ((20, 60),)))
             case = case_of("x", context=f"1. {FULL}\n</passages>\n{forged}")
             case = replace(case, example=replace(case.example, language=language))
-            ask = ask_bundle(claims, case, 0, 64, bench_with(ScriptedJudge(together), recipe))
+            ask = bundle_query(claims, case, 0, 64, scoring_with(ScriptedJudge(together), recipe))
             text = ask.prompt.messages[0]["content"].rpartition("</example>")[2]
             shown = text[text.index('<passages number="1">') :]
             assert len(ITEM.findall(shown)) == shown.count("<statement") == shown.count("</passages>") == 2
@@ -251,7 +258,7 @@ def test_anything_else_is_no_set_of_verdicts(reply: str, reason: str) -> None:
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("prompts", ["full", "terse"])
 def test_what_the_form_lets_pass_is_what_can_be_read(language: str, prompts: str) -> None:
-    pattern = str(form_of(language, prompts, 12).value)
+    pattern = str(bundle_form(language, prompts, 12).value)
     reason = "So it is said, in [1]. " if prompts == "full" else ""
     lines = [f"{number}. {reason.replace('[1]', 'it')}[[{SUPPORT_LABELS[language][0]}]]" for number in range(1, 13)]
     assert re.fullmatch(pattern, "\n".join(lines))
@@ -273,7 +280,7 @@ def test_the_form_is_sent_to_a_server_that_constrains() -> None:
 @settings(max_examples=50)
 @given(st.lists(st.sampled_from("abcdefgh")), st.integers(1, 5))
 def test_bundles_hold_each_fact_once_in_order_and_fill_up(facts: list[str], size: int) -> None:
-    bundles = bundled([Claim(fact, ()) for fact in facts], size)
+    bundles = make_bundles([Claim(fact, ()) for fact in facts], size)
     distinct = list(dict.fromkeys(facts))
     assert list(bundles) == distinct
     parts = list(dict.fromkeys(bundles.values()))

@@ -9,14 +9,12 @@ from hypothesis import strategies as st
 
 from infra.canonical import text_id
 from infra.models.tokens import count_tokens, load_tokenizer
-from tasks.judging import chunks
-from tasks.judging.chunks import chunk_spans
-from tasks.judging.memo import Memo
+from tasks.judging import retrieval
+from tasks.judging.retrieval import chunk_spans
 from tasks.records.example import Context
-from tests.support.scripted_judge import judged_recipe
+from tasks.scoring import ScoringContext
+from tests.support.scripted_judge import ScriptedJudge, judged_recipe, scoring_with
 
-JUDGE = judged_recipe().judge
-assert JUDGE is not None
 TOKENIZER = load_tokenizer("microworld")
 WORDS = ("The home of ", "Dunvale", "😀", "你好", "👨‍👩‍👧", "naïve ", "\n", " ", "é")
 TEXTS = st.lists(st.sampled_from(WORDS), max_size=60)
@@ -29,6 +27,11 @@ class NoOffsets:
         return list(TOKENIZER.encode(text, add_special_tokens=add_special_tokens))
 
 
+def scoring() -> ScoringContext:
+    """With a cache of its own."""
+    return scoring_with(ScriptedJudge(lambda request: ""), judged_recipe())
+
+
 def context_of(text: str) -> Context:
     return Context(text_id(text), text, 0, (), (), ())
 
@@ -39,8 +42,8 @@ def test_chunks_cover_the_text_without_gap_or_overlap_and_keep_to_their_size(
     text: str, size: int, with_offsets: bool
 ) -> None:
     tokenizer = TOKENIZER if with_offsets else NoOffsets()
-    with patch.object(chunks, "_tokenizer", lambda *_: tokenizer):
-        spans = chunk_spans(context_of(text), size, JUDGE, Memo())
+    with patch.object(retrieval, "_tokenizer", lambda *_: tokenizer):
+        spans = chunk_spans(context_of(text), size, scoring())
     assert "".join(text[start:end] for start, end in spans) == text
     assert all(start < end for start, end in spans)
     assert all(before[1] == after[0] for before, after in itertools.pairwise(spans))
@@ -49,19 +52,19 @@ def test_chunks_cover_the_text_without_gap_or_overlap_and_keep_to_their_size(
 
 
 def test_a_character_longer_than_a_chunk_is_not_cut() -> None:
-    spans = chunk_spans(context_of("😀😀😀"), 2, JUDGE, Memo())
+    spans = chunk_spans(context_of("😀😀😀"), 2, scoring())
     assert spans == ((0, 1), (1, 2), (2, 3))
 
 
 @pytest.mark.parametrize(("text", "spans"), [("", ()), ("Dunvale", ((0, 7),))])
 def test_short_contexts(text: str, spans: tuple[tuple[int, int], ...]) -> None:
-    assert chunk_spans(context_of(text), 4096, JUDGE, Memo()) == spans
+    assert chunk_spans(context_of(text), 4096, scoring()) == spans
 
 
 def test_a_context_is_tokenised_once_whatever_is_cut_from_it() -> None:
-    memo, context = Memo(), context_of("The home of Alvira is Dunvale. " * 50)
-    with patch.object(chunks, "_token_starts", wraps=chunks._token_starts) as tokenised:
-        sizes = [len(chunk_spans(context, size, JUDGE, memo)) for size in (16, 64, 16, 128)]
+    own, context = scoring(), context_of("The home of Alvira is Dunvale. " * 50)
+    with patch.object(retrieval, "_token_starts", wraps=retrieval._token_starts) as tokenised:
+        sizes = [len(chunk_spans(context, size, own)) for size in (16, 64, 16, 128)]
     assert tokenised.call_count == 1
     assert sizes[0] > sizes[1] > sizes[3]
 
@@ -70,22 +73,22 @@ def test_a_context_is_tokenised_once_whatever_is_cut_from_it() -> None:
 @given(TEXTS.map("".join))
 def test_chunks_are_as_full_as_whole_characters_allow(text: str) -> None:
     offsets = TOKENIZER.backend_tokenizer.encode(text, add_special_tokens=False).offsets
-    spans = chunk_spans(context_of(text), 16, JUDGE, Memo())
+    spans = chunk_spans(context_of(text), 16, scoring())
     for start, end in spans[:-1]:
         assert 16 - 3 <= sum(start <= first < end for first, _ in offsets) <= 16  # 😀 has four tokens
 
 
 @pytest.mark.parametrize("text", ["The home of Alvira is Dunvale. ", "天空是蓝色的。", "x" * 40])
 def test_a_very_long_text_is_tokenised_in_pieces_to_the_same_chunks(text: str) -> None:
-    whole = chunk_spans(context_of(text * 300), 128, JUDGE, Memo())
-    with patch.multiple(chunks, _PIECE_CHARACTERS=2000, _EDGE_CHARACTERS=100):
-        assert chunk_spans(context_of(text * 300), 128, JUDGE, Memo()) == whole
+    whole = chunk_spans(context_of(text * 300), 128, scoring())
+    with patch.multiple(retrieval, _PIECE_CHARACTERS=2000, _EDGE_CHARACTERS=100):
+        assert chunk_spans(context_of(text * 300), 128, scoring()) == whole
 
 
 def test_of_a_text_of_64k_tokens_every_character_is_tokenised_once() -> None:
-    memo = Memo()
-    with patch.object(chunks, "_starts", wraps=chunks._starts) as tokenised:
+    own = scoring()
+    with patch.object(retrieval, "_starts", wraps=retrieval._starts) as tokenised:
         context = context_of("The home of Alvira is Dunvale. " * 5_040)  # 13 tokens each
-        sizes = [len(chunk_spans(context, size, JUDGE, memo)) for size in (4096, 128)]
+        sizes = [len(chunk_spans(context, size, own)) for size in (4096, 128)]
     assert sum(len(call.args[1]) for call in tokenised.call_args_list) == len(context.text)
     assert sizes == [16, 512]

@@ -4,10 +4,11 @@ import json
 from typing import Any
 
 from infra.models.client import Request
-from tasks.judging.savings import PRUNED, saved_calls
+from tasks.judging.pruning import PRUNED, saved_calls
 from tasks.records.example import Judgement
-from tasks.scoring import judge_all, parse_scorers
-from tests.support.scripted_judge import ScriptedJudge, bench_with, case_of, inside, judged_recipe
+from tasks.scoring import parse_scorers
+from tasks.scoring.run import score_answers
+from tests.support.scripted_judge import ScriptedJudge, case_of, inside, judged_recipe, scoring_with
 
 
 def judgement(score: float | None, evidence: dict[str, Any]) -> Judgement:
@@ -43,7 +44,7 @@ def test_saved_and_made_calls_add_up_to_the_methods_own() -> None:
     recipe = judged_recipe({"scorer": "helpfulness", "weight": 3.0}, {"scorer": "faithfulness"})
     judge = ScriptedJudge(says)
     case = case_of(*(f"Answer {quality} speaks." for quality in range(10)))
-    saved = saved_calls(judge_all([case], parse_scorers(recipe), bench_with(judge, recipe)))
+    saved = saved_calls(score_answers([case], parse_scorers(recipe), scoring_with(judge, recipe)))
     assert saved["pruned"] > 0
     assert saved["shared"] >= 3
     assert judge.calls["support"] + saved["shared"] + saved["pruned"] == 10 * 15

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.judging.expected import read_expected
+from tasks.judging.rating import read_expected
 from tasks.judging.replies import Unusable
 
 
