@@ -15,18 +15,19 @@ def run_benchmarks(name: str) -> dict[str, Any]:
 
     Starts a Prefect server, as the command line does. Raises RecipeError when there is no benchmark of that name.
     """
-    benchmarks = _benchmarks()
-    if name != "all" and name not in benchmarks:
-        raise RecipeError(f"there is no benchmark {name!r}; there are: all, {', '.join(benchmarks)}")
+    measures = benchmarks()
+    if name != "all" and name not in measures:
+        raise RecipeError(f"there is no benchmark {name!r}; there are: all, {', '.join(measures)}")
     figures: dict[str, Any] = {"machine": machine()}
     with tempfile.TemporaryDirectory() as folder, local_server(Path(folder)):
-        for benchmark, measure in benchmarks.items():
+        for benchmark, measure in measures.items():
             if name in ("all", benchmark):
                 figures[benchmark] = measure()
     return figures
 
 
-def _benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
+def benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
+    """The benchmarks' functions by name. Prefect is imported inside them, after its server has started."""
     from flows.bench import client, judging, kill, memory, prefect_share, training, vllm_flow
 
     return {

@@ -39,9 +39,8 @@ def main() -> None:
     recipe = load_recipe(sys.argv[1])
     with local_server(Path(recipe.store) / "prefect"):
         from flows.build import build
-        from flows.shard import shard_recipe
 
-        built = build(shard_recipe(recipe))
+        built = build(recipe)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     pairs = built["dataset"]["counts"]["pairs"]
     print(json.dumps({"peak_gb": round(peak, 3), "pairs": pairs, "seconds": built["seconds"]}))

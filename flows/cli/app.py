@@ -80,9 +80,8 @@ def build(recipe: RecipePath, changes: Changes = None, as_json: AsJson = False) 
     require_machine(settings)
     with prefect_at(local_folder(settings.store)), calm(as_json):
         from flows.build import build as build_flow
-        from flows.shard import shard_recipe
 
-        built = build_flow(shard_recipe(settings))
+        built = build_flow(settings)
     _show_build(built, as_json)
 
 

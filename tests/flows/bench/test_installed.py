@@ -53,6 +53,13 @@ def test_the_stubs_run_without_the_tests_and_count_repeated_requests(installed: 
     assert judge[2:5] == ["2", "1", "1"] and judge[5] in ("[[6]]", "[[7]]")
 
 
+def test_the_benchmarks_are_loaded_without_prefect_whose_server_starts_after_them() -> None:
+    program = "import sys; from flows.bench import benchmarks; benchmarks(); print('prefect' in sys.modules)"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "False"
+
+
 def test_a_package_holds_every_file_that_it_needs() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     for package in ("flows", "tasks", "infra"):
