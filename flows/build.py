@@ -153,7 +153,7 @@ def run_shards(resources: RunResources, plan: Plan, indices: Sequence[int]) -> N
         first = failures[min(failures)]
         names = ", ".join(map(str, sorted(failures)))
         raise LongmillError(
-            f"{len(failures)} of {len(indices)} shards failed ({names}); the first says: {first} "
+            f"{len(failures)} of {len(indices)} shards failed ({names}); the first says: {str(first).rstrip('.')}. "
             f"What was paid for is kept. Run them again with: longmill rerun {plan.plan_id} --failed"
         ) from first
 

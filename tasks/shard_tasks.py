@@ -27,7 +27,7 @@ from infra.running.prefect import TASK_SETTINGS, cache_key, live, retry_settings
 from infra.store import Store
 from tasks.judging.asking import ask_judge, query_identity, verdict_from_ledger
 from tasks.judging.context import AnsweredQuestion
-from tasks.judging.steps import Asked, AskStep, ComputeStep, Job, JudgeQuery, Verdict
+from tasks.judging.steps import AskStep, ComputeStep, Job, JudgeQuery, ModelRole, Verdict
 from tasks.pairing import pair_example
 from tasks.records import example as records
 from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
@@ -82,9 +82,9 @@ class ShardInMemory:
 class CallBatch:
     """A micro-batch of queries to the judge, and their verdicts once it has been asked."""
 
-    def __init__(self, queries: Sequence[JudgeQuery[Any]], asked: Asked) -> None:
+    def __init__(self, queries: Sequence[JudgeQuery[Any]], role: ModelRole) -> None:
         self.queries = queries
-        self.asked = asked
+        self.role = role
         self.verdicts: list[Verdict[Any]] | None = None
 
 
@@ -104,7 +104,7 @@ def ask(shard: ShardInMemory, batch: CallBatch, label: str, key: str) -> dict[st
     The verdicts stay on the batch. A refusal is in the result, because the ledger does not keep every one.
     """
     try:
-        batch.verdicts = ask_judge(batch.queries, shard.resources.scoring(), batch.asked)
+        batch.verdicts = ask_judge(batch.queries, shard.resources.scoring(), batch.role)
     except ModelError as error:
         raise ModelError(f"{label}: {error}") from error
     refusals = {}
@@ -180,13 +180,14 @@ class TaskSteps:
         suffix = f" · round {number}" if number > 1 else ""
         if isinstance(step, ComputeStep):
             return [
-                self._submit(self._computed, step.kind, jobs, f"{place}{suffix}") for jobs in self._job_batches(step)
+                self._submit(self._compute_batch, step.kind, jobs, f"{place}{suffix}")
+                for jobs in self._job_batches(step)
             ]
         futures = []
         for start in range(0, len(step.queries), self._batch_calls):
             queries = step.queries[start : start + self._batch_calls]
             label = f"{place} · {step.unit} {start + 1}–{start + len(queries)}{suffix}"
-            futures.append(self._submit(self._asked, step.kind, queries, step.asked, label))
+            futures.append(self._submit(self._ask_batch, step.kind, queries, step.role, label))
         return futures
 
     def _job_batches(self, step: ComputeStep) -> list[list[Job[Any]]]:
@@ -200,12 +201,14 @@ class TaskSteps:
             texts += job.texts
         return batches
 
-    def _asked(self, kind: str, queries: Sequence[JudgeQuery[Any]], asked: Asked, label: str) -> list[Verdict[Any]]:
+    def _ask_batch(
+        self, kind: str, queries: Sequence[JudgeQuery[Any]], role: ModelRole, label: str
+    ) -> list[Verdict[Any]]:
         """The verdicts on a micro-batch of queries."""
         shard = self._shard
-        batch = CallBatch(queries, asked)
+        batch = CallBatch(queries, role)
         recipe = shard.resources.recipe
-        identities = [query_identity(query, self._scoring, asked) for query in queries]
+        identities = [query_identity(query, self._scoring, role) for query in queries]
         key = f"{store_key(shard.resources.store)}-{fingerprint([recipe.seed, identities])}"
 
         def is_whole(result: Any) -> bool:
@@ -232,7 +235,7 @@ class TaskSteps:
             if verdict is None:
                 return None
             verdicts.append(verdict)
-        client = self._shard.resources.judge if batch.asked == "judge" else self._shard.resources.policy
+        client = self._shard.resources.judge if batch.role == "judge" else self._shard.resources.policy
         assert client is not None  # it was asked before
         for key in keys:
             if key in entries:
@@ -240,7 +243,7 @@ class TaskSteps:
                 client.count_reused(entry.kind, key, entry.prompt_tokens, entry.completion_tokens)
         return verdicts
 
-    def _computed(self, kind: str, jobs: Sequence[Job[Any]], label: str) -> list[Any]:
+    def _compute_batch(self, kind: str, jobs: Sequence[Job[Any]], label: str) -> list[Any]:
         """The values of a micro-batch of jobs."""
         recipe = self._shard.resources.recipe
         identity = [kind, recipe.embedding.model_dump(mode="json"), [job.identity for job in jobs]]

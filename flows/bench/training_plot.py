@@ -1,6 +1,6 @@
 """The plot of the training benchmark: how much faster a step is by the length of its prompt, as an SVG.
 
-`python -m flows.benchmarks.training_plot FIGURES.json > flows/benchmarks/training.svg`, where FIGURES.json is what
+`python -m flows.bench.training_plot FIGURES.json > docs/training.svg`, where FIGURES.json is what
 `longmill bench training` printed. Lines are predicted from lengths (tasks/training/shared_prefix/cost.py) for the
 first model of the figures, dots are measured. It follows the reader's light or dark setting. Leaves out: other losses,
 and questions of more than two answers.

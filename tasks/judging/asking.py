@@ -23,7 +23,7 @@ from infra.recipe import Judge, Recipe
 from tasks.judging.context import ScoringContext
 from tasks.judging.quoting import quoted
 from tasks.judging.replies import Unusable
-from tasks.judging.steps import Asked, JudgeQuery, ReplyForm, Verdict
+from tasks.judging.steps import JudgeQuery, ModelRole, ReplyForm, Verdict
 from tasks.prompts import load_prompt
 
 Value = TypeVar("Value")
@@ -42,9 +42,9 @@ def judge_prompt(step: str, language: str, prompts: str, **values: str) -> Promp
     return Prompt(({"role": "user", "content": text.render(**quoted_values)},))
 
 
-def judge_settings(scoring: ScoringContext, asked: Asked = "judge") -> Judge:
+def judge_settings(scoring: ScoringContext, role: ModelRole = "judge") -> Judge:
     """The settings of the model that is asked. Raises RecipeError when the recipe has no judge."""
-    if asked == "policy":
+    if role == "policy":
         return policy_as_judge(scoring.recipe)
     if scoring.recipe.judge is None:
         raise RecipeError("scoring.scorers: a scorer asks a judge, and the recipe has no `judge` section; add one")
@@ -58,11 +58,11 @@ def policy_as_judge(recipe: Recipe) -> Judge:
 
 
 def ask_judge(
-    queries: Sequence[JudgeQuery[Value]], scoring: ScoringContext, asked: Asked = "judge"
+    queries: Sequence[JudgeQuery[Value]], scoring: ScoringContext, role: ModelRole = "judge"
 ) -> list[Verdict[Value]]:
     """The verdict on each query, in order. Raises ModelError for faults that may pass."""
-    judge = judge_settings(scoring, asked)
-    client = _client(scoring, asked)
+    judge = judge_settings(scoring, role)
+    client = _client(scoring, role)
     constrained = False
     if judge.structured == "auto" and any(query.form for query in queries):
         constrained = _constrains_replies(judge, client, scoring)
@@ -84,9 +84,9 @@ def ask_judge(
     return verdicts
 
 
-def query_identity(query: JudgeQuery[Any], scoring: ScoringContext, asked: Asked) -> list[Any]:
+def query_identity(query: JudgeQuery[Any], scoring: ScoringContext, role: ModelRole) -> list[Any]:
     """What the replies to a query depend on, JSON-ready: the same for queries that make the same calls."""
-    judge = judge_settings(scoring, asked)
+    judge = judge_settings(scoring, role)
     form = [query.form.kind, query.form.value] if query.form and judge.structured == "auto" else None
     own = [query.kind, query.prompt.digest, query.max_tokens, query.variant, form, query.attempts, query.parameters]
     return [*own, judge.name, judge.revision, judge.temperature, judge.retry_temperature, judge.replies]
@@ -112,8 +112,8 @@ def refuse_passing_failures(outcomes: Sequence[Outcome], subjects: Sequence[str]
     if not failures:
         return
     first = failures[0]
-    shown = "; ".join(names[:_SUBJECTS_NAMED]) + ("; ..." if len(names) > _SUBJECTS_NAMED else "")
-    about = f" ({shown})" if names else ""
+    subjects_text = "; ".join(names[:_SUBJECTS_NAMED]) + ("; ..." if len(names) > _SUBJECTS_NAMED else "")
+    about = f" ({subjects_text})" if names else ""
     raise ModelError(
         f"{len(failures)} calls to the judge failed after all attempts; the first: {first.reason}: "
         f"{first.detail}{about}. "
@@ -121,10 +121,10 @@ def refuse_passing_failures(outcomes: Sequence[Outcome], subjects: Sequence[str]
     )
 
 
-def _client(scoring: ScoringContext, asked: Asked) -> ModelClient:
-    client = scoring.policy if asked == "policy" else scoring.judge
+def _client(scoring: ScoringContext, role: ModelRole) -> ModelClient:
+    client = scoring.policy if role == "policy" else scoring.judge
     if client is None:
-        raise RecipeError(f"scoring.scorers: a scorer asks the {asked}, and this run has no client for it")
+        raise RecipeError(f"scoring.scorers: a scorer asks the {role}, and this run has no client for it")
     return client
 
 

@@ -20,7 +20,7 @@ from infra.recipe import Positive, Recipe, RecipeSection
 from tasks.judging.asking import judge_prompt, judge_settings
 from tasks.judging.context import AnsweredQuestion, ScoringContext
 from tasks.judging.replies import Unusable, read_rating
-from tasks.judging.steps import Asked, JudgeQuery, ReplyForm, Step, Verdict, ask
+from tasks.judging.steps import JudgeQuery, ModelRole, ReplyForm, Step, Verdict, ask
 from tasks.records.example import Answer, Judgement
 
 RATING = r"\[\[(10|[0-9])\]\]"
@@ -87,13 +87,13 @@ def rate_plainly(
     values: Callable[[AnsweredQuestion, Answer], Mapping[str, str]],
     max_tokens: int,
     scoring: ScoringContext,
-    asked: Asked = "judge",
+    role: ModelRole = "judge",
 ) -> Generator[Step, Any, list[Judgement]]:
     """Ratings that are given alone, without reasons before them; evidence {"rating", "reply"}.
 
     `values` fills the placeholders of the scorer's prompt, which is named after it.
     """
-    prompts = judge_settings(scoring, asked).prompts
+    prompts = judge_settings(scoring, role).prompts
     step = scorer.replace("_", "-")
     subjects: list[Subject] = []
     queries = []
@@ -102,7 +102,7 @@ def rate_plainly(
             subject = (question, answer, values(question, answer))
             subjects.append(subject)
             queries.append(_rating_query(step, subject, prompts, max_tokens, ReplyForm("regex", RATING), scorer))
-    verdicts = yield from ask(queries, asked=asked)
+    verdicts = yield from ask(queries, role=role)
     return [
         _judgement(scorer, answer, verdict, None) for (_, answer, _), verdict in zip(subjects, verdicts, strict=True)
     ]

@@ -18,7 +18,7 @@ from tasks.judging.pruning import PruningBounds
 from tasks.records.example import Judgement
 
 Value = TypeVar("Value")
-Asked = Literal["judge", "policy"]  # which model of the recipe a query goes to
+ModelRole = Literal["judge", "policy"]  # which model of the recipe a query goes to
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class AskStep:
     """Queries of one kind; the result is the list of verdicts, in order."""
 
     queries: Sequence[JudgeQuery[Any]]
-    asked: Asked
+    role: ModelRole
     unit: str  # what one query is about, in the plural: "answers", "chunks", "facts"
 
     @property
@@ -98,12 +98,12 @@ Steps = Generator[Step, Any, list[Judgement]]
 
 
 def ask(
-    queries: Sequence[JudgeQuery[Value]], unit: str = "answers", asked: Asked = "judge"
+    queries: Sequence[JudgeQuery[Value]], unit: str = "answers", role: ModelRole = "judge"
 ) -> Generator[Step, Any, list[Verdict[Value]]]:
     """The verdict on each query, in order. All queries are of one kind."""
     if not queries:
         return []
-    verdicts: list[Verdict[Value]] = yield AskStep(queries, asked, unit)
+    verdicts: list[Verdict[Value]] = yield AskStep(queries, role, unit)
     return verdicts
 
 

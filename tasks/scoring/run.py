@@ -37,7 +37,7 @@ class InThread:
     def run(self, step: AskStep | ComputeStep) -> list[Future[list[Any]]]:
         future: Future[list[Any]] = Future()
         if isinstance(step, AskStep):
-            future.set_result(ask_judge(step.queries, self._scoring, step.asked))
+            future.set_result(ask_judge(step.queries, self._scoring, step.role))
         else:
             future.set_result([job.run() for job in step.jobs])
         return [future]
