@@ -6,7 +6,7 @@ import random
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,6 +54,11 @@ def write_questions(path: Path, count: int, context_characters: int, seed: int =
             text = " ".join(rng.choices(words, k=context_characters // 7))
             row = {"id": f"q{number}", "question": f"What is {words[number % 5000]}?", "context": text}
             lines.write(json.dumps(row) + "\n")
+
+
+def rounded(values: Sequence[float], digits: int) -> list[float]:
+    """The figures of all rounds, to so many decimals."""
+    return [round(value, digits) for value in values]
 
 
 def run_as_flow(resources: RunResources, plan: Plan) -> None:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from flows.bench.common import run_as_flow, stub_recipe, stub_server, write_questions
+from flows.bench.common import rounded, run_as_flow, stub_recipe, stub_server, write_questions
 from infra.recipe import Execution, Sampling
 from tasks.planning.planning import make_plan
 from tasks.records.plan import Plan, load_shard
@@ -45,12 +45,13 @@ def _shares(folder: Path, url: str, case: str, rounds: int) -> dict[str, Any]:
     for number in range(-1, rounds):  # the first round warms up and is not counted
         plain.append(_seconds(folder, url, case, f"plain-{number}", _run_plainly))
         with_prefect.append(_seconds(folder, url, case, f"prefect-{number}", run_as_flow))
-    shares = [1 - without / whole for without, whole in zip(plain[1:], with_prefect[1:], strict=True)]
+    plain, with_prefect = plain[1:], with_prefect[1:]
+    shares = [1 - without / whole for without, whole in zip(plain, with_prefect, strict=True)]
     return {
         "samples": CASES[case][0],
         "concurrency": CASES[case][1]["concurrency"],
-        "plain_s": [round(value, 2) for value in plain[1:]],
-        "prefect_s": [round(value, 2) for value in with_prefect[1:]],
+        "plain_s": rounded(plain, 2),
+        "prefect_s": rounded(with_prefect, 2),
         "prefect_share_median": round(statistics.median(shares), 4),
     }
 

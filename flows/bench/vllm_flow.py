@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flows.bench.common import run_as_flow
+from flows.bench.common import rounded, run_as_flow
 from flows.cli.demo import write_demo_questions
 from flows.recipes import read_recipe
 from infra.models.client import Request
@@ -65,10 +65,11 @@ def _beside_a_loop(folder: Path, rounds: int, *changes: str) -> dict[str, Any]:
         for number in range(rounds + 1):  # the first round warms the server up and is not counted
             flow_rates.append(_flow_rate(_fresh(settings, folder, f"flow-{number}", 2 * number)))
             bare_rates.append(_bare_rate(_fresh(settings, folder, f"bare-{number}", 2 * number + 1)))
-    ratios = [flow_rate / bare_rate for flow_rate, bare_rate in zip(flow_rates[1:], bare_rates[1:], strict=True)]
+    flow_rates, bare_rates = flow_rates[1:], bare_rates[1:]
+    ratios = [flow_rate / bare_rate for flow_rate, bare_rate in zip(flow_rates, bare_rates, strict=True)]
     return {
-        "flow_calls_per_s": [round(rate, 2) for rate in flow_rates[1:]],
-        "bare_calls_per_s": [round(rate, 2) for rate in bare_rates[1:]],
+        "flow_calls_per_s": rounded(flow_rates, 2),
+        "bare_calls_per_s": rounded(bare_rates, 2),
         "ratio_median": round(statistics.median(ratios), 3),
     }
 

@@ -112,8 +112,9 @@ class ProgressBars:
         fields: dict[str, Any] = {} if step.note is None else {"note": step.note}
         if step.total is not None:
             self._bars.reset(bar, total=step.total, **fields)
-        elapsed = next(task.elapsed for task in self._bars.tasks if task.id == bar)
-        self._bars.update(bar, advance=step.done, last_step_s=elapsed, **fields)
+        for task in self._bars.tasks:
+            if task.id == bar:
+                self._bars.update(bar, advance=step.done, last_step_s=task.elapsed, **fields)
 
 
 @dataclass

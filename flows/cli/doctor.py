@@ -17,7 +17,10 @@ Check = tuple[str, Callable[[], object]]  # a name, and a function that raises L
 
 def require_machine(recipe: Recipe) -> None:
     """Raise PrerequisiteError naming everything that is missing on this machine for this recipe."""
-    faults = [fault for _, fault in _results(_machine_checks(recipe)) if fault]
+    faults = []
+    for _, fault in _results(_machine_checks(recipe)):
+        if fault:
+            faults.append(fault)
     if faults:
         raise PrerequisiteError("; ".join(faults))
 

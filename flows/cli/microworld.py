@@ -84,12 +84,13 @@ def policy(
         from tasks.microworld.train_policy import STAGES, train_policy
 
         measured = train_policy(PROMPTS, work, out, seed)
-    columns = ["greedy", "sampled", "majority"]
     rows = []
     for prompt, percent in measured.items():
-        rows.append([prompt, *[f"{percent[column]:.1f}" for column in columns]])
+        greedy, sampled, majority = percent["greedy"], percent["sampled"], percent["majority"]
+        rows.append([prompt, f"{greedy:.1f}", f"{sampled:.1f}", f"{majority:.1f}"])
     stages = {stage.name: work / stage.name for stage in STAGES}
-    _finish_training("policy", ["SubEM %", *columns], rows, _write_curves(stages, work), out, as_json)
+    columns = ["SubEM %", "greedy", "sampled", "majority"]
+    _finish_training("policy", columns, rows, _write_curves(stages, work), out, as_json)
 
 
 @train.command()
@@ -116,11 +117,13 @@ def judge(
 
 def _made_rows(made: Made, seconds: float) -> tuple[list[str], list[list[str]]]:
     """Columns and rows of what was made."""
-    rows = [("questions", made.questions), *sorted(made.kinds.items()), ("worlds", made.worlds)]
+    counts = {"questions": made.questions, **dict(sorted(made.kinds.items())), "worlds": made.worlds}
     if made.tokens:
-        rows += [("tokens of contexts", made.tokens), ("tokens a second", round(made.tokens / seconds))]
-    rows += [(f"rejected: {fault}", number) for fault, number in sorted(made.faults.items())]
-    return ["", "count"], [[name, f"{number:,}"] for name, number in rows]
+        counts["tokens of contexts"] = made.tokens
+        counts["tokens a second"] = round(made.tokens / seconds)
+    for fault, count in sorted(made.faults.items()):
+        counts[f"rejected: {fault}"] = count
+    return ["", "count"], [[name, f"{count:,}"] for name, count in counts.items()]
 
 
 def _use_threads(threads: int | None) -> None:

@@ -30,8 +30,11 @@ def plan_status(store_url: str, prefix: str) -> list[dict[str, Any]]:
     if prefix:
         plan_ids = [resolve_plan(store, prefix)]
     else:
-        stored = sorted({path.split("/")[1] for path in store.list("plans") if path.endswith("/plan.json")})
-        plan_ids = [plan_id for plan_id in stored if not is_heldout(load_plan(store, plan_id))]
+        plan_ids = []
+        for path in sorted(store.list("plans")):
+            _, plan_id, *rest = path.split("/")
+            if rest == ["plan.json"] and not is_heldout(load_plan(store, plan_id)):
+                plan_ids.append(plan_id)
     if not plan_ids:
         raise InputError(f"{store_url}: no plan in this store; `longmill plan RECIPE` makes one, or give --store")
     return [_plan_state(store, plan_id) for plan_id in plan_ids]
