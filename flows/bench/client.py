@@ -38,10 +38,7 @@ class _EmptyLedger:
 
 
 def measure(calls: int = 2000, body_bytes: int = 128 * 1024, in_flight: int = 1000, rounds: int = 5) -> dict[str, Any]:
-    """Calls per second of loop and client, by round, and the median of their ratios.
-
-    Raises PrerequisiteError when the stub server is not there: it is part of the repository, not of a wheel.
-    """
+    """Calls per second of loop and client, by round, and the median of their ratios."""
     prompts = _prompts(-(-calls // _SAMPLES), body_bytes)
     bare: list[float] = []
     client: list[float] = []

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from flows.bench.stub_server import MODEL
 from infra.models.client import ModelClient
 from infra.models.protocol import Prompt, Request
 from tests.support.memory_ledger import MemoryLedger
-from tests.support.stub_replies import MODEL
 from tests.support.stub_server import StubServer
 
 

@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from flows.bench.stub_server import stub_answer
 from infra.errors import BudgetReached, ModelError, RecipeError
 from infra.models.budget import BudgetMeter
 from infra.models.client import CallCounts, ModelClient, Reply
 from infra.recipe import Budget
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.requests import client_of, requests
-from tests.support.stub_replies import stub_answer
 from tests.support.stub_server import running_stub
 
 

@@ -97,7 +97,7 @@ def test_another_seed_gives_other_lessons(stages: list[Any]) -> None:
 
 
 def test_the_log_is_drawn_a_panel_for_each_stage(tmp_path: Path) -> None:
-    from flows.cli.microworld_training import curves_plot, read_log
+    from flows.cli.microworld import curves_plot, read_log
 
     lines = [{"step": step, "loss": 1.0, "right": {"facts": 50.0, "notes": 10.0}} for step in (20, 0, 20)]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -6,19 +6,21 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-SOURCES = sorted(path for name in ("flows", "tasks", "infra") for path in (ROOT / name).rglob("*.py"))
+from tests.house.plain_words import ROOT, source_files
+
+SOURCES = source_files()
 ALLOWED = {"flows": {"flows", "tasks", "infra"}, "tasks": {"tasks", "infra"}, "infra": {"infra"}}
 
 
 def _imports(tree: ast.AST) -> set[str]:
-    found = set()
+    """The packages that a module imports."""
+    packages = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
+            packages |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found.add(node.module.partition(".")[0])
-    return found
+            packages.add(node.module.partition(".")[0])
+    return packages
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -31,13 +33,17 @@ def test_imports_run_from_flows_to_tasks_to_infra(path: Path) -> None:
 def test_every_file_says_what_it_is_and_stays_small(path: Path) -> None:
     text = path.read_text()
     assert ast.get_docstring(ast.parse(text)), "no docstring at the top"
-    assert text.count("\n") <= 340
+    assert text.count("\n") <= 450
 
 
 def test_nothing_unpickles() -> None:
-    guilty = [path for path in SOURCES if _imports(ast.parse(path.read_text())) & {"pickle", "cloudpickle", "dill"}]
-    loads = [path for path in SOURCES if re.search(r"torch\.load\((?!.*weights_only=True)", path.read_text())]
-    assert guilty == loads == []
+    faults = []
+    for path in SOURCES:
+        text = path.read_text()
+        imports_pickle = _imports(ast.parse(text)) & {"pickle", "cloudpickle", "dill"}
+        if imports_pickle or re.search(r"torch\.load\((?!.*weights_only=True)", text):
+            faults.append(path)
+    assert faults == []
 
 
 def test_the_readme_names_every_verb() -> None:
