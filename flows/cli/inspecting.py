@@ -36,7 +36,7 @@ def agreement(
     as_json: AsJson = False,
 ) -> None:
     """Compare a dataset's scores with references, with people's labels, or with another judge's."""
-    from tasks.reporting.agreement_view import agreement_view
+    from tasks.reporting.dataset_views import agreement_view
 
     view = agreement_view(dataset, labels, other)
     if not as_json:
@@ -54,7 +54,7 @@ def inspect(
 ) -> None:
     """Show a dataset's pairs, or one pair with its scores, its facts and the passages that support them."""
     from tasks.records.reader import read_dataset
-    from tasks.reporting.pair_view import pair_list, pair_view
+    from tasks.reporting.dataset_views import pair_list, pair_view
 
     if number > 1 and not pair:
         raise InputError("--number tells the pairs of one question apart; give the question with --pair ID")
@@ -68,7 +68,7 @@ def inspect(
 
 def agreement_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
     """The tables of `agreement_view` that have rows, and a line for what has none."""
-    from tasks.reporting import agreement_tables as tables
+    from tasks.reporting import tables
 
     found = view["agreement"]
     if found:

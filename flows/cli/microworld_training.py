@@ -105,7 +105,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 def curves_plot(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
     """The loss by step, a panel for each stage; where the log tells, the percent of calls right beside it."""
-    from tasks.reporting.drawing import BLUE, GREY, INK, ORANGE, panels, png
+    from tasks.reporting.plots import BLUE, GREY, INK, ORANGE, panels, png
 
     drawn: list[tuple[str, str, dict[str, list[float]]]] = []
     for stage, lines in logs.items():
