@@ -10,7 +10,8 @@ import pytest
 
 from infra.errors import InputError
 from infra.store import Store, open_store
-from tasks.publishing import publish, read_manifest
+from tasks.publishing import publish
+from tasks.records.manifest import read_manifest
 from tasks.reporting.page import excerpt, sample_pairs
 from tasks.reporting.report import add_counts, run_cost, write_report
 from tasks.reporting.tables import report_rows
