@@ -1,7 +1,7 @@
 """Rounds of build, train and evaluate: the whole factory in one flow; one round is `longmill run`.
 
-The server of the policy runs through a round. Before the next round the trained adapter is merged, and the
-merged model is the next round's policy.
+The server of the policy runs during the whole round. Before the next round the trained adapter is merged into the
+model, and the merged model is the next round's policy.
 """
 
 import time
@@ -25,7 +25,7 @@ from tasks.training.outputs import merge_adapter
 
 @flow(name="improve", flow_run_name="improve {recipe[name]}", validate_parameters=False)
 def improve(recipe: dict[str, Any], rounds: int = 1) -> list[dict[str, Any]]:
-    """Run `rounds` rounds; returns one report per round, as in its report.json."""
+    """Run `rounds` rounds; returns the content of report.json of each round."""
     settings = parse_recipe(recipe)
     if rounds > 1 and (settings.policy.serve is None or settings.training is None):
         raise RecipeError("rounds need policy.serve and training: each round starts a server for the model before it")
@@ -43,17 +43,18 @@ def run_round(recipe: Recipe, number: int) -> dict[str, Any]:
     with planned(recipe) as (settings, plan_id, seconds):
         parameters = shard_recipe(settings)
         built = build(parameters, plan_id)
-        seconds |= {stage: value for stage, value in built["seconds"].items() if stage not in seconds}
+        for stage, stage_seconds in built["seconds"].items():
+            seconds.setdefault(stage, stage_seconds)
         manifest = built["dataset"]["manifest"]
         trained = comparison = None
         if settings.training is not None:
-            clock = time.monotonic()
+            start = time.monotonic()
             trained = train(parameters, manifest)
-            seconds["train"] = time.monotonic() - clock
+            seconds["train"] = time.monotonic() - start
         if settings.evaluation is not None:
-            clock = time.monotonic()
+            start = time.monotonic()
             comparison = evaluate(parameters, manifest, trained)
-            seconds["evaluate"] = time.monotonic() - clock
+            seconds["evaluate"] = time.monotonic() - start
     store = open_store(recipe.store)
     name = recipe.name if number == 1 else f"{recipe.name}-round-{number}"
     report: dict[str, Any] = write_report(store, name, recipe, built, trained, comparison, seconds)
@@ -64,8 +65,8 @@ def run_round(recipe: Recipe, number: int) -> dict[str, Any]:
 def next_policy(recipe: Recipe, trained: dict[str, Any]) -> Recipe:
     """The recipe whose policy is the model that a round trained.
 
-    The seed stays: the contexts and their split do too, so no round is tested on what an earlier one was trained
-    on, and what a round says of its policy can be compared with what the round before said of its trained model.
+    The seed stays, so the contexts and their split stay too: no round is tested on contexts that an earlier one was
+    trained on, and a round's figures of its policy can be compared with the last round's of its trained model.
     """
     assert recipe.policy.serve is not None
     folder = on_disk(recipe, trained["model"])

@@ -1,7 +1,8 @@
-"""House-keeping, on a schedule: train what was published and never trained, and tidy the ledger.
+"""Maintenance, on a schedule: train datasets that were published and never trained on, and compact the ledger.
 
-An event or a call that should have started a training run can be lost when a server restarts; the store is
-the record, so this flow compares manifests with models and asks again. Asking twice starts nothing twice.
+An event or a call that should have started a training run can be lost when a server restarts. The store is the
+record, so this flow compares manifests with models and requests the missing runs. A second request for a run starts
+nothing.
 """
 
 from typing import Any
@@ -20,10 +21,10 @@ from tasks.training.job import finished
 
 @flow(name="maintain", flow_run_name="maintain {recipe}")
 def maintain(recipe: str, changes: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Request the training of every untrained manifest of the recipe's dataset; merge small ledger segments.
+    """Request training on every manifest of the recipe's dataset without a model; merge small ledger segments.
 
-    Returns {"requested": {manifest: state of its one training run}}. A training run that failed is started again
-    from its page in the Prefect UI, not from here.
+    Returns {"requested": {manifest: state of its training run}}. A training run that failed is started again from its
+    page in the Prefect UI, not from here.
     """
     settings = read_recipe(recipe, changes)
     store = open_store(settings.store)

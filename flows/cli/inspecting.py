@@ -37,7 +37,7 @@ def agreement(
     as_json: AsJson = False,
 ) -> None:
     """Compare a dataset's scores with references, with people's labels, or with another judge's."""
-    from tasks.reporting.agreement_view import agreement_view
+    from tasks.reporting.dataset_views import agreement_view
 
     view = agreement_view(dataset, labels, other)
     if not as_json:
@@ -55,7 +55,7 @@ def inspect(
 ) -> None:
     """Show a dataset's pairs, or one pair with its scores, its facts and the passages that support them."""
     from tasks.records.reader import read_dataset
-    from tasks.reporting.pair_view import pair_list, pair_view
+    from tasks.reporting.dataset_views import pair_list, pair_view
 
     if number > 1 and not pair:
         raise InputError("--number tells the pairs of one question apart; give the question with --pair ID")
@@ -68,8 +68,8 @@ def inspect(
 
 
 def agreement_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """The tables of `agreement_view` that have rows; sentences where there is nothing to compare."""
-    from tasks.reporting import agreement_tables as tables
+    """The tables of `agreement_view` that have rows, and a line for what has none."""
+    from tasks.reporting import tables
 
     counts = view["agreement"]
     if counts:

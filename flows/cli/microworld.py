@@ -168,7 +168,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 def curves_plot(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
     """A PNG with the loss by step, a panel for each stage; and one with the percent of right calls, where logged."""
-    from tasks.reporting.drawing import BLUE, GREY, INK, ORANGE, panels, png
+    from tasks.reporting.plots import BLUE, GREY, INK, ORANGE, panels, png
 
     curves: list[tuple[str, str, dict[str, list[float]]]] = []  # stage, label of the axis, values by series
     for stage, lines in logs.items():
