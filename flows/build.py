@@ -20,7 +20,7 @@ from prefect.runtime import flow_run
 from flows.recipes import read_recipe
 from flows.shard import shard_recipe, work_on_shard
 from infra.errors import BudgetReached, LedgerError, LongmillError, RecipeError
-from infra.models.serving import launched
+from infra.models.serving import start_servers
 from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
 from infra.running.prefect import FlowTurns, announce, live, run_elsewhere, without_heartbeats
@@ -101,7 +101,7 @@ def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe
     seconds: dict[str, float] = {}
     clock = time.monotonic()
     check_scorers(recipe)
-    with launched(recipe) as ready:
+    with start_servers(recipe) as ready:
         if plan_id:
             whole_id = resolve_plan(open_store(recipe.store), plan_id)
         else:

@@ -18,12 +18,12 @@ from flows.recipes import read_recipe
 from flows.shard import shard_recipe
 from infra.errors import EvaluationError, ServingError
 from infra.models.client import CallCounts
-from infra.models.serving import launched, load_adapter, local_folder, serve
+from infra.models.serving import load_adapter, local_folder, serve, start_servers
 from infra.recipe import Model, Recipe, parse_recipe
 from infra.running.prefect import announce
 from infra.store import open_store
 from tasks.evaluation.evaluate import EvaluationRow, HeldOutQuestion, compare, evaluate_model
-from tasks.evaluation.heldout import heldout_cases
+from tasks.evaluation.heldout import heldout_questions
 from tasks.reporting.tables import comparison_table
 from tasks.resources import open_resources
 from tasks.training.outputs import merge_adapter
@@ -45,20 +45,20 @@ def evaluate_models(recipe: Recipe, manifest: str | None, trained: dict[str, Any
     """What the flow `evaluate` returns, without the flow; the servers of the recipe run meanwhile."""
     if recipe.evaluation is None:
         raise EvaluationError("the recipe has no `evaluation` section; add one, or leave evaluation out")
-    with launched(without_judge(recipe)) as ready:
-        questions = heldout_cases(recipe, open_store(recipe.store), manifest)
+    with start_servers(without_judge(recipe)) as ready:
+        questions = heldout_questions(recipe, open_store(recipe.store), manifest)
         if not questions:
             raise EvaluationError(
                 "there is no held-out question: raise dataset.test_fraction, or give evaluation.questions"
             )
         settings = ready()
-        before, after, calls = evaluated(questions, settings, trained)
+        before, after, calls = evaluation_rows(questions, settings, trained)
     outcome: dict[str, Any] = compare(before, after, settings)
     outcome["calls"] = {kind: asdict(counts) for kind, counts in calls.items()}
     return outcome
 
 
-def evaluated(
+def evaluation_rows(
     questions: Sequence[HeldOutQuestion], settings: Recipe, trained: dict[str, Any] | None
 ) -> tuple[list[EvaluationRow], list[EvaluationRow] | None, dict[str, CallCounts]]:
     """The rows of the policy and of `trained` on the same questions, and the calls made; endpoints must answer."""
@@ -89,7 +89,7 @@ def without_judge(recipe: Recipe) -> Recipe:
 @contextlib.contextmanager
 def trained_recipe(recipe: Recipe, trained: dict[str, Any]) -> Iterator[Recipe]:
     """The recipe with the trained model as its policy, reachable until the block ends."""
-    folder = on_disk(recipe, trained["model"])
+    folder = local_model_folder(recipe, trained["model"])
     changes: dict[str, Any] = {"name": trained["name"], "revision": trained["revision"]}
     if trained["kind"] == "adapter":
         if _load_adapter_everywhere(recipe, trained["name"], folder):
@@ -122,13 +122,13 @@ def _second_server(recipe: Recipe, folder: Path, changes: dict[str, Any]) -> Ite
         yield _with_policy(recipe, {**changes, "endpoints": (served.url,)})
 
 
-def on_disk(recipe: Recipe, path: str) -> Path:
+def local_model_folder(recipe: Recipe, path: str) -> Path:
     """A trained model's folder on this machine; fetched from a store that is elsewhere."""
     store = open_store(recipe.store)
-    if (folder := store.local(path)) is not None:
+    if (folder := store.local_path(path)) is not None:
         return folder
     folder = local_folder(recipe.store) / "work" / path
-    store.fetch(path, folder)
+    store.download_folder(path, folder)
     return folder
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from prefect import flow
 
 from flows.build import build, planned
-from flows.evaluate import evaluate, on_disk
+from flows.evaluate import evaluate, local_model_folder
 from flows.recipes import read_recipe
 from flows.shard import shard_recipe
 from flows.train import train
@@ -69,7 +69,7 @@ def next_policy(recipe: Recipe, trained: dict[str, Any]) -> Recipe:
     trained on, and a round's figures of its policy can be compared with the last round's of its trained model.
     """
     assert recipe.policy.serve is not None
-    folder = on_disk(recipe, trained["model"])
+    folder = local_model_folder(recipe, trained["model"])
     if trained["kind"] == "adapter":
         folder = merge_adapter(folder, folder.parent / f"{folder.name}-merged")
     serve = recipe.policy.serve.model_copy(update={"model_path": str(folder)})

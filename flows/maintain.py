@@ -16,7 +16,7 @@ from flows.train import training_job
 from infra.ledger import Ledger
 from infra.store import open_store
 from tasks.records.manifest import manifests
-from tasks.training.job import finished
+from tasks.training.job import stored_training
 
 
 @flow(name="maintain", flow_run_name="maintain {recipe}")
@@ -31,7 +31,7 @@ def maintain(recipe: str, changes: tuple[str, ...] = ()) -> dict[str, Any]:
     requested: dict[str, str] = {}
     if settings.training is not None:
         for path, sha256 in manifests(store, settings.dataset.name):
-            if finished(training_job(settings, path)) is None:
+            if stored_training(training_job(settings, path)) is None:
                 state = request_training(shard_recipe(settings), {"manifest": path, "sha256": sha256})
                 requested[path] = state or "there is no deployment to train with"
     ledger = Ledger(store)

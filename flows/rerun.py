@@ -35,8 +35,8 @@ def recipe_of_plan(store: str, plan_id: str) -> Recipe:
     files = open_store(store)
     path = recipe_path(resolve_plan(files, plan_id))
     if not files.exists(path):
-        raise InputError(f"{files.show(path)}: no recipe is kept with this plan; give one with --recipe")
-    return parse_recipe(json.loads(files.read(path)), files.show(path))
+        raise InputError(f"{files.place(path)}: no recipe is kept with this plan; give one with --recipe")
+    return parse_recipe(json.loads(files.read(path)), files.place(path))
 
 
 def choose_shards(recipe: Recipe, plan_id: str, ranges: str) -> list[int]:

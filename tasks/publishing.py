@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from infra.canonical import canonical
+from infra.canonical import canonical_json
 from infra.errors import BalanceError, RecipeError
 from infra.recipe import Recipe
 from infra.running import progress
@@ -149,7 +149,7 @@ def finish_dataset(
         files += _write_papers(recipe, store, draft, files, summary)
         manifest = {**draft.head, "files": files}
         commit(store, draft.folder, manifest)
-    store.write(f"datasets/{recipe.dataset.name}/latest.json", canonical(_pointer(draft.folder, manifest)))
+    store.write(f"datasets/{recipe.dataset.name}/latest.json", canonical_json(_pointer(draft.folder, manifest)))
     return _published(store, draft.folder, manifest)
 
 
@@ -236,7 +236,7 @@ def _by_shard(results: Sequence[ShardResult]) -> list[ShardResult]:
 
 def _check_recipe(plan: Plan, recipe: Recipe) -> None:
     """Raises RecipeError, naming the keys that differ, for a recipe that is not the plan's."""
-    planned, current = canonical(dict(plan.recipe)), canonical(recipe.identity())
+    planned, current = canonical_json(dict(plan.recipe)), canonical_json(recipe.identity())
     if planned != current:
         old, new = json.loads(planned), json.loads(current)
         changed = []
@@ -284,7 +284,7 @@ def _write_papers(
     recipe: Recipe, store: Store, draft: Draft, tables: Sequence[ManifestFile], summary: Summary
 ) -> list[ManifestFile]:
     """Write the summary, the plots and the card."""
-    papers = [_write(store, draft.folder, "summary.json", canonical(summary.to_json()))]
+    papers = [_write(store, draft.folder, "summary.json", canonical_json(summary.to_json()))]
     plots = dataset_plots(summary)
     for name, image in plots.items():
         papers.append(_write(store, draft.folder, f"plots/{name}.png", image))
@@ -311,7 +311,7 @@ def _write(store: Store, folder: str, path: str, data: bytes) -> ManifestFile:
 
 
 def _pointer(folder: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    sha256 = hashlib.sha256(canonical(dict(manifest))).hexdigest()
+    sha256 = hashlib.sha256(canonical_json(dict(manifest))).hexdigest()
     return {"version": manifest["version"], "manifest": f"{folder}/manifest.json", "sha256": sha256}
 
 
@@ -324,7 +324,7 @@ def _published(store: Store, folder: str, manifest: Mapping[str, Any]) -> Publis
         manifest=f"{folder}/manifest.json",
         sha256=hashlib.sha256(store.read(f"{folder}/manifest.json")).hexdigest(),
         path=folder,
-        folder=store.show(folder),
+        folder=store.place(folder),
         version=manifest["version"],
         counts=manifest["counts"],
         splits=dict(splits),

@@ -297,7 +297,7 @@ def load_rows(store: Store, kind: str, table: StoredTable) -> list[Any]:
 
 def store_key(store: Store) -> str:
     """A short name of the store for keys in Prefect's cache."""
-    return fingerprint(store.show(""))[:8]
+    return fingerprint(store.place(""))[:8]
 
 
 def run_in_prefect(

@@ -20,7 +20,7 @@ from flows.bench.common import rounded, run_as_flow
 from flows.cli.demo import write_demo_questions
 from flows.recipes import read_recipe
 from infra.models.client import Request
-from infra.models.serving import reached
+from infra.models.serving import serve_recipe
 from infra.models.tokens import resolve_model
 from infra.recipe import Recipe
 from tasks.planning.make_plan import make_plan
@@ -60,7 +60,7 @@ def measure(rounds: int = 3) -> dict[str, Any]:
 def _beside_a_loop(folder: Path, rounds: int, *changes: str) -> dict[str, Any]:
     recipe = _recipe(folder, changes)
     write_demo_questions(recipe)
-    with reached(recipe) as settings:
+    with serve_recipe(recipe) as settings:
         flow_rates, bare_rates = [], []
         for number in range(rounds + 1):  # the first round warms the server up and is not counted
             flow_rates.append(_flow_rate(_fresh(settings, folder, f"flow-{number}", 2 * number)))

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from flows.cli.display import AsJson, calm, console, finish, prefect_at, table
+from flows.cli.display import AsJson, console, finish, prefect_at, progress_unless_json, table
 from flows.cli.doctor import require_machine, run_checks
 from flows.cli.ending import run_to_the_end
 from flows.cli.inspecting import agreement, inspect
@@ -49,7 +49,7 @@ def plan(recipe: RecipePath, changes: Changes = None, as_json: AsJson = False) -
     from tasks.reporting.tables import plan_rows
 
     settings = read_recipe(recipe, changes)
-    with calm(as_json):
+    with progress_unless_json(as_json):
         view = plan_view(settings)
     if not as_json:
         console.print(table(f"plan {view['plan_id']}", *plan_rows(view)))
@@ -78,7 +78,7 @@ def build(recipe: RecipePath, changes: Changes = None, as_json: AsJson = False) 
     """Build and publish the dataset alone."""
     settings = read_recipe(recipe, changes)
     require_machine(settings)
-    with prefect_at(local_folder(settings.store)), calm(as_json):
+    with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
         from flows.build import build as build_flow
 
         built = build_flow(settings)
@@ -99,7 +99,7 @@ def rerun(
     """Run some shards of a plan again, then publish."""
     if failed == bool(shards):
         raise RecipeError("rerun: say either --failed or --shards 3,7-9")
-    with prefect_at(local_folder(store)), calm(as_json):
+    with prefect_at(local_folder(store)), progress_unless_json(as_json):
         from flows.rerun import rerun as rerun_flow
 
         built = rerun_flow(plan_id, store, failed, shards, recipe, train=False)
@@ -138,12 +138,12 @@ def train(
     if settings.training is None:
         raise RecipeError(f"{recipe}: the recipe has no `training` section; add one")
     path = path_in_store(settings.store, manifest)
-    with prefect_at(local_folder(settings.store)), calm(as_json):
+    with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
         from flows.shard import shard_recipe
         from flows.train import train as train_flow
 
         trained = train_flow(shard_recipe(settings), path)
-    finish(as_json, trained, [(_model_name(trained), open_store(settings.store).show(trained["model"]))])
+    finish(as_json, trained, [(_model_name(trained), open_store(settings.store).place(trained["model"]))])
 
 
 @app.command()
@@ -163,7 +163,7 @@ def evaluate(
     path = path_in_store(settings.store, manifest) if manifest else None
     trained = trained_at(settings.store, model) if model else None
     require_machine(settings.model_copy(update={"judge": None}))  # evaluation calls no judge
-    with prefect_at(local_folder(settings.store)), calm(as_json):
+    with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
         from flows.evaluate import evaluate as evaluate_flow
         from flows.shard import shard_recipe
 
@@ -240,7 +240,7 @@ def keys() -> None:
 def _improve(settings: Recipe, rounds: int, as_json: bool) -> None:
     """Run the improve flow, then print a table for each round and the paths of the last."""
     require_machine(settings)
-    with prefect_at(local_folder(settings.store)), calm(as_json):
+    with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
         from flows.improve import improve as improve_flow
         from flows.shard import shard_recipe
 

@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from infra.running import progress
-from infra.running.progress import Step
+from infra.running.progress import ProgressUpdate
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -54,7 +54,7 @@ def progress_display() -> Iterator[None]:
     display = ProgressBars() if errors.is_terminal else PlainProgress(errors)
     lock = threading.Lock()
 
-    def draw(step: Step) -> None:
+    def draw(step: ProgressUpdate) -> None:
         with lock:
             display.draw(step)
 
@@ -77,7 +77,7 @@ def prefect_at(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def calm(as_json: bool) -> Iterator[None]:
+def progress_unless_json(as_json: bool) -> Iterator[None]:
     """The progress display; nothing when the output is JSON."""
     if as_json:
         yield
@@ -104,7 +104,7 @@ class ProgressBars:
         """Draws the bars while the block runs."""
         return self._bars
 
-    def draw(self, step: Step) -> None:
+    def draw(self, step: ProgressUpdate) -> None:
         """Show a step on its stage's bar; the first step of a stage adds the bar."""
         if step.stage not in self._bar_of_stage:
             self._bar_of_stage[step.stage] = self._bars.add_task(step.stage, total=None, note="", last_step_s=0.0)
@@ -140,7 +140,7 @@ class PlainProgress:
         """Does nothing: lines need no preparation."""
         return contextlib.nullcontext()
 
-    def draw(self, step: Step) -> None:
+    def draw(self, step: ProgressUpdate) -> None:
         """Count a step; print a line if its stage has ended or the last line is old."""
         now = self._clock()
         stage = self._stages.get(step.stage)

@@ -9,7 +9,7 @@ from infra.errors import LongmillError, PrerequisiteError
 from infra.models.serving import check_model_path, check_port, check_serving_python, local_folder
 from infra.models.tokens import load_tokenizer
 from infra.recipe import Recipe, Serving
-from infra.running.prerequisites import RUN_GB, lacks
+from infra.running.prerequisites import RUN_GB, missing_prerequisites
 from infra.store import open_store
 
 Check = tuple[str, Callable[[], object]]  # a name, and a function that raises LongmillError when something is missing
@@ -48,7 +48,7 @@ def _machine_checks(recipe: Recipe) -> Iterator[Check]:
     folder = local_folder(recipe.store)
 
     def check_machine() -> None:
-        faults = list(lacks(disk_gb=RUN_GB, serving=bool(served), folder=folder))
+        faults = list(missing_prerequisites(disk_gb=RUN_GB, serving=bool(served), folder=folder))
         if faults:
             raise PrerequisiteError("; ".join(faults))
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.display import AsJson, calm, console, finish, table
+from flows.cli.display import AsJson, console, finish, progress_unless_json, table
 from tasks.microworld.make import POOL, QUESTIONS, Made, Wanted, people_for, write_contexts, write_pool
 from tasks.microworld.words import Split
 
@@ -59,7 +59,7 @@ def make(
     """Write a dataset in the factory's input format, with gold answers, evidence and preferences."""
     clock = time.monotonic()
     files = [("questions", str(out / QUESTIONS))]
-    with calm(as_json):
+    with progress_unless_json(as_json):
         if pool:
             made = write_pool(out, questions, seed, people or max(people_for(tokens), questions // 2), hops, split)
             files.append(("pool", str(out / POOL)))
@@ -79,7 +79,7 @@ def policy(
     as_json: AsJson = False,
 ) -> None:
     """Train the policy in three stages: lookup, hops, imperfect answers. About an hour and a half on one core."""
-    with calm(as_json):
+    with progress_unless_json(as_json):
         _use_threads(threads)
         from tasks.microworld.train_policy import STAGES, train_policy
 
@@ -104,7 +104,7 @@ def judge(
     as_json: AsJson = False,
 ) -> None:
     """Train the judge, which begins with the policy's layers. Over two hours on one core."""
-    with calm(as_json):
+    with progress_unless_json(as_json):
         _use_threads(threads)
         from infra.models.tokens import resolve_model
         from tasks.microworld.train_judge import Settings, train_judge

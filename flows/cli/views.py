@@ -60,7 +60,7 @@ def path_in_store(store_url: str, path: str, file: str = "manifest.json") -> str
     """
     store = open_store(store_url)
     inside = path.removeprefix(f"{store_url.rstrip('/')}/")
-    root = store.local("")
+    root = store.local_path("")
     if root is not None and Path(path).exists():
         try:
             inside = str(Path(path).resolve().relative_to(root.resolve()))

@@ -67,11 +67,11 @@ def _recipe(experiment: Experiment, name: str) -> Recipe | None:
 
 def _strong_section(experiment: Experiment, trained: Trained) -> dict[str, object]:
     """The recipe's section `strong` for the trained adapter, which is loaded into the server of the policy."""
-    from flows.evaluate import on_disk
+    from flows.evaluate import local_model_folder
     from infra.models.serving import load_adapter
 
     recipe = experiment.recipe(SEALONG)
-    folder = on_disk(recipe, trained["model"])
+    folder = local_model_folder(recipe, trained["model"])
     for url in recipe.policy.endpoints:
         load_adapter(url, trained["name"], folder)
     return {

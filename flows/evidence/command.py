@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.display import AsJson, calm, console, finish, prefect_at, table
+from flows.cli.display import AsJson, console, finish, prefect_at, progress_unless_json, table
 from infra.models.serving import local_folder
 
 
@@ -32,7 +32,7 @@ def evidence(
         _show(shipped_table(), as_json)
         return
     settings = EvidenceSettings(out, questions, seeds, tuple(changes or ()))
-    with prefect_at(local_folder(out)), calm(as_json):
+    with prefect_at(local_folder(out)), progress_unless_json(as_json):
         from flows.evidence.measuring import FOLDER, measure, selected_rows
         from infra.store import open_store
 
@@ -41,7 +41,7 @@ def evidence(
     if not as_json:
         store = open_store(out)
         for name, file in (("table", "evidence.json"), ("chapter", "evidence.md"), ("plots", "plots")):
-            console.print(f"{name}: {store.show(f'{FOLDER}/{file}')}", soft_wrap=True)
+            console.print(f"{name}: {store.place(f'{FOLDER}/{file}')}", soft_wrap=True)
 
 
 def _show(evidence_table: dict[str, Any], as_json: bool) -> None:

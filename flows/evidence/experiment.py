@@ -20,7 +20,7 @@ from infra.models.tokens import load_tokenizer, resolve_model
 from infra.recipe import Recipe
 from infra.store import open_store
 from tasks.evaluation.compare import EvaluationRow
-from tasks.evaluation.heldout import heldout_cases
+from tasks.evaluation.heldout import heldout_questions
 from tasks.records.dataset import ShardData
 from tasks.training.base_identity import base_identity
 
@@ -149,10 +149,10 @@ class Experiment:
 
         Without a trained model there is only before.
         """
-        from flows.evaluate import evaluated
+        from flows.evaluate import evaluation_rows
 
-        cases = heldout_cases(recipe, open_store(recipe.store), None)
-        before, after, _ = evaluated(cases, recipe, dict(trained) if trained else None)
+        cases = heldout_questions(recipe, open_store(recipe.store), None)
+        before, after, _ = evaluation_rows(cases, recipe, dict(trained) if trained else None)
         after_rows: Sequence[EvaluationRow | None] = after or [None] * len(before)
         observations = []
         for before_row, after_row in zip(before, after_rows, strict=True):

@@ -22,7 +22,7 @@ from flows.evidence.experiment import Endpoints, Experiment
 from flows.evidence.plots import evidence_plots
 from flows.evidence.table import markdown_chapter, table_row
 from infra.errors import InputError, RecipeError
-from infra.models.serving import reached
+from infra.models.serving import serve_recipe
 from infra.running import progress
 from infra.store import Store, open_store
 from tasks.training.base_identity import base_identity
@@ -92,7 +92,7 @@ def served_models(settings: EvidenceSettings, missing: Sequence[Measurement]) ->
     judged = any(LONGREWARD in measurement.row.methods for measurement in missing)
     recipe = Experiment(0, settings).recipe(LONGREWARD if judged else SEALONG)
     require_machine(recipe)
-    with reached(recipe) as running:
+    with serve_recipe(recipe) as running:
         endpoints = {"policy": running.policy.endpoints}
         if running.judge is not None:
             endpoints["judge"] = running.judge.endpoints

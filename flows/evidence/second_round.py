@@ -2,7 +2,7 @@
 
 from flows.evidence import SEALONG, EvidenceRow, Observation, SeedResult, merge_observations, only_figure
 from flows.evidence.experiment import Experiment
-from infra.models.serving import reached
+from infra.models.serving import serve_recipe
 
 METRIC = "SubEM gain"
 
@@ -16,7 +16,7 @@ def measure(experiment: Experiment) -> SeedResult:
     first = _gains(experiment.compare(recipe, trained), "first round gain")
     if trained is None:
         return SeedResult(first)
-    with reached(next_policy(recipe, dict(trained))) as second_recipe:
+    with serve_recipe(next_policy(recipe, dict(trained))) as second_recipe:
         improved = experiment.train(second_recipe)
         second = _gains(experiment.compare(second_recipe, improved), "second round gain")
         second_details = experiment.details(second_recipe, improved)

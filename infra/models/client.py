@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, TypeVar
 
-from infra.canonical import canonical
+from infra.canonical import canonical_json
 from infra.errors import BudgetReached, ModelError, RecipeError
 from infra.ledger import Entry
 from infra.models.budget import BudgetMeter
@@ -144,7 +144,7 @@ class ModelClient:
         self.spend(key, prompt_tokens, completion_tokens)
         self._count_shared(kind, prompt_tokens, completion_tokens)
 
-    def keep_refusal(self, request: Request, failure: Failure) -> None:
+    def record_refusal(self, request: Request, failure: Failure) -> None:
         """Record that the server refuses this request as it stands, so that no run sends it again; durable on return.
 
         For a caller that has another way to get its result. A refusal is not recorded otherwise, since it may come
@@ -152,7 +152,7 @@ class ModelClient:
         """
         if self._ledger.lookup([request.key]):
             return
-        body = canonical({"error": {"message": failure.detail}}).decode()
+        body = canonical_json({"error": {"message": failure.detail}}).decode()
         entry = Entry(
             key=request.key,
             kind=request.kind,

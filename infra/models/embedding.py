@@ -97,7 +97,7 @@ def _load_local_model(name: str, revision: str, dtype: str) -> Any:
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
     folder = _model_folder(name)
     try:
-        with without_bars():
+        with without_progress_bars():
             model = SentenceTransformer(
                 str(folder) if folder else name,
                 revision=None if folder else revision,
@@ -114,7 +114,7 @@ def _load_local_model(name: str, revision: str, dtype: str) -> Any:
 
 
 @contextlib.contextmanager
-def without_bars() -> Iterator[None]:
+def without_progress_bars() -> Iterator[None]:
     """Switch off transformers' own progress bars, which would disturb those of the command line."""
     from transformers.utils import logging
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.canonical import canonical, fingerprint, text_id
+from infra.canonical import canonical_json, fingerprint, text_id
 from infra.errors import ModelError
 from infra.ledger import Entry
 from infra.models.client import CallCounts
@@ -171,7 +171,7 @@ def _items(body: Any, count: int, name: str) -> list[str]:
             raise ModelError(f"{name} numbered its vectors {sorted(map(str, by_index))}, not 0 to {count - 1}")
         items = [by_index[index] for index in range(count)]
     try:
-        replies = [canonical(item).decode("utf-8") for item in items]
+        replies = [canonical_json(item).decode("utf-8") for item in items]
     except ValueError as error:
         raise ModelError(f"{name} sent a vector with values that are no numbers") from error
     for reply in replies:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from infra.canonical import canonical, fingerprint
+from infra.canonical import canonical_json, fingerprint
 from infra.errors import LedgerError
 from infra.ledger import Entry
 
@@ -36,7 +36,7 @@ class Prompt:
     digest: str = field(init=False, repr=False, compare=False)  # sha256 of `encoded`
 
     def __post_init__(self) -> None:
-        encoded = canonical(list(self.messages))
+        encoded = canonical_json(list(self.messages))
         object.__setattr__(self, "encoded", encoded)
         object.__setattr__(self, "digest", hashlib.sha256(encoded).hexdigest())
 
@@ -72,7 +72,7 @@ class Request:
 
     def body(self) -> bytes:
         """The JSON body to send, spliced around the prompt's bytes."""
-        rest = canonical({"model": self.model, **self.parameters})
+        rest = canonical_json({"model": self.model, **self.parameters})
         return b"".join((b'{"messages":', self.prompt.encoded, b",", rest[1:]))
 
 

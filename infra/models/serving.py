@@ -1,7 +1,7 @@
 """Servers that Longmill starts itself, on loopback: vLLM for policy and judge, or the rule-based judge in the box.
 
-`launched` starts all servers that a recipe needs at the same time. However the run ends, they end with it, and so do
-the processes that they started (see infra/running/processes.py). Adapters are loaded into the running server; a full
+`start_servers` starts all servers that a recipe needs at the same time. However the run ends, they end with it, and so
+do the processes that they started (see infra/running/processes.py). Adapters are loaded into the running server; a full
 model needs a server of its own (`serve`). Leaves out: several servers for one model, which are endpoints in a recipe.
 """
 
@@ -55,7 +55,7 @@ def load_adapter(url: str, name: str, folder: Path, api_key: str | None = None) 
 
 
 @contextlib.contextmanager
-def launched(recipe: Recipe) -> Iterator[Callable[[], Recipe]]:
+def start_servers(recipe: Recipe) -> Iterator[Callable[[], Recipe]]:
     """Start the servers that policy and judge need, without waiting: other work can be done meanwhile.
 
     Yields a function that waits until they respond and returns the recipe with their endpoints. A model that has
@@ -86,9 +86,9 @@ def launched(recipe: Recipe) -> Iterator[Callable[[], Recipe]]:
 
 
 @contextlib.contextmanager
-def reached(recipe: Recipe) -> Iterator[Recipe]:
+def serve_recipe(recipe: Recipe) -> Iterator[Recipe]:
     """The recipe with endpoints: its own, or those of servers that run until the block ends."""
-    with launched(recipe) as wait_until_ready:
+    with start_servers(recipe) as wait_until_ready:
         yield wait_until_ready()
 
 

@@ -12,12 +12,12 @@ from urllib.parse import urlsplit, urlunsplit
 _PATH = re.compile(r"^(?:file://|local://|/|~/|\\|[A-Za-z]:[/\\]|(?:\.\.?[/\\])+)")
 
 
-def public(value: Any) -> Any:
+def public_settings(value: Any) -> Any:
     """JSON-ready values, with `public_text` of every text in them."""
     if isinstance(value, dict):
-        return {key: public(member) for key, member in value.items()}
+        return {key: public_settings(member) for key, member in value.items()}
     if isinstance(value, list | tuple):
-        return [public(member) for member in value]
+        return [public_settings(member) for member in value]
     if isinstance(value, str):
         return public_text(value)
     return value

@@ -17,7 +17,7 @@ from tasks.records.plan import Plan, load_plan, load_shard
 NO_WINDOW = 2**31 - 1
 
 
-def heldout_cases(recipe: Recipe, store: Store, manifest: str | None) -> list[HeldOutQuestion]:
+def heldout_questions(recipe: Recipe, store: Store, manifest: str | None) -> list[HeldOutQuestion]:
     """(example, context) of every held-out question that has a reference, in the plan's order.
 
     Raises EvaluationError when the recipe names no questions and there is no dataset to take them from.

@@ -143,7 +143,7 @@ def _complete(requests: Sequence[Request], subjects: Sequence[str], client: Mode
     for place, outcome in zip(refused, plain_outcomes, strict=True):
         refusal = outcomes[place]
         if isinstance(outcome, Reply) and isinstance(refusal, Failure):  # it was the form that was refused
-            client.keep_refusal(requests[place], refusal)
+            client.record_refusal(requests[place], refusal)
         outcomes[place] = outcome
     return outcomes
 
@@ -208,7 +208,7 @@ def _constrains_replies(judge: Judge, client: ModelClient, scoring: ScoringConte
         outcome = client.complete([request])[0]
         refuse_passing_failures([outcome], ["the probe for structured output"])
         if isinstance(outcome, Failure):
-            client.keep_refusal(request, outcome)
+            client.record_refusal(request, outcome)
         return isinstance(outcome, Reply) and outcome.text.strip() == _PROBE_REPLY
 
     return scoring.cache.get(("constrains", judge.name, judge.revision), send_probe)

@@ -440,19 +440,8 @@ def _replaced(names: tuple[str, ...], old: str, new: str) -> tuple[str, ...]:
 
 # A fault that stands several times is drawn more often.
 _COMMON_FAULTS: tuple[Fault, ...] = (
-    _wrong_value,
-    _wrong_value,
-    _skipped_step,
-    _no_steps,
-    _does_not_follow,
-    _contradiction,
-    _repeated,
-    _wrong_plan,
-    _no_answer_line,
+    *(_wrong_value, _wrong_value),
+    *(_skipped_step, _no_steps, _does_not_follow, _contradiction, _repeated, _wrong_plan, _no_answer_line),
 )
 HOP_FAULTS: tuple[Fault, ...] = (*_COMMON_FAULTS, _wrong_hop, _wrong_hop, _wrong_hop, _other_relation)
-LIST_FAULTS: tuple[Fault, ...] = (
-    *_COMMON_FAULTS,
-    *(_missing_item, _missing_item, _missing_item),
-    *(_invented_item, _invented_item),
-)
+LIST_FAULTS: tuple[Fault, ...] = (*_COMMON_FAULTS, *(_missing_item,) * 3, *(_invented_item,) * 2)

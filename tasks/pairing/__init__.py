@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from infra.canonical import seeded, text_id
+from infra.canonical import seeded_random, text_id
 from infra.errors import RecipeError
 from infra.plugins import find_plugins
 from infra.recipe import Pairing
@@ -108,7 +108,7 @@ def pair_example(
     if rule.chooses_strong:
         ranking = _strong_first(answers, with_text)
     elif rule.rank is not None:
-        ranking = rule.rank(example, with_text, seeded(seed, example.example_id, "rank"))
+        ranking = rule.rank(example, with_text, seeded_random(seed, example.example_id, "rank"))
     else:
         ranking = _ranking(with_text, rewards)
     if rule.chooses_strong and len(ranking) == len(with_text):
@@ -120,7 +120,7 @@ def pair_example(
         return _drop(example, "too_few_scored", detail)
     if ranking[0].reward == ranking[-1].reward:
         return _drop(example, "tie", f"all {len(ranking)} rewards are {ranking[0].reward}")
-    candidates = rule.candidates(ranking, seeded(seed, example.example_id, "pair"))
+    candidates = rule.candidates(ranking, seeded_random(seed, example.example_id, "pair"))
     first = _first(example, ranking, candidates, settings)
     if isinstance(first, Drop):
         return first
@@ -192,7 +192,7 @@ def _ranking(answers: Sequence[Answer], rewards: Mapping[tuple[str, int], float 
         reward = rewards.get(answer.id)
         if reward is not None:
             scored.append(Ranked(answer, reward))
-    return sorted(scored, key=lambda each: (-each.reward, text_id(each.answer.text), each.answer.sample_index))
+    return sorted(scored, key=lambda ranked: (-ranked.reward, text_id(ranked.answer.text), ranked.index))
 
 
 def _strong_first(answers: Sequence[Answer], with_text: Sequence[Answer]) -> list[Ranked]:

@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from infra.canonical import seeded, text_id
+from infra.canonical import seeded_random, text_id
 from infra.models.tokens import Tokenizer, count_tokens, prompt_tokens, rough_tokens
 from infra.recipe import Contexts, Questions, Recipe
 from tasks.planning.distractors import Pool, draw, gather_pool
@@ -85,7 +85,7 @@ def target_tokens(settings: Contexts, seed: int, example_id: str) -> int:
     """The length a pooled context aims at: a multiple of step_tokens between min_tokens and max_tokens."""
     highest = settings.max_tokens // settings.step_tokens
     lowest = min(highest, math.ceil(settings.min_tokens / settings.step_tokens))
-    return seeded(seed, "target", example_id).randint(lowest, highest) * settings.step_tokens
+    return seeded_random(seed, "target", example_id).randint(lowest, highest) * settings.step_tokens
 
 
 def _given(questions: Sequence[RawQuestion], recipe: Recipe, tokenizer: Tokenizer) -> list[BuiltQuestion | Drop]:
@@ -115,7 +115,7 @@ def _given_passages(question: RawQuestion, seed: int) -> Passages:
     if text.strip():
         return Passages(text, (0,), (len(text),), ("",))
     documents = _own(question)
-    seeded(seed, "order", question.example_id).shuffle(documents)
+    seeded_random(seed, "order", question.example_id).shuffle(documents)
     return render(documents, question.language)
 
 
@@ -175,7 +175,7 @@ def _drafts(questions: Sequence[RawQuestion], recipe: Recipe, tokenizer: Tokeniz
 
 def _draft(question: RawQuestion, own_sizes: dict[Document, int], target: int, recipe: Recipe, pool: Pool) -> _Draft:
     """Supporting documents, then own distractors that fit, then the pool's until the target is reached."""
-    rng = seeded(recipe.seed, "distractors", question.example_id)
+    rng = seeded_random(recipe.seed, "distractors", question.example_id)
     # By text, so that a repeated text comes once; reversed, so that the first of equal texts gives the title.
     supporting = {document.text: (document, own_sizes[document]) for document in reversed(question.documents)}
     left = target - sum(tokens for _, tokens in supporting.values())
@@ -214,7 +214,7 @@ def _without(draft: _Draft, excess: int) -> _Draft:
 
 def _arranged(draft: _Draft, seed: int) -> QuestionPassages:
     documents = [document for document, _ in draft.supporting + draft.distractors]
-    seeded(seed, "order", draft.question.example_id).shuffle(documents)
+    seeded_random(seed, "order", draft.question.example_id).shuffle(documents)
     return draft.question, render(documents, draft.question.language)
 
 

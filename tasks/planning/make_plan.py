@@ -16,7 +16,7 @@ from typing import get_args
 
 import pyarrow as pa
 
-from infra.canonical import canonical, fingerprint
+from infra.canonical import canonical_json, fingerprint
 from infra.errors import BalanceError, InputError
 from infra.models.tokens import has_chat_template, load_tokenizer
 from infra.recipe import Language, Recipe
@@ -68,7 +68,7 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
         "warnings": [*pool.warnings, *_warnings(recipe, tally, counts, exact)],
     }
     plan = Plan.from_json({"plan_id": fingerprint(content)[:16], **content})
-    store.put_if_absent(plan_path(plan.plan_id), canonical(plan.to_json()))
+    store.put_if_absent(plan_path(plan.plan_id), canonical_json(plan.to_json()))
     return plan
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from infra.canonical import canonical
+from infra.canonical import canonical_json
 from tasks.records.schema import schema_of
 
 AnswerId = tuple[str, int]  # example_id, sample_index
@@ -81,7 +81,7 @@ class Answer:
 
         `evidence` is a JSON object: a mapping, written as canonical JSON, or JSON text that is taken as it is.
         """
-        text = evidence if isinstance(evidence, str) else canonical(dict(evidence)).decode()
+        text = evidence if isinstance(evidence, str) else canonical_json(dict(evidence)).decode()
         return Judgement(self.example_id, self.sample_index, scorer, score, reason, text, tuple(keys))
 
 

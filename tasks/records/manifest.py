@@ -10,10 +10,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
-from infra.canonical import canonical, fingerprint
+from infra.canonical import canonical_json, fingerprint
 from infra.errors import StoreError
 from infra.recipe import Recipe
-from infra.recipe.public import public, public_text
+from infra.recipe.public import public_settings, public_text
 from infra.store import Store
 from tasks.records.dataset import Split
 from tasks.records.plan import Plan
@@ -36,7 +36,7 @@ class ManifestFile(TypedDict):
 
 def read_manifest(store: Store, path: str) -> dict[str, Any]:
     """The manifest at `path`. Raises MissingError where there is none, StoreError for what is not a manifest."""
-    return parse_manifest(store.read(path), store.show(path))
+    return parse_manifest(store.read(path), store.place(path))
 
 
 def parse_manifest(data: bytes, place: str) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def manifest_head(
         "version": fingerprint(origin)[:16],
         "licence": recipe.dataset.licence,
         "plan_id": plan.plan_id,
-        "recipe": public(recipe.identity()),
+        "recipe": public_settings(recipe.identity()),
         "prompts": dict(plan.prompts),
         "model": {"name": public_text(recipe.policy.name), "revision": public_text(recipe.policy.revision)},
         "counts": dict(counts),
@@ -104,7 +104,7 @@ def finished_manifest(store: Store, folder: str, head: Mapping[str, Any]) -> dic
         return None
     manifest = read_manifest(store, path)
     head_there = {name: manifest.get(name) for name in head}
-    if head_there != json.loads(canonical(dict(head))):
+    if head_there != json.loads(canonical_json(dict(head))):
         raise _conflict(store, path)
     stored = store.sizes(folder)
     for file in manifest["files"]:
@@ -115,13 +115,13 @@ def finished_manifest(store: Store, folder: str, head: Mapping[str, Any]) -> dic
 
 def commit(store: Store, folder: str, manifest: Mapping[str, Any]) -> None:
     """Publish: write the manifest. Raises StoreError when one with other bytes stands there."""
-    path, data = f"{folder}/manifest.json", canonical(manifest)
+    path, data = f"{folder}/manifest.json", canonical_json(manifest)
     if not store.put_if_absent(path, data) and store.read(path) != data:
         raise _conflict(store, path)
 
 
 def _conflict(store: Store, path: str) -> StoreError:
     return StoreError(
-        f"{store.show(path)}: another manifest stands here, made of the same plan and replies with other settings or "
+        f"{store.place(path)}: another manifest stands here, made of the same plan and replies with other settings or "
         "libraries; a published dataset is never changed: remove its folder, or publish under another dataset.name"
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from infra.canonical import canonical, fingerprint
+from infra.canonical import canonical_json, fingerprint
 from infra.errors import InputError, StoreError
 from infra.store import Store
 from tasks.records import example as records
@@ -50,7 +50,7 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values, as in `plan.json`."""
-        return json.loads(canonical(asdict(self)))  # type: ignore[no-any-return]
+        return json.loads(canonical_json(asdict(self)))  # type: ignore[no-any-return]
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "Plan":
@@ -67,9 +67,9 @@ def load_plan(store: Store, plan_id: str) -> Plan:
     try:
         plan = Plan.from_json(json.loads(store.read(path)))
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{store.show(path)}: damaged ({error}); remove it and plan again") from error
+        raise StoreError(f"{store.place(path)}: damaged ({error}); remove it and plan again") from error
     if _id_of(plan) != plan_id:
-        raise StoreError(f"{store.show(path)}: its content is not that of plan {plan_id}; remove it and plan again")
+        raise StoreError(f"{store.place(path)}: its content is not that of plan {plan_id}; remove it and plan again")
     return plan
 
 

@@ -19,7 +19,7 @@ SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True, slots=True)
-class ReadDataset:
+class PublishedDataset:
     """A dataset in a store. `folder` is its path there, "" where the store is the dataset's own folder."""
 
     store: Store
@@ -30,7 +30,7 @@ class ReadDataset:
     @property
     def place(self) -> str:
         """Its folder, as a person would paste it."""
-        return self.store.show(self.folder)
+        return self.store.place(self.folder)
 
     @property
     def weights(self) -> dict[str, float]:
@@ -70,17 +70,17 @@ class ReadDataset:
                     yield {**row, "split": split}
 
 
-def open_dataset(store: Store, manifest: str) -> ReadDataset:
+def open_dataset(store: Store, manifest: str) -> PublishedDataset:
     """The dataset whose manifest has this path in the store.
 
     Raises MissingError where there is none, StoreError for what is not a manifest.
     """
     data = store.read(manifest)
-    content = parse_manifest(data, store.show(manifest))
-    return ReadDataset(store, manifest.rpartition("/")[0], content, hashlib.sha256(data).hexdigest())
+    content = parse_manifest(data, store.place(manifest))
+    return PublishedDataset(store, manifest.rpartition("/")[0], content, hashlib.sha256(data).hexdigest())
 
 
-def read_dataset(place: str) -> ReadDataset:
+def read_dataset(place: str) -> PublishedDataset:
     """The dataset at a path or URL: its folder, its manifest.json, or the folder of its versions (the latest is taken).
 
     Raises InputError where there is none, StoreError for a damaged manifest.

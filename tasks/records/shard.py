@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.canonical import canonical
+from infra.canonical import canonical_json
 from infra.errors import StoreError
 from infra.store import Store
 from tasks.records.table import StoredTable
@@ -109,14 +109,14 @@ def read_shard_result(store: Store, plan_id: str, index: int) -> ShardResult | N
         return ShardResult.from_json(json.loads(store.read(path)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(
-            f"{store.show(path)}: not a shard result ({type(error).__name__}: {error}); "
+            f"{store.place(path)}: not a shard result ({type(error).__name__}: {error}); "
             f"run the shard again with: longmill rerun {plan_id} --shards {index}"
         ) from error
 
 
 def write_shard_result(store: Store, result: ShardResult) -> None:
     """Write the result of a finished shard, unless there is one already, and remove its last failure."""
-    store.put_if_absent(_path(result.plan_id, result.shard), canonical(result.to_json()))
+    store.put_if_absent(_path(result.plan_id, result.shard), canonical_json(result.to_json()))
     forget_failure(store, result.plan_id, result.shard)
 
 
@@ -128,7 +128,7 @@ def discard_shard_result(store: Store, plan_id: str, index: int) -> None:
 def write_failure(store: Store, plan_id: str, index: int, error: BaseException) -> None:
     """Write the error that a shard ended with; `longmill status` shows it."""
     record = {"shard": index, "plan_id": plan_id, "error": type(error).__name__, "message": str(error)}
-    store.write(_failure_path(plan_id, index), canonical(record))
+    store.write(_failure_path(plan_id, index), canonical_json(record))
 
 
 def forget_failure(store: Store, plan_id: str, index: int) -> None:
@@ -145,7 +145,7 @@ def read_failure(store: Store, plan_id: str, index: int) -> str | None:
         record = json.loads(store.read(path))
         return f"{record['error']}: {record['message']}"
     except (ValueError, KeyError, TypeError):
-        return f"{store.show(path)} cannot be read"
+        return f"{store.place(path)} cannot be read"
 
 
 def _total(table: pa.Table, column: str) -> int:

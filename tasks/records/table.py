@@ -71,7 +71,7 @@ class StoredTable:
 
         Raises StoreError for a file that is no Parquet file, lacks a column, or has another number of rows.
         """
-        place = store.show(self.path)
+        place = store.place(self.path)
         rows = 0
         with store.open(self.path) as stream:
             try:
@@ -101,7 +101,7 @@ def read_checked(
     try:
         return pq.ParquetFile(pa.BufferReader(data)).read(columns=columns and list(columns))
     except pa.ArrowInvalid as error:
-        raise StoreError(f"{store.show(path)}: not a whole Parquet file ({error}); {remedy}") from error
+        raise StoreError(f"{store.place(path)}: not a whole Parquet file ({error}); {remedy}") from error
 
 
 def check_bytes(store: Store, path: str, sha256: str, *, remedy: str) -> None:
@@ -120,11 +120,11 @@ def check_bytes(store: Store, path: str, sha256: str, *, remedy: str) -> None:
 
 
 def _missing(store: Store, path: str, remedy: str) -> StoreError:
-    return StoreError(f"{store.show(path)}: the file is missing; {remedy}")
+    return StoreError(f"{store.place(path)}: the file is missing; {remedy}")
 
 
 def _changed(store: Store, path: str, sha256: str, remedy: str) -> StoreError:
     return StoreError(
-        f"{store.show(path)}: its bytes are not those that were written (sha256 {sha256[:16]}...): "
+        f"{store.place(path)}: its bytes are not those that were written (sha256 {sha256[:16]}...): "
         f"the file was changed afterwards; {remedy}"
     )

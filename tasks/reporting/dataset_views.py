@@ -14,7 +14,7 @@ from typing import Any
 
 from infra.errors import InputError
 from tasks.metrics import rouge_tokens
-from tasks.records.reader import ReadDataset, read_dataset
+from tasks.records.reader import PublishedDataset, read_dataset
 from tasks.reporting.agreement import AgreementTally, gold_preferences, label_preferences, read_labels
 from tasks.reporting.judge_comparison import JudgeComparison, scored_answers
 from tasks.reporting.judge_report import JudgeTally
@@ -93,7 +93,7 @@ def agreement_view(place: str, labels: str = "", other: str = "") -> dict[str, A
     }
 
 
-def pair_list(dataset: ReadDataset, limit: int) -> dict[str, Any]:
+def pair_list(dataset: PublishedDataset, limit: int) -> dict[str, Any]:
     """The first `limit` pairs, and counts of the rest.
 
     {"dataset", "pairs": count of all, "more": count of those that are not in "rows", "rows": each with its "number"
@@ -116,7 +116,7 @@ def pair_list(dataset: ReadDataset, limit: int) -> dict[str, Any]:
     }
 
 
-def pair_view(dataset: ReadDataset, pair_id: str, number: int = 1) -> dict[str, Any]:
+def pair_view(dataset: PublishedDataset, pair_id: str, number: int = 1) -> dict[str, Any]:
     """A pair with its evidence: pair `number` (from 1) of the question with this id, or the one id that begins so.
 
     {"example_id", "number", "of": the question's pairs, "split", "question", "references", "margin",
@@ -151,7 +151,7 @@ def pair_view(dataset: ReadDataset, pair_id: str, number: int = 1) -> dict[str, 
     }
 
 
-def _find_question(dataset: ReadDataset, pair_id: str) -> tuple[str, int]:
+def _find_question(dataset: PublishedDataset, pair_id: str) -> tuple[str, int]:
     """The id of the question that `pair_id` names or begins, and its number of pairs."""
     counts = Counter(row["example_id"] for row in dataset.rows("pairs", ("example_id",)))
     ids: list[str] = list(counts)

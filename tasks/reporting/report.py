@@ -59,7 +59,7 @@ def write_report(
         "recipe": recipe.name,
         "judge": recipe.judge.name if recipe.judge else None,
         **_products(store, data_folder, built, trained),
-        "report": store.show(folder),
+        "report": store.place(folder),
         "versions": _versions(),
     }
     plots = _plots(summary, comparison)
@@ -78,10 +78,10 @@ def _products(
     """What the run has made, and where it lies."""
     return {
         "plan_id": built["plan_id"],
-        "dataset": store.show(data_folder),
+        "dataset": store.place(data_folder),
         "manifest": {"path": built["dataset"]["manifest"], "sha256": built["dataset"]["sha256"]},
         "splits": dict(built["dataset"].get("splits", {})),
-        "adapter": store.show(trained["model"]) if trained else None,
+        "adapter": store.place(trained["model"]) if trained else None,
         "trained": dict(trained) if trained else None,
     }
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import Field
 
-from infra.canonical import canonical
+from infra.canonical import canonical_json
 from infra.recipe import Positive, Recipe
 from tasks.judging.asking import judge_prompt, judge_settings
 from tasks.judging.context import AnsweredQuestion, ScoringContext
@@ -126,7 +126,7 @@ def _with_notes(judgement: Judgement, parts: Sequence[Part]) -> Judgement:
             }
         )
         keys.extend(part.notes.keys)
-    evidence = canonical({**json.loads(judgement.evidence), "notes": notes}).decode()
+    evidence = canonical_json({**json.loads(judgement.evidence), "notes": notes}).decode()
     return replace(judgement, evidence=evidence, keys=(*keys, *judgement.keys))
 
 

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from infra.errors import PrerequisiteError, RecipeError
-from infra.models.embedding import without_bars
+from infra.models.embedding import without_progress_bars
 from infra.recipe import Positive, RecipeSection
 from tasks.judging.context import AnsweredQuestion, ScoringContext
 from tasks.judging.steps import Job, Steps, compute
@@ -167,7 +167,7 @@ def _load(model_name: str, revision: str, dtype: str) -> RewardModel:
 
     def load(place: str, source: dict[str, Any]) -> tuple[Any, Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(place, **source, trust_remote_code=False)
-        with without_bars():
+        with without_progress_bars():
             model, loading_info = AutoModelForSequenceClassification.from_pretrained(
                 place,
                 **source,

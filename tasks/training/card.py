@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from infra.recipe.public import public
+from infra.recipe.public import public_settings
 from tasks.training.published import TrainSplit
 from tasks.training.settings import RunConfig
 
@@ -23,7 +23,7 @@ def model_card(
 ) -> str:
     """README.md of the model folder."""
     rows: list[str] = []
-    for name, value in sorted(public(config.settings.model_dump(mode="json")).items()):
+    for name, value in sorted(public_settings(config.settings.model_dump(mode="json")).items()):
         rows.append(f"| {name} | `{value}` |")
     histogram: list[str] = []
     for end, count in config.lengths.histogram:

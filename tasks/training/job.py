@@ -78,7 +78,7 @@ class TrainingResult:
         return asdict(self)
 
 
-def finished(job: TrainingJob) -> TrainingResult | None:
+def stored_training(job: TrainingJob) -> TrainingResult | None:
     """The result of a job that was trained before, or None."""
     published = read_train_split(job.store, job.manifest)
     return _stored_result(job, _model_path(published, job_id(job, published, read_short_pairs(job.settings.mix))))
@@ -223,7 +223,7 @@ def _publish(job: TrainingJob, published: TrainSplit, identity: str, config: Run
         short_rows=config.mix.rows if config.mix else 0,
         **written,
     )
-    job.store.send(config.output, result.model)
+    job.store.upload_folder(config.output, result.model)
     data = json.dumps(result.to_json(), indent=1, sort_keys=True) + "\n"
     job.store.put_if_absent(f"{result.model}/result.json", data.encode())
     return result

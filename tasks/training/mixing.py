@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from infra.canonical import canonical, seeded
+from infra.canonical import canonical_json, seeded_random
 from infra.errors import InputError
 from infra.recipe import Mix
 from infra.recipe.public import public_text
@@ -44,12 +44,12 @@ class ShortPairs:
         Raises InputError when the set is no longer what it was when it was read.
         """
         rounds, rest = divmod(self.rows_to_draw(long_rows), self.rows)
-        once_more = Counter(seeded(seed, "mix").sample(range(self.rows), rest))
+        once_more = Counter(seeded_random(seed, "mix").sample(range(self.rows), rest))
         digest = hashlib.sha256()
         for place, (row, pair) in enumerate(_pairs(self.settings)):
             if isinstance(pair, str) or place >= self.rows:
                 break
-            digest.update(canonical(pair))
+            digest.update(canonical_json(pair))
             for _ in range(rounds + once_more[place]):
                 yield {"example_id": _name(row), **pair}
         else:
@@ -91,7 +91,7 @@ def read_short_pairs(settings: Mix | None) -> ShortPairs | None:
     for row, pair in _pairs(settings):
         rows += 1
         if not isinstance(pair, str):
-            digest.update(canonical(pair))
+            digest.update(canonical_json(pair))
             continue
         unusable += 1
         if len(faults) < _NAMED_FAULTS:

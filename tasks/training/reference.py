@@ -48,7 +48,7 @@ def fetch_reference(store: Store, config: RunConfig) -> None:
     rows: Rows = store.read_table(config.reference).column("log_probs").to_pylist()
     if len(rows) != config.lengths.rows:
         raise TrainingError(
-            f"{store.show(config.reference)}: has {len(rows)} questions, there are {config.lengths.rows} to train on; "
+            f"{store.place(config.reference)}: has {len(rows)} questions, there are {config.lengths.rows} to train on; "
             "remove the file, and they are computed again"
         )
     check_reference(rows, 0)

@@ -108,9 +108,9 @@ def _default(parameter: Any) -> str:
 def evidence() -> str:
     """The evidence table that is shipped."""
     from flows.evidence.measuring import shipped_table
-    from flows.evidence.table import chapter
+    from flows.evidence.table import markdown_chapter
 
-    return chapter(shipped_table()).strip()
+    return markdown_chapter(shipped_table()).strip()
 
 
 GENERATED: dict[str, tuple[Path, Callable[[], str]]] = {

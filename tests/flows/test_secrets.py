@@ -73,7 +73,7 @@ def test_keys_reach_the_servers_and_nothing_else(
                 build(parameters)
             assert API_KEY not in repr(caught.value)
         assert stub.headers["Authorization"] == f"Bearer {API_KEY}"
-    open_store(bucket).fetch("", folder / "copy")
+    open_store(bucket).download_folder("", folder / "copy")
     stored = everything_in(folder / "copy")
     results = everything_in(Path(str(get_current_settings().results.local_storage_path)))
     in_prefect = everything_in_prefect()

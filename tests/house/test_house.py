@@ -44,14 +44,3 @@ def test_nothing_unpickles() -> None:
         if imports_pickle or re.search(r"torch\.load\((?!.*weights_only=True)", text):
             faults.append(path)
     assert faults == []
-
-
-def test_the_readme_names_every_verb() -> None:
-    from typer.main import get_command
-
-    from flows.cli.app import app
-
-    verbs = get_command(app).commands  # type: ignore[attr-defined]
-    readme = (ROOT / "README.md").read_text()
-    assert [name for name in verbs if f"longmill {name}" not in readme] == []
-    assert [name for name, verb in verbs.items() if not verb.help] == []

@@ -3,8 +3,6 @@
 import ast
 from pathlib import Path
 
-import pytest
-
 from tests.house.plain_words import ROOT, count_files, report, source_files, ten_words_in
 
 SNIPPET = '''"""Each of the ten words counts as an identifier, not as a word of a text."""
@@ -28,12 +26,16 @@ def _private():
 '''
 
 
-@pytest.mark.xfail(strict=False, reason="until all rooms are plain")
+RECIPE_KEYS = {"tasks/scoring/self_evaluation.py": "asked"}  # a key of published recipes, which stays as it is
+
+
 def test_no_identifier_is_one_of_the_ten_words() -> None:
     places = []
     for path in source_files():
         for line, word in ten_words_in(ast.parse(path.read_text(encoding="utf-8"))):
-            places.append(f"{path.relative_to(ROOT)}:{line}: {word}")
+            place = str(path.relative_to(ROOT))
+            if RECIPE_KEYS.get(place) != word:
+                places.append(f"{place}:{line}: {word}")
     assert places == []
 
 

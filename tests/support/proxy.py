@@ -43,7 +43,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
-class Line:
+class ProxySwitch:
     """Cuts and mends a running proxy; for the test's threads."""
 
     def __init__(self, proxy: Proxy, loop: asyncio.AbstractEventLoop) -> None:
@@ -64,14 +64,14 @@ class Line:
 
 
 @contextlib.contextmanager
-def running_proxy(target: int) -> Iterator[Line]:
+def running_proxy(target: int) -> Iterator[ProxySwitch]:
     """A proxy to `target` for as long as the block runs."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="proxy", daemon=True)
     thread.start()
     proxy = Proxy(target)
     asyncio.run_coroutine_threadsafe(proxy.start(), loop).result(10)
-    line = Line(proxy, loop)
+    line = ProxySwitch(proxy, loop)
     try:
         yield line
     finally:

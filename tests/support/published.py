@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from infra.canonical import canonical, fingerprint, text_id
+from infra.canonical import canonical_json, fingerprint, text_id
 from infra.recipe import Recipe, parse_recipe
 from infra.store import Store, table_bytes
 from tasks.prompts import load_prompt
@@ -145,8 +145,8 @@ def stored_plan(store: Store, recipe: Recipe, shards: list[PlannedShard], early:
         "exact_prompt_tokens": True,
         "warnings": [],
     }
-    plan = Plan.from_json(json.loads(canonical({"plan_id": fingerprint(content)[:16], **content})))
-    store.write(plan_path(plan.plan_id), canonical(plan.to_json()))
+    plan = Plan.from_json(json.loads(canonical_json({"plan_id": fingerprint(content)[:16], **content})))
+    store.write(plan_path(plan.plan_id), canonical_json(plan.to_json()))
     return plan
 
 

@@ -33,7 +33,7 @@ class ScriptedJudge:
     def complete(self, requests: Sequence[Request]) -> list[Outcome]:
         return [self._outcome(request) for request in requests]
 
-    def keep_refusal(self, request: Request, failure: Failure) -> None:
+    def record_refusal(self, request: Request, failure: Failure) -> None:
         """Every outcome is held anyway."""
 
     @property

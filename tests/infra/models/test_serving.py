@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from infra.errors import ModelError, PrerequisiteError, ServingError
-from infra.models.serving import check_port, free_port, launched, load_adapter, local_folder, serve
+from infra.models.serving import check_port, free_port, load_adapter, local_folder, serve, start_servers
 from infra.recipe import Model
 from tests.support.planning import small_recipe
 
@@ -116,7 +116,7 @@ def test_a_call_that_fails_at_the_moment_the_server_goes_down_says_so(folder: Pa
     recipe = small_recipe(folder).model_copy(update={"policy": model(folder, ANSWERS)})
     with (
         pytest.raises(ServingError, match=r"vLLM ended with status 9 while it was needed.*run again to go on"),
-        launched(recipe) as ready,
+        start_servers(recipe) as ready,
     ):
         assert not answers(ready().policy.endpoints[0], data=b"{}")  # a POST ends this server
         raise ModelError("no endpoint answers")

@@ -94,7 +94,7 @@ def test_report_json_has_the_promised_keys_and_sums(tmp_path: Path) -> None:
     assert list(report["subem"]) == ["greedy", "random", "mbr", "oracle", "chosen", "rejected"]
     assert report["model"]["after"]["sub_em"]["value"] == 0.65
     assert report["seconds"] == {"plan": 1.235, "shards": 61}
-    assert report["adapter"] == store.show("models/fake/abc")
+    assert report["adapter"] == store.place("models/fake/abc")
     assert Path(report["report"], "report.html").exists()
     assert Path(report["dataset"], "README.md").exists()
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from infra.canonical import canonical
+from infra.canonical import canonical_json
 from tasks.records.dataset import ShardData
 from tasks.records.example import Answer, Drop, Example, Judgement, Pair
 from tasks.reporting.summary import Summary, Tally
@@ -126,7 +126,7 @@ def test_a_question_with_several_pairs_counts_once_in_shares_and_each_pair_in_hi
 
 
 def test_an_older_summary_that_says_less_is_read() -> None:
-    older = json.loads(canonical(summary().to_json()))
+    older = json.loads(canonical_json(summary().to_json()))
     for name in ("score_histograms", "agreement", "judging"):
         del older[name]
     figures = Summary.from_json(older)
@@ -146,4 +146,4 @@ def test_memory_is_of_distinct_values() -> None:
 
 
 def test_a_summary_survives_json() -> None:
-    assert Summary.from_json(json.loads(canonical(summary().to_json()))) == summary()
+    assert Summary.from_json(json.loads(canonical_json(summary().to_json()))) == summary()

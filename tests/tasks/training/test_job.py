@@ -13,7 +13,7 @@ from infra.errors import RecipeError, StoreError, TrainingError
 from infra.recipe import Training
 from infra.store import open_store
 from tasks.training.checkpoints import COMPLETE
-from tasks.training.job import TrainingJob, finished, job_id, train
+from tasks.training.job import TrainingJob, job_id, stored_training, train
 from tasks.training.mixing import read_short_pairs
 from tasks.training.published import read_train_split
 from tests.support.killing import kill_at
@@ -117,7 +117,7 @@ def test_a_job_ends_with_an_adapter_in_the_store_and_is_not_trained_again(
     assert {"loss", "lr", "grad_norm", "margin"} <= set(steps[0])
     assert (result.steps, result.rows, result.kind) == (8, 8, "adapter")
     assert result.tensors_changed == result.tensors == 14  # 2 layers of 7 linear layers
-    folder = job.store.local(result.model)
+    folder = job.store.local_path(result.model)
     assert folder is not None
     assert sorted(path.name for path in folder.iterdir()) == [
         "README.md",
@@ -134,7 +134,7 @@ def test_a_job_ends_with_an_adapter_in_the_store_and_is_not_trained_again(
     work = tmp_path / "work/training" / result.revision
     assert sorted(path.name for path in work.iterdir() if path.is_dir()) == []
     monkeypatch.setattr("tasks.training.job.launch", None)
-    assert train(job) == finished(job) == result
+    assert train(job) == stored_training(job) == result
 
 
 @pytest.mark.slow
@@ -200,7 +200,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_with_the_step_and_the_log(tmp
     model.save_pretrained(tmp_path / "base")
     with pytest.raises(TrainingError, match=r"loss of step 1 is nan.*train\.log"):
         train(job)
-    assert finished(job) is None
+    assert stored_training(job) is None
     assert list((tmp_path / "mill/models").rglob("*")) == []
 
 

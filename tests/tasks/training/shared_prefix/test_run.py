@@ -41,7 +41,7 @@ def _train(folder: Path, on_step: Any = None, **changes: Any) -> tuple[TrainingR
     settings = Training.model_validate({**SETTINGS, **changes})
     job = TrainingJob(store, "datasets/tiny/v1/manifest.json", settings, str(base), "main", folder / "work", seed=1)
     result = train(job, on_step=on_step)
-    model = store.local(result.model)
+    model = store.local_path(result.model)
     assert model is not None
     return result, model
 
