@@ -8,7 +8,7 @@ from prefect import task
 
 from infra.canonical import fingerprint
 from infra.running.prefect import TASK_SETTINGS, cache_key, live
-from tasks.publishing import Draft, Published, draft_dataset, finish_dataset, write_part
+from tasks.publishing import DatasetDraft, Published, draft_dataset, finish_dataset, write_part
 from tasks.records.manifest import ManifestFile
 from tasks.records.plan import Plan
 from tasks.records.shard import ShardResult, read_shard_result
@@ -20,7 +20,7 @@ MOST_PARTS = 400  # tasks of one publication; with more shards, a part holds sev
 
 @task(name="publish part", task_run_name="{label}", cache_key_fn=cache_key, **TASK_SETTINGS)
 def publish_part(
-    resources: RunResources, plan: Plan, results: Sequence[ShardResult], draft: Draft, label: str, key: str
+    resources: RunResources, plan: Plan, results: Sequence[ShardResult], draft: DatasetDraft, label: str, key: str
 ) -> list[list[ManifestFile]]:
     """Write the files of some shards; returns them by shard."""
     parts = []
@@ -34,7 +34,7 @@ def publish_manifest(
     resources: RunResources,
     plan: Plan,
     results: Sequence[ShardResult],
-    draft: Draft,
+    draft: DatasetDraft,
     parts: dict[int, list[ManifestFile]],
     name: str,
 ) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def publish_dataset(resources: RunResources, plan: Plan) -> dict[str, Any]:
 
 
 def _publish_part(
-    resources: RunResources, plan: Plan, results: Sequence[ShardResult], draft: Draft
+    resources: RunResources, plan: Plan, results: Sequence[ShardResult], draft: DatasetDraft
 ) -> list[list[ManifestFile]]:
     first, last = results[0].shard, results[-1].shard
     label = f"publish part {first:04d}" if first == last else f"publish part {first:04d}–{last:04d}"

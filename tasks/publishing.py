@@ -21,8 +21,9 @@ from infra.errors import BalanceError, RecipeError
 from infra.recipe import Recipe
 from infra.running import progress
 from infra.store import Store
+from tasks.published_rows import evidence_rows, pair_rows
 from tasks.records import example as records
-from tasks.records.dataset import EVIDENCE, PAIRS, ShardData, Split, evidence_rows, pair_rows
+from tasks.records.dataset import EVIDENCE, PAIRS, ShardData, Split
 from tasks.records.example import Answer, Drop, Judgement, Pair
 from tasks.records.manifest import ManifestFile, commit, finished_manifest, manifest_head
 from tasks.records.plan import Plan, load_examples, load_shard
@@ -54,7 +55,7 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class DatasetDraft:
     """A dataset whose place and head are decided, before its files are written.
 
     `manifest` is there when the dataset was published before and all its files are in the store.
@@ -79,7 +80,7 @@ def publish(plan: Plan, results: Sequence[ShardResult], recipe: Recipe, store: S
     return finish_dataset(plan, results, recipe, store, draft, parts)
 
 
-def draft_dataset(plan: Plan, results: Sequence[ShardResult], recipe: Recipe, store: Store) -> Draft:
+def draft_dataset(plan: Plan, results: Sequence[ShardResult], recipe: Recipe, store: Store) -> DatasetDraft:
     """Decide where the dataset goes and what its manifest says, all but the files. Writes nothing.
 
     Raises BalanceError when questions are not those with pairs + drops, RecipeError for a recipe that is not the
@@ -95,7 +96,7 @@ def draft_dataset(plan: Plan, results: Sequence[ShardResult], recipe: Recipe, st
     manifest = finished_manifest(store, folder, head)
     if manifest is not None:
         progress.advance(STAGE, len(ordered))
-    return Draft(folder, split, head, manifest)
+    return DatasetDraft(folder, split, head, manifest)
 
 
 def write_part(
@@ -129,7 +130,7 @@ def finish_dataset(
     results: Sequence[ShardResult],
     recipe: Recipe,
     store: Store,
-    draft: Draft,
+    draft: DatasetDraft,
     parts: Mapping[int, Sequence[ManifestFile]],
 ) -> Published:
     """Write what belongs to the whole dataset, then the manifest, which makes it visible, then `latest.json`.
@@ -281,7 +282,7 @@ def _write_table(store: Store, folder: str, stem: str, table: pa.Table, config: 
 
 
 def _write_papers(
-    recipe: Recipe, store: Store, draft: Draft, tables: Sequence[ManifestFile], summary: Summary
+    recipe: Recipe, store: Store, draft: DatasetDraft, tables: Sequence[ManifestFile], summary: Summary
 ) -> list[ManifestFile]:
     """Write the summary, the plots and the card."""
     papers = [_write(store, draft.folder, "summary.json", canonical_json(summary.to_json()))]

@@ -79,7 +79,7 @@ class ShardInMemory:
         return f"questions {span[0] + 1}–{span[1]}"
 
 
-class CallBatch:
+class QueryBatch:
     """A micro-batch of queries to the judge, and their verdicts once it has been asked."""
 
     def __init__(self, queries: Sequence[JudgeQuery[Any]], role: ModelRole) -> None:
@@ -98,7 +98,7 @@ def sample(shard: ShardInMemory, span: Span, label: str, key: str) -> dict[str, 
 
 
 @task(name="ask", task_run_name="{label}", cache_key_fn=cache_key, **TASK_SETTINGS)
-def ask(shard: ShardInMemory, batch: CallBatch, label: str, key: str) -> dict[str, Any]:
+def ask(shard: ShardInMemory, batch: QueryBatch, label: str, key: str) -> dict[str, Any]:
     """Ask the judge; returns {"keys": ledger keys by query, "refusals": [reason, message] by query}.
 
     The verdicts stay on the batch. A refusal is in the result, because the ledger does not keep every one.
@@ -206,7 +206,7 @@ class TaskSteps:
     ) -> list[Verdict[Any]]:
         """The verdicts on a micro-batch of queries."""
         shard = self._shard
-        batch = CallBatch(queries, role)
+        batch = QueryBatch(queries, role)
         recipe = shard.resources.recipe
         identities = [query_identity(query, self._scoring, role) for query in queries]
         key = f"{store_key(shard.resources.store)}-{fingerprint([recipe.seed, identities])}"
@@ -220,7 +220,7 @@ class TaskSteps:
         assert batch.verdicts is not None  # a batch whose entries have gone was asked again
         return batch.verdicts
 
-    def _verdicts_from_ledger(self, batch: CallBatch, result: dict[str, Any]) -> list[Verdict[Any]] | None:
+    def _verdicts_from_ledger(self, batch: QueryBatch, result: dict[str, Any]) -> list[Verdict[Any]] | None:
         """The verdicts of an earlier run, counted as reused calls; None when an entry has gone."""
         keys: list[str] = []
         for of_query in result["keys"]:

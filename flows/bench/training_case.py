@@ -245,8 +245,7 @@ def _trainer(folder: Path, case: TrainingCase, shared: bool) -> Any:
     from tasks.training.losses import LossSetup, find_loss
     from tasks.training.run import trainer_arguments
     from tasks.training.settings import RunConfig
-    from tasks.training.shared_prefix.choice import SharingRule
-    from tasks.training.shared_prefix.cost import ModelCost
+    from tasks.training.shared_prefix.cost import ModelCost, SharingRule
 
     gpu = torch.cuda.is_available()
     settings = Training(

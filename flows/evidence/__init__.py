@@ -73,7 +73,7 @@ class SeedResult:
 
 
 @dataclass(frozen=True, slots=True)
-class EvidenceRow:
+class EvidenceTableRow:
     """A row of the table."""
 
     number: int
@@ -90,9 +90,9 @@ class EvidenceRow:
 
 
 @functools.cache
-def evidence_rows() -> Mapping[str, EvidenceRow]:
+def evidence_rows() -> Mapping[str, EvidenceTableRow]:
     """All rows of this package by name, in the table's order."""
-    rows: dict[str, EvidenceRow] = find_plugins(__name__, "ROW")
+    rows: dict[str, EvidenceTableRow] = find_plugins(__name__, "ROW")
     return {row.name: row for row in sorted(rows.values(), key=lambda row: row.number)}
 
 

@@ -3,7 +3,7 @@
 The number of samples is the smallest of those that row 1 compares.
 """
 
-from flows.evidence import SAMPLE_COUNTS, SEALONG, EvidenceRow, SeedResult, merge_observations, only_figure
+from flows.evidence import SAMPLE_COUNTS, SEALONG, EvidenceTableRow, SeedResult, merge_observations, only_figure
 from flows.evidence.experiment import Experiment
 
 
@@ -20,4 +20,4 @@ def measure(experiment: Experiment) -> SeedResult:
     return SeedResult(merge_observations(*observations), details)
 
 
-ROW = EvidenceRow(8, "amount", "how many questions are needed?", "1K is enough", "reported", (SEALONG,), measure)
+ROW = EvidenceTableRow(8, "amount", "how many questions are needed?", "1K is enough", "reported", (SEALONG,), measure)

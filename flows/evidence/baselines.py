@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from flows.evidence import (
     LONGREWARD,
     SEALONG,
-    EvidenceRow,
+    EvidenceTableRow,
     Figures,
     SeedResult,
     figure_value,
@@ -94,7 +94,7 @@ def target_met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
     return None if ours is None or not gains else ours >= max(gains)
 
 
-ROW = EvidenceRow(
+ROW = EvidenceTableRow(
     6,
     "baselines",
     "against the baselines: contrast, context-free, random pairs, oracle pairs",

@@ -6,7 +6,7 @@ them; MBR is the scorer `consensus` with embeddings and with ROUGE-L, of equal s
 
 from collections.abc import Mapping, Sequence
 
-from flows.evidence import SAMPLE_COUNTS, SEALONG, EvidenceRow, Figures, Observation, SeedResult, figure_value
+from flows.evidence import SAMPLE_COUNTS, SEALONG, EvidenceTableRow, Figures, Observation, SeedResult, figure_value
 from flows.evidence.experiment import Experiment
 from infra.models.embedding import open_embedder
 from tasks.metrics import example_sub_em
@@ -87,7 +87,7 @@ def target_met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
     return None if gain is None else gain >= _TARGET
 
 
-ROW = EvidenceRow(
+ROW = EvidenceTableRow(
     1,
     "consensus",
     "does consensus choose well?",

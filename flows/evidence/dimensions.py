@@ -5,7 +5,7 @@ Over all pairs of a question's answers whose gold values differ (see tasks/repor
 
 from collections.abc import Sequence
 
-from flows.evidence import LONGREWARD, EvidenceRow, Figures, Observation, SeedResult, figure_value
+from flows.evidence import LONGREWARD, EvidenceTableRow, Figures, Observation, SeedResult, figure_value
 from flows.evidence.experiment import Experiment
 from tasks.reporting.agreement import AgreementTally, gold_preferences
 from tasks.reporting.judged_questions import questions_of_shard
@@ -37,7 +37,7 @@ def target_met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
     return None if mean is None else mean >= _TARGET
 
 
-ROW = EvidenceRow(
+ROW = EvidenceTableRow(
     4,
     "dimensions",
     "do the four dimensions agree with the truth?",

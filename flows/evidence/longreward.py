@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from flows.evidence import LONGREWARD, EvidenceRow, Figures, SeedResult, figure_value
+from flows.evidence import LONGREWARD, EvidenceTableRow, Figures, SeedResult, figure_value
 from flows.evidence.experiment import Experiment
 from infra.recipe import Recipe
 from infra.store import open_store
@@ -39,7 +39,7 @@ def target_met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
     return None if not gains else max(gains) >= _TARGET and (precision is None or precision >= 0)
 
 
-ROW = EvidenceRow(
+ROW = EvidenceTableRow(
     5,
     "longreward",
     "does LongReward (DPO) improve the model?",

@@ -17,7 +17,7 @@ from typing import Any
 
 from flows.bench.machine import machine
 from flows.cli.doctor import require_machine
-from flows.evidence import LONGREWARD, SEALONG, EvidenceRow, EvidenceSettings, SeedResult, evidence_rows
+from flows.evidence import LONGREWARD, SEALONG, EvidenceSettings, EvidenceTableRow, SeedResult, evidence_rows
 from flows.evidence.experiment import Endpoints, Experiment
 from flows.evidence.plots import evidence_plots
 from flows.evidence.table import markdown_chapter, table_row
@@ -36,12 +36,12 @@ SHIPPED = Path(__file__).parent / "measured.json"
 class Measurement:
     """One row on one seed, and the path of its result in the store."""
 
-    row: EvidenceRow
+    row: EvidenceTableRow
     seed: int
     path: str
 
 
-def selected_rows(only: Sequence[str]) -> list[EvidenceRow]:
+def selected_rows(only: Sequence[str]) -> list[EvidenceTableRow]:
     """The rows of these names; all rows for no name. Raises RecipeError for an unknown name, with those there are."""
     rows = evidence_rows()
     for name in only:
@@ -50,7 +50,7 @@ def selected_rows(only: Sequence[str]) -> list[EvidenceRow]:
     return [row for name, row in rows.items() if not only or name in only]
 
 
-def measure(settings: EvidenceSettings, rows: Sequence[EvidenceRow]) -> dict[str, Any]:
+def measure(settings: EvidenceSettings, rows: Sequence[EvidenceTableRow]) -> dict[str, Any]:
     """Measure what is missing of these rows, and return the table of all rows that have results (see `write_table`)."""
     store = open_store(settings.out)
     measurements: list[Measurement] = []

@@ -20,8 +20,7 @@ from flows.cli.demo import HOPS, PEOPLE
 from infra.models.tokens import Tokenizer
 from tasks.microworld.questions import SHARES_BY_HOPS, Question, make_questions
 from tasks.microworld.words import Split
-from tasks.microworld.world import Document as WorldDocument
-from tasks.microworld.world import documents, make_world
+from tasks.microworld.world import WorldDocument, documents, make_world
 from tasks.planning.passages import passage_tokens
 from tasks.records.example import Document
 

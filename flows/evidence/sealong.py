@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from flows.evidence import SEALONG, EvidenceRow, Figures, SeedResult, figure_value
+from flows.evidence import SEALONG, EvidenceTableRow, Figures, SeedResult, figure_value
 from flows.evidence.experiment import Experiment
 
 _TARGET = 0.08
@@ -24,7 +24,7 @@ def target_met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
     return gain >= _TARGET and all(bound is None or bound >= 0 for bound in bounds)
 
 
-ROW = EvidenceRow(
+ROW = EvidenceTableRow(
     2,
     "sealong",
     "does SeaLong (ORPO) improve the model?",

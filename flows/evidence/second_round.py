@@ -1,6 +1,6 @@
 """Row 9: a second round of SeaLong, from the model that the first has trained, as `longmill improve` does it."""
 
-from flows.evidence import SEALONG, EvidenceRow, Observation, SeedResult, merge_observations, only_figure
+from flows.evidence import SEALONG, EvidenceTableRow, Observation, SeedResult, merge_observations, only_figure
 from flows.evidence.experiment import Experiment
 from infra.models.serving import serve_recipe
 
@@ -37,4 +37,4 @@ def _with_sum(observation: Observation) -> Observation:
     return Observation(observation.example_id, observation.kind, observation.length, values)
 
 
-ROW = EvidenceRow(9, "second-round", "a second round", "—", "reported", (SEALONG,), measure)
+ROW = EvidenceTableRow(9, "second-round", "a second round", "—", "reported", (SEALONG,), measure)

@@ -1,6 +1,6 @@
 """Row 3: fine-tuning on the chosen answers alone, instead of preference training on the same pairs."""
 
-from flows.evidence import SEALONG, EvidenceRow, SeedResult
+from flows.evidence import SEALONG, EvidenceTableRow, SeedResult
 from flows.evidence.experiment import Experiment
 
 
@@ -11,7 +11,7 @@ def measure(experiment: Experiment) -> SeedResult:
     return SeedResult(experiment.compare(recipe, trained), experiment.details(recipe, trained))
 
 
-ROW = EvidenceRow(
+ROW = EvidenceTableRow(
     3,
     "sft",
     "SFT on the chosen answers instead?",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from flows.evidence import (
     LONGREWARD,
     SEALONG,
-    EvidenceRow,
+    EvidenceTableRow,
     Figures,
     SeedResult,
     figure_value,
@@ -37,7 +37,7 @@ def target_met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
     return min(bounds) >= 0 if bounds else None
 
 
-ROW = EvidenceRow(
+ROW = EvidenceTableRow(
     7,
     "short",
     "are short contexts kept?",

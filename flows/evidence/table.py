@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from flows.evidence import EvidenceRow, Figure, Figures, Observation, SeedResult
+from flows.evidence import EvidenceTableRow, Figure, Figures, Observation, SeedResult
 from tasks.evaluation.statistics import nested_interval
 from tasks.reporting.tables import NOTHING, Rows, markdown
 
@@ -19,7 +19,7 @@ GROUPS = ("kinds", "lengths")
 _DIFFERENCES = (" gain", "gain at ", " − ")  # a figure with one of these in its name is a difference, in points
 
 
-def table_row(row: EvidenceRow, results: Mapping[int, SeedResult]) -> dict[str, Any]:
+def table_row(row: EvidenceTableRow, results: Mapping[int, SeedResult]) -> dict[str, Any]:
     """A row of the table, JSON-ready, from its results by seed.
 
     {"number", "name", "question", "paper", "target", "grouped", "headline", "met", "seeds": [...], "questions",

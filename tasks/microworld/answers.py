@@ -22,7 +22,7 @@ from infra.errors import InputError
 from tasks.microworld.parsing import kind_of
 from tasks.microworld.questions import LIST, ONE_HOP, Question, join_words
 from tasks.microworld.words import NAMES, RELATIONS, names_of
-from tasks.microworld.world import Document, Fact, World
+from tasks.microworld.world import Fact, World, WorldDocument
 
 WRONG_HOP, MISSING_ITEM, INVENTED_FACT = FAULTS = ("wrong hop", "missing item", "invented fact")
 STYLES = {"plan_and_solve": 6, "step_by_step": 2, "fact_and_reflection": 1, "direct_answer": 1}  # name: weight
@@ -82,7 +82,7 @@ TEACHERS = (
 
 
 @dataclass(frozen=True)
-class Draft:
+class AnswerDraft:
     """An answer before it is written. Without `final` there is no answer line; `plan` is the text after "find"."""
 
     style: str
@@ -108,7 +108,7 @@ class Draft:
         return "\n".join(line for line in lines if line)
 
 
-Fault = Callable[[random.Random, Draft, Sequence[Fact]], Draft]  # the facts: all that the context states
+Fault = Callable[[random.Random, AnswerDraft, Sequence[Fact]], AnswerDraft]  # the facts: all that the context states
 
 
 # Gold preferences
@@ -189,7 +189,7 @@ def _entities(facts: Sequence[Fact]) -> set[str]:
 # The answers of the teachers
 
 
-def imperfect_reply(rng: random.Random, question: Question, docs: Sequence[Document]) -> str:
+def imperfect_reply(rng: random.Random, question: Question, docs: Sequence[WorldDocument]) -> str:
     """The answer of one of the teachers, drawn by their shares, to a question about the documents of a context."""
     teacher = rng.choices(TEACHERS, [teacher.share for teacher in TEACHERS])[0]
     facts, answers = _teacher_facts(rng, teacher, question, docs)
@@ -202,7 +202,7 @@ def imperfect_reply(rng: random.Random, question: Question, docs: Sequence[Docum
 
 
 def _teacher_facts(
-    rng: random.Random, teacher: Teacher, question: Question, docs: Sequence[Document]
+    rng: random.Random, teacher: Teacher, question: Question, docs: Sequence[WorldDocument]
 ) -> tuple[list[Fact], tuple[str, ...]]:
     """The facts that a teacher states, and the answers that it draws from them."""
     if question.kind == LIST:
@@ -222,7 +222,7 @@ def _teacher_facts(
 
 
 def _teacher_list(
-    rng: random.Random, teacher: Teacher, question: Question, docs: Sequence[Document]
+    rng: random.Random, teacher: Teacher, question: Question, docs: Sequence[WorldDocument]
 ) -> tuple[list[Fact], tuple[str, ...]]:
     items = list(zip(question.facts, question.answers, strict=True))
     if len(items) > 1 and rng.random() < teacher.misses_items:
@@ -236,7 +236,7 @@ def _teacher_list(
     return facts, tuple(dict.fromkeys(answers))
 
 
-def _fact_about(rng: random.Random, subject: str, hop: Fact, docs: Sequence[Document]) -> Fact:
+def _fact_about(rng: random.Random, subject: str, hop: Fact, docs: Sequence[WorldDocument]) -> Fact:
     """The fact of this hop's relation about a subject; invented where the documents do not state it."""
     if subject == hop.subject:
         return hop
@@ -246,7 +246,7 @@ def _fact_about(rng: random.Random, subject: str, hop: Fact, docs: Sequence[Docu
     return _with_other_value(rng, Fact(subject, hop.relation, hop.value), docs)
 
 
-def _with_other_value(rng: random.Random, fact: Fact, docs: Sequence[Document]) -> Fact:
+def _with_other_value(rng: random.Random, fact: Fact, docs: Sequence[WorldDocument]) -> Fact:
     """The fact with another value of its kind that the documents name; the same fact where there is no other value."""
     kind = RELATIONS[fact.relation].value_kind
     values: dict[str, None] = {}  # in reading order
@@ -256,7 +256,7 @@ def _with_other_value(rng: random.Random, fact: Fact, docs: Sequence[Document]) 
     return replace(fact, value=rng.choice(list(values))) if values else fact
 
 
-def _invented_fact(rng: random.Random, question: Question, docs: Sequence[Document]) -> Fact:
+def _invented_fact(rng: random.Random, question: Question, docs: Sequence[WorldDocument]) -> Fact:
     """A false fact about a subject of the question's own facts."""
     subject = rng.choice(question.facts).subject
     kind = RELATIONS[question.facts[0].relation].subject_kind
@@ -265,7 +265,7 @@ def _invented_fact(rng: random.Random, question: Question, docs: Sequence[Docume
     return _with_other_value(rng, rng.choice(of_subject or of_kind), docs)
 
 
-def _stated_facts(docs: Sequence[Document]) -> list[Fact]:
+def _stated_facts(docs: Sequence[WorldDocument]) -> list[Fact]:
     """All facts that the documents state, with repetitions, in reading order."""
     facts: list[Fact] = []
     for document in docs:
@@ -276,13 +276,13 @@ def _stated_facts(docs: Sequence[Document]) -> list[Fact]:
 # The answers that the judge is trained on
 
 
-def gold_draft(question: Question, style: str) -> Draft:
+def gold_draft(question: Question, style: str) -> AnswerDraft:
     """The right answer in a style."""
-    return Draft(style, question.plan, question.facts, question.answers)
+    return AnswerDraft(style, question.plan, question.facts, question.answers)
 
 
 def faulty_answer(
-    rng: random.Random, question: Question, other_questions: Sequence[Question], docs: Sequence[Document]
+    rng: random.Random, question: Question, other_questions: Sequence[Question], docs: Sequence[WorldDocument]
 ) -> str:
     """An answer with no fault, one or two; or a teacher's, a refusal, or the answer to one of `other_questions`."""
     chance = rng.random()
@@ -315,14 +315,14 @@ def _by_relation(stated: Sequence[Fact], subject: str) -> dict[str, Fact]:
     return {fact.relation: fact for fact in stated if fact.subject == subject}
 
 
-def _false_step(rng: random.Random, draft: Draft, stated: Sequence[Fact]) -> tuple[int, Fact]:
+def _false_step(rng: random.Random, draft: AnswerDraft, stated: Sequence[Fact]) -> tuple[int, Fact]:
     """The position of one of the draft's steps, and that step with another value."""
     position = rng.randrange(len(draft.facts))
     fact = draft.facts[position]
     return position, replace(fact, value=other_name(rng, fact.value, stated))
 
 
-def _wrong_value(rng: random.Random, draft: Draft, stated: Sequence[Fact]) -> Draft:
+def _wrong_value(rng: random.Random, draft: AnswerDraft, stated: Sequence[Fact]) -> AnswerDraft:
     """One step states another value; the answer changes only if that step is its source."""
     if not draft.facts:
         return draft
@@ -331,7 +331,7 @@ def _wrong_value(rng: random.Random, draft: Draft, stated: Sequence[Fact]) -> Dr
     return replace(draft, facts=facts, final=_replaced(draft.final, draft.facts[position].value, wrong.value))
 
 
-def _wrong_hop(rng: random.Random, draft: Draft, stated: Sequence[Fact]) -> Draft:
+def _wrong_hop(rng: random.Random, draft: AnswerDraft, stated: Sequence[Fact]) -> AnswerDraft:
     """The first step is wrong; every later step is what the context states of the wrong entity."""
     if not draft.facts:
         return draft
@@ -346,7 +346,7 @@ def _wrong_hop(rng: random.Random, draft: Draft, stated: Sequence[Fact]) -> Draf
     return replace(draft, facts=tuple(facts), final=_replaced(draft.final, draft.facts[-1].value, facts[-1].value))
 
 
-def _other_relation(rng: random.Random, draft: Draft, stated: Sequence[Fact]) -> Draft:
+def _other_relation(rng: random.Random, draft: AnswerDraft, stated: Sequence[Fact]) -> AnswerDraft:
     """The last step states another relation of its subject."""
     if not draft.facts:
         return draft
@@ -356,7 +356,7 @@ def _other_relation(rng: random.Random, draft: Draft, stated: Sequence[Fact]) ->
     return replace(draft, facts=(*draft.facts[:-1], fact), final=_replaced(draft.final, last.value, fact.value))
 
 
-def _missing_item(rng: random.Random, draft: Draft, stated: Sequence[Fact]) -> Draft:
+def _missing_item(rng: random.Random, draft: AnswerDraft, stated: Sequence[Fact]) -> AnswerDraft:
     """Some items of a list are missing, now and then only in the answer line."""
     count = len(draft.final)
     if count < 2 or len(draft.facts) != count:
@@ -367,7 +367,7 @@ def _missing_item(rng: random.Random, draft: Draft, stated: Sequence[Fact]) -> D
     return replace(draft, facts=facts, final=final)
 
 
-def _invented_item(rng: random.Random, draft: Draft, stated: Sequence[Fact]) -> Draft:
+def _invented_item(rng: random.Random, draft: AnswerDraft, stated: Sequence[Fact]) -> AnswerDraft:
     """One item too many."""
     if not draft.facts or not draft.final:
         return draft
@@ -379,18 +379,18 @@ def _invented_item(rng: random.Random, draft: Draft, stated: Sequence[Fact]) -> 
     return replace(draft, facts=facts, final=(*draft.final, name))
 
 
-def _skipped_step(rng: random.Random, draft: Draft, _: Sequence[Fact]) -> Draft:
+def _skipped_step(rng: random.Random, draft: AnswerDraft, _: Sequence[Fact]) -> AnswerDraft:
     if not draft.facts:
         return draft
     position = rng.randrange(len(draft.facts))
     return replace(draft, facts=(*draft.facts[:position], *draft.facts[position + 1 :]))
 
 
-def _no_steps(_: random.Random, draft: Draft, __: Sequence[Fact]) -> Draft:
+def _no_steps(_: random.Random, draft: AnswerDraft, __: Sequence[Fact]) -> AnswerDraft:
     return replace(draft, facts=())
 
 
-def _does_not_follow(rng: random.Random, draft: Draft, stated: Sequence[Fact]) -> Draft:
+def _does_not_follow(rng: random.Random, draft: AnswerDraft, stated: Sequence[Fact]) -> AnswerDraft:
     """The answer line has another name, mostly of the same kind."""
     if not draft.final:
         return draft
@@ -400,7 +400,7 @@ def _does_not_follow(rng: random.Random, draft: Draft, stated: Sequence[Fact]) -
     return replace(draft, final=(*draft.final[:position], name, *draft.final[position + 1 :]))
 
 
-def _contradiction(rng: random.Random, draft: Draft, stated: Sequence[Fact]) -> Draft:
+def _contradiction(rng: random.Random, draft: AnswerDraft, stated: Sequence[Fact]) -> AnswerDraft:
     """A step, followed by the same step with another value."""
     if not draft.facts:
         return draft
@@ -408,7 +408,7 @@ def _contradiction(rng: random.Random, draft: Draft, stated: Sequence[Fact]) -> 
     return replace(draft, facts=(*draft.facts[: position + 1], wrong, *draft.facts[position + 1 :]))
 
 
-def _repeated(rng: random.Random, draft: Draft, _: Sequence[Fact]) -> Draft:
+def _repeated(rng: random.Random, draft: AnswerDraft, _: Sequence[Fact]) -> AnswerDraft:
     """A step or a final name stands twice."""
     if draft.facts and rng.random() < 0.7:
         position = rng.randrange(len(draft.facts))
@@ -417,14 +417,14 @@ def _repeated(rng: random.Random, draft: Draft, _: Sequence[Fact]) -> Draft:
     return replace(draft, final=(*draft.final, rng.choice(draft.final))) if draft.final else draft
 
 
-def _wrong_plan(rng: random.Random, draft: Draft, _: Sequence[Fact]) -> Draft:
+def _wrong_plan(rng: random.Random, draft: AnswerDraft, _: Sequence[Fact]) -> AnswerDraft:
     """No plan, or one with other hops."""
     nouns = rng.sample([relation.noun for relation in RELATIONS.values()], rng.randint(1, 2))
     plan = "" if rng.random() < 0.3 else " and then ".join(f"the {noun}" for noun in nouns)
     return replace(draft, plan=plan, style="plan_and_solve")
 
 
-def _no_answer_line(_: random.Random, draft: Draft, __: Sequence[Fact]) -> Draft:
+def _no_answer_line(_: random.Random, draft: AnswerDraft, __: Sequence[Fact]) -> AnswerDraft:
     return replace(draft, final=())
 
 

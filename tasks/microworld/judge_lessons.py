@@ -24,11 +24,11 @@ from typing import Any
 from infra.errors import InputError
 from tasks.microworld import rules
 from tasks.microworld.answers import faulty_answer, other_name
-from tasks.microworld.parsing import Claim, names_in, read_claim, read_facts, read_question, sentences
+from tasks.microworld.parsing import ParsedClaim, names_in, read_claim, read_facts, read_question, sentences
 from tasks.microworld.policy_lessons import context_and_questions, render
 from tasks.microworld.questions import Question
 from tasks.microworld.rule_judge import judge
-from tasks.microworld.world import Document, Fact
+from tasks.microworld.world import Fact, WorldDocument
 
 KINDS = ("helpfulness", "logicality", "quality", "completeness", "facts", "support", "supports", "notes")
 RATINGS = ("helpfulness", "logicality", "quality", "completeness")
@@ -90,7 +90,7 @@ class LessonSettings:
 class _Context:
     """A context with questions about it."""
 
-    docs: tuple[Document, ...]
+    docs: tuple[WorldDocument, ...]
     text: str
     questions: tuple[Question, ...]
 
@@ -285,7 +285,7 @@ def _two_hop_statement(rng: random.Random, first: Fact, in_passages: Sequence[Fa
     chance = rng.random()
     value = other_name(rng, second.value, stated) if chance < 0.4 else second.value
     subject = other_name(rng, first.subject, stated) if chance > 0.7 else first.subject
-    return Claim(subject, (first.relation, second.relation), value).sentence
+    return ParsedClaim(subject, (first.relation, second.relation), value).sentence
 
 
 def _predictions(text: str, question: str, evidence: str | None) -> tuple[Prediction, ...]:
@@ -303,12 +303,12 @@ def _predictions(text: str, question: str, evidence: str | None) -> tuple[Predic
             predictions += _predictions_on(claim, position + len(sentence) - 1, evidence, before)
     parsed, final = read_question(question), _FINAL_ANSWER.search(text)
     if parsed is not None and not parsed.is_list and final is not None:
-        claim = Claim(parsed.about, parsed.hops, final.group(1))
+        claim = ParsedClaim(parsed.about, parsed.hops, final.group(1))
         predictions += _predictions_on(claim, final.end(1), evidence, text[: final.start()])
     return tuple(predictions)
 
 
-def _predictions_on(claim: Claim, end: int, evidence: str | None, before: str) -> list[Prediction]:
+def _predictions_on(claim: ParsedClaim, end: int, evidence: str | None, before: str) -> list[Prediction]:
     """The value that the evidence states, and the verdict, for a claim whose value ends at the character `end`."""
     compared = before if evidence is None else evidence
     values = rules.stated_values(compared, claim)

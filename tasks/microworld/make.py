@@ -26,7 +26,7 @@ from tasks.microworld.answers import chosen_answer, rejected_answer
 from tasks.microworld.questions import SHARES_BY_HOPS, Question, in_reading_order, make_questions
 from tasks.microworld.tokenizer import count_tokens
 from tasks.microworld.words import Split
-from tasks.microworld.world import Document, Fact, World, documents, make_world
+from tasks.microworld.world import Fact, World, WorldDocument, documents, make_world
 
 Row = dict[str, Any]
 QUESTIONS, POOL = "questions.jsonl", "pool.jsonl"
@@ -77,7 +77,7 @@ class Library:
     """
 
     world: World
-    docs: tuple[Document, ...]
+    docs: tuple[WorldDocument, ...]
     sizes: tuple[int, ...]
     heading_sizes: tuple[int, ...]
 
@@ -220,7 +220,7 @@ def _put_into_context(
     return QuestionInContext(question, _GAP.join(passages), tokens, titles, tuple(evidence))
 
 
-def _evidence_in(document: Document, question: Question, number: int, offset: int) -> list[Evidence]:
+def _evidence_in(document: WorldDocument, question: Question, number: int, offset: int) -> list[Evidence]:
     """The sentences of a document that state a fact of the question; its text begins at `offset` in the context."""
     evidence = []
     for fact, (start, end) in zip(document.facts, document.spans, strict=True):
@@ -273,7 +273,7 @@ def _context_row(rng: random.Random, world: World, in_context: QuestionInContext
     }
 
 
-def _pooled_row(name: str, question: Question, docs: list[Document]) -> Row:
+def _pooled_row(name: str, question: Question, docs: list[WorldDocument]) -> Row:
     return {
         "id": name,
         "question": question.question,
@@ -285,7 +285,7 @@ def _pooled_row(name: str, question: Question, docs: list[Document]) -> Row:
     }
 
 
-def _document_row(document: Document) -> Row:
+def _document_row(document: WorldDocument) -> Row:
     return {"title": document.title, "text": document.text}
 
 

@@ -63,7 +63,7 @@ class ParsedQuestion:
 
 
 @dataclass(frozen=True)
-class Claim:
+class ParsedClaim:
     """What a statement says: `hops` lead from `subject` to `value`. With one hop it is a plain fact."""
 
     subject: str
@@ -127,17 +127,17 @@ def read_facts(text: str) -> tuple[Fact, ...]:
     return tuple(facts)
 
 
-def read_claim(statement: str) -> Claim | None:
+def read_claim(statement: str) -> ParsedClaim | None:
     """What a statement of one, two or three hops says; None when it cannot be read."""
     statement = _LABEL.sub("", statement.strip())
     fact = read_fact(statement)
     if fact is not None:
-        return Claim(fact.subject, (fact.relation,), fact.value)
+        return ParsedClaim(fact.subject, (fact.relation,), fact.value)
     hops = _claim_patterns().get(_NAME.sub(_SLOT, statement))
     if hops is None:
         return None
     names = names_in(statement)
-    return Claim(names[0], hops, names[1])
+    return ParsedClaim(names[0], hops, names[1])
 
 
 def read_question(question: str) -> ParsedQuestion | None:
@@ -223,7 +223,7 @@ def _hop_chains(length: int) -> list[tuple[str, ...]]:
 def _claim_patterns() -> dict[str, tuple[str, ...]]:
     """The pattern of each statement of two or three hops -> its hops."""
     chains = [*_hop_chains(2), *_hop_chains(3)]
-    return {Claim(_SLOT, hops, _SLOT).sentence: hops for hops in chains}
+    return {ParsedClaim(_SLOT, hops, _SLOT).sentence: hops for hops in chains}
 
 
 @cache

@@ -18,11 +18,11 @@ from typing import Any
 import torch
 
 from tasks.metrics import final_answer, sub_em
-from tasks.microworld.policy_lessons import Prompt, render
+from tasks.microworld.policy_lessons import LessonPrompt, render
 from tasks.microworld.questions import LIST, SHARES_BY_HOPS, Question, in_reading_order, make_questions
 from tasks.microworld.training import generate_replies, generation_config, machine
 from tasks.microworld.words import RELATIONS
-from tasks.microworld.world import Document, documents, make_world
+from tasks.microworld.world import WorldDocument, documents, make_world
 
 LENGTHS, QUESTIONS = (256, 512, 1024), 96  # of the card: tokens of a context; questions for each length
 STRATEGIES = ("plan_and_solve", "direct_answer")  # the prompts of the card
@@ -69,7 +69,7 @@ class HeldOutQuestion:
     """A held-out question and the documents of its context."""
 
     question: Question
-    docs: tuple[Document, ...]
+    docs: tuple[WorldDocument, ...]
 
     @property
     def chance(self) -> float:
@@ -90,7 +90,7 @@ class HeldOutQuestion:
 
 
 def export_policy(
-    model: Any, tokenizer: Any, prompts: list[Prompt], recipe: str, seed: int, out: Path, seconds: float
+    model: Any, tokenizer: Any, prompts: list[LessonPrompt], recipe: str, seed: int, out: Path, seconds: float
 ) -> dict[str, Any]:
     """Measure the model and write it with its card. Returns SubEM in percent over all kinds, by prompt and length.
 
@@ -149,7 +149,7 @@ def held_out_questions(tokenizer: Any, seed: int | str, count: int, length: int)
 
 
 def policy_accuracy(
-    model: Any, tokenizer: Any, prompt: Prompt, seed: int | str, count: int, length: int
+    model: Any, tokenizer: Any, prompt: LessonPrompt, seed: int | str, count: int, length: int
 ) -> dict[str, dict[str, float]]:
     """By kind of question, and for "all": SubEM in percent of greedy, sampled (mean) and majority answers; the chance
     in percent; and the number of questions."""
@@ -180,7 +180,7 @@ def policy_accuracy(
     return accuracy
 
 
-def chat_tokens(tokenizer: Any, prompt: Prompt, example: HeldOutQuestion) -> list[int]:
+def chat_tokens(tokenizer: Any, prompt: LessonPrompt, example: HeldOutQuestion) -> list[int]:
     """The token ids of a question in a sampling prompt, as the chat template writes them."""
     content = (prompt.before + prompt.after).replace("{context}", render(example.docs))
     messages = [{"role": "user", "content": content.replace("{question}", example.question.question)}]

@@ -23,7 +23,7 @@ from tasks.microworld.answers import chosen_answer, imperfect_reply
 from tasks.microworld.questions import LIST, ONE_HOP, THREE_HOP, TWO_HOP, Question, in_reading_order, make_questions
 from tasks.microworld.tokenizer import ASSISTANT, BOS, EOS, SPACE, SPECIAL, USER, encode
 from tasks.microworld.words import NAMES
-from tasks.microworld.world import Document, Fact, documents, make_world
+from tasks.microworld.world import Fact, WorldDocument, documents, make_world
 
 IGNORED = -100  # the label of a token that has no loss
 _PEOPLE = (12, 24, 40)
@@ -42,7 +42,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Prompt:
+class LessonPrompt:
     """A sampling prompt in two parts: up to the question, and from the question on."""
 
     strategy: str
@@ -58,18 +58,18 @@ class _Branch:
     reply: list[int]
 
 
-def read_prompts(folder: Path) -> list[Prompt]:
+def read_prompts(folder: Path) -> list[LessonPrompt]:
     """Read every `sample-*.txt` of a prompt folder."""
     prompts = []
     for path in sorted(folder.glob("sample-*.txt")):
         before, after = path.read_text(encoding="utf-8").strip().split("{question}")
         space = before[len(before.rstrip()) :]
         strategy = path.stem.removeprefix("sample-")
-        prompts.append(Prompt(strategy, before.rstrip(), f"{space}{{question}}{after}"))
+        prompts.append(LessonPrompt(strategy, before.rstrip(), f"{space}{{question}}{after}"))
     return prompts
 
 
-def render(docs: Sequence[Document]) -> str:
+def render(docs: Sequence[WorldDocument]) -> str:
     """A context as the factory writes it: documents numbered from 1, a blank line between them."""
     passages = []
     for number, document in enumerate(docs, 1):
@@ -131,7 +131,7 @@ def restate_batch(tokenizer: Any, seed: str, rows: int, document_count: int, pla
 
 def question_batch(
     tokenizer: Any,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[LessonPrompt],
     seed: str,
     rows: int,
     document_count: int,
@@ -167,7 +167,7 @@ def question_batch(
 
 def context_and_questions(
     rng: random.Random, document_count: int, count: int, people: int | None = None, lists: float = 0.25
-) -> tuple[list[Document], list[Question]]:
+) -> tuple[list[WorldDocument], list[Question]]:
     """The documents of a context of a fresh world, shuffled, about so many; and up to `count` questions about them."""
     world = make_world(f"lesson:{rng.random()}", people or rng.choice(_PEOPLE))
     all_docs = documents(world)
@@ -188,7 +188,7 @@ def context_and_questions(
     return docs, [in_reading_order(question, docs) for question in questions]
 
 
-def _some_documents(rng: random.Random, count: int, plain: bool) -> list[Document]:
+def _some_documents(rng: random.Random, count: int, plain: bool) -> list[WorldDocument]:
     all_docs = documents(make_world(f"lesson:{rng.random()}", rng.choice(_PEOPLE)))
     docs = rng.sample(all_docs, min(count, len(all_docs)))
     if not plain:
@@ -196,7 +196,7 @@ def _some_documents(rng: random.Random, count: int, plain: bool) -> list[Documen
     plain_docs = []
     for document in docs:
         text = " ".join(fact.sentence for fact in document.facts)
-        plain_docs.append(Document(document.title, text, document.facts))
+        plain_docs.append(WorldDocument(document.title, text, document.facts))
     return plain_docs
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from infra.errors import InputError
 from tasks.microworld.words import ABOUT, RELATIONS
-from tasks.microworld.world import Document, Fact, World
+from tasks.microworld.world import Fact, World, WorldDocument
 
 ONE_HOP, TWO_HOP, THREE_HOP, LIST = "one-hop", "two-hop", "three-hop", "list"
 KINDS = (ONE_HOP, TWO_HOP, LIST, THREE_HOP)  # the order in which they are drawn: a new kind goes to the end
@@ -74,7 +74,7 @@ class _Candidate:
 
 def make_questions(
     world: World,
-    docs: Sequence[Document],
+    docs: Sequence[WorldDocument],
     seed: int | str,
     count: int,
     shares: dict[str, float] | None = None,
@@ -108,7 +108,7 @@ def join_words(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def in_reading_order(question: Question, docs: Sequence[Document]) -> Question:
+def in_reading_order(question: Question, docs: Sequence[WorldDocument]) -> Question:
     """The question, with the facts and answers of a list in the order in which these documents state them."""
     if question.kind != LIST:
         return question
@@ -125,7 +125,7 @@ def in_reading_order(question: Question, docs: Sequence[Document]) -> Question:
     return Question(question.question, answers, LIST, facts, question.supports)
 
 
-def _documents_by_fact(docs: Sequence[Document]) -> dict[Fact, list[int]]:
+def _documents_by_fact(docs: Sequence[WorldDocument]) -> dict[Fact, list[int]]:
     """The indices of the documents that state each fact."""
     indices: dict[Fact, list[int]] = {}
     for index, document in enumerate(docs):

@@ -13,8 +13,8 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 
 from tasks.microworld.parsing import (
-    Claim,
     ParsedAnswer,
+    ParsedClaim,
     ParsedQuestion,
     kind_of,
     names_in,
@@ -80,7 +80,7 @@ def chained_notes(part: str, question: str) -> str:
 def facts(question: str, answer: str) -> str:
     """Every fact that the answer states, its final answer included, as self-contained statements."""
     parsed_answer, parsed = read_answer(answer), read_question(question)
-    claims = [Claim(fact.subject, (fact.relation,), fact.value) for fact in parsed_answer.facts]
+    claims = [ParsedClaim(fact.subject, (fact.relation,), fact.value) for fact in parsed_answer.facts]
     if parsed is not None:
         claims += _final_claims(parsed_answer, parsed)
     statements = dict.fromkeys(claim.sentence for claim in claims)
@@ -98,7 +98,7 @@ def support(passages: str, statement: str) -> str:
     return NONE if share == 0 else PARTIAL
 
 
-def stated_values(passages: str, claim: Claim) -> list[str]:
+def stated_values(passages: str, claim: ParsedClaim) -> list[str]:
     """The values to which the passages lead from the claim's subject by its hops, in a fixed order."""
     return sorted(_follow(claim.subject, claim.hops, _facts_of_passages(passages))[-1])
 
@@ -202,27 +202,27 @@ def _is_relevant(fact: Fact, question: ParsedQuestion, stated: Facts) -> bool:
     return False
 
 
-def _final_claims(answer: ParsedAnswer, question: ParsedQuestion) -> list[Claim]:
+def _final_claims(answer: ParsedAnswer, question: ParsedQuestion) -> list[ParsedClaim]:
     """The final answer as statements; names that cannot be an answer to a question for all values are left out."""
     claims = []
     if question.asks_all_values:
         for name in answer.final:
             relation = relation_between(question.about, name)
             if relation is not None:
-                claims.append(Claim(question.about, (relation,), name))
+                claims.append(ParsedClaim(question.about, (relation,), name))
         return claims
     if question.is_list:
-        return [Claim(name, question.hops, question.about) for name in answer.final]
+        return [ParsedClaim(name, question.hops, question.about) for name in answer.final]
     hops, subject = question.hops, question.about
     while len(hops) > 1:
         values = _values(subject, hops[0], answer.facts)
         if not values:
             break
         hops, subject = hops[1:], values[-1]  # the answer names this entity, so the statement can begin with it
-    return [Claim(subject, hops, name) for name in answer.final]
+    return [ParsedClaim(subject, hops, name) for name in answer.final]
 
 
-def _supported_share(claim: Claim, stated: Facts) -> float:
+def _supported_share(claim: ParsedClaim, stated: Facts) -> float:
     """1 when the facts state the claim, 0 when they do not, a number between when they state a part of it."""
     if len(claim.hops) == 1:
         values = _values(claim.subject, claim.hops[0], stated)

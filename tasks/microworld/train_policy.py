@@ -29,7 +29,7 @@ from tasks.microworld.policy_accuracy import export_policy
 from tasks.microworld.policy_lessons import (
     IGNORED,
     Batch,
-    Prompt,
+    LessonPrompt,
     echo_batch,
     question_batch,
     read_prompts,
@@ -95,7 +95,7 @@ def train_policy(prompts: Path, work: Path, out: Path, seed: int, stages: Sequen
     return export_policy(model, tokenizer, sampling_prompts, ", then ".join(stage_texts), seed, out, seconds)
 
 
-def train_stage(stage: Stage, start: Any, tokenizer: Any, prompts: list[Prompt], work: Path) -> tuple[Any, float]:
+def train_stage(stage: Stage, start: Any, tokenizer: Any, prompts: list[LessonPrompt], work: Path) -> tuple[Any, float]:
     """One stage, from the weights of `start` or from its checkpoint. Returns the averaged model and the seconds."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, average = LlamaForCausalLM(start.config).to(device), LlamaForCausalLM(start.config).to(device)
@@ -158,7 +158,7 @@ def new_model(config: LlamaConfig, tokenizer: Any) -> Any:
     return model
 
 
-def lesson_batch(stage: Stage, tokenizer: Any, prompts: list[Prompt], step: int) -> Batch:
+def lesson_batch(stage: Stage, tokenizer: Any, prompts: list[LessonPrompt], step: int) -> Batch:
     """The batch of one step. In a stage that begins without questions, contexts grow over the first half of the
     question steps."""
     rng = random.Random(f"train:{stage.name}:{stage.seed}:{step}")

@@ -35,7 +35,7 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Document:
+class WorldDocument:
     """A text about one entity (its title), and the facts that it states, in the order of the text.
 
     `spans`: [start, end) of the sentence of each fact in `text`, in characters. Documents that were not written by
@@ -97,7 +97,7 @@ def make_world(seed: int | str, people: int, split: Split | None = None) -> Worl
     return World(str(seed), entities, tuple(facts))
 
 
-def documents(world: World) -> list[Document]:
+def documents(world: World) -> list[WorldDocument]:
     """One document for every entity, people first. Every fact is stated at least in the document of its subject."""
     rng = random.Random(f"documents:{world.seed}:{len(world.facts)}")
     docs = []
@@ -130,7 +130,7 @@ def _choose_names(rng: random.Random, words: tuple[str, ...], count: int, kind: 
     return tuple(names)
 
 
-def _write_document(rng: random.Random, world: World, title: str) -> Document:
+def _write_document(rng: random.Random, world: World, title: str) -> WorldDocument:
     facts = list(world.by_subject[title].values())
     for facts_of_relation in world.by_value.get(title, {}).values():
         for fact in facts_of_relation:
@@ -153,7 +153,7 @@ def _write_document(rng: random.Random, world: World, title: str) -> Document:
         if states:
             spans.append((start, end))
         start = end + 1
-    return Document(title, " ".join(sentences), tuple(facts), tuple(spans))
+    return WorldDocument(title, " ".join(sentences), tuple(facts), tuple(spans))
 
 
 def _write_sentence(rng: random.Random, fact: Fact, title: str) -> str:

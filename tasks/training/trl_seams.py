@@ -34,7 +34,7 @@ from trl.models import get_act_offloading_ctx_manager
 from trl.trainer.utils import add_fused_lm_head
 
 from infra.errors import TrainingError
-from tasks.training.shared_prefix.choice import SharingRule
+from tasks.training.shared_prefix.cost import SharingRule
 from tasks.training.shared_prefix.forward import share_prompts
 from tasks.training.shared_prefix.layout import IGNORED
 

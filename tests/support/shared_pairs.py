@@ -125,8 +125,7 @@ def make_trainer(
     from tasks.training.losses import LossSetup, find_loss
     from tasks.training.run import trainer_arguments
     from tasks.training.settings import RunConfig
-    from tasks.training.shared_prefix.choice import SharingRule
-    from tasks.training.shared_prefix.cost import ModelCost
+    from tasks.training.shared_prefix.cost import ModelCost, SharingRule
 
     base = folder / architecture
     if not base.exists():

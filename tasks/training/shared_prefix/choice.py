@@ -15,22 +15,8 @@ from typing import Any
 
 from infra.errors import TrainingError
 from infra.recipe import Training
-from tasks.training.shared_prefix.cost import MARGIN, ModelCost, predicted_speedup, shared_cost, stock_cost
+from tasks.training.shared_prefix.cost import ModelCost, SharingRule, shared_cost, stock_cost
 from tasks.training.shared_prefix.layout import Tree
-
-
-class SharingRule:
-    """Decides for each batch whether its prompts are read once; `applied` is the last decision."""
-
-    def __init__(self, cost: ModelCost, always: bool) -> None:
-        self.cost = cost
-        self.applied = always
-        self._always = always
-
-    def applies_to(self, trees: Sequence[Tree]) -> bool:
-        """Whether the prompts of this batch are read once; the same lengths give the same answer."""
-        self.applied = self._always or predicted_speedup(trees, self.cost) >= MARGIN
-        return self.applied
 
 
 @dataclass(frozen=True, slots=True)

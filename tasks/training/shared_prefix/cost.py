@@ -77,3 +77,17 @@ def shared_cost(trees: Sequence[Tree], cost: ModelCost) -> float:
 
 def _answer_tokens(trees: Sequence[Tree]) -> int:
     return sum(sum(tree.answers) for tree in trees)
+
+
+class SharingRule:
+    """Decides for each batch whether its prompts are read once; `applied` is the last decision."""
+
+    def __init__(self, cost: ModelCost, always: bool) -> None:
+        self.cost = cost
+        self.applied = always
+        self._always = always
+
+    def applies_to(self, trees: Sequence[Tree]) -> bool:
+        """Whether the prompts of this batch are read once; the same lengths give the same answer."""
+        self.applied = self._always or predicted_speedup(trees, self.cost) >= MARGIN
+        return self.applied

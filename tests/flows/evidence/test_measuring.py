@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows.evidence import EvidenceRow, EvidenceSettings, Observation, SeedResult, measuring
+from flows.evidence import EvidenceSettings, EvidenceTableRow, Observation, SeedResult, measuring
 from flows.evidence.experiment import Experiment
 from infra.errors import InputError, LongmillError, RecipeError
 
@@ -18,12 +18,12 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """(row, seed) of each measurement; there are two rows, and no server is started."""
     measured: list[tuple[str, int]] = []
 
-    def row(number: int, name: str, method: str) -> EvidenceRow:
+    def row(number: int, name: str, method: str) -> EvidenceTableRow:
         def measure(experiment: Experiment) -> SeedResult:
             measured.append((name, experiment.seed))
             return SeedResult([Observation("q", "list", 1024, {"SubEM gain": (0.5, 1.0)})], {"pairs": 1})
 
-        return EvidenceRow(number, name, f"{name}?", "—", "reported", (method,), measure)
+        return EvidenceTableRow(number, name, f"{name}?", "—", "reported", (method,), measure)
 
     @contextlib.contextmanager
     def served_models(settings: EvidenceSettings, missing: Any) -> Iterator[dict[str, tuple[str, ...]]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flows.evidence import EvidenceRow, Figures, Observation, SeedResult, evidence_rows
+from flows.evidence import EvidenceTableRow, Figures, Observation, SeedResult, evidence_rows
 from flows.evidence.measuring import shipped_table
 from flows.evidence.plots import evidence_plots
 from flows.evidence.table import count_rows, figure_rows, group_rows, markdown_chapter, row_title, table_row
@@ -16,9 +16,9 @@ def observation(example_id: str, kind: str = "one-hop", length: int = 1024, **va
     return Observation(example_id, kind, length, figures)
 
 
-def row(**changes: Any) -> EvidenceRow:
+def row(**changes: Any) -> EvidenceTableRow:
     settings = {"methods": ("sealong",), "measure": lambda experiment: SeedResult(()), "grouped": True} | changes
-    return EvidenceRow(2, "sealong", "does it help?", "50 → 55", "≥ +8", **settings)
+    return EvidenceTableRow(2, "sealong", "does it help?", "50 → 55", "≥ +8", **settings)
 
 
 def a_table(**changes: Any) -> dict[str, Any]:

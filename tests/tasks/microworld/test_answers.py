@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from tasks.microworld.answers import TEACHERS, imperfect_reply
 from tasks.microworld.parsing import kind_of, read_answer
 from tasks.microworld.questions import LIST, ONE_HOP, SHARES_BY_HOPS, Question, in_reading_order, make_questions
-from tasks.microworld.world import Document, documents, make_world
+from tasks.microworld.world import WorldDocument, documents, make_world
 
 _OPENINGS = {"hasty": "In short:\n", "careful": "Plan: find ", "talkative": "I need to find "}
 
 
-def questions_with_documents() -> Iterator[tuple[Question, list[Document]]]:
+def questions_with_documents() -> Iterator[tuple[Question, list[WorldDocument]]]:
     for seed in range(3):
         world = make_world(f"teachers:{seed}", 30)
         docs = documents(world)

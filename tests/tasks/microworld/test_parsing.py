@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tasks.microworld.parsing import (
-    Claim,
+    ParsedClaim,
     ParsedQuestion,
     kind_of,
     names_in,
@@ -62,10 +62,10 @@ def test_a_sentence_with_a_name_of_the_wrong_kind_is_the_false_claim_that_it_is(
 
 
 def test_claims_of_several_hops_are_read_in_their_canonical_words() -> None:
-    longer = Claim("Hexalon", ("founder", "mentor", "home"), "Dunvale")
+    longer = ParsedClaim("Hexalon", ("founder", "mentor", "home"), "Dunvale")
     assert longer.sentence == "The home of the mentor of the founder of Hexalon is Dunvale."
     assert read_claim(longer.sentence) == longer
-    claim = Claim("Abrtan", ("mentor", "home"), "Dunvale")
+    claim = ParsedClaim("Abrtan", ("mentor", "home"), "Dunvale")
     assert claim.sentence == "The home of the mentor of Abrtan is Dunvale."
     assert read_claim(claim.sentence) == claim
     assert read_claim("It is all very well.") is None

@@ -20,7 +20,7 @@ from tasks.microworld.questions import (
     make_questions,
 )
 from tasks.microworld.words import NAMES, RELATIONS
-from tasks.microworld.world import Document, documents, make_world
+from tasks.microworld.world import WorldDocument, documents, make_world
 
 PART = (
     "Passage 1: Abrtan\nEveryone agrees that Abrtan was taught by Borlena. Abrtan lives in Dunvale.\n\n"
@@ -59,7 +59,7 @@ def questions() -> list[tuple[Question, str]]:
     cases = []
     for question in make_questions(world, docs, 2, 90, SHARES_BY_HOPS[3]):
         others = rng.sample(range(len(docs)), 8)
-        context: list[Document] = [docs[index] for index in dict.fromkeys([*question.supports, *others])]
+        context: list[WorldDocument] = [docs[index] for index in dict.fromkeys([*question.supports, *others])]
         cases.append((question, render(context)))
     assert {question.kind for question, _ in cases} == {ONE_HOP, TWO_HOP, THREE_HOP, LIST}
     return cases

@@ -28,7 +28,7 @@ from tasks.microworld.questions import (
     make_questions,
 )
 from tasks.microworld.words import ABOUT, FILLER, GOODS, JOB, LEADS, NAMES, RELATIONS, SPLITS, names_of
-from tasks.microworld.world import Document, Fact, World, documents, make_world
+from tasks.microworld.world import Fact, World, WorldDocument, documents, make_world
 
 ROOT = Path(__file__).parents[3]
 
@@ -39,12 +39,12 @@ def world() -> World:
 
 
 @pytest.fixture(scope="module")
-def docs(world: World) -> list[Document]:
+def docs(world: World) -> list[WorldDocument]:
     return documents(world)
 
 
 @pytest.fixture(scope="module")
-def questions(world: World, docs: list[Document]) -> list[Question]:
+def questions(world: World, docs: list[WorldDocument]) -> list[Question]:
     return make_questions(world, docs, 1, 200)
 
 
@@ -55,7 +55,7 @@ def all_words() -> list[str]:
     return words
 
 
-def stated_facts(docs: list[Document]) -> list[Fact]:
+def stated_facts(docs: list[WorldDocument]) -> list[Fact]:
     facts: list[Fact] = []
     for document in docs:
         facts += document.facts
@@ -78,32 +78,32 @@ def test_no_phrase_or_prompt_names_an_answer() -> None:
     assert not words & set(all_words())
 
 
-def test_every_fact_is_stated_by_the_text_that_claims_it(docs: list[Document]) -> None:
+def test_every_fact_is_stated_by_the_text_that_claims_it(docs: list[WorldDocument]) -> None:
     for document in docs:
         sentences = document.text.split(". ")
         for fact in document.facts:
             assert any(fact.subject in sentence and fact.value in sentence for sentence in sentences)
 
 
-def test_documents_state_nothing_beyond_their_facts(docs: list[Document]) -> None:
+def test_documents_state_nothing_beyond_their_facts(docs: list[WorldDocument]) -> None:
     for document in docs:
         names = {document.title, *(fact.subject for fact in document.facts), *(fact.value for fact in document.facts)}
         assert not [other.title for other in docs if other.title in document.text and other.title not in names]
 
 
-def test_no_two_documents_contradict_each_other(world: World, docs: list[Document]) -> None:
+def test_no_two_documents_contradict_each_other(world: World, docs: list[WorldDocument]) -> None:
     values: dict[tuple[str, str], str] = {}
     for fact in stated_facts(docs):
         assert values.setdefault((fact.subject, fact.relation), fact.value) == fact.value
     assert len(values) == len(world.facts)
 
 
-def test_some_facts_are_stated_by_two_documents(docs: list[Document]) -> None:
+def test_some_facts_are_stated_by_two_documents(docs: list[WorldDocument]) -> None:
     facts = stated_facts(docs)
     assert len(facts) > len(set(facts))
 
 
-def test_supports_are_all_documents_that_state_a_fact(docs: list[Document], questions: list[Question]) -> None:
+def test_supports_are_all_documents_that_state_a_fact(docs: list[WorldDocument], questions: list[Question]) -> None:
     for question in questions:
         stating = [i for i, document in enumerate(docs) if set(document.facts) & set(question.facts)]
         assert list(question.supports) == stating
@@ -121,7 +121,7 @@ def test_hops_chain_from_the_question_to_the_answer(questions: list[Question]) -
             assert question.facts[0].value == question.facts[1].subject
 
 
-def test_list_answers_are_complete(docs: list[Document], questions: list[Question]) -> None:
+def test_list_answers_are_complete(docs: list[WorldDocument], questions: list[Question]) -> None:
     facts = set(stated_facts(docs))
     lists = [question for question in questions if question.kind == LIST]
     assert lists
@@ -135,7 +135,7 @@ def test_list_answers_are_complete(docs: list[Document], questions: list[Questio
             assert set(question.answers) == {fact.subject for fact in same_value}
 
 
-def test_reading_order_keeps_the_answers(docs: list[Document], questions: list[Question]) -> None:
+def test_reading_order_keeps_the_answers(docs: list[WorldDocument], questions: list[Question]) -> None:
     for question in questions:
         context = [docs[index] for index in reversed(question.supports)]
         ordered = in_reading_order(question, context)
@@ -222,7 +222,7 @@ def test_three_hops_are_asked_for_in_english() -> None:
         Fact("Borlena", "home", "Oakmoor"),
     )
     world = World("8", made.entities, chain)
-    docs = [Document(fact.subject, fact.sentence, (fact,)) for fact in chain]
+    docs = [WorldDocument(fact.subject, fact.sentence, (fact,)) for fact in chain]
     questions = {make_questions(world, docs, seed, 1, {THREE_HOP: 1})[0].question for seed in range(40)}
     expected = set()
     for template in RELATIONS["home"].questions:
@@ -239,7 +239,7 @@ def test_a_chain_that_comes_back_is_not_asked_for() -> None:
         Fact("Caswyn", "mentor", "Abrtan"),
     )
     world = World("8", made.entities, circle)
-    docs = [Document(fact.subject, fact.sentence, (fact,)) for fact in world.facts]
+    docs = [WorldDocument(fact.subject, fact.sentence, (fact,)) for fact in world.facts]
     with pytest.raises(InputError, match="only 0 questions"):
         make_questions(world, docs, 1, 1, {THREE_HOP: 1})
 
@@ -262,7 +262,7 @@ def test_impossible_worlds_are_refused(people: int) -> None:
         make_world(0, people)
 
 
-def test_too_many_questions_are_refused(world: World, docs: list[Document]) -> None:
+def test_too_many_questions_are_refused(world: World, docs: list[WorldDocument]) -> None:
     with pytest.raises(InputError, match="add people"):
         make_questions(world, docs, 0, 100_000)
 

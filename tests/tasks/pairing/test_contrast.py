@@ -11,7 +11,8 @@ from infra.models.client import Failure, Outcome, Reply, Request
 from infra.recipe import Pairing, Recipe, parse_recipe
 from tasks.pairing import pair_example
 from tasks.planning.make_plan import _Tally, _warnings
-from tasks.records.dataset import ShardData, Split, pair_rows
+from tasks.published_rows import pair_rows
+from tasks.records.dataset import ShardData, Split
 from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
 from tasks.reporting.summary import Tally
 from tasks.resources import open_resources
