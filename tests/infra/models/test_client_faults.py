@@ -267,3 +267,23 @@ def test_only_other_machines_are_reached_through_a_proxy(monkeypatch):
     assert proxy_for("http://outside.example/v1") == "http://proxy:3128"
     for url in ("http://127.0.0.1:8000/v1", "http://localhost/v1", "http://inside.example/v1"):
         assert proxy_for(url) is None
+
+
+def test_a_server_error_does_not_lower_the_limit(stub, ledger):
+    stub.options.script = ["500"]
+    with client_of(ledger, stub, concurrency=8) as client:
+        client.complete(requests(1, 1))
+        assert client._scheduler._endpoints[0].limit.limit == 8
+    assert all(0 < entry.seconds < 60 for entry in ledger.entries.values())
+
+
+def test_closing_ends_a_call_that_backs_off(stub, ledger, monkeypatch):
+    monkeypatch.setattr("infra.models.scheduler.backoff", lambda attempt, base_s: 30.0)
+    stub.options.script = ["500"]
+    client = client_of(ledger, stub)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.complete, requests(1, 1))
+        stub.wait_for(1)
+        client.close()
+        with pytest.raises(ModelError, match="closed"):
+            waiting.result(20)

@@ -119,6 +119,7 @@ NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
         ({"retry-after": "Thu, 01 Jan 2026 12:00:30 -0000"}, 30.0),  # the zone is unknown: UTC
         ({"retry-after": "Thu, 01 Jan 2026 13:00:30 +0100"}, 30.0),
         ({"retry-after": "inf"}, None),
+        ({"retry-after-ms": "-5"}, 0.0),
         ({"retry-after": "-3"}, 0.0),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "nan"}, None),
@@ -128,3 +129,41 @@ NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 )
 def test_retry_after_is_read_as_seconds_or_date(headers, seconds):
     assert retry_after(headers, NOW) == seconds
+
+
+def test_no_more_calls_start_than_the_limit_and_it_never_falls_below_one():
+    limit = AdaptiveLimit(2)
+    limit.halve(limit.start_call())
+    limit.end_call()
+    assert limit.has_room()
+    limit.halve(limit.start_call())
+    assert limit.limit == 1
+    assert not limit.has_room()
+
+
+def test_a_call_is_a_probe_while_the_endpoint_is_unreachable():
+    point = endpoint(ceiling=8)
+    point.limit.halve(point.start_call())
+    assert point.limit.limit == 4
+    assert not point.probing
+    point.mark_unreachable(100.0, "refused")
+    assert point.last_error == "refused"
+    assert point.is_open(point.unreachable_until)
+    for end_probe in (point.end_probe, point.mark_reachable):
+        point.start_call()
+        assert point.probing
+        assert point.opens_at(100.0) is None  # nothing but the probe's end opens it
+        end_probe()
+        assert not point.probing
+    assert point.opens_at(100.0) is None  # it is open
+
+
+def test_the_ranking_of_a_context_is_the_same_in_every_run():
+    points = [endpoint(f"http://{name}/v1") for name in "abc"]
+    rankings = ["".join(point.url[7] for point in rank(points, f"context {number}")) for number in range(3)]
+    assert rankings == ["cab", "abc", "cab"]
+
+
+def test_the_longest_back_off_doubles_with_each_attempt_up_to_half_a_minute(monkeypatch):
+    monkeypatch.setattr("infra.models.endpoint.random.uniform", lambda low, high: high)
+    assert [backoff(attempt, 1.5) for attempt in (1, 2, 3, 5, 6, 10_000)] == [1.5, 3.0, 6.0, 24.0, 30.0, 30.0]
