@@ -58,10 +58,10 @@ def test_a_round_builds_the_same_contexts_with_the_same_split(folder: Path) -> N
 class RemoteStore:
     """A store that is not on this machine."""
 
-    def local(self, path: str) -> None:
+    def local_path(self, path: str) -> None:
         assert path == ADAPTER["model"]
 
-    def fetch(self, prefix: str, folder: Path) -> None:
+    def download_folder(self, prefix: str, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(prefix)
 
