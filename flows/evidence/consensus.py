@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from flows.evidence import SAMPLE_COUNTS, SEALONG, EvidenceTableRow, Figures, Observation, SeedResult, figure_value
 from flows.evidence.experiment import Experiment
 from infra.models.embedding import open_embedder
+from tasks.judging.similarity import ConsensusSettings
 from tasks.metrics import example_sub_em
 from tasks.records.example import Answer
 from tasks.reporting.judged_questions import is_refused
 from tasks.sampling import GREEDY
 from tasks.scoring import AnsweredQuestion, ScoringContext
-from tasks.scoring.consensus import ConsensusSettings
 from tasks.scoring.run import score_with
 
 SIMILARITIES: Mapping[str, ConsensusSettings] = {

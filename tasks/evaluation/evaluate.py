@@ -21,11 +21,11 @@ from infra.running import progress
 from tasks.evaluation.compare import EvaluationRow, compare
 from tasks.evaluation.suites import NO_REFERENCE, Suite, find_suite
 from tasks.evaluation.truncation import Fitted, fit_context
+from tasks.judging.similarity import ConsensusSettings
 from tasks.records.example import Answer, Context, Example
 from tasks.sampling import GREEDY, answer_from, sample_prompt
 from tasks.scoring import AnsweredQuestion, ScoringContext, parse_scorers
 from tasks.scoring.consensus import NAME as CONSENSUS
-from tasks.scoring.consensus import ConsensusSettings
 from tasks.scoring.run import score_with
 
 __all__ = ["EvaluationRow", "HeldOutQuestion", "compare", "evaluate_model"]

@@ -9,6 +9,7 @@ from infra.recipe import Recipe
 from tasks.judging.cache import SharedCache
 from tasks.records.example import Answer, Context, Example
 
+SCORE_DIGITS = 6  # of a score and a reward: beyond them, machines differ
 FINISHED = frozenset({"stop", "length"})  # finish reasons of calls that brought an answer, empty or not
 
 

@@ -23,15 +23,15 @@ from pydantic import Field
 from infra.models.protocol import Prompt
 from infra.recipe import Positive, RecipeSection
 from tasks.judging.asking import judge_prompt, judge_settings
-from tasks.judging.context import AnsweredQuestion, ScoringContext
-from tasks.judging.pruning import PruningBounds, ScoreBounds, verdicts_needed
+from tasks.judging.context import SCORE_DIGITS, AnsweredQuestion, ScoringContext
+from tasks.judging.pruning import PRUNED, PruningBounds, ScoreBounds, verdicts_needed
 from tasks.judging.quoting import quoted
 from tasks.judging.rating import subject_of
 from tasks.judging.replies import NO_FACTS, SUPPORT_LABELS, read_facts, read_support, read_supports
 from tasks.judging.retrieval import Span, nearest_chunks, passages_text
 from tasks.judging.steps import Job, JudgeQuery, ReplyForm, Step, Verdict, ask, compute, pruning_bounds
 from tasks.prompts import load_prompt
-from tasks.records.example import Answer
+from tasks.records.example import Answer, Judgement
 
 BUNDLE_KIND = "supports"  # of calls about several facts, and the step of their prompts
 _LIST_FORM = ReplyForm("regex", rf"(<statement>[^<>\n]{{3,600}}</statement>\n?){{1,80}}|{'|'.join(NO_FACTS.values())}")
@@ -142,6 +142,46 @@ def check_facts(
         if not claims:
             return checks
         yield from _judge_claims(claims, settings, scoring)
+
+
+def checked_judgement(scorer: str, check: FactCheck, settings: FactSettings, judged: set[tuple[int, str]]) -> Judgement:
+    """The judgement on a checked answer. `judged`: (variant, fact) of verdicts that an earlier answer has; grows."""
+    facts = [_fact_evidence(check, place, judged) for place in range(len(check.facts))]
+    judged.update((check.variant, fact) for fact in check.facts if fact in check.verdicts)
+    evidence = {"reply": check.listed.reply, "facts": facts, "no_facts": check.listed.value == ()}
+    score, reason = support_score(check, settings)
+    keys = dict.fromkeys(check.listed.keys)
+    for verdict in check.own_verdicts:
+        keys.update(dict.fromkeys(verdict.keys))
+    return check.answer.judged(scorer, score, reason, evidence, keys)
+
+
+def support_score(check: FactCheck, settings: FactSettings) -> tuple[float | None, str | None]:
+    """The score and, where it is None, the reason."""
+    if check.fault is not None:
+        return None, check.fault
+    if check.missing:
+        return None, PRUNED
+    if not check.facts:
+        return settings.no_facts, None if settings.no_facts is not None else "no_facts"
+    supported = math.fsum(verdict.value or 0.0 for verdict in check.own_verdicts)
+    return round(10 * supported / len(check.facts), SCORE_DIGITS), None
+
+
+def _fact_evidence(check: FactCheck, place: int, judged: set[tuple[int, str]]) -> dict[str, Any]:
+    fact = check.facts[place]
+    verdict = check.verdicts.get(fact)
+    number = check.number(fact)
+    evidence = {
+        "text": fact,
+        "support": verdict.value if verdict else None,
+        "reason": verdict.reason if verdict else PRUNED,
+        "passages": [list(span) for span in check.passages[place]],
+        "reply": verdict.reply if verdict else None,
+        "key": verdict.keys[-1] if verdict else None,
+        "shared": verdict is not None and (check.variant, fact) in judged,
+    }
+    return evidence if number is None else {**evidence, "number": number}
 
 
 def _list_facts(

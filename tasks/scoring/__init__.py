@@ -16,12 +16,11 @@ from pydantic import ValidationError
 from infra.errors import RecipeError
 from infra.plugins import find_plugins
 from infra.recipe import Recipe, RecipeSection
-from tasks.judging.context import AnsweredQuestion, ScoringContext
+from tasks.judging.context import SCORE_DIGITS, AnsweredQuestion, ScoringContext
 from tasks.judging.steps import Steps
 from tasks.records.example import AnswerId, Judgement
 
 __all__ = [
-    "DIGITS",
     "ActiveScorer",
     "AnsweredQuestion",
     "Scorer",
@@ -32,8 +31,6 @@ __all__ = [
     "parse_scorers",
     "rewards",
 ]
-
-DIGITS = 6  # of a score and a reward: beyond them, machines differ
 
 Score = Callable[[Sequence[AnsweredQuestion], Any, ScoringContext], Steps | list[Judgement]]
 
@@ -126,7 +123,7 @@ def _weighted_mean(scores: Mapping[str, float | None], weights: Mapping[str, flo
         if score is None:
             return None
         total += weight * score
-    return round(total / sum(weights.values()), DIGITS)
+    return round(total / sum(weights.values()), SCORE_DIGITS)
 
 
 def _parse(path: str, entry: Mapping[str, Any]) -> ActiveScorer:

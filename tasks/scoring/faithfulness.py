@@ -16,11 +16,9 @@ from typing import Any
 
 from infra.recipe import Recipe
 from tasks.judging.context import AnsweredQuestion, ScoringContext
-from tasks.judging.facts import BUNDLE_KIND, FactCheck, FactSettings, check_facts
-from tasks.judging.pruning import PRUNED
+from tasks.judging.facts import BUNDLE_KIND, FactSettings, check_facts, checked_judgement
 from tasks.judging.steps import Steps
-from tasks.records.example import Judgement
-from tasks.scoring import DIGITS, Scorer
+from tasks.scoring import Scorer
 
 NAME = "faithfulness"
 
@@ -30,49 +28,10 @@ def score(questions: Sequence[AnsweredQuestion], settings: FactSettings, scoring
     checks = yield from check_facts(questions, settings, scoring)
     judgements = []
     for of_question in checks:
-        judged: set[tuple[int, str]] = set()  # (variant, fact) of verdicts that an earlier answer has
+        judged: set[tuple[int, str]] = set()
         for check in of_question:
-            judgements.append(_judgement(check, settings, judged))
+            judgements.append(checked_judgement(NAME, check, settings, judged))
     return judgements
-
-
-def _judgement(check: FactCheck, settings: FactSettings, judged: set[tuple[int, str]]) -> Judgement:
-    facts = [_fact_evidence(check, place, judged) for place in range(len(check.facts))]
-    judged.update((check.variant, fact) for fact in check.facts if fact in check.verdicts)
-    evidence = {"reply": check.listed.reply, "facts": facts, "no_facts": check.listed.value == ()}
-    value, reason = _score(check, settings)
-    keys = dict.fromkeys(check.listed.keys)
-    for verdict in check.own_verdicts:
-        keys.update(dict.fromkeys(verdict.keys))
-    return check.answer.judged(NAME, value, reason, evidence, keys)
-
-
-def _fact_evidence(check: FactCheck, place: int, judged: set[tuple[int, str]]) -> dict[str, Any]:
-    fact = check.facts[place]
-    verdict = check.verdicts.get(fact)
-    number = check.number(fact)
-    evidence = {
-        "text": fact,
-        "support": verdict.value if verdict else None,
-        "reason": verdict.reason if verdict else PRUNED,
-        "passages": [list(span) for span in check.passages[place]],
-        "reply": verdict.reply if verdict else None,
-        "key": verdict.keys[-1] if verdict else None,
-        "shared": verdict is not None and (check.variant, fact) in judged,
-    }
-    return evidence if number is None else {**evidence, "number": number}
-
-
-def _score(check: FactCheck, settings: FactSettings) -> tuple[float | None, str | None]:
-    """The score and, where it is None, the reason."""
-    if check.fault is not None:
-        return None, check.fault
-    if check.missing:
-        return None, PRUNED
-    if not check.facts:
-        return settings.no_facts, None if settings.no_facts is not None else "no_facts"
-    supported = math.fsum(verdict.value or 0.0 for verdict in check.own_verdicts)
-    return round(10 * supported / len(check.facts), DIGITS), None
 
 
 def _calls(settings: Any, recipe: Recipe, context_tokens: int) -> dict[str, float]:

@@ -4,9 +4,9 @@ import pytest
 
 from flows.evidence import Observation, consensus, merge_observations, only_figure
 from flows.evidence.consensus import pick_values
+from tasks.judging.similarity import ConsensusSettings
 from tasks.records.example import Answer, Context, Example
 from tasks.scoring import AnsweredQuestion, ScoringContext
-from tasks.scoring.consensus import ConsensusSettings
 from tests.support.recipes_for_scoring import no_embedder, recipe_with
 
 

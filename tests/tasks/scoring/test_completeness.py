@@ -3,8 +3,8 @@
 import json
 
 from infra.models.client import Failure, Request
+from tasks.judging.notes import CompletenessSettings
 from tasks.scoring import completeness
-from tasks.scoring.completeness import CompletenessSettings
 from tests.support.scripted_judge import (
     ScriptedJudge,
     case_of,

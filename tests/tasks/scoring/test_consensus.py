@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.models.embedding import Embedder, Vectors
+from tasks.judging.similarity import ConsensusSettings
 from tasks.records.example import Answer, Context, Example, Judgement
 from tasks.scoring import AnsweredQuestion, ScoringContext, consensus
-from tasks.scoring.consensus import ConsensusSettings
 from tests.support.recipes_for_scoring import no_embedder, recipe_with
 from tests.support.scripted_judge import judge_with
 

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.models.client import Failure, Request
+from tasks.judging.duels import duels
 from tasks.records.example import Judgement
 from tasks.scoring import known_scorers, pairwise, parse_scorers
-from tasks.scoring.pairwise import PairwiseSettings, duels
+from tasks.scoring.pairwise import PairwiseSettings
 from tests.support.scripted_judge import (
     ScriptedJudge,
     case_of,

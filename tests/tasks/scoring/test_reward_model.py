@@ -10,10 +10,11 @@ import pytest
 
 from infra.errors import RecipeError
 from infra.store import open_store
+from tasks.judging import reward_classifier
+from tasks.judging.reward_classifier import RewardModelSettings, check_reward_model, open_reward_model
 from tasks.planning.make_plan import make_plan
 from tasks.records.example import Answer, Judgement
-from tasks.scoring import ScoringContext, parse_scorers, reward_model
-from tasks.scoring.reward_model import RewardModelSettings, check, open_reward_model
+from tasks.scoring import ScoringContext, parse_scorers
 from tasks.scoring.run import score_answers
 from tests.support.planning import small_recipe
 from tests.support.recipes_for_scoring import no_embedder, recipe_with
@@ -58,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 def forgotten() -> Iterator[None]:
     """No model stays loaded from one test to the next."""
     yield
-    reward_model._load.cache_clear()
+    reward_classifier._load.cache_clear()
 
 
 def judged(folder: str, *answers: str, context: str = "c", **settings: Any) -> list[Judgement]:
@@ -129,7 +130,7 @@ def test_an_answer_cannot_end_its_turn(folder: str) -> None:
 
 def test_the_model_is_loaded_once(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     judged(folder, *ANSWERS)
-    monkeypatch.setattr(reward_model, "_load_from", None)
+    monkeypatch.setattr(reward_classifier, "_load_from", None)
     assert judged(folder, "Else.")[0].score is not None
 
 
@@ -149,8 +150,8 @@ def test_a_model_that_gives_no_reward_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_not_there_is_named(folder: str, tmp_path: Path) -> None:
-    check(RewardModelSettings(model=folder))
-    for use in (check, open_reward_model):
+    check_reward_model(RewardModelSettings(model=folder))
+    for use in (check_reward_model, open_reward_model):
         with pytest.raises(RecipeError, match=r"reward_model\.model: cannot load '.*none'"):
             use(RewardModelSettings(model=str(tmp_path / "none")))
 
