@@ -26,15 +26,19 @@ from tasks.training.outputs import merge_adapter
 @flow(name="improve", flow_run_name="improve {recipe[name]}", validate_parameters=False)
 def improve(recipe: dict[str, Any], rounds: int = 1) -> list[dict[str, Any]]:
     """Run `rounds` rounds; returns the content of report.json of each round."""
-    settings = parse_recipe(recipe)
-    if rounds > 1 and (settings.policy.serve is None or settings.training is None):
+    return run_rounds(parse_recipe(recipe), rounds)
+
+
+def run_rounds(recipe: Recipe, rounds: int) -> list[dict[str, Any]]:
+    """The reports of the rounds. Raises RecipeError when the recipe cannot serve or train a second round's model."""
+    if rounds > 1 and (recipe.policy.serve is None or recipe.training is None):
         raise RecipeError("rounds need policy.serve and training: each round starts a server for the model before it")
     reports = []
     for number in range(1, rounds + 1):
-        report = run_round(settings, number)
+        report = run_round(recipe, number)
         reports.append(report)
         if number < rounds:
-            settings = next_policy(settings, report["trained"])
+            recipe = next_policy(recipe, report["trained"])
     return reports
 
 

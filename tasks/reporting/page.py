@@ -4,9 +4,9 @@ Its style and plots are in it, it loads nothing and runs nothing, and Jinja esca
 """
 
 import base64
+import itertools
 from collections.abc import Mapping, Sequence
 from functools import cache
-from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
@@ -88,8 +88,8 @@ def _first_pairs(store: Store, path: str, count: int) -> list[dict[str, Any]]:
     pairs: list[dict[str, Any]] = []
     with store.open(path) as file:
         batches = pq.ParquetFile(file).iter_batches(count, columns=list(_PAIR_COLUMNS))
-        rows = (row for batch in batches for row in batch.to_pylist())
-        for _, rows_of_question in islice(groupby(rows, key=lambda row: row["example_id"]), count):
+        rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+        for _, rows_of_question in itertools.islice(itertools.groupby(rows, key=lambda row: row["example_id"]), count):
             pairs.append(_short_pair(next(rows_of_question)))
     return pairs
 

@@ -270,7 +270,9 @@ class _Spread:
         self.low, self.high = min(self.low, value), max(self.high, value)
 
     def to_json(self) -> dict[str, Any]:
-        deviation = math.sqrt(self.squares / self.n) if self.n else 0.0
-        figures = {"mean": self.mean, "deviation": deviation, "low": self.low, "high": self.high}
-        rounded = {name: round(figure, _DIGITS) if self.n else None for name, figure in figures.items()}
-        return {**rounded, "n": self.n, "missing": self.missing, "nulls": dict(sorted(self.nulls.items()))}
+        figures: dict[str, float | None] = dict.fromkeys(("mean", "deviation", "low", "high"))
+        if self.n:
+            figures["mean"] = round(self.mean, _DIGITS)
+            figures["deviation"] = round(math.sqrt(self.squares / self.n), _DIGITS)
+            figures["low"], figures["high"] = round(self.low, _DIGITS), round(self.high, _DIGITS)
+        return {**figures, "n": self.n, "missing": self.missing, "nulls": dict(sorted(self.nulls.items()))}

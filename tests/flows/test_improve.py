@@ -85,7 +85,7 @@ def test_each_round_starts_from_the_model_of_the_one_before(folder: Path, monkey
         return {"trained": {**ADAPTER, "model": f"models/{revision}", "revision": revision, "kind": "full"}}
 
     monkeypatch.setattr(module, "run_round", run_round)
-    reports = module.improve.fn(recipe_for(folder).model_dump(mode="json"), 3)
+    reports = module.run_rounds(recipe_for(folder), 3)
     assert rounds == [(1, "main"), (2, "r1"), (3, "r2")]
     assert [report["trained"]["revision"] for report in reports] == ["r1", "r2", "r3"]
 
@@ -99,4 +99,4 @@ def test_rounds_without_training_or_a_server_to_start_are_refused(folder: Path, 
     else:
         recipe = recipe.model_copy(update={"training": None})
     with pytest.raises(RecipeError, match=r"policy\.serve and training"):
-        module.improve.fn(recipe.model_dump(mode="json"), 2)
+        module.run_rounds(recipe, 2)

@@ -97,11 +97,8 @@ def figures(**values: tuple[float, float]) -> Figures:
 
 def test_sealong_misses_its_target_by_its_gain_or_by_a_group_that_is_worse_beyond_its_interval() -> None:
     target_met = evidence_rows()["sealong"].target_met
-    better, worse, uncertain = (
-        figures(SubEM_gain=(0.08, 0.1)),
-        figures(SubEM_gain=(-0.2, -0.1)),
-        figures(SubEM_gain=(-0.2, 0)),
-    )
+    better, worse = figures(SubEM_gain=(0.08, 0.1)), figures(SubEM_gain=(-0.2, -0.1))
+    uncertain = figures(SubEM_gain=(-0.2, 0))
     assert target_met(better, [better, uncertain]) is True
     assert target_met(better, [better, worse]) is False
     assert target_met(figures(SubEM_gain=(0.07, 0.2)), []) is False

@@ -1,5 +1,6 @@
 """Agreement with references and with labels, against figures computed by hand; bad rows of labels by name."""
 
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -120,7 +121,7 @@ def test_without_a_preference_there_are_no_figures() -> None:
 def test_reversed_preferences_have_the_opposite_accuracy(scores: list[tuple[float, float]]) -> None:
     answers = tuple(answer(index, str(index), h + f, h=h, f=f) for index, (h, f) in enumerate(scores))
     question = JudgedQuestion(ALTERNATIVES, answers, ())
-    pairs = [(i, j) for i in range(len(scores)) for j in range(i)]
+    pairs = list(itertools.combinations(range(len(scores)), 2))
     forth = figures_of(question, {"h": 1.0, "f": 1.0}, [Preference(i, j) for i, j in pairs])
     back = figures_of(question, {"h": 1.0, "f": 1.0}, [Preference(j, i) for i, j in pairs])
     for name in ("h", "f"):
