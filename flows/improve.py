@@ -19,7 +19,7 @@ from infra.recipe import Recipe, parse_recipe
 from infra.running.prefect import announce
 from infra.store import open_store
 from tasks.reporting.report import write_report
-from tasks.reporting.tables import final_table
+from tasks.reporting.tables import report_table
 from tasks.training.outputs import merge_adapter
 
 
@@ -62,7 +62,7 @@ def run_round(recipe: Recipe, number: int) -> dict[str, Any]:
     store = open_store(recipe.store)
     name = recipe.name if number == 1 else f"{recipe.name}-round-{number}"
     report: dict[str, Any] = write_report(store, name, recipe, built, trained, comparison, seconds)
-    announce(f"report-{built['plan_id']}", final_table(report))
+    announce(f"report-{built['plan_id']}", report_table(report))
     return report
 
 

@@ -31,7 +31,7 @@ from tasks.records.shard import ShardResult, with_paired
 from tasks.records.table import BUILD_AGAIN, StoredTable
 from tasks.reporting.dataset_card import dataset_card
 from tasks.reporting.plots import dataset_plots
-from tasks.reporting.summary import Summary, Tally
+from tasks.reporting.summary import Summary, SummaryTally
 from tasks.scoring import parse_scorers, rewards
 
 STAGE = "publish"
@@ -263,7 +263,7 @@ def _split(results: Sequence[ShardResult], recipe: Recipe, store: Store) -> Spli
 
 def _summary(plan: Plan, results: Sequence[ShardResult], recipe: Recipe, store: Store) -> Summary:
     """The figures of all shards, read in their order: sums of floats depend on it."""
-    tally = Tally({scorer.name: scorer.weight for scorer in parse_scorers(recipe)})
+    tally = SummaryTally({scorer.name: scorer.weight for scorer in parse_scorers(recipe)})
     for result in _by_shard(results):
         tally.add(load_shard_data(plan, result, recipe, store, with_contexts=False))
     return tally.summary()

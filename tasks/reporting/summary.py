@@ -87,7 +87,7 @@ class Summary:
         return cls(**fields)
 
 
-class Tally:
+class SummaryTally:
     """Counts a Summary: `add` each shard in order, then take the `summary`. `weights` are the scorers'."""
 
     def __init__(self, weights: Mapping[str, float]) -> None:

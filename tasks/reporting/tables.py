@@ -128,7 +128,7 @@ def comparison_table(outcome: dict[str, Any]) -> str:
     return markdown(*comparison_rows(outcome))
 
 
-def final_table(report: dict[str, Any]) -> str:
+def report_table(report: dict[str, Any]) -> str:
     """`report_rows` as Markdown."""
     return markdown(*report_rows(report))
 

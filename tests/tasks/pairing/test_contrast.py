@@ -14,7 +14,7 @@ from tasks.planning.make_plan import _Tally, _warnings
 from tasks.published_rows import pair_rows
 from tasks.records.dataset import ShardData, Split
 from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
-from tasks.reporting.summary import Tally
+from tasks.reporting.summary import SummaryTally
 from tasks.resources import open_resources
 from tasks.sampling import STRONG, calls_per_example, draw_answers, kind_of
 from tests.support.recipes_for_scoring import recipe_with
@@ -159,7 +159,7 @@ def test_a_published_row_says_who_wrote_it() -> None:
 
 
 def test_the_report_does_not_count_the_strong_answer_as_the_policys() -> None:
-    tally = Tally({"consensus": 1.0})
+    tally = SummaryTally({"consensus": 1.0})
     tally.add(_shard())
     summary = tally.summary()
     assert summary.answers == 2

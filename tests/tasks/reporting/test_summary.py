@@ -8,7 +8,7 @@ import pytest
 from infra.canonical import canonical_json
 from tasks.records.dataset import ShardData
 from tasks.records.example import Answer, Drop, Example, Judgement, Pair
-from tasks.reporting.summary import Summary, Tally
+from tasks.reporting.summary import Summary, SummaryTally
 
 WEIGHTS = {"consensus": 1.0}
 
@@ -51,7 +51,7 @@ def shard() -> ShardData:
 
 
 def summary(times: int = 1) -> Summary:
-    tally = Tally(WEIGHTS)
+    tally = SummaryTally(WEIGHTS)
     for _ in range(times):
         tally.add(shard())
     return tally.summary()
@@ -78,7 +78,7 @@ def test_subem_of_each_way_to_pick_an_answer() -> None:
 )
 def test_the_consensus_pick_has_the_highest_reward(rewards: tuple[float | None, ...], picked_right: float) -> None:
     data = shard()
-    tally = Tally(WEIGHTS)
+    tally = SummaryTally(WEIGHTS)
     by_answer = {("a", index): reward for index, reward in enumerate(rewards)}
     tally.add(ShardData(data.examples[:1], {}, data.answers[:5], [], [], [], by_answer))
     assert tally.summary().subem["mbr"] == {"value": picked_right, "n": 1}
@@ -113,7 +113,7 @@ def test_agreement_is_in_the_summary() -> None:
 
 def test_a_question_with_several_pairs_counts_once_in_shares_and_each_pair_in_histograms() -> None:
     data = shard()
-    tally = Tally(WEIGHTS)
+    tally = SummaryTally(WEIGHTS)
     tally.add(replace(data, pairs=[*data.pairs, Pair("a", "c", 0, 3, 0.9, 0.1, 0.8)]))  # Rome over Lyon
     figures = tally.summary()
     assert (figures.questions, figures.pairs) == (3, 2)
@@ -136,7 +136,7 @@ def test_an_older_summary_that_says_less_is_read() -> None:
 
 def test_without_references_there_is_no_subem() -> None:
     data = shard()
-    tally = Tally(WEIGHTS)
+    tally = SummaryTally(WEIGHTS)
     tally.add(ShardData(data.examples[2:], {}, data.answers[7:], [], [], data.drops[1:], {}))
     assert set(tally.summary().subem.values()) == {None}
 
