@@ -33,7 +33,8 @@ class RunResources:
         self._lock = threading.Lock()
         self._embedder: Embedder | None = None
         self._cache = SharedCache()
-        self._plans_counted: set[str] = set()
+        self.counting_earlier_spending = threading.Lock()
+        self.plans_counted: set[str] = set()  # plans whose earlier spending is counted
 
     def embedder(self) -> Embedder:
         """The recipe's sentence-embedding model, loaded at its first use."""
@@ -69,13 +70,6 @@ class RunResources:
         for section, client in self.clients().items():
             by_model[section] = {kind: asdict(counts) for kind, counts in client.counts().items()}
         return by_model
-
-    def first_count_of(self, plan_id: str) -> bool:
-        """True once for each plan: its earlier spending is counted once."""
-        with self._lock:
-            first = plan_id not in self._plans_counted
-            self._plans_counted.add(plan_id)
-            return first
 
     def close_clients(self) -> None:
         """Calls in flight get a moment to be recorded; no other call starts."""

@@ -3,7 +3,6 @@
 A budget limits the plan and not the process: a re-run, or another worker, does not start from nothing.
 """
 
-import threading
 from collections.abc import Iterable
 
 from infra.recipe import Budget
@@ -14,7 +13,6 @@ from tasks.resources import RunResources
 from tasks.sampling import kind_of, sample_requests, strong_requests
 
 _SPENDING_COLUMNS = ["sample_index", "key", "prompt_tokens", "completion_tokens"]
-_lock = threading.Lock()  # shards of a run wait until the earlier spending is counted
 
 
 def count_earlier_spending(resources: RunResources, plan: Plan) -> None:
@@ -25,9 +23,10 @@ def count_earlier_spending(resources: RunResources, plan: Plan) -> None:
     """
     if resources.recipe.budget == Budget():
         return
-    with _lock:
-        if not resources.first_count_of(plan.plan_id):
+    with resources.counting_earlier_spending:  # the other shards of the run wait until it is counted
+        if plan.plan_id in resources.plans_counted:
             return
+        resources.plans_counted.add(plan.plan_id)
         for shard in plan.shards:
             result = read_shard_result(resources.store, plan.plan_id, shard.index)
             if result is None:

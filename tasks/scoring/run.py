@@ -88,7 +88,7 @@ class _ScorerRun:
         self.step: AskStep | ComputeStep | BoundsStep | None = None  # the one that it waits for
         self.futures: list[Future[list[Any]]] = []  # of that step
         self.judgements: list[Judgement] | None = None  # when it is done
-        self._questions = questions
+        self.questions = questions
         self._steps: Steps | None = None
         started = known_scorers()[scorer.name].score(questions, scorer.settings, scoring)
         if isinstance(started, list):
@@ -112,7 +112,7 @@ class _ScorerRun:
         judgements = list(self.judgements or [])
         name = self.scorer.name
         judged = {judgement.answer_id: judgement for judgement in judgements}
-        for question in self._questions:
+        for question in self.questions:
             for answer in question.without_text:
                 if answer.id not in judged:
                     judged[answer.id] = answer.judged(name, None, no_text_reason(answer))
@@ -165,13 +165,13 @@ def _pruning_bounds(
         return None
     weights = {other.scorer.name: other.scorer.weight for other in others if other.scorer.weight > 0}
     sums: dict[AnswerId, float | None] = {}
-    for question in run._questions:
+    for question in run.questions:
         for answer in (*question.answers, *question.without_text):
             sums[answer.id] = 0.0
     for other in others:
         if other.scorer.name not in weights:
             continue
-        for judgement in other.column(_whole(run._questions)).values():
+        for judgement in other.column(_whole(run.questions)).values():
             answer_id = judgement.answer_id
             so_far = sums[answer_id]
             if so_far is not None:
