@@ -1,6 +1,5 @@
 """Every kind of call is a Prefect task with a name that a person reads; a failed part is named, and run again alone."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -9,18 +8,17 @@ from typing import Any
 
 import pytest
 
-from flows.bench.common import stub_recipe
 from infra.errors import LongmillError
 from infra.recipe import Recipe, parse_recipe
 from infra.store import open_store
 from tasks.records.shard import read_failure
 from tests.support.judge_replies import JudgeServer, prompt_in, running_judge
+from tests.support.judged_stub import judge_reply, judged_stub_recipe, step_of
 from tests.support.stub_server import StubServer, running_stub
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect")]
 
 KINDS = {"sample", "embed", "notes", "helpfulness", "logicality", "completeness", "facts", "support", "pair"}
-DIMENSIONS = ("helpfulness", "logicality", "completeness", "faithfulness")
 
 
 @pytest.fixture
@@ -33,52 +31,6 @@ def policy() -> Iterator[StubServer]:
 def judge() -> Iterator[JudgeServer]:
     with running_judge(judge_reply) as server:
         yield server
-
-
-def judge_reply(body: dict[str, Any]) -> str:
-    """Terse replies: three facts an answer, everything supported, ratings by the length of the prompt."""
-    prompt = prompt_in(body)
-    step = step_of(prompt)
-    if step == "facts":
-        words = inside(prompt, "answer").split()[:3]
-        return "\n".join(f"<statement>The text says {word}.</statement>" for word in words)
-    if step == "notes":
-        return "Some notes."
-    if step == "support":
-        return "[[Fully supported]]"
-    return f"[[{len(inside(prompt, 'answer')) % 11}]]"
-
-
-def step_of(prompt: str) -> str:
-    named = re.match(r"Task: (\S+)\n", prompt)
-    return named.group(1) if named else "probe"
-
-
-def inside(prompt: str, tag: str) -> str:
-    return str(re.findall(rf"<{tag}>\n(.*?)\n</{tag}>", prompt, re.DOTALL)[-1])
-
-
-def recipe_for(folder: Path, policy: StubServer, judge: JudgeServer, **execution: Any) -> Recipe:
-    rows = []
-    for number in range(6):
-        text = " ".join(f"word{number}x{place}" for place in range(60))
-        rows.append(json.dumps({"id": f"q{number}", "question": f"What is {number}?", "context": text}))
-    (folder / "questions.jsonl").write_text("\n".join(rows) + "\n")
-    sections: dict[str, Any] = {
-        "judge": {
-            "name": "stub",
-            "tokenizer": "microworld",
-            "endpoints": [judge.url],
-            "prompts": "terse",
-            "structured": "never",
-        },
-        "embedding": {"model": "stub", "endpoint": policy.url},
-        "sampling": {"samples": 3},
-        "scoring": {"scorers": [{"scorer": name} for name in DIMENSIONS]},
-        "pairing": {"rule": "best_vs_worst", "min_scored": 2},
-        "execution": {"shard_size": 3, "attempts": 1, "task_retries": 0, "batch_calls": 32, **execution},
-    }
-    return stub_recipe(folder, policy.url, **sections)
 
 
 def build(recipe: Recipe) -> dict[str, Any]:
@@ -113,9 +65,9 @@ def test_every_kind_of_call_is_a_task_with_a_name_that_says_what_it_does(
     folder: Path, policy: StubServer, judge: JudgeServer
 ) -> None:
     before = len(task_runs())
-    built = build(recipe_for(folder, policy, judge))
+    built = build(judged_stub_recipe(folder, policy, judge))
     assert built["dataset"]["counts"]["questions"] == 6
-    runs = runs_of(recipe_for(folder, policy, judge), built["plan_id"], wait_for=2 * len(KINDS))
+    runs = runs_of(judged_stub_recipe(folder, policy, judge), built["plan_id"], wait_for=2 * len(KINDS))
     names = [name for name, _ in runs]
     assert {name.split(" ")[0] for name in names} >= KINDS
     assert before < len(task_runs())
@@ -131,7 +83,7 @@ def test_every_kind_of_call_is_a_task_with_a_name_that_says_what_it_does(
 def test_a_dimension_that_fails_is_named_with_its_facts_and_only_that_part_runs_again(
     folder: Path, policy: StubServer, judge: JudgeServer
 ) -> None:
-    recipe = recipe_for(folder, policy, judge)
+    recipe = judged_stub_recipe(folder, policy, judge)
 
     def broken(body: dict[str, Any]) -> str:
         if step_of(prompt_in(body)) == "support":
@@ -164,7 +116,7 @@ def test_a_dimension_that_fails_is_named_with_its_facts_and_only_that_part_runs_
 def test_a_cached_task_whose_ledger_entries_are_gone_is_asked_again(
     folder: Path, policy: StubServer, judge: JudgeServer
 ) -> None:
-    recipe = recipe_for(folder, policy, judge)
+    recipe = judged_stub_recipe(folder, policy, judge)
     first = build(recipe)
     store = open_store(recipe.store)
     for path in store.list("ledger"):
@@ -184,7 +136,7 @@ def test_a_recipe_is_parsed_once_in_a_build(
     import flows.build
     import flows.shard
 
-    settings = recipe_for(folder, policy, judge).model_dump(mode="json")
+    settings = judged_stub_recipe(folder, policy, judge).model_dump(mode="json")
     parsed = []
 
     def counting(values: dict[str, Any], **more: Any) -> Recipe:

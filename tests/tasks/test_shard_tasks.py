@@ -1,12 +1,21 @@
 """How a shard is cut into micro-batches."""
 
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prefect.utilities.annotations import quote
 
 from flows.shard import calls_per_span
 from infra.recipe import Execution
 from tasks.shard_tasks import MOST_SPANS, cut_spans
+from tests.support.judge_replies import running_judge
+from tests.support.judged_stub import judge_reply, judged_stub_recipe
+from tests.support.stub_server import running_stub
 
 
 @pytest.mark.parametrize(
@@ -35,3 +44,32 @@ def test_every_example_is_in_one_span_and_a_shard_has_few_spans(count: int, call
         places.extend(range(first, stop))
     assert places == list(range(count))
     assert len(spans) <= MOST_SPANS
+
+
+@pytest.mark.slow
+def test_a_large_shard_has_fewer_than_a_thousand_task_runs(folder: Path) -> None:
+    """Counted without Prefect: every task's function is called as it is."""
+    from flows.shard import sample_score_pair
+    from tasks.planning.make_plan import make_plan
+    from tasks.records.plan import load_shard
+    from tasks.resources import open_resources
+    from tasks.shard_tasks import ShardInMemory
+
+    counts: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    def run_task(task: Any, arguments: tuple[Any, ...], *_: Any) -> tuple[Any, bool]:
+        with lock:
+            counts[task.name] += 1
+        plain = [argument.unquote() if isinstance(argument, quote) else argument for argument in arguments]
+        return task.fn(*plain), False
+
+    with running_stub() as policy, running_judge(judge_reply) as judge:
+        recipe = judged_stub_recipe(folder, policy, judge, questions=240, shard_size=240, batch_calls=4)
+        with open_resources(recipe) as resources:
+            plan = make_plan(recipe, resources.store)
+            shard = ShardInMemory(resources, plan, 0, *load_shard(resources.store, plan, 0), run_task)
+            result = sample_score_pair(shard)
+    assert result.questions == 240
+    assert counts["support"] >= 40
+    assert sum(counts.values()) < 1000
