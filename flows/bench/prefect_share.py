@@ -1,10 +1,11 @@
 """Prefect's share of the wall time: a build's shards with Prefect, and the same functions called without it.
 
-10,240 calls against a stub server that replies after 50 ms, with three settings: the defaults of a recipe (32 samples
-a question, 64 calls in flight, shards of 64 questions); a quarter of the samples, so four times as many shards; and
-that with four times as many calls in flight, where a small machine has no processor to spare, so that whatever
-Prefect computes makes the run longer. The two ways take turns on fresh stores; the share is what Prefect adds,
-divided by the whole.
+10,240 calls against stub servers that reply after 50 ms, in four cases: the defaults of a recipe (32 samples a
+question, 64 calls in flight, shards of 64 questions); a quarter of the samples, so four times as many shards; that
+with four times as many calls in flight, where a small machine has no processor to spare, so that whatever Prefect
+computes makes the run longer; and LongReward's four scorers with a stub judge (10 answers of 20 facts a question,
+every fact judged), where each kind of call is a task of its own. The two ways take turns on fresh stores; the share
+is what Prefect adds, divided by the whole.
 """
 
 import statistics
@@ -23,50 +24,74 @@ from tasks.records.shard import write_shard_result
 from tasks.resources import RunResources, open_resources
 
 CALLS, LATENCY_S = 10_240, 0.05
-CASES: dict[str, tuple[int, dict[str, Any]]] = {  # samples a question, and the recipe's section `execution`
-    "usual": (Sampling().samples, Execution().model_dump()),
-    "few_samples": (8, Execution().model_dump()),
-    "few_samples_fast": (8, {"concurrency": 256, "contexts_in_flight": 256, "shard_size": 256}),
+CASES: dict[str, tuple[int, int, dict[str, Any]]] = {  # samples and calls a question, the recipe's section `execution`
+    "usual": (Sampling().samples, Sampling().samples, Execution().model_dump()),
+    "few_samples": (8, 8, Execution().model_dump()),
+    "few_samples_fast": (8, 8, {"concurrency": 256, "contexts_in_flight": 256, "shard_size": 256}),
+    "judged": (10, 10 + 10 * (4 + 20) + 1, Execution().model_dump()),
 }
+DIMENSIONS = ("helpfulness", "logicality", "completeness", "faithfulness")
 
 
 def measure(rounds: int = 5) -> dict[str, Any]:
     """Seconds with and without Prefect, and its share of the wall time (median of the rounds), by case."""
-    with tempfile.TemporaryDirectory() as name, stub_server("--latency", str(LATENCY_S)) as url:
+    latency = ("--latency", str(LATENCY_S))
+    with (
+        tempfile.TemporaryDirectory() as name,
+        stub_server(*latency) as url,
+        stub_server(*latency, module="stub_judge") as judge_url,
+    ):
         folder = Path(name)
-        fewest_samples = min(samples for samples, _ in CASES.values())
-        write_questions(folder / "questions.jsonl", CALLS // fewest_samples, 4000)
-        figures = {case: _shares(folder, url, case, rounds) for case in CASES}
+        fewest_calls = min(calls for _, calls, _ in CASES.values())
+        write_questions(folder / "questions.jsonl", CALLS // fewest_calls, 4000)
+        figures = {case: _shares(folder, url, judge_url, case, rounds) for case in CASES}
     return {"calls": CALLS, "latency_s": LATENCY_S, **figures}
 
 
-def _shares(folder: Path, url: str, case: str, rounds: int) -> dict[str, Any]:
+def _shares(folder: Path, url: str, judge_url: str, case: str, rounds: int) -> dict[str, Any]:
     plain, with_prefect = [], []
     for number in range(-1, rounds):  # the first round warms up and is not counted
-        plain.append(_seconds(folder, url, case, f"plain-{number}", _run_plainly))
-        with_prefect.append(_seconds(folder, url, case, f"prefect-{number}", run_as_flow))
+        plain.append(_seconds(folder, url, judge_url, case, f"plain-{number}", _run_plainly))
+        with_prefect.append(_seconds(folder, url, judge_url, case, f"prefect-{number}", run_as_flow))
     plain, with_prefect = plain[1:], with_prefect[1:]
     shares = [1 - without / whole for without, whole in zip(plain, with_prefect, strict=True)]
     return {
         "samples": CASES[case][0],
-        "concurrency": CASES[case][1]["concurrency"],
+        "concurrency": CASES[case][2]["concurrency"],
         "plain_s": rounded(plain, 2),
         "prefect_s": rounded(with_prefect, 2),
         "prefect_share_median": round(statistics.median(shares), 4),
     }
 
 
-def _seconds(folder: Path, url: str, case: str, name: str, work: Callable[[RunResources, Plan], None]) -> float:
+def _seconds(
+    folder: Path, url: str, judge_url: str, case: str, name: str, work: Callable[[RunResources, Plan], None]
+) -> float:
     """Seconds that `work` takes on a new store of that name."""
-    samples, execution = CASES[case]
-    limit = {"limit": CALLS // samples}
-    recipe = stub_recipe(folder, url, execution=execution, sampling={"samples": samples}, questions=limit)
+    samples, calls, execution = CASES[case]
+    sections = {"execution": execution, "sampling": {"samples": samples}, "questions": {"limit": CALLS // calls}}
+    if case == "judged":
+        sections |= _judged_sections(url, judge_url)
+    recipe = stub_recipe(folder, url, **sections)
     recipe = recipe.model_copy(update={"store": str(folder / f"{case}-{name}")})
     with open_resources(recipe) as resources:
         plan = make_plan(recipe, resources.store)
         clock = time.monotonic()
         work(resources, plan)
         return time.monotonic() - clock
+
+
+def _judged_sections(url: str, judge_url: str) -> dict[str, Any]:
+    """LongReward's scorers, each fact of each answer judged."""
+    judge = {"name": "stub", "tokenizer": "microworld", "endpoints": [judge_url], "prompts": "terse"}
+    scorers: list[dict[str, Any]] = [{"scorer": name} for name in DIMENSIONS]
+    scorers[-1]["share_facts"] = False
+    return {
+        "judge": {**judge, "structured": "never"},
+        "embedding": {"model": "stub", "endpoint": url},
+        "scoring": {"scorers": scorers, "prune": False},
+        "pairing": {"rule": "best_vs_worst"},
+    }
 
 
 def _run_plainly(resources: RunResources, plan: Plan) -> None:

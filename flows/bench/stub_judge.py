@@ -1,8 +1,9 @@
-"""A stub judge for `longmill bench judging`: no model, but a reply to every step of the terse prompts.
+"""A stub judge for the benchmarks: no model, but a reply to every step of the terse prompts.
 
-An answer reads "Answer 3 to question 7, quality 6.25."; the stub rates it by that number and lists `--facts` facts
-for it, the first `--common` of them the same for all answers to the question. Ratings are whole numbers and verdicts
-whole labels whose mean is the quality, drawn from the hash of the text. Run as `stub_server` is.
+An answer reads "Answer 3 to question 7, quality 6.25."; the stub rates it by that number (another text by a number
+drawn from it) and lists `--facts` facts for it, the first `--common` of them the same for all answers to the
+question. Ratings are whole numbers and verdicts whole labels whose mean is the quality, drawn from the hash of the
+text. Run as `stub_server` is.
 """
 
 import argparse
@@ -45,7 +46,8 @@ def judge_reply(prompt: str, facts: int, common: int) -> str:
         for number, statement in re.findall(r'<statement number="(\d+)">\n(.*?)\n</statement>', prompt, re.DOTALL):
             labels.append(f"{number}. {_label(statement, statement)}")
         return "\n".join(labels)
-    number, question, quality = _ANSWER.findall(prompt)[-1]
+    answers = _ANSWER.findall(prompt)
+    number, question, quality = answers[-1] if answers else ("0", "0", f"{10 * _draw(prompt):.2f}")
     if step == "facts":
         statements = []
         for index in range(facts):
