@@ -7,7 +7,6 @@ Prefect computes makes the run longer. The two ways take turns on fresh stores; 
 divided by the whole.
 """
 
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from flows.bench.common import rounded, run_as_flow, stub_recipe, stub_server, write_questions
+from flows.bench.common import median_ratio, rounded, run_as_flow, stub_recipe, stub_server, write_questions
 from infra.recipe import Execution, Sampling
 from tasks.planning.make_plan import make_plan
 from tasks.records.plan import Plan, load_shard
@@ -36,7 +35,9 @@ def measure(rounds: int = 5) -> dict[str, Any]:
         folder = Path(name)
         fewest_samples = min(samples for samples, _ in CASES.values())
         write_questions(folder / "questions.jsonl", CALLS // fewest_samples, 4000)
-        figures = {case: _shares(folder, url, case, rounds) for case in CASES}
+        figures = {}
+        for case in CASES:
+            figures[case] = _shares(folder, url, case, rounds)
     return {"calls": CALLS, "latency_s": LATENCY_S, **figures}
 
 
@@ -46,13 +47,12 @@ def _shares(folder: Path, url: str, case: str, rounds: int) -> dict[str, Any]:
         plain.append(_seconds(folder, url, case, f"plain-{number}", _run_plainly))
         with_prefect.append(_seconds(folder, url, case, f"prefect-{number}", run_as_flow))
     plain, with_prefect = plain[1:], with_prefect[1:]
-    shares = [1 - without / whole for without, whole in zip(plain, with_prefect, strict=True)]
     return {
         "samples": CASES[case][0],
         "concurrency": CASES[case][1]["concurrency"],
         "plain_s": rounded(plain, 2),
         "prefect_s": rounded(with_prefect, 2),
-        "prefect_share_median": round(statistics.median(shares), 4),
+        "prefect_share_median": round(1 - median_ratio(plain, with_prefect), 4),
     }
 
 
