@@ -105,9 +105,14 @@ def sentences(text: str) -> list[str]:
     return [sentence for sentence in stripped if sentence]
 
 
+_LONGEST_SENTENCE = 1_000  # characters; no sentence of the world is nearly as long, and a longer text takes seconds
+
+
 @lru_cache(maxsize=4096)  # the same passages are read again for every statement about them
 def read_fact(sentence: str) -> Fact | None:
     """The fact that one sentence states; None when it states none."""
+    if len(sentence) > _LONGEST_SENTENCE:
+        return None
     sentence = _LEAD.sub("", sentence.strip())
     pattern = _fact_patterns().get(_NAME.sub(_SLOT, sentence))
     if pattern is None:
