@@ -139,7 +139,9 @@ def held_out_questions(tokenizer: Any, seed: int | str, count: int, length: int)
         rng = random.Random(f"held-out:{seed}:{number}:{length}")
         for question in make_questions(world, docs, f"held-out:{seed}", _QUESTIONS_PER_WORLD, SHARES_BY_HOPS[3]):
             chosen = list(question.supports)
-            left = length - sum(sizes[index] for index in chosen)
+            left = length
+            for index in chosen:
+                left -= sizes[index]
             for index in rng.sample(range(len(docs)), len(docs)):
                 if index not in chosen and sizes[index] <= left:
                     chosen.append(index)

@@ -145,8 +145,11 @@ def question_batch(
     """
     rng = random.Random(seed)
     before = rng.choice(prompts).before
-    fitting = [prompt for prompt in prompts if prompt.before == before]
-    weights = [_STRATEGY_WEIGHTS.get(prompt.strategy, 1) for prompt in fitting]
+    fitting, weights = [], []
+    for prompt in prompts:
+        if prompt.before == before:
+            fitting.append(prompt)
+            weights.append(_STRATEGY_WEIGHTS.get(prompt.strategy, 1))
     contexts = []
     for _ in range(rows):
         docs, drawn = context_and_questions(rng, document_count, questions, lists=lists)

@@ -350,7 +350,11 @@ def _is_possible_answer(name: str, question: ParsedQuestion) -> bool:
 
 
 def _values(subject: str, relation: str, stated: Facts) -> list[str]:
-    return [fact.value for fact in stated if (fact.subject, fact.relation) == (subject, relation)]
+    values = []
+    for fact in stated:
+        if (fact.subject, fact.relation) == (subject, relation):
+            values.append(fact.value)
+    return values
 
 
 def _values_of_relation(relation: str, stated: Facts) -> set[str]:

@@ -272,7 +272,10 @@ def _set_unread_words(rows: torch.Tensor, prompts: Path, tokenizer: Any) -> None
     for text in texts:
         read.update(encode(tokenizer, text))
         read.update(encode(tokenizer, f" {text}"))
-    words = [token for token in prompt_tokens if len(tokenizer.convert_ids_to_tokens(token)) > 2]
+    words = []
+    for token in prompt_tokens:
+        if len(tokenizer.convert_ids_to_tokens(token)) > 2:
+            words.append(token)
     mean, deviation = rows[words].mean(dim=0), float(rows.std())
     for index in range(len(tokenizer)):
         if index not in read:
