@@ -66,3 +66,36 @@ def test_a_cut_off_answer_that_may_not_be_chosen_does_not_put_others_out() -> No
 def test_nothing_is_wanted_when_all_is_known() -> None:
     assert wanted() == {}
     assert wanted((9, 9, CLOSED), (9, 9, CLOSED)) == {}
+
+
+@pytest.mark.parametrize(("best", "worst"), [((6.5, 6), (3, 4)), ((6.5, 7), (3.5, 4))])
+def test_an_answer_in_the_middle_gets_as_many_verdicts_as_should_show_it(
+    best: tuple[float, float], worst: tuple[float, float]
+) -> None:
+    # The third: one of two verdicts supports it and the others' opinion is 0.5, so support is (1 + 4 * 0.5) / 6 = 0.5.
+    # Its reward is from 3 to 7, half a point a verdict. To fall to 6.25: 0.75 / (0.5 * 0.5) = 3 verdicts, to rise to
+    # 3.5: 2. Then to 6.75: 1, and to 3.75: 3. One round has 4.
+    assert wanted((*best, CLOSED), (*worst, CLOSED), (5, 1, 8)) == {2: 3}
+
+
+def test_four_missing_verdicts_take_two_rounds_and_three_take_one() -> None:
+    assert wanted((9, 4, 4), (2, 1, 3)) == {0: 2, 1: 3}
+
+
+def test_where_no_answer_may_be_chosen_all_are_judged_at_once() -> None:
+    assert wanted((9, 0, 8), (2, 1, 5), (5, 2, 6), cut=(0, 1, 2)) == {0: 8, 1: 5, 2: 6}
+
+
+def test_when_no_verdict_is_expected_to_matter_one_answer_is_completed() -> None:
+    # Both may still equal the best, 10, and neither is expected to: the one with fewer missing verdicts is completed.
+    assert wanted((10, 10, CLOSED), (1, 0, CLOSED), (10, 5, 5), (10, 6, 4)) == {3: 4}
+
+
+def test_rewards_and_opinions_by_hand() -> None:
+    answers = [Answer("e", index, "text", "stop", 1, 1, "x", "k") for index in range(2)]
+    bounds = PruningBounds({("e", 0): 12.0, ("e", 1): None}, 2.0, 5.0, Pairing())
+    assert bounds.reward(answers[0], 4.0) == 4.0  # (12 + 2 * 4) / 5
+    assert bounds.opinion(answers[0]) == pytest.approx(0.4)  # 12 / (5 - 2) of 10
+    assert bounds.opinion(answers[1]) == 0.0
+    alone = PruningBounds({("e", 0): 0.0}, 2.0, 2.0, Pairing())
+    assert alone.opinion(answers[0]) == 0.7  # there is no other scorer

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from infra.errors import RecipeError
 from infra.recipe import Pairing
 from tasks.metrics import likeness
-from tasks.pairing import Ranked, find_rule, known_rules, pair_example
+from tasks.pairing import Ranked, extremes_alone, find_rule, known_rules, pair_example
 from tasks.records.example import Answer, Drop, Example, Pair
 from tasks.sampling import STRONG
 
@@ -305,3 +305,13 @@ def test_oracle_pairs_go_by_the_references_whatever_the_rewards_say() -> None:
     assert (found[0].chosen_reward, found[0].rejected_reward) == (1.0, 0.0)
     assert reason(baseline("oracle", ["neither", "nothing"], GOLD)) == ("pair", "tie")
     assert reason(baseline("oracle", texts)) == ("pair", "too_few_scored")  # there are no references
+
+
+def test_answers_of_equal_reward_are_no_pair_even_where_any_margin_will_do() -> None:
+    pairs = outcomes([0.9, 0.5, 0.5, 0.1], rule="best_vs_worst", min_margin=0.0, pairs_per_question=64)
+    assert sorted(couples(pairs)) == [(0, 1), (0, 2), (0, 3), (1, 3), (2, 3)]
+
+
+def test_only_one_pair_of_best_and_worst_depends_on_the_extremes_alone() -> None:
+    assert {name for name in known_rules() if extremes_alone(Pairing(rule=name))} == {"best_vs_worst"}
+    assert not extremes_alone(Pairing(rule="best_vs_worst", pairs_per_question=2))

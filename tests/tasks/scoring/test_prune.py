@@ -17,7 +17,7 @@ from tasks.judging.pruning import saved_calls
 from tasks.pairing import pair_example
 from tasks.records.example import Drop, Judgement, Pair
 from tasks.scoring import parse_scorers, rewards
-from tasks.scoring.run import score_answers
+from tasks.scoring.run import score_answers, score_with
 from tests.support.scripted_judge import (
     ScriptedJudge,
     case_of,
@@ -269,3 +269,24 @@ def common_judge(request: Request) -> str:
         common = "\n".join(f"<statement>Answer 5 of all has fact {number}.</statement>" for number in range(4))
         return f"{common}\n{spread_judge(request)}"
     return spread_judge(request)
+
+
+def test_a_scorer_alone_judges_in_full_though_the_recipe_prunes() -> None:
+    recipe = recipe_with(True, SCORERS)
+    (scorer,) = (scorer for scorer in parse_scorers(recipe) if scorer.name == "faithfulness")
+    judge = ScriptedJudge(spread_judge)
+    question = case_of(*(f"Answer {quality} speaks." for quality in range(10)))
+    scoring = scoring_with(judge, recipe, Embedder(count_words))
+    judgements = score_with(scorer.name, scorer.settings, [question], scoring)
+    assert [judgement.score for judgement in judgements] == [float(quality) for quality in range(10)]
+    assert judge.calls["support"] == 200
+
+
+def test_a_scorer_of_no_weight_has_no_say_in_pruning() -> None:
+    answers = [f"Answer {quality} speaks." for quality in range(10)]
+    weightless = {"scorer": "consensus", "similarity": "rouge_l", "weight": 0.0}
+    with_it, without = ScriptedJudge(spread_judge), ScriptedJudge(spread_judge)
+    pairs, _ = outcome(recipe_with(True, [*SCORERS, weightless]), with_it, answers)
+    assert pairs == outcome(recipe_with(True, SCORERS), without, answers)[0]
+    assert with_it.calls == without.calls
+    assert with_it.calls["support"] <= 100

@@ -144,3 +144,27 @@ def test_a_reward_lies_between_its_scores(scores: list[float], weights: list[flo
     reward = rewards(judged, [active(name, weight) for name, weight in zip("ab", weights, strict=True)])[("e", 0)]
     assert reward is not None
     assert min(scores) - 1e-6 <= reward <= max(scores) + 1e-6
+
+
+WAITING_PLUGIN = """
+from infra.recipe import RecipeSection
+from tasks.judging.steps import pruning_bounds
+from tasks.scoring import Scorer
+
+
+def score(questions, settings, scoring):
+    yield from pruning_bounds()
+    return [answer.judged("NAME", 1.0, None) for question in questions for answer in question.answers]
+
+
+SCORER = Scorer("NAME", RecipeSection, score)
+"""
+
+
+def test_two_scorers_that_wait_for_each_other_are_an_error(with_plugin: Path) -> None:
+    for name in ("first", "second"):
+        (with_plugin / f"{name}_for_test.py").write_text(WAITING_PLUGIN.replace("NAME", name))
+    known_scorers.cache_clear()
+    recipe = recipe_with({"scorer": "first"}, {"scorer": "second"})
+    with pytest.raises(BalanceError, match="first, second wait for each other"):
+        score_answers([case_of("a")], parse_scorers(recipe), ScoringContext(no_embedder, None, recipe))
