@@ -140,6 +140,22 @@ def test_closing_twice_or_without_entries_is_fine() -> None:
     writer.close()
 
 
+async def test_closing_waits_for_the_commit_that_runs() -> None:
+    groups: list[int] = []
+
+    def commit(entries: Sequence[Entry]) -> None:
+        closing.wait(20)
+        groups.append(sum(range(3_000_000)))  # takes longer than a close that does not wait
+
+    writer = GroupCommit(commit, do_nothing)
+    closing = writer._closing
+    task = asyncio.create_task(writer.submit(entry("a")))
+    await asyncio.sleep(0)
+    await asyncio.to_thread(writer.close)
+    assert len(groups) == 1
+    await task
+
+
 async def test_the_last_group_is_committed_at_once_on_closing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pause of ten minutes ends when the ledger is closed."""
     monkeypatch.setattr(group_commit, "_MIN_PAUSE_S", 600.0)
