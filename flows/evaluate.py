@@ -1,6 +1,6 @@
-"""Compare the base model and a trained one on held-out questions, on the same server where it can be done.
+"""Compare the base model and a trained one on held-out questions, on the same server where that is possible.
 
-An adapter is loaded into the running vLLM; where the server will not, or the whole model was trained, a
+An adapter is loaded into the running vLLM; where the server refuses it, or the whole model was trained, a
 second server serves the trained model from the recipe's `policy.serve`.
 """
 
@@ -18,12 +18,12 @@ from flows.recipes import read_recipe
 from flows.shard import shard_recipe
 from infra.errors import EvaluationError, ServingError
 from infra.models.client import CallCounts
-from infra.models.serving import launched, load_adapter, local_folder, serve
+from infra.models.serving import load_adapter, local_folder, serve, start_servers
 from infra.recipe import Model, Recipe, parse_recipe
 from infra.running.prefect import announce
 from infra.store import open_store
-from tasks.evaluation.evaluate import EvaluationRow, HeldOut, compare, evaluate_model
-from tasks.evaluation.heldout import heldout_cases
+from tasks.evaluation.evaluate import EvaluationRow, HeldOutQuestion, compare, evaluate_model
+from tasks.evaluation.heldout import heldout_questions
 from tasks.reporting.tables import comparison_table
 from tasks.resources import open_resources
 from tasks.training.outputs import merge_adapter
@@ -36,34 +36,40 @@ def evaluate(recipe: dict[str, Any], manifest: str | None, trained: dict[str, An
     The questions are the recipe's `evaluation.questions`, else the test contexts of the dataset's plan. Returns
     {"before": {metric: {value, low, high, n}}, "after": ..., "difference": ..., "buckets": ..., "calls": ...}.
     """
-    given = parse_recipe(recipe)
-    if given.evaluation is None:
-        raise EvaluationError("the recipe has no `evaluation` section; add one, or leave evaluation out")
-    with launched(without_judge(given)) as ready:
-        cases = heldout_cases(given, open_store(given.store), manifest)
-        if not cases:
-            raise EvaluationError(
-                "there is no held-out question: raise dataset.test_fraction, or give evaluation.questions"
-            )
-        settings = ready()
-        before, after, calls = evaluated(cases, settings, trained)
-    outcome: dict[str, Any] = compare(before, after, settings)
-    outcome["calls"] = {kind: asdict(counts) for kind, counts in calls.items()}
+    outcome = evaluate_models(parse_recipe(recipe), manifest, trained)
     announce("evaluation", comparison_table(outcome))
     return outcome
 
 
-def evaluated(
-    cases: Sequence[HeldOut], settings: Recipe, trained: dict[str, Any] | None
+def evaluate_models(recipe: Recipe, manifest: str | None, trained: dict[str, Any] | None) -> dict[str, Any]:
+    """What the flow `evaluate` returns, without the flow; the servers of the recipe run meanwhile."""
+    if recipe.evaluation is None:
+        raise EvaluationError("the recipe has no `evaluation` section; add one, or leave evaluation out")
+    with start_servers(without_judge(recipe)) as ready:
+        questions = heldout_questions(recipe, open_store(recipe.store), manifest)
+        if not questions:
+            raise EvaluationError(
+                "there is no held-out question: raise dataset.test_fraction, or give evaluation.questions"
+            )
+        settings = ready()
+        before, after, calls = evaluation_rows(questions, settings, trained)
+    outcome: dict[str, Any] = compare(before, after, settings)
+    outcome["calls"] = {kind: asdict(counts) for kind, counts in calls.items()}
+    return outcome
+
+
+def evaluation_rows(
+    questions: Sequence[HeldOutQuestion], settings: Recipe, trained: dict[str, Any] | None
 ) -> tuple[list[EvaluationRow], list[EvaluationRow] | None, dict[str, CallCounts]]:
     """The rows of the policy and of `trained` on the same questions, and the calls made; endpoints must answer."""
-    with open_resources(settings) as bench:
-        before = evaluate_model(cases, bench.client, settings.policy, settings, bench.embedder)
-        after, calls = None, bench.client.counts()
+    with open_resources(settings) as resources:
+        before = evaluate_model(questions, resources.policy, settings.policy, settings, resources.embedder)
+        after, calls = None, resources.policy.counts()
         if trained is not None:
-            with _trained_recipe(settings, trained) as improved, open_resources(improved) as other:
-                after = evaluate_model(cases, other.client, improved.policy, improved, other.embedder)
-                calls |= {f"{kind} after": counts for kind, counts in other.client.counts().items()}
+            with trained_recipe(settings, trained) as improved, open_resources(improved) as other:
+                after = evaluate_model(questions, other.policy, improved.policy, improved, other.embedder)
+                for kind, counts in other.policy.counts().items():
+                    calls[f"{kind} after"] = counts
     return before, after, calls
 
 
@@ -76,17 +82,17 @@ def evaluate_recipe(recipe: str, manifest: str = "", model: str = "", changes: t
 
 
 def without_judge(recipe: Recipe) -> Recipe:
-    """The recipe without its judge, which evaluation asks nothing: its server is not started, its key not needed."""
+    """The recipe without its judge: evaluation makes no judge call, and needs neither its server nor its key."""
     return recipe.model_copy(update={"judge": None})
 
 
 @contextlib.contextmanager
-def _trained_recipe(recipe: Recipe, trained: dict[str, Any]) -> Iterator[Recipe]:
+def trained_recipe(recipe: Recipe, trained: dict[str, Any]) -> Iterator[Recipe]:
     """The recipe with the trained model as its policy, reachable until the block ends."""
-    folder = on_disk(recipe, trained["model"])
+    folder = local_model_folder(recipe, trained["model"])
     changes: dict[str, Any] = {"name": trained["name"], "revision": trained["revision"]}
     if trained["kind"] == "adapter":
-        if _loaded(recipe, trained["name"], folder):
+        if _load_adapter_everywhere(recipe, trained["name"], folder):
             yield _with_policy(recipe, changes)
             return
         folder = merge_adapter(folder, folder.parent / f"{folder.name}-merged")
@@ -94,8 +100,8 @@ def _trained_recipe(recipe: Recipe, trained: dict[str, Any]) -> Iterator[Recipe]
         yield improved
 
 
-def _loaded(recipe: Recipe, name: str, folder: Path) -> bool:
-    """Load an adapter everywhere; False when a server refuses and `policy.serve` says how to start another."""
+def _load_adapter_everywhere(recipe: Recipe, name: str, folder: Path) -> bool:
+    """Load an adapter into every endpoint; False when a server refuses and `policy.serve` says how to start another."""
     try:
         for url in recipe.policy.endpoints:
             load_adapter(url, name, folder, os.environ.get(recipe.policy.api_key_env))
@@ -116,13 +122,13 @@ def _second_server(recipe: Recipe, folder: Path, changes: dict[str, Any]) -> Ite
         yield _with_policy(recipe, {**changes, "endpoints": (served.url,)})
 
 
-def on_disk(recipe: Recipe, path: str) -> Path:
+def local_model_folder(recipe: Recipe, path: str) -> Path:
     """A trained model's folder on this machine; fetched from a store that is elsewhere."""
     store = open_store(recipe.store)
-    if (folder := store.local(path)) is not None:
+    if (folder := store.local_path(path)) is not None:
         return folder
     folder = local_folder(recipe.store) / "work" / path
-    store.fetch(path, folder)
+    store.download_folder(path, folder)
     return folder
 
 

@@ -1,7 +1,7 @@
 """Rounds of build, train and evaluate: the whole factory in one flow; one round is `longmill run`.
 
-The server of the policy runs through a round. Before the next round the trained adapter is merged, and the
-merged model is the next round's policy.
+The server of the policy runs during the whole round. Before the next round the trained adapter is merged into the
+model, and the merged model is the next round's policy.
 """
 
 import time
@@ -10,7 +10,7 @@ from typing import Any
 from prefect import flow
 
 from flows.build import build, planned
-from flows.evaluate import evaluate, on_disk
+from flows.evaluate import evaluate, local_model_folder
 from flows.recipes import read_recipe
 from flows.shard import shard_recipe
 from flows.train import train
@@ -19,22 +19,26 @@ from infra.recipe import Recipe, parse_recipe
 from infra.running.prefect import announce
 from infra.store import open_store
 from tasks.reporting.report import write_report
-from tasks.reporting.tables import final_table
+from tasks.reporting.tables import report_table
 from tasks.training.outputs import merge_adapter
 
 
 @flow(name="improve", flow_run_name="improve {recipe[name]}", validate_parameters=False)
 def improve(recipe: dict[str, Any], rounds: int = 1) -> list[dict[str, Any]]:
-    """Run `rounds` rounds; returns one report per round, as in its report.json."""
-    settings = parse_recipe(recipe)
-    if rounds > 1 and (settings.policy.serve is None or settings.training is None):
+    """Run `rounds` rounds; returns the content of report.json of each round."""
+    return run_rounds(parse_recipe(recipe), rounds)
+
+
+def run_rounds(recipe: Recipe, rounds: int) -> list[dict[str, Any]]:
+    """The reports of the rounds. Raises RecipeError when the recipe cannot serve or train a second round's model."""
+    if rounds > 1 and (recipe.policy.serve is None or recipe.training is None):
         raise RecipeError("rounds need policy.serve and training: each round starts a server for the model before it")
     reports = []
     for number in range(1, rounds + 1):
-        report = run_round(settings, number)
+        report = run_round(recipe, number)
         reports.append(report)
         if number < rounds:
-            settings = next_policy(settings, report["trained"])
+            recipe = next_policy(recipe, report["trained"])
     return reports
 
 
@@ -43,32 +47,33 @@ def run_round(recipe: Recipe, number: int) -> dict[str, Any]:
     with planned(recipe) as (settings, plan_id, seconds):
         parameters = shard_recipe(settings)
         built = build(parameters, plan_id)
-        seconds |= {stage: value for stage, value in built["seconds"].items() if stage not in seconds}
+        for stage, stage_seconds in built["seconds"].items():
+            seconds.setdefault(stage, stage_seconds)
         manifest = built["dataset"]["manifest"]
         trained = comparison = None
         if settings.training is not None:
-            clock = time.monotonic()
+            start = time.monotonic()
             trained = train(parameters, manifest)
-            seconds["train"] = time.monotonic() - clock
+            seconds["train"] = time.monotonic() - start
         if settings.evaluation is not None:
-            clock = time.monotonic()
+            start = time.monotonic()
             comparison = evaluate(parameters, manifest, trained)
-            seconds["evaluate"] = time.monotonic() - clock
+            seconds["evaluate"] = time.monotonic() - start
     store = open_store(recipe.store)
     name = recipe.name if number == 1 else f"{recipe.name}-round-{number}"
     report: dict[str, Any] = write_report(store, name, recipe, built, trained, comparison, seconds)
-    announce(f"report-{built['plan_id']}", final_table(report))
+    announce(f"report-{built['plan_id']}", report_table(report))
     return report
 
 
 def next_policy(recipe: Recipe, trained: dict[str, Any]) -> Recipe:
     """The recipe whose policy is the model that a round trained.
 
-    The seed stays: the contexts and their split do too, so no round is tested on what an earlier one was trained
-    on, and what a round says of its policy can be compared with what the round before said of its trained model.
+    The seed stays, so the contexts and their split stay too: no round is tested on contexts that an earlier one was
+    trained on, and a round's figures of its policy can be compared with the last round's of its trained model.
     """
     assert recipe.policy.serve is not None
-    folder = on_disk(recipe, trained["model"])
+    folder = local_model_folder(recipe, trained["model"])
     if trained["kind"] == "adapter":
         folder = merge_adapter(folder, folder.parent / f"{folder.name}-merged")
     serve = recipe.policy.serve.model_copy(update={"model_path": str(folder)})

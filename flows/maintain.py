@@ -1,7 +1,8 @@
-"""House-keeping, on a schedule: train what was published and never trained, and tidy the ledger.
+"""Maintenance, on a schedule: train datasets that were published and never trained on, and compact the ledger.
 
-An event or a call that should have started a training run can be lost when a server restarts; the store is
-the record, so this flow compares manifests with models and asks again. Asking twice starts nothing twice.
+An event or a call that should have started a training run can be lost when a server restarts. The store is the
+record, so this flow compares manifests with models and requests the missing runs. A second request for a run starts
+nothing.
 """
 
 from typing import Any
@@ -14,23 +15,23 @@ from flows.shard import shard_recipe
 from flows.train import training_job
 from infra.ledger import Ledger
 from infra.store import open_store
-from tasks.publishing import manifests
-from tasks.training.job import finished
+from tasks.records.manifest import manifests
+from tasks.training.job import stored_training
 
 
 @flow(name="maintain", flow_run_name="maintain {recipe}")
 def maintain(recipe: str, changes: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Request the training of every untrained manifest of the recipe's dataset; merge small ledger segments.
+    """Request training on every manifest of the recipe's dataset without a model; merge small ledger segments.
 
-    Returns {"requested": {manifest: state of its one training run}}. A training run that failed is started again
-    from its page in the Prefect UI, not from here.
+    Returns {"requested": {manifest: state of its training run}}. A training run that failed is started again from its
+    page in the Prefect UI, not from here.
     """
     settings = read_recipe(recipe, changes)
     store = open_store(settings.store)
     requested: dict[str, str] = {}
     if settings.training is not None:
         for path, sha256 in manifests(store, settings.dataset.name):
-            if finished(training_job(settings, path)) is None:
+            if stored_training(training_job(settings, path)) is None:
                 state = request_training(shard_recipe(settings), {"manifest": path, "sha256": sha256})
                 requested[path] = state or "there is no deployment to train with"
     ledger = Ledger(store)

@@ -1,6 +1,6 @@
 """Run some shards of a plan again, then publish; a verb, and a deployment to start from the UI.
 
-The recipe that a plan was last built with lies beside the plan, so that the plan's id is all one needs.
+The store has the recipe that a plan was last built with, so that the plan's id is enough.
 """
 
 import json
@@ -10,7 +10,6 @@ from prefect import flow
 
 from flows.build import build, recipe_path
 from flows.recipes import read_recipe
-from flows.shard import shard_recipe
 from infra.errors import InputError
 from infra.recipe import Recipe, parse_recipe
 from infra.store import open_store
@@ -27,29 +26,33 @@ def rerun(
     `recipe` is a recipe file to take endpoints and limits from; without it, the one the plan was built with.
     """
     settings = read_recipe(recipe) if recipe else recipe_of_plan(store, plan_id)
-    chosen = choose_shards(settings, plan_id, shards if not failed or shards else "")
-    return build(shard_recipe(settings), plan_id=plan_id, shards=chosen, train=train)
+    indices = choose_shards(settings, plan_id, shards)
+    return build(settings, plan_id=plan_id, shards=indices, train=train)
 
 
 def recipe_of_plan(store: str, plan_id: str) -> Recipe:
     """The recipe that a plan was last built with. Raises InputError when there is none."""
-    opened = open_store(store)
-    path = recipe_path(resolve_plan(opened, plan_id))
-    if not opened.exists(path):
-        raise InputError(f"{opened.show(path)}: no recipe is kept with this plan; give one with --recipe")
-    return parse_recipe(json.loads(opened.read(path)), opened.show(path))
+    files = open_store(store)
+    path = recipe_path(resolve_plan(files, plan_id))
+    if not files.exists(path):
+        raise InputError(f"{files.place(path)}: no recipe is kept with this plan; give one with --recipe")
+    return parse_recipe(json.loads(files.read(path)), files.place(path))
 
 
-def choose_shards(recipe: Recipe, plan_id: str, wanted: str) -> list[int]:
-    """Shards to run: those that `wanted` names, whose results are discarded; else all without a result."""
+def choose_shards(recipe: Recipe, plan_id: str, ranges: str) -> list[int]:
+    """Shards to run: those in `ranges`, whose results are discarded; without ranges, all that have no result.
+
+    Raises InputError when the plan lacks one of them.
+    """
     store = open_store(recipe.store)
     plan = load_plan(store, resolve_plan(store, plan_id))
-    known = [each.index for each in plan.shards]
-    if not wanted:
-        return [index for index in known if read_shard_result(store, plan.plan_id, index) is None]
-    chosen = parse_ranges(wanted)
-    if strange := [index for index in chosen if index not in set(known)]:
-        raise InputError(f"--shards: plan {plan.plan_id} has shards 0 to {known[-1]}; it has no {strange[0]}")
+    planned = [shard.index for shard in plan.shards]
+    if not ranges:
+        return [index for index in planned if read_shard_result(store, plan.plan_id, index) is None]
+    chosen = parse_ranges(ranges)
+    for index in chosen:
+        if index not in planned:
+            raise InputError(f"--shards: plan {plan.plan_id} has shards 0 to {planned[-1]}; it has no {index}")
     for index in chosen:
         discard_shard_result(store, plan.plan_id, index)
     return chosen

@@ -25,32 +25,35 @@ def train(recipe: dict[str, Any], manifest: str) -> dict[str, Any]:
     Returns {"model": folder in the store, "name", "revision", "kind": "adapter" or "full", "steps", ...}. A
     job that finished before is not trained again.
     """
-    settings = parse_recipe(recipe)
-    job = training_job(settings, manifest)
-    shown: set[int] = set()
+    job = training_job(parse_recipe(recipe), manifest)
     progress.note(STAGE, "starting")
+    display = _ProgressDisplay()
+    trained = run_training(job, on_step=display.show_step, on_reference=display.show_reference).to_json()
+    announce(f"train-{trained['revision']}", training_table(trained))
+    return trained
 
-    def show(step: dict[str, Any]) -> None:
-        if not shown:
+
+class _ProgressDisplay:
+    """Shows the steps of a training, and the rows whose reference is computed; a repeated step counts once."""
+
+    def __init__(self) -> None:
+        self._steps: set[int] = set()
+        self._reference_rows = 0
+
+    def show_step(self, step: dict[str, Any]) -> None:
+        if not self._steps:
             progress.expect(STAGE, int(step["total_steps"]))
-        if step["step"] not in shown:
-            shown.add(step["step"])
+        if step["step"] not in self._steps:
+            self._steps.add(step["step"])
             progress.advance(STAGE)
         if step.get("loss") is not None:
             progress.note(STAGE, f"loss {step['loss']:.3f}")
 
-    referenced = 0
-
-    def show_reference(known: int, rows: int) -> None:
-        nonlocal referenced
-        if not referenced:
+    def show_reference(self, computed: int, rows: int) -> None:
+        if not self._reference_rows:
             progress.expect(REFERENCE, rows)
-        progress.advance(REFERENCE, known - referenced)
-        referenced = known
-
-    trained = run_training(job, on_step=show, on_reference=show_reference).to_json()
-    announce(f"train-{trained['revision']}", training_table(trained))
-    return trained
+        progress.advance(REFERENCE, computed - self._reference_rows)
+        self._reference_rows = computed
 
 
 def training_job(recipe: Recipe, manifest: str) -> TrainingJob:

@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 
-def canonical(value: Any) -> bytes:
+def canonical_json(value: Any) -> bytes:
     """JSON with sorted keys and no spaces, as UTF-8. Raises ValueError for NaN and infinities."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8", "surrogatepass")
@@ -14,7 +14,7 @@ def canonical(value: Any) -> bytes:
 
 def fingerprint(value: Any) -> str:
     """sha256 of the canonical bytes, 64 hex digits."""
-    return hashlib.sha256(canonical(value)).hexdigest()
+    return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
 def text_id(text: str) -> str:
@@ -22,7 +22,7 @@ def text_id(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def seeded(*parts: str | int) -> random.Random:
+def seeded_random(*parts: str | int) -> random.Random:
     """A random generator that depends on `parts` alone: the seed of the plan, the id of the example, the purpose."""
     return random.Random(fingerprint(list(parts)))
 

@@ -6,10 +6,10 @@ SubEM and F1 use SQuAD's normalisation (lower case, no punctuation, no articles,
 NFKC so that full-width forms and composed accents compare equal; ROUGE-L splits at everything that is no
 letter or digit, as the rouge-score library does for ASCII.
 
-Two guards on SubEM, both deviations from a bare substring test. A reference that normalises to nothing ("The",
-"?!") would match everything; it never counts, and with no usable reference there is no score (None). A match
-must begin and end at token edges, so that "no" is not found inside "know". Since punctuation is removed without
-a space ("U.S." is "us") or with one ("1990–1995" is two years), a match in either reading counts.
+SubEM is stricter than a plain substring test in two ways. A reference that normalises to nothing ("The", "?!")
+would match everything, so it never counts, and with no usable reference there is no score (None). A match must begin
+and end at token edges, so that "no" does not match inside "know". Punctuation is removed in two ways, without a space
+("U.S." is "us") and with one ("1990–1995" is two years); a match in either reading counts.
 
 Leaves out: stemming, word segmentation of Chinese, number words.
 """
@@ -41,47 +41,62 @@ _FINAL = re.compile(r"^[ \t*_#>]*(?:(?:final )?answer|(?:最终)?答案)[ \t*_]*
 
 def sub_em(prediction: str, references: Sequence[str]) -> float | None:
     """1.0 when a reference occurs in the prediction, else 0.0; None when no reference is usable."""
-    readings = [(_squad_tokens(prediction, read), read) for read in (_JOINED, _SPACED)]
     usable = [reference for reference in references if normalised_tokens(reference)]
     if not usable:
         return None
-    found = any(_contains(tokens, _squad_tokens(text, read)) for text in usable for tokens, read in readings)
-    return float(found)
+    for table in (_JOINED, _SPACED):
+        tokens = _squad_tokens(prediction, table)
+        for reference in usable:
+            if _contains(tokens, _squad_tokens(reference, table)):
+                return 1.0
+    return 0.0
 
 
 def example_sub_em(prediction: str, example: Example) -> float | None:
-    """SubEM of an answer to an example. References are alternatives, except in a list question (kind "list"):
-    there each is an item, and the answer must hold them all."""
+    """SubEM of an answer to an example, or None without a usable reference.
+
+    References are alternatives, except those of a list question (kind "list"): these are its items, and the answer
+    must have them all.
+    """
     if example.kind != LIST:
         return sub_em(prediction, example.references)
-    found = [score for each in example.references if (score := sub_em(prediction, [each])) is not None]
-    return min(found, default=None)
+    return min(_item_scores(prediction, example), default=None)
 
 
 def gold_value(text: str, example: Example) -> float | None:
     """How right an answer is, in [0, 1]: SubEM; of a list question the share of its items. None without references."""
     if example.kind != LIST:
         return example_sub_em(text, example)
-    found = [score for each in example.references if (score := sub_em(text, [each])) is not None]
-    return sum(found) / len(found) if found else None
+    scores = _item_scores(text, example)
+    return sum(scores) / len(scores) if scores else None
 
 
 def whole_references(example: Example) -> tuple[str, ...]:
-    """References that each stand for a whole answer: a list question's items become one."""
-    return (", ".join(example.references),) if example.kind == LIST and example.references else example.references
+    """The references of an example as whole answers: the items of a list question are joined to one."""
+    if example.kind == LIST and example.references:
+        return (", ".join(example.references),)
+    return example.references
 
 
 def token_f1(prediction: str, references: Sequence[str]) -> float | None:
     """SQuAD's F1 over bags of normalised tokens, in [0, 1], best over references; None without a usable one."""
     predicted = Counter(normalised_tokens(prediction))
-    scores = [_overlap(predicted, Counter(tokens)) for text in references if (tokens := normalised_tokens(text))]
+    scores = []
+    for reference in references:
+        tokens = normalised_tokens(reference)
+        if tokens:
+            scores.append(_overlap(predicted, Counter(tokens)))
     return max(scores, default=None)
 
 
 def rouge_l(prediction: str, references: Sequence[str]) -> float | None:
     """ROUGE-L F-measure (2PR / (P + R) of the longest common subsequence), best over references, in [0, 1]."""
     predicted = rouge_tokens(prediction)
-    scores = [rouge_l_of(predicted, tokens) for text in references if (tokens := rouge_tokens(text))]
+    scores = []
+    for reference in references:
+        tokens = rouge_tokens(reference)
+        if tokens:
+            scores.append(rouge_l_of(predicted, tokens))
     return max(scores, default=None)
 
 
@@ -93,26 +108,28 @@ def rouge_l_of(first: Tokens, second: Tokens) -> float:
 def rouge_l_matrix(texts: Sequence[str]) -> NDArray[np.float64]:
     """ROUGE-L F of every pair of texts, [n, n], symmetric; a text with itself is 1.0, tokens or not."""
     tokens = [rouge_tokens(text) for text in texts]
-    positions = [_positions(each) for each in tokens]
     matrix = np.eye(len(texts))
     for i, first in enumerate(tokens):
-        for j in range(i):
-            length = _common_subsequence(positions[i], len(first), tokens[j])
-            matrix[i, j] = matrix[j, i] = _f_measure(length, len(first), len(tokens[j]))
+        positions = _positions(first)
+        for j, second in enumerate(tokens[:i]):
+            length = _common_subsequence(positions, len(first), second)
+            matrix[i, j] = matrix[j, i] = _f_measure(length, len(first), len(second))
     return matrix
 
 
 def likeness(first: str, second: str) -> float:
-    """Share of words that two texts have in common, in [0, 1]: twice the common ones over all, as bags."""
+    """Share of words that two texts have in common, in [0, 1]: twice the common words over all words, as bags."""
     if first.split() == second.split():
         return 1.0
     return _overlap(Counter(rouge_tokens(first)), Counter(rouge_tokens(second)))
 
 
 def final_answer(text: str) -> str:
-    """What follows the last line that begins with "Answer:" (or "答案："), stripped; the whole text without one."""
-    marks = list(_FINAL.finditer(text))
-    return text[marks[-1].end() :].strip() if marks else text.strip()
+    """The text after the last line beginning "Answer:" (or "答案："), stripped; the whole text without such a line."""
+    starts = list(_FINAL.finditer(text))
+    if starts:
+        text = text[starts[-1].end() :]
+    return text.strip()
 
 
 def normalised(text: str) -> str:
@@ -130,10 +147,20 @@ def rouge_tokens(text: str) -> Tokens:
     return unicodedata.normalize("NFKC", text).lower().translate(_WORDS).split()
 
 
-def _contains(tokens: Tokens, wanted: Tokens) -> bool:
-    """True when `wanted` (not empty) is a contiguous part of `tokens`."""
-    # Tokens hold no space, so a padded substring test is exact, and fast on long answers.
-    return f" {' '.join(wanted)} " in f" {' '.join(tokens)} " if wanted else False
+def _item_scores(text: str, example: Example) -> list[float]:
+    """SubEM of a text against every usable item of a list question."""
+    scores = []
+    for item in example.references:
+        score = sub_em(text, [item])
+        if score is not None:
+            scores.append(score)
+    return scores
+
+
+def _contains(tokens: Tokens, part: Tokens) -> bool:
+    """True when `part` is a contiguous part of `tokens`, and not empty."""
+    # Tokens have no space inside, so a substring test with spaces around both is exact, and fast on long answers.
+    return bool(part) and f" {' '.join(part)} " in f" {' '.join(tokens)} "
 
 
 def _overlap(first: Counter[str], second: Counter[str]) -> float:
@@ -146,7 +173,7 @@ def _f_measure(common: int, first: int, second: int) -> float:
 
 
 def _positions(tokens: Tokens) -> dict[str, int]:
-    """For each token the bit set of its positions."""
+    """The positions of every token in a text, as a bit set."""
     bits: dict[str, int] = {}
     for position, token in enumerate(tokens):
         bits[token] = bits.get(token, 0) | 1 << position
@@ -154,11 +181,15 @@ def _positions(tokens: Tokens) -> dict[str, int]:
 
 
 def _common_subsequence(positions: Mapping[str, int], length: int, other: Tokens) -> int:
-    """Length of the longest common subsequence, bit-parallel (Hyyrö 2004): one big-integer row a token."""
+    """Length of the longest common subsequence of a text, given by `_positions` and its length in tokens, and another.
+
+    Bit-parallel (Hyyrö 2004): a row of the table of lengths is one integer.
+    """
     full = (1 << length) - 1
     row = full
     for token in other:
-        if (match := row & positions.get(token, 0)) != 0:
+        match = row & positions.get(token, 0)
+        if match:
             row = ((row + match) | (row - match)) & full
     return length - row.bit_count()
 
@@ -169,23 +200,25 @@ def _squad_tokens(text: str, table: "_Characters") -> Tokens:
 
 
 class _Characters(dict[int, str]):
-    """A translation table that works each character out once."""
+    """A table for `str.translate` that is filled in as characters come; `replacement` gives the text for one."""
 
-    def __init__(self, become: Callable[[str], str]) -> None:
-        self._become = become
+    def __init__(self, replacement: Callable[[str], str]) -> None:
+        self._replacement = replacement
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
-        result = f" {character} " if _UNSPACED.match(character) else self._become(character)
-        self[code] = sys.intern(result)
-        return result
+        text = f" {character} " if _UNSPACED.match(character) else self._replacement(character)
+        self[code] = sys.intern(text)
+        return text
 
 
 def _without_punctuation(character: str, instead: str) -> str:
     category = unicodedata.category(character)
     if category.startswith("P") or character in string.punctuation:
         return instead
-    return "" if category == "Cf" else character  # zero-width joiners, soft hyphens, marks of direction
+    if category == "Cf":  # zero-width joiners, soft hyphens, direction marks
+        return ""
+    return character
 
 
 def _word_character(character: str) -> str:

@@ -1,16 +1,11 @@
-"""What the tasks of one run share in a process: store, ledger, model client, embedder, shards in memory.
-
-Prefect tasks take plain strings and numbers, so that their parameters can be shown and cached; they find the
-open workbench by the name they are given. Entering a workbench that is open already shares it.
-"""
+"""What one run shares in a process: store, ledger, model clients, the embedding model."""
 
 import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 
-from infra.canonical import fingerprint
 from infra.ledger import Ledger
 from infra.models.budget import BudgetMeter
 from infra.models.client import CallCounts, ModelClient
@@ -18,39 +13,28 @@ from infra.models.embedding import Embedder, open_embedder
 from infra.recipe import Model, Recipe
 from infra.running import progress
 from infra.store import Store, open_store
-from tasks.judging.memo import Memo
-from tasks.records.example import Context, Example
-from tasks.records.plan import Plan, load_shard
+from tasks.judging.cache import SharedCache
+from tasks.judging.context import ScoringContext
 from tasks.sampling import ANSWERS, STRONG
-from tasks.scoring import ScoringContext
-
-Shard = tuple[list[Example], dict[str, Context]]
-
-_open: dict[str, "RunResources"] = {}
-_guard = threading.RLock()
 
 
-@dataclass
 class RunResources:
-    """Open resources of a recipe; `name` finds them from any task of this process."""
+    """Open resources of a recipe. The clients are of the recipe's models; None where it names no such model."""
 
-    name: str
-    recipe: Recipe
-    store: Store
-    ledger: Ledger
-    client: ModelClient  # of the policy
-    judge: ModelClient | None = None
-    strong: ModelClient | None = None  # of a stronger model
-    _memo: Memo = field(default_factory=Memo)
-    _embedder: Embedder | None = None
-    _shards: dict[str, Shard] = field(default_factory=dict)
-    _seen: set[str] = field(default_factory=set)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _users: int = 0
-    _room: threading.Semaphore = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._room = threading.Semaphore(self.recipe.execution.shards_in_flight)
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.store: Store = open_store(recipe.store)
+        self.ledger = Ledger(self.store)
+        meter = BudgetMeter(recipe.budget)
+        self.policy = _client(recipe.policy, recipe, self.ledger, meter, _advance_sampling)
+        self.judge = _client(recipe.judge, recipe, self.ledger, meter, _advance_judging) if recipe.judge else None
+        self.strong = _client(recipe.strong, recipe, self.ledger, meter, _advance_sampling) if recipe.strong else None
+        self.shards_in_memory = threading.Semaphore(recipe.execution.shards_in_flight)
+        self._lock = threading.Lock()
+        self._embedder: Embedder | None = None
+        self._cache = SharedCache()
+        self.counting_earlier_spending = threading.Lock()
+        self.plans_counted: set[str] = set()  # plans whose earlier spending is counted
 
     def embedder(self) -> Embedder:
         """The recipe's sentence-embedding model, loaded at its first use."""
@@ -61,101 +45,55 @@ class RunResources:
 
     def scoring(self) -> ScoringContext:
         """What scorers may use of it."""
-        return ScoringContext(self.embedder, self.client, self.recipe, self.judge, self._memo)
+        return ScoringContext(self.embedder, self.policy, self.recipe, self.judge, self._cache)
 
-    def clients(self) -> list[ModelClient]:
-        """Of every model that the recipe asks."""
-        return [client for client in (self.client, self.judge, self.strong) if client is not None]
+    def clients(self) -> dict[str, ModelClient]:
+        """The clients by the section of the recipe that names their model."""
+        sections = {"policy": self.policy, "judge": self.judge, "strong": self.strong}
+        return {section: client for section, client in sections.items() if client is not None}
 
-    def asked_for(self, sample_index: int) -> ModelClient:
+    def client_of_answer(self, sample_index: int) -> ModelClient:
         """The client whose model gives the answer of that index."""
-        return self.strong if sample_index == STRONG and self.strong is not None else self.client
+        return self.strong if sample_index == STRONG and self.strong is not None else self.policy
 
     def counts(self) -> dict[str, CallCounts]:
         """Calls to all models by kind."""
         total: dict[str, CallCounts] = {}
-        for client in self.clients():
+        for client in self.clients().values():
             for kind, counts in client.counts().items():
                 total[kind] = total[kind].plus(**asdict(counts)) if kind in total else counts
         return total
 
     def counts_by_model(self) -> dict[str, dict[str, dict[str, int]]]:
-        """Calls by the section of the recipe whose model is asked, then by kind; JSON-ready."""
-        sections = {"policy": self.client, "judge": self.judge, "strong": self.strong}
-        return {
-            section: {kind: asdict(counts) for kind, counts in client.counts().items()}
-            for section, client in sections.items()
-            if client is not None
-        }
+        """Calls by the section of the recipe whose model was called, then by kind; JSON-ready."""
+        by_model = {}
+        for section, client in self.clients().items():
+            by_model[section] = {kind: asdict(counts) for kind, counts in client.counts().items()}
+        return by_model
 
-    def hang_up(self) -> None:
-        """Close the clients: calls in flight get a moment to be recorded, no other starts."""
-        for client in self.clients():
+    def close_clients(self) -> None:
+        """Calls in flight get a moment to be recorded; no other call starts."""
+        for client in self.clients().values():
             client.close()
 
-    @contextlib.contextmanager
-    def shard(self, plan: Plan, index: int) -> Iterator[Shard]:
-        """Keep a shard's examples and contexts in memory while the block runs; waits while there are enough."""
-        name = f"{plan.plan_id}-{index}"
-        with self._room:
-            shard = load_shard(self.store, plan, index)
-            with self._lock:
-                self._shards[name] = shard
-            try:
-                yield shard
-            finally:
-                with self._lock:
-                    del self._shards[name]
-
-    def first_look(self, plan: Plan) -> bool:
-        """True for the first caller with this plan."""
-        with self._lock:
-            first = plan.plan_id not in self._seen
-            self._seen.add(plan.plan_id)
-            return first
-
-    def shard_in_memory(self, plan_id: str, index: int) -> Shard:
-        """The shard that `shard` keeps."""
-        return self._shards[f"{plan_id}-{index}"]
+    def close(self) -> None:
+        """Close clients and ledger."""
+        self.close_clients()
+        self.ledger.close()
 
 
 @contextlib.contextmanager
 def open_resources(recipe: Recipe) -> Iterator[RunResources]:
-    """Open the workbench of a recipe, or share the one that is open, until the block ends."""
-    name = fingerprint(recipe.model_dump(mode="json"))[:16]
-    with _guard:
-        bench = _open.get(name) or _open.setdefault(name, _open_bench(name, recipe))
-        bench._users += 1
+    """The resources of a recipe, open until the block ends."""
+    resources = RunResources(recipe)
     try:
-        yield bench
+        yield resources
     finally:
-        with _guard:
-            bench._users -= 1
-            last = bench._users == 0
-            if last:
-                del _open[name]
-        if last:
-            bench.hang_up()
-            bench.ledger.close()
-
-
-def bench_named(name: str) -> RunResources:
-    """The open workbench that a task was given the name of."""
-    return _open[name]
-
-
-def _open_bench(name: str, recipe: Recipe) -> RunResources:
-    store = open_store(recipe.store)
-    ledger = Ledger(store)
-    meter = BudgetMeter(recipe.budget)
-    policy = _client(recipe.policy, recipe, ledger, meter, _sampled)
-    judge = _client(recipe.judge, recipe, ledger, meter, _judged) if recipe.judge else None
-    strong = _client(recipe.strong, recipe, ledger, meter, _sampled) if recipe.strong else None
-    return RunResources(name, recipe, store, ledger, policy, judge, strong)
+        resources.close()
 
 
 def _client(
-    model: Model, recipe: Recipe, ledger: Ledger, meter: BudgetMeter, told: Callable[[str, int], None]
+    model: Model, recipe: Recipe, ledger: Ledger, meter: BudgetMeter, advance: Callable[[str, int], None]
 ) -> ModelClient:
     execution = recipe.execution
     return ModelClient(
@@ -169,20 +107,20 @@ def _client(
         budget=meter,
         price=model.price,
         api_key_env=model.api_key_env,
-        progress=told,
+        progress=advance,
     )
 
 
-def _sampled(kind: str, done: int) -> None:
-    """A call for an answer is one step of the stage "sample", one by which the policy rates itself of "judge".
+def _advance_sampling(kind: str, calls: int) -> None:
+    """A call for an answer counts for the stage "sample", a call by which the policy rates itself for "judge".
 
     Evaluation counts its own questions.
     """
     if kind in ANSWERS:
-        progress.advance("sample", done)
+        progress.advance("sample", calls)
     elif not kind.startswith("evaluate"):
-        progress.advance("judge", done)
+        progress.advance("judge", calls)
 
 
-def _judged(kind: str, done: int) -> None:
-    progress.advance("judge", done)
+def _advance_judging(kind: str, calls: int) -> None:
+    progress.advance("judge", calls)

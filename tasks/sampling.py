@@ -87,18 +87,25 @@ def draw_answers(
 
     Raises ModelError when a call still fails for a passing cause after all its attempts.
     """
-    drawn: dict[str, list[Answer]] = {example.example_id: [] for example in examples}
-    for asked, requests_of in ((client, sample_requests), (strong, strong_requests)):
-        wanted = [
-            (example.example_id, request)
-            for example in (examples if asked else ())
-            for request in requests_of(example, contexts[example.context_id], recipe)
-        ]
-        outcomes = asked.complete([request for _, request in wanted]) if asked else []
+    answers_by_example: dict[str, list[Answer]] = {example.example_id: [] for example in examples}
+    for model_client, requests_of in ((client, sample_requests), (strong, strong_requests)):
+        if model_client is None:
+            continue
+        example_ids = []
+        requests = []
+        for example in examples:
+            for request in requests_of(example, contexts[example.context_id], recipe):
+                example_ids.append(example.example_id)
+                requests.append(request)
+        outcomes = model_client.complete(requests)
         _refuse_passing_failures(outcomes)
-        for (name, request), outcome in zip(wanted, outcomes, strict=True):
-            drawn[name].append(answer_from(name, request, outcome, recipe.sampling.strategy))
-    return [answer for answers in drawn.values() for answer in answers]
+        for example_id, request, outcome in zip(example_ids, requests, outcomes, strict=True):
+            answer = answer_from(example_id, request, outcome, recipe.sampling.strategy)
+            answers_by_example[example_id].append(answer)
+    answers = []
+    for of_example in answers_by_example.values():
+        answers.extend(of_example)
+    return answers
 
 
 def answer_from(example_id: str, request: Request, outcome: Reply | Failure, strategy: str) -> Answer:

@@ -1,185 +1,337 @@
-"""The three Prefect tasks of a shard: sample and score for some of its examples, pair for all of them.
+"""The Prefect tasks of a shard. A task is a micro-batch: Prefect's overhead is per task, not per call.
 
-A task is a micro-batch (Prefect's overhead is per task, not per call). It takes names and numbers, finds the
-open workbench, and returns references to tables that it wrote to the store, named by content. `key` is what
-Prefect caches a task under; a reference whose table has gone is made again by the shard flow. `spans` cuts a
-shard into micro-batches: of the policy's calls for `sample`, of the judge's for `score`.
+    sample       answers of some questions
+    notes, helpfulness, logicality, completeness, facts, support, ...
+                 calls to the judge, one task name for each kind of call
+    embed, ...   work on this machine for some questions
+    pair         the pairs and drops of the whole shard
+
+A task gets live objects (`infra.running.prefect.live`) and returns JSON: references to tables in the store, or keys of
+entries in the ledger. Prefect caches it under the content of its calls. A result whose table or entries have gone is
+made again, so Prefect's cache saves time and never decides what is paid for.
 """
 
-import hashlib
+import functools
 import math
-import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
-from prefect import task
+from prefect import State, task
 
-from infra.recipe import Budget, Recipe
-from infra.running import progress
-from infra.running.prefect import TASK_SETTINGS, cache_key
-from infra.store import Store, table_bytes
+from infra.canonical import fingerprint
+from infra.errors import ModelError
+from infra.recipe import Execution, Recipe
+from infra.running.prefect import TASK_SETTINGS, cache_key, live, retry_settings
+from infra.store import Store
+from tasks.judging.asking import ask_judge, query_identity, verdict_from_ledger
+from tasks.judging.context import AnsweredQuestion
+from tasks.judging.steps import AskStep, ComputeStep, Job, JudgeQuery, ModelRole, Verdict
 from tasks.pairing import pair_example
-from tasks.records import example as nouns
-from tasks.records.example import Answer, Drop, Judgement, Pair
-from tasks.records.plan import Plan, load_shard
-from tasks.records.shard import read_shard_result
-from tasks.resources import RunResources, bench_named
-from tasks.sampling import draw_answers, kind_of, sample_requests, strong_requests
-from tasks.scoring import AnsweredQuestion, judge_all, known_scorers, parse_scorers, rewards
+from tasks.records import example as records
+from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
+from tasks.records.plan import Plan
+from tasks.records.table import StoredTable
+from tasks.resources import RunResources
+from tasks.sampling import draw_answers
+from tasks.scoring import known_scorers, parse_scorers, rewards
+from tasks.spending import count_reused_answers
 
-Reference = dict[str, Any]  # {"path", "sha256", "rows"}: a table in the store
 Span = tuple[int, int]  # examples [start, stop) of a shard
+Submit = Callable[..., Future[Any]]  # like `submit` of a thread pool
+IsWhole = Callable[[Any], bool]  # whether what a task returned can still be used
+RunTask = Callable[[Any, tuple[Any, ...], IsWhole, Execution], tuple[Any, bool]]
 
-MOST_BATCHES = 400  # of one kind in a shard; with twice as many, a flow run stays under a thousand tasks
-
-_counting = threading.Lock()  # held while a budget is charged with what is there already
+MOST_SPANS = 40  # of a shard; with at most some twenty tasks for each, a flow run has fewer than a thousand
+MOST_CALL_BATCHES = 200  # of a shard's calls to the judge
 
 _SCHEMAS = {
-    "answers": (Answer, nouns.ANSWER),
-    "judgements": (Judgement, nouns.JUDGEMENT),
-    "pairs": (Pair, nouns.PAIR),
-    "drops": (Drop, nouns.DROP),
+    "answers": (Answer, records.ANSWER),
+    "judgements": (Judgement, records.JUDGEMENT),
+    "pairs": (Pair, records.PAIR),
+    "drops": (Drop, records.DROP),
 }
 
 
-@task(name="sample", task_run_name="sample {index:04d} [{start}, {stop})", cache_key_fn=cache_key, **TASK_SETTINGS)
-def sample(bench: str, plan_id: str, index: int, start: int, stop: int, key: str) -> Reference:
-    """Draw the answers of the shard's examples [start, stop)."""
-    work = bench_named(bench)
-    examples, contexts = work.shard_in_memory(plan_id, index)
-    answers = draw_answers(examples[start:stop], contexts, work.recipe, work.client, work.strong)
-    return _keep(work.store, plan_id, index, "answers", answers)
+@dataclass(frozen=True, slots=True)
+class ShardInMemory:
+    """A shard that is worked on: its examples and contexts, and the resources of the run."""
+
+    resources: RunResources
+    plan: Plan
+    index: int
+    examples: list[Example]
+    contexts: dict[str, Context]
+    run_task: RunTask
+
+    @property
+    def key(self) -> str:
+        """Of the shard in Prefect's cache. It names the store: a table of another store is of no use in this one."""
+        return f"{store_key(self.resources.store)}-{self.plan.plan_id}-{self.index}"
+
+    def run(self, prefect_task: Any, arguments: tuple[Any, ...], is_whole: IsWhole) -> tuple[Any, bool]:
+        """What a task returned, and whether it had run before."""
+        return self.run_task(prefect_task, arguments, is_whole, self.resources.recipe.execution)
+
+    def spans(self, span: Span) -> str:
+        """A span as a person counts: "questions 1–10"."""
+        return f"questions {span[0] + 1}–{span[1]}"
 
 
-@task(name="score", task_run_name="score {index:04d} [{start}, {stop})", cache_key_fn=cache_key, **TASK_SETTINGS)
-def score(bench: str, plan_id: str, index: int, start: int, stop: int, answers: Reference, key: str) -> Reference:
-    """Judge the answers of the shard's examples [start, stop), found in `answers`, with every scorer of the recipe."""
-    work = bench_named(bench)
-    examples, contexts = work.shard_in_memory(plan_id, index)
-    drawn = _sampled(load_rows(work.store, "answers", answers))
-    cases = [
-        AnsweredQuestion(example, contexts[example.context_id], tuple(drawn[example.example_id]))
-        for example in examples[start:stop]
-    ]
-    judgements = judge_all(cases, parse_scorers(work.recipe), work.scoring())
-    progress.advance("score", stop - start)
-    return _keep(work.store, plan_id, index, "judgements", judgements)
+class QueryBatch:
+    """A micro-batch of queries to the judge, and their verdicts once it has been asked."""
+
+    def __init__(self, queries: Sequence[JudgeQuery[Any]], role: ModelRole) -> None:
+        self.queries = queries
+        self.role = role
+        self.verdicts: list[Verdict[Any]] | None = None
 
 
-@task(name="pair", task_run_name="pair {index:04d}", cache_key_fn=cache_key, **TASK_SETTINGS)
+@task(name="sample", task_run_name="{label}", cache_key_fn=cache_key, **TASK_SETTINGS)
+def sample(shard: ShardInMemory, span: Span, label: str, key: str) -> dict[str, Any]:
+    """Draw the answers of the shard's examples in `span`; returns their table: {"path", "sha256", "rows"}."""
+    resources = shard.resources
+    examples = shard.examples[span[0] : span[1]]
+    answers = draw_answers(examples, shard.contexts, resources.recipe, resources.policy, resources.strong)
+    return _put_table(shard, "answers", answers).to_json()
+
+
+@task(name="ask", task_run_name="{label}", cache_key_fn=cache_key, **TASK_SETTINGS)
+def ask(shard: ShardInMemory, batch: QueryBatch, label: str, key: str) -> dict[str, Any]:
+    """Ask the judge; returns {"keys": ledger keys by query, "refusals": [reason, message] by query}.
+
+    The verdicts stay on the batch. A refusal is in the result, because the ledger does not keep every one.
+    """
+    try:
+        batch.verdicts = ask_judge(batch.queries, shard.resources.scoring(), batch.role)
+    except ModelError as error:
+        raise ModelError(f"{label}: {error}") from error
+    refusals = {}
+    for place, verdict in enumerate(batch.verdicts):
+        if verdict.value is None and verdict.reason is not None:
+            refusals[str(place)] = [verdict.reason, verdict.reply]
+    return {"keys": [list(verdict.keys) for verdict in batch.verdicts], "refusals": refusals}
+
+
+@task(name="compute", task_run_name="{label}", cache_key_fn=cache_key, **TASK_SETTINGS)
+def compute(jobs: Sequence[Job[Any]], label: str, key: str) -> list[Any]:
+    """Do work on this machine, job by job; returns the values."""
+    return [job.run() for job in jobs]
+
+
+@task(name="pair", task_run_name="{label}", cache_key_fn=cache_key, **TASK_SETTINGS)
 def pair(
-    bench: str, plan_id: str, index: int, answers: list[Reference], judgements: list[Reference], key: str
-) -> dict[str, Reference]:
+    shard: ShardInMemory, answers: list[Answer], judgements: list[Judgement], label: str, key: str
+) -> dict[str, dict[str, Any]]:
     """Pick the shard's pairs; every example without one becomes a drop. Returns the shard's four tables."""
-    work = bench_named(bench)
-    examples, _ = work.shard_in_memory(plan_id, index)
-    drawn: list[Answer] = [row for part in answers for row in load_rows(work.store, "answers", part)]
-    judged: list[Judgement] = [row for part in judgements for row in load_rows(work.store, "judgements", part)]
-    reward = rewards(judged, parse_scorers(work.recipe))
+    recipe = shard.resources.recipe
+    reward = rewards(judgements, parse_scorers(recipe))
     by_example: dict[str, list[Answer]] = {}
-    for answer in drawn:
+    for answer in answers:
         by_example.setdefault(answer.example_id, []).append(answer)
-    outcomes = [
-        pair_example(example, by_example[example.example_id], reward, work.recipe.pairing, work.recipe.seed)
-        for example in examples
-    ]
-    tables: dict[str, list[Any]] = {
-        "answers": drawn,
-        "judgements": judged,
-        "pairs": [each for outcome in outcomes if not isinstance(outcome, Drop) for each in outcome],
-        "drops": [outcome for outcome in outcomes if isinstance(outcome, Drop)],
-    }
-    return {kind: _keep(work.store, plan_id, index, kind, rows) for kind, rows in tables.items()}
+    pairs: list[Pair] = []
+    drops: list[Drop] = []
+    for example in shard.examples:
+        outcome = pair_example(example, by_example[example.example_id], reward, recipe.pairing, recipe.seed)
+        if isinstance(outcome, Drop):
+            drops.append(outcome)
+        else:
+            pairs.extend(outcome)
+    tables: dict[str, list[Any]] = {"answers": answers, "judgements": judgements, "pairs": pairs, "drops": drops}
+    return {kind: _put_table(shard, kind, rows).to_json() for kind, rows in tables.items()}
+
+
+def sample_span(shard: ShardInMemory, span: Span) -> list[Answer]:
+    """The answers of the examples in `span`, in a task run or from an earlier one."""
+    label = f"sample {shard.index:04d} · {shard.spans(span)}"
+    key = f"{shard.key}-{span[0]}-{span[1]}"
+    table, cached = shard.run(sample, (live(shard), span, label, key), lambda result: _exist(shard, [result]))
+    answers: list[Answer] = load_rows(shard.resources.store, "answers", StoredTable.from_json(table))
+    if cached:
+        count_reused_answers(shard.resources, answers)
+    return answers
+
+
+def pair_shard(shard: ShardInMemory, answers: list[Answer], judgements: list[Judgement]) -> dict[str, StoredTable]:
+    """The shard's four tables, in a task run or from an earlier one."""
+    content = fingerprint([[answer.key, answer.text] for answer in answers] + [list(_scores(judgements))])
+    arguments = (live(shard), live(answers), live(judgements), f"pair {shard.index:04d}", f"{shard.key}-{content}")
+    tables, _ = shard.run(pair, arguments, lambda result: _exist(shard, list(result.values())))
+    return {kind: StoredTable.from_json(table) for kind, table in tables.items()}
+
+
+class TaskSteps:
+    """Runs the steps of scorers over some questions of a shard as task runs, micro-batch by micro-batch."""
+
+    def __init__(self, shard: ShardInMemory, span: Span, submit: Submit) -> None:
+        self._shard = shard
+        self._span = span
+        self._submit = submit
+        self._rounds: dict[str, int] = {}  # steps so far, by kind
+        self._scoring = shard.resources.scoring()
+        self._batch_calls = calls_per_batch(shard)
+
+    def run(self, step: AskStep | ComputeStep) -> list[Future[list[Any]]]:
+        """One future for each micro-batch; its results are those of the step, in order."""
+        self._rounds[step.kind] = self._rounds.get(step.kind, 0) + 1
+        place = f"{step.kind} {self._shard.index:04d} · {self._shard.spans(self._span)}"
+        number = self._rounds[step.kind]
+        suffix = f" · round {number}" if number > 1 else ""
+        if isinstance(step, ComputeStep):
+            return [
+                self._submit(self._compute_batch, step.kind, jobs, f"{place}{suffix}")
+                for jobs in self._job_batches(step)
+            ]
+        futures = []
+        for start in range(0, len(step.queries), self._batch_calls):
+            queries = step.queries[start : start + self._batch_calls]
+            label = f"{place} · {step.unit} {start + 1}–{start + len(queries)}{suffix}"
+            futures.append(self._submit(self._ask_batch, step.kind, queries, step.role, label))
+        return futures
+
+    def _job_batches(self, step: ComputeStep) -> list[list[Job[Any]]]:
+        batches: list[list[Job[Any]]] = []
+        texts = 0
+        for job in step.jobs:
+            if not batches or texts + job.texts > self._batch_calls:
+                batches.append([])
+                texts = 0
+            batches[-1].append(job)
+            texts += job.texts
+        return batches
+
+    def _ask_batch(
+        self, kind: str, queries: Sequence[JudgeQuery[Any]], role: ModelRole, label: str
+    ) -> list[Verdict[Any]]:
+        """The verdicts on a micro-batch of queries."""
+        shard = self._shard
+        batch = QueryBatch(queries, role)
+        recipe = shard.resources.recipe
+        identities = [query_identity(query, self._scoring, role) for query in queries]
+        key = f"{store_key(shard.resources.store)}-{fingerprint([recipe.seed, identities])}"
+
+        def is_whole(result: Any) -> bool:
+            if batch.verdicts is None:
+                batch.verdicts = self._verdicts_from_ledger(batch, result)
+            return batch.verdicts is not None
+
+        shard.run(_named(ask, kind), (live(shard), live(batch), label, key), is_whole)
+        assert batch.verdicts is not None  # a batch whose entries have gone was asked again
+        return batch.verdicts
+
+    def _verdicts_from_ledger(self, batch: QueryBatch, result: dict[str, Any]) -> list[Verdict[Any]] | None:
+        """The verdicts of an earlier run, counted as reused calls; None when an entry has gone."""
+        keys: list[str] = []
+        for of_query in result["keys"]:
+            keys.extend(of_query)
+        entries = dict(self._shard.resources.ledger.lookup(keys))
+        verdicts: list[Verdict[Any]] = []
+        for place, (query, of_query) in enumerate(zip(batch.queries, result["keys"], strict=True)):
+            verdict = verdict_from_ledger(query, of_query, entries)
+            refusal = result["refusals"].get(str(place))
+            if verdict is None and refusal is not None:
+                verdict = Verdict(None, refusal[0], refusal[1], tuple(of_query))
+            if verdict is None:
+                return None
+            verdicts.append(verdict)
+        client = self._shard.resources.judge if batch.role == "judge" else self._shard.resources.policy
+        assert client is not None  # it was asked before
+        for key in keys:
+            if key in entries:
+                entry = entries[key]
+                client.count_reused(entry.kind, key, entry.prompt_tokens, entry.completion_tokens)
+        return verdicts
+
+    def _compute_batch(self, kind: str, jobs: Sequence[Job[Any]], label: str) -> list[Any]:
+        """The values of a micro-batch of jobs."""
+        recipe = self._shard.resources.recipe
+        identity = [kind, recipe.embedding.model_dump(mode="json"), [job.identity for job in jobs]]
+        key = fingerprint(identity)
+        values, _ = self._shard.run(_named(compute, kind), (live(jobs), label, key), lambda result: True)
+        return list(values)
+
+
+def calls_per_batch(shard: ShardInMemory) -> int:
+    """Most calls of a task: `batch_calls`, or more where the shard would have too many tasks."""
+    recipe = shard.resources.recipe
+    longest = max((context.tokens for context in shard.contexts.values()), default=0)
+    expected = len(shard.examples) * judge_calls_per_example(recipe, longest)
+    return max(recipe.execution.batch_calls, math.ceil(expected / MOST_CALL_BATCHES))
 
 
 def judge_calls_per_example(recipe: Recipe, context_tokens: int) -> int:
     """Calls to the judge that the recipe's scorers expect for one example; 0 where they ask nobody."""
     expected = 0.0
-    for active in parse_scorers(recipe):
-        expected += sum(known_scorers()[active.name].calls(active.settings, recipe, context_tokens).values())
+    for scorer in parse_scorers(recipe):
+        calls = known_scorers()[scorer.name].calls(scorer.settings, recipe, context_tokens)
+        expected += sum(calls.values())
     return math.ceil(expected)
 
 
-def spans(within: Span, calls_per_example: int, batch_calls: int, shard_examples: int) -> list[Span]:
-    """Examples [start, stop) in micro-batches of at most `batch_calls` calls, one example at least.
-
-    In a shard of very many examples batches are larger, so that it has MOST_BATCHES of them at most. Where an
-    example takes no call, there is one batch.
-    """
-    start, stop = within
-    size = batch_calls // calls_per_example if calls_per_example else stop - start
-    size = max(1, size, -(-shard_examples // MOST_BATCHES))
-    return [(first, min(first + size, stop)) for first in range(start, stop, size)]
+def cut_spans(examples: int, calls_per_example: int, batch_calls: int) -> list[Span]:
+    """The examples of a shard in spans of at most `batch_calls` calls, one example at least, MOST_SPANS at most."""
+    size = batch_calls // calls_per_example if calls_per_example else examples
+    size = max(1, size, -(-examples // MOST_SPANS))
+    return [(first, min(first + size, examples)) for first in range(0, examples, size)]
 
 
-def _sampled(answers: Iterable[Answer]) -> dict[str, list[Answer]]:
-    """The sampled answers, without the greedy and the stronger model's, by example."""
+def answered_questions(shard: ShardInMemory, span: Span, answers: Sequence[Answer]) -> list[AnsweredQuestion]:
+    """The questions of a span with their sampled answers: without the greedy and the stronger model's."""
     by_example: dict[str, list[Answer]] = {}
     for answer in answers:
         if answer.sample_index >= 0:
             by_example.setdefault(answer.example_id, []).append(answer)
-    return by_example
+    questions = []
+    for example in shard.examples[span[0] : span[1]]:
+        context = shard.contexts[example.context_id]
+        questions.append(AnsweredQuestion(example, context, tuple(by_example[example.example_id])))
+    return questions
 
 
-def count_reused(work: RunResources, answers: Reference) -> None:
-    """Count the calls of a table of answers that needed no call now: they are reused, and part of the budget."""
-    for answer in load_rows(work.store, "answers", answers):
-        if answer.key and answer.prompt_tokens:
-            client = work.asked_for(answer.sample_index)
-            client.count_reused(kind_of(answer), answer.key, answer.prompt_tokens, answer.completion_tokens)
-
-
-def spend_held(work: RunResources, plan: Plan) -> None:
-    """Count what a plan has already as spent, whoever paid for it, where there is a budget.
-
-    That is the answers of finished shards, and for the others what the ledger holds of their samples: a budget
-    limits the plan, while a worker's process, or a re-run of a few shards, would otherwise start from nothing.
-    Once per workbench, before its first call: what other processes pay for later is not seen, nor are calls to
-    the judge before they are asked for again.
-    """
-    if work.recipe.budget == Budget():
-        return
-    with _counting:
-        for each in plan.shards if work.first_look(plan) else ():
-            if (result := read_shard_result(work.store, plan.plan_id, each.index)) is not None:
-                columns = ["sample_index", "key", "prompt_tokens", "completion_tokens"]
-                table = work.store.read_table(result.files["answers"].path, columns)
-                for index, key, prompt_tokens, completion_tokens in zip(*table.to_pydict().values(), strict=True):
-                    if key and prompt_tokens:
-                        work.asked_for(index).spend(key, prompt_tokens, completion_tokens)
-            else:
-                _spend_ledger(work, plan, each.index)
-
-
-def _spend_ledger(work: RunResources, plan: Plan, index: int) -> None:
-    """Count the samples of a shard that the ledger holds as spent."""
-    examples, contexts = load_shard(work.store, plan, index)
-    for example in examples:
-        context = contexts[example.context_id]
-        requests = [
-            *sample_requests(example, context, work.recipe),
-            *strong_requests(example, context, work.recipe),
-        ]
-        clients = {request.key: work.asked_for(request.sample_index) for request in requests}
-        for entry in work.ledger.lookup(list(clients)).values():
-            clients[entry.key].spend(entry.key, entry.prompt_tokens, entry.completion_tokens)
-
-
-def load_rows(store: Store, kind: str, reference: Reference) -> list[Any]:
+def load_rows(store: Store, kind: str, table: StoredTable) -> list[Any]:
     """The rows of a table that a task wrote."""
-    noun, _ = _SCHEMAS[kind]
-    return nouns.from_table(store.read_table(reference["path"]), noun)
+    record, _ = _SCHEMAS[kind]
+    return records.from_table(table.read_checked(store), record)
 
 
-def _keep(store: Store, plan_id: str, index: int, kind: str, rows: list[Any]) -> Reference:
-    data = table_bytes(nouns.to_table(rows, _SCHEMAS[kind][1]))
-    sha256 = hashlib.sha256(data).hexdigest()
-    path = f"plans/{plan_id}/shards/{index:04d}/{kind}-{sha256[:16]}.parquet"
-    if not store.exists(path):
-        store.write(path, data)
-    return {"path": path, "sha256": sha256, "rows": len(rows)}
+def store_key(store: Store) -> str:
+    """A short name of the store for keys in Prefect's cache."""
+    return fingerprint(store.place(""))[:8]
 
 
-def references_exist(bench: RunResources, references: list[Reference]) -> bool:
-    """True when every referenced table is still in the store."""
-    return all(bench.store.exists(reference["path"]) for reference in references)
+def run_in_prefect(
+    prefect_task: Any, arguments: tuple[Any, ...], is_whole: IsWhole, execution: Execution
+) -> tuple[Any, bool]:
+    """What a task run returned, and whether Prefect had it from an earlier run. One that has gone is made again."""
+    with_retries = _with_retries(prefect_task, execution)
+    state: State[Any] = with_retries(*arguments, return_state=True)
+    result = state.result()
+    if is_whole(result):
+        return result, state.name == "Cached"
+    return with_retries.with_options(refresh_cache=True)(*arguments), False
+
+
+@functools.cache  # Prefect reads a task's source again each time it is given options
+def _with_retries(prefect_task: Any, execution: Execution) -> Any:
+    return prefect_task.with_options(**retry_settings(execution))
+
+
+@functools.cache
+def _named(prefect_task: Any, kind: str) -> Any:
+    return prefect_task.with_options(name=kind)
+
+
+def _scores(judgements: Sequence[Judgement]) -> list[list[Any]]:
+    return [[judgement.scorer, judgement.score, judgement.reason] for judgement in judgements]
+
+
+def _put_table(shard: ShardInMemory, kind: str, rows: list[Any]) -> StoredTable:
+    """Write a table under a name made of its content."""
+    stem = f"plans/{shard.plan.plan_id}/shards/{shard.index:04d}/{kind}"
+    return StoredTable.put(shard.resources.store, stem, records.to_table(rows, _SCHEMAS[kind][1]))
+
+
+def _exist(shard: ShardInMemory, tables: Sequence[dict[str, Any]]) -> bool:
+    """True when every table is still in the store."""
+    return all(StoredTable.from_json(table).exists(shard.resources.store) for table in tables)

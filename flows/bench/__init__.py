@@ -10,19 +10,24 @@ from infra.errors import RecipeError
 from infra.running.prefect import local_server
 
 
-def run_benchmarks(what: str) -> dict[str, Any]:
-    """Run one benchmark, or all; figures by name, with the machine they were measured on.
+def run_benchmarks(name: str) -> dict[str, Any]:
+    """Run one benchmark, or "all"; figures by name, and the machine that they were measured on.
 
-    With a Prefect server of their own, as the command line starts one.
+    Starts a Prefect server, as the command line does. Raises RecipeError when there is no benchmark of that name.
     """
-    known = _benchmarks()
-    if what != "all" and what not in known:
-        raise RecipeError(f"there is no benchmark {what!r}; there are: all, {', '.join(known)}")
+    measures = benchmarks()
+    if name != "all" and name not in measures:
+        raise RecipeError(f"there is no benchmark {name!r}; there are: all, {', '.join(measures)}")
+    figures: dict[str, Any] = {"machine": machine()}
     with tempfile.TemporaryDirectory() as folder, local_server(Path(folder)):
-        return {"machine": machine(), **{name: known[name]() for name in known if what in ("all", name)}}
+        for benchmark, measure in measures.items():
+            if name in ("all", benchmark):
+                figures[benchmark] = measure()
+    return figures
 
 
-def _benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
+def benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
+    """The benchmarks' functions by name. Prefect is imported inside them, after its server has started."""
     from flows.bench import client, judging, kill, memory, prefect_share, training, vllm_flow
 
     return {

@@ -1,9 +1,9 @@
 """Calls per second through Longmill's model client beside a bare aiohttp loop, on the same stub server.
 
-The stub answers with constant bytes and as little work as it can, in a process of its own; bodies are 128 KB,
-so that what is measured is the client. The loop and the client take turns. Both get their messages encoded
-beforehand, splice each body, and read the reply's JSON; the client also computes keys, schedules, counts, and
-hands each reply to a ledger: one that forgets at once, and in a second figure the real one on a local folder.
+The stub runs in a process of its own and sends constant bytes, so that the client is what is measured. Bodies have
+128 KB. The loop and the client take turns. Both get messages that are encoded already, build each body from them and
+read the JSON of the reply. The client also computes keys, schedules, counts, and hands each reply to a ledger: to one
+that drops it, and for a second figure to the real one on a local folder.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ _SAMPLES = 16  # requests that share a prompt
 _HEADERS = {"Content-Type": "application/json", "Authorization": "Bearer none"}
 
 
-class _Forgetful:
-    """A ledger that keeps nothing."""
+class _EmptyLedger:
+    """A ledger that drops all entries."""
 
     def lookup(self, keys: Sequence[str]) -> dict[str, Entry]:
         return {}
@@ -38,10 +38,7 @@ class _Forgetful:
 
 
 def measure(calls: int = 2000, body_bytes: int = 128 * 1024, in_flight: int = 1000, rounds: int = 5) -> dict[str, Any]:
-    """Calls per second of loop and client by round, and the median of their ratios.
-
-    Raises PrerequisiteError when the stub server is not there: it is part of the repository, not of a wheel.
-    """
+    """Calls per second of loop and client, by round, and the median of their ratios."""
     prompts = _prompts(-(-calls // _SAMPLES), body_bytes)
     bare: list[float] = []
     client: list[float] = []
@@ -50,7 +47,7 @@ def measure(calls: int = 2000, body_bytes: int = 128 * 1024, in_flight: int = 10
         _bare_rate(url, prompts, calls, in_flight)  # warms up; not counted
         for number in range(rounds):
             bare.append(_bare_rate(url, prompts, calls, in_flight))
-            client.append(_client_rate(url, prompts, calls, in_flight, _Forgetful()))
+            client.append(_client_rate(url, prompts, calls, in_flight, _EmptyLedger()))
             with tempfile.TemporaryDirectory() as folder, Ledger(open_store(str(Path(folder) / str(number)))) as ledger:
                 with_ledger.append(_client_rate(url, prompts, calls, in_flight, ledger))
     return {
@@ -62,8 +59,10 @@ def measure(calls: int = 2000, body_bytes: int = 128 * 1024, in_flight: int = 10
     }
 
 
-def _ratio(ours: list[float], bare: list[float]) -> float:
-    return round(statistics.median(one / other for one, other in zip(ours, bare, strict=True)), 3)
+def _ratio(client_rates: list[float], bare_rates: list[float]) -> float:
+    """The median over the rounds of client rate / bare rate."""
+    ratios = [client / bare for client, bare in zip(client_rates, bare_rates, strict=True)]
+    return round(statistics.median(ratios), 3)
 
 
 def _prompts(count: int, body_bytes: int) -> list[Prompt]:
@@ -94,25 +93,21 @@ async def _bare(url: str, prompts: list[Prompt], calls: int, in_flight: int) -> 
                 async with session.post(url, data=body, headers=_HEADERS) as response:
                     json.loads(await response.read())["choices"][0]["message"]["content"]
 
-        return await _timed(calls, lambda: asyncio.gather(*(work() for _ in range(in_flight))))
-
-
-async def _timed(calls: int, work: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    await work()
-    return calls / (time.perf_counter() - started)
+        started = time.perf_counter()
+        await asyncio.gather(*(work() for _ in range(in_flight)))
+        return calls / (time.perf_counter() - started)
 
 
 def _client_rate(url: str, prompts: list[Prompt], calls: int, in_flight: int, ledger: LedgerLike) -> float:
-    """The client, keys and all; the ledger is new, so every call is made."""
+    """The client, with the computing of keys; the ledger is new, so every call is made."""
     with ModelClient([url], None, ledger, concurrency=in_flight, contexts_in_flight=in_flight) as client:
         started = time.perf_counter()
-        outcomes = client.complete(
-            [
-                Request("bench", "stub", "main", prompts[n // _SAMPLES], _parameters(n), n, str(n // _SAMPLES))
-                for n in range(calls)
-            ]
-        )
+        requests = []
+        for number in range(calls):
+            context = number // _SAMPLES
+            request = Request("bench", "stub", "main", prompts[context], _parameters(number), number, str(context))
+            requests.append(request)
+        outcomes = client.complete(requests)
         seconds = time.perf_counter() - started
     if not all(isinstance(outcome, Reply) and not outcome.reused for outcome in outcomes):
         raise RuntimeError("the stub server did not answer every call")

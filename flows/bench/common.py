@@ -6,35 +6,40 @@ import random
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from infra.errors import PrerequisiteError
+from infra.errors import ServingError
 from infra.recipe import Recipe, parse_recipe
 from tasks.records.plan import Plan
 from tasks.resources import RunResources
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[2]  # the folder of the package `flows`: a checkout, or where it is installed
 
 
 @contextlib.contextmanager
-def stub_server(*arguments: str, module: str = "stub_server") -> Iterator[str]:
-    """Run a stub of the tests as a process; yields its base URL ending in /v1."""
-    if not (ROOT / "tests" / "support" / "stub_server.py").exists():
-        raise PrerequisiteError("the benchmarks need tests/support/stub_server.py: run them from a checkout")
-    command = [sys.executable, "-m", f"tests.support.{module}", "--port", "0", *arguments]
+def stub_server(*arguments: str, module: Literal["stub_server", "stub_judge"] = "stub_server") -> Iterator[str]:
+    """Run a stub of this package as a process; yields its base URL ending in /v1.
+
+    Raises ServingError when it ends before it listens.
+    """
+    command = [sys.executable, "-m", f"flows.bench.{module}", "--port", "0", *arguments]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
-            port = server.stdout.readline().split()[-1]
+            port = server.stdout.readline().strip()
+            if not port:
+                raise ServingError(
+                    f"the benchmarks' stub server did not start; its error is above. Command: {' '.join(command)}"
+                )
             yield f"http://127.0.0.1:{port}/v1"
         finally:
             server.kill()
 
 
 def stub_stats(url: str) -> dict[str, Any]:
-    """The stub's own counts of what it was asked."""
+    """The stub's own counts: `requests`, `answered`, `distinct` and `paid_twice`."""
     with urllib.request.urlopen(url.removesuffix("/v1") + "/stub/stats", timeout=30) as reply:  # noqa: S310
         stats: dict[str, Any] = json.load(reply)
     return stats
@@ -51,13 +56,22 @@ def write_questions(path: Path, count: int, context_characters: int, seed: int =
             lines.write(json.dumps(row) + "\n")
 
 
-def run_as_flow(bench: RunResources, plan: Plan) -> None:
+def rounded(values: Sequence[float], digits: int) -> list[float]:
+    """The figures of all rounds, to so many decimals."""
+    return [round(value, digits) for value in values]
+
+
+def run_as_flow(resources: RunResources, plan: Plan) -> None:
     """Work on all shards of a plan, in a flow run of its own, as a build does."""
     from prefect import flow
 
     from flows.build import run_shards
 
-    flow(name="bench")(lambda: run_shards(bench, plan, [each.index for each in plan.shards]))()
+    @flow(name="bench")
+    def bench() -> None:
+        run_shards(resources, plan, [shard.index for shard in plan.shards])
+
+    bench()
 
 
 def stub_recipe(folder: Path, url: str, **sections: dict[str, Any]) -> Recipe:

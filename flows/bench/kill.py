@@ -1,7 +1,7 @@
-"""What `kill -9` costs: a build is killed midway and run again; the stub server counts what it was asked twice.
+"""What `kill -9` costs: a build is killed midway and run again; the stub server counts the requests that come twice.
 
-Also compares the manifest with an undisturbed run's, byte by byte: the stub answers a request the same way
-each time.
+Also compares the manifest with that of a build that was not killed, byte by byte: the stub gives the same reply to
+the same request.
 """
 
 import os
@@ -21,25 +21,25 @@ QUESTIONS, SAMPLES, CONCURRENCY = 120, 8, 64
 
 
 def measure(kills: int = 3) -> dict[str, Any]:
-    """Calls paid again after `kills` kills, beside the calls that may be in flight."""
+    """Calls paid again after `kills` kills, and how many may be: those in flight at each kill."""
     with tempfile.TemporaryDirectory() as name, stub_server("--latency", "0.2") as url:
         folder = Path(name)
         write_questions(folder / "questions.jsonl", QUESTIONS, 4000)
-        disturbed = _recipe_file(folder, url, "disturbed")
-        again = []
+        recipe = _recipe_file(folder, url, "disturbed")
+        paid_again = []  # in all, after each kill
         for number in range(kills):
-            _kill_midway(folder, disturbed, url, QUESTIONS * SAMPLES * (number + 1) // (kills + 1))
-            again.append(_asked_again(url))
-        _build(folder, disturbed).wait()
-        total_again = _asked_again(url)
+            _kill_midway(folder, recipe, url, QUESTIONS * SAMPLES * (number + 1) // (kills + 1))
+            paid_again.append(_paid_again(url))
+        _build(folder, recipe).wait()
+        total = _paid_again(url)
         manifest = _manifest(folder / "disturbed")
         _build(folder, _recipe_file(folder, url, "undisturbed")).wait()
         return {
             "calls": QUESTIONS * SAMPLES,
             "concurrency": CONCURRENCY,
             "kills": kills,
-            "paid_again": total_again,
-            "paid_again_after_each": [*again[1:], total_again],
+            "paid_again": total,
+            "paid_again_after_each": [*paid_again[1:], total],
             "allowed": kills * CONCURRENCY,
             "manifest_identical": manifest == _manifest(folder / "undisturbed"),
         }
@@ -60,7 +60,7 @@ def _build(folder: Path, recipe: Path) -> subprocess.Popen[bytes]:
 
 
 def _kill_midway(folder: Path, recipe: Path, url: str, calls: int) -> None:
-    """Kill the build once the stub has been asked `calls` times in all."""
+    """Kill the build once `calls` requests have reached the stub, in all."""
     build = _build(folder, recipe)
     while build.poll() is None and stub_stats(url)["requests"] < calls:
         time.sleep(0.02)
@@ -69,7 +69,7 @@ def _kill_midway(folder: Path, recipe: Path, url: str, calls: int) -> None:
     time.sleep(0.5)  # what was in flight arrives at the stub and is counted
 
 
-def _asked_again(url: str) -> int:
+def _paid_again(url: str) -> int:
     stats = stub_stats(url)
     return int(stats["requests"] - stats["distinct"])
 

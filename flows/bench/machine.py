@@ -7,12 +7,12 @@ from typing import Any
 
 
 def machine() -> dict[str, Any]:
-    """{"processor", "cores", "python"}: what the machine says of its processor, or its kind where it says nothing."""
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "processor": names[0] if names else platform.machine(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-    }
+    """{"processor", "cores", "python"}: the processor's model where the system names it, else its architecture."""
+    cpuinfo = Path("/proc/cpuinfo")
+    processor = platform.machine()
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                processor = line.partition(":")[2].strip()
+                break
+    return {"processor": processor, "cores": os.cpu_count(), "python": platform.python_version()}

@@ -16,7 +16,7 @@ CONTEXT_CHARACTERS = 256_000  # about 64k tokens of English
 
 
 def measure(gigabytes: float = 2.0) -> dict[str, Any]:
-    """Peak resident memory of the build, in GB, and what it built."""
+    """Peak resident memory of the build, in GB, its pairs, and its seconds by step."""
     count = int(gigabytes * 1e9 / CONTEXT_CHARACTERS)
     with tempfile.TemporaryDirectory() as name, stub_server("--latency", "0") as url:
         folder = Path(name)
@@ -39,15 +39,11 @@ def main() -> None:
     recipe = load_recipe(sys.argv[1])
     with local_server(Path(recipe.store) / "prefect"):
         from flows.build import build
-        from flows.shard import shard_recipe
 
-        built = build(shard_recipe(recipe))
+        built = build(recipe)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    print(
-        json.dumps(
-            {"peak_gb": round(peak, 3), "pairs": built["dataset"]["counts"]["pairs"], "seconds": built["seconds"]}
-        )
-    )
+    pairs = built["dataset"]["counts"]["pairs"]
+    print(json.dumps({"peak_gb": round(peak, 3), "pairs": pairs, "seconds": built["seconds"]}))
 
 
 if __name__ == "__main__":

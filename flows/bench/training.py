@@ -38,10 +38,13 @@ def measure(cases: Sequence[TrainingCase] = ()) -> dict[str, Any]:
 
     gpu = torch.cuda.is_available()
     device = torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} threads"
-    asked = cases or tuple(_gpu_cases() if gpu else _cpu_cases())
-    found = {case.name: _case(case, gpu) | _lengths(case) for case in asked}
-    shapes = {case["model"]: case.pop("shape") for case in found.values()}  # what predictions are made of
-    return {"device": device, "shapes": shapes, "cases": found}
+    figures: dict[str, Any] = {}
+    shapes: dict[str, Any] = {}  # of each model, what its predictions are computed from
+    for case in cases or tuple(_gpu_cases() if gpu else _cpu_cases()):
+        case_figures = _measure_case(case, gpu)
+        shapes[case.model] = case_figures.pop("shape")
+        figures[case.name] = case_figures | _lengths(case)
+    return {"device": device, "shapes": shapes, "cases": figures}
 
 
 def _cpu_cases() -> Iterable[TrainingCase]:
@@ -67,36 +70,42 @@ def _lengths(case: TrainingCase) -> dict[str, Any]:
     return {"model": case.model, "prompt": case.prompt, "answers": list(case.answers), "loss": case.loss}
 
 
-def _case(case: TrainingCase, gpu: bool) -> dict[str, Any]:
-    """Both ways of a case. On a GPU nobody else computes, so they need not take turns; nor where one step must do."""
-    alone = {way: _child(replace(case, ways=(way,), steps=case.steps if gpu else 0)) for way in WAYS}
-    found = {way: alone[way][way] for way in WAYS}
+def _measure_case(case: TrainingCase, gpu: bool) -> dict[str, Any]:
+    """Both ways of a case. On a GPU nothing else runs, so they need not take turns; nor with a single step."""
+    by_way: dict[str, dict[str, Any]] = {}
+    for way in WAYS:
+        child_figures = _run_child(replace(case, ways=(way,), steps=case.steps if gpu else 0))
+        by_way[way] = child_figures[way]
     if not gpu and case.steps:
-        timed = _child(case)
-        found = {way: timed[way] | {"peak_gb": found[way]["peak_gb"]} for way in WAYS}
-    return _compared(found) | {name: alone["shared"][name] for name in ("predicted_speedup", "shape")}
+        timed = _run_child(case)
+        for way in WAYS:
+            by_way[way] = timed[way] | {"peak_gb": by_way[way]["peak_gb"]}
+    figures = compare_ways(by_way)
+    for name in ("predicted_speedup", "shape"):
+        figures[name] = child_figures[name]  # of the last way: the same in both
+    return figures
 
 
-def _compared(found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """What one way is to the other; nothing where one ran out of memory."""
-    stock, shared = (dict(found[way]) for way in WAYS)
-    losses = [each.pop("losses", None) for each in (stock, shared)]
+def compare_ways(by_way: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The figures of both ways and their ratios; no ratios where one ran out of memory."""
+    stock, shared = dict(by_way["stock"]), dict(by_way["shared"])
+    stock_losses, shared_losses = stock.pop("losses", None), shared.pop("losses", None)
     figures: dict[str, Any] = {"stock": stock, "shared": shared}
-    if None not in losses:
+    if stock_losses is not None and shared_losses is not None:
         figures["speedup"] = round(stock["step_s"] / shared["step_s"], 2)
         if "processor_s" in stock:
             figures["processor_speedup"] = round(stock["processor_s"] / shared["processor_s"], 2)
         figures["memory"] = round(shared["peak_gb"] / stock["peak_gb"], 2)
-        figures["losses_differ_by"] = max(abs(one - two) for one, two in zip(*losses, strict=True))
+        figures["losses_differ_by"] = max(abs(one - two) for one, two in zip(stock_losses, shared_losses, strict=True))
     return figures
 
 
-def _child(case: TrainingCase) -> dict[str, Any]:
+def _run_child(case: TrainingCase) -> dict[str, Any]:
     """Run a case in a process of its own."""
     command = [sys.executable, "-m", "flows.bench.training_case", case.dump()]
-    quiet = {"TRL_EXPERIMENTAL_SILENCE": "1", "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {"TRL_EXPERIMENTAL_SILENCE": "1", "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     output = subprocess.run(
-        command, cwd=ROOT, check=True, stdout=subprocess.PIPE, timeout=_TIMEOUT_S, env={**os.environ, **quiet}
+        command, cwd=ROOT, check=True, stdout=subprocess.PIPE, timeout=_TIMEOUT_S, env={**os.environ, **environment}
     ).stdout
-    found: dict[str, Any] = json.loads(output.splitlines()[-1])
-    return found
+    figures: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return figures

@@ -1,10 +1,10 @@
 """One case of the training benchmark in a process of its own: steps of one loss on one random model and question.
 
-`python -m flows.benchmarks.training_case JSON` takes a Case and prints what its ways took, as JSON in the last line.
+`python -m flows.bench.training_case JSON` takes a TrainingCase and prints what its ways took, as JSON in the last line.
 The ways take turns; each has its own trainer and model. "shared" reads a prompt once, "stock" once per answer: TRL's
 padded pairs, of ORPO with its logits of every token. The model is made in place with random weights, and never
 written. Peak memory is what a step adds: on a GPU the allocator's, on a CPU the process's resident memory, which
-tells the truth about a process's first step alone. Processor seconds are what the process itself computed, whatever
+is right for a process's first step only. Processor seconds are what the process itself computed, whatever
 else the machine was doing. A way that runs out of GPU memory is reported as that. Leaves out: the optimiser's step,
 and loading data.
 """
@@ -97,48 +97,51 @@ def run(case: TrainingCase) -> dict[str, Any]:
     """{way: {step_s, processor_s, tokens_per_s, peak_gb, losses} or {out_of_memory: true}, predicted_speedup}."""
     import torch
 
-    from tasks.training.shared_prefix.cost import Shape, predicted_speedup
+    from tasks.training.shared_prefix.cost import ModelCost, predicted_speedup
     from tasks.training.shared_prefix.layout import Tree
 
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         trainers = {way: _trainer(Path(folder), case, shared=way == "shared") for way in case.ways}
-        taken = {way: StepCost() for way in case.ways}
+        costs = {way: StepCost() for way in case.ways}
         for step in range(case.steps + 1):
             for way, trainer in trainers.items():
                 if way in figures:
                     continue
                 try:
-                    _step(trainer, case, way, taken[way] if step or not case.steps else StepCost())
+                    _step(trainer, case, way, costs[way] if step or not case.steps else StepCost())
                 except torch.OutOfMemoryError:
                     figures[way] = {"out_of_memory": True}
     first = next(iter(trainers.values()))
-    shape = Shape.of(first.model.get_base_model(), head_everywhere=not torch.cuda.is_available())
-    figures["shape"] = asdict(shape)
-    figures["predicted_speedup"] = round(predicted_speedup([Tree(case.prompt, case.answers)], shape), 2)
-    return {way: _figures(each, case) for way, each in taken.items() if each.seconds} | figures
+    cost = ModelCost.of(first.model.get_base_model(), head_everywhere=not torch.cuda.is_available())
+    figures["shape"] = asdict(cost)
+    figures["predicted_speedup"] = round(predicted_speedup([Tree(case.prompt, case.answers)], cost), 2)
+    by_way = {way: _figures(step_cost, case) for way, step_cost in costs.items() if step_cost.seconds}
+    return by_way | figures  # a way that ran out of memory later is reported as that
 
 
-def _figures(taken: StepCost, case: TrainingCase) -> dict[str, Any]:
-    seconds = statistics.median(taken.seconds)
+def _figures(cost: StepCost, case: TrainingCase) -> dict[str, Any]:
+    seconds = statistics.median(cost.seconds)
     tokens = len(case.answers) * case.prompt + sum(case.answers)  # a prompt for each answer, for both ways
-    processor = {"processor_s": round(statistics.median(taken.processor), 4)} if taken.processor else {}
+    processor = {"processor_s": round(statistics.median(cost.processor), 4)} if cost.processor else {}
     return {
         "step_s": round(seconds, 4),
         **processor,
         "tokens_per_s": round(tokens / seconds),
-        "peak_gb": round(max(taken.gigabytes), 3),
-        "losses": taken.losses,
+        "peak_gb": round(max(cost.gigabytes), 3),
+        "losses": cost.losses,
     }
 
 
-def _step(trainer: Any, case: TrainingCase, way: str, taken: StepCost) -> None:
+def _step(trainer: Any, case: TrainingCase, way: str, cost: StepCost) -> None:
     """Loss and gradients of the question, the reference's passes included."""
     import torch
 
     gpu = torch.cuda.is_available()
     passes = trainer.data_collator(list(trainer.train_dataset))["passes"]
-    batches = [{name: each.to(trainer.args.device) for name, each in one.items()} for one in passes]
+    batches: list[dict[str, Any]] = []
+    for batch in passes:
+        batches.append({name: tensor.to(trainer.args.device) for name, tensor in batch.items()})
     trainer.model.zero_grad()
     before, clock, processor = _start_peak(gpu), time.monotonic(), time.process_time()
     total = 0.0
@@ -152,11 +155,11 @@ def _step(trainer: Any, case: TrainingCase, way: str, taken: StepCost) -> None:
         total += float(loss.detach())
     if gpu:
         torch.cuda.synchronize()
-    taken.seconds.append(time.monotonic() - clock)
+    cost.seconds.append(time.monotonic() - clock)
     if not gpu:
-        taken.processor.append(time.process_time() - processor)
-    taken.gigabytes.append((_peak(gpu) - before) / 1e9)
-    taken.losses.append(total)
+        cost.processor.append(time.process_time() - processor)
+    cost.gigabytes.append((_peak(gpu) - before) / 1e9)
+    cost.losses.append(total)
 
 
 def _trl_orpo(trainer: Any, batch: dict[str, Any]) -> Any:
@@ -192,8 +195,9 @@ def _peak(gpu: bool) -> int:
 
     if gpu:
         return torch.cuda.max_memory_allocated()
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    kilobytes = status.partition("VmHWM:")[2].split()[0]
+    return int(kilobytes) * 1024
 
 
 def _rows(case: TrainingCase) -> Any:
@@ -203,7 +207,12 @@ def _rows(case: TrainingCase) -> Any:
     from datasets import Dataset
 
     draw = random.Random(0)
-    prompt, *answers = [[draw.randrange(3, 8000) for _ in range(count)] for count in (case.prompt, *case.answers)]
+
+    def words(count: int) -> list[int]:
+        return [draw.randrange(3, 8000) for _ in range(count)]
+
+    prompt = words(case.prompt)
+    answers = [words(count) for count in case.answers]
     return Dataset.from_list([{"prompt_ids": prompt, "answers": answers, "pairs": case.pairs}])
 
 
@@ -234,10 +243,9 @@ def _trainer(folder: Path, case: TrainingCase, shared: bool) -> Any:
     from tasks.training.base import adapter_config
     from tasks.training.gate import Lengths
     from tasks.training.losses import LossSetup, find_loss
-    from tasks.training.run import _arguments
+    from tasks.training.run import trainer_arguments
     from tasks.training.settings import RunConfig
-    from tasks.training.shared_prefix.choice import Sharing
-    from tasks.training.shared_prefix.cost import Shape
+    from tasks.training.shared_prefix.cost import ModelCost, SharingRule
 
     gpu = torch.cuda.is_available()
     settings = Training(
@@ -260,9 +268,9 @@ def _trainer(folder: Path, case: TrainingCase, shared: bool) -> Any:
         pairs=_rows(case),
         max_length=longest,
         settings=settings,
-        arguments=_arguments(config),
+        arguments=trainer_arguments(config),
         callbacks=(),
-        sharing=Sharing(Shape(1, 1, 1), always=True) if shared else None,
+        sharing=SharingRule(ModelCost(1, 1, 1), always=True) if shared else None,
     )
     trainer = find_loss(case.loss).make_trainer(setup)
     with torch.no_grad():

@@ -1,6 +1,6 @@
 """The plot of the training benchmark: how much faster a step is by the length of its prompt, as an SVG.
 
-`python -m flows.benchmarks.training_plot FIGURES.json > flows/benchmarks/training.svg`, where FIGURES.json is what
+`python -m flows.bench.training_plot FIGURES.json > docs/training.svg`, where FIGURES.json is what
 `longmill bench training` printed. Lines are predicted from lengths (tasks/training/shared_prefix/cost.py) for the
 first model of the figures, dots are measured. It follows the reader's light or dark setting. Leaves out: other losses,
 and questions of more than two answers.
@@ -24,22 +24,30 @@ _STYLE = (
 
 
 def plot(figures: Mapping[str, Any]) -> str:
-    """The SVG of what `flows.benchmarks.training.measure` returned."""
-    from tasks.training.shared_prefix.cost import Shape
+    """The SVG of what `flows.bench.training.measure` returned."""
+    from tasks.training.shared_prefix.cost import ModelCost
 
     cases = [case for case in figures["cases"].values() if case["loss"] == "dpo" and len(case["answers"]) == 2]
     model = cases[0]["model"]
-    measured = [(case["prompt"], case["answers"][0], speedup(case)) for case in cases if case["model"] == model]
-    points = [(prompt, answer, value) for prompt, answer, value in measured if value]
-    shape = Shape(**figures["shapes"][model])
-    lines = {answer: list(_predicted(answer, shape)) for answer in _ANSWERS}
-    top = math.ceil(max([value for line in lines.values() for _, value in line] + [value for *_, value in points]))
-    parts = [*_axes(top), *(_line(answer, line, top) for answer, line in lines.items())]
-    parts += [
-        f'<circle class="dot" cx="{_x(prompt):.1f}" cy="{_y(value, top):.1f}" r="6" '
-        f'fill="{_ANSWERS.get(answer, "#8a929c")}"><title>{prompt} / {answer}: {value:g} x</title></circle>'
-        for prompt, answer, value in points
-    ]
+    points: list[tuple[int, int, float]] = []
+    for case in cases:
+        value = speedup(case)
+        if case["model"] == model and value:
+            points.append((case["prompt"], case["answers"][0], value))
+    cost = ModelCost(**figures["shapes"][model])
+    lines = {answer: list(_predicted(answer, cost)) for answer in _ANSWERS}
+    values = [value for _, _, value in points]
+    for line in lines.values():
+        values += [value for _, value in line]
+    top = math.ceil(max(values))
+    parts = list(_axes(top))
+    for answer, line in lines.items():
+        parts.append(_line(answer, line, top))
+    for prompt, answer, value in points:
+        parts.append(
+            f'<circle class="dot" cx="{_x(prompt):.1f}" cy="{_y(value, top):.1f}" r="6" '
+            f'fill="{_ANSWERS.get(answer, "#8a929c")}"><title>{prompt} / {answer}: {value:g} x</title></circle>'
+        )
     parts += _legend(figures["device"], model)
     body = "\n".join(parts)
     return (
@@ -49,24 +57,24 @@ def plot(figures: Mapping[str, Any]) -> str:
 
 
 def speedup(case: Mapping[str, Any]) -> float | None:
-    """What was measured: by processor seconds where there are some, else by the clock; None without both ways."""
-    found: float | None = case.get("processor_speedup", case.get("speedup"))
-    return found
+    """The measured speed-up: by processor seconds where there are some, else by the clock; None without both ways."""
+    value: float | None = case.get("processor_speedup", case.get("speedup"))
+    return value
 
 
-def _predicted(answer: int, shape: Any) -> Iterable[tuple[float, float]]:
+def _predicted(answer: int, cost: Any) -> Iterable[tuple[float, float]]:
     from tasks.training.shared_prefix.cost import predicted_speedup
     from tasks.training.shared_prefix.layout import Tree
 
-    first, last = (math.log2(each) for each in _PROMPTS)
+    first, last = map(math.log2, _PROMPTS)
     for step in range(57):
         prompt = round(2 ** (first + (last - first) * step / 56))
-        yield prompt, predicted_speedup([Tree(prompt, (answer, answer - answer // 8))], shape)
+        yield prompt, predicted_speedup([Tree(prompt, (answer, answer - answer // 8))], cost)
 
 
 def _x(prompt: float) -> float:
     left, _, width, _ = _BOX
-    first, last = (math.log2(each) for each in _PROMPTS)
+    first, last = map(math.log2, _PROMPTS)
     return left + width * (math.log2(prompt) - first) / (last - first)
 
 
@@ -91,8 +99,7 @@ def _axes(top: int) -> Iterable[str]:
 
 
 def _line(answer: int, line: Iterable[tuple[float, float]], top: int) -> str:
-    at = [(_x(prompt), _y(value, top)) for prompt, value in line]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
+    path = " ".join(f"{_x(prompt):.1f},{_y(value, top):.1f}" for prompt, value in line)
     return f'<polyline class="line" stroke="{_ANSWERS[answer]}" points="{path}"/>'
 
 

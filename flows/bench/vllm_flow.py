@@ -1,10 +1,10 @@
-"""Throughput of the build flow beside a bare loop that fires the same requests at the same real vLLM.
+"""Throughput of the build flow beside a bare loop that sends the same requests to the same real vLLM.
 
-Two models, on this machine's own processor: the demo's, so small that a call takes a hundredth of a second and what
-a run pays once weighs heavily, and a Llama of 36M parameters, made here with random weights, over contexts of 2k
-tokens: a minute or more a turn, so that what is paid once at its end weighs as little as a benchmark can afford.
-Flow and loop take turns; each turn uses fresh seeds, so that no reply can come from anywhere but the model,
-and the same contexts, so that the prefix cache is as warm for both.
+Two models, on this machine's processor. The demo's is so small that a call takes a hundredth of a second, so the
+fixed costs of a run weigh heavily. A Llama of 36M parameters with random weights, over contexts of 2k tokens, takes
+a minute or more a turn, so they weigh little. Flow and loop take turns. Their requests differ in top_p alone, by a
+millionth a turn, so that every reply comes from the model; the contexts are the same, so that the prefix cache
+serves both alike.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flows.bench.common import run_as_flow
-from flows.cli.demo import write_questions
+from flows.bench.common import rounded, run_as_flow
+from flows.cli.demo import write_demo_questions
 from flows.recipes import read_recipe
 from infra.models.client import Request
-from infra.models.serving import reached
+from infra.models.serving import serve_recipe
 from infra.models.tokens import resolve_model
 from infra.recipe import Recipe
-from tasks.planning.planning import make_plan
+from tasks.planning.make_plan import make_plan
 from tasks.records.plan import Plan, load_shard
 from tasks.resources import RunResources, open_resources
 from tasks.sampling import sample_requests
@@ -45,7 +45,7 @@ LONGER = (
 
 
 def measure(rounds: int = 3) -> dict[str, Any]:
-    """Calls per second of flow and loop, and the median of their ratios, by model."""
+    """Calls a second of flow and loop, and the median of their ratios, by model."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         larger = _random_llama(folder / "random-llama")
@@ -59,28 +59,29 @@ def measure(rounds: int = 3) -> dict[str, Any]:
 
 def _beside_a_loop(folder: Path, rounds: int, *changes: str) -> dict[str, Any]:
     recipe = _recipe(folder, changes)
-    write_questions(recipe)
-    with reached(recipe) as settings:
+    write_demo_questions(recipe)
+    with serve_recipe(recipe) as settings:
         flow_rates, bare_rates = [], []
         for number in range(rounds + 1):  # the first round warms the server up and is not counted
             flow_rates.append(_flow_rate(_fresh(settings, folder, f"flow-{number}", 2 * number)))
             bare_rates.append(_bare_rate(_fresh(settings, folder, f"bare-{number}", 2 * number + 1)))
-    ratios = [ours / bare for ours, bare in zip(flow_rates[1:], bare_rates[1:], strict=True)]
+    flow_rates, bare_rates = flow_rates[1:], bare_rates[1:]
+    ratios = [flow_rate / bare_rate for flow_rate, bare_rate in zip(flow_rates, bare_rates, strict=True)]
     return {
-        "flow_calls_per_s": [round(rate, 2) for rate in flow_rates[1:]],
-        "bare_calls_per_s": [round(rate, 2) for rate in bare_rates[1:]],
+        "flow_calls_per_s": rounded(flow_rates, 2),
+        "bare_calls_per_s": rounded(bare_rates, 2),
         "ratio_median": round(statistics.median(ratios), 3),
     }
 
 
 def _recipe(folder: Path, changes: tuple[str, ...]) -> Recipe:
-    here = [
+    paths = [
         f"store={folder / 'store'}",
         f"questions.source={folder / 'train' / 'questions.jsonl'}",
         f"contexts.pool={folder / 'train' / 'pool.jsonl'}",
         "evaluation=null",
     ]
-    return read_recipe("demo-sealong", [*here, *changes])
+    return read_recipe("demo-sealong", [*paths, *changes])
 
 
 def _random_llama(folder: Path) -> Path:
@@ -90,63 +91,62 @@ def _random_llama(folder: Path) -> Path:
 
     shutil.copytree(resolve_model("microworld"), folder, ignore=shutil.ignore_patterns("*.safetensors"))
     config = LlamaConfig.from_pretrained(folder)
-    wider = {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 10, "num_attention_heads": 8}
-    config.update({**wider, "num_key_value_heads": 8, "head_dim": 64})
+    config.update({"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 10})
+    config.update({"num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 64})
     torch.manual_seed(0)
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
 
 
-def _fresh(recipe: Recipe, folder: Path, store: str, seed: int) -> Recipe:
-    """The recipe on an empty store; the seeds of its samples differ through the policy's top_p alone."""
-    sampling = recipe.sampling.model_copy(update={"top_p": 1.0 - seed * 1e-6, "greedy": False})
+def _fresh(recipe: Recipe, folder: Path, store: str, turn: int) -> Recipe:
+    """The recipe on an empty store; its requests are other ones than those of another turn."""
+    sampling = recipe.sampling.model_copy(update={"top_p": 1.0 - turn * 1e-6, "greedy": False})
     return recipe.model_copy(update={"store": str(folder / store), "sampling": sampling})
 
 
 def _flow_rate(recipe: Recipe) -> float:
-    with open_resources(recipe) as bench:
-        plan = make_plan(recipe, bench.store)
+    with open_resources(recipe) as resources:
+        plan = make_plan(recipe, resources.store)
         clock = time.monotonic()
-        run_as_flow(bench, plan)
+        run_as_flow(resources, plan)
         return _calls(recipe, plan) / (time.monotonic() - clock)
 
 
 def _bare_rate(recipe: Recipe) -> float:
-    with open_resources(recipe) as bench:
-        plan = make_plan(recipe, bench.store)
-        requests = _requests(recipe, bench, plan)
+    with open_resources(recipe) as resources:
+        plan = make_plan(recipe, resources.store)
+        requests = _requests(recipe, resources, plan)
         clock = time.monotonic()
-        asyncio.run(_fire(recipe, requests))
+        asyncio.run(_send_all(recipe, requests))
         return len(requests) / (time.monotonic() - clock)
 
 
 def _calls(recipe: Recipe, plan: Plan) -> int:
-    return sum(each.questions for each in plan.shards) * recipe.sampling.samples
+    return sum(shard.questions for shard in plan.shards) * recipe.sampling.samples
 
 
-def _requests(recipe: Recipe, bench: RunResources, plan: Plan) -> list[Request]:
-    found = []
-    for each in plan.shards:
-        examples, contexts = load_shard(bench.store, plan, each.index)
+def _requests(recipe: Recipe, resources: RunResources, plan: Plan) -> list[Request]:
+    requests: list[Request] = []
+    for shard in plan.shards:
+        examples, contexts = load_shard(resources.store, plan, shard.index)
         for example in examples:
-            found += sample_requests(example, contexts[example.context_id], recipe)
-    return found
+            requests += sample_requests(example, contexts[example.context_id], recipe)
+    return requests
 
 
-async def _fire(recipe: Recipe, requests: list[Request]) -> None:
+async def _send_all(recipe: Recipe, requests: list[Request]) -> None:
     import aiohttp
 
-    gate = asyncio.Semaphore(recipe.execution.concurrency)
+    """Send all requests, as many at once as the recipe allows, and read the replies."""
+    limit = asyncio.Semaphore(recipe.execution.concurrency)
     url = f"{recipe.policy.endpoints[0]}/chat/completions"
+    headers = {"Content-Type": "application/json"}
 
-    async def one(session: aiohttp.ClientSession, request: Request) -> None:
+    async def send(session: aiohttp.ClientSession, request: Request) -> None:
         body = {"model": request.model, "messages": list(request.prompt.messages), **request.parameters}
-        async with (
-            gate,
-            session.post(url, data=json.dumps(body), headers={"Content-Type": "application/json"}) as reply,
-        ):
-            await reply.read()
-            reply.raise_for_status()
+        async with limit, session.post(url, data=json.dumps(body), headers=headers) as response:
+            await response.read()
+            response.raise_for_status()
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        await asyncio.gather(*(one(session, request) for request in requests))
+        await asyncio.gather(*(send(session, request) for request in requests))

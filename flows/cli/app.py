@@ -1,7 +1,7 @@
-"""The command line: `longmill VERB`. Each verb reads a recipe, checks it, and hands it to a flow.
+"""The command line: `longmill VERB`. Most verbs read a recipe, check it, and start a flow with it.
 
-Prefect and the heavy libraries are imported inside the verbs: Prefect reads its settings when it is imported,
-and `longmill --help` should be quick.
+Prefect and the heavy libraries are imported inside the verbs: Prefect reads its settings when it is imported, so
+its local server must be started before, and `longmill --help` should be quick.
 """
 
 import json
@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from flows.cli.display import AsJson, calm, console, finish, prefect_at, table
-from flows.cli.doctor import checks, require_machine
+from flows.cli.display import AsJson, console, finish, prefect_at, progress_unless_json, table
+from flows.cli.doctor import require_machine, run_checks
 from flows.cli.ending import run_to_the_end
 from flows.cli.inspecting import agreement, inspect
 from flows.cli.microworld import microworld
@@ -33,7 +33,7 @@ RecipePath = Annotated[str, typer.Argument(help="Recipe file (YAML), or the name
 Changes = Annotated[
     list[str] | None, typer.Option("--set", help="Change a recipe key: --set sampling.samples=8.", metavar="KEY=VALUE")
 ]
-Store = Annotated[str, typer.Option(help="Folder or URL of the store.")]
+StoreUrl = Annotated[str, typer.Option(help="Folder or URL of the store.")]
 
 
 @app.callback()
@@ -49,7 +49,7 @@ def plan(recipe: RecipePath, changes: Changes = None, as_json: AsJson = False) -
     from tasks.reporting.tables import plan_rows
 
     settings = read_recipe(recipe, changes)
-    with calm(as_json):
+    with progress_unless_json(as_json):
         view = plan_view(settings)
     if not as_json:
         console.print(table(f"plan {view['plan_id']}", *plan_rows(view)))
@@ -78,12 +78,11 @@ def build(recipe: RecipePath, changes: Changes = None, as_json: AsJson = False) 
     """Build and publish the dataset alone."""
     settings = read_recipe(recipe, changes)
     require_machine(settings)
-    with prefect_at(local_folder(settings.store)), calm(as_json):
+    with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
         from flows.build import build as build_flow
-        from flows.shard import shard_recipe
 
-        built = build_flow(shard_recipe(settings))
-    show_build(built, as_json)
+        built = build_flow(settings)
+    _show_build(built, as_json)
 
 
 @app.command()
@@ -94,33 +93,34 @@ def rerun(
     failed: Annotated[bool, typer.Option("--failed", help="Run the shards that failed or never ran.")] = False,
     shards: Annotated[str, typer.Option(help="Run these shards, done or not: 3,7-9.")] = "",
     recipe: Annotated[str, typer.Option(help="Recipe for endpoints and limits; else the one it was built with.")] = "",
-    store: Store = "mill",
+    store: StoreUrl = "mill",
     as_json: AsJson = False,
 ) -> None:
     """Run some shards of a plan again, then publish."""
     if failed == bool(shards):
         raise RecipeError("rerun: say either --failed or --shards 3,7-9")
-    with prefect_at(local_folder(store)), calm(as_json):
+    with prefect_at(local_folder(store)), progress_unless_json(as_json):
         from flows.rerun import rerun as rerun_flow
 
         built = rerun_flow(plan_id, store, failed, shards, recipe, train=False)
-    show_build(built, as_json)
+    _show_build(built, as_json)
 
 
 @app.command()
 def status(
     plan_id: Annotated[str, typer.Argument(help="Plan; without it, all plans of the store.", metavar="PLAN")] = "",
-    store: Store = "mill",
+    store: StoreUrl = "mill",
     as_json: AsJson = False,
 ) -> None:
     """Show the shards of a plan by state, with the last error of each that failed."""
     from flows.cli.views import plan_status
     from tasks.reporting.tables import status_rows
 
-    found = plan_status(store, plan_id)
-    for each in [] if as_json else found:
-        console.print(table(f"plan {each['plan_id']}", *status_rows(each)))
-    finish(as_json, found, [])
+    plans = plan_status(store, plan_id)
+    if not as_json:
+        for plan_state in plans:
+            console.print(table(f"plan {plan_state['plan_id']}", *status_rows(plan_state)))
+    finish(as_json, plans, [])
 
 
 @app.command()
@@ -133,18 +133,17 @@ def train(
     """Train on a published dataset."""
     settings = read_recipe(recipe, changes)
     from flows.cli.views import path_in_store
+    from infra.store import open_store
 
     if settings.training is None:
         raise RecipeError(f"{recipe}: the recipe has no `training` section; add one")
-    where = path_in_store(settings.store, manifest)
-    with prefect_at(local_folder(settings.store)), calm(as_json):
+    path = path_in_store(settings.store, manifest)
+    with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
         from flows.shard import shard_recipe
         from flows.train import train as train_flow
 
-        trained = train_flow(shard_recipe(settings), where)
-    finish(
-        as_json, trained, [("adapter" if trained["kind"] == "adapter" else "model", shown(settings, trained["model"]))]
-    )
+        trained = train_flow(shard_recipe(settings), path)
+    finish(as_json, trained, [(_model_name(trained), open_store(settings.store).place(trained["model"]))])
 
 
 @app.command()
@@ -161,14 +160,14 @@ def evaluate(
 
     if settings.evaluation is None:
         raise RecipeError(f"{recipe}: the recipe has no `evaluation` section; add one")
-    where = path_in_store(settings.store, manifest) if manifest else None
+    path = path_in_store(settings.store, manifest) if manifest else None
     trained = trained_at(settings.store, model) if model else None
-    require_machine(settings.model_copy(update={"judge": None}))  # nothing is judged
-    with prefect_at(local_folder(settings.store)), calm(as_json):
+    require_machine(settings.model_copy(update={"judge": None}))  # evaluation calls no judge
+    with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
         from flows.evaluate import evaluate as evaluate_flow
         from flows.shard import shard_recipe
 
-        outcome = evaluate_flow(shard_recipe(settings), where, trained)
+        outcome = evaluate_flow(shard_recipe(settings), path, trained)
     from tasks.reporting.tables import comparison_rows
 
     if not as_json:
@@ -189,12 +188,14 @@ def doctor(
 ) -> None:
     """Check what the machine and the recipe need, and name what is missing."""
     settings = read_recipe(recipe or "demo-sealong", changes)
-    found = checks(settings)
-    for name, lack in found:
-        console.print(
-            f"[red]missing[/]  {escape(name)}: {escape(lack)}" if lack else f"[green]ok[/]       {escape(name)}"
-        )
-    if any(lack for _, lack in found):
+    ready = True
+    for name, fault in run_checks(settings):
+        if fault:
+            ready = False
+            console.print(f"[red]missing[/]  {escape(name)}: {escape(fault)}")
+        else:
+            console.print(f"[green]ok[/]       {escape(name)}")
+    if not ready:
         raise typer.Exit(PrerequisiteError.exit_code)
 
 
@@ -205,25 +206,26 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Run the main job on questions about a generated world, with the model in the box."""
-    from flows.cli.demo import write_questions
+    from flows.cli.demo import write_demo_questions
 
-    if method not in (known := [name.removeprefix("demo-") for name in BOX if name.startswith("demo-")]):
-        raise RecipeError(f"demo: there is no method {method!r} to show; there are: {', '.join(known)}")
+    methods = [name.removeprefix("demo-") for name in BOX if name.startswith("demo-")]
+    if method not in methods:
+        raise RecipeError(f"demo: there is no method {method!r} to show; there are: {', '.join(methods)}")
     settings = read_recipe(f"demo-{method}", changes)
-    write_questions(settings)
+    write_demo_questions(settings)
     _improve(settings, 1, as_json)
 
 
 @app.command()
 def bench(
-    what: Annotated[
+    name: Annotated[
         str, typer.Argument(help="client, flow, prefect, judging, kill, memory, training or all.", metavar="WHAT")
     ] = "all",
 ) -> None:
     """Measure Longmill on this machine; prints JSON."""
     from flows.bench import run_benchmarks
 
-    print(json.dumps(run_benchmarks(what), indent=2))
+    print(json.dumps(run_benchmarks(name), indent=2))
 
 
 @app.command()
@@ -236,8 +238,9 @@ def keys() -> None:
 
 
 def _improve(settings: Recipe, rounds: int, as_json: bool) -> None:
+    """Run the improve flow, then print a table for each round and the paths of the last."""
     require_machine(settings)
-    with prefect_at(local_folder(settings.store)), calm(as_json):
+    with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
         from flows.improve import improve as improve_flow
         from flows.shard import shard_recipe
 
@@ -250,14 +253,13 @@ def _improve(settings: Recipe, rounds: int, as_json: bool) -> None:
             console.print(table(title, *report_rows(report)))
     last = reports[-1]
     paths = [("dataset", last["dataset"])]
-    paths += (
-        [("adapter" if last["trained"]["kind"] == "adapter" else "model", last["adapter"])] if last["trained"] else []
-    )
+    if last["trained"]:
+        paths.append((_model_name(last["trained"]), last["adapter"]))
     finish(as_json, reports, [*paths, ("report", last["report"])])
 
 
-def show_build(built: dict[str, Any], as_json: bool) -> None:
-    """The outcome of the build flow."""
+def _show_build(built: dict[str, Any], as_json: bool) -> None:
+    """Print what the build flow returned: a table and the dataset's path, or JSON."""
     from tasks.reporting.tables import build_rows
 
     if not as_json:
@@ -265,20 +267,14 @@ def show_build(built: dict[str, Any], as_json: bool) -> None:
     finish(as_json, built, [("dataset", built["dataset"]["folder"])] if built["dataset"] else [])
 
 
-def shown(recipe: Recipe, path: str) -> str:
-    """A path of the store as a person would paste it."""
-    from infra.store import open_store
-
-    return open_store(recipe.store).show(path)
+def _model_name(trained: dict[str, Any]) -> str:
+    """The name, in the last lines of a command, of what the train flow made."""
+    return "adapter" if trained["kind"] == "adapter" else "model"
 
 
 def main() -> None:
-    """Run a verb and end the process."""
+    """Run the verb that the command line names, and end the process."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     run_to_the_end(app)
-
-
-if __name__ == "__main__":
-    main()

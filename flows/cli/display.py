@@ -1,7 +1,7 @@
-"""What the terminal shows: one progress display while work runs, then tables, then paths.
+"""What the terminal shows: the progress of stages while work runs, then tables, then paths.
 
-Progress goes to standard error, so that standard output holds the outcome alone. Where standard error is no
-terminal (a log, a pipe) nothing is drawn twice: a stage is a line when it ends.
+Progress goes to standard error, so that standard output holds the outcome alone. Where standard error is no terminal
+(a log, a pipe) nothing can be drawn again: a stage is a line when it ends.
 """
 
 import contextlib
@@ -22,44 +22,45 @@ from rich.table import Table
 from rich.text import Text
 
 from infra.running import progress
-from infra.running.progress import Step
+from infra.running.progress import ProgressUpdate
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-TELL_EVERY_S = 60.0  # of a stage that still moves, where nothing can be drawn again
+LINE_INTERVAL_S = 60.0  # between two lines of a stage that has not ended, where nothing can be drawn again
 
 
 class CountColumn(ProgressColumn):
-    """How much of a stage is done, and of how much where that is known."""
+    """The steps of a stage that are done, and how many there are, if that is clear yet."""
 
     def render(self, task: Task) -> Text:
+        """The text for one stage."""
         done = f"{int(task.completed):,}"
         return Text(done if task.total is None else f"{done}/{int(task.total):,}", justify="right")
 
 
 class StageTimeColumn(ProgressColumn):
-    """How long a stage has taken, up to its last step: a stage of unknown length stops with its work."""
+    """The time that a stage has taken. Without a total nobody sees its end: its time is that of its last step."""
 
     def render(self, task: Task) -> Text:
-        last = task.fields["last"] if task.total is None else task.finished_time or task.elapsed
-        return Text(str(timedelta(seconds=int(last or 0))))
+        """The text for one stage."""
+        seconds = task.fields["last_step_s"] if task.total is None else task.finished_time or task.elapsed
+        return Text(str(timedelta(seconds=int(seconds or 0))))
 
 
 @contextlib.contextmanager
 def progress_display() -> Iterator[None]:
-    """Show every stage that tells of itself (infra/progress.py): one line of one display each on a terminal, else
-    a plain line when it ends and once in a while before."""
-    shown = ProgressBars() if errors.is_terminal else PlainProgress(errors)
+    """Show the stages that report steps (infra/running/progress.py): as bars on a terminal, else as lines."""
+    display = ProgressBars() if errors.is_terminal else PlainProgress(errors)
     lock = threading.Lock()
 
-    def draw(step: Step) -> None:
+    def draw(step: ProgressUpdate) -> None:
         with lock:
-            shown.draw(step)
+            display.draw(step)
 
     progress.watch(draw)
     try:
-        with shown.live():
+        with display.live():
             yield
     finally:
         progress.watch(None)
@@ -76,8 +77,8 @@ def prefect_at(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def calm(as_json: bool) -> Iterator[None]:
-    """The progress display, or silence when the output is JSON."""
+def progress_unless_json(as_json: bool) -> Iterator[None]:
+    """The progress display; nothing when the output is JSON."""
     if as_json:
         yield
     else:
@@ -86,7 +87,7 @@ def calm(as_json: bool) -> Iterator[None]:
 
 
 class ProgressBars:
-    """A bar for each stage, drawn again and again on a terminal."""
+    """A bar for each stage, for a terminal."""
 
     def __init__(self) -> None:
         self._bars = Progress(
@@ -97,75 +98,80 @@ class ProgressBars:
             TextColumn("{task.fields[note]}", style="dim"),
             console=errors,
         )
-        self._lines: dict[str, TaskID] = {}
+        self._bar_of_stage: dict[str, TaskID] = {}
 
     def live(self) -> AbstractContextManager[Any]:
-        """Draws while it is open."""
+        """Draws the bars while the block runs."""
         return self._bars
 
-    def draw(self, step: Step) -> None:
-        if step.stage not in self._lines:
-            self._lines[step.stage] = self._bars.add_task(step.stage, total=None, note="", last=0.0)
-        line = self._lines[step.stage]
+    def draw(self, step: ProgressUpdate) -> None:
+        """Show a step on its stage's bar; the first step of a stage adds the bar."""
+        if step.stage not in self._bar_of_stage:
+            self._bar_of_stage[step.stage] = self._bars.add_task(step.stage, total=None, note="", last_step_s=0.0)
+        bar = self._bar_of_stage[step.stage]
         fields: dict[str, Any] = {} if step.note is None else {"note": step.note}
         if step.total is not None:
-            self._bars.reset(line, total=step.total, **fields)
-        elapsed = next(task.elapsed for task in self._bars.tasks if task.id == line)
-        self._bars.update(line, advance=step.done, last=elapsed, **fields)
+            self._bars.reset(bar, total=step.total, **fields)
+        for task in self._bars.tasks:
+            if task.id == bar:
+                self._bars.update(bar, advance=step.done, last_step_s=task.elapsed, **fields)
 
 
 @dataclass
-class _Count:
-    """Where a stage stands."""
+class _Stage:
+    """The state of a stage; times are seconds of the clock."""
 
-    begun: float
-    told: float
-    last: float
+    started: float
+    last_line: float
+    last_step: float
     done: int = 0
     total: int | None = None
 
 
 class PlainProgress:
-    """A line when a stage ends, and every TELL_EVERY_S seconds while it moves: for files and pipes."""
+    """A line when a stage ends, and every LINE_INTERVAL_S seconds while it has steps: for files and pipes."""
 
-    def __init__(self, to: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        self._to = to
+    def __init__(self, output: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._output = output
         self._clock = clock
-        self._counts: dict[str, _Count] = {}
+        self._stages: dict[str, _Stage] = {}
 
     def live(self) -> AbstractContextManager[Any]:
-        """Nothing to keep open."""
+        """Does nothing: lines need no preparation."""
         return contextlib.nullcontext()
 
-    def draw(self, step: Step) -> None:
+    def draw(self, step: ProgressUpdate) -> None:
+        """Count a step; print a line if its stage has ended or the last line is old."""
         now = self._clock()
-        count = self._counts.get(step.stage)
-        if step.note and (count is None or not count.done):  # what it waits for before its first step
-            self._to.print(f"{step.stage:<9} {step.note}", soft_wrap=True)
-        rested = count is not None and count.total is None and now - count.last > TELL_EVERY_S / 2
-        if count is None or rested or step.total is not None:
-            count = self._counts[step.stage] = _Count(now, now, now, total=step.total)
-        count.done += step.done
-        count.last = now
-        ended = step.done > 0 and count.done == count.total
-        if ended or (step.done > 0 and now - count.told >= TELL_EVERY_S):
-            count.told = now
-            done = f"{count.done:,}" if count.total is None else f"{count.done:,}/{count.total:,}"
-            self._to.print(f"{step.stage:<9} {done:>11}  {timedelta(seconds=int(now - count.begun))}", soft_wrap=True)
+        stage = self._stages.get(step.stage)
+        if step.note and (stage is None or not stage.done):  # what the stage waits for before its first step
+            self._output.print(f"{step.stage:<9} {step.note}", soft_wrap=True)
+        # A stage that gets a total starts anew; one without a total does after a pause: in the next round.
+        paused = stage is not None and stage.total is None and now - stage.last_step > LINE_INTERVAL_S / 2
+        if stage is None or paused or step.total is not None:
+            stage = self._stages[step.stage] = _Stage(now, now, now, total=step.total)
+        stage.done += step.done
+        stage.last_step = now
+        ended = step.done > 0 and stage.done == stage.total
+        if ended or (step.done > 0 and now - stage.last_line >= LINE_INTERVAL_S):
+            stage.last_line = now
+            done = f"{stage.done:,}" if stage.total is None else f"{stage.done:,}/{stage.total:,}"
+            elapsed = timedelta(seconds=int(now - stage.started))
+            self._output.print(f"{step.stage:<9} {done:>11}  {elapsed}", soft_wrap=True)
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
     """A small table; the first column is text, the others are figures."""
-    drawn = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    result = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for position, column in enumerate(columns):
-        drawn.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
+        result.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
     for row in rows:
-        drawn.add_row(*map(Text, row))  # as text: an error or a name in square brackets is no markup
-    return drawn
+        result.add_row(*map(Text, row))  # as text: an error or a name in square brackets is no markup
+    return result
 
 
 def finish(as_json: bool, outcome: Any, paths: list[tuple[str, str]]) -> None:
-    """The last lines: the outcome as JSON, or the paths of what was made."""
+    """The last lines: the outcome as JSON, or (name, path) of what was made."""
     if as_json:
         print(json.dumps(outcome, ensure_ascii=False, indent=2))
         return

@@ -1,7 +1,7 @@
-"""What the machine and the recipe need, one check a line: what `longmill doctor` and every run look at."""
+"""The checks of the machine and the recipe: what `longmill doctor` prints, and what every run looks at first."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -9,68 +9,29 @@ from infra.errors import LongmillError, PrerequisiteError
 from infra.models.serving import check_model_path, check_port, check_serving_python, local_folder
 from infra.models.tokens import load_tokenizer
 from infra.recipe import Recipe, Serving
-from infra.running.prerequisites import RUN_GB, lacks
+from infra.running.prerequisites import RUN_GB, missing_prerequisites
 from infra.store import open_store
 
-Check = tuple[str, Callable[[], object]]
+Check = tuple[str, Callable[[], object]]  # a name, and a function that raises LongmillError when something is missing
 
 
 def require_machine(recipe: Recipe) -> None:
     """Raise PrerequisiteError naming everything that is missing on this machine for this recipe."""
-    if found := [lack for _, lack in _run_all(_machine_checks(recipe)) if lack]:
-        raise PrerequisiteError("; ".join(found))
+    faults = []
+    for _, fault in _results(_machine_checks(recipe)):
+        if fault:
+            faults.append(fault)
+    if faults:
+        raise PrerequisiteError("; ".join(faults))
 
 
-def checks(recipe: Recipe) -> list[tuple[str, str]]:
-    """Every check's name, and what is missing or ''."""
-    return list(_run_all([*_machine_checks(recipe), *_recipe_checks(recipe)]))
+def run_checks(recipe: Recipe) -> list[tuple[str, str]]:
+    """Run every check: (its name, what is missing or '')."""
+    return list(_results([*_machine_checks(recipe), *_recipe_checks(recipe)]))
 
 
-def _machine_checks(recipe: Recipe) -> Iterator[Check]:
-    started = [(section, model) for section, model in recipe.models().items() if not model.endpoints]
-    folder = local_folder(recipe.store)
-
-    def machine() -> None:
-        vllm = any(model.serve is not None for _, model in started)
-        if found := list(lacks(disk_gb=RUN_GB, serving=vllm, folder=folder)):
-            raise PrerequisiteError("; ".join(found))
-
-    yield "Python, processor, disk", machine
-    yield f"may write to {folder}", lambda: _writable(folder)
-    for section, model in started:
-        if model.serve is not None:
-            yield from _serving_checks(section, model.serve)
-
-
-def _serving_checks(section: str, serve: Serving) -> Iterator[Check]:
-    of = "" if section == "policy" else f" of the {section}"
-    yield f"environment for vLLM{of}", lambda: check_serving_python(serve, section)
-    yield f"model {serve.model_path}{of}", lambda: check_model_path(serve, section)
-    if serve.port:
-        yield f"port {serve.port}{of}", lambda: check_port(serve.port, section)
-
-
-def _recipe_checks(recipe: Recipe) -> Iterator[Check]:
-    yield f"store {recipe.store}", lambda: open_store(recipe.store).list("plans")
-    yield "scorers", lambda: _scorers(recipe)
-    for section, model in recipe.models().items():
-        yield (
-            f"{section}'s tokenizer {model.tokenizer}",
-            partial(load_tokenizer, model.tokenizer, model.trust_remote_code),
-        )
-        for url in model.endpoints:
-            yield f"{section}'s endpoint {url}", partial(_answers, section, url, model.api_key_env)
-
-
-def _scorers(recipe: Recipe) -> None:
-    from tasks.scoring import check_scorers, known_scorers
-
-    for active in check_scorers(recipe):
-        known_scorers()[active.name].check(active.settings)
-
-
-def _run_all(some: Iterator[Check] | list[Check]) -> Iterator[tuple[str, str]]:
-    for name, check in some:
+def _results(some_checks: Iterable[Check]) -> Iterator[tuple[str, str]]:
+    for name, check in some_checks:
         try:
             check()
         except LongmillError as error:
@@ -79,7 +40,50 @@ def _run_all(some: Iterator[Check] | list[Check]) -> Iterator[tuple[str, str]]:
             yield name, ""
 
 
-def _writable(folder: Path) -> None:
+def _machine_checks(recipe: Recipe) -> Iterator[Check]:
+    served: dict[str, Serving] = {}
+    for section, model in recipe.models().items():
+        if not model.endpoints and model.serve is not None:
+            served[section] = model.serve
+    folder = local_folder(recipe.store)
+
+    def check_machine() -> None:
+        faults = list(missing_prerequisites(disk_gb=RUN_GB, serving=bool(served), folder=folder))
+        if faults:
+            raise PrerequisiteError("; ".join(faults))
+
+    yield "Python, processor, disk", check_machine
+    yield f"may write to {folder}", partial(_check_writable, folder)
+    for section, serving in served.items():
+        yield from _serving_checks(section, serving)
+
+
+def _serving_checks(section: str, serving: Serving) -> Iterator[Check]:
+    suffix = "" if section == "policy" else f" of the {section}"
+    yield f"environment for vLLM{suffix}", partial(check_serving_python, serving, section)
+    yield f"model {serving.model_path}{suffix}", partial(check_model_path, serving, section)
+    if serving.port:
+        yield f"port {serving.port}{suffix}", partial(check_port, serving.port, section)
+
+
+def _recipe_checks(recipe: Recipe) -> Iterator[Check]:
+    yield f"store {recipe.store}", lambda: open_store(recipe.store).list("plans")
+    yield "scorers", partial(_check_scorers, recipe)
+    for section, model in recipe.models().items():
+        check_tokenizer = partial(load_tokenizer, model.tokenizer, model.trust_remote_code)
+        yield f"{section}'s tokenizer {model.tokenizer}", check_tokenizer
+        for url in model.endpoints:
+            yield f"{section}'s endpoint {url}", partial(_check_endpoint, section, url, model.api_key_env)
+
+
+def _check_scorers(recipe: Recipe) -> None:
+    from tasks.scoring import check_scorers, known_scorers
+
+    for active in check_scorers(recipe):
+        known_scorers()[active.name].check(active.settings)
+
+
+def _check_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -88,7 +92,7 @@ def _writable(folder: Path) -> None:
         raise PrerequisiteError(f"{folder}: may not be written; run elsewhere, or set another store")
 
 
-def _answers(section: str, url: str, api_key_env: str) -> None:
+def _check_endpoint(section: str, url: str, api_key_env: str) -> None:
     import urllib.request
 
     key = os.environ.get(api_key_env)

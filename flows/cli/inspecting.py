@@ -1,7 +1,7 @@
-"""Two verbs that look at what lies there: `longmill agreement` and `longmill inspect`. They call no model.
+"""Two verbs that read a published dataset: `longmill agreement` and `longmill inspect`. They call no model.
 
-Whatever a model or a document has said is printed as plain text: no markup of Rich, no control character that a
-terminal would obey.
+Texts of models and documents are printed as plain text: without Rich's markup, and without the control characters
+that a terminal would obey.
 """
 
 import unicodedata
@@ -17,16 +17,17 @@ from rich.text import Text
 from flows.cli.display import AsJson, console, finish, table
 from infra.errors import InputError
 
-_KEPT = "\n\t\u200c\u200d"  # the last two join or part letters; other control and format characters are not shown
-_QUESTION = 60  # characters of a question in the list of pairs
-_PASSAGE, _REPLY = 400, 300  # characters of a passage and of a reply; --json has all
+# Control and format characters that are printed: the last two join or separate letters in some scripts.
+_ALLOWED_CONTROLS = "\n\t\u200c\u200d"
+_QUESTION_LENGTH = 60  # characters of a question in the list of pairs
+_PASSAGE_LENGTH, _REPLY_LENGTH = 400, 300  # characters of a passage and of a reply; --json has all
 _VERDICTS = {1.0: ("full", "green"), 0.5: ("partial", "yellow"), 0.0: ("none", "red")}
 
-Dataset = Annotated[str, typer.Argument(help="Folder or URL of a published dataset.", metavar="DATASET")]
+DatasetUrl = Annotated[str, typer.Argument(help="Folder or URL of a published dataset.", metavar="DATASET")]
 
 
 def agreement(
-    dataset: Dataset,
+    dataset: DatasetUrl,
     labels: Annotated[
         str, typer.Option(help="People's labels (JSONL or Parquet), instead of the references.", metavar="FILE")
     ] = "",
@@ -36,17 +37,17 @@ def agreement(
     as_json: AsJson = False,
 ) -> None:
     """Compare a dataset's scores with references, with people's labels, or with another judge's."""
-    from tasks.reporting.agreement_view import agreement_view
+    from tasks.reporting.dataset_views import agreement_view
 
     view = agreement_view(dataset, labels, other)
     if not as_json:
-        for each in agreement_page(view):
-            console.print(each)
+        for part in agreement_page(view):
+            console.print(part)
     finish(as_json, view, [])
 
 
 def inspect(
-    dataset: Dataset,
+    dataset: DatasetUrl,
     pair: Annotated[str, typer.Option(help="Pair to show: its id, or how the id begins.", metavar="ID")] = "",
     number: Annotated[int, typer.Option(min=1, help="Which of them, where its question has several.")] = 1,
     limit: Annotated[int, typer.Option(min=1, help="Pairs to list, without --pair.")] = 20,
@@ -54,33 +55,34 @@ def inspect(
 ) -> None:
     """Show a dataset's pairs, or one pair with its scores, its facts and the passages that support them."""
     from tasks.records.reader import read_dataset
-    from tasks.reporting.pair_view import pair_list, pair_view
+    from tasks.reporting.dataset_views import pair_list, pair_view
 
     if number > 1 and not pair:
         raise InputError("--number tells the pairs of one question apart; give the question with --pair ID")
-    opened = read_dataset(dataset)
-    view = pair_view(opened, pair, number) if pair else pair_list(opened, limit)
+    published = read_dataset(dataset)
+    view = pair_view(published, pair, number) if pair else pair_list(published, limit)
     if not as_json:
-        for each in pair_page(view) if pair else list_page(view):
-            console.print(each)
+        for part in pair_page(view) if pair else list_page(view):
+            console.print(part)
     finish(as_json, view, [])
 
 
 def agreement_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
     """The tables of `agreement_view` that have rows, and a line for what has none."""
-    from tasks.reporting import agreement_tables as tables
+    from tasks.reporting import tables
 
-    found = view["agreement"]
-    if found:
-        title = f"agreement with the {view['gold']}: {found['pairs']:,} preferences on {found['questions']:,} questions"
-        yield table(title, *tables.agreement_rows(found))
+    counts = view["agreement"]
+    if counts:
+        preferences = f"{counts['pairs']:,} preferences on {counts['questions']:,} questions"
+        yield table(f"agreement with the {view['gold']}: {preferences}", *tables.agreement_rows(counts))
     else:
         yield Text("No reference tells two answers of a question apart; --labels FILE gives people's preferences.")
-    if unknown := view["unknown_labels"]:
+    unknown = view["unknown_labels"]
+    if unknown:
         yield plain(f"{len(unknown):,} labels are about answers that are not in the dataset; the first: {unknown[0]}")
     judging = view["judging"]
     parts = [
-        tables.gain_rows(found),
+        tables.gain_rows(counts),
         tables.rejudged_rows(view["rejudged"]),
         tables.length_rows(judging),
         tables.bias_rows(judging),
@@ -94,24 +96,25 @@ def agreement_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 
 def list_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """The pairs as a table, and how many more there are; without any, why."""
+    """The pairs as a table, and how many more there are; where there are none, the reasons."""
     if not view["pairs"]:
         yield from _no_pairs(view["drops"])
         return
-    drawn = _table("pair", "question", "chosen", "rejected", "margin")
+    pairs = _table("pair", "question", "chosen", "rejected", "margin")
     for row in view["rows"]:
+        option = f" --number {row['number']}" if row["number"] > 1 else ""  # as `longmill inspect` takes it
         question = " ".join(row["question"].split())
-        shown = f"{question[:_QUESTION]}…" if len(question) > _QUESTION else question
-        figures = (f"{row[name]:.3g}" for name in ("chosen_reward", "rejected_reward", "margin"))
-        nth = f" --number {row['number']}" if row["number"] > 1 else ""
-        drawn.add_row(plain(f"{row['example_id']}{nth}"), plain(shown), *figures)
-    yield drawn
+        if len(question) > _QUESTION_LENGTH:
+            question = f"{question[:_QUESTION_LENGTH]}…"
+        figures = [f"{row[name]:.3g}" for name in ("chosen_reward", "rejected_reward", "margin")]
+        pairs.add_row(plain(f"{row['example_id']}{option}"), plain(question), *figures)
+    yield pairs
     if view["more"]:
         yield Text(f"and {view['more']:,} more of {view['pairs']:,}; --limit shows more of them")
 
 
 def _no_pairs(drops: Mapping[str, int]) -> Iterator[RenderableType]:
-    """What became of the questions, by reason."""
+    """Sentences for a dataset without pairs: how many questions were dropped, by reason."""
     yield Text("no pairs", "bold")
     if not drops:
         yield Text("and no dropped questions: nothing was asked")
@@ -129,10 +132,10 @@ def pair_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
     several = f", {view['number']} of {view['of']}" if view["of"] > 1 else ""
     yield Text(f"pair {_clean(view['example_id'])}{several} ({view['split']}), margin {view['margin']:.3g}", "bold")
     yield Text("")
-    yield _named("question", view["question"])
-    yield _named("references", " · ".join(view["references"]) or "none")
+    yield _field("question", view["question"])
+    yield _field("references", " · ".join(view["references"]) or "none")
     characters = view["context"]["characters"]
-    yield _named("context", "not found in the prompt" if characters is None else f"{characters:,} characters")
+    yield _field("context", "not found in the prompt" if characters is None else f"{characters:,} characters")
     yield Text("")
     yield _answers(view["answers"])
     yield Text("")
@@ -149,77 +152,87 @@ def plain(text: str, style: str = "") -> Text:
 
 
 def _clean(text: str) -> str:
-    return "".join(letter if letter in _KEPT or unicodedata.category(letter)[0] != "C" else "�" for letter in text)
+    """The text with a replacement character for each control character, and for other characters without a shape."""
+    letters = []
+    for letter in text:
+        printable = letter in _ALLOWED_CONTROLS or not unicodedata.category(letter).startswith("C")
+        letters.append(letter if printable else "�")
+    return "".join(letters)
 
 
-def _named(name: str, text: str) -> Text:
+def _field(name: str, text: str) -> Text:
     return Text(f"{name:<11}", "dim") + plain(text)
 
 
 def _table(*columns: str) -> Table:
-    drawn = Table(box=None, pad_edge=False)
-    for place, column in enumerate(columns):
-        drawn.add_column(column, justify="left" if place < 2 else "right", overflow="fold")
-    return drawn
+    result = Table(box=None, pad_edge=False)
+    for position, column in enumerate(columns):
+        result.add_column(column, justify="left" if position < 2 else "right", overflow="fold")
+    return result
 
 
 def _answers(answers: Mapping[str, Any]) -> Table:
-    drawn = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), expand=True)
+    """The chosen and the rejected answer side by side."""
+    result = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), expand=True)
     for side, answer in answers.items():
-        cut = "" if answer["finish_reason"] == "stop" else f", ended by {_clean(str(answer['finish_reason']))}"
+        ending = "" if answer["finish_reason"] == "stop" else f", ended by {_clean(str(answer['finish_reason']))}"
         style = "bold blue" if side == "chosen" else "bold dark_orange"
-        head = f"{side}: answer {answer['index']}, reward {answer['reward']:.3g}, {answer['tokens']} tokens{cut}"
-        drawn.add_column(Text(head, style), ratio=1, overflow="fold")
-    drawn.add_row(*(plain(answer["text"]) for answer in answers.values()))
-    return drawn
+        head = f"{side}: answer {answer['index']}, reward {answer['reward']:.3g}, {answer['tokens']} tokens{ending}"
+        result.add_column(Text(head, style), ratio=1, overflow="fold")
+    result.add_row(*[plain(answer["text"]) for answer in answers.values()])
+    return result
 
 
 def _scores(answers: Mapping[str, Any]) -> Table:
-    drawn = Table(box=None, pad_edge=False)
-    for name in ("score", *answers):
-        drawn.add_column(name, justify="left" if name == "score" else "right")
+    """A row for each scorer, and the reward; a column for each answer."""
+    result = Table(box=None, pad_edge=False)
+    result.add_column("score", justify="left")
+    for side in answers:
+        result.add_column(side, justify="right")
     by_scorer: dict[str, dict[str, str]] = {}
     for side, answer in answers.items():
-        for each in answer["scores"]:
-            value = f"null: {_clean(str(each['reason']))}" if each["score"] is None else f"{each['score']:.3g}"
-            by_scorer.setdefault(each["scorer"], {})[side] = value
+        for judgement in answer["scores"]:
+            score = judgement["score"]
+            value = f"null: {_clean(str(judgement['reason']))}" if score is None else f"{score:.3g}"
+            by_scorer.setdefault(judgement["scorer"], {})[side] = value
     for scorer, values in by_scorer.items():
-        drawn.add_row(plain(scorer), *(Text(values.get(side, "—")) for side in answers))
-    drawn.add_row(Text("reward", "bold"), *(Text(f"{answer['reward']:.3g}", "bold") for answer in answers.values()))
-    return drawn
+        result.add_row(plain(scorer), *[Text(values.get(side, "—")) for side in answers])
+    rewards = [Text(f"{answer['reward']:.3g}", "bold") for answer in answers.values()]
+    result.add_row(Text("reward", "bold"), *rewards)
+    return result
 
 
 def _replies(answers: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """What the judge said with its ratings. Lists of facts are shown as facts."""
-    told = [
-        (side, each["scorer"], each["reply"])
-        for side, answer in answers.items()
-        for each in answer["scores"]
-        if isinstance(each["reply"], str) and not (each["scorer"] == "faithfulness" and answer["facts"])
-    ]
-    if told:
+    """The judge's replies with its ratings. A reply that lists facts is left out: `_facts` shows those."""
+    replies = []
+    for side, answer in answers.items():
+        for judgement in answer["scores"]:
+            lists_facts = judgement["scorer"] == "faithfulness" and answer["facts"]
+            if isinstance(judgement["reply"], str) and not lists_facts:
+                replies.append((side, judgement["scorer"], judgement["reply"]))
+    if replies:
         yield Text("\nthe judge's words", "bold")
-    for side, scorer, reply in told:
-        yield _indented(Text(f"{side}, {_clean(scorer)}: ", "dim") + plain(_short(reply, _REPLY)))
+    for side, scorer, reply in replies:
+        yield _indented(Text(f"{side}, {_clean(scorer)}: ", "dim") + plain(_short(reply, _REPLY_LENGTH)))
 
 
 def _notes(notes: list[Mapping[str, Any]]) -> Iterator[RenderableType]:
     if notes:
         yield Text(f"\nnotes on the context, {len(notes):,} part{'s' * (len(notes) != 1)}", "bold")
-    silent = 0
+    irrelevant = 0
     for note in notes:
         if note.get("text") is None and note.get("reason") is None:
-            silent += 1
+            irrelevant += 1
             continue
         label = f"part {note['part']} of {note['of']} [{note['start']}, {note['end']}): "
-        said = f"null: {note['reason']}" if note["text"] is None else note["text"]
-        yield _indented(Text(label, "dim") + plain(_short(str(said), _PASSAGE)))
-    if silent:
-        yield _indented(Text(f"nothing relevant in {silent:,} of the parts", "dim"))
+        text = f"null: {note['reason']}" if note["text"] is None else str(note["text"])
+        yield _indented(Text(label, "dim") + plain(_short(text, _PASSAGE_LENGTH)))
+    if irrelevant:
+        yield _indented(Text(f"nothing relevant in {irrelevant:,} of the parts", "dim"))
 
 
 def _facts(side: str, answer: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """Each fact with its verdict and, of the passages the judge saw, the nearest in words."""
+    """The answer's facts, with verdict and the passage nearest in words, of those that the judge saw."""
     facts = answer["facts"]
     if not facts:
         if answer["no_facts"]:
@@ -227,22 +240,24 @@ def _facts(side: str, answer: Mapping[str, Any]) -> Iterator[RenderableType]:
         return
     yield Text(f"\nfacts of the {side} answer, each with the nearest of the passages that the judge saw", "bold")
     for fact in facts:
-        word, style = _VERDICTS.get(fact["support"], (f"null: {_clean(str(fact['reason']))}", "magenta"))
+        verdict, style = _VERDICTS.get(fact["support"], (f"null: {_clean(str(fact['reason']))}", "magenta"))
         shared = Text(" (shared)", "dim") if fact["shared"] else Text("")
-        yield _indented(Text(f"{word:<8}", style) + plain(fact["text"]) + shared)
+        yield _indented(Text(f"{verdict:<8}", style) + plain(fact["text"]) + shared)
         yield Padding(_passages(fact), (0, 0, 0, 10))
 
 
 def _passages(fact: Mapping[str, Any]) -> RenderableType:
     if not fact["passages"]:
         return Text("no passage", "dim")
-    places = [f"[{each['start']}, {each['end']})" for each in fact["passages"]]
+    spans = [f"[{passage['start']}, {passage['end']})" for passage in fact["passages"]]
     if fact["nearest"] is None:
-        return Text(f"passages {' '.join(places)}", "dim")
-    near = fact["passages"][fact["nearest"]]
-    quote = Text(f"{places[fact['nearest']]} ", "dim") + plain(" ".join(_short(near["text"], _PASSAGE).split()))
-    others = [place for number, place in enumerate(places) if number != fact["nearest"]]
-    return Group(quote, Text(f"also seen: {' '.join(others)}", "dim")) if others else quote
+        return Text(f"passages {' '.join(spans)}", "dim")
+    text = fact["passages"][fact["nearest"]]["text"]
+    nearest_span = spans.pop(fact["nearest"])
+    quote = Text(f"{nearest_span} ", "dim") + plain(" ".join(_short(text, _PASSAGE_LENGTH).split()))
+    if not spans:
+        return quote
+    return Group(quote, Text(f"also seen: {' '.join(spans)}", "dim"))
 
 
 def _short(text: str, characters: int) -> str:

@@ -1,6 +1,7 @@
-"""Every key of a recipe with its default and its meaning, from the typed settings themselves."""
+"""Every key of a recipe with its default and its meaning, read from the classes of the settings."""
 
 from collections.abc import Iterator
+from typing import get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -10,7 +11,7 @@ from infra.recipe import Recipe
 
 
 def recipe_keys() -> Iterator[tuple[str, str, str]]:
-    """(key path, default, meaning) of every key, sections first, then each scorer's own settings."""
+    """(key path, default, meaning) of every key: first the sections, then the settings of the scorers."""
     yield from _keys(Recipe, "")
     from tasks.scoring import known_scorers
 
@@ -31,11 +32,10 @@ def _keys(settings: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, st
 
 
 def _section(field: FieldInfo) -> type[BaseModel] | None:
-    """The settings class of a section, optional ones too; None for a plain value."""
-    options = [field.annotation, *getattr(field.annotation, "__args__", ())]
-    for option in options:
-        if isinstance(option, type) and issubclass(option, BaseModel):
-            return option
+    """The class of a section, also of an optional one; None for a plain value."""
+    for alternative in (field.annotation, *get_args(field.annotation)):
+        if isinstance(alternative, type) and issubclass(alternative, BaseModel):
+            return alternative
     return None
 
 

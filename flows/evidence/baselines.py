@@ -1,22 +1,31 @@
-"""Row 6: LongReward against pairs that are made otherwise, from the same answers and with the same training.
+"""Row 6: LongReward against other ways to make pairs, from the same answers and with the same training.
 
 contrast       a stronger model's answer over one of the policy's; the stronger model is the policy after SeaLong
 context-free   by the judge's overall rating of question and answer, in place of a reward model without context
 random pairs   no score at all
-oracle pairs   by the references: what the same answers would allow
+oracle pairs   by the references: what is possible with the same answers
 """
 
 import json
 from collections.abc import Sequence
 
-from flows.evidence import LONGREWARD, SEALONG, EvidenceRow, Figures, Measured, Observation, merged, value_of
-from flows.evidence.workplace import Trained, Workplace
+from flows.evidence import (
+    LONGREWARD,
+    SEALONG,
+    EvidenceTableRow,
+    Figures,
+    SeedResult,
+    figure_value,
+    merge_observations,
+    only_figure,
+)
+from flows.evidence.experiment import Experiment, Trained
 from infra.recipe import Recipe
 
 CONTRAST, CONTEXT_FREE, RANDOM, ORACLE = "contrast", "context-free", "random pairs", "oracle pairs"
 OURS = "LongReward"
 METRIC = "SubEM gain"
-_PAIRED_BY = {
+_PAIRING_RULES = {
     CONTRAST: "contrast",
     CONTEXT_FREE: "best_vs_worst",
     RANDOM: "random_pair",
@@ -25,41 +34,44 @@ _PAIRED_BY = {
 _ONE_SCORER = 'scoring.scorers=[{"scorer": "quality"}]'  # context-free pairs go by it, the others by no score
 
 
-def measure(work: Workplace) -> Measured:
+def measure(experiment: Experiment) -> SeedResult:
     """What each held-out question adds to the gain of each way of pairing."""
-    observations: list[Sequence[Observation]] = []
-    about = {}
-    for name in (OURS, *_PAIRED_BY):
-        recipe = _recipe(work, name)
-        trained = work.trained(recipe) if recipe is not None else None
-        if recipe is not None:
-            about[name] = work.about(recipe, trained)
-        if recipe is not None and trained is not None:
-            observations.append([_gain_alone(each, name) for each in work.compared(recipe, trained, name)])
-    return Measured(merged(*observations), about)
+    observations = []
+    details = {}
+    for name in (OURS, *_PAIRING_RULES):
+        recipe = _recipe(experiment, name)
+        if recipe is None:
+            continue
+        trained = experiment.train(recipe)
+        details[name] = experiment.details(recipe, trained)
+        if trained is not None:
+            figure = f"{name} {METRIC}"
+            compared = experiment.compare(recipe, trained, name)
+            observations.append([only_figure(observation, figure, figure) for observation in compared])
+    return SeedResult(merge_observations(*observations), details)
 
 
-def _recipe(work: Workplace, name: str) -> Recipe | None:
+def _recipe(experiment: Experiment, name: str) -> Recipe | None:
     """The recipe of one way of pairing; None for contrast when there is no stronger model."""
     if name == OURS:
-        return work.recipe(LONGREWARD)
-    rule = _PAIRED_BY[name]
+        return experiment.recipe(LONGREWARD)
+    rule = _PAIRING_RULES[name]
     changes = [f"pairing.rule={rule}", f"dataset.name=evidence-{name.replace(' ', '-')}", _ONE_SCORER]
     if name == CONTRAST:
-        strong = work.trained(work.recipe(SEALONG))
+        strong = experiment.train(experiment.recipe(SEALONG))
         if strong is None:
             return None
-        changes.append(f"strong={json.dumps(_stronger(work, strong))}")
-    return work.recipe(LONGREWARD, *changes)
+        changes.append(f"strong={json.dumps(_strong_section(experiment, strong))}")
+    return experiment.recipe(LONGREWARD, *changes)
 
 
-def _stronger(work: Workplace, trained: Trained) -> dict[str, object]:
-    """The recipe section of the trained adapter, loaded into the server of the policy."""
-    from flows.evaluate import on_disk
+def _strong_section(experiment: Experiment, trained: Trained) -> dict[str, object]:
+    """The recipe's section `strong` for the trained adapter, which is loaded into the server of the policy."""
+    from flows.evaluate import local_model_folder
     from infra.models.serving import load_adapter
 
-    recipe = work.recipe(SEALONG)
-    folder = on_disk(recipe, trained["model"])
+    recipe = experiment.recipe(SEALONG)
+    folder = local_model_folder(recipe, trained["model"])
     for url in recipe.policy.endpoints:
         load_adapter(url, trained["name"], folder)
     return {
@@ -71,21 +83,18 @@ def _stronger(work: Workplace, trained: Trained) -> dict[str, object]:
     }
 
 
-def _gain_alone(observation: Observation, name: str) -> Observation:
-    wanted = f"{name} {METRIC}"
-    values = {wanted: observation.values[wanted]} if wanted in observation.values else {}
-    return Observation(observation.example_id, observation.kind, observation.length, values)
+def target_met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
+    """LongReward gains at least as much as every baseline that uses no reference."""
+    ours = figure_value(figures, f"{OURS} {METRIC}")
+    gains = []
+    for name in (CONTRAST, CONTEXT_FREE, RANDOM):
+        gain = figure_value(figures, f"{name} {METRIC}")
+        if gain is not None:
+            gains.append(gain)
+    return None if ours is None or not gains else ours >= max(gains)
 
 
-def met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
-    """LongReward gains at least as much as every baseline that knows no reference."""
-    ours = value_of(figures, f"{OURS} {METRIC}")
-    others = [value_of(figures, f"{name} {METRIC}") for name in (CONTRAST, CONTEXT_FREE, RANDOM)]
-    known = [other for other in others if other is not None]
-    return None if ours is None or not known else ours >= max(known)
-
-
-ROW = EvidenceRow(
+ROW = EvidenceTableRow(
     6,
     "baselines",
     "against the baselines: contrast, context-free, random pairs, oracle pairs",
@@ -93,5 +102,5 @@ ROW = EvidenceRow(
     "same order",
     (SEALONG, LONGREWARD),
     measure,
-    met,
+    target_met,
 )

@@ -1,10 +1,10 @@
-"""The verb `longmill evidence`: measure the table of what the methods do, or show the one that is shipped."""
+"""The verb `longmill evidence`: measure the effect of the methods, or show the table that is shipped."""
 
 from typing import Annotated, Any
 
 import typer
 
-from flows.cli.display import AsJson, calm, console, finish, prefect_at, table
+from flows.cli.display import AsJson, console, finish, prefect_at, progress_unless_json, table
 from infra.models.serving import local_folder
 
 
@@ -32,28 +32,28 @@ def evidence(
         _show(shipped_table(), as_json)
         return
     settings = EvidenceSettings(out, questions, seeds, tuple(changes or ()))
-    with prefect_at(local_folder(out)), calm(as_json):
-        from flows.evidence.measuring import FOLDER, chosen_rows, measure
+    with prefect_at(local_folder(out)), progress_unless_json(as_json):
+        from flows.evidence.measuring import FOLDER, measure, selected_rows
         from infra.store import open_store
 
-        found = measure(settings, chosen_rows(only or ()))
-    _show(found, as_json)
+        evidence_table = measure(settings, selected_rows(only or ()))
+    _show(evidence_table, as_json)
     if not as_json:
         store = open_store(out)
         for name, file in (("table", "evidence.json"), ("chapter", "evidence.md"), ("plots", "plots")):
-            console.print(f"{name}: {store.show(f'{FOLDER}/{file}')}", soft_wrap=True)
+            console.print(f"{name}: {store.place(f'{FOLDER}/{file}')}", soft_wrap=True)
 
 
-def _show(found: dict[str, Any], as_json: bool) -> None:
-    """The table with its groups, or its JSON."""
-    from flows.evidence.table import figure_rows, group_rows, title
+def _show(evidence_table: dict[str, Any], as_json: bool) -> None:
+    """Print the table with its groups, or its JSON."""
+    from flows.evidence.table import GROUPS, figure_rows, group_rows, row_title
 
     if not as_json:
-        for row in found["rows"]:
-            console.print(table(title(row), *figure_rows(row)))
-            for groups in ("kinds", "lengths") if row["grouped"] else ():
-                if row[groups]:
+        for row in evidence_table["rows"]:
+            console.print(table(row_title(row), *figure_rows(row)))
+            for groups in GROUPS:
+                if row["grouped"] and row[groups]:
                     console.print(table(f"  by {groups.removesuffix('s')}", *group_rows(row, groups)))
-        measured = found["measured"]
+        measured = evidence_table["measured"]
         console.print(f"{measured['command']}: {measured['date']}, {measured['machine']}, judge: {measured['judge']}")
-    finish(as_json, found, [])
+    finish(as_json, evidence_table, [])

@@ -1,87 +1,93 @@
 """Row 1: does consensus choose well? SubEM of what random, greedy, MBR and an oracle pick from N samples.
 
-The N samples are the first N of the largest N. Random is the mean over the samples, the oracle's pick the best of
+The N samples are the first N of the largest N. Random is the mean over the samples, the oracle picks the best of
 them; MBR is the scorer `consensus` with embeddings and with ROUGE-L, of equal scores the first sample.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from flows.evidence import SAMPLE_COUNTS, SEALONG, EvidenceRow, Figures, Measured, Observation, value_of
-from flows.evidence.workplace import Workplace
+from flows.evidence import SAMPLE_COUNTS, SEALONG, EvidenceTableRow, Figures, Observation, SeedResult, figure_value
+from flows.evidence.experiment import Experiment
 from infra.models.embedding import open_embedder
+from tasks.judging.similarity import ConsensusSettings
 from tasks.metrics import example_sub_em
 from tasks.records.example import Answer
-from tasks.reporting.judged import refused
+from tasks.reporting.judged_questions import is_refused
 from tasks.sampling import GREEDY
 from tasks.scoring import AnsweredQuestion, ScoringContext
-from tasks.scoring.consensus import ConsensusSettings, judge
+from tasks.scoring.run import score_with
 
 SIMILARITIES: Mapping[str, ConsensusSettings] = {
     "MBR(embedding)": ConsensusSettings(similarity="embedding"),
     "MBR(ROUGE)": ConsensusSettings(similarity="rouge_l"),
 }
 MOST = SAMPLE_COUNTS[-1]
-WON = f"MBR(embedding)@{MOST} − greedy"
+MBR = f"MBR(embedding)@{MOST}"
+MBR_GAIN = f"{MBR} − greedy"
 _TARGET = 0.06
 
 
-def measure(work: Workplace) -> Measured:
+def measure(experiment: Experiment) -> SeedResult:
     """What each question of the training set adds."""
-    recipe = work.recipe(SEALONG)
+    recipe = experiment.recipe(SEALONG)
     embedder = open_embedder(recipe.embedding)
-    bench = ScoringContext(lambda: embedder, None, recipe)
+    scoring = ScoringContext(lambda: embedder, None, recipe)
     observations = []
-    for shard in work.shards(recipe):
+    for shard in experiment.shards(recipe):
         answers: dict[str, list[Answer]] = {}
         for answer in shard.answers:
-            answers.setdefault(answer.example_id, []).append(answer)
+            if answer.sample_index >= GREEDY:
+                answers.setdefault(answer.example_id, []).append(answer)
         for example in shard.examples:
-            drawn = tuple(each for each in answers[example.example_id] if each.sample_index >= GREEDY)
-            values = picked(AnsweredQuestion(example, shard.contexts[example.context_id], drawn), bench)
-            length = work.length(drawn[0].prompt_tokens)
+            of_example = tuple(answers[example.example_id])
+            values = pick_values(AnsweredQuestion(example, shard.contexts[example.context_id], of_example), scoring)
+            length = experiment.length_of(of_example[0].prompt_tokens)
             observations.append(Observation(example.example_id, example.kind, length, values))
-    return Measured(observations, work.about(recipe, None))
+    return SeedResult(observations, experiment.details(recipe, None))
 
 
-def picked(case: AnsweredQuestion, bench: ScoringContext) -> dict[str, tuple[float, float]]:
+def pick_values(case: AnsweredQuestion, scoring: ScoringContext) -> dict[str, tuple[float, float]]:
     """SubEM of each way of picking, for each N; `case.answers` are the greedy answer and the samples."""
-    scores = {
-        each.sample_index: score
-        for each in case.answers
-        if not refused(each) and (score := example_sub_em(each.text, case.example)) is not None
-    }
-    found: dict[str, float] = {}
+    scores: dict[int, float] = {}
+    for answer in case.answers:
+        score = None if is_refused(answer) else example_sub_em(answer.text, case.example)
+        if score is not None:
+            scores[answer.sample_index] = score
+    picks: dict[str, float] = {}
     if GREEDY in scores:
-        found["greedy"] = scores[GREEDY]
+        picks["greedy"] = scores[GREEDY]
     for count in SAMPLE_COUNTS:
-        first = tuple(each for each in case.answers if 0 <= each.sample_index < count)
-        known = [scores[each.sample_index] for each in first if each.sample_index in scores]
-        if not known:
+        first = tuple(answer for answer in case.answers if 0 <= answer.sample_index < count)
+        first_scores = [scores[answer.sample_index] for answer in first if answer.sample_index in scores]
+        if not first_scores:
             continue
-        found[f"random@{count}"] = sum(known) / len(known)
+        picks[f"random@{count}"] = sum(first_scores) / len(first_scores)
         for name, settings in SIMILARITIES.items():
-            if (index := _best(AnsweredQuestion(case.example, case.context, first), settings, bench)) in scores:
-                found[f"{name}@{count}"] = scores[index]
-        found[f"oracle@{count}"] = max(known)
-    if {"greedy", f"MBR(embedding)@{MOST}"} <= found.keys():
-        found[WON] = found[f"MBR(embedding)@{MOST}"] - found["greedy"]
-    return {name: (value, 1.0) for name, value in found.items()}
+            index = _consensus_pick(AnsweredQuestion(case.example, case.context, first), settings, scoring)
+            if index in scores:
+                picks[f"{name}@{count}"] = scores[index]
+        picks[f"oracle@{count}"] = max(first_scores)
+    if "greedy" in picks and MBR in picks:
+        picks[MBR_GAIN] = picks[MBR] - picks["greedy"]
+    return {name: (value, 1.0) for name, value in picks.items()}
 
 
-def _best(case: AnsweredQuestion, settings: ConsensusSettings, bench: ScoringContext) -> Any:
-    """The sample with the highest consensus, of equals the first; None when no sample has one."""
-    scored = [(-each.score, each.sample_index) for each in judge([case], settings, bench) if each.score is not None]
-    return min(scored)[1] if scored else None
+def _consensus_pick(case: AnsweredQuestion, settings: ConsensusSettings, scoring: ScoringContext) -> int | None:
+    """The index of the sample with the highest consensus, of equals the first; None when no sample has one."""
+    ranking = []
+    for judgement in score_with("consensus", settings, [case], scoring):
+        if judgement.score is not None:
+            ranking.append((-judgement.score, judgement.sample_index))
+    return min(ranking)[1] if ranking else None
 
 
-def met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
+def target_met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
     """MBR with embeddings is 6 points above greedy."""
-    won = value_of(figures, WON)
-    return None if won is None else won >= _TARGET
+    gain = figure_value(figures, MBR_GAIN)
+    return None if gain is None else gain >= _TARGET
 
 
-ROW = EvidenceRow(
+ROW = EvidenceTableRow(
     1,
     "consensus",
     "does consensus choose well?",
@@ -89,6 +95,6 @@ ROW = EvidenceRow(
     "MBR − greedy ≥ +6",
     (SEALONG,),
     measure,
-    met,
-    headline=("greedy", f"MBR(embedding)@{MOST}", f"MBR(ROUGE)@{MOST}", f"oracle@{MOST}", WON),
+    target_met,
+    headline=("greedy", MBR, f"MBR(ROUGE)@{MOST}", f"oracle@{MOST}", MBR_GAIN),
 )

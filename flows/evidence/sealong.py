@@ -2,27 +2,29 @@
 
 from collections.abc import Sequence
 
-from flows.evidence import SEALONG, EvidenceRow, Figures, Measured, value_of
-from flows.evidence.workplace import Workplace
+from flows.evidence import SEALONG, EvidenceTableRow, Figures, SeedResult, figure_value
+from flows.evidence.experiment import Experiment
 
 _TARGET = 0.08
 
 
-def measure(work: Workplace) -> Measured:
+def measure(experiment: Experiment) -> SeedResult:
     """What each held-out question adds."""
-    recipe = work.recipe(SEALONG)
-    trained = work.trained(recipe)
-    return Measured(work.compared(recipe, trained), work.about(recipe, trained))
+    recipe = experiment.recipe(SEALONG)
+    trained = experiment.train(recipe)
+    return SeedResult(experiment.compare(recipe, trained), experiment.details(recipe, trained))
 
 
-def met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
-    """8 points are gained, and no group of questions is worse beyond its interval."""
-    gain = value_of(figures, "SubEM gain")
-    highest = [value_of(each, "SubEM gain", "high") for each in groups]
-    return None if gain is None else gain >= _TARGET and all(high is None or high >= 0 for high in highest)
+def target_met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
+    """The gain is 8 points, and no group of questions is worse beyond its interval."""
+    gain = figure_value(figures, "SubEM gain")
+    if gain is None:
+        return None
+    bounds = [figure_value(group, "SubEM gain", "high") for group in groups]
+    return gain >= _TARGET and all(bound is None or bound >= 0 for bound in bounds)
 
 
-ROW = EvidenceRow(
+ROW = EvidenceTableRow(
     2,
     "sealong",
     "does SeaLong (ORPO) improve the model?",
@@ -30,7 +32,7 @@ ROW = EvidenceRow(
     "≥ +8, no kind or length worse beyond its interval",
     (SEALONG,),
     measure,
-    met,
+    target_met,
     grouped=True,
     headline=("SubEM before", "SubEM after", "SubEM gain"),
 )

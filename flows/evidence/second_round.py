@@ -1,39 +1,40 @@
 """Row 9: a second round of SeaLong, from the model that the first has trained, as `longmill improve` does it."""
 
-from flows.evidence import SEALONG, EvidenceRow, Measured, Observation, merged
-from flows.evidence.workplace import Workplace
-from infra.models.serving import reached
+from flows.evidence import SEALONG, EvidenceTableRow, Observation, SeedResult, merge_observations, only_figure
+from flows.evidence.experiment import Experiment
+from infra.models.serving import serve_recipe
 
-METRIC = "SubEM"
+METRIC = "SubEM gain"
 
 
-def measure(work: Workplace) -> Measured:
+def measure(experiment: Experiment) -> SeedResult:
     """What each held-out question adds to the gain of the first round, of the second, and of both."""
     from flows.improve import next_policy
 
-    recipe = work.recipe(SEALONG)
-    trained = work.trained(recipe)
-    first = [_named(each, "first round") for each in work.compared(recipe, trained)]
+    recipe = experiment.recipe(SEALONG)
+    trained = experiment.train(recipe)
+    first = _gains(experiment.compare(recipe, trained), "first round gain")
     if trained is None:
-        return Measured(first)
-    with reached(next_policy(recipe, dict(trained))) as again:
-        improved = work.trained(again)
-        second = [_named(each, "second round") for each in work.compared(again, improved)]
-        about = work.about(again, improved)
-    both = [_sum(each) for each in merged(first, second)]
-    return Measured(both, {"first round": work.about(recipe, trained), "second round": about})
+        return SeedResult(first)
+    with serve_recipe(next_policy(recipe, dict(trained))) as second_recipe:
+        improved = experiment.train(second_recipe)
+        second = _gains(experiment.compare(second_recipe, improved), "second round gain")
+        second_details = experiment.details(second_recipe, improved)
+    both = [_with_sum(observation) for observation in merge_observations(first, second)]
+    details = {"first round": experiment.details(recipe, trained), "second round": second_details}
+    return SeedResult(both, details)
 
 
-def _named(observation: Observation, name: str) -> Observation:
-    wanted = f"{METRIC} gain"
-    values = {f"{name} gain": observation.values[wanted]} if wanted in observation.values else {}
+def _gains(observations: list[Observation], name: str) -> list[Observation]:
+    return [only_figure(observation, METRIC, name) for observation in observations]
+
+
+def _with_sum(observation: Observation) -> Observation:
+    """The observation with the gain of both rounds, where it has the gain of each."""
+    values = dict(observation.values)
+    if len(values) == 2:
+        values["both rounds gain"] = (sum(gain for gain, _ in observation.values.values()), 1.0)
     return Observation(observation.example_id, observation.kind, observation.length, values)
 
 
-def _sum(observation: Observation) -> Observation:
-    gains = [value for value, _ in observation.values.values()]
-    values = {**observation.values, **({"both rounds gain": (sum(gains), 1.0)} if len(gains) == 2 else {})}
-    return Observation(observation.example_id, observation.kind, observation.length, values)
-
-
-ROW = EvidenceRow(9, "second-round", "a second round", "—", "reported", (SEALONG,), measure)
+ROW = EvidenceTableRow(9, "second-round", "a second round", "—", "reported", (SEALONG,), measure)

@@ -1,17 +1,17 @@
 """Row 3: fine-tuning on the chosen answers alone, instead of preference training on the same pairs."""
 
-from flows.evidence import SEALONG, EvidenceRow, Measured
-from flows.evidence.workplace import Workplace
+from flows.evidence import SEALONG, EvidenceTableRow, SeedResult
+from flows.evidence.experiment import Experiment
 
 
-def measure(work: Workplace) -> Measured:
+def measure(experiment: Experiment) -> SeedResult:
     """What each held-out question adds."""
-    recipe = work.recipe(SEALONG, "training.loss=sft")
-    trained = work.trained(recipe)
-    return Measured(work.compared(recipe, trained), work.about(recipe, trained))
+    recipe = experiment.recipe(SEALONG, "training.loss=sft")
+    trained = experiment.train(recipe)
+    return SeedResult(experiment.compare(recipe, trained), experiment.details(recipe, trained))
 
 
-ROW = EvidenceRow(
+ROW = EvidenceTableRow(
     3,
     "sft",
     "SFT on the chosen answers instead?",

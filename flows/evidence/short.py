@@ -2,30 +2,42 @@
 
 from collections.abc import Sequence
 
-from flows.evidence import LONGREWARD, SEALONG, EvidenceRow, Figures, Measured, merged, value_of
+from flows.evidence import (
+    LONGREWARD,
+    SEALONG,
+    EvidenceTableRow,
+    Figures,
+    SeedResult,
+    figure_value,
+    merge_observations,
+)
+from flows.evidence.experiment import Experiment
 from flows.evidence.questions import SHORT
-from flows.evidence.workplace import Workplace
 
 _LABELS = {SEALONG: "SeaLong", LONGREWARD: "LongReward"}
 
 
-def measure(work: Workplace) -> Measured:
+def measure(experiment: Experiment) -> SeedResult:
     """What each short question adds."""
     observations = []
     for method, label in _LABELS.items():
-        trained = work.trained(work.recipe(method))
-        observations.append(work.compared(work.recipe(method, measured_on=SHORT), trained, label))
-    return Measured(merged(*observations))
+        trained = experiment.train(experiment.recipe(method))
+        short_recipe = experiment.recipe(method, measured_on=SHORT)
+        observations.append(experiment.compare(short_recipe, trained, label))
+    return SeedResult(merge_observations(*observations))
 
 
-def met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
+def target_met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
     """Neither method is worse beyond its interval."""
-    highest = [value_of(figures, f"{label} SubEM gain", "high") for label in _LABELS.values()]
-    known = [high for high in highest if high is not None]
-    return min(known) >= 0 if known else None
+    bounds = []
+    for label in _LABELS.values():
+        bound = figure_value(figures, f"{label} SubEM gain", "high")
+        if bound is not None:
+            bounds.append(bound)
+    return min(bounds) >= 0 if bounds else None
 
 
-ROW = EvidenceRow(
+ROW = EvidenceTableRow(
     7,
     "short",
     "are short contexts kept?",
@@ -33,6 +45,6 @@ ROW = EvidenceRow(
     "within the interval",
     (SEALONG, LONGREWARD),
     measure,
-    met,
-    headline=tuple(f"{label} SubEM {what}" for label in _LABELS.values() for what in ("before", "gain")),
+    target_met,
+    headline=("SeaLong SubEM before", "SeaLong SubEM gain", "LongReward SubEM before", "LongReward SubEM gain"),
 )

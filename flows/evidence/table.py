@@ -4,92 +4,126 @@ A figure is Σ parts / Σ wholes over questions; its interval is a nested bootst
 questions of each. A target that is missed stands in the table as missed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from flows.evidence import EvidenceRow, Figure, Figures, Measured, Observation
+from flows.evidence import EvidenceTableRow, Figure, Figures, Observation, SeedResult
 from tasks.evaluation.statistics import nested_interval
-from tasks.reporting.tables import Rows, markdown
+from tasks.reporting.tables import NOTHING, Rows, markdown
 
 RESAMPLES = 2000
 SEED = 0
 METRIC = "SubEM"
-_POINTS = (" gain", "gain at ", " − ")  # in the names of figures that are differences
+GROUPS = ("kinds", "lengths")
+_DIFFERENCES = (" gain", "gain at ", " − ")  # a figure with one of these in its name is a difference, in points
 
 
-def assembled(row: EvidenceRow, seeds: Mapping[int, Measured]) -> dict[str, Any]:
-    """A row of the table, JSON-ready.
+def table_row(row: EvidenceTableRow, results: Mapping[int, SeedResult]) -> dict[str, Any]:
+    """A row of the table, JSON-ready, from its results by seed.
 
-    {"number", "name", "question", "paper", "target", "headline", "met", "seeds": [...], "questions",
+    {"number", "name", "question", "paper", "target", "grouped", "headline", "met", "seeds": [...], "questions",
      "figures": {name: figure}, "kinds": [{"name", "questions", "figures"}], "lengths": the same, "about": {seed: ...}},
-    a figure {"value", "low", "high", "n"}. Kinds and lengths are empty where there is but one.
+    a figure {"value", "low", "high", "n"}. Kinds and lengths are empty where there is only one.
     """
-    whole = _figures([each.observations for each in seeds.values()])
-    kinds = _groups(seeds, lambda each: each.kind)
-    lengths = _groups(seeds, lambda each: each.length)
+    observations = [result.observations for result in results.values()]  # of each seed
+    figures = _figures(observations)
+    kinds = _groups(observations, lambda observation: observation.kind)
+    lengths = _groups(observations, lambda observation: observation.length)
     return {
-        **{name: getattr(row, name) for name in ("number", "name", "question", "paper", "target", "grouped")},
+        "number": row.number,
+        "name": row.name,
+        "question": row.question,
+        "paper": row.paper,
+        "target": row.target,
+        "grouped": row.grouped,
         "headline": list(row.headline),
-        "met": row.met(whole, [each["figures"] for each in kinds + lengths]),
-        "seeds": list(seeds),
-        "questions": sum(len(each.observations) for each in seeds.values()),
-        "figures": whole,
+        "met": row.target_met(figures, [group["figures"] for group in kinds + lengths]),
+        "seeds": list(results),
+        "questions": sum(map(len, observations)),
+        "figures": figures,
         "kinds": kinds,
         "lengths": lengths,
-        "about": {str(seed): dict(each.about) for seed, each in seeds.items()},
+        "about": {str(seed): dict(result.details) for seed, result in results.items()},
     }
 
 
-def _groups(seeds: Mapping[int, Measured], key: Any) -> list[dict[str, Any]]:
-    names = sorted({key(each) for measured in seeds.values() for each in measured.observations})
-    found = []
-    for name in names if len(names) > 1 else ():
-        of_group = [[each for each in measured.observations if key(each) == name] for measured in seeds.values()]
-        found.append({"name": str(name), "questions": sum(map(len, of_group)), "figures": _figures(of_group)})
-    return found
+def _groups(
+    observations: Sequence[Sequence[Observation]], group_of: Callable[[Observation], Any]
+) -> list[dict[str, Any]]:
+    """The figures of each group of questions in sorted order; none where there is only one group."""
+    names: set[Any] = set()
+    for observations_of_seed in observations:
+        names.update(map(group_of, observations_of_seed))
+    if len(names) < 2:
+        return []
+    groups = []
+    for name in sorted(names):
+        members = []
+        for observations_of_seed in observations:
+            members.append([observation for observation in observations_of_seed if group_of(observation) == name])
+        groups.append({"name": str(name), "questions": sum(map(len, members)), "figures": _figures(members)})
+    return groups
 
 
-def _figures(seeds: Sequence[Sequence[Observation]]) -> dict[str, dict[str, Any]]:
-    names = dict.fromkeys(name for observations in seeds for each in observations for name in each.values)
-    return {
-        name: asdict(nested_interval([_pairs(observations, name) for observations in seeds], RESAMPLES, SEED))
-        for name in names
-    }
+def _figures(observations: Sequence[Sequence[Observation]]) -> dict[str, dict[str, Any]]:
+    """The figures by name, from the observations of each seed."""
+    values: dict[str, list[list[tuple[float, float]]]] = {}  # by figure, by seed
+    for place, observations_of_seed in enumerate(observations):
+        for observation in observations_of_seed:
+            for name, value in observation.values.items():
+                if name not in values:
+                    values[name] = [[] for _ in observations]
+                values[name][place].append(value)
+    return {name: asdict(nested_interval(by_seed, RESAMPLES, SEED)) for name, by_seed in values.items()}
 
 
-def _pairs(observations: Iterable[Observation], name: str) -> list[tuple[float, float]]:
-    return [each.values[name] for each in observations if name in each.values]
+def row_title(row: Mapping[str, Any]) -> str:
+    """A row's question, its target and whether it was met, in a line."""
+    target = row["target"] if row["target"] == "reported" else f"target {row['target']}: {verdict(row)}"
+    return f"{row['number']} {row['question']} ({target})"
 
 
 def figure_rows(row: Mapping[str, Any]) -> Rows:
     """A row's figures over all questions: a line each."""
-    lines = [[name, *shown(name, each), f"{each['n']:,}"] for name, each in row["figures"].items()]
+    lines = [[name, *figure_cells(name, figure), f"{figure['n']:,}"] for name, figure in row["figures"].items()]
     return ["", "%", "95% interval", "n"], lines
 
 
-def title(row: Mapping[str, Any]) -> str:
-    """What a row asks, what was aimed at and whether it was met, in a line."""
-    aimed = row["target"] if row["target"] == "reported" else f"target {row['target']}: {verdict(row)}"
-    return f"{row['number']} {row['question']} ({aimed})"
-
-
 def group_rows(row: Mapping[str, Any], groups: str) -> Rows:
-    """A row's SubEM by kind or by length: a line a group, a column a figure; the table's JSON has the others."""
+    """A row's SubEM by one of GROUPS: a line a group, a column a figure; the table's JSON has the other figures."""
     names = [name for name in row["figures"] if METRIC in name]
-    lines = [
-        [each["name"], f"{each['questions']:,}"]
-        + [" ".join(shown(name, each["figures"][name])) if name in each["figures"] else "—" for name in names]
-        for each in row[groups]
-    ]
+    lines = []
+    for group in row[groups]:
+        cells = []
+        for name in names:
+            figure = group["figures"].get(name)
+            cells.append(NOTHING if figure is None else " ".join(figure_cells(name, figure)))
+        lines.append([group["name"], f"{group['questions']:,}", *cells])
     return [groups.removesuffix("s"), "questions", *names], lines
 
 
-def shown(name: str, figure: Figure) -> list[str]:
+def count_rows(row: Mapping[str, Any]) -> Rows:
+    """Figures with names like "oracle@16": a line for each pick, a column for each number after the @."""
+    figures = row["figures"]
+    picks: dict[str, None] = {}  # ordered sets
+    counts: dict[str, None] = {}
+    for name in figures:
+        pick, _, count = name.partition("@")
+        if count.isdigit():
+            picks[pick] = None
+            counts[count] = None
+    lines = []
+    for pick in picks:
+        lines.append([pick, *(" ".join(figure_cells(pick, figures[f"{pick}@{count}"])) for count in counts)])
+    return ["", *(f"N = {count}" for count in counts)], lines
+
+
+def figure_cells(name: str, figure: Figure) -> list[str]:
     """A figure's value in per cent, or in points where it is a difference, and its interval."""
     if figure["value"] is None:
-        return ["—", ""]
-    form = "+.1f" if any(mark in name for mark in _POINTS) else ".1f"
+        return [NOTHING, ""]
+    form = "+.1f" if any(part in name for part in _DIFFERENCES) else ".1f"
     return [format(100 * figure["value"], form), f"[{100 * figure['low']:{form}}, {100 * figure['high']:{form}}]"]
 
 
@@ -100,10 +134,12 @@ def verdict(row: Mapping[str, Any]) -> str:
     return "yes" if row["met"] else "missed"
 
 
-def chapter(table: Mapping[str, Any]) -> str:
+def markdown_chapter(table: Mapping[str, Any]) -> str:
     """The table as Markdown, with the command, the machine and the date: for the README."""
     measured = table["measured"]
-    lines = [[row["question"], _told(row), row["paper"], row["target"], verdict(row)] for row in table["rows"]]
+    lines = []
+    for row in table["rows"]:
+        lines.append([row["question"], _headline(row), row["paper"], row["target"], verdict(row)])
     parts = [
         f"`{measured['command']}`, {measured['date']}, {measured['machine']}, judge: {measured['judge']}. "
         f"Of each seed (there are {measured['seeds']}), "
@@ -112,31 +148,28 @@ def chapter(table: Mapping[str, Any]) -> str:
         markdown(["question", "measured", "the paper", "target", "met"], lines),
     ]
     for row in table["rows"]:
-        if (counted := count_rows(row))[1]:
-            parts += [f"{row['question']} By samples N:\n", markdown(*counted)]
-        for groups in ("kinds", "lengths") if row["grouped"] else ():
-            if row[groups]:
+        columns, count_lines = count_rows(row)
+        if count_lines:
+            parts += [f"{row['question']} By samples N:\n", markdown(columns, count_lines)]
+        for groups in GROUPS:
+            if row["grouped"] and row[groups]:
                 parts += [f"{row['question']} By {groups.removesuffix('s')}:\n", markdown(*group_rows(row, groups))]
     return "\n".join(parts)
 
 
-def _told(row: Mapping[str, Any]) -> str:
+def _headline(row: Mapping[str, Any]) -> str:
     """The figures that answer a row's question, in a line."""
-    names = [name for name in row["headline"] or row["figures"] if name in row["figures"]]
-    return "; ".join(f"{name} {' '.join(shown(name, row['figures'][name]))}".strip() for name in names)
-
-
-def count_rows(row: Mapping[str, Any]) -> Rows:
-    """Figures with names like "oracle@16": a line each, a column for each number after the @."""
-    names = [name.split("@") for name in row["figures"] if name.partition("@")[2].isdigit()]
-    counts = list(dict.fromkeys(count for _, count in names))
-    lines = [
-        [of, *(" ".join(shown(of, row["figures"][f"{of}@{count}"])) for count in counts)]
-        for of in dict.fromkeys(of for of, _ in names)
-    ]
-    return ["", *(f"N = {count}" for count in counts)], lines
+    texts = []
+    for name in row["headline"] or row["figures"]:
+        if name in row["figures"]:
+            texts.append(f"{name} {' '.join(figure_cells(name, row['figures'][name]))}".strip())
+    return "; ".join(texts)
 
 
 def figures_of(table: Mapping[str, Any], name: str) -> Figures:
     """The figures of the row of that name; none when it was not measured."""
-    return next((row["figures"] for row in table["rows"] if row["name"] == name), {})
+    for row in table["rows"]:
+        if row["name"] == name:
+            figures: Figures = row["figures"]
+            return figures
+    return {}

@@ -54,7 +54,7 @@ class Ledger:
 
     def __init__(self, store: Store) -> None:
         """Read the keys of every segment. Raises LedgerError when the store cannot be read."""
-        self._location = store.show(FOLDER)
+        self._location = store.place(FOLDER)
         self._segments = SegmentStore(store)
         self._index = LedgerIndex()
         self._own_segments: dict[str, SegmentInfo] = {}  # small ones that this ledger has written, by name

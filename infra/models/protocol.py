@@ -1,9 +1,9 @@
-"""What is asked of a model and what comes back, as data; parsing is pure and can be repeated for free.
+"""Requests, replies and failures as data. Parsing is pure, so it can be repeated for free.
 
-A request's key is the sha256 of what decides its answer: model, revision, messages, sampling parameters and
-sample index. Where it is sent, for what purpose (`kind`) and beside which others (`affinity`) stay out. The
-messages of a prompt are encoded once, as canonical JSON; the same bytes are hashed and sent. What it leaves
-out: streaming, tools and several choices in one reply.
+A request's key is the sha256 of what decides its reply: model, revision, messages, sampling parameters and sample
+index. The endpoint, the purpose (`kind`) and the context (`affinity`) are no part of it. The messages of a prompt are
+encoded once, as canonical JSON; the same bytes are hashed and sent. What it leaves out: streaming, tools and several
+choices in one reply.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from infra.canonical import canonical, fingerprint
+from infra.canonical import canonical_json, fingerprint
 from infra.errors import LedgerError
 from infra.ledger import Entry
 
@@ -29,14 +29,14 @@ _FILTERED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Chat messages, each {"role", "content"}. Several requests should share one, so that it is encoded once."""
+    """Chat messages {"role", "content"}. Requests with the same messages should share one, which is encoded once."""
 
     messages: tuple[dict[str, str], ...]
     encoded: bytes = field(init=False, repr=False, compare=False)  # canonical JSON of the messages
     digest: str = field(init=False, repr=False, compare=False)  # sha256 of `encoded`
 
     def __post_init__(self) -> None:
-        encoded = canonical(list(self.messages))
+        encoded = canonical_json(list(self.messages))
         object.__setattr__(self, "encoded", encoded)
         object.__setattr__(self, "digest", hashlib.sha256(encoded).hexdigest())
 
@@ -46,7 +46,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call. `parameters` are all sampling parameters as sent: temperature, top_p, max_tokens, seed, ..."""
+    """What one call sends. `parameters` are all sampling parameters: temperature, top_p, max_tokens, seed, ..."""
 
     kind: str  # what the call is for: "sample", "greedy", "helpfulness", ...; calls are counted by it
     model: str
@@ -54,7 +54,7 @@ class Request:
     prompt: Prompt
     parameters: Mapping[str, Any]
     sample_index: int
-    affinity: str  # context_id: requests that share it are sent together, to one endpoint
+    affinity: str  # context_id: requests with the same one are sent together, to one endpoint
     key: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -72,7 +72,7 @@ class Request:
 
     def body(self) -> bytes:
         """The JSON body to send, spliced around the prompt's bytes."""
-        rest = canonical({"model": self.model, **self.parameters})
+        rest = canonical_json({"model": self.model, **self.parameters})
         return b"".join((b'{"messages":', self.prompt.encoded, b",", rest[1:]))
 
 
@@ -83,9 +83,9 @@ class Reply:
     key: str
     text: str
     finish_reason: str
-    prompt_tokens: int  # as the server counts; 0 when it does not say
+    prompt_tokens: int  # as the server counts; 0 when it sends no count
     completion_tokens: int
-    reused: bool  # came from the ledger, or from a call that somebody else was already making
+    reused: bool  # from the ledger, or from a call that another request had started
     raw: str  # the JSON body
 
 
@@ -94,7 +94,8 @@ class Failure:
     """A call without a completion.
 
     `reason` is "prompt_too_long", "content_filter" or "bad_request" when it is permanent: the same request would
-    be refused again. It is "timeout", "connection", "busy", "server_error" or "bad_reply" when all attempts failed.
+    be refused again. Else it is what ended the last attempt: "timeout", "connection", "busy", "server_error" or
+    "bad_reply".
     """
 
     key: str
@@ -121,11 +122,15 @@ class BadReply(ValueError):
 
 
 class LedgerLike(Protocol):
-    """What the client needs of a ledger; `record` returns when the entry is durable."""
+    """What the client needs of a ledger."""
 
-    def lookup(self, keys: Sequence[str]) -> Mapping[str, Entry]: ...
+    def lookup(self, keys: Sequence[str]) -> Mapping[str, Entry]:
+        """The entries that exist, by key."""
+        ...
 
-    async def record(self, entry: Entry) -> None: ...
+    async def record(self, entry: Entry) -> None:
+        """Write an entry; returns when it is durable."""
+        ...
 
 
 def read_completion(raw: str | bytes) -> Completion:
@@ -141,11 +146,11 @@ def read_completion(raw: str | bytes) -> Completion:
         raise BadReply(f"not a chat completion ({type(error).__name__}: {error}): {start!r}") from error
     if text is not None and not isinstance(text, str):
         raise BadReply(f"the message's content is {type(text).__name__}, not text")
-    return Completion(_whole(text or ""), str(choice.get("finish_reason") or "unknown"), *tokens)
+    return Completion(_without_half_surrogates(text or ""), str(choice.get("finish_reason") or "unknown"), *tokens)
 
 
-def _whole(text: str) -> str:
-    """A text without halves of surrogate pairs, which JSON can escape and UTF-8 cannot hold."""
+def _without_half_surrogates(text: str) -> str:
+    """A text without halves of surrogate pairs, which JSON can hold as escapes and UTF-8 cannot encode."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -167,7 +172,7 @@ def reply_from(key: str, completion: Completion, raw: str, reused: bool) -> Repl
 
 
 def parse_reply(entry: Entry) -> Outcome:
-    """The outcome that a ledger entry holds. Raises LedgerError when the entry holds no known reply."""
+    """The outcome that a ledger entry holds. Raises LedgerError when its reply is no chat completion."""
     if entry.status != 200:
         return Failure(entry.key, refusal_reason(entry.reply), refusal_message(entry.reply), True)
     try:
@@ -179,7 +184,7 @@ def parse_reply(entry: Entry) -> Outcome:
 
 
 def refusal_reason(body: str) -> str:
-    """Why a server refused a request with a 4xx, by the words of its error body."""
+    """Why a server refused a request with a 4xx, from the text of its error body."""
     if _FILTERED.search(body):
         return "content_filter"
     return "prompt_too_long" if _TOO_LONG.search(body) else "bad_request"

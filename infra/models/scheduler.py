@@ -1,10 +1,10 @@
-"""Which call is sent when, and where: the part of the model client that lives in its event loop.
+"""When and where each call is sent: the part of the model client that lives in its event loop.
 
-Contexts are served first come, first served, at most `contexts_in_flight` at a time; a context's calls go
-together to the endpoint that ranks first for it, so that the server finds the prefix in its cache. A call holds
-its slot until its reply is durable in the ledger. A passing fault puts the call back after a back-off; an
-endpoint that cannot be reached is set aside and its contexts go to their next one. When none can be reached for
-the whole retry budget, every waiting call ends with a ModelError. All methods run in one event loop.
+Contexts are served first come, first served, at most `contexts_in_flight` at a time. The calls of a context go to
+the endpoint that ranks first for it, so that the server finds the prefix in its cache. A call counts as in flight
+until its reply is durable in the ledger. After a temporary failure a call waits for a back-off and is tried again.
+An endpoint that cannot be reached gets no calls for a while, and its contexts go to their next one. When no endpoint
+could be reached in any attempt, every waiting call ends with a ModelError. All methods run in one event loop.
 """
 
 import asyncio
@@ -22,15 +22,14 @@ from infra.models.endpoint import AdaptiveLimit, Endpoint, backoff, rank
 from infra.models.protocol import Failure, LedgerLike, Outcome, Request, parse_reply, reply_from
 from infra.models.single_flight import PendingCall, SingleFlight
 from infra.models.transport import (
-    Fatal,
-    Final,
-    HttpResponse,
-    Refused,
-    Retry,
+    EndpointFailure,
+    Recordable,
+    Refusal,
+    TemporaryFailure,
     Transport,
+    classify_error,
     classify_response,
     could_not_connect,
-    retry_after_error,
 )
 from infra.recipe import Price
 
@@ -41,157 +40,167 @@ class CallLimits:
 
     concurrency: int  # most calls in flight, over all endpoints
     contexts_in_flight: int
-    timeout_s: float  # of one try of one call
-    attempts: int  # tries of one call
-    backoff_s: float  # before the second try; doubles each time, with jitter
+    timeout_s: float  # of one attempt
+    attempts: int  # most attempts of one call
+    backoff_s: float  # before the second attempt; doubles each time, with jitter
 
 
 @dataclass(frozen=True, slots=True)
 class CallListener:
-    """Whom the dispatcher tells: `ended` (request, outcome, paid entry or None) and `retried` (request)."""
+    """What the scheduler calls: `ended` (request, outcome, paid entry or None) and `retried` (request)."""
 
     ended: Callable[[Request, Outcome, Entry | None], None]
     retried: Callable[[Request], None]
 
 
 class Scheduler:
-    """Sends calls, one line per context."""
+    """Sends calls, in one queue per context."""
 
     def __init__(
         self,
         urls: Iterable[str],
         api_key: tuple[str | None, str],  # the key, and the name of the variable it came from
-        pace: CallLimits,
+        limits: CallLimits,
         ledger: LedgerLike,
-        claims: SingleFlight,
+        single_flight: SingleFlight,
         meter: BudgetMeter | None,
         price: Price,
-        reporting: CallListener,
+        listener: CallListener,
     ) -> None:
         self._api_key, self._api_key_env = api_key
-        self._pace = pace
+        self._limits = limits
         self._ledger = ledger
-        self._claims = claims
+        self._single_flight = single_flight
         self._meter = meter
         self._price = price
-        self._reporting = reporting
-        self._endpoints = [Endpoint(url, AdaptiveLimit(pace.concurrency), pace.backoff_s) for url in urls]
-        self._wires = {point.url: Transport(point.url, self._api_key, pace.timeout_s) for point in self._endpoints}
-        self._lines = ContextQueue(pace.contexts_in_flight, lambda affinity: rank(self._endpoints, affinity))
-        self._sleeping: dict[PendingCall, tuple[asyncio.TimerHandle, QueuedContext]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._alarm: asyncio.TimerHandle | None = None
+        self._listener = listener
+        self._endpoints: list[Endpoint] = []
+        self._transports: dict[str, Transport] = {}  # by URL
+        for url in urls:
+            self._endpoints.append(Endpoint(url, AdaptiveLimit(limits.concurrency), limits.backoff_s))
+            self._transports[url] = Transport(url, self._api_key, limits.timeout_s)
+        self._contexts = ContextQueue(limits.contexts_in_flight, lambda affinity: rank(self._endpoints, affinity))
+        self._backing_off: dict[PendingCall, tuple[asyncio.TimerHandle, QueuedContext]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()  # one for each call in flight
+        self._wake_up: asyncio.TimerHandle | None = None  # sends when an endpoint's wait is over
 
     def submit(self, calls: Iterable[PendingCall]) -> None:
         """Queue calls, in their order."""
         for call in calls:
-            self._lines.join(call)
-        self.pump()
+            self._contexts.add(call)
+        self.send_ready()
 
-    def pump(self) -> None:
-        """Send all that may be sent now."""
+    def send_ready(self) -> None:
+        """Send all calls that may be sent now."""
         now = time.monotonic()
-        self._lines.admit()
-        while len(self._tasks) < self._pace.concurrency:
-            lines = self._lines.ready()
-            for line in lines:
-                self._serve(line, now)
-                if len(self._tasks) >= self._pace.concurrency:
+        self._contexts.admit()
+        while len(self._tasks) < self._limits.concurrency:
+            contexts = self._contexts.ready()
+            for context in contexts:
+                self._send_context(context, now)
+                if len(self._tasks) >= self._limits.concurrency:
                     return
-            if not self._lines.admit():
-                if lines:
-                    self._set_alarm(now)
+            if not self._contexts.admit():
+                if contexts:
+                    self._set_wake_up(now)
                 return
 
-    def _serve(self, line: QueuedContext, now: float) -> None:
+    def _send_context(self, context: QueuedContext, now: float) -> None:
         """Send a context's calls until its endpoint or the client has no room."""
-        while line.queue and len(self._tasks) < self._pace.concurrency:
-            endpoint = next((point for point in line.ranking if point.is_open(now)), None)
+        while context.queue and len(self._tasks) < self._limits.concurrency:
+            endpoint = next((endpoint for endpoint in context.ranking if endpoint.is_open(now)), None)
             if endpoint is None or not endpoint.has_room(now):
                 return
-            call = line.queue.popleft()
-            if not self._claims.start(call):
-                self._lines.leave(line)
+            call = context.queue.popleft()
+            if not self._single_flight.start(call):
+                self._contexts.finish_call(context)
             elif not self._reserve(call):
-                self._end(call, line, BudgetReached("the budget is reached"))  # the client raises one with figures
+                self._end(call, context, BudgetReached("the budget is reached"))  # the client raises one with figures
             else:
-                task = asyncio.get_running_loop().create_task(self._try(call, line, endpoint, endpoint.begin()))
+                attempt = self._attempt(call, context, endpoint, endpoint.start_call())
+                task = asyncio.get_running_loop().create_task(attempt)
                 self._tasks.add(task)
-                task.add_done_callback(self._tried)
+                task.add_done_callback(self._attempt_ended)
 
-    def _tried(self, task: asyncio.Task[None]) -> None:
+    def _attempt_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self.pump()
+        self.send_ready()
 
-    async def _try(self, call: PendingCall, line: QueuedContext, endpoint: Endpoint, era: int) -> None:
-        """Send a call once and see what becomes of it. Whatever happens, the call ends or is queued again."""
+    async def _attempt(self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, halvings: int) -> None:
+        """Send a call once. Whatever happens, the call ends or is queued again."""
         try:
-            await self._send(call, line, endpoint, era)
-        except Exception as error:  # a ledger that refuses a record, or a bug: whoever waits must hear of it
+            await self._send(call, context, endpoint, halvings)
+        except Exception as error:  # a ledger that cannot record, or a bug: the waiting threads must get the error
             self._release(call)
-            self._end(call, line, error)
+            self._end(call, context, error)
             self.fail_queued(error)
         except asyncio.CancelledError:
             self._release(call)
-            self._end(call, line, ModelError("the model client was closed while a call was in flight"))
+            self._end(call, context, ModelError("the model client was closed while a call was in flight"))
             raise
         finally:
-            endpoint.limit.give()
+            endpoint.limit.end_call()
 
-    async def _send(self, call: PendingCall, line: QueuedContext, endpoint: Endpoint, era: int) -> None:
+    async def _send(self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, halvings: int) -> None:
         started = time.monotonic()
         try:
-            answer = await self._wires[endpoint.url].post(call.request.body())
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self._unreached(call, line, endpoint, error)
+            response = await self._transports[endpoint.url].post(call.request.body())
+        except (aiohttp.ClientError, TimeoutError) as error:
+            self._handle_error(call, context, endpoint, error)
             return
         except BaseException:
-            endpoint.abandoned()
+            endpoint.end_probe()
             raise
-        endpoint.answered()
-        await self._heard(call, line, endpoint, era, answer, time.monotonic() - started)
+        endpoint.mark_reachable()
+        result = classify_response(response)
+        if isinstance(result, Recordable):
+            endpoint.limit.increase()
+            await self._record(call, context, result, time.monotonic() - started)
+        else:
+            self._handle_failure(call, context, endpoint, halvings, result)
 
-    def _unreached(self, call: PendingCall, line: QueuedContext, endpoint: Endpoint, error: Exception) -> None:
-        """No response: the endpoint is set aside if it is not there, else the call is tried again."""
+    def _handle_error(self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, error: Exception) -> None:
+        """There was no response. If the endpoint cannot be reached, the call waits without using up an attempt."""
         self._release(call)
-        again = retry_after_error(error)
-        if not could_not_connect(error) and not (endpoint.probing and again.reason == "connection"):
-            endpoint.abandoned()
-            self._again(call, line, again)
+        failure = classify_error(error)
+        unreachable = could_not_connect(error) or (endpoint.probing and failure.reason == "connection")
+        if not unreachable:
+            endpoint.end_probe()
+            self._retry(call, context, failure)
             return
-        endpoint.refused(time.monotonic(), again.detail)
-        self._claims.requeue(call)
-        self._lines.put_back(call, line)
-        if all(point.refusals >= self._pace.attempts for point in self._endpoints):
-            self._give_up()
+        endpoint.mark_unreachable(time.monotonic(), failure.detail)
+        self._single_flight.requeue(call)
+        self._contexts.put_back(call, context)
+        if all(endpoint.unreachable_count >= self._limits.attempts for endpoint in self._endpoints):
+            self._fail_unreachable()
 
-    async def _heard(
-        self, call: PendingCall, line: QueuedContext, endpoint: Endpoint, era: int, answer: HttpResponse, seconds: float
+    def _handle_failure(
+        self,
+        call: PendingCall,
+        context: QueuedContext,
+        endpoint: Endpoint,
+        halvings: int,
+        failure: Refusal | TemporaryFailure | EndpointFailure,
     ) -> None:
-        """Act on an endpoint's answer."""
-        verdict = classify_response(answer)
-        if isinstance(verdict, Final):
-            endpoint.limit.grow()
-            await self._settle(call, line, verdict, seconds)
-            return
+        """There was a response that is not to be recorded."""
         self._release(call)
-        match verdict:
-            case Refused(detail):
-                self._end(call, line, Failure(call.request.key, "bad_request", self._redacted(detail), True))
-            case Retry():
-                if verdict.busy:
-                    endpoint.limit.push_back(era)
-                if verdict.wait is not None:
-                    endpoint.pause(time.monotonic(), verdict.wait)
-                self._again(call, line, verdict)
-            case Fatal():
-                error = self._fatal(endpoint, call.request.model, verdict)
-                self._end(call, line, error)
-                self.fail_queued(error, call.request.model if verdict.one_model else None)
+        match failure:
+            case Refusal(detail):
+                self._end(call, context, Failure(call.request.key, "bad_request", self._redact(detail), True))
+            case TemporaryFailure():
+                if failure.busy:
+                    endpoint.limit.halve(halvings)
+                if failure.wait_s is not None:
+                    endpoint.pause(time.monotonic(), failure.wait_s)
+                self._retry(call, context, failure)
+            case EndpointFailure():
+                error = self._endpoint_error(endpoint, call.request.model, failure)
+                self._end(call, context, error)
+                self.fail_queued(error, call.request.model if failure.one_model else None)
 
-    async def _settle(self, call: PendingCall, line: QueuedContext, settled: Final, seconds: float) -> None:
-        """Record a reply or a refusal; only then is the call over."""
-        request, completion = call.request, settled.completion
+    async def _record(self, call: PendingCall, context: QueuedContext, result: Recordable, seconds: float) -> None:
+        """Record a reply, or a refusal of the request; only then does the call end."""
+        request, completion = call.request, result.completion
         prompt_tokens = completion.prompt_tokens if completion else 0
         completion_tokens = completion.completion_tokens if completion else 0
         entry = Entry(
@@ -199,8 +208,8 @@ class Scheduler:
             kind=request.kind,
             model=request.model,
             revision=request.revision,
-            status=settled.status,
-            reply=settled.raw,
+            status=result.status,
+            reply=result.raw,
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
             seconds=seconds,
@@ -210,41 +219,43 @@ class Scheduler:
         if self._meter is not None and call.reserved:
             call.reserved = False
             self._meter.settle(request.key, prompt_tokens, completion_tokens, self._price)
-        outcome = reply_from(request.key, completion, settled.raw, False) if completion else parse_reply(entry)
-        self._end(call, line, outcome, entry)
+        outcome = reply_from(request.key, completion, result.raw, False) if completion else parse_reply(entry)
+        self._end(call, context, outcome, entry)
 
-    def _again(self, call: PendingCall, line: QueuedContext, again: Retry) -> None:
+    def _retry(self, call: PendingCall, context: QueuedContext, failure: TemporaryFailure) -> None:
         """Try a call again after a back-off, or end it when its attempts are used up."""
-        call.attempts += 1
-        if call.attempts >= self._pace.attempts:
-            self._end(call, line, Failure(call.request.key, again.reason, self._redacted(again.detail), False))
+        call.failed_attempts += 1
+        if call.failed_attempts >= self._limits.attempts:
+            self._end(call, context, Failure(call.request.key, failure.reason, self._redact(failure.detail), False))
             return
-        self._reporting.retried(call.request)
-        self._claims.requeue(call)
-        delay = backoff(call.attempts, self._pace.backoff_s)
-        timer = asyncio.get_running_loop().call_later(delay, self._awake, call)
-        self._sleeping[call] = (timer, line)
+        self._listener.retried(call.request)
+        self._single_flight.requeue(call)
+        delay = backoff(call.failed_attempts, self._limits.backoff_s)
+        timer = asyncio.get_running_loop().call_later(delay, self._end_backoff, call)
+        self._backing_off[call] = (timer, context)
 
-    def _awake(self, call: PendingCall) -> None:
-        _, line = self._sleeping.pop(call)
-        self._lines.put_back(call, line)
-        self.pump()
+    def _end_backoff(self, call: PendingCall) -> None:
+        _, context = self._backing_off.pop(call)
+        self._contexts.put_back(call, context)
+        self.send_ready()
 
     def _end(
-        self, call: PendingCall, line: QueuedContext, outcome: Outcome | Exception, paid: Entry | None = None
+        self, call: PendingCall, context: QueuedContext, outcome: Outcome | Exception, paid: Entry | None = None
     ) -> None:
         if not isinstance(outcome, Exception):
-            self._reporting.ended(call.request, outcome, paid)
-        self._claims.finish(call, outcome)
-        self._lines.leave(line)
+            self._listener.ended(call.request, outcome, paid)
+        self._single_flight.finish(call, outcome)
+        self._contexts.finish_call(context)
 
     def _reserve(self, call: PendingCall) -> bool:
+        """Reserve the call in the budget; False when the budget is reached."""
         if self._meter is not None and not self._meter.reserve():
             return False
         call.reserved = self._meter is not None
         return True
 
     def _release(self, call: PendingCall) -> None:
+        """Undo `_reserve`."""
         if self._meter is not None and call.reserved:
             call.reserved = False
             self._meter.release()
@@ -252,59 +263,62 @@ class Scheduler:
     def fail_queued(self, error: Exception, model: str | None = None) -> None:
         """End all calls that are not in flight, or those to one model, with `error`."""
 
-        def concerned(call: PendingCall) -> bool:
+        def selected(call: PendingCall) -> bool:
             return model is None or call.request.model == model
 
-        for call, (timer, line) in list(self._sleeping.items()):
-            if concerned(call):
+        for call, (timer, context) in list(self._backing_off.items()):
+            if selected(call):
                 timer.cancel()
-                del self._sleeping[call]
-                self._end(call, line, error)
-        for call, line in self._lines.drain(concerned):
-            self._end(call, line, error)
+                del self._backing_off[call]
+                self._end(call, context, error)
+        for call, context in self._contexts.take_all(selected):
+            self._end(call, context, error)
 
-    def _give_up(self) -> None:
-        """No endpoint can be reached: end all that waits, and let the next call try afresh."""
-        tried = "; ".join(f"{point.url} ({point.last_error})" for point in self._endpoints)
-        tries = f"{self._pace.attempts} tries of each"
+    def _fail_unreachable(self) -> None:
+        """No endpoint can be reached: end all waiting calls, and let the next call try from the start."""
+        causes = "; ".join(f"{endpoint.url} ({endpoint.last_error})" for endpoint in self._endpoints)
+        attempts = f"{self._limits.attempts} tries of each"
         error = ModelError(
-            f"no endpoint can be reached after {tries}: {self._redacted(tried)}. Start the server or correct "
+            f"no endpoint can be reached after {attempts}: {self._redact(causes)}. Start the server or correct "
             "`endpoints` in the recipe, then run again; the replies that arrived are in the ledger."
         )
-        for point in self._endpoints:
-            point.forgive()
+        for endpoint in self._endpoints:
+            endpoint.mark_reachable()
         self.fail_queued(error)
 
-    def _fatal(self, endpoint: Endpoint, model: str, fatal: Fatal) -> ModelError:
-        remedy = fatal.remedy.format(api_key_env=self._api_key_env)
-        return ModelError(f"{endpoint.url} refuses model {model!r}: {self._redacted(fatal.cause)}; {remedy}")
+    def _endpoint_error(self, endpoint: Endpoint, model: str, failure: EndpointFailure) -> ModelError:
+        remedy = failure.remedy.format(api_key_env=self._api_key_env)
+        return ModelError(f"{endpoint.url} refuses model {model!r}: {self._redact(failure.cause)}; {remedy}")
 
-    def _redacted(self, text: str) -> str:
+    def _redact(self, text: str) -> str:
         """A text without the API key, which some servers repeat in their errors."""
         return text.replace(self._api_key, "[key]") if self._api_key else text
 
-    def _set_alarm(self, now: float) -> None:
-        """Pump again when the first pause is over. Everything else that frees a slot pumps by itself."""
-        times = [at for point in self._endpoints if (at := point.wakes_at(now)) is not None]
+    def _set_wake_up(self, now: float) -> None:
+        """Send again when the first endpoint's wait is over. All other events that make room send by themselves."""
+        times: list[float] = []
+        for endpoint in self._endpoints:
+            opens_at = endpoint.opens_at(now)
+            if opens_at is not None:
+                times.append(opens_at)
         if not times:
             return
-        at = min(times)
-        if self._alarm is None or self._alarm.cancelled() or self._alarm.when() > at or self._alarm.when() <= now:
-            if self._alarm is not None:
-                self._alarm.cancel()
-            self._alarm = asyncio.get_running_loop().call_at(at, self.pump)
+        if self._wake_up is not None:
+            self._wake_up.cancel()
+        self._wake_up = asyncio.get_running_loop().call_at(min(times), self.send_ready)
 
     async def close(self, grace_s: float) -> None:
-        """End what waits, let calls in flight finish for `grace_s` seconds, cancel the rest, hang up."""
-        self.fail_queued(ModelError("the model client was closed before this call was sent"))
+        """End the waiting calls, let calls in flight finish for `grace_s` seconds, cancel the rest, disconnect."""
+        closed = ModelError("the model client was closed before this call was sent")
+        self.fail_queued(closed)
         tasks = set(self._tasks)
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=grace_s)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self.fail_queued(ModelError("the model client was closed before this call was sent"))
-        for wire in self._wires.values():
-            await wire.close()
+        if self._wake_up is not None:
+            self._wake_up.cancel()
+        self.fail_queued(closed)
+        for transport in self._transports.values():
+            await transport.close()

@@ -1,9 +1,8 @@
-"""Servers that Longmill starts itself, on loopback: vLLM for policy and judge, from the environment that holds it, or
-the rule-based judge of the generated world.
+"""Servers that Longmill starts itself, on loopback: vLLM for policy and judge, or the rule-based judge in the box.
 
-`launched` starts all that a recipe needs at once; they are taken down with everything they started, however the run
-ends (see infra/processes.py). Adapters are loaded into the running server; a full model needs a server of its own
-(`serve`). Leaves out: several servers for one model, which are endpoints in a recipe.
+`start_servers` starts all servers that a recipe needs at the same time. However the run ends, they end with it, and so
+do the processes that they started (see infra/running/processes.py). Adapters are loaded into the running server; a full
+model needs a server of its own (`serve`). Leaves out: several servers for one model, which are endpoints in a recipe.
 """
 
 import contextlib
@@ -21,133 +20,131 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.errors import ModelError, PrerequisiteError, ServingError
-from infra.models.tokens import resolve_model
+from infra.models.tokens import BOX, resolve_model
 from infra.recipe import Judge, Model, Recipe, Serving
 from infra.recipe.models import RULE_BASED
 from infra.running import progress
 from infra.running.processes import ChildProcess
 
 STAGE = "vLLM"
-_RULES_START_S = 60
+_RULE_BASED_START_S = 60
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A server that answers: its base URL ending in /v1, and its process."""
+    """A server that responds: its base URL ending in /v1, and its process."""
 
     url: str
     process: ChildProcess
 
 
 def load_adapter(url: str, name: str, folder: Path, api_key: str | None = None) -> None:
-    """Load a LoRA adapter into a running vLLM under `name`. Raises ServingError with the server's words."""
+    """Load a LoRA adapter into a running vLLM under `name`. Raises ServingError with the server's message."""
     body = json.dumps({"lora_name": name, "lora_path": str(folder.resolve())}).encode()
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
     request = urllib.request.Request(f"{url}/load_lora_adapter", data=body, headers=headers)  # noqa: S310
     try:
         urllib.request.urlopen(request, timeout=120).read()  # noqa: S310 - an endpoint of the recipe
     except urllib.error.HTTPError as error:
-        words = error.read().decode(errors="replace")
-        if "already been loaded" in words:
+        message = error.read().decode(errors="replace")
+        if "already been loaded" in message:
             return
-        raise ServingError(f"{url} did not load the adapter {folder}: {words[:500]}") from error
+        raise ServingError(f"{url} did not load the adapter {folder}: {message[:500]}") from error
     except OSError as error:
         raise ServingError(f"{url} did not load the adapter {folder}: {error}") from error
 
 
 @contextlib.contextmanager
-def launched(recipe: Recipe) -> Iterator[Callable[[], Recipe]]:
+def start_servers(recipe: Recipe) -> Iterator[Callable[[], Recipe]]:
     """Start the servers that policy and judge need, without waiting: other work can be done meanwhile.
 
-    Yields a function that waits until they answer and returns the recipe with their endpoints; a model that has
-    endpoints is left as it is. The servers end with the block.
+    Yields a function that waits until they respond and returns the recipe with their endpoints. A model that has
+    endpoints stays as it is. The servers end with the block.
     """
-    _refuse_shared_port(recipe)
+    _check_ports_differ(recipe)
     logs = local_folder(recipe.store) / "logs"
-    started: dict[str, _Server] = {}
-    with contextlib.ExitStack() as servers:
+    servers: dict[str, _Server] = {}  # by section of the recipe
+    with contextlib.ExitStack() as stack:
         for section, model in recipe.models().items():
             if not model.endpoints:
                 log = logs / ("vllm.log" if section == "policy" else f"{section}.log")
-                started[section] = servers.enter_context(_launch(section, model, log, section == "policy"))
+                servers[section] = stack.enter_context(_running_server(section, model, log, section == "policy"))
 
-        def ready() -> Recipe:
-            urls = {section: _await_answer(server) for section, server in started.items()}
-            reached = {
-                section: getattr(recipe, section).model_copy(update={"endpoints": (url,)})
-                for section, url in urls.items()
-            }
-            return recipe.model_copy(update=reached) if reached else recipe
+        def wait_until_ready() -> Recipe:
+            models: dict[str, Model] = {}
+            for section, server in servers.items():
+                url = _wait_for_response(server)
+                models[section] = getattr(recipe, section).model_copy(update={"endpoints": (url,)})
+            return recipe.model_copy(update=models) if models else recipe
 
         try:
-            yield ready
+            yield wait_until_ready
         except ModelError as error:
-            for server in started.values():
-                _refuse_ended(server, error)
+            for server in servers.values():
+                _raise_if_ended(server, error)
             raise
 
 
 @contextlib.contextmanager
-def reached(recipe: Recipe) -> Iterator[Recipe]:
-    """The recipe with endpoints that answer: its own, or those of servers that run until the block ends."""
-    with launched(recipe) as ready:
-        yield ready()
+def serve_recipe(recipe: Recipe) -> Iterator[Recipe]:
+    """The recipe with endpoints: its own, or those of servers that run until the block ends."""
+    with start_servers(recipe) as wait_until_ready:
+        yield wait_until_ready()
 
 
 @contextlib.contextmanager
 def serve(model: Model, *, log: Path, adapters: bool = True) -> Iterator[ServedModel]:
     """Run a vLLM server for `model.serve` until the block ends."""
-    with _launch("policy", model, log, adapters) as server:
-        yield ServedModel(_await_answer(server), server.process)
+    with _running_server("policy", model, log, adapters) as server:
+        yield ServedModel(_wait_for_response(server), server.process)
 
 
 @dataclass(frozen=True, slots=True)
 class _Server:
-    """A server on its way: `section` of the recipe asks for it, `what` it is, `stage` tells of it."""
+    """A server that was started and may not respond yet."""
 
-    section: str
-    what: str
-    stage: str
+    section: str  # of the recipe: "policy" or "judge"
+    name: str  # for messages
+    stage: str  # under which its progress is reported
     process: ChildProcess
     port: int
     start_timeout_s: int
 
 
 @contextlib.contextmanager
-def _launch(section: str, model: Model, log: Path, adapters: bool) -> Iterator[_Server]:
+def _running_server(section: str, model: Model, log: Path, adapters: bool) -> Iterator[_Server]:
     """Start the server of a model, vLLM or the rule-based judge, and end it with the block."""
     if isinstance(model, Judge) and model.rule_based:
-        what, port, patience, environment = f"the {RULE_BASED} judge", free_port(), _RULES_START_S, None
-        command = [sys.executable, "-m", "tasks.microworld.rule_judge", "--port", str(port)]
+        name, port, start_timeout_s = f"the {RULE_BASED} judge", free_port(), _RULE_BASED_START_S
+        command, environment = _rule_based_command(port), dict(os.environ)
     elif (settings := model.serve) is not None:
         python = check_serving_python(settings, section)
         check_model_path(settings, section)
-        what = "vLLM" if section == "policy" else "the judge's vLLM"
-        port, patience = settings.port or free_port(), settings.start_timeout_s
+        name = "vLLM" if section == "policy" else "the judge's vLLM"
+        port, start_timeout_s = settings.port or free_port(), settings.start_timeout_s
         check_port(port, section)
-        command, environment = _command(model, settings, python, port, adapters), _environment(settings)
+        command, environment = _vllm_command(model, settings, python, port, adapters), _vllm_environment(settings)
     else:
         raise ServingError(f"{model.name}: the recipe has no {section}.serve to start a server from")
-    stage = STAGE if section == "policy" else section  # the judge's is counted in calls
+    stage = STAGE if section == "policy" else section  # the stage "judge" counts calls, so it gets notes alone
     if section == "policy":
         progress.expect(stage, 1)
-    progress.note(stage, "starting" if section == "policy" else f"{what} is starting")
+    progress.note(stage, "starting" if section == "policy" else f"{name} is starting")
     with tempfile.TemporaryDirectory(prefix="longmill-", ignore_cleanup_errors=True) as temporary:
-        # vLLM leaves sockets and more behind.
-        environment = {**(os.environ if environment is None else environment), "TMPDIR": temporary}
+        environment["TMPDIR"] = temporary  # vLLM does not remove its sockets and other files
         with ChildProcess(command, log=log, env=environment) as process:
-            yield _Server(section, what, stage, process, port, patience)
+            yield _Server(section, name, stage, process, port, start_timeout_s)
 
 
-def _await_answer(server: _Server) -> str:
-    """The server's base URL, once it lists its models; raises ServingError with the end of its log."""
+def _wait_for_response(server: _Server) -> str:
+    """The server's base URL, once it lists its models. Raises ServingError with the end of its log."""
     url = f"http://127.0.0.1:{server.port}/v1"
     process = server.process
     deadline = time.monotonic() + server.start_timeout_s
     while time.monotonic() < deadline:
         if (status := process.poll()) is not None:
             raise ServingError(
-                f"{server.what} ended with status {status} while it started; "
+                f"{server.name} ended with status {status} while it started; "
                 f"the end of {process.log}:\n{process.tail()}"
             )
         with contextlib.suppress(OSError):
@@ -156,39 +153,39 @@ def _await_answer(server: _Server) -> str:
                 progress.advance(server.stage)
                 progress.note(server.stage, f"answers on port {server.port}")
             else:
-                progress.note(server.stage, f"{server.what} answers on port {server.port}")
+                progress.note(server.stage, f"{server.name} answers on port {server.port}")
             return url
         time.sleep(0.5)
     raise ServingError(
-        f"{server.what} did not answer within {server.section}.serve.start_timeout_s = {server.start_timeout_s} s; "
+        f"{server.name} did not answer within {server.section}.serve.start_timeout_s = {server.start_timeout_s} s; "
         f"see {process.log}"
     )
 
 
-def _refuse_shared_port(recipe: Recipe) -> None:
+def _check_ports_differ(recipe: Recipe) -> None:
     """Raise PrerequisiteError when policy and judge are to be served on the same port."""
     servers = [model.serve for model in recipe.models().values() if model.serve and not model.endpoints]
-    ports = [each.port for each in servers if each.port]
+    ports = [settings.port for settings in servers if settings.port]
     if len(set(ports)) < len(ports):
         raise PrerequisiteError(
             f"policy.serve.port and judge.serve.port are both {ports[0]}; give two ports, or 0 to take free ones"
         )
 
 
-def _refuse_ended(server: _Server, error: ModelError) -> None:
-    """Raise ServingError when it is the server's end that calls failed of."""
+def _raise_if_ended(server: _Server, error: ModelError) -> None:
+    """Raise ServingError when calls failed because the server has ended."""
     try:
-        status = server.process.wait(1)  # its keeper sees a moment later that it ended
+        status = server.process.wait(1)  # the end of the server is seen a moment later
     except subprocess.TimeoutExpired:
         return
     raise ServingError(
-        f"{server.what} ended with status {status} while it was needed; its log is {server.process.log}. "
+        f"{server.name} ended with status {status} while it was needed; its log is {server.process.log}. "
         f"What was paid for is kept: run again to go on. {error}"
     ) from error
 
 
 def local_folder(store: str) -> Path:
-    """Where logs and working files lie: the store itself when it is a local folder, else `mill`."""
+    """The folder for logs and working files: the store itself when it is a local folder, else `mill`."""
     local = "::" not in store and (store.startswith("file://") or "://" not in store)
     return Path(store.removeprefix("file://")) if local else Path("mill")
 
@@ -198,7 +195,7 @@ def check_serving_python(settings: Serving, section: str = "policy") -> str:
     python = Path(settings.python)
     if not python.is_absolute():
         python = Path.cwd() / python
-        if not python.exists():  # beside the checkout that this file belongs to
+        if not python.exists():  # then beside the checkout that this file belongs to
             python = Path(__file__).resolve().parents[2] / settings.python
     if not python.exists():
         raise PrerequisiteError(
@@ -237,7 +234,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _command(model: Model, settings: Serving, python: str, port: int, adapters: bool) -> list[str]:
+def _rule_based_command(port: int) -> list[str]:
+    """The command that starts the rule-based judge in the box."""
+    server = json.loads((BOX / RULE_BASED / "server.json").read_text())
+    return [sys.executable, "-m", server["module"], "--port", str(port)]
+
+
+def _vllm_command(model: Model, settings: Serving, python: str, port: int, adapters: bool) -> list[str]:
     command = [python, "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--model", resolve_model(settings.model_path), "--served-model-name", model.name]
     command += ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", str(model.context_window)]
@@ -246,21 +249,23 @@ def _command(model: Model, settings: Serving, python: str, port: int, adapters: 
     if model.trust_remote_code:
         command += ["--trust-remote-code"]
     if not Path("/dev/nvidiactl").exists():
-        # vLLM 0.32 on a CPU dies of a seeded request whose prompt it reads in chunks ("CPU Generator does not
-        # use offset"): every prompt must fit one step.
+        # vLLM 0.32 on a CPU ends when the prompt of a seeded request is read in chunks ("CPU Generator does not use
+        # offset"), so every prompt must fit one step.
         command += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", str(max(model.context_window, 8192))]
     return [*command, *settings.arguments]
 
 
-def _environment(settings: Serving) -> dict[str, str]:
-    """The parent's environment without this virtual environment's marks, and vLLM's switches."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+def _vllm_environment(settings: Serving) -> dict[str, str]:
+    """The parent's environment without this virtual environment's variables, and vLLM's settings."""
+    environment = dict(os.environ)
+    environment.pop("PYTHONPATH", None)
+    environment.pop("VIRTUAL_ENV", None)
     environment |= {
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
     }
-    environment.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")  # GiB; read on CPUs alone
+    environment.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")  # GiB; has an effect on CPUs alone
     if Path(resolve_model(settings.model_path)).exists():
         environment["HF_HUB_OFFLINE"] = "1"
     return environment

@@ -1,8 +1,8 @@
-"""Who waits for which call: a key is claimed once, however many threads ask for it.
+"""One call for each key, however many threads request it at the same time.
 
-A claim is taken before the ledger is looked up and given back after the reply is durable, so whoever comes
-later finds either the claim or the entry, and nothing is paid twice. What it leaves out: claims of other
-processes, which meet in the ledger alone.
+A call is registered before the ledger is looked up and removed after its reply is durable. Whoever requests the
+same key later finds either the call or the ledger's entry, so nothing is paid twice. What it leaves out: calls of
+other processes, which share the ledger alone.
 """
 
 import threading
@@ -14,95 +14,97 @@ from infra.models.protocol import Outcome, Request
 class CallBatch:
     """The calls that one thread waits for."""
 
-    __slots__ = ("done", "error", "left", "outcomes")
+    __slots__ = ("done", "error", "outcomes", "pending")
 
     def __init__(self) -> None:
         self.done = threading.Event()
-        self.outcomes: dict[str, Outcome] = {}
+        self.outcomes: dict[str, Outcome] = {}  # by key
         self.error: Exception | None = None  # of the first call that could not be made at all
-        self.left = 0
+        self.pending = 0  # calls without an outcome
 
 
 class PendingCall:
-    """A request on its way, and the batches that wait for it."""
+    """A call that has no outcome yet, and the batches that wait for it."""
 
-    __slots__ = ("attempts", "batches", "request", "reserved", "sent")
+    __slots__ = ("batches", "failed_attempts", "in_flight", "request", "reserved")
 
     def __init__(self, request: Request) -> None:
         self.request = request
         self.batches: list[CallBatch] = []
-        self.sent = False  # in flight now
+        self.in_flight = False
         self.reserved = False  # counted in the budget before it is paid
-        self.attempts = 0  # tries that failed
+        self.failed_attempts = 0
 
 
 class SingleFlight:
-    """All calls that somebody waits for, by key. Thread-safe."""
+    """All calls without an outcome, by key. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._calls: dict[str, PendingCall] = {}
 
-    def claim(self, requests: Sequence[Request]) -> tuple[CallBatch, list[PendingCall]]:
-        """A batch for `requests`, and those of its calls that nobody else has claimed, in their order."""
-        batch, own = CallBatch(), []
+    def register(self, requests: Sequence[Request]) -> tuple[CallBatch, list[PendingCall]]:
+        """A batch for `requests`, and those of its calls that no other batch has registered, in their order."""
+        batch = CallBatch()
+        new_calls: list[PendingCall] = []
+        distinct = {request.key: request for request in requests}
         with self._lock:
-            for key, request in {request.key: request for request in requests}.items():
+            for key, request in distinct.items():
                 call = self._calls.get(key)
                 if call is None:
                     call = self._calls[key] = PendingCall(request)
-                    own.append(call)
+                    new_calls.append(call)
                 call.batches.append(batch)
-                batch.left += 1
-        if not batch.left:
+            batch.pending = len(distinct)
+        if not distinct:
             batch.done.set()
-        return batch, own
+        return batch, new_calls
 
     def start(self, call: PendingCall) -> bool:
-        """Mark a call as sent; False when nobody waits for it any more: then its claim is gone."""
+        """Mark a call as in flight. False when it was finished already, or no batch waits for it any more."""
         with self._lock:
             if not call.batches:
-                self._let_go(call)
+                self._remove(call)
             if self._calls.get(call.request.key) is not call:
                 return False
-            call.sent = True
+            call.in_flight = True
             return True
 
     def requeue(self, call: PendingCall) -> None:
-        """The call is not in flight any more; it will be tried again."""
+        """The call is not in flight any more; another attempt will follow."""
         with self._lock:
-            call.sent = False
+            call.in_flight = False
 
     def finish(self, call: PendingCall, outcome: Outcome | Exception) -> None:
-        """Give every waiting batch the outcome, or the error that ends it, and the claim back."""
+        """Remove a call and give its outcome, or the error that ended it, to every batch that waits."""
         with self._lock:
-            if not self._let_go(call):
+            if not self._remove(call):
                 return
             for batch in call.batches:
                 if isinstance(outcome, Exception):
                     batch.error = batch.error or outcome
                 else:
                     batch.outcomes[call.request.key] = outcome
-                self._one_less(batch)
+                self._count_down(batch)
 
-    def withdraw(self, batch: CallBatch, keys: Iterable[str]) -> None:
-        """Stop waiting for those of a batch's calls that are not in flight."""
+    def cancel(self, batch: CallBatch, keys: Iterable[str]) -> None:
+        """Let a batch stop waiting for its calls that are not in flight. Other batches go on waiting for them."""
         with self._lock:
             for key in keys:
                 call = self._calls.get(key)
-                if call is not None and not call.sent and batch in call.batches:
+                if call is not None and not call.in_flight and batch in call.batches:
                     call.batches.remove(batch)
-                    self._one_less(batch)
+                    self._count_down(batch)
 
-    def _let_go(self, call: PendingCall) -> bool:
-        """Give a call's claim back; False when it was given back already, and may be another's by now."""
+    def _remove(self, call: PendingCall) -> bool:
+        """Remove a call; False when it was removed before, and its key may belong to a later call."""
         if self._calls.get(call.request.key) is not call:
             return False
         del self._calls[call.request.key]
         return True
 
     @staticmethod
-    def _one_less(batch: CallBatch) -> None:
-        batch.left -= 1
-        if batch.left == 0:
+    def _count_down(batch: CallBatch) -> None:
+        batch.pending -= 1
+        if batch.pending == 0:
             batch.done.set()

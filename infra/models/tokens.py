@@ -3,10 +3,9 @@
 Counts are exact: the tokenizer's own, of the text as it stands, without special tokens; a prompt is counted as
 the server sees it, with the model's chat template and the opening of its answer. Fast tokenizers count whole
 batches outside the GIL. A batch is bounded by characters, because one token costs about a hundred bytes while
-it is counted. Leaves out multi-modal templates and anything that generates.
+it is counted. Leaves out multi-modal templates.
 """
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,16 +16,16 @@ Tokenizer: TypeAlias = Any  # a transformers tokenizer; the library is imported 
 Conversation = Sequence[Mapping[str, str]]  # messages {"role", "content"}
 
 TEMPLATE_OVERHEAD = 32  # tokens added for a prompt whose tokenizer has no chat template: then a guess
-EDGE_CHARACTERS = 2000  # of a counted text at each end that the prompt around it is counted with
+EDGE_CHARACTERS = 2000  # of each end of a text with a given count; they are counted again with the prompt around it
 _BATCH_CHARACTERS = 1_000_000
 _BATCH_TEXTS = 512
 _PIECE_CHARACTERS = 250_000
-_BOX = Path(__file__).parent / "box"  # a model in the box is a folder here, found by its name
+BOX = Path(__file__).parent / "box"  # a model in the box is a folder here, found by its name
 
 
 def resolve_model(name: str) -> str:
     """The folder of a model in the box (`microworld`, `microworld-judge`); any other name as it is."""
-    folder = _BOX / name
+    folder = BOX / name
     return str(folder) if "/" not in name and folder.is_dir() else name
 
 
@@ -44,7 +43,7 @@ def load_tokenizer(name: str, trust_remote_code: bool = False) -> Tokenizer:
     except ImportError as error:
         raise PrerequisiteError(f"the tokenizer {name!r} needs a package that is missing: {error}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _unusable(name, place, error) from error
+        raise _load_error(name, place, error) from error
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:  # a saved tokenizer may carry limits, which would make long texts look short
         backend.no_truncation()
@@ -59,15 +58,23 @@ def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
         return [len(tokenizer.encode(text, add_special_tokens=False)) for text in texts]
     counts: list[int] = []
     for batch in _batches(texts):
-        counts += [len(each) for each in backend.encode_batch_fast(batch, add_special_tokens=False)]
+        for encoding in backend.encode_batch_fast(batch, add_special_tokens=False):
+            counts.append(len(encoding))
     return counts
 
 
 def rough_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
     """As `count_tokens`, with long texts counted in pieces: a few tokens off, but never much memory."""
-    pieces = [_pieces(text) for text in texts]
-    counts = iter(count_tokens(tokenizer, list(itertools.chain.from_iterable(pieces))))
-    return [sum(itertools.islice(counts, len(each))) for each in pieces]
+    pieces: list[str] = []
+    owners: list[int] = []  # the position of each piece's text
+    for position, text in enumerate(texts):
+        for start in range(0, len(text), _PIECE_CHARACTERS):
+            pieces.append(text[start : start + _PIECE_CHARACTERS])
+            owners.append(position)
+    counts = [0] * len(texts)
+    for position, count in zip(owners, count_tokens(tokenizer, pieces), strict=True):
+        counts[position] += count
+    return counts
 
 
 def has_chat_template(tokenizer: Tokenizer) -> bool:
@@ -80,26 +87,35 @@ def prompt_tokens(
 ) -> list[int]:
     """Prompt tokens of each conversation, with the chat template and the opening of the answer.
 
-    `counted` may give for each conversation a text inside it and that text's own count: a long one is then not
-    counted again, only the prompt around its first and last EDGE_CHARACTERS (a tokenizer decides within a few
-    words, so the sum is the same). Without a template: tokens of the messages + TEMPLATE_OVERHEAD (see
-    `has_chat_template`). Raises RecipeError when the template refuses the conversation.
+    `counted` may give a text inside each conversation and the tokens of that text. A long text is then not counted
+    again: the prompt is counted with the first and last EDGE_CHARACTERS of the text alone, and the count of these
+    edges is replaced by the given one. The sum is exact, because how a tokenizer splits a text depends on a few words
+    around each place. Without a template: tokens of the messages + TEMPLATE_OVERHEAD (see `has_chat_template`).
+    Raises RecipeError when the template refuses the conversation.
     """
     exact = has_chat_template(tokenizer)
-    known = counted or [("", 0)] * len(conversations)
-    around: list[str] = []
+    texts = counted or [("", 0)] * len(conversations)
+    around: list[str] = []  # each prompt, with the edges alone of its counted text
     edges: list[str] = []
-    inner: list[int] = []
-    for messages, (text, tokens) in zip(conversations, known, strict=True):
-        prompt = _rendered(tokenizer, messages) if exact else "\n".join(each["content"] for each in messages)
+    inner: list[int] = []  # the given counts
+    for messages, (text, tokens) in zip(conversations, texts, strict=True):
+        prompt = _rendered(tokenizer, messages) if exact else "\n".join(message["content"] for message in messages)
         start = prompt.find(text) if len(text) > 4 * EDGE_CHARACTERS else -1
-        edge = text[:EDGE_CHARACTERS] + text[-EDGE_CHARACTERS:] if start >= 0 else ""
-        around.append(prompt[:start] + edge + prompt[start + len(text) :] if edge else prompt)
+        if start < 0:  # short, or changed by the template: counted with the prompt
+            around.append(prompt)
+            edges.append("")
+            inner.append(0)
+            continue
+        edge = text[:EDGE_CHARACTERS] + text[-EDGE_CHARACTERS:]
+        around.append(prompt[:start] + edge + prompt[start + len(text) :])
         edges.append(edge)
-        inner.append(tokens if edge else 0)
-    counts = zip(count_tokens(tokenizer, around), count_tokens(tokenizer, edges), inner, strict=True)
+        inner.append(tokens)
     overhead = 0 if exact else TEMPLATE_OVERHEAD
-    return [outer - edge + tokens + overhead for outer, edge, tokens in counts]
+    counts = []
+    around_counts, edge_counts = count_tokens(tokenizer, around), count_tokens(tokenizer, edges)
+    for around_tokens, edge_tokens, tokens in zip(around_counts, edge_counts, inner, strict=True):
+        counts.append(around_tokens - edge_tokens + tokens + overhead)
+    return counts
 
 
 def _rendered(tokenizer: Tokenizer, messages: Conversation) -> str:
@@ -130,11 +146,8 @@ def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _pieces(text: str) -> list[str]:
-    return [text[start : start + _PIECE_CHARACTERS] for start in range(0, len(text), _PIECE_CHARACTERS)]
-
-
-def _unusable(name: str, place: str, error: Exception) -> RecipeError | PrerequisiteError:
+def _load_error(name: str, place: str, error: Exception) -> RecipeError | PrerequisiteError:
+    """The error to raise for a tokenizer that cannot be loaded: what is wrong, and the remedy."""
     cause = (str(error).strip() or type(error).__name__).splitlines()[0]
     if "trust_remote_code" in str(error):
         return RecipeError(f"the tokenizer {name!r} brings code of its own; set trust_remote_code if you trust it")

@@ -6,28 +6,23 @@ be entered before `prefect` is first imported: Prefect reads its settings at imp
 """
 
 import contextlib
-import contextvars
-import functools
 import os
 import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from infra.errors import BalanceError, BudgetReached, InputError, PrerequisiteError, RecipeError, ServingError
 from infra.recipe import Execution
 from infra.running.processes import ChildProcess
 
 if TYPE_CHECKING:
-    from prefect import Flow, State
-    from prefect.client.schemas.objects import FlowRun
     from prefect.context import TaskRunContext
 
-P = ParamSpec("P")
-R = TypeVar("R")
+Value = TypeVar("Value")
 
 TASK_SETTINGS: Mapping[str, Any] = {
     "persist_result": True,
@@ -48,7 +43,14 @@ _QUIET_SERVER = {
     "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "5",
 }
 
-LASTING = (BudgetReached, InputError, RecipeError, PrerequisiteError, BalanceError)  # trying again cannot help
+LASTING_ERRORS = (BudgetReached, InputError, RecipeError, PrerequisiteError, BalanceError)  # trying again cannot help
+
+
+def live(value: Value) -> Value:
+    """A live object as a task's argument: Prefect hands it to the task as it is, and neither copies nor stores it."""
+    from prefect.utilities.annotations import quote
+
+    return cast(Value, quote(value))
 
 
 def retry_settings(execution: Execution) -> dict[str, Any]:
@@ -56,13 +58,13 @@ def retry_settings(execution: Execution) -> dict[str, Any]:
     return {
         "retries": execution.task_retries,
         "retry_delay_seconds": execution.task_retry_delay_s,
-        "retry_condition_fn": _may_help,
+        "retry_condition_fn": retrying_can_help,
     }
 
 
-def _may_help(_task: Any, _run: Any, state: Any) -> bool:
+def retrying_can_help(_task: Any, _run: Any, state: Any) -> bool:
     error = getattr(state.data, "result", state.data)  # the exception itself, or the record that holds it
-    return not isinstance(error, LASTING)
+    return not isinstance(error, LASTING_ERRORS)
 
 
 def cache_key(context: "TaskRunContext", parameters: dict[str, Any]) -> str | None:
@@ -93,7 +95,7 @@ def local_server(home: Path) -> Iterator[str]:
             with without_heartbeats():  # who would look at them dies with this process
                 yield f"http://127.0.0.1:{port}"
         finally:
-            _say_goodbye()
+            _send_last_events()
 
 
 @contextlib.contextmanager
@@ -108,41 +110,43 @@ def without_heartbeats() -> Iterator[None]:
         yield
 
 
-def in_turn(flow: "Flow[P, R]") -> Callable[P, R]:
-    """A flow to call from several threads: its runs tell the server of their beginning and end one after the other.
+class FlowTurns:
+    """Lets the flow runs of several threads tell the server of their beginning and end one after the other.
 
     Runs that begin or end at once would meet in SQLite, which refuses one of them, and Prefect's client then waits
-    two seconds before it tries again.
+    two seconds before it tries again. Call the flow within `run`, and do the flow's work within `work`:
+
+        turns = FlowTurns()
+
+        @flow
+        def shard(index):
+            with turns.work():
+                ...
+
+        with turns.run():
+            shard(3)
     """
-    turn = threading.Lock()
-    mine: contextvars.ContextVar[contextlib.ExitStack] = contextvars.ContextVar("mine")
 
-    def begun(_flow: "Flow[P, R]", _run: "FlowRun", _state: "State[Any]") -> None:
-        mine.get().close()
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
 
-    hooks: list[Any] = [begun]
-    known = flow.with_options(on_running=hooks)
-    work = known.fn
+    @contextlib.contextmanager
+    def run(self) -> Iterator[None]:
+        """Around the call of a flow: while it begins and ends, no other one does."""
+        with self._lock:
+            yield
 
-    @functools.wraps(work)
-    def to_the_end(*arguments: P.args, **settings: P.kwargs) -> R:
+    @contextlib.contextmanager
+    def work(self) -> Iterator[None]:
+        """Inside of the flow, once it has begun: others may begin or end."""
+        self._lock.release()
         try:
-            return work(*arguments, **settings)
-        finally:  # Prefect reports the end next
-            mine.get().enter_context(turn)
-
-    known.fn = to_the_end
-
-    def call(*arguments: P.args, **settings: P.kwargs) -> R:
-        with contextlib.ExitStack() as held:
-            held.enter_context(turn)
-            mine.set(held)
-            return known(*arguments, **settings)
-
-    return call
+            yield
+        finally:
+            self._lock.acquire()
 
 
-def _say_goodbye() -> None:
+def _send_last_events() -> None:
     """Send what Prefect's background workers still hold, before their server goes away."""
     if "prefect" not in sys.modules:
         return

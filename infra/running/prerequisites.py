@@ -13,7 +13,7 @@ SERVING_GB = 8.0  # the same of .venv-serving
 RUN_GB = 1.0
 
 
-def lacks(*, disk_gb: float, serving: bool, folder: Path | None = None) -> Iterator[str]:
+def missing_prerequisites(*, disk_gb: float, serving: bool, folder: Path | None = None) -> Iterator[str]:
     """One sentence for every thing that is missing, with its remedy.
 
     `serving`: vLLM will run here. `folder`: where `disk_gb` must be free; it need not exist yet.
@@ -48,7 +48,7 @@ def _has_vector_units() -> bool:
 
 if __name__ == "__main__":
     for_serving = "--serving" in sys.argv
-    messages = list(lacks(disk_gb=SERVING_GB if for_serving else FACTORY_GB, serving=for_serving))
+    messages = list(missing_prerequisites(disk_gb=SERVING_GB if for_serving else FACTORY_GB, serving=for_serving))
     for message in messages:
         print(f"error: {message}", file=sys.stderr)
     sys.exit(3 if messages else 0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ProgressUpdate:
     """An update of a stage: `done` more units, a new `total` of units, or a new `note`."""
 
     stage: str
@@ -18,7 +18,7 @@ class Step:
     note: str | None = None
 
 
-Watcher = Callable[[Step], None]
+Watcher = Callable[[ProgressUpdate], None]
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class _Display:
 
     watcher: Watcher | None = None
 
-    def send(self, step: Step) -> None:
+    def send(self, step: ProgressUpdate) -> None:
         watcher = self.watcher
         if watcher is not None:
             watcher(step)
@@ -43,14 +43,14 @@ def watch(watcher: Watcher | None) -> None:
 
 def expect(stage: str, total: int) -> None:
     """Set how many units `stage` has in all."""
-    _display.send(Step(stage, total=total))
+    _display.send(ProgressUpdate(stage, total=total))
 
 
 def advance(stage: str, done: int = 1) -> None:
     """Count `done` more units of `stage` as done."""
-    _display.send(Step(stage, done=done))
+    _display.send(ProgressUpdate(stage, done=done))
 
 
 def note(stage: str, text: str) -> None:
     """Show a short text beside `stage`: a loss, a retry, a server that starts."""
-    _display.send(Step(stage, note=text))
+    _display.send(ProgressUpdate(stage, note=text))

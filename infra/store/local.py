@@ -30,11 +30,11 @@ class LocalFolder:
         self.url = root.as_uri()
         self._warned = False
 
-    def show(self, path: str) -> str:
+    def place(self, path: str) -> str:
         """The absolute path: what a person would paste."""
         return str(self.root / path)
 
-    def local(self, path: str) -> Path | None:
+    def local_path(self, path: str) -> Path | None:
         """The absolute path."""
         return self.root / path
 

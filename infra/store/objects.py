@@ -49,11 +49,11 @@ class ObjectStore:
         """bucket/prefix/path, as `filesystem` takes it."""
         return f"{self.root}/{path}" if path else self.root
 
-    def show(self, path: str) -> str:
+    def place(self, path: str) -> str:
         """The URL: what a person would paste."""
         return f"{self.protocol}://{self.key(path)}"
 
-    def local(self, path: str) -> Path | None:
+    def local_path(self, path: str) -> Path | None:
         """None: an object has no path on this machine."""
         return None
 

@@ -39,8 +39,8 @@ class Backend(Protocol):
     faults: tuple[type[Exception], ...]
     access_remedy: str
 
-    def show(self, path: str) -> str: ...
-    def local(self, path: str) -> Path | None: ...
+    def place(self, path: str) -> str: ...
+    def local_path(self, path: str) -> Path | None: ...
     def read(self, path: str) -> bytes: ...
     def open(self, path: str) -> BinaryIO: ...
     def write(self, path: str, data: bytes) -> None: ...
@@ -61,13 +61,13 @@ class Store:
         self._backend = backend
         self.url = backend.url
 
-    def show(self, path: str) -> str:
+    def place(self, path: str) -> str:
         """What a person would paste: a local path or a URL."""
-        return self._backend.show(_check_path(path))
+        return self._backend.place(_check_path(path))
 
-    def local(self, path: str) -> Path | None:
+    def local_path(self, path: str) -> Path | None:
         """The path on this machine, or None where the store is not a folder."""
-        return self._backend.local(_check_path(path))
+        return self._backend.local_path(_check_path(path))
 
     def read(self, path: str) -> bytes:
         """The whole file."""
@@ -127,19 +127,19 @@ class Store:
         with self._translated_faults("move", source):
             self._backend.move(source, target)
 
-    def fetch(self, prefix: str, folder: Path) -> None:
+    def download_folder(self, prefix: str, folder: Path) -> None:
         """Copy the files below the folder `prefix` to a local folder. Raises MissingError where there is no file."""
         start = prefix.rstrip("/") + "/"
         paths = self.list(prefix)
         if not paths:
-            raise MissingError(f"{self.show(prefix)}: nothing is stored there; check the name")
+            raise MissingError(f"{self.place(prefix)}: nothing is stored there; check the name")
         for path in paths:
             with self._translated_faults("copy", path):
                 target = folder / path.removeprefix(start)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 self._backend.download(path, target)
 
-    def send(self, folder: Path, prefix: str) -> Paths:
+    def upload_folder(self, folder: Path, prefix: str) -> Paths:
         """Copy the files of a local folder to below `prefix`, sorted by path; returns the paths in the store."""
         paths = []
         for source in sorted(folder.rglob("*")):
@@ -160,7 +160,7 @@ class Store:
                 return pq.ParquetFile(file).read(columns=list(columns))
         except pa.ArrowInvalid as error:
             raise StoreError(
-                f"{self.show(path)}: not a whole Parquet file ({error}); remove it and run again"
+                f"{self.place(path)}: not a whole Parquet file ({error}); remove it and run again"
             ) from error
 
     def write_table(self, path: str, table: pa.Table, *, rows_per_group: int | None = None) -> str:
@@ -172,7 +172,7 @@ class Store:
     @contextlib.contextmanager
     def _translated_faults(self, verb: str, path: str) -> Iterator[None]:
         """Raise the backend's faults as StoreError, with the place, the cause and the remedy."""
-        place = self._backend.show(_check_path(path))
+        place = self._backend.place(_check_path(path))
         try:
             yield
         except FileNotFoundError as error:
@@ -190,7 +190,7 @@ class Store:
             return "make the bucket, or correct the recipe's store"
         if isinstance(error, PermissionError) or "redentials" in type(error).__name__:
             return self._backend.access_remedy
-        if self._backend.local("") is None:
+        if self._backend.local_path("") is None:
             return "check the network and AWS_ENDPOINT_URL, and run again to resume"
         return "check the disk and the path, and run again to resume"
 

@@ -1,7 +1,7 @@
 """Compare two models' rows on the same questions: means with intervals, and the paired difference.
 
 Means are over the questions that have a score; the difference is over those that have one in both. Beside each
-mean stands how many questions are missing, by reason.
+mean is the number of questions that are missing, by reason.
 """
 
 import math
@@ -58,11 +58,7 @@ def compare(before: Sequence[EvaluationRow], after: Sequence[EvaluationRow] | No
         "cut": sum(row.cut for row, _ in paired),
         **figures(paired),
         "buckets": _by_length(paired, settings.buckets, figures),
-        "kinds": [
-            {"name": kind, "questions": len(rows), **figures(rows)}
-            for kind in sorted({row.kind for row, _ in paired})
-            if (rows := [pair for pair in paired if pair[0].kind == kind])
-        ],
+        "kinds": _by_kind(paired, figures),
     }
 
 
@@ -73,15 +69,19 @@ def _paired(before: Sequence[EvaluationRow], after: Sequence[EvaluationRow] | No
     ordered = sorted(before, key=lambda row: row.example_id)
     if after is None:
         return [(row, None) for row in ordered]
-    others = {row.example_id: row for row in after}
-    if len(after) != len(before) or others.keys() != {row.example_id for row in before}:
+    ordered_after = sorted(after, key=lambda row: row.example_id)
+    if [row.example_id for row in ordered] != [row.example_id for row in ordered_after]:
         raise EvaluationError("the two evaluations are not about the same questions; evaluate both models again")
-    return [(row, others[row.example_id]) for row in ordered]
+    return list(zip(ordered, ordered_after, strict=True))
 
 
 def _figures(rows: Paired, resamples: int, seed: int) -> Figures:
-    first = [row for row, _ in rows]
-    second = [other for _, other in rows if other is not None]
+    first: list[EvaluationRow] = []
+    second: list[EvaluationRow] = []
+    for row, other in rows:
+        first.append(row)
+        if other is not None:
+            second.append(other)
     return {
         "before": _means(first, resamples, seed),
         "after": _means(second, resamples, seed) if second else None,
@@ -90,30 +90,42 @@ def _figures(rows: Paired, resamples: int, seed: int) -> Figures:
 
 
 def _means(rows: Sequence[EvaluationRow], resamples: int, seed: int) -> Figures:
-    figures = {}
-    for metric in _metrics(rows):
-        scores = [score for row in rows if (score := row.scores[metric]) is not None]
-        missing = Counter(row.missing[metric] for row in rows if row.scores[metric] is None)
+    figures: Figures = {}
+    for metric in rows[0].scores:
+        scores: list[float] = []
+        missing: Counter[str] = Counter()
+        for row in rows:
+            score = row.scores[metric]
+            if score is None:
+                missing[row.missing[metric]] += 1
+            else:
+                scores.append(score)
         interval = mean_interval(scores, resamples, seed)
         figures[metric] = asdict(interval) | {"missing": dict(sorted(missing.items()))}
     return figures
 
 
 def _differences(before: Sequence[EvaluationRow], after: Sequence[EvaluationRow], resamples: int, seed: int) -> Figures:
-    figures = {}
-    for metric in _metrics(before):
-        both = [
-            (a, b)
-            for row, other in zip(before, after, strict=True)
-            if (a := row.scores[metric]) is not None and (b := other.scores.get(metric)) is not None
-        ]
-        interval = difference_interval([a for a, _ in both], [b for _, b in both], resamples, seed)
-        figures[metric] = asdict(interval)
+    figures: Figures = {}
+    for metric in before[0].scores:
+        scores_before: list[float] = []
+        scores_after: list[float] = []
+        for row, other in zip(before, after, strict=True):
+            score, other_score = row.scores[metric], other.scores.get(metric)
+            if score is not None and other_score is not None:
+                scores_before.append(score)
+                scores_after.append(other_score)
+        figures[metric] = asdict(difference_interval(scores_before, scores_after, resamples, seed))
     return figures
 
 
-def _metrics(rows: Sequence[EvaluationRow]) -> list[str]:
-    return list(rows[0].scores)
+def _by_kind(paired: Paired, figures: Callable[[Paired], Figures]) -> list[Figures]:
+    """Figures of each kind of question, by name."""
+    kinds: list[Figures] = []
+    for kind in sorted({row.kind for row, _ in paired}):
+        rows = [pair for pair in paired if pair[0].kind == kind]
+        kinds.append({"name": kind, "questions": len(rows), **figures(rows)})
+    return kinds
 
 
 def _by_length(

@@ -1,12 +1,13 @@
 """Evaluate a model on held-out questions: greedy answers, and the consensus pick of N samples beside them.
 
-A prompt longer than the window loses the middle of its context (see truncation.py). Every question becomes a
-`Row`. An answer that the server refused for good, or a question without a usable reference, has no score: it is
-missing, counted by reason, and never a number; a metric's mean is over the questions that have it. An empty
-answer is an answer, and scores 0. A passing fault of the server stops the evaluation, since missing answers
-would depend on the weather; what was answered is in the ledger. Comparing is in compare.py.
+A prompt longer than the window loses the middle of its context (see truncation.py). Every question becomes an
+`EvaluationRow`. An answer that the server refused for good, or a question without a usable reference, has no score: it
+is missing, counted by reason, and never a number; a metric's mean is over the questions that have it. An empty answer
+is an answer, and scores 0. A temporary fault of the server stops the evaluation, since the figures would depend on
+chance; the replies that came are in the ledger. Comparing is in compare.py.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,47 +21,52 @@ from infra.running import progress
 from tasks.evaluation.compare import EvaluationRow, compare
 from tasks.evaluation.suites import NO_REFERENCE, Suite, find_suite
 from tasks.evaluation.truncation import Fitted, fit_context
+from tasks.judging.similarity import ConsensusSettings
 from tasks.records.example import Answer, Context, Example
 from tasks.sampling import GREEDY, answer_from, sample_prompt
 from tasks.scoring import AnsweredQuestion, ScoringContext, parse_scorers
 from tasks.scoring.consensus import NAME as CONSENSUS
-from tasks.scoring.consensus import ConsensusSettings, judge
+from tasks.scoring.run import score_with
 
-__all__ = ["EvaluationRow", "HeldOut", "compare", "evaluate_model"]
+__all__ = ["EvaluationRow", "HeldOutQuestion", "compare", "evaluate_model"]
 
 STAGE = "evaluate"
 MBR = "mbr_"  # before the names of metrics of the consensus pick
 
-HeldOut = tuple[Example, Context]
+HeldOutQuestion = tuple[Example, Context]
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """A question as it is sent."""
+class _PreparedQuestion:
+    """A question with its context cut to the window, and its requests."""
 
-    case: HeldOut
+    question: HeldOutQuestion
     fitted: Fitted
     requests: tuple[Request, ...]  # the greedy one first
 
 
 def evaluate_model(
-    cases: Sequence[HeldOut], client: ModelClient, model: Model, recipe: Recipe, embedder: Callable[[], Embedder]
+    questions: Sequence[HeldOutQuestion],
+    client: ModelClient,
+    model: Model,
+    recipe: Recipe,
+    embedder: Callable[[], Embedder],
 ) -> list[EvaluationRow]:
     """One row a question, in their order; `model` is the one to ask, reached through `client`.
 
-    Raises EvaluationError when there is no question or no answer at all, and ModelError at a passing fault.
+    Raises EvaluationError when there is no question or no answer at all, and ModelError at a temporary fault.
     """
     settings = _settings(recipe)
-    if not cases:
+    if not questions:
         raise EvaluationError("there is no question to evaluate on; give evaluation.questions or a test split")
     suite = find_suite(settings.suite)
     tokenizer = load_tokenizer(model.tokenizer, model.trust_remote_code)
-    bench = ScoringContext(embedder, client, recipe)
-    progress.expect(STAGE, len(cases))
+    scoring = ScoringContext(embedder, client, recipe)
+    progress.expect(STAGE, len(questions))
     rows: list[EvaluationRow] = []
-    for batch in _batches(cases, max(1, recipe.execution.batch_calls // (1 + settings.samples))):
-        asked = [_ask(case, model, recipe, settings, tokenizer) for case in batch]
-        rows += _answered(asked, client, suite, bench)
+    for batch in _batches(questions, max(1, recipe.execution.batch_calls // (1 + settings.samples))):
+        prepared = [_prepare(question, model, recipe, settings, tokenizer) for question in batch]
+        rows += _rows(prepared, client, suite, scoring)
         progress.advance(STAGE, len(batch))
     if not any(row.answered for row in rows):
         raise EvaluationError(
@@ -69,9 +75,11 @@ def evaluate_model(
     return rows
 
 
-def _ask(case: HeldOut, model: Model, recipe: Recipe, settings: Evaluation, tokenizer: Tokenizer) -> _Asked:
+def _prepare(
+    question: HeldOutQuestion, model: Model, recipe: Recipe, settings: Evaluation, tokenizer: Tokenizer
+) -> _PreparedQuestion:
     """Fit a question to the model's window and make its requests."""
-    example, context = case
+    example, context = question
     strategy = recipe.sampling.strategy
 
     def prompt(text: str) -> Prompt:
@@ -81,9 +89,10 @@ def _ask(case: HeldOut, model: Model, recipe: Recipe, settings: Evaluation, toke
         return prompt_tokens(tokenizer, [prompt(text).messages])[0]
 
     fitted = fit_context(context.text, model.context_window - settings.max_tokens, tokenizer, count)
-    final = prompt(fitted.text)
+    fitted_prompt = prompt(fitted.text)
     indices = [GREEDY, *range(settings.samples)]
-    return _Asked(case, fitted, tuple(_request(final, example, model, recipe, settings, index) for index in indices))
+    requests = [_request(fitted_prompt, example, model, recipe, settings, index) for index in indices]
+    return _PreparedQuestion(question, fitted, tuple(requests))
 
 
 def _request(
@@ -106,33 +115,44 @@ def _request(
     )
 
 
-def _answered(asked: Sequence[_Asked], client: ModelClient, suite: Suite, bench: ScoringContext) -> list[EvaluationRow]:
+def _rows(
+    questions: Sequence[_PreparedQuestion], client: ModelClient, suite: Suite, scoring: ScoringContext
+) -> list[EvaluationRow]:
     """The rows of a batch of questions."""
-    outcomes = client.complete([request for each in asked for request in each.requests])
-    _refuse_passing_failures(outcomes)
-    remaining = iter(outcomes)
-    return [_row(each, [next(remaining) for _ in each.requests], suite, bench) for each in asked]
+    requests: list[Request] = []
+    for question in questions:
+        requests += question.requests
+    outcomes = client.complete(requests)
+    _check_temporary_failures(outcomes)
+    rows: list[EvaluationRow] = []
+    start = 0
+    for question in questions:
+        end = start + len(question.requests)
+        rows.append(_row(question, outcomes[start:end], suite, scoring))
+        start = end
+    return rows
 
 
-def _row(asked: _Asked, outcomes: Sequence[Outcome], suite: Suite, bench: ScoringContext) -> EvaluationRow:
-    example, context = asked.case
-    answers = [
-        answer_from(example.example_id, request, outcome, bench.recipe.sampling.strategy)
-        for request, outcome in zip(asked.requests, outcomes, strict=True)
-    ]
+def _row(
+    prepared: _PreparedQuestion, outcomes: Sequence[Outcome], suite: Suite, scoring: ScoringContext
+) -> EvaluationRow:
+    example, context = prepared.question
+    answers: list[Answer] = []
+    for request, outcome in zip(prepared.requests, outcomes, strict=True):
+        answers.append(answer_from(example.example_id, request, outcome, scoring.recipe.sampling.strategy))
     greedy, samples = answers[0], tuple(answers[1:])
     refused = outcomes[0].reason if isinstance(outcomes[0], Failure) else None
-    scores, missing = _measure(suite, asked.case, greedy.text, refused, "")
+    scores, missing = _measure(suite, prepared.question, greedy.text, refused, "")
     if samples:
-        pick = _consensus_pick(AnsweredQuestion(example, context, samples), bench)
+        pick = _consensus_pick(AnsweredQuestion(example, context, samples), scoring)
         text, refused = (pick.text, None) if pick else ("", "no_answers")
-        of_pick, missing_of_pick = _measure(suite, asked.case, text, refused, MBR)
-        scores, missing = scores | of_pick, missing | missing_of_pick
+        pick_scores, pick_missing = _measure(suite, prepared.question, text, refused, MBR)
+        scores, missing = scores | pick_scores, missing | pick_missing
     return EvaluationRow(
         example.example_id,
         example.kind,
-        asked.fitted.tokens_before,
-        asked.fitted.cut,
+        prepared.fitted.tokens_before,
+        prepared.fitted.cut,
         greedy.text,
         greedy.finish_reason,
         not isinstance(outcomes[0], Failure),
@@ -142,30 +162,36 @@ def _row(asked: _Asked, outcomes: Sequence[Outcome], suite: Suite, bench: Scorin
 
 
 def _measure(
-    suite: Suite, case: HeldOut, text: str, refused: str | None, prefix: str
+    suite: Suite, question: HeldOutQuestion, text: str, refused: str | None, prefix: str
 ) -> tuple[dict[str, float | None], dict[str, str]]:
-    """Scores by metric, and the reasons of those that are missing."""
-    scores = {name: None if refused else metric(text, *case) for name, metric in suite.metrics.items()}
-    missing = {
-        name: refused or suite.reasons.get(name, NO_REFERENCE) for name, score in scores.items() if score is None
-    }
-    return {prefix + name: score for name, score in scores.items()}, {
-        prefix + name: reason for name, reason in missing.items()
-    }
+    """Scores by metric, and the reasons of those that are missing; `prefix` stands before every metric's name."""
+    scores: dict[str, float | None] = {}
+    missing: dict[str, str] = {}
+    for name, metric in suite.metrics.items():
+        score = None if refused else metric(text, *question)
+        scores[prefix + name] = score
+        if score is None:
+            missing[prefix + name] = refused or suite.reasons.get(name, NO_REFERENCE)
+    return scores, missing
 
 
-def _consensus_pick(case: AnsweredQuestion, bench: ScoringContext) -> Answer | None:
+def _consensus_pick(question: AnsweredQuestion, scoring: ScoringContext) -> Answer | None:
     """The sample nearest to all samples; of equals the one whose text's hash is first. None when none has text."""
-    active = [scorer.settings for scorer in parse_scorers(bench.recipe) if scorer.name == CONSENSUS]
-    settings = active[0] if active else ConsensusSettings()
-    assert isinstance(settings, ConsensusSettings)
-    judgements = judge([case], settings, bench)
-    scored = [
-        (-judgement.score, text_id(answer.text), answer)
-        for answer, judgement in zip(case.answers, judgements, strict=True)
-        if judgement.score is not None
-    ]
-    return min(scored, key=lambda each: each[:2])[2] if scored else None
+    settings = ConsensusSettings()
+    for scorer in parse_scorers(scoring.recipe):
+        if scorer.name == CONSENSUS:
+            assert isinstance(scorer.settings, ConsensusSettings)
+            settings = scorer.settings
+    judgements = score_with(CONSENSUS, settings, [question], scoring)
+    pick: Answer | None = None
+    pick_order = (math.inf, "")
+    for answer, judgement in zip(question.answers, judgements, strict=True):
+        if judgement.score is None:
+            continue
+        order = (-judgement.score, text_id(answer.text))
+        if order < pick_order:
+            pick, pick_order = answer, order
+    return pick
 
 
 def _settings(recipe: Recipe) -> Evaluation:
@@ -174,13 +200,16 @@ def _settings(recipe: Recipe) -> Evaluation:
     return recipe.evaluation
 
 
-def _batches(cases: Sequence[HeldOut], size: int) -> Iterator[Sequence[HeldOut]]:
-    for start in range(0, len(cases), size):
-        yield cases[start : start + size]
+def _batches(questions: Sequence[HeldOutQuestion], size: int) -> Iterator[Sequence[HeldOutQuestion]]:
+    for start in range(0, len(questions), size):
+        yield questions[start : start + size]
 
 
-def _refuse_passing_failures(outcomes: Sequence[Outcome]) -> None:
-    failures = [outcome for outcome in outcomes if isinstance(outcome, Failure) and not outcome.permanent]
+def _check_temporary_failures(outcomes: Sequence[Outcome]) -> None:
+    failures: list[Failure] = []
+    for outcome in outcomes:
+        if isinstance(outcome, Failure) and not outcome.permanent:
+            failures.append(outcome)
     if failures:
         raise ModelError(
             f"{len(failures)} of {len(outcomes)} calls failed after all attempts; the first: {failures[0].reason}: "

@@ -9,15 +9,15 @@ import json
 from infra.errors import EvaluationError
 from infra.recipe import Recipe
 from infra.store import Store
-from tasks.evaluation.evaluate import HeldOut
-from tasks.planning.planning import make_plan
+from tasks.evaluation.evaluate import HeldOutQuestion
+from tasks.planning.make_plan import make_plan
 from tasks.records.dataset import Split
 from tasks.records.plan import Plan, load_plan, load_shard
 
 NO_WINDOW = 2**31 - 1
 
 
-def heldout_cases(recipe: Recipe, store: Store, manifest: str | None) -> list[HeldOut]:
+def heldout_questions(recipe: Recipe, store: Store, manifest: str | None) -> list[HeldOutQuestion]:
     """(example, context) of every held-out question that has a reference, in the plan's order.
 
     Raises EvaluationError when the recipe names no questions and there is no dataset to take them from.
@@ -37,14 +37,14 @@ def heldout_cases(recipe: Recipe, store: Store, manifest: str | None) -> list[He
         split = Split.from_json(published["split"])
     else:
         raise EvaluationError("no questions to evaluate on: give evaluation.questions, or the manifest of a dataset")
-    cases = []
-    for each in plan.shards:
-        examples, by_id = load_shard(store, plan, each.index)
+    questions: list[HeldOutQuestion] = []
+    for shard in plan.shards:
+        examples, contexts_by_id = load_shard(store, plan, shard.index)
         for example in examples:
             held_out = split is None or split.side(example.context_id) == "test"
             if held_out and example.references:
-                cases.append((example, by_id[example.context_id]))
-    return cases
+                questions.append((example, contexts_by_id[example.context_id]))
+    return questions
 
 
 def is_heldout(plan: Plan) -> bool:

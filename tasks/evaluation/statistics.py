@@ -2,9 +2,12 @@
 
 Percentile bootstrap (Efron 1979): questions are drawn with replacement, `resamples` times; the interval spans
 the middle `level` of the means. Two models are compared in pairs: the resampled unit is the question with both
-its scores, so what makes a question hard for both cancels out. A figure that is worked out from sums over questions
-(a share of pairs, a kappa) is worked out again from the sums of each resample, so that what belongs to one question
-stays together. Seeded, so the same scores give the same interval.
+its scores, so a question that is hard for both models does not widen the interval. A figure that is computed from sums
+over questions (a share of pairs, a kappa) is computed again from the sums of each resample, so that all numbers of one
+question are drawn together. Seeded, so the same scores give the same interval.
+
+Intervals of means are those of scipy.stats.bootstrap. Figures of sums are not: one matrix product here gives the sums
+of a whole block of resamples, and the published intervals were computed by it.
 
 Leaves out: several questions over one context count as independent; tests of significance.
 """
@@ -35,9 +38,23 @@ def mean_interval(scores: Sequence[float], resamples: int, seed: int, level: flo
     values = np.asarray(scores, np.float64)
     if values.size == 0:
         return Interval(None, None, None, 0)
-    edge = (1 - level) / 2
-    low, high = np.quantile(_resampled_means(values, resamples, seed), [edge, 1 - edge])
-    return Interval(_rounded(values.mean()), _rounded(low), _rounded(high), values.size)
+    mean = _rounded(values.mean())
+    if values.size == 1:
+        return Interval(mean, mean, mean, 1)
+    from scipy.stats import bootstrap
+
+    result = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=resamples,
+        batch=max(1, _DRAWS_AT_ONCE // values.size),
+        vectorized=True,
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    low, high = result.confidence_interval
+    return Interval(mean, _rounded(low), _rounded(high), values.size)
 
 
 def difference_interval(
@@ -55,7 +72,7 @@ def sums_interval(
     seed: int,
     level: float = LEVEL,
 ) -> Interval:
-    """A figure of sums over questions, with its interval; `n` is what it is told to rest on.
+    """A figure of sums over questions, with its interval; `n` is returned as the number that it rests on.
 
     `sums` is [questions, terms]: what each question adds. `figure` maps sums [draws, terms] to figures [draws], NaN
     where it is not defined; such draws are left out of the interval.
@@ -75,7 +92,11 @@ def nested_interval(groups: Sequence[ArrayLike], resamples: int, seed: int, leve
     narrow: draws of 3 runs hold but two thirds of the variance between runs. `n` is the number of questions with a
     whole above 0.
     """
-    runs = [values for each in groups if len(values := np.asarray(each, np.float64).reshape(-1, 2))]
+    runs: list[NDArray[np.float64]] = []
+    for group in groups:
+        values = np.asarray(group, np.float64).reshape(-1, 2)
+        if len(values):
+            runs.append(values)
     if not runs:
         return Interval(None, None, None, 0)
     random = np.random.default_rng(seed)
@@ -83,8 +104,8 @@ def nested_interval(groups: Sequence[ArrayLike], resamples: int, seed: int, leve
     drawn = np.zeros((resamples, 2))
     for place, values in enumerate(runs):
         for draw in range(times[:, place].max()):
-            wanted = times[:, place] > draw
-            drawn[wanted] += _resampled_sums(values, int(wanted.sum()), int(random.integers(2**31)))
+            chosen = times[:, place] > draw  # the resamples that draw this run more than `draw` times
+            drawn[chosen] += _resampled_sums(values, int(chosen.sum()), int(random.integers(2**31)))
     whole = np.concatenate(runs)
     return _interval(_share(whole.sum(axis=0)[None])[0], _share(drawn), int((whole[:, 1] > 0).sum()), level)
 
@@ -104,10 +125,11 @@ def ratio_intervals(
         return [Interval(None, None, None, 0)] * columns
     sums = np.concatenate([upper, lower], axis=1)
     whole, drawn = sums.sum(axis=0, keepdims=True), _resampled_sums(sums, resamples, seed)
-    return [
-        _interval(_ratio(whole, place)[0], _ratio(drawn, place), round(float(whole[0, columns + place])), level)
-        for place in range(columns)
-    ]
+    intervals: list[Interval] = []
+    for place in range(columns):
+        n = round(float(whole[0, columns + place]))
+        intervals.append(_interval(_ratio(whole, place)[0], _ratio(drawn, place), n, level))
+    return intervals
 
 
 def _ratio(sums: NDArray[np.float64], place: int) -> NDArray[np.float64]:
@@ -135,17 +157,6 @@ def _resampled_sums(sums: NDArray[np.float64], resamples: int, seed: int) -> NDA
         places = random.integers(0, count, (size, count)) + count * np.arange(size)[:, None]
         drawn.append(np.bincount(places.ravel(), minlength=size * count).reshape(size, count) @ sums)
     return np.concatenate(drawn)
-
-
-def _resampled_means(values: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
-    """Means of `resamples` draws with replacement, [resamples]."""
-    random = np.random.default_rng(seed)
-    block = max(1, _DRAWS_AT_ONCE // values.size)
-    means = [
-        values[random.integers(0, values.size, (min(block, resamples - start), values.size))].mean(axis=1)
-        for start in range(0, resamples, block)
-    ]
-    return np.concatenate(means)
 
 
 def _rounded(value: np.float64) -> float:

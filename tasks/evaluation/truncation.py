@@ -1,8 +1,8 @@
 """Over-long prompts: the middle of the context is cut out, so that the prompt fits the model's window.
 
-As LongBench does it: the first half and the last half of what may stay are joined as they are. What stays is
-counted in tokens of the policy's tokenizer, and the whole prompt is counted again after the cut, because two
-ends that meet may make other tokens. Cuts fall between characters, never inside one.
+As in LongBench, the first half and the last half of the text that fits are joined as they are. Lengths are in tokens
+of the policy's tokenizer, and the whole prompt is counted again after the cut, because two ends that meet may make
+other tokens. Cuts fall between characters, never inside one.
 """
 
 import math
@@ -38,25 +38,25 @@ def fit_context(text: str, limit: int, tokenizer: Tokenizer, prompt_tokens: Call
     if tokens <= limit:
         return Fitted(text, before, tokens)
     spans = token_spans(text, tokenizer)
-    # Characters stand in for tokens where the tokenizer does not say where its tokens lie.
+    # The units are characters where the tokenizer does not give the places of its tokens.
     per_token = 1.0 if spans is not None else len(text) / max(1, before - prompt_tokens(""))
     units = spans if spans is not None else [(place, place + 1) for place in range(len(text))]
-    keep, kept = len(units), text
-    while tokens > limit and keep > 0:
-        keep = max(0, keep - math.ceil((tokens - limit) * per_token))
-        kept = cut_middle(text, units, keep)
-        tokens = prompt_tokens(kept)
-    return Fitted(kept, before, tokens)
+    remaining, cut_text = len(units), text
+    while tokens > limit and remaining > 0:
+        remaining = max(0, remaining - math.ceil((tokens - limit) * per_token))
+        cut_text = cut_middle(text, units, remaining)
+        tokens = prompt_tokens(cut_text)
+    return Fitted(cut_text, before, tokens)
 
 
-def cut_middle(text: str, spans: Sequence[Span], keep: int) -> str:
-    """The text of the first ceil(keep / 2) and the last floor(keep / 2) of its spans.
+def cut_middle(text: str, spans: Sequence[Span], count: int) -> str:
+    """The text of the first ceil(count / 2) and the last floor(count / 2) of its spans.
 
-    Spans may share a character, as a byte-level tokenizer's parts of one emoji do. One whose parts are not all
-    kept goes as a whole.
+    Spans may share a character, as a byte-level tokenizer's parts of one emoji do. A character of which a part is cut
+    is left out as a whole.
     """
-    tail = keep // 2
-    head = keep - tail
+    tail = count // 2
+    head = count - tail
     left, right = 0, len(text)
     if head:
         start, left = spans[head - 1]
@@ -70,7 +70,7 @@ def cut_middle(text: str, spans: Sequence[Span], keep: int) -> str:
 
 
 def token_spans(text: str, tokenizer: Tokenizer) -> list[Span] | None:
-    """Where each token of the text lies, in characters; None for a tokenizer that cannot tell."""
+    """The place of each token of the text, in characters; None for a tokenizer without places."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return None

@@ -1,174 +1,225 @@
-"""Asking the judge: many questions at once, each until its reply can be used, every reply a ledger entry.
+"""Asking the judge: each query until its reply can be used, every reply an entry of the ledger.
 
-The first try is at the judge's own temperature; a reply that cannot be used is asked for again, hotter and with
-another seed, at most `judge.replies` times in all. Then the word is null with its reason: null is an outcome
-here, never an error and never a number. A refusal that would be repeated (a prompt too long, a content filter) is
-final at once; a passing fault of the server raises, so that the work is tried again and the dataset does not
-depend on the weather. Replies are constrained where the server can (`structured.py`). All questions are asked at
-once, then all that are still open, and so on; seeds come from the recipe's seed and the question, so that neither
-company nor order matters.
+The first attempt is at the judge's own temperature. A reply that cannot be used is asked for again, at a higher
+temperature and with another seed, at most `judge.replies` times in all; then the verdict is null with its reason,
+never an error and never a number. A refusal that would be repeated (a prompt too long, a content filter) is final
+at once. A passing fault of the server raises ModelError, so that the work is tried again: the dataset must not depend
+on the state of the network. Seeds come from the recipe's seed and the query, so the order of queries does not matter.
+
+Replies are constrained to a form where the server can do it. vLLM takes a regular expression or a choice in the
+body's `structured_outputs`; other servers refuse the field or ignore it, and only a reply tells which. So the server
+is asked once for a text that no model would write by itself (the probe). The ledger keeps the reply, so a second run
+does not ask. Parsing is as strict with a form as without. Left out: JSON schemas, and the field's older names.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from infra.canonical import fingerprint, seed_number
 from infra.errors import ModelError, RecipeError
-from infra.models.client import Failure, ModelClient, Outcome, Prompt, Reply, Request
-from infra.recipe import Judge
+from infra.ledger import Entry
+from infra.models.client import Failure, ModelClient, Outcome, Prompt, Reply, Request, parse_reply
+from infra.recipe import Judge, Recipe
+from tasks.judging.context import ScoringContext
 from tasks.judging.quoting import quoted
 from tasks.judging.replies import Unusable
-from tasks.judging.structured import FIELD, ReplyForm, form_field, obeyed, probe
+from tasks.judging.steps import JudgeQuery, ModelRole, ReplyForm, Verdict
 from tasks.prompts import load_prompt
-from tasks.scoring import ScoringContext
 
-__all__ = ["JudgeQuery", "ReplyForm", "Verdict", "ask_all", "judge_of", "judge_prompt", "refuse_passing_failures"]
+Value = TypeVar("Value")
 
-Judged = TypeVar("Judged")
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeQuery(Generic[Judged]):
-    """One question to the judge. `read` parses the reply's text and raises Unusable."""
-
-    kind: str  # calls are counted by it
-    prompt: Prompt
-    affinity: str  # context_id
-    read: Callable[[str], Judged]
-    max_tokens: int
-    form: ReplyForm | None = None
-    variant: int = 0  # sets calls with equal bodies apart in the ledger, so that both are paid for
-    cut: Literal["never", "if_readable"] = "if_readable"  # may a reply that hit max_tokens be read?
-    tries: int | None = None  # fewer than the judge's `replies`, where asking again would bring the same
-    reads: Literal["text", "raw"] = "text"  # raw: the whole JSON body, for logprobs
-    parameters: tuple[tuple[str, Any], ...] = ()  # further request parameters; they go before the judge's own
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict(Generic[Judged]):
-    """The judge's word. `reason` says why there is no value, and is null when there is one."""
-
-    value: Judged | None
-    reason: str | None
-    reply: str  # text of the last reply; of a call without one, what the server said instead
-    keys: tuple[str, ...]  # ledger keys of all tries
+FORM_FIELD = "structured_outputs"
+_PROBE_PROMPT = Prompt(({"role": "user", "content": "Say hello."},))
+_PROBE_REPLY = "[[7]] [[7]]"
+_SHARED_WITH_JUDGE = {"prompts", "temperature", "retry_temperature", "replies", "structured"}
+_SUBJECTS_NAMED = 3  # of failed calls, in a message
 
 
 def judge_prompt(step: str, language: str, prompts: str, **values: str) -> Prompt:
-    """The prompt of a step, every value quoted. `prompts`: the set of prompt files, "full", "terse", "expected"."""
+    """The prompt of a step, every value quoted. `prompts`: the set of prompt files, "full", "terse" or "expected"."""
     text = load_prompt(f"judge-{prompts}-{step}", language)
-    return Prompt(({"role": "user", "content": text.render(**{name: quoted(each) for name, each in values.items()})},))
+    quoted_values = {name: quoted(value) for name, value in values.items()}
+    return Prompt(({"role": "user", "content": text.render(**quoted_values)},))
 
 
-def judge_of(bench: ScoringContext) -> tuple[Judge, ModelClient]:
-    """The recipe's judge and its client. Raises RecipeError when the recipe has none."""
-    if bench.recipe.judge is None or bench.judge is None:
+def judge_settings(scoring: ScoringContext, role: ModelRole = "judge") -> Judge:
+    """The settings of the model that is asked. Raises RecipeError when the recipe has no judge."""
+    if role == "policy":
+        return policy_as_judge(scoring.recipe)
+    if scoring.recipe.judge is None:
         raise RecipeError("scoring.scorers: a scorer asks a judge, and the recipe has no `judge` section; add one")
-    return bench.recipe.judge, bench.judge
+    return scoring.recipe.judge
 
 
-def ask_all(asks: Sequence[JudgeQuery[Judged]], bench: ScoringContext) -> list[Verdict[Judged]]:
-    """The judge's word on each question, in their order. Raises ModelError for faults that may pass."""
-    judge, client = judge_of(bench)
-    constrained = judge.structured == "auto" and any(ask.form for ask in asks) and _constrains(judge, client, bench)
-    words: list[Verdict[Judged]] = [Verdict(None, "unasked", "", ())] * len(asks)
-    waiting = list(range(len(asks)))
+def policy_as_judge(recipe: Recipe) -> Judge:
+    """The policy in the place of a judge; how a judge is asked stays as the recipe's judge section says."""
+    manner = recipe.judge.model_dump(include=_SHARED_WITH_JUDGE) if recipe.judge else {}
+    return Judge.model_validate(recipe.policy.model_dump() | manner)
+
+
+def ask_judge(
+    queries: Sequence[JudgeQuery[Value]], scoring: ScoringContext, role: ModelRole = "judge"
+) -> list[Verdict[Value]]:
+    """The verdict on each query, in order. Raises ModelError for faults that may pass."""
+    judge = judge_settings(scoring, role)
+    client = _client(scoring, role)
+    constrained = False
+    if judge.structured == "auto" and any(query.form for query in queries):
+        constrained = _constrains_replies(judge, client, scoring)
+    verdicts: list[Verdict[Value]] = [Verdict(None, "not_asked", "", ())] * len(queries)
+    open_places = list(range(len(queries)))
     for attempt in range(judge.replies):
-        if not waiting:
+        if not open_places:
             break
-        requests = [_request(asks[place], attempt, judge, bench.recipe.seed, constrained) for place in waiting]
-        outcomes = _complete(requests, client)
-        for place, outcome in zip(waiting, outcomes, strict=True):
-            words[place] = _heard(asks[place], outcome, words[place].keys)
-        waiting = [
-            place
-            for place, outcome in zip(waiting, outcomes, strict=True)
-            if words[place].reason is not None
-            and isinstance(outcome, Reply)
-            and attempt + 1 < (asks[place].tries or judge.replies)
-        ]
-    return words
+        requests = [_request(queries[place], attempt, judge, scoring.recipe.seed, constrained) for place in open_places]
+        outcomes = _complete(requests, [queries[place].subject for place in open_places], client)
+        still_open = []
+        for place, outcome in zip(open_places, outcomes, strict=True):
+            query = queries[place]
+            verdicts[place] = _verdict(query, outcome, (*verdicts[place].keys, outcome.key))
+            attempts = query.attempts or judge.replies
+            if verdicts[place].reason is not None and isinstance(outcome, Reply) and attempt + 1 < attempts:
+                still_open.append(place)
+        open_places = still_open
+    return verdicts
 
 
-def refuse_passing_failures(outcomes: Sequence[Outcome]) -> None:
-    """Raise ModelError when a call failed for a cause that may pass: its work is to be tried again."""
-    failures = [outcome for outcome in outcomes if isinstance(outcome, Failure) and not outcome.permanent]
-    if failures:
-        first = failures[0]
-        raise ModelError(
-            f"{len(failures)} calls to the judge failed after all attempts; the first: {first.reason}: {first.detail}. "
-            "The replies that arrived are in the ledger; when the endpoint is well again, re-run the failed shards."
-        )
+def query_identity(query: JudgeQuery[Any], scoring: ScoringContext, role: ModelRole) -> list[Any]:
+    """What the replies to a query depend on, JSON-ready: the same for queries that make the same calls."""
+    judge = judge_settings(scoring, role)
+    form = [query.form.kind, query.form.value] if query.form and judge.structured == "auto" else None
+    own = [query.kind, query.prompt.digest, query.max_tokens, query.variant, form, query.attempts, query.parameters]
+    return [*own, judge.name, judge.revision, judge.temperature, judge.retry_temperature, judge.replies]
 
 
-def _complete(requests: Sequence[Request], client: ModelClient) -> list[Outcome]:
-    """The outcomes; a server that cannot constrain to this form after all is asked once more without it."""
+def verdict_from_ledger(
+    query: JudgeQuery[Value], keys: Sequence[str], entries: dict[str, Entry]
+) -> Verdict[Value] | None:
+    """The verdict that an earlier run got, from the ledger's entries; None when the last one is not there."""
+    entry = entries.get(keys[-1]) if keys else None
+    return None if entry is None else _verdict(query, parse_reply(entry), tuple(keys))
+
+
+def refuse_passing_failures(outcomes: Sequence[Outcome], subjects: Sequence[str] = ()) -> None:
+    """Raise ModelError when a call failed for a cause that may pass: its work has to be tried again."""
+    failures = []
+    names = []
+    for place, outcome in enumerate(outcomes):
+        if isinstance(outcome, Failure) and not outcome.permanent:
+            failures.append(outcome)
+            if place < len(subjects) and subjects[place]:
+                names.append(subjects[place])
+    if not failures:
+        return
+    first = failures[0]
+    subjects_text = "; ".join(names[:_SUBJECTS_NAMED]) + ("; ..." if len(names) > _SUBJECTS_NAMED else "")
+    about = f" ({subjects_text})" if names else ""
+    raise ModelError(
+        f"{len(failures)} calls to the judge failed after all attempts; the first: {first.reason}: "
+        f"{first.detail}{about}. "
+        "The replies that arrived are in the ledger; when the endpoint is well again, re-run the failed shards."
+    )
+
+
+def _client(scoring: ScoringContext, role: ModelRole) -> ModelClient:
+    client = scoring.policy if role == "policy" else scoring.judge
+    if client is None:
+        raise RecipeError(f"scoring.scorers: a scorer asks the {role}, and this run has no client for it")
+    return client
+
+
+def _complete(requests: Sequence[Request], subjects: Sequence[str], client: ModelClient) -> list[Outcome]:
+    """The outcomes. A request that is refused with its form is sent once more without it."""
     outcomes = client.complete(requests)
-    refuse_passing_failures(outcomes)
-    refused = {
-        place: request
-        for place, (request, outcome) in enumerate(zip(requests, outcomes, strict=True))
-        if FIELD in request.parameters and isinstance(outcome, Failure) and outcome.reason == "bad_request"
-    }
+    refuse_passing_failures(outcomes, subjects)
+    refused = []
+    for place, (request, outcome) in enumerate(zip(requests, outcomes, strict=True)):
+        if FORM_FIELD in request.parameters and isinstance(outcome, Failure) and outcome.reason == "bad_request":
+            refused.append(place)
     if not refused:
         return outcomes
-    plain = client.complete([_without_form(request) for request in refused.values()])
-    refuse_passing_failures(plain)
-    for (place, request), outcome in zip(refused.items(), plain, strict=True):
+    plain_outcomes = client.complete([_without_form(requests[place]) for place in refused])
+    refuse_passing_failures(plain_outcomes, [subjects[place] for place in refused])
+    for place, outcome in zip(refused, plain_outcomes, strict=True):
         refusal = outcomes[place]
         if isinstance(outcome, Reply) and isinstance(refusal, Failure):  # it was the form that was refused
-            client.keep_refusal(request, refusal)
+            client.record_refusal(requests[place], refusal)
         outcomes[place] = outcome
     return outcomes
 
 
-def _heard(ask: JudgeQuery[Judged], outcome: Outcome, earlier: tuple[str, ...]) -> Verdict[Judged]:
-    keys = (*earlier, outcome.key)
+def _verdict(query: JudgeQuery[Value], outcome: Outcome, keys: tuple[str, ...]) -> Verdict[Value]:
     if isinstance(outcome, Failure):
         return Verdict(None, outcome.reason, outcome.detail, keys)
-    cut = outcome.finish_reason == "length" and ask.reads == "text"
-    if outcome.finish_reason == "content_filter" or (cut and ask.cut == "never"):
-        return Verdict(None, "cut_off" if cut else "content_filter", outcome.text, keys)
+    cut = outcome.finish_reason == "length" and query.reads == "text"
+    if outcome.finish_reason == "content_filter":
+        return Verdict(None, "content_filter", outcome.text, keys)
+    if cut and query.cut == "never":
+        return Verdict(None, "cut_off", outcome.text, keys)
     try:
-        return Verdict(ask.read(outcome.raw if ask.reads == "raw" else outcome.text), None, outcome.text, keys)
+        value = query.read(outcome.raw if query.reads == "raw" else outcome.text)
     except Unusable as fault:
-        return Verdict(None, "cut_off" if cut and outcome.text.strip() else fault.reason, outcome.text, keys)
+        reason = "cut_off" if cut and outcome.text.strip() else fault.reason
+        return Verdict(None, reason, outcome.text, keys)
+    return Verdict(value, None, outcome.text, keys)
 
 
-def _request(ask: JudgeQuery[Judged], attempt: int, judge: Judge, seed: int, constrained: bool) -> Request:
+def _request(query: JudgeQuery[Any], attempt: int, judge: Judge, seed: int, constrained: bool) -> Request:
     parameters: dict[str, Any] = {
         "temperature": judge.retry_temperature if attempt else judge.temperature,
         "top_p": 1.0,
-        "max_tokens": ask.max_tokens,
+        "max_tokens": query.max_tokens,
         "seed": 0,
-        **dict(ask.parameters),
+        **dict(query.parameters),
     }
     if attempt:
-        # Without the variant: whether equal questions share their calls must not change what is said to them.
-        identity = fingerprint([ask.prompt.digest, dict(ask.parameters)])
+        # Without the variant: whether equal queries share their calls must not change the replies.
+        identity = fingerprint([query.prompt.digest, dict(query.parameters)])
         parameters["seed"] = seed_number(seed, "judge", identity, attempt)
-    if constrained and ask.form is not None:
-        parameters[FIELD] = form_field(ask.form)
-    index = ask.variant * judge.replies + attempt
-    return Request(ask.kind, judge.name, judge.revision, ask.prompt, parameters, index, ask.affinity)
+    if constrained and query.form is not None:
+        parameters[FORM_FIELD] = form_value(query.form)
+    index = query.variant * judge.replies + attempt
+    return Request(query.kind, judge.name, judge.revision, query.prompt, parameters, index, query.affinity)
 
 
 def _without_form(request: Request) -> Request:
-    parameters = {name: value for name, value in request.parameters.items() if name != FIELD}
-    index, affinity = request.sample_index, request.affinity
-    return Request(request.kind, request.model, request.revision, request.prompt, parameters, index, affinity)
+    parameters = {name: value for name, value in request.parameters.items() if name != FORM_FIELD}
+    return Request(
+        request.kind,
+        request.model,
+        request.revision,
+        request.prompt,
+        parameters,
+        request.sample_index,
+        request.affinity,
+    )
 
 
-def _constrains(judge: Judge, client: ModelClient, bench: ScoringContext) -> bool:
-    """Whether the judge's server constrains replies; asked once per judge, then known from the ledger."""
+def form_value(form: ReplyForm) -> dict[str, Any]:
+    """The value of the body's `structured_outputs`."""
+    return {form.kind: form.value if isinstance(form.value, str) else list(form.value)}
 
-    def find_out() -> bool:
-        request = probe(judge)
-        (outcome,) = client.complete([request])
-        refuse_passing_failures([outcome])
+
+def _constrains_replies(judge: Judge, client: ModelClient, scoring: ScoringContext) -> bool:
+    """Whether the judge's server constrains replies; the probe is sent once per judge, then read from the ledger."""
+
+    def send_probe() -> bool:
+        request = _probe(judge)
+        outcome = client.complete([request])[0]
+        refuse_passing_failures([outcome], ["the probe for structured output"])
         if isinstance(outcome, Failure):
-            client.keep_refusal(request, outcome)
-        return obeyed(outcome)
+            client.record_refusal(request, outcome)
+        return isinstance(outcome, Reply) and outcome.text.strip() == _PROBE_REPLY
 
-    return bench.memo.get(("constrains", judge.name, judge.revision), find_out)
+    return scoring.cache.get(("constrains", judge.name, judge.revision), send_probe)
+
+
+def _probe(judge: Judge) -> Request:
+    parameters = {
+        "temperature": 0.0,
+        "top_p": 1.0,
+        "max_tokens": 32,
+        "seed": 0,
+        FORM_FIELD: form_value(ReplyForm("choice", (_PROBE_REPLY,))),
+    }
+    return Request("probe", judge.name, judge.revision, _PROBE_PROMPT, parameters, 0, "probe")

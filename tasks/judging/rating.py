@@ -1,26 +1,36 @@
-"""Scorers that ask for one rating of an answer: their settings, and the judgements that a rating becomes.
+"""Ratings of answers: how the judge is asked for one, and the judgement that it becomes.
 
-A rating is sampled (reasons first, then `[[n]]`), or expected (`expected.py`), or both side by side for the report
-to compare. What is rated, and beside what, is the scorer's own matter.
+A rating is sampled (reasons first, then `[[n]]`), or expected, or both beside each other for the report to compare.
+
+The expected rating is the mean of the judge's own distribution over the ratings, from one output token. The judge is
+asked for one digit, 0 to 9, because every tokenizer has the digits as single tokens and few have 10. Score = 10/9 x
+the sum of p(d) x d over the digits among the 20 likeliest tokens, their probabilities normalised. When the digits make
+up less than half of the probability, the judge did not rate, and there is no score. The temperature is 1, so that
+servers which report the probabilities that they sample from report the model's own as well.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+import math
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field
 
-from infra.canonical import canonical
 from infra.recipe import Positive, Recipe, RecipeSection
-from tasks.judging import expected
-from tasks.judging.asking import JudgeQuery, ReplyForm, Verdict, ask_all, judge_of, judge_prompt
-from tasks.judging.replies import read_rating
+from tasks.judging.asking import judge_prompt, judge_settings
+from tasks.judging.context import AnsweredQuestion, ScoringContext
+from tasks.judging.replies import Unusable, read_rating
+from tasks.judging.steps import JudgeQuery, ModelRole, ReplyForm, Step, Verdict, ask
 from tasks.records.example import Answer, Judgement
-from tasks.scoring import AnsweredQuestion, ScoringContext
 
-SPOKEN = frozenset({"stop", "length"})  # finish reasons of calls that did bring an answer
 RATING = r"\[\[(10|[0-9])\]\]"
-EXPECTED = "expected-"  # before the step's name: the kind of call that asks for the expected rating
 FORMS = {"full": ReplyForm("regex", r"[^\[\]]{1,1600}" + RATING), "terse": ReplyForm("regex", RATING)}
+EXPECTED = "expected-"  # before the step's name: the kind of call that asks for the expected rating
+EXPECTED_PARAMETERS = (("logprobs", True), ("temperature", 1.0), ("top_logprobs", 20))
+_EXPECTED_TOKENS = 1
+_LEAST_MASS = 0.5  # of the probability that the digits must have together
+_DIGITS = "0123456789"
+_WORD_STARTS = " \t\r\n▁ĠĊ"  # blanks, and what they look like in the vocabularies of tokenizers
 
 
 class RatingSettings(RecipeSection):
@@ -34,69 +44,72 @@ class RatingSettings(RecipeSection):
     )
 
 
-Subject = tuple[AnsweredQuestion, Answer]
-
-
-def no_text_reason(answer: Answer) -> str | None:
-    """Why an answer without text has no score; null for one that can be judged."""
-    if answer.text.strip():
-        return None
-    return answer.finish_reason if answer.finish_reason not in SPOKEN else "empty_answer"
+Subject = tuple[AnsweredQuestion, Answer, Mapping[str, str]]  # what is rated, and the values of the prompt
 
 
 def rate(
-    step: str,
-    subjects: Sequence[tuple[AnsweredQuestion, Answer, Mapping[str, str]]],
-    settings: RatingSettings,
-    bench: ScoringContext,
-) -> list[Judgement]:
-    """Ratings of answers by the prompt of `step`, filled with each subject's values.
+    step: str, subjects: Sequence[Subject], settings: RatingSettings, scoring: ScoringContext
+) -> Generator[Step, Any, list[Judgement]]:
+    """Ratings of answers by the prompt of `step`, filled with each subject's values; one judgement each, in order.
 
-    One judgement each; evidence {"rating", "reply"}, and where the expected rating is asked for {"expected"}, with
-    {"expected_reason"} when it is null.
+    Evidence: {"rating", "reply"}; where the expected rating is asked for {"expected"}, and {"expected_reason"} when
+    it is null.
     """
-    asked: list[JudgeQuery[float]] = []
+    nothing: list[Verdict[Any] | None] = [None] * len(subjects)
+    sampled = expected = nothing
     if settings.expected != "instead":
-        asked += [_sampled(step, case, values, settings, bench) for case, _, values in subjects]
+        prompts = judge_settings(scoring).prompts
+        queries = [_rating_query(step, subject, prompts, settings.max_tokens, FORMS[prompts]) for subject in subjects]
+        sampled = [*(yield from ask(queries))]
     if settings.expected != "off":
-        asked += [_expected(step, case, values) for case, _, values in subjects]
-    words = ask_all(asked, bench)
-    nobody: list[Verdict[float] | None] = [None] * len(subjects)
-    ratings = words[: len(subjects)] if settings.expected != "instead" else nobody
-    expectations = words[-len(subjects) :] if settings.expected != "off" else nobody
-    return [
-        _judgement(step, answer, rating, mean)
-        for (_, answer, _), rating, mean in zip(subjects, ratings, expectations, strict=True)
-    ]
+        expected_queries = [_expected_query(step, subject) for subject in subjects]
+        expected = [*(yield from ask(expected_queries))]
+    judgements = []
+    for (_, answer, _), rating, mean in zip(subjects, sampled, expected, strict=True):
+        judgements.append(_judgement(step, answer, rating, mean))
+    return judgements
 
 
 def rate_answers(
-    step: str, cases: Sequence[AnsweredQuestion], settings: RatingSettings, bench: ScoringContext
-) -> list[Judgement]:
-    """Ratings of every answer from the question and the answer alone; null for one without text."""
-    spoken = [
-        (case, answer, {"question": case.example.question, "answer": answer.text})
-        for case in cases
-        for answer in case.answers
-        if no_text_reason(answer) is None
-    ]
-    rated = {(each.example_id, each.sample_index): each for each in rate(step, spoken, settings, bench)}
+    step: str, questions: Sequence[AnsweredQuestion], settings: RatingSettings, scoring: ScoringContext
+) -> Generator[Step, Any, list[Judgement]]:
+    """Ratings of every answer from the question and the answer alone."""
+    subjects: list[Subject] = []
+    for question in questions:
+        for answer in question.answers:
+            subjects.append((question, answer, {"question": question.example.question, "answer": answer.text}))
+    return (yield from rate(step, subjects, settings, scoring))
+
+
+def rate_plainly(
+    scorer: str,
+    questions: Sequence[AnsweredQuestion],
+    values: Callable[[AnsweredQuestion, Answer], Mapping[str, str]],
+    max_tokens: int,
+    scoring: ScoringContext,
+    role: ModelRole = "judge",
+) -> Generator[Step, Any, list[Judgement]]:
+    """Ratings that are given alone, without reasons before them; evidence {"rating", "reply"}.
+
+    `values` fills the placeholders of the scorer's prompt, which is named after it.
+    """
+    prompts = judge_settings(scoring, role).prompts
+    step = scorer.replace("_", "-")
+    subjects: list[Subject] = []
+    queries = []
+    for question in questions:
+        for answer in question.answers:
+            subject = (question, answer, values(question, answer))
+            subjects.append(subject)
+            queries.append(_rating_query(step, subject, prompts, max_tokens, ReplyForm("regex", RATING), scorer))
+    verdicts = yield from ask(queries, role=role)
     return [
-        rated.get((answer.example_id, answer.sample_index)) or unscored(step, answer)
-        for case in cases
-        for answer in case.answers
+        _judgement(scorer, answer, verdict, None) for (_, answer, _), verdict in zip(subjects, verdicts, strict=True)
     ]
-
-
-def unscored(scorer: str, answer: Answer) -> Judgement:
-    """The judgement on an answer without text."""
-    return Judgement(
-        answer.example_id, answer.sample_index, scorer, None, no_text_reason(answer) or "empty_answer", "{}", ()
-    )
 
 
 def rating_calls(step: str, settings: Any, recipe: Recipe, context_tokens: int) -> dict[str, float]:
-    """Calls for one question with all its answers, by kind."""
+    """Expected calls for one question with all its answers, by kind."""
     kinds = {"off": (step,), "beside": (step, EXPECTED + step), "instead": (EXPECTED + step,)}[settings.expected]
     return {kind: float(recipe.sampling.samples) for kind in kinds}
 
@@ -107,37 +120,79 @@ def rating_prompts(step: str, settings: Any, recipe: Recipe) -> tuple[str, ...]:
     return (*sampled, *((f"judge-expected-{step}",) if settings.expected != "off" else ()))
 
 
-def _sampled(
-    step: str, case: AnsweredQuestion, values: Mapping[str, str], settings: RatingSettings, bench: ScoringContext
-) -> JudgeQuery[float]:
-    judge, _ = judge_of(bench)
-    prompt = judge_prompt(step, case.example.language, judge.prompts, **values)
-    return JudgeQuery(step, prompt, case.context.context_id, read_rating, settings.max_tokens, FORMS[judge.prompts])
+def read_expected(raw: str) -> float:
+    """The expected rating, in 0..10 to 6 decimals, of a chat completion's JSON with logprobs. Raises Unusable."""
+    try:
+        likeliest = _likeliest(json.loads(raw)["choices"][0]["logprobs"]["content"][0])
+    except (ValueError, KeyError, IndexError, TypeError, OverflowError) as error:
+        raise Unusable("no_logprobs") from error
+    mass = []
+    for digit in _DIGITS:
+        mass.append(math.fsum(p for token, p in likeliest if token.strip(_WORD_STARTS) == digit))
+    total = math.fsum(mass)
+    if not total >= _LEAST_MASS:
+        raise Unusable("off_scale")
+    return round(10 / 9 * math.fsum(digit * p for digit, p in enumerate(mass)) / total, 6)
 
 
-def _expected(step: str, case: AnsweredQuestion, values: Mapping[str, str]) -> JudgeQuery[float]:
+def _likeliest(place: dict[str, Any]) -> list[tuple[str, float]]:
+    """(token, probability) of the likeliest tokens at a place; the drawn token may stand beside the list."""
+    candidates = [*place["top_logprobs"]]
+    if not any(candidate["token"] == place["token"] for candidate in candidates) and "logprob" in place:
+        candidates.append(place)
+    likeliest = []
+    for candidate in candidates:
+        logprob = float(candidate["logprob"])
+        if math.isnan(logprob):
+            raise ValueError("a logprob that is no number")
+        likeliest.append((str(candidate["token"]), math.exp(min(logprob, 0.0))))
+    return likeliest
+
+
+def _rating_query(
+    step: str, subject: Subject, prompts: str, max_tokens: int, form: ReplyForm, kind: str | None = None
+) -> JudgeQuery[int]:
+    question, answer, values = subject
+    return JudgeQuery(
+        kind or step,
+        judge_prompt(step, question.example.language, prompts, **values),
+        question.context.context_id,
+        read_rating,
+        max_tokens,
+        form,
+        subject=subject_of(answer),
+    )
+
+
+def _expected_query(step: str, subject: Subject) -> JudgeQuery[float]:
+    question, answer, values = subject
     return JudgeQuery(
         EXPECTED + step,
-        judge_prompt(step, case.example.language, "expected", **values),
-        case.context.context_id,
-        expected.read_expected,
-        expected.MAX_TOKENS,
-        tries=1,
+        judge_prompt(step, question.example.language, "expected", **values),
+        question.context.context_id,
+        read_expected,
+        _EXPECTED_TOKENS,
+        attempts=1,
         reads="raw",
-        parameters=expected.PARAMETERS,
+        parameters=EXPECTED_PARAMETERS,
+        subject=subject_of(answer),
     )
 
 
-def _judgement(step: str, answer: Answer, sampled: Verdict[float] | None, mean: Verdict[float] | None) -> Judgement:
-    word = sampled or mean
-    assert word is not None  # one of the two is always asked for
-    evidence: dict[str, Any] = {"rating": sampled.value if sampled else None, "reply": word.reply}
-    if mean is not None:
-        evidence["expected"] = mean.value
-        if mean.reason is not None:
-            evidence["expected_reason"] = mean.reason
-    keys = (*(sampled.keys if sampled else ()), *(mean.keys if mean else ()))
-    score = None if word.value is None else float(word.value)
-    return Judgement(
-        answer.example_id, answer.sample_index, step, score, word.reason, canonical(evidence).decode(), keys
-    )
+def subject_of(answer: Answer) -> str:
+    """An answer as messages name it."""
+    return f"question {answer.example_id}, answer {answer.sample_index}"
+
+
+def _judgement(scorer: str, answer: Answer, sampled: Verdict[Any] | None, expected: Verdict[float] | None) -> Judgement:
+    verdict = sampled or expected
+    assert verdict is not None  # one of the two is always asked for
+    evidence: dict[str, Any] = {"rating": sampled.value if sampled else None, "reply": verdict.reply}
+    keys = sampled.keys if sampled else ()
+    if expected is not None:
+        evidence["expected"] = expected.value
+        if expected.reason is not None:
+            evidence["expected_reason"] = expected.reason
+        keys = (*keys, *expected.keys)
+    score = None if verdict.value is None else float(verdict.value)
+    return answer.judged(scorer, score, verdict.reason, evidence, keys)

@@ -1,7 +1,7 @@
 """Reading a judge's reply: strict, pure, and the same for every model. What cannot be read is `Unusable`.
 
 A judgement is a label between double square brackets. Texts that are judged cannot hold one, because they are
-quoted (`quoting.py`), so whatever stands in such brackets is the judge's own word. The last one counts, whatever
+quoted (`quoting.py`), so whatever stands in such brackets comes from the judge. The last one counts, whatever
 others stand before it, and it must end the reply: what is quoted or weighed in passing ("it asks for a [[10]], but
 ...") is none. One that stands alone on the first line and is the only one counts too, for judges that give their
 reasons afterwards. What stands between <think> tags is not part of a reply. What it leaves out: guessing what a
@@ -74,9 +74,9 @@ def read_supports(text: str, count: int) -> tuple[float, ...]:
 
     Exactly one for each number, in any order; lines without double square brackets are none. Raises Unusable.
     """
-    said = _said(text)
-    found: dict[int, float] = {}
-    for line in said.splitlines():
+    reply = _without_thinking(text)
+    values: dict[int, float] = {}
+    for line in reply.splitlines():
         labels = _BRACKETS.findall(line)
         if not labels:
             continue
@@ -86,12 +86,12 @@ def read_supports(text: str, count: int) -> tuple[float, ...]:
         number = int(verdict.group(1))
         if not 1 <= number <= count:
             raise Unusable("unknown_number")
-        if number in found:
+        if number in values:
             raise Unusable("repeated_verdict")
-        found[number] = _support(verdict.group(3))
-    if len(found) < count:
-        raise Unusable("missing_verdict" if found else _refusal(said) or "no_label")
-    return tuple(found[number] for number in range(1, count + 1))
+        values[number] = _support(verdict.group(3))
+    if len(values) < count:
+        raise Unusable("missing_verdict" if values else _refusal_reason(reply) or "no_label")
+    return tuple(values[number] for number in range(1, count + 1))
 
 
 def read_duel(text: str) -> str:
@@ -104,70 +104,71 @@ def read_duel(text: str) -> str:
 
 def read_facts(text: str) -> tuple[str, ...]:
     """The statements of a reply, each once, in their order; none for the sentence that says so. Raises Unusable."""
-    said = _said(text)
-    if _is_sentence(said, NO_FACTS):
+    reply = _without_thinking(text)
+    if _is_sentence(reply, NO_FACTS):
         return ()
-    found = [" ".join(each.split()) for each in _STATEMENT.findall(said)]
-    if len(_OPENING.findall(said)) > len(found):
+    statements = [" ".join(statement.split()) for statement in _STATEMENT.findall(reply)]
+    if len(_OPENING.findall(reply)) > len(statements):
         raise Unusable("cut_off")
-    facts = tuple(dict.fromkeys(each for each in found if each and not _is_sentence(each, NO_FACTS)))
-    if not facts and not any(found):
-        raise Unusable(_refusal(said) or "no_statements")
-    return facts
+    facts = [statement for statement in statements if statement and not _is_sentence(statement, NO_FACTS)]
+    if not any(statements):
+        raise Unusable(_refusal_reason(reply) or "no_statements")
+    return tuple(dict.fromkeys(facts))
 
 
 def read_notes(text: str) -> str | None:
     """The notes of a reply; None when it says that the part holds nothing relevant. Raises Unusable."""
-    said = _said(text)
-    if _is_sentence(said, NO_NOTES):
+    reply = _without_thinking(text)
+    if _is_sentence(reply, NO_NOTES):
         return None
-    if refusal := _refusal(said):
+    refusal = _refusal_reason(reply)
+    if refusal:
         raise Unusable(refusal)
-    return said
+    return reply
 
 
 def _support(label: str) -> float:
-    known = " ".join(label.lower().split())
-    if known not in SUPPORT:
+    plain_label = " ".join(label.lower().split())
+    if plain_label not in SUPPORT:
         raise Unusable("unknown_label")
-    return SUPPORT[known]
+    return SUPPORT[plain_label]
 
 
 def _last_label(text: str, missing: str) -> str:
-    said = _said(text)
-    found = list(_BRACKETS.finditer(said))
-    if not found:
-        raise Unusable(_refusal(said) or missing)
-    last = found[-1]
-    if said[last.end() :].strip(_FULL_STOPS) and not _begins(said, found):
+    reply = _without_thinking(text)
+    labels = list(_BRACKETS.finditer(reply))
+    if not labels:
+        raise Unusable(_refusal_reason(reply) or missing)
+    last = labels[-1]
+    if reply[last.end() :].strip(_FULL_STOPS) and not _is_first_line(reply, labels):
         raise Unusable("not_last")
     return last.group(1).strip()
 
 
-def _begins(said: str, found: list[re.Match[str]]) -> bool:
+def _is_first_line(reply: str, labels: list[re.Match[str]]) -> bool:
     """True when the only label stands alone on the first line."""
-    first_line = said.partition("\n")[0]
-    return len(found) == 1 and first_line.strip(_FULL_STOPS) == found[0].group()
+    first_line = reply.partition("\n")[0]
+    return len(labels) == 1 and first_line.strip(_FULL_STOPS) == labels[0].group()
 
 
-def _said(text: str) -> str:
-    """What the judge said after thinking, stripped."""
-    said = text.rpartition(_THOUGHT)[2].strip()
-    if said.startswith(_THINKING):
+def _without_thinking(text: str) -> str:
+    """The reply after the judge's thinking, stripped."""
+    reply = text.rpartition(_THOUGHT)[2].strip()
+    if reply.startswith(_THINKING):
         raise Unusable("cut_off")
-    if not said:
+    if not reply:
         raise Unusable("empty")
-    return said
+    return reply
 
 
-def _refusal(said: str) -> str | None:
-    if len(said) > _SHORT:
+def _refusal_reason(reply: str) -> str | None:
+    if len(reply) > _SHORT:
         return None
-    if _FILTERED.match(said):
+    if _FILTERED.match(reply):
         return "content_filter"
-    return "refused" if _REFUSAL.match(said) else None
+    return "refused" if _REFUSAL.match(reply) else None
 
 
 def _is_sentence(text: str, sentences: dict[str, str]) -> bool:
-    said = text.strip(_FULL_STOPS).lower()
-    return any(said == each.lower() for each in sentences.values())
+    plain_text = text.strip(_FULL_STOPS).lower()
+    return plain_text in [sentence.lower() for sentence in sentences.values()]

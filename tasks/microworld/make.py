@@ -1,10 +1,10 @@
-"""Datasets of the microworld in the factory's input format: `questions.jsonl` in a folder, of any size.
+"""Datasets of the microworld in the factory's input format: a file `questions.jsonl` of any size in a folder.
 
-`write_contexts` makes any number of questions, each with its context ready and with all that is known of it (see
-`contexts`), in memory that does not grow: a fresh world every few questions, written as it is made. `write_pool`
-makes questions of one world with the documents that support them, and `pool.jsonl` with every document of that world:
-distractors of the same world, so no context contradicts itself, and the factory builds contexts at any length that
-the pool can fill. The same arguments give the same bytes; a file appears under its name when it is whole.
+`write_contexts` makes any number of questions, each with a ready context and everything that is known about it (see
+`contexts`). A fresh world serves every 16 questions and rows are written as they are made, so memory does not grow.
+`write_pool` makes questions of one world with their supporting documents, and `pool.jsonl` with every document of that
+world. The pool gives the factory distractors from the same world, so no context contradicts itself.
+The same arguments give the same bytes; a file appears under its name only when it is complete.
 """
 
 from __future__ import annotations
@@ -13,35 +13,36 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any, TextIO
 
 from infra.errors import InputError
 from infra.running import progress
-from tasks.microworld.library import Library, Shown, fill_library, show
-from tasks.microworld.preferences import chosen_answer, rejected_answer
-from tasks.microworld.questions import SHARES_BY_HOPS, Question, make_questions
+from tasks.microworld.answers import chosen_answer, rejected_answer
+from tasks.microworld.questions import SHARES_BY_HOPS, Question, in_reading_order, make_questions
+from tasks.microworld.tokenizer import count_tokens
 from tasks.microworld.words import Split
-from tasks.microworld.world import Document, documents, make_world
+from tasks.microworld.world import Fact, World, WorldDocument, documents, make_world
 
 Row = dict[str, Any]
 QUESTIONS, POOL = "questions.jsonl", "pool.jsonl"
-_QUESTIONS_A_WORLD = 16
-_FEWEST_PEOPLE = 12  # so that a world has questions of every kind
-_TOKENS_A_PERSON = 70  # of documents, places, works and companies included; more in large worlds, with longer names
-_SPARE = 1.25  # a world has so much more text than a context, so that contexts differ
+_QUESTIONS_PER_WORLD = 16
+_MIN_PEOPLE = 12  # so that a world has questions of every kind
+_TOKENS_PER_PERSON = 70  # of documents, places, works and companies included; more in worlds with longer names
+_SPARE = 1.25  # a world has this many times the text of one context, so that its contexts differ
+_GAP = "\n\n"  # between two passages
 
 
 @dataclass(frozen=True)
 class Wanted:
     """What to make: questions of at most `hops` hops (1 to 3) with contexts of at most `tokens` tokens.
 
-    `split`: whose names to use, None for all; `people` a world, None for as many as the contexts need.
-    A dataset of more questions begins with the rows of a smaller one.
+    `split`: the split that names come from, None for all names; `people` in a world, None for as many as the contexts
+    need. A larger dataset begins with the rows of a smaller one.
     """
 
     questions: int
@@ -58,7 +59,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Made:
-    """What was made: counts of questions, worlds and tokens of all contexts, questions by kind, pairs by fault."""
+    """Counts of what was made: questions, worlds, tokens of all contexts; questions by kind, preferences by fault."""
 
     questions: int
     worlds: int
@@ -67,107 +68,212 @@ class Made:
     faults: dict[str, int]
 
 
+@dataclass(frozen=True)
+class Library:
+    """The documents of a world and what they measure in the tokens of the model in the box.
+
+    `sizes`: tokens of each document as a passage without its heading "Passage 1:". `heading_sizes`: tokens of all
+    headings and gaps together, in a context of 0, 1, 2, ... passages.
+    """
+
+    world: World
+    docs: tuple[WorldDocument, ...]
+    sizes: tuple[int, ...]
+    heading_sizes: tuple[int, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the context that holds every document."""
+        return sum(self.sizes) + self.heading_sizes[-1]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A sentence of a context that states a fact: the number of its passage, and [start, end) in characters."""
+
+    fact: Fact
+    passage: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class QuestionInContext:
+    """A question with its context. Lists are in reading order, tokens are exact, evidence is in order of reasoning."""
+
+    question: Question
+    context: str
+    tokens: int
+    titles: tuple[str, ...]
+    evidence: tuple[Evidence, ...]
+
+
 def people_for(tokens: int) -> int:
-    """How many people a world needs to fill contexts of this many tokens, each in another way."""
-    return max(_FEWEST_PEOPLE, math.ceil(tokens * _SPARE / _TOKENS_A_PERSON))
+    """How many people a world needs so that its documents can fill different contexts of this many tokens."""
+    return max(_MIN_PEOPLE, math.ceil(tokens * _SPARE / _TOKENS_PER_PERSON))
 
 
-def contexts(wanted: Wanted) -> Iterator[Row]:
-    """The rows of `write_contexts`, as they are made.
+def contexts(settings: Wanted) -> Iterator[Row]:
+    """The rows of `write_contexts`, one at a time.
 
-    Each has, beside the native format's fields, in the metadata of the factory: `answer` in words, `world`, `tokens`
-    (exact), `evidence` (each sentence of the context that states a fact of the answer: the fact, the passage's number,
-    [start, end) in characters of the context), and the gold preference: `chosen`, `rejected` and its `fault`.
+    Beside the fields of the native format, a row has these, which the factory keeps as metadata: `answer` in words,
+    `world`, `tokens` (exact), `evidence` (each sentence of the context that states a fact of the answer: the fact, the
+    number of the passage, [start, end) in characters of the context), and the gold preference: `chosen`, `rejected` and
+    its `fault`.
 
     Raises InputError when a world cannot fill the contexts, or the contexts cannot hold what a question needs.
     """
-    made = (row for number in count() for row in _world_rows(wanted, number))
-    for index, row in enumerate(islice(made, wanted.questions)):
-        yield {"id": f"micro-{wanted.split or 'all'}-{wanted.seed}-{index:06d}", **row}
+    rows = chain.from_iterable(_world_rows(settings, number) for number in count())
+    for index, row in enumerate(islice(rows, settings.questions)):
+        yield {"id": f"micro-{settings.split or 'all'}-{settings.seed}-{index:06d}", **row}
 
 
-def write_contexts(folder: Path, wanted: Wanted) -> Made:
+def write_contexts(folder: Path, settings: Wanted) -> Made:
     """Write `questions.jsonl` with ready contexts. Raises InputError, see `contexts`."""
     kinds, faults = Counter[str](), Counter[str]()
-    worlds, tokens, last = 0, 0, ""
-    progress.expect("questions", wanted.questions)
-    with _whole_file(folder / QUESTIONS) as file:
-        for row in contexts(wanted):
+    worlds, tokens, previous_world = 0, 0, ""
+    progress.expect("questions", settings.questions)
+    with _complete_file(folder / QUESTIONS) as file:
+        for row in contexts(settings):
             _write_row(file, row)
             kinds[row["kind"]] += 1
             faults[row["fault"]] += 1
             tokens += row["tokens"]
-            worlds += row["world"] != last
-            last = row["world"]
+            worlds += row["world"] != previous_world
+            previous_world = row["world"]
             progress.advance("questions")
-    return Made(wanted.questions, worlds, tokens, dict(kinds), dict(faults))
+    return Made(settings.questions, worlds, tokens, dict(kinds), dict(faults))
 
 
 def write_pool(folder: Path, questions: int, seed: int, people: int, hops: int = 2, split: Split | None = None) -> Made:
-    """Write `questions.jsonl` and `pool.jsonl` for one world of this many people; there are no contexts, and no pairs.
+    """Write `questions.jsonl` and `pool.jsonl` for one world of this many people, without contexts and preferences.
 
-    Raises InputError when the world has fewer questions than asked for.
+    Raises InputError when the world has fewer questions than that.
     """
     world = make_world(seed, people, split)
     docs = documents(world)
-    asked = make_questions(world, docs, seed, questions, SHARES_BY_HOPS[hops])
-    with _whole_file(folder / QUESTIONS) as file:
-        for index, question in enumerate(asked):
+    drawn = make_questions(world, docs, seed, questions, SHARES_BY_HOPS[hops])
+    with _complete_file(folder / QUESTIONS) as file:
+        for index, question in enumerate(drawn):
             _write_row(file, _pooled_row(f"micro-{seed}-{index:06d}", question, docs))
-    with _whole_file(folder / POOL) as file:
+    with _complete_file(folder / POOL) as file:
         for document in docs:
             _write_row(file, _document_row(document))
-    return Made(questions, 1, 0, dict(Counter(question.kind for question in asked)), {})
+    return Made(questions, 1, 0, dict(Counter(question.kind for question in drawn)), {})
 
 
-def _world_rows(wanted: Wanted, number: int) -> Iterator[Row]:
-    """The questions of one world of the dataset, those whose supports fit into a context."""
-    name = f"{wanted.split or 'all'}:{wanted.seed}:{number}"
-    shelf = fill_library(make_world(name, wanted.people or people_for(wanted.tokens), wanted.split))
-    if shelf.tokens < wanted.tokens:
+def _world_rows(settings: Wanted, number: int) -> Iterator[Row]:
+    """The questions of one world of the dataset whose supports fit into a context."""
+    name = f"{settings.split or 'all'}:{settings.seed}:{number}"
+    people = settings.people or people_for(settings.tokens)
+    library = _make_library(make_world(name, people, settings.split))
+    if library.tokens < settings.tokens:
         raise InputError(
-            f"a world of {wanted.people} people has {shelf.tokens} tokens of documents, too few for contexts of "
-            f"{wanted.tokens}: ask for {people_for(wanted.tokens)} people or shorter contexts"
+            f"a world of {people} people has {library.tokens} tokens of documents, too few for contexts of "
+            f"{settings.tokens}: ask for {people_for(settings.tokens)} people or shorter contexts"
         )
-    rng = random.Random(f"contexts:{name}:{wanted.tokens}")
-    made = 0
-    for question in make_questions(shelf.world, shelf.docs, name, _QUESTIONS_A_WORLD, SHARES_BY_HOPS[wanted.hops]):
-        shown = show(rng, shelf, question, wanted.tokens)
-        if shown is not None:
-            made += 1
-            yield _context_row(rng, shelf, shown)
-    if not made:
-        raise InputError(f"contexts of {wanted.tokens} tokens cannot hold what a question needs: ask for 512 or more")
+    rng = random.Random(f"contexts:{name}:{settings.tokens}")
+    shares = SHARES_BY_HOPS[settings.hops]
+    has_rows = False
+    for question in make_questions(library.world, library.docs, name, _QUESTIONS_PER_WORLD, shares):
+        in_context = _put_into_context(rng, library, question, settings.tokens)
+        if in_context is not None:
+            has_rows = True
+            yield _context_row(rng, library.world, in_context)
+    if not has_rows:
+        raise InputError(f"contexts of {settings.tokens} tokens cannot hold what a question needs: ask for 512 or more")
 
 
-def _context_row(rng: random.Random, shelf: Library, shown: Shown) -> Row:
-    question = shown.question
-    rejected = rejected_answer(rng, question, shelf.world, frozenset(shown.titles))
+def _make_library(world: World) -> Library:
+    """Write the documents of the world and count their tokens."""
+    docs = tuple(documents(world))
+    sizes = tuple(count_tokens(f" {document.title}\n{document.text}") for document in docs)
+    heading_sizes = [0]
+    for number in range(1, len(docs) + 1):
+        gap = _GAP if number > 1 else ""
+        heading_sizes.append(heading_sizes[-1] + count_tokens(f"{gap}Passage {number}:"))
+    return Library(world, docs, sizes, tuple(heading_sizes))
+
+
+def _put_into_context(
+    rng: random.Random, library: Library, question: Question, max_tokens: int
+) -> QuestionInContext | None:
+    """The question with its supports among as many other documents as fit; None when not even the supports fit."""
+    indices = _choose_documents(rng, library, question.supports, max_tokens)
+    if indices is None:
+        return None
+    docs = [library.docs[index] for index in indices]
+    support_docs = [library.docs[index] for index in indices if index in question.supports]
+    question = in_reading_order(question, support_docs)
+    evidence: list[Evidence] = []
+    passages: list[str] = []
+    start = 0  # of the passage in the context, in characters
+    for number, (index, document) in enumerate(zip(indices, docs, strict=True), 1):
+        heading = f"Passage {number}: {document.title}\n"
+        passages.append(heading + document.text)
+        if index in question.supports:
+            evidence += _evidence_in(document, question, number, start + len(heading))
+        start += len(passages[-1]) + len(_GAP)
+    evidence.sort(key=lambda sentence: question.facts.index(sentence.fact))
+    tokens = sum(library.sizes[index] for index in indices) + library.heading_sizes[len(indices)]
+    titles = tuple(document.title for document in docs)
+    return QuestionInContext(question, _GAP.join(passages), tokens, titles, tuple(evidence))
+
+
+def _evidence_in(document: WorldDocument, question: Question, number: int, offset: int) -> list[Evidence]:
+    """The sentences of a document that state a fact of the question; its text begins at `offset` in the context."""
+    evidence = []
+    for fact, (start, end) in zip(document.facts, document.spans, strict=True):
+        if fact in question.facts:
+            evidence.append(Evidence(fact, number, offset + start, offset + end))
+    return evidence
+
+
+def _choose_documents(
+    rng: random.Random, library: Library, supports: Sequence[int], max_tokens: int
+) -> list[int] | None:
+    """Indices of the documents of a context, in a random order in which every document may stand anywhere."""
+    tokens, number = sum(library.sizes[index] for index in supports), len(supports)
+    if tokens + library.heading_sizes[number] > max_tokens:
+        return None
+    chosen = []
+    for index in rng.sample(range(len(library.sizes)), len(library.sizes)):
+        if index in supports:
+            continue
+        size = library.sizes[index]
+        if tokens + size + library.heading_sizes[number + 1] <= max_tokens:
+            chosen.append(index)
+            tokens += size
+            number += 1
+    for index in supports:
+        chosen.insert(rng.randint(0, len(chosen)), index)
+    return chosen
+
+
+def _context_row(rng: random.Random, world: World, in_context: QuestionInContext) -> Row:
+    question = in_context.question
+    rejected = rejected_answer(rng, question, world, frozenset(in_context.titles))
+    evidence = []
+    for sentence in in_context.evidence:
+        fact = [sentence.fact.subject, sentence.fact.relation, sentence.fact.value]
+        evidence.append({"fact": fact, "passage": sentence.passage, "start": sentence.start, "end": sentence.end})
     return {
         "question": question.question,
-        "context": shown.context,
+        "context": in_context.context,
         "answer": question.answer,
         "answers": list(question.answers),
         "kind": question.kind,
         "language": "en",
-        "world": shelf.world.seed,
-        "tokens": shown.tokens,
-        "evidence": [
-            {
-                "fact": [each.fact.subject, each.fact.relation, each.fact.value],
-                "passage": each.passage,
-                "start": each.start,
-                "end": each.end,
-            }
-            for each in shown.evidence
-        ],
+        "world": world.seed,
+        "tokens": in_context.tokens,
+        "evidence": evidence,
         "chosen": chosen_answer(question),
         "rejected": rejected.text,
         "fault": rejected.fault,
     }
 
 
-def _pooled_row(name: str, question: Question, docs: list[Document]) -> Row:
+def _pooled_row(name: str, question: Question, docs: list[WorldDocument]) -> Row:
     return {
         "id": name,
         "question": question.question,
@@ -179,12 +285,12 @@ def _pooled_row(name: str, question: Question, docs: list[Document]) -> Row:
     }
 
 
-def _document_row(document: Document) -> Row:
+def _document_row(document: WorldDocument) -> Row:
     return {"title": document.title, "text": document.text}
 
 
 @contextmanager
-def _whole_file(path: Path) -> Iterator[TextIO]:
+def _complete_file(path: Path) -> Iterator[TextIO]:
     """A file that gets its name when it is written to the end."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")

@@ -1,54 +1,70 @@
-"""The microworld's English read back: sentences into facts, questions into what they ask, answers into what they say.
+"""Reads the microworld's English: sentences as facts, questions as what they ask, answers as what they state.
 
-Every template of `phrases` is kept as a skeleton, its names replaced by slots; a text is read by replacing its names
-and looking its skeleton up. Names are read whatever their kind, so that a false sentence ("The home of Alvira is
-potter.") is read as the claim that it is. What it leaves out: every sentence that the templates cannot make.
+Every template is turned into a pattern in which a slot stands for each name. To read a text, its names are replaced by
+slots too, and the result is looked up among the patterns. Names are read whatever their kind, so that a false sentence
+("The home of Alvira is potter.") is read as the claim that it makes. Sentences that no template can make are not read.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
-from tasks.microworld.phrases import ABOUT, LEADS, RELATIONS
-from tasks.microworld.words import GOODS, JOB, NAMES
+from tasks.microworld.words import ABOUT, GOODS, JOB, LEADS, NAMES, RELATIONS
 from tasks.microworld.world import Fact
 
 _SLOT = "{}"
-_WORDS = {word: kind for kind, words in NAMES.items() for word in words}
-_WORD = "|".join(sorted(_WORDS, key=len, reverse=True))
-_CAPITAL = "|".join(sorted((word for word, kind in _WORDS.items() if kind not in (JOB, GOODS)), key=len, reverse=True))
-_NAME = re.compile(rf"\b(?:(?:{_CAPITAL})(?: (?:{_CAPITAL})){{1,2}}|{_WORD})\b")  # in large worlds of 2 or 3 words
-_LEAD = re.compile(rf"^(?:{'|'.join(map(re.escape, LEADS))})\s+")
 _SENTENCE_END = re.compile(r"(?<=[.?!])\s+|\n+")
 _ANSWER = re.compile(r"(?:^|\s)Answer:")
 _LABEL = re.compile(r"^(?:Facts|Reflection|Answer|Plan):\s*")
 _PLAN = re.compile(r"^\s*(?:Plan: find|I need to find) (.*?)\.\s*$", re.MULTILINE)
+_LEAD = re.compile(rf"^(?:{'|'.join(map(re.escape, LEADS))})\s+")
+
+
+def _kinds_of_words() -> dict[str, str]:
+    kinds: dict[str, str] = {}
+    for kind, words in NAMES.items():
+        kinds |= dict.fromkeys(words, kind)
+    return kinds
+
+
+_KIND_OF_WORD = _kinds_of_words()
+
+
+def _name_pattern() -> re.Pattern[str]:
+    """One word of any kind, or a name of two or three capitalised words, as in large worlds."""
+    words = sorted(_KIND_OF_WORD, key=len, reverse=True)
+    capitalised = "|".join(word for word in words if _KIND_OF_WORD[word] not in (JOB, GOODS))
+    return re.compile(rf"\b(?:(?:{capitalised})(?: (?:{capitalised})){{1,2}}|{'|'.join(words)})\b")
+
+
+_NAME = _name_pattern()
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a question wants.
+class ParsedQuestion:
+    """What a question asks for.
 
-    `hops`: relations from the first to the last, three at most; the last one's value is wanted. A list question has
-    one hop and wants its subjects of the value `about`; or none, and wants everything of the entity `about`.
+    `hops`: relations from the first to the last, at most three; the answer is the value of the last one. A list
+    question has one hop and asks for all subjects with the value `about`; or it has none and asks for all values of the
+    entity `about`.
     """
 
     about: str
     hops: tuple[str, ...]
-    list: bool = False
+    is_list: bool = False
 
     @property
-    def everything(self) -> bool:
+    def asks_all_values(self) -> bool:
         """True for "What does the text say about X?"."""
-        return self.list and not self.hops
+        return self.is_list and not self.hops
 
 
 @dataclass(frozen=True)
-class Claim:
-    """What a statement says: from `subject` along `hops` one comes to `value`. One hop: a plain fact."""
+class ParsedClaim:
+    """What a statement says: `hops` lead from `subject` to `value`. With one hop it is a plain fact."""
 
     subject: str
     hops: tuple[str, ...]
@@ -62,148 +78,174 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Said:
-    """An answer: the facts that its sentences state, in order; the names of its final answer; how it is built."""
+class ParsedAnswer:
+    """What an answer states: the facts of its sentences, in order; the names of its final answer; and its form."""
 
     facts: tuple[Fact, ...]
     final: tuple[str, ...]
-    labelled: bool  # ends with an answer line
-    whole: bool  # does not break off
-    plan: tuple[str, ...] | None  # nouns of its plan, if it makes one
-    prose: bool  # has text besides the final answer
+    has_answer_line: bool
+    is_complete: bool  # does not break off
+    plan: tuple[str, ...] | None  # the nouns of its plan, None without a plan
+    has_reasoning: bool  # there is text before the final answer
 
 
 def names_in(text: str) -> tuple[str, ...]:
-    """Names of the world in a text, in order, with repetitions."""
+    """The names of the world in a text, in order, with repetitions."""
     return tuple(_NAME.findall(text))
 
 
 def kind_of(name: str) -> str | None:
-    """The kind of entity that a name belongs to."""
-    return _WORDS.get(name.split()[0]) if name else None
+    """The kind of entity that a name belongs to; None for what is no name."""
+    return _KIND_OF_WORD.get(name.split()[0]) if name else None
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text; a line ends one."""
-    return [each for part in _SENTENCE_END.split(text) if (each := part.strip())]
+    """The sentences of a text; a line ends one too."""
+    stripped = [part.strip() for part in _SENTENCE_END.split(text)]
+    return [sentence for sentence in stripped if sentence]
 
 
-@lru_cache(maxsize=4096)  # passages are read again for every statement on them
+@lru_cache(maxsize=4096)  # the same passages are read again for every statement about them
 def read_fact(sentence: str) -> Fact | None:
-    """The fact that one sentence states, in any of the world's words; None when it states none."""
-    bare = _LEAD.sub("", sentence.strip())
-    found = _fact_skeletons().get(_NAME.sub(_SLOT, bare))
-    if found is None:
+    """The fact that one sentence states; None when it states none."""
+    sentence = _LEAD.sub("", sentence.strip())
+    pattern = _fact_patterns().get(_NAME.sub(_SLOT, sentence))
+    if pattern is None:
         return None
-    relation, value_first = found
-    subject, value = names_in(bare)[:: -1 if value_first else 1]
-    return Fact(subject, relation, value)
+    relation, value_is_first = pattern
+    first, second = names_in(sentence)
+    return Fact(second, relation, first) if value_is_first else Fact(first, relation, second)
 
 
 def read_facts(text: str) -> tuple[Fact, ...]:
     """The facts that a text states, each once, in order."""
-    found = (read_fact(each) for each in sentences(text))
-    return tuple(dict.fromkeys(fact for fact in found if fact is not None))
+    facts: dict[Fact, None] = {}
+    for sentence in sentences(text):
+        fact = read_fact(sentence)
+        if fact is not None:
+            facts[fact] = None
+    return tuple(facts)
 
 
-def read_claim(statement: str) -> Claim | None:
-    """What a statement says, also in the words of several hops; None when it cannot be read."""
-    bare = _LABEL.sub("", statement.strip())
-    if (fact := read_fact(bare)) is not None:
-        return Claim(fact.subject, (fact.relation,), fact.value)
-    names = names_in(bare)
-    hops = _claim_skeletons().get(_NAME.sub(_SLOT, bare))
-    return None if hops is None else Claim(names[0], hops, names[1])
-
-
-def read_question(question: str) -> Asked | None:
-    """What a question asks for; None when it is none of the world's."""
-    text = question.strip()
-    names = names_in(text)
-    found = _question_skeletons().get(_NAME.sub(_SLOT, text))
-    if found is None or len(names) != 1:
+def read_claim(statement: str) -> ParsedClaim | None:
+    """What a statement of one, two or three hops says; None when it cannot be read."""
+    statement = _LABEL.sub("", statement.strip())
+    fact = read_fact(statement)
+    if fact is not None:
+        return ParsedClaim(fact.subject, (fact.relation,), fact.value)
+    hops = _claim_patterns().get(_NAME.sub(_SLOT, statement))
+    if hops is None:
         return None
-    hops, is_list = found
-    return Asked(names[0], hops, is_list)
+    names = names_in(statement)
+    return ParsedClaim(names[0], hops, names[1])
 
 
-def read_answer(text: str) -> Said:
-    """What an answer says. Without an answer line, an answer that states no fact is the final answer itself."""
-    head, final = text, ""
-    marks = list(_ANSWER.finditer(text))
-    if marks:
-        head, final = text[: marks[-1].start()], text[marks[-1].end() :]
-    facts = tuple(fact for each in sentences(head) if (fact := read_fact(_LABEL.sub("", each))) is not None)
-    plan = _PLAN.search(head)
-    bare = not marks and not facts and plan is None
-    return Said(
-        facts,
-        names_in(text if bare else final),
-        labelled=bool(marks) and bool(final.strip()),
-        whole=_is_whole(head, final if marks else text, bool(marks)),
+def read_question(question: str) -> ParsedQuestion | None:
+    """What a question asks for; None when it is none of the world's questions."""
+    question = question.strip()
+    names = names_in(question)
+    pattern = _question_patterns().get(_NAME.sub(_SLOT, question))
+    if pattern is None or len(names) != 1:
+        return None
+    hops, is_list = pattern
+    return ParsedQuestion(names[0], hops, is_list)
+
+
+def read_answer(text: str) -> ParsedAnswer:
+    """What an answer states. Without an answer line, an answer that states no fact is the final answer itself."""
+    reasoning, final = text, ""
+    answer_marks = list(_ANSWER.finditer(text))
+    if answer_marks:
+        reasoning, final = text[: answer_marks[-1].start()], text[answer_marks[-1].end() :]
+    facts = []
+    for sentence in sentences(reasoning):
+        fact = read_fact(_LABEL.sub("", sentence))
+        if fact is not None:
+            facts.append(fact)
+    plan = _PLAN.search(reasoning)
+    is_final_answer_only = not answer_marks and not facts and plan is None
+    return ParsedAnswer(
+        tuple(facts),
+        names_in(text if is_final_answer_only else final),
+        has_answer_line=bool(answer_marks) and bool(final.strip()),
+        is_complete=_is_complete(reasoning, final) if answer_marks else _ends_well(text),
         plan=tuple(re.findall(r"the (\w+)", plan.group(1))) if plan else None,
-        prose=bool(head.strip()) and not bare,
+        has_reasoning=bool(reasoning.strip()) and not is_final_answer_only,
     )
 
 
 def relation_between(subject: str, value: str) -> str | None:
-    """The one relation by which an entity of this kind has a value of that kind."""
-    kinds = kind_of(subject), kind_of(value)
-    return next((name for name, each in RELATIONS.items() if (each.subject_kind, each.value_kind) == kinds), None)
+    """The one relation by which an entity of this kind has a value of that kind; None if there is none."""
+    subject_kind, value_kind = kind_of(subject), kind_of(value)
+    for name, relation in RELATIONS.items():
+        if (relation.subject_kind, relation.value_kind) == (subject_kind, value_kind):
+            return name
+    return None
 
 
-def _is_whole(head: str, final: str, labelled: bool) -> bool:
-    """Every line of the head ends its sentence, and the answer does not break off after "and" or a comma."""
-    lines = [line.strip() for line in head.splitlines() if line.strip()] if labelled else []
-    return all(line[-1] in ".:!?" for line in lines) and not re.search(r"(,|\band)\s*$", final)
+def _is_complete(reasoning: str, final: str) -> bool:
+    """Every line of the reasoning ends its sentence, and the final answer does not break off."""
+    for line in reasoning.splitlines():
+        if line.strip() and line.strip()[-1] not in ".:!?":
+            return False
+    return _ends_well(final)
 
 
-def _skeleton(template: str) -> str:
-    return re.sub(r"\{[sv]\}", _SLOT, template)
+def _ends_well(text: str) -> bool:
+    """The text does not break off after "and" or a comma."""
+    return not re.search(r"(,|\band)\s*$", text)
 
 
 @cache
-def _fact_skeletons() -> dict[str, tuple[str, bool]]:
-    """Skeleton of each sentence -> its relation, and whether the value stands first."""
-    return {
-        _skeleton(template): (name, template.index("{v}") < template.index("{s}"))
-        for name, relation in RELATIONS.items()
-        for template in (relation.sentence("{s}", "{v}"), *relation.statements, *relation.echoes)
-    }
+def _fact_patterns() -> dict[str, tuple[str, bool]]:
+    """The pattern of each sentence -> its relation, and whether the value stands before the subject."""
+    patterns: dict[str, tuple[str, bool]] = {}
+    for name, relation in RELATIONS.items():
+        for template in (relation.sentence("{s}", "{v}"), *relation.statements, *relation.echoes):
+            value_is_first = template.index("{v}") < template.index("{s}")
+            patterns[re.sub(r"\{[sv]\}", _SLOT, template)] = (name, value_is_first)
+    return patterns
 
 
-def _chains(length: int) -> list[tuple[str, ...]]:
-    """Relations that can follow each other, so many in a row."""
+def _hop_chains(length: int) -> list[tuple[str, ...]]:
+    """All chains of so many relations in which each can follow the one before."""
     if length == 1:
         return [(name,) for name in RELATIONS]
-    return [
-        (*inner, outer)
-        for inner in _chains(length - 1)
-        for outer, relation in RELATIONS.items()
-        if RELATIONS[inner[-1]].value_kind == relation.subject_kind
-    ]
+    chains: list[tuple[str, ...]] = []
+    for chain in _hop_chains(length - 1):
+        for name, relation in RELATIONS.items():
+            if RELATIONS[chain[-1]].value_kind == relation.subject_kind:
+                chains.append((*chain, name))
+    return chains
 
 
 @cache
-def _claim_skeletons() -> dict[str, tuple[str, ...]]:
-    return {Claim(_SLOT, hops, _SLOT).sentence: hops for length in (2, 3) for hops in _chains(length)}
+def _claim_patterns() -> dict[str, tuple[str, ...]]:
+    """The pattern of each statement of two or three hops -> its hops."""
+    chains = [*_hop_chains(2), *_hop_chains(3)]
+    return {ParsedClaim(_SLOT, hops, _SLOT).sentence: hops for hops in chains}
 
 
 @cache
-def _question_skeletons() -> dict[str, tuple[tuple[str, ...], bool]]:
-    """Skeleton of each question -> its hops, and whether it asks for a list."""
-    known: dict[str, tuple[tuple[str, ...], bool]] = {template.format(s=_SLOT): ((), True) for template in ABOUT}
+def _question_patterns() -> dict[str, tuple[tuple[str, ...], bool]]:
+    """The pattern of each question -> its hops, and whether it asks for a list."""
+    patterns: dict[str, tuple[tuple[str, ...], bool]] = {}
+    for template in ABOUT:
+        patterns[template.format(s=_SLOT)] = ((), True)
     for name, relation in RELATIONS.items():
-        known |= {template.format(v=_SLOT): ((name,), True) for template in relation.list_questions}
-        known |= {template.format(s=_SLOT): ((name,), False) for template in relation.questions}
-    for hops in (*_chains(2), *_chains(3)):
-        for phrase in _phrases(hops[:-1]):
-            known |= {template.format(s=phrase): (hops, False) for template in RELATIONS[hops[-1]].questions}
-    return known
+        for template in relation.list_questions:
+            patterns[template.format(v=_SLOT)] = ((name,), True)
+        for template in relation.questions:
+            patterns[template.format(s=_SLOT)] = ((name,), False)
+    for hops in (*_hop_chains(2), *_hop_chains(3)):
+        for phrase in _chain_phrases(hops[:-1]):
+            for template in RELATIONS[hops[-1]].questions:
+                patterns[template.format(s=phrase)] = (hops, False)
+    return patterns
 
 
-def _phrases(hops: Sequence[str]) -> Iterable[str]:
-    """How a question names an entity by the way to it from another."""
-    first, *others = (RELATIONS[hop].noun for hop in hops)
-    outer = "".join(f"the {noun} of " for noun in reversed(others))
-    return f"{outer}the {first} of {_SLOT}", f"{outer}{_SLOT}'s {first}"
+def _chain_phrases(hops: Sequence[str]) -> tuple[str, str]:
+    """The two ways in which a question names an entity by the hops to it from another."""
+    nouns = [RELATIONS[hop].noun for hop in hops]
+    outer = "".join(f"the {noun} of " for noun in reversed(nouns[1:]))
+    return f"{outer}the {nouns[0]} of {_SLOT}", f"{outer}{_SLOT}'s {nouns[0]}"

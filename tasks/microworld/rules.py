@@ -1,21 +1,21 @@
-"""The rules of the rule-based judge: what each of its tasks replies, from texts of the generated world alone.
+"""The rules of the rule-based judge: what it replies to each of its tasks, from texts of the generated world alone.
 
-Pure functions from the values of a prompt to the text of a reply. They know nothing of which answer is right: what
-they say comes from the passages, notes and answers that they are shown. A sentence that a chunk's border cuts in two
-is read where both halves are shown together, and is lost where they are not, as for notes on single parts. Leaves out
-every text that is not the world's: such a question is judged by the names that it shares with the answer.
+Pure functions from the values of a prompt to the text of a reply, or to a rating. They do not know which answer is
+right: all they use is the passages, notes and answers that they get. A sentence that is cut in two by the border of a
+chunk is read where both halves stand together, and lost where they do not, as in notes on single parts. A question that
+is none of the world's is judged by the names that it shares with the answer.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from tasks.microworld.parsing import (
-    Asked,
-    Claim,
-    Said,
+    ParsedAnswer,
+    ParsedClaim,
+    ParsedQuestion,
     kind_of,
     names_in,
     read_answer,
@@ -26,127 +26,143 @@ from tasks.microworld.parsing import (
     relation_between,
     sentences,
 )
-from tasks.microworld.phrases import RELATIONS
+from tasks.microworld.words import RELATIONS
 from tasks.microworld.world import Fact
 
 NO_FACTS, NO_NOTES = "No factual statements", "No relevant information"
 FULL, PARTIAL, NONE = "[[Fully supported]]", "[[Partially supported]]", "[[No support]]"
 _BREAK = re.compile(r"(?<![.?!\n])\n\n(?!Passage )")  # where two chunks meet in the middle of a sentence
-_STEPS = 0.3  # share of a full answer of several hops that the steps on the way are worth together
+_STEPS_SHARE = 0.3  # share of a full answer of several hops that the steps before the last are worth together
 
 Facts = Sequence[Fact]
 
 
 def notes(part: str, question: str) -> str:
-    """The sentences of a part that bear on the question, or that there are none."""
-    asked = read_question(question)
-    stated = [(each, fact) for each in sentences(part) if (fact := read_fact(each)) is not None]
-    facts = [fact for _, fact in stated]
-    if asked is None:
-        wanted = set(names_in(question))
-        kept = [each for each in sentences(part) if wanted & set(names_in(each))]
-    else:
-        kept = [each for each, fact in stated if _bears_on(fact, asked, facts)]
-    return "\n".join(dict.fromkeys(kept)) or NO_NOTES
+    """The sentences of a part of a document that help to answer the question, or that there are none."""
+    parsed = read_question(question)
+    stated = read_facts(part)
+    names_of_question = set(names_in(question))
+    relevant: dict[str, None] = {}
+    for sentence in sentences(part):
+        if parsed is None:
+            is_relevant = not names_of_question.isdisjoint(names_in(sentence))
+        else:
+            fact = read_fact(sentence)
+            is_relevant = fact is not None and _is_relevant(fact, parsed, stated)
+        if is_relevant:
+            relevant[sentence] = None
+    return "\n".join(relevant) or NO_NOTES
 
 
 def chained_notes(part: str, question: str) -> str:
-    """The facts that a part alone leads to from what the question names, in plain words: the judge model's truth.
+    """The facts to which a part alone leads from the entity of the question, in canonical sentences.
 
-    A canonical sentence for each: hop by hop for a chain, in reading order for a list. Narrower than `notes`: where the
-    part does not state a hop, what it states on later ones is left out, for nothing in the part says whose it is.
+    Hop by hop for a chain, in reading order for a list: these are the notes that the judge model is taught. They are
+    fewer than those of `notes`: where the part does not state a hop, facts on later hops are left out, because nothing
+    in the part says that they belong to the question.
     """
-    asked = read_question(question)
-    if asked is None:
+    parsed = read_question(question)
+    if parsed is None:
         return notes(part, question)
-    known = read_facts(part)
-    if asked.list:
-        kept = [fact for fact in known if _bears_on(fact, asked, known)]
+    stated = read_facts(part)
+    if parsed.is_list:
+        relevant = [fact for fact in stated if _is_relevant(fact, parsed, stated)]
     else:
-        reached, kept = {asked.about}, []
-        for hop in asked.hops:
-            step = [fact for fact in known if fact.relation == hop and fact.subject in reached]
-            kept += step
-            reached = {fact.value for fact in step}
-    return "\n".join(dict.fromkeys(fact.sentence for fact in kept)) or NO_NOTES
+        relevant = []
+        subjects = {parsed.about}
+        for hop in parsed.hops:
+            facts_of_hop = [fact for fact in stated if fact.relation == hop and fact.subject in subjects]
+            relevant += facts_of_hop
+            subjects = {fact.value for fact in facts_of_hop}
+    return "\n".join(dict.fromkeys(fact.sentence for fact in relevant)) or NO_NOTES
 
 
 def facts(question: str, answer: str) -> str:
     """Every fact that the answer states, its final answer included, as self-contained statements."""
-    said, asked = read_answer(answer), read_question(question)
-    claims = [Claim(fact.subject, (fact.relation,), fact.value) for fact in said.facts]
-    claims += _final_claims(said, asked) if asked else []
-    stated = dict.fromkeys(claim.sentence for claim in claims)
-    return "\n".join(f"<statement>{each}</statement>" for each in stated) or NO_FACTS
+    parsed_answer, parsed = read_answer(answer), read_question(question)
+    claims = [ParsedClaim(fact.subject, (fact.relation,), fact.value) for fact in parsed_answer.facts]
+    if parsed is not None:
+        claims += _final_claims(parsed_answer, parsed)
+    statements = dict.fromkeys(claim.sentence for claim in claims)
+    return "\n".join(f"<statement>{statement}</statement>" for statement in statements) or NO_FACTS
 
 
 def support(passages: str, statement: str) -> str:
-    """Whether the passages state what the statement says."""
-    known = read_facts(_BREAK.sub(" ", passages))
+    """The label that says whether the passages state what the statement says."""
     claim = read_claim(statement)
     if claim is None:
         return FULL if statement.strip() and statement.strip() in passages else NONE
-    return {1.0: FULL, 0.0: NONE}.get(_supported(claim, known), PARTIAL)
+    share = _supported_share(claim, _facts_of_passages(passages))
+    if share == 1:
+        return FULL
+    return NONE if share == 0 else PARTIAL
 
 
-def stated_values(passages: str, claim: Claim) -> list[str]:
-    """What the passages state where the claim has its value, in a fixed order."""
-    return sorted(_follow(claim.subject, claim.hops, read_facts(_BREAK.sub(" ", passages)))[-1])
+def stated_values(passages: str, claim: ParsedClaim) -> list[str]:
+    """The values to which the passages lead from the claim's subject by its hops, in a fixed order."""
+    return sorted(_follow(claim.subject, claim.hops, _facts_of_passages(passages))[-1])
 
 
-def completeness(noted: str, question: str, answer: str) -> float:
-    """How much of what the notes hold on the question the answer gives: 0 to 10."""
-    asked, said = read_question(question), read_answer(answer)
-    known = read_facts(noted)
-    if asked is None:
-        wanted = set(names_in(noted)) - set(names_in(question))
-        return 10 * _share(wanted, names_in(answer))
-    if not known:
-        return 0.0 if said.final else 10.0  # all there is to say is that the text does not tell
-    if asked.list:
-        items = _items(asked, known)
-        given = _share(items, said.final)
-        in_prose = _share(items, [name for fact in said.facts for name in (fact.subject, fact.value)])
-        return 10 * max(given, in_prose / 2) if items else 0.0
-    return 10 * _chain_share(asked, said, known)
+def completeness(note_text: str, question: str, answer: str) -> float:
+    """How much of what the notes say on the question is in the answer: 0 to 10."""
+    parsed, parsed_answer = read_question(question), read_answer(answer)
+    stated = read_facts(note_text)
+    if parsed is None:
+        return 10 * _share_in(set(names_in(note_text)) - set(names_in(question)), names_in(answer))
+    if not stated:
+        return 0.0 if parsed_answer.final else 10.0  # the complete answer is that the text does not say
+    if not parsed.is_list:
+        return 10 * _chain_share(parsed, parsed_answer, stated)
+    items = _list_items(parsed, stated)
+    if not items:
+        return 0.0
+    in_final = _share_in(items, parsed_answer.final)
+    in_reasoning = _share_in(items, _entities(parsed_answer.facts))
+    return 10 * max(in_final, in_reasoning / 2)
 
 
 def helpfulness(question: str, answer: str) -> float:
-    """Whether the answer ends with an answer of the right kind, in the asked form, on the subject: 0 to 10."""
-    asked, said = read_question(question), read_answer(answer)
+    """Whether the final answer has the right kind and form, and the answer names the question's entity: 0 to 10."""
+    parsed, parsed_answer = read_question(question), read_answer(answer)
     if not answer.strip():
         return 0.0
-    if asked is None:
-        return 10 * _share(set(names_in(question)), names_in(answer)) if names_in(question) else 5.0
-    right_kind = [name for name in said.final if _fits(name, asked)]
-    score = 1 + 4 * len(right_kind) / max(len(said.final), 1)
-    if right_kind:
-        once = len(set(said.final)) == len(said.final)
-        count = len(said.final) >= 2 if asked.list else len(said.final) == 1
-        score += 2 if count and once else 1 if count or once else 0
-    score += 1 if said.final and said.whole and (said.labelled or not said.prose) else 0
-    about = any(asked.about in (fact.subject, fact.value) for fact in said.facts)
-    return score + (2 if about else 1 if asked.about in names_in(answer) else 0)
+    if parsed is None:
+        names = names_in(question)
+        return 10 * _share_in(set(names), names_in(answer)) if names else 5.0
+    final = parsed_answer.final
+    of_right_kind = [name for name in final if _is_possible_answer(name, parsed)]
+    score = 1 + 4 * len(of_right_kind) / max(len(final), 1)
+    if of_right_kind:
+        has_no_repetition = len(set(final)) == len(final)
+        has_right_number = len(final) >= 2 if parsed.is_list else len(final) == 1
+        score += has_no_repetition or has_right_number
+        score += has_no_repetition and has_right_number
+    if final and parsed_answer.is_complete and (parsed_answer.has_answer_line or not parsed_answer.has_reasoning):
+        score += 1
+    if parsed.about in _entities(parsed_answer.facts):
+        return score + 2
+    return score + 1 if parsed.about in names_in(answer) else score
 
 
 def logicality(question: str, answer: str) -> float:
-    """Whether the hops chain, the final answer follows from the sentences before it, nothing contradicts: 0 to 10."""
-    asked, said = read_question(question), read_answer(answer)
-    if not said.facts:
-        return 7.0 if said.final and not said.prose else 2.0
+    """Whether the steps follow from each other, the answer follows from them, and nothing contradicts: 0 to 10."""
+    parsed, parsed_answer = read_question(question), read_answer(answer)
+    if not parsed_answer.facts:
+        return 7.0 if parsed_answer.final and not parsed_answer.has_reasoning else 2.0
     score = 10.0
-    values: dict[tuple[str, str], set[str]] = {}
-    for fact in said.facts:
-        values.setdefault((fact.subject, fact.relation), set()).add(fact.value)
-    score -= 3 if any(len(each) > 1 for each in values.values()) else 0
-    score -= 1 if len(set(said.facts)) < len(said.facts) else 0
-    score -= 0 if said.whole else 1
-    if not said.final:
+    if _has_contradiction(parsed_answer.facts):
+        score -= 3
+    if len(set(parsed_answer.facts)) < len(parsed_answer.facts):
+        score -= 1
+    if not parsed_answer.is_complete:
+        score -= 1
+    if not parsed_answer.final:
         return max(score - 5, 0.0)
-    if asked is None:
-        ends = {name for fact in said.facts for name in (fact.subject, fact.value)}
-        return max(score - 4 * (1 - _share(set(said.final), ends)), 0.0)
-    return max(score - _leaps(asked, said), 0.0)
+    if parsed is None:
+        return max(score - 4 * (1 - _share_in(set(parsed_answer.final), _entities(parsed_answer.facts))), 0.0)
+    if parsed.is_list:
+        return max(score - _list_penalty(parsed, parsed_answer), 0.0)
+    return max(score - _chain_penalty(parsed, parsed_answer), 0.0)
 
 
 def quality(question: str, answer: str) -> float:
@@ -155,139 +171,184 @@ def quality(question: str, answer: str) -> float:
 
 
 def self_evaluation(document: str, question: str, answer: str) -> float:
-    """Right and complete by the document."""
+    """Right and complete by the document: 0 to 10."""
     return completeness(notes(document, question), question, answer)
 
 
 def pairwise(question: str, first: str, second: str) -> str:
     """The label of the answer of higher quality."""
-    one, other = quality(question, first), quality(question, second)
-    return "[[C]]" if math.isclose(one, other) else "[[A]]" if one > other else "[[B]]"
+    first_quality, second_quality = quality(question, first), quality(question, second)
+    if math.isclose(first_quality, second_quality):
+        return "[[C]]"
+    return "[[A]]" if first_quality > second_quality else "[[B]]"
 
 
-def _bears_on(fact: Fact, asked: Asked, in_part: Facts) -> bool:
-    if asked.everything:
-        return fact.subject == asked.about
-    if asked.list:
-        return (fact.relation, fact.value) == (asked.hops[0], asked.about)
-    subjects: set[str] | None = {asked.about}
-    for hop in asked.hops:
-        if fact.relation == hop and (subjects is None or fact.subject in subjects):
+def _facts_of_passages(passages: str) -> Facts:
+    return read_facts(_BREAK.sub(" ", passages))
+
+
+def _is_relevant(fact: Fact, question: ParsedQuestion, stated: Facts) -> bool:
+    """Whether a fact may be needed for the question, judging by what its part of the document states."""
+    if question.asks_all_values:
+        return fact.subject == question.about
+    if question.is_list:
+        return (fact.relation, fact.value) == (question.hops[0], question.about)
+    subjects = {question.about}
+    for hop in question.hops:
+        # without a subject, the part does not say which entity this hop starts from: it may be any
+        if fact.relation == hop and (not subjects or fact.subject in subjects):
             return True
-        # a part that does not name a link cannot tell which of all will be needed from there on
-        subjects = (subjects and _ends(subjects, hop, in_part)) or None
+        subjects = _values_of_all(subjects, hop, stated)
     return False
 
 
-def _final_claims(said: Said, asked: Asked) -> list[Claim]:
-    """The final answer put as statements; what cannot be put so is left out."""
-    if asked.everything:
-        between = [(name, relation_between(asked.about, name)) for name in said.final]
-        return [Claim(asked.about, (relation,), name) for name, relation in between if relation]
-    if asked.list:
-        return [Claim(name, asked.hops, asked.about) for name in said.final]
-    hops, subject = asked.hops, asked.about
-    while len(hops) > 1 and (links := _values(subject, hops[0], said.facts)):
-        hops, subject = hops[1:], links[-1]  # the answer names the link itself
-    return [Claim(subject, hops, name) for name in said.final]
+def _final_claims(answer: ParsedAnswer, question: ParsedQuestion) -> list[ParsedClaim]:
+    """The final answer as statements; names that cannot be an answer to a question for all values are left out."""
+    claims = []
+    if question.asks_all_values:
+        for name in answer.final:
+            relation = relation_between(question.about, name)
+            if relation is not None:
+                claims.append(ParsedClaim(question.about, (relation,), name))
+        return claims
+    if question.is_list:
+        return [ParsedClaim(name, question.hops, question.about) for name in answer.final]
+    hops, subject = question.hops, question.about
+    while len(hops) > 1:
+        values = _values(subject, hops[0], answer.facts)
+        if not values:
+            break
+        hops, subject = hops[1:], values[-1]  # the answer names this entity, so the statement can begin with it
+    return [ParsedClaim(subject, hops, name) for name in answer.final]
 
 
-def _supported(claim: Claim, known: Facts) -> float:
-    """1 when the facts state the claim, 0 when they do not, between when they state a part of it."""
+def _supported_share(claim: ParsedClaim, stated: Facts) -> float:
+    """1 when the facts state the claim, 0 when they do not, a number between when they state a part of it."""
     if len(claim.hops) == 1:
-        stated = _values(claim.subject, claim.hops[0], known)
-        if claim.value in stated:
+        values = _values(claim.subject, claim.hops[0], stated)
+        if claim.value in values:
             return 1.0
-        return max((_alike(claim.value, each) for each in stated), default=0.0)
-    *links, ends = _follow(claim.subject, claim.hops, known)
-    if claim.value in ends:
+        return max((_common_words(claim.value, value) for value in values), default=0.0)
+    *steps, values_at_end = _follow(claim.subject, claim.hops, stated)
+    if claim.value in values_at_end:
         return 1.0
-    ends_so = any((fact.relation, fact.value) == (claim.hops[-1], claim.value) for fact in known)
-    return 0.5 if ends_so and not links[-1] else 0.0  # the last step is stated, and the way to it is not
+    if steps[-1]:
+        return 0.0
+    last_step_is_stated = any((fact.relation, fact.value) == (claim.hops[-1], claim.value) for fact in stated)
+    return 0.5 if last_step_is_stated else 0.0  # the last step is stated, but the way to it is not
 
 
-def _alike(name: str, other: str) -> float:
-    """Share of words of two names of several words that agree."""
-    words, others = name.split(), other.split()
-    return sum(word in others for word in words) / max(len(words), len(others))
+def _common_words(name: str, other: str) -> float:
+    """Share of the words of two names that agree."""
+    words, other_words = name.split(), other.split()
+    return sum(word in other_words for word in words) / max(len(words), len(other_words))
 
 
-def _items(asked: Asked, known: Facts) -> set[str]:
-    if asked.everything:
-        return {fact.value for fact in known if fact.subject == asked.about}
-    return {fact.subject for fact in known if (fact.relation, fact.value) == (asked.hops[0], asked.about)}
+def _list_items(question: ParsedQuestion, stated: Facts) -> set[str]:
+    """The items of a list question by these facts."""
+    if question.asks_all_values:
+        return {fact.value for fact in stated if fact.subject == question.about}
+    return {fact.subject for fact in stated if (fact.relation, fact.value) == (question.hops[0], question.about)}
 
 
-def _chain_share(asked: Asked, said: Said, known: Facts) -> float:
-    """Share of a hop question's steps that the answer gives as the notes have them; the end weighs most."""
-    *links, ends = _follow(asked.about, asked.hops, known)
-    if not links:
-        return _end_share(ends, said, asked.hops[0])
-    given = {fact.value for fact in said.facts}
-    noted = [each for each in links if each]
-    steps = sum(bool(each & given) for each in noted) / len(noted) if noted else 0.0
-    if ends:
-        end = _end_share(ends, said, asked.hops[-1])
-        if end == 1 and not said.prose:  # the end alone is what was asked for
+def _chain_share(question: ParsedQuestion, answer: ParsedAnswer, stated: Facts) -> float:
+    """Share of a hop question's steps that the answer gives as the notes state them; the last step weighs most."""
+    *steps, values_at_end = _follow(question.about, question.hops, stated)
+    last_hop = question.hops[-1]
+    if not steps:
+        return _end_share(values_at_end, answer, last_hop)
+    answer_values = {fact.value for fact in answer.facts}
+    noted_steps = [values for values in steps if values]
+    given_steps = [values for values in noted_steps if values & answer_values]
+    steps_share = len(given_steps) / len(noted_steps) if noted_steps else 0.0
+    if values_at_end:
+        end_share = _end_share(values_at_end, answer, last_hop)
+        if end_share == 1 and not answer.has_reasoning:  # the question asks for the end alone
             return 1.0
-        return (1 - _STEPS) * end + _STEPS * steps
-    if noted:
-        return steps
-    # The notes do not name a link: an answer whose end fits one of the notes gives all that can be told.
-    possible = {fact.value for fact in known if fact.relation == asked.hops[-1]}
-    return (1 - _STEPS) * _end_share(possible, said, asked.hops[-1])
+        return (1 - _STEPS_SHARE) * end_share + _STEPS_SHARE * steps_share
+    if noted_steps:
+        return steps_share
+    # The notes do not state the first hop: every value of the last hop may be the right one.
+    possible = {fact.value for fact in stated if fact.relation == last_hop}
+    return (1 - _STEPS_SHARE) * _end_share(possible, answer, last_hop)
 
 
-def _end_share(right: set[str], said: Said, relation: str) -> float:
+def _end_share(right: set[str], answer: ParsedAnswer, relation: str) -> float:
+    """How right the end of a chain is: 1 for a right final answer alone, less beside others or before the final."""
     if not right:
         return 0.0
-    if set(said.final) & right:
-        return 1.0 if len(set(said.final)) == 1 else 1 / len(set(said.final))
-    return 0.4 if right & {fact.value for fact in said.facts if fact.relation == relation} else 0.0
+    final = set(answer.final)
+    if final & right:
+        return 1 / len(final)
+    return 0.4 if right & {fact.value for fact in answer.facts if fact.relation == relation} else 0.0
 
 
-def _leaps(asked: Asked, said: Said) -> float:
-    """What is to be taken off for steps that do not follow."""
-    lost = 0.0
-    if asked.list:
-        reached = _items(asked, said.facts)
-        lost += 4 * (1 - _share(set(said.final), reached)) + 2 * (1 - _share(reached, said.final) if reached else 1)
-        return lost
-    steps = _follow(asked.about, asked.hops, said.facts)
-    ends = steps[-1]
-    lost += 0 if steps[0] else 2  # does not begin where the question does
-    lost += 0 if ends else 2  # does not go on from there to the end
-    if not set(said.final) <= ends:
-        lost += 1 if set(said.final) <= {fact.value for fact in said.facts} else 4
-    planned = tuple(RELATIONS[hop].noun for hop in asked.hops)
-    lost += 1 if said.plan is not None and said.plan != planned else 0
-    return lost
+def _has_contradiction(stated: Facts) -> bool:
+    """Whether two facts give one relation of a subject different values."""
+    values: dict[tuple[str, str], set[str]] = {}
+    for fact in stated:
+        values.setdefault((fact.subject, fact.relation), set()).add(fact.value)
+    return any(len(values_of_relation) > 1 for values_of_relation in values.values())
 
 
-def _follow(subject: str, hops: Sequence[str], known: Facts) -> list[set[str]]:
-    """What the facts lead to from a subject, hop by hop; nothing from where they break off."""
-    reached = [{subject}]
+def _list_penalty(question: ParsedQuestion, answer: ParsedAnswer) -> float:
+    """What a list's final answer loses for items that do not follow from the sentences, and for those left out."""
+    reached = _list_items(question, answer.facts)
+    penalty = 4 * (1 - _share_in(set(answer.final), reached))
+    return penalty + 2 * (1 - _share_in(reached, answer.final) if reached else 1)
+
+
+def _chain_penalty(question: ParsedQuestion, answer: ParsedAnswer) -> float:
+    """What an answer to a hop question loses for steps that do not follow."""
+    steps = _follow(question.about, question.hops, answer.facts)
+    final = set(answer.final)
+    penalty = 0.0
+    if not steps[0]:  # does not begin at the question's entity
+        penalty += 2
+    if not steps[-1]:  # does not lead from there to the end
+        penalty += 2
+    if not final <= steps[-1]:
+        penalty += 1 if final <= {fact.value for fact in answer.facts} else 4
+    planned = tuple(RELATIONS[hop].noun for hop in question.hops)
+    if answer.plan is not None and answer.plan != planned:
+        penalty += 1
+    return penalty
+
+
+def _follow(subject: str, hops: Sequence[str], stated: Facts) -> list[set[str]]:
+    """The values that the facts lead to from a subject, for each hop; empty sets from where they break off."""
+    steps = []
+    entities = {subject}
     for hop in hops:
-        reached.append(_ends(reached[-1], hop, known))
-    return reached[1:]
+        entities = _values_of_all(entities, hop, stated)
+        steps.append(entities)
+    return steps
 
 
-def _ends(links: Iterable[str], relation: str, known: Facts) -> set[str]:
-    return {value for link in links for value in _values(link, relation, known)}
+def _values_of_all(subjects: Iterable[str], relation: str, stated: Facts) -> set[str]:
+    values: set[str] = set()
+    for subject in subjects:
+        values.update(_values(subject, relation, stated))
+    return values
 
 
-def _fits(name: str, asked: Asked) -> bool:
-    """Whether a name is of a kind that the question can be answered with."""
-    if asked.everything:
-        return relation_between(asked.about, name) is not None
-    relation = RELATIONS[asked.hops[-1]]
-    return kind_of(name) == (relation.subject_kind if asked.list else relation.value_kind)
+def _is_possible_answer(name: str, question: ParsedQuestion) -> bool:
+    """Whether a name is of a kind that can answer the question."""
+    if question.asks_all_values:
+        return relation_between(question.about, name) is not None
+    relation = RELATIONS[question.hops[-1]]
+    return kind_of(name) == (relation.subject_kind if question.is_list else relation.value_kind)
 
 
-def _values(subject: str, relation: str, known: Facts) -> list[str]:
-    return [fact.value for fact in known if (fact.subject, fact.relation) == (subject, relation)]
+def _values(subject: str, relation: str, stated: Facts) -> list[str]:
+    return [fact.value for fact in stated if (fact.subject, fact.relation) == (subject, relation)]
 
 
-def _share(wanted: set[str], given: Iterable[str]) -> float:
-    """Share of what is wanted that is given; nothing wanted is all given."""
-    return len(wanted & set(given)) / len(wanted) if wanted else 1.0
+def _entities(stated: Facts) -> set[str]:
+    return {fact.subject for fact in stated} | {fact.value for fact in stated}
+
+
+def _share_in(names: Collection[str], given: Iterable[str]) -> float:
+    """Share of the distinct names that are among the given ones; 1 when there are no names."""
+    distinct = set(names)
+    return len(distinct & set(given)) / len(distinct) if distinct else 1.0

@@ -1,23 +1,32 @@
-"""A byte-level tokenizer in which the microworld's words are single tokens.
+"""The tokenizer of the models in the box: the words of the microworld are single tokens, all other text is bytes.
 
-Any text encodes and decodes exactly: a known word, with or without the space before it, is one token; all
-else falls to its UTF-8 bytes. There are no merges. The chat template writes one <bos> and spells special
+Any text encodes and decodes exactly: a word of the vocabulary, with or without the space before it, is one token;
+everything else becomes its UTF-8 bytes. There are no merges. The chat template writes one <bos>, and it takes special
 tokens inside messages apart ("< bos>"), so that a document cannot pretend to be a turn.
+
+`count_tokens` counts without a tokenizer library, which is much faster: because there are no merges, a piece of text
+costs the same wherever it stands, and texts that are cut between pieces can be counted apart and added up.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
-from tasks.microworld.phrases import ABOUT, FILLER, LEADS, RELATIONS
-from tasks.microworld.words import NAMES
+from infra.errors import PrerequisiteError
+from infra.models.tokens import resolve_model
+from tasks.microworld.words import ABOUT, FILLER, LEADS, NAMES, RELATIONS
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+TOKENIZER_FILE = Path(resolve_model("microworld")) / "tokenizer.json"
 PAD, BOS, EOS, USER, ASSISTANT = SPECIAL = ("<pad>", "<bos>", "<eos>", "<|user|>", "<|assistant|>")
 SPACE = "\u0120"  # how a byte-level vocabulary writes a space
 _NUMBERS = 200  # passage numbers that are one token
@@ -37,7 +46,9 @@ CHAT_TEMPLATE = (
 
 
 def build_tokenizer(prompts: Path) -> PreTrainedTokenizerFast:
-    """Make the tokenizer for the world's words and the words of every `*.txt` file in the prompts folder."""
+    """Make the tokenizer for the words of the world and the words of every `*.txt` file in the prompts folder."""
+    from transformers import PreTrainedTokenizerFast  # slow to import, and counting does not need it
+
     texts = [path.read_text(encoding="utf-8") for path in sorted(prompts.glob("*.txt"))]
     vocabulary = {token: index for index, token in enumerate(SPECIAL)}
     for symbol in sorted(pre_tokenizers.ByteLevel.alphabet()):
@@ -64,6 +75,46 @@ def build_tokenizer(prompts: Path) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
+def encode(tokenizer: Any, text: str) -> list[int]:
+    """The token ids of a text that may hold special tokens; none are added."""
+    return list(tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def count_tokens(text: str) -> int:
+    """The number of tokens of a text without special tokens, exactly.
+
+    Raises PrerequisiteError when the tokenizer in the box is not one that `build_tokenizer` makes.
+    """
+    pattern, sizes = _piece_sizes()
+    return sum(map(sizes.__getitem__, pattern.findall(text)))
+
+
+class _PieceSizes(dict[str, int]):
+    """The number of tokens of each piece of text, worked out when the piece first comes up."""
+
+    def __init__(self, vocabulary: dict[str, int]) -> None:
+        super().__init__()
+        self._vocabulary = vocabulary
+
+    def __missing__(self, piece: str) -> int:
+        # the vocabulary writes bytes of letters beyond ASCII as other letters: such a piece is never one token
+        is_token = piece.isascii() and piece.replace(" ", SPACE) in self._vocabulary
+        self[piece] = 1 if is_token else len(piece.encode())
+        return self[piece]
+
+
+@cache
+def _piece_sizes() -> tuple[re.Pattern[str], _PieceSizes]:
+    """The pattern by which the tokenizer in the box cuts a text into pieces, and the sizes of the pieces."""
+    settings = json.loads(TOKENIZER_FILE.read_text(encoding="utf-8"))
+    splitter = settings["pre_tokenizer"]["pretokenizers"][0]
+    if settings["model"]["merges"] or "Regex" not in splitter["pattern"]:
+        raise PrerequisiteError(
+            f"{TOKENIZER_FILE}: not the microworld's tokenizer; make it with tasks/microworld/tokenizer"
+        )
+    return re.compile(splitter["pattern"]["Regex"]), _PieceSizes(settings["model"]["vocab"])
+
+
 def _splitter() -> Any:
     """Words with the space before them; every other character by itself, so no rare run needs a merge."""
     words = pre_tokenizers.Split(Regex(r" ?[A-Za-z]+| ?[0-9]+|[^A-Za-z0-9]"), behavior="isolated")
@@ -71,12 +122,14 @@ def _splitter() -> Any:
 
 
 def _words(texts: Iterable[str]) -> list[str]:
-    """Every word of the world, its phrases, its prompts and its answers, once, in a fixed order."""
-    phrases = [*ABOUT, *FILLER, *LEADS, _ANSWER_WORDS]
+    """Every word of the world, its templates, its prompts and its answers, once, in a fixed order."""
+    templates = [*ABOUT, *FILLER, *LEADS, _ANSWER_WORDS]
     for relation in RELATIONS.values():
-        phrases += [relation.noun, *relation.statements, *relation.echoes]
-        phrases += [*relation.questions, *relation.list_questions]
-    names = [name for kind in NAMES.values() for name in kind]
-    found = re.findall(r"[A-Za-z]+", " ".join([*phrases, *texts]))
-    numbers = [str(number) for number in range(_NUMBERS)]
-    return [word for word in dict.fromkeys([*names, *found, *numbers]) if len(word) > 1 or word.isalnum()]
+        templates += [relation.noun, *relation.statements, *relation.echoes]
+        templates += [*relation.questions, *relation.list_questions]
+    words: list[str] = []
+    for names in NAMES.values():
+        words += names
+    words += re.findall(r"[A-Za-z]+", " ".join([*templates, *texts]))
+    words += [str(number) for number in range(_NUMBERS)]
+    return [word for word in dict.fromkeys(words) if len(word) > 1 or word.isalnum()]

@@ -1,9 +1,9 @@
 """A seeded, closed and consistent world, and the documents that state it.
 
-`make_world` invents entities and exactly one value for every relation of every entity. `documents` writes one
-passage an entity; a value's passage may echo a fact, always with the same value, so no two documents of
-a world contradict each other. The same seed gives the same text in every process. Time, numbers, negation and
-pronouns are left out.
+`make_world` invents entities and exactly one value for every relation of every entity. `documents` writes one document
+for each entity. The document of a value may repeat a fact about it (an echo), always with the same value, so no two
+documents of a world contradict each other. The same seed gives the same text in every process. There is no time, no
+number, no negation and no pronoun.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
 
 from infra.errors import InputError
-from tasks.microworld.phrases import FILLER, LEADS, RELATIONS
-from tasks.microworld.words import COMPANY, PERSON, PLACE, WORK, Split, names_of
+from tasks.microworld.words import COMPANY, FILLER, LEADS, PERSON, PLACE, RELATIONS, WORK, Split, names_of
 
-_SHARES = {PERSON: 1, PLACE: 2, WORK: 3, COMPANY: 4}  # one place for every two people, and so on
+_PEOPLE_PER_ENTITY = {PERSON: 1, PLACE: 2, WORK: 3, COMPANY: 4}  # one place for every two people, and so on
 _ECHO_CHANCE = 0.25
-_MOST_WORDS = 3  # of a name
+_MAX_WORDS_OF_NAME = 3
 
 
 @dataclass(frozen=True)
@@ -32,16 +30,16 @@ class Fact:
 
     @property
     def sentence(self) -> str:
-        """The canonical sentence, as answers state it."""
+        """The canonical sentence of the fact, as answers state it."""
         return RELATIONS[self.relation].sentence(self.subject, self.value)
 
 
 @dataclass(frozen=True)
-class Document:
-    """A passage about one entity and the facts that it states, in the order of its text.
+class WorldDocument:
+    """A text about one entity (its title), and the facts that it states, in the order of the text.
 
-    `spans`: [start, end) in `text` of each fact's sentence, in characters; documents that were not written by
-    `documents` may lack them.
+    `spans`: [start, end) of the sentence of each fact in `text`, in characters. Documents that were not written by
+    `documents` may have no spans.
     """
 
     title: str
@@ -60,7 +58,7 @@ class World:
 
     @cached_property
     def by_subject(self) -> dict[str, dict[str, Fact]]:
-        """Every entity's facts by relation."""
+        """The facts of every entity, by relation."""
         table: dict[str, dict[str, Fact]] = {}
         for fact in self.facts:
             table.setdefault(fact.subject, {})[fact.relation] = fact
@@ -68,7 +66,7 @@ class World:
 
     @cached_property
     def by_value(self) -> dict[str, dict[str, list[Fact]]]:
-        """The facts by value and relation: the list of all who live in a place, say."""
+        """The facts by value and relation: for example, all facts that say who lives in a place."""
         table: dict[str, dict[str, list[Fact]]] = {}
         for fact in self.facts:
             table.setdefault(fact.value, {}).setdefault(fact.relation, []).append(fact)
@@ -76,17 +74,18 @@ class World:
 
 
 def make_world(seed: int | str, people: int, split: Split | None = None) -> World:
-    """Invent a world with this many people (at least 4) and places, works and companies in proportion.
+    """Invent a world with this many people (at least 4), and places, works and companies in proportion.
 
-    With a `split`, its names are made of that split's words alone: no name of it is in a world of another split.
+    With a `split`, names are made of the words of that split only: none of them is in a world of another split.
+    Raises InputError when there are too few people, or more than there are names.
     """
     if people < 4:
         raise InputError(f"a world of {people} people is too small: ask for at least 4")
     rng = random.Random(f"world:{seed}:{people}" + (f":{split}" if split else ""))
-    entities = {
-        kind: _choose_names(rng, names_of(kind, split), max(2, people // share), kind)
-        for kind, share in _SHARES.items()
-    }
+    entities: dict[str, tuple[str, ...]] = {}
+    for kind, people_per_entity in _PEOPLE_PER_ENTITY.items():
+        count = max(2, people // people_per_entity)
+        entities[kind] = _choose_names(rng, names_of(kind, split), count, kind)
     facts: list[Fact] = []
     for name, relation in RELATIONS.items():
         values = entities.get(relation.value_kind) or names_of(relation.value_kind)
@@ -98,49 +97,77 @@ def make_world(seed: int | str, people: int, split: Split | None = None) -> Worl
     return World(str(seed), entities, tuple(facts))
 
 
-def documents(world: World) -> list[Document]:
-    """One document for every entity, people first; every fact stands in at least its subject's document."""
+def documents(world: World) -> list[WorldDocument]:
+    """One document for every entity, people first. Every fact is stated at least in the document of its subject."""
     rng = random.Random(f"documents:{world.seed}:{len(world.facts)}")
-    return [_write(rng, world, name) for names in world.entities.values() for name in names]
+    docs = []
+    for names in world.entities.values():
+        for name in names:
+            docs.append(_write_document(rng, world, name))
+    return docs
 
 
 def _choose_names(rng: random.Random, words: tuple[str, ...], count: int, kind: str) -> tuple[str, ...]:
-    """Distinct names: single words while they last, two or three words for the whole kind beyond that."""
+    """Distinct names: of one word each if there are enough words, else all of two words, else all of three."""
     if count <= len(words):
         return tuple(rng.sample(words, count))
-    length = next((each for each in range(2, _MOST_WORDS + 1) if count <= len(words) ** each), None)
-    if length is None:
-        most = len(words) ** _MOST_WORDS
-        raise InputError(f"{count} names of kind {kind} are too many: the words allow {most}; ask for fewer people")
-    places = [len(words) ** each for each in reversed(range(length))]
-    numbers = rng.sample(range(len(words) ** length), count)
-    return tuple(" ".join(words[number // place % len(words)] for place in places) for number in numbers)
+    length = 2
+    while count > len(words) ** length:
+        length += 1
+        if length > _MAX_WORDS_OF_NAME:
+            maximum = len(words) ** _MAX_WORDS_OF_NAME
+            raise InputError(
+                f"{count} names of kind {kind} are too many: the words allow {maximum}; ask for fewer people"
+            )
+    names = []
+    for number in rng.sample(range(len(words) ** length), count):
+        # the digits of the number, to the base of the number of words, are the words of the name
+        name_words: list[str] = []
+        for _ in range(length):
+            number, digit = divmod(number, len(words))
+            name_words.insert(0, words[digit])
+        names.append(" ".join(name_words))
+    return tuple(names)
 
 
-def _write(rng: random.Random, world: World, title: str) -> Document:
-    stated = list(world.by_subject[title].values())
-    for echoes in world.by_value.get(title, {}).values():
-        stated += [fact for fact in echoes if rng.random() < _ECHO_CHANCE]
-    rng.shuffle(stated)
-    sentences = [_state(rng, fact, title) for fact in stated]
-    stating = [True] * len(sentences)
+def _write_document(rng: random.Random, world: World, title: str) -> WorldDocument:
+    facts = list(world.by_subject[title].values())
+    for facts_of_relation in world.by_value.get(title, {}).values():
+        for fact in facts_of_relation:
+            if rng.random() < _ECHO_CHANCE:
+                facts.append(fact)
+    rng.shuffle(facts)
+    sentences = [_write_sentence(rng, fact, title) for fact in facts]
+    states_fact = [True] * len(sentences)
     for _ in range(rng.choice((0, 1, 1, 2))):
-        place = rng.randint(0, len(sentences))
-        sentences.insert(place, rng.choice(FILLER).format(s=title))
-        stating.insert(place, False)
-    if sentences[0].split()[0] in (
-        title.split()[0],
-        *(fact.subject.split()[0] for fact in stated),
-        *(fact.value.split()[0] for fact in stated),
-    ):
+        position = rng.randint(0, len(sentences))
+        sentences.insert(position, rng.choice(FILLER).format(s=title))
+        states_fact.insert(position, False)
+    if _first_word(sentences[0]) in _first_words_of_names(title, facts):
+        # without a lead, the title and the first sentence would read as one name of several words
         sentences[0] = f"{rng.choice(LEADS)} {sentences[0]}"
-    ends = list(accumulate(len(sentence) + 1 for sentence in sentences))
-    placed = zip(sentences, ends, stating, strict=True)
-    spans = tuple((end - 1 - len(sentence), end - 1) for sentence, end, states in placed if states)
-    return Document(title, " ".join(sentences), tuple(stated), spans)
+    spans = []
+    start = 0
+    for sentence, states in zip(sentences, states_fact, strict=True):
+        end = start + len(sentence)
+        if states:
+            spans.append((start, end))
+        start = end + 1
+    return WorldDocument(title, " ".join(sentences), tuple(facts), tuple(spans))
 
 
-def _state(rng: random.Random, fact: Fact, title: str) -> str:
+def _write_sentence(rng: random.Random, fact: Fact, title: str) -> str:
     relation = RELATIONS[fact.relation]
     templates = relation.statements if fact.subject == title else relation.echoes
     return rng.choice(templates).format(s=fact.subject, v=fact.value)
+
+
+def _first_words_of_names(title: str, facts: list[Fact]) -> set[str]:
+    words = {_first_word(title)}
+    for fact in facts:
+        words |= {_first_word(fact.subject), _first_word(fact.value)}
+    return words
+
+
+def _first_word(text: str) -> str:
+    return text.split()[0]

@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from infra.canonical import seeded, text_id
+from infra.canonical import seeded_random, text_id
 from infra.errors import RecipeError
 from infra.plugins import find_plugins
 from infra.recipe import Pairing
@@ -99,27 +99,28 @@ def pair_example(
     (example_id, sample_index); `seed` is the plan's.
     """
     rule = find_rule(settings.rule)
-    spoken = [answer for answer in answers if answer.text.strip() and answer.sample_index >= 0]
-    if not spoken:
-        outcomes = Counter(answer.finish_reason for answer in answers if answer.sample_index >= 0)
-        told = ", ".join(f"{reason}: {count}" for reason, count in sorted(outcomes.items()))
-        return Drop(example.example_id, "sample", "no_answers", told or "no answer was drawn")
+    sampled = [answer for answer in answers if answer.sample_index >= 0]
+    with_text = [answer for answer in sampled if answer.text.strip()]
+    if not with_text:
+        outcomes = Counter(answer.finish_reason for answer in sampled)
+        detail = ", ".join(f"{reason}: {count}" for reason, count in sorted(outcomes.items()))
+        return Drop(example.example_id, "sample", "no_answers", detail or "no answer was drawn")
     if rule.chooses_strong:
-        ranking = _strong_first(answers, spoken)
+        ranking = _strong_first(answers, with_text)
     elif rule.rank is not None:
-        ranking = rule.rank(example, spoken, seeded(seed, example.example_id, "rank"))
+        ranking = rule.rank(example, with_text, seeded_random(seed, example.example_id, "rank"))
     else:
-        ranking = _ranking(spoken, rewards)
-    if rule.chooses_strong and len(ranking) == len(spoken):
-        said = next((each.finish_reason for each in answers if each.sample_index == STRONG), "it was not asked")
-        return _drop(example, "no_strong_answer", f"the stronger model gave no text: {said}")
+        ranking = _ranking(with_text, rewards)
+    if rule.chooses_strong and len(ranking) == len(with_text):
+        strong = next((answer for answer in answers if answer.sample_index == STRONG), None)
+        reason = "it was not asked" if strong is None else strong.finish_reason
+        return _drop(example, "no_strong_answer", f"the stronger model gave no text: {reason}")
     if len(ranking) < settings.min_scored and not rule.chooses_strong:
-        drawn = sum(answer.sample_index >= 0 for answer in answers)
-        told = f"{len(ranking)} of {drawn} answers have a reward; pairing.min_scored is {settings.min_scored}"
-        return _drop(example, "too_few_scored", told)
+        detail = f"{len(ranking)} of {len(sampled)} answers have a reward; pairing.min_scored is {settings.min_scored}"
+        return _drop(example, "too_few_scored", detail)
     if ranking[0].reward == ranking[-1].reward:
         return _drop(example, "tie", f"all {len(ranking)} rewards are {ranking[0].reward}")
-    candidates = rule.candidates(ranking, seeded(seed, example.example_id, "pair"))
+    candidates = rule.candidates(ranking, seeded_random(seed, example.example_id, "pair"))
     first = _first(example, ranking, candidates, settings)
     if isinstance(first, Drop):
         return first
@@ -140,13 +141,13 @@ def margin(chosen: Ranked, rejected: Ranked) -> float:
 def _first(
     example: Example, ranking: Sequence[Ranked], candidates: Sequence[Ranked], settings: Pairing
 ) -> Couple | Drop:
-    chosen = next((each for each in ranking if may_be_chosen(each.answer, settings)), None)
-    below = [each for each in candidates if chosen is not None and margin(chosen, each) > 0]
+    chosen = next((ranked for ranked in ranking if may_be_chosen(ranked.answer, settings)), None)
+    below = [ranked for ranked in candidates if chosen is not None and margin(chosen, ranked) > 0]
     if chosen is None or not below:
         return _drop(example, "cut_off", "the answers above those that may be rejected were cut off")
-    far = [each for each in below if margin(chosen, each) >= settings.min_margin]
+    far = [ranked for ranked in below if margin(chosen, ranked) >= settings.min_margin]
     if not far:
-        widest = max(margin(chosen, each) for each in below)
+        widest = max(margin(chosen, ranked) for ranked in below)
         return _drop(example, "small_margin", f"the widest margin is {widest}; at least {settings.min_margin} is asked")
     for rejected in far:
         if not _alike(chosen, rejected, settings.max_likeness):
@@ -158,16 +159,14 @@ def _with_further(
     first: Couple, couples: Iterable[Couple], ranking: Sequence[Ranked], settings: Pairing
 ) -> list[Couple]:
     """The first couple and those that follow it, as many as may be."""
-    speaker = {tuple(each.answer.text.split()): each.index for each in (*reversed(ranking), *first)}
-    distinct = set(speaker.values())
-    left = [
-        (chosen, rejected)
-        for chosen, rejected in couples
-        if {chosen.index, rejected.index} <= distinct
-        and may_be_chosen(chosen.answer, settings)
-        and margin(chosen, rejected) > 0
-        and margin(chosen, rejected) >= settings.min_margin
-    ]
+    index_of_text = {tuple(ranked.answer.text.split()): ranked.index for ranked in (*reversed(ranking), *first)}
+    distinct = set(index_of_text.values())
+    left = []
+    for chosen, rejected in couples:
+        gap = margin(chosen, rejected)
+        allowed = may_be_chosen(chosen.answer, settings) and gap > 0 and gap >= settings.min_margin
+        if allowed and {chosen.index, rejected.index} <= distinct:
+            left.append((chosen, rejected))
     taken = {_indices(first): first}
     paired = set(_indices(first))
     for fresh in (2, 1, 0):  # answers that are in no pair yet; what a pass leaves behind never has more of them again
@@ -188,18 +187,18 @@ def _indices(couple: Couple) -> tuple[int, int]:
 
 def _ranking(answers: Sequence[Answer], rewards: Mapping[tuple[str, int], float | None]) -> list[Ranked]:
     """Answers with a reward, best first; equal rewards by the text's hash, equal texts by sample index."""
-    scored = [
-        Ranked(answer, reward)
-        for answer in answers
-        if (reward := rewards.get((answer.example_id, answer.sample_index))) is not None
-    ]
-    return sorted(scored, key=lambda each: (-each.reward, text_id(each.answer.text), each.answer.sample_index))
+    scored = []
+    for answer in answers:
+        reward = rewards.get(answer.id)
+        if reward is not None:
+            scored.append(Ranked(answer, reward))
+    return sorted(scored, key=lambda ranked: (-ranked.reward, text_id(ranked.answer.text), ranked.index))
 
 
-def _strong_first(answers: Sequence[Answer], spoken: Sequence[Answer]) -> list[Ranked]:
+def _strong_first(answers: Sequence[Answer], with_text: Sequence[Answer]) -> list[Ranked]:
     """The stronger model's answer, if it has text, before the policy's."""
-    strong = [Ranked(each, 1.0) for each in answers if each.sample_index == STRONG and each.text.strip()]
-    return [*strong, *_ranking(spoken, {(each.example_id, each.sample_index): 0.0 for each in spoken})]
+    strong = [Ranked(answer, 1.0) for answer in answers if answer.sample_index == STRONG and answer.text.strip()]
+    return [*strong, *_ranking(with_text, {answer.id: 0.0 for answer in with_text})]
 
 
 def _alike(chosen: Ranked, rejected: Ranked, limit: float) -> bool:

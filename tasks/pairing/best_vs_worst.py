@@ -14,7 +14,7 @@ from tasks.pairing import Couple, Ranked, Rule, margin
 
 def candidates(ranking: Sequence[Ranked], draw: random.Random) -> list[Ranked]:
     """All answers that share the lowest reward."""
-    return [each for each in ranking if each.reward == ranking[-1].reward]
+    return [ranked for ranked in ranking if ranked.reward == ranking[-1].reward]
 
 
 def further(ranking: Sequence[Ranked], candidates: Sequence[Ranked]) -> list[Couple]:

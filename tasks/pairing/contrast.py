@@ -21,7 +21,7 @@ def candidates(ranking: Sequence[Ranked], draw: random.Random) -> list[Ranked]:
 
 def further(ranking: Sequence[Ranked], candidates: Sequence[Ranked]) -> list[Couple]:
     """The stronger model's answer over each of the policy's."""
-    return [(ranking[0], each) for each in candidates]
+    return [(ranking[0], ranked) for ranked in candidates]
 
 
 RULE = Rule("contrast", candidates, further, chooses_strong=True)

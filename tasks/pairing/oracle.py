@@ -17,14 +17,14 @@ from tasks.records.example import Answer, Example
 
 def rank(example: Example, answers: Sequence[Answer], draw: random.Random) -> list[Ranked]:
     """Best value first; equal values by the text's hash, equal texts by sample index. Empty without references."""
-    valued = [(gold_value(each.text, example), each) for each in answers]
-    known = [Ranked(each, round(value, DIGITS)) for value, each in valued if value is not None]
-    return sorted(known, key=lambda each: (-each.reward, text_id(each.answer.text), each.answer.sample_index))
+    valued = [(gold_value(answer.text, example), answer) for answer in answers]
+    right_first = [Ranked(answer, round(value, DIGITS)) for value, answer in valued if value is not None]
+    return sorted(right_first, key=lambda ranked: (-ranked.reward, text_id(ranked.answer.text), ranked.index))
 
 
 def candidates(ranking: Sequence[Ranked], draw: random.Random) -> list[Ranked]:
     """All answers that share the lowest value, shuffled."""
-    worst = [each for each in ranking if each.reward == ranking[-1].reward]
+    worst = [ranked for ranked in ranking if ranked.reward == ranking[-1].reward]
     draw.shuffle(worst)
     return worst
 

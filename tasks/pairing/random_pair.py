@@ -14,9 +14,9 @@ from tasks.records.example import Answer, Example
 
 def rank(example: Example, answers: Sequence[Answer], draw: random.Random) -> list[Ranked]:
     """The answers in random order, whatever order they came in."""
-    drawn = sorted(answers, key=lambda each: each.sample_index)
+    drawn = sorted(answers, key=lambda answer: answer.sample_index)
     draw.shuffle(drawn)
-    return [Ranked(each, round(1 - place / len(drawn), DIGITS)) for place, each in enumerate(drawn)]
+    return [Ranked(answer, round(1 - place / len(drawn), DIGITS)) for place, answer in enumerate(drawn)]
 
 
 def candidates(ranking: Sequence[Ranked], draw: random.Random) -> list[Ranked]:

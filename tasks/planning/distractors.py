@@ -1,9 +1,9 @@
 """The pool of distractor documents: read once, deduplicated by text, bounded in memory, drawn by seed.
 
-The pool is a file of documents {"title"?, "text"}, or else all documents of the questions' own source. What
-stays in memory is at most POOL_BYTES of text: of a larger pool those documents are kept whose seeded digests
-are the smallest, which is a fair sample that depends on neither order nor machine. Documents are ordered by
-that digest too. Leaves out near-duplicates: two passages of one article are two documents.
+The pool is a file of documents {"title"?, "text"}, or else all documents of the questions' own source. At most
+POOL_BYTES of text stay in memory: of a larger pool, the documents with the smallest seeded digests are used. That is
+a fair sample, and it depends on neither order nor machine. Documents are ordered by that digest too. Near-duplicates
+are not found: two passages of one article are two documents.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from tasks.questions.question import document_field
 from tasks.records.example import Document, Drop
 
 POOL_BYTES = 128 << 20  # of UTF-8 text
-_COUNT_AT_ONCE = 256
+_COUNT_AT_ONCE = 256  # documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +44,25 @@ def gather_pool(recipe: Recipe, questions: Questions, tokenizer: Tokenizer) -> P
         documents = _pool_file(recipe.contexts.pool)
     else:
         documents = _own_documents(questions.model_copy(update={"limit": None}))
-    kept, left_out, unwritable = _sample(documents, recipe.seed)
+    sample, left_out, unwritable = _sample(documents, recipe.seed)
     warnings = []
     if left_out:
         warnings.append(
             f"the pool holds more than {POOL_BYTES >> 20} MiB of text: "
-            f"a seeded sample of {len(kept)} of its documents is used, {left_out} are left out"
+            f"a seeded sample of {len(sample)} of its documents is used, {left_out} are left out"
         )
     if unwritable:
         warnings.append(f"{unwritable} documents of the pool hold lone surrogates and are left out")
-    return Pool(tuple(kept), tuple(_sizes(kept, tokenizer)), tuple(warnings))
+    return Pool(tuple(sample), tuple(_sizes(sample, tokenizer)), tuple(warnings))
 
 
 def draw(count: int, rng: random.Random) -> Iterator[int]:
-    """The numbers below `count` in random order, lazily (a Fisher-Yates shuffle that keeps only its moves)."""
+    """The numbers below `count` in random order, lazily: a Fisher-Yates shuffle that stores only its moves."""
     moved: dict[int, int] = {}
     for last in range(count - 1, -1, -1):
-        place = rng.randrange(last + 1)
-        yield moved.get(place, place)
-        moved[place] = moved.pop(last, last)
+        index = rng.randrange(last + 1)
+        yield moved.get(index, index)
+        moved[index] = moved.pop(last, last)
 
 
 def _pool_file(source: str) -> Iterator[Document]:
@@ -78,8 +78,8 @@ def _own_documents(questions: Questions) -> Iterator[Document]:
 
 
 def _sample(documents: Iterable[Document], seed: int) -> tuple[list[Document], int, int]:
-    """(documents kept, by digest; how many did not fit; how many cannot be written as UTF-8)."""
-    kept: dict[bytes, tuple[Document, int]] = {}
+    """(the documents that fit, by digest; how many did not fit; how many cannot be written as UTF-8)."""
+    sample: dict[bytes, tuple[Document, int]] = {}  # by digest, with the bytes of the text
     largest: list[tuple[int, bytes]] = []  # a heap with the largest digest on top
     salt = hashlib.sha256(f"pool {seed}".encode()).digest()
     size = left_out = unwritable = 0
@@ -93,19 +93,20 @@ def _sample(documents: Iterable[Document], seed: int) -> tuple[list[Document], i
             unwritable += 1
             continue
         digest = hashlib.sha256(salt + text).digest()
-        if digest in kept:
+        if digest in sample:
             continue
-        kept[digest] = (document, len(text))
+        sample[digest] = (document, len(text))
         heapq.heappush(largest, (-int.from_bytes(digest), digest))
         size += len(text)
         progress.advance("pool")
-        while size > POOL_BYTES and len(kept) > 1:
-            _, gone = heapq.heappop(largest)
-            size -= kept.pop(gone)[1]
+        while size > POOL_BYTES and len(sample) > 1:
+            _, largest_digest = heapq.heappop(largest)
+            size -= sample.pop(largest_digest)[1]
             left_out += 1
-    return [kept[digest][0] for digest in sorted(kept)], left_out, unwritable
+    return [sample[digest][0] for digest in sorted(sample)], left_out, unwritable
 
 
 def _sizes(documents: list[Document], tokenizer: Tokenizer) -> Iterator[int]:
+    """About how many tokens each document takes as a passage."""
     for start in range(0, len(documents), _COUNT_AT_ONCE):
         yield from passage_tokens(documents[start : start + _COUNT_AT_ONCE], tokenizer)

@@ -28,15 +28,15 @@ def render(documents: Sequence[Document], language: str) -> Passages:
     parts: list[str] = []
     starts: list[int] = []
     ends: list[int] = []
-    place = 0
+    length = 0  # characters so far
     for number, document in enumerate(documents, 1):
-        text = document.text
         gap = "\n\n" if parts else ""
-        parts.append(f"{gap}{heading(number, document, language)}{text}")
-        place += len(parts[-1])
-        starts.append(place - len(text))
-        ends.append(place)
-    return Passages("".join(parts), tuple(starts), tuple(ends), tuple(each.title for each in documents))
+        parts.append(f"{gap}{heading(number, document, language)}{document.text}")
+        length += len(parts[-1])
+        starts.append(length - len(document.text))
+        ends.append(length)
+    titles = tuple(document.title for document in documents)
+    return Passages("".join(parts), tuple(starts), tuple(ends), titles)
 
 
 def heading(number: int, document: Document, language: str) -> str:
@@ -49,4 +49,5 @@ def heading(number: int, document: Document, language: str) -> str:
 
 def passage_tokens(documents: Iterable[Document], tokenizer: Tokenizer) -> list[int]:
     """About how many tokens each document takes as a passage, with the blank line after it."""
-    return rough_tokens(tokenizer, [f"{heading(100, each, 'en')}{each.text}\n\n" for each in documents])
+    passages = [f"{heading(100, document, 'en')}{document.text}\n\n" for document in documents]
+    return rough_tokens(tokenizer, passages)

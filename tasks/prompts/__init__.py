@@ -1,8 +1,8 @@
-"""Prompt texts: plain files under `tasks/prompts/LANGUAGE/NAME.txt`, never text in code.
+"""Prompt texts: plain files `tasks/prompts/LANGUAGE/NAME.txt`; no prompt text stands in code.
 
-A placeholder is `{name}`. All placeholders are filled in one pass over the file's text, so a document or an
-answer that itself contains `{question}` is data and stays as it is. The fingerprint of the file's text is
-part of a plan, so a changed word makes a new plan.
+A placeholder is `{name}`. All placeholders are filled in one pass over the file's text, so `{question}` in a document
+or an answer is data and stays as it is. The fingerprint of the file's text is part of a plan, so a changed word makes
+a new plan.
 """
 
 import re
@@ -19,7 +19,7 @@ _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 @dataclass(frozen=True, slots=True)
 class PromptText:
-    """The text of one prompt file and the sha256 of it."""
+    """The text of one prompt file, and its sha256 as `fingerprint`."""
 
     name: str
     language: str
@@ -36,8 +36,8 @@ def load_prompt(name: str, language: str) -> PromptText:
     """Read a prompt file. Raises RecipeError naming the prompts that exist in that language."""
     path = _FOLDER / language / f"{name}.txt"
     if not path.is_file():
-        known = ", ".join(prompt_names(language)) or "none"
-        raise RecipeError(f"there is no prompt {name!r} in language {language!r}; there are: {known}")
+        names = ", ".join(prompt_names(language)) or "none"
+        raise RecipeError(f"there is no prompt {name!r} in language {language!r}; there are: {names}")
     text = path.read_text(encoding="utf-8").strip()
     return PromptText(name, language, text, text_id(text))
 

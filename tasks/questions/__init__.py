@@ -1,14 +1,14 @@
 """Questions: read from a source, one adapter per format, checked, every unusable row a counted drop.
 
-Hard faults (a file that cannot be read, a missing field, a wrong type) raise InputError and stop a plan
-before anything is paid. Soft ones are Drops of stage "read": duplicate_id, language, invalid_text,
-empty_question, empty_context, no_supporting_documents, unanswerable. A lone surrogate cannot be written as
-UTF-8, so its row is dropped (invalid_text); NUL is a character like others and stays. Ids are remembered as
-short digests, about 200 bytes a row; nothing else stays in memory.
+Hard faults (a file that cannot be read, a missing field, a wrong type) raise InputError and stop a plan before
+anything is paid. Soft faults give a Drop of stage "read": duplicate_id, language, invalid_text, empty_question,
+empty_context, no_supporting_documents, unanswerable. A lone surrogate cannot be written as UTF-8, so its row is
+dropped (invalid_text); NUL is a character like others and stays. Ids stay in memory as short digests, about 200 bytes
+a row, to find duplicates; nothing else does.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cache
 from typing import Literal
@@ -19,7 +19,7 @@ from infra.plugins import find_plugins
 from infra.recipe import Questions
 from tasks.questions.question import QuestionFormat, RawQuestion, SourceRow, content_digest
 from tasks.questions.rows import read_rows
-from tasks.records.example import Drop
+from tasks.records.example import Document, Drop
 
 __all__ = [
     "QuestionFormat",
@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 Build = Literal["given", "pooled"]
+_FirstRows = dict[bytes, tuple[int, bytes]]  # digest of an id -> number and content digest of its first row
 _LANGUAGES = {"en": "en", "zh": "zh", "english": "en", "chinese": "zh"}
 
 
@@ -42,11 +43,14 @@ def read_questions(settings: Questions, build: Build = "given") -> Iterator[RawQ
     Raises InputError for a hard fault and RecipeError for an unknown format.
     """
     read = question_format(settings.format).read
-    seen: dict[bytes, tuple[int, bytes]] = {}
+    first_rows: _FirstRows = {}
     rows = read_rows(settings.source, settings.subset, settings.split)
     for row in itertools.islice(rows, settings.limit):
         outcome = read(row, settings.language)
-        yield outcome if isinstance(outcome, Drop) else _checked(outcome, row, build, seen)
+        if isinstance(outcome, Drop):
+            yield outcome
+        else:
+            yield _checked(outcome, row, build, first_rows)
 
 
 def question_format(name: str) -> QuestionFormat:
@@ -62,19 +66,18 @@ def question_formats() -> dict[str, QuestionFormat]:
     return find_plugins(__name__, "FORMAT")
 
 
-def _checked(
-    question: RawQuestion, row: SourceRow, build: Build, seen: dict[bytes, tuple[int, bytes]]
-) -> RawQuestion | Drop:
-    """The question with its language in short, or the reason why it cannot be used."""
+def _checked(question: RawQuestion, row: SourceRow, build: Build, first_rows: _FirstRows) -> RawQuestion | Drop:
+    """The question with its language as "en" or "zh", or the reason why it cannot be used."""
     readable_id = question.example_id.encode("utf-8", "backslashreplace").decode("utf-8")
     place = f"row {row.number} of {row.file.replace(chr(92), '/').rsplit('/', 1)[-1]}"
     place = place.encode("utf-8", "backslashreplace").decode("utf-8")
     language = _LANGUAGES.get(question.language.strip().lower().replace("_", "-").split("-")[0])
-    repeated = _repeated(question, row.number, seen)
-    if repeated:
-        return Drop(readable_id, "read", "duplicate_id", f"{place} {repeated}")
-    if field := _unwritable(question):
-        return Drop(readable_id, "read", "invalid_text", f"{place}: {field} holds a lone surrogate")
+    repetition = _repetition(question, row.number, first_rows)
+    if repetition:
+        return Drop(readable_id, "read", "duplicate_id", f"{place} {repetition}")
+    unwritable = _unwritable_part(question)
+    if unwritable:
+        return Drop(readable_id, "read", "invalid_text", f"{place}: {unwritable} holds a lone surrogate")
     if language is None:
         return Drop(readable_id, "read", "language", f"{place}: {question.language[:40]!r} is neither en nor zh")
     if not question.question.strip():
@@ -86,26 +89,29 @@ def _checked(
     return replace(question, language=language)
 
 
-def _repeated(question: RawQuestion, number: int, seen: dict[bytes, tuple[int, bytes]]) -> str:
+def _repetition(question: RawQuestion, number: int, first_rows: _FirstRows) -> str:
+    """What an earlier row with the same id has in common with this one; empty for a new id, which is remembered."""
     key = bytes.fromhex(fingerprint(question.example_id)[:32])
     content = bytes.fromhex(content_digest(question)[:16])
-    if key not in seen:
-        seen[key] = (number, content)
+    if key not in first_rows:
+        first_rows[key] = (number, content)
         return ""
-    first, known = seen[key]
-    return f"repeats row {first}" if known == content else f"has the id of row {first}, which says something else"
+    first_number, first_content = first_rows[key]
+    if first_content == content:
+        return f"repeats row {first_number}"
+    return f"has the id of row {first_number}, which says something else"
 
 
-def _unwritable(question: RawQuestion) -> str:
-    """The name of a part that cannot be written as UTF-8, or nothing."""
+def _unwritable_part(question: RawQuestion) -> str:
+    """The name of a part that cannot be written as UTF-8; empty when there is none."""
     parts = {
         "id": [question.example_id],
         "question": [question.question],
         "context": [question.context or ""],
         "answers": question.references,
         "kind": [question.kind],
-        "documents": [part for each in question.documents for part in (each.title, each.text)],
-        "distractors": [part for each in question.distractors for part in (each.title, each.text)],
+        "documents": _texts_of(question.documents),
+        "distractors": _texts_of(question.distractors),
     }
     for name, texts in parts.items():
         for text in texts:
@@ -114,3 +120,10 @@ def _unwritable(question: RawQuestion) -> str:
             except UnicodeEncodeError:
                 return name
     return ""
+
+
+def _texts_of(documents: Iterable[Document]) -> list[str]:
+    texts = []
+    for document in documents:
+        texts += [document.title, document.text]
+    return texts

@@ -30,14 +30,21 @@ _REMEDY = "take the distractor file as HotpotQA publishes it"
 def read_hotpotqa(row: SourceRow, language: str) -> RawQuestion:
     """A row of HotpotQA."""
     supporting = {title for title, _ in _titled(row, "supporting_facts", "sent_id")}
-    paragraphs = [_paragraph(row, title, sentences) for title, sentences in _titled(row, "context", "sentences")]
+    documents: list[Document] = []
+    distractors: list[Document] = []
+    for title, sentences in _titled(row, "context", "sentences"):
+        paragraph = _paragraph(row, title, sentences)
+        if title in supporting:
+            documents.append(paragraph)
+        else:
+            distractors.append(paragraph)
     answer = text_field(row, "answer")
     return make_question(
         id_field(row, "_id", "id"),
         text_field(row, "question", required=True) or "",
         language,
-        documents=[each for each in paragraphs if each.title in supporting],
-        distractors=[each for each in paragraphs if each.title not in supporting],
+        documents=documents,
+        distractors=distractors,
         references=[answer] if answer else [],
         kind=text_field(row, "type") or "",
         metadata=metadata_of(row, _FIELDS),
@@ -48,7 +55,7 @@ FORMAT = QuestionFormat("hotpotqa", read_hotpotqa)
 
 
 def _titled(row: SourceRow, field: str, second: str) -> Iterator[tuple[str, Any]]:
-    """(title, what belongs to it) from a list of pairs or from two columns."""
+    """(title, value) from a list of pairs, or from an object with the lists "title" and `second`."""
     value = row.values.get(field)
     if value is None:
         raise fault(row, field, "is missing", _REMEDY)
@@ -66,6 +73,6 @@ def _titled(row: SourceRow, field: str, second: str) -> Iterator[tuple[str, Any]
 
 
 def _paragraph(row: SourceRow, title: str, sentences: Any) -> Document:
-    if not isinstance(sentences, list) or not all(isinstance(each, str) for each in sentences):
+    if not isinstance(sentences, list) or not all(isinstance(sentence, str) for sentence in sentences):
         raise fault(row, "context", f"the paragraph {title!r} is not a list of sentences", _REMEDY)
     return Document(title, "".join(sentences))

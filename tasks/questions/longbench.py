@@ -2,8 +2,9 @@
 
     {"input", "context", "answers", "length", "dataset", "language", "all_classes", "_id"}
 
-The kind is the name of the task. Summaries have no `input` and code tasks name a programming language: both
-are drops ("empty_question", "language"), because the sampling prompts ask a question in English or Chinese.
+The kind is the name of the task. Rows of the summary tasks have no `input`, and rows of the code tasks name a
+programming language: both become drops ("empty_question", "language"), because the sampling prompts ask a question in
+English or Chinese.
 """
 
 from tasks.questions.question import (

@@ -3,9 +3,9 @@
     {"idx": 11, "query": "...", "context": "...", "answer": "..."}                         the SFT file
     {"idx", "query", "context", "win_response", "lose_response"}                           the preference files
 
-`answer` and the responses are a model's long answers, not gold ones: they stay in the metadata and are no
-references, or SubEM would be near zero for everybody. The files mix English and Chinese without saying which
-row is which: a row that states no language is Chinese when Han characters are a third of its query's letters,
+`answer` and the responses are long answers of a model, not gold answers. They go into the metadata and are not used
+as references, because SubEM would be near zero for every answer. The files mix English and Chinese and do not name
+the language: a row that states none is Chinese when at least a third of the letters in its query are Han characters,
 else it has the recipe's language.
 """
 
@@ -25,10 +25,13 @@ _FIELDS = {"idx", "id", "query", "question", "context", "language"}
 def read_longreward(row: SourceRow, language: str) -> RawQuestion:
     """A row of LongReward's SFT or preference files."""
     query = text_field(row, "query", "question", required=True) or ""
+    stated = text_field(row, "language")
+    if not stated and _is_chinese(query):
+        language = "zh"
     return make_question(
         id_field(row, "idx", "id"),
         query,
-        text_field(row, "language") or ("zh" if _is_chinese(query) else language),
+        stated or language,
         context=text_field(row, "context", required=True),
         metadata=metadata_of(row, _FIELDS),
     )

@@ -17,20 +17,28 @@ from tasks.questions.question import (
     text_field,
     texts_field,
 )
+from tasks.records.example import Document
 
-# nq_annotated_gold repeats the gold passage, so it is left behind
+# nq_annotated_gold repeats the gold passage, so it does not go into the metadata
 _FIELDS = {"id", "question", "answers", "ctxs", "nq_annotated_gold"}
 
 
 def read_multidoc_qa(row: SourceRow, language: str) -> RawQuestion:
     """A row of the multi-document files."""
-    passages = records_field(row, "ctxs", required=True)
+    documents: list[Document] = []
+    distractors: list[Document] = []
+    for passage in records_field(row, "ctxs", required=True):
+        document = document_field(row, "ctxs", passage)
+        if passage.get("isgold"):
+            documents.append(document)
+        else:
+            distractors.append(document)
     return make_question(
         id_field(row, "id"),
         text_field(row, "question", required=True) or "",
         language,
-        documents=[document_field(row, "ctxs", each) for each in passages if each.get("isgold")],
-        distractors=[document_field(row, "ctxs", each) for each in passages if not each.get("isgold")],
+        documents=documents,
+        distractors=distractors,
         references=texts_field(row, "answers"),
         metadata=metadata_of(row, _FIELDS),
     )

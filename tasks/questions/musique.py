@@ -3,7 +3,7 @@
     {"id", "question", "answer", "answer_aliases", "answerable",
      "paragraphs": [{"idx", "title", "paragraph_text", "is_supporting"}], "question_decomposition"}
 
-The kind is the number of hops, which stands before the id's first "__". A row that says `answerable: false`
+The kind is the number of hops, which is the part of the id before its first "__". A row that says `answerable: false`
 (MuSiQue-Full has a twin of every question, with the same id, that lacks a paragraph) is a drop "unanswerable".
 """
 
@@ -29,21 +29,27 @@ def read_musique(row: SourceRow, language: str) -> RawQuestion | Drop:
     """A row of MuSiQue: supporting paragraphs are the documents, the other paragraphs the distractors."""
     documents: list[Document] = []
     distractors: list[Document] = []
-    for each in records_field(row, "paragraphs", required=True):
-        supporting = each.get("is_supporting")
+    for paragraph in records_field(row, "paragraphs", required=True):
+        supporting = paragraph.get("is_supporting")
         if not isinstance(supporting, bool):
             raise fault(
                 row, "paragraphs.is_supporting", "is not true or false", "take the file as MuSiQue publishes it"
             )
-        (documents if supporting else distractors).append(document_field(row, "paragraphs", each, "paragraph_text"))
+        document = document_field(row, "paragraphs", paragraph, "paragraph_text")
+        if supporting:
+            documents.append(document)
+        else:
+            distractors.append(document)
     answer = text_field(row, "answer")
+    references = [answer] if answer else []
+    references.extend(texts_field(row, "answer_aliases"))
     question = make_question(
         id_field(row, "id"),
         text_field(row, "question", required=True) or "",
         language,
         documents=documents,
         distractors=distractors,
-        references=list(dict.fromkeys([*([answer] if answer else []), *texts_field(row, "answer_aliases")])),
+        references=list(dict.fromkeys(references)),
         metadata=metadata_of(row, _FIELDS),
         kind=_hops(id_field(row, "id")),
     )
@@ -55,6 +61,6 @@ def read_musique(row: SourceRow, language: str) -> RawQuestion | Drop:
 FORMAT = QuestionFormat("musique", read_musique)
 
 
-def _hops(given_id: str | None) -> str:
-    hops, separator, _ = (given_id or "").partition("__")
+def _hops(question_id: str | None) -> str:
+    hops, separator, _ = (question_id or "").partition("__")
     return hops if separator else ""

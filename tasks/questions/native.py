@@ -1,9 +1,9 @@
-"""Longmill's own format, for questions of one's own.
+"""Longmill's own format, to write questions in.
 
     {"id"?, "question", "context"? | "documents"? [{"title"?, "text"}], "distractors"? [{"title"?, "text"}],
      "answers"? ["..."], "kind"?, "language"? "en" | "zh", "metadata"? {...}}
 
-Fields that the format does not know are kept with the metadata.
+Fields that are not listed here go into the metadata.
 """
 
 from collections.abc import Mapping
@@ -35,8 +35,8 @@ def read_native(row: SourceRow, language: str) -> RawQuestion:
         text_field(row, "question", required=True) or "",
         text_field(row, "language") or language,
         context=text_field(row, "context"),
-        documents=[document_field(row, "documents", each) for each in records_field(row, "documents")],
-        distractors=[document_field(row, "distractors", each) for each in records_field(row, "distractors")],
+        documents=[document_field(row, "documents", record) for record in records_field(row, "documents")],
+        distractors=[document_field(row, "distractors", record) for record in records_field(row, "distractors")],
         references=texts_field(row, "answers"),
         kind=text_field(row, "kind") or "",
         metadata={**metadata_of(row, _FIELDS), **(metadata or {})},

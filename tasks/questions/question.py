@@ -1,10 +1,9 @@
-"""What every question format agrees on: the row that comes in, the question that goes out, fields.
+"""What all question formats share: the type of a row, the type of a question, and functions that read fields.
 
-A format is one file in this folder that holds `FORMAT = QuestionFormat(name, read)`; the file is all it takes
-to add one. `read` turns a row and the language of rows that state none into a RawQuestion, or into a Drop for
-a row that the format itself calls unusable. It checks types and raises InputError for a row
-that cannot be what it claims to be; whether texts are empty, ids repeat or a language is known is checked
-once for all formats by `read_questions`.
+A format is one file in this folder with `FORMAT = QuestionFormat(name, read)`; adding the file is all that it takes
+to add a format. `read` gets a row, and the language of rows that state none. It returns a RawQuestion, or a Drop for a
+row that the format itself marks as unusable, and raises InputError for a field that is missing or of another type.
+Empty texts, repeated ids and languages are checked for all formats in one place, `read_questions`.
 """
 
 import json
@@ -54,7 +53,7 @@ class QuestionFormat:
 
 
 def make_question(
-    given_id: str | None,
+    question_id: str | None,
     question: str,
     language: str,
     *,
@@ -65,25 +64,28 @@ def make_question(
     kind: str = "",
     metadata: Mapping[str, Any] | None = None,
 ) -> RawQuestion:
-    """A RawQuestion; documents without text go, and a missing id is derived from question and sources."""
-    kept = tuple(each for each in documents if each.text.strip())
-    sources = [[each.title, each.text] for each in kept]
+    """A RawQuestion, without the documents that have no text. A missing id is derived from question and sources."""
+    documents = [document for document in documents if document.text.strip()]
+    distractors = [document for document in distractors if document.text.strip()]
+    sources = [[document.title, document.text] for document in documents]
     return RawQuestion(
-        example_id=given_id or fingerprint([question, context, sources])[:16],
+        example_id=question_id or fingerprint([question, context, sources])[:16],
         question=question,
         references=tuple(references),
         kind=kind,
         language=language,
         metadata=_json_object(metadata or {}),
         context=context,
-        documents=kept,
-        distractors=tuple(each for each in distractors if each.text.strip()),
+        documents=tuple(documents),
+        distractors=tuple(distractors),
     )
 
 
 def content_digest(question: RawQuestion) -> str:
     """sha256 of everything but the id, to tell a repeated row from another row with the same id."""
-    sources = [[[each.title, each.text] for each in some] for some in (question.documents, question.distractors)]
+    documents = [[document.title, document.text] for document in question.documents]
+    distractors = [[document.title, document.text] for document in question.distractors]
+    sources = [documents, distractors]
     return fingerprint([question.question, question.context, sources, question.references, question.language])
 
 
@@ -129,7 +131,7 @@ def texts_field(row: SourceRow, name: str) -> tuple[str, ...]:
     value = row.values.get(name)
     if value is None:
         return ()
-    if not isinstance(value, (list, tuple)) or not all(isinstance(each, str) for each in value):
+    if not isinstance(value, (list, tuple)) or not all(isinstance(text, str) for text in value):
         raise fault(row, name, f"holds {_kind(value)} instead of a list of strings", 'write it as ["...", "..."]')
     return tuple(value)
 
@@ -145,8 +147,11 @@ def records_field(row: SourceRow, name: str, required: bool = False) -> list[Map
         columns = list(value.values())
         if not all(isinstance(column, list) for column in columns) or len({len(column) for column in columns}) > 1:
             raise fault(row, name, "is an object whose values are not equally long lists", "write a list of objects")
-        return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
-    if not isinstance(value, (list, tuple)) or not all(isinstance(each, Mapping) for each in value):
+        records: list[Mapping[str, Any]] = []
+        for cells in zip(*columns, strict=True):
+            records.append(dict(zip(value, cells, strict=True)))
+        return records
+    if not isinstance(value, (list, tuple)) or not all(isinstance(record, Mapping) for record in value):
         raise fault(row, name, f"holds {_kind(value)} instead of a list of objects", "write a list of objects")
     return list(value)
 
@@ -163,27 +168,35 @@ def document_field(row: SourceRow, name: str, record: Mapping[str, Any], text: s
 
 
 def metadata_of(row: SourceRow, used: Collection[str]) -> dict[str, Any]:
-    """The fields of a row that its format has no other place for."""
-    return {name: value for name, value in row.values.items() if name not in used and value is not None}
+    """The fields of a row that are not null and that its format does not use otherwise."""
+    metadata = {}
+    for name, value in row.values.items():
+        if name not in used and value is not None:
+            metadata[name] = value
+    return metadata
 
 
 def _json_object(values: Mapping[str, Any]) -> str:
-    """JSON with sorted keys; what JSON cannot say becomes null (NaN) or text, lone surrogates stay escaped."""
+    """JSON with sorted keys. NaN becomes null, values that JSON does not have become text, and lone surrogates are
+    written as escapes."""
     text = json.dumps(_plain(values), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): _plain(member) for key, member in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
+        return [_plain(member) for member in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (str, int)) else str(value)
+    if value is None or isinstance(value, (str, int)):
+        return value
+    return str(value)
 
 
 def _kind(value: Any) -> str:
+    """The type of a value of JSON, in words."""
     names = {dict: "an object", list: "a list", bool: "true or false", int: "a number", float: "a number"}
     return names.get(type(value), f"a value of type {type(value).__name__}")
 

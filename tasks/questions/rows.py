@@ -1,9 +1,9 @@
 """Raw rows from JSONL, JSON arrays, Parquet, `datasets` folders and the hub, streamed.
 
-A source is a file, a folder or a pattern of files, at a local path or any fsspec URL, compressed or not; a
-folder written by `save_to_disk`; or a hub name. Rows come in the order of the files' names and of the rows
-in them. A fault that makes a file unreadable raises InputError with file, row and remedy; nothing is skipped
-but blank lines. Memory holds one row, or a few megabytes of them.
+A source is a file, a folder or a pattern of files, at a local path or any fsspec URL, compressed or not; a folder
+written by `save_to_disk`; or the name of a dataset on the hub. Rows come in the order of the files' names and of the
+rows in them. A file that cannot be read raises InputError with file, row and remedy; only blank lines are skipped.
+Memory holds one row, or a few megabytes of them.
 """
 
 import codecs
@@ -61,8 +61,9 @@ def _rows(source: str, subset: str | None, split: str) -> Iterator[SourceRow]:
         raise InputError(f"{source}: holds no {', '.join(_JSON + _PARQUET)} file; name the file, or convert it")
     for file in files:
         name = source if file == path else filesystem.unstrip_protocol(file).removeprefix("file://")
+        read = _parquet_rows if _suffix(file) in _PARQUET else _json_rows
         try:
-            yield from (_parquet_rows if _suffix(file) in _PARQUET else _json_rows)(filesystem, file, name)
+            yield from read(filesystem, file, name)
         except faults as error:
             raise InputError(f"{name}: cannot be read ({error}); check the file and the connection") from error
 
@@ -81,7 +82,7 @@ def _filesystem(source: str) -> tuple[Any, str]:
 
 
 def _faults(filesystem: Any) -> tuple[type[BaseException], ...]:
-    """What this file system raises when it cannot be reached."""
+    """The errors that this file system raises when it cannot be reached."""
     if "s3" not in filesystem.protocol:
         return (OSError,)
     from botocore.exceptions import BotoCoreError
@@ -90,24 +91,27 @@ def _faults(filesystem: Any) -> tuple[type[BaseException], ...]:
 
 
 def _files(filesystem: Any, path: str, is_folder: bool) -> list[str] | None:
-    """The data files that a path stands for, sorted; None when there is nothing at it."""
+    """The data files of a folder or pattern, sorted, or the one file at the path; None when nothing is there."""
     if any(sign in path for sign in "*?["):
-        found = filesystem.glob(path)
+        files = filesystem.glob(path)
     elif is_folder:
-        found = filesystem.find(path)
+        files = filesystem.find(path)
     elif filesystem.exists(path):
         return [path]
     else:
         return None
-    return sorted(each for each in found if _suffix(each))
+    return sorted(file for file in files if _suffix(file))
 
 
 def _suffix(path: str) -> str:
-    """ ".jsonl" of "a.jsonl.gz"; empty when it is none that can be read."""
+    """The suffix without compression, as ".jsonl" for "a.jsonl.gz"; empty for a file that cannot be read."""
     name = path.lower()
     for packed in _PACKED:
         name = name.removesuffix(packed)
-    return next((suffix for suffix in _JSON + _PARQUET if name.endswith(suffix)), "")
+    for suffix in _JSON + _PARQUET:
+        if name.endswith(suffix):
+            return suffix
+    return ""
 
 
 def _json_rows(filesystem: Any, path: str, name: str) -> Iterator[SourceRow]:
@@ -134,7 +138,7 @@ def _starts_array(filesystem: Any, path: str, name: str) -> bool:
 
 
 def _line_rows(stream: IO[bytes], name: str) -> Iterator[SourceRow]:
-    """JSONL. Lines count from 1; blank lines are no rows."""
+    """The rows of a JSONL file, numbered by line from 1; blank lines are no rows."""
     for number in itertools.count(1):
         line = stream.readline(LONGEST_ROW + 1)
         if not line:
@@ -144,10 +148,10 @@ def _line_rows(stream: IO[bytes], name: str) -> Iterator[SourceRow]:
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
         if line.strip():
-            yield SourceRow(name, number, _parse(line, name, number))
+            yield SourceRow(name, number, _parsed(line, name, number))
 
 
-def _parse(line: bytes, name: str, number: int) -> dict[str, Any]:
+def _parsed(line: bytes, name: str, number: int) -> dict[str, Any]:
     try:
         value = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -167,7 +171,7 @@ def _object(value: Any, name: str, number: int) -> dict[str, Any]:
 
 
 def _array_rows(stream: IO[bytes], name: str) -> Iterator[SourceRow]:
-    """A file that is one JSON array, as HotpotQA's, element by element."""
+    """The elements of a file that is one JSON array, as HotpotQA's, read piece by piece."""
     utf8 = codecs.getincrementaldecoder("utf-8-sig")()
     decoder = json.JSONDecoder()
 
@@ -175,22 +179,24 @@ def _array_rows(stream: IO[bytes], name: str) -> Iterator[SourceRow]:
         data = stream.read(size)
         return utf8.decode(data, final=not data)
 
-    buffer, place = read(_CHUNK).lstrip(), 1
+    buffer, position = read(_CHUNK).lstrip(), 1  # after the "["
     for number in itertools.count(1):
         while True:
-            while place < len(buffer) and buffer[place] in " \t\r\n,":
-                place += 1
-            if buffer.startswith("]", place):
+            while position < len(buffer) and buffer[position] in " \t\r\n,":
+                position += 1
+            if buffer.startswith("]", position):
                 return
             try:
-                value, place = decoder.raw_decode(buffer, place)
+                value, position = decoder.raw_decode(buffer, position)
                 break
-            except (ValueError, RecursionError) as error:
-                more = read(max(_CHUNK, len(buffer))) if len(buffer) - place < LONGEST_ROW else ""
+            except (ValueError, RecursionError) as error:  # the element may go on behind the buffer's end
+                more = ""
+                if len(buffer) - position < LONGEST_ROW:
+                    more = read(max(_CHUNK, len(buffer)))
                 if not more:
                     problem = f"not valid JSON: {error}; the file may be cut off, or a row may be broken"
                     raise InputError(f"{name}, row {number}: {problem}") from error
-                buffer, place = buffer[place:] + more, 0
+                buffer, position = buffer[position:] + more, 0
         yield SourceRow(name, number, _object(value, name, number))
 
 
@@ -215,13 +221,16 @@ def _parquet_rows(filesystem: Any, path: str, name: str) -> Iterator[SourceRow]:
 
 
 def _batch_rows(parquet: Any) -> int:
-    groups = [parquet.metadata.row_group(index) for index in range(parquet.metadata.num_row_groups)]
-    size = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=1)
-    return int(min(1024, max(1, _BATCH_BYTES // max(1, size))))
+    """Rows to decode at once: about _BATCH_BYTES of them, 1 to 1024."""
+    row_bytes = 1
+    for index in range(parquet.metadata.num_row_groups):
+        group = parquet.metadata.row_group(index)
+        row_bytes = max(row_bytes, group.total_byte_size // max(1, group.num_rows))
+    return int(min(1024, max(1, _BATCH_BYTES // row_bytes)))
 
 
 def _saved_rows(source: str, split: str) -> Iterator[SourceRow]:
-    """Rows of a folder that `save_to_disk` wrote; Arrow files are mapped, not loaded."""
+    """Rows of a folder that `save_to_disk` wrote; its Arrow files are mapped into memory, not loaded."""
     import datasets
 
     try:

@@ -1,14 +1,20 @@
-"""The nouns of the factory and their Arrow schemas, in one place.
+"""The records of the factory: example, context, answer, judgement, pair and drop.
 
-Rows are frozen dataclasses in memory and Arrow tables at rest; `to_table` and `from_table` convert. Text
-offsets count Unicode characters of the context's text, token counts are the policy tokenizer's.
+A record is a frozen dataclass in memory and a row of an Arrow table in the store; `to_table` and `from_table`
+convert. The Arrow schema of a record is derived from its class (`EXAMPLE` from `Example`, and so on). Text offsets
+count Unicode characters of the context's text, token counts are the policy tokenizer's.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import pyarrow as pa
+
+from infra.canonical import canonical_json
+from tasks.records.schema import schema_of
+
+AnswerId = tuple[str, int]  # example_id, sample_index
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +35,7 @@ class Example:
     references: tuple[str, ...]
     kind: str
     language: str  # "en" or "zh"
-    metadata: str  # a JSON object, kept as it came
+    metadata: str  # a JSON object, as it came
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +64,30 @@ class Answer:
     strategy: str
     key: str  # of its ledger entry
 
+    @property
+    def id(self) -> AnswerId:
+        """Its example's id and its sample index; no other answer has both."""
+        return self.example_id, self.sample_index
+
+    def judged(
+        self,
+        scorer: str,
+        score: float | None,
+        reason: str | None = None,
+        evidence: Mapping[str, Any] | str = "{}",
+        keys: Iterable[str] = (),
+    ) -> "Judgement":
+        """What a scorer says of this answer.
+
+        `evidence` is a JSON object: a mapping, written as canonical JSON, or JSON text that is taken as it is.
+        """
+        text = evidence if isinstance(evidence, str) else canonical_json(dict(evidence)).decode()
+        return Judgement(self.example_id, self.sample_index, scorer, score, reason, text, tuple(keys))
+
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """One scorer's word on one answer. `score` is null exactly when `reason` says why."""
+    """What one scorer says of one answer. `score` is null exactly when `reason` says why."""
 
     example_id: str
     sample_index: int
@@ -69,7 +95,12 @@ class Judgement:
     score: float | None
     reason: str | None
     evidence: str  # a JSON object
-    keys: tuple[str, ...]
+    keys: tuple[str, ...]  # of the ledger entries of its calls
+
+    @property
+    def answer_id(self) -> AnswerId:
+        """The `id` of the answer that it is about."""
+        return self.example_id, self.sample_index
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,89 +126,33 @@ class Drop:
     detail: str
 
 
-_TEXT = pa.string()
-_TEXTS = pa.list_(pa.string())
+EXAMPLE = schema_of(Example)
+CONTEXT = schema_of(Context)
+ANSWER = schema_of(Answer)
+JUDGEMENT = schema_of(Judgement)
+PAIR = schema_of(Pair)
+DROP = schema_of(Drop)
 
-EXAMPLE = pa.schema(
-    [
-        pa.field("example_id", _TEXT, False),
-        pa.field("question", _TEXT, False),
-        pa.field("context_id", _TEXT, False),
-        pa.field("references", _TEXTS, False),
-        pa.field("kind", _TEXT, False),
-        pa.field("language", _TEXT, False),
-        pa.field("metadata", _TEXT, False),
-    ]
-)
-CONTEXT = pa.schema(
-    [
-        pa.field("context_id", _TEXT, False),
-        pa.field("text", _TEXT, False),
-        pa.field("tokens", pa.int32(), False),
-        pa.field("span_starts", pa.list_(pa.int32()), False),
-        pa.field("span_ends", pa.list_(pa.int32()), False),
-        pa.field("span_titles", _TEXTS, False),
-    ]
-)
-ANSWER = pa.schema(
-    [
-        pa.field("example_id", _TEXT, False),
-        pa.field("sample_index", pa.int32(), False),
-        pa.field("text", _TEXT, False),
-        pa.field("finish_reason", _TEXT, False),
-        pa.field("prompt_tokens", pa.int32(), False),
-        pa.field("completion_tokens", pa.int32(), False),
-        pa.field("strategy", _TEXT, False),
-        pa.field("key", _TEXT, False),
-    ]
-)
-JUDGEMENT = pa.schema(
-    [
-        pa.field("example_id", _TEXT, False),
-        pa.field("sample_index", pa.int32(), False),
-        pa.field("scorer", _TEXT, False),
-        pa.field("score", pa.float64(), True),
-        pa.field("reason", _TEXT, True),
-        pa.field("evidence", _TEXT, False),
-        pa.field("keys", _TEXTS, False),
-    ]
-)
-PAIR = pa.schema(
-    [
-        pa.field("example_id", _TEXT, False),
-        pa.field("context_id", _TEXT, False),
-        pa.field("chosen_index", pa.int32(), False),
-        pa.field("rejected_index", pa.int32(), False),
-        pa.field("chosen_reward", pa.float64(), False),
-        pa.field("rejected_reward", pa.float64(), False),
-        pa.field("margin", pa.float64(), False),
-    ]
-)
-DROP = pa.schema(
-    [
-        pa.field("example_id", _TEXT, False),
-        pa.field("stage", _TEXT, False),
-        pa.field("reason", _TEXT, False),
-        pa.field("detail", _TEXT, False),
-    ]
-)
-
-Noun = TypeVar("Noun", Example, Context, Answer, Judgement, Pair, Drop)
+Record = TypeVar("Record", Example, Context, Answer, Judgement, Pair, Drop)
 
 
-def to_table(rows: Iterable[Noun], schema: pa.Schema) -> pa.Table:
+def to_table(rows: Iterable[Record], schema: pa.Schema) -> pa.Table:
     """Rows as an Arrow table, in their order."""
-    kept = list(rows)
-    columns = {name: [getattr(row, name) for row in kept] for name in schema.names}
+    rows = list(rows)
+    columns = {}
+    for name in schema.names:
+        columns[name] = [getattr(row, name) for row in rows]
     return pa.Table.from_pydict(columns, schema=schema)
 
 
-def from_table(table: pa.Table, noun: type[Noun]) -> list[Noun]:
-    """An Arrow table's rows as `noun`s; Arrow lists become tuples."""
-    names = [field.name for field in fields(noun)]
-    columns: Sequence[list[Any]] = [table.column(name).to_pylist() for name in names]
-    return [noun(*map(_frozen, values)) for values in zip(*columns, strict=True)]
+def from_table(table: pa.Table, record: type[Record]) -> list[Record]:
+    """An Arrow table's rows as records of this type; Arrow lists become tuples."""
+    columns = [_column_values(table, field.name) for field in fields(record)]
+    return [record(*values) for values in zip(*columns, strict=True)]
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _column_values(table: pa.Table, name: str) -> list[Any]:
+    values: list[Any] = table.column(name).to_pylist()
+    if pa.types.is_list(table.schema.field(name).type):
+        return [tuple(value) for value in values]
+    return values

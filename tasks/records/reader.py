@@ -1,8 +1,7 @@
-"""A published dataset as people and reports read it: from its folder alone, every file hashed before it is used.
+"""A published dataset as its readers see it: reports, `longmill inspect` and training.
 
-A dataset is named by its folder, its manifest.json, or the folder of its versions (the latest is taken), on disk or
-in any store. Rows come in batches, so memory does not grow with the dataset. Leaves out training's own reading
-(`tasks/training/published.py`), which knows nothing but the train split.
+A reader needs nothing but the dataset's folder. Each file is hashed before a row of it is used, and rows come in
+batches, so memory does not grow with the dataset. A damaged dataset gives one error, StoreError, whoever reads it.
 """
 
 import hashlib
@@ -11,107 +10,86 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from infra.canonical import text_id
 from infra.errors import InputError, StoreError
 from infra.store import Store, open_store
-from tasks.prompts import load_prompt, prompt_names
-from tasks.records.manifest import read_manifest
+from tasks.records.manifest import parse_manifest
+from tasks.records.table import StoredTable
 
-_BATCH = 32
-_PIECE = 1 << 20
-_EDGE_LINES = 64  # of a prompt, before and after its context
+SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True, slots=True)
-class ReadDataset:
-    """A dataset in a store of its own: paths are relative to its folder."""
+class PublishedDataset:
+    """A dataset in a store. `folder` is its path there, "" where the store is the dataset's own folder."""
 
     store: Store
+    folder: str
     manifest: Mapping[str, Any]
+    sha256: str  # of the manifest's bytes, 64 hex digits
 
     @property
     def place(self) -> str:
         """Its folder, as a person would paste it."""
-        return self.store.show("")
+        return self.store.place(self.folder)
 
     @property
     def weights(self) -> dict[str, float]:
         """Each scorer's weight in the reward."""
-        scorers = self.manifest["recipe"]["scoring"]["scorers"]
-        return {each["scorer"]: float(each.get("weight", 1.0)) for each in scorers}
+        weights = {}
+        for scorer in self.manifest["recipe"]["scoring"]["scorers"]:
+            weights[scorer["scorer"]] = float(scorer.get("weight", 1.0))
+        return weights
+
+    def tables(self, config: str, split: str) -> list[StoredTable]:
+        """The tables of a configuration ("pairs", "evidence" or "drops") and a split, in the dataset's order.
+
+        Raises StoreError for a manifest that does not describe them.
+        """
+        tables = []
+        for file in self.manifest["files"]:
+            try:
+                if (file.get("config"), file.get("split")) == (config, split):
+                    path = f"{self.folder}/{file['path']}".lstrip("/")
+                    tables.append(StoredTable(path, file["sha256"], file["rows"]))
+            except (KeyError, TypeError, AttributeError) as error:
+                raise StoreError(
+                    f"{self.place}/manifest.json: not a manifest of a published dataset ({error!r}); "
+                    "remove the folder and build again"
+                ) from error
+        return tables
 
     def rows(self, config: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """The rows of a configuration, train before test, each with its `split`.
 
-        Raises StoreError for a file that was changed.
+        Raises StoreError for a file that is missing or was changed.
         """
-        for split in ("train", "test"):
-            for each in self.manifest["files"]:
-                if (each.get("config"), each.get("split")) == (config, split):
-                    self._check(each)
-                    for row in self._read(each["path"], columns):
-                        yield {**row, "split": split}
-
-    def _check(self, file: Mapping[str, Any]) -> None:
-        digest = hashlib.sha256()
-        with self.store.open(file["path"]) as stream:
-            while piece := stream.read(_PIECE):
-                digest.update(piece)
-        if digest.hexdigest() != file["sha256"]:
-            raise StoreError(
-                f"{self.store.show(file['path'])}: was changed after it was published; remove the folder, build again"
-            )
-
-    def _read(self, path: str, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
-        with self.store.open(path) as stream:
-            try:
-                for batch in pq.ParquetFile(stream).iter_batches(_BATCH, columns=columns and list(columns)):
-                    yield from batch.to_pylist()
-            except pa.ArrowInvalid as error:
-                raise StoreError(f"{self.store.show(path)}: not a Parquet file ({error}); build again") from error
+        for split in SPLITS:
+            for table in self.tables(config, split):
+                table.check(self.store)
+                for row in table.rows_of(self.store, columns):
+                    yield {**row, "split": split}
 
 
-def read_dataset(place: str) -> ReadDataset:
-    """The dataset at a path or URL. Raises InputError where there is none, StoreError for a damaged manifest."""
+def open_dataset(store: Store, manifest: str) -> PublishedDataset:
+    """The dataset whose manifest has this path in the store.
+
+    Raises MissingError where there is none, StoreError for what is not a manifest.
+    """
+    data = store.read(manifest)
+    content = parse_manifest(data, store.place(manifest))
+    return PublishedDataset(store, manifest.rpartition("/")[0], content, hashlib.sha256(data).hexdigest())
+
+
+def read_dataset(place: str) -> PublishedDataset:
+    """The dataset at a path or URL: its folder, its manifest.json, or the folder of its versions (the latest is taken).
+
+    Raises InputError where there is none, StoreError for a damaged manifest.
+    """
     folder = place.removesuffix("manifest.json").rstrip("/") or ("/" if place.startswith("/") else ".")
     store = open_store(folder)
     if store.exists("manifest.json"):
-        return ReadDataset(store, read_manifest(store, "manifest.json"))
+        return open_dataset(store, "manifest.json")
     if store.exists("latest.json"):
-        latest = open_store(f"{folder}/{json.loads(store.read('latest.json'))['version']}")
-        return ReadDataset(latest, read_manifest(latest, "manifest.json"))
+        version = json.loads(store.read("latest.json"))["version"]
+        return open_dataset(open_store(f"{folder}/{version}"), "manifest.json")
     raise InputError(f"{place}: no dataset there (no manifest.json); give the folder that build printed")
-
-
-def context_in(prompt: str, row: Mapping[str, Any]) -> str | None:
-    """The context that a pair's prompt holds, found by its hash, so that no offset is ever shown of another text.
-
-    The prompt file of the strategy says where the context stands; where that file has changed since, the context is
-    looked for between the lines at both ends of the prompt. Null when it is nowhere.
-    """
-    name = f"sample-{row['strategy']}"
-    template = load_prompt(name, row["language"]).text if name in prompt_names(row["language"]) else ""
-    before, mark, after = template.partition("{context}")
-    start = len(before.replace("{question}", row["question"]))
-    end = len(prompt) - len(after.replace("{question}", row["question"]))
-    if mark and text_id(prompt[start:end]) == row["context_id"]:
-        return prompt[start:end]
-    return _between_lines(prompt, row["context_id"])
-
-
-def _between_lines(prompt: str, context_id: str) -> str | None:
-    breaks = [place for place, letter in enumerate(prompt) if letter == "\n"]
-    starts = [0, *(place + 1 for place in breaks[:_EDGE_LINES])]
-    ends = [*breaks[-_EDGE_LINES:], len(prompt)]
-    for start in starts:
-        digest, done = hashlib.sha256(), start
-        for end in ends:
-            if end > start:
-                digest.update(prompt[done:end].encode("utf-8", "surrogatepass"))
-                done = end
-                if digest.hexdigest() == context_id:
-                    return prompt[start:end]
-    return None

@@ -1,13 +1,11 @@
-"""The record of one finished shard: which tables it wrote, by hash, and what they hold.
+"""The result of one finished shard: its tables, by hash, and counts over them.
 
-`plans/PLAN/shards/0003.json` is written last and only once, so a reader that finds it finds the tables; of
-two workers on one shard the first to finish is the record. `0003.failed.json` beside it holds the last error of
-a shard that failed. Neither holds a time, a machine or a count of calls: the same plan and the same replies
-give the same bytes.
+`plans/PLAN/shards/0003.json` is written after the tables and only once, so a reader that finds it also finds the
+tables. When two workers run one shard, the result of the first to finish stays. `0003.failed.json` beside it holds
+the last error of a shard that failed. Neither file holds a time, a machine or a count of calls: the same plan and the
+same replies give the same bytes.
 """
 
-import hashlib
-import io
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -16,59 +14,46 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from infra.canonical import canonical
+from infra.canonical import canonical_json
 from infra.errors import StoreError
 from infra.store import Store
+from tasks.records.table import StoredTable
 
 TABLES = ("answers", "judgements", "pairs", "drops")
-
-
-@dataclass(frozen=True, slots=True)
-class TableFile:
-    """A Parquet file in the store, the sha256 of its bytes (64 hex digits) and its number of rows."""
-
-    path: str
-    sha256: str
-    rows: int
 
 
 @dataclass(frozen=True, slots=True)
 class ShardResult:
     """A finished shard: a file for each of `TABLES`, and counts over them.
 
-    In its file `paired_questions` stands where it is not the number of pairs.
+    Its JSON has `paired_questions` only where it is not the number of pairs.
     """
 
     plan_id: str
     shard: int
-    files: Mapping[str, TableFile]
+    files: Mapping[str, StoredTable]
     questions: int
     pairs: int
-    paired_questions: int  # that have a pair, or several
+    paired_questions: int  # with one pair or more
     drops: Mapping[str, int]  # reason -> questions
     prompt_tokens: int  # over all answers, as the server counted
     completion_tokens: int
 
     @classmethod
     def of(
-        cls, store: Store, plan_id: str, index: int, questions: int, references: Mapping[str, Mapping[str, Any]]
+        cls, store: Store, plan_id: str, index: int, questions: int, tables: Mapping[str, StoredTable]
     ) -> "ShardResult":
-        """The result of a shard whose tables are written; `references` are {"path", "sha256", "rows"} by table.
-
-        Raises StoreError when a table is missing or its bytes are not those of its hash.
-        """
-        files = {name: TableFile(**{k: references[name][k] for k in ("path", "sha256", "rows")}) for name in TABLES}
-        reasons = read_checked(store, files["drops"], ["reason"]).column("reason").to_pylist()
-        paired = read_checked(store, files["pairs"], ["example_id"]).column("example_id")
-        tokens = read_checked(store, files["answers"], ["prompt_tokens", "completion_tokens"])
+        """The result of a shard whose `TABLES` are written. Raises StoreError for a missing or changed table."""
+        reasons = tables["drops"].read_checked(store, ["reason"]).column("reason").to_pylist()
+        paired = tables["pairs"].read_checked(store, ["example_id"]).column("example_id")
+        tokens = tables["answers"].read_checked(store, ["prompt_tokens", "completion_tokens"])
         return cls(
             plan_id=plan_id,
             shard=index,
-            files=files,
+            files={name: tables[name] for name in TABLES},
             questions=questions,
-            pairs=files["pairs"].rows,
+            pairs=tables["pairs"].rows,
             paired_questions=len(paired.unique()),
             drops=dict(sorted(Counter(reasons).items())),
             prompt_tokens=_total(tokens, "prompt_tokens"),
@@ -81,9 +66,7 @@ class ShardResult:
         return {
             "shard": self.shard,
             "plan_id": self.plan_id,
-            "files": {
-                name: {"path": file.path, "sha256": file.sha256, "rows": file.rows} for name, file in self.files.items()
-            },
+            "files": {name: table.to_json() for name, table in self.files.items()},
             "counts": {**counts, "drops": dict(self.drops)},
             "tokens": {"prompt": self.prompt_tokens, "completion": self.completion_tokens},
         }
@@ -95,7 +78,7 @@ class ShardResult:
         return cls(
             plan_id=value["plan_id"],
             shard=value["shard"],
-            files={name: TableFile(**value["files"][name]) for name in TABLES},
+            files={name: StoredTable.from_json(value["files"][name]) for name in TABLES},
             questions=counts["questions"],
             pairs=counts["pairs"],
             paired_questions=paired_questions(counts),
@@ -106,12 +89,14 @@ class ShardResult:
 
 
 def with_paired(counts: Mapping[str, Any], paired: int) -> dict[str, Any]:
-    """Counts, with the questions that have pairs where these are not as many as the pairs."""
-    return {**counts, **({"paired_questions": paired} if paired != counts["pairs"] else {})}
+    """Counts, with the number of questions that have pairs where it is not the number of pairs."""
+    if paired == counts["pairs"]:
+        return dict(counts)
+    return {**counts, "paired_questions": paired}
 
 
 def paired_questions(counts: Mapping[str, Any]) -> int:
-    """How many questions have pairs, of the counts of a shard, a manifest or a report."""
+    """The number of questions that have pairs, from the counts of a shard, a manifest or a report."""
     return int(counts.get("paired_questions", counts["pairs"]))
 
 
@@ -124,35 +109,35 @@ def read_shard_result(store: Store, plan_id: str, index: int) -> ShardResult | N
         return ShardResult.from_json(json.loads(store.read(path)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(
-            f"{store.show(path)}: not a shard result ({type(error).__name__}: {error}); "
+            f"{store.place(path)}: not a shard result ({type(error).__name__}: {error}); "
             f"run the shard again with: longmill rerun {plan_id} --shards {index}"
         ) from error
 
 
 def write_shard_result(store: Store, result: ShardResult) -> None:
-    """Record a finished shard, unless it is recorded already, and forget its last failure."""
-    store.put_if_absent(_path(result.plan_id, result.shard), canonical(result.to_json()))
+    """Write the result of a finished shard, unless there is one already, and remove its last failure."""
+    store.put_if_absent(_path(result.plan_id, result.shard), canonical_json(result.to_json()))
     forget_failure(store, result.plan_id, result.shard)
 
 
 def discard_shard_result(store: Store, plan_id: str, index: int) -> None:
-    """Take a shard's record away, so that it runs again. Its tables stay; they are named by content."""
+    """Remove a shard's result, so that the shard runs again. Its tables stay; they are named by content."""
     store.delete(_path(plan_id, index))
 
 
 def write_failure(store: Store, plan_id: str, index: int, error: BaseException) -> None:
-    """Leave the error that a shard ended with where `longmill status` reads it."""
+    """Write the error that a shard ended with; `longmill status` shows it."""
     record = {"shard": index, "plan_id": plan_id, "error": type(error).__name__, "message": str(error)}
-    store.write(_failure_path(plan_id, index), canonical(record))
+    store.write(_failure_path(plan_id, index), canonical_json(record))
 
 
 def forget_failure(store: Store, plan_id: str, index: int) -> None:
-    """Take the last error of a shard away: it is done, or is about to run again elsewhere."""
+    """Remove the last error of a shard, because it is finished or is about to run again."""
     store.delete(_failure_path(plan_id, index))
 
 
 def read_failure(store: Store, plan_id: str, index: int) -> str | None:
-    """What the shard's last failure said, or None when it has not failed."""
+    """The last error of a shard, as "CLASS: MESSAGE", or None when it has not failed."""
     path = _failure_path(plan_id, index)
     if not store.exists(path):
         return None
@@ -160,18 +145,7 @@ def read_failure(store: Store, plan_id: str, index: int) -> str | None:
         record = json.loads(store.read(path))
         return f"{record['error']}: {record['message']}"
     except (ValueError, KeyError, TypeError):
-        return f"{store.show(path)} cannot be read"
-
-
-def read_checked(store: Store, file: TableFile, columns: list[str] | None = None) -> pa.Table:
-    """A table whose bytes are those that its hash names. Raises StoreError when they are others."""
-    data = store.read(file.path)
-    if hashlib.sha256(data).hexdigest() != file.sha256:
-        raise StoreError(
-            f"{store.show(file.path)}: its bytes are not those that were written (sha256 {file.sha256[:16]}...); "
-            "remove the file and run its shard again with: longmill rerun PLAN --shards N"
-        )
-    return pq.ParquetFile(io.BytesIO(data)).read(columns=columns)
+        return f"{store.place(path)} cannot be read"
 
 
 def _total(table: pa.Table, column: str) -> int:

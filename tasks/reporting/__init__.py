@@ -1,1 +1,1 @@
-"""What people read: the summary of a dataset, its plots, the report of a run, the small tables that end it."""
+"""Figures for people: the summary of a dataset, its plots and card, the report of a run, the tables of the verbs."""

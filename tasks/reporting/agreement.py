@@ -1,32 +1,40 @@
-"""Agreement: how often the answer with the higher score is the one that is known to be better.
+"""Agreement: how often a score prefers the same of two answers as the references or people's labels do.
 
-What is known comes from references (gold values: SubEM, of a list question the share of its items) or from people's
-labels. Of two answers to a question with different gold values the one with the higher is preferred. A score agrees
-when it is higher for the preferred answer; an equal score counts half. A pair in which a score is null is left out
-of that score's accuracy, and counted by the reason: "pruned" when nothing but pruning is the cause, because those
-answers were left unjudged on purpose. So accuracies may rest on different pairs; `gain`, what a dimension adds to the
-mean, compares the mean with and without it on the pairs that have both.
+A `Preference` names the better and the worse of two answers to a question. It comes from the references (the answer
+with the higher gold value is better: SubEM, or for a list question the share of its items), or from a file of labels.
+A label is a row {"example_id": ..., "first": sample index, "second": sample index, "preferred": "first" | "second"},
+in JSONL or Parquet. Every row counts: two people who judge the same pair give two labels.
 
-Accuracy is over pairs, its interval over questions (percentile bootstrap). Reported, and never used for selection.
+A score agrees with a preference when it is higher for the better answer; an equal score counts half. A pair in which
+a score is null is left out of that score's accuracy and counted by its reason. The reason is "pruned" only when
+pruning is the only cause, because those answers were left unjudged on purpose. So accuracies may be over different
+pairs. `gain`, what a dimension adds to the mean, compares the mean with and without the dimension on the pairs that
+have both.
+
+Accuracy is over pairs, its interval over questions (percentile bootstrap). It is reported and never used to select.
 """
 
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.errors import InputError
 from tasks.evaluation.statistics import Interval, ratio_intervals
-from tasks.judging.savings import PRUNED
+from tasks.judging.pruning import PRUNED
 from tasks.metrics import gold_value
-from tasks.reporting.judged import JudgedAnswer, JudgedQuestion
+from tasks.questions.question import SourceRow
+from tasks.questions.rows import read_rows
+from tasks.reporting.judged_questions import JudgedAnswer, JudgedQuestion
 
-RESAMPLES = 1000
+RESAMPLES = 1000  # of the bootstrap
 SEED = 0
-_DIGITS = 6  # of a mean: as of a reward
+_DIGITS = 6  # of a mean, as of a reward
+_REMEDY = 'write rows as {"example_id": "q1", "first": 0, "second": 3, "preferred": "first"}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,61 +45,101 @@ class Preference:
     worse: int
 
 
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A row of a file of labels. `location` is its file and row, for messages."""
+
+    location: str
+    preference: Preference
+
+
+Labels = Mapping[str, list[Label]]  # by example id
+
+
 def gold_preferences(question: JudgedQuestion) -> list[Preference]:
-    """All pairs of the question's answers that the references tell apart; answers that were refused are none."""
+    """All pairs of the question's answers whose gold values differ; refused answers are left out."""
     if not question.example.references:
         return []
-    by_text: dict[str, float | None] = {}
+    value_of_text: dict[str, float | None] = {}
+    values: list[tuple[int, float]] = []  # sample index, gold value
     for answer in question.answers:
-        if answer.text not in by_text:
-            by_text[answer.text] = gold_value(answer.text, question.example)
-    valued = [
-        (answer.index, value)
-        for answer in question.answers
-        if not answer.refused and (value := by_text[answer.text]) is not None
-    ]
-    return [Preference(first, second) for first, high in valued for second, low in valued if high > low]
+        if answer.text not in value_of_text:
+            value_of_text[answer.text] = gold_value(answer.text, question.example)
+        value = value_of_text[answer.text]
+        if value is not None and not answer.refused:
+            values.append((answer.index, value))
+    preferences = []
+    for better, high in values:
+        for worse, low in values:
+            if high > low:
+                preferences.append(Preference(better, worse))
+    return preferences
+
+
+def read_labels(source: str) -> Labels:
+    """The labels of a file. Raises InputError with file, row, field and remedy at the first row that is not a label."""
+    labels: dict[str, list[Label]] = {}
+    for row in read_rows(source):
+        example_id, label = _parse_label(row)
+        labels.setdefault(example_id, []).append(label)
+    return labels
+
+
+def label_preferences(question: JudgedQuestion, labels: Labels) -> tuple[list[Preference], list[str]]:
+    """The preferences of a question's labels, and the locations of labels about answers that are not there."""
+    indices = {answer.index for answer in question.answers}
+    preferences, unknown = [], []
+    for label in labels.get(question.example.example_id, []):
+        if {label.preference.better, label.preference.worse} <= indices:
+            preferences.append(label.preference)
+        else:
+            unknown.append(label.location)
+    return preferences, unknown
 
 
 class AgreementTally:
-    """Gathers the agreement of every dimension, of the mean, and of the mean without each; `weights` by scorer.
+    """Counts the agreement of every dimension, of their mean, and of the mean without each dimension.
 
-    Memory is a few numbers for each question that has a known preference.
+    `weights` are the weights in the mean, by scorer. Memory is a few numbers for each question with a preference.
     """
 
     def __init__(self, weights: Mapping[str, float]) -> None:
         self._weights = dict(weights)
-        part_of_mean = [name for name, weight in weights.items() if weight > 0]
-        self._parts = part_of_mean if len(part_of_mean) > 1 else []  # a mean without its only part is none
-        self._columns = [*weights, "", *self._parts]  # "" is the mean
-        # By question: what agreed and what was compared, of every column; then the mean's of both, beside each part.
-        self._sums = array("d")
+        weighted = [name for name, weight in weights.items() if weight > 0]
+        self._parts = weighted if len(weighted) > 1 else []  # without its only dimension there is no mean
+        # A column for each dimension, for the mean, and for the mean without each of its dimensions.
+        self._columns = [*weights, "mean", *(f"mean without {part}" for part in self._parts)]
+        self._required = [[name] for name in weights]  # by column: the dimensions that it needs
+        self._required.append(weighted)
+        for part in self._parts:
+            self._required.append([name for name in weighted if name != part])
+        self._sums = array("d")  # by question: see `_sums_by_question`
         self._missing: list[Counter[str]] = [Counter() for _ in self._columns]
         self._questions = self._pairs = 0
 
     def add(self, question: JudgedQuestion, preferences: Sequence[Preference]) -> None:
-        """Count the known preferences of a question."""
+        """Count the preferences of a question."""
         if not preferences:
             return
         self._questions += 1
         self._pairs += len(preferences)
         answers = {answer.index: answer for answer in question.answers}
         values = {index: np.array(self._values(answer), np.float64) for index, answer in answers.items()}
-        better = np.stack([values[each.better] for each in preferences])
-        worse = np.stack([values[each.worse] for each in preferences])
-        agreed, known = _agreed(better, worse)
-        self._sums.extend(agreed.sum(axis=0))
-        self._sums.extend(known.sum(axis=0))
-        mean, both = agreed[:, [len(self._weights)]], known[:, len(self._weights) + 1 :]
-        both = both & known[:, [len(self._weights)]]
-        self._sums.extend(((mean - agreed[:, len(self._weights) + 1 :]) * both).sum(axis=0))
-        self._sums.extend(both.sum(axis=0))
-        for pair, column in np.argwhere(~known):
-            each = preferences[pair]
-            self._missing[column][self._reason(column, answers[each.better], answers[each.worse])] += 1
+        better = np.stack([values[preference.better] for preference in preferences])
+        worse = np.stack([values[preference.worse] for preference in preferences])
+        agreed, compared = _agreement(better, worse)  # [preferences, columns]
+        mean = len(self._weights)  # the column of the mean
+        both_compared = compared[:, [mean]] & compared[:, mean + 1 :]
+        gained = (agreed[:, [mean]] - agreed[:, mean + 1 :]) * both_compared
+        for values_by_pair in (agreed, compared, gained, both_compared):
+            self._sums.extend(values_by_pair.sum(axis=0))
+        for place, column in np.argwhere(~compared):
+            preference = preferences[place]
+            reason = self._missing_reason(column, answers[preference.better], answers[preference.worse])
+            self._missing[column][reason] += 1
 
     def figures(self) -> dict[str, Any] | None:
-        """What the report says of it; null when nothing is known.
+        """The figures of the report; null when there is no preference.
 
         {"pairs", "questions", "dimensions": {name: figure}, "mean": figure, "leave_one_out": {name: figure}}, a figure
         {"accuracy", "low", "high", "pairs", "missing": {reason: pairs}}, and in leave_one_out "gain": {"value",
@@ -99,85 +147,121 @@ class AgreementTally:
         """
         if not self._pairs:
             return None
-        width = 2 * len(self._columns) + 2 * len(self._parts)
-        sums = np.array(self._sums, np.float64).reshape(-1, width)
-        agreed, known, gained, both = np.split(sums, self._edges(), axis=1)
-        intervals = ratio_intervals(agreed, known, RESAMPLES, SEED)
-        found = [_figure(*each) for each in zip(intervals, self._missing, strict=True)]
-        without = found[len(self._weights) + 1 :]
-        for figure, gain in zip(without, ratio_intervals(gained, both, RESAMPLES, SEED), strict=True):
-            figure["gain"] = _gain(gain)
+        agreed, compared, gained, both_compared = self._sums_by_question()
+        intervals = ratio_intervals(agreed, compared, RESAMPLES, SEED)
+        gains = ratio_intervals(gained, both_compared, RESAMPLES, SEED)
+        figures = []
+        for interval, missing in zip(intervals, self._missing, strict=True):
+            figures.append(_accuracy_figure(interval, missing))
+        mean = len(self._weights)
+        without = figures[mean + 1 :]
+        for figure, gain in zip(without, gains, strict=True):
+            figure["gain"] = {"value": gain.value, "low": gain.low, "high": gain.high, "pairs": gain.n}
         return {
             "pairs": self._pairs,
             "questions": self._questions,
-            "dimensions": dict(zip(self._weights, found, strict=False)),
-            "mean": found[len(self._weights)],
+            "dimensions": dict(zip(self._weights, figures[:mean], strict=True)),
+            "mean": figures[mean],
             "leave_one_out": dict(zip(self._parts, without, strict=True)),
         }
 
     def by_question(self) -> list[dict[str, tuple[float, float]]]:
-        """Of each question, by score: pairs that agree and pairs compared. A score is a dimension, "mean", or
-        "mean without DIMENSION"."""
-        names = [*self._weights, "mean", *(f"mean without {part}" for part in self._parts)]
-        width = 2 * len(self._columns) + 2 * len(self._parts)
-        sums = np.array(self._sums, np.float64).reshape(-1, width)
-        agreed, known, *_ = np.split(sums, self._edges(), axis=1)
-        return [
-            dict(zip(names, zip(*each, strict=True), strict=True))
-            for each in zip(agreed.tolist(), known.tolist(), strict=True)
-        ]
+        """For each question, by score: pairs that agree and pairs that were compared.
 
-    def _edges(self) -> list[int]:
+        A score is a dimension, "mean", or "mean without DIMENSION".
+        """
+        agreed, compared, _, _ = self._sums_by_question()
+        questions = []
+        for agreed_row, compared_row in zip(agreed.tolist(), compared.tolist(), strict=True):
+            counts = zip(agreed_row, compared_row, strict=True)
+            questions.append(dict(zip(self._columns, counts, strict=True)))
+        return questions
+
+    def _sums_by_question(self) -> list[NDArray[np.float64]]:
+        """The sums over each question's pairs: agreed and compared [questions, columns]; then the gain of the mean
+        over the mean without each part, and the pairs that have both means [questions, parts]."""
         columns, parts = len(self._columns), len(self._parts)
-        return [columns, 2 * columns, 2 * columns + parts]
+        sums = np.array(self._sums, np.float64).reshape(-1, 2 * columns + 2 * parts)
+        return np.split(sums, [columns, 2 * columns, 2 * columns + parts], axis=1)
 
     def _values(self, answer: JudgedAnswer) -> list[float]:
         """An answer's value in every column, NaN for null."""
-        scores = {name: _value(answer, name) for name in self._weights}
-        means = [self._mean_without(scores, part) for part in self._parts]
-        return [*scores.values(), np.nan if answer.reward is None else answer.reward, *means]
+        scores = {name: _score_value(answer, name) for name in self._weights}
+        reward = np.nan if answer.reward is None else answer.reward
+        return [*scores.values(), reward, *(self._mean_without(scores, part) for part in self._parts)]
 
     def _mean_without(self, scores: Mapping[str, float], left_out: str) -> float:
-        others = [name for name in self._parts if name != left_out]
-        total = sum(self._weights[name] * scores[name] for name in others)
-        return round(total / sum(self._weights[name] for name in others), _DIGITS)
+        names = [name for name in self._parts if name != left_out]
+        total = sum(self._weights[name] * scores[name] for name in names)
+        return round(total / sum(self._weights[name] for name in names), _DIGITS)
 
-    def _reason(self, column: int, better: JudgedAnswer, worse: JudgedAnswer) -> str:
+    def _missing_reason(self, column: int, better: JudgedAnswer, worse: JudgedAnswer) -> str:
         """Why a column has no value for one of two answers."""
-        names = self._needed(column)
-        found = [
-            score.reason if score else "not_judged"
-            for answer in (better, worse)
-            for name in names
-            if (score := answer.scores.get(name)) is None or score.value is None
-        ]
-        return next((reason for reason in found if reason and reason != PRUNED), PRUNED if found else "no_reward")
-
-    def _needed(self, column: int) -> list[str]:
-        if column < len(self._weights):
-            return [self._columns[column]]
-        left_out = self._columns[column]
-        return [name for name, weight in self._weights.items() if weight > 0 and name != left_out]
+        reasons: list[str | None] = []
+        for answer in (better, worse):
+            for name in self._required[column]:
+                score = answer.scores.get(name)
+                if score is None:
+                    reasons.append("not_judged")
+                elif score.value is None:
+                    reasons.append(score.reason)
+        for reason in reasons:
+            if reason and reason != PRUNED:
+                return reason
+        return PRUNED if reasons else "no_reward"
 
 
-def _value(answer: JudgedAnswer, name: str) -> float:
+def _score_value(answer: JudgedAnswer, name: str) -> float:
     score = answer.scores.get(name)
     return np.nan if score is None or score.value is None else score.value
 
 
-def _agreed(better: NDArray[np.float64], worse: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """1 where the preferred answer scores higher, 0.5 where equal, else 0; and where both have a score."""
-    known = ~(np.isnan(better) | np.isnan(worse))
+def _agreement(
+    better: NDArray[np.float64], worse: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """1 where the better answer has the higher score, 0.5 where they are equal, else 0; and where both have a score."""
+    compared = ~(np.isnan(better) | np.isnan(worse))
     with np.errstate(invalid="ignore"):
         agreed = (better > worse) + 0.5 * (better == worse)
-    return np.where(known, agreed, 0.0), known
+    return np.where(compared, agreed, 0.0), compared
 
 
-def _figure(interval: Interval, missing: Counter[str]) -> dict[str, Any]:
-    bounds = {"accuracy": interval.value, "low": interval.low, "high": interval.high, "pairs": interval.n}
-    return bounds | {"missing": dict(sorted(missing.items()))}
+def _accuracy_figure(interval: Interval, missing: Counter[str]) -> dict[str, Any]:
+    return {
+        "accuracy": interval.value,
+        "low": interval.low,
+        "high": interval.high,
+        "pairs": interval.n,
+        "missing": dict(sorted(missing.items())),
+    }
 
 
-def _gain(interval: Interval) -> dict[str, Any]:
-    figures = asdict(interval)
-    return {**{name: figures[name] for name in ("value", "low", "high")}, "pairs": interval.n}
+def _parse_label(row: SourceRow) -> tuple[str, Label]:
+    """The example id of a row, and its label."""
+    location = f"{row.file}, row {row.number}"
+    example_id = row.values.get("example_id")
+    if not isinstance(example_id, str) or not example_id:
+        raise InputError(f"{location}: example_id is {_value_text(example_id)}, not a text; {_REMEDY}")
+    first = _sample_index(row, location, "first")
+    second = _sample_index(row, location, "second")
+    if first == second:
+        raise InputError(f"{location}: first and second are both {first}; an answer is not preferred to itself")
+    preferred = row.values.get("preferred")
+    if preferred not in ("first", "second"):
+        raise InputError(f'{location}: preferred is {_value_text(preferred)}, neither "first" nor "second"; {_REMEDY}')
+    preference = Preference(first, second) if preferred == "first" else Preference(second, first)
+    return example_id, Label(location, preference)
+
+
+def _sample_index(row: SourceRow, location: str, field: str) -> int:
+    value = row.values.get(field)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InputError(
+            f"{location}: {field} is {_value_text(value)}, not the index of a sample (0, 1, ...); {_REMEDY}"
+        )
+    return value
+
+
+def _value_text(value: Any) -> str:
+    """A value as an error message shows it."""
+    return "missing" if value is None else repr(value)[:60]

@@ -1,7 +1,7 @@
-"""The dataset card: README.md with the YAML that `datasets.load_dataset(FOLDER)` reads, then what a reader asks.
+"""The dataset card: README.md with the YAML that `datasets.load_dataset(FOLDER)` reads, then a description.
 
-Settings, names and model text are data: each value is escaped for Markdown and HTML as it enters the template,
-so that no answer can make a heading, a link, an image or a table column. The licence is what the recipe states.
+Settings, names and model text are data: every value is escaped for Markdown and HTML when it enters the template,
+so that no answer can make a heading, a link, an image or a table column. The licence is the one of the recipe.
 No date, no folder of a machine, no password: the same plan and replies give the same bytes.
 """
 
@@ -15,20 +15,20 @@ import yaml
 
 from infra.recipe import Recipe
 from tasks.records.shard import paired_questions
-from tasks.reporting.agreement_tables import agreement_rows, bias_rows, expected_rows, length_rows, saved_rows
 from tasks.reporting.plots import PLOTS
 from tasks.reporting.summary import Summary
-from tasks.reporting.tables import Rows
+from tasks.reporting.tables import NOTHING, agreement_rows, bias_rows, expected_rows, length_rows, saved_rows
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _CONFIGS = ("pairs", "evidence", "drops")
-_MARKS = re.compile(r"(?<![^\W_])_|_(?![^\W_])|[\\`*\[\]~#|@!]")  # an underscore inside a word is only that
+_SPLITS = ("train", "test")
+_MARKS = re.compile(r"(?<![^\W_])_|_(?![^\W_])|[\\`*\[\]~#|@!]")  # an underscore inside a word is no markup
 _LINKS = re.compile(r"(?i)\b(https?|ftp|mailto|xmpp)(?=:)|\bwww(?=\.)")
 _OPENING = re.compile(r"^(?:[-+](?=\s|-|$)|=+$|\d+(?=[.)](?:\s|$)))")  # of a list, a rule or an underlined heading
-_CUT = 400  # characters of a text that the card shows
+_CHARACTERS = 400  # of a text that the card shows
 
 
 def dataset_card(
@@ -40,27 +40,36 @@ def dataset_card(
 ) -> str:
     """README.md of a dataset.
 
-    `manifest` needs all but the papers among its files; `plots` are names of `PLOTS` that lie in plots/; `sample`
-    is a row of the pairs, or null where there is no pair.
+    `manifest` needs the tables among its files; the summary, the plots and the card itself may be missing. `plots` are
+    names of `PLOTS` that lie in plots/; `sample` is a row of the pairs, or null when there is no pair.
     """
-    tables = [each for each in manifest["files"] if "config" in each]
-    rows = {
-        (config, split): sum(each["rows"] for each in tables if (each["config"], each["split"]) == (config, split))
-        for config in _CONFIGS
-        for split in ("train", "test")
-    }
+    tables = [file for file in manifest["files"] if "config" in file]
+    row_counts = {}
+    for config in _CONFIGS:
+        for split in _SPLITS:
+            count = sum(file["rows"] for file in _files_of(tables, config, split))
+            if count:
+                row_counts[config, split] = count
+    judging = summary.judging
+    figure_tables = [
+        agreement_rows(summary.agreement),
+        length_rows(judging),
+        bias_rows(judging),
+        expected_rows(judging),
+        saved_rows(judging),
+    ]
     return _template().render(
         metadata=_safe(_front_matter(recipe, tables, summary)),
         description=recipe.dataset.description,
         manifest=manifest,
         summary=summary,
         paired_questions=paired_questions(manifest["counts"]),
-        rows={place: count for place, count in rows.items() if count},
+        row_counts=row_counts,
         settings=list(_flat(_settings(manifest["recipe"]))),
         plots=[(name, PLOTS[name]) for name in plots],
         sample=sample,
-        ratios=_shares(summary.finish_reasons),
-        tables=[each for each in _agreement(summary) if each[1]],
+        finish_reasons=_shares(summary.finish_reasons),
+        tables=[(columns, rows) for columns, rows in figure_tables if rows],
     )
 
 
@@ -73,7 +82,7 @@ def markdown_text(value: Any) -> str:
     return _OPENING.sub(lambda match: f"&#8203;{match.group(0)}", text)
 
 
-def shortened(text: str, characters: int = _CUT) -> str:
+def shortened(text: str, characters: int = _CHARACTERS) -> str:
     """A text with its middle left out when it is longer than `characters`."""
     if len(text) <= characters:
         return text
@@ -81,18 +90,13 @@ def shortened(text: str, characters: int = _CUT) -> str:
     return f"{text[:half].rstrip()} […] {text[-half:].lstrip()}"
 
 
-def _agreement(summary: Summary) -> tuple[Rows, ...]:
-    judging = summary.judging
-    return (
-        agreement_rows(summary.agreement),
-        length_rows(judging),
-        bias_rows(judging),
-        expected_rows(judging),
-        saved_rows(judging),
-    )
+def _files_of(tables: Sequence[Mapping[str, Any]], config: str, split: str) -> list[Mapping[str, Any]]:
+    """The files of a configuration and split, in the manifest's order."""
+    return [file for file in tables if (file["config"], file["split"]) == (config, split)]
 
 
 def _front_matter(recipe: Recipe, tables: Sequence[Mapping[str, Any]], summary: Summary) -> str:
+    """The card's YAML."""
     metadata: dict[str, Any] = {
         "license": recipe.dataset.licence,
         "language": sorted(summary.languages),
@@ -106,15 +110,14 @@ def _front_matter(recipe: Recipe, tables: Sequence[Mapping[str, Any]], summary: 
 
 
 def _configs(tables: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The configurations by name. Every file is named, so that a stray one is never read."""
+    """The configurations by name. Every file is named, so that a file which does not belong there is never read."""
     for config in _CONFIGS:
-        splits = {
-            split: paths
-            for split in ("train", "test")
-            if (paths := [each["path"] for each in tables if (each["config"], each["split"]) == (config, split)])
-        }
-        if splits:
-            data_files = [{"split": split, "path": paths} for split, paths in splits.items()]
+        data_files = []
+        for split in _SPLITS:
+            paths = [file["path"] for file in _files_of(tables, config, split)]
+            if paths:
+                data_files.append({"split": split, "path": paths})
+        if data_files:
             default = {"default": True} if config == "pairs" else {}
             yield {"config_name": config, **default, "data_files": data_files}
 
@@ -130,16 +133,19 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
         for key in sorted(value):
             yield from _flat(value[key], f"{path}.{key}" if path else key)
-    elif isinstance(value, list) and any(isinstance(each, dict) for each in value):
-        for place, each in enumerate(value):
-            yield from _flat(each, f"{path}[{place}]")
+    elif isinstance(value, list) and any(isinstance(entry, dict) for entry in value):
+        for place, entry in enumerate(value):
+            yield from _flat(entry, f"{path}[{place}]")
     elif isinstance(value, list):
         yield path, ", ".join(map(str, value))
+    elif isinstance(value, bool):
+        yield path, str(value).lower()
     else:
-        yield path, "—" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        yield path, NOTHING if value is None else str(value)
 
 
 def _shares(counts: Mapping[str, int]) -> list[tuple[str, int, str]]:
+    """Each name with its count and its share in per cent."""
     total = sum(counts.values())
     return [(name, count, f"{100 * count / total:.1f}%") for name, count in sorted(counts.items())]
 
@@ -160,7 +166,7 @@ def _template() -> "Template":
     )
     environment.filters["shortened"] = shortened
     environment.filters["number"] = lambda value: f"{value:,}"
-    environment.filters["decimal"] = lambda value: "—" if value is None else f"{value:.4g}"
+    environment.filters["decimal"] = lambda value: NOTHING if value is None else f"{value:.4g}"
     environment.filters["percent"] = lambda value: f"{100 * value:.1f}%"
     return environment.get_template("card.md.jinja")
 

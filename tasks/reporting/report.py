@@ -1,29 +1,32 @@
-"""The report of a run: report.json for programs, report.html for people, plots beside them.
+"""The report of a run: report.json for programs, report.html for people (see page.py), plots beside them.
 
-The page stands alone: its style and plots are in it, it loads nothing and runs nothing, and every text enters it
-escaped. It follows the reader's light or dark setting and fits a phone. What a run did not do (no training, no
-references) is said, not filled in. Unlike a dataset, a report is about one run: it holds its calls, its seconds
-and the paths of this store.
+What a run did not do (no training, no references) is stated, not filled in. Unlike a dataset, a report is about one
+run: it holds the run's calls and costs, its seconds and the paths of this store.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
 from infra.errors import InputError
+from infra.models.budget import call_cost
 from infra.recipe import Recipe
 from infra.store import Store
+from tasks.planning.estimate import currency
 from tasks.records.manifest import read_manifest
 from tasks.records.shard import paired_questions
-from tasks.reporting.cost import add_counts, run_cost, total_tokens
-from tasks.reporting.page import report_page
+from tasks.reporting.page import report_page, sample_pairs
 from tasks.reporting.plots import comparison_plot, dataset_plots
-from tasks.reporting.samples import sample_pairs
 from tasks.reporting.summary import Summary
 
 CALLS = ("made", "reused", "retried", "failed")
+_COMPARISON = ("before", "after", "difference", "questions", "cut", "buckets", "kinds")
 _LIBRARIES = ("longmill", "datasets", "openai", "peft", "prefect", "pyarrow", "torch", "transformers", "trl")
+_COST_DIGITS = 6
+
+Counts = Mapping[str, Mapping[str, int]]  # of calls, by kind
 
 
 def write_report(
@@ -35,7 +38,7 @@ def write_report(
     comparison: Mapping[str, Any] | None,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Write reports/NAME/ and return what its report.json says.
+    """Write reports/NAME/ and return the content of its report.json.
 
     `built` is what the build flow returned, `trained` what training did or null, `comparison` what
     `tasks.evaluation.compare` returned (with "calls") or null, `seconds` the time by stage. Raises InputError
@@ -55,30 +58,30 @@ def write_report(
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
         "recipe": recipe.name,
         "judge": recipe.judge.name if recipe.judge else None,
-        **_made(store, data_folder, built, trained),
-        "report": store.show(folder),
+        **_products(store, data_folder, built, trained),
+        "report": store.place(folder),
         "versions": _versions(),
     }
     plots = _plots(summary, comparison)
     for plot, image in plots.items():
         store.write(f"{folder}/plots/{plot}.png", image)
-    page = report_page(report, summary, plots, sample_pairs(store, data_folder, manifest), data_folder)
+    page = report_page(report, plots, sample_pairs(store, data_folder, manifest), data_folder)
     store.write(f"{folder}/report.html", page.encode("utf-8", "replace"))
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     store.write(f"{folder}/report.json", text.encode("utf-8", "replace"))
     return report
 
 
-def _made(
+def _products(
     store: Store, data_folder: str, built: Mapping[str, Any], trained: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """What the run has made, and where it lies."""
     return {
         "plan_id": built["plan_id"],
-        "dataset": store.show(data_folder),
+        "dataset": store.place(data_folder),
         "manifest": {"path": built["dataset"]["manifest"], "sha256": built["dataset"]["sha256"]},
         "splits": dict(built["dataset"].get("splits", {})),
-        "adapter": store.show(trained["model"]) if trained else None,
+        "adapter": store.place(trained["model"]) if trained else None,
         "trained": dict(trained) if trained else None,
     }
 
@@ -91,11 +94,13 @@ def _figures(
     comparison: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """The part of the report that counts and measures."""
-    evaluated = (comparison or {}).get("calls", {})
-    by_model = dict(built.get("calls_by_model") or {"policy": built.get("calls", {})})
-    counts = add_counts(*by_model.values(), evaluated)
-    by_model["policy"] = add_counts(by_model["policy"], evaluated)  # evaluation asks the policy alone
-    compared = ("before", "after", "difference", "questions", "cut", "buckets", "kinds")
+    evaluation_counts = (comparison or {}).get("calls", {})
+    counts_by_model = dict(built.get("calls_by_model") or {"policy": built.get("calls", {})})
+    counts = add_counts(*counts_by_model.values(), evaluation_counts)
+    counts_by_model["policy"] = add_counts(counts_by_model["policy"], evaluation_counts)  # evaluation calls no judge
+    calls = {}
+    for kind, counts_of_kind in counts.items():
+        calls[kind] = {name: counts_of_kind[name] for name in CALLS}
     return {
         "questions": manifest["counts"]["questions"],
         "pairs": manifest["counts"]["pairs"],
@@ -103,22 +108,24 @@ def _figures(
         "drops": dict(manifest["counts"]["drops"]),
         "answers": summary.answers,
         "finish_reasons": dict(summary.finish_reasons),
-        "calls": {kind: {name: each[name] for name in CALLS} for kind, each in counts.items()},
+        "calls": calls,
         "tokens": total_tokens(counts.values()),
-        "cost": run_cost(recipe, by_model),
+        "cost": run_cost(recipe, counts_by_model),
         "subem": dict(summary.subem),
         "scores": dict(summary.scores),
         "agreement": dict(summary.agreement) if summary.agreement else None,
         "judging": dict(summary.judging),
-        "model": {name: (comparison or {}).get(name) for name in compared},
+        "model": {name: (comparison or {}).get(name) for name in _COMPARISON},
     }
 
 
 def _plots(summary: Summary, comparison: Mapping[str, Any] | None) -> dict[str, bytes]:
+    """The dataset's plots, and before them the comparison by length of the first metric that has one."""
     plots = dataset_plots(summary)
     buckets: Sequence[Mapping[str, Any]] = (comparison or {}).get("buckets") or []
     for metric in (comparison or {}).get("before") or {}:
-        if (image := comparison_plot(buckets, metric)) is not None:
+        image = comparison_plot(buckets, metric)
+        if image is not None:
             return {"by-length": image, **plots}
     return plots
 
@@ -131,3 +138,43 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             versions[library] = "not installed"
     return versions
+
+
+def run_cost(recipe: Recipe, counts_by_model: Mapping[str, Counts]) -> dict[str, Any]:
+    """Cost of the calls made in this run, `amount`, and of those that the ledger saved, `reused`; total and by model.
+
+    `counts_by_model`: counts of calls by the recipe's section of the model. Each model has its own price.
+    """
+    models = {}
+    for section, counts in counts_by_model.items():
+        price = getattr(recipe, section).price
+        tokens = total_tokens(counts.values())
+        amount = call_cost(tokens["prompt"]["made"], tokens["completion"]["made"], price)
+        reused = call_cost(tokens["prompt"]["reused"], tokens["completion"]["reused"], price)
+        models[section] = {"amount": round(amount, _COST_DIGITS), "reused": round(reused, _COST_DIGITS)}
+    return {
+        "amount": round(sum(cost["amount"] for cost in models.values()), _COST_DIGITS),
+        "reused": round(sum(cost["reused"] for cost in models.values()), _COST_DIGITS),
+        "currency": currency(recipe),
+        "models": models,
+    }
+
+
+def total_tokens(counts: Iterable[Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    """Prompt and completion tokens of the calls made in this run, and of the replies that were reused."""
+    total: Counter[str] = Counter()
+    for counts_of_kind in counts:
+        total.update(counts_of_kind)
+    return {
+        "prompt": {"made": total["prompt_tokens"], "reused": total["reused_prompt_tokens"]},
+        "completion": {"made": total["completion_tokens"], "reused": total["reused_completion_tokens"]},
+    }
+
+
+def add_counts(*sources: Counts) -> dict[str, Counter[str]]:
+    """Counters of calls by kind, those of the same kind added."""
+    sums: dict[str, Counter[str]] = {}
+    for source in sources:
+        for kind, counts in source.items():
+            sums.setdefault(kind, Counter()).update(counts)
+    return sums

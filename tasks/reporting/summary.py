@@ -1,14 +1,14 @@
-"""The figures of a dataset, gathered in one pass, a shard at a time.
+"""The figures of a dataset, counted in one pass, a shard at a time.
 
-SubEM uses the reference answers, which nothing else may: it is reported and never used for selection. Of each
-question with a usable reference: `greedy` is the greedy answer's, `random` the mean over the samples (what one
-drawn at random is expected to have), `mbr` that of the sample with the highest reward (the lowest index of
-several), `oracle` the best of the samples, `chosen` and `rejected` the pair's: the mean over its pairs where a
-question has several, so that it counts once. Each is a mean with its own n, because not every question has a
-greedy answer or a pair. A sample that the server refused is not an answer, and counts in none of them. Memory holds
-counts of distinct values and a few numbers a question, not rows.
+SubEM uses the reference answers, which nothing else may: it is reported and never used to select. For each question
+with a usable reference: `greedy` is the greedy answer's, `random` the mean over the samples (the expectation of one
+drawn at random), `mbr` that of the sample with the highest reward (the lowest index of several), `oracle` the best of
+the samples, `chosen` and `rejected` the pair's: the mean over its pairs where a question has several, so that it
+counts once. Each is a mean with its own n, because not every question has a greedy answer or a pair. A sample that
+the server refused is not an answer and counts in none of them. Memory holds counts of distinct values and a few
+numbers a question, not rows.
 
-Leaves out what it takes a model or a person to know: agreement and judging have files of their own.
+Agreement and the judge's figures are in modules of their own.
 """
 
 import math
@@ -21,8 +21,14 @@ from tasks.metrics import example_sub_em
 from tasks.records.dataset import ShardData
 from tasks.records.example import Answer, Example
 from tasks.reporting.agreement import AgreementTally, gold_preferences
-from tasks.reporting.judged import JudgedQuestion, indices_by_question, judged_shard, refused
-from tasks.reporting.judging import JudgingTally
+from tasks.reporting.judge_report import JudgeTally
+from tasks.reporting.judged_questions import (
+    JudgedQuestion,
+    PairIndices,
+    indices_by_question,
+    is_refused,
+    questions_of_shard,
+)
 from tasks.sampling import GREEDY, STRONG
 
 SIDES = ("chosen", "rejected")
@@ -36,9 +42,10 @@ HISTOGRAMS = (
     "chosen_tokens",
     "rejected_tokens",
 )
-_DIGITS = 3  # of rewards and margins in histograms
+_HISTOGRAM_DIGITS = 3  # of rewards, margins and scores
+_DIGITS = 6  # of means
 
-Histogram = tuple[tuple[float, int], ...]  # (value, count) by value
+Histogram = tuple[tuple[float, int], ...]  # (value, count) in the order of values
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +59,13 @@ class Summary:
     finish_reasons: Mapping[str, int]  # of the samples
     languages: Mapping[str, int]  # questions by language
     kinds: Mapping[str, int]  # questions by kind
-    subem: Mapping[str, Mapping[str, Any] | None]  # one of SUBEM -> {"value", "n"}; null when nothing has it
+    subem: Mapping[str, Mapping[str, Any] | None]  # one of SUBEM -> {"value", "n"}; null when no question has it
     # scorer -> {"mean", "deviation", "low", "high", "n", "missing", "nulls": {reason: answers}}
     scores: Mapping[str, Mapping[str, Any]]
     histograms: Mapping[str, Histogram]  # one of HISTOGRAMS -> values and counts
     score_histograms: Mapping[str, Mapping[str, Histogram]] = field(default_factory=dict)  # scorer -> one of SIDES
     agreement: Mapping[str, Any] | None = None  # with the references: `AgreementTally.figures`
-    judging: Mapping[str, Any] = field(default_factory=dict)  # `JudgingTally.figures`
+    judging: Mapping[str, Any] = field(default_factory=dict)  # `JudgeTally.figures`
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values."""
@@ -66,71 +73,78 @@ class Summary:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Summary":
-        """The inverse of `to_json`; of older summaries too, which say less. Raises KeyError or TypeError for a value
-        of another shape."""
-        subem = {name: value["subem"][name] for name in SUBEM}
-        by_scorer = {
-            name: {side: _histogram(of_side) for side, of_side in sides.items()}
-            for name, sides in value.get("score_histograms", {}).items()
+        """The inverse of `to_json`; older summaries, which have fewer fields, are read too. Raises KeyError or
+        TypeError for a value of another shape."""
+        score_histograms = {}
+        for name, sides in value.get("score_histograms", {}).items():
+            score_histograms[name] = {side: _histogram(counts) for side, counts in sides.items()}
+        fields = {
+            **value,
+            "subem": {name: value["subem"][name] for name in SUBEM},
+            "histograms": {name: _histogram(value["histograms"][name]) for name in HISTOGRAMS},
+            "score_histograms": score_histograms,
         }
-        histograms = {name: _histogram(value["histograms"][name]) for name in HISTOGRAMS}
-        return cls(**{**value, "subem": subem, "histograms": histograms, "score_histograms": by_scorer})
+        return cls(**fields)
 
 
-class Tally:
-    """Gathers a Summary; `add` each shard in order, then ask for the `summary`. `weights` are the scorers'."""
+class SummaryTally:
+    """Counts a Summary: `add` each shard in order, then take the `summary`. `weights` are the scorers'."""
 
     def __init__(self, weights: Mapping[str, float]) -> None:
         self._questions = self._pairs = self._answers = 0
-        self._counters: dict[str, Counter[str]] = {
-            name: Counter() for name in ("drops", "finish_reasons", "languages", "kinds")
-        }
+        self._drops: Counter[str] = Counter()
+        self._finish_reasons: Counter[str] = Counter()
+        self._languages: Counter[str] = Counter()
+        self._kinds: Counter[str] = Counter()
         self._subem = {name: _Mean() for name in SUBEM}
         self._scores: dict[str, _Spread] = {}
         self._histograms: dict[str, Counter[float]] = {name: Counter() for name in HISTOGRAMS}
         self._score_histograms: dict[str, dict[str, Counter[float]]] = {}
         self._agreement = AgreementTally(weights)
-        self._judging = JudgingTally()
+        self._judge = JudgeTally()
 
     def add(self, shard: ShardData) -> None:
         """Count one shard."""
         self._questions += len(shard.examples)
         self._pairs += len(shard.pairs)
-        self._counters["drops"].update(drop.reason for drop in shard.drops)
-        self._counters["languages"].update(example.language for example in shard.examples)
-        self._counters["kinds"].update(example.kind for example in shard.examples)
+        self._drops.update(drop.reason for drop in shard.drops)
+        self._languages.update(example.language for example in shard.examples)
+        self._kinds.update(example.kind for example in shard.examples)
         for judgement in shard.judgements:
             self._scores.setdefault(judgement.scorer, _Spread()).add(judgement.score, judgement.reason)
-        answers: dict[str, dict[int, Answer]] = {}
+        answers: dict[str, dict[int, Answer]] = {}  # by example id, by sample index
         for answer in shard.answers:
             answers.setdefault(answer.example_id, {})[answer.sample_index] = answer
             if answer.sample_index >= 0:
                 self._answers += 1
-                self._counters["finish_reasons"][answer.finish_reason] += 1
+                self._finish_reasons[answer.finish_reason] += 1
                 self._histograms["sample_tokens"][answer.completion_tokens] += 1
         self._add_pairs(shard, answers)
         self._add_subem(shard, answers)
-        for question in judged_shard(shard):
+        for question in questions_of_shard(shard):
             self._add_scores(question)
             self._agreement.add(question, gold_preferences(question))
-            self._judging.add(question)
+            self._judge.add(question)
 
     def summary(self) -> Summary:
         """The figures of the shards so far."""
+        score_histograms = {}
+        for name, sides in sorted(self._score_histograms.items()):
+            score_histograms[name] = {side: _histogram(sorted(counts.items())) for side, counts in sides.items()}
         return Summary(
             questions=self._questions,
             pairs=self._pairs,
             answers=self._answers,
-            **{name: dict(sorted(counter.items())) for name, counter in self._counters.items()},
+            drops=dict(sorted(self._drops.items())),
+            finish_reasons=dict(sorted(self._finish_reasons.items())),
+            languages=dict(sorted(self._languages.items())),
+            kinds=dict(sorted(self._kinds.items())),
             subem={name: mean.to_json() for name, mean in self._subem.items()},
             scores={name: spread.to_json() for name, spread in sorted(self._scores.items())},
-            histograms={name: tuple(sorted(counter.items())) for name, counter in self._histograms.items()},
-            score_histograms={
-                name: {side: tuple(sorted(counter.items())) for side, counter in sides.items()}
-                for name, sides in sorted(self._score_histograms.items())
-            },
+            histograms={name: _histogram(sorted(counts.items())) for name, counts in self._histograms.items()},
+            score_histograms=score_histograms,
             agreement=self._agreement.figures(),
-            judging=self._judging.figures(),
+            judging=self._judge.figures(),
         )
 
     def _add_pairs(self, shard: ShardData, answers: Mapping[str, Mapping[int, Answer]]) -> None:
@@ -138,9 +152,9 @@ class Tally:
             chosen = answers[pair.example_id][pair.chosen_index]
             rejected = answers[pair.example_id][pair.rejected_index]
             values = {
-                "margins": round(pair.margin, _DIGITS),
-                "chosen_rewards": round(pair.chosen_reward, _DIGITS),
-                "rejected_rewards": round(pair.rejected_reward, _DIGITS),
+                "margins": round(pair.margin, _HISTOGRAM_DIGITS),
+                "chosen_rewards": round(pair.chosen_reward, _HISTOGRAM_DIGITS),
+                "rejected_rewards": round(pair.rejected_reward, _HISTOGRAM_DIGITS),
                 "prompt_tokens": chosen.prompt_tokens,
                 "chosen_tokens": chosen.completion_tokens,
                 "rejected_tokens": rejected.completion_tokens,
@@ -149,54 +163,74 @@ class Tally:
                 self._histograms[name][value] += 1
 
     def _add_scores(self, question: JudgedQuestion) -> None:
+        """Count the scores of the answers in pairs, by scorer and side."""
         scores = {answer.index: answer.scores for answer in question.answers}
-        for side, index in (each for pair in question.pairs for each in zip(SIDES, pair, strict=True)):
-            for name, score in scores.get(index, {}).items():
-                sides = self._score_histograms.setdefault(name, {side: Counter() for side in SIDES})
-                if score.value is not None:
-                    sides[side][round(score.value, _DIGITS)] += 1
+        for pair in question.pairs:
+            for side, index in zip(SIDES, pair, strict=True):
+                for name, score in scores.get(index, {}).items():
+                    if name not in self._score_histograms:
+                        self._score_histograms[name] = {side: Counter() for side in SIDES}
+                    if score.value is not None:
+                        self._score_histograms[name][side][round(score.value, _HISTOGRAM_DIGITS)] += 1
 
     def _add_subem(self, shard: ShardData, answers: Mapping[str, Mapping[int, Answer]]) -> None:
-        pairs = indices_by_question((each.example_id, each.chosen_index, each.rejected_index) for each in shard.pairs)
+        pairs = indices_by_question((pair.example_id, pair.chosen_index, pair.rejected_index) for pair in shard.pairs)
         for example in shard.examples:
-            of_example = answers.get(example.example_id, {})
-            scores = _sub_ems(of_example.values(), example)
-            every = dict(scores)
-            scores.pop(STRONG, None)  # no answer of the policy's, though it may be chosen
-            greedy = scores.pop(GREEDY, None)
-            if greedy is not None:
-                self._subem["greedy"].add(greedy)
-            if scores:
-                self._subem["random"].add(sum(scores.values()) / len(scores))
-                self._subem["oracle"].add(max(scores.values()))
-            rewards = {index: shard.rewards.get((example.example_id, index)) for index in sorted(scores)}
-            rated = [(-reward, index) for index, reward in rewards.items() if reward is not None]
-            if rated:
-                self._subem["mbr"].add(scores[min(rated)[1]])
-            known = [pair for pair in pairs.get(example.example_id, ()) if every.keys() >= set(pair)]
-            for side, indices in zip(SIDES, zip(*known, strict=True), strict=False):
-                self._subem[side].add(sum(every[index] for index in indices) / len(known))
+            scores = _sub_em_by_index(answers.get(example.example_id, {}).values(), example)
+            if GREEDY in scores:
+                self._subem["greedy"].add(scores[GREEDY])
+            # A stronger model's answer may be chosen, but it is not a sample of the policy.
+            samples = {index: score for index, score in scores.items() if index not in (GREEDY, STRONG)}
+            if samples:
+                self._subem["random"].add(sum(samples.values()) / len(samples))
+                self._subem["oracle"].add(max(samples.values()))
+            rewards = {index: shard.rewards.get((example.example_id, index)) for index in samples}
+            best = _highest_reward(rewards)
+            if best is not None:
+                self._subem["mbr"].add(samples[best])
+            self._add_subem_of_pairs(pairs.get(example.example_id, ()), scores)
+
+    def _add_subem_of_pairs(self, pairs: Iterable[PairIndices], scores: Mapping[int, float]) -> None:
+        """Add the means over a question's pairs; a pair with a refused answer is left out."""
+        chosen_scores, rejected_scores = [], []
+        for chosen, rejected in pairs:
+            if chosen in scores and rejected in scores:
+                chosen_scores.append(scores[chosen])
+                rejected_scores.append(scores[rejected])
+        if chosen_scores:
+            self._subem["chosen"].add(sum(chosen_scores) / len(chosen_scores))
+            self._subem["rejected"].add(sum(rejected_scores) / len(rejected_scores))
 
 
-def _sub_ems(answers: Iterable[Answer], example: Example) -> dict[int, float]:
+def _sub_em_by_index(answers: Iterable[Answer], example: Example) -> dict[int, float]:
     """SubEM by sample index; empty without a usable reference. Refused samples are left out."""
     if not example.references:
         return {}
-    by_text: dict[str, float | None] = {}
+    score_of_text: dict[str, float | None] = {}
     scores: dict[int, float] = {}
     for answer in answers:
-        if refused(answer):
+        if is_refused(answer):
             continue
-        if answer.text not in by_text:
-            by_text[answer.text] = example_sub_em(answer.text, example)
-        score = by_text[answer.text]
+        if answer.text not in score_of_text:
+            score_of_text[answer.text] = example_sub_em(answer.text, example)
+        score = score_of_text[answer.text]
         if score is not None:
             scores[answer.sample_index] = score
     return scores
 
 
-def _histogram(values: Iterable[Sequence[Any]]) -> Histogram:
-    return tuple((each[0], each[1]) for each in values)
+def _highest_reward(rewards: Mapping[int, float | None]) -> int | None:
+    """The index with the highest reward, the lowest of several; None when no index has a reward."""
+    best, highest = None, -math.inf
+    for index in sorted(rewards):
+        reward = rewards[index]
+        if reward is not None and reward > highest:
+            best, highest = index, reward
+    return best
+
+
+def _histogram(counts: Iterable[Sequence[Any]]) -> Histogram:
+    return tuple((value, count) for value, count in counts)
 
 
 @dataclass(slots=True)
@@ -209,7 +243,7 @@ class _Mean:
         self.n += 1
 
     def to_json(self) -> dict[str, Any] | None:
-        return {"value": round(self.total / self.n, 6), "n": self.n} if self.n else None
+        return {"value": round(self.total / self.n, _DIGITS), "n": self.n} if self.n else None
 
 
 @dataclass(slots=True)
@@ -219,9 +253,9 @@ class _Spread:
     n: int = 0
     missing: int = 0
     mean: float = 0.0
-    squares: float = 0.0
-    low: float = field(default=math.inf)
-    high: float = field(default=-math.inf)
+    squares: float = 0.0  # sum of squared differences from the mean
+    low: float = math.inf
+    high: float = -math.inf
     nulls: Counter[str] = field(default_factory=Counter)
 
     def add(self, value: float | None, reason: str | None) -> None:
@@ -236,9 +270,9 @@ class _Spread:
         self.low, self.high = min(self.low, value), max(self.high, value)
 
     def to_json(self) -> dict[str, Any]:
-        counts = {"n": self.n, "missing": self.missing, "nulls": dict(sorted(self.nulls.items()))}
-        if not self.n:
-            return dict.fromkeys(("mean", "deviation", "low", "high")) | counts
-        deviation = math.sqrt(self.squares / self.n)
-        figures = {"mean": self.mean, "deviation": deviation, "low": self.low, "high": self.high}
-        return {name: round(each, 6) for name, each in figures.items()} | counts
+        figures: dict[str, float | None] = dict.fromkeys(("mean", "deviation", "low", "high"))
+        if self.n:
+            figures["mean"] = round(self.mean, _DIGITS)
+            figures["deviation"] = round(math.sqrt(self.squares / self.n), _DIGITS)
+            figures["low"], figures["high"] = round(self.low, _DIGITS), round(self.high, _DIGITS)
+        return {**figures, "n": self.n, "missing": self.missing, "nulls": dict(sorted(self.nulls.items()))}

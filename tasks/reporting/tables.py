@@ -1,110 +1,119 @@
-"""The small tables that end a run: rows for the terminal, the same as Markdown for the Prefect UI.
+"""Small tables of figures: rows for the terminal, for the report and for the card, and Markdown for the Prefect UI.
 
-Each `*_rows` returns (columns, rows) of strings; each `*_table` the same as Markdown, text escaped.
+Each `*_rows` returns (columns, rows) of strings, with no rows when there is nothing to show; each `*_table` returns
+the same as Markdown, text escaped. Order: tables that end a verb, then tables of agreement and of the judge.
 """
 
 import html
+from collections.abc import Mapping
 from typing import Any
 
 from tasks.records.shard import paired_questions
 
 Rows = tuple[list[str], list[list[str]]]
 
+NOTHING = "—"  # a figure that is null
+
 
 def markdown(columns: list[str], rows: list[list[str]]) -> str:
     """A Markdown table; cells are escaped, so that no text can make markup or another column."""
-    lines = [_line(columns), _line(["---"] * len(columns), raw=True), *map(_line, rows)]
+    lines = [_markdown_line(_escaped(columns)), _markdown_line(["---"] * len(columns))]
+    for row in rows:
+        lines.append(_markdown_line(_escaped(row)))
     return "\n".join(lines) + "\n"
 
 
-def _line(cells: list[str], raw: bool = False) -> str:
-    safe = cells if raw else [html.escape(cell).replace("|", "&#124;").replace("\n", " ") for cell in cells]
-    return "| " + " | ".join(safe) + " |"
+def _markdown_line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _escaped(cells: list[str]) -> list[str]:
+    return [html.escape(cell).replace("|", "&#124;").replace("\n", " ") for cell in cells]
 
 
 def plan_rows(view: dict[str, Any]) -> Rows:
-    """What a plan holds, would call and would cost."""
+    """What a plan holds, the calls it needs, and its cost."""
     rows = [["questions", f"{view['questions']:,}"], ["shards", f"{view['shards']:,}"]]
-    rows += [[f"dropped: {reason}", f"{count:,}"] for reason, count in view["drops"].items()]
+    rows += _drop_rows(view["drops"])
     if view["most_pairs"] > view["examples"]:
         rows.append(["pairs", f"at most {view['most_pairs']:,}"])
     for kind, calls in view["calls"].items():
         rows.append([f"calls: {kind}", f"{calls['total']:,} ({calls['held']:,} in the ledger)"])
-    tokens, judge, cost = view["tokens"], view["judge"], view["cost"]
-    rows += _tokens("", tokens, exact=True)
+    rows += _token_rows("", view["tokens"], exact=True)
+    judge, cost = view["judge"], view["cost"]
     if judge is not None:
         for kind, calls in judge["calls"].items():
             total = f"about {calls['total']:,}, expected" if calls["to_make"] else f"{calls['total']:,}"
             rows.append([f"calls: {kind}", f"{total} ({calls['held']:,} in the ledger)"])
-        rows += _tokens("judging: ", judge["tokens"], exact=not judge["tokens"]["input"])
+        rows += _token_rows("judging: ", judge["tokens"], exact=not judge["tokens"]["input"])
     rows.append(["cost", f"{cost['low']:.2f} to {cost['high']:.2f} {cost['currency']}, about {cost['expected']:.2f}"])
     rows += [["note", warning] for warning in view.get("warnings", [])]
     return ["", ""], rows
 
 
-def _tokens(who: str, tokens: dict[str, Any], exact: bool) -> list[list[str]]:
+def _token_rows(prefix: str, tokens: dict[str, Any], exact: bool) -> list[list[str]]:
     output = tokens["output"]
     return [
-        [f"{who}input tokens", f"{tokens['input']:,}" if exact else f"about {tokens['input']:,}, expected"],
-        [f"{who}output tokens", f"{output['low']:,} to {output['high']:,}, about {output['expected']:,}"],
+        [f"{prefix}input tokens", f"{tokens['input']:,}" if exact else f"about {tokens['input']:,}, expected"],
+        [f"{prefix}output tokens", f"{output['low']:,} to {output['high']:,}, about {output['expected']:,}"],
     ]
 
 
-def status_rows(state: dict[str, Any]) -> Rows:
+def status_rows(status: dict[str, Any]) -> Rows:
     """Counts by state, then a row for each shard that failed."""
-    shards = state["shards"]
+    shards = status["shards"]
     rows = []
-    for name in ("done", "failed", "waiting"):
-        some = [each for each in shards if each["state"] == name]
-        rows.append([name, str(len(some)), str(sum(each["questions"] for each in some)), ""])
-    failed = [each for each in shards if each["state"] == "failed"]
-    rows += [[f"  shard {each['shard']}", "", str(each["questions"]), each["error"]] for each in failed]
+    for state in ("done", "failed", "waiting"):
+        questions = [shard["questions"] for shard in shards if shard["state"] == state]
+        rows.append([state, str(len(questions)), str(sum(questions)), ""])
+    for shard in shards:
+        if shard["state"] == "failed":
+            rows.append([f"  shard {shard['shard']}", "", str(shard["questions"]), shard["error"]])
     return ["state", "shards", "questions", "last error"], rows
 
 
 def build_rows(built: dict[str, Any]) -> Rows:
-    """What a build made and called."""
+    """Questions, pairs and drops of a build, its calls, and its seconds by stage."""
     rows = []
-    if dataset := built["dataset"]:
-        counts = dataset["counts"]
-        rows += [["questions", f"{counts['questions']:,}"], ["pairs", _pairs(counts)]]
-        rows += [[f"dropped: {reason}", f"{count:,}"] for reason, count in counts["drops"].items()]
+    if built["dataset"]:
+        counts = built["dataset"]["counts"]
+        rows += [["questions", f"{counts['questions']:,}"], ["pairs", _pair_count(counts)]]
+        rows += _drop_rows(counts["drops"])
     for kind, calls in built["calls"].items():
         rows.append([f"calls: {kind}", f"{calls['made']:,} made, {calls['reused']:,} reused"])
-    rows += [[f"seconds: {stage}", f"{value:.1f}"] for stage, value in built["seconds"].items()]
+    rows += [[f"seconds: {stage}", f"{seconds:.1f}"] for stage, seconds in built["seconds"].items()]
     return ["", ""], rows
 
 
 def comparison_rows(outcome: dict[str, Any]) -> Rows:
-    """Each metric before and after, in per cent, with its 95% interval."""
-    rows = [
-        [_metric(name), _interval(value), _interval((outcome.get("after") or {}).get(name))]
-        for name, value in outcome["before"].items()
-    ]
+    """Every metric before and after training, in per cent, with its 95% interval."""
+    after = outcome.get("after") or {}
+    rows = []
+    for metric, before in outcome["before"].items():
+        rows.append([_metric_words(metric), _percent_and_interval(before), _percent_and_interval(after.get(metric))])
     return ["held-out questions", "before", "after"], rows
 
 
 def report_rows(report: dict[str, Any]) -> Rows:
     """The figures of a whole run."""
-    rows = [["questions", f"{report['questions']:,}", ""], ["pairs", _pairs(report), ""]]
-    rows += [[f"dropped: {reason}", f"{count:,}", ""] for reason, count in report["drops"].items()]
+    rows = [["questions", f"{report['questions']:,}", ""], ["pairs", _pair_count(report), ""]]
+    rows += [[*row, ""] for row in _drop_rows(report["drops"])]
     for kind, calls in report["calls"].items():
         rows.append([f"calls: {kind}", f"{calls['made']:,} made", f"{calls['reused']:,} reused"])
-    for name, value in report["subem"].items():
-        if value is not None:
-            chosen = "best-scored" if name == "mbr" else name
-            rows.append([f"SubEM of {chosen} answers", f"{100 * _value(value):.1f}", ""])
+    for name, figure in report["subem"].items():
+        if figure is not None:
+            pick = "best-scored" if name == "mbr" else name
+            rows.append([f"SubEM of {pick} answers", f"{100 * float(figure['value']):.1f}", ""])
     agreement = report.get("agreement") or {}
-    if agreement.get("leave_one_out"):  # of one scorer the mean is that scorer
+    if agreement.get("leave_one_out"):  # with one scorer the mean is that scorer
         for name, figure in {**agreement["dimensions"], "the mean": agreement["mean"]}.items():
-            rows.append([f"agreement of {name}", _interval({**figure, "value": figure["accuracy"]}), ""])
+            accuracy = {**figure, "value": figure["accuracy"]}
+            rows.append([f"agreement of {name}", _percent_and_interval(accuracy), ""])
     model = report.get("model") or {}
     if model.get("before"):
-        rows.append(["held-out questions", "before", "after"])
-        rows += [
-            [f"  {_metric(name)}", _interval(value), _interval((model.get("after") or {}).get(name))]
-            for name, value in model["before"].items()
-        ]
+        columns, metrics = comparison_rows(model)
+        rows.append(columns)
+        rows += [[f"  {metric}", before, after] for metric, before, after in metrics]
     rows.append(["seconds", f"{sum(report['seconds'].values()):.0f}", ""])
     return ["", "", ""], rows
 
@@ -119,30 +128,141 @@ def comparison_table(outcome: dict[str, Any]) -> str:
     return markdown(*comparison_rows(outcome))
 
 
-def final_table(report: dict[str, Any]) -> str:
+def report_table(report: dict[str, Any]) -> str:
     """`report_rows` as Markdown."""
     return markdown(*report_rows(report))
 
 
 def training_table(trained: dict[str, Any]) -> str:
-    """What a training run made, as Markdown."""
+    """What a training run returned, as Markdown."""
     return markdown(["", ""], [[name, str(value)] for name, value in sorted(trained.items())])
 
 
-def _pairs(counts: dict[str, Any]) -> str:
+def _drop_rows(drops: Mapping[str, int]) -> list[list[str]]:
+    return [[f"dropped: {reason}", f"{count:,}"] for reason, count in drops.items()]
+
+
+def _pair_count(counts: dict[str, Any]) -> str:
     paired = paired_questions(counts)
     return f"{counts['pairs']:,}" + (f" of {paired:,} questions" if paired != counts["pairs"] else "")
 
 
-def _metric(name: str) -> str:
-    return name.replace("_", " ")
+def _metric_words(metric: str) -> str:
+    return metric.replace("_", " ")
 
 
-def _value(value: Any) -> float:
-    return float(value["value"] if isinstance(value, dict) else value)
-
-
-def _interval(value: dict[str, Any] | None) -> str:
-    if value is None or value.get("value") is None:
+def _percent_and_interval(figure: dict[str, Any] | None) -> str:
+    if figure is None or figure.get("value") is None:
         return ""
-    return f"{100 * value['value']:.1f} [{100 * value['low']:.1f}, {100 * value['high']:.1f}]"
+    return f"{100 * figure['value']:.1f} [{100 * figure['low']:.1f}, {100 * figure['high']:.1f}]"
+
+
+def agreement_rows(agreement: Mapping[str, Any] | None) -> Rows:
+    """Accuracy of every dimension, of the mean, and of the mean without each dimension, in per cent."""
+    columns = ["score", "agrees %", "95% interval", "pairs", "left out"]
+    if not agreement:
+        return columns, []
+    rows = [_accuracy_row(name, figure) for name, figure in agreement["dimensions"].items()]
+    if len(rows) > 1:
+        rows.append(_accuracy_row("mean (the reward)", agreement["mean"]))
+    for name, figure in agreement["leave_one_out"].items():
+        rows.append(_accuracy_row(f"mean without {name}", figure))
+    return columns, rows
+
+
+def gain_rows(agreement: Mapping[str, Any] | None) -> Rows:
+    """What each dimension adds to the mean, in points, on the pairs that have both means."""
+    rows = []
+    for name, figure in (agreement or {}).get("leave_one_out", {}).items():
+        gain = figure["gain"]
+        if gain["value"] is not None:
+            rows.append([name, *_percent_cells(gain, gain["value"], "+.1f"), f"{gain['pairs']:,}"])
+    return ["what a dimension adds to the mean", "points", "95% interval", "pairs"], rows
+
+
+def length_rows(judging: Mapping[str, Any]) -> Rows:
+    """Rank correlation of scores with length."""
+    correlation = (judging.get("length") or {}).get("correlation", {})
+    rows = []
+    for name, figure in correlation.items():
+        interval = f"[{figure['low']:+.2f}, {figure['high']:+.2f}]"
+        rows.append([name, f"{figure['value']:+.2f}", interval, f"{figure['n']:,}"])
+    return ["rank correlation with answer length", "mean", "95% interval", "questions"], rows
+
+
+def bias_rows(judging: Mapping[str, Any]) -> Rows:
+    """Shares that are a sign of a bias of length or of position."""
+    length = judging.get("length") or {}
+    position = judging.get("position") or {}
+    shares = {
+        "chosen answer is the longer one": length.get("longer_chosen"),
+        "duel decided by the order": position.get("changed"),
+        "decided for the answer shown first": position.get("first"),
+    }
+    rows = []
+    for name, figure in shares.items():
+        if figure and figure["value"] is not None:
+            rows.append([name, *_percent_cells(figure, figure["value"]), f"{figure['n']:,}"])
+    return ["share", "%", "95% interval", "of"], rows
+
+
+def expected_rows(judging: Mapping[str, Any]) -> Rows:
+    """Expected beside sampled ratings."""
+    rows = []
+    for name, figures in (judging.get("expected") or {}).items():
+        rows.append(
+            [
+                name,
+                NOTHING if figures["correlation"] is None else f"{figures['correlation']:.2f}",
+                f"{figures['mean_difference']:+.2f}",
+                f"{figures['mean_absolute_difference']:.2f}",
+                f"{figures['n']:,}",
+            ]
+        )
+    return ["expected − sampled rating", "correlation", "mean", "apart", "answers"], rows
+
+
+def saved_rows(judging: Mapping[str, Any]) -> Rows:
+    """Calls to the judge that were not needed."""
+    names = {
+        "shared": "verdicts shared by equal facts of a question",
+        "pruned": "verdicts not asked for, as they could change no pair",
+        "batched": "verdicts that came in one call with others",
+    }
+    saved = judging.get("saved") or {}
+    rows = [[names.get(name, name), f"{count:,}"] for name, count in saved.items() if count]
+    return ["judge calls saved", "calls"], rows
+
+
+def rejudged_rows(rejudged: Mapping[str, Any] | None) -> Rows:
+    """Two judges: kappa of preferences, and of ratings with their stability."""
+    columns = ["both judges", "kappa", "95% interval", "the same %", "apart", "n"]
+    if not rejudged:
+        return columns, []
+    rows = []
+    preferences = rejudged["preferences"]
+    if preferences:
+        agreed, pairs = f"{100 * preferences['agreed']:.1f}", f"{preferences['kappa']['n']:,} pairs"
+        rows.append(["preferences", *_kappa_cells(preferences["kappa"]), agreed, "", pairs])
+    for name, rating in rejudged["ratings"].items():
+        unchanged, apart = f"{100 * rating['unchanged']:.1f}", f"{rating['mean_absolute_difference']:.2f}"
+        rows.append([name, *_kappa_cells(rating["kappa"]), unchanged, apart, f"{rating['n']:,} answers"])
+    return columns, rows
+
+
+def _accuracy_row(name: str, figure: Mapping[str, Any]) -> list[str]:
+    left_out = ", ".join(f"{count:,} {reason}" for reason, count in figure["missing"].items())
+    return [name, *_percent_cells(figure, figure["accuracy"]), f"{figure['pairs']:,}", left_out]
+
+
+def _percent_cells(figure: Mapping[str, Any], value: float | None, form: str = ".1f") -> list[str]:
+    """A value in per cent and its interval, in the number format `form`."""
+    if value is None:
+        return [NOTHING, ""]
+    return [format(100 * value, form), f"[{100 * figure['low']:{form}}, {100 * figure['high']:{form}}]"]
+
+
+def _kappa_cells(figure: Mapping[str, Any]) -> list[str]:
+    if figure["value"] is None:
+        return [NOTHING, ""]
+    return [f"{figure['value']:.2f}", f"[{figure['low']:.2f}, {figure['high']:.2f}]"]

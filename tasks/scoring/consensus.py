@@ -13,87 +13,29 @@ Leaves out: BERTScore and self-evaluation, which the paper also compares.
 """
 
 import json
-from collections import Counter
 from collections.abc import Sequence
-from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field
-
-from infra.recipe import RecipeSection
-from tasks.metrics import final_answer, rouge_l_matrix
-from tasks.records.example import Answer, Judgement
-from tasks.scoring import DIGITS, AnsweredQuestion, Scorer, ScoringContext
+from tasks.judging.context import AnsweredQuestion, ScoringContext, no_text_reason
+from tasks.judging.similarity import ConsensusSettings, compared_text, consensus_job
+from tasks.judging.steps import Steps, compute
+from tasks.scoring import Scorer
 
 NAME = "consensus"
-SPOKEN = frozenset({"stop", "length"})  # finish reasons of calls that did bring an answer
 
 
-class ConsensusSettings(RecipeSection):
-    """How alike two answers are."""
-
-    similarity: Literal["embedding", "rouge_l"] = Field(
-        "embedding", description="embedding: cosine of sentence embeddings; rouge_l: ROUGE-L F-measure"
-    )
-    over: Literal["answer", "final"] = Field(
-        "answer", description="answer: the whole text (the paper); final: what follows the last line that says Answer:"
-    )
-
-
-def judge(cases: Sequence[AnsweredQuestion], settings: ConsensusSettings, bench: ScoringContext) -> list[Judgement]:
-    """One judgement for each answer of each case."""
-    return [judgement for case in cases for judgement in _judge_case(case, settings, bench)]
-
-
-def consensus_scores(texts: Sequence[str], settings: ConsensusSettings, bench: ScoringContext) -> list[float]:
-    """Each text's mean similarity to all of them, itself included; texts must not be empty."""
-    if not texts:
-        return []
-    counts = Counter(texts)
-    # Sorted, so that neither the order of the samples nor how often a text occurs moves the last bits.
-    distinct = sorted(counts)
-    similarity = _similarity(distinct, settings, bench)
-    weights = np.array([counts[text] for text in distinct], np.float64)
-    means = similarity @ weights / len(texts)
-    scores = {text: round(float(mean), DIGITS) for text, mean in zip(distinct, means, strict=True)}
-    return [scores[text] for text in texts]
+def score(questions: Sequence[AnsweredQuestion], settings: ConsensusSettings, scoring: ScoringContext) -> Steps:
+    """One judgement for each answer of each question, those without text included."""
+    jobs = [consensus_job(question, settings, scoring) for question in questions]
+    scores_by_question = yield from compute("embed", jobs)
+    judgements = []
+    for question, scores in zip(questions, scores_by_question, strict=True):
+        remaining = iter(scores)
+        evidence = json.dumps({"samples": len(scores), "similarity": settings.similarity}, sort_keys=True)
+        for answer in (*question.answers, *question.without_text):
+            value = next(remaining) if compared_text(answer, settings) else None
+            reason = None if value is not None else no_text_reason(answer) or "empty_answer"
+            judgements.append(answer.judged(NAME, value, reason, evidence))
+    return judgements
 
 
-def _similarity(texts: Sequence[str], settings: ConsensusSettings, bench: ScoringContext) -> NDArray[np.float64]:
-    """u of every pair of distinct texts, [n, n]; 1.0 on the diagonal."""
-    if len(texts) == 1:
-        return np.ones((1, 1))
-    if settings.similarity == "rouge_l":
-        return rouge_l_matrix(texts)
-    vectors = bench.embedder().embed(texts).astype(np.float64)
-    similarity = vectors @ vectors.T
-    np.fill_diagonal(similarity, 1.0)  # the length of a float32 vector is 1 only to seven digits
-    return similarity
-
-
-def _judge_case(case: AnsweredQuestion, settings: ConsensusSettings, bench: ScoringContext) -> list[Judgement]:
-    texts = [_compared(answer, settings) for answer in case.answers]
-    samples = [text for text in texts if text]
-    scores = iter(consensus_scores(samples, settings, bench))
-    evidence = json.dumps({"samples": len(samples), "similarity": settings.similarity}, sort_keys=True)
-    return [
-        _judgement(answer, next(scores) if text else None, evidence)
-        for answer, text in zip(case.answers, texts, strict=True)
-    ]
-
-
-def _compared(answer: Answer, settings: ConsensusSettings) -> str:
-    """The part of an answer that is compared, stripped."""
-    return final_answer(answer.text) if settings.over == "final" else answer.text.strip()
-
-
-def _judgement(answer: Answer, score: float | None, evidence: str) -> Judgement:
-    reason = None
-    if score is None:
-        failed = not answer.text.strip() and answer.finish_reason not in SPOKEN
-        reason = answer.finish_reason if failed else "empty_answer"
-    return Judgement(answer.example_id, answer.sample_index, NAME, score, reason, evidence, ())
-
-
-SCORER = Scorer(NAME, ConsensusSettings, judge)
+SCORER = Scorer(NAME, ConsensusSettings, score)

@@ -6,22 +6,23 @@ The judge sees question and answer, not the context, and rates 0..10 (LongReward
 from collections.abc import Sequence
 from functools import partial
 
+from tasks.judging.context import AnsweredQuestion, ScoringContext
 from tasks.judging.rating import RatingSettings, rate_answers, rating_calls, rating_prompts
-from tasks.records.example import Judgement
-from tasks.scoring import AnsweredQuestion, Scorer, ScoringContext
+from tasks.judging.steps import Steps
+from tasks.scoring import Scorer
 
 NAME = "helpfulness"
 
 
-def judge(cases: Sequence[AnsweredQuestion], settings: RatingSettings, bench: ScoringContext) -> list[Judgement]:
-    """One judgement for each answer of each case."""
-    return rate_answers(NAME, cases, settings, bench)
+def score(questions: Sequence[AnsweredQuestion], settings: RatingSettings, scoring: ScoringContext) -> Steps:
+    """One judgement for each answer of each question."""
+    return rate_answers(NAME, questions, settings, scoring)
 
 
 SCORER = Scorer(
     NAME,
     RatingSettings,
-    judge,
+    score,
     needs_judge=True,
     calls=partial(rating_calls, NAME),
     prompts=partial(rating_prompts, NAME),

@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from pydantic import Field
 
 from infra.recipe import Positive, Recipe, RecipeSection
-from tasks.judging.plain_rating import rate_plainly
-from tasks.records.example import Judgement
-from tasks.scoring import AnsweredQuestion, Scorer, ScoringContext
+from tasks.judging.context import AnsweredQuestion, ScoringContext
+from tasks.judging.rating import rate_plainly
+from tasks.judging.steps import Steps
+from tasks.records.example import Answer
+from tasks.scoring import Scorer
 
 NAME = "quality"
 
@@ -22,15 +24,13 @@ class QualitySettings(RecipeSection):
     max_tokens: Positive = Field(64, description="longest reply of the judge, in tokens: the rating stands alone")
 
 
-def judge(cases: Sequence[AnsweredQuestion], settings: QualitySettings, bench: ScoringContext) -> list[Judgement]:
-    """One judgement for each answer of each case; evidence {"rating", "reply"}."""
-    return rate_plainly(
-        NAME,
-        cases,
-        lambda case, answer: {"question": case.example.question, "answer": answer.text},
-        settings.max_tokens,
-        bench,
-    )
+def score(questions: Sequence[AnsweredQuestion], settings: QualitySettings, scoring: ScoringContext) -> Steps:
+    """One judgement for each answer of each question; evidence {"rating", "reply"}."""
+
+    def values(question: AnsweredQuestion, answer: Answer) -> Mapping[str, str]:
+        return {"question": question.example.question, "answer": answer.text}
+
+    return rate_plainly(NAME, questions, values, settings.max_tokens, scoring)
 
 
 def calls(settings: QualitySettings, recipe: Recipe, context_tokens: int) -> Mapping[str, float]:
@@ -43,4 +43,4 @@ def prompts(settings: QualitySettings, recipe: Recipe) -> tuple[str, ...]:
     return (f"judge-{recipe.judge.prompts}-quality",) if recipe.judge else ()
 
 
-SCORER = Scorer(NAME, QualitySettings, judge, needs_judge=True, calls=calls, prompts=prompts)
+SCORER = Scorer(NAME, QualitySettings, score, needs_judge=True, calls=calls, prompts=prompts)

@@ -7,19 +7,20 @@ model's window is a score that is null. Leaves out: self-evaluation with a refer
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field
 
 from infra.errors import RecipeError
-from infra.recipe import Judge, Positive, Recipe, RecipeSection
-from tasks.judging.plain_rating import rate_plainly
-from tasks.records.example import Judgement
-from tasks.scoring import AnsweredQuestion, Scorer, ScoringContext
+from infra.recipe import Positive, Recipe, RecipeSection
+from tasks.judging.asking import policy_as_judge
+from tasks.judging.context import AnsweredQuestion, ScoringContext
+from tasks.judging.rating import rate_plainly
+from tasks.judging.steps import Steps
+from tasks.records.example import Answer
+from tasks.scoring import Scorer
 
 NAME = "self_evaluation"
-_HOW = {"prompts", "temperature", "retry_temperature", "replies", "structured"}  # a judge is asked
 
 
 class SelfEvaluationSettings(RecipeSection):
@@ -31,28 +32,13 @@ class SelfEvaluationSettings(RecipeSection):
     max_tokens: Positive = Field(64, description="longest reply, in tokens: the rating stands alone")
 
 
-def judge(
-    cases: Sequence[AnsweredQuestion], settings: SelfEvaluationSettings, bench: ScoringContext
-) -> list[Judgement]:
-    """One judgement for each answer of each case; evidence {"rating", "reply"}."""
-    return rate_plainly(
-        NAME,
-        cases,
-        lambda case, answer: {"context": case.context.text, "question": case.example.question, "answer": answer.text},
-        settings.max_tokens,
-        _own_judge(bench) if settings.asked == "policy" else bench,
-    )
+def score(questions: Sequence[AnsweredQuestion], settings: SelfEvaluationSettings, scoring: ScoringContext) -> Steps:
+    """One judgement for each answer of each question; evidence {"rating", "reply"}."""
 
+    def values(question: AnsweredQuestion, answer: Answer) -> Mapping[str, str]:
+        return {"context": question.context.text, "question": question.example.question, "answer": answer.text}
 
-def as_judge(recipe: Recipe) -> Judge:
-    """The policy in the place of a judge; how a judge is asked stays as the recipe's judge section has it."""
-    how = recipe.judge.model_dump(include=_HOW) if recipe.judge else {}
-    return Judge.model_validate(recipe.policy.model_dump() | how)
-
-
-def _own_judge(bench: ScoringContext) -> ScoringContext:
-    recipe = bench.recipe.model_copy(update={"judge": as_judge(bench.recipe)})
-    return replace(bench, recipe=recipe, judge=bench.client)
+    return rate_plainly(NAME, questions, values, settings.max_tokens, scoring, settings.asked)
 
 
 def calls(settings: SelfEvaluationSettings, recipe: Recipe, context_tokens: int) -> Mapping[str, float]:
@@ -64,7 +50,7 @@ def prompts(settings: SelfEvaluationSettings, recipe: Recipe) -> tuple[str, ...]
     """The prompt file that is used. Raises RecipeError when a judge is to be asked and there is none."""
     if settings.asked == "judge" and recipe.judge is None:
         raise RecipeError("scoring.scorers: self_evaluation has asked: judge, and the recipe has no `judge` section")
-    return (f"judge-{as_judge(recipe).prompts}-self-evaluation",)
+    return (f"judge-{policy_as_judge(recipe).prompts}-self-evaluation",)
 
 
-SCORER = Scorer(NAME, SelfEvaluationSettings, judge, calls=calls, prompts=prompts)
+SCORER = Scorer(NAME, SelfEvaluationSettings, score, calls=calls, prompts=prompts)

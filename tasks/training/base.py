@@ -22,7 +22,7 @@ def load_base(config: RunConfig) -> Any:
     settings = config.settings
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code, "dtype": _weights_dtype(settings)}
     if settings.method == "qlora":
-        options |= _four_bits()
+        options |= _four_bit_options()
     try:
         model = AutoModelForCausalLM.from_pretrained(config.base, **options)
     except (OSError, ValueError) as error:
@@ -84,7 +84,7 @@ def _weights_dtype(settings: Training) -> torch.dtype:
     return torch.bfloat16 if settings.dtype == "bfloat16" and settings.method != "full" else torch.float32
 
 
-def _four_bits() -> dict[str, Any]:
+def _four_bit_options() -> dict[str, Any]:
     """NF4 with double quantisation, on the GPU of this process."""
     from accelerate import PartialState
     from transformers import BitsAndBytesConfig

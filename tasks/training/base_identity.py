@@ -1,8 +1,8 @@
 """Which weights a base model has, for a job's id, without reading all of them.
 
-A folder is told apart by the names and sizes of its model files and by their first and last mebibyte, which
-another training changes; so a moved folder is the same model and a replaced one is not. A hub name stands
-for itself, with the recipe's revision beside it.
+A folder is identified by the names and sizes of its model files and by their first and last mebibyte, which
+another training changes; so a moved folder is the same model and a replaced one is not. A hub name is its own
+identity, with the recipe's revision beside it.
 """
 
 import hashlib
@@ -11,8 +11,8 @@ from pathlib import Path
 from infra.canonical import fingerprint
 from infra.models.tokens import resolve_model
 
-_PIECE = 1 << 20
-_KINDS = ("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "chat_template*")
+_END_BYTES = 1 << 20
+_PATTERNS = ("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "chat_template*")
 
 
 def base_identity(base: str) -> str:
@@ -20,14 +20,16 @@ def base_identity(base: str) -> str:
     folder = Path(resolve_model(base))
     if not folder.is_dir():
         return base
-    files = sorted({path for kind in _KINDS for path in folder.glob(kind)})
-    return fingerprint([[path.name, path.stat().st_size, _ends(path)] for path in files])
+    files: set[Path] = set()
+    for pattern in _PATTERNS:
+        files.update(folder.glob(pattern))
+    return fingerprint([[path.name, path.stat().st_size, _hash_of_ends(path)] for path in sorted(files)])
 
 
-def _ends(path: Path) -> str:
+def _hash_of_ends(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        digest.update(file.read(_PIECE))
-        file.seek(max(0, path.stat().st_size - _PIECE))
-        digest.update(file.read(_PIECE))
+        digest.update(file.read(_END_BYTES))
+        file.seek(max(0, path.stat().st_size - _END_BYTES))
+        digest.update(file.read(_END_BYTES))
     return digest.hexdigest()

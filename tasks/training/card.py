@@ -1,15 +1,16 @@
 """The model card: what was trained on what, how, and what the loss did. No date, no folder of a machine."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
-from tasks.records.public import public
+from infra.recipe.public import public_settings
 from tasks.training.published import TrainSplit
 from tasks.training.settings import RunConfig
 
-_TABLE_ROWS = 12
+_LOSS_TABLE_ROWS = 12
 _COLUMNS = ("step", "loss", "margin", "grad_norm", "lr")
 
 
@@ -17,50 +18,52 @@ def model_card(
     config: RunConfig,
     published: TrainSplit,
     base_revision: str,
-    written: Mapping[str, Any],
+    results: Mapping[str, Any],
     steps: Sequence[Mapping[str, Any]],
 ) -> str:
     """README.md of the model folder."""
-    rows = [
-        f"| {name} | `{value}` |" for name, value in sorted(public(config.settings.model_dump(mode="json")).items())
-    ]
-    histogram = [f"| {end:,} | {count:,} |" for end, count in config.lengths.histogram]
+    rows: list[str] = []
+    for name, value in sorted(public_settings(config.settings.model_dump(mode="json")).items()):
+        rows.append(f"| {name} | `{value}` |")
+    histogram: list[str] = []
+    for end, count in config.lengths.histogram:
+        histogram.append(f"| {end:,} | {count:,} |")
     sections = [
         ["---", yaml.safe_dump(_metadata(config, published), sort_keys=True, allow_unicode=True).rstrip(), "---"],
-        _summary(config, published, base_revision, written),
+        _summary(config, published, base_revision, results),
         ["", "![training](training.png)", "", "## Loss", "", *_loss_table(steps)],
         ["", "## Row lengths", "", "| up to tokens | rows |", "|---|---|", *histogram],
         ["", "## Settings", "", "| setting | value |", "|---|---|", *rows, ""],
         ["Every step is in `metrics.parquet`; `job.json` holds what the training was asked for.", ""],
     ]
-    return "\n".join(line for section in sections for line in section)
+    return "\n".join(itertools.chain.from_iterable(sections))
 
 
-def _summary(config: RunConfig, published: TrainSplit, base_revision: str, written: Mapping[str, Any]) -> list[str]:
+def _summary(config: RunConfig, published: TrainSplit, base_revision: str, results: Mapping[str, Any]) -> list[str]:
     """The heading, a sentence on what was trained on what, and the numbers."""
     settings, lengths = config.settings, config.lengths
     method = {"lora": "A LoRA adapter", "qlora": "A LoRA adapter over a 4-bit base", "full": "All weights"}
-    moved = "LoRA B matrices" if settings.method != "full" else "tensors"
+    changed = "LoRA B matrices" if settings.method != "full" else "tensors"
     return [
         f"# {published.name}: {settings.loss.upper()}",
         "",
         f"{method[settings.method]} of `{config.base_name}` (revision `{base_revision}`), trained with "
-        f"{settings.loss.upper()} on {_trained_on(config)} of `{published.name}` (manifest "
+        f"{settings.loss.upper()} on {_amount(config)} of `{published.name}` (manifest "
         f"`{published.sha256}`), seed {config.seed}.",
-        *_mixed(config),
+        *_mix_paragraph(config),
         "",
-        f"- optimiser steps: {written['steps']:,}",
-        f"- mean loss: {written['first_loss']:.4f} in the first quarter of the steps, {written['last_loss']:.4f} in "
+        f"- optimiser steps: {results['steps']:,}",
+        f"- mean loss: {results['first_loss']:.4f} in the first quarter of the steps, {results['last_loss']:.4f} in "
         "the last",
-        f"- {moved} that changed: {written['tensors_changed']} of {written['tensors']}",
+        f"- {changed} that changed: {results['tensors_changed']} of {results['tensors']}",
         f"- longest row: {lengths.total_max:,} tokens; longest prompt {lengths.prompt_max:,}, longest answer "
         f"{lengths.answer_max:,}; no row was cut or dropped",
-        f"- {written['sharing']}",
+        f"- {results['sharing']}",
     ]
 
 
-def _trained_on(config: RunConfig) -> str:
-    """The dataset's pairs, and how many questions they belong to where that is another number."""
+def _amount(config: RunConfig) -> str:
+    """The number of the dataset's pairs, and of their questions where that is another number."""
     short = _short_rows(config)
     pairs, questions = config.lengths.pairs - short, config.lengths.rows - short
     return f"the {pairs:,} pairs" + (f" of {questions:,} questions" if pairs != questions else "")
@@ -70,7 +73,7 @@ def _short_rows(config: RunConfig) -> int:
     return config.mix.rows if config.mix else 0
 
 
-def _mixed(config: RunConfig) -> list[str]:
+def _mix_paragraph(config: RunConfig) -> list[str]:
     """A paragraph on the short-context pairs, where there are some."""
     if config.mix is None:
         return []
@@ -83,7 +86,7 @@ def _mixed(config: RunConfig) -> list[str]:
 
 
 def _metadata(config: RunConfig, published: TrainSplit) -> dict[str, Any]:
-    """The card's YAML. A licence stands there only when the dataset states one."""
+    """The card's YAML. It has a licence only when the dataset states one."""
     adapter = config.settings.method != "full"
     metadata: dict[str, Any] = {
         "base_model": config.base_name,
@@ -99,13 +102,19 @@ def _metadata(config: RunConfig, published: TrainSplit) -> dict[str, Any]:
 
 def _loss_table(steps: Sequence[Mapping[str, Any]]) -> list[str]:
     """At most a dozen steps, evenly spread, the last among them."""
-    stride = max(1, -(-len(steps) // _TABLE_ROWS))
-    shown = list(reversed(list(reversed(steps))[::stride]))
-    columns = [name for name in _COLUMNS if any(name in step for step in steps)]
+    stride = max(1, -(-len(steps) // _LOSS_TABLE_ROWS))
+    rows = list(reversed(list(reversed(steps))[::stride]))
+    logged: set[str] = set()
+    for step in steps:
+        logged |= step.keys()
+    columns = [name for name in _COLUMNS if name in logged]
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(_cell(step.get(name)) for name in columns) + " |" for step in shown]
+    for step in rows:
+        lines.append("| " + " | ".join(_cell(step.get(name)) for name in columns) + " |")
     return lines
 
 
 def _cell(value: Any) -> str:
-    return "" if value is None else str(value) if isinstance(value, int) else f"{value:.4g}"
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.4g}"

@@ -1,7 +1,7 @@
-"""Checkpoints of a run: which is the last whole one, and the progress that belongs to it.
+"""Checkpoints of a run: which is the last complete one, and the progress that belongs to it.
 
-A checkpoint counts when its mark is there, which is written after all its files; a kill in between leaves a
-folder without it.
+A checkpoint is complete when the file COMPLETE is in it, which is written after all others; a kill in between leaves
+a folder without it.
 """
 
 import json
@@ -16,15 +16,16 @@ COMPLETE = "longmill-complete"
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The whole checkpoint with the most steps; half-written ones are removed."""
-    best: tuple[int, Path] | None = None
+    """The complete checkpoint with the most steps; half-written ones are removed."""
+    last: Path | None = None
+    last_step = -1
     for path in folder.glob("checkpoint-*"):
         step = path.name.removeprefix("checkpoint-")
         if not (path / COMPLETE).exists() or not step.isdigit():
             shutil.rmtree(path)
-        elif best is None or int(step) > best[0]:
-            best = (int(step), path)
-    return best[1] if best else None
+        elif int(step) > last_step:
+            last, last_step = path, int(step)
+    return last
 
 
 def read_progress(path: Path) -> list[dict[str, Any]]:
@@ -40,7 +41,10 @@ def parse_lines(lines: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def rewind(config: RunConfig) -> None:
-    """Forget the steps after the checkpoint that the run resumes from: they are made again."""
-    reached = int(config.checkpoint.rpartition("-")[2]) if config.checkpoint else 0
-    steps = [step for step in read_progress(config.progress) if step["step"] <= reached]
-    config.progress.write_text("".join(json.dumps(step, sort_keys=True) + "\n" for step in steps), encoding="utf-8")
+    """Remove the steps after the checkpoint that the run resumes from from its progress file: they are made again."""
+    last_step = int(config.checkpoint.rpartition("-")[2]) if config.checkpoint else 0
+    lines: list[str] = []
+    for step in read_progress(config.progress):
+        if step["step"] <= last_step:
+            lines.append(json.dumps(step, sort_keys=True) + "\n")
+    config.progress.write_text("".join(lines), encoding="utf-8")

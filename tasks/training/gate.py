@@ -2,21 +2,36 @@
 
 What passes is what is trained on: the encoded rows go to the trainers as they are, so nothing can be cut or
 dropped later without being noticed. Pairs of one question become one tree: the prompt once, each distinct answer
-once. An answer's tokens begin where the encoded prompt and one of the encoded wholes part, which is TRL's rule.
-Leaves out: packing, and prompts with more than text.
+once. An answer's tokens begin where the encoded prompt and one of the encoded prompts with an answer differ, which is
+TRL's rule. `PairsFile` writes the trees to disk, as an Arrow stream that `datasets` maps into memory. Leaves out:
+packing, and prompts with more than text.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
+from types import TracebackType
 from typing import Any
+
+import pyarrow as pa
 
 from infra.errors import TrainingError
 from infra.models.tokens import Tokenizer
+from tasks.training.shared_prefix.layout import Tree
 
-Row = Mapping[str, Any]
-_BATCH = 16  # questions whose texts are encoded together: a fast tokenizer uses all cores
+PairRow = Mapping[str, Any]
+_QUESTIONS_AT_ONCE = 16  # questions whose texts are encoded together: a fast tokenizer uses all cores
+_ROWS_PER_BATCH = 64  # of the file
+_IDS = pa.list_(pa.int32())
+SCHEMA = pa.schema(
+    [
+        pa.field("prompt_ids", _IDS, False),
+        pa.field("answers", pa.list_(_IDS), False),
+        pa.field("pairs", pa.list_(_IDS), False),
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +66,13 @@ class Lengths:
 
 
 def gate(
-    rows: Iterable[Row],
+    rows: Iterable[PairRow],
     tokenizer: Tokenizer,
     max_length: int,
     *,
-    keep: Callable[[EncodedTree], None] | None = None,
+    add: Callable[[EncodedTree], None] | None = None,
 ) -> Lengths:
-    """Encode and check all pairs; each question that passes goes to `keep`.
+    """Encode and check all pairs; `add` is called with each question that passes.
 
     `rows` have example_id, prompt, chosen and rejected, the last three lists of messages {"role", "content"}.
     Neighbours with the same example_id and prompt are pairs of one question; a pair that comes again (a row that
@@ -67,14 +82,72 @@ def gate(
     """
     if not getattr(tokenizer, "chat_template", None):
         raise TrainingError("the base model's tokenizer has no chat template; train an instruct model, or give it one")
-    tally = _Tally(max_length)
-    remaining = _questions(rows)
-    while batch := list(islice(remaining, _BATCH)):
-        for tree, merged in _encoded(batch, tokenizer):
-            tally.add(tree, merged)
-            if keep is not None:
-                keep(tree)
-    return tally.finish()
+    counts = _LengthCounts(max_length)
+    questions = _group_by_question(rows)
+    while True:
+        batch = list(islice(questions, _QUESTIONS_AT_ONCE))
+        if not batch:
+            break
+        for tree, merged in _encode(batch, tokenizer):
+            counts.add(tree, merged)
+            if add is not None:
+                add(tree)
+    return counts.lengths()
+
+
+class PairsFile:
+    """Writes encoded questions until it is closed; the file gets its name only when all are in it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._part = path.with_suffix(".part")
+        self._rows: list[EncodedTree] = []
+
+    def __enter__(self) -> "PairsFile":
+        self._sink = pa.OSFile(str(self._part), "wb")
+        self._writer = pa.ipc.new_stream(self._sink, SCHEMA)
+        return self
+
+    def add(self, row: EncodedTree) -> None:
+        """Add one more question."""
+        self._rows.append(row)
+        if len(self._rows) == _ROWS_PER_BATCH:
+            self._flush()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._flush()
+        self._writer.close()
+        self._sink.close()
+        if kind is None:
+            self._part.replace(self._path)
+        else:
+            self._part.unlink()
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        columns: dict[str, list[Any]] = {}
+        for name in SCHEMA.names:
+            columns[name] = [getattr(row, name) for row in self._rows]
+        self._writer.write_batch(pa.RecordBatch.from_pydict(columns, schema=SCHEMA))
+        self._rows.clear()
+
+
+def read_trees(dataset: Any) -> Sequence[Tree]:
+    """The lengths of every question of a `datasets` dataset of encoded rows, without reading their tokens."""
+    import pyarrow.compute as pc
+
+    prompts = pc.list_value_length(dataset.data.column("prompt_ids")).to_pylist()
+    answer_counts = pc.list_value_length(dataset.data.column("answers")).to_pylist()
+    answer_lengths = pc.list_value_length(pc.list_flatten(dataset.data.column("answers"))).to_pylist()
+    trees: list[Tree] = []
+    start = 0
+    for prompt, count in zip(prompts, answer_counts, strict=True):
+        trees.append(Tree(prompt, tuple(answer_lengths[start : start + count])))
+        start += count
+    return trees
 
 
 @dataclass(slots=True)
@@ -86,38 +159,38 @@ class _Question:
     answers: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     pairs: list[tuple[str, str]] = field(default_factory=list)
 
-    def takes(self, row: Row, pair: tuple[str, str]) -> bool:
+    def takes(self, row: PairRow, pair: tuple[str, str]) -> bool:
         return (self.name, self.prompt) == (str(row["example_id"]), row["prompt"]) and pair not in self.pairs
 
 
-def _questions(rows: Iterable[Row]) -> Iterator[_Question]:
+def _group_by_question(rows: Iterable[PairRow]) -> Iterator[_Question]:
     """Neighbouring rows of one prompt together."""
-    open_: _Question | None = None
+    question: _Question | None = None
     for row in rows:
-        pair = (_answer(row, "chosen"), _answer(row, "rejected"))
+        pair = (_answer_text(row, "chosen"), _answer_text(row, "rejected"))
         if pair[0] == pair[1]:
             raise TrainingError(
                 f"example {row['example_id']}: chosen and rejected are the same text; remove the row or build again"
             )
-        if open_ is None or not open_.takes(row, pair):
-            if open_ is not None:
-                yield open_
-            open_ = _Question(str(row["example_id"]), row["prompt"])
-        open_.pairs.append(pair)
+        if question is None or not question.takes(row, pair):
+            if question is not None:
+                yield question
+            question = _Question(str(row["example_id"]), row["prompt"])
+        question.pairs.append(pair)
         for side, text in zip(("chosen", "rejected"), pair, strict=True):
-            open_.answers.setdefault(text, row[side])
-    if open_ is not None:
-        yield open_
+            question.answers.setdefault(text, row[side])
+    if question is not None:
+        yield question
 
 
-class _Tally:
-    """Counts while the rows pass; over-long ones are gathered, so that the error can name the length that fits."""
+class _LengthCounts:
+    """Counts rows and lengths; over-long rows are counted too, so that the error can name the length that fits all."""
 
     def __init__(self, max_length: int) -> None:
         self._max_length = max_length
         self._rows = self._pairs = self._prompt = self._answer = self._tokens = self._merged = self._over = 0
         self._longest = ("", 0)
-        self._ends: Counter[int] = Counter()
+        self._histogram: Counter[int] = Counter()
 
     def add(self, tree: EncodedTree, merged: bool) -> None:
         answer = max(map(len, tree.answers))
@@ -129,11 +202,11 @@ class _Tally:
         self._tokens += len(tree.prompt_ids) + sum(map(len, tree.answers))
         self._merged += merged
         self._over += total > self._max_length
-        self._ends[1 << (total - 1).bit_length()] += 1
+        self._histogram[1 << (total - 1).bit_length()] += 1
         if total > self._longest[1]:
             self._longest = (tree.example_id, total)
 
-    def finish(self) -> Lengths:
+    def lengths(self) -> Lengths:
         if not self._rows:
             raise TrainingError(
                 "the dataset's train split has no pair; raise questions.limit, or lower pairing.min_margin or "
@@ -146,33 +219,42 @@ class _Tally:
                 f"longest is example {name} with {length}: set training.max_length to {length} or more if the base "
                 "model and the memory allow it, or build with a smaller contexts.max_tokens"
             )
-        ends = tuple(sorted(self._ends.items()))
-        return Lengths(self._rows, self._prompt, self._answer, length, self._tokens, self._merged, ends, self._pairs)
-
-
-def _encoded(batch: list[_Question], tokenizer: Tokenizer) -> Iterator[tuple[EncodedTree, bool]]:
-    texts = [_rendered(question, tokenizer) for question in batch]
-    # The template writes the special tokens itself; adding them again is the doubled BOS of SeaLong's code.
-    ids: list[list[int]] = tokenizer([text for each in texts for text in each], add_special_tokens=False)["input_ids"]
-    remaining = iter(ids)
-    for question, each in zip(batch, texts, strict=True):
-        prompt, *wholes = islice(remaining, len(each))
-        yield _split(question, tokenizer, prompt, wholes)
-
-
-def _rendered(question: _Question, tokenizer: Tokenizer) -> list[str]:
-    """The text of the prompt, and of the prompt with each answer."""
-    prompt = _text(question.prompt, tokenizer, add_generation_prompt=True)
-    wholes = [_text([*question.prompt, *answer], tokenizer) for answer in question.answers.values()]
-    if not all(whole.startswith(prompt) for whole in wholes):
-        raise TrainingError(
-            f"example {question.name}: the base model's chat template renders the prompt differently when an answer "
-            "follows, so training would not see what the model sees; give the tokenizer a template for training"
+        histogram = tuple(sorted(self._histogram.items()))
+        return Lengths(
+            self._rows, self._prompt, self._answer, length, self._tokens, self._merged, histogram, self._pairs
         )
-    return [prompt, *wholes]
 
 
-def _answer(row: Row, side: str) -> str:
+def _encode(batch: list[_Question], tokenizer: Tokenizer) -> Iterator[tuple[EncodedTree, bool]]:
+    texts: list[str] = []
+    for question in batch:
+        texts += _render(question, tokenizer)
+    # The template writes the special tokens itself; adding them again is the doubled BOS of SeaLong's code.
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    start = 0
+    for question in batch:
+        end = start + 1 + len(question.answers)
+        yield _split(question, tokenizer, ids[start], ids[start + 1 : end])
+        start = end
+
+
+def _render(question: _Question, tokenizer: Tokenizer) -> list[str]:
+    """The text of the prompt, and of the prompt with each answer."""
+    prompt = _apply_template(question.prompt, tokenizer, add_generation_prompt=True)
+    texts = [prompt]
+    for answer in question.answers.values():
+        text = _apply_template([*question.prompt, *answer], tokenizer)
+        if not text.startswith(prompt):
+            raise TrainingError(
+                f"example {question.name}: the base model's chat template renders the prompt differently when an "
+                "answer follows, so training would not see what the model sees; give the tokenizer a template for "
+                "training"
+            )
+        texts.append(text)
+    return texts
+
+
+def _answer_text(row: PairRow, side: str) -> str:
     """The text of an answer; raises TrainingError when there is none."""
     messages = row[side]
     text = "".join(str(message["content"]) for message in messages)
@@ -181,24 +263,25 @@ def _answer(row: Row, side: str) -> str:
     return text
 
 
-def _text(messages: list[dict[str, str]], tokenizer: Tokenizer, add_generation_prompt: bool = False) -> str:
+def _apply_template(messages: list[dict[str, str]], tokenizer: Tokenizer, add_generation_prompt: bool = False) -> str:
     return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt))
 
 
 def _split(
-    question: _Question, tokenizer: Tokenizer, prompt: list[int], wholes: list[list[int]]
+    question: _Question, tokenizer: Tokenizer, prompt: list[int], with_answers: list[list[int]]
 ) -> tuple[EncodedTree, bool]:
-    """Cut the encoded texts where they part; says too whether the prompt and an answer share a token there."""
-    start = min(_common(prompt, whole) for whole in wholes)
+    """Cut the encoded texts where they begin to differ; returns also whether the prompt and an answer share a token
+    there."""
+    start = min(_common_length(prompt, ids) for ids in with_answers)
     bos = tokenizer.bos_token_id
-    if bos is not None and wholes[0][:2] == [bos, bos]:
+    if bos is not None and with_answers[0][:2] == [bos, bos]:
         raise TrainingError(
             f"example {question.name}: the text begins with {tokenizer.bos_token!r} twice; the chat template writes it "
             "and the prompt's text repeats it: remove it from the prompt"
         )
     places = {text: place for place, text in enumerate(question.answers)}
     pairs = [(places[chosen], places[rejected]) for chosen, rejected in question.pairs]
-    tree = EncodedTree(question.name, prompt[:start], [whole[start:] for whole in wholes], pairs)
+    tree = EncodedTree(question.name, prompt[:start], [ids[start:] for ids in with_answers], pairs)
     if not (start and all(tree.answers)):
         raise TrainingError(
             f"example {question.name}: no tokens are left of the prompt or an answer; check the chat template"
@@ -206,8 +289,13 @@ def _split(
     return tree, start < len(prompt)
 
 
-def _common(first: list[int], second: list[int]) -> int:
+def _common_length(first: list[int], second: list[int]) -> int:
     """How many ids two lists share from their start."""
     if second[: len(first)] == first:
         return len(first)
-    return next(index for index, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1])
+    length = 0
+    for one, other in zip(first, second, strict=False):
+        if one != other:
+            break
+        length += 1
+    return length

@@ -1,7 +1,7 @@
 """What to train, and training it: gate, subprocess, outputs, and the model in the store.
 
 A job's id is the fingerprint of the manifest, the rows mixed in, the settings, the base model and the seed. Its
-working folder is `<folder>/training/<id>`; a run that was stopped resumes there from its last whole checkpoint. The
+working folder is `<folder>/training/<id>`; a run that was stopped resumes there from its last complete checkpoint. The
 model goes to `models/<dataset>/<id>/` in the store, `result.json` last: a job that has one is not trained again.
 Leaves out: evaluation.
 """
@@ -20,23 +20,22 @@ from infra.canonical import fingerprint
 from infra.errors import RecipeError, TrainingError
 from infra.models.tokens import load_tokenizer, resolve_model
 from infra.recipe import Training
+from infra.recipe.public import public_text
 from infra.store import Store
-from tasks.records.public import public_text
 from tasks.training.base_identity import base_identity
 from tasks.training.checkpoints import last_checkpoint, rewind
-from tasks.training.encoded import PairsFile
-from tasks.training.gate import Lengths, gate
+from tasks.training.gate import Lengths, PairsFile, gate
 from tasks.training.launching import OnReference, OnStep, launch
 from tasks.training.losses import find_loss
-from tasks.training.mixing import ShortPairs, mixed, read_short
+from tasks.training.mixing import ShortPairs, mix_summary, read_short_pairs
 from tasks.training.outputs import write_outputs
 from tasks.training.published import TrainSplit, check_hashes, count_questions, read_train_split, train_rows
-from tasks.training.reference import fetch_reference, keep_reference, reference_place
-from tasks.training.settings import RunConfig, accumulation, keeps_reference
+from tasks.training.reference import fetch_reference, reference_path, store_reference
+from tasks.training.settings import RunConfig, accumulation, precomputes_reference
 
-# Settings that change how a run goes, not what comes out.
-_HOW = {"save_steps", "gradient_checkpointing", "offload_activations"}
-_NAMED_OTHERWISE = {"mix"}  # by its content
+# Settings that do not change the trained weights, and so not the job's id.
+_SETTINGS_WITHOUT_EFFECT = {"save_steps", "gradient_checkpointing", "offload_activations"}
+_SETTINGS_WITH_CONTENT = {"mix"}  # the id holds the content of its rows instead
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +78,10 @@ class TrainingResult:
         return asdict(self)
 
 
-def finished(job: TrainingJob) -> TrainingResult | None:
+def stored_training(job: TrainingJob) -> TrainingResult | None:
     """The result of a job that was trained before, or None."""
     published = read_train_split(job.store, job.manifest)
-    return _stored(job, _place(published, job_id(job, published, read_short(job.settings.mix))))
+    return _stored_result(job, _model_path(published, job_id(job, published, read_short_pairs(job.settings.mix))))
 
 
 def train(
@@ -91,56 +90,63 @@ def train(
     """Train the job, or return its result when it is finished.
 
     `on_step` gets {step, total_steps, loss, lr, grad_norm, margin, ...} after each optimiser step, those before
-    a resumed checkpoint again; `on_reference` the rows whose reference is known, and all, while it is computed.
+    a resumed checkpoint again; `on_reference` gets two numbers while the reference is computed: the rows that have it,
+    and all rows.
     Raises RecipeError or PrerequisiteError for settings that cannot work (here), InputError for a dataset that was
     changed or a mix that cannot be trained on, TrainingError for rows that do not fit, a loss that is not finite or
     does not move, and a subprocess that fails (with the end of its log).
     """
     published = read_train_split(job.store, job.manifest)
-    short = read_short(job.settings.mix)
+    short = read_short_pairs(job.settings.mix)
     identity = job_id(job, published, short)
-    place = _place(published, identity)
-    if (before := _stored(job, place)) is not None:
+    model = _model_path(published, identity)
+    before = _stored_result(job, model)
+    if before is not None:
         return before
     _check_settings(job.settings)
     folder = (job.folder / "training" / identity).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
-        if (before := _stored(job, place)) is not None:
+        before = _stored_result(job, model)
+        if before is not None:
             return before
         config = _prepare(job, published, short, folder)
         try:
             launch(config, log=folder / "train.log", on_step=on_step, on_reference=on_reference)
-        finally:  # a run that fails later has paid for them too
-            keep_reference(job.store, config)
+        finally:  # also after a failure, so that the next run need not compute them again
+            store_reference(job.store, config)
         result = _publish(job, published, identity, config)
-        _tidy(folder)
+        _remove_work_files(folder)
     return result
 
 
 def job_id(job: TrainingJob, published: TrainSplit, short: ShortPairs | None) -> str:
     """16 hex digits from the manifest's bytes, the rows mixed in, the settings, the base model and the seed."""
-    parts = {
+    identity = {
         "manifest": published.sha256,
-        "settings": job.settings.model_dump(mode="json", exclude=_HOW | _NAMED_OTHERWISE),
+        "settings": job.settings.model_dump(mode="json", exclude=_SETTINGS_WITHOUT_EFFECT | _SETTINGS_WITH_CONTENT),
         "base": base_identity(job.base),
         "base_revision": job.base_revision,
         "seed": job.seed,
     }
-    return fingerprint(parts | ({"mix": short.identity()} if short else {}))[:16]
+    if short:
+        identity["mix"] = short.identity()
+    return fingerprint(identity)[:16]
 
 
-def _stored(job: TrainingJob, place: str) -> TrainingResult | None:
-    path = f"{place}/result.json"
-    return TrainingResult(**json.loads(job.store.read(path))) if job.store.exists(path) else None
+def _stored_result(job: TrainingJob, model: str) -> TrainingResult | None:
+    path = f"{model}/result.json"
+    if not job.store.exists(path):
+        return None
+    return TrainingResult(**json.loads(job.store.read(path)))
 
 
-def _place(published: TrainSplit, identity: str) -> str:
+def _model_path(published: TrainSplit, identity: str) -> str:
     return f"models/{published.name}/{identity}"
 
 
 def _check_settings(settings: Training) -> None:
-    """Raises RecipeError or PrerequisiteError for what is known to fail before anything is loaded."""
+    """Raises RecipeError or PrerequisiteError for settings that would fail later."""
     from transformers import SchedulerType
 
     find_loss(settings.loss)
@@ -150,9 +156,9 @@ def _check_settings(settings: Training) -> None:
             "training.pack_tokens: packed questions are kept apart by the layout of shared prompts, which sft and "
             "training.sharing = off do without; set pack_tokens to null"
         )
-    known = [kind.value for kind in SchedulerType]
-    if settings.schedule not in known:
-        raise RecipeError(f"training.schedule: there is no {settings.schedule!r}; there are: {', '.join(known)}")
+    schedules = [schedule.value for schedule in SchedulerType]
+    if settings.schedule not in schedules:
+        raise RecipeError(f"training.schedule: there is no {settings.schedule!r}; there are: {', '.join(schedules)}")
     if settings.accelerate_config and not Path(settings.accelerate_config).exists():
         raise RecipeError(f"training.accelerate_config: {settings.accelerate_config} does not exist")
     if settings.method == "qlora" or settings.processes > 1 or settings.offload_activations:
@@ -162,50 +168,50 @@ def _check_settings(settings: Training) -> None:
 
 
 def _prepare(job: TrainingJob, published: TrainSplit, short: ShortPairs | None, folder: Path) -> RunConfig:
-    """Pass the gate, or take over what passed it before, and find where to resume."""
-    passed = folder / "lengths.json"
-    if passed.exists():
-        lengths = Lengths.from_json(json.loads(passed.read_text(encoding="utf-8")))
+    """Encode the rows, unless they were encoded before, and look up the checkpoint to resume from."""
+    lengths_file = folder / "lengths.json"
+    if lengths_file.exists():
+        lengths = Lengths.from_json(json.loads(lengths_file.read_text(encoding="utf-8")))
     else:
         check_hashes(job.store, published)
         tokenizer = load_tokenizer(job.base, job.trust_remote_code)
         with PairsFile(folder / "pairs.arrow") as pairs:
             rows = train_rows(job.store, published)
-            mixed_in = short.drawn(count_questions(job.store, published), job.seed) if short else ()
-            lengths = gate(itertools.chain(rows, mixed_in), tokenizer, job.settings.max_length, keep=pairs.add)
-        passed.write_text(json.dumps(asdict(lengths)), encoding="utf-8")
+            short_rows = short.draw(count_questions(job.store, published), job.seed) if short else ()
+            lengths = gate(itertools.chain(rows, short_rows), tokenizer, job.settings.max_length, add=pairs.add)
+        lengths_file.write_text(json.dumps(asdict(lengths)), encoding="utf-8")
     shutil.rmtree(folder / "output", ignore_errors=True)
     checkpoint = last_checkpoint(folder / "checkpoints")
-    place = Path(resolve_model(job.base))
+    base = Path(resolve_model(job.base))
     config = RunConfig(
         settings=job.settings,
-        base=str(place.resolve()) if place.exists() else job.base,
+        base=str(base.resolve()) if base.exists() else job.base,
         base_name=public_text(job.base),
         trust_remote_code=job.trust_remote_code,
         seed=job.seed,
         lengths=lengths,
         folder=str(folder),
         checkpoint=str(checkpoint) if checkpoint else None,
-        mix=mixed(short, count_questions(job.store, published)) if short else None,
-        reference=_reference(job, folder / "pairs.arrow", lengths.rows),
+        mix=mix_summary(short, count_questions(job.store, published)) if short else None,
+        reference=_reference_path(job, folder / "pairs.arrow", lengths.rows),
     )
     rewind(config)
     fetch_reference(job.store, config)
     return config
 
 
-def _reference(job: TrainingJob, pairs: Path, rows: int) -> str | None:
-    """Where the reference's log-probabilities are kept; None when they are computed live, or there are none."""
-    if not (find_loss(job.settings.loss).reference and keeps_reference(job.settings, rows)):
+def _reference_path(job: TrainingJob, pairs: Path, rows: int) -> str | None:
+    """The reference's file in the store; None when it is computed in each step, or the loss has none."""
+    if not find_loss(job.settings.loss).reference or not precomputes_reference(job.settings, rows):
         return None
-    return reference_place(pairs, base_identity(job.base), job.base_revision, job.settings)
+    return reference_path(pairs, base_identity(job.base), job.base_revision, job.settings)
 
 
 def _publish(job: TrainingJob, published: TrainSplit, identity: str, config: RunConfig) -> TrainingResult:
-    """Write what stands beside the weights, copy all to the store, and commit with result.json."""
+    """Write the files beside the weights, copy all to the store, and write result.json, which ends the job."""
     written = write_outputs(config, published, base=job.base, base_revision=job.base_revision)
     result = TrainingResult(
-        model=_place(published, identity),
+        model=_model_path(published, identity),
         name=f"{published.name}-{identity}",
         revision=identity,
         kind="full" if job.settings.method == "full" else "adapter",
@@ -217,14 +223,14 @@ def _publish(job: TrainingJob, published: TrainSplit, identity: str, config: Run
         short_rows=config.mix.rows if config.mix else 0,
         **written,
     )
-    job.store.send(config.output, result.model)
+    job.store.upload_folder(config.output, result.model)
     data = json.dumps(result.to_json(), indent=1, sort_keys=True) + "\n"
     job.store.put_if_absent(f"{result.model}/result.json", data.encode())
     return result
 
 
-def _tidy(folder: Path) -> None:
-    """Remove what is only needed to resume; log and progress stay."""
+def _remove_work_files(folder: Path) -> None:
+    """Remove the files that only a resumed run needs; log and progress stay."""
     for name in ("checkpoints", "output", "cache"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for path in [*folder.glob("*.arrow"), folder / "lengths.json", folder / "reference.jsonl"]:
@@ -233,7 +239,7 @@ def _tidy(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One training of a job at a time on this machine; the lock goes with its process."""
+    """One training of a job at a time on this machine; the lock ends with its process."""
     with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,8 +1,8 @@
 """Starting the training subprocess under accelerate, and following it until it ends.
 
-The child is on a leash (infra/processes.py), prints to a log file only, and tells its progress in a file of
-JSON lines that is read here. Without `training.accelerate_config` a configuration is written for the run, so
-that no file in somebody's home directory decides how it runs.
+The child ends with its parent (infra/running/processes.py), prints to a log file only, and writes its progress to files
+of JSON lines that are read here. Without `training.accelerate_config` a configuration is written for the run, so
+that no file in the user's home directory changes how it runs.
 """
 
 import os
@@ -21,10 +21,10 @@ from tasks.training.settings import RunConfig
 
 ROOT = Path(__file__).parents[2]
 OnStep = Callable[[dict[str, Any]], None]
-OnReference = Callable[[int, int], None]  # rows of the reference that are known, and rows in all
-_Followed = dict[Path, Callable[[Any], None]]
-_LOOK_S = 0.2
-_TAIL = 25
+OnReference = Callable[[int, int], None]  # rows of the reference computed so far, and all rows
+_Readers = dict[Path, Callable[[Any], None]]
+_POLL_S = 0.2
+_LOG_LINES = 25
 
 
 def launch(
@@ -39,7 +39,7 @@ def launch(
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", launcher]
     command += ["-m", "tasks.training.run", str(path)]
     with ChildProcess(command, log=log, env=_environment(config)) as child:
-        status = _follow(child, _followed(config, on_step, on_reference))
+        status = _follow(child, _progress_readers(config, on_step, on_reference))
     if status == 0:
         return
     if config.error.exists():
@@ -47,43 +47,43 @@ def launch(
         raise TrainingError(f"{message} (log: {log})")
     raise TrainingError(
         f"training ended with status {status}; run the same command again to resume from the last checkpoint. "
-        f"The end of {log}:\n{child.tail(_TAIL)}"
+        f"The end of {log}:\n{child.tail(_LOG_LINES)}"
     )
 
 
-def _followed(config: RunConfig, on_step: OnStep | None, on_reference: OnReference | None) -> _Followed:
-    """The files that tell the child's progress, and whom to hand each of their lines."""
-    followed: _Followed = {}
+def _progress_readers(config: RunConfig, on_step: OnStep | None, on_reference: OnReference | None) -> _Readers:
+    """The files with the child's progress, and the function that is called with each of their lines."""
+    readers: _Readers = {}
     if on_step is not None:
-        followed[config.progress] = on_step
+        readers[config.progress] = on_step
     if config.reference is not None and on_reference is not None:
-        known = 0
+        computed = 0
 
-        def tell(rows: list[Any]) -> None:
-            nonlocal known
-            known += len(rows)
-            on_reference(known, config.lengths.rows)
+        def count_rows(rows: list[Any]) -> None:
+            nonlocal computed
+            computed += len(rows)
+            on_reference(computed, config.lengths.rows)
 
-        followed[config.reference_rows] = tell
-    return followed
+        readers[config.reference_rows] = count_rows
+    return readers
 
 
-def _follow(child: ChildProcess, followed: _Followed) -> int:
-    """Hand each new line of the files on, until the child ends; returns its exit status."""
-    offsets = dict.fromkeys(followed, 0)
+def _follow(child: ChildProcess, readers: _Readers) -> int:
+    """Call the readers with each new line of their files, until the child ends; returns its exit status."""
+    offsets = dict.fromkeys(readers, 0)
     while True:
-        status = child.poll()  # before the last look, so that no line is missed
-        for path, tell in followed.items():
-            with path.open("rb") as lines:
-                lines.seek(offsets[path])
-                fresh = lines.read()
-            whole = fresh[: fresh.rfind(b"\n") + 1]
-            offsets[path] += len(whole)
-            for line in parse_lines(whole.decode().split("\n")):
-                tell(line)
+        status = child.poll()  # before the files are read, so that no line is missed
+        for path, reader in readers.items():
+            with path.open("rb") as file:
+                file.seek(offsets[path])
+                new_bytes = file.read()
+            whole_lines = new_bytes[: new_bytes.rfind(b"\n") + 1]
+            offsets[path] += len(whole_lines)
+            for line in parse_lines(whole_lines.decode().split("\n")):
+                reader(line)
         if status is not None:
             return status
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)
 
 
 def _environment(config: RunConfig) -> dict[str, str]:
@@ -107,8 +107,8 @@ def _environment(config: RunConfig) -> dict[str, str]:
 def _threads(processes: int) -> dict[str, str]:
     """All processors, where accelerate would take one; threads that wait sleep, so a busy machine costs little."""
     threads = max(1, len(os.sched_getaffinity(0)) // processes)
-    ours = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
-    return {name: os.environ.get(name, value) for name, value in ours.items()}
+    defaults = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    return {name: os.environ.get(name, value) for name, value in defaults.items()}
 
 
 def _first_gpu(environment: Mapping[str, str]) -> str:
@@ -125,7 +125,7 @@ def _launcher_file(config: RunConfig) -> Path:
         "distributed_type": "NO" if processes == 1 else "MULTI_GPU",
         "num_machines": 1,
         "num_processes": processes,
-        "mixed_precision": "no",  # bfloat16 is asked for by the trainer's own arguments
+        "mixed_precision": "no",  # the trainer's own arguments turn bfloat16 on
         "use_cpu": False,  # the trainer sees by itself whether there is a GPU
     }
     if processes > 1:

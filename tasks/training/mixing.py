@@ -1,11 +1,11 @@
-"""The training mix: short-context preference pairs beside the dataset's long ones, so that short abilities stay.
+"""The training mix: short-context preference pairs beside the long ones, so that short tasks are not unlearned.
 
 LongReward trains on both (arXiv 2410.21252). A row holds prompt, chosen and rejected in one of TRL's preference
 formats: plain texts, or chat messages; answers may be whole conversations that share their beginning, which is the
 prompt then. Every row of the set is checked before one is trained on, and the set has a hash over all its rows,
-whatever file they lie in. The draw is seeded: each row as often as every other one, give or take once, so that none
-comes twice before all have come. Memory holds one row. What it leaves out: tools, images, answers of several turns,
-and the trainer's own shuffle, which spreads the short rows among the long ones.
+whatever file they are in. The draw is seeded: the counts of any two rows differ by at most one, so that none
+comes twice before all have come once. Only one row is in memory at a time. Leaves out: tools, images, answers of
+several turns, and the trainer's own shuffle, which spreads the short rows among the long ones.
 """
 
 import hashlib
@@ -14,42 +14,42 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from infra.canonical import canonical, seeded
+from infra.canonical import canonical_json, seeded_random
 from infra.errors import InputError
 from infra.recipe import Mix
+from infra.recipe.public import public_text
 from tasks.questions.question import SourceRow
 from tasks.questions.rows import read_rows
-from tasks.records.public import public_text
 
-_SHOWN = 3  # faults that an error names
+_NAMED_FAULTS = 3  # faults that an error names
 _ROLES = ("system", "user", "assistant")
 Messages = list[dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class ShortPairs:
-    """A short-context set that was read once and is fit for training. `content` is the sha256 over its rows."""
+    """A short-context set that was read and checked. `content` is the sha256 over its rows."""
 
     settings: Mix
     content: str
     rows: int
 
-    def wanted(self, long_rows: int) -> int:
-        """Rows to draw beside so many of the dataset's questions: their share, rounded, at least one beside any."""
+    def rows_to_draw(self, long_rows: int) -> int:
+        """Rows to draw beside `long_rows` questions of the dataset: their share, rounded, but at least one."""
         return max(1, int(self.settings.ratio * long_rows + 0.5)) if long_rows else 0
 
-    def drawn(self, long_rows: int, seed: int) -> Iterator[dict[str, Any]]:
+    def draw(self, long_rows: int, seed: int) -> Iterator[dict[str, Any]]:
         """The rows to train on, as the gate takes them, in the set's order; a row drawn twice comes twice.
 
         Raises InputError when the set is no longer what it was when it was read.
         """
-        rounds, rest = divmod(self.wanted(long_rows), self.rows)
-        once_more = Counter(seeded(seed, "mix").sample(range(self.rows), rest))
+        rounds, rest = divmod(self.rows_to_draw(long_rows), self.rows)
+        once_more = Counter(seeded_random(seed, "mix").sample(range(self.rows), rest))
         digest = hashlib.sha256()
         for place, (row, pair) in enumerate(_pairs(self.settings)):
             if isinstance(pair, str) or place >= self.rows:
                 break
-            digest.update(canonical(pair))
+            digest.update(canonical_json(pair))
             for _ in range(rounds + once_more[place]):
                 yield {"example_id": _name(row), **pair}
         else:
@@ -58,45 +58,47 @@ class ShortPairs:
         raise InputError(f"training.mix: {self.settings.source} changed while it was read; run again")
 
     def identity(self) -> dict[str, Any]:
-        """What of the mix decides the trained model: the rows themselves and their share, not where they lie."""
+        """The mix in a job's id: the content of its rows and their share, not the files' names."""
         return {"content": self.content, "ratio": self.settings.ratio}
 
 
 @dataclass(frozen=True, slots=True)
-class Mixed:
+class MixSummary:
     """The short-context part of what a model was trained on, for its card. `source` is fit to be published."""
 
     source: str
     content: str
     ratio: float
     available: int  # rows of the set
-    rows: int  # rows trained on
+    rows: int  # of these, drawn for training
 
 
-def mixed(short: ShortPairs, long_rows: int) -> Mixed:
-    """What stands in the card."""
+def mix_summary(short: ShortPairs, long_rows: int) -> MixSummary:
+    """The mix as the card shows it."""
     settings = short.settings
-    return Mixed(public_text(settings.source), short.content, settings.ratio, short.rows, short.wanted(long_rows))
+    return MixSummary(
+        public_text(settings.source), short.content, settings.ratio, short.rows, short.rows_to_draw(long_rows)
+    )
 
 
-def read_short(settings: Mix | None) -> ShortPairs | None:
-    """Read and check the whole set; None without a mix. Raises InputError naming the first rows that are unfit."""
+def read_short_pairs(settings: Mix | None) -> ShortPairs | None:
+    """Read and check the whole set; None without a mix. Raises InputError naming the first unusable rows."""
     if settings is None:
         return None
     digest = hashlib.sha256()
     faults: list[str] = []
-    rows = unfit = 0
+    rows = unusable = 0
     for row, pair in _pairs(settings):
         rows += 1
         if not isinstance(pair, str):
-            digest.update(canonical(pair))
+            digest.update(canonical_json(pair))
             continue
-        unfit += 1
-        if len(faults) < _SHOWN:
+        unusable += 1
+        if len(faults) < _NAMED_FAULTS:
             faults.append(f"{_name(row)}: {pair}")
-    if unfit:
+    if unusable:
         raise InputError(
-            f"training.mix: {unfit} of {rows} rows cannot be trained on ({'; '.join(faults)}); remove or mend them"
+            f"training.mix: {unusable} of {rows} rows cannot be trained on ({'; '.join(faults)}); remove or mend them"
         )
     return ShortPairs(settings, digest.hexdigest(), rows)
 
@@ -107,7 +109,7 @@ def _pairs(settings: Mix) -> Iterator[tuple[SourceRow, dict[str, Messages] | str
         for row in read_rows(settings.source, settings.subset, settings.split):
             try:
                 yield row, _pair(row.values)
-            except _UnfitError as fault:
+            except _RowError as fault:
                 yield row, str(fault)
     except InputError as error:
         raise InputError(f"training.mix: {error}") from error
@@ -117,25 +119,26 @@ def _name(row: SourceRow) -> str:
     return f"{public_text(row.file)}, row {row.number}"
 
 
-class _UnfitError(Exception):
+class _RowError(Exception):
     """What is wrong with a row."""
 
 
 def _pair(values: Mapping[str, Any]) -> dict[str, Messages]:
     """prompt, chosen and rejected as messages; one message of the assistant on either side."""
-    chosen, rejected = (_messages(values, side, "assistant") for side in ("chosen", "rejected"))
+    chosen = _messages(values, "chosen", "assistant")
+    rejected = _messages(values, "rejected", "assistant")
     if chosen[0]["role"] == rejected[0]["role"] == "assistant":
         prompt = _messages(values, "prompt", "user")
     else:  # whole conversations, which bring their prompt
-        shared = min(_shared(chosen, rejected), len(chosen) - 1, len(rejected) - 1)
+        shared = min(_common_messages(chosen, rejected), len(chosen) - 1, len(rejected) - 1)
         prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
     for side, answer in (("chosen", chosen), ("rejected", rejected)):
         if len(answer) != 1 or answer[0]["role"] != "assistant":
-            raise _UnfitError(f"{side} must be one message of the assistant after the prompt that both share")
+            raise _RowError(f"{side} must be one message of the assistant after the prompt that both share")
     if not prompt or prompt[-1]["role"] != "user":
-        raise _UnfitError("the prompt must end with a message of the user")
+        raise _RowError("the prompt must end with a message of the user")
     if chosen[0]["content"] == rejected[0]["content"]:
-        raise _UnfitError("chosen and rejected are the same text")
+        raise _RowError("chosen and rejected are the same text")
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
@@ -143,30 +146,34 @@ def _messages(values: Mapping[str, Any], field: str, role: str) -> Messages:
     """A field as messages: a plain text is one message of `role`."""
     value = values.get(field)
     if value is None:
-        raise _UnfitError(f"{field} is missing")
+        raise _RowError(f"{field} is missing")
     if isinstance(value, str):
         value = [{"role": role, "content": value}]
-    if not isinstance(value, list) or not value or not all(isinstance(each, Mapping) for each in value):
-        raise _UnfitError(f"{field} is neither a text nor a list of messages")
-    return [_message(each, field) for each in value]
+    if not isinstance(value, list) or not value or not all(isinstance(message, Mapping) for message in value):
+        raise _RowError(f"{field} is neither a text nor a list of messages")
+    return [_message(message, field) for message in value]
 
 
 def _message(message: Mapping[str, Any], field: str) -> dict[str, str]:
     role, content = message.get("role"), message.get("content")
     if role not in _ROLES:
-        raise _UnfitError(f"{field} has a message whose role is {role!r}, not {', '.join(_ROLES)}")
+        raise _RowError(f"{field} has a message whose role is {role!r}, not {', '.join(_ROLES)}")
     if not isinstance(content, str):
-        raise _UnfitError(f"{field} has a message without text")
+        raise _RowError(f"{field} has a message without text")
     if not content.strip():
-        raise _UnfitError(f"{field} is empty")
+        raise _RowError(f"{field} is empty")
     try:
         content.encode("utf-8")
     except UnicodeEncodeError:
-        raise _UnfitError(f"{field} holds a lone surrogate") from None
+        raise _RowError(f"{field} holds a lone surrogate") from None
     return {"role": role, "content": content}
 
 
-def _shared(first: Messages, second: Messages) -> int:
+def _common_messages(first: Messages, second: Messages) -> int:
     """How many messages two conversations share from their start."""
-    pairs = zip(first, second, strict=False)
-    return next((place for place, pair in enumerate(pairs) if pair[0] != pair[1]), min(len(first), len(second)))
+    count = 0
+    for one, other in zip(first, second, strict=False):
+        if one != other:
+            break
+        count += 1
+    return count

@@ -1,7 +1,7 @@
-"""What stands beside the trained weights: card, metrics, plot, the job's settings; and merging an adapter.
+"""The files beside the trained weights: card, metrics, plot, the job's settings; and merging an adapter.
 
-Nothing in these files depends on when or where the run took place. Weights are safetensors; a pickle is never
-kept. Leaves out: uploading to a hub.
+Nothing in these files depends on when or where the run took place. Weights are safetensors; pickle files are
+removed. Leaves out: uploading to a hub.
 """
 
 import json
@@ -20,7 +20,7 @@ from infra.store import table_bytes
 from tasks.training.card import model_card
 from tasks.training.checkpoints import read_progress
 from tasks.training.published import TrainSplit
-from tasks.training.settings import RunConfig, quarters
+from tasks.training.settings import RunConfig, quarter_means
 
 _ADAPTER_FILES = {"adapter_model.safetensors", "adapter_config.json"}
 Steps = Sequence[dict[str, Any]]
@@ -35,10 +35,10 @@ def write_outputs(config: RunConfig, published: TrainSplit, *, base: str, base_r
     if not summary_file.exists():
         raise TrainingError(f"{config.output}: training ended without its summary; see train.log beside it")
     summary = json.loads(summary_file.read_text(encoding="utf-8"))
-    _keep_weights(config)
+    _remove_other_files(config)
     steps = read_progress(config.progress)
-    first, last = quarters([step["loss"] for step in steps])
-    written = {
+    first, last = quarter_means([step["loss"] for step in steps])
+    results = {
         "steps": summary["steps"],
         "first_loss": first,
         "last_loss": last,
@@ -61,17 +61,19 @@ def write_outputs(config: RunConfig, published: TrainSplit, *, base: str, base_r
         "reference": config.reference,
     }
     (config.output / "job.json").write_text(json.dumps(job, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    card = model_card(config, published, base_revision, written, steps)
+    card = model_card(config, published, base_revision, results, steps)
     (config.output / "README.md").write_text(card, encoding="utf-8")
-    return written
+    return results
 
 
 def metrics_table(steps: Steps) -> pa.Table:
     """One row per optimiser step: step and total_steps, then every number that was logged, by name."""
     counts = ("step", "total_steps")
-    names = sorted({name for step in steps for name in step} - set(counts))
-    columns: dict[str, Any] = {name: pa.array([step[name] for step in steps], pa.int64()) for name in counts}
-    columns |= {name: pa.array([step.get(name) for step in steps], pa.float64()) for name in names}
+    columns: dict[str, Any] = {}
+    for name in counts:
+        columns[name] = pa.array([step[name] for step in steps], pa.int64())
+    for name in sorted(_logged_names(steps) - set(counts)):
+        columns[name] = pa.array([step.get(name) for step in steps], pa.float64())
     return pa.table(columns)
 
 
@@ -82,14 +84,22 @@ def training_plot(steps: Steps, loss: str) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    wanted = (("loss", f"{loss} loss"), ("margin", "reward margin"), ("lr", "learning rate"))
-    panels = [(name, label) for name, label in wanted if any(name in step for step in steps)]
+    logged = _logged_names(steps)
+    panels: list[tuple[str, str]] = []
+    for name, label in (("loss", f"{loss} loss"), ("margin", "reward margin"), ("lr", "learning rate")):
+        if name in logged:
+            panels.append((name, label))
     figure = Figure(figsize=(7, 2.2 * len(panels)), dpi=120, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axis, (name, label) in zip(axes, panels, strict=True):
-        points = [(step["step"], step[name]) for step in steps if name in step]
-        axis.plot(*zip(*points, strict=True), color="#1f5fa8", linewidth=1.4, marker="." if len(points) < 60 else None)
+        numbers: list[int] = []
+        values: list[float] = []
+        for step in steps:
+            if name in step:
+                numbers.append(step["step"])
+                values.append(step[name])
+        axis.plot(numbers, values, color="#1f5fa8", linewidth=1.4, marker="." if len(values) < 60 else None)
         axis.set_ylabel(label)
         axis.set_facecolor("white")
         axis.grid(color="#dddddd", linewidth=0.6)
@@ -97,6 +107,13 @@ def training_plot(steps: Steps, loss: str) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": "longmill"})
     return buffer.getvalue()
+
+
+def _logged_names(steps: Steps) -> set[str]:
+    names: set[str] = set()
+    for step in steps:
+        names |= step.keys()
+    return names
 
 
 def merge_adapter(folder: Path, target: Path) -> Path:
@@ -130,8 +147,8 @@ def merge_adapter(folder: Path, target: Path) -> Path:
     return target
 
 
-def _keep_weights(config: RunConfig) -> None:
-    """Leave weights and, of a full model, its tokenizer; make the adapter's configuration the same everywhere."""
+def _remove_other_files(config: RunConfig) -> None:
+    """Only weights and a full model's tokenizer stay; the adapter's configuration is written in a fixed order."""
     adapter = config.settings.method != "full"
     for path in config.output.iterdir():
         if path.name == "summary.json" or path.suffix == ".bin" or (adapter and path.name not in _ADAPTER_FILES):

@@ -14,11 +14,11 @@ from typing import Any
 from infra.errors import LongmillError, TrainingError
 from tasks.training.settings import RunConfig, warmup_steps
 
-LEFT_OUT = ("training_args.bin", "README.md")  # a pickle, and a card without numbers
+REMOVED_FILES = ("training_args.bin", "README.md")  # a pickle, and a card without numbers
 
 
 def main(path: str) -> int:
-    """Run a configuration file; the exit status is 0 when the output is whole."""
+    """Run a configuration file; the exit status is 0 when the output is complete."""
     config = RunConfig.load(Path(path).read_text(encoding="utf-8"))
     try:
         run(config)
@@ -35,17 +35,17 @@ def run(config: RunConfig) -> None:
 
     from infra.models.tokens import load_tokenizer
     from tasks.training.base import adapter_config, check_machine, load_base
-    from tasks.training.encoded import trees
+    from tasks.training.gate import read_trees
     from tasks.training.losses import LossSetup, find_loss
     from tasks.training.shared_prefix.choice import plan_sharing
-    from tasks.training.watch import Snapshot, Watch
+    from tasks.training.watch import ProgressCallback, Snapshot
 
     check_machine(config.settings)
     tokenizer = load_tokenizer(config.base, config.trust_remote_code)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model, rows = load_base(config), Dataset.from_file(str(config.pairs))
-    sharing, plan = plan_sharing(config.settings, model, trees(rows), config.lengths.total_max)
+    sharing, plan = plan_sharing(config.settings, model, read_trees(rows), config.lengths.total_max)
     print(plan.sentence(), flush=True)
     setup = LossSetup(
         model=model,
@@ -54,8 +54,8 @@ def run(config: RunConfig) -> None:
         pairs=rows,
         max_length=config.lengths.total_max,
         settings=config.settings,
-        arguments=_arguments(config),
-        callbacks=(Watch(config.progress),),
+        arguments=trainer_arguments(config),
+        callbacks=(ProgressCallback(config.progress),),
         reference=config.reference_rows if config.reference else None,
         sharing=sharing,
     )
@@ -72,29 +72,33 @@ def check_rows(config: RunConfig, dataset: Any) -> None:
     tokens."""
     import pyarrow.compute as pc
 
-    from tasks.training.encoded import trees
+    from tasks.training.gate import read_trees
 
-    lengths = trees(dataset)
+    lengths = read_trees(dataset)
     pairs = pc.sum(pc.list_value_length(dataset.data.column("pairs"))).as_py()
-    kept = (len(lengths), pairs, sum(tree.prompt + sum(tree.answers) for tree in lengths))
-    passed = (config.lengths.rows, config.lengths.pairs, config.lengths.tokens)
-    if kept != passed:
-        held, let = ("{} questions, {} pairs and {} tokens".format(*each) for each in (kept, passed))
+    tokens = sum(tree.prompt + sum(tree.answers) for tree in lengths)
+    trainer_holds = _amounts(len(lengths), pairs, tokens)
+    gate_passed = _amounts(config.lengths.rows, config.lengths.pairs, config.lengths.tokens)
+    if trainer_holds != gate_passed:
         raise TrainingError(
-            f"the trainer holds {held}, the gate passed {let}; the loss {config.settings.loss!r} cuts or drops rows, "
-            "which it must not"
+            f"the trainer holds {trainer_holds}, the gate passed {gate_passed}; the loss {config.settings.loss!r} cuts "
+            "or drops rows, which it must not"
         )
 
 
-def _check_processes(config: RunConfig, found: int) -> None:
-    if found != config.settings.processes:
+def _amounts(questions: int, pairs: int, tokens: int) -> str:
+    return f"{questions} questions, {pairs} pairs and {tokens} tokens"
+
+
+def _check_processes(config: RunConfig, started: int) -> None:
+    if started != config.settings.processes:
         raise TrainingError(
-            f"accelerate started {found} processes, training.processes is {config.settings.processes}; make them "
+            f"accelerate started {started} processes, training.processes is {config.settings.processes}; make them "
             "the same, so that a step has training.batch_size questions"
         )
 
 
-def _arguments(config: RunConfig) -> dict[str, Any]:
+def trainer_arguments(config: RunConfig) -> dict[str, Any]:
     """transformers' TrainingArguments that every loss shares."""
     import torch
 
@@ -132,19 +136,19 @@ def _save(config: RunConfig, trainer: Any, before: Any, plan: Any) -> None:
     import torch
 
     from tasks.training.checkpoints import read_progress
-    from tasks.training.watch import check_moved
+    from tasks.training.watch import check_model_changed
 
     settings = config.settings
-    movement = before.movement(trainer.model)
+    changed = before.compare(trainer.model)
     if settings.method == "full" and settings.dtype == "bfloat16":
         trainer.model.to(torch.bfloat16)
     trainer.save_model(str(config.output))
     if not trainer.is_world_process_zero():
         return
-    check_moved(read_progress(config.progress), movement)
-    for name in LEFT_OUT:
+    check_model_changed(read_progress(config.progress), changed)
+    for name in REMOVED_FILES:
         (config.output / name).unlink(missing_ok=True)
-    summary = {"steps": trainer.state.global_step, **asdict(movement), "sharing": plan.sentence()}
+    summary = {"steps": trainer.state.global_step, **asdict(changed), "sharing": plan.sentence()}
     (config.output / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
 
 

@@ -1,6 +1,7 @@
 """What follows from the training settings alone: the run's configuration file and the arithmetic of steps.
 
-`RunConfig` is all that the subprocess is told; it is written as JSON. Leaves out: anything that needs torch.
+`RunConfig` is all that the subprocess reads besides the encoded rows; it is written as JSON. Leaves out: anything that
+needs torch.
 """
 
 import json
@@ -13,7 +14,7 @@ from typing import Any
 from infra.errors import RecipeError
 from infra.recipe import Training
 from tasks.training.gate import Lengths
-from tasks.training.mixing import Mixed
+from tasks.training.mixing import MixSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,8 @@ class RunConfig:
     lengths: Lengths
     folder: str
     checkpoint: str | None  # to resume from
-    mix: Mixed | None = None  # what of the rows is short-context
-    reference: str | None = None  # where the store keeps the reference's log-probabilities; None computes them live
+    mix: MixSummary | None = None  # what of the rows is short-context
+    reference: str | None = None  # the store's file of reference log-probabilities; None computes them in each step
 
     @property
     def pairs(self) -> Path:
@@ -53,7 +54,7 @@ class RunConfig:
 
     @property
     def reference_rows(self) -> Path:
-        """The reference's log-probabilities as far as they are known: a JSON list of rows per line."""
+        """The reference's log-probabilities computed so far: a JSON list of rows per line."""
         return Path(self.folder) / "reference.jsonl"
 
     @property
@@ -71,19 +72,19 @@ class RunConfig:
         raw: dict[str, Any] = json.loads(text)
         raw["settings"] = Training.model_validate(raw["settings"])
         raw["lengths"] = Lengths.from_json(raw["lengths"])
-        raw["mix"] = Mixed(**raw["mix"]) if raw["mix"] else None
+        raw["mix"] = MixSummary(**raw["mix"]) if raw["mix"] else None
         return RunConfig(**raw)
 
 
 def accumulation(settings: Training) -> int:
     """Forward passes per optimiser step and device, unpacked. Raises RecipeError when the batch cannot be split so."""
-    at_once = settings.device_batch_size * settings.processes
-    if settings.batch_size % at_once:
+    rows_at_once = settings.device_batch_size * settings.processes
+    if settings.batch_size % rows_at_once:
         raise RecipeError(
             f"training.batch_size = {settings.batch_size} is not a multiple of device_batch_size x processes = "
             f"{settings.device_batch_size} x {settings.processes}; change one of them"
         )
-    return settings.batch_size // at_once
+    return settings.batch_size // rows_at_once
 
 
 def planned_steps(settings: Training, rows: int) -> int:
@@ -94,8 +95,9 @@ def planned_steps(settings: Training, rows: int) -> int:
     return math.ceil(settings.epochs * math.ceil(passes / accumulation(settings)))
 
 
-def keeps_reference(settings: Training, rows: int) -> bool:
-    """Whether a loss with a reference computes it for all rows beforehand: `auto` does when every row is trained on."""
+def precomputes_reference(settings: Training, rows: int) -> bool:
+    """Whether a loss with a reference computes it for all rows before training: `auto` does when every row is
+    trained on."""
     if settings.reference == "auto":
         return planned_steps(settings, rows) * settings.batch_size >= rows
     return settings.reference == "kept"
@@ -107,7 +109,7 @@ def warmup_steps(settings: Training, rows: int) -> int:
     return min(math.ceil(settings.warmup * steps), steps - 1)
 
 
-def quarters(losses: Sequence[float]) -> tuple[float, float]:
+def quarter_means(losses: Sequence[float]) -> tuple[float, float]:
     """Mean of the first and of the last quarter of the losses, of at least one step each."""
     size = max(1, len(losses) // 4)
     return sum(losses[:size]) / size, sum(losses[-size:]) / size

@@ -1,6 +1,6 @@
-"""What watches a training run from inside: the progress file, the guards, and the mark of a whole checkpoint.
+"""What watches a training run in its process: the progress file, the guards, and the mark of a complete checkpoint.
 
-A loss or gradient that is not finite stops the run at once; a run after which nothing has moved is an error
+A loss or gradient that is not finite stops the run at once; a run that changed no weight is an error
 too. Leaves out: evaluation during training.
 """
 
@@ -15,13 +15,13 @@ from transformers import TrainerCallback
 
 from infra.errors import TrainingError
 from tasks.training.checkpoints import COMPLETE
-from tasks.training.settings import quarters
+from tasks.training.settings import quarter_means
 
-_SAMPLE = 512  # values of each tensor that are compared before and after
+_SAMPLED_VALUES = 512  # values of each tensor that are compared before and after
 _RENAMED = {"learning_rate": "lr", "rewards/margins": "margin", "rewards/accuracies": "accuracy"}
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]
+class ProgressCallback(TrainerCallback):  # type: ignore[misc]
     """Writes a line per optimiser step, checks it, and marks checkpoints that are written to the end."""
 
     def __init__(self, progress: Path) -> None:
@@ -44,9 +44,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
 
 def step_record(step: int, total_steps: int, logs: Mapping[str, Any]) -> dict[str, Any]:
-    """One step as it is kept: step, total_steps, loss, lr, grad_norm, margin and the loss's other numbers."""
-    numbers = {_RENAMED.get(name, name): float(value) for name, value in logs.items() if name != "total_flos"}
-    return {"step": step, "total_steps": total_steps, **numbers}
+    """A line of the progress file: step, total_steps, loss, lr, grad_norm, margin and the loss's other numbers."""
+    record: dict[str, Any] = {"step": step, "total_steps": total_steps}
+    for name, value in logs.items():
+        if name != "total_flos":
+            record[_RENAMED.get(name, name)] = float(value)
+    return record
 
 
 def check_finite(step: Mapping[str, Any]) -> None:
@@ -61,7 +64,7 @@ def check_finite(step: Mapping[str, Any]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Movement:
+class ChangedTensors:
     """How many of the trained tensors changed; for adapters, of LoRA's B matrices alone."""
 
     changed: int
@@ -69,38 +72,46 @@ class Movement:
 
 
 class Snapshot:
-    """Some values of every trained tensor before training. LoRA's B matrices start at zero and tell the most."""
+    """Some values of every trained tensor before training; with LoRA, of its B matrices, which start at zero."""
 
     def __init__(self, model: Any) -> None:
-        trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
-        chosen = {name: value for name, value in trained.items() if ".lora_B." in name} or trained
-        self._before = {name: _sample(value) for name, value in chosen.items()}
+        trained: dict[str, Any] = {}
+        adapters: dict[str, Any] = {}
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                trained[name] = parameter
+                if ".lora_B." in name:
+                    adapters[name] = parameter
+        self._before = {name: _sample_values(parameter) for name, parameter in (adapters or trained).items()}
 
-    def movement(self, model: Any) -> Movement:
+    def compare(self, model: Any) -> ChangedTensors:
         """Compare with the same model after training."""
         after = dict(model.named_parameters())
-        changed = sum(not _sample(after[name]).equal(before) for name, before in self._before.items())
-        return Movement(changed, len(self._before))
+        changed = 0
+        for name, before in self._before.items():
+            if not _sample_values(after[name]).equal(before):
+                changed += 1
+        return ChangedTensors(changed, len(self._before))
 
 
-def check_moved(steps: Sequence[Mapping[str, Any]], movement: Movement) -> None:
-    """Raises TrainingError when a finished run taught the model nothing."""
-    if movement.changed == 0:
-        cause = f"none of {movement.tensors} trained tensors changed"
+def check_model_changed(steps: Sequence[Mapping[str, Any]], tensors: ChangedTensors) -> None:
+    """Raises TrainingError when a finished run changed nothing in the model or its loss."""
+    if tensors.changed == 0:
+        cause = f"none of {tensors.tensors} trained tensors changed"
     elif steps and all(step.get("grad_norm") == 0.0 for step in steps):
         cause = "the gradient was zero at every step"
     elif len(steps) >= 4 and len({step["loss"] for step in steps}) == 1:
         cause = f"the loss was {steps[0]['loss']} at every step"
     else:
         return
-    first, last = quarters([step["loss"] for step in steps]) if steps else (math.nan, math.nan)
+    first, last = quarter_means([step["loss"] for step in steps]) if steps else (math.nan, math.nan)
     raise TrainingError(
         f"the loss did not move: {cause} (mean loss of the first quarter {first:.6g}, of the last {last:.6g}); "
         "raise training.learning_rate, lower training.warmup or give it more steps"
     )
 
 
-def _sample(tensor: Any) -> Any:
+def _sample_values(tensor: Any) -> Any:
     """Evenly spread values, copied to the CPU."""
     flat = tensor.detach().reshape(-1)
-    return flat[:: max(1, flat.numel() // _SAMPLE)].float().cpu().clone()
+    return flat[:: max(1, flat.numel() // _SAMPLED_VALUES)].float().cpu().clone()

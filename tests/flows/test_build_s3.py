@@ -14,10 +14,10 @@ from flows.cli.views import path_in_store, plan_status
 from infra.errors import InputError, LongmillError, StoreError
 from infra.recipe import Pairing, Recipe
 from infra.store import open_store
-from tasks.publishing import verify_manifest
+from tasks.records.manifest import verify_manifest
 from tasks.records.shard import paired_questions
 from tests.support.command import Command, Ended
-from tests.support.proxy import Line, running_proxy
+from tests.support.proxy import ProxySwitch, running_proxy
 from tests.support.s3 import s3_bucket
 from tests.support.stub_server import StubServer, running_stub
 
@@ -37,7 +37,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.fixture
-def line(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+def line(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProxySwitch]:
     """A line to the bucket that can be cut; the client's retries do not wait."""
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
     with running_proxy(int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2])) as line:
@@ -84,7 +84,7 @@ def test_the_bytes_in_a_bucket_are_those_of_a_folder(folder: Path, stub: StubSer
 
 
 def test_after_an_outage_another_machine_goes_on_and_pays_the_missing_calls_only(
-    folder: Path, stub: StubServer, bucket: str, line: Line, tmp_path_factory: pytest.TempPathFactory
+    folder: Path, stub: StubServer, bucket: str, line: ProxySwitch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     recipe = recipe_for(folder, stub, bucket)
     stub.witness = lambda: line.cut() if stub.requests == 20 else None
@@ -127,7 +127,7 @@ def _ledger_keys(bucket: str) -> Iterator[str]:
 def test_paths_in_a_bucket_are_taken_as_they_are_shown(bucket: str) -> None:
     store = open_store(bucket)
     store.write("datasets/d/1/manifest.json", b"{}")
-    shown = store.show("datasets/d/1")
+    shown = store.place("datasets/d/1")
     assert shown == f"{bucket}/datasets/d/1"
     for given in (shown, f"{shown}/", f"{shown}/manifest.json", "datasets/d/1"):
         for url in (bucket, f"{bucket}/"):

@@ -1,7 +1,7 @@
-"""The whole job on real vLLM, as a person lives with it: killed, interrupted, resumed, run again.
+"""The whole job on real vLLM, as a person may treat it: killed, interrupted, resumed, run again.
 
-One store goes through it all, in the order of this file; each fixture is one command, so that vLLM starts as few
-times as can be.
+All tests share one store, in the order of this file; a fixture is one command, so that vLLM starts as rarely as
+possible.
 """
 
 import json
@@ -46,36 +46,42 @@ LONG_TRAINING = [
 
 
 @dataclass(frozen=True)
-class Life:
-    """One command's end, what ran when it was stopped, what it left running, and what the ledger held then."""
+class CommandRun:
+    """A command that has ended, and its traces."""
 
     ended: Ended
-    running: str
-    left: list[str]
-    held: set[str]
+    running: str  # command lines of its processes when it was stopped
+    left: list[str]  # command lines of its processes that still ran after its end
+    ledger: set[str]  # keys of the replies that were durable then
     report: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Place:
+class Workplace:
     """An empty folder to run in, and an empty home."""
 
     folder: Path
     home: Path
 
     def start(self, *arguments: str, changes: list[str]) -> Command:
-        return Command(self.folder, self.home, *arguments, *[word for each in changes for word in ("--set", each)])
+        options: list[str] = []
+        for change in changes:
+            options += ["--set", change]
+        return Command(self.folder, self.home, *arguments, *options)
 
-    def life(self, command: Command) -> Life:
+    def finish(self, command: Command) -> CommandRun:
+        """Wait for a command's end."""
         ended = command.ended()
         reports = list((self.folder / "mill" / "reports").glob("*/report.json"))
         report = json.loads(reports[0].read_text()) if reports else {}
-        return Life(ended, "\n".join(command.running), command.left(), self.ledger(), report)
+        return CommandRun(ended, "\n".join(command.running), command.left(), self.ledger(), report)
 
     def ledger(self) -> set[str]:
         """Keys of the replies that are durable."""
-        segments = (self.folder / "mill" / "ledger").glob("*.parquet")
-        return {key for path in segments for key in pq.read_table(path, columns=["key"])["key"].to_pylist()}
+        keys: set[str] = set()
+        for path in (self.folder / "mill" / "ledger").glob("*.parquet"):
+            keys.update(pq.read_table(path, columns=["key"])["key"].to_pylist())
+        return keys
 
     def sampling(self) -> Callable[[], bool]:
         """True when another reply has reached the ledger."""
@@ -92,68 +98,70 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return Place(tmp_path_factory.mktemp("demo"), tmp_path_factory.mktemp("home"))
+def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    return Workplace(tmp_path_factory.mktemp("demo"), tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="module")
-def killed(place: Place) -> Life:
+def killed(place: Workplace) -> CommandRun:
     command = place.start("demo", changes=SMALL + ONE_CALL_AT_A_TIME)
-    return place.life(command.when(place.sampling()).signal(signal.SIGKILL))
+    return place.finish(command.when(place.sampling()).signal(signal.SIGKILL))
 
 
 @pytest.fixture(scope="module")
-def interrupted(place: Place, killed: Life) -> Life:
+def interrupted(place: Workplace, killed: CommandRun) -> CommandRun:
     command = place.start("demo", changes=SMALL + ONE_CALL_AT_A_TIME)
-    return place.life(command.when(place.sampling()).signal(signal.SIGINT))
+    return place.finish(command.when(place.sampling()).signal(signal.SIGINT))
 
 
 @pytest.fixture(scope="module")
-def whole(place: Place, interrupted: Life) -> Life:
-    return place.life(place.start("demo", changes=SMALL))
+def whole(place: Workplace, interrupted: CommandRun) -> CommandRun:
+    return place.finish(place.start("demo", changes=SMALL))
 
 
 @pytest.fixture(scope="module")
-def again(place: Place, whole: Life) -> tuple[bytes, Life]:
-    return place.manifest(), place.life(place.start("demo", changes=SMALL))
+def again(place: Workplace, whole: CommandRun) -> tuple[bytes, CommandRun]:
+    return place.manifest(), place.finish(place.start("demo", changes=SMALL))
 
 
-def train(place: Place) -> Command:
+def train(place: Workplace) -> Command:
     (manifest,) = (place.folder / "mill" / "datasets").glob("*/*/manifest.json")
     return place.start("train", str(manifest), "--recipe", "demo-sealong", changes=LONG_TRAINING)
 
 
 @pytest.fixture(scope="module")
-def stopped_training(place: Place, whole: Life) -> Life:
-    return place.life(train(place).when(lambda: bool(place.checkpoints())).signal(signal.SIGINT))
+def stopped_training(place: Workplace, whole: CommandRun) -> CommandRun:
+    return place.finish(train(place).when(lambda: bool(place.checkpoints())).signal(signal.SIGINT))
 
 
-def test_kill_9_in_the_middle_of_sampling_leaves_no_process_and_keeps_what_was_paid(killed: Life) -> None:
+def test_kill_9_in_the_middle_of_sampling_leaves_no_process_and_keeps_what_was_paid(killed: CommandRun) -> None:
     assert killed.ended.status == -signal.SIGKILL
     assert "vllm.entrypoints" in killed.running  # so that there was something to leave
     assert "prefect server" in killed.running
     assert killed.left == []
-    assert 0 < len(killed.held) < SAMPLE_CALLS
+    assert 0 < len(killed.ledger) < SAMPLE_CALLS
 
 
-def test_ctrl_c_in_the_middle_of_sampling_says_so_and_leaves_no_process(killed: Life, interrupted: Life) -> None:
+def test_ctrl_c_in_the_middle_of_sampling_says_so_and_leaves_no_process(
+    killed: CommandRun, interrupted: CommandRun
+) -> None:
     assert interrupted.ended.status == 130
     last = interrupted.ended.err.splitlines()[-1]
     assert last == "interrupted: what was paid for is kept, and the same command goes on from there"
     assert "Traceback" not in interrupted.ended.err + interrupted.ended.out
     assert interrupted.left == []
-    assert killed.held < interrupted.held
-    assert len(interrupted.held) < SAMPLE_CALLS
+    assert killed.ledger < interrupted.ledger
+    assert len(interrupted.ledger) < SAMPLE_CALLS
 
 
-def test_the_run_after_that_pays_for_the_missing_calls_alone(interrupted: Life, whole: Life) -> None:
+def test_the_run_after_that_pays_for_the_missing_calls_alone(interrupted: CommandRun, whole: CommandRun) -> None:
     calls = [whole.report["calls"][kind] for kind in ("sample", "greedy")]
-    assert sum(each["reused"] for each in calls) == len(interrupted.held)
-    assert sum(each["made"] for each in calls) == SAMPLE_CALLS - len(interrupted.held)
-    assert interrupted.held < whole.held
+    assert sum(counts["reused"] for counts in calls) == len(interrupted.ledger)
+    assert sum(counts["made"] for counts in calls) == SAMPLE_CALLS - len(interrupted.ledger)
+    assert interrupted.ledger < whole.ledger
 
 
-def test_the_demo_ends_with_three_paths_that_are_there(place: Place, whole: Life) -> None:
+def test_the_demo_ends_with_three_paths_that_are_there(place: Workplace, whole: CommandRun) -> None:
     assert whole.ended.status == 0, whole.ended.err
     lines = [line.split(": ", 1) for line in whole.ended.out.splitlines()[-3:]]
     assert [name for name, _ in lines] == ["dataset", "adapter", "report"]
@@ -164,10 +172,10 @@ def test_the_demo_ends_with_three_paths_that_are_there(place: Place, whole: Life
     assert all(path.is_relative_to(place.folder / "mill") for path in (dataset, adapter, report))
 
 
-def test_the_report_accounts_for_every_question(whole: Life) -> None:
+def test_the_report_accounts_for_every_question(whole: CommandRun) -> None:
     report = whole.report
-    wanted = {"questions", "pairs", "drops", "calls", "tokens", "cost", "subem", "model", "seconds"}
-    assert wanted <= set(report)
+    keys = {"questions", "pairs", "drops", "calls", "tokens", "cost", "subem", "model", "seconds"}
+    assert keys <= set(report)
     assert report["questions"] == QUESTIONS == report["pairs"] + sum(report["drops"].values())
     assert report["pairs"] > 0
     assert {"greedy", "random", "mbr", "oracle", "chosen", "rejected"} <= set(report["subem"])
@@ -178,7 +186,7 @@ def test_the_report_accounts_for_every_question(whole: Life) -> None:
         assert {"made", "reused", "retried", "failed"} <= set(calls)
 
 
-def test_datasets_reads_what_was_published(place: Place, whole: Life) -> None:
+def test_datasets_reads_what_was_published(place: Workplace, whole: CommandRun) -> None:
     from datasets import load_dataset
 
     rows = load_dataset(
@@ -195,34 +203,34 @@ def test_datasets_reads_what_was_published(place: Place, whole: Life) -> None:
     ]
 
 
-def test_everything_lies_in_the_store_and_nothing_keeps_running(place: Place, whole: Life) -> None:
+def test_everything_lies_in_the_store_and_nothing_keeps_running(place: Workplace, whole: CommandRun) -> None:
     assert [path.name for path in place.folder.iterdir()] == ["mill"]
     made = {path.name for path in place.home.iterdir() if path.suffix not in (".out", ".err")}
     assert made <= {".cache", ".config", "datasets"}  # caches of libraries alone
     assert whole.left == []
 
 
-def test_the_output_is_calm(whole: Life) -> None:
+def test_the_output_is_calm(whole: CommandRun) -> None:
     printed = whole.ended.out + whole.ended.err
     for noise in ("Warning", "WARNING", "Traceback", "| INFO", "\x1b["):
         assert noise not in printed
 
 
 def test_the_same_command_again_calls_nothing_and_changes_no_byte(
-    place: Place, whole: Life, again: tuple[bytes, Life]
+    place: Workplace, whole: CommandRun, again: tuple[bytes, CommandRun]
 ) -> None:
-    before, life = again
-    assert life.ended.status == 0, life.ended.err
-    assert {kind: calls["made"] for kind, calls in life.report["calls"].items()} == dict.fromkeys(
+    before, run = again
+    assert run.ended.status == 0, run.ended.err
+    assert {kind: calls["made"] for kind, calls in run.report["calls"].items()} == dict.fromkeys(
         whole.report["calls"], 0
     )
-    assert sum(calls["reused"] for calls in life.report["calls"].values()) == len(whole.held) == len(life.held)
+    assert sum(calls["reused"] for calls in run.report["calls"].values()) == len(whole.ledger) == len(run.ledger)
     assert place.manifest() == before
-    assert life.ended.out.splitlines()[-3:] == whole.ended.out.splitlines()[-3:]
-    assert life.left == []
+    assert run.ended.out.splitlines()[-3:] == whole.ended.out.splitlines()[-3:]
+    assert run.left == []
 
 
-def test_ctrl_c_in_the_middle_of_training_leaves_no_process(stopped_training: Life) -> None:
+def test_ctrl_c_in_the_middle_of_training_leaves_no_process(stopped_training: CommandRun) -> None:
     assert stopped_training.ended.status == 130
     assert "tasks.training.run" in stopped_training.running
     assert stopped_training.ended.err.splitlines()[-1].startswith("interrupted: ")
@@ -230,12 +238,12 @@ def test_ctrl_c_in_the_middle_of_training_leaves_no_process(stopped_training: Li
     assert stopped_training.left == []
 
 
-def test_training_goes_on_from_its_checkpoint(place: Place, stopped_training: Life) -> None:
-    (kept, *_) = place.checkpoints()
-    working_folder = kept.parents[1]
-    life = place.life(train(place))
-    assert life.ended.status == 0, life.ended.err
-    name, path = life.ended.out.splitlines()[-1].split(": ", 1)
+def test_training_goes_on_from_its_checkpoint(place: Workplace, stopped_training: CommandRun) -> None:
+    (checkpoint, *_) = place.checkpoints()
+    working_folder = checkpoint.parents[1]
+    run = place.finish(train(place))
+    assert run.ended.status == 0, run.ended.err
+    name, path = run.ended.out.splitlines()[-1].split(": ", 1)
     assert (name, Path(path).name) == ("adapter", working_folder.name)
     assert json.loads((Path(path) / "result.json").read_text())["steps"] == STEPS
     resumed_from = json.loads((working_folder / "config.json").read_text())["checkpoint"]

@@ -184,7 +184,7 @@ def test_a_shard_in_another_process_counts_what_finished_shards_cost(folder: Pat
 
     recipe, _ = recipe_file(folder, stub, budget={"calls": 25})
     parameters = shard_recipe(recipe)
-    plan_id = plan_questions.fn(parameters)
+    plan_id = plan_questions.fn(recipe, recipe.name)
     shard(parameters, plan_id, 0)  # 24 calls
     with pytest.raises(BudgetReached, match=r"budget\.calls = 25"):
         shard(parameters, plan_id, 1)  # 24 more, on a meter of its own

@@ -63,7 +63,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_adapter_is_loaded_at_every_endpoint(
     folder: Path, loaded: list[tuple[str, str, str]], second: list[Model]
 ) -> None:
-    with module._trained_recipe(recipe_for(folder, SERVE), trained(folder)) as improved:
+    with module.trained_recipe(recipe_for(folder, SERVE), trained(folder)) as improved:
         assert (improved.policy.name, improved.policy.revision) == ("small-abc", "abc")
         assert list(improved.policy.endpoints) == ENDPOINTS
     assert loaded == [(url, "small-abc", "abc") for url in ENDPOINTS]
@@ -74,7 +74,7 @@ def test_an_adapter_that_the_server_refuses_is_merged_for_a_second_server(
     folder: Path, monkeypatch: pytest.MonkeyPatch, second: list[Model]
 ) -> None:
     refuse(monkeypatch)
-    with module._trained_recipe(recipe_for(folder, SERVE), trained(folder)) as improved:
+    with module.trained_recipe(recipe_for(folder, SERVE), trained(folder)) as improved:
         assert improved.policy.endpoints == ("http://127.0.0.1:11/v1",)
         assert (improved.policy.name, improved.policy.revision) == ("small-abc", "abc")
     (model,) = second
@@ -89,7 +89,7 @@ def test_an_adapter_that_the_server_refuses_is_an_error_when_no_other_can_be_sta
     refuse(monkeypatch)
     with (
         pytest.raises(ServingError, match="did not load"),
-        module._trained_recipe(recipe_for(folder), trained(folder)),
+        module.trained_recipe(recipe_for(folder), trained(folder)),
     ):
         pass
     assert second == []
@@ -100,14 +100,14 @@ def test_an_error_while_the_adapter_answers_starts_no_second_server(
 ) -> None:
     with (
         pytest.raises(ServingError, match="while it was needed"),
-        module._trained_recipe(recipe_for(folder, SERVE), trained(folder)),
+        module.trained_recipe(recipe_for(folder, SERVE), trained(folder)),
     ):
         raise ServingError("vLLM ended while it was needed")
     assert second == []
 
 
 def test_a_full_model_is_served_by_a_second_server(folder: Path, second: list[Model]) -> None:
-    with module._trained_recipe(recipe_for(folder, SERVE), trained(folder, "full")) as improved:
+    with module.trained_recipe(recipe_for(folder, SERVE), trained(folder, "full")) as improved:
         assert improved.policy.endpoints == ("http://127.0.0.1:11/v1",)
     (model,) = second
     assert model.serve is not None
@@ -117,7 +117,7 @@ def test_a_full_model_is_served_by_a_second_server(folder: Path, second: list[Mo
 def test_a_full_model_needs_a_server_to_be_started(folder: Path) -> None:
     with (
         pytest.raises(EvaluationError, match=r"policy\.serve"),
-        module._trained_recipe(recipe_for(folder), trained(folder, "full")),
+        module.trained_recipe(recipe_for(folder), trained(folder, "full")),
     ):
         pass
 
@@ -125,7 +125,7 @@ def test_a_full_model_needs_a_server_to_be_started(folder: Path) -> None:
 def test_a_recipe_without_evaluation_is_refused_before_a_server_starts(folder: Path) -> None:
     recipe = recipe_for(folder).model_copy(update={"evaluation": None})
     with pytest.raises(EvaluationError, match="no `evaluation` section"):
-        module.evaluate.fn(recipe.model_dump(mode="json"), None, None)
+        module.evaluate_models(recipe, None, None)
 
 
 def test_questions_without_references_are_refused_before_a_call(folder: Path) -> None:
@@ -134,4 +134,4 @@ def test_questions_without_references_are_refused_before_a_call(folder: Path) ->
     contexts = {"build": "pooled", "min_tokens": 64, "max_tokens": 128, "step_tokens": 64}
     recipe = recipe_for(folder, evaluation={"questions": source, "contexts": contexts})
     with pytest.raises(EvaluationError, match="no held-out question"):
-        module.evaluate.fn(recipe.model_dump(mode="json"), None, None)
+        module.evaluate_models(recipe, None, None)

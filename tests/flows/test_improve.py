@@ -1,4 +1,4 @@
-"""Rounds: what the next round's policy is, and what stays the same from one to the next."""
+"""Rounds: the next round's policy, and what stays the same from round to round."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ def recipe_for(folder: Path, **sections: Any) -> Recipe:
     return small_recipe(folder, policy=policy, training={"base": "another"}, **sections)
 
 
-def merged(folder: Path, target: Path) -> Path:
+def fake_merge(folder: Path, target: Path) -> Path:
     assert folder.is_dir()
     return target
 
@@ -27,7 +27,7 @@ def merged(folder: Path, target: Path) -> Path:
 def test_the_next_policy_is_the_merged_model_under_its_own_revision(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "merge_adapter", merged)
+    monkeypatch.setattr(module, "merge_adapter", fake_merge)
     (folder / "mill" / ADAPTER["model"]).mkdir(parents=True)
     recipe = recipe_for(folder)
     following = module.next_policy(recipe, ADAPTER)
@@ -55,19 +55,19 @@ def test_a_round_builds_the_same_contexts_with_the_same_split(folder: Path) -> N
     assert before == after
 
 
-class Elsewhere:
+class RemoteStore:
     """A store that is not on this machine."""
 
-    def local(self, path: str) -> None:
+    def local_path(self, path: str) -> None:
         assert path == ADAPTER["model"]
 
-    def fetch(self, prefix: str, folder: Path) -> None:
+    def download_folder(self, prefix: str, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(prefix)
 
 
-def test_a_model_in_a_store_elsewhere_is_fetched_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "open_store", lambda url: Elsewhere())
+def test_a_model_in_a_remote_store_is_fetched_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "open_store", lambda url: RemoteStore())
     recipe = recipe_for(folder).model_copy(update={"store": "s3://bucket/elsewhere"})
     (folder / "mill" / "work" / ADAPTER["model"]).mkdir(parents=True)  # of a fetch that was stopped
     following = module.next_policy(recipe, {**ADAPTER, "kind": "full"})
@@ -76,27 +76,27 @@ def test_a_model_in_a_store_elsewhere_is_fetched_whole(folder: Path, monkeypatch
 
 
 def test_each_round_starts_from_the_model_of_the_one_before(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[int, str]] = []
+    rounds: list[tuple[int, str]] = []
 
     def run_round(recipe: Recipe, number: int) -> dict[str, Any]:
-        seen.append((number, recipe.policy.revision))
+        rounds.append((number, recipe.policy.revision))
         revision = f"r{number}"
         (folder / "mill" / "models" / revision).mkdir(parents=True)
         return {"trained": {**ADAPTER, "model": f"models/{revision}", "revision": revision, "kind": "full"}}
 
     monkeypatch.setattr(module, "run_round", run_round)
-    reports = module.improve.fn(recipe_for(folder).model_dump(mode="json"), 3)
-    assert seen == [(1, "main"), (2, "r1"), (3, "r2")]
+    reports = module.run_rounds(recipe_for(folder), 3)
+    assert rounds == [(1, "main"), (2, "r1"), (3, "r2")]
     assert [report["trained"]["revision"] for report in reports] == ["r1", "r2", "r3"]
 
 
-@pytest.mark.parametrize("lack", [{"training": None}, {"serve": None}])
-def test_rounds_without_training_or_a_server_to_start_are_refused(folder: Path, lack: dict[str, None]) -> None:
+@pytest.mark.parametrize("missing", ["training", "serve"])
+def test_rounds_without_training_or_a_server_to_start_are_refused(folder: Path, missing: str) -> None:
     recipe = recipe_for(folder)
-    if "serve" in lack:
+    if missing == "serve":
         policy = recipe.policy.model_copy(update={"serve": None, "endpoints": ("http://127.0.0.1:9/v1",)})
         recipe = recipe.model_copy(update={"policy": policy})
     else:
-        recipe = recipe.model_copy(update=lack)
+        recipe = recipe.model_copy(update={"training": None})
     with pytest.raises(RecipeError, match=r"policy\.serve and training"):
-        module.improve.fn(recipe.model_dump(mode="json"), 2)
+        module.run_rounds(recipe, 2)

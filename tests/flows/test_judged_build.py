@@ -79,12 +79,12 @@ def test_a_judged_build_counts_each_model_and_again_calls_nothing(folder: Path, 
 
 
 def test_evaluation_starts_no_judge(folder: Path, stub: StubServer) -> None:
-    from flows.evaluate import evaluate
+    from flows.evaluate import evaluate_models
 
     recipe = recipe_for(folder, stub).model_dump(mode="json")
     nothing = folder / "nothing.jsonl"
     nothing.write_text('{"id": "a", "question": "Q?", "context": "C", "answers": []}\n')
     recipe["evaluation"] = {"questions": {"source": str(nothing)}, "contexts": {"build": "given"}}
     with pytest.raises(EvaluationError, match="no held-out question"):
-        evaluate.fn(recipe, None, None)
+        evaluate_models(parse_recipe(recipe), None, None)
     assert not (Path(recipe["store"]) / "logs" / "judge.log").exists()

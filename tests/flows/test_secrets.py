@@ -28,7 +28,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def everything_in_prefect() -> str:
-    """All rows of the server's database: parameters, states, artifacts, events and logs, these sent first."""
+    """All rows of the server's database: parameters, states, artifacts, events and logs; waits until these are sent."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
     from prefect.settings import get_current_settings
@@ -46,7 +46,7 @@ def everything_in_prefect() -> str:
 
 
 def everything_in(folder: Path) -> bytes:
-    """The bytes of all files; of tables, which are compressed, their cells too."""
+    """The bytes of all files, and the cells of all tables, because tables are compressed."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     tables = [repr(pq.read_table(path).to_pydict()).encode() for path in files if path.suffix == ".parquet"]
     return b"\n".join([*(path.read_bytes() for path in files), *tables])
@@ -68,24 +68,24 @@ def test_keys_reach_the_servers_and_nothing_else(
         parameters = shard_recipe(recipe.model_copy(update={"store": bucket}))
         if accepted:
             assert build(parameters)["dataset"]["counts"]["questions"] == 6
-        else:  # the server's refusal has the key in its words
+        else:  # the server's error message contains the key
             with pytest.raises(LongmillError, match="OPENAI_API_KEY") as caught:
                 build(parameters)
             assert API_KEY not in repr(caught.value)
         assert stub.headers["Authorization"] == f"Bearer {API_KEY}"
-    open_store(bucket).fetch("", folder / "copy")
-    kept = everything_in(folder / "copy")
+    open_store(bucket).download_folder("", folder / "copy")
+    stored = everything_in(folder / "copy")
     results = everything_in(Path(str(get_current_settings().results.local_storage_path)))
-    shown = everything_in_prefect()
-    assert "OPENAI_API_KEY" in shown and b"OPENAI_API_KEY" in kept  # the name is: these are the right places
+    in_prefect = everything_in_prefect()
+    assert "OPENAI_API_KEY" in in_prefect and b"OPENAI_API_KEY" in stored  # the names are: these are the right places
     for secret in (API_KEY, AWS_SECRET):
-        assert secret not in shown
-        assert secret.encode() not in kept + results
-        assert secret not in "\n".join(_longmills(caplog))
+        assert secret not in in_prefect
+        assert secret.encode() not in stored + results
+        assert secret not in "\n".join(_own_messages(caplog))
 
 
-def _longmills(caplog: pytest.LogCaptureFixture) -> Iterator[str]:
-    """What was logged here, without the libraries' own debugging, which no run of ours turns on."""
+def _own_messages(caplog: pytest.LogCaptureFixture) -> Iterator[str]:
+    """The log without the debug messages of libraries, which no run of Longmill turns on."""
     for record in caplog.records:
         if record.levelno >= logging.INFO or record.name.startswith(("infra", "tasks", "flows")):
             yield record.getMessage() + json.dumps(record.__dict__, default=str)

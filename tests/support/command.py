@@ -1,6 +1,6 @@
-"""The `longmill` command as a person runs it: in a terminal's process group, in an empty home, watched from outside.
+"""The `longmill` command as a person runs it: in a process group and a home of its own, watched from outside.
 
-Every process that a command starts inherits a mark in its environment, so that /proc tells what is left of it.
+Every process that a command starts inherits a variable of its environment, by which /proc shows those that are left.
 """
 
 import os
@@ -19,7 +19,7 @@ MARK = "LONGMILL_TEST_RUN"
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended; `seconds` is its whole life."""
+    """How a command ended, and how long it took."""
 
     status: int
     out: str

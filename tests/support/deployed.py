@@ -65,5 +65,5 @@ def runs_of(flow_name: str) -> list[Any]:
     from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 
     with get_client(sync_client=True) as client:
-        found = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=[flow_name])), limit=200)
-    return sorted(found, key=lambda run: run.created)
+        runs = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=[flow_name])), limit=200)
+    return sorted(runs, key=lambda run: run.created)

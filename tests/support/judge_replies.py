@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from aiohttp import web
 
-from tests.support.stub_replies import completion
+from flows.bench.stub_server import completion
 from tests.support.stub_server import StubOptions, StubServer, running_stub
 
 Body = dict[str, Any]

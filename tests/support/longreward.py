@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from infra.canonical import canonical, text_id
+from infra.canonical import text_id
 from infra.recipe import Recipe, parse_recipe
 from infra.store import Store
 from tasks.publishing import Published, publish
@@ -12,8 +12,9 @@ from tasks.records import example as nouns
 from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
 from tasks.records.plan import PlannedShard
 from tasks.records.shard import ShardResult, write_shard_result
+from tasks.records.table import StoredTable
 from tasks.scoring import parse_scorers, rewards
-from tests.support.published import put_table, stored_plan
+from tests.support.published import put_input, stored_plan
 
 DIMENSIONS = ("helpfulness", "logicality", "completeness", "faithfulness")
 CONTEXT = (
@@ -40,22 +41,23 @@ def rating(score: float | None, reason: str | None = None, **more: Any) -> Judge
 
 def facts(*verdicts: tuple[str, float | None], passages: list[list[int]] | None = None) -> Judged:
     """Faithfulness from facts and their support; a null support is pruned."""
-    known = [support for _, support in verdicts if support is not None]
-    listed = [
-        {
+    listed = []
+    for position, (text, support) in enumerate(verdicts):
+        fact = {
             "text": text,
             "support": support,
             "reason": None if support is not None else "pruned",
             "passages": passages or [],
             "reply": "[[Fully supported]]" if support == 1 else "[[No support]]",
             "key": "k" * 64,
-            "shared": place > 0,
+            "shared": position > 0,
         }
-        for place, (text, support) in enumerate(verdicts)
-    ]
-    score = round(10 * sum(known) / len(known), 6) if len(known) == len(verdicts) else None
+        listed.append(fact)
     evidence = {"reply": "<statement>…</statement>", "facts": listed, "no_facts": False}
-    return score, None if score is not None else "pruned", evidence
+    supports = [support for _, support in verdicts if support is not None]
+    if len(supports) < len(verdicts):
+        return None, "pruned", evidence
+    return round(10 * sum(supports) / len(supports), 6), None, evidence
 
 
 def notes(text: str | None) -> dict[str, Any]:
@@ -133,15 +135,22 @@ def longreward_recipe(folder: Path, **sections: Any) -> Recipe:
 
 
 def drawn_answers(seed: int) -> list[tuple[str, dict[str, Judged]]]:
-    """Four answers with scores drawn around how right they are."""
+    """Four answers, worst first, with random scores that tend to grow with their quality."""
     rng = random.Random(seed)
     answers = []
     for quality, text in enumerate(("Somebody, sometime.", "It was Ilse Brandt.", "In 1931.", "Ilse Brandt, in 1931.")):
-        around = {name: min(10.0, max(0.0, 3 + 2 * quality + rng.choice((-4, -2, 0, 2)))) for name in DIMENSIONS}
-        support = round(around["faithfulness"] / 2) / 5
-        verdicts = [("A fact.", 1.0 if place < 5 * support else 0.0) for place in range(5)]
-        judged = {name: rating(around[name], expected=around[name] - 0.4) for name in DIMENSIONS[:3]}
-        answers.append((f"{text}{' Indeed.' * rng.randint(0, 3)}", judged | {"faithfulness": facts(*verdicts)}))
+        scores = {}
+        for name in DIMENSIONS:
+            scores[name] = min(10.0, max(0.0, 3 + 2 * quality + rng.choice((-4, -2, 0, 2))))
+        support = round(scores["faithfulness"] / 2) / 5
+        verdicts = []
+        for position in range(5):
+            verdicts.append(("A fact.", 1.0 if position < 5 * support else 0.0))
+        judged = {}
+        for name in DIMENSIONS[:3]:
+            judged[name] = rating(scores[name], expected=scores[name] - 0.4)
+        judged["faithfulness"] = facts(*verdicts)
+        answers.append((f"{text}{' Indeed.' * rng.randint(0, 3)}", judged))
     return answers
 
 
@@ -156,13 +165,13 @@ def publish_longreward(store: Store, recipe: Recipe, questions: int = 1) -> Publ
         for index, (text, judged) in enumerate(drawn):
             answers.append(Answer(example.example_id, index, text, "stop", 90, len(text) // 4, "default", "k" * 64))
             judgements += [
-                Judgement(example.example_id, index, name, score, reason, canonical(evidence).decode(), ("k" * 64,))
+                answers[-1].judged(name, score, reason, evidence, ("k" * 64,))
                 for name, (score, reason, evidence) in judged.items()
             ]
     pairs = _pairs(examples, rewards(judgements, parse_scorers(recipe)))
     paths = [
-        put_table(store, "inputs/{sha256}.parquet", nouns.to_table(examples, nouns.EXAMPLE))["path"],
-        put_table(store, "inputs/{sha256}.parquet", nouns.to_table([context], nouns.CONTEXT))["path"],
+        put_input(store, nouns.to_table(examples, nouns.EXAMPLE)),
+        put_input(store, nouns.to_table([context], nouns.CONTEXT)),
     ]
     early = [Drop("arden-none", "read", "duplicate_id", "row 9")]
     plan = stored_plan(store, recipe, [PlannedShard(0, paths[0], paths[1], questions, 1, 100)], early)
@@ -172,11 +181,8 @@ def publish_longreward(store: Store, recipe: Recipe, questions: int = 1) -> Publ
         "pairs": nouns.to_table(pairs, nouns.PAIR),
         "drops": nouns.to_table([], nouns.DROP),
     }
-    named = {
-        name: put_table(store, f"plans/{plan.plan_id}/{name}-{{short}}.parquet", table)
-        for name, table in tables.items()
-    }
-    result = ShardResult.of(store, plan.plan_id, 0, questions, named)
+    stored = {name: StoredTable.put(store, f"plans/{plan.plan_id}/{name}", table) for name, table in tables.items()}
+    result = ShardResult.of(store, plan.plan_id, 0, questions, stored)
     write_shard_result(store, result)
     return publish(plan, [result], recipe, store)
 
@@ -187,11 +193,15 @@ def _example(number: int) -> Example:
 
 
 def _pairs(examples: list[Example], reward: dict[tuple[str, int], float | None]) -> list[Pair]:
-    """Best and worst reward of each."""
+    """The answers with the highest and the lowest reward of each example."""
     pairs = []
     for example in examples:
-        known = [(found, index) for index in range(4) if (found := reward[example.example_id, index]) is not None]
-        (best, chosen), (worst, rejected) = max(known), min(known)
+        ranking = []
+        for index in range(4):
+            value = reward[example.example_id, index]
+            if value is not None:
+                ranking.append((value, index))
+        (best, chosen), (worst, rejected) = max(ranking), min(ranking)
         margin = round(best - worst, 6)
         pairs.append(Pair(example.example_id, example.context_id, chosen, rejected, best, worst, margin))
     return pairs

@@ -1,4 +1,4 @@
-"""A ledger in memory, for tests of what writes to one."""
+"""A ledger in memory, for tests of the code that writes to one."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from infra.ledger import Entry
 
 
 class MemoryLedger:
-    """Keeps entries in a dict. `gate` holds records back while it is cleared; `fault` is raised when set."""
+    """Entries in a dict. `record` waits while `gate` is cleared; `fault` is raised when it is set."""
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}

@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback, in a thread of the test, whose line can be cut: an outage as a client sees it."""
+"""A TCP proxy on loopback, in a thread of the test, that can be cut: an outage as a client sees it."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ class Proxy:
         self.target = target
         self.port = 0
         self._server: asyncio.Server | None = None
-        self._open: set[asyncio.StreamWriter] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._forward, "127.0.0.1", self.port)
@@ -24,17 +24,17 @@ class Proxy:
         if self._server is not None:
             self._server.close()
             self._server = None
-        for writer in self._open:
+        for writer in self._writers:
             writer.transport.abort()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self.target)
-        self._open |= {writer, back}
-        await asyncio.gather(_pump(reader, back), _pump(there, writer))
-        self._open -= {writer, back}
+        target_reader, target_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        self._writers |= {writer, target_writer}
+        await asyncio.gather(_copy(reader, target_writer), _copy(target_reader, writer))
+        self._writers -= {writer, target_writer}
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(OSError):
         while data := await reader.read(1 << 16):
             writer.write(data)
@@ -43,8 +43,8 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
-class Line:
-    """The switch of a running proxy, for the test's threads."""
+class ProxySwitch:
+    """Cuts and mends a running proxy; for the test's threads."""
 
     def __init__(self, proxy: Proxy, loop: asyncio.AbstractEventLoop) -> None:
         self._proxy = proxy
@@ -53,36 +53,36 @@ class Line:
 
     def cut(self) -> None:
         """Reset every connection and refuse new ones."""
-        self._do(self._proxy.stop())
+        self._run(self._proxy.stop())
 
     def mend(self) -> None:
         """Accept connections again, on the same port."""
-        self._do(self._proxy.start())
+        self._run(self._proxy.start())
 
-    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
 
 @contextlib.contextmanager
-def running_proxy(target: int) -> Iterator[Line]:
+def running_proxy(target: int) -> Iterator[ProxySwitch]:
     """A proxy to `target` for as long as the block runs."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="proxy", daemon=True)
     thread.start()
     proxy = Proxy(target)
     asyncio.run_coroutine_threadsafe(proxy.start(), loop).result(10)
-    line = Line(proxy, loop)
+    line = ProxySwitch(proxy, loop)
     try:
         yield line
     finally:
         line.cut()
-        asyncio.run_coroutine_threadsafe(_settle(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(_wait_for_connections(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
 
 
-async def _settle() -> None:
-    """Let the connections that were cut end."""
+async def _wait_for_connections() -> None:
+    """Wait until the connections that were cut have ended."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     await asyncio.wait_for(asyncio.gather(*others, return_exceptions=True), 5) if others else None

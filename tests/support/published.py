@@ -9,18 +9,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from infra.canonical import canonical, fingerprint, text_id
+from infra.canonical import canonical_json, fingerprint, text_id
 from infra.recipe import Recipe, parse_recipe
 from infra.store import Store, table_bytes
 from tasks.prompts import load_prompt
-from tasks.records import example as nouns
+from tasks.records import example as records
 from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
 from tasks.records.plan import Plan, PlannedShard, plan_path
 from tasks.records.shard import ShardResult, write_shard_result
+from tasks.records.table import StoredTable
 
 SAMPLES = 4
 COUPLES = ((0, 3), (1, 2), (0, 2))  # chosen and rejected of a question's first pair, and of those that follow
-Made = tuple[Plan, list[ShardResult]]
+PlanAndResults = tuple[Plan, list[ShardResult]]
 
 
 def fake_recipe(folder: Path, pairs: int = 1, **dataset: Any) -> Recipe:
@@ -55,7 +56,7 @@ def fake_plan(
     texts: tuple[str, ...] = (),
     early_drops: int = 1,
     seed: int = 0,
-) -> Made:
+) -> PlanAndResults:
     """Write a plan of `shards` × `questions` (two to a context, every fifth dropped) and all shard results.
 
     Question n has 1 + n mod K pairs, with the K that the recipe allows. `texts` are the answers' texts, taken in
@@ -67,8 +68,8 @@ def fake_plan(
         contexts = [_context(rng, context_characters) for _ in range((questions + 1) // 2)]
         examples = [_example(contexts[number // 2], index * questions + number) for number in range(questions)]
         paths = [
-            put_table(store, "inputs/{sha256}.parquet", nouns.to_table(examples, nouns.EXAMPLE))["path"],
-            put_table(store, "inputs/{sha256}.parquet", nouns.to_table(contexts, nouns.CONTEXT))["path"],
+            put_input(store, records.to_table(examples, records.EXAMPLE)),
+            put_input(store, records.to_table(contexts, records.CONTEXT)),
         ]
         planned.append(PlannedShard(index, paths[0], paths[1], questions, len(contexts), 100 * questions))
         shard_rows.append(_answered(rng, examples, index, texts, recipe.pairing.pairs_per_question))
@@ -76,11 +77,11 @@ def fake_plan(
     plan = stored_plan(store, recipe, planned, early)
     results = []
     for index, tables in enumerate(shard_rows):
-        references = {
-            name: put_table(store, f"plans/{plan.plan_id}/shards/{index:04d}/{name}-{{short}}.parquet", table)
+        stored = {
+            name: StoredTable.put(store, f"plans/{plan.plan_id}/shards/{index:04d}/{name}", table)
             for name, table in tables.items()
         }
-        result = ShardResult.of(store, plan.plan_id, index, questions, references)
+        result = ShardResult.of(store, plan.plan_id, index, questions, stored)
         write_shard_result(store, result)
         results.append(result)
     return plan, results
@@ -116,7 +117,7 @@ def _answered(
             if sample >= 0:
                 reward = round(0.95 - 0.2 * sample + 0.01 * rng.random(), 6)
                 rewards.append(reward)
-                judgements.append(Judgement(example.example_id, sample, "consensus", reward, None, "{}", ()))
+                judgements.append(answers[-1].judged("consensus", reward))
         if (shard * len(examples) + place) % 5 == 4:
             drops.append(Drop(example.example_id, "pair", "margin_too_small", "0.01"))
             continue
@@ -124,10 +125,10 @@ def _answered(
             margin = round(rewards[high] - rewards[low], 6)
             pairs.append(Pair(example.example_id, example.context_id, high, low, rewards[high], rewards[low], margin))
     return {
-        "answers": nouns.to_table(answers, nouns.ANSWER),
-        "judgements": nouns.to_table(judgements, nouns.JUDGEMENT),
-        "pairs": nouns.to_table(pairs, nouns.PAIR),
-        "drops": nouns.to_table(drops, nouns.DROP),
+        "answers": records.to_table(answers, records.ANSWER),
+        "judgements": records.to_table(judgements, records.JUDGEMENT),
+        "pairs": records.to_table(pairs, records.PAIR),
+        "drops": records.to_table(drops, records.DROP),
     }
 
 
@@ -137,22 +138,21 @@ def stored_plan(store: Store, recipe: Recipe, shards: list[PlannedShard], early:
     content = {
         "recipe": recipe.identity(),
         "prompts": {f"en/{prompt.name}": prompt.fingerprint},
-        "shards": [asdict(each) for each in shards],
-        "questions": sum(each.questions for each in shards) + len(early),
-        "drops": put_table(store, "inputs/{sha256}.parquet", nouns.to_table(early, nouns.DROP))["path"],
+        "shards": [asdict(shard) for shard in shards],
+        "questions": sum(shard.questions for shard in shards) + len(early),
+        "drops": put_input(store, records.to_table(early, records.DROP)),
         "drop_counts": {"duplicate_id": len(early)} if early else {},
         "exact_prompt_tokens": True,
         "warnings": [],
     }
-    plan = Plan.from_json(json.loads(canonical({"plan_id": fingerprint(content)[:16], **content})))
-    store.write(plan_path(plan.plan_id), canonical(plan.to_json()))
+    plan = Plan.from_json(json.loads(canonical_json({"plan_id": fingerprint(content)[:16], **content})))
+    store.write(plan_path(plan.plan_id), canonical_json(plan.to_json()))
     return plan
 
 
-def put_table(store: Store, pattern: str, table: pa.Table) -> dict[str, Any]:
-    """Write a table under a name made of its content; a reference to it, as the tasks of a shard return."""
+def put_input(store: Store, table: pa.Table) -> str:
+    """Write a table of a plan, under a name made of its content; returns the path."""
     data = table_bytes(table)
-    sha256 = hashlib.sha256(data).hexdigest()
-    path = pattern.format(sha256=sha256, short=sha256[:16])
+    path = f"inputs/{hashlib.sha256(data).hexdigest()}.parquet"
     store.write(path, data)
-    return {"path": path, "sha256": sha256, "rows": table.num_rows}
+    return path

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from flows.bench.stub_server import MODEL
 from infra.models.client import ModelClient
 from infra.models.protocol import Prompt, Request
 from tests.support.memory_ledger import MemoryLedger
-from tests.support.stub_replies import MODEL
 from tests.support.stub_server import StubServer
 
 
@@ -15,12 +15,13 @@ def prompt(text: str) -> Prompt:
 
 def requests(contexts: int, samples: int, *, model: str = MODEL, kind: str = "sample", text: str = "") -> list[Request]:
     """`samples` requests for each context; prompts begin with "context 0", "context 1", ..."""
-    return [
-        Request(kind, model, "main", shared, {"max_tokens": 64, "seed": index}, index, f"context {number}")
-        for number in range(contexts)
-        for shared in [prompt(f"context {number} of words that make an answer {text}")]
-        for index in range(samples)
-    ]
+    batch = []
+    for number in range(contexts):
+        shared_prompt = prompt(f"context {number} of words that make an answer {text}")
+        for index in range(samples):
+            parameters = {"max_tokens": 64, "seed": index}
+            batch.append(Request(kind, model, "main", shared_prompt, parameters, index, f"context {number}"))
+    return batch
 
 
 def client_of(ledger: MemoryLedger, *stubs: StubServer | str, **settings: Any) -> ModelClient:

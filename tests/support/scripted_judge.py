@@ -15,8 +15,9 @@ from infra.canonical import text_id
 from infra.models.client import Failure, Outcome, Reply, Request
 from infra.models.embedding import Embedder
 from infra.recipe import Recipe, parse_recipe
-from tasks.records.example import Answer, Context, Example
+from tasks.records.example import Answer, Context, Example, Judgement
 from tasks.scoring import AnsweredQuestion, ScoringContext
+from tasks.scoring.run import score_with
 
 Says = Callable[[Request], "str | tuple[str, str] | Failure"]
 
@@ -32,7 +33,7 @@ class ScriptedJudge:
     def complete(self, requests: Sequence[Request]) -> list[Outcome]:
         return [self._outcome(request) for request in requests]
 
-    def keep_refusal(self, request: Request, failure: Failure) -> None:
+    def record_refusal(self, request: Request, failure: Failure) -> None:
         """Every outcome is held anyway."""
 
     @property
@@ -85,10 +86,18 @@ def judged_recipe(*scorers: dict[str, Any], **sections: Any) -> Recipe:
     return parse_recipe(settings | sections)
 
 
-def bench_with(judge: ScriptedJudge, recipe: Recipe, embedder: Embedder | None = None) -> ScoringContext:
+def scoring_with(judge: ScriptedJudge, recipe: Recipe, embedder: Embedder | None = None) -> ScoringContext:
     """A scoring bench around a scripted judge, with word counts for embeddings."""
     made = embedder or Embedder(count_words)
     return ScoringContext(lambda: made, None, recipe, judge)  # type: ignore[arg-type]
+
+
+def judge_with(
+    scorer: Any, questions: Sequence[AnsweredQuestion], settings: Any, scoring: ScoringContext
+) -> list[Judgement]:
+    """The judgements of one scorer alone; `scorer` is its module or its plug-in."""
+    name = getattr(scorer, "NAME", None) or scorer.name
+    return score_with(name, settings, questions, scoring)
 
 
 def count_words(texts: list[str]) -> Any:

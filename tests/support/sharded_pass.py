@@ -29,10 +29,10 @@ def _passed(batch: dict[str, Any], sharded: bool) -> tuple[Any, Any]:
         for layer in model.model.layers:
             fully_shard(layer, mesh=mesh)
         fully_shard(model, mesh=mesh)
-    found = model(**batch, use_cache=False, fused_lm_head=True).log_probs
-    found.sum().backward()
+    log_probs = model(**batch, use_cache=False, fused_lm_head=True).log_probs
+    log_probs.sum().backward()
     gradient = model.model.layers[0].self_attn.q_proj.weight.grad
-    return found.detach(), gradient.full_tensor() if sharded else gradient
+    return log_probs.detach(), gradient.full_tensor() if sharded else gradient
 
 
 def main() -> None:

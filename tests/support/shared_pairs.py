@@ -55,18 +55,24 @@ def tree_rows(shapes: Sequence[Shape], seed: int = 0) -> list[dict[str, Any]]:
     def ids(length: int) -> list[int]:
         return [draw.randrange(1, WORDS) for _ in range(length)]
 
-    return [
-        {"prompt_ids": ids(prompt), "answers": [ids(each) for each in answers], "pairs": [list(each) for each in pairs]}
-        for prompt, answers, pairs in shapes
-    ]
+    rows: list[dict[str, Any]] = []
+    for prompt, answers, pairs in shapes:
+        rows.append(
+            {
+                "prompt_ids": ids(prompt),
+                "answers": [ids(length) for length in answers],
+                "pairs": [list(pair) for pair in pairs],
+            }
+        )
+    return rows
 
 
 def one_pass(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The questions padded together."""
     from tasks.training.passes import StepCollator
 
-    (found,) = StepCollator(0, len(rows))(rows)["passes"]
-    return dict(found)
+    (batch,) = StepCollator(0, len(rows))(rows)["passes"]
+    return dict(batch)
 
 
 @contextmanager
@@ -81,9 +87,9 @@ def double_precision() -> Iterator[None]:
         def apply(hidden: Any, weight: Any, bias: Any, labels: Any, *_: Any) -> tuple[Any, ...]:
             logits = hidden @ weight.T
             log_p = logits.log_softmax(-1)
-            found = log_p.gather(-1, labels[:, None])[:, 0]
+            log_probs = log_p.gather(-1, labels[:, None])[:, 0]
             top = logits.argmax(-1) == labels
-            return found, -(log_p.exp() * log_p).sum(-1).detach(), None, logits.mean(-1).detach(), top
+            return log_probs, -(log_p.exp() * log_p).sum(-1).detach(), None, logits.mean(-1).detach(), top
 
     def norm(self: Any, hidden: Any) -> Any:
         return self.weight * hidden * torch.rsqrt(hidden.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
@@ -117,35 +123,34 @@ def make_trainer(
     from tasks.training.base import adapter_config
     from tasks.training.gate import Lengths as GateLengths
     from tasks.training.losses import LossSetup, find_loss
-    from tasks.training.run import _arguments
+    from tasks.training.run import trainer_arguments
     from tasks.training.settings import RunConfig
-    from tasks.training.shared_prefix.choice import Sharing
-    from tasks.training.shared_prefix.cost import Shape
+    from tasks.training.shared_prefix.cost import ModelCost, SharingRule
 
     base = folder / architecture
     if not base.exists():
         random_model(architecture).save_pretrained(base)
     from transformers import AutoModelForCausalLM
 
-    wanted = Training.model_validate(
+    training = Training.model_validate(
         {"dtype": "float32", "lora_rank": 3, "lora_dropout": 0.0, "batch_size": len(shapes), **settings}
     )
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float64)
     gate = GateLengths(len(shapes), 1, 1, 99, 0, 0, (), len(shapes))
-    config = RunConfig(wanted, str(base), "base", False, 5, gate, str(folder), None)
+    config = RunConfig(training, str(base), "base", False, 5, gate, str(folder), None)
     setup = LossSetup(
         model=model,
-        adapter=adapter_config(wanted),
+        adapter=adapter_config(training),
         tokenizer=tiny_tokenizer(),
         pairs=Dataset.from_list(tree_rows(shapes)),
         max_length=99,
-        settings=wanted,
-        arguments=_arguments(config),
+        settings=training,
+        arguments=trainer_arguments(config),
         callbacks=(),
         reference=reference,
-        sharing=Sharing(Shape(1, 1, 1), always=True) if shared else None,
+        sharing=SharingRule(ModelCost(1, 1, 1), always=True) if shared else None,
     )
-    trainer = find_loss(wanted.loss).make_trainer(setup)
+    trainer = find_loss(training.loss).make_trainer(setup)
     trainer.model.double()
     torch.manual_seed(3)
     with torch.no_grad():
@@ -159,8 +164,8 @@ def loss_and_gradients(trainer: Any) -> tuple[float, dict[str, Any], dict[str, A
     """Of one step over all the trainer's rows: the loss, the gradient of each trained tensor, and what was logged."""
     start(trainer)
     passes = trainer.data_collator(list(trainer.train_dataset))["passes"]
-    loss = sum(float(_backward(trainer.compute_loss(trainer.model, each))) for each in passes)
-    return loss, _gradients(trainer), {name: float(value) for name, value in trainer._told.items()}
+    loss = sum(float(_backward(trainer.compute_loss(trainer.model, batch))) for batch in passes)
+    return loss, _gradients(trainer), {name: float(value) for name, value in trainer.step_means.items()}
 
 
 def start(trainer: Any) -> None:
@@ -210,4 +215,6 @@ def _backward(loss: Any) -> Any:
 
 
 def _gradients(trainer: Any) -> dict[str, Any]:
-    return {name: each.grad.clone() for name, each in trainer.model.named_parameters() if each.requires_grad}
+    return {
+        name: parameter.grad.clone() for name, parameter in trainer.model.named_parameters() if parameter.requires_grad
+    }

@@ -1,41 +1,34 @@
-"""A stub that speaks the OpenAI protocol: no model, the same answer to the same request, faults on demand.
+"""The stub model server of flows/bench with faults on demand, in a thread of the test (`running_stub`).
 
-Answers are a pure function of the request body: a few candidates are built from words of the prompt and the
-seed chooses one, so that samples of a question agree often enough for a consensus. Runs in a thread of the
-test (`running_stub`) or as a process (`python -m tests.support.stub_server --port 0`, which prints its port).
-`--fixed` serves one constant reply from a bare asyncio protocol: as little work as a server can do, for
-measuring clients. What it leaves out: streaming, tools, `n` > 1, real token counts (a word is a token).
+Answers are a pure function of the request body (see `flows.bench.stub_server`). Tests may change the options while the
+stub runs, and stop it from replying for a while (`hold`, `release`).
 """
 
-import argparse
 import asyncio
 import contextlib
-import dataclasses
-import hashlib
 import json
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 
-from tests.support.fixed_server import serve_fixed
-from tests.support.stub_replies import MODEL, completion, stub_answer, stub_embedding
+from flows.bench import stub_server
+from flows.bench.stub_server import MODEL, chat_response, stub_answer
 
 
 @dataclass
 class StubOptions:
-    """What a stub does; all may be changed while it runs.
+    """What a stub does; every option may be changed while it runs.
 
     A fault is a status ("500", "429"), a status with Retry-After in seconds ("429:2"), "reset", "garbage" (200,
-    not JSON), "empty_choices" or "ok". `script` is used up first, one a chat request; then every
+    not JSON), "empty_choices" or "ok". The next chat requests take one item of `script` each; after that every
     `fail_every`-th request gets `fault`.
     """
 
-    latency: float = 0.0  # seconds before each answer
+    latency: float = 0.0  # seconds before each reply
     script: list[str] = field(default_factory=list)
     fail_every: int = 0
     fault: str = "500"
@@ -49,71 +42,40 @@ class StubOptions:
     compress: bool = False
 
 
-class StubServer:
-    """The aiohttp application, its options and what it has seen."""
+class StubServer(stub_server.StubServer):
+    """The stub with its options and a log of what has arrived."""
 
     def __init__(self, options: StubOptions) -> None:
+        super().__init__()
         self.options = options
-        self.port = 0
-        self.requests = 0
         self.in_flight = 0
         self.max_in_flight = 0
-        self.answered: Counter[str] = Counter()  # sha256 of the body → chat replies sent with 200
         self.log: list[dict[str, Any]] = []  # prompt (60 characters), seed, status, ...; by arrival
         self.headers: dict[str, str] = {}  # of the last request
         self.arrived = threading.Condition()
         self.witness: Callable[[], Any] = lambda: None  # its result at a request's arrival goes into the log
         self._gate = asyncio.Event()
         self._gate.set()
-        self._runner: web.AppRunner | None = None
         self._dying: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
-
-    @property
-    def paid_twice(self) -> int:
-        return sum(count - 1 for count in self.answered.values())
-
     def stats(self) -> dict[str, Any]:
-        return {
-            "requests": self.requests,
-            "answered": sum(self.answered.values()),
-            "distinct": len(self.answered),
-            "paid_twice": self.paid_twice,
-            "max_in_flight": self.max_in_flight,
-            "in_flight": self.in_flight,
-        }
+        return super().stats() | {"max_in_flight": self.max_in_flight, "in_flight": self.in_flight}
 
     async def start(self, port: int = 0) -> None:
-        app = web.Application(client_max_size=2**28)
-        app.router.add_post("/v1/chat/completions", self._chat)
-        app.router.add_post("/v1/embeddings", self._embeddings)
-        app.router.add_get("/v1/models", self._models)
-        app.router.add_get("/health", self._models)
-        app.router.add_get("/stub/stats", self._stats)
-        app.router.add_post("/stub/options", self._set_options)
         self._loop = asyncio.get_running_loop()
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", port, backlog=2048)
-        await site.start()
-        assert self._runner.addresses
-        self.port = self._runner.addresses[0][1]
+        await super().start(port)
 
     async def stop(self) -> None:
         self._gate.set()
-        if self._runner is not None:
-            runner, self._runner = self._runner, None
-            await runner.cleanup()
+        await super().stop()
 
     def hold(self) -> None:
-        """Let chat requests arrive but not be answered, until `release`. Callable from any thread."""
+        """Let chat requests arrive but not be replied to, until `release`. Callable from any thread."""
         self._in_loop(self._gate.clear)
 
     def release(self) -> None:
+        """Reply to the requests that `hold` stopped."""
         self._in_loop(self._gate.set)
 
     def wait_for(self, requests: int, timeout: float = 20) -> None:
@@ -121,10 +83,11 @@ class StubServer:
         with self.arrived:
             assert self.arrived.wait_for(lambda: self.requests >= requests, timeout), self.stats()
 
-    def _in_loop(self, call: Any) -> None:
+    def _in_loop(self, function: Callable[[], object]) -> None:
+        """Call a function in the stub's event loop, and wait until it has run."""
         assert self._loop is not None
         done = threading.Event()
-        self._loop.call_soon_threadsafe(call)
+        self._loop.call_soon_threadsafe(function)
         self._loop.call_soon_threadsafe(done.set)
         assert done.wait(10)
 
@@ -146,15 +109,14 @@ class StubServer:
             await self._gate.wait()
             if self.options.latency:
                 await asyncio.sleep(self.options.latency)
-            response = self._refusal(request, body, number) or self._answer(raw, body, content)
+            response = self._fault_response(request, body, number) or self._answer(raw, body, content)
         finally:
             self.in_flight -= 1
         entry["status"] = response.status
-        if response.status == 200:
-            self.answered[hashlib.sha256(raw).hexdigest()] += 1
+        self._count_reply(raw, response)
         return response
 
-    def _refusal(self, request: web.Request, body: dict[str, Any], number: int) -> web.Response | None:
+    def _fault_response(self, request: web.Request, body: dict[str, Any], number: int) -> web.Response | None:
         options = self.options
         if options.die_after and number > options.die_after:
             _reset(request)
@@ -167,8 +129,8 @@ class StubServer:
         if fault != "ok":
             return _fault(request, fault)
         if options.api_key and request.headers.get("Authorization") != f"Bearer {options.api_key}":
-            said = request.headers.get("Authorization", "none").removeprefix("Bearer ")
-            return _error(401, f"Incorrect API key provided: {said}.", "invalid_api_key")
+            key = request.headers.get("Authorization", "none").removeprefix("Bearer ")
+            return _error(401, f"Incorrect API key provided: {key}.", "invalid_api_key")
         if body["model"] != options.model:
             return _error(404, f"The model `{body['model']}` does not exist.", "model_not_found")
         return None
@@ -187,29 +149,13 @@ class StubServer:
         if options.filter_word and options.filter_word in content:
             return _error(400, "The prompt was filtered by the content management policy.", "content_filter")
         text = "" if options.empty_word and options.empty_word in content else stub_answer(content, body.get("seed"))
-        reply = web.json_response(completion(body["model"], text, body.get("max_tokens", 2**20), raw, len(words)))
+        reply = chat_response(raw, body, content, text)
         if options.compress:
             reply.enable_compression()
         return reply
 
-    async def _embeddings(self, request: web.Request) -> web.Response:
-        body = await request.json()
-        texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
-        data = [{"object": "embedding", "index": i, "embedding": stub_embedding(t)} for i, t in enumerate(texts)]
-        tokens = sum(len(text.split()) for text in texts)
-        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-        return web.json_response({"object": "list", "model": body["model"], "data": data, "usage": usage})
-
-    async def _models(self, request: web.Request) -> web.Response:
-        data = [{"id": self.options.model, "object": "model", "created": 0, "owned_by": "stub"}]
-        return web.json_response({"object": "list", "data": data})
-
-    async def _stats(self, request: web.Request) -> web.Response:
-        return web.json_response(self.stats())
-
-    async def _set_options(self, request: web.Request) -> web.Response:
-        self.options = dataclasses.replace(self.options, **await request.json())
-        return web.json_response(dataclasses.asdict(self.options))
+    def _model_name(self) -> str:
+        return self.options.model
 
 
 def _error(status: int, message: str, code: str, headers: dict[str, str] | None = None) -> web.Response:
@@ -244,7 +190,7 @@ def running_stub(
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="stub-server", daemon=True)
     thread.start()
-    stub = asyncio.run_coroutine_threadsafe(_made(make, StubOptions(**options), port), loop).result(10)
+    stub = asyncio.run_coroutine_threadsafe(_start(make, StubOptions(**options), port), loop).result(10)
     try:
         yield stub
     finally:
@@ -254,37 +200,7 @@ def running_stub(
         loop.close()
 
 
-async def _made(make: Callable[[StubOptions], StubServer], options: StubOptions, port: int) -> StubServer:
+async def _start(make: Callable[[StubOptions], StubServer], options: StubOptions, port: int) -> StubServer:
     stub = make(options)
     await stub.start(port)
     return stub
-
-
-async def _serve(port: int, options: StubOptions, fixed: bool) -> None:
-    if fixed:
-        print(await serve_fixed(port), flush=True)
-    else:
-        stub = StubServer(options)
-        await stub.start(port)
-        print(stub.port, flush=True)
-    await asyncio.Event().wait()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--fixed", action="store_true", help="one constant reply, for measuring clients")
-    parser.add_argument("--script", action="append", default=[], help="a fault for the next request; repeatable")
-    for name in ("latency", "fail_every", "busy_above", "prompt_limit", "die_after"):
-        kind = float if name == "latency" else int
-        parser.add_argument("--" + name.replace("_", "-"), type=kind, default=0)
-    for name in ("fault", "filter_word", "empty_word", "api_key", "model"):
-        parser.add_argument("--" + name.replace("_", "-"), default=getattr(StubOptions(), name))
-    arguments = vars(parser.parse_args())
-    port, fixed = arguments.pop("port"), arguments.pop("fixed")
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(port, StubOptions(**arguments), fixed))
-
-
-if __name__ == "__main__":
-    main()

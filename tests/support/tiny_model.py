@@ -106,7 +106,8 @@ def publish_rows(store: Path, rows: Sequence[dict[str, Any]], name: str = "tiny"
         digest = hashlib.sha256(data).hexdigest()
         path = f"data/train/{len(files):04d}-{digest[:16]}.parquet"
         (folder / path).write_bytes(data)
-        files.append({"path": path, "sha256": digest, "rows": len(part)})
-    files.append({"path": "data/test/0000-0.parquet", "sha256": "0", "rows": 1})
-    (folder / "manifest.json").write_text(json.dumps({"name": name, "licence": "cc-by-4.0", "files": files}))
+        files.append({"path": path, "sha256": digest, "rows": len(part), "config": "pairs", "split": "train"})
+    test = {"path": "data/test/0000-0.parquet", "sha256": "0", "rows": 1, "config": "pairs", "split": "test"}
+    manifest = {"schema_version": 1, "name": name, "licence": "cc-by-4.0", "files": [*files, test]}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
     return f"datasets/{name}/v1/manifest.json"

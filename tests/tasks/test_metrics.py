@@ -158,19 +158,19 @@ def test_the_final_answer_follows_the_last_answer_line(text: str, expected: str)
     assert final_answer(text) == expected
 
 
-def _asked(kind: str, *references: str) -> Example:
+def _example(kind: str, *references: str) -> Example:
     return Example("e", "q", "c", references, kind, "en", "{}")
 
 
 def test_a_list_question_wants_every_item_and_others_any_reference() -> None:
     both, one = "Answer: Fenvira and Kelrissa", "Answer: Fenvira"
-    assert example_sub_em(both, _asked("list", "Fenvira", "Kelrissa")) == 1.0
-    assert example_sub_em(one, _asked("list", "Fenvira", "Kelrissa")) == 0.0
-    assert example_sub_em(one, _asked("two-hop", "Fenvira", "Kelrissa")) == 1.0
-    assert example_sub_em(one, _asked("list", "The")) is None
+    assert example_sub_em(both, _example("list", "Fenvira", "Kelrissa")) == 1.0
+    assert example_sub_em(one, _example("list", "Fenvira", "Kelrissa")) == 0.0
+    assert example_sub_em(one, _example("two-hop", "Fenvira", "Kelrissa")) == 1.0
+    assert example_sub_em(one, _example("list", "The")) is None
 
 
 def test_the_items_of_a_list_are_one_reference_for_overlap() -> None:
-    assert whole_references(_asked("list", "a b", "c")) == ("a b, c",)
-    assert whole_references(_asked("one-hop", "a b", "c")) == ("a b", "c")
-    assert whole_references(_asked("list")) == ()
+    assert whole_references(_example("list", "a b", "c")) == ("a b, c",)
+    assert whole_references(_example("one-hop", "a b", "c")) == ("a b", "c")
+    assert whole_references(_example("list")) == ()

@@ -15,16 +15,18 @@ from hypothesis import strategies as st
 
 from infra.errors import BalanceError, RecipeError, StoreError
 from infra.recipe import Recipe
+from infra.recipe.public import public_text
 from infra.store import Store, open_store, table_bytes
 from tasks import publishing
-from tasks.publishing import Published, manifests, publish, read_manifest, verify_manifest
+from tasks.publishing import Published, draft_dataset, finish_dataset, publish, write_part
 from tasks.records.dataset import Split
+from tasks.records.manifest import manifests, read_manifest, verify_manifest
 from tasks.records.plan import load_shard
-from tasks.records.public import public_text
-from tasks.records.shard import ShardResult, TableFile
+from tasks.records.shard import ShardResult
+from tasks.records.table import StoredTable
 from tasks.reporting.plots import dataset_plots
 from tasks.sampling import sample_prompt
-from tests.support.published import COUPLES, Made, fake_plan, fake_recipe
+from tests.support.published import COUPLES, PlanAndResults, fake_plan, fake_recipe
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,21 +42,24 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publishing, "dataset_plots", dataset_plots)
 
 
-def made(folder: Path, **options: Any) -> tuple[Store, Recipe, Made]:
+def made(folder: Path, **options: Any) -> tuple[Store, Recipe, PlanAndResults]:
     settings = {name: options.pop(name) for name in ("test_fraction", "name", "licence", "pairs") if name in options}
     store, recipe = open_store(str(folder)), fake_recipe(folder, **settings)
     return store, recipe, fake_plan(store, recipe, **options)
 
 
-def published(folder: Path, **options: Any) -> tuple[Store, Recipe, Made, Published]:
+def published(folder: Path, **options: Any) -> tuple[Store, Recipe, PlanAndResults, Published]:
     store, recipe, (plan, results) = made(folder, **options)
     return store, recipe, (plan, results), publish(plan, results, recipe, store)
 
 
 def rows_of(store: Store, done: Published, config: str, split: str) -> list[dict[str, Any]]:
     files = read_manifest(store, done.manifest)["files"]
-    paths = [each["path"] for each in files if (each.get("config"), each.get("split")) == (config, split)]
-    return [row for path in paths for row in store.read_table(f"{done.path}/{path}").to_pylist()]
+    rows = []
+    for file in files:
+        if (file.get("config"), file.get("split")) == (config, split):
+            rows += store.read_table(f"{done.path}/{file['path']}").to_pylist()
+    return rows
 
 
 def test_every_question_is_counted_and_every_file_is_named_by_its_hash(tmp_path: Path) -> None:
@@ -63,8 +68,8 @@ def test_every_question_is_counted_and_every_file_is_named_by_its_hash(tmp_path:
     assert done.counts["drops"] == {"duplicate_id": 1, "margin_too_small": 2}
     assert done.counts["pairs"] == 10 == sum(done.splits.values())
     manifest = verify_manifest(store, done.manifest)
-    named = {f"{done.path}/{each['path']}" for each in manifest["files"]} | {done.manifest}
-    assert set(store.list(done.path)) == named
+    paths = {f"{done.path}/{file['path']}" for file in manifest["files"]}
+    assert set(store.list(done.path)) == {*paths, done.manifest}
     assert done.sha256 == hashlib.sha256(store.read(done.manifest)).hexdigest()
     assert manifests(store, "fake") == [(done.manifest, done.sha256)]
     assert json.loads(store.read("datasets/fake/latest.json"))["manifest"] == done.manifest
@@ -91,15 +96,16 @@ def test_an_example_that_is_in_a_pair_and_in_a_drop_is_not_published(tmp_path: P
     other = table.set_column(0, table.schema.field(0), [["q00000"]])
     path = "plans/other.parquet"
     sha256 = store.write_table(path, other)
-    files = {**results[0].files, "drops": TableFile(path, sha256, 1)}
+    files = {**results[0].files, "drops": StoredTable(path, sha256, 1)}
     with pytest.raises(BalanceError, match="not each in pairs of different answers or in one drop"):
         publish(plan, [replace(results[0], files=files), results[1]], recipe, store)
 
 
-def test_with_several_pairs_a_question_still_each_is_counted_once(tmp_path: Path) -> None:
+def test_a_question_with_several_pairs_is_counted_once(tmp_path: Path) -> None:
     store, _, (plan, results), done = published(tmp_path, pairs=3)
     # Questions 4 and 9 of 0..11 are dropped; the others have 1 + n mod 3 pairs.
-    assert [(each.pairs, each.paired_questions, each.questions) for each in results] == [(10, 5, 6), (11, 5, 6)]
+    counts = [(result.pairs, result.paired_questions, result.questions) for result in results]
+    assert counts == [(10, 5, 6), (11, 5, 6)]
     assert (done.counts["pairs"], done.counts["paired_questions"]) == (21, 10)
     assert done.counts["questions"] == plan.questions == 10 + sum(done.counts["drops"].values())
     assert sum(done.splits.values()) == 21
@@ -109,7 +115,7 @@ def test_with_several_pairs_a_question_still_each_is_counted_once(tmp_path: Path
     assert "pairing.pairs_per_question | 3" in card
 
 
-def test_with_one_pair_a_question_nothing_tells_of_the_choice(tmp_path: Path) -> None:
+def test_with_one_pair_a_question_no_count_of_paired_questions_is_written(tmp_path: Path) -> None:
     store, _, (_, results), done = published(tmp_path)
     manifest = read_manifest(store, done.manifest)
     assert manifest["counts"].keys() == {"questions", "pairs", "drops", "answers"}
@@ -117,15 +123,15 @@ def test_with_one_pair_a_question_nothing_tells_of_the_choice(tmp_path: Path) ->
     assert "pairs_per_question" not in manifest["recipe"]["pairing"]
 
 
-def test_rows_of_a_question_stand_together_in_their_order_and_evidence_marks_all(tmp_path: Path) -> None:
+def test_rows_of_a_question_are_together_in_order_and_evidence_marks_all(tmp_path: Path) -> None:
     store, _, _, done = published(tmp_path, pairs=3, test_fraction=0.0)
     rows = rows_of(store, done, "pairs", "train")
-    found = {
-        name: [(row["chosen_index"], row["rejected_index"]) for row in of_question]
-        for name, of_question in itertools.groupby(rows, key=lambda row: row["example_id"])
-    }
-    assert sum(map(len, found.values())) == len(rows) == 21  # no question comes a second time
-    assert found["q00002"] == list(COUPLES)
+    couples: dict[str, list[tuple[int, int]]] = {}
+    for example_id, rows_of_question in itertools.groupby(rows, key=lambda row: row["example_id"]):
+        assert example_id not in couples  # no question comes a second time
+        couples[example_id] = [(row["chosen_index"], row["rejected_index"]) for row in rows_of_question]
+    assert len(rows) == 21
+    assert couples["q00002"] == list(COUPLES)
     assert len({row["prompt"][0]["content"] for row in rows if row["example_id"] == "q00002"}) == 1
     marked = {
         row["sample_index"]: (row["is_chosen"], row["is_rejected"])
@@ -140,7 +146,7 @@ def test_the_same_pair_twice_is_not_published(tmp_path: Path) -> None:
     table = store.read_table(results[0].files["pairs"].path)
     path = "plans/twice.parquet"
     sha256 = store.write_table(path, table.take([0, *range(table.num_rows)]))
-    files = {**results[0].files, "pairs": TableFile(path, sha256, table.num_rows + 1)}
+    files = {**results[0].files, "pairs": StoredTable(path, sha256, table.num_rows + 1)}
     twice = replace(results[0], files=files, pairs=results[0].pairs + 1)
     with pytest.raises(BalanceError, match="not each in pairs of different answers or in one drop"):
         publish(plan, [twice, results[1]], recipe, store)
@@ -242,7 +248,7 @@ def test_changed_files_and_strange_manifests_are_found(tmp_path: Path) -> None:
     data = bytearray(store.read(path))
     data[10] ^= 1
     store.write(path, bytes(data))
-    with pytest.raises(StoreError, match=r"data/train/.*changed after it was published"):
+    with pytest.raises(StoreError, match=r"data/train/.*its bytes are not those that were written"):
         verify_manifest(store, done.manifest)
     for strange in (b"{}", b"[1]", b"not json", b'{"schema_version": 99, "files": []}'):
         store.write("datasets/strange/manifest.json", strange)
@@ -265,11 +271,11 @@ def test_another_recipe_than_the_plans_is_refused_by_name(tmp_path: Path) -> Non
         publish(plan, results, other, store)
 
 
-def test_a_row_holds_the_prompt_that_the_policy_saw_and_where_it_came_from(tmp_path: Path) -> None:
+def test_a_row_has_the_prompt_that_the_policy_got_and_its_provenance(tmp_path: Path) -> None:
     store, recipe, (plan, _), done = published(tmp_path, test_fraction=0.0)
     examples, contexts = load_shard(store, plan, 0)
     row = rows_of(store, done, "pairs", "train")[0]
-    example = next(each for each in examples if each.example_id == row["example_id"])
+    (example,) = [example for example in examples if example.example_id == row["example_id"]]
     assert row["prompt"] == list(sample_prompt(example, contexts[example.context_id].text, "default").messages)
     assert [message["role"] for message in row["chosen"] + row["rejected"]] == ["assistant", "assistant"]
     assert row["margin"] == pytest.approx(row["chosen_reward"] - row["rejected_reward"])
@@ -315,7 +321,8 @@ def test_no_context_is_on_both_sides_of_a_published_dataset(
     folder = tmp_path_factory.mktemp("split")
     store, _, _, done = published(folder, test_fraction=fraction, seed=seed, questions=per_shard)
     for config in ("pairs", "evidence"):
-        train, test = ({row["context_id"] for row in rows_of(store, done, config, side)} for side in ("train", "test"))
+        train = {row["context_id"] for row in rows_of(store, done, config, "train")}
+        test = {row["context_id"] for row in rows_of(store, done, config, "test")}
         assert train
         assert not train & test
     assert fraction or not rows_of(store, done, "pairs", "test")
@@ -354,6 +361,29 @@ def test_without_test_contexts_the_card_names_no_test_split(tmp_path: Path) -> N
     assert list(pairs) == ["train"]
 
 
+def test_a_part_is_written_alone_and_again_with_the_same_bytes(tmp_path: Path) -> None:
+    store, recipe, (plan, results), done = published(tmp_path / "whole")
+    parts_store = open_store(str(tmp_path / "parts"))
+    plan, results = fake_plan(parts_store, recipe)
+    draft = draft_dataset(plan, results, recipe, parts_store)
+    assert parts_store.list("datasets") == []
+    assert (draft.folder, draft.manifest) == (done.path, None)
+    parts = {}
+    for result in results[::-1]:
+        part = write_part(plan, result, recipe, parts_store, draft.folder, draft.split)
+        assert write_part(plan, result, recipe, parts_store, draft.folder, draft.split) == part
+        parts[result.shard] = json.loads(json.dumps(part))  # as a Prefect task would cache it
+    assert manifests(parts_store, "fake") == []
+    finished = finish_dataset(plan, results, recipe, parts_store, draft, parts)
+    assert (finished.sha256, finished.splits) == (done.sha256, done.splits)
+    files = read_manifest(parts_store, finished.manifest)["files"]
+    assert files == read_manifest(store, done.manifest)["files"]
+    written = parts[0] + parts[1]
+    assert [file for file in files if file in written] == written
+    again = draft_dataset(plan, results, recipe, parts_store)
+    assert finish_dataset(plan, results, recipe, parts_store, again, {}) == finished
+
+
 def test_a_dataset_without_a_pair_still_accounts_for_every_question(tmp_path: Path) -> None:
     store, recipe, (plan, results) = made(tmp_path)
     none = [_without_pairs(store, plan.plan_id, result) for result in results]
@@ -370,14 +400,13 @@ def _without_pairs(store: Store, plan_id: str, result: ShardResult) -> ShardResu
     pairs = store.read_table(result.files["pairs"].path)
     drops = store.read_table(result.files["drops"].path).to_pylist()
     drops += [{**drops[0], "example_id": example_id} for example_id in pairs.column("example_id").to_pylist()]
-    references = {name: {"path": f.path, "sha256": f.sha256, "rows": f.rows} for name, f in result.files.items()}
+    tables = dict(result.files)
     for name, table in (
         ("pairs", pairs.slice(0, 0)),
         ("drops", pa.Table.from_pylist(drops, schema=store.read_table(result.files["drops"].path).schema)),
     ):
-        path = f"plans/{plan_id}/none-{result.shard}-{name}.parquet"
-        references[name] = {"path": path, "sha256": store.write_table(path, table), "rows": table.num_rows}
-    return ShardResult.of(store, plan_id, result.shard, result.questions, references)
+        tables[name] = StoredTable.put(store, f"plans/{plan_id}/none-{result.shard}-{name}", table)
+    return ShardResult.of(store, plan_id, result.shard, result.questions, tables)
 
 
 @pytest.mark.slow
@@ -434,7 +463,8 @@ def test_a_repeated_context_is_stored_about_once(tmp_path: Path) -> None:
     contexts = {row["context_id"] for row in rows}
     assert (len(rows), len(contexts)) == (7, 4)
     (path,) = _train_files(store, done)
-    alone = sum(_compressed(next(row for row in rows if row["context_id"] == each)) for each in contexts)
+    one_row = {row["context_id"]: row for row in rows}
+    alone = sum(_compressed(one_row[context_id]) for context_id in contexts)
     assert store.size(f"{done.path}/{path}") < 1.3 * alone
 
 
@@ -447,4 +477,4 @@ def _compressed(row: dict[str, Any]) -> int:
 
 def _train_files(store: Store, done: Published) -> list[str]:
     files = read_manifest(store, done.manifest)["files"]
-    return [each["path"] for each in files if each["path"].startswith("data/train/")]
+    return [file["path"] for file in files if file["path"].startswith("data/train/")]

@@ -1,8 +1,8 @@
-"""Answers about the generated world, which can be checked sentence by sentence: SubEM, item recall, fact precision.
+"""Measures of answers about the generated world, whose sentences can be read: SubEM, item recall, fact precision.
 
-Item recall is the share of the reference items that an answer names; of a question that is no list it is SubEM. Fact
-precision is the share of the facts stated on the way to the answer that the context states too; sentences that are
-none of the world's state no fact. An answer without a fact has no precision, and counts as missing.
+Item recall is the share of the reference items that an answer names; for a question that is no list it is SubEM. Fact
+precision is the share of the facts before the final answer that the context states too; a sentence that is none of the
+world's states no fact. An answer without a fact has no precision: its value is missing, with the reason `no_facts`.
 """
 
 from tasks.evaluation.suites import Suite
@@ -20,9 +20,9 @@ def _item_recall(text: str, example: Example, context: Context) -> float | None:
 
 
 def _fact_precision(text: str, example: Example, context: Context) -> float | None:
-    said = set(read_answer(text).facts)
-    stated = set(read_facts(context.text))
-    return len(said & stated) / len(said) if said else None
+    answer_facts = set(read_answer(text).facts)
+    context_facts = set(read_facts(context.text))
+    return len(answer_facts & context_facts) / len(answer_facts) if answer_facts else None
 
 
 SUITE = Suite(

@@ -1,8 +1,8 @@
 """Losses by name. A loss is one file of this package with a constant `LOSS`; adding one is adding a file.
 
-A loss makes a TRL trainer over questions that the gate encoded: prompt_ids, answers, pairs. It must neither cut
-nor drop any of them; `run` counts them again. These files are imported where recipes are checked
-too, so they import TRL inside their functions.
+A loss computes the loss of a forward pass, and makes a TRL trainer (tasks/training/trl_seams.py) over questions that
+the gate encoded: prompt_ids, answers, pairs. It must neither cut nor drop any of them; `run` counts them again. These
+files are imported in the parent process too, so they import torch and TRL inside their functions.
 """
 
 import functools
@@ -18,8 +18,8 @@ from infra.recipe import Training
 
 @dataclass(frozen=True, slots=True)
 class LossSetup:
-    """What a loss is given. `arguments` are transformers' TrainingArguments, with a whole step's questions as the
-    batch of every device."""
+    """What a loss makes its trainer from. `arguments` are transformers' TrainingArguments, with a whole step's
+    questions as the batch of every device."""
 
     model: Any
     adapter: Any | None  # a PEFT configuration; None trains all weights
@@ -29,8 +29,8 @@ class LossSetup:
     settings: Training
     arguments: Mapping[str, Any]
     callbacks: tuple[Any, ...]
-    reference: Path | None = None  # the file of kept reference log-probabilities; None computes them live
-    sharing: Any | None = None  # a shared_prefix.choice.Sharing; None reads the prompt once per answer
+    reference: Path | None = None  # the file of reference log-probabilities; None computes them in each step
+    sharing: Any | None = None  # a shared_prefix.choice.SharingRule; None reads the prompt once per answer
 
     def trainer_arguments(self, arguments: Any) -> dict[str, Any]:
         """What every trainer is made with; `arguments` are the TrainingArguments as made."""
@@ -51,7 +51,7 @@ class LossSetup:
             self.tokenizer.pad_token_id,
             self.settings.device_batch_size,
             self.settings.pack_tokens,
-            apart=self.sharing is None,
+            separate_pairs=self.sharing is None,
             process=arguments.process_index,
             processes=arguments.world_size,
         )
@@ -59,7 +59,7 @@ class LossSetup:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """`make_trainer(setup)` gives a TRL trainer whose train_dataset has one row per question."""
+    """`make_trainer(setup)` makes a TRL trainer whose train_dataset has one row per question."""
 
     name: str
     make_trainer: Callable[[LossSetup], Any]
@@ -67,13 +67,13 @@ class Loss:
 
 
 @functools.cache
-def known_losses() -> Mapping[str, Loss]:
+def all_losses() -> Mapping[str, Loss]:
     """All losses of this package, by name."""
     return find_plugins(__name__, "LOSS")
 
 
 def find_loss(name: str) -> Loss:
     """The loss of that name. Raises RecipeError naming those there are."""
-    if name not in known_losses():
-        raise RecipeError(f"training.loss: there is no loss {name!r}; there are: {', '.join(known_losses())}")
-    return known_losses()[name]
+    if name not in all_losses():
+        raise RecipeError(f"training.loss: there is no loss {name!r}; there are: {', '.join(all_losses())}")
+    return all_losses()[name]

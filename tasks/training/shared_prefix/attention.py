@@ -2,8 +2,8 @@
 
 Each segment is one call of scaled_dot_product_attention: the prompt with its first answer is plainly causal, a
 further answer sees the prompt's keys and its own (aligned to the lower right). No mask has more than answer x
-(prompt + answer) places, and one mask serves all layers; on a GPU none is built where flash attention takes the
-case, and memory is linear in the length on every path. Calls without a layout are transformers' own, mask and all.
+(prompt + answer) places, and one mask serves all layers; on a GPU none is built where flash attention can be used,
+and memory is linear in the length on every path. Calls without a layout are transformers' own, mask and all.
 Leaves out: FlexAttention and variable-length flash attention, which would save kernel launches alone (a few segments
 fill a GPU, and each is a flash kernel already); biases, sinks and soft caps on the scores (refused).
 """
@@ -18,21 +18,23 @@ from infra.errors import TrainingError
 from tasks.training.shared_prefix.layout import Layout, TokenSegment
 
 NAME = "longmill_shared_prefix"
-_UNKNOWN = ("position_bias", "s_aux", "softcap")  # changes to the scores that the pieces do not make
+_UNSUPPORTED = ("position_bias", "s_aux", "softcap")  # changes to the scores that the pieces do not make
 
 
-class Reading:
-    """One forward pass over a layout: counts the layers that followed it, and keeps what they share."""
+class SharedPass:
+    """One forward pass over a layout: counts the layers that followed it, and holds the masks that they share."""
 
     def __init__(self, layout: Layout, scored: torch.Tensor) -> None:
         self.layout = layout
-        self.scored = scored  # places of the row whose next token is asked for
+        self.scored = scored  # places of the row whose next token is scored
         self.layers = 0
         self._masks: dict[tuple[int, int], torch.Tensor] = {}
 
     def mask(self, segment: TokenSegment, like: torch.Tensor) -> Any:
         """What a further answer sees of prompt and answer: 0, or -inf for its own later tokens."""
-        own, shared = key = segment.end - segment.start, segment.shared_end - segment.shared_start
+        own = segment.end - segment.start
+        shared = segment.shared_end - segment.shared_start
+        key = own, shared
         if key not in self._masks and _on_gpu(like):
             self._masks[key] = causal_lower_right(own, shared + own)  # holds two numbers
         elif key not in self._masks:
@@ -43,12 +45,11 @@ class Reading:
 
 
 def register() -> None:
-    """Make the attention known to transformers; again does no harm."""
-    from transformers import AttentionInterface
-    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+    """Register the attention with transformers; a second call changes nothing."""
+    from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
+    AttentionMaskInterface.register(NAME, AttentionMaskInterface()["sdpa"])
 
 
 def attend(
@@ -59,20 +60,22 @@ def attend(
     attention_mask: torch.Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    shared_prefix: Reading | None = None,
+    shared_prefix: SharedPass | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention of one layer. query [1, heads, tokens, d], key and value [1, key heads, tokens, d] -> [1, tokens,
     heads, d]. Raises TrainingError when the model asks for scores that the pieces do not make."""
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers import AttentionInterface
 
     if shared_prefix is None:
-        found = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **others)
-        return found[0], None
-    if unknown := [name for name in _UNKNOWN if others.get(name) is not None]:
+        stock_attention = AttentionInterface()["sdpa"]
+        output = stock_attention(module, query, key, value, attention_mask, dropout, scaling, **others)
+        return output[0], None
+    unsupported = [name for name in _UNSUPPORTED if others.get(name) is not None]
+    if unsupported:
         raise TrainingError(
-            f"{type(module).__name__} changes its attention scores ({', '.join(unknown)}), which reading the prompt "
-            "once cannot do; set training.sharing to off"
+            f"{type(module).__name__} changes its attention scores ({', '.join(unsupported)}), which reading the "
+            "prompt once cannot do; set training.sharing to off"
         )
     shared_prefix.layers += 1
     groups = query.shape[1] // key.shape[1]
@@ -80,18 +83,20 @@ def attend(
         # Only the flash kernel groups heads, and it is for half precision; else every score would be written out.
         key, value, groups = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1), 1
     options: dict[str, Any] = {"dropout_p": dropout, "scale": scaling, "enable_gqa": groups > 1}
-    parts = [_segment(each, shared_prefix, query, key, value, options) for each in shared_prefix.layout.segments]
+    parts: list[torch.Tensor] = []
+    for segment in shared_prefix.layout.segments:
+        parts.append(_attend_segment(segment, shared_prefix, query, key, value, options))
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
 
 def _on_gpu(tensor: torch.Tensor) -> bool:
-    """Whether CUDA's kernels compute the attention; tests say so on a CPU."""
+    """Whether CUDA's kernels compute the attention; tests replace this on a CPU."""
     return tensor.is_cuda
 
 
-def _segment(
+def _attend_segment(
     segment: TokenSegment,
-    reading: Reading,
+    shared_pass: SharedPass,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -106,5 +111,5 @@ def _segment(
     keys = torch.cat((key[:, :, shared], key[:, :, own]), dim=2)
     values = torch.cat((value[:, :, shared], value[:, :, own]), dim=2)
     return scaled_dot_product_attention(
-        query[:, :, own], keys, values, attn_mask=reading.mask(segment, query), **options
+        query[:, :, own], keys, values, attn_mask=shared_pass.mask(segment, query), **options
     )

@@ -1,10 +1,10 @@
-"""A model that is asked for the log-probabilities of a padded batch of trees, and reads each prompt once.
+"""A model that gives the log-probabilities of a padded batch of trees, and reads each prompt once.
 
-`share_prompts` replaces the forward that TRL's `add_fused_lm_head` gave a model. Called as TRL calls it (input_ids,
-attention_mask and labels, all [answers, tokens], fused_lm_head=True) and told which rows are answers of one prompt,
-it packs the batch into one row, runs the model on it, projects only the hidden states whose next token has a label,
-and returns TRL's per-token fields in the batch's shape. Every other call, and a batch that is dearer to share, goes
-the old way.
+`share_prompts` replaces the forward that TRL's `add_fused_lm_head` gave a model. It is called as TRL calls it
+(input_ids, attention_mask and labels, all [answers, tokens], fused_lm_head=True), with `trees`, which says which rows
+are answers of one prompt. It packs the batch into one row, runs the model on it, projects only the hidden states whose
+next token has a label, and returns TRL's per-token fields in the batch's shape. Every other call, and a batch that
+costs more when it is shared, takes the model's own forward.
 """
 
 import functools
@@ -15,16 +15,13 @@ from typing import Any
 import torch
 
 from infra.errors import TrainingError
-from tasks.training.shared_prefix.attention import NAME, Reading, register
-from tasks.training.shared_prefix.layout import Layout, Tree
+from tasks.training.shared_prefix.attention import NAME, SharedPass, register
+from tasks.training.shared_prefix.layout import IGNORED, Layout, Tree
 
-IGNORED = -100
-_FIELDS = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
-
-Choose = Callable[[Sequence[Tree]], bool]
+TOKEN_FIELDS = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")  # of TRL's FusedCausalLMOutput
 
 
-def share_prompts(model: Any, choose: Choose) -> None:
+def share_prompts(model: Any, choose: Callable[[Sequence[Tree]], bool]) -> None:
     """Let `model`, a transformers causal language model with TRL's fused head, read each prompt of a batch once.
 
     `choose(trees)` decides for each batch. A batch names its trees in `trees`: [questions, 2], the prompt's tokens and
@@ -32,7 +29,7 @@ def share_prompts(model: Any, choose: Choose) -> None:
     """
     register()
     model.set_attn_implementation(NAME)
-    model.base_model.register_forward_hook(_keep_scored, with_kwargs=True)
+    model.base_model.register_forward_hook(_select_scored, with_kwargs=True)
     stock = model.forward
 
     @functools.wraps(stock)
@@ -49,8 +46,13 @@ def share_prompts(model: Any, choose: Choose) -> None:
 
 def batch_trees(trees: torch.Tensor, attention_mask: torch.Tensor) -> tuple[Tree, ...]:
     """The lengths of a padded batch's trees; `trees` as in `share_prompts`."""
-    ends = iter(attention_mask.sum(dim=1).tolist())
-    return tuple(Tree(prompt, tuple(next(ends) - prompt for _ in range(answers))) for prompt, answers in trees.tolist())
+    row_lengths = attention_mask.sum(dim=1).tolist()
+    lengths: list[Tree] = []
+    row = 0
+    for prompt, answers in trees.tolist():
+        lengths.append(Tree(prompt, tuple(length - prompt for length in row_lengths[row : row + answers])))
+        row += answers
+    return tuple(lengths)
 
 
 def _shared(stock: Any, settings: Any, layout: Layout, batch: dict[str, Any]) -> Any:
@@ -62,43 +64,44 @@ def _shared(stock: Any, settings: Any, layout: Layout, batch: dict[str, Any]) ->
     row = ids.flatten()[sources]
     _check_prompts(row[places], ids, batch.pop("attention_mask"))
     scored = labels[:, 1:] != IGNORED
-    asked, copies = torch.unique(places[:, :-1][scored], return_inverse=True)  # a prompt's token is scored once
-    wanted = labels.new_empty(len(asked)).scatter_(0, copies, labels[:, 1:][scored])
-    found = stock(
+    scored_places, copies = torch.unique(places[:, :-1][scored], return_inverse=True)  # a prompt's token is scored once
+    next_tokens = labels.new_empty(len(scored_places)).scatter_(0, copies, labels[:, 1:][scored])
+    shared_pass = SharedPass(layout, scored_places)
+    output = stock(
         input_ids=row[None],
         position_ids=(sources % width)[None],
         attention_mask=ids.new_zeros(1, 1, 1, 1, dtype=torch.bool),  # of 4 dimensions: transformers makes none
-        shift_labels=wanted[None],
-        shared_prefix=(reading := Reading(layout, asked)),
+        shift_labels=next_tokens[None],
+        shared_prefix=shared_pass,
         **batch,
     )
     layers = settings.get_text_config().num_hidden_layers
-    if reading.layers != layers:
+    if shared_pass.layers != layers:
         raise TrainingError(
-            f"{reading.layers} of the base model's {layers} layers followed the layout of the shared prompt: the "
+            f"{shared_pass.layers} of the base model's {layers} layers followed the layout of the shared prompt: the "
             "others do not go through transformers' attention interface; set training.sharing to off"
         )
-    return _as_batch(found, scored, copies)
+    return _as_batch(output, scored, copies)
 
 
-def _check_prompts(found: torch.Tensor, ids: torch.Tensor, attention_mask: torch.Tensor) -> None:
-    if not bool(((found == ids) | (attention_mask == 0)).all()):
+def _check_prompts(packed_ids: torch.Tensor, ids: torch.Tensor, attention_mask: torch.Tensor) -> None:
+    if not bool(((packed_ids == ids) | (attention_mask == 0)).all()):
         raise TrainingError("the answers of a question do not share their prompt; set training.sharing to off")
 
 
-def _keep_scored(module: Any, positional: Any, named: dict[str, Any], output: Any) -> Any:
+def _select_scored(module: Any, positional: Any, named: dict[str, Any], output: Any) -> Any:
     """Of the last hidden states [1, tokens, d] only those that predict a label: the head reads no others."""
-    reading = named.get("shared_prefix")
-    if reading is not None:
-        output.last_hidden_state = output.last_hidden_state[:, reading.scored]
+    shared_pass = named.get("shared_prefix")
+    if shared_pass is not None:
+        output.last_hidden_state = output.last_hidden_state[:, shared_pass.scored]
     return output
 
 
-def _as_batch(found: Any, scored: torch.Tensor, copies: torch.Tensor) -> Any:
-    """The per-token fields of `found`, [1, scored places], where the padded batch has them, zero elsewhere."""
-    for name in _FIELDS:
-        values = getattr(found, name)
+def _as_batch(output: Any, scored: torch.Tensor, copies: torch.Tensor) -> Any:
+    """The per-token fields of `output`, [1, scored places], where the padded batch has them, zero elsewhere."""
+    for name in TOKEN_FIELDS:
+        values = getattr(output, name)
         if values is not None:
-            setattr(found, name, values.new_zeros(scored.shape).masked_scatter(scored, values[0][copies]))
-    found.label_mask = scored
-    return found
+            setattr(output, name, values.new_zeros(scored.shape).masked_scatter(scored, values[0][copies]))
+    output.label_mask = scored
+    return output

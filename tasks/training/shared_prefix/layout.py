@@ -1,7 +1,7 @@
 """Which token stands where: trees of one prompt and its answers, side by side in one row without padding.
 
 A tree is `[prompt + answer 1 | p + answer 2 | p + answer 3 ...]`, where p is the prompt's last token, read again:
-it predicts each answer's first token. Positions go on from the prompt's for every answer. It stands for a padded
+it predicts each answer's first token. Positions continue from the prompt's for every answer. It replaces a padded
 batch of one row per answer, tree after tree, prompts at the left edge.
 """
 
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+
+IGNORED = -100  # a label that takes no part in the loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +52,28 @@ class Layout:
     @cached_property
     def segments(self) -> tuple[TokenSegment, ...]:
         """What attends to what, in the row's order: of each tree the prompt with its first answer, then the others."""
-        segments, at = [], 0
+        segments: list[TokenSegment] = []
+        end = 0
         for tree in self.trees:
-            start, at = at, at + tree.prompt + tree.answers[0]
-            segments.append(TokenSegment(start, at, start, start))
+            start = end
+            end = start + tree.prompt + tree.answers[0]
+            segments.append(TokenSegment(start, end, start, start))
             for answer in tree.answers[1:]:
-                segments.append(TokenSegment(at, at + 1 + answer, start, start + tree.prompt - 1))
-                at += 1 + answer
+                segments.append(TokenSegment(end, end + 1 + answer, start, start + tree.prompt - 1))
+                end += 1 + answer
         return tuple(segments)
 
     def sources(self, width: int) -> "torch.Tensor":
         """For each place of the row the flat index into the padded batch [answers, `width`]: [tokens]."""
         import torch
 
-        parts, at = [], 0
+        parts: list[torch.Tensor] = []
+        row_start = 0
         for tree in self.trees:
             for number, answer in enumerate(tree.answers):
-                parts.append(torch.arange(at + (tree.prompt - 1 if number else 0), at + tree.prompt + answer))
-                at += width
+                first = tree.prompt - 1 if number else 0
+                parts.append(torch.arange(row_start + first, row_start + tree.prompt + answer))
+                row_start += width
         return torch.cat(parts)
 
     def places(self, width: int) -> "torch.Tensor":

@@ -31,10 +31,10 @@ def test_the_gpus_cases_are_those_that_were_asked_for() -> None:
 
 
 def test_a_way_that_runs_out_of_memory_leaves_the_other_and_no_ratio() -> None:
-    from flows.bench.training import _compared
+    from flows.bench.training import compare_ways
 
-    found = _compared({"stock": {"out_of_memory": True}, "shared": {"step_s": 1.0, "losses": [0.5]}})
-    assert found == {"stock": {"out_of_memory": True}, "shared": {"step_s": 1.0}}
+    comparison = compare_ways({"stock": {"out_of_memory": True}, "shared": {"step_s": 1.0, "losses": [0.5]}})
+    assert comparison == {"stock": {"out_of_memory": True}, "shared": {"step_s": 1.0}}
 
 
 def test_the_plot_has_a_line_for_each_answer_and_a_dot_for_each_case() -> None:

@@ -41,8 +41,8 @@ def test_help_loads_no_heavy_library(tmp_path: Path) -> None:
         "print([name for name in ('torch', 'prefect', 'transformers', 'datasets', 'trl') if name in sys.modules])"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
-    found = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "[]"
 
 
 def test_a_recipe_that_is_not_there_is_one_short_line_and_status_2(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_a_recipe_that_is_not_there_is_one_short_line_and_status_2(tmp_path: Pat
     )
 
 
-def test_a_name_that_is_in_no_box_is_answered_with_those_that_are(tmp_path: Path) -> None:
+def test_a_name_that_is_not_in_the_box_gets_the_list_of_those_that_are(tmp_path: Path) -> None:
     ended = longmill("plan", "seelong", cwd=tmp_path)
     assert ended.returncode == 2
     assert "no recipe of this name in the box: demo-longreward, demo-sealong, longreward, sealong" in ended.stderr
@@ -91,7 +91,7 @@ def test_a_wrong_option_is_a_usage_error(tmp_path: Path) -> None:
     assert "nonsense" in ended.stderr
 
 
-def test_rerun_wants_either_failed_or_shards(tmp_path: Path) -> None:
+def test_rerun_needs_either_failed_or_shards(tmp_path: Path) -> None:
     assert "either --failed or --shards" in longmill("rerun", "abc", cwd=tmp_path).stderr
 
 
@@ -122,14 +122,14 @@ def test_plan_counts_without_a_call(tmp_path: Path) -> None:
     view = json.loads(ended.stdout)
     assert view["questions"] == 3
     assert view["calls"]["sample"] == {"total": 24, "held": 0, "to_make": 24}
-    shown = longmill("plan", str(recipe_file(tmp_path)), cwd=tmp_path)
-    assert f"plan {view['plan_id']}" in shown.stdout
+    printed = longmill("plan", str(recipe_file(tmp_path)), cwd=tmp_path)
+    assert f"plan {view['plan_id']}" in printed.stdout
 
 
 def test_keys_explains_the_recipe(tmp_path: Path) -> None:
-    shown = longmill("keys", cwd=tmp_path).stdout
-    assert "sampling.samples" in shown
-    assert "answers per question (N)" in shown
+    printed = longmill("keys", cwd=tmp_path).stdout
+    assert "sampling.samples" in printed
+    assert "answers per question (N)" in printed
 
 
 @pytest.mark.parametrize(("text", "numbers"), [("3", [3]), ("3,7-9", [3, 7, 8, 9]), (" 2-2 , 1", [1, 2]), ("4,4", [4])])

@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 
 from flows.cli import display
-from flows.cli.display import TELL_EVERY_S, PlainProgress, progress_display
+from flows.cli.display import LINE_INTERVAL_S, PlainProgress, progress_display
 from infra.running import progress
-from infra.running.progress import Step
+from infra.running.progress import ProgressUpdate
 
 
 class Clock:
@@ -28,49 +28,49 @@ def plain(clock: Clock) -> tuple[PlainProgress, io.StringIO]:
 def test_without_a_terminal_a_stage_is_one_line_when_it_ends() -> None:
     clock = Clock()
     lines, text = plain(clock)
-    lines.draw(Step("sample", total=80))
+    lines.draw(ProgressUpdate("sample", total=80))
     for _ in range(80):
         clock.now += 0.125
-        lines.draw(Step("sample", done=1))
+        lines.draw(ProgressUpdate("sample", done=1))
     assert text.getvalue().splitlines() == ["sample          80/80  0:00:10"]
 
 
-def test_without_a_terminal_a_long_stage_is_told_once_in_a_while() -> None:
+def test_without_a_terminal_a_long_stage_prints_a_line_once_in_a_while() -> None:
     clock = Clock()
     lines, text = plain(clock)
     for _ in range(5):
-        clock.now += TELL_EVERY_S / 2
-        lines.draw(Step("plan", done=1000))
+        clock.now += LINE_INTERVAL_S / 2
+        lines.draw(ProgressUpdate("plan", done=1000))
     assert [line.split() for line in text.getvalue().splitlines()] == [
         ["plan", "3,000", "0:01:00"],
         ["plan", "5,000", "0:02:00"],
     ]
 
 
-def test_without_a_terminal_notes_are_told_until_the_first_step_alone() -> None:
+def test_without_a_terminal_notes_are_printed_until_the_first_step_alone() -> None:
     lines, text = plain(Clock())
-    lines.draw(Step("train", note="starting"))
-    lines.draw(Step("train", total=2))
+    lines.draw(ProgressUpdate("train", note="starting"))
+    lines.draw(ProgressUpdate("train", total=2))
     for loss in (0.5, 0.4):
-        lines.draw(Step("train", done=1))
-        lines.draw(Step("train", note=f"loss {loss}"))
+        lines.draw(ProgressUpdate("train", done=1))
+        lines.draw(ProgressUpdate("train", note=f"loss {loss}"))
     assert [line.split()[1] for line in text.getvalue().splitlines()] == ["starting", "2/2"]
 
 
 def test_a_stage_that_begins_again_is_counted_again() -> None:
     lines, text = plain(Clock())
     for _ in range(2):
-        lines.draw(Step("evaluate", total=8))
-        lines.draw(Step("evaluate", done=8))
+        lines.draw(ProgressUpdate("evaluate", total=8))
+        lines.draw(ProgressUpdate("evaluate", done=8))
     assert [line.split()[1] for line in text.getvalue().splitlines()] == ["8/8", "8/8"]
 
 
-def test_a_stage_of_unknown_length_that_has_rested_is_counted_from_the_beginning() -> None:
+def test_a_stage_of_unknown_length_that_has_paused_is_counted_from_the_beginning() -> None:
     clock = Clock()
     lines, text = plain(clock)
-    lines.draw(Step("plan", done=16))
-    clock.now += TELL_EVERY_S * 2  # the next round
-    lines.draw(Step("plan", done=16))
+    lines.draw(ProgressUpdate("plan", done=16))
+    clock.now += LINE_INTERVAL_S * 2  # the next round
+    lines.draw(ProgressUpdate("plan", done=16))
     assert text.getvalue() == ""
 
 
@@ -87,7 +87,7 @@ def test_on_a_terminal_every_stage_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> 
     assert "loss 0.225" in text.getvalue()
 
 
-def test_nobody_is_told_after_the_display_has_ended(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_printed_after_the_display_has_ended(capsys: pytest.CaptureFixture[str]) -> None:
     with progress_display():
         pass
     progress.note("late", "starting")

@@ -1,4 +1,4 @@
-"""Every end of a command leaves a status and what it had to say, and never hangs on a thread that is still waiting."""
+"""Every end of a command leaves a status and its whole output, and never hangs on a thread that is still waiting."""
 
 import subprocess
 import sys
@@ -8,13 +8,18 @@ import pytest
 from infra.errors import InputError
 
 WAITING_THREAD = "import threading; threading.Thread(target=threading.Event().wait).start()\n"
-LAST_WORDS = "import atexit; atexit.register(lambda: print('closed'))\n"
+BUFFERED_LOG = """
+import logging, logging.handlers, sys
+target = logging.StreamHandler(sys.stdout)
+logging.getLogger("buffered").addHandler(logging.handlers.MemoryHandler(100, target=target))
+logging.getLogger("buffered").warning("closed")
+"""
 
 
 def end_of(work: str) -> subprocess.CompletedProcess[str]:
     """Run `def work()` with this body as a command would."""
     script = f"""
-{LAST_WORDS}{WAITING_THREAD}
+{BUFFERED_LOG}{WAITING_THREAD}
 import os, signal, sys
 from infra.errors import InputError
 from flows.cli.ending import run_to_the_end

@@ -12,7 +12,7 @@ from flows.cli.inspecting import plain
 from infra.store import open_store
 from tests.support.longreward import longreward_recipe, publish_longreward
 
-pytestmark = pytest.mark.slow  # each test starts the command some times
+pytestmark = pytest.mark.slow  # every test starts the command some times
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +28,9 @@ def longmill(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_pair_reads_well_in_a_pipe(folder: str) -> None:
-    shown = longmill("inspect", folder, "--pair", "arden-000")
-    assert shown.returncode == 0, shown.stderr
-    assert max(map(len, shown.stdout.splitlines())) <= 100
+    printed = longmill("inspect", folder, "--pair", "arden-000")
+    assert printed.returncode == 0, printed.stderr
+    assert max(map(len, printed.stdout.splitlines())) <= 100
     for expected in (
         "pair arden-000 (train), margin 4.12",
         "[bold]It[/bold] was opened in 1913",
@@ -40,16 +40,16 @@ def test_a_pair_reads_well_in_a_pipe(folder: str) -> None:
         "part 1 of 2 [0, 90): Opened in 1931.",
         "chosen, helpfulness: It reads well. [[9]]",
     ):
-        assert expected in shown.stdout
-    assert "\x1b" not in shown.stdout
+        assert expected in printed.stdout
+    assert "\x1b" not in printed.stdout
 
 
 def test_the_list_and_its_json_say_the_same(folder: str) -> None:
-    shown = longmill("inspect", folder, "--limit", "2").stdout
-    assert "and 4 more of 6" in shown
+    printed = longmill("inspect", folder, "--limit", "2").stdout
+    assert "and 4 more of 6" in printed
     view = json.loads(longmill("inspect", folder, "--limit", "2", "--json").stdout)
     assert [row["example_id"] for row in view["rows"]] == ["arden-000", "arden-001"]
-    assert all(row["example_id"] in shown for row in view["rows"])
+    assert all(row["example_id"] in printed for row in view["rows"])
 
 
 def test_wrong_ids_and_places_are_one_line(folder: str, tmp_path: Path) -> None:
@@ -65,10 +65,10 @@ def test_wrong_ids_and_places_are_one_line(folder: str, tmp_path: Path) -> None:
 
 
 def test_agreement_prints_tables_or_json(folder: str) -> None:
-    shown = longmill("agreement", folder, "--with", folder).stdout
-    assert max(map(len, shown.splitlines())) <= 100
+    printed = longmill("agreement", folder, "--with", folder).stdout
+    assert max(map(len, printed.splitlines())) <= 100
     for expected in ("mean without faithfulness", "what a dimension adds", "both judges", "rank correlation"):
-        assert expected in shown
+        assert expected in printed
     view = json.loads(longmill("agreement", folder, "--json").stdout)
     assert set(view["agreement"]["leave_one_out"]) == {"helpfulness", "logicality", "completeness", "faithfulness"}
 

@@ -1,4 +1,4 @@
-"""`longmill inspect` where there is no pair to inspect: it says so, and what became of the questions."""
+"""`longmill inspect` of a dataset without pairs: it says so, and why the questions were dropped."""
 
 import json
 from pathlib import Path
@@ -12,10 +12,10 @@ from tasks.publishing import publish
 from tests.support.published import fake_plan, fake_recipe
 
 
-def inspected(folder: str, *arguments: str) -> str:
-    done = CliRunner().invoke(app, ["inspect", folder, *arguments], env={"COLUMNS": "100"})
-    assert done.exit_code == 0, done.output
-    return done.output
+def inspect(folder: str, *arguments: str) -> str:
+    ended = CliRunner().invoke(app, ["inspect", folder, *arguments], env={"COLUMNS": "100"})
+    assert ended.exit_code == 0, ended.output
+    return ended.output
 
 
 def published(place: Path, shards: int, early_drops: int) -> str:
@@ -26,29 +26,29 @@ def published(place: Path, shards: int, early_drops: int) -> str:
 
 def test_a_dataset_without_pairs_says_so_and_why(tmp_path: Path) -> None:
     folder = published(tmp_path, shards=0, early_drops=3)
-    shown = inspected(folder)
-    assert shown.startswith("no pairs\n")
-    assert "Dropped: 3 questions" in shown
-    assert "3  duplicate_id" in shown
-    assert "margin" not in shown  # no empty table
-    view = json.loads(inspected(folder, "--json"))
+    printed = inspect(folder)
+    assert printed.startswith("no pairs\n")
+    assert "Dropped: 3 questions" in printed
+    assert "3  duplicate_id" in printed
+    assert "margin" not in printed  # no empty table
+    view = json.loads(inspect(folder, "--json"))
     assert (view["pairs"], view["rows"], view["drops"]) == (0, [], {"duplicate_id": 3})
 
 
 def test_a_dataset_with_pairs_lists_them_alone(tmp_path: Path) -> None:
     folder = published(tmp_path, shards=1, early_drops=1)
-    shown = inspected(folder)
-    assert "no pairs" not in shown and "Dropped" not in shown and "q00000" in shown
-    assert json.loads(inspected(folder, "--json"))["drops"] == {"duplicate_id": 1, "margin_too_small": 1}
+    printed = inspect(folder)
+    assert "no pairs" not in printed and "Dropped" not in printed and "q00000" in printed
+    assert json.loads(inspect(folder, "--json"))["drops"] == {"duplicate_id": 1, "margin_too_small": 1}
 
 
 def test_a_dataset_of_nothing_has_neither(tmp_path: Path) -> None:
-    shown = inspected(published(tmp_path, shards=0, early_drops=0))
-    assert "no pairs" in shown and "no dropped questions" in shown
+    printed = inspect(published(tmp_path, shards=0, early_drops=0))
+    assert "no pairs" in printed and "no dropped questions" in printed
 
 
 @pytest.mark.parametrize("pair", ["early-0", "early-2"])
-def test_the_hint_holds_what_it_says(tmp_path: Path, pair: str) -> None:
+def test_a_dropped_question_is_named_with_its_reason(tmp_path: Path, pair: str) -> None:
     folder = published(tmp_path, shards=0, early_drops=3)
-    done = CliRunner().invoke(app, ["inspect", folder, "--pair", pair])
-    assert "dropped: duplicate_id (row 9)" in " ".join(f"{done.output} {done.exception}".split())
+    ended = CliRunner().invoke(app, ["inspect", folder, "--pair", pair])
+    assert "dropped: duplicate_id (row 9)" in " ".join(f"{ended.output} {ended.exception}".split())

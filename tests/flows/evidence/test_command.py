@@ -1,4 +1,4 @@
-"""`longmill evidence` as a process: on real vLLM and with real training, and again from what it has kept."""
+"""`longmill evidence` as a process: on real vLLM and with real training, and again from stored results."""
 
 import json
 import time
@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.command import ROOT, Command
 
-SMALL = ["training.max_steps=2", "sampling.samples=6"]  # LongReward pairs from 5 on
+CHANGES = ["training.max_steps=2", "sampling.samples=6"]  # LongReward pairs from 5 on
 needs_vllm = pytest.mark.skipif(
     not (ROOT / ".venv-serving" / "bin" / "python").exists(),
     reason="there is no .venv-serving, the environment for vLLM; `make setup` makes it",
@@ -18,10 +18,13 @@ needs_vllm = pytest.mark.skipif(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @needs_vllm
-def test_rows_are_measured_on_real_models_and_shown_again_from_what_is_kept(tmp_path: Path) -> None:
+def test_rows_are_measured_on_real_models_and_shown_again_from_stored_results(tmp_path: Path) -> None:
     rows = ("consensus", "sealong")
-    words = ["evidence", "--questions", "8", "--seeds", "1", *(word for each in rows for word in ("--only", each))]
-    words += [word for each in SMALL for word in ("--set", each)]
+    words = ["evidence", "--questions", "8", "--seeds", "1"]
+    for row in rows:
+        words += ["--only", row]
+    for change in CHANGES:
+        words += ["--set", change]
     first = Command(tmp_path, tmp_path, *words).ended(timeout_s=800)
     assert first.status == 0, first.err
     assert "does SeaLong (ORPO) improve the model?" in first.out
@@ -30,7 +33,7 @@ def test_rows_are_measured_on_real_models_and_shown_again_from_what_is_kept(tmp_
     assert again.status == 0, again.err
     table = json.loads(again.out)
     assert table == json.loads((tmp_path / "mill-evidence/evidence/evidence.json").read_text())
-    assert [each["name"] for each in table["rows"]] == list(rows)
+    assert [row["name"] for row in table["rows"]] == list(rows)
     consensus, sealong = table["rows"]
     assert consensus["figures"]["oracle@8"]["n"] == 8
     assert sealong["figures"]["SubEM gain"]["n"] == 8

@@ -1,4 +1,4 @@
-"""The evidence's questions: what is measured is never trained on, contexts hold the answers and have their lengths."""
+"""The evidence's questions: none is both trained and measured on, contexts hold the answers and have their lengths."""
 
 import json
 from pathlib import Path
@@ -24,33 +24,44 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, A
 
 
 def documents(row: dict[str, Any]) -> list[Document]:
-    return [Document(**each) for each in row["documents"] + row["distractors"]]
+    return [Document(**document) for document in row["documents"] + row["distractors"]]
 
 
 def test_the_sets_have_their_sizes_and_no_document_in_common(rows: dict[str, list[dict[str, Any]]]) -> None:
-    assert {name: len(of_set) for name, of_set in rows.items()} == {"train": 20, "held-out": 12, "short": 12}
-    texts = {name: {each.text for row in of_set for each in documents(row)} for name, of_set in rows.items()}
+    assert {name: len(rows_of_set) for name, rows_of_set in rows.items()} == {"train": 20, "held-out": 12, "short": 12}
+    texts: dict[str, set[str]] = {}
+    ids = set()
+    for name, rows_of_set in rows.items():
+        texts[name] = set()
+        for row in rows_of_set:
+            texts[name].update(document.text for document in documents(row))
+            ids.add(row["id"])
     assert not texts["train"] & texts["held-out"]
     assert not texts["train"] & texts["short"]
-    assert len({row["id"] for of_set in rows.values() for row in of_set}) == 44
+    assert len(ids) == 44
 
 
-def test_nobody_who_is_measured_on_is_trained_on(rows: dict[str, list[dict[str, Any]]]) -> None:
+def test_no_name_is_both_trained_and_measured_on(rows: dict[str, list[dict[str, Any]]]) -> None:
     """No person, place, work or company; jobs and goods are ordinary words."""
-    common = {word for kind in (JOB, GOODS) for word in names_of(kind)}
+    common = {*names_of(JOB), *names_of(GOODS)}
 
-    def named(of_set: list[dict[str, Any]]) -> set[str]:
-        texts = [row["question"] for row in of_set] + [each.text for row in of_set for each in documents(row)]
-        return {name for text in texts for name in names_in(text)} - common
+    def names_of_set(rows_of_set: list[dict[str, Any]]) -> set[str]:
+        names: set[str] = set()
+        for row in rows_of_set:
+            names.update(names_in(row["question"]))
+            for document in documents(row):
+                names.update(names_in(document.text))
+        return names - common
 
-    trained_on = named(rows["train"])
-    assert len(trained_on) > 50
-    for measured in ("held-out", "short"):
-        assert len(named(rows[measured])) > 20
-        assert not trained_on & named(rows[measured])
+    train_names = names_of_set(rows["train"])
+    assert len(train_names) > 50
+    for name in ("held-out", "short"):
+        test_names = names_of_set(rows[name])
+        assert len(test_names) > 20
+        assert not train_names & test_names
 
 
-def test_every_kind_of_question_is_asked(rows: dict[str, list[dict[str, Any]]]) -> None:
+def test_every_kind_of_question_comes_up(rows: dict[str, list[dict[str, Any]]]) -> None:
     for name in ("train", "held-out"):
         assert {row["kind"] for row in rows[name]} == {"one-hop", "two-hop", "three-hop", "list"}
 

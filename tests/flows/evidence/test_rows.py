@@ -1,12 +1,12 @@
-"""What rows make of answers: picks of a consensus, gains that belong to the same question."""
+"""Figures that rows make from answers: picks of a consensus, gains of the same question."""
 
 import pytest
 
-from flows.evidence import Observation, consensus, merged
-from flows.evidence.consensus import picked
+from flows.evidence import Observation, consensus, merge_observations, only_figure
+from flows.evidence.consensus import pick_values
+from tasks.judging.similarity import ConsensusSettings
 from tasks.records.example import Answer, Context, Example
 from tasks.scoring import AnsweredQuestion, ScoringContext
-from tasks.scoring.consensus import ConsensusSettings
 from tests.support.recipes_for_scoring import no_embedder, recipe_with
 
 
@@ -19,23 +19,29 @@ def case(answers: list[Answer]) -> AnsweredQuestion:
     return AnsweredQuestion(example, Context("c", "", 0, (), (), ()), tuple(answers))
 
 
-def test_each_n_looks_at_the_first_n_samples_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_n_samples_are_the_first_n(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the first 8 samples 5 say Oslo and 3 Rome; of 16, 11 say Rome. Greedy says Oslo."""
     texts = ["Oslo"] * 5 + ["Rome"] * 3 + ["Rome"] * 8
     answers = [answer(-1, "Oslo"), *(answer(index, text) for index, text in enumerate(texts))]
     monkeypatch.setattr(consensus, "SIMILARITIES", {"MBR(ROUGE)": ConsensusSettings(similarity="rouge_l")})
-    bench = ScoringContext(no_embedder, None, recipe_with({"scorer": "consensus"}))
-    found = {name: value for name, (value, _) in picked(case(answers), bench).items()}
-    assert found["greedy"] == 0.0
-    assert (found["random@8"], found["MBR(ROUGE)@8"], found["oracle@8"]) == (3 / 8, 0.0, 1.0)
-    assert (found["random@16"], found["MBR(ROUGE)@16"]) == (11 / 16, 1.0)
-    assert found["random@32"] == found["random@16"]  # there are no more samples
+    scoring = ScoringContext(no_embedder, None, recipe_with({"scorer": "consensus"}))
+    picks = {name: value for name, (value, _) in pick_values(case(answers), scoring).items()}
+    assert picks["greedy"] == 0.0
+    assert (picks["random@8"], picks["MBR(ROUGE)@8"], picks["oracle@8"]) == (3 / 8, 0.0, 1.0)
+    assert (picks["random@16"], picks["MBR(ROUGE)@16"]) == (11 / 16, 1.0)
+    assert picks["random@32"] == picks["random@16"]  # there are no more samples
 
 
 def test_observations_of_one_question_become_one() -> None:
     first = [Observation("a", "list", 1, {"x": (1.0, 1.0)}), Observation("b", "list", 1, {})]
     second = [Observation("a", "list", 1, {"y": (0.0, 1.0)})]
-    assert merged(first, second) == [
+    assert merge_observations(first, second) == [
         Observation("a", "list", 1, {"x": (1.0, 1.0), "y": (0.0, 1.0)}),
         Observation("b", "list", 1, {}),
     ]
+
+
+def test_one_figure_of_an_observation_under_a_new_name() -> None:
+    observation = Observation("a", "list", 1, {"SubEM gain": (1.0, 1.0), "SubEM after": (0.0, 1.0)})
+    assert only_figure(observation, "SubEM gain", "gain at 8").values == {"gain at 8": (1.0, 1.0)}
+    assert only_figure(observation, "recall gain", "gain at 8").values == {}

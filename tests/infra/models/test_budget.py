@@ -1,4 +1,4 @@
-"""The budget's meter: infra/budget.py."""
+"""The budget's meter."""
 
 import threading
 
@@ -78,3 +78,21 @@ def test_threads_share_the_limit():
     for thread in threads:
         thread.join()
     assert sum(granted) == 500
+
+
+def test_a_released_call_can_be_reserved_again():
+    meter = BudgetMeter(Budget(calls=2))
+    assert meter.reserve()
+    assert meter.reserve()
+    meter.release()
+    assert meter.reserve()
+    assert not meter.reserve()
+
+
+def test_a_settled_call_is_counted_once():
+    meter = BudgetMeter(Budget(calls=3))
+    assert meter.reserve()
+    meter.settle(key(1), 1, 1, PRICE)
+    assert meter.reserve()
+    assert meter.reserve()
+    assert not meter.reserve()

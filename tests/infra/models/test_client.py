@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from flows.bench.stub_server import stub_answer
 from infra.errors import BudgetReached, ModelError, RecipeError
 from infra.models.budget import BudgetMeter
 from infra.models.client import CallCounts, ModelClient, Reply
 from infra.recipe import Budget
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.requests import client_of, requests
-from tests.support.stub_replies import stub_answer
 from tests.support.stub_server import running_stub
 
 
@@ -29,18 +29,18 @@ def ledger():
 
 
 def test_replies_come_in_the_order_of_their_requests(stub, ledger):
-    wanted = requests(5, 4)[::-1]
+    batch = requests(5, 4)[::-1]
     with client_of(ledger, stub, concurrency=7) as client:
-        outcomes = client.complete(wanted)
-    assert [outcome.key for outcome in outcomes] == [request.key for request in wanted]
-    for request, outcome in zip(wanted, outcomes, strict=True):
+        outcomes = client.complete(batch)
+    assert [outcome.key for outcome in outcomes] == [request.key for request in batch]
+    for request, outcome in zip(batch, outcomes, strict=True):
         assert outcome.text == stub_answer(request.prompt.messages[0]["content"], request.parameters["seed"])
         assert outcome.finish_reason == "stop"
         assert not outcome.reused
         assert ledger.entries[request.key].reply == outcome.raw
 
 
-def test_what_the_ledger_holds_is_not_paid_again(stub, ledger):
+def test_a_reply_in_the_ledger_is_not_paid_again(stub, ledger):
     with client_of(ledger, stub) as client:
         first = client.complete(requests(2, 4))
     with client_of(ledger, stub) as client:
@@ -90,11 +90,11 @@ def test_calls_in_flight_stay_below_the_limit_over_all_endpoints(ledger):
 
 
 def test_the_requests_of_a_context_go_together_and_contexts_in_flight_are_bounded(stub, ledger):
-    wanted = requests(6, 3)
-    stub.witness = lambda: _over(wanted, ledger)
+    batch = requests(6, 3)
+    stub.witness = lambda: _finished_contexts(batch, ledger)
     stub.hold()
     with client_of(ledger, stub, concurrency=100, contexts_in_flight=2) as client, ThreadPoolExecutor(1) as pool:
-        done = pool.submit(client.complete, wanted)
+        done = pool.submit(client.complete, batch)
         stub.wait_for(6)
         stub.release()
         done.result(20)
@@ -103,11 +103,10 @@ def test_the_requests_of_a_context_go_together_and_contexts_in_flight_are_bounde
         assert len(begun - entry["witness"]) <= 2
 
 
-def _over(wanted, ledger):
+def _finished_contexts(batch, ledger):
     """Contexts whose calls are all recorded."""
-    return {request.affinity for request in wanted} - {
-        request.affinity for request in wanted if request.key not in ledger.entries
-    }
+    unfinished = {request.affinity for request in batch if request.key not in ledger.entries}
+    return {request.affinity for request in batch} - unfinished
 
 
 def test_later_batches_wait_for_their_turn(stub, ledger):
@@ -124,10 +123,11 @@ def test_later_batches_wait_for_their_turn(stub, ledger):
 def test_a_context_goes_to_one_endpoint(ledger):
     with running_stub() as one, running_stub() as two, client_of(ledger, one, two) as client:
         client.complete(requests(24, 3))
-        seen = [{entry["prompt"][:10] for entry in stub.log} for stub in (one, two)]
-    assert not seen[0] & seen[1]
-    assert len(seen[0] | seen[1]) == 24
-    assert min(len(contexts) for contexts in seen) >= 3
+        contexts_of_one = {entry["prompt"][:10] for entry in one.log}
+        contexts_of_two = {entry["prompt"][:10] for entry in two.log}
+    assert not contexts_of_one & contexts_of_two
+    assert len(contexts_of_one | contexts_of_two) == 24
+    assert min(len(contexts_of_one), len(contexts_of_two)) >= 3
 
 
 def test_a_slot_is_free_only_when_the_reply_is_durable(stub):
@@ -144,15 +144,15 @@ def test_a_slot_is_free_only_when_the_reply_is_durable(stub):
     assert max(unrecorded) == 2
 
 
-def test_calls_are_counted_by_kind_and_progress_is_told(stub, ledger):
-    told = []
-    with client_of(ledger, stub, progress=lambda kind, done: told.append((kind, done))) as client:
+def test_calls_are_counted_by_kind_and_progress_is_reported(stub, ledger):
+    progress = []
+    with client_of(ledger, stub, progress=lambda kind, done: progress.append((kind, done))) as client:
         replies = client.complete(requests(1, 3) + requests(1, 2, kind="judge", text="other"))
         counts = client.counts()
     assert (counts["sample"].made, counts["judge"].made) == (3, 2)
     assert counts["sample"].completion_tokens == sum(reply.completion_tokens for reply in replies[:3]) > 0
     assert counts["judge"].plus(made=1) == CallCounts(**{**_fields(counts["judge"]), "made": 3})
-    assert sorted(told) == [("judge", 1)] * 2 + [("sample", 1)] * 3
+    assert sorted(progress) == [("judge", 1)] * 2 + [("sample", 1)] * 3
 
 
 def _fields(counts):
@@ -160,7 +160,7 @@ def _fields(counts):
 
 
 def test_the_call_budget_is_exact_and_resumes_when_raised(stub, ledger):
-    for _ in range(2):  # the second time nothing is sent: what the ledger holds counts
+    for _ in range(2):  # the second time nothing is sent: replies in the ledger count
         with client_of(ledger, stub, concurrency=4, budget=Budget(calls=10)) as client:
             with pytest.raises(BudgetReached, match=r"budget\.calls = 10 is reached.*10 calls"):
                 client.complete(requests(3, 8))
@@ -178,8 +178,8 @@ def test_a_token_budget_is_passed_by_the_calls_in_flight_at_most(stub, ledger):
         pytest.raises(BudgetReached, match="tokens"),
     ):
         client.complete(requests(1, 40))
-    each = max(entry.prompt_tokens + entry.completion_tokens for entry in ledger.entries.values())
-    assert len(ledger.entries) <= 50 / each + 1 + 3
+    call_tokens = max(entry.prompt_tokens + entry.completion_tokens for entry in ledger.entries.values())
+    assert len(ledger.entries) <= 50 / call_tokens + 1 + 3
 
 
 def test_failed_calls_do_not_use_the_budget_up(stub, ledger):
@@ -197,7 +197,7 @@ def test_clients_share_a_meter(stub, ledger):
     assert stub.requests == 5
 
 
-def test_closing_ends_those_who_wait_and_the_closed_client_refuses(stub, ledger):
+def test_closing_ends_the_waiting_calls_and_a_closed_client_refuses_more(stub, ledger):
     stub.hold()
     client = client_of(ledger, stub, concurrency=1)
     with ThreadPoolExecutor(1) as pool:
@@ -209,24 +209,24 @@ def test_closing_ends_those_who_wait_and_the_closed_client_refuses(stub, ledger)
         closing.join(20)
         with pytest.raises(ModelError, match="closed"):
             waiting.result(20)
-    assert stub.requests == len(ledger.entries) == 1  # the one in flight was paid for, and kept
+    assert stub.requests == len(ledger.entries) == 1  # the call in flight was paid for, and recorded
     with pytest.raises(ModelError, match="closed"):
         client.complete(requests(1, 3))
     client.close()
 
 
-def test_an_interrupted_thread_takes_back_what_is_not_sent_and_keeps_what_is(stub, ledger, monkeypatch):
+def test_an_interrupted_thread_cancels_its_waiting_calls_and_records_those_in_flight(stub, ledger, monkeypatch):
     stub.hold()
-    withdrawn = threading.Event()
+    cancelled = threading.Event()
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background ignores it
     with client_of(ledger, stub, concurrency=2) as client:
-        withdraw = client._claims.withdraw
-        monkeypatch.setattr(client._claims, "withdraw", lambda *args: (withdraw(*args), withdrawn.set()))
+        cancel = client._single_flight.cancel
+        monkeypatch.setattr(client._single_flight, "cancel", lambda *args: (cancel(*args), cancelled.set()))
 
         def interrupt():
             stub.wait_for(2)
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-            withdrawn.wait(20)
+            cancelled.wait(20)
             stub.release()
 
         helper = threading.Thread(target=interrupt)
@@ -249,6 +249,6 @@ def test_no_request_is_no_call(stub, ledger):
 
 
 @pytest.mark.parametrize("endpoints", [[], ["localhost:8000/v1"]])
-def test_endpoints_that_are_none_are_refused(endpoints, ledger):
+def test_endpoints_that_are_no_urls_are_refused(endpoints, ledger):
     with pytest.raises(RecipeError, match="/v1"):
         ModelClient(endpoints, None, ledger)

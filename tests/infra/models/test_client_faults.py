@@ -9,6 +9,7 @@ import pytest
 from infra.errors import LedgerError, ModelError, StoreError
 from infra.models.client import Failure, Reply
 from infra.models.endpoint import Endpoint
+from infra.models.scheduler import CallListener
 from infra.models.transport import proxy_for
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.requests import client_of, requests
@@ -39,7 +40,7 @@ def dead_url():
 @pytest.mark.parametrize(
     "fault", ["500", "502", "429", "503", "529", "408", "409", "reset", "garbage", "empty_choices"]
 )
-def test_a_passing_fault_is_tried_again(stub, ledger, fault):
+def test_a_temporary_failure_is_tried_again(stub, ledger, fault):
     stub.options.script = [fault, fault]
     with client_of(ledger, stub) as client:
         assert isinstance(client.complete(requests(1, 1))[0], Reply)
@@ -51,14 +52,15 @@ def test_a_passing_fault_is_tried_again(stub, ledger, fault):
     ("fault", "reason"),
     [("500", "server_error"), ("429", "busy"), ("garbage", "bad_reply"), ("reset", "connection")],
 )
-def test_a_fault_that_stays_is_a_failure_that_the_next_run_tries_again(stub, ledger, fault, reason):
+def test_a_call_without_attempts_left_is_a_failure_that_the_next_run_tries_again(stub, ledger, fault, reason):
     stub.options.script = [fault] * 3
     with client_of(ledger, stub, attempts=3) as client:
         (failure,) = client.complete(requests(1, 1))
         assert isinstance(failure, Failure)
         assert (failure.reason, failure.permanent) == (reason, False)
         assert stub.requests == 3
-        assert client.counts()["sample"].failed == 1
+        counts = client.counts()["sample"]
+        assert (counts.failed, counts.retried) == (1, 2)
         assert not ledger.entries
         assert isinstance(client.complete(requests(1, 1))[0], Reply)
 
@@ -71,7 +73,7 @@ def test_a_call_that_takes_too_long_is_a_timeout(stub, ledger):
     assert stub.requests == 2
 
 
-def test_one_call_that_fails_does_not_take_the_others_along(stub, ledger):
+def test_a_call_that_fails_does_not_fail_the_others(stub, ledger):
     stub.options.script = ["ok", "500", "ok"]
     with client_of(ledger, stub, attempts=1, concurrency=1) as client:
         outcomes = client.complete(requests(1, 3))
@@ -87,17 +89,18 @@ def test_retry_after_pauses_the_whole_endpoint(stub, ledger):
     assert times[1] - times[0] >= 0.3
 
 
-def test_a_busy_server_is_sent_less_at_once(stub, ledger):
+def test_a_busy_server_is_sent_less_at_once(stub, ledger, caplog):
     stub.options.busy_above = 4
     stub.options.latency = 0.005
     with client_of(ledger, stub, concurrency=32, attempts=50) as client:
         outcomes = client.complete(requests(8, 12))
         assert all(isinstance(outcome, Reply) for outcome in outcomes)
-        assert client._dispatcher._endpoints[0].limit.limit < 10
+        assert client._scheduler._endpoints[0].limit.limit < 10
     assert stub.paid_twice == 0
+    assert not caplog.records  # no error in the event loop
 
 
-def test_a_wrong_key_is_named_with_its_remedy_and_never_shown(stub, ledger):
+def test_a_wrong_key_is_reported_with_its_remedy_and_never_printed(stub, ledger):
     stub.options.api_key = "right"
     with client_of(ledger, stub, api_key="sk-wrong-secret", api_key_env="MY_KEY", concurrency=2) as client:
         with pytest.raises(ModelError, match="MY_KEY") as caught:
@@ -121,7 +124,22 @@ def test_an_unknown_model_is_an_error_and_another_model_goes_on(stub, ledger):
         assert len(good.result(20)) == 4
 
 
-def test_a_spent_account_is_an_error_at_once(stub, ledger, monkeypatch):
+def test_an_unknown_model_leaves_the_calls_of_another_model_that_back_off(stub, ledger):
+    stub.options.script = ["500"]
+    retried = threading.Event()
+    with client_of(ledger, stub, backoff_s=1.0) as client, ThreadPoolExecutor(1) as pool:
+        count_retried = client._scheduler._listener.retried
+        client._scheduler._listener = CallListener(
+            client._scheduler._listener.ended, lambda request: (count_retried(request), retried.set())
+        )
+        good = pool.submit(client.complete, requests(1, 1))
+        assert retried.wait(20)
+        with pytest.raises(ModelError, match="does not exist"):
+            client.complete(requests(1, 1, model="unknown"))
+        assert isinstance(good.result(20)[0], Reply)
+
+
+def test_a_spent_account_is_an_error_without_a_second_attempt(stub, ledger, monkeypatch):
     monkeypatch.setattr("tests.support.stub_server._fault", _no_quota)
     stub.options.script = ["429"]
     with client_of(ledger, stub) as client, pytest.raises(ModelError, match="top the account up"):
@@ -139,7 +157,7 @@ def _no_quota(request, fault):
     ("options", "reason"),
     [({"prompt_limit": 3}, "prompt_too_long"), ({"filter_word": "answer"}, "content_filter")],
 )
-def test_a_refused_prompt_is_a_counted_outcome_and_is_not_asked_again(ledger, options, reason):
+def test_a_refused_prompt_is_a_counted_outcome_and_is_not_sent_again(ledger, options, reason):
     with running_stub(**options) as stub, client_of(ledger, stub) as client:
         for _ in range(2):
             (failure,) = client.complete(requests(1, 1))
@@ -148,7 +166,7 @@ def test_a_refused_prompt_is_a_counted_outcome_and_is_not_asked_again(ledger, op
         assert (client.counts()["sample"].failed, client.counts()["sample"].reused) == (1, 1)
 
 
-def test_another_bad_request_is_final_but_not_kept(stub, ledger):
+def test_another_bad_request_ends_the_call_but_is_not_recorded(stub, ledger):
     stub.options.script = ["400"]
     with client_of(ledger, stub) as client:
         (failure,) = client.complete(requests(1, 1))
@@ -182,14 +200,14 @@ def test_endpoints_that_are_all_gone_are_named_with_the_remedy(ledger):
     assert all(url in str(caught.value) for url in gone)
 
 
-def test_after_giving_up_the_next_call_tries_as_often_again(ledger, monkeypatch):
-    tries, refuse = [], Endpoint.refused
-    monkeypatch.setattr(Endpoint, "refused", lambda *args: (refuse(*args), tries.append(args)))
+def test_after_the_error_the_next_call_gets_as_many_attempts(ledger, monkeypatch):
+    failures, mark_unreachable = [], Endpoint.mark_unreachable
+    monkeypatch.setattr(Endpoint, "mark_unreachable", lambda *args: (mark_unreachable(*args), failures.append(args)))
     with client_of(ledger, dead_url(), attempts=3) as client:
         for _ in range(2):
             with pytest.raises(ModelError):
                 client.complete(requests(1, 1))
-    assert len(tries) == 6
+    assert len(failures) == 6
 
 
 def test_the_contexts_of_a_dead_endpoint_go_to_the_others(stub, ledger):
@@ -199,26 +217,26 @@ def test_the_contexts_of_a_dead_endpoint_go_to_the_others(stub, ledger):
     assert stub.requests == 24
 
 
-def test_an_endpoint_that_dies_on_the_way_is_replaced(stub, ledger):
+def test_an_endpoint_that_dies_during_a_run_is_replaced(stub, ledger):
     with running_stub(die_after=6) as dying, client_of(ledger, dying, stub, concurrency=4) as client:
         outcomes = client.complete(requests(16, 2))
         assert all(isinstance(outcome, Reply) for outcome in outcomes)
-    assert dying.requests >= 6  # it did have a share
-    again = set(stub.answered) & set(dying.answered)  # replies that were lost on their way when it died
-    assert len(again) <= 4
+    assert dying.requests >= 6  # it had a share of the calls
+    paid_twice = set(stub.answered) & set(dying.answered)  # replies that were lost when the endpoint died
+    assert len(paid_twice) <= 4
     assert len(set(stub.answered) | set(dying.answered)) == len(ledger.entries) == 32
 
 
 def test_an_endpoint_that_comes_back_is_used_again(ledger, monkeypatch):
-    refused, port = threading.Event(), free_port()
-    refuse = Endpoint.refused
-    monkeypatch.setattr(Endpoint, "refused", lambda *args: (refuse(*args), refused.set()))
+    unreachable, port = threading.Event(), free_port()
+    mark_unreachable = Endpoint.mark_unreachable
+    monkeypatch.setattr(Endpoint, "mark_unreachable", lambda *args: (mark_unreachable(*args), unreachable.set()))
     with (
         client_of(ledger, f"http://127.0.0.1:{port}/v1", backoff_s=0.1, attempts=10) as client,
         ThreadPoolExecutor(1) as pool,
     ):
         waiting = pool.submit(client.complete, requests(2, 2))
-        assert refused.wait(20)
+        assert unreachable.wait(20)
         with running_stub(port):
             assert all(isinstance(outcome, Reply) for outcome in waiting.result(20))
 
@@ -230,7 +248,7 @@ def test_a_reply_that_cannot_be_recorded_stops_the_run(stub):
 
     with client_of(FullLedger(), stub, concurrency=2) as client, pytest.raises(StoreError, match="disk full"):
         client.complete(requests(3, 4))
-    assert stub.requests <= 3  # those in flight, not one after the other
+    assert stub.requests <= 3  # those in flight, and no call after them
 
 
 def test_a_ledger_that_cannot_be_read_pays_nothing(stub, ledger):
@@ -240,7 +258,7 @@ def test_a_ledger_that_cannot_be_read_pays_nothing(stub, ledger):
             client.complete(requests(1, 4))
         assert stub.requests == 0
         ledger.fault = None
-        assert len(client.complete(requests(1, 4))) == 4  # no claim was left behind
+        assert len(client.complete(requests(1, 4))) == 4  # no call was left behind
 
 
 def test_only_other_machines_are_reached_through_a_proxy(monkeypatch):
@@ -249,3 +267,23 @@ def test_only_other_machines_are_reached_through_a_proxy(monkeypatch):
     assert proxy_for("http://outside.example/v1") == "http://proxy:3128"
     for url in ("http://127.0.0.1:8000/v1", "http://localhost/v1", "http://inside.example/v1"):
         assert proxy_for(url) is None
+
+
+def test_a_server_error_does_not_lower_the_limit(stub, ledger):
+    stub.options.script = ["500"]
+    with client_of(ledger, stub, concurrency=8) as client:
+        client.complete(requests(1, 1))
+        assert client._scheduler._endpoints[0].limit.limit == 8
+    assert all(0 < entry.seconds < 60 for entry in ledger.entries.values())
+
+
+def test_closing_ends_a_call_that_backs_off(stub, ledger, monkeypatch):
+    monkeypatch.setattr("infra.models.scheduler.backoff", lambda attempt, base_s: 30.0)
+    stub.options.script = ["500"]
+    client = client_of(ledger, stub)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.complete, requests(1, 1))
+        stub.wait_for(1)
+        client.close()
+        with pytest.raises(ModelError, match="closed"):
+            waiting.result(20)

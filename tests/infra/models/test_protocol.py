@@ -1,4 +1,4 @@
-"""Requests, keys and the reading of replies: infra/calls.py."""
+"""Requests, their keys, and the reading of replies."""
 
 import hashlib
 import json
@@ -103,7 +103,7 @@ def test_half_a_surrogate_pair_is_replaced():
 @pytest.mark.parametrize(
     "raw", ["", "<html>", "[]", "null", "{}", '{"choices":[]}', '{"choices":[{"message":{"content":[1]}}]}']
 )
-def test_what_is_no_completion_is_named(raw):
+def test_a_body_that_is_no_completion_is_an_error(raw):
     with pytest.raises(BadReply):
         read_completion(raw)
 
@@ -122,7 +122,7 @@ def test_an_entry_that_holds_no_completion_is_an_error_and_not_paid_again():
         ("temperature must be non-negative", "bad_request"),
     ],
 )
-def test_a_refusal_is_told_by_its_words(message, reason):
+def test_the_reason_of_a_refusal_is_read_from_its_text(message, reason):
     body = json.dumps({"error": {"message": message, "code": 400}})
     assert parse_reply(entry(400, body)) == Failure("ab" * 32, reason, message, True)
 

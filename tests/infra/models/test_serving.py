@@ -1,4 +1,4 @@
-"""Servers that Longmill starts, with a program in vLLM's place: what they are told, adapters, timeouts, ports.
+"""Servers that Longmill starts, with a program in vLLM's place: their arguments, adapters, timeouts, ports.
 
 How they live and end is in test_serving_life.py.
 """
@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 
 from infra.errors import ModelError, PrerequisiteError, ServingError
-from infra.models.serving import check_port, free_port, launched, load_adapter, local_folder, serve
+from infra.models.serving import check_port, free_port, load_adapter, local_folder, serve, start_servers
 from infra.recipe import Model
 from tests.support.planning import small_recipe
 
 ANSWERS = """
 import json, os, sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
-json.dump({"argv": sys.argv[1:], "environment": dict(os.environ)}, open(sys.argv[0] + ".told", "w"))
+json.dump({"argv": sys.argv[1:], "environment": dict(os.environ)}, open(sys.argv[0] + ".started", "w"))
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200); self.end_headers(); self.wfile.write(b"{}")
@@ -46,10 +46,10 @@ def model(folder: Path, program: str, **serving: Any) -> Model:
     return Model.model_validate({"name": "tiny", "tokenizer": "microworld", "context_window": 512, "serve": settings})
 
 
-def told(folder: Path) -> dict[str, Any]:
+def started_with(folder: Path) -> dict[str, Any]:
     """What the program was started with."""
-    found: dict[str, Any] = json.loads((folder / "server.py.told").read_text())
-    return found
+    arguments: dict[str, Any] = json.loads((folder / "server.py.started").read_text())
+    return arguments
 
 
 def answers(url: str, data: bytes | None = None) -> bool:
@@ -65,20 +65,20 @@ def pretend(monkeypatch: pytest.MonkeyPatch, *, gpu: bool) -> None:
     monkeypatch.setattr(Path, "exists", lambda path: gpu if str(path) == "/dev/nvidiactl" else exists(path))
 
 
-def test_vllm_is_told_the_model_the_window_and_the_adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vllm_gets_the_model_the_window_and_the_adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/nowhere")
     monkeypatch.setenv("VIRTUAL_ENV", "/nowhere")
     port = free_port()
     served = model(tmp_path, ANSWERS, port=port, max_lora_rank=32, arguments=["--seed", "7"])
     with serve(served, log=tmp_path / "log"):
         pass
-    words = " ".join(told(tmp_path)["argv"])
+    words = " ".join(started_with(tmp_path)["argv"])
     assert words.startswith("-m vllm.entrypoints.openai.api_server --model ")
     assert "--served-model-name tiny --host 127.0.0.1" in words
     assert f"--port {port} --max-model-len 512 --enable-lora --max-lora-rank 32" in words
     assert words.endswith("--seed 7")
     assert "--trust-remote-code" not in words
-    environment = told(tmp_path)["environment"]
+    environment = started_with(tmp_path)["environment"]
     assert environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "True"
     assert environment["VLLM_NO_USAGE_STATS"] == environment["HF_HUB_OFFLINE"] == "1"
     assert not {"PYTHONPATH", "VIRTUAL_ENV"} & environment.keys()
@@ -89,11 +89,11 @@ def test_a_cpu_reads_every_prompt_in_one_step(tmp_path: Path, monkeypatch: pytes
     pretend(monkeypatch, gpu=gpu)
     with serve(model(tmp_path, ANSWERS), log=tmp_path / "log"):
         pass
-    words = " ".join(told(tmp_path)["argv"])
+    words = " ".join(started_with(tmp_path)["argv"])
     assert ("--no-enable-chunked-prefill --max-num-batched-tokens 8192" in words) is not gpu
 
 
-def test_a_server_that_never_answers_is_given_up_and_ended(tmp_path: Path) -> None:
+def test_a_server_that_never_responds_is_ended(tmp_path: Path) -> None:
     with (
         pytest.raises(ServingError, match=r"did not answer within policy\.serve\.start_timeout_s = 1 s"),
         serve(model(tmp_path, HANGS, start_timeout_s=1), log=tmp_path / "log"),
@@ -116,7 +116,7 @@ def test_a_call_that_fails_at_the_moment_the_server_goes_down_says_so(folder: Pa
     recipe = small_recipe(folder).model_copy(update={"policy": model(folder, ANSWERS)})
     with (
         pytest.raises(ServingError, match=r"vLLM ended with status 9 while it was needed.*run again to go on"),
-        launched(recipe) as ready,
+        start_servers(recipe) as ready,
     ):
         assert not answers(ready().policy.endpoints[0], data=b"{}")  # a POST ends this server
         raise ModelError("no endpoint answers")
@@ -124,13 +124,13 @@ def test_a_call_that_fails_at_the_moment_the_server_goes_down_says_so(folder: Pa
 
 @contextmanager
 def adapter_server(status: int, body: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A server that answers every POST alike; yields its URL and what it was asked."""
-    asked: list[dict[str, Any]] = []
+    """A server that answers every POST alike; yields its URL and the requests."""
+    received: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             text = self.rfile.read(int(self.headers["Content-Length"]))
-            asked.append({"path": self.path, "key": self.headers["Authorization"], **json.loads(text)})
+            received.append({"path": self.path, "key": self.headers["Authorization"], **json.loads(text)})
             self.send_response(status)
             self.end_headers()
             self.wfile.write(body.encode())
@@ -142,7 +142,7 @@ def adapter_server(status: int, body: str) -> Iterator[tuple[str, list[dict[str,
     thread = Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/v1", asked
+        yield f"http://127.0.0.1:{server.server_port}/v1", received
     finally:
         server.shutdown()
         thread.join()
@@ -150,20 +150,20 @@ def adapter_server(status: int, body: str) -> Iterator[tuple[str, list[dict[str,
 
 
 def test_an_adapter_is_loaded_by_name_and_absolute_path(tmp_path: Path) -> None:
-    with adapter_server(200, "Success") as (url, asked):
+    with adapter_server(200, "Success") as (url, received):
         load_adapter(url, "better", tmp_path, api_key="geheim")
         load_adapter(url, "better", tmp_path)
     request = {"path": "/v1/load_lora_adapter", "lora_name": "better", "lora_path": str(tmp_path.resolve())}
-    assert asked == [request | {"key": "Bearer geheim"}, request | {"key": None}]
+    assert received == [request | {"key": "Bearer geheim"}, request | {"key": None}]
 
 
 def test_an_adapter_that_is_there_already_is_fine(tmp_path: Path) -> None:
-    with adapter_server(400, "The lora adapter 'better' has already been loaded.") as (url, asked):
+    with adapter_server(400, "The lora adapter 'better' has already been loaded.") as (url, received):
         load_adapter(url, "better", tmp_path)
-    assert len(asked) == 1
+    assert len(received) == 1
 
 
-def test_a_refused_adapter_is_told_in_the_servers_words(tmp_path: Path) -> None:
+def test_the_error_of_a_refused_adapter_has_the_servers_message(tmp_path: Path) -> None:
     with adapter_server(404, "no such endpoint") as (url, _), pytest.raises(ServingError, match="no such endpoint"):
         load_adapter(url, "better", tmp_path)
     with pytest.raises(ServingError, match="did not load the adapter"):

@@ -1,4 +1,4 @@
-"""The judge's server beside the policy's: both start at once, each speaks for itself, both end with the block."""
+"""The judge's server beside the policy's: both start at once, errors name the right one, both end with the block."""
 
 import json
 import urllib.request
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from infra.errors import ModelError, PrerequisiteError, RecipeError, ServingError
-from infra.models.serving import free_port, launched, reached
+from infra.models.serving import free_port, serve_recipe, start_servers
 from infra.recipe import Recipe
 from tests.infra.models.test_serving_life import recipe_for, seen
 from tests.support.planning import small_recipe
@@ -29,12 +29,12 @@ def serving_judge(folder: Path, **program: Any) -> Recipe:
 
 def test_the_rule_based_judge_is_started_and_named(folder: Path) -> None:
     recipe = with_judge(folder, **RULES)
-    with reached(recipe) as ready:
+    with serve_recipe(recipe) as ready:
         assert ready.policy == recipe.policy
         assert ready.judge is not None
         (url,) = ready.judge.endpoints
         models = json.loads(urllib.request.urlopen(f"{url}/models", timeout=10).read())
-        assert [each["id"] for each in models["data"]] == ["rule-based"]
+        assert [model["id"] for model in models["data"]] == ["rule-based"]
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"{url}/models", timeout=10)
     assert "rule-based judge" in (folder / "mill" / "logs" / "judge.log").read_text()
@@ -43,7 +43,7 @@ def test_the_rule_based_judge_is_started_and_named(folder: Path) -> None:
 def test_policy_and_judge_run_side_by_side_with_a_log_each(folder: Path) -> None:
     served = recipe_for(folder).policy
     recipe = with_judge(folder, **RULES).model_copy(update={"policy": served})
-    with reached(recipe) as ready:
+    with serve_recipe(recipe) as ready:
         assert ready.judge is not None
         assert ready.policy.endpoints != ready.judge.endpoints
         assert {path.name for path in (folder / "mill" / "logs").iterdir()} == {"vllm.log", "judge.log"}
@@ -51,7 +51,7 @@ def test_policy_and_judge_run_side_by_side_with_a_log_each(folder: Path) -> None
 
 
 def test_a_judge_model_is_served_without_adapters(folder: Path) -> None:
-    with reached(serving_judge(folder)) as ready:
+    with serve_recipe(serving_judge(folder)) as ready:
         assert ready.judge is not None
         words = " ".join(seen(folder)["argv"])
         assert ready.judge.endpoints[0].removesuffix("/v1").rpartition(":")[2] in words
@@ -61,13 +61,13 @@ def test_a_judge_model_is_served_without_adapters(folder: Path) -> None:
 
 def test_a_judge_that_dies_while_it_starts_is_named_with_its_log(folder: Path) -> None:
     with pytest.raises(ServingError, match=r"status 1 while it started; the end of .*judge\.log(.|\n)*no memory"):
-        reached(serving_judge(folder, dies=True)).__enter__()
+        serve_recipe(serving_judge(folder, dies=True)).__enter__()
 
 
 def test_a_call_that_fails_because_the_judge_has_died_says_so(folder: Path) -> None:
     with (
         pytest.raises(ServingError, match=r"the judge's vLLM ended with status 1 while it was needed; .*judge\.log"),
-        launched(serving_judge(folder, dies=True)) as ready,
+        start_servers(serving_judge(folder, dies=True)) as ready,
     ):
         with pytest.raises(ServingError):
             ready()  # returns when the server has ended
@@ -85,20 +85,20 @@ def test_what_the_judge_lacks_is_named_by_its_own_keys(folder: Path, serve: dict
     whole = recipe_for(folder).policy.model_dump(mode="json")["serve"]
     recipe = with_judge(folder, name="critic", serve={**whole, **serve})
     with pytest.raises(PrerequisiteError, match=message):
-        reached(recipe).__enter__()
+        serve_recipe(recipe).__enter__()
 
 
 def test_two_servers_on_one_port_are_refused_before_either_starts(folder: Path) -> None:
     port = free_port()
     recipe = serving_judge(folder, port=port).model_copy(update={"policy": recipe_for(folder, port=port).policy})
     with pytest.raises(PrerequisiteError, match=f"are both {port}; give two ports"):
-        reached(recipe).__enter__()
+        serve_recipe(recipe).__enter__()
     assert not (folder / "seen.json").exists()
 
 
 def test_a_judge_with_endpoints_starts_nothing(folder: Path) -> None:
     recipe = with_judge(folder, **RULES, endpoints=["http://127.0.0.1:9/v1"])
-    with reached(recipe) as ready:
+    with serve_recipe(recipe) as ready:
         assert ready is recipe
 
 

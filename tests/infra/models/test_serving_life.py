@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from infra.errors import ModelError, PrerequisiteError, ServingError
-from infra.models.serving import launched, reached, serve
+from infra.models.serving import serve, serve_recipe, start_servers
 from infra.recipe import Recipe
 from tests.support.planning import small_recipe
 
@@ -50,7 +50,7 @@ def seen(folder: Path) -> dict[str, Any]:
 
 
 def test_a_server_answers_until_the_block_ends_and_leaves_nothing(folder: Path) -> None:
-    with reached(recipe_for(folder, arguments=["--enforce-eager"])) as ready:
+    with serve_recipe(recipe_for(folder, arguments=["--enforce-eager"])) as ready:
         (url,) = ready.policy.endpoints
         was = seen(folder)
         assert url == f"http://127.0.0.1:{was['argv'][was['argv'].index('--port') + 1]}/v1"
@@ -68,20 +68,20 @@ def test_a_server_of_a_full_model_takes_no_adapters(folder: Path) -> None:
 
 def test_a_recipe_with_endpoints_starts_nothing(folder: Path) -> None:
     recipe = small_recipe(folder)
-    with reached(recipe) as ready:
+    with serve_recipe(recipe) as ready:
         assert ready is recipe
     assert not (folder / "seen.json").exists()
 
 
 def test_a_server_that_dies_while_it_starts_is_named_with_the_end_of_its_log(folder: Path) -> None:
     with pytest.raises(ServingError, match=r"status 1 while it started(.|\n)*no memory for the cache"):
-        reached(recipe_for(folder, dies=True)).__enter__()
+        serve_recipe(recipe_for(folder, dies=True)).__enter__()
 
 
 def test_a_call_that_fails_because_the_server_has_died_says_so(folder: Path) -> None:
     with (
         pytest.raises(ServingError, match=r"status 1 while it was needed; its log is .*vllm\.log"),
-        launched(recipe_for(folder, dies=True)) as ready,
+        start_servers(recipe_for(folder, dies=True)) as ready,
     ):
         with contextlib.suppress(ServingError):
             ready()  # returns when the server has ended
@@ -89,7 +89,7 @@ def test_a_call_that_fails_because_the_server_has_died_says_so(folder: Path) -> 
 
 
 def test_a_call_that_fails_while_the_server_lives_stays_what_it_is(folder: Path) -> None:
-    with pytest.raises(ModelError, match="refuses"), launched(recipe_for(folder)) as ready:
+    with pytest.raises(ModelError, match="refuses"), start_servers(recipe_for(folder)) as ready:
         ready()
         raise ModelError("the endpoint refuses the model")
 
@@ -99,16 +99,16 @@ def test_an_interpreter_that_is_not_there_is_named_with_the_remedy(folder: Path)
         folder, policy={"endpoints": [], "serve": {"model_path": "microworld", "python": "nowhere/bin/python"}}
     )
     with pytest.raises(PrerequisiteError, match=r"nowhere/bin/python: no such Python; `make setup`"):
-        reached(recipe).__enter__()
+        serve_recipe(recipe).__enter__()
 
 
 @pytest.mark.parametrize("path", ["/nowhere/model", "./model", "mill/models/small/abc"])
 def test_a_model_folder_that_is_not_there_is_named_before_a_server_starts(folder: Path, path: str) -> None:
     with pytest.raises(PrerequisiteError, match=r"policy\.serve\.model_path: .* does not exist"):
-        reached(recipe_for(folder, model_path=path)).__enter__()
+        serve_recipe(recipe_for(folder, model_path=path)).__enter__()
     assert not (folder / "seen.json").exists()
 
 
 def test_a_name_on_the_hub_is_no_folder(folder: Path) -> None:
-    with reached(recipe_for(folder, model_path="somebody/some-model")):
+    with serve_recipe(recipe_for(folder, model_path="somebody/some-model")):
         assert "somebody/some-model" in seen(folder)["argv"]

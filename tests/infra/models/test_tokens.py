@@ -1,4 +1,4 @@
-"""The policy tokenizer: counts by hand, prompts as the server sees them, clear errors."""
+"""The policy's tokenizer: counts by hand, prompts as the server sees them, clear errors."""
 
 import json
 from pathlib import Path
@@ -33,8 +33,8 @@ def test_counts_are_the_tokenizers_own_for_any_script(tokenizer):
 
 
 def test_a_prompt_counts_the_template_and_the_opening_of_the_answer(tokenizer):
-    asked = [[{"role": "user", "content": "héllo"}], [{"role": "user", "content": ""}]]
-    assert prompt_tokens(tokenizer, asked) == [6 + TEMPLATE_TOKENS, TEMPLATE_TOKENS]
+    conversations = [[{"role": "user", "content": "héllo"}], [{"role": "user", "content": ""}]]
+    assert prompt_tokens(tokenizer, conversations) == [6 + TEMPLATE_TOKENS, TEMPLATE_TOKENS]
     assert has_chat_template(tokenizer)
 
 
@@ -74,9 +74,9 @@ def test_a_text_counted_before_need_not_be_counted_again(kind):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(tokens, "EDGE_CHARACTERS", 40)
             text = joint.join(pieces)
-            asked = [{"role": "user", "content": f" Read 1234{joint}{text}{joint}567 Question?"}]
+            messages = [{"role": "user", "content": f" Read 1234{joint}{text}{joint}567 Question?"}]
             counted = [(text, count_tokens(tokenizer, [text])[0])]
-            assert prompt_tokens(tokenizer, [asked], counted) == prompt_tokens(tokenizer, [asked])
+            assert prompt_tokens(tokenizer, [messages], counted) == prompt_tokens(tokenizer, [messages])
 
     holds()
 

@@ -1,7 +1,8 @@
-"""What goes over the wire to an endpoint, and which errors come back from it."""
+"""What is sent to an endpoint, and which responses and errors come back."""
 
 import asyncio
 import json
+import re
 import ssl
 
 import aiohttp
@@ -13,7 +14,7 @@ _BODY = json.dumps({"messages": [{"role": "user", "content": "Why?"}], "model": 
 
 
 class _Server:
-    """Answers every request with the same bytes, and keeps what it was sent."""
+    """Sends the same bytes for every request, and records the requests."""
 
     def __init__(self, reply: bytes) -> None:
         self.reply = reply
@@ -35,21 +36,21 @@ def reply(status: str, body: bytes, *headers: str) -> bytes:
 
 
 def posted(server: _Server, times: int = 1) -> list[HttpResponse]:
-    """The answers to calls that a new wire sends at once."""
+    """The responses to calls that a new transport sends at the same time."""
 
     async def run() -> list[HttpResponse]:
         async with await asyncio.start_server(server, "127.0.0.1", 0) as listening:
             port = listening.sockets[0].getsockname()[1]
-            wire = Transport(f"http://127.0.0.1:{port}/v1", "secret", 5.0)
+            transport = Transport(f"http://127.0.0.1:{port}/v1", "secret", 5.0)
             try:
-                return await asyncio.gather(*(wire.post(_BODY) for _ in range(times)))
+                return await asyncio.gather(*(transport.post(_BODY) for _ in range(times)))
             finally:
-                await wire.close()
+                await transport.close()
 
     return asyncio.run(run())
 
 
-def test_a_call_carries_the_key_and_what_the_environment_adds_but_not_the_packages_own_news(monkeypatch):
+def test_a_call_carries_the_key_and_the_headers_of_the_environment(monkeypatch):
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Team: red")
     server = _Server(reply("200 OK", b"{}"))
     posted(server)
@@ -60,22 +61,22 @@ def test_a_call_carries_the_key_and_what_the_environment_adds_but_not_the_packag
     assert not [name for name in head if name.startswith("x-stainless-")]
 
 
-def test_each_of_the_calls_that_a_new_wire_sends_at_once_arrives():
+def test_all_calls_that_a_new_transport_sends_at_the_same_time_arrive():
     server = _Server(reply("200 OK", b"{}"))
-    answers = posted(server, 20)
-    assert [(answer.status, answer.body) for answer in answers] == [(200, b"{}")] * 20
+    responses = posted(server, 20)
+    assert [(response.status, response.body) for response in responses] == [(200, b"{}")] * 20
     assert server.bodies == [_BODY] * 20
 
 
-def test_an_error_status_is_an_answer_like_any_other():
-    (answer,) = posted(_Server(reply("429 Too Many Requests", b"slow down", "Retry-After: 7")))
-    assert (answer.status, answer.body, answer.headers.get("retry-after")) == (429, b"slow down", "7")
+def test_an_error_status_is_a_response_like_any_other():
+    (response,) = posted(_Server(reply("429 Too Many Requests", b"slow down", "Retry-After: 7")))
+    assert (response.status, response.body, response.headers.get("retry-after")) == (429, b"slow down", "7")
 
 
 def test_a_redirect_is_not_followed():
     server = _Server(reply("307 Temporary Redirect", b"", "Location: /elsewhere"))
-    (answer,) = posted(server)
-    assert answer.status == 307
+    (response,) = posted(server)
+    assert response.status == 307
     assert len(server.heads) == 1
 
 
@@ -91,3 +92,15 @@ def test_a_bare_tls_fault_is_a_fault_of_the_connection(monkeypatch):
     monkeypatch.setattr(aiohttp.ClientSession, "_request", broken)
     with pytest.raises(aiohttp.ClientConnectionError, match="bad record mac"):
         posted(_Server(b""))
+
+
+def test_a_call_names_longmill_as_its_agent_and_the_account_of_the_environment(monkeypatch):
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-2")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "authorization: Basic abc\nno header")
+    server = _Server(reply("200 OK", b"{}"))
+    posted(server)
+    (head,) = server.heads
+    assert re.fullmatch(r"longmill/\d\S*", head["user-agent"])
+    assert (head["openai-organization"], head["openai-project"]) == ("org-1", "proj-2")
+    assert head["authorization"] == "Basic abc"

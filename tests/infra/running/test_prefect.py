@@ -27,7 +27,7 @@ from infra.errors import (
     StoreError,
 )
 from infra.recipe import Execution
-from infra.running.prefect import _await_health, _may_help, cache_key, local_server, retry_settings
+from infra.running.prefect import _await_health, cache_key, local_server, retry_settings, retrying_can_help
 from infra.running.processes import ChildProcess
 
 ROOT = Path(__file__).parents[3]
@@ -129,8 +129,8 @@ PASSING = [StoreError, LedgerError, ModelError, ServingError, LongmillError, OSE
 
 @pytest.mark.parametrize(("kind", "again"), [(kind, False) for kind in LASTING] + [(kind, True) for kind in PASSING])
 def test_only_what_may_pass_is_tried_again(kind: type[Exception], again: bool) -> None:
-    assert _may_help(None, None, SimpleNamespace(data=kind("x"))) is again
-    assert _may_help(None, None, SimpleNamespace(data=SimpleNamespace(result=kind("x")))) is again
+    assert retrying_can_help(None, None, SimpleNamespace(data=kind("x"))) is again
+    assert retrying_can_help(None, None, SimpleNamespace(data=SimpleNamespace(result=kind("x")))) is again
 
 
 @pytest.mark.slow

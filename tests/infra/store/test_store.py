@@ -171,7 +171,7 @@ def test_without_hard_links_the_first_still_stays_and_a_warning_says_so_once(
 )
 def test_a_path_that_could_leave_the_store_is_refused(tmp_path: Path, path: str) -> None:
     store = open_store(str(tmp_path))
-    for use in (store.read, store.exists, store.size, store.local, store.show, store.delete):
+    for use in (store.read, store.exists, store.size, store.local_path, store.place, store.delete):
         with pytest.raises(StoreError, match="not a path in a store"):
             use(path)
     for put in (store.write, store.put_if_absent):
@@ -184,7 +184,7 @@ def test_a_path_that_could_leave_the_store_is_refused(tmp_path: Path, path: str)
 def test_an_object_whose_name_climbs_out_is_not_fetched(bucket: Store, backend: ObjectStore, tmp_path: Path) -> None:
     backend.filesystem.pipe_file(backend.key("models") + "/../../evil", b"")
     with pytest.raises(StoreError, match="not a path in a store"):
-        bucket.fetch("models", tmp_path / "deep" / "here")
+        bucket.download_folder("models", tmp_path / "deep" / "here")
     assert not (tmp_path / "evil").exists()
 
 
@@ -205,10 +205,10 @@ def test_locations_are_paths_and_urls_that_a_person_can_paste(tmp_path: Path, mo
     for url in ("mill", f"file://{tmp_path}/mill", str(tmp_path / "mill")):
         store = open_store(url)
         assert store.url == f"file://{tmp_path}/mill"
-        assert store.show("a/b") == str(tmp_path / "mill/a/b") == str(store.local("a/b"))
+        assert store.place("a/b") == str(tmp_path / "mill/a/b") == str(store.local_path("a/b"))
     distant = open_store("s3://bucket/some/mill/")
-    assert (distant.url, distant.show("a/b")) == ("s3://bucket/some/mill", "s3://bucket/some/mill/a/b")
-    assert distant.local("a") is None
+    assert (distant.url, distant.place("a/b")) == ("s3://bucket/some/mill", "s3://bucket/some/mill/a/b")
+    assert distant.local_path("a") is None
 
 
 def test_a_bucket_that_is_not_there_is_a_fault_and_not_empty(bucket: Store) -> None:
@@ -317,12 +317,12 @@ def test_folders_are_sent_and_fetched(store: Store, tmp_path: Path) -> None:
     (source / "deep").mkdir(parents=True)
     (source / "weights").write_bytes(b"w" * 1000)
     (source / "deep" / "config.json").write_bytes(b"{}")
-    assert store.send(source, "models/x/1") == ["models/x/1/deep/config.json", "models/x/1/weights"]
-    store.fetch("models/x/1", tmp_path / "back")
+    assert store.upload_folder(source, "models/x/1") == ["models/x/1/deep/config.json", "models/x/1/weights"]
+    store.download_folder("models/x/1", tmp_path / "back")
     assert (tmp_path / "back/weights").read_bytes() == b"w" * 1000
     assert (tmp_path / "back/deep/config.json").read_bytes() == b"{}"
     with pytest.raises(MissingError, match="models/y"):
-        store.fetch("models/y", tmp_path / "none")
+        store.download_folder("models/y", tmp_path / "none")
 
 
 TABLE = pa.table({"id": ["a", "b", "c"], "text": ["long " * 50] * 3, "score": [0.5, None, 1.0]})

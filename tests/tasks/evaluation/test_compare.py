@@ -49,7 +49,7 @@ def test_nothing_answered_has_no_mean() -> None:
 def test_buckets_hold_the_questions_up_to_their_upper_end() -> None:
     rows = [row("a", 1.0, 100), row("b", 0.0, 101), row("c", 1.0, 200), row("d", 0.0, 201, cut=True)]
     outcome = compare(rows, rows, RECIPE)
-    assert [(each["name"], each["questions"], values(each["before"])[0]) for each in outcome["buckets"]] == [
+    assert [(bucket["name"], bucket["questions"], values(bucket["before"])[0]) for bucket in outcome["buckets"]] == [
         ("0-100", 1, 1.0),
         ("101-200", 2, 0.5),
         ("201-", 1, 0.0),
@@ -61,7 +61,7 @@ def test_buckets_hold_the_questions_up_to_their_upper_end() -> None:
 def test_kinds_stand_apart() -> None:
     rows = [row("a", 1.0, kind="two hops"), row("b", 0.0, kind="list"), row("c", 0.0, kind="list")]
     outcome = compare(rows, None, RECIPE)
-    assert [(each["name"], *values(each["before"])) for each in outcome["kinds"]] == [
+    assert [(kind["name"], *values(kind["before"])) for kind in outcome["kinds"]] == [
         ("list", 0.0, 2),
         ("two hops", 1.0, 1),
     ]

@@ -9,7 +9,7 @@ from infra.canonical import text_id
 from infra.errors import EvaluationError, ModelError, RecipeError
 from infra.models.client import ModelClient, Outcome, Request
 from infra.recipe import Recipe
-from tasks.evaluation.evaluate import EvaluationRow, HeldOut, evaluate_model
+from tasks.evaluation.evaluate import EvaluationRow, HeldOutQuestion, evaluate_model
 from tasks.evaluation.suites import find_suite
 from tasks.records.example import Context, Example
 from tests.support.memory_ledger import MemoryLedger
@@ -31,7 +31,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save_byte_tokenizer(tmp_path_factory.mktemp("bytes"))
 
 
-def held_out(name: str, text: str, *references: str) -> HeldOut:
+def held_out(name: str, text: str, *references: str) -> HeldOutQuestion:
     example = Example(name, f"question {name}?", text_id(text), references, "qa", "en", "{}")
     return example, Context(text_id(text), text, len(text), (), (), ())
 
@@ -45,7 +45,7 @@ def recipe_for(stub: StubServer, tokenizer: str, window: int = 4000, **evaluatio
 
 
 def evaluated(
-    recipe: Recipe, cases: list[HeldOut], ledger: MemoryLedger | None = None, **client: Any
+    recipe: Recipe, cases: list[HeldOutQuestion], ledger: MemoryLedger | None = None, **client: Any
 ) -> list[EvaluationRow]:
     model = ModelClient(recipe.policy.endpoints, None, ledger or MemoryLedger(), backoff_s=0.001, **client)
     try:

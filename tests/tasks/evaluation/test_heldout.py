@@ -10,8 +10,8 @@ from flows.cli.views import plan_status
 from infra.errors import EvaluationError
 from infra.recipe import Recipe
 from infra.store import Store, open_store
-from tasks.evaluation.heldout import heldout_cases, is_heldout
-from tasks.planning.planning import make_plan
+from tasks.evaluation.heldout import heldout_questions, is_heldout
+from tasks.planning.make_plan import make_plan
 from tasks.records.dataset import Split
 from tasks.records.plan import load_plan, load_shard
 from tests.support.planning import pooled_rows, small_recipe, write_rows
@@ -39,7 +39,7 @@ def with_questions(folder: Path, rows: list[dict[str, Any]], **evaluation: Any) 
 
 def test_without_questions_of_its_own_the_test_side_of_the_dataset_is_asked(folder: Path) -> None:
     recipe, store, manifest, split = published(folder)
-    cases = heldout_cases(recipe, store, manifest)
+    cases = heldout_questions(recipe, store, manifest)
     assert cases
     assert all(split.side(context.context_id) == "test" for _, context in cases)
     assert all(example.context_id == context.context_id for example, context in cases)
@@ -49,14 +49,17 @@ def test_without_questions_of_its_own_the_test_side_of_the_dataset_is_asked(fold
 def test_every_test_question_with_a_reference_is_asked_pair_or_not(folder: Path) -> None:
     recipe, store, manifest, split = published(folder)
     plan = load_plan(store, json.loads(store.read(manifest))["plan_id"])
-    examples = [example for shard in plan.shards for example in load_shard(store, plan, shard.index)[0]]
-    wanted = [each.example_id for each in examples if split.side(each.context_id) == "test" and each.references]
-    assert [example.example_id for example, _ in heldout_cases(recipe, store, manifest)] == wanted
+    expected: list[str] = []
+    for shard in plan.shards:
+        for example in load_shard(store, plan, shard.index)[0]:
+            if split.side(example.context_id) == "test" and example.references:
+                expected.append(example.example_id)
+    assert [example.example_id for example, _ in heldout_questions(recipe, store, manifest)] == expected
 
 
 def test_questions_of_the_recipe_come_before_the_test_side(folder: Path) -> None:
     recipe = with_questions(folder, [{**row, "id": f"held-{number}"} for number, row in enumerate(pooled_rows(5))])
-    cases = heldout_cases(recipe, open_store(recipe.store), "datasets/nowhere/manifest.json")
+    cases = heldout_questions(recipe, open_store(recipe.store), "datasets/nowhere/manifest.json")
     assert [example.example_id for example, _ in cases] == [f"held-{number}" for number in range(5)]
 
 
@@ -64,7 +67,7 @@ def test_a_question_that_is_too_long_for_the_window_is_kept(folder: Path) -> Non
     rows = [{"id": "long", "question": "What is it?", "context": "word " * 4000, "answers": ["it"]}]
     recipe = with_questions(folder, rows, contexts={"build": "given"})
     assert recipe.policy.context_window < 4000 * 5
-    ((example, context),) = heldout_cases(recipe, open_store(recipe.store), None)
+    ((example, context),) = heldout_questions(recipe, open_store(recipe.store), None)
     assert (example.example_id, len(context.text)) == ("long", 20_000)
 
 
@@ -72,7 +75,7 @@ def test_the_plan_of_held_out_questions_is_told_apart_and_not_shown_as_waiting(f
     recipe = with_questions(folder, pooled_rows(3))
     store = open_store(recipe.store)
     built = make_plan(recipe, store)
-    heldout_cases(recipe, store, None)
+    heldout_questions(recipe, store, None)
     plans = {path.split("/")[1] for path in store.list("plans")}
     (other,) = plans - {built.plan_id}
     assert is_heldout(load_plan(store, other))
@@ -83,4 +86,4 @@ def test_the_plan_of_held_out_questions_is_told_apart_and_not_shown_as_waiting(f
 def test_with_neither_questions_nor_a_dataset_there_is_nothing_to_ask(folder: Path) -> None:
     recipe = fake_recipe(folder)
     with pytest.raises(EvaluationError, match="or the manifest of a dataset"):
-        heldout_cases(recipe, open_store(str(folder)), None)
+        heldout_questions(recipe, open_store(str(folder)), None)

@@ -24,11 +24,18 @@ def test_the_interval_of_three_questions_is_the_binomials() -> None:
     assert mean_interval([0, 0, 1], 4000, seed=1, level=0.9) == Interval(0.333333, 0.0, 0.666667, 3)
 
 
+def test_intervals_are_those_of_earlier_versions() -> None:
+    """Reports and evidence are compared byte by byte, so the draws of a seed must stay the same."""
+    scores = [0.1 * number % 1 for number in range(17)]
+    assert mean_interval(scores, 777, seed=7) == Interval(0.388235, 0.270588, 0.517647, 17)
+    assert mean_interval([0.0, 0.25, 1.0, 0.5, 0.5], 500, seed=11, level=0.8) == Interval(0.45, 0.25, 0.65, 5)
+
+
 def test_the_interval_of_many_questions_is_near_the_normal_one() -> None:
-    found = mean_interval([0.0, 1.0] * 200, 4000, seed=3)
+    interval = mean_interval([0.0, 1.0] * 200, 4000, seed=3)
     half = 1.96 * (0.25 / 400) ** 0.5
-    assert found.low == pytest.approx(0.5 - half, abs=0.005)
-    assert found.high == pytest.approx(0.5 + half, abs=0.005)
+    assert interval.low == pytest.approx(0.5 - half, abs=0.005)
+    assert interval.high == pytest.approx(0.5 + half, abs=0.005)
 
 
 def test_no_question_has_no_mean_and_one_has_no_width() -> None:
@@ -47,12 +54,12 @@ def test_the_difference_is_taken_question_by_question() -> None:
 
 @given(SCORES, st.integers(0, 3))
 def test_the_mean_lies_within_its_bounds_and_the_same_seed_gives_the_same(scores: list[float], seed: int) -> None:
-    found = mean_interval(scores, 200, seed)
-    assert found == mean_interval(scores, 200, seed)
-    assert found.low is not None
-    assert found.high is not None
-    assert min(scores) <= found.low <= found.high <= max(scores)
-    assert found.value == round(float(np.mean(scores)), 6)
+    interval = mean_interval(scores, 200, seed)
+    assert interval == mean_interval(scores, 200, seed)
+    assert interval.low is not None
+    assert interval.high is not None
+    assert min(scores) <= interval.low <= interval.high <= max(scores)
+    assert interval.value == round(float(np.mean(scores)), 6)
 
 
 def test_blocks_of_resamples_bound_the_memory_and_change_nothing_in_kind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,16 +80,18 @@ def test_a_ratio_is_of_sums_and_its_interval_over_questions() -> None:
 
 def test_a_ratio_over_equal_wholes_is_the_mean() -> None:
     scores = [0.0, 1.0, 1.0, 0.5, 0.0, 1.0] * 10
-    (found,) = ratio_intervals([[score] for score in scores], [[1.0]] * 60, 4000, seed=2)
+    (interval,) = ratio_intervals([[score] for score in scores], [[1.0]] * 60, 4000, seed=2)
     mean = mean_interval(scores, 4000, seed=3)
-    assert (found.value, found.n) == (mean.value, 60)
-    assert found.low == pytest.approx(mean.low, abs=0.02)
-    assert found.high == pytest.approx(mean.high, abs=0.02)
+    assert (interval.value, interval.n) == (mean.value, 60)
+    assert interval.low == pytest.approx(mean.low, abs=0.02)
+    assert interval.high == pytest.approx(mean.high, abs=0.02)
 
 
 def test_draws_without_a_figure_are_left_out_of_its_interval() -> None:
-    found = sums_interval([[1.0, 1.0], [0.0, 0.0]], lambda sums: np.where(sums[:, 1] > 0, 1.0, np.nan), 7, 200, seed=0)
-    assert found == Interval(1.0, 1.0, 1.0, 7)
+    interval = sums_interval(
+        [[1.0, 1.0], [0.0, 0.0]], lambda sums: np.where(sums[:, 1] > 0, 1.0, np.nan), 7, 200, seed=0
+    )
+    assert interval == Interval(1.0, 1.0, 1.0, 7)
     assert sums_interval([[0.0]], lambda sums: np.full(len(sums), np.nan), 7, 20, 0) == Interval(None, None, None, 7)
 
 
@@ -95,7 +104,7 @@ def test_a_nested_interval_spans_what_another_run_would_change() -> None:
 
 def test_a_nested_interval_of_one_run_is_that_of_its_questions() -> None:
     scores = [0.0, 1.0] * 200
-    nested = nested_interval([[(each, 1.0) for each in scores]], 4000, seed=3)
+    nested = nested_interval([[(score, 1.0) for score in scores]], 4000, seed=3)
     plain = mean_interval(scores, 4000, seed=3)
     assert nested.value == plain.value
     assert nested.low == pytest.approx(plain.low, abs=0.01)

@@ -37,9 +37,9 @@ def test_a_prompt_that_fits_is_left_alone(tokenizer: Any) -> None:
 
 
 def test_the_middle_goes_until_the_whole_prompt_fits_exactly(tokenizer: Any) -> None:
-    found = fit("abcdefghij", AROUND + 5, tokenizer)
-    assert found == Fitted("abcij", 20, 15)
-    assert found.cut
+    fitted = fit("abcdefghij", AROUND + 5, tokenizer)
+    assert fitted == Fitted("abcij", 20, 15)
+    assert fitted.cut
 
 
 def test_no_character_is_split(tokenizer: Any) -> None:
@@ -60,16 +60,16 @@ class Slow:
 
 
 def test_a_tokenizer_without_offsets_cuts_by_characters() -> None:
-    found = fit("0123456789" * 10, AROUND + 10, Slow())
-    assert found.tokens == AROUND + 10
-    assert found.text == "0123456789" * 2
+    fitted = fit("0123456789" * 10, AROUND + 10, Slow())
+    assert fitted.tokens == AROUND + 10
+    assert fitted.text == "0123456789" * 2
 
 
 @settings(deadline=None, max_examples=60)
 @given(text=st.text(st.sampled_from("ab é你😀\n"), max_size=60), room=st.integers(0, 40))
 def test_what_is_kept_fits_and_is_a_head_and_a_tail_of_the_text(tokenizer: Any, text: str, room: int) -> None:
-    found = fit(text, AROUND + room, tokenizer)
-    assert found.tokens <= AROUND + room
-    assert found.tokens == AROUND + len(found.text.encode())
-    assert any(text.startswith(found.text[:i]) and text.endswith(found.text[i:]) for i in range(len(found.text) + 1))
-    assert found.tokens == found.tokens_before or found.tokens > AROUND + room - 8  # at most two characters are missing
+    fitted = fit(text, AROUND + room, tokenizer)
+    assert fitted.tokens <= AROUND + room
+    assert fitted.tokens == AROUND + len(fitted.text.encode())
+    assert any(text.startswith(fitted.text[:i]) and text.endswith(fitted.text[i:]) for i in range(len(fitted.text) + 1))
+    assert fitted.tokens == fitted.tokens_before or fitted.tokens > AROUND + room - 8

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from infra.recipe import Pairing
-from tasks.judging.pruning import PruningBounds, ScoreBounds, verdicts_wanted
+from tasks.judging.pruning import PruningBounds, ScoreBounds, verdicts_needed
 from tasks.records.example import Answer
 
 CLOSED, OPEN = 0, 10  # verdicts missing of ten
@@ -19,7 +19,7 @@ def wanted(*prospects: tuple[float, float, int], cut: tuple[int, ...] = (), **pa
     ]
     others = {("e", index): others for index, (others, _, _) in enumerate(prospects)}
     standing = PruningBounds(others, 1.0, 2.0, Pairing(rule="best_vs_worst", **pairing))
-    return verdicts_wanted(
+    return verdicts_needed(
         [
             ScoreBounds(answer, sure, sure + missing, missing, 10 - missing)
             for answer, (_, sure, missing) in zip(answers, prospects, strict=True)

@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 
 from infra.models.embedding import Embedder
-from tasks.judging.retrieval import nearest
+from tasks.judging.retrieval import nearest_chunks
 from tasks.scoring import ScoringContext
-from tests.support.scripted_judge import ScriptedJudge, bench_with, case_of, count_words, judged_recipe
+from tests.support.scripted_judge import ScriptedJudge, case_of, count_words, judged_recipe, scoring_with
 
 WORDS = ["Dunvale", "Facts", "home", "Passage", "Question", "Answer", "then", "need"]
 CONTEXT = case_of(context="".join(f"{word} {word} {word} {word} " for word in WORDS)).context
 
 
 def bench(encode: Any = count_words) -> ScoringContext:
-    return bench_with(ScriptedJudge(lambda request: ""), judged_recipe(), Embedder(encode))
+    return scoring_with(ScriptedJudge(lambda request: ""), judged_recipe(), Embedder(encode))
 
 
 def found(statement: str, count: int, own: ScoringContext | None = None) -> list[str]:
-    [spans] = nearest([statement], CONTEXT, 4, count, own or bench())
+    [spans] = nearest_chunks([statement], CONTEXT, 4, count, own or bench())
     return [CONTEXT.text[start:end].split()[0] for start, end in spans]
 
 
@@ -41,8 +41,8 @@ def test_a_difference_beyond_what_machines_agree_on_is_a_tie() -> None:
 
 @pytest.mark.parametrize(("context", "spans"), [("", ()), ("home", ((0, 4),)), (" \n ", ((0, 3),))])
 def test_a_context_shorter_than_a_chunk(context: str, spans: tuple[tuple[int, int], ...]) -> None:
-    assert nearest(["home"], case_of(context=context).context, 128, 5, bench()) == [spans]
-    assert nearest([], case_of(context=context).context, 128, 5, bench()) == []
+    assert nearest_chunks(["home"], case_of(context=context).context, 128, 5, bench()) == [spans]
+    assert nearest_chunks([], case_of(context=context).context, 128, 5, bench()) == []
 
 
 def test_the_chunks_of_a_context_are_embedded_once_whatever_is_looked_up() -> None:
@@ -54,6 +54,6 @@ def test_the_chunks_of_a_context_are_embedded_once_whatever_is_looked_up() -> No
 
     own = bench(counting)
     for statement in ("one statement", "another", "a third"):
-        nearest([statement, "and more"], CONTEXT, 4, 5, own)
+        nearest_chunks([statement, "and more"], CONTEXT, 4, 5, own)
     chunks = [text for text in embedded if text in CONTEXT.text]
     assert len(chunks) == len(set(chunks)) == len(WORDS)

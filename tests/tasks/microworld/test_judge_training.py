@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tasks.microworld import rules
-from tasks.microworld.judge_lessons import Desk, make_scene, open_desk
+from tasks.microworld.judge_lessons import LessonSettings, lesson_settings, make_call_group
 from tasks.microworld.tokenizer import build_tokenizer
 
 pytestmark = pytest.mark.slow
@@ -18,28 +18,27 @@ PROMPTS, POLICY = ROOT / "tasks/prompts/en", ROOT / "infra/models/box/microworld
 
 
 @pytest.fixture(scope="module")
-def desk() -> Desk:
-    return open_desk(PROMPTS, build_tokenizer(PROMPTS))
+def lessons() -> LessonSettings:
+    return lesson_settings(PROMPTS, build_tokenizer(PROMPTS))
 
 
 @pytest.fixture(scope="module")
-def model(desk: Desk) -> Any:
+def model(lessons: LessonSettings) -> Any:
     import torch
 
-    from tasks.microworld.judge_start import judge_from_policy
+    from tasks.microworld.train_judge import judge_from_policy
 
     torch.manual_seed(0)
-    return judge_from_policy(POLICY, PROMPTS, desk.tokenizer, 5).eval()
+    return judge_from_policy(POLICY, PROMPTS, lessons.tokenizer, 5).eval()
 
 
-def test_a_call_in_a_batch_is_read_as_it_would_be_alone(desk: Desk, model: Any) -> None:
+def test_a_call_in_a_batch_is_read_as_it_would_be_alone(lessons: LessonSettings, model: Any) -> None:
     import torch
 
-    from tasks.microworld.branched import BRANCHED
-    from tasks.microworld.judge_batches import batched, prompt_ids
+    from tasks.microworld.judge_batches import BRANCHED, batch_groups, prompt_tokens
 
-    scenes = [make_scene(desk, kind, "batch", 2) for kind in ("notes", "helpfulness", "completeness")]
-    for scene, batch in zip(scenes, batched(desk.tokenizer, scenes), strict=True):
+    groups = [make_call_group(lessons, kind, "batch", 2) for kind in ("notes", "helpfulness", "completeness")]
+    for group, batch in zip(groups, batch_groups(lessons.tokenizer, groups), strict=True):
         model.set_attn_implementation(BRANCHED)
         with torch.no_grad():
             hidden = model.model(
@@ -47,9 +46,9 @@ def test_a_call_in_a_batch_is_read_as_it_would_be_alone(desk: Desk, model: Any) 
             ).last_hidden_state
         model.set_attn_implementation("sdpa")
         own = (batch.tokens.shape[1] - batch.shared) // batch.calls
-        for number, call in enumerate(scene.calls):
+        for number, call in enumerate(group.calls):
             begin = batch.shared + number * own
-            prompt = prompt_ids(desk.tokenizer, scene.shared + call.own)
+            prompt = prompt_tokens(lessons.tokenizer, group.shared + call.own)
             seen = [*range(batch.shared), *range(begin, begin + len(prompt) - batch.shared)]
             assert batch.tokens[0, seen].tolist() == prompt
             assert batch.positions[0, seen].tolist() == list(range(len(prompt)))
@@ -59,115 +58,123 @@ def test_a_call_in_a_batch_is_read_as_it_would_be_alone(desk: Desk, model: Any) 
             torch.testing.assert_close(hidden[0, seen[-1]], alone, rtol=1e-3, atol=1e-3)
 
 
-def test_a_prompt_is_what_the_chat_template_writes(desk: Desk) -> None:
-    from tasks.microworld.judge_batches import prompt_ids
+def test_a_prompt_is_what_the_chat_template_writes(lessons: LessonSettings) -> None:
+    from tasks.microworld.judge_batches import prompt_tokens
 
-    text = make_scene(desk, "support", "chat", 1).shared
+    text = make_call_group(lessons, "support", "chat", 1).shared
     chat = [{"role": "user", "content": text}]
-    written = desk.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    assert prompt_ids(desk.tokenizer, text) == desk.tokenizer(written, add_special_tokens=False).input_ids
+    written = lessons.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    assert prompt_tokens(lessons.tokenizer, text) == lessons.tokenizer(written, add_special_tokens=False).input_ids
 
 
-def test_a_name_that_runs_on_into_the_next_is_not_foreseen(desk: Desk) -> None:
-    from tasks.microworld.judge_batches import batched
-    from tasks.microworld.judge_lessons import Call, Scene
+def test_a_name_that_runs_on_into_the_next_is_not_foreseen(lessons: LessonSettings) -> None:
+    from tasks.microworld.judge_batches import batch_groups
+    from tasks.microworld.judge_lessons import CallGroup, LessonCall, Prediction
 
-    said = "The mentor of Pelphane is Abrwyn."
-    place = said.index(" Abrwyn")
-    told = [(place, " Quinsabel Abrwyn", 1.0), (place, " Quinsabel", 1.0)]
-    scenes = [Scene("support", "Judge.", (Call(said, rules.FULL, (each,)),)) for each in told]
-    run_on, one_name = (batch.weights[~batch.replies].sum() for batch in batched(desk.tokenizer, scenes))
+    statement = "The mentor of Pelphane is Abrwyn."
+    groups = []
+    for word in (" Quinsabel Abrwyn", " Quinsabel"):
+        prediction = Prediction(statement.index(" Abrwyn"), word)
+        groups.append(CallGroup("support", "Judge.", (LessonCall(statement, rules.FULL, (prediction,)),)))
+    run_on, one_name = (batch.weights[~batch.replies].sum() for batch in batch_groups(lessons.tokenizer, groups))
     assert run_on == 0 < one_name
 
 
-def test_every_kind_weighs_the_same_however_many_calls_it_has(desk: Desk) -> None:
-    from tasks.microworld.judge_batches import batched
+def test_every_kind_weighs_the_same_however_many_calls_it_has(lessons: LessonSettings) -> None:
+    from tasks.microworld.judge_batches import batch_groups
 
-    scenes = [make_scene(desk, kind, "weigh", calls) for kind, calls in (("helpfulness", 2), ("logicality", 5))]
-    weights = [float(batch.weights[batch.replies].sum()) for batch in batched(desk.tokenizer, scenes)]
+    groups = [make_call_group(lessons, kind, "weigh", calls) for kind, calls in (("helpfulness", 2), ("logicality", 5))]
+    weights = [float(batch.weights[batch.replies].sum()) for batch in batch_groups(lessons.tokenizer, groups)]
     assert weights[0] == pytest.approx(weights[1]) != 0
 
 
-def test_a_short_reply_weighs_no_more_than_a_long_one_at_the_word_where_they_part(desk: Desk) -> None:
-    from tasks.microworld.judge_batches import batched
+def test_a_short_reply_weighs_no_more_than_a_long_one_at_the_word_where_they_part(lessons: LessonSettings) -> None:
+    from tasks.microworld.judge_batches import batch_groups
 
-    scenes = (make_scene(desk, "notes", f"short:{number}", 6) for number in range(20))
-    scene = next(each for each in scenes if len({call.reply == rules.NO_NOTES for call in each.calls}) == 2)
-    (batch,) = batched(desk.tokenizer, [scene])
+    groups = (make_call_group(lessons, "notes", f"short:{number}", 6) for number in range(20))
+    group = next(group for group in groups if len({call.reply == rules.NO_NOTES for call in group.calls}) == 2)
+    (batch,) = batch_groups(lessons.tokenizer, [group])
     begins = batch.replies & ~batch.replies.roll(1)
     assert len(set(batch.weights[begins].tolist())) == 1
     assert batch.weights[begins][0] == batch.weights.max() > batch.weights[batch.replies].min()
 
 
-def test_what_is_told_is_the_label_before_the_word_itself_is_read(desk: Desk) -> None:
-    from tasks.microworld.judge_batches import batched
+def test_a_prediction_is_the_label_before_the_word_itself_is_read(lessons: LessonSettings) -> None:
+    from tasks.microworld.judge_batches import batch_groups
 
-    (batch,) = batched(desk.tokenizer, [(scene := make_scene(desk, "support", "told", 6))])
-    told = (batch.labels != -100) & ~batch.replies
-    words = [desk.tokenizer.decode([label]) for label in batch.labels[told].tolist()]
-    assert words == [word for call in scene.calls for _, word, _ in call.told]
+    group = make_call_group(lessons, "support", "told", 6)
+    (batch,) = batch_groups(lessons.tokenizer, [group])
+    is_prediction = (batch.labels != -100) & ~batch.replies
+    words = [lessons.tokenizer.decode([label]) for label in batch.labels[is_prediction].tolist()]
+    predicted: list[str] = []
+    for call in group.calls:
+        predicted += [prediction.word for prediction in call.predictions]
+    assert words == predicted
 
 
-def test_a_judge_foresees_what_the_policy_foresees(desk: Desk, model: Any) -> None:
+def test_a_judge_predicts_what_the_policy_predicts(lessons: LessonSettings, model: Any) -> None:
     """In a wider model with new layers, the policy's are what they were but for rounding and a little noise."""
     import torch
     from transformers import AutoTokenizer, LlamaForCausalLM
 
-    known = AutoTokenizer.from_pretrained(POLICY)
+    policy_tokenizer = AutoTokenizer.from_pretrained(POLICY)
     policy = LlamaForCausalLM.from_pretrained(POLICY).eval()
     text = "Passage 1: Abrtan\nAbrtan was taught by Borlena.\n\nThe mentor of Abrtan is"
-    old, new = known(text, return_tensors="pt").input_ids, desk.tokenizer(text, return_tensors="pt").input_ids
+    old = policy_tokenizer(text, return_tensors="pt").input_ids
+    new = lessons.tokenizer(text, return_tensors="pt").input_ids
     with torch.no_grad():
         before = policy.model(old, output_hidden_states=True).hidden_states[2][0]
         after = model.model(new, output_hidden_states=True).hidden_states[2][0, :, : before.shape[1]]
     assert torch.cosine_similarity(before, after).min() > 0.98
 
 
-def test_the_first_new_head_finds_where_a_word_was_foreseen_and_the_second_the_end_of_a_statement(
-    desk: Desk, model: Any
+def test_the_first_new_head_finds_where_a_word_was_predicted_and_the_second_the_end_of_a_statement(
+    lessons: LessonSettings, model: Any
 ) -> None:
     import torch
 
-    from tasks.microworld.judge_batches import prompt_ids
+    from tasks.microworld.judge_batches import prompt_tokens
 
     model.set_attn_implementation("eager")
-    found = []
+    to_prediction: dict[str, list[float]] = {rules.FULL: [], rules.PARTIAL: [], rules.NONE: []}
+    to_end: list[float] = []
     for number in range(4):
-        for call in (scene := make_scene(desk, "support", f"heads:{number}", 6)).calls:
-            ids = prompt_ids(desk.tokenizer, scene.shared + call.own) + prompt_ids(desk.tokenizer, "[[")[2:-1]
+        group = make_call_group(lessons, "support", f"heads:{number}", 6)
+        for call in group.calls:
+            prompt = prompt_tokens(lessons.tokenizer, group.shared + call.own)
+            tokens = prompt + prompt_tokens(lessons.tokenizer, "[[")[2:-1]
             with torch.no_grad():
-                seen = model.model(torch.tensor([ids]), output_attentions=True).attentions
-            value = len(ids) - 14  # "[[" and what stands between it and the statement's last word
-            found.append((call.reply, float(seen[3][0, 0, value, value - 1]), float(seen[4][0, 0, -1, value])))
+                attentions = model.model(torch.tensor([tokens]), output_attentions=True).attentions
+            value = len(tokens) - 14  # "[[" and what stands between it and the last word of the statement
+            to_prediction[call.reply].append(float(attentions[3][0, 0, value, value - 1]))
+            to_end.append(float(attentions[4][0, 0, -1, value]))
     model.set_attn_implementation("sdpa")
-    true = [foreseen for reply, foreseen, _ in found if reply == rules.FULL]
-    false = [foreseen for reply, foreseen, _ in found if reply == rules.NONE]
-    assert sum(true) / len(true) > 2 * sum(false) / len(false)
-    assert sum(back for *_, back in found) / len(found) > 0.5
+    supported, unsupported = to_prediction[rules.FULL], to_prediction[rules.NONE]
+    assert sum(supported) / len(supported) > 2 * sum(unsupported) / len(unsupported)
+    assert sum(to_end) / len(to_end) > 0.5
 
 
-def test_what_the_policy_knows_is_left_alone_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_policys_part_does_not_change_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     from tasks.microworld import train_judge
-    from tasks.microworld.judge_start import is_inherited
-    from tasks.microworld.train_judge import Settings
+    from tasks.microworld.train_judge import Settings, is_inherited
 
-    monkeypatch.setattr(train_judge, "FIRST", {"support": (1, 2)})
+    monkeypatch.setattr(train_judge, "FIRST_PLAN", {"support": (1, 2)})
     monkeypatch.setattr(train_judge, "PLAN", {"helpfulness": (1, 2)})
-    monkeypatch.setattr(train_judge, "_ALONE", 1)
-    monkeypatch.setattr(train_judge, "export", lambda *_: {})
-    moved = []
-    for guarded in (2, 1):
-        monkeypatch.setattr(train_judge, "_GUARDED", guarded)
-        train_judge.train_judge(Settings(steps=2), POLICY, PROMPTS, tmp_path / f"{guarded}", tmp_path / "out")
-        state = torch.load(tmp_path / f"{guarded}/checkpoint.pt", weights_only=True)["model"]
+    monkeypatch.setattr(train_judge, "_FIRST_STEPS", 1)
+    monkeypatch.setattr(train_judge, "export_judge", lambda *_: {})
+    changed = []
+    for frozen_steps in (2, 1):
+        monkeypatch.setattr(train_judge, "_FROZEN_STEPS", frozen_steps)
+        train_judge.train_judge(Settings(steps=2), POLICY, PROMPTS, tmp_path / f"{frozen_steps}", tmp_path / "out")
+        state = torch.load(tmp_path / f"{frozen_steps}/checkpoint.pt", weights_only=True)["model"]
         torch.manual_seed(0)
         start = train_judge.judge_from_policy(POLICY, PROMPTS, build_tokenizer(PROMPTS), 5).state_dict()
-        moved.append({name for name, weight in state.items() if not torch.equal(weight, start[name])})
-    assert not any(is_inherited(name, 3) for name in moved[0])
-    assert "lm_head.weight" in moved[0]
-    assert any(is_inherited(name, 3) for name in moved[1])
+        changed.append({name for name, weight in state.items() if not torch.equal(weight, start[name])})
+    assert not any(is_inherited(name, 3) for name in changed[0])
+    assert "lm_head.weight" in changed[0]
+    assert any(is_inherited(name, 3) for name in changed[1])
 
 
 def test_training_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,9 +184,9 @@ def test_training_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytes
     from tasks.microworld.train_judge import Settings
 
     monkeypatch.setattr(train_judge, "PLAN", {"helpfulness": (1, 2), "logicality": (1, 1)})
-    monkeypatch.setattr(train_judge, "_ALONE", 0)
-    monkeypatch.setattr(train_judge, "_GUARDED", 1)
-    monkeypatch.setattr(train_judge, "export", lambda *_: {})
+    monkeypatch.setattr(train_judge, "_FIRST_STEPS", 0)
+    monkeypatch.setattr(train_judge, "_FROZEN_STEPS", 1)
+    monkeypatch.setattr(train_judge, "export_judge", lambda *_: {})
     monkeypatch.setattr(train_judge, "_SAVE_EVERY", 2)
     settings = Settings(steps=3)
     train_judge.train_judge(settings, POLICY, PROMPTS, tmp_path / "whole", tmp_path / "out")
@@ -191,12 +198,12 @@ def test_training_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytes
         raise Killed
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        learn = train_judge._learn
-        steps = iter([learn, learn, killed])
-        patched.setattr(train_judge, "_learn", lambda *arguments: next(steps)(*arguments))
+        train_step = train_judge._train_step
+        steps = iter([train_step, train_step, killed])
+        patched.setattr(train_judge, "_train_step", lambda *arguments: next(steps)(*arguments))
         train_judge.train_judge(settings, POLICY, PROMPTS, tmp_path / "resumed", tmp_path / "out")
     train_judge.train_judge(settings, POLICY, PROMPTS, tmp_path / "resumed", tmp_path / "out")
-    states = [torch.load(tmp_path / each / "checkpoint.pt", weights_only=True) for each in ("whole", "resumed")]
+    states = [torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "resumed")]
     for name, weight in states[0]["average"].items():
         torch.testing.assert_close(weight, states[1]["average"][name], rtol=1e-5, atol=1e-7)
 
@@ -204,12 +211,12 @@ def test_training_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytes
 def test_a_training_ends_with_a_folder_that_loads_and_a_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from tasks.microworld import judge_accuracy, judge_card, train_judge
+    from tasks.microworld import judge_accuracy, train_judge
     from tasks.microworld.judge_lessons import KINDS
 
-    monkeypatch.setattr(train_judge, "FIRST", {"support": (1, 2)})
-    monkeypatch.setattr(judge_card, "_COUNT", 1)
-    monkeypatch.setattr(judge_accuracy, "_LONGEST", 4)
+    monkeypatch.setattr(train_judge, "FIRST_PLAN", {"support": (1, 2)})
+    monkeypatch.setattr(judge_accuracy, "_CARD_CALLS", 1)
+    monkeypatch.setattr(judge_accuracy, "_MAX_REPLY_TOKENS", 4)
     out = tmp_path / "out"
     measured = train_judge.train_judge(train_judge.Settings(steps=1), POLICY, PROMPTS, tmp_path / "work", out)
     assert list(measured) == list(KINDS)

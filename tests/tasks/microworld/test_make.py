@@ -18,28 +18,29 @@ from tokenizers import Tokenizer
 from infra.errors import InputError
 from infra.store import open_store
 from tasks.microworld import rules
-from tasks.microworld.counting import TOKENIZER, count_tokens
+from tasks.microworld.answers import FAULTS, INVENTED_FACT, MISSING_ITEM, WRONG_HOP, rejected_answer
 from tasks.microworld.make import Row, Wanted, contexts, people_for, write_contexts
-from tasks.microworld.parsing import read_answer, read_fact, read_question, sentences
-from tasks.microworld.preferences import FAULTS, INVENTED_FACT, MISSING_ITEM, WRONG_HOP, rejected_answer
+from tasks.microworld.parsing import read_answer, read_fact, read_facts, read_question, sentences
 from tasks.microworld.questions import KINDS, LIST, ONE_HOP, THREE_HOP, TWO_HOP, Question, make_questions
+from tasks.microworld.tokenizer import TOKENIZER_FILE, count_tokens
 from tasks.microworld.words import SPLITS
 from tasks.microworld.world import Fact, World, documents, make_world
+from tasks.planning.make_plan import make_plan
 from tasks.planning.passages import render
-from tasks.planning.planning import load_shard, make_plan
 from tasks.records.example import Document
+from tasks.records.plan import load_shard
 from tests.support.planning import small_recipe
 
-_REAL = Tokenizer.from_file(str(TOKENIZER))
+_TOKENIZER = Tokenizer.from_file(str(TOKENIZER_FILE))
 _SMALL = Wanted(32, 900, hops=3, seed=3)
 
 
-def real_count(text: str) -> int:
-    return len(_REAL.encode(text, add_special_tokens=False).ids)
+def tokenizer_count(text: str) -> int:
+    return len(_TOKENIZER.encode(text, add_special_tokens=False).ids)
 
 
 def facts_of(row: Row) -> list[Fact]:
-    return [Fact(*each["fact"]) for each in row["evidence"]]
+    return [Fact(*sentence["fact"]) for sentence in row["evidence"]]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def rows() -> list[Row]:
 
 @given(st.lists(st.sampled_from(["Abrtan", " Abrtan", " 7", "199", " 250", "\n", " ", ".", "é", "xyz ", "🦊"])))
 def test_tokens_are_counted_as_the_tokenizer_counts_them(parts: list[str]) -> None:
-    assert count_tokens("".join(parts)) == real_count("".join(parts))
+    assert count_tokens("".join(parts)) == tokenizer_count("".join(parts))
 
 
 @settings(max_examples=12, deadline=None)
@@ -60,87 +61,86 @@ def test_tokens_are_counted_as_the_tokenizer_counts_them(parts: list[str]) -> No
     split=st.sampled_from([*SPLITS, None]),
 )
 def test_any_dataset_is_exact_and_proves_its_answers(seed: int, tokens: int, hops: int, split: Any) -> None:
-    wanted = Wanted(4, tokens, hops, seed, split)
-    for row in contexts(wanted):
+    for row in contexts(Wanted(4, tokens, hops, seed, split)):
         text = row["context"]
-        assert row["tokens"] == real_count(text)
+        assert row["tokens"] == tokenizer_count(text)
         assert tokens - 100 < row["tokens"] <= tokens  # the shortest document is shorter than that
-        stated = [read_fact(text[each["start"] : each["end"]]) for each in row["evidence"]]
+        stated = [read_fact(text[sentence["start"] : sentence["end"]]) for sentence in row["evidence"]]
         assert stated == facts_of(row)
         assert set(stated) == set(read_answer(row["chosen"]).facts)
         assert all(answer in text for answer in row["answers"])
-        for each in row["evidence"]:
-            assert text.rfind("Passage ", 0, each["start"]) == text.find(f"Passage {each['passage']}:")
+        for sentence in row["evidence"]:
+            assert text.rfind("Passage ", 0, sentence["start"]) == text.find(f"Passage {sentence['passage']}:")
 
 
 def test_every_sentence_of_the_context_that_states_a_gold_fact_is_evidence(rows: list[Row]) -> None:
     for row in rows:
         facts = set(facts_of(row))
-        said = [each for line in row["context"].splitlines() for each in sentences(line)]
-        assert len(row["evidence"]) == sum(read_fact(sentence) in facts for sentence in said)
+        assert len(row["evidence"]) == sum(read_fact(sentence) in facts for sentence in sentences(row["context"]))
 
 
 def test_contexts_have_the_form_in_which_the_factory_shows_documents(rows: list[Row]) -> None:
     for row in rows[:8]:
         passages = [part.split("\n") for part in row["context"].split("\n\n")]
-        documents = [Document(head.partition(": ")[2], text) for head, text in passages]
-        assert render(documents, "en").text == row["context"]
+        docs = [Document(heading.partition(": ")[2], text) for heading, text in passages]
+        assert render(docs, "en").text == row["context"]
 
 
 def test_the_evidence_may_stand_anywhere(rows: list[Row]) -> None:
-    places = [each["start"] / len(row["context"]) for row in rows for each in row["evidence"]]
-    quarters = Counter(int(4 * place) for place in places)
-    assert len(places) > 60
-    assert min(quarters[each] for each in range(4)) > len(places) / 8
+    quarters: list[int] = []
+    for row in rows:
+        quarters += [int(4 * sentence["start"] / len(row["context"])) for sentence in row["evidence"]]
+    assert len(quarters) > 60
+    assert min(quarters.count(quarter) for quarter in range(4)) > len(quarters) / 8
 
 
-def worth(row: Row, answer: str) -> float:
-    """What the rules say of an answer: 1 when it is complete and all of it is supported."""
+def score(row: Row, answer: str) -> float:
+    """The score of an answer by the rules: 1 when it is complete and all of it is supported."""
     notes = rules.notes(row["context"], row["question"])
-    claims = rules.facts(row["question"], answer).splitlines()
-    plain = [claim.removeprefix("<statement>").removesuffix("</statement>") for claim in claims]
-    supported = sum(rules.support(row["context"], claim) == rules.FULL for claim in plain) / len(plain)
-    return (rules.completeness(notes, row["question"], answer) / 10 + supported) / 2
+    lines = rules.facts(row["question"], answer).splitlines()
+    statements = [line.removeprefix("<statement>").removesuffix("</statement>") for line in lines]
+    supported = [rules.support(row["context"], statement) == rules.FULL for statement in statements]
+    return (rules.completeness(notes, row["question"], answer) / 10 + sum(supported) / len(supported)) / 2
 
 
 def test_the_chosen_answer_is_right_by_the_rules_and_the_rejected_is_not(rows: list[Row]) -> None:
     for row in rows:
-        assert worth(row, row["chosen"]) >= 0.95
-        assert worth(row, row["rejected"]) <= 0.92
+        assert score(row, row["chosen"]) >= 0.95
+        assert score(row, row["rejected"]) <= 0.92
         assert rules.logicality(row["question"], row["rejected"]) == 10  # the form does not give it away
 
 
 def test_a_rejected_answer_has_its_one_fault(rows: list[Row]) -> None:
     assert {row["fault"] for row in rows} == set(FAULTS)
     for row in rows:
-        right, said = read_answer(row["chosen"]), read_answer(row["rejected"])
-        context = {read_fact(each) for line in row["context"].splitlines() for each in sentences(line)}
-        false = [fact for fact in said.facts if fact not in context]
+        chosen, rejected = read_answer(row["chosen"]), read_answer(row["rejected"])
+        stated = read_facts(row["context"])
+        false = [fact for fact in rejected.facts if fact not in stated]
         if row["fault"] == MISSING_ITEM:
             assert (row["kind"], false) == (LIST, [])
-            assert set(said.final) < set(right.final)
-            assert 2 * len(said.final) >= len(right.final)
+            assert set(rejected.final) < set(chosen.final)
+            assert 2 * len(rejected.final) >= len(chosen.final)
         else:
             assert len(false) == 1
-            assert len(said.facts) == len(right.facts)
-            assert set(said.final) != set(right.final)
+            assert len(rejected.facts) == len(chosen.facts)
+            assert set(rejected.final) != set(chosen.final)
         if row["fault"] == WRONG_HOP:
             assert row["kind"] in (TWO_HOP, THREE_HOP)
-            assert false != [said.facts[-1]]  # a step on the way
+            assert false != [rejected.facts[-1]]  # a step on the way
         if row["fault"] == INVENTED_FACT and row["kind"] != LIST:
-            assert false == [said.facts[-1]]
+            assert false == [rejected.facts[-1]]
 
 
 def test_a_wrong_hop_does_not_come_to_the_right_end() -> None:
     world = make_world(6, 12)
     docs = documents(world)
-    rng, titles = random.Random(1), {doc.title for doc in docs}
-    wrong = [
-        (question, rejected_answer(rng, question, world, titles))
-        for question in make_questions(world, docs, 1, 100, {TWO_HOP: 0.5, THREE_HOP: 0.5})
-    ]
-    assert {rejected.fault for _, rejected in wrong} == {WRONG_HOP, INVENTED_FACT}
-    assert [each for each, rejected in wrong if read_answer(rejected.text).final == each.answers] == []
+    rng, titles = random.Random(1), {document.title for document in docs}
+    faults = set()
+    for question in make_questions(world, docs, 1, 100, {TWO_HOP: 0.5, THREE_HOP: 0.5}):
+        rejected = rejected_answer(rng, question, world, titles)
+        faults.add(rejected.fault)
+        assert read_answer(rejected.text).final != question.answers
+    assert faults == {WRONG_HOP, INVENTED_FACT}
 
 
 def test_an_answer_that_cannot_be_wrong_is_refused() -> None:
@@ -154,9 +154,9 @@ def test_an_answer_that_cannot_be_wrong_is_refused() -> None:
 def test_the_questions_have_the_kinds_and_the_hops_that_were_asked_for(rows: list[Row]) -> None:
     assert set(Counter(row["kind"] for row in rows)) == set(KINDS)
     for row in rows:
-        asked = read_question(row["question"])
-        assert asked is not None
-        assert row["kind"] == LIST if asked.list else (ONE_HOP, TWO_HOP, THREE_HOP)[len(asked.hops) - 1]
+        parsed = read_question(row["question"])
+        assert parsed is not None
+        assert row["kind"] == (LIST if parsed.is_list else (ONE_HOP, TWO_HOP, THREE_HOP)[len(parsed.hops) - 1])
     fewer = contexts(Wanted(16, 600, hops=1))
     assert {row["kind"] for row in fewer} == {ONE_HOP, LIST}
 
@@ -182,10 +182,10 @@ def test_memory_does_not_grow_with_the_dataset() -> None:
     assert many < few + 300_000
 
 
-@pytest.mark.parametrize("wanted", [{"questions": 0}, {"hops": 4}, {"hops": 0}, {"people": 6}, {"tokens": 10}])
-def test_what_cannot_be_made_is_refused_with_a_remedy(tmp_path: Path, wanted: dict[str, int]) -> None:
+@pytest.mark.parametrize("impossible", [{"questions": 0}, {"hops": 4}, {"hops": 0}, {"people": 6}, {"tokens": 10}])
+def test_what_cannot_be_made_is_refused_with_a_remedy(tmp_path: Path, impossible: dict[str, int]) -> None:
     with pytest.raises(InputError, match="ask for"):
-        write_contexts(tmp_path, Wanted(**{"questions": 2, "tokens": 4000, **wanted}))
+        write_contexts(tmp_path, Wanted(**{"questions": 2, "tokens": 4000, **impossible}))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -193,7 +193,7 @@ def test_what_cannot_be_made_is_refused_with_a_remedy(tmp_path: Path, wanted: di
 def test_a_split_has_names_for_contexts_of_32k_tokens(split: Any) -> None:
     people = people_for(32_000)
     world = make_world(1, people, split)
-    assert sum(count_tokens(doc.text) for doc in documents(world)) > 32_000
+    assert sum(count_tokens(document.text) for document in documents(world)) > 32_000
 
 
 def test_the_factory_plans_the_dataset_as_it_stands(tmp_path: Path, rows: list[Row]) -> None:
@@ -206,9 +206,11 @@ def test_the_factory_plans_the_dataset_as_it_stands(tmp_path: Path, rows: list[R
     store = open_store(recipe.store)
     plan = make_plan(recipe, store)
     assert plan.drop_counts == {}
-    planned = [load_shard(store, plan, shard.index) for shard in plan.shards]
-    examples = {example.example_id: example for each, _ in planned for example in each}
-    tokens = {name: context.tokens for _, each in planned for name, context in each.items()}
+    examples, tokens = {}, {}
+    for shard in plan.shards:
+        shard_examples, shard_contexts = load_shard(store, plan, shard.index)
+        examples |= {example.example_id: example for example in shard_examples}
+        tokens |= {context_id: context.tokens for context_id, context in shard_contexts.items()}
     for row in rows:
         example = examples[row["id"]]
         assert example.references == tuple(row["answers"])
@@ -219,8 +221,8 @@ def test_the_factory_plans_the_dataset_as_it_stands(tmp_path: Path, rows: list[R
 
 @pytest.mark.slow
 def test_the_chosen_answer_is_what_the_policy_is_taught() -> None:
-    from tasks.microworld.lessons import gold_reply
-    from tasks.microworld.preferences import chosen_answer
+    from tasks.microworld.answers import chosen_answer
+    from tasks.microworld.policy_lessons import gold_reply
 
     world = make_world(2, 40)
     for question in make_questions(world, documents(world), 1, 60):

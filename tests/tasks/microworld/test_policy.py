@@ -41,17 +41,18 @@ def test_any_text_survives_a_round_trip(text: str) -> None:
 
 
 def test_every_name_is_one_token_with_and_without_a_space(tokenizer: Any) -> None:
-    for name in (name for kind in NAMES.values() for name in kind):
-        assert len(tokenizer.encode(name)) == len(tokenizer.encode(f" {name}")) == 1
+    for names in NAMES.values():
+        for name in names:
+            assert len(tokenizer.encode(name)) == len(tokenizer.encode(f" {name}")) == 1
 
 
 @pytest.mark.slow
 def test_passages_have_no_byte_tokens_inside_words(tokenizer: Any) -> None:
-    from tasks.microworld.evaluate import held_out
-    from tasks.microworld.lessons import render
+    from tasks.microworld.policy_accuracy import held_out_questions
+    from tasks.microworld.policy_lessons import render
 
-    case = held_out(tokenizer, 1, 1, 500)[0]
-    text = render(case.shown)
+    (example,) = held_out_questions(tokenizer, 1, 1, 500)
+    text = render(example.docs)
     words = text.replace("\n", " ").split()
     assert len(tokenizer.encode(text)) < 1.5 * len(words)
 
@@ -73,8 +74,8 @@ def test_a_chat_of_several_turns_marks_the_answers(tokenizer: Any) -> None:
         {"role": "assistant", "content": "Dunvale"},
     ]
     out = tokenizer.apply_chat_template(chat, return_dict=True, return_assistant_tokens_mask=True)
-    marked = [i for i, on in zip(out["input_ids"], out["assistant_masks"], strict=True) if on]
-    assert tokenizer.decode(marked) == "Bortan<eos>Dunvale<eos>"
+    answer_tokens = [token for token, mask in zip(out["input_ids"], out["assistant_masks"], strict=True) if mask]
+    assert tokenizer.decode(answer_tokens) == "Bortan<eos>Dunvale<eos>"
 
 
 @pytest.mark.parametrize("token", SPECIAL)
@@ -88,19 +89,20 @@ def test_a_document_cannot_pretend_to_be_a_turn(tokenizer: Any, token: str) -> N
 
 @pytest.mark.slow
 def test_a_branch_is_trained_on_the_prompt_that_the_factory_sends(tokenizer: Any) -> None:
-    from tasks.microworld.lessons import IGNORED, question_batch, read_prompts
+    from tasks.microworld.policy_lessons import IGNORED, question_batch, read_prompts
 
     prompts = read_prompts(PROMPTS)
     batch = question_batch(tokenizer, prompts, "s", 1, 6, 2)
     assert batch.visible is not None
     last = int((batch.labels[0] != IGNORED).nonzero()[-1])
-    seen = tokenizer.decode(batch.tokens[0][batch.visible[0, 0, last]])
+    visible = tokenizer.decode(batch.tokens[0][batch.visible[0, 0, last]])
     assert batch.positions[0, last] + 1 == batch.visible[0, 0, last].sum()
-    prompt, _, answer = seen.removeprefix("<bos><|user|>").partition("<|assistant|>")
-    assert any(
-        prompt.startswith(p.before.split("{context}")[0]) and prompt.endswith(p.after.split("{question}")[1])
-        for p in prompts
-    )
+    prompt, _, answer = visible.removeprefix("<bos><|user|>").partition("<|assistant|>")
+    matching = []
+    for sampling_prompt in prompts:
+        start, end = sampling_prompt.before.split("{context}")[0], sampling_prompt.after.split("{question}")[1]
+        matching.append(prompt.startswith(start) and prompt.endswith(end))
+    assert any(matching)
     assert prompt.count("Question: ") == 1
     assert answer.endswith("<eos>")
 
@@ -109,7 +111,7 @@ def test_a_branch_is_trained_on_the_prompt_that_the_factory_sends(tokenizer: Any
 def test_lessons_depend_on_their_seed_alone(tokenizer: Any) -> None:
     import torch
 
-    from tasks.microworld.lessons import restate_batch
+    from tasks.microworld.policy_lessons import restate_batch
 
     one, two, other = (restate_batch(tokenizer, seed, 2, 4, False).tokens for seed in ("a", "a", "b"))
     assert torch.equal(one, two)
@@ -118,11 +120,13 @@ def test_lessons_depend_on_their_seed_alone(tokenizer: Any) -> None:
 
 @pytest.mark.slow
 def test_sub_em_reads_the_answer_line_and_needs_every_item() -> None:
-    from tasks.microworld.evaluate import sub_em
+    from tasks.microworld.policy_accuracy import reply_sub_em
 
-    assert sub_em("The home of Bortan is Dunvale.\nAnswer: Ashmoor", ["Dunvale"]) == 0
-    assert sub_em("dunvale", ["Dunvale"]) == 1
-    assert sub_em("Answer: A", ["A", "B"]) == 0
+    assert reply_sub_em("The home of Bortan is Dunvale.\nAnswer: Ashmoor", ["Dunvale"]) == 0
+    assert reply_sub_em("dunvale", ["Dunvale"]) == 1
+    assert reply_sub_em("Answer: A", ["A", "B"]) == 0
+    assert reply_sub_em("Answer: Dunvale", ["Dunvale", "Ashmoor"]) == 0
+    assert reply_sub_em("Answer: Ashmoor and Dunvale", ["Dunvale", "Ashmoor"]) == 1
 
 
 @pytest.mark.slow
@@ -136,12 +140,15 @@ def test_the_model_is_a_small_llama_with_a_card(model: Any, tokenizer: Any) -> N
 
 @pytest.mark.slow
 def test_the_model_reads_far_better_than_chance(model: Any, tokenizer: Any) -> None:
-    from tasks.microworld.evaluate import chat_tokens, held_out, replies, sub_em
-    from tasks.microworld.lessons import read_prompts
+    from tasks.microworld.policy_accuracy import chat_tokens, held_out_questions, reply_sub_em
+    from tasks.microworld.policy_lessons import read_prompts
+    from tasks.microworld.training import generate_replies
 
     prompt = next(prompt for prompt in read_prompts(PROMPTS) if prompt.strategy == "plan_and_solve")
-    cases = held_out(tokenizer, "test", 16, 400)
-    said = replies(model, tokenizer, [chat_tokens(tokenizer, prompt, case) for case in cases], 1)
-    right = sum(sub_em(reply[0], case.question.answers) for case, reply in zip(cases, said, strict=True))
+    examples = held_out_questions(tokenizer, "test", 16, 400)
+    chats = [chat_tokens(tokenizer, prompt, example) for example in examples]
+    right = 0.0
+    for example, (reply,) in zip(examples, generate_replies(model, tokenizer, chats, 96), strict=True):
+        right += reply_sub_em(reply, example.question.answers)
     assert right >= 8
-    assert right > 2.5 * sum(case.chance for case in cases)
+    assert right > 2.5 * sum(example.chance for example in examples)

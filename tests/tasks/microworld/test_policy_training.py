@@ -18,11 +18,11 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     from tasks.microworld import train_policy
     from tasks.microworld.train_policy import Stage
 
-    monkeypatch.setattr(train_policy, "export", lambda model, *_: {"model": model})
+    monkeypatch.setattr(train_policy, "export_policy", lambda model, *_: {"model": model})
     monkeypatch.setattr(train_policy, "_SAVE_EVERY", 2)
     return [
-        Stage("lookup", steps=3, rate=3e-3, docs=8, echo_steps=1, restate_steps=1, tokens=400),
-        Stage("imperfect", steps=3, rate=1e-3, docs=8, imperfect=True, tokens=400),
+        Stage("lookup", steps=3, learning_rate=3e-3, max_documents=8, echo_steps=1, restate_steps=1, tokens=400),
+        Stage("imperfect", steps=3, learning_rate=1e-3, max_documents=8, imperfect=True, tokens=400),
     ]
 
 
@@ -46,15 +46,20 @@ def test_training_goes_on_where_it_was_killed_and_done_stages_are_not_run_again(
     def killed(*_: Any) -> float:
         raise Killed
 
-    learn = train_policy._learn
+    train_step = train_policy._train_step
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        steps = iter([*[learn] * 5, killed])  # in the second stage, one step after its checkpoint
-        patched.setattr(train_policy, "_learn", lambda *arguments: next(steps)(*arguments))
+        steps = iter([*[train_step] * 5, killed])  # in the second stage, one step after its checkpoint
+        patched.setattr(train_policy, "_train_step", lambda *arguments: next(steps)(*arguments))
         train_policy.train_policy(PROMPTS, tmp_path / "killed", tmp_path, 0, stages)
-    taken: list[float] = []
-    monkeypatch.setattr(train_policy, "_learn", lambda *arguments: taken.append(learn(*arguments)) or taken[-1])
+    losses: list[float] = []
+
+    def counted(*arguments: Any) -> float:
+        losses.append(train_step(*arguments))
+        return losses[-1]
+
+    monkeypatch.setattr(train_policy, "_train_step", counted)
     resumed = train_policy.train_policy(PROMPTS, tmp_path / "killed", tmp_path, 0, stages)["model"]
-    assert len(taken) == 1
+    assert len(losses) == 1
     same(whole, resumed)
 
 
@@ -68,9 +73,9 @@ def test_a_stage_begins_with_the_model_of_the_one_before(tmp_path: Path, stages:
     first = torch.load(tmp_path / "lookup/checkpoint.pt", weights_only=True)["average"]
     exported = LlamaForCausalLM.from_pretrained(tmp_path / "lookup/model").state_dict()
     assert all(torch.equal(exported[name], weight) for name, weight in first.items())
-    still = [*stages[:1], stages[1].__class__("still", steps=1, rate=0.0, docs=8, tokens=400)]
-    kept = train_policy.train_policy(PROMPTS, tmp_path, tmp_path, 0, still)["model"]
-    for name, weight in kept.state_dict().items():
+    still = [*stages[:1], stages[1].__class__("still", steps=1, learning_rate=0.0, max_documents=8, tokens=400)]
+    unchanged = train_policy.train_policy(PROMPTS, tmp_path, tmp_path, 0, still)["model"]
+    for name, weight in unchanged.state_dict().items():
         torch.testing.assert_close(weight, first[name])
 
 
@@ -79,37 +84,37 @@ def test_another_seed_gives_other_lessons(stages: list[Any]) -> None:
 
     import torch
 
-    from tasks.microworld.lessons import read_prompts
+    from tasks.microworld.policy_lessons import read_prompts
     from tasks.microworld.tokenizer import build_tokenizer
-    from tasks.microworld.train_policy import lesson
+    from tasks.microworld.train_policy import lesson_batch
 
     tokenizer, prompts = build_tokenizer(PROMPTS), read_prompts(PROMPTS)
     one, again, other = (
-        lesson(dataclasses.replace(stages[1], seed=seed), tokenizer, prompts, 0).tokens for seed in (0, 0, 1)
+        lesson_batch(dataclasses.replace(stages[1], seed=seed), tokenizer, prompts, 0).tokens for seed in (0, 0, 1)
     )
     assert torch.equal(one, again)
     assert one.shape != other.shape or not torch.equal(one, other)
 
 
 def test_the_log_is_drawn_a_panel_for_each_stage(tmp_path: Path) -> None:
-    from flows.cli.microworld_training import curves_plot, read_log
+    from flows.cli.microworld import curves_plot, read_log
 
     lines = [{"step": step, "loss": 1.0, "right": {"facts": 50.0, "notes": 10.0}} for step in (20, 0, 20)]
-    (tmp_path / "log.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
-    assert [each["step"] for each in read_log(tmp_path)] == [0, 20]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [line["step"] for line in read_log(tmp_path)] == [0, 20]
     assert curves_plot({"judge": read_log(tmp_path)}).startswith(b"\x89PNG")
 
 
 def test_a_training_ends_with_a_folder_that_loads_and_a_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from tasks.microworld import policy_card
+    from tasks.microworld import policy_accuracy
     from tasks.microworld.train_policy import Stage, train_policy
 
-    monkeypatch.setattr(policy_card, "LENGTHS", (128,))
-    monkeypatch.setattr(policy_card, "QUESTIONS", 4)
+    monkeypatch.setattr(policy_accuracy, "LENGTHS", (128,))
+    monkeypatch.setattr(policy_accuracy, "QUESTIONS", 4)
     out = tmp_path / "out"
-    stages = [Stage("lookup", steps=1, rate=3e-3, docs=8, tokens=400)]
+    stages = [Stage("lookup", steps=1, learning_rate=3e-3, max_documents=8, tokens=400)]
     measured = train_policy(PROMPTS, tmp_path / "work", out, 0, stages)
     assert list(measured) == ["plan_and_solve@128", "direct_answer@128"]
     card = (out / "README.md").read_text(encoding="utf-8")

@@ -8,8 +8,7 @@ import re
 import pytest
 
 from tasks.microworld import rules
-from tasks.microworld.lessons import render
-from tasks.microworld.phrases import RELATIONS
+from tasks.microworld.policy_lessons import render
 from tasks.microworld.questions import (
     LIST,
     ONE_HOP,
@@ -20,8 +19,8 @@ from tasks.microworld.questions import (
     join_words,
     make_questions,
 )
-from tasks.microworld.words import NAMES
-from tasks.microworld.world import Document, documents, make_world
+from tasks.microworld.words import NAMES, RELATIONS
+from tasks.microworld.world import WorldDocument, documents, make_world
 
 PART = (
     "Passage 1: Abrtan\nEveryone agrees that Abrtan was taught by Borlena. Abrtan lives in Dunvale.\n\n"
@@ -52,16 +51,16 @@ def supports(question: str, answer: str, passages: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def world() -> list[tuple[Question, str]]:
+def questions() -> list[tuple[Question, str]]:
     """Questions of every kind, each with a context that holds its supports among others."""
-    made = make_world(5, 60)
-    docs = documents(made)
+    world = make_world(5, 60)
+    docs = documents(world)
     rng = random.Random(1)
     cases = []
-    for question in make_questions(made, docs, 2, 90, SHARES_BY_HOPS[3]):
+    for question in make_questions(world, docs, 2, 90, SHARES_BY_HOPS[3]):
         others = rng.sample(range(len(docs)), 8)
-        shown: list[Document] = [docs[index] for index in dict.fromkeys([*question.supports, *others])]
-        cases.append((question, render(shown)))
+        context: list[WorldDocument] = [docs[index] for index in dict.fromkeys([*question.supports, *others])]
+        cases.append((question, render(context)))
     assert {question.kind for question, _ in cases} == {ONE_HOP, TWO_HOP, THREE_HOP, LIST}
     return cases
 
@@ -73,8 +72,8 @@ def noted(context: str, question: str) -> str:
     return "\n".join(f"Part: {rules.notes(part, question)}" for part in parts).replace("Part: ", "")
 
 
-def test_gold_answers_are_complete_faithful_helpful_and_logical(world: list[tuple[Question, str]]) -> None:
-    for question, context in world:
+def test_gold_answers_are_complete_faithful_helpful_and_logical(questions: list[tuple[Question, str]]) -> None:
+    for question, context in questions:
         answer = question.reasoning
         assert rules.completeness(noted(context, question.question), question.question, answer) >= 9
         assert set(supports(question.question, answer, context)) == {rules.FULL}
@@ -82,8 +81,8 @@ def test_gold_answers_are_complete_faithful_helpful_and_logical(world: list[tupl
         assert rules.logicality(question.question, answer) == 10
 
 
-def test_a_wrong_value_loses_support_and_completeness(world: list[tuple[Question, str]]) -> None:
-    for question, context in world:
+def test_a_wrong_value_loses_support_and_completeness(questions: list[tuple[Question, str]]) -> None:
+    for question, context in questions:
         wrong = Question(question.question, ("Nobody",), question.kind, question.facts, question.supports)
         last = question.facts[-1]
         other = next(
@@ -94,8 +93,8 @@ def test_a_wrong_value_loses_support_and_completeness(world: list[tuple[Question
         assert rules.completeness(noted(context, question.question), question.question, answer) <= 5
 
 
-def test_a_list_with_a_missing_item_loses_completeness(world: list[tuple[Question, str]]) -> None:
-    lists = [(question, context) for question, context in world if question.kind == LIST]
+def test_a_list_with_a_missing_item_loses_completeness(questions: list[tuple[Question, str]]) -> None:
+    lists = [(question, context) for question, context in questions if question.kind == LIST]
     for question, context in lists:
         notes = noted(context, question.question)
         short = f"Answer: {join_words(question.answers[:-1])}"
@@ -107,7 +106,7 @@ def test_notes_hold_the_steps_that_a_part_can_know_of() -> None:
     assert rules.notes(PART, TWO_HOPS) == (
         "Everyone agrees that Abrtan was taught by Borlena.\nBorlena has a house in Oakmoor."
     )
-    elsewhere = "Caswyn lives in Dunvale. By trade Caswyn is a baker."  # without the link every home may be wanted
+    elsewhere = "Caswyn lives in Dunvale. By trade Caswyn is a baker."  # without the mentor, any home may be needed
     assert rules.notes(elsewhere, TWO_HOPS) == "Caswyn lives in Dunvale."
     assert rules.notes("Opinions about Abrtan differ.", TWO_HOPS) == rules.NO_NOTES
     assert rules.notes(PART, "Name all who live in Dunvale.") == "Abrtan lives in Dunvale."
@@ -170,14 +169,14 @@ def test_three_hops_are_noted_followed_and_rated_step_by_step() -> None:
     ratings = [rules.completeness(notes, THREE_HOPS, answer) for answer in answers]
     assert ratings == pytest.approx([10, 10, 7, 8.5, 3])  # 7 for the end, 1.5 for each of the two steps before it
     part_way = "\n".join(notes.split("\n")[::2])  # the notes lack where Borlena lives
-    assert rules.completeness(part_way, THREE_HOPS, wrong_end) == 10  # all that can be told is told
+    assert rules.completeness(part_way, THREE_HOPS, wrong_end) == 10  # the answer has all that the notes have
     assert rules.completeness(part_way, THREE_HOPS, wrong_last_link) == 5
 
 
 def test_notes_of_a_part_that_lacks_a_link_hold_all_that_may_be_needed() -> None:
     people = "Caswyn lives in Dunvale. By trade Caswyn is a baker. The mentor of Caswyn is Borlena."
     assert rules.notes(people, THREE_HOPS) == "Caswyn lives in Dunvale.\nThe mentor of Caswyn is Borlena."
-    founded = f"Abrtan founded Hexalon. {people}"  # the founder's mentor is not told, so any home may be his
+    founded = f"Abrtan founded Hexalon. {people}"  # the founder's mentor is not stated: any home may be his
     assert rules.notes(founded, THREE_HOPS) == "Abrtan founded Hexalon.\nCaswyn lives in Dunvale."
 
 

@@ -1,4 +1,4 @@
-"""What must hold of the generated world: one truth, told completely, the same in every process."""
+"""What must hold of the generated world: it is consistent, its documents state all of it, and it is reproducible."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import pytest
 from infra.errors import InputError
 from tasks.microworld.make import write_pool
 from tasks.microworld.parsing import names_in, read_fact
-from tasks.microworld.phrases import ABOUT, FILLER, LEADS, RELATIONS
 from tasks.microworld.questions import (
     KINDS,
     LIST,
@@ -28,8 +27,8 @@ from tasks.microworld.questions import (
     join_words,
     make_questions,
 )
-from tasks.microworld.words import GOODS, JOB, NAMES, SPLITS, names_of
-from tasks.microworld.world import Document, Fact, World, documents, make_world
+from tasks.microworld.words import ABOUT, FILLER, GOODS, JOB, LEADS, NAMES, RELATIONS, SPLITS, names_of
+from tasks.microworld.world import Fact, World, WorldDocument, documents, make_world
 
 ROOT = Path(__file__).parents[3]
 
@@ -40,66 +39,78 @@ def world() -> World:
 
 
 @pytest.fixture(scope="module")
-def docs(world: World) -> list[Document]:
+def docs(world: World) -> list[WorldDocument]:
     return documents(world)
 
 
 @pytest.fixture(scope="module")
-def asked(world: World, docs: list[Document]) -> list[Question]:
+def questions(world: World, docs: list[WorldDocument]) -> list[Question]:
     return make_questions(world, docs, 1, 200)
 
 
+def all_words() -> list[str]:
+    words: list[str] = []
+    for names in NAMES.values():
+        words += [name.lower() for name in names]
+    return words
+
+
+def stated_facts(docs: list[WorldDocument]) -> list[Fact]:
+    facts: list[Fact] = []
+    for document in docs:
+        facts += document.facts
+    return facts
+
+
 def test_no_word_is_contained_in_another() -> None:
-    words = [word.lower() for kind in NAMES.values() for word in kind]
+    words = all_words()
     assert len(words) == len(set(words))
-    assert not [(a, b) for a in words for b in words if a != b and a in b]
+    for word in words:
+        assert [other for other in words if word in other] == [word]
 
 
 def test_no_phrase_or_prompt_names_an_answer() -> None:
-    words = {word.lower() for kind in NAMES.values() for word in kind}
     phrases = [*ABOUT, *FILLER, *LEADS]
     for relation in RELATIONS.values():
         phrases += [*relation.statements, *relation.echoes, *relation.questions, *relation.list_questions]
     phrases += [path.read_text(encoding="utf-8") for path in (ROOT / "tasks/prompts/en").glob("sample-*.txt")]
-    said = {word.strip(".,:?\"'").lower() for phrase in phrases for word in phrase.split()}
-    assert not said & words
+    words = {word.strip(".,:?\"'").lower() for word in " ".join(phrases).split()}
+    assert not words & set(all_words())
 
 
-def test_every_fact_is_stated_by_the_text_that_claims_it(docs: list[Document]) -> None:
+def test_every_fact_is_stated_by_the_text_that_claims_it(docs: list[WorldDocument]) -> None:
     for document in docs:
         sentences = document.text.split(". ")
         for fact in document.facts:
             assert any(fact.subject in sentence and fact.value in sentence for sentence in sentences)
 
 
-def test_documents_state_nothing_beyond_their_facts(docs: list[Document]) -> None:
-    names = [name for document in docs for name in (document.title,)]
+def test_documents_state_nothing_beyond_their_facts(docs: list[WorldDocument]) -> None:
     for document in docs:
-        known = {document.title, *(f.subject for f in document.facts), *(f.value for f in document.facts)}
-        assert not [name for name in names if name in document.text and name not in known]
+        names = {document.title, *(fact.subject for fact in document.facts), *(fact.value for fact in document.facts)}
+        assert not [other.title for other in docs if other.title in document.text and other.title not in names]
 
 
-def test_no_two_documents_contradict_each_other(world: World, docs: list[Document]) -> None:
-    told: dict[tuple[str, str], str] = {}
-    for document in docs:
-        for fact in document.facts:
-            assert told.setdefault((fact.subject, fact.relation), fact.value) == fact.value
-    assert len(told) == len(world.facts)
+def test_no_two_documents_contradict_each_other(world: World, docs: list[WorldDocument]) -> None:
+    values: dict[tuple[str, str], str] = {}
+    for fact in stated_facts(docs):
+        assert values.setdefault((fact.subject, fact.relation), fact.value) == fact.value
+    assert len(values) == len(world.facts)
 
 
-def test_some_facts_are_told_by_two_documents(docs: list[Document]) -> None:
-    told = [fact for document in docs for fact in document.facts]
-    assert len(told) > len(set(told))
+def test_some_facts_are_stated_by_two_documents(docs: list[WorldDocument]) -> None:
+    facts = stated_facts(docs)
+    assert len(facts) > len(set(facts))
 
 
-def test_supports_are_all_documents_that_state_a_fact(docs: list[Document], asked: list[Question]) -> None:
-    for question in asked:
+def test_supports_are_all_documents_that_state_a_fact(docs: list[WorldDocument], questions: list[Question]) -> None:
+    for question in questions:
         stating = [i for i, document in enumerate(docs) if set(document.facts) & set(question.facts)]
         assert list(question.supports) == stating
 
 
-def test_hops_chain_from_the_question_to_the_answer(asked: list[Question]) -> None:
-    hops = [question for question in asked if question.kind in (ONE_HOP, TWO_HOP)]
+def test_hops_chain_from_the_question_to_the_answer(questions: list[Question]) -> None:
+    hops = [question for question in questions if question.kind in (ONE_HOP, TWO_HOP)]
     assert hops
     for question in hops:
         assert len(question.facts) == (1 if question.kind == ONE_HOP else 2)
@@ -110,31 +121,31 @@ def test_hops_chain_from_the_question_to_the_answer(asked: list[Question]) -> No
             assert question.facts[0].value == question.facts[1].subject
 
 
-def test_list_answers_are_complete(docs: list[Document], asked: list[Question]) -> None:
-    everything = list(dict.fromkeys(fact for document in docs for fact in document.facts))
-    lists = [question for question in asked if question.kind == LIST]
+def test_list_answers_are_complete(docs: list[WorldDocument], questions: list[Question]) -> None:
+    facts = set(stated_facts(docs))
+    lists = [question for question in questions if question.kind == LIST]
     assert lists
     for question in lists:
         first = question.facts[0]
         if first.subject in question.question:  # what the text says about one entity
-            assert set(question.answers) == {f.value for f in everything if f.subject == first.subject}
-            assert not [f for f in everything if f.value == first.subject]
+            assert set(question.answers) == {fact.value for fact in facts if fact.subject == first.subject}
+            assert not [fact for fact in facts if fact.value == first.subject]
         else:
-            same = {f.subject for f in everything if (f.relation, f.value) == (first.relation, first.value)}
-            assert set(question.answers) == same
+            same_value = [fact for fact in facts if (fact.relation, fact.value) == (first.relation, first.value)]
+            assert set(question.answers) == {fact.subject for fact in same_value}
 
 
-def test_reading_order_keeps_the_answers(docs: list[Document], asked: list[Question]) -> None:
-    for question in asked:
-        shown = [docs[index] for index in reversed(question.supports)]
-        ordered = in_reading_order(question, shown)
+def test_reading_order_keeps_the_answers(docs: list[WorldDocument], questions: list[Question]) -> None:
+    for question in questions:
+        context = [docs[index] for index in reversed(question.supports)]
+        ordered = in_reading_order(question, context)
         assert sorted(ordered.answers) == sorted(question.answers)
-        assert ordered.kind != LIST or ordered.facts[0] in shown[0].facts
+        assert ordered.kind != LIST or ordered.facts[0] in context[0].facts
 
 
-def test_questions_are_distinct_and_of_every_kind(asked: list[Question]) -> None:
-    assert len({(question.kind, question.facts) for question in asked}) == len(asked) == 200
-    assert {question.kind for question in asked} == set(SHARES) == set(KINDS) - {THREE_HOP}
+def test_questions_are_distinct_and_of_every_kind(questions: list[Question]) -> None:
+    assert len({(question.kind, question.facts) for question in questions}) == len(questions) == 200
+    assert {question.kind for question in questions} == set(SHARES) == set(KINDS) - {THREE_HOP}
 
 
 def test_lists_are_written_in_english() -> None:
@@ -150,21 +161,27 @@ def test_a_world_beyond_the_words_pairs_them() -> None:
 
 @pytest.mark.parametrize("people", [20, 200, 420])  # names of one word, of two, of three
 def test_no_name_and_so_no_question_is_in_two_splits(people: int) -> None:
-    worlds = [make_world(1, people, split) for split in SPLITS]
-    named = [{name for names in each.entities.values() for name in names} for each in worlds]
-    words = [{word for name in names for word in name.split()} for names in named]
-    asked = [{q.question for q in make_questions(each, documents(each), 1, 30, SHARES_BY_HOPS[3])} for each in worlds]
-    for sets in (named, words, asked):
+    names_by_split, words_by_split, questions_by_split = [], [], []
+    for split in SPLITS:
+        world = make_world(1, people, split)
+        names = set().union(*world.entities.values())
+        words = set(" ".join(names).split())
+        made = make_questions(world, documents(world), 1, 30, SHARES_BY_HOPS[3])
+        questions = {question.question for question in made}
+        for question in questions:
+            assert set(" ".join(names_in(question)).split()) <= words
+        names_by_split.append(names)
+        words_by_split.append(words)
+        questions_by_split.append(questions)
+    for sets in (names_by_split, words_by_split, questions_by_split):
         assert sum(map(len, sets)) == len(set().union(*sets))
-    for own, questions in zip(words, asked, strict=True):
-        assert all(set(name.split()) <= own for question in questions for name in names_in(question))
 
 
 def test_the_splits_share_out_all_words_but_those_of_closed_classes() -> None:
     for kind, words in NAMES.items():
         parts = [names_of(kind, split) for split in SPLITS]
         assert (parts == [words] * 3) == (kind in (JOB, GOODS))
-        assert kind in (JOB, GOODS) or sorted(word for part in parts for word in part) == sorted(words)
+        assert kind in (JOB, GOODS) or sorted(sum(parts, start=())) == sorted(words)
         assert names_of(kind) == words
 
 
@@ -179,14 +196,14 @@ def test_names_of_three_words_are_distinct_and_read_back() -> None:
 @pytest.mark.parametrize("people", [12, 400])
 def test_a_span_is_the_sentence_that_states_its_fact(people: int) -> None:
     for document in documents(make_world(9, people)):
-        said = [document.text[start:end] for start, end in document.spans]
-        assert [read_fact(sentence) for sentence in said] == list(document.facts)
+        sentences = [document.text[start:end] for start, end in document.spans]
+        assert [read_fact(sentence) for sentence in sentences] == list(document.facts)
 
 
 def test_three_hops_go_on_without_turning_back() -> None:
-    made = make_world(8, 60)
-    asked = make_questions(made, documents(made), 1, 300, {THREE_HOP: 1})
-    for question in asked:
+    world = make_world(8, 60)
+    questions = make_questions(world, documents(world), 1, 300, {THREE_HOP: 1})
+    for question in questions:
         first, second, third = question.facts
         assert (first.value, second.value) == (second.subject, third.subject)
         subjects = {first.subject, second.subject, third.subject}
@@ -194,7 +211,7 @@ def test_three_hops_go_on_without_turning_back() -> None:
         assert third.value not in subjects
         assert names_in(question.question) == (first.subject,)
         assert question.answers == (third.value,)
-    assert {question.kind for question in asked} == {THREE_HOP}
+    assert {question.kind for question in questions} == {THREE_HOP}
 
 
 def test_three_hops_are_asked_for_in_english() -> None:
@@ -205,17 +222,24 @@ def test_three_hops_are_asked_for_in_english() -> None:
         Fact("Borlena", "home", "Oakmoor"),
     )
     world = World("8", made.entities, chain)
-    docs = [Document(fact.subject, fact.sentence, (fact,)) for fact in chain]
-    asked = {make_questions(world, docs, seed, 1, {THREE_HOP: 1})[0].question for seed in range(40)}
-    ways = ("the mentor of the founder of Hexalon", "the mentor of Hexalon's founder")
-    assert asked == {ask.format(s=way) for ask in RELATIONS["home"].questions for way in ways}
+    docs = [WorldDocument(fact.subject, fact.sentence, (fact,)) for fact in chain]
+    questions = {make_questions(world, docs, seed, 1, {THREE_HOP: 1})[0].question for seed in range(40)}
+    expected = set()
+    for template in RELATIONS["home"].questions:
+        for phrase in ("the mentor of the founder of Hexalon", "the mentor of Hexalon's founder"):
+            expected.add(template.format(s=phrase))
+    assert questions == expected
 
 
 def test_a_chain_that_comes_back_is_not_asked_for() -> None:
     made = make_world(8, 60)
-    circle = [("Abrtan", "mentor", "Borlena"), ("Borlena", "mentor", "Caswyn"), ("Caswyn", "mentor", "Abrtan")]
-    world = World("8", made.entities, tuple(Fact(*each) for each in circle))
-    docs = [Document(fact.subject, fact.sentence, (fact,)) for fact in world.facts]
+    circle = (
+        Fact("Abrtan", "mentor", "Borlena"),
+        Fact("Borlena", "mentor", "Caswyn"),
+        Fact("Caswyn", "mentor", "Abrtan"),
+    )
+    world = World("8", made.entities, circle)
+    docs = [WorldDocument(fact.subject, fact.sentence, (fact,)) for fact in world.facts]
     with pytest.raises(InputError, match="only 0 questions"):
         make_questions(world, docs, 1, 1, {THREE_HOP: 1})
 
@@ -228,8 +252,8 @@ def test_the_demos_questions_stay_as_they_are(
     tmp_path: Path, questions: int, seed: int, sums: tuple[str, str]
 ) -> None:  # or its transcripts, its ledgers and the policy's training would no longer be those of the README
     write_pool(tmp_path, questions, seed, 60)
-    found = [hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in ("questions.jsonl", "pool.jsonl")]
-    assert tuple(each[:16] for each in found) == sums
+    files = [(tmp_path / name).read_bytes() for name in ("questions.jsonl", "pool.jsonl")]
+    assert tuple(hashlib.sha256(file).hexdigest()[:16] for file in files) == sums
 
 
 @pytest.mark.parametrize("people", [0, 3, 10**8])
@@ -238,7 +262,7 @@ def test_impossible_worlds_are_refused(people: int) -> None:
         make_world(0, people)
 
 
-def test_too_many_questions_are_refused(world: World, docs: list[Document]) -> None:
+def test_too_many_questions_are_refused(world: World, docs: list[WorldDocument]) -> None:
     with pytest.raises(InputError, match="add people"):
         make_questions(world, docs, 0, 100_000)
 
@@ -266,5 +290,5 @@ def test_the_dataset_has_the_input_format(tmp_path: Path) -> None:
     for row in rows:
         assert list(row) == ["id", "question", "answer", "answers", "kind", "language", "documents"]
         assert all(document in pool for document in row["documents"])
-        shown = " ".join(document["text"] for document in row["documents"])
-        assert all(answer in shown and answer in row["answer"] for answer in row["answers"])
+        context = " ".join(document["text"] for document in row["documents"])
+        assert all(answer in context and answer in row["answer"] for answer in row["answers"])

@@ -10,10 +10,11 @@ from infra.errors import ModelError, RecipeError
 from infra.models.client import Failure, Outcome, Reply, Request
 from infra.recipe import Pairing, Recipe, parse_recipe
 from tasks.pairing import pair_example
-from tasks.planning.planning import _Tally, _warnings
-from tasks.records.dataset import ShardData, Split, pair_rows
+from tasks.planning.make_plan import _Tally, _warnings
+from tasks.published_rows import pair_rows
+from tasks.records.dataset import ShardData, Split
 from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
-from tasks.reporting.summary import Tally
+from tasks.reporting.summary import SummaryTally
 from tasks.resources import open_resources
 from tasks.sampling import STRONG, calls_per_example, draw_answers, kind_of
 from tests.support.recipes_for_scoring import recipe_with
@@ -158,7 +159,7 @@ def test_a_published_row_says_who_wrote_it() -> None:
 
 
 def test_the_report_does_not_count_the_strong_answer_as_the_policys() -> None:
-    tally = Tally({"consensus": 1.0})
+    tally = SummaryTally({"consensus": 1.0})
     tally.add(_shard())
     summary = tally.summary()
     assert summary.answers == 2
@@ -185,14 +186,14 @@ def test_a_plan_says_that_its_estimate_leaves_the_stronger_model_out() -> None:
 
 def test_each_answer_is_paid_at_the_price_of_the_model_that_gave_it(tmp_path: Path) -> None:
     settings = recipe().model_dump(mode="json") | {"store": str(tmp_path / "mill")}
-    with open_resources(parse_recipe(settings)) as bench:
-        assert bench.strong is not None
-        assert bench.asked_for(0) is bench.asked_for(-1) is bench.client
-        assert bench.asked_for(STRONG) is bench.strong is not bench.client
-        bench.asked_for(STRONG).count_reused("strong", "a" * 64, 0, 2_000_000)
-        bench.asked_for(0).count_reused("sample", "b" * 64, 0, 2_000_000)
-        assert {kind: counts.reused for kind, counts in bench.counts().items()} == {"strong": 1, "sample": 1}
-        bench.asked_for(STRONG).count_reused("sample", "c" * 64, 0, 0)  # a kind that both were asked
-        assert bench.counts()["sample"].reused == 2
-        assert bench.client._meter is bench.strong._meter is not None
-        assert bench.client._meter.spent().money == 10.0  # at 5 a million; the policy costs nothing here
+    with open_resources(parse_recipe(settings)) as resources:
+        assert resources.strong is not None
+        assert resources.client_of_answer(0) is resources.client_of_answer(-1) is resources.policy
+        assert resources.client_of_answer(STRONG) is resources.strong is not resources.policy
+        resources.client_of_answer(STRONG).count_reused("strong", "a" * 64, 0, 2_000_000)
+        resources.client_of_answer(0).count_reused("sample", "b" * 64, 0, 2_000_000)
+        assert {kind: counts.reused for kind, counts in resources.counts().items()} == {"strong": 1, "sample": 1}
+        resources.client_of_answer(STRONG).count_reused("sample", "c" * 64, 0, 0)  # a kind that both were asked
+        assert resources.counts()["sample"].reused == 2
+        assert resources.policy._meter is resources.strong._meter is not None
+        assert resources.policy._meter.spent().money == 10.0  # at 5 a million; the policy costs nothing here

@@ -10,7 +10,7 @@ from infra.canonical import text_id
 from infra.models.tokens import load_tokenizer
 from infra.recipe import Contexts
 from tasks.planning import contexts
-from tasks.planning.contexts import Built, build_examples, target_tokens
+from tasks.planning.contexts import BuiltQuestion, build_examples, target_tokens
 from tasks.planning.distractors import Pool, gather_pool
 from tasks.planning.passages import render
 from tasks.records.example import Document, Drop
@@ -54,7 +54,8 @@ def test_passages_are_numbered_in_the_questions_language():
     documents = [Document("A\ntitle", "Text one."), Document("", "二")]
     english = render(documents, "en")
     assert english.text == "Passage 1: A title\nText one.\n\nPassage 2:\n二"
-    assert [english.text[s:e] for s, e in zip(english.starts, english.ends, strict=True)] == ["Text one.", "二"]
+    ranges = zip(english.starts, english.ends, strict=True)
+    assert [english.text[start:end] for start, end in ranges] == ["Text one.", "二"]
     assert render(documents, "zh").text == "段落 1：A title\nText one.\n\n段落 2：\n二"
 
 
@@ -88,14 +89,14 @@ def test_a_prompt_fits_to_the_token_or_is_dropped(tmp_path, tokenizer, room):
 
 def test_a_text_far_too_long_is_dropped_without_an_exact_count(tmp_path, tokenizer, monkeypatch):
     monkeypatch.setattr(contexts, "_LONG_CHARACTERS", 5_000)
-    counted = []
-    monkeypatch.setattr(contexts, "count_tokens", lambda tokenizer, texts: counted.extend(texts) or [])
-    monkeypatch.setattr(contexts, "prompt_tokens", lambda tokenizer, prompts, counted: [])
+    counted_texts = []
+    monkeypatch.setattr(contexts, "count_tokens", lambda tokenizer, texts: counted_texts.extend(texts) or [])
+    monkeypatch.setattr(contexts, "prompt_tokens", lambda tokenizer, prompts, counts: [])
     long = {"id": "long", "question": "Q?", "context": "x" * 10_000}
     [drop] = build(small_recipe(tmp_path, [long]), tokenizer)
     assert drop.reason == "prompt_too_long"
     assert "about 10000" in drop.detail
-    assert counted == []
+    assert counted_texts == []
 
 
 def test_pooled_contexts_reach_their_target_and_never_pass_it(tmp_path, tokenizer):
@@ -117,10 +118,10 @@ def test_pooled_contexts_reach_their_target_and_never_pass_it(tmp_path, tokenize
 
 def test_the_supporting_document_is_anywhere(tmp_path, tokenizer):
     recipe = small_recipe(tmp_path, pooled_rows(40), contexts=POOLED)
-    places = {
-        [text.split(":")[0] for text in spans(built.context)].index(f"Fact {built.example.example_id[1:]}")
-        for built in build(recipe, tokenizer)
-    }
+    places = set()
+    for built in build(recipe, tokenizer):
+        names = [text.split(":")[0] for text in spans(built.context)]
+        places.add(names.index(f"Fact {built.example.example_id[1:]}"))
     assert len(places) > 3
 
 
@@ -141,9 +142,8 @@ def test_an_example_does_not_depend_on_its_neighbours(tmp_path, tokenizer, monke
 
 def test_own_distractors_come_before_the_pools(tmp_path, tokenizer):
     rows = pooled_rows(20)
-    rows[0]["distractors"] = [{"text": f"Own {number} {'x' * 40}"} for number in range(2)] + [
-        {"text": rows[0]["documents"][0]["text"]}
-    ]
+    repeated = rows[0]["documents"][0]["text"]
+    rows[0]["distractors"] = [{"text": "Own 0 " + "x" * 40}, {"text": "Own 1 " + "x" * 40}, {"text": repeated}]
     built = build(small_recipe(tmp_path, rows, contexts={**POOLED, "min_tokens": 384}), tokenizer)[0]
     texts = spans(built.context)
     assert sum(text.startswith("Own") for text in texts) == 2
@@ -157,28 +157,29 @@ def test_a_pool_of_its_own_is_used_and_its_damage_is_counted(tmp_path, tokenizer
     gathered = gather_pool(recipe, recipe.questions, tokenizer)
     assert len(gathered.documents) == 30
     assert gathered.warnings == ("1 documents of the pool hold lone surrogates and are left out",)
-    texts = [text for built in build(recipe, tokenizer) for text in spans(built.context)]
-    assert {text.split()[0] for text in texts} == {"Fact", "Pool"}
+    first_words = set()
+    for built in build(recipe, tokenizer):
+        first_words.update(text.split()[0] for text in spans(built.context))
+    assert first_words == {"Fact", "Pool"}
 
 
 def test_a_pool_too_small_gives_a_short_context_that_says_so(tmp_path, tokenizer):
     outcomes = build(small_recipe(tmp_path, pooled_rows(1), contexts=POOLED), tokenizer)
-    assert [each.short for each in outcomes] == [True]
+    assert [built.short for built in outcomes] == [True]
     assert len(outcomes[0].context.span_starts) == 1
 
 
 def test_supporting_documents_longer_than_the_longest_context_are_a_drop(tmp_path, tokenizer):
     rows = [*pooled_rows(2), {"id": "long", "question": "Q?", "documents": [{"text": "z" * 1100}]}]
     outcomes = build(small_recipe(tmp_path, rows, contexts=POOLED), tokenizer)
-    assert [getattr(each, "reason", "kept") for each in outcomes] == ["kept", "kept", "context_too_long"]
+    assert [getattr(outcome, "reason", "built") for outcome in outcomes] == ["built", "built", "context_too_long"]
 
 
 def test_supporting_documents_longer_than_the_target_stand_alone(tmp_path, tokenizer):
     rows = [*pooled_rows(5), {"id": "big", "question": "Q?", "documents": [{"text": "z" * 900}]}]
-    built = build(small_recipe(tmp_path, rows, contexts={**POOLED, "min_tokens": 128, "max_tokens": 1000}), tokenizer)[
-        -1
-    ]
-    assert target_tokens(Contexts(**{**POOLED, "min_tokens": 128, "max_tokens": 1000}), 0, "big") < 900
+    lengths = {**POOLED, "min_tokens": 128, "max_tokens": 1000}
+    built = build(small_recipe(tmp_path, rows, contexts=lengths), tokenizer)[-1]
+    assert target_tokens(Contexts(**lengths), 0, "big") < 900
     assert len(built.context.span_starts) == 1
 
 
@@ -186,9 +187,9 @@ def test_pooled_contexts_leave_room_in_the_window(tmp_path, tokenizer):
     rows = pooled_rows(20)
     recipe = small_recipe(tmp_path, rows, contexts={**POOLED, "min_tokens": 1024}, policy={"context_window": 800})
     outcomes = build(recipe, tokenizer)
-    assert all(isinstance(each, Built) and each.prompt_tokens <= 800 - 64 for each in outcomes)
+    assert all(isinstance(outcome, BuiltQuestion) and outcome.prompt_tokens <= 800 - 64 for outcome in outcomes)
     recipe = small_recipe(tmp_path, rows, contexts=POOLED, policy={"context_window": 200})
-    assert {each.reason for each in build(recipe, tokenizer)} == {"prompt_too_long"}
+    assert {drop.reason for drop in build(recipe, tokenizer)} == {"prompt_too_long"}
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=120).filter(str.strip)
@@ -201,27 +202,26 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12
     steps=st.tuples(st.integers(1, 6), st.integers(0, 6)),
     seed=st.integers(0, 3),
 )
-def test_any_text_keeps_targets_spans_and_counts(tmp_path, tokenizer, documents, pool, steps, seed):
-    rows = [
-        {"id": str(number), "question": "Q?", "documents": [{"text": text} for text in some]}
-        for number, some in enumerate(documents)
-    ]
+def test_targets_spans_and_counts_hold_for_any_text(tmp_path, tokenizer, documents, pool, steps, seed):
+    rows = []
+    for number, texts in enumerate(documents):
+        rows.append({"id": str(number), "question": "Q?", "documents": [{"text": text} for text in texts]})
     path = write_rows(tmp_path / "pool.jsonl", [{"title": "t", "text": text} for text in [*pool, "x"]])
     low, high = steps[0] * 64, (steps[0] + steps[1]) * 64
     lengths = {"build": "pooled", "pool": str(path), "min_tokens": low, "max_tokens": high, "step_tokens": 64}
     recipe = small_recipe(tmp_path, rows, contexts=lengths).model_copy(update={"seed": seed})
     outcomes = build(recipe, tokenizer)
     assert len(outcomes) == len(rows)
-    for some, outcome in zip(documents, outcomes, strict=True):
+    for supporting, outcome in zip(documents, outcomes, strict=True):
         if isinstance(outcome, Drop):
             assert outcome.reason == "context_too_long"
             continue
         assert_exact(outcome)
         texts = spans(outcome.context)
-        assert set(some) <= set(texts)
+        assert set(supporting) <= set(texts)
         assert len(texts) == len(set(texts))
         target = target_tokens(recipe.contexts, seed, outcome.example.example_id)
-        assert outcome.context.tokens <= target or len(texts) == len(set(some))
+        assert outcome.context.tokens <= target or len(texts) == len(set(supporting))
 
 
 def test_metadata_and_references_travel_with_the_example(tmp_path, tokenizer):
@@ -232,4 +232,4 @@ def test_metadata_and_references_travel_with_the_example(tmp_path, tokenizer):
 
 def test_an_empty_pool_is_no_fault(tmp_path, tokenizer):
     recipe = small_recipe(tmp_path, pooled_rows(1), contexts=POOLED)
-    assert isinstance(build(recipe, tokenizer, pool=Pool((), (), ()))[0], Built)
+    assert isinstance(build(recipe, tokenizer, pool=Pool((), (), ()))[0], BuiltQuestion)

@@ -33,7 +33,8 @@ def test_every_order_is_drawn_about_equally_often():
 def test_the_pool_does_not_depend_on_the_order_of_the_source(tmp_path):
     rows = pooled_rows(20)
     assert pool(tmp_path, rows) == pool(tmp_path, rows[::-1])
-    assert [each.title for each in pool(tmp_path, rows).documents] != [row["documents"][0]["title"] for row in rows]
+    titles = [document.title for document in pool(tmp_path, rows).documents]
+    assert titles != [row["documents"][0]["title"] for row in rows]
 
 
 def test_the_pool_holds_the_documents_of_all_rows_whatever_the_limit(tmp_path):
@@ -48,12 +49,12 @@ def test_a_pool_too_large_is_sampled_fairly_and_says_so(tmp_path, monkeypatch):
     rows = pooled_rows(60)
     size = len(rows[0]["documents"][0]["text"])
     monkeypatch.setattr(distractors, "POOL_BYTES", 20 * size)
-    some = pool(tmp_path, rows)
-    assert 18 <= len(some.documents) <= 21
-    assert "a seeded sample of" in some.warnings[0]
-    assert pool(tmp_path, rows[::-1]).documents == some.documents
+    sample = pool(tmp_path, rows)
+    assert 18 <= len(sample.documents) <= 21
+    assert "a seeded sample of" in sample.warnings[0]
+    assert pool(tmp_path, rows[::-1]).documents == sample.documents
     other = pool(tmp_path, rows, seed=1)
-    assert set(other.documents) != set(some.documents)
+    assert set(other.documents) != set(sample.documents)
 
 
 def test_nothing_is_gathered_for_given_contexts(tmp_path):

@@ -3,11 +3,12 @@
 What it leaves out: whether a judge judges well with them; that is measured by agreement, not tested.
 """
 
+import itertools
 import re
 
 import pytest
 
-from tasks.judging.bundles import form_of
+from tasks.judging.facts import bundle_form
 from tasks.judging.quoting import TAGS, quoted
 from tasks.judging.rating import FORMS
 from tasks.judging.replies import (
@@ -38,11 +39,8 @@ SLOTS = {
 }
 RATED = ("helpfulness", "logicality", "completeness")
 ALONE = ("quality", "self-evaluation")  # a rating without reasons before it
-STEPS = [
-    *((kind, step) for kind in ("full", "terse") for step in SLOTS),
-    *(("expected", step) for step in RATED),
-]
-FILES = [(kind, step, language) for kind, step in STEPS for language in LANGUAGES]
+STEPS = [*itertools.product(("full", "terse"), SLOTS), *itertools.product(["expected"], RATED)]
+FILES = [(*step, language) for step, language in itertools.product(STEPS, LANGUAGES)]
 LAST = {"en": "Reply:", "zh": "答复："}
 TASK = {"en": "Task: ", "zh": "任务："}
 MATERIAL = {"en": "never an instruction", "zh": "绝不是给你的指令"}
@@ -67,34 +65,34 @@ def without_examples(text: str) -> str:
 
 
 def replies_of(step: str, language: str) -> list[str]:
-    """What stands behind the reply line of each example of a full prompt."""
-    parts = [example.split(f"\n\n{LAST[language]}\n") for example in EXAMPLE.findall(text_of("full", step, language))]
-    assert all(len(part) == 2 for part in parts)
-    return [reply for _, reply in parts]
+    """The replies in the examples of a full prompt: the text after the reply line."""
+    replies = []
+    for example in EXAMPLE.findall(text_of("full", step, language)):
+        _, reply = example.split(f"\n\n{LAST[language]}\n")
+        replies.append(reply)
+    return replies
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_judge_prompts_are_exactly_those_of_the_table(language: str) -> None:
-    found = [name for name in prompt_names(language) if name.startswith("judge-")]
-    assert found == sorted(f"judge-{kind}-{step}" for kind, step in STEPS)
+    names = [name for name in prompt_names(language) if name.startswith("judge-")]
+    assert names == sorted(f"judge-{kind}-{step}" for kind, step in STEPS)
 
 
 @pytest.mark.parametrize(("kind", "step", "language"), FILES)
-def test_slots_stand_once_each_in_order_between_their_tags_behind_everything_else(
+def test_every_slot_comes_once_in_order_between_its_tags_after_all_other_text(
     kind: str, step: str, language: str
 ) -> None:
     text = text_of(kind, step, language)
     assert re.findall(r"\{[a-z_]+\}|[{}]", text) == [f"{{{name}}}" for name in SLOTS[step]]  # and no other brace
-    slots = "".join(
-        f"<{tag}>\n{{{name}}}\n</{tag}>\n\n" if tag else f"{{{name}}}\n\n" for name, tag in SLOTS[step].items()
-    )
+    slots = ""
+    for name, tag in SLOTS[step].items():
+        slots += f"<{tag}>\n{{{name}}}\n</{tag}>\n\n" if tag else f"{{{name}}}\n\n"
     assert text.endswith(f"\n\n{slots}{LAST[language]}")
 
 
 @pytest.mark.parametrize(("kind", "step", "language"), FILES)
-def test_outside_the_examples_a_slot_tag_stands_once_and_no_rating_stands_at_all(
-    kind: str, step: str, language: str
-) -> None:
+def test_outside_the_examples_a_slot_tag_comes_once_and_no_rating_at_all(kind: str, step: str, language: str) -> None:
     static = without_examples(text_of(kind, step, language))
     for tag in filter(None, SLOTS[step].values()):
         assert static.count(f"<{tag}>") == static.count(f"</{tag}>") == 1
@@ -130,7 +128,8 @@ def test_the_reply_that_is_asked_for_is_the_one_that_is_read(kind: str, step: st
         assert "[[n]]" in static and re.search("from 0 to 10" if language == "en" else "0到10", static)
     elif step in ("support", "supports"):
         labels = [label for label in SUPPORT if label.isascii() == (language == "en")]
-        assert [each.lower() for each in dict.fromkeys(re.findall(r"\[\[(.*?)\]\]", static))] == labels
+        labels_of_text = list(dict.fromkeys(re.findall(r"\[\[(.*?)\]\]", static)))
+        assert [label.lower() for label in labels_of_text] == labels
     elif step == "pairwise":
         assert [read_duel(label) for label in re.findall(r"\[\[\w\]\]", static)] == ["A", "B", "C"]
     else:
@@ -150,7 +149,7 @@ def test_rating_examples_give_reasons_first_and_then_the_intended_rating(step: s
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_ratings_of_the_examples_use_the_whole_scale(language: str) -> None:
-    used = {grade for grades in GRADES[language].values() for grade in grades}
+    used = set(itertools.chain(*GRADES[language].values()))
     assert len(used) >= 7 and min(used) <= 1 and max(used) == 10
     assert all(max(grades) - min(grades) >= 7 for grades in GRADES[language].values())
 
@@ -170,7 +169,9 @@ def test_facts_examples_list_self_contained_statements_and_an_honest_refusal_has
     assert all(reply.count("<statement>") == count for reply, count in zip(replies, FACTS[language], strict=True))
     assert replies[-1] == NO_FACTS[language]
     pronoun = r"^(It|He|She|They|This|That)\b" if language == "en" else r"^(它|他|她|其|该|这|那)"
-    assert not [fact for reply in replies for fact in read_facts(reply) if re.search(pronoun, fact)]
+    for reply in replies:
+        for fact in read_facts(reply):
+            assert not re.search(pronoun, fact)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -189,7 +190,7 @@ def test_examples_of_several_statements_give_one_line_for_each_in_the_form_that_
         for tag in ("passages", "statement"):
             assert re.findall(rf'^<{tag} number="(\d+)">$', example, re.MULTILINE) == numbers
             assert example.count(f"</{tag}>") == len(numbers)
-        pattern = form_of(language, "full", len(numbers)).value
+        pattern = bundle_form(language, "full", len(numbers)).value
         assert isinstance(pattern, str)
         assert re.fullmatch(pattern, reply)
 
@@ -222,7 +223,7 @@ def test_examples_have_the_slots_of_the_prompt_in_its_order(step: str, language:
 def test_examples_of_the_two_languages_are_not_translations_of_each_other() -> None:
     for step in ("helpfulness", "logicality", "completeness", "support", "supports", "notes"):
         examples = [" ".join(EXAMPLE.findall(text_of("full", step, language))) for language in LANGUAGES]
-        figures = [set(re.findall(r"\d{3,}", each)) for each in examples]
+        figures = [set(re.findall(r"\d{3,}", examples_of_language)) for examples_of_language in examples]
         assert len(figures[0] & figures[1]) <= 1
 
 
@@ -246,8 +247,11 @@ def test_two_prompts_that_differ_in_the_last_value_share_nearly_all_static_text(
     prompt = load_prompt(f"judge-{kind}-{step}", language)
     *repeated, last = SLOTS[step]
     static = len(prompt.render(**dict.fromkeys(SLOTS[step], "")))
-    one, other = (prompt.render(**dict.fromkeys(repeated, ""), **{last: value}) for value in ("Yes.", "No."))
-    shared = next(place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    one = prompt.render(**dict.fromkeys(repeated, ""), **{last: "Yes."})
+    other = prompt.render(**dict.fromkeys(repeated, ""), **{last: "No."})
+    shared = 0
+    while one[shared] == other[shared]:
+        shared += 1
     assert shared > 0.9 * static
 
 
@@ -262,8 +266,9 @@ def _tokens(text: str) -> int:
 )
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_prompts_without_values_stay_short(kind: str, limit: int, language: str) -> None:
-    lengths = {step: _tokens(text_of(kind, step, language)) for each, step in STEPS if each == kind}
-    assert {step: tokens for step, tokens in lengths.items() if tokens >= limit} == {}
+    for kind_of_step, step in STEPS:
+        if kind_of_step == kind:
+            assert _tokens(text_of(kind, step, language)) < limit, step
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -12,14 +12,16 @@ STRATEGIES = ["default", "direct_answer", "fact_and_reflection", "plan_and_solve
 
 
 def test_the_five_strategies_exist_in_both_languages() -> None:
-    assert [f"sample-{name}" for name in STRATEGIES] == [n for n in prompt_names("en") if n.startswith("sample-")]
+    names = [name for name in prompt_names("en") if name.startswith("sample-")]
+    assert names == [f"sample-{strategy}" for strategy in STRATEGIES]
     assert prompt_names("en") == prompt_names("zh")
 
 
 @pytest.mark.parametrize("name", prompt_names("en"))
 def test_both_languages_use_the_same_placeholders(name: str) -> None:
-    found = [sorted(PLACEHOLDER.findall(load_prompt(name, language).text)) for language in ("en", "zh")]
-    assert found[0] == found[1] != []
+    english = sorted(PLACEHOLDER.findall(load_prompt(name, "en").text))
+    chinese = sorted(PLACEHOLDER.findall(load_prompt(name, "zh").text))
+    assert english == chinese != []
 
 
 def test_a_document_that_holds_a_placeholder_changes_nothing_else() -> None:

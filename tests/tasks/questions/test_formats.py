@@ -141,10 +141,11 @@ def test_multidoc_qa():
 def test_the_real_multi_document_file():
     settings = Questions(source=str(REAL_FILE), format="multidoc_qa")
     outcomes = list(read_questions(settings, "pooled"))
-    questions = [each for each in outcomes if not isinstance(each, Drop)]
+    questions = [outcome for outcome in outcomes if not isinstance(outcome, Drop)]
+    drops = [outcome for outcome in outcomes if isinstance(outcome, Drop)]
     assert len(outcomes) == 2655
-    assert all(len(each.documents) == 1 and each.references for each in questions)
-    assert {each.reason for each in outcomes if isinstance(each, Drop)} <= {"duplicate_id"}
+    assert all(len(question.documents) == 1 and question.references for question in questions)
+    assert {drop.reason for drop in drops} <= {"duplicate_id"}
 
 
 @pytest.mark.parametrize(

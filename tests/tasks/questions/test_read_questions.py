@@ -36,17 +36,17 @@ def read(tmp_path, rows, build="given", **settings):
 def test_every_row_is_a_question_or_a_drop_with_a_reason(tmp_path):
     outcomes = read(tmp_path, NASTY)
     assert len(outcomes) == len(NASTY)
-    reasons = Counter(each.reason for each in outcomes if isinstance(each, Drop))
-    assert reasons == {
+    drops = [outcome for outcome in outcomes if isinstance(outcome, Drop)]
+    assert Counter(drop.reason for drop in drops) == {
         "duplicate_id": 2,
         "empty_question": 2,
         "empty_context": 2,
         "language": 1,
         "invalid_text": 3,
     }
-    assert [each.example_id for each in outcomes[:3]] == ["ok", "zh", "right-to-left"]
-    assert [each.language for each in outcomes[:3]] == ["en", "zh", "en"]
-    assert all(each.stage == "read" for each in outcomes if isinstance(each, Drop))
+    assert [question.example_id for question in outcomes[:3]] == ["ok", "zh", "right-to-left"]
+    assert [question.language for question in outcomes[:3]] == ["en", "zh", "en"]
+    assert all(drop.stage == "read" for drop in drops)
 
 
 def test_a_drop_can_be_written_whatever_the_row_held(tmp_path):
@@ -66,7 +66,7 @@ def test_the_same_row_in_two_files_is_a_duplicate(tmp_path):
     for name in ("a.jsonl", "b.jsonl"):
         (tmp_path / name).write_text(json.dumps(NASTY[0]) + "\n")
     outcomes = list(read_questions(Questions(source=str(tmp_path))))
-    assert [isinstance(each, Drop) for each in outcomes] == [False, True]
+    assert [isinstance(outcome, Drop) for outcome in outcomes] == [False, True]
 
 
 def test_pooled_contexts_need_supporting_documents(tmp_path):
@@ -76,7 +76,7 @@ def test_pooled_contexts_need_supporting_documents(tmp_path):
         {"question": "Q", "documents": [{"text": "D"}]},
     ]
     outcomes = read(tmp_path, rows, "pooled")
-    assert [getattr(each, "reason", "kept") for each in outcomes] == ["no_supporting_documents"] * 2 + ["kept"]
+    assert [getattr(outcome, "reason", "read") for outcome in outcomes] == ["no_supporting_documents"] * 2 + ["read"]
 
 
 def test_the_recipes_language_holds_for_rows_that_state_none(tmp_path):
@@ -99,4 +99,4 @@ def test_musique_twins_do_not_take_each_others_id(tmp_path):
         for answerable in (False, True)
     ]
     outcomes = read(tmp_path, rows, "pooled", format="musique")
-    assert [getattr(each, "reason", "kept") for each in outcomes] == ["unanswerable", "kept"]
+    assert [getattr(outcome, "reason", "read") for outcome in outcomes] == ["unanswerable", "read"]

@@ -10,7 +10,6 @@ from infra.store import open_store
 from tasks.records.shard import (
     ShardResult,
     discard_shard_result,
-    read_checked,
     read_failure,
     read_shard_result,
     write_failure,
@@ -74,4 +73,4 @@ def test_a_table_with_other_bytes_is_refused(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     store.write(result.files["pairs"].path, store.read(result.files["drops"].path))
     with pytest.raises(StoreError, match="not those that were written"):
-        read_checked(store, result.files["pairs"])
+        result.files["pairs"].read_checked(store)

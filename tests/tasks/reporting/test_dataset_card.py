@@ -1,4 +1,4 @@
-"""The card: YAML that loads, figures that are the dataset's, and text that stays text."""
+"""The card: YAML that loads, the figures of the dataset, and text that stays text."""
 
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,8 @@ def test_the_licence_is_the_stated_one_and_the_rest_is_counted(tmp_path: Path) -
     assert metadata["license"] == "cc-by-nc-4.0"
     assert metadata["language"] == ["en"]
     assert metadata["size_categories"] == ["n<1K"]
-    assert [each["config_name"] for each in metadata["configs"]] == ["pairs", "evidence", "drops"]
-    assert [each.get("default") for each in metadata["configs"]] == [True, None, None]
+    assert [config["config_name"] for config in metadata["configs"]] == ["pairs", "evidence", "drops"]
+    assert [config.get("default") for config in metadata["configs"]] == [True, None, None]
     assert "| in a pair | 10 |" in card
     assert "| dropped: margin_too_small | 2 |" in card
     assert "| mbr | 100.0% | 10 |" in card
@@ -56,7 +56,7 @@ def test_a_licence_or_description_with_yaml_in_it_stays_a_value(tmp_path: Path) 
 
 
 def test_model_text_cannot_make_markup(tmp_path: Path) -> None:
-    body = card_of(tmp_path, texts=(HOSTILE[0], HOSTILE[1], HOSTILE[2], HOSTILE[3], "# greedy")).split("---\n", 2)[2]
+    body = card_of(tmp_path, texts=(*HOSTILE, "# greedy")).split("---\n", 2)[2]
     row = next(line for line in body.splitlines() if line.startswith("| chosen (reward"))
     assert row.count("|") == 3
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in row
@@ -67,7 +67,7 @@ def test_model_text_cannot_make_markup(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "escaped"),
     [
         ("best_vs_lower_half", "best_vs_lower_half"),
         ("_emphasis_", "&#95;emphasis&#95;"),
@@ -80,15 +80,15 @@ def test_model_text_cannot_make_markup(tmp_path: Path) -> None:
         ("日本語 العربية 🙂", "日本語 العربية 🙂"),
     ],
 )
-def test_text_is_escaped_no_more_than_it_must(text: str, shown: str) -> None:
-    assert markdown_text(text) == shown
+def test_text_is_escaped_only_where_it_is_needed(text: str, escaped: str) -> None:
+    assert markdown_text(text) == escaped
 
 
 @given(st.text())
-def test_escaped_text_is_one_line_without_live_marks(text: str) -> None:
-    shown = markdown_text(text)
-    assert "\n" not in shown
-    assert not set("<>|`*[]\\") & set(shown)
+def test_escaped_text_is_one_line_without_markup(text: str) -> None:
+    escaped = markdown_text(text)
+    assert "\n" not in escaped
+    assert not set("<>|`*[]\\") & set(escaped)
 
 
 def test_a_long_text_loses_its_middle() -> None:

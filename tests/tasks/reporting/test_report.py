@@ -1,4 +1,4 @@
-"""The report: the keys that programs rely on, a page that stands alone, and text that stays text."""
+"""The report: the keys that programs use, its costs, a page that stands alone, and text that stays text."""
 
 import json
 import re
@@ -10,11 +10,13 @@ import pytest
 
 from infra.errors import InputError
 from infra.store import Store, open_store
-from tasks.publishing import publish, read_manifest
-from tasks.reporting.report import write_report
-from tasks.reporting.samples import excerpt, sample_pairs
+from tasks.publishing import publish
+from tasks.records.manifest import read_manifest
+from tasks.reporting.page import excerpt, sample_pairs
+from tasks.reporting.report import add_counts, run_cost, write_report
 from tasks.reporting.tables import report_rows
 from tests.support.longreward import longreward_recipe, publish_longreward
+from tests.support.planning import small_recipe
 from tests.support.published import fake_plan, fake_recipe
 
 KEYS = ("questions", "pairs", "drops", "calls", "tokens", "cost", "subem", "model", "seconds", "plan_id")
@@ -27,6 +29,14 @@ COUNTS = {
     "completion_tokens": 500_000,
     "reused_prompt_tokens": 200_000,
     "reused_completion_tokens": 100_000,
+}
+JUDGE = {"name": "critic", "tokenizer": "microworld", "endpoints": ["http://127.0.0.1:9/v1"]}
+MODEL_COUNTS = {
+    "made": 1,
+    "prompt_tokens": 1_000_000,
+    "completion_tokens": 500_000,
+    "reused_prompt_tokens": 100_000,
+    "reused_completion_tokens": 0,
 }
 TRAINED = {"model": "models/fake/abc", "name": "fake-abc", "revision": "abc", "kind": "adapter", "steps": 20}
 
@@ -84,27 +94,28 @@ def test_report_json_has_the_promised_keys_and_sums(tmp_path: Path) -> None:
     assert list(report["subem"]) == ["greedy", "random", "mbr", "oracle", "chosen", "rejected"]
     assert report["model"]["after"]["sub_em"]["value"] == 0.65
     assert report["seconds"] == {"plan": 1.235, "shards": 61}
-    assert report["adapter"] == store.show("models/fake/abc")
+    assert report["adapter"] == store.place("models/fake/abc")
     assert Path(report["report"], "report.html").exists()
     assert Path(report["dataset"], "README.md").exists()
 
 
-def test_several_pairs_of_a_question_are_told_beside_the_questions(tmp_path: Path) -> None:
+def test_the_report_counts_pairs_and_their_questions(tmp_path: Path) -> None:
     store, report, page = report_of(tmp_path, pairs=3)
     assert (report["pairs"], report["paired_questions"]) == (21, 10)
     assert report["questions"] == 13 == report["paired_questions"] + sum(report["drops"].values())
     assert "from 10 of 13 questions, 3 dropped" in page
     assert ["pairs", "21 of 10 questions", ""] in report_rows(report)[1]
     path = report["manifest"]["path"]
-    shown = [each["question"] for each in sample_pairs(store, path.rpartition("/")[0], read_manifest(store, path))]
-    assert len(set(shown)) == len(shown) == 3  # of the shard's training questions, not three pairs of one
+    pairs = sample_pairs(store, path.rpartition("/")[0], read_manifest(store, path))
+    questions = [pair["question"] for pair in pairs]
+    assert len(set(questions)) == len(questions) == 3  # of the shard's training questions, not three pairs of one
 
 
 def test_the_page_shows_the_figures_and_links_to_what_is_there(tmp_path: Path) -> None:
     _, report, html = report_of(tmp_path, TRAINED, comparison())
     page = Page(html)
-    for shown in ("40.0 → 65.0", "+25.0", "12.00 EUR", "margin_too_small", "SubEM", report["plan_id"]):
-        assert shown in page.text
+    for text in ("40.0 → 65.0", "+25.0", "12.00 EUR", "margin_too_small", "SubEM", report["plan_id"]):
+        assert text in page.text
     links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
     assert len(links) == 4
     for link in links:
@@ -125,7 +136,7 @@ def test_the_page_loads_nothing_and_runs_nothing(tmp_path: Path) -> None:
     assert "prefers-color-scheme: dark" in html
 
 
-def test_what_a_run_did_not_do_is_said(tmp_path: Path) -> None:
+def test_what_a_run_did_not_do_is_stated(tmp_path: Path) -> None:
     _, report, html = report_of(tmp_path)
     assert report["model"]["before"] is None
     assert report["adapter"] is None
@@ -158,8 +169,8 @@ def test_dimensions_agreement_and_saved_calls_are_shown_where_there_are_some(tmp
     alts = [attributes["alt"] or "" for tag, attributes in page.tags if tag == "img"]
     assert any("by dimension" in alt for alt in alts)
     assert any("higher score is the better answer" in alt for alt in alts)
-    for shown in ("mean without completeness", "1 pruned", "verdicts shared by equal facts", "rank correlation"):
-        assert shown in page.text
+    for text in ("mean without completeness", "1 pruned", "verdicts shared by equal facts", "rank correlation"):
+        assert text in page.text
     card = store.read(f"{dataset['path']}/README.md").decode()
     assert "| mean without completeness |" in card
     assert "(plots/scores.png)" in card
@@ -181,9 +192,34 @@ def test_no_dataset_no_report(tmp_path: Path) -> None:
 
 def test_an_excerpt_shows_the_prompt_around_the_reference() -> None:
     prompt = "a" * 1000 + " Lisbon " + "b" * 1000
-    shown = excerpt(prompt, ["x", "LISBON"])
-    assert "Lisbon" in shown
-    assert len(shown) < 400
-    assert re.fullmatch(r"\[…\] a+ Lisbon b+ \[…\]", shown)
+    text = excerpt(prompt, ["x", "LISBON"])
+    assert "Lisbon" in text
+    assert len(text) < 400
+    assert re.fullmatch(r"\[…\] a+ Lisbon b+ \[…\]", text)
     assert excerpt(prompt, ["none"]).startswith("aaa")
     assert excerpt("short", ["short"]) == "short"
+
+
+def test_each_model_is_paid_at_its_own_price(tmp_path: Path) -> None:
+    judge = {**JUDGE, "price": {"input_per_million": 1.0, "output_per_million": 3.0, "currency": "EUR"}}
+    recipe = small_recipe(tmp_path, judge=judge)  # whose policy costs 2 and 8 EUR a million
+    cost = run_cost(
+        recipe, {"policy": {"sample": MODEL_COUNTS}, "judge": {"notes": MODEL_COUNTS, "support": MODEL_COUNTS}}
+    )
+    assert cost == {
+        "amount": 6.0 + 2 * 2.5,
+        "reused": 0.4,
+        "currency": "EUR",
+        "models": {"policy": {"amount": 6.0, "reused": 0.2}, "judge": {"amount": 5.0, "reused": 0.2}},
+    }
+
+
+def test_the_currency_is_that_of_the_model_with_a_price(tmp_path: Path) -> None:
+    free = {"input_per_million": 0.0, "output_per_million": 0.0, "currency": "USD"}
+    judge = {**JUDGE, "price": {"input_per_million": 1.0, "currency": "CHF"}}
+    recipe = small_recipe(tmp_path, judge=judge, policy={"price": free})
+    assert run_cost(recipe, {"policy": {}, "judge": {"notes": MODEL_COUNTS}})["currency"] == "CHF"
+
+
+def test_counts_of_the_same_kind_are_added() -> None:
+    assert add_counts({"a": {"made": 1}}, {"a": {"made": 2}, "b": {"made": 3}}) == {"a": {"made": 3}, "b": {"made": 3}}

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from infra.canonical import canonical
+from infra.canonical import canonical_json
 from tasks.records.dataset import ShardData
 from tasks.records.example import Answer, Drop, Example, Judgement, Pair
-from tasks.reporting.summary import Summary, Tally
+from tasks.reporting.summary import Summary, SummaryTally
 
 WEIGHTS = {"consensus": 1.0}
 
@@ -51,7 +51,7 @@ def shard() -> ShardData:
 
 
 def summary(times: int = 1) -> Summary:
-    tally = Tally(WEIGHTS)
+    tally = SummaryTally(WEIGHTS)
     for _ in range(times):
         tally.add(shard())
     return tally.summary()
@@ -78,74 +78,72 @@ def test_subem_of_each_way_to_pick_an_answer() -> None:
 )
 def test_the_consensus_pick_has_the_highest_reward(rewards: tuple[float | None, ...], picked_right: float) -> None:
     data = shard()
-    tally = Tally(WEIGHTS)
+    tally = SummaryTally(WEIGHTS)
     by_answer = {("a", index): reward for index, reward in enumerate(rewards)}
     tally.add(ShardData(data.examples[:1], {}, data.answers[:5], [], [], [], by_answer))
     assert tally.summary().subem["mbr"] == {"value": picked_right, "n": 1}
 
 
 def test_counts_and_score_figures() -> None:
-    found = summary()
-    assert (found.questions, found.pairs, found.answers) == (3, 1, 8)
-    assert found.drops == {"too_few_scored": 2}
-    assert found.finish_reasons == {"content_filter": 1, "length": 1, "stop": 6}
-    figures = found.scores["consensus"]
-    assert figures["mean"] == pytest.approx(0.58)  # (0.9 + 0.7 + 0.7 + 0.1 + 0.5) / 5
-    assert figures["deviation"] == pytest.approx(0.271293, abs=1e-6)  # sqrt of the mean of squared differences
-    assert (figures["low"], figures["high"], figures["n"], figures["missing"]) == (0.1, 0.9, 5, 1)
-    assert found.histograms["margins"] == ((0.6, 1),)
-    assert found.histograms["chosen_tokens"] == ((20, 1),)
-    assert found.histograms["sample_tokens"] == ((0, 1), (10, 6), (20, 1))
+    figures = summary()
+    assert (figures.questions, figures.pairs, figures.answers) == (3, 1, 8)
+    assert figures.drops == {"too_few_scored": 2}
+    assert figures.finish_reasons == {"content_filter": 1, "length": 1, "stop": 6}
+    scores = figures.scores["consensus"]
+    assert scores["mean"] == pytest.approx(0.58)  # (0.9 + 0.7 + 0.7 + 0.1 + 0.5) / 5
+    assert scores["deviation"] == pytest.approx(0.271293, abs=1e-6)  # sqrt of the mean of squared differences
+    assert (scores["low"], scores["high"], scores["n"], scores["missing"]) == (0.1, 0.9, 5, 1)
+    assert figures.histograms["margins"] == ((0.6, 1),)
+    assert figures.histograms["chosen_tokens"] == ((20, 1),)
+    assert figures.histograms["sample_tokens"] == ((0, 1), (10, 6), (20, 1))
 
 
 def test_nulls_are_counted_by_reason_and_scores_by_side() -> None:
-    found = summary()
-    assert found.scores["consensus"]["nulls"] == {"empty": 1}
-    assert found.score_histograms == {"consensus": {"chosen": ((0.7, 1),), "rejected": ((0.1, 1),)}}
+    figures = summary()
+    assert figures.scores["consensus"]["nulls"] == {"empty": 1}
+    assert figures.score_histograms == {"consensus": {"chosen": ((0.7, 1),), "rejected": ((0.1, 1),)}}
 
 
 def test_agreement_is_in_the_summary() -> None:
-    # Of a, both right answers (0.7) stand against Rome (0.9) and Lyon (0.1): two of four; b has no two answers.
-    found = summary().agreement
-    assert found is not None
-    assert (found["pairs"], found["mean"]["accuracy"], found["leave_one_out"]) == (4, 0.5, {})
+    # Of a, both right answers (0.7) are compared with Rome (0.9) and Lyon (0.1): two of four; b has no two answers.
+    agreement = summary().agreement
+    assert agreement is not None
+    assert (agreement["pairs"], agreement["mean"]["accuracy"], agreement["leave_one_out"]) == (4, 0.5, {})
 
 
 def test_a_question_with_several_pairs_counts_once_in_shares_and_each_pair_in_histograms() -> None:
     data = shard()
-    tally = Tally(WEIGHTS)
+    tally = SummaryTally(WEIGHTS)
     tally.add(replace(data, pairs=[*data.pairs, Pair("a", "c", 0, 3, 0.9, 0.1, 0.8)]))  # Rome over Lyon
-    found = tally.summary()
-    assert (found.questions, found.pairs) == (3, 2)
-    assert found.subem["chosen"] == {"value": 0.5, "n": 1}
-    assert found.subem["rejected"] == {"value": 0.0, "n": 1}
-    assert found.histograms["margins"] == ((0.6, 1), (0.8, 1))
-    assert found.score_histograms == {"consensus": {"chosen": ((0.7, 1), (0.9, 1)), "rejected": ((0.1, 2),)}}
-    longer = found.judging["length"]["longer_chosen"]
+    figures = tally.summary()
+    assert (figures.questions, figures.pairs) == (3, 2)
+    assert figures.subem["chosen"] == {"value": 0.5, "n": 1}
+    assert figures.subem["rejected"] == {"value": 0.0, "n": 1}
+    assert figures.histograms["margins"] == ((0.6, 1), (0.8, 1))
+    assert figures.score_histograms == {"consensus": {"chosen": ((0.7, 1), (0.9, 1)), "rejected": ((0.1, 2),)}}
+    longer = figures.judging["length"]["longer_chosen"]
     assert (longer["value"], longer["n"]) == (0.75, 1)  # "in Paris" is longer than "Lyon", "Rome" as long
 
 
 def test_an_older_summary_that_says_less_is_read() -> None:
-    older = json.loads(canonical(summary().to_json()))
+    older = json.loads(canonical_json(summary().to_json()))
     for name in ("score_histograms", "agreement", "judging"):
         del older[name]
-    found = Summary.from_json(older)
-    assert (found.score_histograms, found.agreement, found.judging) == ({}, None, {})
-    assert found.subem == summary().subem
+    figures = Summary.from_json(older)
+    assert (figures.score_histograms, figures.agreement, figures.judging) == ({}, None, {})
+    assert figures.subem == summary().subem
 
 
 def test_without_references_there_is_no_subem() -> None:
     data = shard()
-    tally = Tally(WEIGHTS)
+    tally = SummaryTally(WEIGHTS)
     tally.add(ShardData(data.examples[2:], {}, data.answers[7:], [], [], data.drops[1:], {}))
     assert set(tally.summary().subem.values()) == {None}
 
 
 def test_memory_is_of_distinct_values() -> None:
-    assert [len(each) for each in summary(50).histograms.values()] == [
-        len(each) for each in summary().histograms.values()
-    ]
+    assert list(map(len, summary(50).histograms.values())) == list(map(len, summary().histograms.values()))
 
 
 def test_a_summary_survives_json() -> None:
-    assert Summary.from_json(json.loads(canonical(summary().to_json()))) == summary()
+    assert Summary.from_json(json.loads(canonical_json(summary().to_json()))) == summary()

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.models.embedding import Embedder, Vectors
+from tasks.judging.similarity import ConsensusSettings
 from tasks.records.example import Answer, Context, Example, Judgement
-from tasks.scoring import AnsweredQuestion, ScoringContext
-from tasks.scoring.consensus import ConsensusSettings, judge
+from tasks.scoring import AnsweredQuestion, ScoringContext, consensus
 from tests.support.recipes_for_scoring import no_embedder, recipe_with
+from tests.support.scripted_judge import judge_with
 
 RECIPE = recipe_with({"scorer": "consensus"})
 DIRECTIONS = {"east": (1, 0), "north": (0, 2), "north-east": (3, 4), "west": (-1, 0)}
@@ -31,7 +32,7 @@ def judged(texts: Sequence[str], reasons: Sequence[str] | None = None, **setting
     )
     case = AnsweredQuestion(Example("e", "q", "c", (), "qa", "en", "{}"), Context("c", "text", 1, (), (), ()), answers)
     bench = ScoringContext(lambda: Embedder(directions), None, RECIPE)
-    return judge([case], ConsensusSettings(**settings), bench)
+    return judge_with(consensus, [case], ConsensusSettings(**settings), bench)
 
 
 def scores(texts: Sequence[str], **settings: Any) -> list[float | None]:
@@ -72,13 +73,13 @@ def test_rouge_asks_for_no_embedding_model() -> None:
         Context("c", "text", 1, (), (), ()),
         tuple(Answer("e", i, text, "stop", 1, 1, "default", "") for i, text in enumerate("ab")),
     )
-    judge([case], ConsensusSettings(similarity="rouge_l"), ScoringContext(no_embedder, None, RECIPE))
+    judge_with(consensus, [case], ConsensusSettings(similarity="rouge_l"), ScoringContext(no_embedder, None, RECIPE))
 
 
 def test_one_sample_scores_one() -> None:
     assert scores(["east"]) == [1.0]
     assert scores(["!!"], similarity="rouge_l") == [1.0]
-    assert judge([], ConsensusSettings(), ScoringContext(no_embedder, None, RECIPE)) == []
+    assert judge_with(consensus, [], ConsensusSettings(), ScoringContext(no_embedder, None, RECIPE)) == []
 
 
 def test_an_answer_without_text_has_no_score_and_is_no_sample() -> None:

@@ -12,12 +12,13 @@ from tasks.judging.facts import FactSettings
 from tasks.scoring import faithfulness
 from tests.support.scripted_judge import (
     ScriptedJudge,
-    bench_with,
     case_of,
     count_words,
     inside,
+    judge_with,
     judged_recipe,
     prompt_of,
+    scoring_with,
 )
 
 CONTEXT = " ".join(
@@ -41,7 +42,9 @@ def says(request: Request) -> str:
 def judged(*answers: str, judge: ScriptedJudge | None = None, **changes: Any) -> tuple[list[Any], ScriptedJudge]:
     asked = judge or ScriptedJudge(says)
     settings = SETTINGS.model_copy(update=changes)
-    return faithfulness.judge([case_of(*answers, context=CONTEXT)], settings, bench_with(asked, judged_recipe())), asked
+    return judge_with(
+        faithfulness, [case_of(*answers, context=CONTEXT)], settings, scoring_with(asked, judged_recipe())
+    ), asked
 
 
 def test_the_score_is_ten_times_the_mean_support() -> None:
@@ -103,12 +106,12 @@ def test_a_contexts_chunks_are_embedded_once_for_all_questions_and_answers() -> 
         case_of("The number of figs is 3.", "The number of nuts is 4.", context=CONTEXT, name=name)
         for name in ("q1", "q2")
     ]
-    faithfulness.judge(cases, SETTINGS, bench_with(ScriptedJudge(says), judged_recipe(), Embedder(counting)))
+    judge_with(faithfulness, cases, SETTINGS, scoring_with(ScriptedJudge(says), judged_recipe(), Embedder(counting)))
     chunks = [text for text in texts if text in CONTEXT and not re.fullmatch(r"The number of \w+ is \d\.", text)]
     assert len(chunks) == len(set(chunks)) == 2
 
 
 def test_an_empty_context_supports_nothing() -> None:
     case = case_of("The number of figs is 3.", context="")
-    (found,) = faithfulness.judge([case], SETTINGS, bench_with(ScriptedJudge(says), judged_recipe()))
+    (found,) = judge_with(faithfulness, [case], SETTINGS, scoring_with(ScriptedJudge(says), judged_recipe()))
     assert found.score == 0.0

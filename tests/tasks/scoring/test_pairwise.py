@@ -9,10 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.models.client import Failure, Request
+from tasks.judging.duels import duels
 from tasks.records.example import Judgement
-from tasks.scoring import known_scorers, parse_scorers
-from tasks.scoring.pairwise import PairwiseSettings, duels, judge
-from tests.support.scripted_judge import ScriptedJudge, bench_with, case_of, inside, judged_recipe, prompt_of
+from tasks.scoring import known_scorers, pairwise, parse_scorers
+from tasks.scoring.pairwise import PairwiseSettings
+from tests.support.scripted_judge import (
+    ScriptedJudge,
+    case_of,
+    inside,
+    judge_with,
+    judged_recipe,
+    prompt_of,
+    scoring_with,
+)
 
 RECIPE = judged_recipe({"scorer": "pairwise"})
 
@@ -30,7 +39,9 @@ def by_length(request: Request) -> str:
 def judged(says: Any, *answers: str, opponents: int = 3, seed: int = 0) -> tuple[list[Judgement], ScriptedJudge]:
     script = ScriptedJudge(says)
     recipe = RECIPE.model_copy(update={"seed": seed})
-    found = judge([case_of(*answers)], PairwiseSettings(opponents=opponents), bench_with(script, recipe))
+    found = judge_with(
+        pairwise, [case_of(*answers)], PairwiseSettings(opponents=opponents), scoring_with(script, recipe)
+    )
     assert [each.sample_index for each in found] == list(range(len(answers)))
     return found, script
 
@@ -94,7 +105,7 @@ def test_without_text_or_without_an_opponent_there_is_no_score() -> None:
         (None, "no_opponent"),
     ]
     assert script.asked == []
-    assert judge([], PairwiseSettings(), bench_with(script, RECIPE)) == []
+    assert judge_with(pairwise, [], PairwiseSettings(), scoring_with(script, RECIPE)) == []
 
 
 def test_a_duel_without_a_word_in_one_order_takes_no_part() -> None:
@@ -163,7 +174,7 @@ def test_calls_are_expected_as_they_are_made_and_the_prompt_is_named() -> None:
     recipe = judged_recipe({"scorer": "pairwise", "opponents": 3}, sampling={"samples": 10})
     scorer, settings = known_scorers()["pairwise"], parse_scorers(recipe)[0].settings
     script = ScriptedJudge(by_length)
-    scorer.judge([case_of(*("x" * n for n in range(1, 11)))], settings, bench_with(script, recipe))
+    judge_with(scorer, [case_of(*("x" * n for n in range(1, 11)))], settings, scoring_with(script, recipe))
     assert scorer.calls(settings, recipe, 1000) == dict(script.calls) == {"pairwise": 30}
     assert scorer.prompts(settings, recipe) == ("judge-terse-pairwise",)
     assert scorer.needs_judge

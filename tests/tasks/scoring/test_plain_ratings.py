@@ -9,12 +9,20 @@ import pytest
 from infra.errors import RecipeError
 from infra.models.client import Failure, Request
 from infra.recipe import Recipe
-from tasks.judging.asking import judge_of
+from tasks.judging.asking import judge_settings
 from tasks.records.example import Judgement
 from tasks.scoring import ScoringContext, known_scorers
 from tasks.scoring.quality import QualitySettings
 from tasks.scoring.self_evaluation import SelfEvaluationSettings
-from tests.support.scripted_judge import ScriptedJudge, bench_with, case_of, inside, judged_recipe, prompt_of
+from tests.support.scripted_judge import (
+    ScriptedJudge,
+    case_of,
+    inside,
+    judge_with,
+    judged_recipe,
+    prompt_of,
+    scoring_with,
+)
 
 RECIPE = judged_recipe({"scorer": "quality"})
 NAMES = ("quality", "self_evaluation")
@@ -29,14 +37,14 @@ def nobody(request: Request) -> str:
 
 
 def bench(policy: Any, judge: Any = nobody, recipe: Recipe = RECIPE) -> ScoringContext:
-    return replace(bench_with(ScriptedJudge(judge), recipe), client=ScriptedJudge(policy))  # type: ignore[arg-type]
+    return replace(scoring_with(ScriptedJudge(judge), recipe), policy=ScriptedJudge(policy))  # type: ignore[arg-type]
 
 
 def judged(name: str, says: Any, *answers: str, **texts: str) -> list[Judgement]:
     """Judgements of a scorer whose own rater says `says`; the other model must not be asked."""
     scorer = known_scorers()[name]
     made = bench(says) if name == "self_evaluation" else bench(nobody, says)
-    return scorer.judge([case_of(*answers, **texts)], scorer.settings(), made)
+    return judge_with(scorer, [case_of(*answers, **texts)], scorer.settings(), made)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -116,8 +124,8 @@ def test_the_policy_rates_itself_unless_the_judge_is_asked() -> None:
 
     policy = {"name": "stub", "revision": "r2", "tokenizer": "microworld", "endpoints": ["http://127.0.0.1:9/v1"]}
     recipe = judged_recipe({"scorer": "self_evaluation"}, policy=policy)
-    scorer.judge([case], SelfEvaluationSettings(), bench(says, nobody, recipe))
-    scorer.judge([case], SelfEvaluationSettings(asked="judge"), bench(nobody, says, recipe))
+    judge_with(scorer, [case], SelfEvaluationSettings(), bench(says, nobody, recipe))
+    judge_with(scorer, [case], SelfEvaluationSettings(asked="judge"), bench(nobody, says, recipe))
     assert models == ["stub/r2/self_evaluation", "judge/main/self_evaluation"]
 
 
@@ -126,20 +134,20 @@ def test_self_evaluation_needs_no_judge_in_the_recipe() -> None:
     scorer = known_scorers()["self_evaluation"]
     made = replace(bench(lambda _: "[[6]]", nobody, recipe), judge=None)
     # Without a judge section the prompts are the full ones, and vLLM is asked whether it constrains replies.
-    found = scorer.judge([case_of("an answer")], SelfEvaluationSettings(), made)
+    found = judge_with(scorer, [case_of("an answer")], SelfEvaluationSettings(), made)
     assert found[0].score == 6.0
     assert scorer.prompts(SelfEvaluationSettings(), recipe) == ("judge-full-self-evaluation",)
     with pytest.raises(RecipeError, match=r"asked: judge.*no `judge` section"):
         scorer.prompts(SelfEvaluationSettings(asked="judge"), recipe)
     with pytest.raises(RecipeError, match="no `judge` section"):
-        judge_of(made)
+        judge_settings(made)
 
 
 def test_calls_are_expected_as_they_are_made_and_the_prompt_is_named() -> None:
     recipe = judged_recipe({"scorer": "quality"}, sampling={"samples": 3})
     script = ScriptedJudge(by_length)
     quality = known_scorers()["quality"]
-    quality.judge([case_of("a", "bb", "ccc")], QualitySettings(), bench_with(script, recipe))
+    judge_with(quality, [case_of("a", "bb", "ccc")], QualitySettings(), scoring_with(script, recipe))
     assert quality.calls(QualitySettings(), recipe, 9) == dict(script.calls) == {"quality": 3}
     assert quality.prompts(QualitySettings(), recipe) == ("judge-terse-quality",)
     assert quality.needs_judge and not known_scorers()["self_evaluation"].needs_judge

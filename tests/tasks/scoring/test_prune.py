@@ -13,18 +13,19 @@ from hypothesis import strategies as st
 from infra.models.client import Request
 from infra.models.embedding import Embedder
 from infra.recipe import Recipe
-from tasks.judging.savings import saved_calls
+from tasks.judging.pruning import saved_calls
 from tasks.pairing import pair_example
 from tasks.records.example import Drop, Judgement, Pair
-from tasks.scoring import judge_all, parse_scorers, rewards
+from tasks.scoring import parse_scorers, rewards
+from tasks.scoring.run import score_answers
 from tests.support.scripted_judge import (
     ScriptedJudge,
-    bench_with,
     case_of,
     count_words,
     inside,
     judged_recipe,
     prompt_of,
+    scoring_with,
 )
 
 LABELS = ["[[Fully supported]]", "[[Partially supported]]", "[[No support]]"]
@@ -68,7 +69,7 @@ def drawn_judge(seed: int, broken: float) -> ScriptedJudge:
 def outcome(recipe: Recipe, judge: ScriptedJudge, answers: list[str]) -> tuple[list[Pair] | Drop, list[Judgement]]:
     case = case_of(*answers)
     active = parse_scorers(recipe)
-    judgements = judge_all([case], active, bench_with(judge, recipe, Embedder(count_words)))
+    judgements = score_answers([case], active, scoring_with(judge, recipe, Embedder(count_words)))
     pair = pair_example(case.example, case.answers, rewards(judgements, active), recipe.pairing, recipe.seed)
     return pair, judgements
 

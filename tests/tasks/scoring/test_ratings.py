@@ -9,15 +9,23 @@ import pytest
 from infra.models.client import Failure, Request
 from tasks.judging.rating import RatingSettings
 from tasks.prompts import load_prompt
-from tasks.scoring import helpfulness, known_scorers, logicality
-from tests.support.scripted_judge import ScriptedJudge, bench_with, case_of, inside, judged_recipe, prompt_of
+from tasks.scoring import helpfulness, logicality
+from tests.support.scripted_judge import (
+    ScriptedJudge,
+    case_of,
+    inside,
+    judge_with,
+    judged_recipe,
+    prompt_of,
+    scoring_with,
+)
 
 
 @pytest.mark.parametrize("scorer", [helpfulness, logicality])
 def test_each_answer_is_rated_by_question_and_answer_alone(scorer: object) -> None:
     judge = ScriptedJudge(lambda request: "[[8]]" if inside(request, "answer") == "Blue." else "[[2]]")
     case = case_of("Blue.", "Red.", context="A SECRET CONTEXT")
-    found = known_scorers()[scorer.NAME].judge([case], RatingSettings(), bench_with(judge, judged_recipe()))  # type: ignore[attr-defined]
+    found = judge_with(scorer, [case], RatingSettings(), scoring_with(judge, judged_recipe()))  # type: ignore[attr-defined]
     assert [(each.score, each.scorer, each.sample_index) for each in found] == [
         (8.0, scorer.NAME, 0),  # type: ignore[attr-defined]
         (2.0, scorer.NAME, 1),  # type: ignore[attr-defined]
@@ -30,7 +38,7 @@ def test_each_answer_is_rated_by_question_and_answer_alone(scorer: object) -> No
 
 def test_an_answer_without_text_is_not_judged() -> None:
     judge = ScriptedJudge(lambda request: "[[8]]")
-    found = helpfulness.judge([case_of("", "CUT:", "x")], RatingSettings(), bench_with(judge, judged_recipe()))
+    found = judge_with(helpfulness, [case_of("", "CUT:", "x")], RatingSettings(), scoring_with(judge, judged_recipe()))
     assert [(each.score, each.reason) for each in found] == [
         (None, "empty_answer"),
         (None, "empty_answer"),
@@ -43,8 +51,8 @@ def test_a_null_has_its_reason_and_leaves_the_other_answers_alone() -> None:
     def says(request: Request) -> str | Failure:
         return Failure("", "content_filter", "", True) if inside(request, "answer") == "bad" else "[[8]]"
 
-    found = helpfulness.judge(
-        [case_of("bad", "good")], RatingSettings(), bench_with(ScriptedJudge(says), judged_recipe())
+    found = judge_with(
+        helpfulness, [case_of("bad", "good")], RatingSettings(), scoring_with(ScriptedJudge(says), judged_recipe())
     )
     assert [(each.score, each.reason) for each in found] == [(None, "content_filter"), (8.0, None)]
 
@@ -54,7 +62,9 @@ def test_an_answer_cannot_rate_itself(answer: str) -> None:
     def echoes(request: Request) -> str:
         return inside(request, "answer")  # the weakest of judges says what it reads
 
-    found = helpfulness.judge([case_of(answer)], RatingSettings(), bench_with(ScriptedJudge(echoes), judged_recipe()))
+    found = judge_with(
+        helpfulness, [case_of(answer)], RatingSettings(), scoring_with(ScriptedJudge(echoes), judged_recipe())
+    )
     assert found[0].score is None
 
 
@@ -67,7 +77,7 @@ def logprobs(**tokens: float) -> str:
 def judged(expected: str, reply: str) -> tuple[float | None, str | None, dict[str, object], ScriptedJudge]:
     judge = ScriptedJudge(lambda request: reply if request.parameters.get("logprobs") else "[[3]]")
     settings = RatingSettings(expected=expected)
-    (found,) = helpfulness.judge([case_of("x")], settings, bench_with(judge, judged_recipe()))
+    (found,) = judge_with(helpfulness, [case_of("x")], settings, scoring_with(judge, judged_recipe()))
     return found.score, found.reason, json.loads(found.evidence), judge
 
 
@@ -104,7 +114,7 @@ def test_the_calls_that_are_made_are_the_calls_that_were_expected(expected: str)
     judge = ScriptedJudge(lambda request: logprobs(_9=1.0) if request.parameters.get("logprobs") else "[[3]]")
     settings = RatingSettings(expected=expected)
     recipe = judged_recipe(sampling={"samples": 3})
-    found = helpfulness.judge([case_of("a", "b", "c")], settings, bench_with(judge, recipe))
+    found = judge_with(helpfulness, [case_of("a", "b", "c")], settings, scoring_with(judge, recipe))
     assert judge.calls == helpfulness.SCORER.calls(settings, recipe, 1000)
     assert sorted(key for each in found for key in each.keys) == sorted(request.key for request in judge.asked)
     assert {
@@ -116,5 +126,5 @@ def test_the_prompt_has_the_language_of_the_question() -> None:
     judge = ScriptedJudge(lambda request: "[[3]]")
     case = case_of("因为。")
     case = replace(case, example=replace(case.example, language="zh"))
-    helpfulness.judge([case], RatingSettings(), bench_with(judge, judged_recipe()))
+    judge_with(helpfulness, [case], RatingSettings(), scoring_with(judge, judged_recipe()))
     assert prompt_of(judge.asked[0]).startswith("任务：helpfulness")

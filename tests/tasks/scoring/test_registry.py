@@ -14,31 +14,31 @@ from tasks.scoring import (
     ActiveScorer,
     AnsweredQuestion,
     ScoringContext,
-    judge_all,
     known_scorers,
     parse_scorers,
     rewards,
 )
+from tasks.scoring.run import score_answers
 from tests.support.recipes_for_scoring import no_embedder, recipe_with
 
 PLUGIN = """
-from infra.recipe import Settings
+from infra.recipe import RecipeSection
 from tasks.records.example import Judgement
 from tasks.scoring import Scorer
 
 
-class LengthSettings(Settings):
+class LengthSettings(RecipeSection):
     longest: int = 10
 
 
-def judge(cases, settings, bench):
+def score(questions, settings, scoring):
     return [
         Judgement("e", answer.sample_index, "length", min(len(answer.text), settings.longest), None, "{}", ())
-        for case in cases for answer in reversed(case.answers) if answer.text != "LOST"
+        for question in questions for answer in reversed(question.answers) if answer.text != "LOST"
     ]
 
 
-SCORER = Scorer("length", LengthSettings, judge)
+SCORER = Scorer("length", LengthSettings, score)
 """
 
 
@@ -98,7 +98,7 @@ def test_every_setting_of_every_scorer_is_described() -> None:
 
 def test_a_file_in_the_package_is_a_scorer(with_plugin: Path) -> None:
     recipe = recipe_with({"scorer": "length", "longest": 3}, {"scorer": "consensus", "similarity": "rouge_l"})
-    found = judge_all([case_of("ab", "abcd")], parse_scorers(recipe), ScoringContext(no_embedder, None, recipe))
+    found = score_answers([case_of("ab", "abcd")], parse_scorers(recipe), ScoringContext(no_embedder, None, recipe))
     assert [(each.sample_index, each.scorer, each.score) for each in found] == [
         (0, "length", 2),
         (0, "consensus", 0.5),
@@ -116,7 +116,7 @@ def test_two_files_with_one_name_are_an_error(with_plugin: Path) -> None:
 def test_a_scorer_that_leaves_an_answer_out_is_an_error(with_plugin: Path) -> None:
     recipe = recipe_with({"scorer": "length"})
     with pytest.raises(BalanceError, match="'length' gave 1 judgements on 2 answers"):
-        judge_all([case_of("ab", "LOST")], parse_scorers(recipe), ScoringContext(no_embedder, None, recipe))
+        score_answers([case_of("ab", "LOST")], parse_scorers(recipe), ScoringContext(no_embedder, None, recipe))
 
 
 def active(name: str, weight: float) -> ActiveScorer:

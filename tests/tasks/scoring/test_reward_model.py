@@ -10,10 +10,12 @@ import pytest
 
 from infra.errors import RecipeError
 from infra.store import open_store
-from tasks.planning.planning import make_plan
+from tasks.judging import reward_classifier
+from tasks.judging.reward_classifier import RewardModelSettings, check_reward_model, open_reward_model
+from tasks.planning.make_plan import make_plan
 from tasks.records.example import Answer, Judgement
-from tasks.scoring import ScoringContext, judge_all, parse_scorers, reward_model
-from tasks.scoring.reward_model import RewardModelSettings, check, open_reward_model
+from tasks.scoring import ScoringContext, parse_scorers
+from tasks.scoring.run import score_answers
 from tests.support.planning import small_recipe
 from tests.support.recipes_for_scoring import no_embedder, recipe_with
 from tests.support.scripted_judge import case_of
@@ -57,13 +59,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 def forgotten() -> Iterator[None]:
     """No model stays loaded from one test to the next."""
     yield
-    reward_model._loaded.clear()
+    reward_classifier._load.cache_clear()
 
 
 def judged(folder: str, *answers: str, context: str = "c", **settings: Any) -> list[Judgement]:
     recipe = recipe_with({"scorer": "reward_model", "model": folder, **settings})
     case = case_of(*answers, context=context)
-    return judge_all([case], parse_scorers(recipe), ScoringContext(no_embedder, None, recipe))
+    return score_answers([case], parse_scorers(recipe), ScoringContext(no_embedder, None, recipe))
 
 
 def stock_score(folder: str, question: str, answer: str) -> float:
@@ -103,7 +105,7 @@ def test_the_context_and_other_questions_change_nothing(folder: str) -> None:
     assert judged(folder, *ANSWERS, context="Quite another text.") == alone
     recipe = recipe_with({"scorer": "reward_model", "model": folder})
     cases = [case_of(*reversed(ANSWERS), name="q0"), case_of(*ANSWERS), case_of("Else.", question="Who?", name="q2")]
-    together = judge_all(cases, parse_scorers(recipe), ScoringContext(no_embedder, None, recipe))
+    together = score_answers(cases, parse_scorers(recipe), ScoringContext(no_embedder, None, recipe))
     assert [each for each in together if each.example_id == "q1"] == alone
 
 
@@ -128,7 +130,7 @@ def test_an_answer_cannot_end_its_turn(folder: str) -> None:
 
 def test_the_model_is_loaded_once(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     judged(folder, *ANSWERS)
-    monkeypatch.setattr(reward_model, "_load", None)
+    monkeypatch.setattr(reward_classifier, "_load_from", None)
     assert judged(folder, "Else.")[0].score is not None
 
 
@@ -148,8 +150,8 @@ def test_a_model_that_gives_no_reward_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_not_there_is_named(folder: str, tmp_path: Path) -> None:
-    check(RewardModelSettings(model=folder))
-    for use in (check, open_reward_model):
+    check_reward_model(RewardModelSettings(model=folder))
+    for use in (check_reward_model, open_reward_model):
         with pytest.raises(RecipeError, match=r"reward_model\.model: cannot load '.*none'"):
             use(RewardModelSettings(model=str(tmp_path / "none")))
 
@@ -182,5 +184,5 @@ def test_an_answer_that_never_came_keeps_its_reason(folder: str) -> None:
     lost = Answer("q1", 1, "", "timeout", 1, 0, "x", "k")
     recipe = recipe_with({"scorer": "reward_model", "model": folder})
     both = replace(case, answers=(*case.answers, lost))
-    found = judge_all([both], parse_scorers(recipe), ScoringContext(no_embedder, None, recipe))
+    found = score_answers([both], parse_scorers(recipe), ScoringContext(no_embedder, None, recipe))
     assert [each.reason for each in found] == [None, "timeout"]

@@ -8,10 +8,9 @@ import pytest
 
 from infra.recipe import Training
 from tasks.training.base import adapter_config, load_base
-from tasks.training.encoded import PairsFile
-from tasks.training.gate import gate
+from tasks.training.gate import PairsFile, gate
 from tasks.training.losses import LossSetup, find_loss
-from tasks.training.run import _arguments
+from tasks.training.run import trainer_arguments
 from tasks.training.settings import RunConfig
 from tests.support.tiny_model import pair_row, save_tiny, tiny_tokenizer
 
@@ -30,7 +29,7 @@ def _trainer(folder: Path, **changes: Any) -> Any:
 
     tokenizer = tiny_tokenizer()
     with PairsFile(folder / "pairs.arrow") as pairs:
-        lengths = gate(ROWS, tokenizer, 200, keep=pairs.add)
+        lengths = gate(ROWS, tokenizer, 200, add=pairs.add)
     settings = Training.model_validate(
         {
             "loss": "dpo",
@@ -52,7 +51,7 @@ def _trainer(folder: Path, **changes: Any) -> Any:
         pairs=Dataset.from_file(str(config.pairs)),
         max_length=lengths.total_max,
         settings=settings,
-        arguments=_arguments(config),
+        arguments=trainer_arguments(config),
         callbacks=(),
     )
     trainer = find_loss("dpo").make_trainer(setup)
@@ -64,13 +63,15 @@ def _trainer(folder: Path, **changes: Any) -> Any:
     return trainer
 
 
-def _step(trainer: Any, rows: list[int], at_once: int = 1) -> Any:
-    collate = dataclasses.replace(trainer.data_collator, at_once=at_once)
+def _step(trainer: Any, rows: list[int], questions_per_pass: int = 1) -> Any:
+    collate = dataclasses.replace(trainer.data_collator, questions_per_pass=questions_per_pass)
     return collate([trainer.train_dataset[row] for row in rows])
 
 
-def _loss(trainer: Any, rows: list[int], at_once: int = 1) -> Any:
-    return sum(trainer.compute_loss(trainer.model, each) for each in _step(trainer, rows, at_once)["passes"])
+def _loss(trainer: Any, rows: list[int], questions_per_pass: int = 1) -> Any:
+    return sum(
+        trainer.compute_loss(trainer.model, batch) for batch in _step(trainer, rows, questions_per_pass)["passes"]
+    )
 
 
 def _log_p(model: Any, prompt: list[int], answer: list[int]) -> list[float]:
@@ -89,7 +90,7 @@ def _by_hand(trainer: Any, rows: list[int]) -> tuple[float, float, float]:
 
     from transformers import AutoModelForCausalLM
 
-    base = AutoModelForCausalLM.from_pretrained(trainer.model.config._name_or_path).eval()
+    base = AutoModelForCausalLM.from_pretrained(trainer.model.config.name_or_path).eval()
     dpo, chosen = [], []
     for row in (trainer.train_dataset[place] for place in rows):
         gain = {}
@@ -101,7 +102,7 @@ def _by_hand(trainer: Any, rows: list[int]) -> tuple[float, float, float]:
         margin = BETA * (gain[0] - gain[1])
         dpo.append(math.log1p(math.exp(-margin)))
     over_tokens = -sum(map(sum, chosen)) / sum(map(len, chosen))
-    over_answers = -sum(sum(each) / len(each) for each in chosen) / len(chosen)
+    over_answers = -sum(sum(log_p) / len(log_p) for log_p in chosen) / len(chosen)
     return sum(dpo) / len(dpo), over_answers, over_tokens
 
 
@@ -111,7 +112,7 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_the_loss_is_the_dpo_term_plus_the_weighted_likelihood_of_the_chosen(trainer: Any) -> None:
-    assert (trainer.sft_weight, trainer.beta) == (WEIGHT, BETA)
+    assert (trainer.pass_loss.sft_weight, trainer.beta) == (WEIGHT, BETA)
     trainer.model.eval()
     for rows in ([0], [1]):
         dpo, nll, same = _by_hand(trainer, rows)
@@ -121,33 +122,35 @@ def test_the_loss_is_the_dpo_term_plus_the_weighted_likelihood_of_the_chosen(tra
         assert float(loss.detach()) == pytest.approx(dpo + WEIGHT * nll, rel=1e-5)
 
 
-@pytest.mark.parametrize("at_once", [1, 2])
-def test_a_steps_loss_is_the_mean_of_its_pairs_however_many_go_at_once(trainer: Any, at_once: int) -> None:
+@pytest.mark.parametrize("questions_per_pass", [1, 2])
+def test_a_steps_loss_is_the_mean_of_its_pairs_however_many_go_at_once(trainer: Any, questions_per_pass: int) -> None:
     trainer.model.eval()
     dpo, over_answers, over_tokens = _by_hand(trainer, [0, 1])
     assert abs(over_tokens - over_answers) > 1e-3  # TRL's mean over all tokens of a pass is another
-    assert len(_step(trainer, [0, 1], at_once)["passes"]) == 2 // at_once
-    assert float(_loss(trainer, [0, 1], at_once).detach()) == pytest.approx(dpo + WEIGHT * over_answers, rel=1e-5)
+    assert len(_step(trainer, [0, 1], questions_per_pass)["passes"]) == 2 // questions_per_pass
+    assert float(_loss(trainer, [0, 1], questions_per_pass).detach()) == pytest.approx(
+        dpo + WEIGHT * over_answers, rel=1e-5
+    )
 
 
 def test_a_step_gathers_the_gradients_and_numbers_of_its_passes(trainer: Any) -> None:
     import torch
 
     trainer.current_gradient_accumulation_steps = 1
-    weight = next(each for name, each in trainer.model.named_parameters() if ".lora_B." in name)
-    gathered, told = [], []
-    for at_once in (1, 2):
+    weight = next(parameter for name, parameter in trainer.model.named_parameters() if ".lora_B." in name)
+    gradients, logged = [], []
+    for questions_per_pass in (1, 2):
         trainer.model.zero_grad()
-        loss = trainer.training_step(trainer.model, _step(trainer, [0, 1], at_once))
+        loss = trainer.training_step(trainer.model, _step(trainer, [0, 1], questions_per_pass))
         logs = {"loss": float(loss)}
         trainer.log(logs)
-        gathered.append(weight.grad.clone())
-        told.append(logs)
-    assert float(gathered[0].abs().max()) > 1e-6
-    assert torch.allclose(*gathered, rtol=1e-4, atol=1e-5)
-    assert told[0] == pytest.approx(told[1], rel=1e-3)
-    assert (told[0]["questions"], told[0]["pairs"]) == (2, 2)
-    assert told[0]["rewards/margins"] == pytest.approx(told[0]["rewards/chosen"] - told[0]["rewards/rejected"])
+        gradients.append(weight.grad.clone())
+        logged.append(logs)
+    assert float(gradients[0].abs().max()) > 1e-6
+    assert torch.allclose(*gradients, rtol=1e-4, atol=1e-5)
+    assert logged[0] == pytest.approx(logged[1], rel=1e-3)
+    assert (logged[0]["questions"], logged[0]["pairs"]) == (2, 2)
+    assert logged[0]["rewards/margins"] == pytest.approx(logged[0]["rewards/chosen"] - logged[0]["rewards/rejected"])
 
 
 def test_without_a_weight_it_is_plain_dpo(tmp_path: Path) -> None:

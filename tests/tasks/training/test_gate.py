@@ -18,9 +18,9 @@ def tokenizer() -> Any:
 
 def test_ids_are_the_chat_templates_and_lengths_are_counted(tokenizer: Any) -> None:
     rows = [pair_row(0, "ab", "xyz", "q"), pair_row(1, "abcd", "x", "yé")]
-    kept: list[EncodedTree] = []
-    lengths = gate(rows, tokenizer, 100, keep=kept.append)
-    for row, encoded in zip(rows, kept, strict=True):
+    trees: list[EncodedTree] = []
+    lengths = gate(rows, tokenizer, 100, add=trees.append)
+    for row, encoded in zip(rows, trees, strict=True):
         whole = tokenizer.apply_chat_template(row["prompt"] + row["rejected"], tokenize=True, return_dict=False)
         opening = tokenizer.apply_chat_template(
             row["prompt"], tokenize=True, add_generation_prompt=True, return_dict=False
@@ -67,26 +67,26 @@ def test_a_template_that_changes_the_prompt_when_an_answer_follows_is_refused() 
 def test_without_a_template_or_without_rows_there_is_nothing_to_train(tokenizer: Any) -> None:
     with pytest.raises(TrainingError, match="no pair"):
         gate([], tokenizer, 100)
-    bare = tiny_tokenizer()
-    bare.chat_template = None
+    without_template = tiny_tokenizer()
+    without_template.chat_template = None
     with pytest.raises(TrainingError, match="no chat template"):
-        gate(pair_rows(1), bare, 100)
+        gate(pair_rows(1), without_template, 100)
 
 
 @settings(max_examples=25, deadline=None)
 @given(texts=st.lists(st.tuples(*[st.text(max_size=30)] * 3), min_size=1, max_size=40))
 def test_every_row_is_kept_whole_in_its_order_or_the_gate_raises(texts: list[tuple[str, str, str]]) -> None:
     tokenizer = tiny_tokenizer()
-    rows = [pair_row(index, *each) for index, each in enumerate(texts)]
-    kept: list[EncodedTree] = []
+    rows = [pair_row(index, *texts_of_row) for index, texts_of_row in enumerate(texts)]
+    trees: list[EncodedTree] = []
     try:
-        lengths = gate(rows, tokenizer, 500, keep=kept.append)
+        lengths = gate(rows, tokenizer, 500, add=trees.append)
     except TrainingError:
         assert any(not chosen.strip() or not rejected.strip() or chosen == rejected for _, chosen, rejected in texts)
         return
-    assert [row.example_id for row in kept] == [row["example_id"] for row in rows]
+    assert [row.example_id for row in trees] == [row["example_id"] for row in rows]
     assert lengths.rows == len(rows) == sum(count for _, count in lengths.histogram)
-    for row, encoded in zip(rows, kept, strict=True):
+    for row, encoded in zip(rows, trees, strict=True):
         text = tokenizer.decode(encoded.answers[0], skip_special_tokens=True)
         assert text == row["chosen"][0]["content"]
 
@@ -97,10 +97,10 @@ def _pairs(index: int, *pairs: tuple[str, str]) -> list[dict[str, Any]]:
 
 def test_pairs_of_one_question_become_one_tree_with_each_answer_once(tokenizer: Any) -> None:
     rows = [*_pairs(0, ("a", "bb"), ("a", "ccc"), ("bb", "ccc")), *_pairs(1, ("a", "bb"))]
-    kept: list[EncodedTree] = []
-    lengths = gate(rows, tokenizer, 100, keep=kept.append)
-    first, second = kept
-    assert [tokenizer.decode(each, skip_special_tokens=True) for each in first.answers] == ["a", "bb", "ccc"]
+    trees: list[EncodedTree] = []
+    lengths = gate(rows, tokenizer, 100, add=trees.append)
+    first, second = trees
+    assert [tokenizer.decode(answer, skip_special_tokens=True) for answer in first.answers] == ["a", "bb", "ccc"]
     assert first.pairs == [(0, 1), (0, 2), (1, 2)]
     assert (second.answers, second.pairs) == (first.answers[:2], [(0, 1)])
     prompt = len(["<bos>", "<user>", "<assistant>"]) + len("question 0")

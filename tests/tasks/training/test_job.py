@@ -9,12 +9,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from infra.errors import InputError, RecipeError, TrainingError
+from infra.errors import RecipeError, StoreError, TrainingError
 from infra.recipe import Training
 from infra.store import open_store
 from tasks.training.checkpoints import COMPLETE
-from tasks.training.job import TrainingJob, finished, job_id, train
-from tasks.training.mixing import read_short
+from tasks.training.job import TrainingJob, job_id, stored_training, train
+from tasks.training.mixing import read_short_pairs
 from tasks.training.published import read_train_split
 from tests.support.killing import kill_at
 from tests.support.tiny_model import pair_rows, publish_rows, save_tiny, tiny_model
@@ -48,7 +48,7 @@ def test_the_id_depends_on_what_is_trained_and_not_on_how_it_runs(tmp_path: Path
 
     def identity(**changes: Any) -> str:
         changed = dataclasses.replace(job, **changes)
-        return job_id(changed, published, read_short(changed.settings.mix))
+        return job_id(changed, published, read_short_pairs(changed.settings.mix))
 
     def settings(**changes: Any) -> dict[str, Any]:
         return {"settings": job.settings.model_copy(update=changes)}
@@ -96,7 +96,7 @@ def test_a_changed_dataset_is_refused(tmp_path: Path) -> None:
     job = _job(tmp_path)
     file = next((tmp_path / "mill/datasets").rglob("0000-*.parquet"))
     file.write_bytes(file.read_bytes() + b"x")
-    with pytest.raises(InputError, match="sha256"):
+    with pytest.raises(StoreError, match="sha256"):
         train(job)
 
 
@@ -117,7 +117,7 @@ def test_a_job_ends_with_an_adapter_in_the_store_and_is_not_trained_again(
     assert {"loss", "lr", "grad_norm", "margin"} <= set(steps[0])
     assert (result.steps, result.rows, result.kind) == (8, 8, "adapter")
     assert result.tensors_changed == result.tensors == 14  # 2 layers of 7 linear layers
-    folder = job.store.local(result.model)
+    folder = job.store.local_path(result.model)
     assert folder is not None
     assert sorted(path.name for path in folder.iterdir()) == [
         "README.md",
@@ -134,7 +134,7 @@ def test_a_job_ends_with_an_adapter_in_the_store_and_is_not_trained_again(
     work = tmp_path / "work/training" / result.revision
     assert sorted(path.name for path in work.iterdir() if path.is_dir()) == []
     monkeypatch.setattr("tasks.training.job.launch", None)
-    assert train(job) == finished(job) == result
+    assert train(job) == stored_training(job) == result
 
 
 @pytest.mark.slow
@@ -168,7 +168,7 @@ def test_a_run_that_was_killed_resumes_and_ends_as_if_it_had_not_been(tmp_path: 
     with pytest.raises(TrainingError, match=r"status .*resume"):
         train(job, on_step=kill_at(7))
     log = next((tmp_path / "killed/work").rglob("train.log"))
-    told = log.read_text().count("'grad_norm'")
+    lines_before = log.read_text().count("'grad_norm'")
     checkpoints = [path.parent for path in (tmp_path / "killed/work").rglob(COMPLETE)]
     reached = max(int(path.name.rpartition("-")[2]) for path in checkpoints)
     for path in checkpoints:
@@ -177,7 +177,7 @@ def test_a_run_that_was_killed_resumes_and_ends_as_if_it_had_not_been(tmp_path: 
     result = train(job, on_step=lambda step: steps.append(step["step"]))
     assert steps == list(range(1, 61))
     assert result == whole
-    assert log.read_text().count("'grad_norm'") - told == 60 - reached  # the others were not made again
+    assert log.read_text().count("'grad_norm'") - lines_before == 60 - reached  # the others were not made again
     weights = [
         (tmp_path / name / "mill" / result.model / "adapter_model.safetensors").read_bytes()
         for name in ("whole", "killed")
@@ -200,7 +200,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_with_the_step_and_the_log(tmp
     model.save_pretrained(tmp_path / "base")
     with pytest.raises(TrainingError, match=r"loss of step 1 is nan.*train\.log"):
         train(job)
-    assert finished(job) is None
+    assert stored_training(job) is None
     assert list((tmp_path / "mill/models").rglob("*")) == []
 
 

@@ -30,7 +30,7 @@ def test_one_process_uses_all_processors_and_one_gpu(tmp_path: Path, monkeypatch
     assert (environment["OMP_NUM_THREADS"], environment["CUDA_VISIBLE_DEVICES"]) == ("3", "5")
 
 
-def test_a_model_folder_needs_no_hub_and_nobody_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_folder_needs_no_hub_and_nobody_isstep_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     assert _environment(_config(tmp_path, str(tmp_path)))["HF_HUB_OFFLINE"] == "1"
     environment = _environment(_config(tmp_path, "some/model"))

@@ -16,7 +16,7 @@ from infra.store import open_store
 from tasks.training.card import model_card
 from tasks.training.gate import Lengths
 from tasks.training.job import TrainingJob, job_id, train
-from tasks.training.mixing import Mixed, ShortPairs, read_short
+from tasks.training.mixing import MixSummary, ShortPairs, read_short_pairs
 from tasks.training.published import TrainSplit, read_train_split
 from tasks.training.settings import RunConfig
 from tests.support.tiny_model import pair_rows, publish_rows, save_tiny
@@ -38,13 +38,13 @@ def _numbered(count: int) -> list[dict[str, str]]:
 
 
 def _read(folder: Path, rows: list[Any], **settings: Any) -> ShortPairs:
-    short = read_short(Mix.model_validate({"source": str(_file(folder, rows)), **settings}))
+    short = read_short_pairs(Mix.model_validate({"source": str(_file(folder, rows)), **settings}))
     assert short is not None
     return short
 
 
 def _prompts(short: ShortPairs, long_rows: int, seed: int = 0) -> list[str]:
-    return [row["prompt"][0]["content"] for row in short.drawn(long_rows, seed)]
+    return [row["prompt"][0]["content"] for row in short.draw(long_rows, seed)]
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ def _prompts(short: ShortPairs, long_rows: int, seed: int = 0) -> list[str]:
     ids=["plain", "conversational", "implicit prompt", "prompt twice", "mixed"],
 )
 def test_each_preference_format_becomes_the_same_row(tmp_path: Path, row: dict[str, Any]) -> None:
-    assert list(_read(tmp_path, [row]).drawn(1, 0)) == [{"example_id": "short.jsonl, row 1", **PAIR}]
+    assert list(_read(tmp_path, [row]).draw(1, 0)) == [{"example_id": "short.jsonl, row 1", **PAIR}]
 
 
 def test_several_turns_before_the_answer_are_the_prompt(tmp_path: Path) -> None:
-    asked = [{"role": "system", "content": "Be short."}, USER, FIVE, {"role": "user", "content": "Sure?"}]
-    row = next(_read(tmp_path, [{"chosen": [*asked, FOUR], "rejected": [*asked, FIVE]}]).drawn(1, 0))
-    assert (row["prompt"], row["chosen"], row["rejected"]) == (asked, [FOUR], [FIVE])
+    conversation = [{"role": "system", "content": "Be short."}, USER, FIVE, {"role": "user", "content": "Sure?"}]
+    row = next(_read(tmp_path, [{"chosen": [*conversation, FOUR], "rejected": [*conversation, FIVE]}]).draw(1, 0))
+    assert (row["prompt"], row["chosen"], row["rejected"]) == (conversation, [FOUR], [FIVE])
 
 
 @pytest.mark.parametrize(
@@ -86,19 +86,19 @@ def test_several_turns_before_the_answer_are_the_prompt(tmp_path: Path) -> None:
         ({"chosen": [USER, FOUR], "rejected": [{**USER, "content": "3?"}, FIVE]}, "must be one message"),
     ],
 )
-def test_a_row_that_is_unfit_is_named_with_what_is_wrong(tmp_path: Path, row: dict[str, Any], words: str) -> None:
+def test_an_unusable_row_is_named_with_what_is_wrong(tmp_path: Path, row: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=rf"training\.mix: 1 of 2 rows .*short\.jsonl, row 2: .*{words}"):
         _read(tmp_path, [PLAIN, row])
 
 
-def test_of_many_unfit_rows_the_first_are_named_and_all_are_counted(tmp_path: Path) -> None:
+def test_of_many_unusable_rows_the_first_are_named_and_all_are_counted(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"9 of 10 rows .*row 1: .*row 2: .*row 3: (?!.*row 4)"):
         _read(tmp_path, [*[{"prompt": "a"}] * 9, PLAIN])
 
 
 def test_a_source_that_is_not_there_is_named_with_its_key(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"training\.mix: .*nowhere\.jsonl: there is no such file"):
-        read_short(Mix(source=str(tmp_path / "nowhere.jsonl")))
+        read_short_pairs(Mix(source=str(tmp_path / "nowhere.jsonl")))
 
 
 def test_no_row_comes_twice_before_all_have_come(tmp_path: Path) -> None:
@@ -118,9 +118,9 @@ def test_the_draw_is_a_matter_of_the_seed_alone(tmp_path: Path) -> None:
 
 @given(st.integers(0, 500), st.sampled_from([0.001, 0.5, 1.0, 1.5, 7.0]))
 def test_the_ratio_is_short_rows_for_each_long_one(long_rows: int, ratio: float) -> None:
-    wanted = ShortPairs(Mix(source="x", ratio=ratio), "", 10).wanted(long_rows)
-    assert abs(wanted - ratio * long_rows) <= 1
-    assert (wanted > 0) == (long_rows > 0)
+    drawn = ShortPairs(Mix(source="x", ratio=ratio), "", 10).rows_to_draw(long_rows)
+    assert abs(drawn - ratio * long_rows) <= 1
+    assert (drawn > 0) == (long_rows > 0)
 
 
 def test_the_hash_is_of_the_rows_and_not_of_the_file(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_the_hash_is_of_the_rows_and_not_of_the_file(tmp_path: Path) -> None:
     rows = _numbered(5)
     content = _read(tmp_path, rows).content
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "other.parquet")
-    moved = read_short(Mix(source=str(tmp_path / "other.parquet")))
+    moved = read_short_pairs(Mix(source=str(tmp_path / "other.parquet")))
     assert moved is not None and moved.content == content
     assert _read(tmp_path, rows[::-1]).content != content
     assert _read(tmp_path, [*rows[:-1], rows[-1] | {"chosen": "other"}]).content != content
@@ -141,7 +141,7 @@ def test_a_set_that_changes_between_check_and_draw_stops_the_run(tmp_path: Path)
         short = _read(tmp_path, _numbered(5))
         _file(tmp_path, changed)
         with pytest.raises(InputError, match="changed while it was read"):
-            list(short.drawn(5, 0))
+            list(short.draw(5, 0))
 
 
 def _job(folder: Path, mix: dict[str, Any] | None, **changes: Any) -> TrainingJob:
@@ -166,7 +166,7 @@ def test_another_mix_is_another_model_and_a_moved_file_is_not(tmp_path: Path) ->
 
     def identity(mix: dict[str, Any] | None) -> str:
         job = _job(tmp_path, mix)
-        return job_id(job, read_train_split(job.store, job.manifest), read_short(job.settings.mix))
+        return job_id(job, read_train_split(job.store, job.manifest), read_short_pairs(job.settings.mix))
 
     without, same = identity(None), identity({"source": str(path)})
     path.rename(tmp_path / "moved.jsonl")
@@ -193,13 +193,13 @@ def test_a_dataset_without_pairs_is_not_made_up_for_by_short_ones(
 ) -> None:
     monkeypatch.setattr("tasks.training.job.launch", None)
     job = _job(tmp_path, {"source": str(_file(tmp_path, _numbered(3)))})
-    (tmp_path / "mill" / job.manifest).write_text(json.dumps({"name": "tiny", "files": []}))
+    (tmp_path / "mill" / job.manifest).write_text(json.dumps({"schema_version": 1, "name": "tiny", "files": []}))
     with pytest.raises(TrainingError, match="has no pair"):
         train(job)
 
 
 def test_the_card_tells_long_from_short_and_names_no_folder() -> None:
-    mixed = Mixed("short.jsonl", "cd" * 32, 0.5, 400, 6)
+    mixed = MixSummary("short.jsonl", "cd" * 32, 0.5, 400, 6)
     settings = Training.model_validate({"mix": {"source": "/home/somebody/short.jsonl", "ratio": 0.5}})
     lengths = Lengths(18, 30, 4, 34, 300, 0, ((32, 4), (64, 14)), 18)
     config = RunConfig(settings, "/secret/base", "base", False, 3, lengths, "/secret/work", None, mixed)
@@ -226,7 +226,10 @@ def test_short_rows_are_drawn_for_each_question_and_each_is_a_question(
 
     monkeypatch.setattr("tasks.training.job.launch", launch)
     job = _job(tmp_path, {"source": str(_file(tmp_path, _numbered(1))), "ratio": 2.0})
-    rows = [{**row, "rejected": [{"role": "assistant", "content": text}]} for row in pair_rows(2) for text in "abc"]
+    rows: list[dict[str, Any]] = []
+    for row in pair_rows(2):
+        for text in "abc":
+            rows.append({**row, "rejected": [{"role": "assistant", "content": text}]})
     publish_rows(tmp_path / "other", rows)
     with pytest.raises(TrainingError, match="launched"):
         train(dataclasses.replace(job, store=open_store(str(tmp_path / "other"))))

@@ -14,7 +14,7 @@ LOSSES = ["dpo", "orpo", "sft"]
 MAKERS = [
     "trl.trainer.dpo_trainer.get_act_offloading_ctx_manager",
     "trl.trainer.sft_trainer.get_act_offloading_ctx_manager",
-    "tasks.training.orpo_trainer.get_act_offloading_ctx_manager",
+    "tasks.training.trl_seams.get_act_offloading_ctx_manager",
 ]
 
 
@@ -23,10 +23,10 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
 
 
-@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize("offloaded", [True, False])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_each_pass_is_offloaded_if_wished(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: str, wanted: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: str, offloaded: bool
 ) -> None:
     entered: list[int] = []
 
@@ -38,12 +38,12 @@ def test_each_pass_is_offloaded_if_wished(
 
     for maker in MAKERS:
         monkeypatch.setattr(maker, lambda model: Counted())
-    trainer = make_trainer(tmp_path, shared=False, loss=loss, offload_activations=wanted, device_batch_size=1)
+    trainer = make_trainer(tmp_path, shared=False, loss=loss, offload_activations=offloaded, device_batch_size=1)
     rows = list(trainer.train_dataset)[: 1 if loss == "sft" else 3]
     trainer.create_optimizer()
     trainer.current_gradient_accumulation_steps = 1
     trainer.training_step(trainer.model, trainer.data_collator(rows))
-    assert len(entered) == (len(rows) if wanted else 0)
+    assert len(entered) == (len(rows) if offloaded else 0)
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["stock", "shared"])

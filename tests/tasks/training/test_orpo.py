@@ -37,25 +37,27 @@ class _Fixed:
     def __call__(self, input_ids: Any, labels: Any, **_: Any) -> Any:
         import torch
 
-        found = torch.zeros(labels[:, 1:].shape, dtype=torch.float64)
+        log_probs = torch.zeros(labels[:, 1:].shape, dtype=torch.float64)
         for row, place in (labels[:, 1:] != -100).nonzero().tolist():
-            found[row, place] = _log_p(self, input_ids[row].tolist(), place + 1)
-        return SimpleNamespace(log_probs=found, mean_logits=found)
+            log_probs[row, place] = _log_p(self, input_ids[row].tolist(), place + 1)
+        return SimpleNamespace(log_probs=log_probs, mean_logits=log_probs)
 
 
-def _loss(kind: str, rows: list[dict[str, Any]], at_once: int = 1) -> tuple[float, dict[str, float]]:
+def _loss(nll_over: str, rows: list[dict[str, Any]], questions_per_pass: int = 1) -> tuple[float, dict[str, float]]:
     import torch
 
-    from tasks.training.orpo_trainer import StepORPOTrainer
+    from tasks.training.losses.orpo import ORPOLoss
     from tasks.training.passes import StepCollator
+    from tasks.training.trl_seams import StepORPOTrainer
 
     trainer = StepORPOTrainer.__new__(StepORPOTrainer)
-    trainer.nll_over, trainer.aux_loss_enabled, trainer.aux_loss_coef, trainer.beta = kind, False, 0.0, 0.3
+    trainer.pass_loss = ORPOLoss(nll_over)
+    trainer.aux_loss_enabled, trainer.aux_loss_coef, trainer.beta = False, 0.0, 0.3
     trainer.accelerator = SimpleNamespace(device=torch.device("cpu"))
-    trainer.share(None)
-    passes = StepCollator(0, at_once)(rows)["passes"]
-    loss = sum(float(trainer.get_batch_loss_metrics(_Fixed(), each)[0]) for each in passes)
-    return loss, {name: float(value) for name, value in trainer._told.items()}
+    trainer.set_sharing(None)
+    passes = StepCollator(0, questions_per_pass)(rows)["passes"]
+    loss = sum(float(trainer.get_batch_loss_metrics(_Fixed(), batch)[0]) for batch in passes)
+    return loss, {name: float(value) for name, value in trainer.step_means.items()}
 
 
 def _by_hand(kind: str, prompt: list[int], chosen: list[int], rejected: list[int]) -> tuple[float, float]:
@@ -71,20 +73,20 @@ def _by_hand(kind: str, prompt: list[int], chosen: list[int], rejected: list[int
     return nll + 0.3 * math.log(1 + math.exp(log_odds[1] - log_odds[0])), nll
 
 
-@pytest.mark.parametrize("at_once", [1, 2])
+@pytest.mark.parametrize("questions_per_pass", [1, 2])
 @pytest.mark.parametrize("kind", ["answer", "all"])
-def test_the_loss_is_the_papers_formula_averaged_by_question(kind: str, at_once: int) -> None:
+def test_the_loss_is_the_papers_formula_averaged_by_question(kind: str, questions_per_pass: int) -> None:
     means = []
     for row in ROWS:
-        each = [
+        losses = [
             _by_hand(kind, row["prompt_ids"], row["answers"][chosen], row["answers"][rejected])
             for chosen, rejected in row["pairs"]
         ]
-        means.append([sum(values) / len(each) for values in zip(*each, strict=True)])
-    loss, told = _loss(kind, ROWS, at_once)
+        means.append([sum(values) / len(losses) for values in zip(*losses, strict=True)])
+    loss, numbers = _loss(kind, ROWS, questions_per_pass)
     expected, nll = (sum(values) / 2 for values in zip(*means, strict=True))
     assert loss == pytest.approx(expected, abs=1e-6)  # TRL's odds are of single precision
-    assert told["nll_loss"] == pytest.approx(nll, abs=1e-9)
+    assert numbers["nll_loss"] == pytest.approx(nll, abs=1e-9)
     assert abs(means[0][0] - means[1][0]) > 0.05
 
 

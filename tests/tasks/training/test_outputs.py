@@ -88,9 +88,9 @@ def test_a_merged_model_answers_as_base_and_adapter_do(tmp_path: Path) -> None:
     ids = torch.tensor([[1, 20, 30, 40]])
     with torch.no_grad():
         expected = adapted(ids).logits
-        found = AutoModelForCausalLM.from_pretrained(merged)(ids).logits
+        logits = AutoModelForCausalLM.from_pretrained(merged)(ids).logits
         plain = AutoModelForCausalLM.from_pretrained(base)(ids).logits
-    assert torch.allclose(found, expected, atol=1e-5)
+    assert torch.allclose(logits, expected, atol=1e-5)
     assert not torch.allclose(plain, expected, atol=1e-2)
     assert (merged / "tokenizer.json").exists()
     assert list(merged.parent.glob(".*")) == []

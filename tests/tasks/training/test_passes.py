@@ -18,8 +18,8 @@ ROWS: list[dict[str, Any]] = [
 ]
 
 
-def _lists(found: dict[str, Any]) -> dict[str, Any]:
-    return {name: values.tolist() for name, values in found.items()}
+def _lists(batch: dict[str, Any]) -> dict[str, Any]:
+    return {name: values.tolist() for name, values in batch.items()}
 
 
 def test_two_questions_in_one_pass_by_hand() -> None:
@@ -37,7 +37,7 @@ def test_two_questions_in_one_pass_by_hand() -> None:
 
 
 def test_apart_each_pair_is_read_for_itself_and_weighs_the_same() -> None:
-    step = StepCollator(0, 2, apart=True)(ROWS)
+    step = StepCollator(0, 2, separate_pairs=True)(ROWS)
     first, second = map(_lists, step["passes"])
     assert first["input_ids"] == [[1, 2, 3, 4, 0], [1, 2, 3, 5, 6], [1, 2, 3, 7, 0], [1, 2, 3, 5, 6]]
     assert (first["trees"], first["pairs"], first["weights"]) == ([[3, 2]] * 2, [[0, 1], [2, 3]], [0.25, 0.25])
@@ -46,13 +46,13 @@ def test_apart_each_pair_is_read_for_itself_and_weighs_the_same() -> None:
 
 def test_packing_fills_passes_with_the_longest_first_and_lets_a_longer_question_alone() -> None:
     rows = tree_rows([(size - 3, (1, 1), ((0, 1),)) for size in (4, 9, 5, 12, 6, 4)])  # tokens as they are read
-    sizes = [[prompt + 3 for prompt, _ in each["trees"].tolist()] for each in StepCollator(0, 1, 10)(rows)["passes"]]
+    sizes = [[prompt + 3 for prompt, _ in batch["trees"].tolist()] for batch in StepCollator(0, 1, 10)(rows)["passes"]]
     assert sizes == [[12], [9], [6, 4], [5, 4]]
 
 
 SHAPES = st.lists(
     st.tuples(st.integers(1, 20), st.lists(st.integers(1, 9), min_size=2, max_size=4).map(tuple)).map(
-        lambda each: (*each, ((0, 1), (1, 0)))
+        lambda shape: (*shape, ((0, 1), (1, 0)))
     ),
     min_size=1,
     max_size=9,
@@ -60,34 +60,40 @@ SHAPES = st.lists(
 
 
 @settings(max_examples=80, deadline=None)
-@given(shapes=SHAPES, at_once=st.integers(1, 4), pack=st.none() | st.integers(1, 80), apart=st.booleans())
+@given(shapes=SHAPES, per_pass=st.integers(1, 4), pack=st.none() | st.integers(1, 80), separate=st.booleans())
 @pytest.mark.parametrize("processes", [1, 3])
 def test_every_pair_is_in_one_pass_of_one_process_and_the_weights_make_one(
-    processes: int, shapes: list[Shape], at_once: int, pack: int | None, apart: bool
+    processes: int, shapes: list[Shape], per_pass: int, pack: int | None, separate: bool
 ) -> None:
     rows = tree_rows(shapes)
     dealt = []
     for process in range(processes):
-        collate = StepCollator(0, at_once, pack, apart, process, processes)
+        collate = StepCollator(0, per_pass, pack, separate, process, processes)
         dealt.append(collate(rows)["passes"])
-        assert [_lists(each) for each in dealt[-1]] == [_lists(each) for each in collate(rows)["passes"]]
+        assert [_lists(batch) for batch in dealt[-1]] == [_lists(batch) for batch in collate(rows)["passes"]]
     assert len({len(passes) for passes in dealt}) == 1  # processes meet in every pass
-    passes = [each for passes in dealt for each in passes]
-    assert sum(float(each["weights"].sum()) for each in passes) == pytest.approx(processes, abs=1e-12)
-    found: Counter[Any] = Counter()
-    for each in passes:
-        if not each["weights"].any():
-            continue  # repeated for company
-        read = [ids[mask.bool()].tolist() for ids, mask in zip(each["input_ids"], each["attention_mask"], strict=True)]
-        found.update((tuple(read[chosen]), tuple(read[rejected])) for chosen, rejected in each["pairs"].tolist())
-        if pack and len(each["trees"]) > 1:
-            tokens = sum(each["attention_mask"].sum(1).tolist())
-            tokens -= sum((answers - 1) * (prompt - 1) for prompt, answers in each["trees"].tolist())
+    passes: list[Any] = []
+    for process_passes in dealt:
+        passes += process_passes
+    assert sum(float(batch["weights"].sum()) for batch in passes) == pytest.approx(processes, abs=1e-12)
+    pairs: Counter[Any] = Counter()
+    for batch in passes:
+        if not batch["weights"].any():
+            continue  # repeated so that all processes have as many
+        read = [
+            ids[mask.bool()].tolist() for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
+        ]
+        for chosen, rejected in batch["pairs"].tolist():
+            pairs[tuple(read[chosen]), tuple(read[rejected])] += 1
+        if pack and len(batch["trees"]) > 1:
+            tokens = sum(batch["attention_mask"].sum(1).tolist())
+            tokens -= sum((answers - 1) * (prompt - 1) for prompt, answers in batch["trees"].tolist())
             assert tokens <= pack
         elif not pack:
-            assert len(each["trees"]) <= at_once
-    wanted: Counter[Any] = Counter()
+            assert len(batch["trees"]) <= per_pass
+    expected: Counter[Any] = Counter()
     for row in rows:
         whole = [tuple(row["prompt_ids"] + answer) for answer in row["answers"]]
-        wanted.update((whole[chosen], whole[rejected]) for chosen, rejected in row["pairs"])
-    assert found == wanted
+        for chosen, rejected in row["pairs"]:
+            expected[whole[chosen], whole[rejected]] += 1
+    assert pairs == expected

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors import InputError, MissingError
+from infra.errors import MissingError, StoreError
 from infra.store import open_store
 from tasks.publishing import publish
 from tasks.training.gate import gate
@@ -53,14 +53,21 @@ def test_a_file_that_was_changed_after_publishing_is_named(tmp_path: Path) -> No
     data = bytearray(target.read_bytes())
     data[10] ^= 1
     target.write_bytes(bytes(data))
-    with pytest.raises(InputError, match=f"{target.name}: its sha256.*build it again"):
+    with pytest.raises(StoreError, match=f"{target.name}: its bytes are not those.*sha256 .*build it again"):
+        check_hashes(store, read_train_split(store, path))
+    target.unlink()
+    with pytest.raises(StoreError, match=f"{target.name}: the file is missing.*build it again"):
         check_hashes(store, read_train_split(store, path))
 
 
 def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     (tmp_path / "manifest.json").write_text('{"files": [{"path": 3}]}')
-    with pytest.raises(InputError, match="not a manifest"):
+    with pytest.raises(StoreError, match="not a manifest"):
+        read_train_split(store, "manifest.json")
+    files = '[{"path": 3, "config": "pairs", "split": "train"}]'
+    (tmp_path / "manifest.json").write_text(f'{{"schema_version": 1, "name": "tiny", "files": {files}}}')
+    with pytest.raises(StoreError, match="not a manifest"):
         read_train_split(store, "manifest.json")
     with pytest.raises(MissingError):
         read_train_split(store, "datasets/none/v1/manifest.json")

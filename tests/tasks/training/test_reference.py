@@ -14,8 +14,8 @@ from infra.recipe import Training
 from infra.store import open_store
 from tasks.training.gate import Lengths
 from tasks.training.job import TrainingJob, train
-from tasks.training.reference import fetch_reference, keep_reference, read_reference, reference_place
-from tasks.training.settings import RunConfig, keeps_reference
+from tasks.training.reference import fetch_reference, read_reference, reference_path, store_reference
+from tasks.training.settings import RunConfig, precomputes_reference
 from tests.support.shared_pairs import TREES, double_precision, loss_and_gradients, make_trainer
 from tests.support.tiny_model import pair_rows, publish_rows, save_tiny
 
@@ -44,13 +44,13 @@ def test_kept_is_live_in_loss_and_gradients(tmp_path: Path, method: str, shared:
     with double_precision():
         live = loss_and_gradients(make_trainer(tmp_path, **settings))
         trainer = make_trainer(tmp_path, reference=tmp_path / "reference.jsonl", **settings)
-        kept = loss_and_gradients(trainer)
+        computed_before = loss_and_gradients(trainer)
     assert trainer.ref_model is None
-    assert kept[0] == pytest.approx(live[0], rel=1e-9)
+    assert computed_before[0] == pytest.approx(live[0], rel=1e-9)
     assert abs(live[2]["rewards/margins"]) > 1e-3  # the reference is not the model
     for name, gradient in live[1].items():
-        assert float((kept[1][name] - gradient).abs().max()) <= 1e-9 * max(1.0, float(gradient.abs().max()))
-    assert kept[2] == pytest.approx(live[2], rel=1e-9)
+        assert float((computed_before[1][name] - gradient).abs().max()) <= 1e-9 * max(1.0, float(gradient.abs().max()))
+    assert computed_before[2] == pytest.approx(live[2], rel=1e-9)
 
 
 @pytest.mark.slow
@@ -100,10 +100,10 @@ def test_what_is_whole_goes_to_the_store_and_comes_back_to_the_digit(tmp_path: P
         (tmp_path / name).mkdir()
     config = _config(tmp_path / "one")
     config.reference_rows.write_text(json.dumps(rows[:2]) + "\n")
-    keep_reference(store, config)
+    store_reference(store, config)
     assert not store.exists(PLACE)
     config.reference_rows.write_text(json.dumps(rows[:2]) + "\n" + json.dumps(rows[2:]) + "\n")
-    keep_reference(store, config)
+    store_reference(store, config)
     other = _config(tmp_path / "two")
     fetch_reference(store, other)
     assert read_reference(other.reference_rows) == rows
@@ -114,7 +114,7 @@ def test_what_is_whole_goes_to_the_store_and_comes_back_to_the_digit(tmp_path: P
 def test_live_runs_touch_nothing(tmp_path: Path) -> None:
     store, config = open_store(str(tmp_path / "mill")), _config(tmp_path, reference=None)
     fetch_reference(store, config)
-    keep_reference(store, config)
+    store_reference(store, config)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -130,7 +130,7 @@ def test_the_place_is_that_of_rows_model_and_format_and_of_nothing_else(tmp_path
     pairs.write_bytes(b"rows")
 
     def place(base: str = "base", revision: str = "main", **settings: Any) -> str:
-        return reference_place(pairs, base, revision, Training.model_validate({"loss": "dpo", **settings}))
+        return reference_path(pairs, base, revision, Training.model_validate({"loss": "dpo", **settings}))
 
     same = place()
     assert place(beta=0.3, learning_rate=1e-6, epochs=3, sft_weight=0.1, lora_rank=8, batch_size=16) == same
@@ -142,7 +142,7 @@ def test_the_place_is_that_of_rows_model_and_format_and_of_nothing_else(tmp_path
 
 def test_auto_keeps_unless_rows_are_left_out() -> None:
     def keeps(rows: int, **settings: Any) -> bool:
-        return keeps_reference(Training.model_validate({"batch_size": 4, **settings}), rows)
+        return precomputes_reference(Training.model_validate({"batch_size": 4, **settings}), rows)
 
     assert keeps(10) and keeps(10, epochs=3) and keeps(8, max_steps=2)
     assert not keeps(10, max_steps=2) and not keeps(100, epochs=0.5)
@@ -155,22 +155,22 @@ def test_a_second_run_computes_none_and_trains_the_same(tmp_path: Path) -> None:
     settings = Training.model_validate(
         {"loss": "dpo", "dtype": "float32", "lora_rank": 4, "lora_dropout": 0.3, "learning_rate": 1e-3, "batch_size": 2}
     )
-    weights, known = [], []
+    weights, progress = [], []
     for name in ("first", "second"):
         store = open_store(str(tmp_path / name))
         manifest = publish_rows(tmp_path / name, pair_rows(4))
-        told: list[tuple[int, int]] = []
+        calls: list[tuple[int, int]] = []
         job = TrainingJob(store, manifest, settings, base, "main", tmp_path / f"work-{name}", seed=1)
-        result = train(job, on_reference=lambda rows, of, told=told: told.append((rows, of)))
+        result = train(job, on_reference=lambda rows, of, calls=calls: calls.append((rows, of)))
         weights.append(store.read(f"{result.model}/adapter_model.safetensors"))
-        known.append(told)
+        progress.append(calls)
         if name == "first":
-            (kept,) = store.list("references")
+            (file,) = store.list("references")
             shutil.copytree(tmp_path / "first/references", tmp_path / "second/references")
-            assert store.read_table(kept).num_rows == 4
-            assert json.loads(store.read(f"{result.model}/job.json"))["reference"] == kept
+            assert store.read_table(file).num_rows == 4
+            assert json.loads(store.read(f"{result.model}/job.json"))["reference"] == file
     assert weights[0] == weights[1]
-    assert known == [[(1, 4), (2, 4), (3, 4), (4, 4)], [(4, 4)]]
+    assert progress == [[(1, 4), (2, 4), (3, 4), (4, 4)], [(4, 4)]]
     assert "those of 4 of 4 questions are known" in next((tmp_path / "work-second").rglob("train.log")).read_text()
 
 
@@ -186,5 +186,5 @@ def test_a_run_that_fails_after_it_keeps_what_it_computed(tmp_path: Path, monkey
     settings = Training.model_validate({"loss": "dpo", "batch_size": 2})
     with pytest.raises(TrainingError, match="out of memory"):
         train(TrainingJob(store, manifest, settings, base, "main", tmp_path / "work"))
-    (kept,) = store.list("references")
-    assert store.read_table(kept).column("log_probs").to_pylist() == [[-1.0, -2.0]] * 2
+    (file,) = store.list("references")
+    assert store.read_table(file).column("log_probs").to_pylist() == [[-1.0, -2.0]] * 2

@@ -4,8 +4,8 @@ import pytest
 
 from infra.errors import RecipeError
 from infra.recipe import Training
-from tasks.training.losses import find_loss, known_losses
-from tasks.training.settings import accumulation, planned_steps, quarters, warmup_steps
+from tasks.training.losses import all_losses, find_loss
+from tasks.training.settings import accumulation, planned_steps, quarter_means, warmup_steps
 
 
 def _settings(**changes: object) -> Training:
@@ -43,11 +43,11 @@ def test_warm_up_leaves_a_step_that_learns() -> None:
 
 
 def test_quarters_are_means_of_the_first_and_last_steps() -> None:
-    assert quarters([8.0, 6.0, 1.0, 1.0, 1.0, 1.0, 4.0, 2.0]) == (7.0, 3.0)
-    assert quarters([8.0]) == (8.0, 8.0)
+    assert quarter_means([8.0, 6.0, 1.0, 1.0, 1.0, 1.0, 4.0, 2.0]) == (7.0, 3.0)
+    assert quarter_means([8.0]) == (8.0, 8.0)
 
 
 def test_losses_are_found_by_name() -> None:
-    assert list(known_losses()) == ["dpo", "orpo", "sft"]
+    assert list(all_losses()) == ["dpo", "orpo", "sft"]
     with pytest.raises(RecipeError, match=r"'ppo'; there are: dpo, orpo, sft"):
         find_loss("ppo")

@@ -1,6 +1,7 @@
 """Every loss trains on exactly the rows and tokens that the gate passed, with the settings of the recipe."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,9 @@ import pytest
 from infra.errors import TrainingError
 from infra.recipe import Training
 from tasks.training.base import adapter_config, load_base
-from tasks.training.encoded import PairsFile
-from tasks.training.gate import gate
-from tasks.training.losses import LossSetup, find_loss, known_losses
-from tasks.training.run import _arguments, check_rows
+from tasks.training.gate import PairsFile, gate
+from tasks.training.losses import LossSetup, all_losses, find_loss
+from tasks.training.run import check_rows, trainer_arguments
 from tasks.training.settings import RunConfig
 from tests.support.tiny_model import pair_rows, save_tiny, tiny_tokenizer
 
@@ -25,24 +25,24 @@ def _made(folder: Path, **settings: Any) -> tuple[RunConfig, Any]:
     # Longer than TRL's own limits of 512 and 1024, which would cut without a word.
     rows = [*pair_rows(3, prompt_characters=1100), *pair_rows(2, prompt_characters=20)]
     with PairsFile(folder / "pairs.arrow") as pairs:
-        lengths = gate(rows, tokenizer, 2000, keep=pairs.add)
+        lengths = gate(rows, tokenizer, 2000, add=pairs.add)
     base = save_tiny(folder / "base")
-    wanted = Training.model_validate({"dtype": "float32", "lora_rank": 4, "batch_size": 2, **settings})
-    config = RunConfig(wanted, base, "base", False, 5, lengths, str(folder), None)
+    training = Training.model_validate({"dtype": "float32", "lora_rank": 4, "batch_size": 2, **settings})
+    config = RunConfig(training, base, "base", False, 5, lengths, str(folder), None)
     setup = LossSetup(
         model=load_base(config),
-        adapter=adapter_config(wanted),
+        adapter=adapter_config(training),
         tokenizer=tokenizer,
         pairs=Dataset.from_file(str(config.pairs)),
         max_length=lengths.total_max,
-        settings=wanted,
-        arguments=_arguments(config),
+        settings=training,
+        arguments=trainer_arguments(config),
         callbacks=(),
     )
-    return config, find_loss(wanted.loss).make_trainer(setup)
+    return config, find_loss(training.loss).make_trainer(setup)
 
 
-@pytest.mark.parametrize("loss", list(known_losses()))
+@pytest.mark.parametrize("loss", list(all_losses()))
 def test_the_trainer_holds_every_row_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: str) -> None:
     import torch
 
@@ -51,12 +51,14 @@ def test_the_trainer_holds_every_row_whole(tmp_path: Path, monkeypatch: pytest.M
     check_rows(config, trainer.train_dataset)
     assert trainer.args.max_length == config.lengths.total_max > 1024
     batches = list(trainer.get_train_dataloader())
-    passes = batches if loss == "sft" else [each for batch in batches for each in batch["passes"]]
-    fed = sum(int(each["attention_mask"].sum()) for each in passes)
-    once, twice = (
-        sum(len(row["prompt_ids"]) + len(row["answers"][side]) for row in trainer.train_dataset) for side in (0, 1)
-    )
-    assert fed == once + (0 if loss == "sft" else twice)
+    passes = batches if loss == "sft" else list(itertools.chain(*[batch["passes"] for batch in batches]))
+    tokens = sum(int(batch["attention_mask"].sum()) for batch in passes)
+    expected = 0
+    for row in trainer.train_dataset:
+        expected += len(row["prompt_ids"]) + len(row["answers"][0])
+        if loss != "sft":
+            expected += len(row["prompt_ids"]) + len(row["answers"][1])
+    assert tokens == expected
     dropouts = {module.p for module in trainer.model.modules() if isinstance(module, torch.nn.Dropout)}
     assert dropouts == {0.05}  # TRL would silence the adapter's dropout
 
@@ -73,7 +75,7 @@ def test_lost_rows_and_tokens_are_an_error(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_recipes_settings_reach_the_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
-    wanted = {
+    recipe = {
         "loss": "dpo",
         "beta": 0.15,
         "sft_weight": 0.1,
@@ -88,13 +90,13 @@ def test_the_recipes_settings_reach_the_trainer(tmp_path: Path, monkeypatch: pyt
         "lora_alpha": 6,
         "lora_dropout": 0.2,
     }
-    _, trainer = _made(tmp_path, **wanted)
+    _, trainer = _made(tmp_path, **recipe)
     arguments = trainer.args
-    assert (arguments.beta, trainer.sft_weight) == (0.15, 0.1)
+    assert (arguments.beta, trainer.pass_loss.sft_weight) == (0.15, 0.1)
     assert (arguments.learning_rate, arguments.lr_scheduler_type, arguments.weight_decay) == (3e-4, "linear", 0.2)
     assert (arguments.max_grad_norm, arguments.num_train_epochs, arguments.seed) == (0.7, 3.0, 5)
     assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == (4, 1)
-    assert (trainer.data_collator.at_once, trainer.data_collator.pack_tokens) == (2, None)
+    assert (trainer.data_collator.questions_per_pass, trainer.data_collator.pack_tokens) == (2, None)
     assert (arguments.save_steps, arguments.report_to, arguments.logging_nan_inf_filter) == (9, [], False)
     adapter = trainer.model.peft_config["default"]
     assert (adapter.r, adapter.lora_alpha, adapter.lora_dropout) == (4, 6, 0.2)

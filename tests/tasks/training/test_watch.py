@@ -12,10 +12,10 @@ from infra.recipe import Training
 from tasks.training.checkpoints import COMPLETE, last_checkpoint, read_progress, rewind
 from tasks.training.gate import Lengths
 from tasks.training.settings import RunConfig
-from tasks.training.watch import Movement, Snapshot, check_finite, check_moved, step_record
+from tasks.training.watch import ChangedTensors, Snapshot, check_finite, check_model_changed, step_record
 from tests.support.tiny_model import tiny_model
 
-MOVED = Movement(3, 3)
+MOVED = ChangedTensors(3, 3)
 
 
 def _config(folder: Path) -> RunConfig:
@@ -37,14 +37,14 @@ def test_a_loss_or_gradient_that_is_not_finite_stops_the_run(value: float) -> No
 
 
 def test_a_run_in_which_nothing_moved_is_an_error() -> None:
-    check_moved(_steps([3.0, 2.0, 2.5, 1.0]), MOVED)
-    check_moved(_steps([3.0]), MOVED)
+    check_model_changed(_steps([3.0, 2.0, 2.5, 1.0]), MOVED)
+    check_model_changed(_steps([3.0]), MOVED)
     with pytest.raises(TrainingError, match=r"none of 3 trained tensors changed.*first quarter 3, of the last 1"):
-        check_moved(_steps([3.0, 2.0, 2.5, 1.0]), Movement(0, 3))
+        check_model_changed(_steps([3.0, 2.0, 2.5, 1.0]), ChangedTensors(0, 3))
     with pytest.raises(TrainingError, match="gradient was zero"):
-        check_moved(_steps([3.0, 2.0, 2.5, 1.0], gradient=0.0), MOVED)
+        check_model_changed(_steps([3.0, 2.0, 2.5, 1.0], gradient=0.0), MOVED)
     with pytest.raises(TrainingError, match=r"loss was 3\.0 at every step"):
-        check_moved(_steps([3.0] * 4), MOVED)
+        check_model_changed(_steps([3.0] * 4), MOVED)
 
 
 def test_movement_counts_the_tensors_that_changed() -> None:
@@ -52,10 +52,10 @@ def test_movement_counts_the_tensors_that_changed() -> None:
 
     model = tiny_model(layers=1)
     before = Snapshot(model)
-    assert before.movement(model).changed == 0
+    assert before.compare(model).changed == 0
     with torch.no_grad():
         model.lm_head.weight += 0.5
-    assert before.movement(model) == Movement(1, len(list(model.parameters())))
+    assert before.compare(model) == ChangedTensors(1, len(list(model.parameters())))
 
 
 def test_only_whole_checkpoints_count_and_half_written_ones_go(tmp_path: Path) -> None:

@@ -31,20 +31,20 @@ def _heads(tokens: int, dtype: str, heads: int = 4, key_heads: int = 2, width: i
     return [torch.randn(*shape, generator=draw).to(getattr(torch, dtype)).requires_grad_() for shape in shapes]
 
 
-def _reading(layout: Layout) -> Any:
+def _shared_pass(layout: Layout) -> Any:
     import torch
 
-    from tasks.training.shared_prefix.attention import Reading
+    from tasks.training.shared_prefix.attention import SharedPass
 
-    return Reading(layout, torch.empty(0))
+    return SharedPass(layout, torch.empty(0))
 
 
-def _attend(reading: Any, query: Any, key: Any, value: Any) -> Any:
+def _attend(shared_pass: Any, query: Any, key: Any, value: Any) -> Any:
     import torch
 
     from tasks.training.shared_prefix.attention import attend
 
-    return attend(torch.nn.Module(), query, key, value, None, shared_prefix=reading)[0].transpose(1, 2)
+    return attend(torch.nn.Module(), query, key, value, None, shared_prefix=shared_pass)[0].transpose(1, 2)
 
 
 BRANCHES = pytest.mark.parametrize("gpu", [False, True], ids=["cpu", "gpu"])
@@ -63,14 +63,14 @@ def test_the_pieces_are_the_masked_whole_and_so_are_their_gradients(gpu: bool, d
     from torch.nn.functional import scaled_dot_product_attention
 
     layout = Layout(TREES)
-    expected, found = _heads(layout.tokens, "float64"), _heads(layout.tokens, dtype)
+    expected, pieces = _heads(layout.tokens, "float64"), _heads(layout.tokens, dtype)
     for given, attended in (
         (expected, scaled_dot_product_attention(*expected, attn_mask=_mask(layout), enable_gqa=True)),
-        (found, _attend(_reading(layout), *found)),
+        (pieces, _attend(_shared_pass(layout), *pieces)),
     ):
         given.append(attended.detach())
         (attended.double() * torch.arange(8)).sum().backward()
-    for one, two in zip(expected, found, strict=True):
+    for one, two in zip(expected, pieces, strict=True):
         assert float((one - two).detach().abs().max()) < error
         if one.requires_grad:
             assert float((one.grad - two.grad).abs().max()) < 8 * error * float(one.grad.abs().max())
@@ -85,17 +85,17 @@ def test_no_tensor_grows_with_the_square_of_the_length(gpu: bool) -> None:
         numbers = 0
 
         def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
-            found = function(*arguments, **(named or {}))
-            for each in found if isinstance(found, tuple | list) else (found,):
-                self.numbers = max(self.numbers, getattr(each, "numel", int)())
-            return found
+            output = function(*arguments, **(named or {}))
+            for tensor in output if isinstance(output, tuple | list) else (output,):
+                self.numbers = max(self.numbers, getattr(tensor, "numel", int)())
+            return output
 
     largest = []
     for prompt in (2000, 4000):
         layout = Layout((Tree(prompt, (16, 16)),))
-        heads, reading = _heads(layout.tokens, "float32"), _reading(layout)
-        reading.mask(layout.segments[1], heads[0])  # the GPU's cannot be made under such a mode
+        heads, shared_pass = _heads(layout.tokens, "float32"), _shared_pass(layout)
+        shared_pass.mask(layout.segments[1], heads[0])  # the GPU's cannot be made under such a mode
         with Largest() as seen:
-            _attend(reading, *heads).sum().backward()
+            _attend(shared_pass, *heads).sum().backward()
         largest.append(seen.numbers)
     assert largest[1] < 2.01 * largest[0] and largest[1] < 4000 * 100

@@ -58,7 +58,7 @@ def test_two_processes_make_the_steps_of_one(tmp_path: Path) -> None:
         settings = Training.model_validate({**SETTINGS, **changes})
         job = TrainingJob(store, manifest, settings, base, "main", tmp_path / f"work-{name}", seed=1)
         result = train(job)
-        folder = store.local(result.model)
+        folder = store.local_path(result.model)
         assert folder is not None
         curves.append(pq.read_table(folder / "metrics.parquet"))
         assert min(curves[-1].column("shared_prompt").to_pylist()) == pytest.approx(1.0)

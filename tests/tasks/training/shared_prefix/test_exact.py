@@ -26,10 +26,10 @@ ORPO, ORPO_ALL = {"loss": "orpo"}, {"loss": "orpo", "nll_over": "all"}
 LOSSES = pytest.mark.parametrize("loss", [DPO, LONGREWARD, ORPO, ORPO_ALL], ids=["dpo", "dpo+sft", "orpo", "orpo-all"])
 
 
-def _same(found: dict[str, Any], expected: dict[str, Any]) -> bool:
-    return found.keys() == expected.keys() and all(
-        float((found[name] - each).abs().max()) <= 1e-9 * max(1.0, float(each.abs().max()))
-        for name, each in expected.items()
+def _same(gradients: dict[str, Any], expected: dict[str, Any]) -> bool:
+    return gradients.keys() == expected.keys() and all(
+        float((gradients[name] - gradient).abs().max()) <= 1e-9 * max(1.0, float(gradient.abs().max()))
+        for name, gradient in expected.items()
     )
 
 
@@ -58,9 +58,10 @@ def test_loss_and_gradients_are_trls(
         packed, packed_gradients, packed_logged = loss_and_gradients(
             make_trainer(tmp_path, shared=True, pack_tokens=30, **options)
         )
-    assert max(float(each.abs().max()) for each in trl_gradients.values()) > 1e-3
+    assert max(float(gradient.abs().max()) for gradient in trl_gradients.values()) > 1e-3
     assert [apart, shared, packed] == pytest.approx([trl] * 3, rel=1e-9)
-    assert [_same(each, trl_gradients) for each in (apart_gradients, gradients, packed_gradients)] == [True] * 3
+    for gradients_of_way in (apart_gradients, gradients, packed_gradients):
+        assert _same(gradients_of_way, trl_gradients)
     assert logged.pop("shared_prompt") == packed_logged.pop("shared_prompt") == pytest.approx(1.0)
     assert logged == pytest.approx(apart_logged, rel=1e-9)
     assert packed_logged == pytest.approx(apart_logged, rel=1e-9)
@@ -70,7 +71,7 @@ def test_loss_and_gradients_are_trls(
 def _shapes(draw: st.DrawFn) -> Shape:
     answers = draw(st.lists(st.integers(1, 7), min_size=2, max_size=5))
     places = st.integers(0, len(answers) - 1)
-    pairs = st.tuples(places, places).filter(lambda each: each[0] != each[1])
+    pairs = st.tuples(places, places).filter(lambda pair: pair[0] != pair[1])
     return draw(st.integers(1, 9)), tuple(answers), tuple(draw(st.lists(pairs, min_size=1, max_size=6, unique=True)))
 
 
@@ -83,10 +84,12 @@ def trainers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    shapes=st.lists(_shapes(), min_size=1, max_size=4), at_once=st.integers(1, 3), pack=st.none() | st.integers(1, 60)
+    shapes=st.lists(_shapes(), min_size=1, max_size=4),
+    questions_per_pass=st.integers(1, 3),
+    pack=st.none() | st.integers(1, 60),
 )
 def test_random_trees_however_they_go_through_have_trls_loss(
-    trainers: Any, shapes: list[Shape], at_once: int, pack: int | None
+    trainers: Any, shapes: list[Shape], questions_per_pass: int, pack: int | None
 ) -> None:
     from dataclasses import replace
 
@@ -95,9 +98,9 @@ def test_random_trees_however_they_go_through_have_trls_loss(
     loss, stock, shared = trainers
     rows = Dataset.from_list(tree_rows(shapes))
     stock.train_dataset = shared.train_dataset = rows
-    shared.data_collator = replace(shared.data_collator, at_once=at_once, pack_tokens=pack)
+    shared.data_collator = replace(shared.data_collator, questions_per_pass=questions_per_pass, pack_tokens=pack)
     with double_precision():
         trl, trl_gradients = trl_loss_and_gradients(stock, loss)
-        found, gradients, _ = loss_and_gradients(shared)
-    assert found == pytest.approx(trl, rel=1e-9)
+        shared_loss, gradients, _ = loss_and_gradients(shared)
+    assert shared_loss == pytest.approx(trl, rel=1e-9)
     assert _same(gradients, trl_gradients)

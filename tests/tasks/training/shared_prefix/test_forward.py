@@ -29,17 +29,17 @@ def _models(**changes: Any) -> tuple[Any, Any]:
     return stock, shared
 
 
-def _asked(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _model_inputs(rows: list[dict[str, Any]]) -> dict[str, Any]:
     batch = one_pass(rows)
     labels = batch["input_ids"].masked_fill(batch.pop("completion_mask") == 0, -100)
     given = {name: batch[name] for name in ("input_ids", "attention_mask", "trees")}
     return {**given, "labels": labels, "use_cache": False, "fused_lm_head": True}
 
 
-def _both(models: tuple[Any, Any], asked: dict[str, Any]) -> tuple[Any, Any]:
+def _both(models: tuple[Any, Any], inputs: dict[str, Any]) -> tuple[Any, Any]:
     """What TRL's head says of the padded batch, and what the shared prompts give."""
-    plain = {name: each for name, each in asked.items() if name != "trees"}
-    return models[0](**plain), models[1](**asked)
+    plain = {name: value for name, value in inputs.items() if name != "trees"}
+    return models[0](**plain), models[1](**inputs)
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +57,14 @@ TREES = st.lists(st.tuples(LENGTH, ANSWERS, st.just(((0, 0),))), min_size=1, max
 def test_every_token_has_the_log_probability_of_the_padded_batch(
     models: tuple[Any, Any], shapes: list[Shape], seed: int, prompts: bool
 ) -> None:
-    asked = _asked(tree_rows(shapes, seed))
+    inputs = _model_inputs(tree_rows(shapes, seed))
     if prompts:  # scored too, as ORPO's likelihood of prompt and answer asks for
-        asked["labels"] = asked["input_ids"].masked_fill(asked["attention_mask"] == 0, -100)
+        inputs["labels"] = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
     with double_precision():
-        expected, found = _both(models, asked)
+        expected, shared = _both(models, inputs)
     for name in FIELDS:
-        assert found[name].shape == expected[name].shape
-        assert float((found[name].detach().double() - expected[name].detach().double()).abs().max()) < 1e-9
+        assert shared[name].shape == expected[name].shape
+        assert float((shared[name].detach().double() - expected[name].detach().double()).abs().max()) < 1e-9
 
 
 @settings(max_examples=100, deadline=None)
@@ -116,7 +116,7 @@ def test_an_answer_cannot_see_another(models: tuple[Any, Any], changed: int) -> 
     rows = tree_rows([(4, (3,), ((0, 0),)), (7, (5, 5, 5), ((0, 1),))])  # the tree before must be blind to it too
     other = [rows[0], {**rows[1], "answers": [*rows[1]["answers"]]}]
     other[1]["answers"][changed] = [1, 2, 3, 4, 5]
-    before, after = (models[1](**_asked(each)).log_probs for each in (rows, other))
+    before, after = (models[1](**_model_inputs(questions)).log_probs for questions in (rows, other))
     same = [torch.equal(one, two) for one, two in zip(before, after, strict=True)]
     assert same == [place != 1 + changed for place in range(4)]
 
@@ -127,7 +127,7 @@ def test_the_prompt_is_read_once_and_only_answers_are_projected(prompt: int, tok
 
     _, model = _models()
     read: list[int] = []
-    model.base_model.embed_tokens.register_forward_hook(lambda module, given, found: read.append(given[0].numel()))
+    model.base_model.embed_tokens.register_forward_hook(lambda module, given, output: read.append(given[0].numel()))
     projected: list[int] = []
     kernel = utils._ChunkedLogProbFunction
 
@@ -139,20 +139,22 @@ def test_the_prompt_is_read_once_and_only_answers_are_projected(prompt: int, tok
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(utils, "_ChunkedLogProbFunction", Counted)
-        asked = _asked(tree_rows([pair(prompt, 3, 2)]))
-        model(**asked)
-        asked["labels"] = asked["input_ids"].masked_fill(asked["attention_mask"] == 0, -100)
-        model(**asked)
+        inputs = _model_inputs(tree_rows([pair(prompt, 3, 2)]))
+        model(**inputs)
+        inputs["labels"] = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
+        model(**inputs)
     assert (read, projected) == ([tokens] * 2, [5, prompt - 1 + 5])
 
 
 def test_in_bfloat16_it_differs_by_no_more_than_the_padded_batch_differs_from_double() -> None:
     stock, shared = _models()
-    asked = _asked(tree_rows([(12, (5, 3, 4), ((0, 1),)), pair(7, 6, 6)]))
-    exact = _both((stock, shared), asked)[0].log_probs.detach()
-    rounded, found = (each.log_probs.detach() for each in _both((stock.bfloat16(), shared.bfloat16()), asked))
+    inputs = _model_inputs(tree_rows([(12, (5, 3, 4), ((0, 1),)), pair(7, 6, 6)]))
+    exact = _both((stock, shared), inputs)[0].log_probs.detach()
+    rounded, shared_rounded = (
+        output.log_probs.detach() for output in _both((stock.bfloat16(), shared.bfloat16()), inputs)
+    )
     off = float((rounded - exact).abs().max())
-    assert 0 < float((found - exact).abs().max()) < 2 * off < 0.5
+    assert 0 < float((shared_rounded - exact).abs().max()) < 2 * off < 0.5
 
 
 def test_a_saved_model_does_not_ask_for_the_attention(models: tuple[Any, Any], tmp_path: Path) -> None:
@@ -172,11 +174,11 @@ def test_layers_that_do_not_follow_the_layout_are_an_error() -> None:
     _, model = _models()
     model.base_model.layers[1].self_attn.forward = lambda hidden_states, **_: (hidden_states, None)
     with pytest.raises(TrainingError, match="1 of the base model's 2 layers"):
-        model(**_asked(tree_rows([pair(4, 2, 2)])))
+        model(**_model_inputs(tree_rows([pair(4, 2, 2)])))
 
 
 def test_prompts_that_differ_are_an_error(models: tuple[Any, Any]) -> None:
-    asked = _asked(tree_rows([pair(4, 2, 2)]))
-    asked["input_ids"][1, 1] += 1
+    inputs = _model_inputs(tree_rows([pair(4, 2, 2)]))
+    inputs["input_ids"][1, 1] += 1
     with pytest.raises(TrainingError, match="do not share their prompt"):
-        models[1](**asked)
+        models[1](**inputs)

@@ -41,9 +41,9 @@ def _train(folder: Path, on_step: Any = None, **changes: Any) -> tuple[TrainingR
     settings = Training.model_validate({**SETTINGS, **changes})
     job = TrainingJob(store, "datasets/tiny/v1/manifest.json", settings, str(base), "main", folder / "work", seed=1)
     result = train(job, on_step=on_step)
-    found = store.local(result.model)
-    assert found is not None
-    return result, found
+    model = store.local_path(result.model)
+    assert model is not None
+    return result, model
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_every_way_gives_the_same_loss_curve(tmp_path: Path, changes: dict[str, 
     for table in curves.values():
         assert table.column("questions").to_pylist() == [4, 4, 2, 4, 4, 2]
         assert sum(table.column("pairs").to_pylist()) == 2 * 19
-    assert {(each.rows, each.pairs, each.steps) for each in results.values()} == {(10, 19, 6)}
+    assert {(result.rows, result.pairs, result.steps) for result in results.values()} == {(10, 19, 6)}
     assert "is off" in results["apart"].sharing and "10 of 10 questions" in results[ways[0]].sharing
     assert ("a pass of up to 2,500 tokens" in results[ways[0]].sharing) == ("packed" in ways)
 
@@ -78,11 +78,11 @@ def test_a_run_that_was_killed_resumes_and_ends_as_if_it_had_not_been(tmp_path: 
     from infra.errors import TrainingError
 
     changes = {"loss": "dpo", "pack_tokens": 2500, "lora_dropout": 0.1, "save_steps": 2}
-    whole, kept = _train(tmp_path / "whole", **changes)
+    whole, uninterrupted = _train(tmp_path / "whole", **changes)
     with pytest.raises(TrainingError, match="resume"):
         _train(tmp_path / "killed", kill_at(3), **changes)
     steps: list[int] = []
     again, resumed = _train(tmp_path / "killed", lambda step: steps.append(step["step"]), **changes)
     assert again == whole and steps == list(range(1, 7))
     for name in ("adapter_model.safetensors", "metrics.parquet"):
-        assert (kept / name).read_bytes() == (resumed / name).read_bytes()
+        assert (uninterrupted / name).read_bytes() == (resumed / name).read_bytes()

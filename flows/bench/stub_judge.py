@@ -1,0 +1,84 @@
+"""A stub judge for the benchmarks: no model, but a reply to every step of the terse prompts.
+
+An answer reads "Answer 3 to question 7, quality 6.25."; the stub rates it by that number (another text by a number
+drawn from it) and lists `--facts` facts for it, the first `--common` of them the same for all answers to the
+question. Ratings are whole numbers and verdicts whole labels whose mean is the quality, drawn from the hash of the
+text. Run as `stub_server` is.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import re
+from typing import Any
+
+from aiohttp import web
+
+from flows.bench.stub_server import StubServer, completion, serve
+
+_ANSWER = re.compile(r"Answer (\d+) to question (\d+), quality (\d+\.\d+)")
+_FACT = re.compile(r"quality (\d+\.\d+) has fact")
+_SHARED_QUALITY = 7.0  # of a fact that several answers share
+
+
+class StubJudge(StubServer):
+    """A stub server that replies as a judge would: `facts` facts an answer, the first `common` of them shared."""
+
+    def __init__(self, latency_s: float, facts: int, common: int) -> None:
+        super().__init__(latency_s)
+        self._facts = facts
+        self._common = common
+
+    def _answer(self, raw: bytes, body: dict[str, Any], content: str) -> web.Response:
+        text = judge_reply(content, self._facts, self._common)
+        return web.json_response(completion(body["model"], text, 4096, raw, len(content.split())))
+
+
+def judge_reply(prompt: str, facts: int, common: int) -> str:
+    """The reply to a terse prompt, whose first line names its step."""
+    step = prompt.partition("\n")[0].removeprefix("Task: ")
+    if step == "notes":
+        return "The part says that the harbour was built, and by whom."
+    if step == "support":
+        return _label(prompt, prompt[-200:])
+    if step == "supports":
+        labels = []
+        for number, statement in re.findall(r'<statement number="(\d+)">\n(.*?)\n</statement>', prompt, re.DOTALL):
+            labels.append(f"{number}. {_label(statement, statement)}")
+        return "\n".join(labels)
+    answers = _ANSWER.findall(prompt)
+    number, question, quality = answers[-1] if answers else ("0", "0", f"{10 * _draw(prompt):.2f}")
+    if step == "facts":
+        statements = []
+        for index in range(facts):
+            owner = f"Question {question}" if index < common else f"Answer {number} of quality {quality}"
+            statements.append(f"<statement>{owner} has fact {index}.</statement>")
+        return "\n".join(statements)
+    return f"[[{int(float(quality) + _draw(step, number, question))}]]"
+
+
+def _label(text: str, seed: str) -> str:
+    """The verdict on the last fact of a text: favourable as often as the quality of its answer says."""
+    qualities = _FACT.findall(text)
+    quality = float(qualities[-1]) if qualities else _SHARED_QUALITY
+    return "[[Fully supported]]" if _draw(seed) < quality / 10 else "[[No support]]"
+
+
+def _draw(*parts: str) -> float:
+    """A number in [0, 1) that the parts determine."""
+    return int(hashlib.sha256("|".join(parts).encode()).hexdigest()[:8], 16) / 2**32
+
+
+def main() -> None:
+    """Serve the judge that the arguments describe."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--latency", type=float, default=0.05, help="seconds before each chat reply")
+    parser.add_argument("--facts", type=int, default=20, help="facts of an answer")
+    parser.add_argument("--common", type=int, default=0, help="facts that all answers to a question share")
+    arguments = parser.parse_args()
+    asyncio.run(serve(StubJudge(arguments.latency, arguments.facts, arguments.common), arguments.port))
+
+
+if __name__ == "__main__":
+    main()

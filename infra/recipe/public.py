@@ -1,0 +1,37 @@
+"""The settings of a recipe as they may stand in a dataset that others read: without folders of this machine and
+without passwords.
+
+Of a path only the last name is left, and a URL loses its user, its query and its fragment. Other settings stay as they
+are: whether a name that the user chose is private is not decided here.
+"""
+
+import re
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+_PATH = re.compile(r"^(?:file://|local://|/|~/|\\|[A-Za-z]:[/\\]|(?:\.\.?[/\\])+)")
+
+
+def public_settings(value: Any) -> Any:
+    """JSON-ready values, with `public_text` of every text in them."""
+    if isinstance(value, dict):
+        return {key: public_settings(member) for key, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [public_settings(member) for member in value]
+    if isinstance(value, str):
+        return public_text(value)
+    return value
+
+
+def public_text(text: str) -> str:
+    """A path or URL without the parts that name a machine or a person; any other text as it is."""
+    if _PATH.match(text):
+        return re.split(r"[/\\]", text.rstrip("/\\"))[-1]
+    if "://" not in text or any(character.isspace() for character in text):
+        return text
+    try:
+        parts = urlsplit(text)
+        host = parts.netloc.rpartition("@")[2]
+        return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    except ValueError:
+        return text.partition("://")[0] + "://"

@@ -1,0 +1,44 @@
+"""What a scorer is given: questions with their sampled answers, and the resources that it may use."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from infra.models.client import ModelClient
+from infra.models.embedding import Embedder
+from infra.recipe import Recipe
+from tasks.judging.cache import SharedCache
+from tasks.records.example import Answer, Context, Example
+
+SCORE_DIGITS = 6  # of a score and a reward: beyond them, machines differ
+FINISHED = frozenset({"stop", "length"})  # finish reasons of calls that brought an answer, empty or not
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredQuestion:
+    """A question with its context and its sampled answers (sample_index >= 0).
+
+    What a scorer gets has the answers with text in `answers` and the others in `without_text`.
+    """
+
+    example: Example
+    context: Context
+    answers: tuple[Answer, ...]
+    without_text: tuple[Answer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringContext:
+    """What scorers may use. The embedding model is loaded when `embedder` is called for the first time."""
+
+    embedder: Callable[[], Embedder]
+    policy: ModelClient | None
+    recipe: Recipe
+    judge: ModelClient | None = None
+    cache: SharedCache = field(default_factory=SharedCache)
+
+
+def no_text_reason(answer: Answer) -> str | None:
+    """Why an answer has no text to score; None when it has one."""
+    if answer.text.strip():
+        return None
+    return "empty_answer" if answer.finish_reason in FINISHED else answer.finish_reason

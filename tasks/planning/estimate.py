@@ -1,0 +1,326 @@
+"""What a plan will take, before it is paid: calls by kind, tokens, money, and the calls that are in the ledger already.
+
+Answers: input tokens are exact (the plan counted them), output tokens are a range. Where the ledger has answers of
+the plan, low is the 10th percentile of their lengths and expected their mean; without any, an eighth and a half of
+`sampling.max_tokens`. High is always max_tokens.
+
+Judging can only be expected, because there is no answer to judge yet. How many calls of each kind are needed is what
+the scorers say (`Scorer.calls`); equal facts and pruning save some of them, unusable replies cost some more. Tokens
+are rough: the prompt file at four characters a token, and the values of its placeholders. A reply is expected to take
+a quarter of its limit, a label alone (terse prompts) a few tokens. Finished shards count by their calls in the ledger.
+
+One shard is in memory at a time.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from infra.ledger import Entry, Ledger
+from infra.models.budget import call_cost
+from infra.recipe import Price, Recipe
+from infra.running import progress
+from infra.store import Store
+from tasks.judging.facts import BUNDLE_KIND
+from tasks.prompts import load_prompt, prompt_names
+from tasks.records.example import Context, Example
+from tasks.records.plan import Plan, load_shard
+from tasks.records.shard import read_shard_result
+from tasks.sampling import sample_requests
+from tasks.scoring import ActiveScorer, known_scorers, parse_scorers
+
+_LOOKUP = 4096  # keys that are looked up in the ledger at once
+_PAID = 200  # status of a reply with a completion
+_CHARACTERS = 4  # a token, in English prompts
+_SENTENCE = 30  # tokens of a question or a statement
+_LABEL = 8  # tokens of a reply that is a label alone
+_LISTS = {"notes": "notes_tokens", "facts": "facts_tokens"}  # kinds whose replies are more than a label, by their limit
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Calls of one kind: in all, in the ledger already, still to be made."""
+
+    total: int
+    in_ledger: int
+    to_make: int
+
+    def to_json(self) -> dict[str, int]:
+        """JSON-ready values."""
+        return {"total": self.total, "held": self.in_ledger, "to_make": self.to_make}
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A lower, an expected and a highest value."""
+
+    low: float
+    expected: float
+    high: float
+
+    def __add__(self, other: "Range") -> "Range":
+        return Range(self.low + other.low, self.expected + other.expected, self.high + other.high)
+
+    def times(self, factor: float) -> "Range":
+        """Every value times a number."""
+        return Range(self.low * factor, self.expected * factor, self.high * factor)
+
+    def rounded(self, digits: int | None = None) -> "Range":
+        """Every value rounded, to whole numbers without `digits`."""
+        return Range(round(self.low, digits), round(self.expected, digits), round(self.high, digits))
+
+
+_NOTHING = Range(0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeEstimate:
+    """What judging takes. Calls and tokens of what is still to be made are expectations, and so is their cost."""
+
+    calls: Mapping[str, Calls]  # by kind
+    input_tokens: int
+    output_tokens: Range
+    cost: Range
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready values: calls, tokens, cost."""
+        return {
+            "calls": {kind: calls.to_json() for kind, calls in self.calls.items()},
+            "tokens": {"input": self.input_tokens, "output": asdict(self.output_tokens)},
+            "cost": asdict(self.cost),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What is still to be paid for a plan.
+
+    Token counts are those of the policy's calls that are still to be made; `cost` is that of these calls and of
+    judging.
+    """
+
+    plan_id: str
+    questions: int
+    examples: int
+    most_pairs: int  # that its examples may give
+    calls: Mapping[str, Calls]  # by kind
+    input_tokens_total: int  # of all calls, made or not
+    input_tokens: int
+    output_tokens: Range
+    cost: Range
+    currency: str
+    drops: Mapping[str, int]  # by reason
+    warnings: tuple[str, ...]
+    judge: JudgeEstimate | None
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready values: plan_id, questions, examples, most_pairs, calls, tokens, cost, judge, drops, warnings."""
+        return {
+            "plan_id": self.plan_id,
+            "questions": self.questions,
+            "examples": self.examples,
+            "most_pairs": self.most_pairs,
+            "calls": {kind: calls.to_json() for kind, calls in self.calls.items()},
+            "tokens": {
+                "input_total": self.input_tokens_total,
+                "input": self.input_tokens,
+                "output": asdict(self.output_tokens),
+            },
+            "judge": self.judge.to_json() if self.judge is not None else None,
+            "cost": {**asdict(self.cost), "currency": self.currency},
+            "drops": dict(self.drops),
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CallSize:
+    """Tokens of one call: of its prompt, and of its reply."""
+
+    prompt: float
+    reply: Range
+
+
+def estimate(plan: Plan, recipe: Recipe, store: Store, ledger: Ledger) -> Estimate:
+    """Compare a plan's calls with the ledger. Makes no call; raises StoreError and LedgerError.
+
+    `recipe` is the one that the plan was made from.
+    """
+    totals: Counter[str] = Counter()  # calls by kind
+    in_ledger: Counter[str] = Counter()
+    paid_input = 0  # prompt tokens of the calls in the ledger
+    lengths: Counter[int] = Counter()  # completion tokens of the answers in the ledger
+    judging = _JudgeTally(plan, recipe, store, ledger)
+    progress.expect("estimate", len(plan.shards))
+    for shard in plan.shards:
+        examples, contexts = load_shard(store, plan, shard.index)
+        kinds: dict[str, str] = {}  # by key
+        for example in examples:
+            for request in sample_requests(example, contexts[example.context_id], recipe):
+                kinds[request.key] = request.kind
+        totals.update(kinds.values())
+        for entry in _entries(ledger, list(kinds)):
+            in_ledger[kinds[entry.key]] += 1
+            paid_input += entry.prompt_tokens
+            if entry.status == _PAID:
+                lengths[entry.completion_tokens] += 1
+        judging.add(shard.index, examples, contexts)
+        progress.advance("estimate")
+    calls = {}
+    for kind in sorted(totals):
+        calls[kind] = Calls(totals[kind], in_ledger[kind], totals[kind] - in_ledger[kind])
+    answer_tokens = _answer_tokens(recipe.sampling.max_tokens, lengths)
+    return _priced(plan, recipe, calls, paid_input, answer_tokens, judging.estimate(answer_tokens.expected))
+
+
+def currency(recipe: Recipe) -> str:
+    """The one currency of all prices that are not zero."""
+    for model in recipe.models().values():
+        if not model.price.free:
+            return model.price.currency
+    return recipe.policy.price.currency
+
+
+def size_of_call(kind: str, settings: Any, recipe: Recipe, context_tokens: int, answer_tokens: float) -> CallSize:
+    """Tokens of one call to a judge, roughly, from its prompt file and the limits in a scorer's settings."""
+    prompts = recipe.judge.prompts if recipe.judge else "full"
+    name = f"judge-{prompts}-{kind.replace('_', '-')}"
+    text = load_prompt(name, "en").text if name in prompt_names("en") else "{question} {answer}"
+    chunk = min(getattr(settings, "chunk_tokens", context_tokens), context_tokens)
+    chunks = -(-context_tokens // max(chunk, 1))
+    passages = min(chunk * getattr(settings, "nearest", 1), context_tokens)
+    facts = getattr(settings, "facts_per_call", 1) if kind == BUNDLE_KIND else 1
+    values = {
+        "question": _SENTENCE,
+        "statement": _SENTENCE,
+        "statements": facts * (_SENTENCE + passages),
+        "answer": answer_tokens,
+        "first": answer_tokens,
+        "second": answer_tokens,
+        "context": context_tokens,
+        "chunk": chunk,
+        "passages": passages,
+        "notes": chunks * getattr(settings, "notes_tokens", 0) / 8,
+    }
+    prompt = len(text) / _CHARACTERS
+    for placeholder in re.findall(r"\{([a-z_]+)\}", text):
+        prompt += values.get(placeholder, 0.0)
+    limit = getattr(settings, _LISTS.get(kind, "max_tokens"), recipe.sampling.max_tokens) * facts
+    if prompts == "terse" and kind not in _LISTS:
+        label = _LABEL * facts
+        return CallSize(prompt, Range(label, label, max(limit, label)))
+    return CallSize(prompt, Range(limit / 8, limit / 4, limit))
+
+
+class _JudgeTally:
+    """Adds up what the shards of a plan will ask the judge, one shard at a time."""
+
+    def __init__(self, plan: Plan, recipe: Recipe, store: Store, ledger: Ledger) -> None:
+        self._plan, self._recipe, self._store, self._ledger = plan, recipe, store, ledger
+        self._scorers = parse_scorers(recipe)
+        self._in_ledger: Counter[str] = Counter()  # calls of finished shards, by kind
+        self._unfinished: Counter[int] = Counter()  # examples of the other shards, by the tokens of their contexts
+
+    def add(self, index: int, examples: Iterable[Example], contexts: Mapping[str, Context]) -> None:
+        """Count a shard."""
+        result = read_shard_result(self._store, self._plan.plan_id, index)
+        if result is None:
+            for example in examples:
+                self._unfinished[contexts[example.context_id].tokens] += 1
+            return
+        keys: set[str] = set()
+        judgements = self._store.read_table(result.files["judgements"].path, ["keys"])
+        for keys_of_judgement in judgements.column("keys").to_pylist():
+            keys.update(keys_of_judgement)
+        for entry in _entries(self._ledger, sorted(keys)):
+            self._in_ledger[entry.kind] += 1
+
+    def estimate(self, answer_tokens: float) -> JudgeEstimate | None:
+        """What to expect when an answer has so many tokens; None when no scorer asks a model."""
+        to_make: dict[str, float] = {}  # calls by kind; an expectation is no whole number
+        prompts, replies, cost = 0.0, _NOTHING, _NOTHING
+        for context_tokens, examples in self._unfinished.items():
+            for scorer in self._scorers:
+                price = _price(scorer, self._recipe)
+                calls = known_scorers()[scorer.name].calls(scorer.settings, self._recipe, context_tokens)
+                for kind, calls_of_example in calls.items():
+                    count = calls_of_example * examples
+                    size = size_of_call(kind, scorer.settings, self._recipe, context_tokens, answer_tokens)
+                    to_make[kind] = to_make.get(kind, 0.0) + count
+                    prompts += size.prompt * count
+                    replies += size.reply.times(count)
+                    cost += _cost(size.prompt, size.reply, price).times(count)
+        kinds = sorted({*to_make, *self._in_ledger})
+        if not kinds:
+            return None
+        calls_by_kind = {}
+        for kind in kinds:
+            made, rest = self._in_ledger[kind], round(to_make.get(kind, 0.0))
+            calls_by_kind[kind] = Calls(made + rest, made, rest)
+        return JudgeEstimate(calls_by_kind, round(prompts), replies.rounded(), cost.rounded(4))
+
+
+def _priced(
+    plan: Plan,
+    recipe: Recipe,
+    calls: Mapping[str, Calls],
+    paid_input: int,
+    answer_tokens: Range,
+    judging: JudgeEstimate | None,
+) -> Estimate:
+    """The estimate, from prompt tokens of the calls in the ledger (`paid_input`) and tokens of one answer."""
+    to_make = sum(calls_of_kind.to_make for calls_of_kind in calls.values())
+    examples = sum(shard.questions for shard in plan.shards)
+    calls_per_example = sum(calls_of_kind.total for calls_of_kind in calls.values()) // examples
+    total_input = calls_per_example * sum(shard.prompt_tokens for shard in plan.shards)
+    remaining_input = max(0, total_input - paid_input) if to_make else 0
+    output = answer_tokens.times(to_make).rounded()
+    cost = _cost(remaining_input, output, recipe.policy.price)
+    if judging is not None:
+        cost += judging.cost
+    return Estimate(
+        plan_id=plan.plan_id,
+        questions=plan.questions,
+        examples=examples,
+        most_pairs=examples * recipe.pairing.pairs_per_question,
+        calls=calls,
+        input_tokens_total=total_input,
+        input_tokens=remaining_input,
+        output_tokens=output,
+        cost=cost.rounded(4),
+        currency=currency(recipe),
+        drops=plan.drop_counts,
+        warnings=plan.warnings,
+        judge=judging,
+    )
+
+
+def _entries(ledger: Ledger, keys: Sequence[str]) -> Iterator[Entry]:
+    """The entries of these keys that are in the ledger, looked up some thousand at a time."""
+    for start in range(0, len(keys), _LOOKUP):
+        yield from ledger.lookup(keys[start : start + _LOOKUP]).values()
+
+
+def _answer_tokens(longest: int, lengths: Counter[int]) -> Range:
+    """Tokens of one answer, from the lengths of those that there are."""
+    if not lengths:
+        return Range(longest / 8, longest / 2, longest)
+    ordered = sorted(lengths.elements())
+    return Range(ordered[len(ordered) // 10], sum(ordered) / len(ordered), longest)
+
+
+def _cost(prompt_tokens: float, reply_tokens: Range, price: Price) -> Range:
+    return Range(
+        call_cost(prompt_tokens, reply_tokens.low, price),
+        call_cost(prompt_tokens, reply_tokens.expected, price),
+        call_cost(prompt_tokens, reply_tokens.high, price),
+    )
+
+
+def _price(scorer: ActiveScorer, recipe: Recipe) -> Price:
+    """The price of the model that a scorer asks: the judge, or the policy where the scorer's settings say so."""
+    if recipe.judge is None or getattr(scorer.settings, "asked", "judge") == "policy":
+        return recipe.policy.price
+    return recipe.judge.price

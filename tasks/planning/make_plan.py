@@ -1,0 +1,180 @@
+"""Planning: the questions of a recipe, checked, with their contexts, in deterministic shards, before any call.
+
+The source is streamed. Each shard becomes two tables under `inputs/`, named by the hash of their bytes; `plan.json`
+comes last, put-if-absent, and names them. The plan's id is the hash of its content, so the same input and recipe give
+the same id, the same names and the same bytes in any process. A shard holds at most `execution.shard_size` questions
+in the source's order, fewer when their contexts pass SHARD_CHARACTERS, and those of one context come together. Memory
+holds one shard, the ids and the drops.
+"""
+
+import hashlib
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from typing import get_args
+
+import pyarrow as pa
+
+from infra.canonical import canonical_json, fingerprint
+from infra.errors import BalanceError, InputError
+from infra.models.tokens import has_chat_template, load_tokenizer
+from infra.recipe import Language, Recipe
+from infra.running import progress
+from infra.store import Store, table_bytes
+from tasks.planning.contexts import BuiltQuestion, build_examples
+from tasks.planning.distractors import gather_pool
+from tasks.prompts import load_prompt
+from tasks.records import example as records
+from tasks.records.example import Context, Drop, Example
+from tasks.records.plan import Plan, PlannedShard, plan_path
+from tasks.sampling import sample_prompt_text
+from tasks.scoring import check_scorers, known_scorers
+
+SHARD_CHARACTERS = 64_000_000  # of contexts in one shard
+_CONTEXT_ROWS = 16  # rows per row group
+
+
+def make_plan(recipe: Recipe, store: Store) -> Plan:
+    """Read every question, build every context, write the shards and the plan. No call is made.
+
+    Raises InputError naming the fault when the input cannot be read or no question is left, RecipeError and
+    PrerequisiteError for a tokenizer, format or strategy that is not there, StoreError for the store.
+    """
+    judge_prompts = _judge_prompt_names(recipe)
+    sample_prompt_text(recipe.sampling.strategy, recipe.questions.language)
+    tokenizer = load_tokenizer(recipe.policy.tokenizer, recipe.policy.trust_remote_code)
+    pool = gather_pool(recipe, recipe.questions, tokenizer)
+    tally = _Tally()
+    questions = tally.counted(build_examples(recipe, tokenizer, pool=pool))
+    shards = []
+    for index, shard in enumerate(_sharded(questions, recipe.execution.shard_size)):
+        shards.append(_write_shard(store, index, shard))
+    planned = sum(shard.questions for shard in shards)
+    counts = dict(sorted(Counter(drop.reason for drop in tally.drops).items()))
+    if tally.rows != planned + len(tally.drops):
+        raise BalanceError(f"{tally.rows} rows were read, but {planned} are planned and {len(tally.drops)} dropped")
+    if not planned:
+        raise InputError(f"{recipe.questions.source}: no question is left to plan; dropped: {_listed(counts)}")
+    exact = has_chat_template(tokenizer)
+    content = {
+        "recipe": recipe.identity(),
+        "prompts": _prompt_fingerprints(recipe.sampling.strategy, tally.languages, judge_prompts),
+        "shards": [asdict(shard) for shard in shards],
+        "questions": tally.rows,
+        "drops": _write_input(store, records.to_table(tally.drops, records.DROP)),
+        "drop_counts": counts,
+        "exact_prompt_tokens": exact,
+        "warnings": [*pool.warnings, *_warnings(recipe, tally, counts, exact)],
+    }
+    plan = Plan.from_json({"plan_id": fingerprint(content)[:16], **content})
+    store.put_if_absent(plan_path(plan.plan_id), canonical_json(plan.to_json()))
+    return plan
+
+
+class _Tally:
+    """Counts the questions that are built, and collects the drops."""
+
+    def __init__(self) -> None:
+        self.rows = self.short = 0
+        self.languages: set[str] = set()
+        self.drops: list[Drop] = []
+
+    def counted(self, outcomes: Iterable[BuiltQuestion | Drop]) -> Iterator[BuiltQuestion]:
+        """The questions among the outcomes, in their order."""
+        for outcome in outcomes:
+            self.rows += 1
+            progress.advance("plan")
+            if isinstance(outcome, Drop):
+                self.drops.append(outcome)
+                continue
+            self.short += outcome.short
+            self.languages.add(outcome.example.language)
+            yield outcome
+
+
+def _sharded(questions: Iterable[BuiltQuestion], shard_size: int) -> Iterator[list[BuiltQuestion]]:
+    """The questions cut into shards, by number and by the characters of their different contexts."""
+    shard: list[BuiltQuestion] = []
+    sizes: dict[str, int] = {}  # characters of each context of the shard
+    for built in questions:
+        size = 0 if built.context.context_id in sizes else len(built.context.text)
+        if shard and (len(shard) == shard_size or sum(sizes.values()) + size > SHARD_CHARACTERS):
+            yield shard
+            shard, sizes = [], {}
+        shard.append(built)
+        sizes.setdefault(built.context.context_id, len(built.context.text))
+    if shard:
+        yield shard
+
+
+def _write_shard(store: Store, index: int, shard: list[BuiltQuestion]) -> PlannedShard:
+    """Write the two tables of a shard; the examples of one context come together, contexts in order of first use."""
+    contexts: dict[str, Context] = {}
+    examples_of_context: dict[str, list[Example]] = {}
+    for built in shard:
+        contexts[built.context.context_id] = built.context
+        examples_of_context.setdefault(built.context.context_id, []).append(built.example)
+    examples = list(itertools.chain.from_iterable(examples_of_context.values()))
+    return PlannedShard(
+        index=index,
+        examples=_write_input(store, records.to_table(examples, records.EXAMPLE)),
+        contexts=_write_input(store, records.to_table(contexts.values(), records.CONTEXT), _CONTEXT_ROWS),
+        questions=len(shard),
+        context_count=len(contexts),
+        prompt_tokens=sum(built.prompt_tokens for built in shard),
+    )
+
+
+def _write_input(store: Store, table: pa.Table, rows_per_group: int | None = None) -> str:
+    """Write a table under the name of its content, unless it is there; returns the path."""
+    data = table_bytes(table, rows_per_group=rows_per_group, dictionary=False)
+    path = f"inputs/{hashlib.sha256(data).hexdigest()}.parquet"
+    if not store.exists(path):
+        store.write(path, data)
+    return path
+
+
+def _judge_prompt_names(recipe: Recipe) -> list[str]:
+    """Names of the prompt files that the recipe's scorers ask the judge with. Raises RecipeError."""
+    names: set[str] = set()
+    for active in check_scorers(recipe):
+        names.update(known_scorers()[active.name].prompts(active.settings, recipe))
+    return sorted(names)
+
+
+def _prompt_fingerprints(strategy: str, languages: Iterable[str], judge_prompts: Iterable[str]) -> dict[str, str]:
+    """Fingerprints of the sampling prompt in the languages that occur, and of the judge's prompts in all languages:
+    the language of the notes on a chunk is that of the chunk, which may differ from the question's."""
+    fingerprints = {}
+    for language in sorted(languages):
+        prompt = sample_prompt_text(strategy, language)
+        fingerprints[f"{prompt.language}/{prompt.name}"] = prompt.fingerprint
+    for name in judge_prompts:
+        for language in get_args(Language):
+            prompt = load_prompt(name, language)
+            fingerprints[f"{prompt.language}/{prompt.name}"] = prompt.fingerprint
+    return fingerprints
+
+
+def _warnings(recipe: Recipe, tally: _Tally, counts: Mapping[str, int], exact: bool) -> list[str]:
+    warnings = []
+    if tally.short:
+        warnings.append(
+            f"{tally.short} contexts are shorter than their target, because the pool has too little text: "
+            "give a larger contexts.pool or lower contexts.max_tokens"
+        )
+    if recipe.contexts.build == "given" and counts.get("prompt_too_long"):
+        warnings.append(
+            f"{counts['prompt_too_long']} prompts do not fit policy.context_window ({recipe.policy.context_window}) "
+            f"together with sampling.max_tokens ({recipe.sampling.max_tokens})"
+        )
+    if recipe.strong is not None:
+        warnings.append(f"the calls to {recipe.strong.name}, one for each question, are not in the estimate")
+    if not exact:
+        warnings.append("the policy's tokenizer has no chat template: prompt tokens are an estimate")
+    return warnings
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "none"

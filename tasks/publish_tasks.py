@@ -1,0 +1,83 @@
+"""Publishing a dataset as Prefect tasks: a part for each shard, then the manifest."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import task
+
+from infra.canonical import fingerprint
+from infra.running.prefect import TASK_SETTINGS, cache_key, live
+from tasks.publishing import DatasetDraft, Published, draft_dataset, finish_dataset, write_part
+from tasks.records.manifest import ManifestFile
+from tasks.records.plan import Plan
+from tasks.records.shard import ShardResult, read_shard_result
+from tasks.resources import RunResources
+from tasks.shard_tasks import run_in_prefect, store_key
+
+MOST_PARTS = 400  # tasks of one publication; with more shards, a part holds several
+
+
+@task(name="publish part", task_run_name="{label}", cache_key_fn=cache_key, **TASK_SETTINGS)
+def publish_part(
+    resources: RunResources, plan: Plan, results: Sequence[ShardResult], draft: DatasetDraft, label: str, key: str
+) -> list[list[ManifestFile]]:
+    """Write the files of some shards; returns them by shard."""
+    parts = []
+    for result in results:
+        parts.append(write_part(plan, result, resources.recipe, resources.store, draft.folder, draft.split))
+    return parts
+
+
+@task(name="publish manifest", task_run_name="publish {name}")
+def publish_manifest(
+    resources: RunResources,
+    plan: Plan,
+    results: Sequence[ShardResult],
+    draft: DatasetDraft,
+    parts: dict[int, list[ManifestFile]],
+    name: str,
+) -> dict[str, Any]:
+    """Write summary, plots and card, and last the manifest. Never cached."""
+    published: Published = finish_dataset(plan, results, resources.recipe, resources.store, draft, parts)
+    return published.to_json()
+
+
+def publish_dataset(resources: RunResources, plan: Plan) -> dict[str, Any]:
+    """Publish the dataset of a plan whose shards all have results; the manifest comes last."""
+    results = []
+    for shard in plan.shards:
+        result = read_shard_result(resources.store, plan.plan_id, shard.index)
+        if result is not None:
+            results.append(result)
+    draft = draft_dataset(plan, results, resources.recipe, resources.store)
+    parts: dict[int, list[ManifestFile]] = {}
+    if draft.manifest is None:
+        size = max(1, math.ceil(len(results) / MOST_PARTS))
+        for start in range(0, len(results), size):
+            of_part = results[start : start + size]
+            files_by_shard = _publish_part(resources, plan, of_part, draft)
+            for result, files in zip(of_part, files_by_shard, strict=True):
+                parts[result.shard] = files
+    name = resources.recipe.dataset.name
+    return publish_manifest(live(resources), live(plan), live(results), live(draft), live(parts), name)
+
+
+def _publish_part(
+    resources: RunResources, plan: Plan, results: Sequence[ShardResult], draft: DatasetDraft
+) -> list[list[ManifestFile]]:
+    first, last = results[0].shard, results[-1].shard
+    label = f"publish part {first:04d}" if first == last else f"publish part {first:04d}–{last:04d}"
+    identity = [draft.folder, draft.split.to_json(), [result.to_json() for result in results]]
+    key = f"{store_key(resources.store)}-{fingerprint(identity)}"
+
+    def is_whole(files_by_shard: list[list[ManifestFile]]) -> bool:
+        for files in files_by_shard:
+            for file in files:
+                if not resources.store.exists(f"{draft.folder}/{file['path']}"):
+                    return False
+        return True
+
+    arguments = (live(resources), live(plan), live(results), live(draft), label, key)
+    parts, _ = run_in_prefect(publish_part, arguments, is_whole, resources.recipe.execution)
+    return list(parts)

@@ -1,0 +1,116 @@
+"""The rows of a published dataset: how a shard becomes pairs with their messages, and evidence."""
+
+from infra.recipe import Recipe
+from infra.recipe.public import public_text
+from tasks.records.dataset import (
+    EvidenceRow,
+    JudgementEntry,
+    Message,
+    PairRow,
+    ScoreEntry,
+    ShardData,
+    Split,
+    SplitName,
+)
+from tasks.records.example import AnswerId, Context, Example, Pair
+from tasks.sampling import STRONG, sample_prompt
+
+
+def pair_rows(shard: ShardData, recipe: Recipe, plan_id: str, split: Split) -> dict[SplitName, list[PairRow]]:
+    """The rows of `PAIRS` by split, in the shard's order."""
+    examples = {example.example_id: example for example in shard.examples}
+    answers = {answer.id: answer for answer in shard.answers}
+    scores: dict[AnswerId, list[ScoreEntry]] = {}
+    for judgement in shard.judgements:
+        entry: ScoreEntry = {"scorer": judgement.scorer, "score": judgement.score}
+        scores.setdefault(judgement.answer_id, []).append(entry)
+    rows: dict[SplitName, list[PairRow]] = {"train": [], "test": []}
+    prompts: dict[str, list[Message]] = {}  # by example; the pairs of a question share one list, to save memory
+    for pair in shard.pairs:
+        example = examples[pair.example_id]
+        if pair.example_id not in prompts:
+            prompts[pair.example_id] = _prompt(example, shard.contexts[pair.context_id], recipe)
+        chosen = answers[pair.example_id, pair.chosen_index]
+        rejected = answers[pair.example_id, pair.rejected_index]
+        row: PairRow = {
+            "prompt": prompts[pair.example_id],
+            "chosen": [{"role": "assistant", "content": chosen.text}],
+            "rejected": [{"role": "assistant", "content": rejected.text}],
+            "example_id": example.example_id,
+            "context_id": example.context_id,
+            "question": example.question,
+            "references": list(example.references),
+            "kind": example.kind,
+            "language": example.language,
+            "chosen_index": chosen.sample_index,
+            "rejected_index": rejected.sample_index,
+            "chosen_reward": pair.chosen_reward,
+            "rejected_reward": pair.rejected_reward,
+            "margin": pair.margin,
+            "chosen_scores": scores.get(chosen.id, []),
+            "rejected_scores": scores.get(rejected.id, []),
+            "strategy": recipe.sampling.strategy,
+            "model": _model(pair, recipe),
+            "revision": public_text(recipe.policy.revision),
+            "prompt_tokens": rejected.prompt_tokens,  # a chosen answer may be of another model with its own tokenizer
+            "chosen_tokens": chosen.completion_tokens,
+            "rejected_tokens": rejected.completion_tokens,
+            "plan_id": plan_id,
+        }
+        rows[split.side(pair.context_id)].append(row)
+    return rows
+
+
+def evidence_rows(shard: ShardData, plan_id: str, split: Split) -> dict[SplitName, list[EvidenceRow]]:
+    """The rows of `EVIDENCE` by split, in the shard's order."""
+    examples = {example.example_id: example for example in shard.examples}
+    chosen = {(pair.example_id, pair.chosen_index) for pair in shard.pairs}
+    rejected = {(pair.example_id, pair.rejected_index) for pair in shard.pairs}
+    judgements: dict[AnswerId, list[JudgementEntry]] = {}
+    for judgement in shard.judgements:
+        entry: JudgementEntry = {
+            "scorer": judgement.scorer,
+            "score": judgement.score,
+            "reason": judgement.reason,
+            "evidence": judgement.evidence,
+            "keys": list(judgement.keys),
+        }
+        judgements.setdefault(judgement.answer_id, []).append(entry)
+    rows: dict[SplitName, list[EvidenceRow]] = {"train": [], "test": []}
+    for answer in shard.answers:
+        example = examples[answer.example_id]
+        row: EvidenceRow = {
+            "example_id": example.example_id,
+            "context_id": example.context_id,
+            "question": example.question,
+            "references": list(example.references),
+            "kind": example.kind,
+            "language": example.language,
+            "sample_index": answer.sample_index,
+            "text": answer.text,
+            "finish_reason": answer.finish_reason,
+            "prompt_tokens": answer.prompt_tokens,
+            "completion_tokens": answer.completion_tokens,
+            "strategy": answer.strategy,
+            "reward": shard.rewards.get(answer.id),
+            "judgements": judgements.get(answer.id, []),
+            "is_chosen": answer.id in chosen,
+            "is_rejected": answer.id in rejected,
+            "ledger_key": answer.key,
+            "plan_id": plan_id,
+        }
+        rows[split.side(example.context_id)].append(row)
+    return rows
+
+
+def _prompt(example: Example, context: Context, recipe: Recipe) -> list[Message]:
+    messages = sample_prompt(example, context.text, recipe.sampling.strategy).messages
+    return [{"role": message["role"], "content": message["content"]} for message in messages]
+
+
+def _model(pair: Pair, recipe: Recipe) -> str:
+    """The model of both answers; "A over B" where the chosen one is the stronger model's."""
+    policy = public_text(recipe.policy.name)
+    if pair.chosen_index == STRONG and recipe.strong is not None:
+        return f"{public_text(recipe.strong.name)} over {policy}"
+    return policy

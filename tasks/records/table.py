@@ -1,0 +1,130 @@
+"""A Parquet table in the store that is named by the hash of its bytes: written once, checked whenever it is read.
+
+The tables of a shard and of a published dataset are such tables, and the records that name them (a shard's result,
+a manifest, the result of a Prefect task) hold `StoredTable.to_json()`. A file that is missing, has other bytes, or is
+no Parquet file of these rows and columns is one fault with one error: a StoreError that names the file, the fault
+and the remedy.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra.errors import MissingError, StoreError
+from infra.store import Store, table_bytes
+
+RUN_SHARD_AGAIN = "remove the file and run its shard again with: longmill rerun PLAN --shards N"
+BUILD_AGAIN = "remove the dataset's folder and build it again"
+
+_PIECE_BYTES = 1 << 20
+_BATCH_ROWS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTable:
+    """A Parquet file: its path in the store, the sha256 of its bytes (64 hex digits) and its number of rows."""
+
+    path: str
+    sha256: str
+    rows: int
+
+    @classmethod
+    def put(cls, store: Store, stem: str, table: pa.Table) -> "StoredTable":
+        """Write a table to `STEM-HASH.parquet`, HASH being the first 16 digits of the sha256 of its bytes."""
+        data = table_bytes(table)
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = f"{stem}-{sha256[:16]}.parquet"
+        store.write(path, data)
+        return cls(path, sha256, table.num_rows)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "StoredTable":
+        """The table that `to_json` described; other keys (of a manifest) are left out. Raises KeyError, TypeError."""
+        return cls(value["path"], value["sha256"], value["rows"])
+
+    def to_json(self) -> dict[str, Any]:
+        """{"path", "sha256", "rows"}."""
+        return asdict(self)
+
+    def exists(self, store: Store) -> bool:
+        """Whether a file is at the path; its bytes are not looked at."""
+        return store.exists(self.path)
+
+    def read_checked(
+        self, store: Store, columns: Sequence[str] | None = None, *, remedy: str = RUN_SHARD_AGAIN
+    ) -> pa.Table:
+        """The whole table, or some columns of it, in memory. Raises StoreError for a file that is not as written."""
+        return read_checked(store, self.path, self.sha256, columns, remedy=remedy)
+
+    def check(self, store: Store, *, remedy: str = BUILD_AGAIN) -> None:
+        """Hash the file piece by piece. Raises StoreError for one that is missing or has other bytes."""
+        check_bytes(store, self.path, self.sha256, remedy=remedy)
+
+    def rows_of(
+        self, store: Store, columns: Sequence[str] | None = None, *, remedy: str = BUILD_AGAIN
+    ) -> Iterator[dict[str, Any]]:
+        """The rows one after another; a few are in memory at a time. The bytes are not hashed: `check` them first.
+
+        Raises StoreError for a file that is no Parquet file, lacks a column, or has another number of rows.
+        """
+        place = store.place(self.path)
+        rows = 0
+        with store.open(self.path) as stream:
+            try:
+                parquet = pq.ParquetFile(stream)
+                missing = set(columns or ()) - set(parquet.schema_arrow.names)
+                if missing:
+                    raise StoreError(f"{place}: there is no column {', '.join(sorted(missing))}; {remedy}")
+                for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns and list(columns)):
+                    rows += batch.num_rows
+                    yield from batch.to_pylist()
+            except pa.ArrowInvalid as error:
+                raise StoreError(f"{place}: not a Parquet file ({error}); {remedy}") from error
+        if rows != self.rows:
+            raise StoreError(f"{place}: has {rows} rows, but {self.rows} were written; {remedy}")
+
+
+def read_checked(
+    store: Store, path: str, sha256: str, columns: Sequence[str] | None = None, *, remedy: str
+) -> pa.Table:
+    """The table at `path`, whose bytes must have this sha256. Raises StoreError where they are not there or others."""
+    try:
+        data = store.read(path)
+    except MissingError as error:
+        raise _missing(store, path, remedy) from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise _changed(store, path, sha256, remedy)
+    try:
+        return pq.ParquetFile(pa.BufferReader(data)).read(columns=columns and list(columns))
+    except pa.ArrowInvalid as error:
+        raise StoreError(f"{store.place(path)}: not a whole Parquet file ({error}); {remedy}") from error
+
+
+def check_bytes(store: Store, path: str, sha256: str, *, remedy: str) -> None:
+    """Raises StoreError for a file that is missing or whose bytes do not have this sha256; reads it piece by piece."""
+    digest = hashlib.sha256()
+    try:
+        with store.open(path) as stream:
+            piece = stream.read(_PIECE_BYTES)
+            while piece:
+                digest.update(piece)
+                piece = stream.read(_PIECE_BYTES)
+    except MissingError as error:
+        raise _missing(store, path, remedy) from error
+    if digest.hexdigest() != sha256:
+        raise _changed(store, path, sha256, remedy)
+
+
+def _missing(store: Store, path: str, remedy: str) -> StoreError:
+    return StoreError(f"{store.place(path)}: the file is missing; {remedy}")
+
+
+def _changed(store: Store, path: str, sha256: str, remedy: str) -> StoreError:
+    return StoreError(
+        f"{store.place(path)}: its bytes are not those that were written (sha256 {sha256[:16]}...): "
+        f"the file was changed afterwards; {remedy}"
+    )

@@ -1,0 +1,49 @@
+"""The context in the prompt of a published pair, found by its hash.
+
+A row of a dataset does not say where its context begins in the prompt. The passages and facts of its evidence are
+offsets into the context, so the context must be found exactly: a text counts only when its hash is `context_id`.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from infra.canonical import text_id
+from tasks.prompts import load_prompt, prompt_names
+
+_EDGE_LINES = 64  # of a prompt, before and after its context
+
+
+def context_in(prompt: str, row: Mapping[str, Any]) -> str | None:
+    """The context of a row of `pairs`, cut out of its prompt; None when it is nowhere in it.
+
+    The prompt file of the row's strategy says where the context is. Where that file has changed since, the context is
+    looked for between the lines at both ends of the prompt.
+    """
+    name = f"sample-{row['strategy']}"
+    template = ""
+    if name in prompt_names(row["language"]):
+        template = load_prompt(name, row["language"]).text
+    before, placeholder, after = template.partition("{context}")
+    start = len(before.replace("{question}", row["question"]))
+    end = len(prompt) - len(after.replace("{question}", row["question"]))
+    if placeholder and text_id(prompt[start:end]) == row["context_id"]:
+        return prompt[start:end]
+    return _between_lines(prompt, row["context_id"])
+
+
+def _between_lines(prompt: str, context_id: str) -> str | None:
+    """The whole lines of a prompt that have this hash, with at most _EDGE_LINES lines before and after them."""
+    breaks = [position for position, letter in enumerate(prompt) if letter == "\n"]
+    starts = [0, *(position + 1 for position in breaks[:_EDGE_LINES])]
+    ends = [*breaks[-_EDGE_LINES:], len(prompt)]
+    for start in starts:
+        digest = hashlib.sha256()
+        hashed = start  # the digest is of prompt[start:hashed], and grows from end to end
+        for end in ends:
+            if end > start:
+                digest.update(prompt[hashed:end].encode("utf-8", "surrogatepass"))
+                hashed = end
+                if digest.hexdigest() == context_id:
+                    return prompt[start:end]
+    return None

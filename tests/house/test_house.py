@@ -1,0 +1,46 @@
+"""The house keeps its rules: imports run one way, files stay small, nothing unpickles, docs are complete."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.house.plain_words import ROOT, source_files
+
+SOURCES = source_files()
+ALLOWED = {"flows": {"flows", "tasks", "infra"}, "tasks": {"tasks", "infra"}, "infra": {"infra"}}
+
+
+def _imports(tree: ast.AST) -> set[str]:
+    """The packages that a module imports."""
+    packages = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            packages |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            packages.add(node.module.partition(".")[0])
+    return packages
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_from_flows_to_tasks_to_infra(path: Path) -> None:
+    own = _imports(ast.parse(path.read_text())) & {"flows", "tasks", "infra", "tests"}
+    assert own <= ALLOWED[path.relative_to(ROOT).parts[0]]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_says_what_it_is_and_stays_small(path: Path) -> None:
+    text = path.read_text()
+    assert ast.get_docstring(ast.parse(text)), "no docstring at the top"
+    assert text.count("\n") <= 450
+
+
+def test_nothing_unpickles() -> None:
+    faults = []
+    for path in SOURCES:
+        text = path.read_text()
+        imports_pickle = _imports(ast.parse(text)) & {"pickle", "cloudpickle", "dill"}
+        if imports_pickle or re.search(r"torch\.load\((?!.*weights_only=True)", text):
+            faults.append(path)
+    assert faults == []

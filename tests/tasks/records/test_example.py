@@ -1,0 +1,43 @@
+"""Records know their ids, make each other, and come back from a table as they were."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.records.example import ANSWER, CONTEXT, JUDGEMENT, Answer, Context, Judgement, from_table, to_table
+
+ANSWER_ROW = Answer("q1", 2, "It is 7.", "stop", 90, 5, "default", "k" * 64)
+
+
+def test_an_answer_and_its_judgement_have_the_same_id() -> None:
+    judgement = ANSWER_ROW.judged("helpfulness", 0.5)
+    assert ANSWER_ROW.id == judgement.answer_id == ("q1", 2)
+
+
+def test_a_judgement_says_why_and_from_what() -> None:
+    assert ANSWER_ROW.judged("helpfulness", 0.5) == Judgement("q1", 2, "helpfulness", 0.5, None, "{}", ())
+    missing = ANSWER_ROW.judged("facts", None, "empty", {"reply": "é", "n": 1}, ["a", "b"])
+    assert missing == Judgement("q1", 2, "facts", None, "empty", '{"n":1,"reply":"é"}', ("a", "b"))
+
+
+def test_evidence_that_is_text_is_taken_as_it_is() -> None:
+    assert ANSWER_ROW.judged("consensus", 1.0, evidence='{"samples": 4}').evidence == '{"samples": 4}'
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+integers = st.integers(-(2**31), 2**31 - 1)
+scores = st.none() | st.floats(allow_nan=False)
+judgements_of_any_text = st.builds(
+    Judgement, texts, integers, texts, scores, st.none() | texts, texts, st.tuples(texts, texts)
+)
+
+
+@settings(deadline=None)  # the first conversion is slow
+@given(st.lists(judgements_of_any_text))
+def test_judgements_come_back_from_a_table(judgements: list[Judgement]) -> None:
+    assert from_table(to_table(judgements, JUDGEMENT), Judgement) == judgements
+
+
+def test_answers_and_contexts_come_back_from_a_table() -> None:
+    context = Context("c", "text", 1, (0, 2), (1, 4), ("a", "b"))
+    assert from_table(to_table([context], CONTEXT), Context) == [context]
+    assert from_table(to_table(iter([ANSWER_ROW]), ANSWER), Answer) == [ANSWER_ROW]

@@ -1,0 +1,194 @@
+"""The Arrow schemas on disk are exactly these, whatever the Python classes that they are derived from look like."""
+
+from typing import TypedDict
+
+import pyarrow as pa
+import pytest
+
+from tasks.records.dataset import EVIDENCE, PAIRS
+from tasks.records.example import ANSWER, CONTEXT, DROP, EXAMPLE, JUDGEMENT, PAIR
+from tasks.records.schema import schema_of
+
+TEXT = pa.string()
+TEXTS = pa.list_(pa.string())
+MESSAGES = pa.list_(pa.struct([pa.field("role", pa.string(), False), pa.field("content", pa.string(), False)]))
+SCORES = pa.list_(pa.struct([pa.field("scorer", pa.string(), False), pa.field("score", pa.float64())]))
+JUDGEMENTS = pa.list_(
+    pa.struct(
+        [
+            pa.field("scorer", pa.string(), False),
+            pa.field("score", pa.float64()),
+            pa.field("reason", pa.string()),
+            pa.field("evidence", pa.string(), False),
+            pa.field("keys", pa.list_(pa.string()), False),
+        ]
+    )
+)
+
+SCHEMAS = [
+    (
+        "example",
+        EXAMPLE,
+        pa.schema(
+            [
+                pa.field("example_id", TEXT, False),
+                pa.field("question", TEXT, False),
+                pa.field("context_id", TEXT, False),
+                pa.field("references", TEXTS, False),
+                pa.field("kind", TEXT, False),
+                pa.field("language", TEXT, False),
+                pa.field("metadata", TEXT, False),
+            ]
+        ),
+    ),
+    (
+        "context",
+        CONTEXT,
+        pa.schema(
+            [
+                pa.field("context_id", TEXT, False),
+                pa.field("text", TEXT, False),
+                pa.field("tokens", pa.int32(), False),
+                pa.field("span_starts", pa.list_(pa.int32()), False),
+                pa.field("span_ends", pa.list_(pa.int32()), False),
+                pa.field("span_titles", TEXTS, False),
+            ]
+        ),
+    ),
+    (
+        "answer",
+        ANSWER,
+        pa.schema(
+            [
+                pa.field("example_id", TEXT, False),
+                pa.field("sample_index", pa.int32(), False),
+                pa.field("text", TEXT, False),
+                pa.field("finish_reason", TEXT, False),
+                pa.field("prompt_tokens", pa.int32(), False),
+                pa.field("completion_tokens", pa.int32(), False),
+                pa.field("strategy", TEXT, False),
+                pa.field("key", TEXT, False),
+            ]
+        ),
+    ),
+    (
+        "judgement",
+        JUDGEMENT,
+        pa.schema(
+            [
+                pa.field("example_id", TEXT, False),
+                pa.field("sample_index", pa.int32(), False),
+                pa.field("scorer", TEXT, False),
+                pa.field("score", pa.float64(), True),
+                pa.field("reason", TEXT, True),
+                pa.field("evidence", TEXT, False),
+                pa.field("keys", TEXTS, False),
+            ]
+        ),
+    ),
+    (
+        "pair",
+        PAIR,
+        pa.schema(
+            [
+                pa.field("example_id", TEXT, False),
+                pa.field("context_id", TEXT, False),
+                pa.field("chosen_index", pa.int32(), False),
+                pa.field("rejected_index", pa.int32(), False),
+                pa.field("chosen_reward", pa.float64(), False),
+                pa.field("rejected_reward", pa.float64(), False),
+                pa.field("margin", pa.float64(), False),
+            ]
+        ),
+    ),
+    (
+        "drop",
+        DROP,
+        pa.schema(
+            [
+                pa.field("example_id", TEXT, False),
+                pa.field("stage", TEXT, False),
+                pa.field("reason", TEXT, False),
+                pa.field("detail", TEXT, False),
+            ]
+        ),
+    ),
+    (
+        "pairs",
+        PAIRS,
+        pa.schema(
+            [
+                pa.field("prompt", MESSAGES, False),
+                pa.field("chosen", MESSAGES, False),
+                pa.field("rejected", MESSAGES, False),
+                pa.field("example_id", pa.string(), False),
+                pa.field("context_id", pa.string(), False),
+                pa.field("question", pa.string(), False),
+                pa.field("references", pa.list_(pa.string()), False),
+                pa.field("kind", pa.string(), False),
+                pa.field("language", pa.string(), False),
+                pa.field("chosen_index", pa.int32(), False),
+                pa.field("rejected_index", pa.int32(), False),
+                pa.field("chosen_reward", pa.float64(), False),
+                pa.field("rejected_reward", pa.float64(), False),
+                pa.field("margin", pa.float64(), False),
+                pa.field("chosen_scores", SCORES, False),
+                pa.field("rejected_scores", SCORES, False),
+                pa.field("strategy", pa.string(), False),
+                pa.field("model", pa.string(), False),
+                pa.field("revision", pa.string(), False),
+                pa.field("prompt_tokens", pa.int32(), False),
+                pa.field("chosen_tokens", pa.int32(), False),
+                pa.field("rejected_tokens", pa.int32(), False),
+                pa.field("plan_id", pa.string(), False),
+            ]
+        ),
+    ),
+    (
+        "evidence",
+        EVIDENCE,
+        pa.schema(
+            [
+                pa.field("example_id", pa.string(), False),
+                pa.field("context_id", pa.string(), False),
+                pa.field("question", pa.string(), False),
+                pa.field("references", pa.list_(pa.string()), False),
+                pa.field("kind", pa.string(), False),
+                pa.field("language", pa.string(), False),
+                pa.field("sample_index", pa.int32(), False),
+                pa.field("text", pa.string(), False),
+                pa.field("finish_reason", pa.string(), False),
+                pa.field("prompt_tokens", pa.int32(), False),
+                pa.field("completion_tokens", pa.int32(), False),
+                pa.field("strategy", pa.string(), False),
+                pa.field("reward", pa.float64()),
+                pa.field("judgements", JUDGEMENTS, False),
+                pa.field("is_chosen", pa.bool_(), False),
+                pa.field("is_rejected", pa.bool_(), False),
+                pa.field("ledger_key", pa.string(), False),
+                pa.field("plan_id", pa.string(), False),
+            ]
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("schema", "literal"), [case[1:] for case in SCHEMAS], ids=[case[0] for case in SCHEMAS])
+def test_the_schema_on_disk_is_this_one(schema: pa.Schema, literal: pa.Schema) -> None:
+    assert schema.equals(literal, check_metadata=True)
+    assert str(schema) == str(literal)
+    assert [field.nullable for field in schema] == [field.nullable for field in literal]
+
+
+class Strange(TypedDict):
+    sizes: dict[str, int]
+
+
+class Undecided(TypedDict):
+    size: int | str | None
+
+
+@pytest.mark.parametrize(("record", "name"), [(Strange, "sizes"), (Undecided, "size")])
+def test_a_field_without_an_arrow_type_is_named(record: type, name: str) -> None:
+    with pytest.raises(TypeError, match=f"{name}: .*has no "):
+        schema_of(record)
