@@ -90,8 +90,9 @@ async def test_every_task_gets_an_error_of_its_own_and_the_thread_lives_on() -> 
     errors = await asyncio.gather(writer.submit(entry("a")), writer.submit(entry("b")), return_exceptions=True)
     assert [str(error) for error in errors] == ["the disk is full"] * 2
     assert errors[0] is not errors[1]
-    with pytest.raises(LedgerError, match=r"could not write 1 replies: ZeroDivisionError\('a bug'\)"):
+    with pytest.raises(LedgerError, match=r"could not write 1 replies: ZeroDivisionError\('a bug'\)") as caught:
         await writer.submit(entry("c"))
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
     await writer.submit(entry("d"))
     await asyncio.to_thread(writer.close)
 
@@ -138,6 +139,16 @@ def test_closing_twice_or_without_entries_is_fine() -> None:
     writer = GroupCommit(lambda entries: None, do_nothing)
     writer.close()
     writer.close()
+
+
+async def test_there_is_a_pause_after_every_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    writer = GroupCommit(lambda entries: None, do_nothing)
+    monkeypatch.setattr(writer._closing, "wait", pauses.append)
+    await writer.submit(entry("a"))
+    await writer.submit(entry("b"))
+    await asyncio.to_thread(writer.close)
+    assert len(pauses) == 2 and min(pauses) >= 0.02
 
 
 async def test_closing_waits_for_the_commit_that_runs() -> None:
