@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pytest
 
@@ -142,13 +143,24 @@ def test_closing_twice_or_without_entries_is_fine() -> None:
 
 
 async def test_there_is_a_pause_after_every_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(elapsed_s=1000.0, cpu_s=500.0)
+    monkeypatch.setattr(
+        group_commit, "time", SimpleNamespace(monotonic=lambda: clock.elapsed_s, thread_time=lambda: clock.cpu_s)
+    )
+    durations = [(0.25, 0.001), (0.25, 0.03)]
+
+    def commit(entries: Sequence[Entry]) -> None:
+        elapsed_s, cpu_s = durations.pop(0)
+        clock.elapsed_s += elapsed_s
+        clock.cpu_s += cpu_s
+
     pauses: list[float] = []
-    writer = GroupCommit(lambda entries: None, do_nothing)
+    writer = GroupCommit(commit, do_nothing)
     monkeypatch.setattr(writer._closing, "wait", pauses.append)
     await writer.submit(entry("a"))
     await writer.submit(entry("b"))
     await asyncio.to_thread(writer.close)
-    assert len(pauses) == 2 and min(pauses) >= 0.02
+    assert pauses == pytest.approx([0.25, 0.3])
 
 
 async def test_closing_waits_for_the_commit_that_runs() -> None:
