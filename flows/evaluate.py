@@ -54,7 +54,9 @@ def evaluate_models(recipe: Recipe, manifest: str | None, trained: dict[str, Any
         settings = ready()
         before, after, calls = evaluation_rows(questions, settings, trained)
     outcome: dict[str, Any] = compare(before, after, settings)
-    outcome["calls"] = {kind: asdict(counts) for kind, counts in calls.items()}
+    outcome["calls"] = {}
+    for kind, counts in calls.items():
+        outcome["calls"][kind] = asdict(counts)
     return outcome
 
 

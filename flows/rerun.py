@@ -48,7 +48,11 @@ def choose_shards(recipe: Recipe, plan_id: str, ranges: str) -> list[int]:
     plan = load_plan(store, resolve_plan(store, plan_id))
     planned = [shard.index for shard in plan.shards]
     if not ranges:
-        return [index for index in planned if read_shard_result(store, plan.plan_id, index) is None]
+        missing = []
+        for index in planned:
+            if read_shard_result(store, plan.plan_id, index) is None:
+                missing.append(index)
+        return missing
     chosen = parse_ranges(ranges)
     for index in chosen:
         if index not in planned:

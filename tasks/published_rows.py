@@ -64,8 +64,11 @@ def pair_rows(shard: ShardData, recipe: Recipe, plan_id: str, split: Split) -> d
 def evidence_rows(shard: ShardData, plan_id: str, split: Split) -> dict[SplitName, list[EvidenceRow]]:
     """The rows of `EVIDENCE` by split, in the shard's order."""
     examples = {example.example_id: example for example in shard.examples}
-    chosen = {(pair.example_id, pair.chosen_index) for pair in shard.pairs}
-    rejected = {(pair.example_id, pair.rejected_index) for pair in shard.pairs}
+    chosen: set[AnswerId] = set()
+    rejected: set[AnswerId] = set()
+    for pair in shard.pairs:
+        chosen.add((pair.example_id, pair.chosen_index))
+        rejected.add((pair.example_id, pair.rejected_index))
     judgements: dict[AnswerId, list[JudgementEntry]] = {}
     for judgement in shard.judgements:
         entry: JudgementEntry = {
@@ -104,8 +107,10 @@ def evidence_rows(shard: ShardData, plan_id: str, split: Split) -> dict[SplitNam
 
 
 def _prompt(example: Example, context: Context, recipe: Recipe) -> list[Message]:
-    messages = sample_prompt(example, context.text, recipe.sampling.strategy).messages
-    return [{"role": message["role"], "content": message["content"]} for message in messages]
+    messages: list[Message] = []
+    for message in sample_prompt(example, context.text, recipe.sampling.strategy).messages:
+        messages.append({"role": message["role"], "content": message["content"]})
+    return messages
 
 
 def _model(pair: Pair, recipe: Recipe) -> str:

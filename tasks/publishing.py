@@ -164,6 +164,7 @@ def check_balance(plan: Plan, results: Sequence[ShardResult]) -> dict[str, Any]:
         )
     drops = Counter(plan.drop_counts)
     most = plan.recipe["pairing"].get("pairs_per_question", 1)
+    pairs = all_paired = answers = 0
     for planned, result in zip(plan.shards, results, strict=True):
         dropped, paired = sum(result.drops.values()), result.paired_questions
         whole = planned.questions == result.questions == paired + dropped
@@ -174,16 +175,16 @@ def check_balance(plan: Plan, results: Sequence[ShardResult]) -> dict[str, Any]:
                 f"+ {dropped} drops came out; nothing is published"
             )
         drops.update(result.drops)
-    pairs = sum(result.pairs for result in results)
-    paired = sum(result.paired_questions for result in results)
-    if plan.questions != paired + drops.total():
+        pairs += result.pairs
+        all_paired += paired
+        answers += result.files["answers"].rows
+    if plan.questions != all_paired + drops.total():
         raise BalanceError(
-            f"plan {plan.plan_id}: {plan.questions} questions, but {paired} with pairs + {drops.total()} drops; "
+            f"plan {plan.plan_id}: {plan.questions} questions, but {all_paired} with pairs + {drops.total()} drops; "
             "nothing is published"
         )
-    answers = sum(result.files["answers"].rows for result in results)
     counts = {"questions": plan.questions, "pairs": pairs, "drops": dict(sorted(drops.items())), "answers": answers}
-    return with_paired(counts, paired)
+    return with_paired(counts, all_paired)
 
 
 def read_summary(store: Store, folder: str) -> Summary:
@@ -219,10 +220,12 @@ def load_shard_data(
 
 def _check_shard(plan: Plan, index: int, shard: ShardData) -> None:
     """Raises BalanceError unless every example has different pairs or one drop."""
-    paired = {pair.example_id for pair in shard.pairs}
+    paired, couples = set(), set()
+    for pair in shard.pairs:
+        paired.add(pair.example_id)
+        couples.add((pair.example_id, pair.chosen_index, pair.rejected_index))
     dropped = [drop.example_id for drop in shard.drops]
     planned = [example.example_id for example in shard.examples]
-    couples = {(pair.example_id, pair.chosen_index, pair.rejected_index) for pair in shard.pairs}
     if sorted([*paired, *dropped]) != sorted(planned) or len(couples) < len(shard.pairs):
         raise BalanceError(
             f"shard {index} of plan {plan.plan_id}: its {len(planned)} examples are not each in pairs of "

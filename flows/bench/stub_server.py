@@ -38,13 +38,13 @@ class StubServer:
     @property
     def paid_twice(self) -> int:
         """Replies to requests that had been answered before."""
-        return sum(count - 1 for count in self.answered.values())
+        return self.answered.total() - len(self.answered)
 
     def stats(self) -> dict[str, Any]:
         """The counts that /stub/stats returns."""
         return {
             "requests": self.requests,
-            "answered": sum(self.answered.values()),
+            "answered": self.answered.total(),
             "distinct": len(self.answered),
             "paid_twice": self.paid_twice,
         }
@@ -114,7 +114,10 @@ def stub_answer(content: str, seed: int | None) -> str:
     words = [word for word in content[-2000:].split() if word.isalnum()] or ["nothing"]
     weight = hashlib.sha256(str(seed).encode()).digest()[0] % len(_WEIGHTS)
     digest = hashlib.sha256(f"{_WEIGHTS[weight]}|".encode() + content.encode("utf-8", "surrogatepass")).digest()
-    return "The answer is " + " ".join(words[byte % len(words)] for byte in digest[:6]) + "."
+    answer = "The answer is"
+    for byte in digest[:6]:
+        answer += f" {words[byte % len(words)]}"
+    return f"{answer}."
 
 
 def stub_embedding(text: str, dimensions: int = 32) -> list[float]:

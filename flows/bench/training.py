@@ -63,7 +63,10 @@ def _gpu_cases() -> Iterable[TrainingCase]:
 
 def _answers(longest: int, count: int = 2) -> tuple[int, ...]:
     """Lengths of answers, every second one of them 7/8 of the longest."""
-    return tuple(longest - (longest // 8) * (number % 2) for number in range(count))
+    lengths = []
+    for number in range(count):
+        lengths.append(longest - (longest // 8) * (number % 2))
+    return tuple(lengths)
 
 
 def _lengths(case: TrainingCase) -> dict[str, Any]:
@@ -96,7 +99,10 @@ def compare_ways(by_way: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         if "processor_s" in stock:
             figures["processor_speedup"] = round(stock["processor_s"] / shared["processor_s"], 2)
         figures["memory"] = round(shared["peak_gb"] / stock["peak_gb"], 2)
-        figures["losses_differ_by"] = max(abs(one - two) for one, two in zip(stock_losses, shared_losses, strict=True))
+        differences = []
+        for stock_loss, shared_loss in zip(stock_losses, shared_losses, strict=True):
+            differences.append(abs(stock_loss - shared_loss))
+        figures["losses_differ_by"] = max(differences)
     return figures
 
 

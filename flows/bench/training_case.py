@@ -102,8 +102,10 @@ def run(case: TrainingCase) -> dict[str, Any]:
 
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        trainers = {way: _trainer(Path(folder), case, shared=way == "shared") for way in case.ways}
-        costs = {way: StepCost() for way in case.ways}
+        trainers, costs = {}, {}
+        for way in case.ways:
+            trainers[way] = _trainer(Path(folder), case, shared=way == "shared")
+            costs[way] = StepCost()
         for step in range(case.steps + 1):
             for way, trainer in trainers.items():
                 if way in figures:
@@ -116,7 +118,10 @@ def run(case: TrainingCase) -> dict[str, Any]:
     cost = ModelCost.of(first.model.get_base_model(), head_everywhere=not torch.cuda.is_available())
     figures["shape"] = asdict(cost)
     figures["predicted_speedup"] = round(predicted_speedup([Tree(case.prompt, case.answers)], cost), 2)
-    by_way = {way: _figures(step_cost, case) for way, step_cost in costs.items() if step_cost.seconds}
+    by_way = {}
+    for way, step_cost in costs.items():
+        if step_cost.seconds:
+            by_way[way] = _figures(step_cost, case)
     return by_way | figures  # a way that ran out of memory later is reported as that
 
 
@@ -212,7 +217,7 @@ def _rows(case: TrainingCase) -> Any:
         return [draw.randrange(3, 8000) for _ in range(count)]
 
     prompt = words(case.prompt)
-    answers = [words(count) for count in case.answers]
+    answers = list(map(words, case.answers))
     return Dataset.from_list([{"prompt_ids": prompt, "answers": answers, "pairs": case.pairs}])
 
 

@@ -27,7 +27,10 @@ def plot(figures: Mapping[str, Any]) -> str:
     """The SVG of what `flows.bench.training.measure` returned."""
     from tasks.training.shared_prefix.cost import ModelCost
 
-    cases = [case for case in figures["cases"].values() if case["loss"] == "dpo" and len(case["answers"]) == 2]
+    cases = []
+    for case in figures["cases"].values():
+        if case["loss"] == "dpo" and len(case["answers"]) == 2:
+            cases.append(case)
     model = cases[0]["model"]
     points: list[tuple[int, int, float]] = []
     for case in cases:
@@ -35,10 +38,11 @@ def plot(figures: Mapping[str, Any]) -> str:
         if case["model"] == model and value:
             points.append((case["prompt"], case["answers"][0], value))
     cost = ModelCost(**figures["shapes"][model])
-    lines = {answer: list(_predicted(answer, cost)) for answer in _ANSWERS}
     values = [value for _, _, value in points]
-    for line in lines.values():
-        values += [value for _, value in line]
+    lines = {}
+    for answer in _ANSWERS:
+        lines[answer] = list(_predicted(answer, cost))
+        values += [value for _, value in lines[answer]]
     top = math.ceil(max(values))
     parts = list(_axes(top))
     for answer, line in lines.items():
@@ -99,8 +103,10 @@ def _axes(top: int) -> Iterable[str]:
 
 
 def _line(answer: int, line: Iterable[tuple[float, float]], top: int) -> str:
-    path = " ".join(f"{_x(prompt):.1f},{_y(value, top):.1f}" for prompt, value in line)
-    return f'<polyline class="line" stroke="{_ANSWERS[answer]}" points="{path}"/>'
+    points = []
+    for prompt, value in line:
+        points.append(f"{_x(prompt):.1f},{_y(value, top):.1f}")
+    return f'<polyline class="line" stroke="{_ANSWERS[answer]}" points="{" ".join(points)}"/>'
 
 
 def _legend(device: str, model: str) -> Iterable[str]:

@@ -10,13 +10,12 @@ serves both alike.
 import asyncio
 import json
 import shutil
-import statistics
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from flows.bench.common import rounded, run_as_flow
+from flows.bench.common import median_ratio, rounded, run_as_flow
 from flows.cli.demo import write_demo_questions
 from flows.recipes import read_recipe
 from infra.models.client import Request
@@ -66,11 +65,10 @@ def _beside_a_loop(folder: Path, rounds: int, *changes: str) -> dict[str, Any]:
             flow_rates.append(_flow_rate(_fresh(settings, folder, f"flow-{number}", 2 * number)))
             bare_rates.append(_bare_rate(_fresh(settings, folder, f"bare-{number}", 2 * number + 1)))
     flow_rates, bare_rates = flow_rates[1:], bare_rates[1:]
-    ratios = [flow_rate / bare_rate for flow_rate, bare_rate in zip(flow_rates, bare_rates, strict=True)]
     return {
         "flow_calls_per_s": rounded(flow_rates, 2),
         "bare_calls_per_s": rounded(bare_rates, 2),
-        "ratio_median": round(statistics.median(ratios), 3),
+        "ratio_median": round(median_ratio(flow_rates, bare_rates), 3),
     }
 
 
@@ -135,9 +133,9 @@ def _requests(recipe: Recipe, resources: RunResources, plan: Plan) -> list[Reque
 
 
 async def _send_all(recipe: Recipe, requests: list[Request]) -> None:
+    """Send all requests, as many at once as the recipe allows, and read the replies."""
     import aiohttp
 
-    """Send all requests, as many at once as the recipe allows, and read the replies."""
     limit = asyncio.Semaphore(recipe.execution.concurrency)
     url = f"{recipe.policy.endpoints[0]}/chat/completions"
     headers = {"Content-Type": "application/json"}

@@ -174,12 +174,14 @@ def _table(*columns: str) -> Table:
 def _answers(answers: Mapping[str, Any]) -> Table:
     """The chosen and the rejected answer side by side."""
     result = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), expand=True)
+    texts = []
     for side, answer in answers.items():
         ending = "" if answer["finish_reason"] == "stop" else f", ended by {_clean(str(answer['finish_reason']))}"
         style = "bold blue" if side == "chosen" else "bold dark_orange"
         head = f"{side}: answer {answer['index']}, reward {answer['reward']:.3g}, {answer['tokens']} tokens{ending}"
         result.add_column(Text(head, style), ratio=1, overflow="fold")
-    result.add_row(*[plain(answer["text"]) for answer in answers.values()])
+        texts.append(plain(answer["text"]))
+    result.add_row(*texts)
     return result
 
 
@@ -190,14 +192,15 @@ def _scores(answers: Mapping[str, Any]) -> Table:
     for side in answers:
         result.add_column(side, justify="right")
     by_scorer: dict[str, dict[str, str]] = {}
+    rewards = []
     for side, answer in answers.items():
         for judgement in answer["scores"]:
             score = judgement["score"]
             value = f"null: {_clean(str(judgement['reason']))}" if score is None else f"{score:.3g}"
             by_scorer.setdefault(judgement["scorer"], {})[side] = value
+        rewards.append(Text(f"{answer['reward']:.3g}", "bold"))
     for scorer, values in by_scorer.items():
         result.add_row(plain(scorer), *[Text(values.get(side, "—")) for side in answers])
-    rewards = [Text(f"{answer['reward']:.3g}", "bold") for answer in answers.values()]
     result.add_row(Text("reward", "bold"), *rewards)
     return result
 

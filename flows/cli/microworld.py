@@ -111,7 +111,9 @@ def judge(
 
         settings = Settings(steps=steps, seed=seed)
         measured = train_judge(settings, Path(resolve_model(start)), PROMPTS, work, out)
-    rows = [[kind, f"{percent:.1f}"] for kind, percent in measured.items()]
+    rows = []
+    for kind, percent in measured.items():
+        rows.append([kind, f"{percent:.1f}"])
     _finish_training("judge", ["calls", "right %"], rows, _write_curves({"judge": work}, work), out, as_json)
 
 
@@ -123,7 +125,10 @@ def _made_rows(made: Made, seconds: float) -> tuple[list[str], list[list[str]]]:
         counts["tokens a second"] = round(made.tokens / seconds)
     for fault, count in sorted(made.faults.items()):
         counts[f"rejected: {fault}"] = count
-    return ["", "count"], [[name, f"{count:,}"] for name, count in counts.items()]
+    rows = []
+    for name, count in counts.items():
+        rows.append([name, f"{count:,}"])
+    return ["", "count"], rows
 
 
 def _use_threads(threads: int | None) -> None:
@@ -136,7 +141,10 @@ def _use_threads(threads: int | None) -> None:
 def _write_curves(stages: Mapping[str, Path], work: Path) -> Path:
     """Draw the logs of the stages, which are in these folders; returns the plot's path."""
     plot = work / CURVES
-    plot.write_bytes(curves_plot({stage: read_log(folder) for stage, folder in stages.items()}))
+    logs = {}
+    for stage, folder in stages.items():
+        logs[stage] = read_log(folder)
+    plot.write_bytes(curves_plot(logs))
     return plot
 
 
@@ -147,7 +155,9 @@ def _finish_training(
     files = [("plot", str(plot)), ("model", str(out))]
     if not as_json:
         console.print(table(f"microworld, {model}", columns, rows))
-    measured = [dict(zip(columns, row, strict=True)) for row in rows]
+    measured = []
+    for row in rows:
+        measured.append(dict(zip(columns, row, strict=True)))
     finish(as_json, {"measured": measured, "files": dict(files)}, files)
 
 

@@ -67,7 +67,9 @@ class SeedResult:
         """The inverse of `to_json`."""
         observations = []
         for fields in value["observations"]:
-            values = {name: (part, whole) for name, (part, whole) in fields["values"].items()}
+            values = {}
+            for name, (part, whole) in fields["values"].items():
+                values[name] = (part, whole)
             observations.append(Observation(fields["example_id"], fields["kind"], fields["length"], values))
         return SeedResult(observations, value["about"])
 
@@ -93,7 +95,8 @@ class EvidenceTableRow:
 def evidence_rows() -> Mapping[str, EvidenceTableRow]:
     """All rows of this package by name, in the table's order."""
     rows: dict[str, EvidenceTableRow] = find_plugins(__name__, "ROW")
-    return {row.name: row for row in sorted(rows.values(), key=lambda row: row.number)}
+    ordered = sorted(rows.values(), key=lambda row: row.number)
+    return {row.name: row for row in ordered}
 
 
 def figure_value(figures: Figures, name: str, bound: str = "value") -> float | None:
@@ -106,6 +109,11 @@ def only_figure(observation: Observation, name: str, new_name: str) -> Observati
     """The observation with the figure `name` alone, under a new name; with no figure where it has no such."""
     values = {new_name: observation.values[name]} if name in observation.values else {}
     return Observation(observation.example_id, observation.kind, observation.length, values)
+
+
+def only_figures(observations: Sequence[Observation], name: str, new_name: str) -> list[Observation]:
+    """`only_figure` of several observations."""
+    return [only_figure(observation, name, new_name) for observation in observations]
 
 
 def merge_observations(*sequences: Sequence[Observation]) -> list[Observation]:

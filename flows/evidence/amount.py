@@ -3,7 +3,7 @@
 The number of samples is the smallest of those that row 1 compares.
 """
 
-from flows.evidence import SAMPLE_COUNTS, SEALONG, EvidenceTableRow, SeedResult, merge_observations, only_figure
+from flows.evidence import SAMPLE_COUNTS, SEALONG, EvidenceTableRow, SeedResult, merge_observations, only_figures
 from flows.evidence.experiment import Experiment
 
 
@@ -16,7 +16,7 @@ def measure(experiment: Experiment) -> SeedResult:
         trained = experiment.train(recipe)
         details[str(amount)] = experiment.details(recipe, trained)
         compared = experiment.compare(recipe, trained)
-        observations.append([only_figure(observation, "SubEM gain", f"gain at {amount}") for observation in compared])
+        observations.append(only_figures(compared, "SubEM gain", f"gain at {amount}"))
     return SeedResult(merge_observations(*observations), details)
 
 

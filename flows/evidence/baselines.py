@@ -17,7 +17,7 @@ from flows.evidence import (
     SeedResult,
     figure_value,
     merge_observations,
-    only_figure,
+    only_figures,
 )
 from flows.evidence.experiment import Experiment, Trained
 from infra.recipe import Recipe
@@ -47,7 +47,7 @@ def measure(experiment: Experiment) -> SeedResult:
         if trained is not None:
             figure = f"{name} {METRIC}"
             compared = experiment.compare(recipe, trained, name)
-            observations.append([only_figure(observation, figure, figure) for observation in compared])
+            observations.append(only_figures(compared, figure, figure))
     return SeedResult(merge_observations(*observations), details)
 
 

@@ -58,7 +58,10 @@ def pick_values(case: AnsweredQuestion, scoring: ScoringContext) -> dict[str, tu
         picks["greedy"] = scores[GREEDY]
     for count in SAMPLE_COUNTS:
         first = tuple(answer for answer in case.answers if 0 <= answer.sample_index < count)
-        first_scores = [scores[answer.sample_index] for answer in first if answer.sample_index in scores]
+        first_scores = []
+        for answer in first:
+            if answer.sample_index in scores:
+                first_scores.append(scores[answer.sample_index])
         if not first_scores:
             continue
         picks[f"random@{count}"] = sum(first_scores) / len(first_scores)

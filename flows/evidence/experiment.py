@@ -101,10 +101,13 @@ class Experiment:
                 model = getattr(recipe, section)
                 if model is not None and model.serve is not None:
                     models[f"{method} {section}"] = base_identity(model.serve.model_path)
+        questions = []
+        for name in (TRAIN, HELD_OUT, SHORT):
+            questions.append((self.folder / f"{name}.jsonl").read_text("utf-8"))
         parts = {
             "recipes": recipes,
             "models": models,
-            "questions": [(self.folder / f"{name}.jsonl").read_text("utf-8") for name in (TRAIN, HELD_OUT, SHORT)],
+            "questions": questions,
             "amounts": [self.settings.questions, *self.settings.amounts],
         }
         return fingerprint(parts)[:16]
@@ -173,7 +176,9 @@ class Experiment:
         details = {name: counts[name] for name in ("questions", "pairs", "drops")}
         if trained is not None:
             metrics = open_store(recipe.store).read_table(f"{trained['model']}/metrics.parquet")
-            curve = [round(float(loss), 4) for loss in metrics.column("loss").to_pylist()]
+            curve = []
+            for loss in metrics.column("loss").to_pylist():
+                curve.append(round(float(loss), 4))
             details |= {"loss": trained["loss"], "steps": trained["steps"], "curve": curve}
         return details
 

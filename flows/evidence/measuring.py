@@ -47,7 +47,9 @@ def selected_rows(only: Sequence[str]) -> list[EvidenceTableRow]:
     for name in only:
         if name not in rows:
             raise RecipeError(f"--only {name}: there is no such row; there are: {', '.join(rows)}")
-    return [row for name, row in rows.items() if not only or name in only]
+    if not only:
+        return list(rows.values())
+    return [row for name, row in rows.items() if name in only]
 
 
 def measure(settings: EvidenceSettings, rows: Sequence[EvidenceTableRow]) -> dict[str, Any]:
@@ -109,7 +111,10 @@ def write_table(store: Store, settings: EvidenceSettings, measurements: Sequence
         if store.exists(measurement.path):
             result = SeedResult.from_json(json.loads(store.read(measurement.path)))
             results.setdefault(measurement.row.name, {})[measurement.seed] = result
-    rows = [table_row(row, results[name]) for name, row in evidence_rows().items() if name in results]
+    rows = []
+    for name, row in evidence_rows().items():
+        if name in results:
+            rows.append(table_row(row, results[name]))
     table = {"measured": _circumstances(settings), "rows": rows}
     text = json.dumps(table, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     store.write(f"{FOLDER}/evidence.json", text.encode())

@@ -109,13 +109,19 @@ def _scores(row: Mapping[str, Any]) -> dict[str, dict[str, Histogram]]:
         for name, sides in details.get("scores", {}).items():
             for side, histogram in sides.items():
                 counts.setdefault(name, {}).setdefault(side, Counter()).update(dict(histogram))
-    scores = {}
+    scores: dict[str, dict[str, Histogram]] = {}
     for name, counters in counts.items():
         if any(counters.values()):
-            scores[name] = {side: tuple(sorted(counter.items())) for side, counter in counters.items()}
+            scores[name] = {}
+            for side, counter in counters.items():
+                scores[name][side] = tuple(sorted(counter.items()))
     return scores
 
 
 def _curves(row: Mapping[str, Any]) -> dict[str, Sequence[float]]:
     """The losses by seed, of the seeds that were trained."""
-    return {seed: details["curve"] for seed, details in row["about"].items() if details.get("curve")}
+    curves = {}
+    for seed, details in row["about"].items():
+        if details.get("curve"):
+            curves[seed] = details["curve"]
+    return curves

@@ -45,7 +45,10 @@ def write_questions(
     }
     for name, (count, set_lengths) in sets.items():
         rows = itertools.islice(_rows(name, seed, set_lengths, tokenizer), count)
-        text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
+        lines = []
+        for row in rows:
+            lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+        text = "".join(lines)
         path = folder / f"{name}.jsonl"
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
@@ -106,6 +109,13 @@ def _row(
         "answers": list(question.answers),
         "kind": question.kind,
         "language": "en",
-        "documents": [{"title": docs[index].title, "text": docs[index].text} for index in supports],
-        "distractors": [{"title": docs[index].title, "text": docs[index].text} for index in distractors],
+        "documents": _document_rows(docs, supports),
+        "distractors": _document_rows(docs, distractors),
     }
+
+
+def _document_rows(docs: Sequence[WorldDocument], indices: Iterable[int]) -> list[dict[str, str]]:
+    rows = []
+    for index in indices:
+        rows.append({"title": docs[index].title, "text": docs[index].text})
+    return rows

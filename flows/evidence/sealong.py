@@ -20,8 +20,11 @@ def target_met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
     gain = figure_value(figures, "SubEM gain")
     if gain is None:
         return None
-    bounds = [figure_value(group, "SubEM gain", "high") for group in groups]
-    return gain >= _TARGET and all(bound is None or bound >= 0 for bound in bounds)
+    for group in groups:
+        bound = figure_value(group, "SubEM gain", "high")
+        if bound is not None and bound < 0:
+            return False
+    return gain >= _TARGET
 
 
 ROW = EvidenceTableRow(

@@ -1,6 +1,6 @@
 """Row 9: a second round of SeaLong, from the model that the first has trained, as `longmill improve` does it."""
 
-from flows.evidence import SEALONG, EvidenceTableRow, Observation, SeedResult, merge_observations, only_figure
+from flows.evidence import SEALONG, EvidenceTableRow, Observation, SeedResult, merge_observations, only_figures
 from flows.evidence.experiment import Experiment
 from infra.models.serving import serve_recipe
 
@@ -13,20 +13,16 @@ def measure(experiment: Experiment) -> SeedResult:
 
     recipe = experiment.recipe(SEALONG)
     trained = experiment.train(recipe)
-    first = _gains(experiment.compare(recipe, trained), "first round gain")
+    first = only_figures(experiment.compare(recipe, trained), METRIC, "first round gain")
     if trained is None:
         return SeedResult(first)
     with serve_recipe(next_policy(recipe, dict(trained))) as second_recipe:
         improved = experiment.train(second_recipe)
-        second = _gains(experiment.compare(second_recipe, improved), "second round gain")
+        second = only_figures(experiment.compare(second_recipe, improved), METRIC, "second round gain")
         second_details = experiment.details(second_recipe, improved)
-    both = [_with_sum(observation) for observation in merge_observations(first, second)]
+    both = list(map(_with_sum, merge_observations(first, second)))
     details = {"first round": experiment.details(recipe, trained), "second round": second_details}
     return SeedResult(both, details)
-
-
-def _gains(observations: list[Observation], name: str) -> list[Observation]:
-    return [only_figure(observation, METRIC, name) for observation in observations]
 
 
 def _with_sum(observation: Observation) -> Observation:

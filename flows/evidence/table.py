@@ -28,6 +28,9 @@ def table_row(row: EvidenceTableRow, results: Mapping[int, SeedResult]) -> dict[
     """
     observations = [result.observations for result in results.values()]  # of each seed
     figures = _figures(observations)
+    details = {}
+    for seed, result in results.items():
+        details[str(seed)] = dict(result.details)
     kinds = _groups(observations, lambda observation: observation.kind)
     lengths = _groups(observations, lambda observation: observation.length)
     return {
@@ -44,7 +47,7 @@ def table_row(row: EvidenceTableRow, results: Mapping[int, SeedResult]) -> dict[
         "figures": figures,
         "kinds": kinds,
         "lengths": lengths,
-        "about": {str(seed): dict(result.details) for seed, result in results.items()},
+        "about": details,
     }
 
 
@@ -52,16 +55,17 @@ def _groups(
     observations: Sequence[Sequence[Observation]], group_of: Callable[[Observation], Any]
 ) -> list[dict[str, Any]]:
     """The figures of each group of questions in sorted order; none where there is only one group."""
-    names: set[Any] = set()
-    for observations_of_seed in observations:
-        names.update(map(group_of, observations_of_seed))
-    if len(names) < 2:
+    members_by_name: dict[Any, list[list[Observation]]] = {}  # by group, by seed
+    for place, observations_of_seed in enumerate(observations):
+        for observation in observations_of_seed:
+            name = group_of(observation)
+            if name not in members_by_name:
+                members_by_name[name] = [[] for _ in observations]
+            members_by_name[name][place].append(observation)
+    if len(members_by_name) < 2:
         return []
     groups = []
-    for name in sorted(names):
-        members = []
-        for observations_of_seed in observations:
-            members.append([observation for observation in observations_of_seed if group_of(observation) == name])
+    for name, members in sorted(members_by_name.items()):
         groups.append({"name": str(name), "questions": sum(map(len, members)), "figures": _figures(members)})
     return groups
 
@@ -75,7 +79,10 @@ def _figures(observations: Sequence[Sequence[Observation]]) -> dict[str, dict[st
                 if name not in values:
                     values[name] = [[] for _ in observations]
                 values[name][place].append(value)
-    return {name: asdict(nested_interval(by_seed, RESAMPLES, SEED)) for name, by_seed in values.items()}
+    figures = {}
+    for name, by_seed in values.items():
+        figures[name] = asdict(nested_interval(by_seed, RESAMPLES, SEED))
+    return figures
 
 
 def row_title(row: Mapping[str, Any]) -> str:
@@ -86,7 +93,9 @@ def row_title(row: Mapping[str, Any]) -> str:
 
 def figure_rows(row: Mapping[str, Any]) -> Rows:
     """A row's figures over all questions: a line each."""
-    lines = [[name, *figure_cells(name, figure), f"{figure['n']:,}"] for name, figure in row["figures"].items()]
+    lines = []
+    for name, figure in row["figures"].items():
+        lines.append([name, *figure_cells(name, figure), f"{figure['n']:,}"])
     return ["", "%", "95% interval", "n"], lines
 
 
@@ -115,7 +124,10 @@ def count_rows(row: Mapping[str, Any]) -> Rows:
             counts[count] = None
     lines = []
     for pick in picks:
-        lines.append([pick, *(" ".join(figure_cells(pick, figures[f"{pick}@{count}"])) for count in counts)])
+        cells = [pick]
+        for count in counts:
+            cells.append(" ".join(figure_cells(pick, figures[f"{pick}@{count}"])))
+        lines.append(cells)
     return ["", *(f"N = {count}" for count in counts)], lines
 
 

@@ -66,9 +66,9 @@ class LedgerIndex:
         names_by_digest: dict[bytes, list[str]] = {}
         for digest, start, stop in zip(digests, starts, stops, strict=True):
             numbers = [*self._digest_segments[start:stop].tolist(), *self._recent.get(digest, ())]
-            names = [self._segments[number].name for number in numbers if number in self._segments]
-            if names:
-                names_by_digest[digest] = names
+            for number in numbers:
+                if number in self._segments:
+                    names_by_digest.setdefault(digest, []).append(self._segments[number].name)
         return names_by_digest
 
     def _index_pending(self) -> None:

@@ -95,7 +95,11 @@ class Ledger:
         missing = [digest for digest in digests if digest not in entries]
         if missing and self.refresh(when_due=True):
             entries |= self._read_entries(missing)
-        return {key: entries[digest] for digest, key in digests.items() if digest in entries}
+        entries_by_key = {}
+        for digest, key in digests.items():
+            if digest in entries:
+                entries_by_key[key] = entries[digest]
+        return entries_by_key
 
     def holds(self, keys: Sequence[str]) -> set[str]:
         """The keys that have an entry, without reading the entries. Raises LedgerError."""

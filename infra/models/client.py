@@ -57,7 +57,10 @@ class CallCounts:
 
     def plus(self, **more: int) -> "CallCounts":
         """The counts with `more` added, by field."""
-        return replace(self, **{name: getattr(self, name) + value for name, value in more.items()})
+        sums = {}
+        for name, value in more.items():
+            sums[name] = getattr(self, name) + value
+        return replace(self, **sums)
 
 
 class ModelClient:
@@ -84,7 +87,7 @@ class ModelClient:
         Clients that share a budget share a BudgetMeter. `progress` is called with the kind and the number of calls
         that ended, from any thread. Raises RecipeError for an endpoint that is no URL.
         """
-        urls = list(dict.fromkeys(_checked(url) for url in endpoints))
+        urls = list(dict.fromkeys(map(_checked, endpoints)))
         if not urls:
             raise RecipeError("the model has no endpoint: give base URLs ending in /v1 under `endpoints`, or `serve`")
         self._ledger = ledger

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ class EmbeddingEndpoint:
         with self._reserved(keys):
             replies = self._replies(keys, texts)
         vectors = [_vector(replies[key], self._name) for key in keys]
-        if len({vector.shape for vector in vectors}) > 1:
+        if len(set(map(np.shape, vectors))) > 1:
             raise ModelError(
                 f"{self._name} has sent vectors of different lengths; when the model changes, change embedding.revision"
             )
@@ -87,7 +88,10 @@ class EmbeddingEndpoint:
         entries = self._ledger.lookup(keys) if self._ledger else {}
         replies = {key: entry.reply for key, entry in entries.items()}
         self._count(reused=len(replies))
-        missing = [(key, text) for key, text in zip(keys, texts, strict=True) if key not in replies]
+        missing = []
+        for key, text in zip(keys, texts, strict=True):
+            if key not in replies:
+                missing.append((key, text))
         with ThreadPoolExecutor(_PARALLEL_BATCHES) as pool:
             for new_entries in pool.map(self._request, _batches(missing, self._settings.batch_size)):
                 for entry in new_entries:
@@ -116,7 +120,7 @@ class EmbeddingEndpoint:
             ) from error
         seconds = time.monotonic() - started
         replies = _items(body, len(texts), self._name)
-        tokens = _shares(_prompt_tokens(body), [len(text) for text in texts])
+        tokens = _shares(_prompt_tokens(body), list(map(len, texts)))
         entries = []
         for (key, _), reply, prompt_tokens in zip(batch, replies, tokens, strict=True):
             entry = Entry(
@@ -141,7 +145,7 @@ class EmbeddingEndpoint:
             return
 
         async def record_all() -> None:
-            await asyncio.gather(*(ledger.record(entry) for entry in entries))
+            await asyncio.gather(*map(ledger.record, entries))
 
         asyncio.run(record_all())
 
@@ -169,7 +173,7 @@ def _items(body: Any, count: int, name: str) -> list[str]:
         by_index = {item.get("index"): item for item in items}
         if by_index.keys() != set(range(count)):
             raise ModelError(f"{name} numbered its vectors {sorted(map(str, by_index))}, not 0 to {count - 1}")
-        items = [by_index[index] for index in range(count)]
+        items.sort(key=itemgetter("index"))
     try:
         replies = [canonical_json(item).decode("utf-8") for item in items]
     except ValueError as error:

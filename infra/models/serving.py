@@ -164,8 +164,10 @@ def _wait_for_response(server: _Server) -> str:
 
 def _check_ports_differ(recipe: Recipe) -> None:
     """Raise PrerequisiteError when policy and judge are to be served on the same port."""
-    servers = [model.serve for model in recipe.models().values() if model.serve and not model.endpoints]
-    ports = [settings.port for settings in servers if settings.port]
+    ports = []
+    for model in recipe.models().values():
+        if model.serve and model.serve.port and not model.endpoints:
+            ports.append(model.serve.port)
     if len(set(ports)) < len(ports):
         raise PrerequisiteError(
             f"policy.serve.port and judge.serve.port are both {ports[0]}; give two ports, or 0 to take free ones"

@@ -7,6 +7,7 @@ it is counted. Leaves out multi-modal templates.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -99,7 +100,8 @@ def prompt_tokens(
     edges: list[str] = []
     inner: list[int] = []  # the given counts
     for messages, (text, tokens) in zip(conversations, texts, strict=True):
-        prompt = _rendered(tokenizer, messages) if exact else "\n".join(message["content"] for message in messages)
+        contents = map(itemgetter("content"), messages)
+        prompt = _rendered(tokenizer, messages) if exact else "\n".join(contents)
         start = prompt.find(text) if len(text) > 4 * EDGE_CHARACTERS else -1
         if start < 0:  # short, or changed by the template: counted with the prompt
             around.append(prompt)
@@ -122,9 +124,7 @@ def _rendered(tokenizer: Tokenizer, messages: Conversation) -> str:
     from jinja2 import TemplateError
 
     try:
-        text = tokenizer.apply_chat_template(
-            [dict(message) for message in messages], tokenize=False, add_generation_prompt=True
-        )
+        text = tokenizer.apply_chat_template(list(map(dict, messages)), tokenize=False, add_generation_prompt=True)
     except TemplateError as error:
         raise RecipeError(
             f"the tokenizer's chat template refuses the prompt: {error}; use an instruct model"

@@ -69,8 +69,10 @@ class Model(RecipeSection):
     def _check_reachable(self) -> "Model":
         if not self.endpoints and not self.starts_here():
             raise ValueError("give endpoints, or serve to have a server started")
-        if any("@" in url.partition("://")[2].partition("/")[0] for url in self.endpoints):
-            raise ValueError("an endpoint has a password in its URL; keys belong in the environment (api_key_env)")
+        for url in self.endpoints:
+            host = url.partition("://")[2].partition("/")[0]
+            if "@" in host:
+                raise ValueError("an endpoint has a password in its URL; keys belong in the environment (api_key_env)")
         return self
 
 
@@ -126,5 +128,7 @@ def require_one_currency(**models: Model | Embedding | None) -> None:
         if model is not None and not model.price.free:
             currencies[section] = model.price.currency
     if len(set(currencies.values())) > 1:
-        settings = ", ".join(f"{section}.price.currency is {currency}" for section, currency in currencies.items())
-        raise ValueError(f"prices are added up, so they need one currency: {settings}")
+        settings = []
+        for section, currency in currencies.items():
+            settings.append(f"{section}.price.currency is {currency}")
+        raise ValueError(f"prices are added up, so they need one currency: {', '.join(settings)}")

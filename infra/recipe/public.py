@@ -17,7 +17,7 @@ def public_settings(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: public_settings(member) for key, member in value.items()}
     if isinstance(value, list | tuple):
-        return [public_settings(member) for member in value]
+        return list(map(public_settings, value))
     if isinstance(value, str):
         return public_text(value)
     return value

@@ -192,8 +192,12 @@ class Recipe(RecipeSection):
 
     def models(self) -> dict[str, Model]:
         """The language models of the recipe, by their section."""
-        sections: dict[str, Model | None] = {"policy": self.policy, "judge": self.judge, "strong": self.strong}
-        return {section: model for section, model in sections.items() if model is not None}
+        models: dict[str, Model] = {"policy": self.policy}
+        if self.judge is not None:
+            models["judge"] = self.judge
+        if self.strong is not None:
+            models["strong"] = self.strong
+        return models
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide the bytes of the dataset, as JSON values. The id of a plan depends on it."""
@@ -247,7 +251,7 @@ def parse_recipe(settings: dict[str, Any], source: str = "recipe") -> Recipe:
     except ValidationError as error:
         messages = []
         for fault in error.errors(include_url=False):
-            key = ".".join(str(part) for part in fault["loc"]) or "(whole recipe)"
+            key = ".".join(map(str, fault["loc"])) or "(whole recipe)"
             message = fault["msg"].removeprefix("Value error, ")
             if fault["type"] == "extra_forbidden":
                 message = "no such key"

@@ -85,7 +85,10 @@ class LocalFolder:
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """Bytes by path of every file below a folder. Raises OSError for a folder that cannot be read."""
-        return {os.path.relpath(path, self.root): size for path, size in _files_below(self.root / prefix)}
+        sizes = {}
+        for path, size in _files_below(self.root / prefix):
+            sizes[os.path.relpath(path, self.root)] = size
+        return sizes
 
     def delete(self, *paths: str) -> None:
         """Remove files; a file that is already gone is no error."""

@@ -121,9 +121,11 @@ def _differences(before: Sequence[EvaluationRow], after: Sequence[EvaluationRow]
 
 def _by_kind(paired: Paired, figures: Callable[[Paired], Figures]) -> list[Figures]:
     """Figures of each kind of question, by name."""
+    by_kind: dict[str, list[tuple[EvaluationRow, EvaluationRow | None]]] = {}
+    for row, other in paired:
+        by_kind.setdefault(row.kind, []).append((row, other))
     kinds: list[Figures] = []
-    for kind in sorted({row.kind for row, _ in paired}):
-        rows = [pair for pair in paired if pair[0].kind == kind]
+    for kind, rows in sorted(by_kind.items()):
         kinds.append({"name": kind, "questions": len(rows), **figures(rows)})
     return kinds
 

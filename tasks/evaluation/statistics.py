@@ -61,7 +61,10 @@ def difference_interval(
     before: Sequence[float], after: Sequence[float], resamples: int, seed: int, level: float = LEVEL
 ) -> Interval:
     """The mean of after - before over paired questions, with its interval. Raises ValueError at unequal lengths."""
-    return mean_interval([b - a for a, b in zip(before, after, strict=True)], resamples, seed, level)
+    differences = []
+    for value_before, value_after in zip(before, after, strict=True):
+        differences.append(value_after - value_before)
+    return mean_interval(differences, resamples, seed, level)
 
 
 def sums_interval(

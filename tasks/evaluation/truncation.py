@@ -37,10 +37,10 @@ def fit_context(text: str, limit: int, tokenizer: Tokenizer, prompt_tokens: Call
     before = tokens = prompt_tokens(text)
     if tokens <= limit:
         return Fitted(text, before, tokens)
-    spans = token_spans(text, tokenizer)
-    # The units are characters where the tokenizer does not give the places of its tokens.
-    per_token = 1.0 if spans is not None else len(text) / max(1, before - prompt_tokens(""))
-    units = spans if spans is not None else [(place, place + 1) for place in range(len(text))]
+    units, per_token = token_spans(text, tokenizer), 1.0
+    if units is None:  # the tokenizer does not give the places of its tokens: the units are characters
+        units = [(place, place + 1) for place in range(len(text))]
+        per_token = len(text) / max(1, before - prompt_tokens(""))
     remaining, cut_text = len(units), text
     while tokens > limit and remaining > 0:
         remaining = max(0, remaining - math.ceil((tokens - limit) * per_token))

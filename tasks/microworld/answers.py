@@ -22,7 +22,7 @@ from infra.errors import InputError
 from tasks.microworld.parsing import kind_of
 from tasks.microworld.questions import LIST, ONE_HOP, Question, join_words
 from tasks.microworld.words import NAMES, RELATIONS, names_of
-from tasks.microworld.world import Fact, World, WorldDocument
+from tasks.microworld.world import Fact, World, WorldDocument, entities_of, facts_about, sentences_of, stated_facts
 
 WRONG_HOP, MISSING_ITEM, INVENTED_FACT = FAULTS = ("wrong hop", "missing item", "invented fact")
 STYLES = {"plan_and_solve": 6, "step_by_step": 2, "fact_and_reflection": 1, "direct_answer": 1}  # name: weight
@@ -96,7 +96,7 @@ class AnswerDraft:
         if self.style == "direct_answer" and self.final:
             return join_words(self.final)
         lines = []
-        sentences = " ".join(fact.sentence for fact in self.facts)
+        sentences = " ".join(sentences_of(self.facts))
         if self.style == "plan_and_solve":
             lines += [f"Plan: find {self.plan}." if self.plan else "Plan:", sentences]
         elif self.style == "fact_and_reflection":
@@ -105,7 +105,7 @@ class AnswerDraft:
             lines.append(sentences)
         if self.final:
             lines.append(f"Answer: {join_words(self.final)}")
-        return "\n".join(line for line in lines if line)
+        return "\n".join(filter(None, lines))
 
 
 Fault = Callable[[random.Random, AnswerDraft, Sequence[Fact]], AnswerDraft]  # the facts: all that the context states
@@ -142,7 +142,7 @@ def _with_wrong_hop(rng: random.Random, question: Question, world: World, titles
     """One step leads to another entity of the context, and the next steps go on from there."""
     steps = question.facts
     position = rng.randrange(len(steps) - 1)
-    excluded = _entities(steps)
+    excluded = entities_of(steps)
     kind = RELATIONS[steps[position].relation].value_kind
     for other in rng.sample(world.entities[kind], len(world.entities[kind])):
         if other in excluded or other not in titles:
@@ -158,10 +158,11 @@ def _with_wrong_hop(rng: random.Random, question: Question, world: World, titles
 def _with_missing_items(rng: random.Random, question: Question) -> Question:
     """A list without one item or up to half of them."""
     count = len(question.answers)
-    indices = sorted(rng.sample(range(count), count - rng.randint(1, count // 2)))
-    facts = tuple(question.facts[index] for index in indices)
-    answers = tuple(question.answers[index] for index in indices)
-    return replace(question, facts=facts, answers=answers)
+    facts, answers = [], []
+    for index in sorted(rng.sample(range(count), count - rng.randint(1, count // 2))):
+        facts.append(question.facts[index])
+        answers.append(question.answers[index])
+    return replace(question, facts=tuple(facts), answers=tuple(answers))
 
 
 def _with_invented_fact(rng: random.Random, question: Question, world: World) -> Question | None:
@@ -171,8 +172,9 @@ def _with_invented_fact(rng: random.Random, question: Question, world: World) ->
     relation = RELATIONS[fact.relation]
     answer_is_subject = answer == fact.subject
     kind = relation.subject_kind if answer_is_subject else relation.value_kind
-    excluded = _entities(question.facts)
-    others = [name for name in world.entities.get(kind) or names_of(kind) if name not in excluded]
+    excluded = entities_of(question.facts)
+    names = world.entities.get(kind) or names_of(kind)
+    others = [name for name in names if name not in excluded]
     if not others:
         return None
     name = rng.choice(others)
@@ -182,10 +184,6 @@ def _with_invented_fact(rng: random.Random, question: Question, world: World) ->
     return replace(question, facts=tuple(facts), answers=tuple(answers))
 
 
-def _entities(facts: Sequence[Fact]) -> set[str]:
-    return {fact.subject for fact in facts} | {fact.value for fact in facts}
-
-
 # The answers of the teachers
 
 
@@ -193,7 +191,7 @@ def imperfect_reply(rng: random.Random, question: Question, docs: Sequence[World
     """The answer of one of the teachers, drawn by their shares, to a question about the documents of a context."""
     teacher = rng.choices(TEACHERS, [teacher.share for teacher in TEACHERS])[0]
     facts, answers = _teacher_facts(rng, teacher, question, docs)
-    sentences = [fact.sentence for fact in facts]
+    sentences = sentences_of(facts)
     if teacher.invents and rng.random() < teacher.invents:
         position = rng.randint(0, len(sentences))
         sentences.insert(position, _invented_fact(rng, question, docs).sentence)
@@ -240,7 +238,7 @@ def _fact_about(rng: random.Random, subject: str, hop: Fact, docs: Sequence[Worl
     """The fact of this hop's relation about a subject; invented where the documents do not state it."""
     if subject == hop.subject:
         return hop
-    for fact in _stated_facts(docs):
+    for fact in stated_facts(docs):
         if (fact.subject, fact.relation) == (subject, hop.relation):
             return fact
     return _with_other_value(rng, Fact(subject, hop.relation, hop.value), docs)
@@ -250,7 +248,7 @@ def _with_other_value(rng: random.Random, fact: Fact, docs: Sequence[WorldDocume
     """The fact with another value of its kind that the documents name; the same fact where there is no other value."""
     kind = RELATIONS[fact.relation].value_kind
     values: dict[str, None] = {}  # in reading order
-    for stated in _stated_facts(docs):
+    for stated in stated_facts(docs):
         if RELATIONS[stated.relation].value_kind == kind and stated.value not in (fact.value, fact.subject):
             values[stated.value] = None
     return replace(fact, value=rng.choice(list(values))) if values else fact
@@ -260,17 +258,11 @@ def _invented_fact(rng: random.Random, question: Question, docs: Sequence[WorldD
     """A false fact about a subject of the question's own facts."""
     subject = rng.choice(question.facts).subject
     kind = RELATIONS[question.facts[0].relation].subject_kind
-    of_kind = [fact for fact in _stated_facts(docs) if RELATIONS[fact.relation].subject_kind == kind]
-    of_subject = [fact for fact in of_kind if fact.subject == subject]
-    return _with_other_value(rng, rng.choice(of_subject or of_kind), docs)
-
-
-def _stated_facts(docs: Sequence[WorldDocument]) -> list[Fact]:
-    """All facts that the documents state, with repetitions, in reading order."""
-    facts: list[Fact] = []
-    for document in docs:
-        facts += document.facts
-    return facts
+    of_kind = []
+    for fact in stated_facts(docs):
+        if RELATIONS[fact.relation].subject_kind == kind:
+            of_kind.append(fact)
+    return _with_other_value(rng, rng.choice(facts_about(subject, of_kind) or of_kind), docs)
 
 
 # The answers that the judge is trained on
@@ -293,7 +285,7 @@ def faulty_answer(
     style = rng.choices(list(STYLES), list(STYLES.values()))[0]
     if chance < 0.44 and other_questions:
         return gold_draft(rng.choice(other_questions), style).text
-    stated = _stated_facts(docs)
+    stated = stated_facts(docs)
     draft = gold_draft(question, style)
     faults = LIST_FAULTS if question.kind == LIST else HOP_FAULTS
     for _ in range(rng.choice((0, 1, 1, 1, 2))):
@@ -304,7 +296,10 @@ def faulty_answer(
 def other_name(rng: random.Random, name: str, stated: Sequence[Fact]) -> str:
     """Another name of the same kind: four times in five one of the context, else any name of the world's language."""
     kind = kind_of(name) or "person"
-    in_context = {other for other in _entities(stated) if other != name and kind_of(other) == kind}
+    in_context = set()
+    for other in entities_of(stated):
+        if other != name and kind_of(other) == kind:
+            in_context.add(other)
     if in_context and rng.random() < 0.8:
         return rng.choice(sorted(in_context))
     return rng.choice([other for other in NAMES[kind] if other != name])
@@ -312,7 +307,10 @@ def other_name(rng: random.Random, name: str, stated: Sequence[Fact]) -> str:
 
 def _by_relation(stated: Sequence[Fact], subject: str) -> dict[str, Fact]:
     """What the context states of a subject, by relation."""
-    return {fact.relation: fact for fact in stated if fact.subject == subject}
+    by_relation = {}
+    for fact in facts_about(subject, stated):
+        by_relation[fact.relation] = fact
+    return by_relation
 
 
 def _false_step(rng: random.Random, draft: AnswerDraft, stated: Sequence[Fact]) -> tuple[int, Fact]:
@@ -351,8 +349,9 @@ def _other_relation(rng: random.Random, draft: AnswerDraft, stated: Sequence[Fac
     if not draft.facts:
         return draft
     last = draft.facts[-1]
-    others = [fact for fact in _by_relation(stated, last.subject).values() if fact.relation != last.relation]
-    fact = rng.choice(others or [last])
+    others = _by_relation(stated, last.subject)
+    others.pop(last.relation, None)
+    fact = rng.choice(list(others.values()) or [last])
     return replace(draft, facts=(*draft.facts[:-1], fact), final=_replaced(draft.final, last.value, fact.value))
 
 
@@ -361,10 +360,11 @@ def _missing_item(rng: random.Random, draft: AnswerDraft, stated: Sequence[Fact]
     count = len(draft.final)
     if count < 2 or len(draft.facts) != count:
         return _skipped_step(rng, draft, stated)
-    indices = sorted(rng.sample(range(count), rng.randint(1, count - 1)))
-    final = tuple(draft.final[index] for index in indices)
-    facts = draft.facts if rng.random() < 0.3 else tuple(draft.facts[index] for index in indices)
-    return replace(draft, facts=facts, final=final)
+    facts, final = [], []
+    for index in sorted(rng.sample(range(count), rng.randint(1, count - 1))):
+        facts.append(draft.facts[index])
+        final.append(draft.final[index])
+    return replace(draft, facts=draft.facts if rng.random() < 0.3 else tuple(facts), final=tuple(final))
 
 
 def _invented_item(rng: random.Random, draft: AnswerDraft, stated: Sequence[Fact]) -> AnswerDraft:
@@ -420,7 +420,7 @@ def _repeated(rng: random.Random, draft: AnswerDraft, _: Sequence[Fact]) -> Answ
 def _wrong_plan(rng: random.Random, draft: AnswerDraft, _: Sequence[Fact]) -> AnswerDraft:
     """No plan, or one with other hops."""
     nouns = rng.sample([relation.noun for relation in RELATIONS.values()], rng.randint(1, 2))
-    plan = "" if rng.random() < 0.3 else " and then ".join(f"the {noun}" for noun in nouns)
+    plan = "" if rng.random() < 0.3 else "the " + " and then the ".join(nouns)
     return replace(draft, plan=plan, style="plan_and_solve")
 
 
@@ -435,7 +435,10 @@ def _cut_off(rng: random.Random, text: str) -> str:
 
 
 def _replaced(names: tuple[str, ...], old: str, new: str) -> tuple[str, ...]:
-    return tuple(new if name == old else name for name in names)
+    replaced = []
+    for name in names:
+        replaced.append(new if name == old else name)
+    return tuple(replaced)
 
 
 # A fault that stands several times is drawn more often.

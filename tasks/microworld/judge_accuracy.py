@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -115,7 +116,8 @@ def held_out_calls(settings: LessonSettings, kind: str, seed: int | str, count: 
     number = 0
     while len(calls) < count:
         group = make_call_group(settings, kind, f"held-out:{seed}:{number}", _CALLS_PER_GROUP.get(kind, 4))
-        calls += [(group.shared + call.own, call.reply) for call in group.calls]
+        for call in group.calls:
+            calls.append((group.shared + call.own, call.reply))
         number += 1
     return calls[:count]
 
@@ -141,10 +143,12 @@ def markdown_table(accuracies: Sequence[Accuracy]) -> list[str]:
     """The rows of a Markdown table."""
     rows = ["| call | judged | right | exact | unparsable | by truth |", "|---|---|---|---|---|---|"]
     for accuracy in accuracies:
-        by_truth = ", ".join(f"{truth} {right} (of {count})" for truth, (count, right) in accuracy.by_truth.items())
+        by_truth = []
+        for truth, (count, right) in accuracy.by_truth.items():
+            by_truth.append(f"{truth} {right} (of {count})")
         rows.append(
             f"| {accuracy.kind} | {accuracy.judged} | {accuracy.right} | {accuracy.exact} | {accuracy.unparsable} "
-            f"| {by_truth} |"
+            f"| {', '.join(by_truth)} |"
         )
     return rows
 
@@ -181,7 +185,9 @@ def export_judge(
     out.mkdir(parents=True, exist_ok=True)
     model.generation_config = generation_config(settings.tokenizer)
     accuracies = judge_accuracy(model, settings, seed, _CARD_CALLS)
-    half_weights = {name: weight.to(torch.float16).contiguous() for name, weight in model.state_dict().items()}
+    half_weights = {}
+    for name, weight in model.state_dict().items():
+        half_weights[name] = weight.to(torch.float16).contiguous()
     model.save_pretrained(out, state_dict=half_weights)
     settings.tokenizer.save_pretrained(out)
     card = _CARD.format(
@@ -216,7 +222,7 @@ def main() -> None:
     settings = lesson_settings(arguments.prompts, AutoTokenizer.from_pretrained(arguments.model))
     accuracies = judge_accuracy(model, settings, arguments.seed, arguments.count)
     if arguments.json:
-        print(json.dumps([asdict(accuracy) for accuracy in accuracies]))
+        print(json.dumps(accuracies, default=asdict))
     else:
         print("\n".join(markdown_table(accuracies)))
 
@@ -227,17 +233,20 @@ def _accuracy_of_kind(kind: str, model: Any, settings: LessonSettings, seed: int
     checks: list[ReplyCheck] = []
     for reply, (_, truth) in zip(replies, calls, strict=True):
         checks += check_reply(kind, reply, truth)
-    right_by_truth: dict[str, list[bool]] = {}
+    right, exact, unparsable = 0, 0, 0
+    judged_by_truth, right_by_truth = Counter[str](), Counter[str]()
     for check in checks:
-        right_by_truth.setdefault(check.truth, []).append(check.right)
-    return Accuracy(
-        kind,
-        len(checks),
-        _percent([check.right for check in checks]),
-        _percent([check.exact for check in checks]),
-        _percent([not check.parsed for check in checks]),
-        {truth: (len(right), _percent(right)) for truth, right in sorted(right_by_truth.items())},
-    )
+        right += check.right
+        exact += check.exact
+        unparsable += not check.parsed
+        judged_by_truth[check.truth] += 1
+        right_by_truth[check.truth] += check.right
+    by_truth = {}
+    for truth, judged in sorted(judged_by_truth.items()):
+        by_truth[truth] = (judged, _percent(right_by_truth[truth], judged))
+    judged = len(checks)
+    percents = _percent(right, judged), _percent(exact, judged), _percent(unparsable, judged)
+    return Accuracy(kind, judged, *percents, by_truth)
 
 
 def _check_rating(reply: str, truth: str) -> ReplyCheck:
@@ -264,8 +273,8 @@ def _check_verdicts(reply: str, truth: str) -> list[ReplyCheck]:
     return checks
 
 
-def _percent(values: Sequence[bool]) -> float:
-    return round(100 * sum(values) / max(len(values), 1), 1)
+def _percent(count: int, total: int) -> float:
+    return round(100 * count / max(total, 1), 1)
 
 
 if __name__ == "__main__":

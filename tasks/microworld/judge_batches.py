@@ -89,7 +89,10 @@ def batch_groups(tokenizer: Any, groups: Sequence[CallGroup]) -> list[JudgeBatch
     calls_by_kind = dict.fromkeys(KINDS, 0)
     for group in groups:
         calls_by_kind[group.kind] += len(group.calls)
-    return [_batch_group(tokenizer, group, calls_by_kind[group.kind]) for group in groups]
+    batches = []
+    for group in groups:
+        batches.append(_batch_group(tokenizer, group, calls_by_kind[group.kind]))
+    return batches
 
 
 def prompt_tokens(tokenizer: Any, text: str) -> list[int]:
@@ -139,13 +142,15 @@ def _no_mask(*_: Any, **__: Any) -> None:
 
 def _batch_group(tokenizer: Any, group: CallGroup, calls_of_kind: int) -> JudgeBatch:
     """`calls_of_kind`: calls of this kind in the whole step, which share the kind's weight."""
-    shared = [_LabelledToken(token) for token in encode(tokenizer, f"{BOS}{USER}{group.shared}")]
-    calls = [_call_tokens(tokenizer, group.kind, call, calls_of_kind) for call in group.calls]
-    longest = max(len(call) for call in calls)
+    shared = list(map(_LabelledToken, encode(tokenizer, f"{BOS}{USER}{group.shared}")))
+    calls = []
+    for call in group.calls:
+        calls.append(_call_tokens(tokenizer, group.kind, call, calls_of_kind))
+    longest = max(map(len, calls))
     row = list(shared)
     positions = list(range(len(shared)))
-    for call in calls:
-        row += call + [_LabelledToken(tokenizer.pad_token_id)] * (longest - len(call))
+    for call_tokens in calls:
+        row += call_tokens + [_LabelledToken(tokenizer.pad_token_id)] * (longest - len(call_tokens))
         positions += range(len(shared), len(shared) + longest)
     tokens, labels, weights, replies = zip(*row, strict=True)
     return JudgeBatch(
@@ -163,7 +168,7 @@ def _batch_group(tokenizer: Any, group: CallGroup, calls_of_kind: int) -> JudgeB
 def _call_tokens(tokenizer: Any, kind: str, call: LessonCall, calls_of_kind: int) -> list[_LabelledToken]:
     """The tokens of a call's own text and of its reply, with their labels."""
     encoded = tokenizer.backend_tokenizer.encode(f"{call.own}{ASSISTANT}", add_special_tokens=False)
-    row = [_LabelledToken(token) for token in encoded.ids]
+    row = list(map(_LabelledToken, encoded.ids))
     starts = [start for start, _ in encoded.offsets]
     for prediction in call.predictions:
         word_tokens = encode(tokenizer, prediction.word)

@@ -28,7 +28,7 @@ from tasks.microworld.parsing import ParsedClaim, names_in, read_claim, read_fac
 from tasks.microworld.policy_lessons import context_and_questions, render
 from tasks.microworld.questions import Question
 from tasks.microworld.rule_judge import judge
-from tasks.microworld.world import Fact, WorldDocument
+from tasks.microworld.world import Fact, WorldDocument, facts_about, stated_facts
 
 KINDS = ("helpfulness", "logicality", "quality", "completeness", "facts", "support", "supports", "notes")
 RATINGS = ("helpfulness", "logicality", "quality", "completeness")
@@ -94,12 +94,6 @@ class _Context:
     text: str
     questions: tuple[Question, ...]
 
-    def stated_facts(self) -> list[Fact]:
-        facts: list[Fact] = []
-        for document in self.docs:
-            facts += document.facts
-        return facts
-
 
 def lesson_settings(folder: Path, tokenizer: Any) -> LessonSettings:
     """Read `judge-terse-KIND.txt` of a prompt folder for every kind. Raises InputError when one is missing."""
@@ -131,9 +125,15 @@ def nearest_chunks(rng: random.Random, chunks: Sequence[str], statement: str, co
     names = names_in(statement)
     ranks = []
     for index, chunk in enumerate(chunks):
-        ranks.append((-sum(name in chunk for name in names), rng.random(), index))
-    nearest = sorted(ranks)[:count]
-    return [chunks[index] for index in sorted(index for *_, index in nearest)]
+        names_in_chunk = sum(name in chunk for name in names)
+        ranks.append((-names_in_chunk, rng.random(), index))
+    nearest = sorted(index for *_, index in sorted(ranks)[:count])
+    return [chunks[index] for index in nearest]
+
+
+def _passages(rng: random.Random, chunks: Sequence[str], statement: str, count: int) -> str:
+    """The text of the nearest chunks of a statement, as its prompt shows it."""
+    return "\n\n".join(map(str.strip, nearest_chunks(rng, chunks, statement, count)))
 
 
 def _make_context(rng: random.Random, document_count: int, questions: int) -> _Context:
@@ -192,7 +192,9 @@ def _completeness(settings: LessonSettings, rng: random.Random, count: int) -> C
         if note != rules.NO_NOTES and rng.random() < 0.92:
             notes.append(f"Part {number} of {len(parts)}:\n{note}")
     shared_values = {"notes": "\n\n".join(notes) or rules.NO_NOTES, "question": question.question}
-    own_values = [{"answer": _answer(rng, question, context)} for _ in range(count * 2)]
+    own_values = []
+    for _ in range(count * 2):
+        own_values.append({"answer": _answer(rng, question, context)})
     group = _group(settings, "completeness", shared_values, own_values, shared_values["notes"])
     return _select_calls(settings, rng, group, count)
 
@@ -205,8 +207,12 @@ def _notes(settings: LessonSettings, rng: random.Random, count: int) -> CallGrou
     part = rng.choice(cut_into_chunks(settings.tokenizer, context.text, part_tokens))
     own_values = [{"question": question.question} for question in context.questions]
     group = _group(settings, "notes", {"chunk": part}, own_values)
-    empty = [call for call in group.calls if call.reply == rules.NO_NOTES]
-    with_notes = [call for call in group.calls if call.reply != rules.NO_NOTES]
+    empty, with_notes = [], []
+    for call in group.calls:
+        if call.reply == rules.NO_NOTES:
+            empty.append(call)
+        else:
+            with_notes.append(call)
     empty = empty[: min(max(count // 3, count - len(with_notes)), max(1, len(with_notes)))]
     return replace(group, calls=(*with_notes[: count - len(empty)], *empty))
 
@@ -214,14 +220,14 @@ def _notes(settings: LessonSettings, rng: random.Random, count: int) -> CallGrou
 def _support(settings: LessonSettings, rng: random.Random, count: int) -> CallGroup:
     """Statements on one set of passages: those that are nearest to the first statement."""
     context = _make_context(rng, rng.randint(16, 24), 6)
-    statements = [_statement_of_answer(rng, context)]
+    statement = _statement_of_answer(rng, context)
     chunks = cut_into_chunks(settings.tokenizer, context.text, CHUNK_TOKENS)
     chunk_count = 1 if rng.random() < settings.small_share else rng.choice(settings.chunk_counts)
-    passages = "\n\n".join(chunk.strip() for chunk in nearest_chunks(rng, chunks, statements[0], chunk_count))
-    stated = context.stated_facts()
+    passages = _passages(rng, chunks, statement, chunk_count)
+    stated = stated_facts(context.docs)
+    own_values = [{"statement": statement}]
     for _ in range(count - 1):
-        statements.append(_statement_about(rng, read_facts(passages), stated))
-    own_values = [{"statement": statement} for statement in statements]
+        own_values.append({"statement": _statement_about(rng, read_facts(passages), stated)})
     return _group(settings, "support", {"passages": passages}, own_values, passages)
 
 
@@ -229,13 +235,12 @@ def _supports(settings: LessonSettings, rng: random.Random, _: int) -> CallGroup
     """One call with two or three statements, each with passages of its own."""
     context = _make_context(rng, rng.randint(16, 24), 6)
     chunks = cut_into_chunks(settings.tokenizer, context.text, CHUNK_TOKENS)
-    stated = context.stated_facts()
+    stated = stated_facts(context.docs)
     blocks = []
     for number in range(1, rng.randint(2, 3) + 1):
         from_answer = rng.random() < 0.5
         statement = _statement_of_answer(rng, context) if from_answer else _statement_about(rng, stated, stated)
-        nearest = nearest_chunks(rng, chunks, statement, rng.randint(2, 3))
-        passages = "\n\n".join(chunk.strip() for chunk in nearest)
+        passages = _passages(rng, chunks, statement, rng.randint(2, 3))
         blocks.append(
             f'<passages number="{number}">\n{passages}\n</passages>\n\n'
             f'<statement number="{number}">\n{statement}\n</statement>'
@@ -263,9 +268,10 @@ def _statement_about(rng: random.Random, in_passages: Sequence[Fact], stated: Se
     if chance < 0.45:
         return fact.sentence
     if chance < 0.75:
-        near_values = [
-            other.value for other in in_passages if other.relation == fact.relation and other.value != fact.value
-        ]
+        near_values = []
+        for other in in_passages:
+            if other.relation == fact.relation and other.value != fact.value:
+                near_values.append(other.value)
         if near_values and rng.random() < 0.7:
             return replace(fact, value=rng.choice(near_values)).sentence
         return replace(fact, value=other_name(rng, fact.value, stated)).sentence
@@ -276,9 +282,7 @@ def _statement_about(rng: random.Random, in_passages: Sequence[Fact], stated: Se
 
 def _two_hop_statement(rng: random.Random, first: Fact, in_passages: Sequence[Fact], stated: Sequence[Fact]) -> str:
     """A claim of two hops: true, or with another value, or with another subject."""
-    second_hops = [fact for fact in in_passages if fact.subject == first.value]
-    if not second_hops:
-        second_hops = [fact for fact in stated if fact.subject == first.value]
+    second_hops = facts_about(first.value, in_passages) or facts_about(first.value, stated)
     if not second_hops:
         return replace(first, value=other_name(rng, first.value, stated)).sentence
     second = rng.choice(second_hops)

@@ -153,13 +153,15 @@ def write_pool(folder: Path, questions: int, seed: int, people: int, hops: int =
     world = make_world(seed, people, split)
     docs = documents(world)
     drawn = make_questions(world, docs, seed, questions, SHARES_BY_HOPS[hops])
+    kinds = Counter[str]()
     with _complete_file(folder / QUESTIONS) as file:
         for index, question in enumerate(drawn):
+            kinds[question.kind] += 1
             _write_row(file, _pooled_row(f"micro-{seed}-{index:06d}", question, docs))
     with _complete_file(folder / POOL) as file:
         for document in docs:
             _write_row(file, _document_row(document))
-    return Made(questions, 1, 0, dict(Counter(question.kind for question in drawn)), {})
+    return Made(questions, 1, 0, dict(kinds), {})
 
 
 def _world_rows(settings: Wanted, number: int) -> Iterator[Row]:
@@ -187,12 +189,14 @@ def _world_rows(settings: Wanted, number: int) -> Iterator[Row]:
 def _make_library(world: World) -> Library:
     """Write the documents of the world and count their tokens."""
     docs = tuple(documents(world))
-    sizes = tuple(count_tokens(f" {document.title}\n{document.text}") for document in docs)
+    sizes = []
+    for document in docs:
+        sizes.append(count_tokens(f" {document.title}\n{document.text}"))
     heading_sizes = [0]
     for number in range(1, len(docs) + 1):
         gap = _GAP if number > 1 else ""
         heading_sizes.append(heading_sizes[-1] + count_tokens(f"{gap}Passage {number}:"))
-    return Library(world, docs, sizes, tuple(heading_sizes))
+    return Library(world, docs, tuple(sizes), tuple(heading_sizes))
 
 
 def _put_into_context(
@@ -202,22 +206,27 @@ def _put_into_context(
     indices = _choose_documents(rng, library, question.supports, max_tokens)
     if indices is None:
         return None
-    docs = [library.docs[index] for index in indices]
-    support_docs = [library.docs[index] for index in indices if index in question.supports]
+    support_docs = []
+    for index in indices:
+        if index in question.supports:
+            support_docs.append(library.docs[index])
     question = in_reading_order(question, support_docs)
     evidence: list[Evidence] = []
     passages: list[str] = []
+    titles: list[str] = []
+    tokens = library.heading_sizes[len(indices)]
     start = 0  # of the passage in the context, in characters
-    for number, (index, document) in enumerate(zip(indices, docs, strict=True), 1):
+    for number, index in enumerate(indices, 1):
+        document = library.docs[index]
+        titles.append(document.title)
+        tokens += library.sizes[index]
         heading = f"Passage {number}: {document.title}\n"
         passages.append(heading + document.text)
         if index in question.supports:
             evidence += _evidence_in(document, question, number, start + len(heading))
         start += len(passages[-1]) + len(_GAP)
     evidence.sort(key=lambda sentence: question.facts.index(sentence.fact))
-    tokens = sum(library.sizes[index] for index in indices) + library.heading_sizes[len(indices)]
-    titles = tuple(document.title for document in docs)
-    return QuestionInContext(question, _GAP.join(passages), tokens, titles, tuple(evidence))
+    return QuestionInContext(question, _GAP.join(passages), tokens, tuple(titles), tuple(evidence))
 
 
 def _evidence_in(document: WorldDocument, question: Question, number: int, offset: int) -> list[Evidence]:

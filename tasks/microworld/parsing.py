@@ -73,8 +73,10 @@ class ParsedClaim:
     @property
     def sentence(self) -> str:
         """The claim in canonical words: "The home of the mentor of Alvira is Dunvale."."""
-        inner = "".join(f"the {RELATIONS[hop].noun} of " for hop in reversed(self.hops[:-1]))
-        return RELATIONS[self.hops[-1]].sentence(inner + self.subject, self.value)
+        subject = self.subject
+        for hop in self.hops[:-1]:
+            subject = f"the {RELATIONS[hop].noun} of {subject}"
+        return RELATIONS[self.hops[-1]].sentence(subject, self.value)
 
 
 @dataclass(frozen=True)
@@ -101,13 +103,18 @@ def kind_of(name: str) -> str | None:
 
 def sentences(text: str) -> list[str]:
     """The sentences of a text; a line ends one too."""
-    stripped = [part.strip() for part in _SENTENCE_END.split(text)]
+    stripped = map(str.strip, _SENTENCE_END.split(text))
     return [sentence for sentence in stripped if sentence]
+
+
+_LONGEST_SENTENCE = 1_000  # characters; no sentence of the world is nearly as long, and a longer text takes seconds
 
 
 @lru_cache(maxsize=4096)  # the same passages are read again for every statement about them
 def read_fact(sentence: str) -> Fact | None:
     """The fact that one sentence states; None when it states none."""
+    if len(sentence) > _LONGEST_SENTENCE:
+        return None
     sentence = _LEAD.sub("", sentence.strip())
     pattern = _fact_patterns().get(_NAME.sub(_SLOT, sentence))
     if pattern is None:
@@ -222,8 +229,10 @@ def _hop_chains(length: int) -> list[tuple[str, ...]]:
 @cache
 def _claim_patterns() -> dict[str, tuple[str, ...]]:
     """The pattern of each statement of two or three hops -> its hops."""
-    chains = [*_hop_chains(2), *_hop_chains(3)]
-    return {ParsedClaim(_SLOT, hops, _SLOT).sentence: hops for hops in chains}
+    patterns = {}
+    for hops in (*_hop_chains(2), *_hop_chains(3)):
+        patterns[ParsedClaim(_SLOT, hops, _SLOT).sentence] = hops
+    return patterns
 
 
 @cache
@@ -246,6 +255,9 @@ def _question_patterns() -> dict[str, tuple[tuple[str, ...], bool]]:
 
 def _chain_phrases(hops: Sequence[str]) -> tuple[str, str]:
     """The two ways in which a question names an entity by the hops to it from another."""
-    nouns = [RELATIONS[hop].noun for hop in hops]
-    outer = "".join(f"the {noun} of " for noun in reversed(nouns[1:]))
-    return f"{outer}the {nouns[0]} of {_SLOT}", f"{outer}{_SLOT}'s {nouns[0]}"
+    noun = RELATIONS[hops[0]].noun
+    plain, genitive = f"the {noun} of {_SLOT}", f"{_SLOT}'s {noun}"
+    for hop in hops[1:]:
+        outer = f"the {RELATIONS[hop].noun} of "
+        plain, genitive = outer + plain, outer + genitive
+    return plain, genitive

@@ -133,11 +133,15 @@ def held_out_questions(tokenizer: Any, seed: int | str, count: int, length: int)
     for number in range(math.ceil(count / _QUESTIONS_PER_WORLD)):
         world = make_world(f"held-out:{seed}:{number}", _PEOPLE)
         docs = documents(world)
-        sizes = [len(tokenizer(render([document])).input_ids) + 2 for document in docs]
+        sizes = []
+        for document in docs:
+            sizes.append(len(tokenizer(render([document])).input_ids) + 2)
         rng = random.Random(f"held-out:{seed}:{number}:{length}")
         for question in make_questions(world, docs, f"held-out:{seed}", _QUESTIONS_PER_WORLD, SHARES_BY_HOPS[3]):
             chosen = list(question.supports)
-            left = length - sum(sizes[index] for index in chosen)
+            left = length
+            for index in chosen:
+                left -= sizes[index]
             for index in rng.sample(range(len(docs)), len(docs)):
                 if index not in chosen and sizes[index] <= left:
                     chosen.append(index)
@@ -163,7 +167,7 @@ def policy_accuracy(
         sampled = generate_replies(model, tokenizer, chats, _MAX_REPLY_TOKENS, SAMPLES, TEMPERATURE)
         for example, (greedy_reply,), samples in zip(batch, greedy, sampled, strict=True):
             answers = example.question.answers
-            ((majority, _),) = Counter(final_answer(reply) for reply in samples).most_common(1)
+            ((majority, _),) = Counter(map(final_answer, samples)).most_common(1)
             values = {
                 "greedy": reply_sub_em(greedy_reply, answers),
                 "sampled": sum(reply_sub_em(reply, answers) for reply in samples) / SAMPLES,
@@ -175,7 +179,9 @@ def policy_accuracy(
                     scores.setdefault(kind, {}).setdefault(name, []).append(value)
     accuracy: dict[str, dict[str, float]] = {}
     for kind, by_name in sorted(scores.items()):
-        accuracy[kind] = {name: round(100 * sum(values) / len(values), 1) for name, values in by_name.items()}
+        accuracy[kind] = {}
+        for name, values_of_name in by_name.items():
+            accuracy[kind][name] = round(100 * sum(values_of_name) / len(values_of_name), 1)
         accuracy[kind]["questions"] = len(by_name["greedy"])
     return accuracy
 

@@ -23,7 +23,7 @@ from tasks.microworld.answers import chosen_answer, imperfect_reply
 from tasks.microworld.questions import LIST, ONE_HOP, THREE_HOP, TWO_HOP, Question, in_reading_order, make_questions
 from tasks.microworld.tokenizer import ASSISTANT, BOS, EOS, SPACE, SPECIAL, USER, encode
 from tasks.microworld.words import NAMES
-from tasks.microworld.world import Fact, WorldDocument, documents, make_world
+from tasks.microworld.world import WorldDocument, documents, make_world, sentences_of, stated_facts
 
 IGNORED = -100  # the label of a token that has no loss
 _PEOPLE = (12, 24, 40)
@@ -95,7 +95,8 @@ def echo_batch(tokenizer: Any, seed: str, size: int, easy: bool) -> Batch:
     length, copies = (rng.randint(6, 16), 4) if easy else (rng.randint(16, 48), 2)
     names: list[str] = []
     for names_of_kind in NAMES.values():
-        names += [f"{SPACE}{name}" for name in names_of_kind]
+        for name in names_of_kind:
+            names.append(f"{SPACE}{name}")
     pool = tokenizer.convert_tokens_to_ids(names)
     if not easy and rng.random() < 0.5:
         pool = range(len(SPECIAL), len(tokenizer))
@@ -115,12 +116,10 @@ def restate_batch(tokenizer: Any, seed: str, rows: int, document_count: int, pla
     sequences = []
     for _ in range(rows):
         docs = _some_documents(rng, document_count, plain)
-        facts: dict[Fact, None] = {}
-        for document in docs:
-            facts |= dict.fromkeys(document.facts)
+        facts = list(dict.fromkeys(stated_facts(docs)))
         tokens = encode(tokenizer, f"{BOS}{USER}{render(docs)}\n\n")
         labels = [IGNORED] * len(tokens)
-        for fact in rng.sample(list(facts), min(len(facts), _MAX_RESTATED_FACTS)):
+        for fact in rng.sample(facts, min(len(facts), _MAX_RESTATED_FACTS)):
             before_value = encode(tokenizer, fact.sentence.removesuffix(f" {fact.value}."))
             value = encode(tokenizer, f" {fact.value}")
             tokens += [*before_value, *value, *encode(tokenizer, ".")]
@@ -146,8 +145,11 @@ def question_batch(
     """
     rng = random.Random(seed)
     before = rng.choice(prompts).before
-    fitting = [prompt for prompt in prompts if prompt.before == before]
-    weights = [_STRATEGY_WEIGHTS.get(prompt.strategy, 1) for prompt in fitting]
+    fitting, weights = [], []
+    for prompt in prompts:
+        if prompt.before == before:
+            fitting.append(prompt)
+            weights.append(_STRATEGY_WEIGHTS.get(prompt.strategy, 1))
     contexts = []
     for _ in range(rows):
         docs, drawn = context_and_questions(rng, document_count, questions, lists=lists)
@@ -171,8 +173,8 @@ def context_and_questions(
     """The documents of a context of a fresh world, shuffled, about so many; and up to `count` questions about them."""
     world = make_world(f"lesson:{rng.random()}", people or rng.choice(_PEOPLE))
     all_docs = documents(world)
-    chains = {ONE_HOP: 0.35, TWO_HOP: 0.4, THREE_HOP: 0.25}
-    shares = {kind: share * (1 - lists) for kind, share in chains.items()} | {LIST: lists}
+    hops_share = 1 - lists
+    shares = {ONE_HOP: 0.35 * hops_share, TWO_HOP: 0.4 * hops_share, THREE_HOP: 0.25 * hops_share, LIST: lists}
     questions: list[Question] = []
     supports: dict[int, None] = {}  # of all chosen questions
     for question in make_questions(world, all_docs, "lesson", count * 2, shares):
@@ -195,7 +197,7 @@ def _some_documents(rng: random.Random, count: int, plain: bool) -> list[WorldDo
         return docs
     plain_docs = []
     for document in docs:
-        text = " ".join(fact.sentence for fact in document.facts)
+        text = " ".join(sentences_of(document.facts))
         plain_docs.append(WorldDocument(document.title, text, document.facts))
     return plain_docs
 
@@ -215,7 +217,10 @@ def _branched_batch(contexts: Sequence[tuple[list[int], list[_Branch]]]) -> Batc
     """Each context and its branches in one row; a branch sees the context and itself."""
     lengths = []
     for context, branches in contexts:
-        lengths.append(len(context) + sum(len(branch.prompt) + len(branch.reply) for branch in branches))
+        length = len(context)
+        for branch in branches:
+            length += len(branch.prompt) + len(branch.reply)
+        lengths.append(length)
     shape = (len(contexts), max(lengths))
     tokens, labels = torch.zeros(shape, dtype=torch.long), torch.full(shape, IGNORED)
     positions = torch.zeros(shape, dtype=torch.long)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from infra.errors import InputError
 from tasks.microworld.words import ABOUT, RELATIONS
-from tasks.microworld.world import Fact, World, WorldDocument
+from tasks.microworld.world import Fact, World, WorldDocument, sentences_of, subjects_of, values_of
 
 ONE_HOP, TWO_HOP, THREE_HOP, LIST = "one-hop", "two-hop", "three-hop", "list"
 KINDS = (ONE_HOP, TWO_HOP, LIST, THREE_HOP)  # the order in which they are drawn: a new kind goes to the end
@@ -57,7 +57,7 @@ class Question:
     @property
     def reasoning(self) -> str:
         """The gold chain of thought: every fact in its canonical sentence, then the answer line."""
-        return " ".join(fact.sentence for fact in self.facts) + f"\nAnswer: {self.answer}"
+        return " ".join(sentences_of(self.facts)) + f"\nAnswer: {self.answer}"
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def make_questions(
     """
     rng = random.Random(f"questions:{world.seed}:{seed}:{count}")
     shares = shares or SHARES
-    candidates = _candidates(world, {kind for kind, share in shares.items() if share})
+    candidates = _candidates(world, {kind for kind in shares if shares[kind]})
     for candidates_of_kind in candidates.values():
         rng.shuffle(candidates_of_kind)
     chosen: list[_Candidate] = []
@@ -117,11 +117,8 @@ def in_reading_order(question: Question, docs: Sequence[WorldDocument]) -> Quest
         for fact in document.facts:
             order.setdefault(fact, len(order))
     facts = tuple(sorted(question.facts, key=order.__getitem__))
-    same_value = all(fact.value == facts[0].value for fact in facts)
-    if same_value and facts[0].subject in question.answers:
-        answers = tuple(fact.subject for fact in facts)
-    else:
-        answers = tuple(fact.value for fact in facts)
+    has_one_value = len(set(values_of(facts))) == 1
+    answers = subjects_of(facts) if has_one_value and facts[0].subject in question.answers else values_of(facts)
     return Question(question.question, answers, LIST, facts, question.supports)
 
 
@@ -153,7 +150,7 @@ def _chains(world: World, hops: int) -> list[tuple[Fact, ...]]:
         return [(fact,) for fact in world.facts]
     chains: list[tuple[Fact, ...]] = []
     for chain in _chains(world, hops - 1):
-        subjects = [fact.subject for fact in chain]
+        subjects = subjects_of(chain)
         for last in world.by_subject.get(chain[-1].value, {}).values():
             if last.value not in subjects:
                 chains.append((*chain, last))
@@ -183,10 +180,10 @@ def _write_question(rng: random.Random, candidate: _Candidate, fact_documents: d
         text = template.format(s=_chain_phrase(rng, candidate.facts[:-1]))
     elif candidate.value:
         text = rng.choice(relation.list_questions).format(v=candidate.value)
-        answers = tuple(fact.subject for fact in candidate.facts)
+        answers = subjects_of(candidate.facts)
     else:
         text = rng.choice(ABOUT).format(s=first.subject)
-        answers = tuple(fact.value for fact in candidate.facts)
+        answers = values_of(candidate.facts)
     supports: set[int] = set()
     for fact in candidate.facts:
         supports.update(fact_documents[fact])

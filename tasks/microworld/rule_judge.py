@@ -14,7 +14,7 @@ import argparse
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,12 +67,12 @@ def judge(prompt: str) -> JudgeReply:
     step = step.removeprefix("expected-")
     if step in _TEXT_RULES and not is_expected:
         write, tags = _TEXT_RULES[step]
-        return JudgeReply(write(*(_value(prompt, tag) for tag in tags)))
+        return JudgeReply(write(*_values(prompt, tags)))
     if step == _SUPPORTS and not is_expected:
         return JudgeReply(_support_lines(prompt))
     if step in _RATING_RULES:
         rate, tags = _RATING_RULES[step]
-        rating = rate(*(_value(prompt, tag) for tag in tags))
+        rating = rate(*_values(prompt, tags))
         return _digit_reply(rating * 0.9) if is_expected else JudgeReply(f"[[{math.floor(rating + 0.5)}]]")
     raise UnknownTask(
         "this judge is no model: it replies by rules to prompts whose first line is `Task: STEP` "
@@ -141,6 +141,10 @@ async def _chat_completions(request: web.Request) -> web.Response:
         return web.json_response({"error": {"message": str(error), "type": "invalid_request_error"}}, status=400)
 
 
+def _values(prompt: str, tags: Iterable[str]) -> list[str]:
+    return [_value(prompt, tag) for tag in tags]
+
+
 def _value(prompt: str, tag: str) -> str:
     """What stands between the last pair of these tags. Values are quoted, so they hold no tag themselves."""
     start = prompt.rfind(f"<{tag}>")
@@ -171,7 +175,7 @@ def _constrained_reply(prompt: str, structure: Mapping[str, Any]) -> JudgeReply:
     A form counts where its possible texts are known: a choice, or an expression that is plain text. Other expressions
     change nothing, because ratings have their form already.
     """
-    possible = [str(choice) for choice in structure.get("choice") or ()]
+    possible = list(map(str, structure.get("choice") or ()))
     pattern = str(structure.get("regex") or "")
     if pattern:
         text = re.sub(r"\\(\W)", r"\1", pattern)
@@ -199,7 +203,10 @@ def _logprobs(reply: JudgeReply, count: int) -> dict[str, Any]:
     """Logprobs in OpenAI's form: those of the rating's digit, or certainty for every token of any other reply."""
     if reply.probabilities:
         return {"content": [_token_logprobs(reply.probabilities, count)]}
-    return {"content": [_token_logprobs({token: 1.0}, count) for token in _TOKEN.findall(reply.text)]}
+    content = []
+    for token in _TOKEN.findall(reply.text):
+        content.append(_token_logprobs({token: 1.0}, count))
+    return {"content": content}
 
 
 def _token_logprobs(probabilities: Mapping[str, float], count: int) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from tasks.microworld.parsing import (
     sentences,
 )
 from tasks.microworld.words import RELATIONS
-from tasks.microworld.world import Fact
+from tasks.microworld.world import Fact, entities_of, facts_about, sentences_of, values_of
 
 NO_FACTS, NO_NOTES = "No factual statements", "No relevant information"
 FULL, PARTIAL, NONE = "[[Fully supported]]", "[[Partially supported]]", "[[No support]]"
@@ -71,19 +71,22 @@ def chained_notes(part: str, question: str) -> str:
         relevant = []
         subjects = {parsed.about}
         for hop in parsed.hops:
-            facts_of_hop = [fact for fact in stated if fact.relation == hop and fact.subject in subjects]
-            relevant += facts_of_hop
-            subjects = {fact.value for fact in facts_of_hop}
-    return "\n".join(dict.fromkeys(fact.sentence for fact in relevant)) or NO_NOTES
+            values = set()
+            for fact in stated:
+                if fact.relation == hop and fact.subject in subjects:
+                    relevant.append(fact)
+                    values.add(fact.value)
+            subjects = values
+    return "\n".join(dict.fromkeys(sentences_of(relevant))) or NO_NOTES
 
 
 def facts(question: str, answer: str) -> str:
     """Every fact that the answer states, its final answer included, as self-contained statements."""
     parsed_answer, parsed = read_answer(answer), read_question(question)
-    claims = [ParsedClaim(fact.subject, (fact.relation,), fact.value) for fact in parsed_answer.facts]
+    statements = dict.fromkeys(sentences_of(parsed_answer.facts))
     if parsed is not None:
-        claims += _final_claims(parsed_answer, parsed)
-    statements = dict.fromkeys(claim.sentence for claim in claims)
+        for claim in _final_claims(parsed_answer, parsed):
+            statements[claim.sentence] = None
     return "\n".join(f"<statement>{statement}</statement>" for statement in statements) or NO_FACTS
 
 
@@ -117,7 +120,7 @@ def completeness(note_text: str, question: str, answer: str) -> float:
     if not items:
         return 0.0
     in_final = _share_in(items, parsed_answer.final)
-    in_reasoning = _share_in(items, _entities(parsed_answer.facts))
+    in_reasoning = _share_in(items, entities_of(parsed_answer.facts))
     return 10 * max(in_final, in_reasoning / 2)
 
 
@@ -139,7 +142,7 @@ def helpfulness(question: str, answer: str) -> float:
         score += has_no_repetition and has_right_number
     if final and parsed_answer.is_complete and (parsed_answer.has_answer_line or not parsed_answer.has_reasoning):
         score += 1
-    if parsed.about in _entities(parsed_answer.facts):
+    if parsed.about in entities_of(parsed_answer.facts):
         return score + 2
     return score + 1 if parsed.about in names_in(answer) else score
 
@@ -159,7 +162,7 @@ def logicality(question: str, answer: str) -> float:
     if not parsed_answer.final:
         return max(score - 5, 0.0)
     if parsed is None:
-        return max(score - 4 * (1 - _share_in(set(parsed_answer.final), _entities(parsed_answer.facts))), 0.0)
+        return max(score - 4 * (1 - _share_in(set(parsed_answer.final), entities_of(parsed_answer.facts))), 0.0)
     if parsed.is_list:
         return max(score - _list_penalty(parsed, parsed_answer), 0.0)
     return max(score - _chain_penalty(parsed, parsed_answer), 0.0)
@@ -234,8 +237,10 @@ def _supported_share(claim: ParsedClaim, stated: Facts) -> float:
         return 1.0
     if steps[-1]:
         return 0.0
-    last_step_is_stated = any((fact.relation, fact.value) == (claim.hops[-1], claim.value) for fact in stated)
-    return 0.5 if last_step_is_stated else 0.0  # the last step is stated, but the way to it is not
+    for fact in stated:
+        if (fact.relation, fact.value) == (claim.hops[-1], claim.value):
+            return 0.5  # the last step is stated, but the way to it is not
+    return 0.0
 
 
 def _common_words(name: str, other: str) -> float:
@@ -247,8 +252,12 @@ def _common_words(name: str, other: str) -> float:
 def _list_items(question: ParsedQuestion, stated: Facts) -> set[str]:
     """The items of a list question by these facts."""
     if question.asks_all_values:
-        return {fact.value for fact in stated if fact.subject == question.about}
-    return {fact.subject for fact in stated if (fact.relation, fact.value) == (question.hops[0], question.about)}
+        return set(values_of(facts_about(question.about, stated)))
+    items = set()
+    for fact in stated:
+        if (fact.relation, fact.value) == (question.hops[0], question.about):
+            items.add(fact.subject)
+    return items
 
 
 def _chain_share(question: ParsedQuestion, answer: ParsedAnswer, stated: Facts) -> float:
@@ -257,10 +266,12 @@ def _chain_share(question: ParsedQuestion, answer: ParsedAnswer, stated: Facts) 
     last_hop = question.hops[-1]
     if not steps:
         return _end_share(values_at_end, answer, last_hop)
-    answer_values = {fact.value for fact in answer.facts}
-    noted_steps = [values for values in steps if values]
-    given_steps = [values for values in noted_steps if values & answer_values]
-    steps_share = len(given_steps) / len(noted_steps) if noted_steps else 0.0
+    noted_steps, given_steps = 0, 0
+    for values in steps:
+        if values:
+            noted_steps += 1
+            given_steps += not values.isdisjoint(values_of(answer.facts))
+    steps_share = given_steps / noted_steps if noted_steps else 0.0
     if values_at_end:
         end_share = _end_share(values_at_end, answer, last_hop)
         if end_share == 1 and not answer.has_reasoning:  # the question asks for the end alone
@@ -269,7 +280,7 @@ def _chain_share(question: ParsedQuestion, answer: ParsedAnswer, stated: Facts) 
     if noted_steps:
         return steps_share
     # The notes do not state the first hop: every value of the last hop may be the right one.
-    possible = {fact.value for fact in stated if fact.relation == last_hop}
+    possible = _values_of_relation(last_hop, stated)
     return (1 - _STEPS_SHARE) * _end_share(possible, answer, last_hop)
 
 
@@ -280,15 +291,13 @@ def _end_share(right: set[str], answer: ParsedAnswer, relation: str) -> float:
     final = set(answer.final)
     if final & right:
         return 1 / len(final)
-    return 0.4 if right & {fact.value for fact in answer.facts if fact.relation == relation} else 0.0
+    return 0.4 if right & _values_of_relation(relation, answer.facts) else 0.0
 
 
 def _has_contradiction(stated: Facts) -> bool:
     """Whether two facts give one relation of a subject different values."""
-    values: dict[tuple[str, str], set[str]] = {}
-    for fact in stated:
-        values.setdefault((fact.subject, fact.relation), set()).add(fact.value)
-    return any(len(values_of_relation) > 1 for values_of_relation in values.values())
+    subjects_and_relations = {(fact.subject, fact.relation) for fact in stated}
+    return len(subjects_and_relations) < len(set(stated))
 
 
 def _list_penalty(question: ParsedQuestion, answer: ParsedAnswer) -> float:
@@ -308,7 +317,7 @@ def _chain_penalty(question: ParsedQuestion, answer: ParsedAnswer) -> float:
     if not steps[-1]:  # does not lead from there to the end
         penalty += 2
     if not final <= steps[-1]:
-        penalty += 1 if final <= {fact.value for fact in answer.facts} else 4
+        penalty += 1 if final.issubset(values_of(answer.facts)) else 4
     planned = tuple(RELATIONS[hop].noun for hop in question.hops)
     if answer.plan is not None and answer.plan != planned:
         penalty += 1
@@ -341,11 +350,15 @@ def _is_possible_answer(name: str, question: ParsedQuestion) -> bool:
 
 
 def _values(subject: str, relation: str, stated: Facts) -> list[str]:
-    return [fact.value for fact in stated if (fact.subject, fact.relation) == (subject, relation)]
+    values = []
+    for fact in stated:
+        if (fact.subject, fact.relation) == (subject, relation):
+            values.append(fact.value)
+    return values
 
 
-def _entities(stated: Facts) -> set[str]:
-    return {fact.subject for fact in stated} | {fact.value for fact in stated}
+def _values_of_relation(relation: str, stated: Facts) -> set[str]:
+    return {fact.value for fact in stated if fact.relation == relation}
 
 
 def _share_in(names: Collection[str], given: Iterable[str]) -> float:

@@ -49,9 +49,11 @@ def build_tokenizer(prompts: Path) -> PreTrainedTokenizerFast:
     """Make the tokenizer for the words of the world and the words of every `*.txt` file in the prompts folder."""
     from transformers import PreTrainedTokenizerFast  # slow to import, and counting does not need it
 
-    texts = [path.read_text(encoding="utf-8") for path in sorted(prompts.glob("*.txt"))]
-    vocabulary = {token: index for index, token in enumerate(SPECIAL)}
-    for symbol in sorted(pre_tokenizers.ByteLevel.alphabet()):
+    texts = []
+    for path in sorted(prompts.glob("*.txt")):
+        texts.append(path.read_text(encoding="utf-8"))
+    vocabulary: dict[str, int] = {}
+    for symbol in (*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())):
         vocabulary.setdefault(symbol, len(vocabulary))
     splitter = _splitter()
     for word in _words(texts):
@@ -131,5 +133,5 @@ def _words(texts: Iterable[str]) -> list[str]:
     for names in NAMES.values():
         words += names
     words += re.findall(r"[A-Za-z]+", " ".join([*templates, *texts]))
-    words += [str(number) for number in range(_NUMBERS)]
+    words += map(str, range(_NUMBERS))
     return [word for word in dict.fromkeys(words) if len(word) > 1 or word.isalnum()]

@@ -85,7 +85,10 @@ class _ReplyCounts:
 
     def percentages(self) -> dict[str, float]:
         """Percent right by kind; 0 for a kind that did not come up."""
-        return {kind: round(100 * right / max(self.all[kind], 1), 1) for kind, right in self.right.items()}
+        percentages = {}
+        for kind, right in self.right.items():
+            percentages[kind] = round(100 * right / max(self.all[kind], 1), 1)
+        return percentages
 
 
 def train_judge(settings: Settings, start: Path, prompts: Path, work: Path, out: Path) -> dict[str, float]:
@@ -178,7 +181,8 @@ def is_inherited(name: str, policy_layers: int) -> bool:
     """Whether a parameter is the policy's part, which can read: its layers and the input embeddings."""
     if name == _INPUT_EMBEDDINGS:
         return True
-    return any(name.startswith(f"model.layers.{layer}.") for layer in range(policy_layers))
+    layers = (f"model.layers.{layer}." for layer in range(policy_layers))
+    return name.startswith(tuple(layers))
 
 
 def _start_text(start: Path) -> str:
@@ -261,14 +265,17 @@ def _set_unread_words(rows: torch.Tensor, prompts: Path, tokenizer: Any) -> None
     texts = [*ABOUT, *FILLER, *LEADS, "Passage Question: Answer: The of is and Facts: Reflection: Plan: find"]
     for names in NAMES.values():
         texts += names
-    texts += [str(number) for number in range(1, 25)]
+    texts += map(str, range(1, 25))
     for relation in RELATIONS.values():
         texts += [relation.noun, *relation.statements, *relation.echoes, *relation.questions, *relation.list_questions]
     read = {*prompt_tokens, *tokenizer.convert_tokens_to_ids(list(SPECIAL))}
     for text in texts:
         read.update(encode(tokenizer, text))
         read.update(encode(tokenizer, f" {text}"))
-    words = [token for token in prompt_tokens if len(tokenizer.convert_ids_to_tokens(token)) > 2]
+    words = []
+    for token in prompt_tokens:
+        if len(tokenizer.convert_ids_to_tokens(token)) > 2:
+            words.append(token)
     mean, deviation = rows[words].mean(dim=0), float(rows.std())
     for index in range(len(tokenizer)):
         if index not in read:

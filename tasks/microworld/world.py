@@ -9,6 +9,7 @@ number, no negation and no pronoun.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -71,6 +72,39 @@ class World:
         for fact in self.facts:
             table.setdefault(fact.value, {}).setdefault(fact.relation, []).append(fact)
         return table
+
+
+def subjects_of(facts: Iterable[Fact]) -> tuple[str, ...]:
+    """The subject of every fact, in order, with repetitions."""
+    return tuple(fact.subject for fact in facts)
+
+
+def values_of(facts: Iterable[Fact]) -> tuple[str, ...]:
+    """The value of every fact, in order, with repetitions."""
+    return tuple(fact.value for fact in facts)
+
+
+def entities_of(facts: Sequence[Fact]) -> set[str]:
+    """All subjects and values of the facts."""
+    return {*subjects_of(facts), *values_of(facts)}
+
+
+def sentences_of(facts: Iterable[Fact]) -> list[str]:
+    """The canonical sentence of every fact, in order."""
+    return [fact.sentence for fact in facts]
+
+
+def facts_about(subject: str, facts: Iterable[Fact]) -> list[Fact]:
+    """Those of the facts that have this subject, in order."""
+    return [fact for fact in facts if fact.subject == subject]
+
+
+def stated_facts(docs: Iterable[WorldDocument]) -> list[Fact]:
+    """All facts that the documents state, with repetitions, in reading order."""
+    facts: list[Fact] = []
+    for document in docs:
+        facts += document.facts
+    return facts
 
 
 def make_world(seed: int | str, people: int, split: Split | None = None) -> World:

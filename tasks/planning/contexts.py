@@ -71,14 +71,14 @@ def build_examples(
     for batch in _batches(read_questions(settings, recipe.contexts.build), size):
         batch_questions = [outcome for outcome in batch if not isinstance(outcome, Drop)]
         if recipe.contexts.build == "pooled":
-            results = iter(_pooled(batch_questions, recipe, tokenizer, pool))
+            results = _pooled(batch_questions, recipe, tokenizer, pool)
         else:
-            results = iter(_given(batch_questions, recipe, tokenizer))
+            results = _given(batch_questions, recipe, tokenizer)
         for outcome in batch:
             if isinstance(outcome, Drop):
                 yield outcome
             else:
-                yield next(results)
+                yield results[outcome.example_id]
 
 
 def target_tokens(settings: Contexts, seed: int, example_id: str) -> int:
@@ -88,10 +88,13 @@ def target_tokens(settings: Contexts, seed: int, example_id: str) -> int:
     return seeded_random(seed, "target", example_id).randint(lowest, highest) * settings.step_tokens
 
 
-def _given(questions: Sequence[RawQuestion], recipe: Recipe, tokenizer: Tokenizer) -> list[BuiltQuestion | Drop]:
-    """The outcomes of questions that bring their context; a prompt that is far too long is not counted exactly."""
+def _given(questions: Sequence[RawQuestion], recipe: Recipe, tokenizer: Tokenizer) -> dict[str, BuiltQuestion | Drop]:
+    """The outcomes, by example id, of questions that bring their context.
+
+    A prompt that is far too long is not counted exactly.
+    """
     limit = _prompt_limit(recipe)
-    outcomes: dict[str, BuiltQuestion | Drop] = {}  # by example id
+    outcomes: dict[str, BuiltQuestion | Drop] = {}
     to_count: list[QuestionPassages] = []
     for question in questions:
         passages = _given_passages(question, recipe.seed)
@@ -107,7 +110,7 @@ def _given(questions: Sequence[RawQuestion], recipe: Recipe, tokenizer: Tokenize
             outcomes[question.example_id] = BuiltQuestion(_example(question, context.context_id), context, prompt)
         else:
             outcomes[question.example_id] = _prompt_too_long(question, str(prompt), limit)
-    return [outcomes[question.example_id] for question in questions]
+    return outcomes
 
 
 def _given_passages(question: RawQuestion, seed: int) -> Passages:
@@ -121,10 +124,13 @@ def _given_passages(question: RawQuestion, seed: int) -> Passages:
 
 def _pooled(
     questions: Sequence[RawQuestion], recipe: Recipe, tokenizer: Tokenizer, pool: Pool
-) -> list[BuiltQuestion | Drop]:
-    """Draft every context from rough sizes, then count exactly and take distractors out until it fits."""
+) -> dict[str, BuiltQuestion | Drop]:
+    """The outcomes, by example id, of questions whose contexts are drawn.
+
+    Every context is drafted from rough sizes; then it is counted exactly, and distractors go until it fits.
+    """
     limit, longest = _prompt_limit(recipe), recipe.contexts.max_tokens
-    outcomes: dict[str, BuiltQuestion | Drop] = {}  # by example id
+    outcomes: dict[str, BuiltQuestion | Drop] = {}
     drafts: list[_Draft] = []
     for draft in _drafts(questions, recipe, tokenizer, pool):
         tokens = characters = 0
@@ -136,7 +142,8 @@ def _pooled(
         else:
             drafts.append(draft)
     while drafts:
-        counts = _count([_arranged(draft, recipe.seed) for draft in drafts], recipe, tokenizer)
+        arranged = [_arranged(draft, recipe.seed) for draft in drafts]
+        counts = _count(arranged, recipe, tokenizer)
         too_long = []
         for draft, (context, prompt) in zip(drafts, counts, strict=True):
             excess = max(context.tokens - draft.target, prompt - limit)
@@ -145,7 +152,7 @@ def _pooled(
             else:
                 outcomes[draft.question.example_id] = _settled(draft, context, prompt, recipe)
         drafts = too_long
-    return [outcomes[question.example_id] for question in questions]
+    return outcomes
 
 
 def _settled(draft: _Draft, context: Context, prompt: int, recipe: Recipe) -> BuiltQuestion | Drop:
@@ -177,7 +184,9 @@ def _draft(question: RawQuestion, own_sizes: dict[Document, int], target: int, r
     """Supporting documents, then own distractors that fit, then the pool's until the target is reached."""
     rng = seeded_random(recipe.seed, "distractors", question.example_id)
     # By text, so that a repeated text comes once; reversed, so that the first of equal texts gives the title.
-    supporting = {document.text: (document, own_sizes[document]) for document in reversed(question.documents)}
+    supporting: dict[str, tuple[Document, int]] = {}
+    for document in reversed(question.documents):
+        supporting[document.text] = (document, own_sizes[document])
     left = target - sum(tokens for _, tokens in supporting.values())
     chosen: dict[str, tuple[Document, int]] = {}
     candidates = list(question.distractors)
@@ -220,9 +229,11 @@ def _arranged(draft: _Draft, seed: int) -> QuestionPassages:
 
 def _count(questions: Sequence[QuestionPassages], recipe: Recipe, tokenizer: Tokenizer) -> list[tuple[Context, int]]:
     """The context and the exact prompt tokens of each question; a context that repeats is counted once."""
-    texts = list(dict.fromkeys(passages.text for _, passages in questions))
-    tokens = dict(zip(texts, count_tokens(tokenizer, texts), strict=True))
-    ids = {text: text_id(text) for text in texts}
+    ids: dict[str, str] = {}  # by text
+    for _, passages in questions:
+        if passages.text not in ids:
+            ids[passages.text] = text_id(passages.text)
+    tokens = dict(zip(ids, count_tokens(tokenizer, list(ids)), strict=True))
     contexts: list[Context] = []
     prompts, counts = [], []
     for question, passages in questions:
@@ -273,7 +284,9 @@ def _batches(outcomes: Iterable[Outcome], questions: int) -> Iterator[list[Outco
     for outcome in outcomes:
         size = 0
         if not isinstance(outcome, Drop):
-            size = len(outcome.context or "") + sum(len(document.text) for document in _own(outcome))
+            size = len(outcome.context or "")
+            for document in _own(outcome):
+                size += len(document.text)
         if batch and (len(batch) == questions or characters + size > _BATCH_CHARACTERS):
             yield batch
             batch, characters = [], 0

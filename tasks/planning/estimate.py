@@ -87,7 +87,7 @@ class JudgeEstimate:
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values: calls, tokens, cost."""
         return {
-            "calls": {kind: calls.to_json() for kind, calls in self.calls.items()},
+            "calls": _calls_to_json(self.calls),
             "tokens": {"input": self.input_tokens, "output": asdict(self.output_tokens)},
             "cost": asdict(self.cost),
         }
@@ -122,7 +122,7 @@ class Estimate:
             "questions": self.questions,
             "examples": self.examples,
             "most_pairs": self.most_pairs,
-            "calls": {kind: calls.to_json() for kind, calls in self.calls.items()},
+            "calls": _calls_to_json(self.calls),
             "tokens": {
                 "input_total": self.input_tokens_total,
                 "input": self.input_tokens,
@@ -262,6 +262,10 @@ class _JudgeTally:
         return JudgeEstimate(calls_by_kind, round(prompts), replies.rounded(), cost.rounded(4))
 
 
+def _calls_to_json(calls: Mapping[str, Calls]) -> dict[str, dict[str, int]]:
+    return {kind: calls_of_kind.to_json() for kind, calls_of_kind in calls.items()}
+
+
 def _priced(
     plan: Plan,
     recipe: Recipe,
@@ -271,10 +275,15 @@ def _priced(
     judging: JudgeEstimate | None,
 ) -> Estimate:
     """The estimate, from prompt tokens of the calls in the ledger (`paid_input`) and tokens of one answer."""
-    to_make = sum(calls_of_kind.to_make for calls_of_kind in calls.values())
-    examples = sum(shard.questions for shard in plan.shards)
-    calls_per_example = sum(calls_of_kind.total for calls_of_kind in calls.values()) // examples
-    total_input = calls_per_example * sum(shard.prompt_tokens for shard in plan.shards)
+    total_calls = to_make = 0
+    for calls_of_kind in calls.values():
+        total_calls += calls_of_kind.total
+        to_make += calls_of_kind.to_make
+    examples = prompt_tokens = 0
+    for shard in plan.shards:
+        examples += shard.questions
+        prompt_tokens += shard.prompt_tokens
+    total_input = total_calls // examples * prompt_tokens
     remaining_input = max(0, total_input - paid_input) if to_make else 0
     output = answer_tokens.times(to_make).rounded()
     cost = _cost(remaining_input, output, recipe.policy.price)

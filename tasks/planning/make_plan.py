@@ -51,7 +51,8 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     for index, shard in enumerate(_sharded(questions, recipe.execution.shard_size)):
         shards.append(_write_shard(store, index, shard))
     planned = sum(shard.questions for shard in shards)
-    counts = dict(sorted(Counter(drop.reason for drop in tally.drops).items()))
+    reasons = Counter(drop.reason for drop in tally.drops)
+    counts = dict(sorted(reasons.items()))
     if tally.rows != planned + len(tally.drops):
         raise BalanceError(f"{tally.rows} rows were read, but {planned} are planned and {len(tally.drops)} dropped")
     if not planned:
@@ -112,7 +113,9 @@ def _write_shard(store: Store, index: int, shard: list[BuiltQuestion]) -> Planne
     """Write the two tables of a shard; the examples of one context come together, contexts in order of first use."""
     contexts: dict[str, Context] = {}
     examples_of_context: dict[str, list[Example]] = {}
+    prompt_tokens = 0
     for built in shard:
+        prompt_tokens += built.prompt_tokens
         contexts[built.context.context_id] = built.context
         examples_of_context.setdefault(built.context.context_id, []).append(built.example)
     examples = list(itertools.chain.from_iterable(examples_of_context.values()))
@@ -122,7 +125,7 @@ def _write_shard(store: Store, index: int, shard: list[BuiltQuestion]) -> Planne
         contexts=_write_input(store, records.to_table(contexts.values(), records.CONTEXT), _CONTEXT_ROWS),
         questions=len(shard),
         context_count=len(contexts),
-        prompt_tokens=sum(built.prompt_tokens for built in shard),
+        prompt_tokens=prompt_tokens,
     )
 
 

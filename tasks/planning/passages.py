@@ -28,6 +28,7 @@ def render(documents: Sequence[Document], language: str) -> Passages:
     parts: list[str] = []
     starts: list[int] = []
     ends: list[int] = []
+    titles: list[str] = []
     length = 0  # characters so far
     for number, document in enumerate(documents, 1):
         gap = "\n\n" if parts else ""
@@ -35,8 +36,8 @@ def render(documents: Sequence[Document], language: str) -> Passages:
         length += len(parts[-1])
         starts.append(length - len(document.text))
         ends.append(length)
-    titles = tuple(document.title for document in documents)
-    return Passages("".join(parts), tuple(starts), tuple(ends), titles)
+        titles.append(document.title)
+    return Passages("".join(parts), tuple(starts), tuple(ends), tuple(titles))
 
 
 def heading(number: int, document: Document, language: str) -> str:
@@ -49,5 +50,7 @@ def heading(number: int, document: Document, language: str) -> str:
 
 def passage_tokens(documents: Iterable[Document], tokenizer: Tokenizer) -> list[int]:
     """About how many tokens each document takes as a passage, with the blank line after it."""
-    passages = [f"{heading(100, document, 'en')}{document.text}\n\n" for document in documents]
+    passages = []
+    for document in documents:
+        passages.append(f"{heading(100, document, 'en')}{document.text}\n\n")
     return rough_tokens(tokenizer, passages)

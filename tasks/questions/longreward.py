@@ -41,6 +41,6 @@ FORMAT = QuestionFormat("longreward", read_longreward)
 
 
 def _is_chinese(text: str) -> bool:
-    letters = [character for character in text if character.isalpha()]
+    letters = list(filter(str.isalpha, text))
     han = sum("\u4e00" <= character <= "\u9fff" for character in letters)
     return bool(letters) and 3 * han >= len(letters)

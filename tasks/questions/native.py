@@ -21,6 +21,7 @@ from tasks.questions.question import (
     text_field,
     texts_field,
 )
+from tasks.records.example import Document
 
 _FIELDS = {"id", "question", "context", "documents", "distractors", "answers", "kind", "language", "metadata"}
 
@@ -35,8 +36,8 @@ def read_native(row: SourceRow, language: str) -> RawQuestion:
         text_field(row, "question", required=True) or "",
         text_field(row, "language") or language,
         context=text_field(row, "context"),
-        documents=[document_field(row, "documents", record) for record in records_field(row, "documents")],
-        distractors=[document_field(row, "distractors", record) for record in records_field(row, "distractors")],
+        documents=_documents(row, "documents"),
+        distractors=_documents(row, "distractors"),
         references=texts_field(row, "answers"),
         kind=text_field(row, "kind") or "",
         metadata={**metadata_of(row, _FIELDS), **(metadata or {})},
@@ -44,3 +45,7 @@ def read_native(row: SourceRow, language: str) -> RawQuestion:
 
 
 FORMAT = QuestionFormat("native", read_native)
+
+
+def _documents(row: SourceRow, name: str) -> list[Document]:
+    return [document_field(row, name, record) for record in records_field(row, name)]

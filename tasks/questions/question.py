@@ -67,7 +67,7 @@ def make_question(
     """A RawQuestion, without the documents that have no text. A missing id is derived from question and sources."""
     documents = [document for document in documents if document.text.strip()]
     distractors = [document for document in distractors if document.text.strip()]
-    sources = [[document.title, document.text] for document in documents]
+    sources = _titles_and_texts(documents)
     return RawQuestion(
         example_id=question_id or fingerprint([question, context, sources])[:16],
         question=question,
@@ -83,9 +83,7 @@ def make_question(
 
 def content_digest(question: RawQuestion) -> str:
     """sha256 of everything but the id, to tell a repeated row from another row with the same id."""
-    documents = [[document.title, document.text] for document in question.documents]
-    distractors = [[document.title, document.text] for document in question.distractors]
-    sources = [documents, distractors]
+    sources = [_titles_and_texts(question.documents), _titles_and_texts(question.distractors)]
     return fingerprint([question.question, question.context, sources, question.references, question.language])
 
 
@@ -108,7 +106,7 @@ def text_field(row: SourceRow, *names: str, required: bool = False) -> str | Non
             raise fault(row, name, f"holds {_kind(value)} instead of text", "write it as a string")
     if not required:
         return None
-    if not any(name in row.values for name in names):
+    if row.values.keys().isdisjoint(names):
         raise fault(row, names[0], "is missing", f"the row has {_names(row)}; is `questions.format` right?")
     return ""
 
@@ -131,7 +129,7 @@ def texts_field(row: SourceRow, name: str) -> tuple[str, ...]:
     value = row.values.get(name)
     if value is None:
         return ()
-    if not isinstance(value, (list, tuple)) or not all(isinstance(text, str) for text in value):
+    if not _is_list_of(str, value):
         raise fault(row, name, f"holds {_kind(value)} instead of a list of strings", 'write it as ["...", "..."]')
     return tuple(value)
 
@@ -145,13 +143,13 @@ def records_field(row: SourceRow, name: str, required: bool = False) -> list[Map
         return []
     if isinstance(value, Mapping):
         columns = list(value.values())
-        if not all(isinstance(column, list) for column in columns) or len({len(column) for column in columns}) > 1:
+        if not _is_list_of(list, columns) or len(set(map(len, columns))) > 1:
             raise fault(row, name, "is an object whose values are not equally long lists", "write a list of objects")
         records: list[Mapping[str, Any]] = []
         for cells in zip(*columns, strict=True):
             records.append(dict(zip(value, cells, strict=True)))
         return records
-    if not isinstance(value, (list, tuple)) or not all(isinstance(record, Mapping) for record in value):
+    if not _is_list_of(Mapping, value):
         raise fault(row, name, f"holds {_kind(value)} instead of a list of objects", "write a list of objects")
     return list(value)
 
@@ -187,12 +185,20 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(member) for key, member in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(member) for member in value]
+        return list(map(_plain, value))
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (str, int)):
         return value
     return str(value)
+
+
+def _titles_and_texts(documents: Sequence[Document]) -> list[list[str]]:
+    return [[document.title, document.text] for document in documents]
+
+
+def _is_list_of(kind: type, value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(member, kind) for member in value)
 
 
 def _kind(value: Any) -> str:

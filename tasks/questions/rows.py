@@ -100,7 +100,7 @@ def _files(filesystem: Any, path: str, is_folder: bool) -> list[str] | None:
         return [path]
     else:
         return None
-    return sorted(file for file in files if _suffix(file))
+    return sorted(filter(_suffix, files))
 
 
 def _suffix(path: str) -> str:

@@ -154,5 +154,5 @@ def from_table(table: pa.Table, record: type[Record]) -> list[Record]:
 def _column_values(table: pa.Table, name: str) -> list[Any]:
     values: list[Any] = table.column(name).to_pylist()
     if pa.types.is_list(table.schema.field(name).type):
-        return [tuple(value) for value in values]
+        return list(map(tuple, values))
     return values

@@ -75,12 +75,13 @@ def load_plan(store: Store, plan_id: str) -> Plan:
 
 def resolve_plan(store: Store, prefix: str) -> str:
     """The id of the one plan whose id begins with `prefix`. Raises InputError when there is none, or several."""
-    ids = []
+    ids, matches = [], []
     for path in store.list("plans"):
         plan_id = path.removeprefix("plans/").removesuffix("/plan.json")
         if path == plan_path(plan_id):
             ids.append(plan_id)
-    matches = [plan_id for plan_id in ids if plan_id.startswith(prefix)]
+            if plan_id.startswith(prefix):
+                matches.append(plan_id)
     if len(matches) == 1:
         return matches[0]
     candidates = ", ".join(matches or ids) or "none"

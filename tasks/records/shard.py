@@ -75,10 +75,13 @@ class ShardResult:
     def from_json(cls, value: Mapping[str, Any]) -> "ShardResult":
         """The inverse of `to_json`. Raises KeyError or TypeError for a value of another shape."""
         counts, tokens = value["counts"], value["tokens"]
+        files = {}
+        for name in TABLES:
+            files[name] = StoredTable.from_json(value["files"][name])
         return cls(
             plan_id=value["plan_id"],
             shard=value["shard"],
-            files={name: StoredTable.from_json(value["files"][name]) for name in TABLES},
+            files=files,
             questions=counts["questions"],
             pairs=counts["pairs"],
             paired_questions=paired_questions(counts),

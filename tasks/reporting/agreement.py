@@ -108,10 +108,11 @@ class AgreementTally:
         weighted = [name for name, weight in weights.items() if weight > 0]
         self._parts = weighted if len(weighted) > 1 else []  # without its only dimension there is no mean
         # A column for each dimension, for the mean, and for the mean without each of its dimensions.
-        self._columns = [*weights, "mean", *(f"mean without {part}" for part in self._parts)]
+        self._columns = [*weights, "mean"]
         self._required = [[name] for name in weights]  # by column: the dimensions that it needs
         self._required.append(weighted)
         for part in self._parts:
+            self._columns.append(f"mean without {part}")
             self._required.append([name for name in weighted if name != part])
         self._sums = array("d")  # by question: see `_sums_by_question`
         self._missing: list[Counter[str]] = [Counter() for _ in self._columns]
@@ -123,10 +124,15 @@ class AgreementTally:
             return
         self._questions += 1
         self._pairs += len(preferences)
-        answers = {answer.index: answer for answer in question.answers}
-        values = {index: np.array(self._values(answer), np.float64) for index, answer in answers.items()}
-        better = np.stack([values[preference.better] for preference in preferences])
-        worse = np.stack([values[preference.worse] for preference in preferences])
+        answers, values = {}, {}
+        for answer in question.answers:
+            answers[answer.index] = answer
+            values[answer.index] = self._values(answer)
+        better_values, worse_values = [], []
+        for preference in preferences:
+            better_values.append(values[preference.better])
+            worse_values.append(values[preference.worse])
+        better, worse = np.array(better_values, np.float64), np.array(worse_values, np.float64)
         agreed, compared = _agreement(better, worse)  # [preferences, columns]
         mean = len(self._weights)  # the column of the mean
         both_compared = compared[:, [mean]] & compared[:, mean + 1 :]
@@ -187,13 +193,18 @@ class AgreementTally:
     def _values(self, answer: JudgedAnswer) -> list[float]:
         """An answer's value in every column, NaN for null."""
         scores = {name: _score_value(answer, name) for name in self._weights}
-        reward = np.nan if answer.reward is None else answer.reward
-        return [*scores.values(), reward, *(self._mean_without(scores, part) for part in self._parts)]
+        values = [*scores.values(), np.nan if answer.reward is None else answer.reward]
+        for part in self._parts:
+            values.append(self._mean_without(scores, part))
+        return values
 
     def _mean_without(self, scores: Mapping[str, float], left_out: str) -> float:
-        names = [name for name in self._parts if name != left_out]
-        total = sum(self._weights[name] * scores[name] for name in names)
-        return round(total / sum(self._weights[name] for name in names), _DIGITS)
+        total = weights = 0.0
+        for name in self._parts:
+            if name != left_out:
+                total += self._weights[name] * scores[name]
+                weights += self._weights[name]
+        return round(total / weights, _DIGITS)
 
     def _missing_reason(self, column: int, better: JudgedAnswer, worse: JudgedAnswer) -> str:
         """Why a column has no value for one of two answers."""

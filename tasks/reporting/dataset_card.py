@@ -66,17 +66,18 @@ def dataset_card(
         paired_questions=paired_questions(manifest["counts"]),
         row_counts=row_counts,
         settings=list(_flat(_settings(manifest["recipe"]))),
-        plots=[(name, PLOTS[name]) for name in plots],
+        plots=plots,
+        plot_titles=PLOTS,
         sample=sample,
         finish_reasons=_shares(summary.finish_reasons),
-        tables=[(columns, rows) for columns, rows in figure_tables if rows],
+        tables=figure_tables,
     )
 
 
 def markdown_text(value: Any) -> str:
     """Any text as one line of Markdown that shows it as it is: no markup, no link, no column, no HTML."""
     text = " ".join(str(value).split())
-    text = html.escape("".join(character for character in text if character.isprintable()), quote=False)
+    text = html.escape("".join(filter(str.isprintable, text)), quote=False)
     text = _MARKS.sub(lambda match: f"&#{ord(match.group(0))};", text)
     text = _LINKS.sub(lambda match: match.group(0)[:-1] + f"&#{ord(match.group(0)[-1])};", text)
     return _OPENING.sub(lambda match: f"&#8203;{match.group(0)}", text)
@@ -92,7 +93,18 @@ def shortened(text: str, characters: int = _CHARACTERS) -> str:
 
 def _files_of(tables: Sequence[Mapping[str, Any]], config: str, split: str) -> list[Mapping[str, Any]]:
     """The files of a configuration and split, in the manifest's order."""
-    return [file for file in tables if (file["config"], file["split"]) == (config, split)]
+    files = []
+    for file in tables:
+        if (file["config"], file["split"]) == (config, split):
+            files.append(file)
+    return files
+
+
+def _size_category(pairs: int) -> str:
+    for bound, name in _SIZES:
+        if pairs < bound:
+            return name
+    return "n>1M"
 
 
 def _front_matter(recipe: Recipe, tables: Sequence[Mapping[str, Any]], summary: Summary) -> str:
@@ -101,7 +113,7 @@ def _front_matter(recipe: Recipe, tables: Sequence[Mapping[str, Any]], summary: 
         "license": recipe.dataset.licence,
         "language": sorted(summary.languages),
         "pretty_name": recipe.dataset.name,
-        "size_categories": [next((name for bound, name in _SIZES if summary.pairs < bound), "n>1M")],
+        "size_categories": [_size_category(summary.pairs)],
         "task_categories": ["text-generation", "question-answering"],
         "tags": ["dpo", "long-context", "longmill", "preference", "synthetic", "trl"],
         "configs": list(_configs(tables)),
@@ -124,7 +136,9 @@ def _configs(tables: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a manifest without what the card says elsewhere."""
-    dataset = {key: value for key, value in recipe["dataset"].items() if key not in ("description", "licence", "name")}
+    dataset = dict(recipe["dataset"])
+    for key in ("description", "licence", "name"):
+        dataset.pop(key, None)
     return {**recipe, "dataset": dataset}
 
 
@@ -147,7 +161,10 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 def _shares(counts: Mapping[str, int]) -> list[tuple[str, int, str]]:
     """Each name with its count and its share in per cent."""
     total = sum(counts.values())
-    return [(name, count, f"{100 * count / total:.1f}%") for name, count in sorted(counts.items())]
+    shares = []
+    for name, count in sorted(counts.items()):
+        shares.append((name, count, f"{100 * count / total:.1f}%"))
+    return shares
 
 
 @cache

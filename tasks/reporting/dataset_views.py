@@ -8,8 +8,9 @@ judge saw with a fact, the one that shares most words with it is marked: the jud
 
 import difflib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any
 
 from infra.errors import InputError
@@ -18,7 +19,7 @@ from tasks.records.reader import PublishedDataset, read_dataset
 from tasks.reporting.agreement import AgreementTally, gold_preferences, label_preferences, read_labels
 from tasks.reporting.judge_comparison import JudgeComparison, scored_answers
 from tasks.reporting.judge_report import JudgeTally
-from tasks.reporting.judged_questions import indices_by_question, parse_evidence, questions_of_rows
+from tasks.reporting.judged_questions import INDEX_COLUMNS, indices_by_question, parse_evidence, questions_of_rows
 from tasks.reporting.prompt_context import context_in
 
 _EVIDENCE_COLUMNS = (
@@ -34,7 +35,6 @@ _EVIDENCE_COLUMNS = (
     "reward",
     "judgements",
 )
-_INDEX_COLUMNS = ("example_id", "chosen_index", "rejected_index")
 _LIST_COLUMNS = ("example_id", "question", "chosen_reward", "rejected_reward", "margin")
 _PAIR_FIELDS = ("example_id", "split", "question", "references", "kind", "language", "margin")
 _FACT_FIELDS = ("support", "reason", "shared", "reply", "number", "key")
@@ -60,8 +60,8 @@ def agreement_view(place: str, labels: str = "", other: str = "") -> dict[str, A
         comparison = JudgeComparison(scored_answers(others))
     unknown_labels: list[str] = []
     example_ids = set()
-    rows = dataset.rows("pairs", _INDEX_COLUMNS)
-    pairs = indices_by_question((row["example_id"], row["chosen_index"], row["rejected_index"]) for row in rows)
+    rows = dataset.rows("pairs", INDEX_COLUMNS)
+    pairs = indices_by_question(map(itemgetter(*INDEX_COLUMNS), rows))
     for question in questions_of_rows(dataset.rows("evidence", _EVIDENCE_COLUMNS), pairs):
         example_ids.add(question.example.example_id)
         if labels_by_question is None:
@@ -75,7 +75,8 @@ def agreement_view(place: str, labels: str = "", other: str = "") -> dict[str, A
             comparison.add(question)
     for example_id, labels_of_question in (labels_by_question or {}).items():
         if example_id not in example_ids:
-            unknown_labels += [label.location for label in labels_of_question]
+            for label in labels_of_question:
+                unknown_labels.append(label.location)
     figures = agreement.figures()
     if labels_by_question is not None and figures is None:
         raise InputError(f"{labels}: no label is about answers of {dataset.place}; check example_id and the dataset")
@@ -131,10 +132,9 @@ def pair_view(dataset: PublishedDataset, pair_id: str, number: int = 1) -> dict[
         raise InputError(
             f"{dataset.place}: question {example_id} has {count} pairs and no pair {number}; give a smaller --number"
         )
-    pairs = (row for row in dataset.rows("pairs") if row["example_id"] == example_id)
-    pair = next(islice(pairs, number - 1, None))
+    pair = next(islice(_rows_of(dataset, "pairs", example_id), number - 1, None))
     context = context_in(pair["prompt"][-1]["content"], pair)
-    evidence = [row for row in dataset.rows("evidence") if row["example_id"] == example_id]
+    evidence = {row["sample_index"]: row for row in _rows_of(dataset, "evidence", example_id)}
     answers = {}
     notes: Sequence[Mapping[str, Any]] = []
     for side in _SIDES:
@@ -143,12 +143,19 @@ def pair_view(dataset: PublishedDataset, pair_id: str, number: int = 1) -> dict[
     return {
         "number": number,
         "of": count,
-        **{name: pair[name] for name in _PAIR_FIELDS},
+        **_fields(pair, _PAIR_FIELDS),
         "prompt_tokens": pair["prompt_tokens"],
         "context": {"id": pair["context_id"], "characters": None if context is None else len(context)},
-        "notes": [dict(note) for note in notes],
+        "notes": list(map(dict, notes)),
         "answers": answers,
     }
+
+
+def _rows_of(dataset: PublishedDataset, config: str, example_id: str) -> Iterator[dict[str, Any]]:
+    """The rows of a question."""
+    for row in dataset.rows(config):
+        if row["example_id"] == example_id:
+            yield row
 
 
 def _find_question(dataset: PublishedDataset, pair_id: str) -> tuple[str, int]:
@@ -157,7 +164,10 @@ def _find_question(dataset: PublishedDataset, pair_id: str) -> tuple[str, int]:
     ids: list[str] = list(counts)
     if pair_id in counts:
         return pair_id, counts[pair_id]
-    matches = [example_id for example_id in ids if pair_id and example_id.startswith(pair_id)]
+    matches = []
+    for example_id in ids:
+        if pair_id and example_id.startswith(pair_id):
+            matches.append(example_id)
     if len(matches) == 1:
         return matches[0], counts[matches[0]]
     if matches:
@@ -178,18 +188,19 @@ def _first_ids(ids: list[str]) -> str:
 
 
 def _answer_view(
-    pair: Mapping[str, Any], side: str, evidence: Sequence[Mapping[str, Any]], context: str | None
+    pair: Mapping[str, Any], side: str, evidence: Mapping[int, Mapping[str, Any]], context: str | None
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """One side of the pair with its evidence, and the judge's notes on the context."""
+    """One side of the pair with its evidence, which is by sample index, and the judge's notes on the context."""
     index = pair[f"{side}_index"]
-    row = next((row for row in evidence if row["sample_index"] == index), None)
+    row = evidence.get(index)
     scores, facts, notes = [], [], []
     no_facts = False
     for judgement in row["judgements"] if row else ():
         details = parse_evidence(judgement["evidence"])
-        score = {name: judgement[name] for name in ("scorer", "score", "reason")}
+        score = _fields(judgement, ("scorer", "score", "reason"))
         scores.append({**score, "reply": details.get("reply")})
-        facts += [_fact_view(fact, context) for fact in _dicts(details.get("facts"))]
+        for fact in _dicts(details.get("facts")):
+            facts.append(_fact_view(fact, context))
         notes += _dicts(details.get("notes"))
         no_facts = no_facts or details.get("no_facts") is True
     view = {
@@ -221,7 +232,7 @@ def _fact_view(fact: Mapping[str, Any], context: str | None) -> dict[str, Any]:
         passages.append({"start": start, "end": end, "text": text})
     return {
         "text": str(fact.get("text", "")),
-        **{name: fact.get(name) for name in _FACT_FIELDS},
+        **_fields(fact, _FACT_FIELDS),
         "passages": passages,
         "nearest": nearest,
     }
@@ -232,6 +243,13 @@ def _common_words(fact: str, passage: str) -> int:
     return (Counter(rouge_tokens(fact)) & Counter(rouge_tokens(passage))).total()
 
 
+def _fields(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The fields of these names; null where the row has no such."""
+    return {name: row.get(name) for name in names}
+
+
 def _dicts(value: Any) -> list[dict[str, Any]]:
     """The dicts of a list; none for what is not a list."""
-    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+    if not isinstance(value, list):
+        return []
+    return [entry for entry in value if isinstance(entry, dict)]

@@ -79,7 +79,9 @@ class JudgeComparison:
             self._preferences.extend(table.ravel())
         names: dict[str, None] = {}  # an ordered set
         for scores, other_scores in score_pairs:
-            names.update(dict.fromkeys(name for name in scores if name in other_scores))
+            for name in scores:
+                if name in other_scores:
+                    names[name] = None
         for name in names:
             values = _values(score_pairs, name)
             if values:
@@ -93,12 +95,15 @@ class JudgeComparison:
         judge's first / second / tie}, "ratings": {dimension: {"kappa": the same over answers,
         "mean_absolute_difference", "unchanged": share, "n"}}}; preferences are null where no pair has rewards in both
         """
+        ratings = {}
+        for name, sums in self._ratings.items():
+            ratings[name] = _rating_figures(sums)
         return {
             "answers": self._common,
             "differing": self._differing,
             "missing": self._missing,
             "preferences": self._preference_figures() if self._preferences else None,
-            "ratings": {name: _rating_figures(sums) for name, sums in self._ratings.items()},
+            "ratings": ratings,
         }
 
     def _preference_figures(self) -> dict[str, Any]:
@@ -147,7 +152,7 @@ def _terms(values: NDArray[np.float64]) -> list[float]:
     x, y = values.T
     apart = np.abs(x - y)
     terms = (len(x), x.sum(), y.sum(), x @ x, y @ y, apart @ apart, apart.sum(), (apart == 0).sum())
-    return [float(term) for term in terms]
+    return list(map(float, terms))
 
 
 def _rating_figures(terms: "array[float]") -> dict[str, Any]:

@@ -66,7 +66,9 @@ class JudgeTally:
             correlation[name] = asdict(mean_interval(values, RESAMPLES, SEED))
         longer = asdict(mean_interval(self._longer_chosen, RESAMPLES, SEED)) if self._longer_chosen else None
         length = {"correlation": correlation, "longer_chosen": longer} if correlation or longer else None
-        expected = {name: _compare_ratings(values) for name, values in sorted(self._ratings.items())}
+        expected = {}
+        for name, values in sorted(self._ratings.items()):
+            expected[name] = _compare_ratings(values)
         return {
             "length": length,
             "position": self._position_figures(),

@@ -8,12 +8,15 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from tasks.records.dataset import ShardData
 from tasks.records.example import Answer, Example, Judgement
 
 _REFUSALS = frozenset({"prompt_too_long", "content_filter", "bad_request"})  # finish reasons
+
+INDEX_COLUMNS = ("example_id", "chosen_index", "rejected_index")  # of a pair
 
 PairIndices = tuple[int, int]  # sample indices of the chosen and of the rejected answer
 
@@ -55,6 +58,11 @@ def indices_by_question(pairs: Iterable[tuple[str, int, int]]) -> dict[str, tupl
     return by_question
 
 
+def pairs_of_shard(shard: ShardData) -> dict[str, tuple[PairIndices, ...]]:
+    """Pairs by example id; a question without a pair has no entry."""
+    return indices_by_question(map(attrgetter(*INDEX_COLUMNS), shard.pairs))
+
+
 def is_refused(answer: Answer) -> bool:
     """True when the server gave no answer, so that there is no text to compare with a reference."""
     return _is_refusal(answer.text, answer.finish_reason)
@@ -79,7 +87,7 @@ def questions_of_shard(shard: ShardData) -> Iterator[JudgedQuestion]:
             scores=scores.get(answer_id, {}),
         )
         answers.setdefault(answer.example_id, []).append(judged_answer)
-    pairs = indices_by_question((pair.example_id, pair.chosen_index, pair.rejected_index) for pair in shard.pairs)
+    pairs = pairs_of_shard(shard)
     for example in shard.examples:
         example_id = example.example_id
         yield JudgedQuestion(example, tuple(answers.get(example_id, ())), pairs.get(example_id, ()))
@@ -103,7 +111,7 @@ def questions_of_rows(
             language=first["language"],
             metadata="{}",
         )
-        answers = tuple(_answer_of_row(row) for row in samples)
+        answers = tuple(map(_answer_of_row, samples))
         yield JudgedQuestion(example, answers, pairs.get(example.example_id, ()))
 
 

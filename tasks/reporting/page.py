@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.store import Store
@@ -20,6 +21,7 @@ from tasks.reporting.tables import (
     Rows,
     agreement_rows,
     bias_rows,
+    count_reasons,
     expected_rows,
     gain_rows,
     length_rows,
@@ -69,7 +71,7 @@ def report_page(
         score_rows=_score_rows(report["scores"]),
         agreement=agreement_rows(report["agreement"]),
         gains=gain_rows(report["agreement"]),
-        judge_tables=[(columns, rows) for columns, rows in judge_tables if rows],
+        judge_tables=[judge_table for judge_table in judge_tables if judge_table[1]],
         card=f"../../{data_folder}/README.md",
         manifest=f"../../{data_folder}/manifest.json",
         model_card=f"../../{model}/README.md" if model else None,
@@ -88,7 +90,7 @@ def _first_pairs(store: Store, path: str, count: int) -> list[dict[str, Any]]:
     pairs: list[dict[str, Any]] = []
     with store.open(path) as file:
         batches = pq.ParquetFile(file).iter_batches(count, columns=list(_PAIR_COLUMNS))
-        rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+        rows = itertools.chain.from_iterable(map(pa.RecordBatch.to_pylist, batches))
         for _, rows_of_question in itertools.islice(itertools.groupby(rows, key=lambda row: row["example_id"]), count):
             pairs.append(_short_pair(next(rows_of_question)))
     return pairs
@@ -129,8 +131,10 @@ def _short_pair(row: Mapping[str, Any]) -> dict[str, Any]:
 def _tiles(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Headline figures: (name, figure, note)."""
     dropped = sum(report["drops"].values())
-    made = sum(counts["made"] for counts in report["calls"].values())
-    reused = sum(counts["reused"] for counts in report["calls"].values())
+    made = reused = 0
+    for counts in report["calls"].values():
+        made += counts["made"]
+        reused += counts["reused"]
     cost, paired = report["cost"], report["paired_questions"]
     several = f"{paired:,} of " if paired != report["pairs"] else ""
     tiles = [
@@ -140,13 +144,21 @@ def _tiles(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("Time", _duration(sum(report["seconds"].values())), "in all stages"),
     ]
     before, after = report["model"]["before"], report["model"]["after"]
-    metric = next((name for name, figure in (before or {}).items() if figure["value"] is not None), None)
+    metric = _first_metric(before or {})
     if before and after and metric and after[metric]["value"] is not None:
         old, new = 100 * before[metric]["value"], 100 * after[metric]["value"]
         change = 100 * (after[metric]["value"] - before[metric]["value"])
         name = f"{metric_name(metric)}, held out"
         tiles.insert(0, (name, f"{old:.1f} → {new:.1f}", f"{change:+.1f} points by training"))
     return tiles
+
+
+def _first_metric(figures: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The first metric that has a value."""
+    for metric, figure in figures.items():
+        if figure["value"] is not None:
+            return metric
+    return None
 
 
 def _comparison(model: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -171,9 +183,9 @@ def _score_rows(scores: Mapping[str, Any]) -> Rows:
     """Mean and spread of each scorer, and its nulls by reason."""
     rows = []
     for scorer, figures in scores.items():
-        nulls = [f"{count:,} {reason}" for reason, count in figures.get("nulls", {}).items()]
+        nulls = count_reasons(figures.get("nulls", {}))
         spread = [_decimal(figures[name]) for name in ("mean", "deviation", "low", "high")]
-        rows.append([scorer, *spread, f"{figures['n']:,}", ", ".join(nulls) or f"{figures['missing']:,}"])
+        rows.append([scorer, *spread, f"{figures['n']:,}", nulls or f"{figures['missing']:,}"])
     return ["scorer", "mean", "deviation", "lowest", "highest", "answers", "without a score"], rows
 
 

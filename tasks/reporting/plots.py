@@ -11,7 +11,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tasks.reporting.summary import SIDES, SUBEM, Histogram, Summary
+import numpy as np
+
+from tasks.reporting.summary import SUBEM, Histogram, Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +74,7 @@ def score_plot(scores: Mapping[str, Mapping[str, Histogram]]) -> bytes:
     """The scores of chosen and rejected answers, a small plot for each scorer."""
     figure, all_axes = panels(len(scores))
     for axes, (name, sides) in zip(all_axes, scores.items(), strict=True):
-        draw_histogram(axes, {side: sides[side] for side in reversed(SIDES)})  # chosen lies on top
+        draw_histogram(axes, {"rejected": sides["rejected"], "chosen": sides["chosen"]})  # chosen lies on top
         axes.set_title(metric_name(name), fontsize=10, color=INK, loc="left")
         axes.set_ylabel("pairs")
     draw_shared_legend(figure)
@@ -81,9 +83,12 @@ def score_plot(scores: Mapping[str, Mapping[str, Histogram]]) -> bytes:
 
 def agreement_plot(agreement: Mapping[str, Any]) -> bytes:
     """Accuracy of every dimension, of the mean, and of the mean without each, with intervals; a line at chance."""
-    rows = [(metric_name(name), figure, BLUE) for name, figure in agreement["dimensions"].items()]
+    rows = []
+    for name, figure in agreement["dimensions"].items():
+        rows.append((metric_name(name), figure, BLUE))
     rows.append(("Mean (the reward)", agreement["mean"], INK))
-    rows += [(f"Mean without {name}", figure, GREY) for name, figure in agreement["leave_one_out"].items()]
+    for name, figure in agreement["leave_one_out"].items():
+        rows.append((f"Mean without {name}", figure, GREY))
     rows = [row for row in rows if row[1]["accuracy"] is not None]
     plot, axes = new_plot((SIZE[0], 0.9 + 0.3 * len(rows)))
     labels, lowest = [], 45.0
@@ -94,7 +99,7 @@ def agreement_plot(agreement: Mapping[str, Any]) -> bytes:
         labels.append(f"{name}, n = {figure['pairs']:,}")
         lowest = min(lowest, low - 3)
     axes.axvline(50, color=ORANGE, linewidth=1, linestyle=(0, (4, 3)))
-    axes.set_yticks([-place for place in range(len(rows))], labels)
+    axes.set_yticks(range(0, -len(rows), -1), labels)
     axes.set_ylim(0.6 - len(rows), 0.6)
     axes.set_xlim(lowest, 102)
     axes.set_xlabel("agrees with the references (%); chance is 50")
@@ -106,15 +111,16 @@ def agreement_plot(agreement: Mapping[str, Any]) -> bytes:
 def subem_plot(subem: Mapping[str, Mapping[str, Any] | None]) -> bytes:
     """A bar for each way of picking an answer, its value above it and its n below."""
     plot, axes = new_plot()
-    labels, values, colours = [], [], []
+    labels, values, percents, colours = [], [], [], []
     for name in SUBEM:
         figure = subem.get(name)
         if figure is not None:
             labels.append(f"{_SUBEM_NAMES.get(name, name)}\nn = {figure['n']:,}")
             values.append(100 * float(figure["value"]))
+            percents.append(f"{values[-1]:.1f}")
             colours.append(_COLOURS.get(name, GREY))
     bars = axes.bar(range(len(values)), values, width=0.62, color=colours)
-    axes.bar_label(bars, labels=[f"{value:.1f}" for value in values], padding=3, fontsize=10, color=INK)
+    axes.bar_label(bars, labels=percents, padding=3, fontsize=10, color=INK)
     axes.set_xticks(range(len(values)), labels, fontsize=9)
     axes.set_xlim(-0.6, max(len(values), 3) - 0.4)
     axes.set_ylabel("SubEM (%)")
@@ -128,7 +134,7 @@ def comparison_plot(buckets: Sequence[Mapping[str, Any]], metric: str) -> bytes 
 
     `buckets` are those of `tasks.evaluation.compare`: {"name", "questions", "before", "after"}.
     """
-    rows = [bucket for bucket in buckets if (bucket["before"].get(metric) or {}).get("value") is not None]
+    rows = [bucket for bucket in buckets if _measured_figure(bucket, "before", metric)]
     if not rows:
         return None
     plot, axes = new_plot()
@@ -136,14 +142,13 @@ def comparison_plot(buckets: Sequence[Mapping[str, Any]], metric: str) -> bytes 
     for side, colour, shift in (("before", ORANGE, -0.09), ("after", BLUE, 0.09)):
         points = []
         for place, bucket in enumerate(rows):
-            figure = (bucket.get(side) or {}).get(metric)
-            if figure and figure["value"] is not None:
+            figure = _measured_figure(bucket, side, metric)
+            if figure:
                 points.append((place + (shift if trained else 0), figure))
         if points:
             style = {"fmt": "o", "markersize": 6, "capsize": 4, "elinewidth": 1.6, "capthick": 1.6}
             draw_intervals(axes, points, color=colour, label=side, **style)
-    labels = [f"{_bucket_name(bucket)}\nn = {bucket['questions']:,}" for bucket in rows]
-    axes.set_xticks(range(len(rows)), labels, fontsize=9)
+    axes.set_xticks(range(len(rows)), list(map(_bucket_label, rows)), fontsize=9)
     axes.set_xlim(-0.6, len(rows) - 0.4)
     axes.set_ylim(0, 104)
     axes.set_xlabel("prompt length (tokens)")
@@ -159,10 +164,17 @@ def metric_name(metric: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _bucket_name(bucket: Mapping[str, Any]) -> str:
-    """ "641-768" as "641–768", and the open one as "1025 and more"."""
+def _measured_figure(bucket: Mapping[str, Any], side: str, metric: str) -> Mapping[str, Any] | None:
+    """The metric's figure before or after training; None when it is missing or has no value."""
+    figure: Mapping[str, Any] | None = (bucket.get(side) or {}).get(metric)
+    return figure if figure and figure.get("value") is not None else None
+
+
+def _bucket_label(bucket: Mapping[str, Any]) -> str:
+    """The name and n: "641-768" as "641–768", and the open one as "1025 and more"."""
     name = str(bucket["name"])
-    return f"{name[:-1]} and more" if name.endswith("-") else name.replace("-", "–")
+    name = f"{name[:-1]} and more" if name.endswith("-") else name.replace("-", "–")
+    return f"{name}\nn = {bucket['questions']:,}"
 
 
 def new_plot(size: tuple[float, float] = SIZE) -> "tuple[Figure, Axes]":
@@ -209,7 +221,8 @@ def draw_histogram(axes: "Axes", series: Mapping[str, Histogram]) -> None:
 
     values = []
     for histogram in series.values():
-        values += [value for value, _ in histogram]
+        for value, _ in histogram:
+            values.append(value)
     edges = _bin_edges(values)
     width = edges[1] - edges[0]
     for name, histogram in series.items():
@@ -229,18 +242,22 @@ def _bin_edges(values: Sequence[float]) -> list[float]:
     if all(float(value).is_integer() for value in values):
         width = max(1, math.ceil((high - low + 1) / _BINS))
         bins = max(3, math.ceil((high - low + 1) / width))
-        return [low + width * place for place in range(bins + 1)]
-    span = (high - low) or 1.0
-    return [low + span * place / _BINS for place in range(_BINS + 1)]
+        edges = low + width * np.arange(bins + 1)
+    else:
+        span = (high - low) or 1.0
+        edges = low + span * np.arange(_BINS + 1) / _BINS
+    return list(map(float, edges))
 
 
 def draw_intervals(axes: "Axes", points: Sequence[tuple[float, Mapping[str, Any]]], **style: Any) -> None:
     """Figures in per cent with their intervals as vertical bars; `points` are (x, figure)."""
-    places = [place for place, _ in points]
-    values = [100 * figure["value"] for _, figure in points]
-    # Bounds are rounded, so the value may lie outside them by a little; a bar of negative length is an error.
-    below = [max(0.0, 100 * (figure["value"] - figure["low"])) for _, figure in points]
-    above = [max(0.0, 100 * (figure["high"] - figure["value"])) for _, figure in points]
+    places, values, below, above = [], [], [], []
+    for place, figure in points:
+        places.append(place)
+        values.append(100 * figure["value"])
+        # Bounds are rounded, so the value may lie outside them by a little; a bar of negative length is an error.
+        below.append(max(0.0, 100 * (figure["value"] - figure["low"])))
+        above.append(max(0.0, 100 * (figure["high"] - figure["value"])))
     axes.errorbar(places, values, yerr=[below, above], **style)
 
 

@@ -5,6 +5,7 @@ offsets into the context, so the context must be found exactly: a text counts on
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,8 +35,10 @@ def context_in(prompt: str, row: Mapping[str, Any]) -> str | None:
 
 def _between_lines(prompt: str, context_id: str) -> str | None:
     """The whole lines of a prompt that have this hash, with at most _EDGE_LINES lines before and after them."""
-    breaks = [position for position, letter in enumerate(prompt) if letter == "\n"]
-    starts = [0, *(position + 1 for position in breaks[:_EDGE_LINES])]
+    breaks = [match.start() for match in re.finditer("\n", prompt)]
+    starts = [0]
+    for position in breaks[:_EDGE_LINES]:
+        starts.append(position + 1)
     ends = [*breaks[-_EDGE_LINES:], len(prompt)]
     for start in starts:
         digest = hashlib.sha256()

@@ -146,15 +146,18 @@ def run_cost(recipe: Recipe, counts_by_model: Mapping[str, Counts]) -> dict[str,
     `counts_by_model`: counts of calls by the recipe's section of the model. Each model has its own price.
     """
     models = {}
+    total_amount = total_reused = 0.0
     for section, counts in counts_by_model.items():
         price = getattr(recipe, section).price
         tokens = total_tokens(counts.values())
         amount = call_cost(tokens["prompt"]["made"], tokens["completion"]["made"], price)
         reused = call_cost(tokens["prompt"]["reused"], tokens["completion"]["reused"], price)
         models[section] = {"amount": round(amount, _COST_DIGITS), "reused": round(reused, _COST_DIGITS)}
+        total_amount += models[section]["amount"]
+        total_reused += models[section]["reused"]
     return {
-        "amount": round(sum(cost["amount"] for cost in models.values()), _COST_DIGITS),
-        "reused": round(sum(cost["reused"] for cost in models.values()), _COST_DIGITS),
+        "amount": round(total_amount, _COST_DIGITS),
+        "reused": round(total_reused, _COST_DIGITS),
         "currency": currency(recipe),
         "models": models,
     }

@@ -25,8 +25,8 @@ from tasks.reporting.judge_report import JudgeTally
 from tasks.reporting.judged_questions import (
     JudgedQuestion,
     PairIndices,
-    indices_by_question,
     is_refused,
+    pairs_of_shard,
     questions_of_shard,
 )
 from tasks.sampling import GREEDY, STRONG
@@ -77,11 +77,11 @@ class Summary:
         TypeError for a value of another shape."""
         score_histograms = {}
         for name, sides in value.get("score_histograms", {}).items():
-            score_histograms[name] = {side: _histogram(counts) for side, counts in sides.items()}
+            score_histograms[name] = _parse_histograms(sides, tuple(sides))
         fields = {
             **value,
             "subem": {name: value["subem"][name] for name in SUBEM},
-            "histograms": {name: _histogram(value["histograms"][name]) for name in HISTOGRAMS},
+            "histograms": _parse_histograms(value["histograms"], HISTOGRAMS),
             "score_histograms": score_histograms,
         }
         return cls(**fields)
@@ -107,9 +107,11 @@ class SummaryTally:
         """Count one shard."""
         self._questions += len(shard.examples)
         self._pairs += len(shard.pairs)
-        self._drops.update(drop.reason for drop in shard.drops)
-        self._languages.update(example.language for example in shard.examples)
-        self._kinds.update(example.kind for example in shard.examples)
+        for drop in shard.drops:
+            self._drops[drop.reason] += 1
+        for example in shard.examples:
+            self._languages[example.language] += 1
+            self._kinds[example.kind] += 1
         for judgement in shard.judgements:
             self._scores.setdefault(judgement.scorer, _Spread()).add(judgement.score, judgement.reason)
         answers: dict[str, dict[int, Answer]] = {}  # by example id, by sample index
@@ -128,9 +130,13 @@ class SummaryTally:
 
     def summary(self) -> Summary:
         """The figures of the shards so far."""
-        score_histograms = {}
+        score_histograms, subem, scores = {}, {}, {}
         for name, sides in sorted(self._score_histograms.items()):
-            score_histograms[name] = {side: _histogram(sorted(counts.items())) for side, counts in sides.items()}
+            score_histograms[name] = _histograms(sides)
+        for name, mean in self._subem.items():
+            subem[name] = mean.to_json()
+        for name, spread in sorted(self._scores.items()):
+            scores[name] = spread.to_json()
         return Summary(
             questions=self._questions,
             pairs=self._pairs,
@@ -139,9 +145,9 @@ class SummaryTally:
             finish_reasons=dict(sorted(self._finish_reasons.items())),
             languages=dict(sorted(self._languages.items())),
             kinds=dict(sorted(self._kinds.items())),
-            subem={name: mean.to_json() for name, mean in self._subem.items()},
-            scores={name: spread.to_json() for name, spread in sorted(self._scores.items())},
-            histograms={name: _histogram(sorted(counts.items())) for name, counts in self._histograms.items()},
+            subem=subem,
+            scores=scores,
+            histograms=_histograms(self._histograms),
             score_histograms=score_histograms,
             agreement=self._agreement.figures(),
             judging=self._judge.figures(),
@@ -169,22 +175,25 @@ class SummaryTally:
             for side, index in zip(SIDES, pair, strict=True):
                 for name, score in scores.get(index, {}).items():
                     if name not in self._score_histograms:
-                        self._score_histograms[name] = {side: Counter() for side in SIDES}
+                        self._score_histograms[name] = {"chosen": Counter(), "rejected": Counter()}
                     if score.value is not None:
                         self._score_histograms[name][side][round(score.value, _HISTOGRAM_DIGITS)] += 1
 
     def _add_subem(self, shard: ShardData, answers: Mapping[str, Mapping[int, Answer]]) -> None:
-        pairs = indices_by_question((pair.example_id, pair.chosen_index, pair.rejected_index) for pair in shard.pairs)
+        pairs = pairs_of_shard(shard)
         for example in shard.examples:
             scores = _sub_em_by_index(answers.get(example.example_id, {}).values(), example)
             if GREEDY in scores:
                 self._subem["greedy"].add(scores[GREEDY])
             # A stronger model's answer may be chosen, but it is not a sample of the policy.
-            samples = {index: score for index, score in scores.items() if index not in (GREEDY, STRONG)}
+            samples, rewards = {}, {}
+            for index, score in scores.items():
+                if index not in (GREEDY, STRONG):
+                    samples[index] = score
+                    rewards[index] = shard.rewards.get((example.example_id, index))
             if samples:
                 self._subem["random"].add(sum(samples.values()) / len(samples))
                 self._subem["oracle"].add(max(samples.values()))
-            rewards = {index: shard.rewards.get((example.example_id, index)) for index in samples}
             best = _highest_reward(rewards)
             if best is not None:
                 self._subem["mbr"].add(samples[best])
@@ -229,8 +238,19 @@ def _highest_reward(rewards: Mapping[int, float | None]) -> int | None:
     return best
 
 
-def _histogram(counts: Iterable[Sequence[Any]]) -> Histogram:
-    return tuple((value, count) for value, count in counts)
+def _histograms(counters: Mapping[str, Counter[float]]) -> dict[str, Histogram]:
+    histograms = {}
+    for name, counter in counters.items():
+        histograms[name] = tuple(sorted(counter.items()))
+    return histograms
+
+
+def _parse_histograms(lists: Mapping[str, Any], names: Sequence[str]) -> dict[str, Histogram]:
+    """The histograms of these names from lists of [value, count]."""
+    histograms = {}
+    for name in names:
+        histograms[name] = tuple(map(tuple, lists[name]))
+    return histograms
 
 
 @dataclass(slots=True)

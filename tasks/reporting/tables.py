@@ -17,18 +17,22 @@ NOTHING = "—"  # a figure that is null
 
 def markdown(columns: list[str], rows: list[list[str]]) -> str:
     """A Markdown table; cells are escaped, so that no text can make markup or another column."""
-    lines = [_markdown_line(_escaped(columns)), _markdown_line(["---"] * len(columns))]
-    for row in rows:
-        lines.append(_markdown_line(_escaped(row)))
-    return "\n".join(lines) + "\n"
+    lines = ""
+    for cells in (columns, ["---"] * len(columns), *rows):
+        lines += f"| {' | '.join(map(_escaped, cells))} |\n"
+    return lines
 
 
-def _markdown_line(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+def _escaped(cell: str) -> str:
+    return html.escape(cell).replace("|", "&#124;").replace("\n", " ")
 
 
-def _escaped(cells: list[str]) -> list[str]:
-    return [html.escape(cell).replace("|", "&#124;").replace("\n", " ") for cell in cells]
+def count_reasons(counts: Mapping[str, int]) -> str:
+    """Counts by reason in a line, like "12 no_rating, 3 pruned"."""
+    texts = []
+    for reason, count in counts.items():
+        texts.append(f"{count:,} {reason}")
+    return ", ".join(texts)
 
 
 def plan_rows(view: dict[str, Any]) -> Rows:
@@ -47,7 +51,8 @@ def plan_rows(view: dict[str, Any]) -> Rows:
             rows.append([f"calls: {kind}", f"{total} ({calls['held']:,} in the ledger)"])
         rows += _token_rows("judging: ", judge["tokens"], exact=not judge["tokens"]["input"])
     rows.append(["cost", f"{cost['low']:.2f} to {cost['high']:.2f} {cost['currency']}, about {cost['expected']:.2f}"])
-    rows += [["note", warning] for warning in view.get("warnings", [])]
+    for warning in view.get("warnings", []):
+        rows.append(["note", warning])
     return ["", ""], rows
 
 
@@ -64,8 +69,12 @@ def status_rows(status: dict[str, Any]) -> Rows:
     shards = status["shards"]
     rows = []
     for state in ("done", "failed", "waiting"):
-        questions = [shard["questions"] for shard in shards if shard["state"] == state]
-        rows.append([state, str(len(questions)), str(sum(questions)), ""])
+        count = questions = 0
+        for shard in shards:
+            if shard["state"] == state:
+                count += 1
+                questions += shard["questions"]
+        rows.append([state, str(count), str(questions), ""])
     for shard in shards:
         if shard["state"] == "failed":
             rows.append([f"  shard {shard['shard']}", "", str(shard["questions"]), shard["error"]])
@@ -81,7 +90,8 @@ def build_rows(built: dict[str, Any]) -> Rows:
         rows += _drop_rows(counts["drops"])
     for kind, calls in built["calls"].items():
         rows.append([f"calls: {kind}", f"{calls['made']:,} made, {calls['reused']:,} reused"])
-    rows += [[f"seconds: {stage}", f"{seconds:.1f}"] for stage, seconds in built["seconds"].items()]
+    for stage, seconds in built["seconds"].items():
+        rows.append([f"seconds: {stage}", f"{seconds:.1f}"])
     return ["", ""], rows
 
 
@@ -97,7 +107,8 @@ def comparison_rows(outcome: dict[str, Any]) -> Rows:
 def report_rows(report: dict[str, Any]) -> Rows:
     """The figures of a whole run."""
     rows = [["questions", f"{report['questions']:,}", ""], ["pairs", _pair_count(report), ""]]
-    rows += [[*row, ""] for row in _drop_rows(report["drops"])]
+    for reason, count in report["drops"].items():
+        rows.append([f"dropped: {reason}", f"{count:,}", ""])
     for kind, calls in report["calls"].items():
         rows.append([f"calls: {kind}", f"{calls['made']:,} made", f"{calls['reused']:,} reused"])
     for name, figure in report["subem"].items():
@@ -113,7 +124,8 @@ def report_rows(report: dict[str, Any]) -> Rows:
     if model.get("before"):
         columns, metrics = comparison_rows(model)
         rows.append(columns)
-        rows += [[f"  {metric}", before, after] for metric, before, after in metrics]
+        for metric, before, after in metrics:
+            rows.append([f"  {metric}", before, after])
     rows.append(["seconds", f"{sum(report['seconds'].values()):.0f}", ""])
     return ["", "", ""], rows
 
@@ -135,11 +147,17 @@ def report_table(report: dict[str, Any]) -> str:
 
 def training_table(trained: dict[str, Any]) -> str:
     """What a training run returned, as Markdown."""
-    return markdown(["", ""], [[name, str(value)] for name, value in sorted(trained.items())])
+    rows = []
+    for name, value in sorted(trained.items()):
+        rows.append([name, str(value)])
+    return markdown(["", ""], rows)
 
 
 def _drop_rows(drops: Mapping[str, int]) -> list[list[str]]:
-    return [[f"dropped: {reason}", f"{count:,}"] for reason, count in drops.items()]
+    rows = []
+    for reason, count in drops.items():
+        rows.append([f"dropped: {reason}", f"{count:,}"])
+    return rows
 
 
 def _pair_count(counts: dict[str, Any]) -> str:
@@ -162,7 +180,9 @@ def agreement_rows(agreement: Mapping[str, Any] | None) -> Rows:
     columns = ["score", "agrees %", "95% interval", "pairs", "left out"]
     if not agreement:
         return columns, []
-    rows = [_accuracy_row(name, figure) for name, figure in agreement["dimensions"].items()]
+    rows = []
+    for name, figure in agreement["dimensions"].items():
+        rows.append(_accuracy_row(name, figure))
     if len(rows) > 1:
         rows.append(_accuracy_row("mean (the reward)", agreement["mean"]))
     for name, figure in agreement["leave_one_out"].items():
@@ -230,7 +250,10 @@ def saved_rows(judging: Mapping[str, Any]) -> Rows:
         "batched": "verdicts that came in one call with others",
     }
     saved = judging.get("saved") or {}
-    rows = [[names.get(name, name), f"{count:,}"] for name, count in saved.items() if count]
+    rows = []
+    for name, count in saved.items():
+        if count:
+            rows.append([names.get(name, name), f"{count:,}"])
     return ["judge calls saved", "calls"], rows
 
 
@@ -251,8 +274,8 @@ def rejudged_rows(rejudged: Mapping[str, Any] | None) -> Rows:
 
 
 def _accuracy_row(name: str, figure: Mapping[str, Any]) -> list[str]:
-    left_out = ", ".join(f"{count:,} {reason}" for reason, count in figure["missing"].items())
-    return [name, *_percent_cells(figure, figure["accuracy"]), f"{figure['pairs']:,}", left_out]
+    percents = _percent_cells(figure, figure["accuracy"])
+    return [name, *percents, f"{figure['pairs']:,}", count_reasons(figure["missing"])]
 
 
 def _percent_cells(figure: Mapping[str, Any], value: float | None, form: str = ".1f") -> list[str]:

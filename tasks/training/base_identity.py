@@ -23,7 +23,10 @@ def base_identity(base: str) -> str:
     files: set[Path] = set()
     for pattern in _PATTERNS:
         files.update(folder.glob(pattern))
-    return fingerprint([[path.name, path.stat().st_size, _hash_of_ends(path)] for path in sorted(files)])
+    parts = []
+    for path in sorted(files):
+        parts.append([path.name, path.stat().st_size, _hash_of_ends(path)])
+    return fingerprint(parts)
 
 
 def _hash_of_ends(path: Path) -> str:

@@ -110,7 +110,8 @@ def _loss_table(steps: Sequence[Mapping[str, Any]]) -> list[str]:
     columns = [name for name in _COLUMNS if name in logged]
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for step in rows:
-        lines.append("| " + " | ".join(_cell(step.get(name)) for name in columns) + " |")
+        cells = map(_cell, map(step.get, columns))
+        lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 

@@ -61,8 +61,10 @@ class Lengths:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "Lengths":
         """The lengths of a configuration file."""
-        ends = tuple((int(end), int(rows)) for end, rows in value["histogram"])
-        return Lengths(**{**value, "histogram": ends})
+        histogram = []
+        for end, rows in value["histogram"]:
+            histogram.append((int(end), int(rows)))
+        return Lengths(**{**value, "histogram": tuple(histogram)})
 
 
 def gate(
@@ -280,7 +282,9 @@ def _split(
             "and the prompt's text repeats it: remove it from the prompt"
         )
     places = {text: place for place, text in enumerate(question.answers)}
-    pairs = [(places[chosen], places[rejected]) for chosen, rejected in question.pairs]
+    pairs = []
+    for chosen, rejected in question.pairs:
+        pairs.append((places[chosen], places[rejected]))
     tree = EncodedTree(question.name, prompt[:start], [ids[start:] for ids in with_answers], pairs)
     if not (start and all(tree.answers)):
         raise TrainingError(

@@ -82,7 +82,9 @@ class Snapshot:
                 trained[name] = parameter
                 if ".lora_B." in name:
                     adapters[name] = parameter
-        self._before = {name: _sample_values(parameter) for name, parameter in (adapters or trained).items()}
+        self._before: dict[str, Any] = {}
+        for name, parameter in (adapters or trained).items():
+            self._before[name] = _sample_values(parameter)
 
     def compare(self, model: Any) -> ChangedTensors:
         """Compare with the same model after training."""
@@ -96,15 +98,16 @@ class Snapshot:
 
 def check_model_changed(steps: Sequence[Mapping[str, Any]], tensors: ChangedTensors) -> None:
     """Raises TrainingError when a finished run changed nothing in the model or its loss."""
+    losses = [step["loss"] for step in steps]
     if tensors.changed == 0:
         cause = f"none of {tensors.tensors} trained tensors changed"
     elif steps and all(step.get("grad_norm") == 0.0 for step in steps):
         cause = "the gradient was zero at every step"
-    elif len(steps) >= 4 and len({step["loss"] for step in steps}) == 1:
-        cause = f"the loss was {steps[0]['loss']} at every step"
+    elif len(steps) >= 4 and len(set(losses)) == 1:
+        cause = f"the loss was {losses[0]} at every step"
     else:
         return
-    first, last = quarter_means([step["loss"] for step in steps]) if steps else (math.nan, math.nan)
+    first, last = quarter_means(losses) if losses else (math.nan, math.nan)
     raise TrainingError(
         f"the loss did not move: {cause} (mean loss of the first quarter {first:.6g}, of the last {last:.6g}); "
         "raise training.learning_rate, lower training.warmup or give it more steps"

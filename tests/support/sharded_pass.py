@@ -46,6 +46,7 @@ def main() -> None:
     if torch.distributed.get_rank() == 0:
         differences = [float((log_p - cut).abs().max()), float((gradient - cut_gradient).abs().max())]
         print(json.dumps([*differences, float(gradient.abs().max())]))
+    torch.distributed.barrier()  # a process that ends while the other still waits for it may be aborted
     torch.distributed.destroy_process_group()
 
 

@@ -133,7 +133,9 @@ def _reference_passes(trainer: "StepDPOTrainer", row: Mapping[str, Any]) -> Iter
     from tasks.training.passes import StepCollator
 
     collator = StepCollator(trainer.data_collator.pad_token_id, questions_per_pass=1)
-    parts = [row["answers"]] if trainer.sharing is not None else [[answer] for answer in row["answers"]]
+    parts = [row["answers"]]
+    if trainer.sharing is None:
+        parts = [[answer] for answer in row["answers"]]
     for answers in parts:
         (batch,) = collator([{"prompt_ids": row["prompt_ids"], "answers": answers, "pairs": [[0, 0]]}])["passes"]
         yield {name: tensor.to(trainer.accelerator.device) for name, tensor in batch.items()}

@@ -50,7 +50,8 @@ def batch_trees(trees: torch.Tensor, attention_mask: torch.Tensor) -> tuple[Tree
     lengths: list[Tree] = []
     row = 0
     for prompt, answers in trees.tolist():
-        lengths.append(Tree(prompt, tuple(length - prompt for length in row_lengths[row : row + answers])))
+        answer_lengths = [length - prompt for length in row_lengths[row : row + answers]]
+        lengths.append(Tree(prompt, tuple(answer_lengths)))
         row += answers
     return tuple(lengths)
 
