@@ -82,13 +82,23 @@ async def test_a_cancelled_task_does_not_hold_up_the_others_of_its_group() -> No
 
 async def test_every_task_gets_an_error_of_its_own_and_the_thread_lives_on() -> None:
     faults: list[Exception] = [LedgerError("the disk is full"), ZeroDivisionError("a bug")]
+    started, both_submitted = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
 
     def commit(entries: Sequence[Entry]) -> None:
-        if faults:
+        loop.call_soon_threadsafe(started.set)
+        both_submitted.wait(20)
+        if entries[0].reply != "first" and faults:
             raise faults.pop(0)
 
     writer = GroupCommit(commit, do_nothing)
-    errors = await asyncio.gather(writer.submit(entry("a")), writer.submit(entry("b")), return_exceptions=True)
+    first = asyncio.create_task(writer.submit(entry("first")))
+    await started.wait()
+    tasks = [asyncio.create_task(writer.submit(entry(reply))) for reply in ("a", "b")]
+    await asyncio.sleep(0)
+    both_submitted.set()
+    errors = await asyncio.gather(*tasks, return_exceptions=True)
+    await first
     assert [str(error) for error in errors] == ["the disk is full"] * 2
     assert errors[0] is not errors[1]
     with pytest.raises(LedgerError, match=r"could not write 1 replies: ZeroDivisionError\('a bug'\)") as caught:
