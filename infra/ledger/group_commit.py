@@ -121,4 +121,6 @@ def _set_results(futures: Sequence["asyncio.Future[None]"], error: LedgerError |
         if error is None:
             future.set_result(None)
         else:
-            future.set_exception(LedgerError(*error.args))  # one each: a traceback belongs to one task
+            own_error = LedgerError(*error.args)  # one per task: raising adds a traceback to it
+            own_error.__cause__ = error.__cause__
+            future.set_exception(own_error)

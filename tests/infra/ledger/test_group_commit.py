@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pytest
 
@@ -81,17 +82,28 @@ async def test_a_cancelled_task_does_not_hold_up_the_others_of_its_group() -> No
 
 async def test_every_task_gets_an_error_of_its_own_and_the_thread_lives_on() -> None:
     faults: list[Exception] = [LedgerError("the disk is full"), ZeroDivisionError("a bug")]
+    started, both_submitted = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
 
     def commit(entries: Sequence[Entry]) -> None:
-        if faults:
+        loop.call_soon_threadsafe(started.set)
+        both_submitted.wait(20)
+        if entries[0].reply != "first" and faults:
             raise faults.pop(0)
 
     writer = GroupCommit(commit, do_nothing)
-    errors = await asyncio.gather(writer.submit(entry("a")), writer.submit(entry("b")), return_exceptions=True)
+    first = asyncio.create_task(writer.submit(entry("first")))
+    await started.wait()
+    tasks = [asyncio.create_task(writer.submit(entry(reply))) for reply in ("a", "b")]
+    await asyncio.sleep(0)
+    both_submitted.set()
+    errors = await asyncio.gather(*tasks, return_exceptions=True)
+    await first
     assert [str(error) for error in errors] == ["the disk is full"] * 2
     assert errors[0] is not errors[1]
-    with pytest.raises(LedgerError, match=r"could not write 1 replies: ZeroDivisionError\('a bug'\)"):
+    with pytest.raises(LedgerError, match=r"could not write 1 replies: ZeroDivisionError\('a bug'\)") as caught:
         await writer.submit(entry("c"))
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
     await writer.submit(entry("d"))
     await asyncio.to_thread(writer.close)
 
@@ -138,6 +150,43 @@ def test_closing_twice_or_without_entries_is_fine() -> None:
     writer = GroupCommit(lambda entries: None, do_nothing)
     writer.close()
     writer.close()
+
+
+async def test_there_is_a_pause_after_every_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(elapsed_s=1000.0, cpu_s=500.0)
+    monkeypatch.setattr(
+        group_commit, "time", SimpleNamespace(monotonic=lambda: clock.elapsed_s, thread_time=lambda: clock.cpu_s)
+    )
+    durations = [(0.25, 0.001), (0.25, 0.03)]
+
+    def commit(entries: Sequence[Entry]) -> None:
+        elapsed_s, cpu_s = durations.pop(0)
+        clock.elapsed_s += elapsed_s
+        clock.cpu_s += cpu_s
+
+    pauses: list[float] = []
+    writer = GroupCommit(commit, do_nothing)
+    monkeypatch.setattr(writer._closing, "wait", pauses.append)
+    await writer.submit(entry("a"))
+    await writer.submit(entry("b"))
+    await asyncio.to_thread(writer.close)
+    assert pauses == pytest.approx([0.25, 0.3])
+
+
+async def test_closing_waits_for_the_commit_that_runs() -> None:
+    groups: list[int] = []
+
+    def commit(entries: Sequence[Entry]) -> None:
+        closing.wait(20)
+        groups.append(sum(range(3_000_000)))  # takes longer than a close that does not wait
+
+    writer = GroupCommit(commit, do_nothing)
+    closing = writer._closing
+    task = asyncio.create_task(writer.submit(entry("a")))
+    await asyncio.sleep(0)
+    await asyncio.to_thread(writer.close)
+    assert len(groups) == 1
+    await task
 
 
 async def test_the_last_group_is_committed_at_once_on_closing(monkeypatch: pytest.MonkeyPatch) -> None:

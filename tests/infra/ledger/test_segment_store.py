@@ -52,10 +52,15 @@ def test_a_segment_is_read_from_the_store_once(store: Store, reads: Counter[str]
     assert reads == {name: 1}
 
 
-def test_a_written_segment_is_not_read_back(store: Store, reads: Counter[str]) -> None:
+def test_a_segment_is_written_once_and_not_read_back(
+    store: Store, reads: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths: list[str] = []
+    monkeypatch.setattr(store, "write", lambda path, data: paths.append(path))
     segments = SegmentStore(store)
     info = segments.write(entries_table([entry(1)]))
     segments.read(info.name)
+    assert paths == [f"ledger/{info.name}"]
     assert not reads
 
 
