@@ -78,6 +78,12 @@ def test_an_answer_in_the_middle_gets_as_many_verdicts_as_should_show_it(
     assert wanted((*best, CLOSED), (*worst, CLOSED), (5, 1, 8)) == {2: 3}
 
 
+def test_the_opinion_of_the_others_weighs_as_much_as_four_verdicts() -> None:
+    # Both of two verdicts support the third, so support is (2 + 4 * 0.5) / 6 = 2 / 3, and its reward is at most 7.5.
+    # To fall to 7.155: 0.345 / (0.5 / 3) = 2.07 verdicts.
+    assert wanted((7.31, 7, CLOSED), (1, 0, CLOSED), (5, 2, 8)) == {2: 3}
+
+
 def test_four_missing_verdicts_take_two_rounds_and_three_take_one() -> None:
     assert wanted((9, 4, 4), (2, 1, 3)) == {0: 2, 1: 3}
 

@@ -51,5 +51,7 @@ def test_saved_and_made_calls_add_up_to_the_methods_own() -> None:
 
 
 def test_all_facts_of_a_call_but_the_first_are_batched_unless_shared() -> None:
-    facts = [{**fact(None, shared), "number": number} for number, shared in ((1, False), (2, False), (3, True))]
-    assert saved_calls([judgement(5.0, {"facts": facts})]) == {"shared": 1, "pruned": 0, "batched": 1}
+    facts = [
+        {**fact(None, shared), "number": number} for number, shared in ((1, False), (2, False), (3, False), (4, True))
+    ]
+    assert saved_calls([judgement(5.0, {"facts": facts})]) == {"shared": 1, "pruned": 0, "batched": 2}

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 import tasks.scoring
 from infra.errors import BalanceError, LongmillError, RecipeError
 from infra.recipe import RecipeSection
+from tasks.judging.context import no_text_reason
 from tasks.records.example import Answer, Context, Example, Judgement
 from tasks.scoring import (
     ActiveScorer,
@@ -168,3 +169,29 @@ def test_two_scorers_that_wait_for_each_other_are_an_error(with_plugin: Path) ->
     recipe = recipe_with({"scorer": "first"}, {"scorer": "second"})
     with pytest.raises(BalanceError, match="first, second wait for each other"):
         score_answers([case_of("a")], parse_scorers(recipe), ScoringContext(no_embedder, None, recipe))
+
+
+def test_an_answer_without_text_has_a_null_score_with_its_reason(with_plugin: Path) -> None:
+    recipe = recipe_with({"scorer": "length"})
+    scoring = ScoringContext(no_embedder, None, recipe)
+    judgements = score_answers([case_of("ab", " ")], parse_scorers(recipe), scoring)
+    assert [(judgement.sample_index, judgement.score) for judgement in judgements] == [(0, 2), (1, None)]
+    assert judgements[1].reason == no_text_reason(case_of(" ").answers[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "answers", "message"),
+    [
+        ("eager", "(*question.answers, *question.without_text)", "'eager' gave a score to an answer without text"),
+        ("twice", "(*question.answers, *question.answers)", "'twice' gave 3 judgements on 2 answers"),
+    ],
+)
+def test_a_scorer_that_judges_more_than_it_was_given_is_an_error(
+    with_plugin: Path, name: str, answers: str, message: str
+) -> None:
+    plugin = PLUGIN.replace('"length"', f'"{name}"').replace("reversed(question.answers)", answers)
+    (with_plugin / f"{name}_for_test.py").write_text(plugin)
+    known_scorers.cache_clear()
+    recipe = recipe_with({"scorer": name})
+    with pytest.raises(BalanceError, match=message):
+        score_answers([case_of("ab", "")], parse_scorers(recipe), ScoringContext(no_embedder, None, recipe))
