@@ -15,7 +15,15 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.display import AsJson, console, finish, progress_unless_json, table
-from tasks.microworld.make import POOL, QUESTIONS, Made, Wanted, people_for, write_contexts, write_pool
+from tasks.microworld.make import (
+    POOL,
+    QUESTIONS,
+    DatasetSettings,
+    DatasetSummary,
+    people_for,
+    write_contexts,
+    write_pool,
+)
 from tasks.microworld.words import Split
 
 microworld = typer.Typer(help="The generated world: datasets of any size with gold answers.", no_args_is_help=True)
@@ -64,7 +72,7 @@ def make(
             made = write_pool(out, questions, seed, people or max(people_for(tokens), questions // 2), hops, split)
             files.append(("pool", str(out / POOL)))
         else:
-            made = write_contexts(out, Wanted(questions, tokens, hops, seed, split, people))
+            made = write_contexts(out, DatasetSettings(questions, tokens, hops, seed, split, people))
     if not as_json:
         console.print(table(f"microworld, {split}", *_made_rows(made, time.monotonic() - clock)))
     finish(as_json, {**asdict(made), "files": dict(files)}, files)
@@ -107,9 +115,9 @@ def judge(
     with progress_unless_json(as_json):
         _use_threads(threads)
         from infra.models.tokens import resolve_model
-        from tasks.microworld.train_judge import Settings, train_judge
+        from tasks.microworld.train_judge import JudgeTrainingSettings, train_judge
 
-        settings = Settings(steps=steps, seed=seed)
+        settings = JudgeTrainingSettings(steps=steps, seed=seed)
         measured = train_judge(settings, Path(resolve_model(start)), PROMPTS, work, out)
     rows = []
     for kind, percent in measured.items():
@@ -117,7 +125,7 @@ def judge(
     _finish_training("judge", ["calls", "right %"], rows, _write_curves({"judge": work}, work), out, as_json)
 
 
-def _made_rows(made: Made, seconds: float) -> tuple[list[str], list[list[str]]]:
+def _made_rows(made: DatasetSummary, seconds: float) -> tuple[list[str], list[list[str]]]:
     """Columns and rows of what was made."""
     counts = {"questions": made.questions, **dict(sorted(made.kinds.items())), "worlds": made.worlds}
     if made.tokens:

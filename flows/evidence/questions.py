@@ -20,7 +20,7 @@ from flows.cli.demo import HOPS, PEOPLE
 from infra.models.tokens import Tokenizer
 from tasks.microworld.questions import SHARES_BY_HOPS, Question, make_questions
 from tasks.microworld.words import Split
-from tasks.microworld.world import WorldDocument, documents, make_world
+from tasks.microworld.world import WorldDocument, make_world, write_documents
 from tasks.planning.passages import passage_tokens
 from tasks.records.example import Document
 
@@ -60,7 +60,7 @@ def _rows(name: str, seed: int, lengths: Sequence[int], tokenizer: Tokenizer) ->
     for number in itertools.count():
         world_seed = f"evidence:{name}:{seed}:{number}"
         world = make_world(world_seed, PEOPLE, _SPLITS[name])
-        docs = documents(world)
+        docs = write_documents(world)
         rng = random.Random(world_seed)
         sizes = passage_tokens([Document(doc.title, doc.text) for doc in docs], tokenizer) if lengths else []
         for question in make_questions(world, docs, world_seed, _QUESTIONS_PER_WORLD, SHARES_BY_HOPS[HOPS]):

@@ -1,7 +1,7 @@
 """Datasets of the microworld in the factory's input format: a file `questions.jsonl` of any size in a folder.
 
 `write_contexts` makes any number of questions, each with a ready context and everything that is known about it (see
-`contexts`). A fresh world serves every 16 questions and rows are written as they are made, so memory does not grow.
+`context_rows`). A fresh world serves every 16 questions and rows are written as they are made, so memory does not grow.
 `write_pool` makes questions of one world with their supporting documents, and `pool.jsonl` with every document of that
 world. The pool gives the factory distractors from the same world, so no context contradicts itself.
 The same arguments give the same bytes; a file appears under its name only when it is complete.
@@ -26,7 +26,7 @@ from tasks.microworld.answers import chosen_answer, rejected_answer
 from tasks.microworld.questions import SHARES_BY_HOPS, Question, in_reading_order, make_questions
 from tasks.microworld.tokenizer import count_tokens
 from tasks.microworld.words import Split
-from tasks.microworld.world import Fact, World, WorldDocument, documents, make_world
+from tasks.microworld.world import Fact, World, WorldDocument, make_world, write_documents
 
 Row = dict[str, Any]
 QUESTIONS, POOL = "questions.jsonl", "pool.jsonl"
@@ -38,7 +38,7 @@ _GAP = "\n\n"  # between two passages
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DatasetSettings:
     """What to make: questions of at most `hops` hops (1 to 3) with contexts of at most `tokens` tokens.
 
     `split`: the split that names come from, None for all names; `people` in a world, None for as many as the contexts
@@ -58,7 +58,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Made:
+class DatasetSummary:
     """Counts of what was made: questions, worlds, tokens of all contexts; questions by kind, preferences by fault."""
 
     questions: int
@@ -113,7 +113,7 @@ def people_for(tokens: int) -> int:
     return max(_MIN_PEOPLE, math.ceil(tokens * _SPARE / _TOKENS_PER_PERSON))
 
 
-def contexts(settings: Wanted) -> Iterator[Row]:
+def context_rows(settings: DatasetSettings) -> Iterator[Row]:
     """The rows of `write_contexts`, one at a time.
 
     Beside the fields of the native format, a row has these, which the factory keeps as metadata: `answer` in words,
@@ -128,13 +128,13 @@ def contexts(settings: Wanted) -> Iterator[Row]:
         yield {"id": f"micro-{settings.split or 'all'}-{settings.seed}-{index:06d}", **row}
 
 
-def write_contexts(folder: Path, settings: Wanted) -> Made:
-    """Write `questions.jsonl` with ready contexts. Raises InputError, see `contexts`."""
+def write_contexts(folder: Path, settings: DatasetSettings) -> DatasetSummary:
+    """Write `questions.jsonl` with ready contexts. Raises InputError, see `context_rows`."""
     kinds, faults = Counter[str](), Counter[str]()
     worlds, tokens, previous_world = 0, 0, ""
     progress.expect("questions", settings.questions)
     with _complete_file(folder / QUESTIONS) as file:
-        for row in contexts(settings):
+        for row in context_rows(settings):
             _write_row(file, row)
             kinds[row["kind"]] += 1
             faults[row["fault"]] += 1
@@ -142,16 +142,18 @@ def write_contexts(folder: Path, settings: Wanted) -> Made:
             worlds += row["world"] != previous_world
             previous_world = row["world"]
             progress.advance("questions")
-    return Made(settings.questions, worlds, tokens, dict(kinds), dict(faults))
+    return DatasetSummary(settings.questions, worlds, tokens, dict(kinds), dict(faults))
 
 
-def write_pool(folder: Path, questions: int, seed: int, people: int, hops: int = 2, split: Split | None = None) -> Made:
+def write_pool(
+    folder: Path, questions: int, seed: int, people: int, hops: int = 2, split: Split | None = None
+) -> DatasetSummary:
     """Write `questions.jsonl` and `pool.jsonl` for one world of this many people, without contexts and preferences.
 
     Raises InputError when the world has fewer questions than that.
     """
     world = make_world(seed, people, split)
-    docs = documents(world)
+    docs = write_documents(world)
     drawn = make_questions(world, docs, seed, questions, SHARES_BY_HOPS[hops])
     kinds = Counter[str]()
     with _complete_file(folder / QUESTIONS) as file:
@@ -161,10 +163,10 @@ def write_pool(folder: Path, questions: int, seed: int, people: int, hops: int =
     with _complete_file(folder / POOL) as file:
         for document in docs:
             _write_row(file, _document_row(document))
-    return Made(questions, 1, 0, dict(kinds), {})
+    return DatasetSummary(questions, 1, 0, dict(kinds), {})
 
 
-def _world_rows(settings: Wanted, number: int) -> Iterator[Row]:
+def _world_rows(settings: DatasetSettings, number: int) -> Iterator[Row]:
     """The questions of one world of the dataset whose supports fit into a context."""
     name = f"{settings.split or 'all'}:{settings.seed}:{number}"
     people = settings.people or people_for(settings.tokens)
@@ -188,7 +190,7 @@ def _world_rows(settings: Wanted, number: int) -> Iterator[Row]:
 
 def _make_library(world: World) -> Library:
     """Write the documents of the world and count their tokens."""
-    docs = tuple(documents(world))
+    docs = tuple(write_documents(world))
     sizes = []
     for document in docs:
         sizes.append(count_tokens(f" {document.title}\n{document.text}"))

@@ -22,7 +22,7 @@ from tasks.microworld.policy_lessons import LessonPrompt, render
 from tasks.microworld.questions import LIST, SHARES_BY_HOPS, Question, in_reading_order, make_questions
 from tasks.microworld.training import generate_replies, generation_config, machine
 from tasks.microworld.words import RELATIONS
-from tasks.microworld.world import WorldDocument, documents, make_world
+from tasks.microworld.world import WorldDocument, make_world, write_documents
 
 LENGTHS, QUESTIONS = (256, 512, 1024), 96  # of the card: tokens of a context; questions for each length
 STRATEGIES = ("plan_and_solve", "direct_answer")  # the prompts of the card
@@ -132,7 +132,7 @@ def held_out_questions(tokenizer: Any, seed: int | str, count: int, length: int)
     held_out: list[HeldOutQuestion] = []
     for number in range(math.ceil(count / _QUESTIONS_PER_WORLD)):
         world = make_world(f"held-out:{seed}:{number}", _PEOPLE)
-        docs = documents(world)
+        docs = write_documents(world)
         sizes = []
         for document in docs:
             sizes.append(len(tokenizer(render([document])).input_ids) + 2)

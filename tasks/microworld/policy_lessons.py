@@ -23,7 +23,7 @@ from tasks.microworld.answers import chosen_answer, imperfect_reply
 from tasks.microworld.questions import LIST, ONE_HOP, THREE_HOP, TWO_HOP, Question, in_reading_order, make_questions
 from tasks.microworld.tokenizer import ASSISTANT, BOS, EOS, SPACE, SPECIAL, USER, encode
 from tasks.microworld.words import NAMES
-from tasks.microworld.world import WorldDocument, documents, make_world, sentences_of, stated_facts
+from tasks.microworld.world import WorldDocument, make_world, sentences_of, stated_facts, write_documents
 
 IGNORED = -100  # the label of a token that has no loss
 _PEOPLE = (12, 24, 40)
@@ -172,7 +172,7 @@ def context_and_questions(
 ) -> tuple[list[WorldDocument], list[Question]]:
     """The documents of a context of a fresh world, shuffled, about so many; and up to `count` questions about them."""
     world = make_world(f"lesson:{rng.random()}", people or rng.choice(_PEOPLE))
-    all_docs = documents(world)
+    all_docs = write_documents(world)
     hops_share = 1 - lists
     shares = {ONE_HOP: 0.35 * hops_share, TWO_HOP: 0.4 * hops_share, THREE_HOP: 0.25 * hops_share, LIST: lists}
     questions: list[Question] = []
@@ -191,7 +191,7 @@ def context_and_questions(
 
 
 def _some_documents(rng: random.Random, count: int, plain: bool) -> list[WorldDocument]:
-    all_docs = documents(make_world(f"lesson:{rng.random()}", rng.choice(_PEOPLE)))
+    all_docs = write_documents(make_world(f"lesson:{rng.random()}", rng.choice(_PEOPLE)))
     docs = rng.sample(all_docs, min(count, len(all_docs)))
     if not plain:
         return docs

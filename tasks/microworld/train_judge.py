@@ -62,7 +62,7 @@ _INPUT_EMBEDDINGS, _OUTPUT_EMBEDDINGS = "model.embed_tokens.weight", "lm_head.we
 
 
 @dataclass(frozen=True)
-class Settings:
+class JudgeTrainingSettings:
     """All that decides the weights."""
 
     steps: int = 5000
@@ -91,7 +91,7 @@ class _ReplyCounts:
         return percentages
 
 
-def train_judge(settings: Settings, start: Path, prompts: Path, work: Path, out: Path) -> dict[str, float]:
+def train_judge(settings: JudgeTrainingSettings, start: Path, prompts: Path, work: Path, out: Path) -> dict[str, float]:
     """Run all steps from the last checkpoint in `work`, then measure the model and write it with its card to `out`.
 
     `start`: folder of the policy that it begins with; `prompts`: folder of the prompt files of a language. Returns the

@@ -1,6 +1,6 @@
 """A seeded, closed and consistent world, and the documents that state it.
 
-`make_world` invents entities and exactly one value for every relation of every entity. `documents` writes one document
+`make_world` invents entities and exactly one value for every relation of every entity. `write_documents` writes one
 for each entity. The document of a value may repeat a fact about it (an echo), always with the same value, so no two
 documents of a world contradict each other. The same seed gives the same text in every process. There is no time, no
 number, no negation and no pronoun.
@@ -40,7 +40,7 @@ class WorldDocument:
     """A text about one entity (its title), and the facts that it states, in the order of the text.
 
     `spans`: [start, end) of the sentence of each fact in `text`, in characters. Documents that were not written by
-    `documents` may have no spans.
+    `write_documents` may have no spans.
     """
 
     title: str
@@ -131,7 +131,7 @@ def make_world(seed: int | str, people: int, split: Split | None = None) -> Worl
     return World(str(seed), entities, tuple(facts))
 
 
-def documents(world: World) -> list[WorldDocument]:
+def write_documents(world: World) -> list[WorldDocument]:
     """One document for every entity, people first. Every fact is stated at least in the document of its subject."""
     rng = random.Random(f"documents:{world.seed}:{len(world.facts)}")
     docs = []

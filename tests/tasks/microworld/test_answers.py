@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tasks.microworld.answers import TEACHERS, imperfect_reply
 from tasks.microworld.parsing import kind_of, read_answer
 from tasks.microworld.questions import LIST, ONE_HOP, SHARES_BY_HOPS, Question, in_reading_order, make_questions
-from tasks.microworld.world import WorldDocument, documents, make_world
+from tasks.microworld.world import WorldDocument, make_world, write_documents
 
 _OPENINGS = {"hasty": "In short:\n", "careful": "Plan: find ", "talkative": "I need to find "}
 
@@ -15,7 +15,7 @@ _OPENINGS = {"hasty": "In short:\n", "careful": "Plan: find ", "talkative": "I n
 def questions_with_documents() -> Iterator[tuple[Question, list[WorldDocument]]]:
     for seed in range(3):
         world = make_world(f"teachers:{seed}", 30)
-        docs = documents(world)
+        docs = write_documents(world)
         for question in make_questions(world, docs, 0, 120, SHARES_BY_HOPS[3]):
             yield in_reading_order(question, docs), docs
 

@@ -158,7 +158,7 @@ def test_the_policys_part_does_not_change_at_first(tmp_path: Path, monkeypatch: 
     import torch
 
     from tasks.microworld import train_judge
-    from tasks.microworld.train_judge import Settings, is_inherited
+    from tasks.microworld.train_judge import JudgeTrainingSettings, is_inherited
 
     monkeypatch.setattr(train_judge, "FIRST_PLAN", {"support": (1, 2)})
     monkeypatch.setattr(train_judge, "PLAN", {"helpfulness": (1, 2)})
@@ -167,7 +167,8 @@ def test_the_policys_part_does_not_change_at_first(tmp_path: Path, monkeypatch: 
     changed = []
     for frozen_steps in (2, 1):
         monkeypatch.setattr(train_judge, "_FROZEN_STEPS", frozen_steps)
-        train_judge.train_judge(Settings(steps=2), POLICY, PROMPTS, tmp_path / f"{frozen_steps}", tmp_path / "out")
+        settings = JudgeTrainingSettings(steps=2)
+        train_judge.train_judge(settings, POLICY, PROMPTS, tmp_path / f"{frozen_steps}", tmp_path / "out")
         state = torch.load(tmp_path / f"{frozen_steps}/checkpoint.pt", weights_only=True)["model"]
         torch.manual_seed(0)
         start = train_judge.judge_from_policy(POLICY, PROMPTS, build_tokenizer(PROMPTS), 5).state_dict()
@@ -181,14 +182,14 @@ def test_training_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytes
     import torch
 
     from tasks.microworld import train_judge
-    from tasks.microworld.train_judge import Settings
+    from tasks.microworld.train_judge import JudgeTrainingSettings
 
     monkeypatch.setattr(train_judge, "PLAN", {"helpfulness": (1, 2), "logicality": (1, 1)})
     monkeypatch.setattr(train_judge, "_FIRST_STEPS", 0)
     monkeypatch.setattr(train_judge, "_FROZEN_STEPS", 1)
     monkeypatch.setattr(train_judge, "export_judge", lambda *_: {})
     monkeypatch.setattr(train_judge, "_SAVE_EVERY", 2)
-    settings = Settings(steps=3)
+    settings = JudgeTrainingSettings(steps=3)
     train_judge.train_judge(settings, POLICY, PROMPTS, tmp_path / "whole", tmp_path / "out")
 
     class Killed(Exception):

@@ -19,12 +19,12 @@ from infra.errors import InputError
 from infra.store import open_store
 from tasks.microworld import rules
 from tasks.microworld.answers import FAULTS, INVENTED_FACT, MISSING_ITEM, WRONG_HOP, rejected_answer
-from tasks.microworld.make import Row, Wanted, contexts, people_for, write_contexts
+from tasks.microworld.make import DatasetSettings, Row, context_rows, people_for, write_contexts
 from tasks.microworld.parsing import read_answer, read_fact, read_facts, read_question, sentences
 from tasks.microworld.questions import KINDS, LIST, ONE_HOP, THREE_HOP, TWO_HOP, Question, make_questions
 from tasks.microworld.tokenizer import TOKENIZER_FILE, count_tokens
 from tasks.microworld.words import SPLITS
-from tasks.microworld.world import Fact, World, documents, make_world
+from tasks.microworld.world import Fact, World, make_world, write_documents
 from tasks.planning.make_plan import make_plan
 from tasks.planning.passages import render
 from tasks.records.example import Document
@@ -32,7 +32,7 @@ from tasks.records.plan import load_shard
 from tests.support.planning import small_recipe
 
 _TOKENIZER = Tokenizer.from_file(str(TOKENIZER_FILE))
-_SMALL = Wanted(32, 900, hops=3, seed=3)
+_SMALL = DatasetSettings(32, 900, hops=3, seed=3)
 
 
 def tokenizer_count(text: str) -> int:
@@ -45,7 +45,7 @@ def facts_of(row: Row) -> list[Fact]:
 
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
-    return list(contexts(_SMALL))
+    return list(context_rows(_SMALL))
 
 
 @given(st.lists(st.sampled_from(["Abrtan", " Abrtan", " 7", "199", " 250", "\n", " ", ".", "é", "xyz ", "🦊"])))
@@ -61,7 +61,7 @@ def test_tokens_are_counted_as_the_tokenizer_counts_them(parts: list[str]) -> No
     split=st.sampled_from([*SPLITS, None]),
 )
 def test_any_dataset_is_exact_and_proves_its_answers(seed: int, tokens: int, hops: int, split: Any) -> None:
-    for row in contexts(Wanted(4, tokens, hops, seed, split)):
+    for row in context_rows(DatasetSettings(4, tokens, hops, seed, split)):
         text = row["context"]
         assert row["tokens"] == tokenizer_count(text)
         assert tokens - 100 < row["tokens"] <= tokens  # the shortest document is shorter than that
@@ -133,7 +133,7 @@ def test_a_rejected_answer_has_its_one_fault(rows: list[Row]) -> None:
 
 def test_a_wrong_hop_does_not_come_to_the_right_end() -> None:
     world = make_world(6, 12)
-    docs = documents(world)
+    docs = write_documents(world)
     rng, titles = random.Random(1), {document.title for document in docs}
     faults = set()
     for question in make_questions(world, docs, 1, 100, {TWO_HOP: 0.5, THREE_HOP: 0.5}):
@@ -157,21 +157,21 @@ def test_the_questions_have_the_kinds_and_the_hops_that_were_asked_for(rows: lis
         parsed = read_question(row["question"])
         assert parsed is not None
         assert row["kind"] == (LIST if parsed.is_list else (ONE_HOP, TWO_HOP, THREE_HOP)[len(parsed.hops) - 1])
-    fewer = contexts(Wanted(16, 600, hops=1))
+    fewer = context_rows(DatasetSettings(16, 600, hops=1))
     assert {row["kind"] for row in fewer} == {ONE_HOP, LIST}
 
 
 def test_a_larger_dataset_begins_with_the_smaller_one_and_a_seed_or_a_split_changes_it(rows: list[Row]) -> None:
-    assert list(contexts(Wanted(20, 900, hops=3, seed=3))) == rows[:20]
+    assert list(context_rows(DatasetSettings(20, 900, hops=3, seed=3))) == rows[:20]
     assert len({row["id"] for row in rows}) == len(rows)
     assert len({row["world"] for row in rows}) == 2
-    others = [Wanted(1, 900, hops=3, seed=4), Wanted(1, 900, hops=3, seed=3, split="dev")]
-    texts = {next(contexts(other))["context"] for other in others} | {rows[0]["context"]}
+    others = [DatasetSettings(1, 900, hops=3, seed=4), DatasetSettings(1, 900, hops=3, seed=3, split="dev")]
+    texts = {next(context_rows(other))["context"] for other in others} | {rows[0]["context"]}
     assert len(texts) == 3
 
 
 def test_memory_does_not_grow_with_the_dataset() -> None:
-    endless = contexts(Wanted(10**9, 600))
+    endless = context_rows(DatasetSettings(10**9, 600))
     next(islice(endless, 64, None))
     tracemalloc.start()
     next(islice(endless, 16, None))
@@ -185,7 +185,7 @@ def test_memory_does_not_grow_with_the_dataset() -> None:
 @pytest.mark.parametrize("impossible", [{"questions": 0}, {"hops": 4}, {"hops": 0}, {"people": 6}, {"tokens": 10}])
 def test_what_cannot_be_made_is_refused_with_a_remedy(tmp_path: Path, impossible: dict[str, int]) -> None:
     with pytest.raises(InputError, match="ask for"):
-        write_contexts(tmp_path, Wanted(**{"questions": 2, "tokens": 4000, **impossible}))
+        write_contexts(tmp_path, DatasetSettings(**{"questions": 2, "tokens": 4000, **impossible}))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -193,7 +193,7 @@ def test_what_cannot_be_made_is_refused_with_a_remedy(tmp_path: Path, impossible
 def test_a_split_has_names_for_contexts_of_32k_tokens(split: Any) -> None:
     people = people_for(32_000)
     world = make_world(1, people, split)
-    assert sum(count_tokens(document.text) for document in documents(world)) > 32_000
+    assert sum(count_tokens(document.text) for document in write_documents(world)) > 32_000
 
 
 def test_the_factory_plans_the_dataset_as_it_stands(tmp_path: Path, rows: list[Row]) -> None:
@@ -225,5 +225,5 @@ def test_the_chosen_answer_is_what_the_policy_is_taught() -> None:
     from tasks.microworld.policy_lessons import gold_reply
 
     world = make_world(2, 40)
-    for question in make_questions(world, documents(world), 1, 60):
+    for question in make_questions(world, write_documents(world), 1, 60):
         assert chosen_answer(question) == gold_reply(question, "plan_and_solve")

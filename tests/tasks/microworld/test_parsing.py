@@ -17,21 +17,21 @@ from tasks.microworld.parsing import (
 )
 from tasks.microworld.questions import LIST, SHARES_BY_HOPS, make_questions
 from tasks.microworld.words import FILLER, LEADS, NAMES, RELATIONS
-from tasks.microworld.world import Fact, documents, make_world
+from tasks.microworld.world import Fact, make_world, write_documents
 
 FIRST = {kind: words[0] for kind, words in NAMES.items()}
 
 
 @pytest.mark.parametrize("people", [20, 60, 400])  # 400 people have names of two words
 def test_a_document_states_the_facts_that_it_was_written_from(people: int) -> None:
-    for document in documents(make_world(3, people)):
+    for document in write_documents(make_world(3, people)):
         assert set(read_facts(document.text)) == set(document.facts)
 
 
 @pytest.mark.parametrize("people", [60, 400, 420])  # of the test split: companies of three words
 def test_a_question_and_its_gold_answer_are_read_as_they_were_made(people: int) -> None:
     world = make_world(4, people, "test" if people > 400 else None)
-    for question in make_questions(world, documents(world), 1, 120, SHARES_BY_HOPS[3]):
+    for question in make_questions(world, write_documents(world), 1, 120, SHARES_BY_HOPS[3]):
         parsed, answer = read_question(question.question), read_answer(question.reasoning)
         assert parsed is not None
         assert (answer.facts, answer.final) == (question.facts, question.answers)

@@ -20,7 +20,7 @@ from tasks.microworld.questions import (
     make_questions,
 )
 from tasks.microworld.words import NAMES, RELATIONS
-from tasks.microworld.world import WorldDocument, documents, make_world
+from tasks.microworld.world import WorldDocument, make_world, write_documents
 
 PART = (
     "Passage 1: Abrtan\nEveryone agrees that Abrtan was taught by Borlena. Abrtan lives in Dunvale.\n\n"
@@ -54,7 +54,7 @@ def supports(question: str, answer: str, passages: str) -> list[str]:
 def questions() -> list[tuple[Question, str]]:
     """Questions of every kind, each with a context that holds its supports among others."""
     world = make_world(5, 60)
-    docs = documents(world)
+    docs = write_documents(world)
     rng = random.Random(1)
     cases = []
     for question in make_questions(world, docs, 2, 90, SHARES_BY_HOPS[3]):

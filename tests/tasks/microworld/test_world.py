@@ -28,7 +28,7 @@ from tasks.microworld.questions import (
     make_questions,
 )
 from tasks.microworld.words import ABOUT, FILLER, GOODS, JOB, LEADS, NAMES, RELATIONS, SPLITS, names_of
-from tasks.microworld.world import Fact, World, WorldDocument, documents, make_world
+from tasks.microworld.world import Fact, World, WorldDocument, make_world, write_documents
 
 ROOT = Path(__file__).parents[3]
 
@@ -40,7 +40,7 @@ def world() -> World:
 
 @pytest.fixture(scope="module")
 def docs(world: World) -> list[WorldDocument]:
-    return documents(world)
+    return write_documents(world)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def test_no_name_and_so_no_question_is_in_two_splits(people: int) -> None:
         world = make_world(1, people, split)
         names = set().union(*world.entities.values())
         words = set(" ".join(names).split())
-        made = make_questions(world, documents(world), 1, 30, SHARES_BY_HOPS[3])
+        made = make_questions(world, write_documents(world), 1, 30, SHARES_BY_HOPS[3])
         questions = {question.question for question in made}
         for question in questions:
             assert set(" ".join(names_in(question)).split()) <= words
@@ -195,14 +195,14 @@ def test_names_of_three_words_are_distinct_and_read_back() -> None:
 
 @pytest.mark.parametrize("people", [12, 400])
 def test_a_span_is_the_sentence_that_states_its_fact(people: int) -> None:
-    for document in documents(make_world(9, people)):
+    for document in write_documents(make_world(9, people)):
         sentences = [document.text[start:end] for start, end in document.spans]
         assert [read_fact(sentence) for sentence in sentences] == list(document.facts)
 
 
 def test_three_hops_go_on_without_turning_back() -> None:
     world = make_world(8, 60)
-    questions = make_questions(world, documents(world), 1, 300, {THREE_HOP: 1})
+    questions = make_questions(world, write_documents(world), 1, 300, {THREE_HOP: 1})
     for question in questions:
         first, second, third = question.facts
         assert (first.value, second.value) == (second.subject, third.subject)
