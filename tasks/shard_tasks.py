@@ -15,7 +15,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from prefect import State, task
@@ -155,7 +155,7 @@ def sample_span(shard: ShardInMemory, span: Span) -> list[Answer]:
 
 def pair_shard(shard: ShardInMemory, answers: list[Answer], judgements: list[Judgement]) -> dict[str, StoredTable]:
     """The shard's four tables, in a task run or from an earlier one."""
-    content = fingerprint([[answer.key, answer.text] for answer in answers] + [list(_scores(judgements))])
+    content = fingerprint([[asdict(answer) for answer in answers], [asdict(judgement) for judgement in judgements]])
     arguments = (live(shard), live(answers), live(judgements), f"pair {shard.index:04d}", f"{shard.key}-{content}")
     tables, _ = shard.run(pair, arguments, lambda result: _exist(shard, list(result.values())))
     return {kind: StoredTable.from_json(table) for kind, table in tables.items()}
@@ -320,10 +320,6 @@ def _with_retries(prefect_task: Any, execution: Execution) -> Any:
 @functools.cache
 def _named(prefect_task: Any, kind: str) -> Any:
     return prefect_task.with_options(name=kind)
-
-
-def _scores(judgements: Sequence[Judgement]) -> list[list[Any]]:
-    return [[judgement.scorer, judgement.score, judgement.reason] for judgement in judgements]
 
 
 def _put_table(shard: ShardInMemory, kind: str, rows: list[Any]) -> StoredTable:
