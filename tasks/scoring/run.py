@@ -56,12 +56,12 @@ def score_answers(
     split = [_split_off_without_text(question) for question in questions]
     runs = [_ScorerRun(scorer, split, scoring) for scorer in scorers]
     _drive(runs, scorers, scoring.recipe, runner or InThread(scoring))
-    columns = {run.scorer.name: run.column(questions) for run in runs}
     judgements = []
     for question in questions:
         for answer in question.answers:
-            for scorer in scorers:
-                judgements.append(columns[scorer.name][answer.id])
+            for run in runs:
+                assert run.judgements is not None  # every run is at its end
+                judgements.append(run.judgements[answer.id])
     return judgements
 
 
@@ -87,12 +87,12 @@ class _ScorerRun:
         self.scorer = scorer
         self.step: AskStep | ComputeStep | BoundsStep | None = None  # the one that it waits for
         self.futures: list[Future[list[Any]]] = []  # of that step
-        self.judgements: list[Judgement] | None = None  # when it is done
+        self.judgements: dict[AnswerId, Judgement] | None = None  # of all answers, when it is done
         self.questions = questions
         self._steps: Steps | None = None
         started = known_scorers()[scorer.name].score(questions, scorer.settings, scoring)
         if isinstance(started, list):
-            self.judgements = started
+            self.judgements = self._of_all_answers(started)
         else:
             self._steps = started
             self.go_on(None)
@@ -104,24 +104,23 @@ class _ScorerRun:
             self.step = self._steps.send(result)
         except StopIteration as end:
             self.step = None
-            self.judgements = end.value
+            self.judgements = self._of_all_answers(end.value)
         self.futures = []
 
-    def column(self, questions: Sequence[AnsweredQuestion]) -> dict[AnswerId, Judgement]:
-        """A judgement for each answer of the questions, those without text included."""
-        judgements = list(self.judgements or [])
+    def _of_all_answers(self, scored: list[Judgement]) -> dict[AnswerId, Judgement]:
+        """The scorer's judgements, and null for the answers without text that it left out."""
+        judgements = list(scored)
         name = self.scorer.name
         judged = {judgement.answer_id: judgement for judgement in judgements}
+        expected: set[AnswerId] = set()
         for question in self.questions:
+            expected.update(answer.id for answer in (*question.answers, *question.without_text))
             for answer in question.without_text:
                 if answer.id not in judged:
                     judged[answer.id] = answer.judged(name, None, no_text_reason(answer))
                     judgements.append(judged[answer.id])
                 elif judged[answer.id].score is not None:
                     raise BalanceError(f"scorer {name!r} gave a score to an answer without text: {answer.id}")
-        expected: set[AnswerId] = set()
-        for question in questions:
-            expected.update(answer.id for answer in question.answers)
         if len(judgements) != len(expected) or judged.keys() != expected:
             raise BalanceError(f"scorer {name!r} gave {len(judgements)} judgements on {len(expected)} answers")
         return judged
@@ -169,17 +168,11 @@ def _pruning_bounds(
         for answer in (*question.answers, *question.without_text):
             sums[answer.id] = 0.0
     for other in others:
-        if other.scorer.name not in weights:
+        if other.scorer.name not in weights or other.judgements is None:
             continue
-        for judgement in other.column(_whole(run.questions)).values():
-            answer_id = judgement.answer_id
+        for answer_id, judgement in other.judgements.items():
             so_far = sums[answer_id]
             if so_far is not None:
                 gain = None if judgement.score is None else weights[judgement.scorer] * judgement.score
                 sums[answer_id] = None if gain is None else so_far + gain
     return PruningBounds(sums, run.scorer.weight, run.scorer.weight + sum(weights.values()), recipe.pairing)
-
-
-def _whole(questions: Sequence[AnsweredQuestion]) -> list[AnsweredQuestion]:
-    """The questions with all their answers together again."""
-    return [replace(question, answers=(*question.answers, *question.without_text)) for question in questions]
