@@ -1,5 +1,6 @@
 """Publishing: the balance, the split, the same bytes, all or nothing, and readers that need no change."""
 
+import gc
 import hashlib
 import itertools
 import json
@@ -444,13 +445,17 @@ def test_trl_trains_on_it_unchanged(tmp_path: Path) -> None:
 
 def test_memory_grows_with_a_shard_and_not_with_the_dataset(tmp_path: Path) -> None:
     def peak(shards: int) -> int:
-        sizes = {"shards": shards, "questions": 6, "context_characters": 200_000}
-        store, recipe, (plan, results) = made(tmp_path / str(shards), **sizes)
-        tracemalloc.start()
-        publish(plan, results, recipe, store)
-        _, highest = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        return highest
+        """The smaller of two runs, as threads that earlier tests left behind allocate while this one measures."""
+        highest = []
+        for run in range(2):
+            sizes = {"shards": shards, "questions": 6, "context_characters": 200_000}
+            store, recipe, (plan, results) = made(tmp_path / f"{shards}-{run}", **sizes)
+            gc.collect()
+            tracemalloc.start()
+            publish(plan, results, recipe, store)
+            highest.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        return min(highest)
 
     peak(1)  # what is imported and cached the first time
     assert peak(6) < 1.4 * peak(2)
