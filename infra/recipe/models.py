@@ -60,6 +60,12 @@ class Model(RecipeSection):
     )
     price: Price = Field(Price(), description="price of its tokens")
     trust_remote_code: bool = Field(False, description="let the tokenizer's repository run code here")
+    reasoning: Literal["auto", "always", "keep"] = Field(
+        "auto",
+        description="what becomes of the model's thinking. auto: its own field of a reply, a `<think>` block at the start "
+        "and text before a `</think>` alone on its line are left out; always: the model always thinks, its template "
+        "opens the block, so that a reply cut off before `</think>` has no answer; keep: it stays in the text",
+    )
 
     def starts_here(self) -> bool:
         """True when Longmill can start a server for it."""
@@ -93,6 +99,9 @@ class Judge(Model):
     structured: Literal["auto", "never"] = Field(
         "auto", description="auto: constrain replies where the server turns out to support it"
     )
+    reasoning_tokens: Annotated[int, Field(ge=0)] = Field(
+        0, description="tokens that a judge which thinks may spend on it in each reply, above the scorer's own limit"
+    )
 
     def starts_here(self) -> bool:
         """True when Longmill can start a server for it."""
@@ -118,6 +127,11 @@ class Embedding(RecipeSection):
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the endpoint's key")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="number format of a local model")
     batch_size: Positive = Field(32, description="texts per forward pass or request")
+    truncate_tokens: Positive | None = Field(
+        None,
+        description="vLLM's endpoint: cut texts after so many tokens, as a local model does at its own limit; null: a "
+        "text that is too long for the model is an error",
+    )
     price: Price = Field(Price(), description="price of its tokens")
 
 
