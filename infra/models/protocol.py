@@ -196,9 +196,7 @@ def _without_half_surrogates(text: str) -> str:
     return text
 
 
-def reply_from(
-    key: str, completion: Completion, raw: str, reused: bool, reasoning: Reasoning = "auto"
-) -> Reply:
+def reply_from(key: str, completion: Completion, raw: str, reused: bool, reasoning: Reasoning = "auto") -> Reply:
     """A completion as the reply to the request `key`. `reasoning` is the recipe's key of the model."""
     text, finish_reason = completion.text, completion.finish_reason
     parts = split_thinking(text, completion.reasoning, finish_reason == "length", reasoning == "always")
