@@ -162,7 +162,12 @@ class EmbeddingEndpoint:
 
 def embedding_key(settings: Embedding, text: str) -> str:
     """The ledger key of one text's embedding; it does not depend on the batch."""
-    identity = {"kind": KIND, "model": settings.model, "revision": settings.revision, "input": text_id(text)}
+    identity: dict[str, Any] = {
+        "kind": KIND,
+        "model": settings.model,
+        "revision": settings.revision,
+        "input": text_id(text),
+    }
     if settings.truncate_tokens is not None:
         identity["truncate_tokens"] = settings.truncate_tokens
     return fingerprint(identity)

@@ -222,8 +222,10 @@ class Scheduler:
         if self._meter is not None and call.reserved:
             call.reserved = False
             self._meter.settle(request.key, prompt_tokens, completion_tokens, self._price)
-        outcome = parse_reply(entry)
-        if completion is not None:
+        outcome: Outcome
+        if completion is None:
+            outcome = parse_reply(entry)
+        else:
             outcome = reply_from(request.key, completion, result.raw, False, self._reasoning)
         self._end(call, context, outcome, entry)
 

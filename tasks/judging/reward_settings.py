@@ -35,7 +35,7 @@ class RewardModelSettings(RecipeSection):
     )
     combine: Literal["last", "mean", "min"] = Field(
         "last",
-        description="which score a conversation gets whose every token has one: the last, the mean or the lowest",
+        description="the score of a conversation whose every token has one: that of the last, the mean, or the lowest",
     )
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the endpoint's key")
     price: Price = Field(Price(), description="price of the endpoint's tokens")

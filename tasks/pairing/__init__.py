@@ -95,9 +95,9 @@ def pair_example(
     """The pairs of an example, one to `pairs_per_question`, no two of the same answers; or a drop with its reason.
 
     Reasons, in the order in which they are looked for: "no_answers", or "unfinished_thinking" where no answer got
-    beyond its thinking (stage "sample"; the rest are of stage "pair"), "no_strong_answer" (contrast alone), "too_few_scored", "tie" (all rewards are equal), "cut_off" (nothing
-    that may be chosen stands above what may be rejected), "small_margin", "near_identical". `rewards` is by
-    (example_id, sample_index); `seed` is the plan's.
+    beyond its thinking (stage "sample"; the rest are of stage "pair"), "no_strong_answer" (contrast alone),
+    "too_few_scored", "tie" (all rewards are equal), "cut_off" (nothing that may be chosen stands above what may be
+    rejected), "small_margin", "near_identical". `rewards` is by (example_id, sample_index); `seed` is the plan's.
     """
     rule = find_rule(settings.rule)
     sampled = [answer for answer in answers if answer.sample_index >= 0]

@@ -6,8 +6,9 @@ the plan, low is the 10th percentile of their lengths and expected their mean; w
 
 Judging can only be expected, because there is no answer to judge yet. How many calls of each kind are needed is what
 the scorers say (`Scorer.calls`); equal facts and pruning save some of them, unusable replies cost some more. Tokens
-are rough: the prompt file at four characters a token, and the values of its placeholders. A reply is expected to take
-a quarter of its limit, a label alone (terse prompts) a few tokens, and half of what the judge may think. Finished shards count by their calls in the ledger.
+are rough: the prompt file at four characters a token, and the values of its placeholders. A reply is expected to take a
+quarter of its limit, a label alone (terse prompts) a few tokens, and half of what the judge may think. Finished shards
+count by their calls in the ledger.
 
 One shard is in memory at a time.
 """

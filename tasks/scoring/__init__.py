@@ -119,8 +119,8 @@ def _check_thinking(scorer: ActiveScorer, recipe: Recipe) -> None:
     thinks = judge is not None and (judge.reasoning == "always" or judge.reasoning_tokens > 0)
     if thinks and getattr(scorer.settings, "expected", "off") != "off":
         raise RecipeError(
-            f"scoring.scorers: {scorer.name}.expected reads the first token of a reply, which a judge that thinks spends "
-            "on thinking; set expected: off"
+            f"scoring.scorers: {scorer.name}.expected reads the first token of a reply, which a judge that thinks "
+            "spends on thinking; set expected: off"
         )
 
 
