@@ -42,11 +42,9 @@ def scoring_with(
 ) -> Iterator[tuple[ModelClient, ScoringContext]]:
     """A run's scoring of one process: its own client and memory; the ledger is everybody's."""
     own = {"scorer": "reward_model", "model": MODEL, "endpoint": server.url, **settings}
-    recipe = recipe_with(own)
-    with client_of(
-        ledger or MemoryLedger(), server.url, attempts=2, budget=meter, price=Price(input_per_million=1)
-    ) as c:
-        yield c, ScoringContext(no_embedder, None, recipe, reward_model=c)
+    paid = {"budget": meter, "price": Price(input_per_million=1)}
+    with client_of(ledger or MemoryLedger(), server.url, attempts=2, **paid) as client:
+        yield client, ScoringContext(no_embedder, None, recipe_with(own), reward_model=client)
 
 
 def judged(scoring: ScoringContext, *answers: str) -> list[Judgement]:
@@ -149,9 +147,12 @@ def test_a_busy_server_is_asked_again_and_one_that_stays_away_is_an_error() -> N
 
 def test_a_reply_that_holds_no_score_never_reaches_the_ledger() -> None:
     ledger = MemoryLedger()
-    with running_scores(lambda text: []) as server, scoring_with(server, ledger) as (_, scoring):
-        with pytest.raises(ModelError, match="bad_reply"):
-            judged(scoring, "x")
+    with (
+        running_scores(lambda text: []) as server,
+        scoring_with(server, ledger) as (_, scoring),
+        pytest.raises(ModelError, match="bad_reply"),
+    ):
+        judged(scoring, "x")
     assert ledger.entries == {}
 
 
@@ -163,21 +164,40 @@ def test_a_score_that_is_no_number_is_null() -> None:
         assert [each.reason for each in judged(scoring, "strange", "plain")] == ["not_finite", None]
 
 
-def test_a_model_that_gives_no_reward_is_refused_with_what_the_server_said() -> None:
-    with running_scores(lambda text: [0.1, 0.9]) as server, scoring_with(server) as (_, scoring):
-        with pytest.raises(RecipeError, match=r"gives 2 numbers by /classify and not one"):
-            judged(scoring, "x")
-    with running_scores(lambda text: [0.1] * 8, routes=("pooling", "score")) as server:  # an embedding model
-        with scoring_with(server) as (_, scoring), pytest.raises(RecipeError, match=r"protocol: score"):
-            judged(scoring, "x")
-        with scoring_with(server, protocol="score") as (_, scoring):
-            assert judged(scoring, "x")[0].score == 0.1
-    with running_scores(length, routes=()) as server, scoring_with(server) as (_, scoring):
-        with pytest.raises(RecipeError, match=r"/classify: status 501.*/pooling: status 404.*--runner pooling"):
-            judged(scoring, "x")
-    with running_scores(length) as server, scoring_with(server, model="other") as (_, scoring):
-        with pytest.raises(ModelError, match=r"`other` does not exist.*check the model's name"):
-            judged(scoring, "x")
+@pytest.mark.parametrize(
+    ("scores", "options", "message"),
+    [
+        ([0.1, 0.9], {}, r"gives 2 numbers by /classify and not one"),
+        ([0.1] * 8, {"routes": ("pooling", "score")}, r"gives 8 numbers by /pooling.*protocol: score"),  # an embedding
+        ([0.1], {"routes": ()}, r"/classify: status 501.*/pooling: status 404.*--runner pooling"),
+    ],
+)
+def test_a_model_that_gives_no_reward_is_refused_with_what_the_server_said(
+    scores: list[float], options: dict[str, Any], message: str
+) -> None:
+    with (
+        running_scores(lambda text: scores, **options) as server,
+        scoring_with(server) as (_, scoring),
+        pytest.raises(RecipeError, match=message),
+    ):
+        judged(scoring, "x")
+
+
+def test_a_model_that_is_not_there_is_named() -> None:
+    with (
+        running_scores(length) as server,
+        scoring_with(server, model="other") as (_, scoring),
+        pytest.raises(ModelError, match=r"`other` does not exist.*check the model's name"),
+    ):
+        judged(scoring, "x")
+
+
+def test_likeness_of_embeddings_is_a_score_when_the_recipe_says_so() -> None:
+    with (
+        running_scores(lambda text: [0.1] * 8, routes=("pooling", "score")) as server,
+        scoring_with(server, protocol="score") as (_, scoring),
+    ):
+        assert judged(scoring, "x")[0].score == 0.1
 
 
 def test_the_budget_counts_its_calls() -> None:
@@ -194,13 +214,17 @@ def test_the_endpoint_its_key_and_its_price_are_no_part_of_the_plan(tmp_path: Pa
         recipe = small_recipe(tmp_path, [{"id": "a", "question": "Q?", "context": "x"}], scoring={"scorers": scorers})
         return make_plan(recipe, open_store(recipe.store)).plan_id
 
-    places = {"endpoint": "http://127.0.0.1:9/v1", "api_key_env": "KEY", "price": {"input_per_million": 2}}
+    places = {
+        "endpoint": "http://127.0.0.1:9/v1",
+        "api_key_env": "KEY",
+        "price": {"input_per_million": 2, "currency": "EUR"},
+    }
     assert plan_with(**places) == plan_with()
     assert len({plan_with(), plan_with(protocol="pooling"), plan_with(combine="min")}) == 3
 
 
 def test_the_estimate_counts_a_call_for_each_answer_at_its_own_price(tmp_path: Path) -> None:
-    own = {"model": "a/b", "endpoint": "http://127.0.0.1:9/v1", "price": {"input_per_million": 1e6}}
+    own = {"model": "a/b", "endpoint": "http://127.0.0.1:9/v1", "price": {"input_per_million": 1e6, "currency": "EUR"}}
     recipe = small_recipe(
         tmp_path,
         [{"id": "a", "question": "Q?", "context": "x"}],
