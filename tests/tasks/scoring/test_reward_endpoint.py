@@ -214,11 +214,8 @@ def test_the_endpoint_its_key_and_its_price_are_no_part_of_the_plan(tmp_path: Pa
         recipe = small_recipe(tmp_path, [{"id": "a", "question": "Q?", "context": "x"}], scoring={"scorers": scorers})
         return make_plan(recipe, open_store(recipe.store)).plan_id
 
-    places = {
-        "endpoint": "http://127.0.0.1:9/v1",
-        "api_key_env": "KEY",
-        "price": {"input_per_million": 2, "currency": "EUR"},
-    }
+    price = {"input_per_million": 2, "currency": "EUR"}
+    places = {"endpoint": "http://127.0.0.1:9/v1", "api_key_env": "KEY", "price": price}
     assert plan_with(**places) == plan_with()
     assert len({plan_with(), plan_with(protocol="pooling"), plan_with(combine="min")}) == 3
 
