@@ -62,9 +62,9 @@ class Model(RecipeSection):
     trust_remote_code: bool = Field(False, description="let the tokenizer's repository run code here")
     reasoning: Literal["auto", "always", "keep"] = Field(
         "auto",
-        description="what becomes of its thinking. auto: the field that a reply has for it, a `<think>` block at the "
-        "start and text before a `</think>` alone on its line are left out; always: the model always thinks, its "
-        "template opens the block, so that a reply cut off before `</think>` has no answer; keep: it stays in the text",
+        description="what becomes of its thinking. auto: the field that a reply has for it, a <think> block at the start "
+        "and text before a </think> alone on its line are left out; always: the model always thinks, its template "
+        "opens the block, so that a reply cut off before </think> has no answer; keep: it stays in the text",
     )
 
     def starts_here(self) -> bool:
@@ -76,9 +76,7 @@ class Model(RecipeSection):
         if not self.endpoints and not self.starts_here():
             raise ValueError("give endpoints, or serve to have a server started")
         for url in self.endpoints:
-            host = url.partition("://")[2].partition("/")[0]
-            if "@" in host:
-                raise ValueError("an endpoint has a password in its URL; keys belong in the environment (api_key_env)")
+            refuse_password(url)
         return self
 
 
@@ -133,6 +131,12 @@ class Embedding(RecipeSection):
         "text that is too long for the model is an error",
     )
     price: Price = Field(Price(), description="price of its tokens")
+
+
+def refuse_password(url: str) -> None:
+    """Raise ValueError for an endpoint with a password in its URL: recipes are stored."""
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        raise ValueError("an endpoint has a password in its URL; keys belong in the environment (api_key_env)")
 
 
 def require_one_currency(**models: Model | Embedding | None) -> None:

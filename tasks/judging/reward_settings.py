@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from infra.errors import RecipeError
 from infra.models.scores import ROUTES, Route
 from infra.recipe import Judge, Model, Positive, Price, Recipe, RecipeSection
+from infra.recipe.models import refuse_password
 
 NAME: Final = "reward_model"  # of the scorer, of its calls, and of its model among those of a run
 
@@ -39,6 +40,13 @@ class RewardModelSettings(RecipeSection):
     )
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the endpoint's key")
     price: Price = Field(Price(), description="price of the endpoint's tokens")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _check_endpoint(cls, endpoint: str | None) -> str | None:
+        if endpoint is not None:
+            refuse_password(endpoint)
+        return endpoint
 
     @property
     def routes(self) -> tuple[Route, ...]:

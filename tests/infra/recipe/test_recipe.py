@@ -91,6 +91,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         {"policy": SETTINGS["policy"] | {"price": {"input_per_million": 3}}},  # type: ignore[operator]
         {"training": None},
         {"pairing": {"pairs_per_question": 1}},
+        {"policy": SETTINGS["policy"] | {"reasoning": "auto"}},  # type: ignore[operator]
+        {"embedding": {"truncate_tokens": None}},
     ],
 )
 def test_ways_of_running_do_not_change_what_is_made(change: dict[str, object]) -> None:
@@ -106,6 +108,8 @@ def test_ways_of_running_do_not_change_what_is_made(change: dict[str, object]) -
         {"policy": SETTINGS["policy"] | {"revision": "2"}},  # type: ignore[operator]
         {"dataset": {"name": "small", "licence": "mit"}},
         {"pairing": {"pairs_per_question": 2}},
+        {"policy": SETTINGS["policy"] | {"reasoning": "keep"}},  # type: ignore[operator]
+        {"embedding": {"truncate_tokens": 256}},
     ],
 )
 def test_what_decides_the_data_changes_the_identity(change: dict[str, object]) -> None:
@@ -127,6 +131,14 @@ def test_the_recipes_in_the_box_have_the_identity_that_they_had() -> None:
 
 def test_a_plan_of_one_pair_a_question_is_named_as_before_there_could_be_more() -> None:
     assert "pairs_per_question" not in parse_recipe(dict(SETTINGS)).identity()["pairing"]
+
+
+def test_a_judge_that_does_not_think_is_named_as_before_there_could_be_another() -> None:
+    judge = {"name": "j", "tokenizer": "x", "endpoints": ["http://127.0.0.1:9/v1"]}
+    plain = parse_recipe(SETTINGS | {"judge": judge}).identity()
+    assert not {"reasoning", "reasoning_tokens"} & plain["judge"].keys()
+    for thinking in ({"reasoning": "always"}, {"reasoning_tokens": 9}):
+        assert parse_recipe(SETTINGS | {"judge": judge | thinking}).identity() != plain
 
 
 def test_a_model_needs_some_way_to_be_reached() -> None:

@@ -245,6 +245,13 @@ def test_prices_in_two_currencies_are_refused() -> None:
         check_scorers(recipe)
 
 
+def test_an_endpoint_with_a_password_is_refused_and_not_shown() -> None:
+    recipe = recipe_with({"scorer": "reward_model", "model": "m", "endpoint": "http://me:secret@host/v1"})
+    with pytest.raises(RecipeError, match="password in its URL") as refused:
+        check_scorers(recipe)
+    assert "secret" not in str(refused.value)
+
+
 def test_doctor_looks_whether_the_server_answers() -> None:
     with running_scores(length) as server:
         check_reward_model(RewardModelSettings(model="m", endpoint=server.url))
