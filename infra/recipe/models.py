@@ -62,9 +62,9 @@ class Model(RecipeSection):
     trust_remote_code: bool = Field(False, description="let the tokenizer's repository run code here")
     reasoning: Literal["auto", "always", "keep"] = Field(
         "auto",
-        description="what becomes of its thinking. auto: the field that a reply has for it, a <think> block at the start "
-        "and text before a </think> alone on its line are left out; always: the model always thinks, its template "
-        "opens the block, so that a reply cut off before </think> has no answer; keep: it stays in the text",
+        description="what becomes of its thinking. auto: the field that a reply has for it, a <think> block at the "
+        "start and text before a </think> alone on its line are left out; always: the model always thinks, its "
+        "template opens the block, so that a reply cut off before </think> has no answer; keep: it stays in the text",
     )
 
     def starts_here(self) -> bool:

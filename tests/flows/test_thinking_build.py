@@ -89,11 +89,13 @@ def test_thinking_is_paid_counted_and_never_published(folder: Path) -> None:
         assert all(SECRET not in prompt_in(body) for body in judge.bodies)
         requests = policy.requests
         again = build(recipe)
-        kept = build(recipe.model_copy(update={"policy": recipe.policy.model_copy(update={"reasoning": "keep"})}))
+        with_thinking = build(
+            recipe.model_copy(update={"policy": recipe.policy.model_copy(update={"reasoning": "keep"})})
+        )
         assert policy.requests == requests  # the same replies, read again
         assert again["dataset"]["sha256"] == built["dataset"]["sha256"]
-        assert kept["plan_id"] != built["plan_id"] == again["plan_id"]
-        assert f"<think>\\n{SECRET}.\\n</think>" in published_texts(folder / "store", kept)
+        assert with_thinking["plan_id"] != built["plan_id"] == again["plan_id"]
+        assert f"<think>\\n{SECRET}.\\n</think>" in published_texts(folder / "store", with_thinking)
 
 
 def write(recipe: Recipe, built: dict[str, Any]) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class ScoreServer:
         return {"index": 0, "object": "pooling", "data": data}
 
     @property
-    def asked(self) -> list[str]:
+    def called(self) -> list[str]:
         """Routes in the order of the requests."""
         return [route for route, _ in self.bodies]
 

@@ -222,7 +222,7 @@ def test_a_real_vllm_gives_the_vectors_of_the_model_in_the_box(tmp_path: Path) -
         with pytest.raises(ModelError, match=r"256 tokens.*embedding\.truncate_tokens"):
             open_embedder(Embedding(**settings)).embed([long])
         (cut,) = open_embedder(Embedding(**settings, truncate_tokens=256)).embed([long])
-        assert cut @ local.embed([long])[0] == pytest.approx(1, abs=1e-4)  # as the local model cuts it
+        assert cut @ local.embed([long])[0] > 0.999  # cut as the local model does, but without the last [SEP]
         with pytest.raises(ModelError, match=r"`other` does not exist.*embedding\.model"):
             open_embedder(Embedding(**settings | {"model": "other"})).embed(["a"])
 

@@ -114,8 +114,8 @@ def test_a_reply_that_ended_while_it_thought_says_so() -> None:
         assert (cut.text, cut.finish_reason) == ("", UNFINISHED)
     cut = reply({"content": "Two and"}, "length", "always")
     assert (cut.text, cut.finish_reason, cut.thinking) == ("", UNFINISHED, "Two and")
-    kept = reply({"content": "<think>Two"}, "length", "keep")
-    assert (kept.text, kept.finish_reason) == ("<think>Two", "length")
+    whole = reply({"content": "<think>Two"}, "length", "keep")
+    assert (whole.text, whole.finish_reason) == ("<think>Two", "length")
     filtered = reply({"content": None, "reasoning": "Two"}, "content_filter")
     assert filtered.finish_reason == "content_filter"
 

@@ -49,13 +49,13 @@ def judging(server: JudgeServer, ledger: MemoryLedger | None = None, **settings:
 def test_a_verdict_and_its_evidence_come_after_the_thinking(text: str, read: Any, value: Any) -> None:
     ledger = MemoryLedger()
     with running_judge(lambda body: text) as server, judging(server, ledger) as scoring:
-        asked = query(read)
-        (verdict,) = ask_judge([asked], scoring)
+        question_of_judge = query(read)
+        (verdict,) = ask_judge([question_of_judge], scoring)
         assert verdict.value == value
         assert "think" not in verdict.reply
         assert "first" not in verdict.reply
         assert scoring.recipe.judge is not None
-        assert verdict_from_ledger(asked, verdict.keys, ledger.entries, scoring.recipe.judge) == verdict
+        assert verdict_from_ledger(question_of_judge, verdict.keys, ledger.entries, scoring.recipe.judge) == verdict
     (entry,) = ledger.entries.values()
     assert "think" in entry.reply
 

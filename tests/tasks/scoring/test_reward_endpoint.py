@@ -54,12 +54,14 @@ def judged(scoring: ScoringContext, *answers: str) -> list[Judgement]:
 @pytest.mark.parametrize("protocol", ["auto", "classify", "pooling", "score"])
 def test_the_score_is_the_servers_number_by_every_route(protocol: str) -> None:
     with running_scores(length) as server, scoring_with(server, protocol=protocol) as (_, scoring):
-        found = judged(scoring, *ANSWERS)
-    assert [each.score for each in found] == [len(f"Why?\n{answer}") / 100 if answer else None for answer in ANSWERS]
-    assert [each.reason for each in found] == [None, None, "empty_answer", None]
-    assert json.loads(found[0].evidence) == {"tokens": len(f"Why?\n{ANSWERS[0]}"), "limit": 4096}
+        judgements = judged(scoring, *ANSWERS)
+    assert [judgement.score for judgement in judgements] == [
+        len(f"Why?\n{answer}") / 100 if answer else None for answer in ANSWERS
+    ]
+    assert [judgement.reason for judgement in judgements] == [None, None, "empty_answer", None]
+    assert json.loads(judgements[0].evidence) == {"tokens": len(f"Why?\n{ANSWERS[0]}"), "limit": 4096}
     route = "classify" if protocol == "auto" else protocol
-    assert set(server.asked) == {route}
+    assert set(server.called) == {route}
     assert set(server.paths) == {f"/{route}"}  # beside /v1, where vLLM has them
     assert all(body["use_activation"] is False for _, body in server.bodies)
     assert not any("truncate" in key for _, body in server.bodies for key in body)
@@ -79,7 +81,7 @@ def test_the_route_is_found_out_with_one_short_call(options: dict[str, Any], rou
     with running_scores(length, **options) as server, scoring_with(server) as (client, scoring):
         judged(scoring, *ANSWERS)
         judged(scoring, "Another.")
-        assert server.asked[-4:] == [route] * 4
+        assert server.called[-4:] == [route] * 4
         assert client.counts()["reward_model"].made == 4
         assert client.counts()["probe"].made == 1
 
@@ -107,7 +109,11 @@ def test_an_answer_is_paid_for_once_whoever_asks() -> None:
             assert (counts.made, counts.reused) == (0, 3)
         assert len(server.bodies) == sent
     assert {entry.kind for entry in ledger.entries.values()} == {"probe", "reward_model"}
-    assert all(len(each.keys) == 1 and each.keys[0] in ledger.entries for each in first if each.score is not None)
+    assert all(
+        len(judgement.keys) == 1 and judgement.keys[0] in ledger.entries
+        for judgement in first
+        if judgement.score is not None
+    )
 
 
 def test_routes_and_revisions_are_calls_of_their_own() -> None:
@@ -161,7 +167,7 @@ def test_a_score_that_is_no_number_is_null() -> None:
         return [float("nan") if "strange" in text else 1.0]
 
     with running_scores(scores) as server, scoring_with(server) as (_, scoring):
-        assert [each.reason for each in judged(scoring, "strange", "plain")] == ["not_finite", None]
+        assert [judgement.reason for judgement in judged(scoring, "strange", "plain")] == ["not_finite", None]
 
 
 @pytest.mark.parametrize(
@@ -292,11 +298,11 @@ def test_a_real_vllm_gives_the_scores_that_the_model_gives_here(tmp_path: Path) 
                 {"scorer": "reward_model", "model": MODEL, "endpoint": served.url, "protocol": protocol}
             )
             with client_of(MemoryLedger(), served.url) as client:
-                found = judged(ScoringContext(no_embedder, None, recipe, reward_model=client), *ANSWERS, "x" * 600)
-            for judgement, answer in zip(found[:-1], ANSWERS, strict=True):
+                judgements = judged(ScoringContext(no_embedder, None, recipe, reward_model=client), *ANSWERS, "x" * 600)
+            for judgement, answer in zip(judgements[:-1], ANSWERS, strict=True):
                 expected = pytest.approx(stock_score(classifier, "Why?", answer), abs=1e-4) if answer else None
                 assert judgement.score == expected
-            assert (found[-1].score, found[-1].reason) == (None, "input_too_long")
+            assert (judgements[-1].score, judgements[-1].reason) == (None, "input_too_long")
         recipe = recipe_with({"scorer": "reward_model", "model": MODEL, "endpoint": served.url, "protocol": "score"})
         with client_of(MemoryLedger(), served.url) as client:
             (score,) = judged(ScoringContext(no_embedder, None, recipe, reward_model=client), "Because.")
