@@ -3,6 +3,8 @@
 
 PYTHON ?= python3.11
 METHOD ?= sealong
+TEXT ?= generated
+MODELS ?=
 PIP = -m pip install --disable-pip-version-check --quiet --quiet
 ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE # compiling every file anew at each start takes seconds
@@ -10,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE # compiling every file anew at each start takes
 .PHONY: demo test check setup clean
 
 demo: setup
-	@.venv/bin/longmill demo $(METHOD) $(ARGS)
+	@.venv/bin/longmill demo $(METHOD) --text $(TEXT) $(ARGS)
 
 test: setup
 	@.venv/bin/python -m pytest -q $(ARGS)
@@ -22,6 +24,7 @@ check: .venv/.made
 	@.venv/bin/python -m pytest -q -m "not slow" --numprocesses 2 $(ARGS)
 
 setup: .venv/.made .venv-serving/.made
+	@test -z "$(MODELS)" || .venv/bin/longmill models $(MODELS)
 
 .venv/.made: constraints.txt pyproject.toml
 	@$(PYTHON) infra/running/prerequisites.py
