@@ -9,10 +9,11 @@ import pytest
 from aiohttp import web
 
 from flows.bench.stub_server import completion, stub_answer
-from infra.recipe import Recipe
+from infra.recipe import Recipe, Scoring
 from infra.store import open_store
 from tests.support.judge_replies import prompt_in, running_judge
 from tests.support.judged_stub import judge_reply, judged_stub_recipe
+from tests.support.score_server import MODEL, running_scores
 from tests.support.stub_server import StubServer, running_stub
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect")]
@@ -96,6 +97,32 @@ def test_thinking_is_paid_counted_and_never_published(folder: Path) -> None:
         assert again["dataset"]["sha256"] == built["dataset"]["sha256"]
         assert with_thinking["plan_id"] != built["plan_id"] == again["plan_id"]
         assert f"<think>\\n{SECRET}.\\n</think>" in published_texts(folder / "store", with_thinking)
+
+
+def test_a_reward_model_on_a_server_is_paid_once_by_whatever_way_a_run_goes_on(folder: Path) -> None:
+    with (
+        running_stub() as policy,
+        running_judge(judge_reply) as judge,
+        running_scores(lambda text: [len(text) / 100]) as rewards,
+    ):
+        price = {"input_per_million": 1e6}
+        own = {"scorer": "reward_model", "model": MODEL, "endpoint": rewards.url, "price": price}
+        plain = judged_stub_recipe(folder, policy, judge)
+        recipe = plain.model_copy(update={"scoring": Scoring(scorers=(own, {"scorer": "helpfulness"}))})
+        built = build(recipe)
+        assert built["dataset"]["counts"]["pairs"] > 0
+        calls = built["calls_by_model"]["reward_model"]
+        assert calls["reward_model"]["made"] + calls["reward_model"]["reused"] == 18
+        cost = write(recipe, built)["cost"]
+        assert cost["models"]["reward_model"]["amount"] == sum(kind["prompt_tokens"] for kind in calls.values()) > 100
+
+        requests = len(rewards.bodies)
+        for result in (folder / "store" / "plans").rglob("shards/????.json"):
+            result.unlink()
+        again = build(recipe)  # its tasks are in Prefect's cache, its replies in the ledger
+        assert len(rewards.bodies) == requests
+        assert again["calls_by_model"]["reward_model"]["reward_model"]["reused"] == 18
+        assert again["dataset"]["sha256"] == built["dataset"]["sha256"]
 
 
 def write(recipe: Recipe, built: dict[str, Any]) -> dict[str, Any]:
