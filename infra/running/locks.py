@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from infra.errors import ConfigError
+from infra.errors import PrerequisiteError
 from infra.running.environments import LOCKS, ROOT, find_uv, pip_settings, uv_settings
 
 HEADER = "# Written by `make lock`.\n"
@@ -35,12 +35,14 @@ def read_lock(text: str) -> Pins:
 
 
 def renew_locks(arguments: list[str]) -> None:
-    """Write all lock files. `arguments` go to `uv pip compile`. ConfigError: pyproject.toml cannot be satisfied."""
+    """Write all lock files. `arguments` go to `uv pip compile`. PrerequisiteError: nothing fits pyproject.toml."""
     python = Path(sys.executable)
     uv = find_uv(python)
     if uv is None:
-        raise ConfigError("locks need uv, which pip could not install: install uv, then `make lock` again")
-    settings = uv_settings(pip_settings(python), os.environ)
+        raise PrerequisiteError("locks need uv, which pip could not install: install uv, then `make lock` again")
+    of_pip = pip_settings(python)
+    of_pip.pop("extra-index-url", None)  # a folder of some files, whose hashes would be all that a lock has
+    settings = uv_settings(of_pip, os.environ)
     project = ["pyproject.toml"]
     tested = [*project, "--extra", "dev"]
 
@@ -81,7 +83,7 @@ def _earlier(*names: str) -> str:
 def _compile_for_cpu(uv: str, sources: list[str], earlier: str, settings: dict[str, str], versions: list[str]) -> Pins:
     try:
         return _compile(uv, sources, earlier, settings, versions)
-    except ConfigError:
+    except PrerequisiteError:
         return _compile(uv, sources, earlier, {**settings, "UV_TORCH_BACKEND": "cpu"}, versions)
 
 
@@ -93,9 +95,10 @@ def _compile(
         output, constraints = Path(folder) / "lock.txt", Path(folder) / "constraints.txt"
         output.write_text(earlier, encoding="utf-8")
         constraints.write_text("\n".join(versions or []), encoding="utf-8")
+        options = ["--quiet", "--generate-hashes", "--no-header", "--no-annotate", "--python-version", "3.11"]
+        options += ["--constraint", str(constraints), "--output-file", str(output)]
         done = subprocess.run(
-            [uv, "pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate"]
-            + ["--python-version", "3.11", "--constraint", str(constraints), "--output-file", str(output), *sources],
+            [uv, "pip", "compile", *options, *sources],
             cwd=ROOT,
             env=settings,
             capture_output=True,
@@ -103,7 +106,7 @@ def _compile(
             check=False,
         )
         if done.returncode:
-            raise ConfigError(f"pyproject.toml ({' '.join(sources)}) cannot be locked: {done.stderr.strip()}")
+            raise PrerequisiteError(f"pyproject.toml ({' '.join(sources)}) cannot be locked: {done.stderr.strip()}")
         return read_lock(output.read_text(encoding="utf-8"))
 
 
