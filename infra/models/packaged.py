@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict
 from infra.errors import PrerequisiteError
 from infra.running import progress
 
+BOX = Path(__file__).parent / "box"  # a model in the box is a folder here, found by its name
 PACKAGE = "package.json"
 SOURCE = "source.json"  # in a converted model's folder: what it was made from, and the hashes of its files
 _STAGE = "model"
@@ -48,6 +49,19 @@ def models_folder() -> Path:
     if folder := os.environ.get("LONGMILL_MODELS"):
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "longmill" / "models"
+
+
+def box_models() -> dict[str, str]:
+    """The models in the box by name, each with a line about it."""
+    models = {}
+    for folder in sorted(BOX.iterdir()):
+        if (folder / PACKAGE).is_file():
+            package = ModelPackage.model_validate_json((folder / PACKAGE).read_bytes())
+            models[folder.name] = f"{package.about} {package.licence}; fetched at first use ({package.megabytes} MB)."
+        elif (folder / "README.md").is_file():
+            lines = (folder / "README.md").read_text(encoding="utf-8").splitlines()
+            models[folder.name] = next(line.removeprefix("# ") for line in lines if line.startswith("# "))
+    return models
 
 
 def packaged_model(box_folder: Path) -> Path:
@@ -79,13 +93,16 @@ def packaged_model(box_folder: Path) -> Path:
 
 
 def check_packaged_model(folder: Path) -> None:
-    """Raise PrerequisiteError when a file of a converted model has other bytes than when it was made."""
+    """Raise PrerequisiteError when a file of a converted model has other bytes than when it was made.
+
+    A model whose files ship with Longmill passes.
+    """
+    if not (folder / SOURCE).is_file():
+        return
     source = json.loads((folder / SOURCE).read_bytes())
     for name, digest in source["files"].items():
         if not (folder / name).is_file() or _sha256(folder / name) != digest:
-            raise PrerequisiteError(
-                f"{folder / name}: damaged since it was made; remove {folder} to have it made again"
-            )
+            raise PrerequisiteError(f"{folder / name}: not as it was made; remove {folder} to have it made again")
 
 
 def _is_complete(folder: Path, package: ModelPackage) -> bool:

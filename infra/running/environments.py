@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import venv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -41,7 +40,7 @@ def make_environment(folder: Path, locks: Sequence[Path], *, project: bool) -> N
     """
     print(f"making {folder.name}", flush=True)
     shutil.rmtree(folder, ignore_errors=True)
-    venv.create(folder, with_pip=True, symlinks=True)
+    _run([sys.executable, "-m", "venv", str(folder)], os.environ)
     python = folder / "bin" / "python"
     uv = find_uv(python)
     if uv is None:
@@ -113,7 +112,7 @@ def _pip(python: Path, *arguments: str) -> list[str]:
     return [str(python), "-m", "pip", *INSTALL, *arguments]
 
 
-def _run(command: list[str], environment: dict[str, str]) -> None:
+def _run(command: list[str], environment: Mapping[str, str]) -> None:
     done = subprocess.run(
         command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
@@ -137,6 +136,8 @@ def main() -> int:
     except InstallError as error:
         print(f"{error}\nerror: {arguments.folder} was not made; `make` again starts it anew", file=sys.stderr)
         return 3
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
