@@ -3,6 +3,7 @@
 
 PYTHON ?= python3.11
 METHOD ?= sealong
+TEXT ?= generated
 ARGS ?=
 # The build of torch in .venv: the CUDA build on a machine with NVIDIA's driver, else the much smaller CPU build.
 TORCH ?= $(if $(wildcard /proc/driver/nvidia/version),cuda,cpu)
@@ -13,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE # compiling every file anew at each start takes
 .PHONY: demo test check setup lock clean
 
 demo: setup
-	@.venv/bin/longmill demo $(METHOD) $(ARGS)
+	@.venv/bin/longmill demo $(METHOD) --text $(TEXT) $(ARGS)
 
 test: setup
 	@.venv/bin/python -m pytest -q $(ARGS)
@@ -25,7 +26,7 @@ check: .venv/.made
 	@.venv/bin/python -m pytest -q -m "not slow" --numprocesses 2 $(ARGS)
 
 setup: .venv/.made .venv-serving/.made
-	@$(if $(MODELS),.venv/bin/longmill models $(MODELS))
+	@test -z "$(MODELS)" || .venv/bin/longmill models $(MODELS)
 
 .venv/.made: locks/factory.txt locks/torch-$(TORCH).txt locks/development.txt pyproject.toml
 	@$(PYTHON) infra/running/prerequisites.py

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from infra.errors import PrerequisiteError, RecipeError
-from infra.models.packaged import PACKAGE, packaged_model
+from infra.models.packaged import BOX, PACKAGE, packaged_model
 
 Tokenizer: TypeAlias = Any  # a transformers tokenizer; the library is imported only where one is loaded
 Conversation = Sequence[Mapping[str, str]]  # messages {"role", "content"}
@@ -22,7 +22,6 @@ EDGE_CHARACTERS = 2000  # of each end of a text with a given count; they are cou
 _BATCH_CHARACTERS = 1_000_000
 _BATCH_TEXTS = 512
 _PIECE_CHARACTERS = 250_000
-BOX = Path(__file__).parent / "box"  # a model in the box is a folder here, found by its name
 
 
 def resolve_model(name: str) -> str:
