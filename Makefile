@@ -7,7 +7,11 @@ PIP = -m pip install --disable-pip-version-check --quiet --quiet
 ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE # compiling every file anew at each start takes seconds
 
-.PHONY: demo test check setup clean
+# A machine with a GPU may have no network and its own CUDA build of torch: then PYTHON is used, with carried wheels.
+GPU_PYTHON = $(if $(wildcard .venv/bin/python),.venv/bin/python,$(PYTHON))
+WHEELS ?=
+
+.PHONY: demo test check gpu-check setup clean
 
 demo: setup
 	@.venv/bin/longmill demo $(METHOD) $(ARGS)
@@ -20,6 +24,10 @@ check: .venv/.made
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/python -m pytest -q -m "not slow" --numprocesses 2 $(ARGS)
+
+gpu-check:
+	@$(if $(WHEELS),$(GPU_PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target .gpu-check $(WHEELS)/*.whl)
+	@PYTHONPATH=$(CURDIR):$(CURDIR)/.gpu-check:$$PYTHONPATH $(GPU_PYTHON) -m flows.bench.gpu_check $(ARGS)
 
 setup: .venv/.made .venv-serving/.made
 
@@ -42,4 +50,4 @@ setup: .venv/.made .venv-serving/.made
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-serving
+	rm -rf .venv .venv-serving .gpu-check
