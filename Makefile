@@ -3,6 +3,8 @@
 
 PYTHON ?= python3.11
 METHOD ?= sealong
+TEXT ?= generated
+MODELS ?=
 PIP = -m pip install --disable-pip-version-check --quiet --quiet
 ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE # compiling every file anew at each start takes seconds
@@ -14,7 +16,7 @@ WHEELS ?=
 .PHONY: demo test check gpu-check setup clean
 
 demo: setup
-	@.venv/bin/longmill demo $(METHOD) $(ARGS)
+	@.venv/bin/longmill demo $(METHOD) --text $(TEXT) $(ARGS)
 
 test: setup
 	@.venv/bin/python -m pytest -q $(ARGS)
@@ -30,6 +32,7 @@ gpu-check:
 	@PYTHONPATH=$(CURDIR):$(CURDIR)/.gpu-check:$$PYTHONPATH $(GPU_PYTHON) -m flows.bench.gpu_check $(ARGS)
 
 setup: .venv/.made .venv-serving/.made
+	@test -z "$(MODELS)" || .venv/bin/longmill models $(MODELS)
 
 .venv/.made: constraints.txt pyproject.toml
 	@$(PYTHON) infra/running/prerequisites.py

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.errors import ModelError, PrerequisiteError, ServingError
-from infra.models.tokens import BOX, resolve_model
+from infra.models.packaged import BOX
+from infra.models.tokens import resolve_model
 from infra.recipe import Judge, Model, Recipe, Serving
 from infra.recipe.models import RULE_BASED
 from infra.running import progress
