@@ -10,7 +10,9 @@ ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE # compiling every file anew at each start takes seconds
 
 # A machine with a GPU may have no network and its own CUDA build of torch: then PYTHON is used, with carried wheels.
+# The folder's name tells dill, with which datasets hashes functions, that these are installed packages.
 GPU_PYTHON = $(if $(wildcard .venv/bin/python),.venv/bin/python,$(PYTHON))
+GPU_PACKAGES = $(CURDIR)/.gpu-check/site-packages
 WHEELS ?=
 
 .PHONY: demo test check gpu-check setup clean
@@ -28,8 +30,8 @@ check: .venv/.made
 	@.venv/bin/python -m pytest -q -m "not slow" --numprocesses 2 $(ARGS)
 
 gpu-check:
-	@$(if $(WHEELS),$(GPU_PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target .gpu-check $(WHEELS)/*.whl)
-	@PYTHONPATH=$(CURDIR):$(CURDIR)/.gpu-check:$$PYTHONPATH $(GPU_PYTHON) -m flows.bench.gpu_check $(ARGS)
+	@$(if $(WHEELS),$(GPU_PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target $(GPU_PACKAGES) $(WHEELS)/*.whl)
+	@PYTHONPATH=$(CURDIR):$(GPU_PACKAGES):$$PYTHONPATH $(GPU_PYTHON) -m flows.bench.gpu_check $(ARGS)
 
 setup: .venv/.made .venv-serving/.made
 	@test -z "$(MODELS)" || .venv/bin/longmill models $(MODELS)
