@@ -24,7 +24,7 @@ from infra.running.processes import ChildProcess
 
 LEAST_S = 30.0  # a process takes a third of it to import the trainers
 _RESTART = 75  # the exit status of a process that asks for a fresh one, after a way that left its GPU in doubt
-_LEFT_BYTES = 100_000_000  # on the GPU after a way: more is not the next way's to carry
+_LEFT_BYTES = 1_000_000_000  # on the GPU after a way: more than workspaces is a model that is still there
 _POLL_S = 0.1
 _LOG_LINES = 3
 
