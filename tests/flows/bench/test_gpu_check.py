@@ -53,13 +53,13 @@ def _outcomes(folder: Path, deeds: list[str], seconds: float) -> list[tuple[str,
 def test_a_way_that_hangs_or_crashes_is_a_row_and_the_others_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training_worker, "LEAST_S", 2.0)
-    outcomes = _outcomes(tmp_path, ["a", "hang", "b", "crash", "spoil", "c", "crash"], 8.0)
+    monkeypatch.setattr(TimeShare, "of", lambda seconds_left, ways_left: TimeShare(1.0, 8.0))
+    outcomes = _outcomes(tmp_path, ["a", "hang", "b", "crash", "spoil", "c", "crash"], 300.0)
     assert [deed for deed, _ in outcomes] == ["a", "hang", "b", "crash", "spoil", "c", "crash"]
     by_deed = dict(outcomes)
     for deed in ("a", "b", "spoil", "c"):
         assert by_deed[deed] == {"did": deed}
-    assert by_deed["hang"] == {"problem": "stopped after 2 s, its share of the time"}
+    assert by_deed["hang"] == {"problem": "stopped after 8 s, its share of the time"}
     assert by_deed["crash"]["problem"].startswith("failed: the process ended with status 1: ")
     assert by_deed["crash"]["problem"].endswith("no kernel image")
 
