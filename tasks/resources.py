@@ -91,8 +91,10 @@ class RunResources:
             client.close()
 
     def close(self) -> None:
-        """Close clients and ledger."""
+        """Close clients, embedding model and ledger."""
         self.close_clients()
+        if self._embedder is not None:
+            self._embedder.close()
         self.ledger.close()
 
 

@@ -59,6 +59,10 @@ class EmbeddingEndpoint:
         """Texts sent and texts found in the ledger, so far, and the tokens of those sent."""
         return self._counts
 
+    def close(self) -> None:
+        """Disconnect. No text may be embedded after it."""
+        self._client.close()
+
     def encode(self, texts: list[str]) -> Vectors:
         """Vectors of distinct texts, [n, d]. Raises ModelError, or LedgerError when the ledger cannot be read."""
         keys = [embedding_key(self._settings, text) for text in texts]

@@ -1,6 +1,7 @@
 """Embeddings: what holds for any encoder, the local model, and the endpoint with its ledger."""
 
 import base64
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -215,16 +216,21 @@ def test_a_real_vllm_gives_the_vectors_of_the_model_in_the_box(tmp_path: Path) -
     with serve(model, log=tmp_path / "vllm.log", adapters=False) as served:
         settings: dict[str, Any] = {"model": "minilm", "endpoint": served.url}
         ledger = MemoryLedger()
-        vectors = open_embedder(Embedding(**settings), ledger).embed(texts)
+        with contextlib.closing(open_embedder(Embedding(**settings), ledger)) as embedder:
+            vectors = embedder.embed(texts)
+            with pytest.raises(ModelError, match=r"256 tokens.*embedding\.truncate_tokens"):
+                embedder.embed([long])
         assert np.sum(vectors * local.embed(texts), axis=1) == pytest.approx(np.ones(4), abs=1e-4)
         assert {entry.kind for entry in ledger.entries.values()} == {"embedding"}
         assert sum(entry.prompt_tokens for entry in ledger.entries.values()) > 20
-        with pytest.raises(ModelError, match=r"256 tokens.*embedding\.truncate_tokens"):
-            open_embedder(Embedding(**settings)).embed([long])
-        (cut,) = open_embedder(Embedding(**settings, truncate_tokens=256)).embed([long])
+        with contextlib.closing(open_embedder(Embedding(**settings, truncate_tokens=256))) as embedder:
+            (cut,) = embedder.embed([long])
         assert cut @ local.embed([long])[0] > 0.999  # cut as the local model does, but without the last [SEP]
-        with pytest.raises(ModelError, match=r"`other` does not exist.*embedding\.model"):
-            open_embedder(Embedding(**settings | {"model": "other"})).embed(["a"])
+        with (
+            contextlib.closing(open_embedder(Embedding(**settings | {"model": "other"}))) as embedder,
+            pytest.raises(ModelError, match=r"`other` does not exist.*embedding\.model"),
+        ):
+            embedder.embed(["a"])
 
 
 @pytest.mark.parametrize(
