@@ -20,10 +20,10 @@ from prefect.runtime import flow_run
 from flows.recipes import read_recipe
 from flows.shard import shard_recipe, work_on_shard
 from infra.errors import BudgetReached, LedgerError, LongmillError, RecipeError
-from infra.models.serving import start_servers
 from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
 from infra.running.prefect import FlowTurns, announce, live, run_elsewhere, without_heartbeats
+from infra.serving.servers import start_servers
 from infra.store import Store, open_store
 from tasks.planning.make_plan import make_plan
 from tasks.publish_tasks import publish_dataset

@@ -19,8 +19,8 @@ from flows.cli.microworld import microworld
 from flows.evidence.command import evidence
 from flows.recipes import BOX, read_recipe
 from infra.errors import PrerequisiteError, RecipeError
-from infra.models.serving import local_folder
 from infra.recipe import Recipe
+from infra.serving.servers import local_folder
 
 app = typer.Typer(
     help="A factory for long-context preference data.",

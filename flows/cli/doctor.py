@@ -6,10 +6,11 @@ from functools import partial
 from pathlib import Path
 
 from infra.errors import LongmillError, PrerequisiteError
-from infra.models.serving import check_model_path, check_port, check_serving_python, local_folder
 from infra.models.tokens import load_tokenizer
 from infra.recipe import Recipe, Serving
 from infra.running.prerequisites import RUN_GB, missing_prerequisites
+from infra.serving.checks import check_model_path, check_port, check_serving_python
+from infra.serving.servers import local_folder
 from infra.store import open_store
 
 Check = tuple[str, Callable[[], object]]  # a name, and a function that raises LongmillError when something is missing

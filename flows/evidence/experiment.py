@@ -15,9 +15,9 @@ from flows.evidence import SAMPLE_COUNTS, SEALONG, EvidenceSettings, Observation
 from flows.evidence.questions import HELD_OUT, SHORT, TRAIN, write_questions
 from flows.recipes import read_recipe
 from infra.canonical import fingerprint
-from infra.models.serving import local_folder
 from infra.models.tokens import load_tokenizer, resolve_model
 from infra.recipe import Recipe
+from infra.serving.servers import local_folder
 from infra.store import open_store
 from tasks.evaluation.compare import EvaluationRow
 from tasks.evaluation.heldout import heldout_questions

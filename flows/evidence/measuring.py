@@ -22,8 +22,8 @@ from flows.evidence.experiment import Endpoints, Experiment
 from flows.evidence.plots import evidence_plots
 from flows.evidence.table import markdown_chapter, table_row
 from infra.errors import InputError, RecipeError
-from infra.models.serving import serve_recipe
 from infra.running import progress
+from infra.serving.servers import serve_recipe
 from infra.store import Store, open_store
 from tasks.training.base_identity import base_identity
 

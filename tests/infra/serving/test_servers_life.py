@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from infra.errors import ModelError, PrerequisiteError, ServingError
-from infra.models.serving import serve, serve_recipe, start_servers
-from infra.recipe import Recipe
+from infra.recipe import Execution, Recipe
+from infra.serving.servers import serve, serve_recipe, start_servers
 from tests.support.planning import small_recipe
 
 STAND_IN = """#!{python}
@@ -62,7 +62,7 @@ def test_a_server_answers_until_the_block_ends_and_leaves_nothing(folder: Path) 
 
 
 def test_a_server_of_a_full_model_takes_no_adapters(folder: Path) -> None:
-    with serve(recipe_for(folder).policy, log=folder / "log", adapters=False):
+    with serve(recipe_for(folder).policy, log=folder / "log", execution=Execution(), adapters=False):
         assert "--enable-lora" not in seen(folder)["argv"]
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from infra.errors import ModelError, PrerequisiteError, RecipeError, ServingError
-from infra.models.serving import free_port, serve_recipe, start_servers
 from infra.recipe import Recipe
-from tests.infra.models.test_serving_life import recipe_for, seen
+from infra.serving.checks import free_port
+from infra.serving.servers import serve_recipe, start_servers
+from tests.infra.serving.test_servers_life import recipe_for, seen
 from tests.support.planning import small_recipe
 
 RULES = {"name": "rule-based", "rule_based": True, "tokenizer": "microworld", "prompts": "terse"}

@@ -1,6 +1,6 @@
 """Servers that Longmill starts, with a program in vLLM's place: their arguments, adapters, timeouts, ports.
 
-How they live and end is in test_serving_life.py.
+How they live and end is in test_servers_life.py.
 """
 
 import json
@@ -17,8 +17,11 @@ from typing import Any
 import pytest
 
 from infra.errors import ModelError, PrerequisiteError, ServingError
-from infra.models.serving import check_port, free_port, load_adapter, local_folder, serve, start_servers
-from infra.recipe import Model
+from infra.models.tokens import BOX
+from infra.recipe import Execution, Model
+from infra.serving.adapters import load_adapter
+from infra.serving.checks import check_port, free_port
+from infra.serving.servers import local_folder, serve, start_servers
 from tests.support.planning import small_recipe
 
 ANSWERS = """
@@ -70,10 +73,12 @@ def test_vllm_gets_the_model_the_window_and_the_adapters(tmp_path: Path, monkeyp
     monkeypatch.setenv("VIRTUAL_ENV", "/nowhere")
     port = free_port()
     served = model(tmp_path, ANSWERS, port=port, max_lora_rank=32, arguments=["--seed", "7"])
-    with serve(served, log=tmp_path / "log"):
+    with serve(served, log=tmp_path / "log", execution=Execution()):
         pass
+    program, model_path, *_ = started_with(tmp_path)["argv"]
+    assert Path(program).name == "vllm_server.py"
+    assert model_path == str(BOX / "microworld")
     words = " ".join(started_with(tmp_path)["argv"])
-    assert words.startswith("-m vllm.entrypoints.openai.api_server --model ")
     assert "--served-model-name tiny --host 127.0.0.1" in words
     assert f"--port {port} --max-model-len 512 --enable-lora --max-lora-rank 32" in words
     assert words.endswith("--seed 7")
@@ -87,7 +92,7 @@ def test_vllm_gets_the_model_the_window_and_the_adapters(tmp_path: Path, monkeyp
 @pytest.mark.parametrize("gpu", [False, True])
 def test_a_cpu_reads_every_prompt_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: bool) -> None:
     pretend(monkeypatch, gpu=gpu)
-    with serve(model(tmp_path, ANSWERS), log=tmp_path / "log"):
+    with serve(model(tmp_path, ANSWERS), log=tmp_path / "log", execution=Execution()):
         pass
     words = " ".join(started_with(tmp_path)["argv"])
     assert ("--no-enable-chunked-prefill --max-num-batched-tokens 8192" in words) is not gpu
@@ -96,7 +101,7 @@ def test_a_cpu_reads_every_prompt_in_one_step(tmp_path: Path, monkeypatch: pytes
 def test_a_server_that_never_responds_is_ended(tmp_path: Path) -> None:
     with (
         pytest.raises(ServingError, match=r"did not answer within policy\.serve\.start_timeout_s = 1 s"),
-        serve(model(tmp_path, HANGS, start_timeout_s=1), log=tmp_path / "log"),
+        serve(model(tmp_path, HANGS, start_timeout_s=1), log=tmp_path / "log", execution=Execution()),
     ):
         raise AssertionError("it never answered")
     assert str(tmp_path / "server.py") not in _command_lines()
