@@ -23,7 +23,7 @@ from infra.errors import BudgetReached, LedgerError, LongmillError, RecipeError
 from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
 from infra.running.prefect import FlowTurns, announce, live, run_elsewhere, without_heartbeats
-from infra.serving.servers import start_servers
+from infra.serving.servers import restart_counts, restarts_since, start_servers
 from infra.store import Store, open_store
 from tasks.planning.make_plan import make_plan
 from tasks.publish_tasks import publish_dataset
@@ -61,8 +61,8 @@ def build(
     """Build the recipe's dataset.
 
     With `plan_id` an existing plan is worked on; with `shards` only those of its shards. Returns the plan's id,
-    the published dataset (null while shards are missing), the calls made and the seconds by stage. With `train`
-    the training deployment is started for the manifest, once per manifest.
+    the published dataset (null while shards are missing), the calls made, how often servers were started again, and the
+    seconds by stage. With `train` the training deployment is started for the manifest, once per manifest.
     """
     given = as_recipe(recipe)
     with (
@@ -71,6 +71,7 @@ def build(
     ):
         plan = load_plan(resources.store, plan_id)
         keep_recipe(resources.store, plan_id, settings)
+        restarts = restart_counts(settings)
         clock = time.monotonic()
         run_shards(resources, plan, [shard.index for shard in plan.shards] if shards is None else list(shards))
         seconds["shards"] = time.monotonic() - clock
@@ -84,6 +85,7 @@ def build(
             "dataset": dataset,
             "calls": {kind: asdict(counts) for kind, counts in resources.counts().items()},
             "calls_by_model": resources.counts_by_model(),
+            "restarts": restarts_since(restarts, settings),
             "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
         }
     announce(f"build-{plan_id}", build_table(built))

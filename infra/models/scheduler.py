@@ -37,6 +37,7 @@ from infra.recipe import Price
 from infra.serving.records import ServerRecord, read_record
 
 SETTLE_S = 10.0  # until the fault of a server shows in its record: vLLM takes some seconds to end
+_LOOK_S = 0.5  # between two looks at it
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +276,9 @@ class Scheduler:
             delay = backoff(call.failed_attempts, self._limits.backoff_s)
             timer = asyncio.get_running_loop().call_later(delay, self._end_backoff, call)
         elif read_record(endpoint.url) is not None:
-            arguments = call, endpoint, restarts, failure
-            timer = asyncio.get_running_loop().call_later(SETTLE_S, self._end_unless_restarted, *arguments)
+            loop = asyncio.get_running_loop()
+            arguments = call, endpoint, restarts, failure, loop.time() + SETTLE_S
+            timer = loop.call_later(_LOOK_S, self._end_unless_restarted, *arguments)
         else:
             self._end_failed(call, context, failure)
             return
@@ -306,13 +308,19 @@ class Scheduler:
         self.send_ready()
 
     def _end_unless_restarted(
-        self, call: PendingCall, endpoint: Endpoint, restarts: int, failure: TemporaryFailure
+        self, call: PendingCall, endpoint: Endpoint, restarts: int, failure: TemporaryFailure, deadline: float
     ) -> None:
-        """The attempts of a call are used up: it ends, unless its server turns out to have gone down meanwhile."""
+        """The attempts of a call are used up: it ends at `deadline`, unless its server turns out to have gone down."""
         _, context = self._backing_off.pop(call)
-        if not self._waits_for_restart(call, context, endpoint, restarts):
+        loop = asyncio.get_running_loop()
+        if self._waits_for_restart(call, context, endpoint, restarts):
+            self.send_ready()
+        elif loop.time() >= deadline:
             self._end_failed(call, context, failure)
-        self.send_ready()
+            self.send_ready()
+        else:
+            arguments = call, endpoint, restarts, failure, deadline
+            self._backing_off[call] = (loop.call_later(_LOOK_S, self._end_unless_restarted, *arguments), context)
 
     def _end_failed(self, call: PendingCall, context: QueuedContext, failure: TemporaryFailure) -> None:
         self._end(call, context, Failure(call.request.key, failure.reason, self._redact(failure.detail), False))

@@ -22,6 +22,7 @@ from infra.serving.hang_watch import HangWatch
 from infra.serving.records import ServerRecord
 
 MOST_RESTARTS = 3
+RESTART_STAGE = "servers"  # under which restarts are reported, so that a log of a run has each of them
 _POLL_S = 0.2
 
 
@@ -156,7 +157,7 @@ class Server:
             self._restart_times.append(time.monotonic())
             self._write(replace(self._record, state="restarting", restarts=self._record.restarts + 1))
             count = f"{len(recent) + 1} of {MOST_RESTARTS}"
-            progress.note(settings.stage, f"{settings.name} {cause}; it is started again ({count})")
+            progress.note(RESTART_STAGE, f"{settings.name} {cause}; it is started again ({count})")
             with self._lock:
                 if self._stopping.is_set():
                     return False
@@ -165,7 +166,7 @@ class Server:
             cause = self._fault_of_start()
             if self._stopping.is_set():
                 return False
-        progress.note(settings.stage, f"answers again on port {settings.port}")
+        progress.note(RESTART_STAGE, f"{settings.name} answers again on port {settings.port}")
         self._become_up()
         return True
 
@@ -189,7 +190,7 @@ class Server:
         with self._lock:
             self._process.stop()
         self._write(replace(self._record, state="failed", message=message))
-        progress.note(settings.stage, f"{settings.name} {cause}; given up")
+        progress.note(RESTART_STAGE, f"{settings.name} {cause}; given up")
 
     def _write(self, record: ServerRecord) -> None:
         with self._lock:
