@@ -30,8 +30,9 @@ def serve(
     if not sections:
         raise RecipeError(f"{recipe}: all its models have endpoints, so there is nothing to serve")
     for section in sections:
-        if urls := shared_servers(settings, section):
-            raise PrerequisiteError(f"the {section} of this recipe and store is served already: {', '.join(urls)}")
+        running = shared_servers(settings, section)
+        if running:
+            raise PrerequisiteError(f"the {section} of this recipe and store is served already: {', '.join(running)}")
     require_machine(settings)
     try:
         with progress_display(), start_servers(settings, shared=True) as ready:

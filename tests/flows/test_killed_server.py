@@ -1,0 +1,99 @@
+"""A build on real vLLM whose server is killed twice in mid-run: the same manifest, and every call paid once."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows.build import build
+from flows.cli.demo import write_demo_questions
+from flows.recipes import read_recipe
+from infra.recipe import Recipe
+from infra.running import progress
+from infra.running.progress import ProgressUpdate
+from infra.serving.servers import serve_recipe
+from infra.store import open_store
+from tests.support.command import ROOT
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(
+        not (ROOT / ".venv-serving" / "bin" / "python").exists(),
+        reason="there is no .venv-serving, the environment for vLLM; `make setup` makes it",
+    ),
+]
+
+QUESTIONS, SAMPLES = 12, 4
+CALLS = QUESTIONS * SAMPLES
+
+
+def small_demo(folder: Path) -> Recipe:
+    """The demo's recipe with few questions. In float32 a reply does not depend on what is computed beside it."""
+    changes = [
+        f"store={folder / 'undisturbed'}",
+        f"questions.source={folder / 'train' / 'questions.jsonl'}",
+        f"contexts.pool={folder / 'train' / 'pool.jsonl'}",
+        f"questions.limit={QUESTIONS}",
+        f"sampling.samples={SAMPLES}",
+        "sampling.greedy=false",
+        "execution.concurrency=4",
+        "policy.serve.dtype=float32",
+        f"policy.serve.python={ROOT / '.venv-serving' / 'bin' / 'python'}",
+        "evaluation=null",
+        "training=null",
+    ]
+    recipe = read_recipe("demo-sealong", changes)
+    write_demo_questions(recipe)
+    return recipe
+
+
+def api_server() -> psutil.Process:
+    """The process that replies to HTTP requests, below the one that supervises it."""
+    for process in psutil.Process().children(recursive=True):
+        if process.cmdline()[1:2] == [str(ROOT / "infra" / "serving" / "vllm_server.py")]:
+            return process
+    raise AssertionError("vLLM does not run")
+
+
+def engine() -> psutil.Process:
+    for process in api_server().children():
+        if "EngineCore" in " ".join(process.cmdline()):
+            return process
+    raise AssertionError("vLLM has no engine")
+
+
+def kill_when_sampling(kills: dict[int, Callable[[], psutil.Process]]) -> None:
+    """kill -9 a process as soon as so many answers have arrived."""
+    answers = 0
+
+    def watch(step: ProgressUpdate) -> None:
+        nonlocal answers
+        if step.stage == "sample":
+            answers += step.done
+            if kills and answers >= min(kills):
+                kills.pop(min(kills))().kill()
+
+    progress.watch(watch)
+
+
+def test_a_server_that_is_killed_twice_changes_no_byte_and_costs_no_call(folder: Path, prefect: None) -> None:
+    recipe = small_demo(folder)
+    with serve_recipe(recipe) as served:
+        undisturbed = build(served)
+        kill_when_sampling({CALLS // 4: api_server, CALLS // 2: engine})
+        try:
+            disturbed = build(served.model_copy(update={"store": str(folder / "disturbed")}))
+        finally:
+            progress.watch(None)
+    assert undisturbed["restarts"] == {"policy": 0}
+    assert disturbed["restarts"] == {"policy": 2}
+    for built in (undisturbed, disturbed):
+        counts = built["calls"]["sample"]
+        assert (counts["made"], counts["failed"]) == (CALLS, 0)
+    manifests = []
+    for built, store in ((undisturbed, recipe.store), (disturbed, str(folder / "disturbed"))):
+        manifests.append(json.loads(open_store(store).read(built["dataset"]["manifest"])))
+    assert manifests[0] == manifests[1]

@@ -1,0 +1,90 @@
+"""The watch over a server that runs: what counts as a sign of life, and what does not."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from infra.serving.hang_watch import HangWatch
+
+TIMEOUT_S = 0.6
+
+
+@contextmanager
+def server(tokens: Callable[[], int], replies: Callable[[], int | None]) -> Iterator[tuple[int, list[str]]]:
+    """A server whose /metrics counts `tokens`; a chat request gets the status `replies`, or none. Yields the calls."""
+    calls: list[str] = []
+    over = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(f'# TYPE x\nvllm:prompt_tokens_total{{engine="0"}} {tokens()}.0\n'.encode())
+
+        def do_POST(self) -> None:
+            calls.append(self.path)
+            self.rfile.read(int(self.headers["Content-Length"]))
+            status = replies()
+            if status is None:
+                over.wait(10)
+                return
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    running.daemon_threads = True
+    thread = threading.Thread(target=running.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield running.server_port, calls
+    finally:
+        over.set()
+        running.shutdown()
+        thread.join()
+        running.server_close()
+
+
+def hung_within(port: int, seconds: float) -> bool:
+    watch = HangWatch(port, "m", TIMEOUT_S)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not watch.hung:
+        time.sleep(0.01)
+    watch.stop()
+    return watch.hung
+
+
+def test_a_server_without_tokens_and_replies_hangs() -> None:
+    with server(lambda: 7, lambda: None) as (port, calls):
+        assert hung_within(port, 20)
+    assert calls[0] == "/v1/chat/completions"
+
+
+def test_a_server_that_fails_every_call_hangs() -> None:
+    with server(lambda: 7, lambda: 500) as (port, _):
+        assert hung_within(port, 20)
+
+
+def test_tokens_that_move_are_life_and_send_no_call() -> None:
+    with server(lambda: time.monotonic_ns(), lambda: None) as (port, calls):
+        assert not hung_within(port, 4 * TIMEOUT_S)
+    assert calls == []
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 404])
+def test_a_reply_is_life_even_when_it_refuses(status: int) -> None:
+    with server(lambda: 7, lambda: status) as (port, calls):
+        assert not hung_within(port, 4 * TIMEOUT_S)
+    assert len(calls) >= 2
+
+
+def test_tokens_that_move_while_the_call_waits_are_life() -> None:
+    started = time.monotonic()
+    with server(lambda: int((time.monotonic() - started) / TIMEOUT_S * 1.5), lambda: None) as (port, _):
+        assert not hung_within(port, 5 * TIMEOUT_S)
