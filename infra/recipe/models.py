@@ -68,7 +68,7 @@ class Serving(RecipeSection):
     hang_timeout_s: Positive | None = Field(
         None,
         description="seconds without a token and without a reply to a call of one token, after which a server that "
-        "runs is started again; null: nine tenths of execution.timeout_s",
+        "runs is started again; null: nine tenths of execution.timeout_s, 60 at least",
     )
     max_lora_rank: Positive = Field(64, description="largest adapter rank that evaluation will load")
 

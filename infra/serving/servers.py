@@ -31,6 +31,7 @@ from infra.serving.shares import Share, shares_of_servers
 
 STAGE = "vLLM"
 _RULE_BASED_START_S = 60
+_LEAST_HANG_S = 60.0  # however short the calls may be
 _SHARED_RESTARTS_S = 3600.0  # servers for several runs: so many restarts in an hour
 
 
@@ -246,4 +247,4 @@ def _vllm_settings(
 
 def _default_hang_timeout_s(execution: Execution) -> float:
     """Before the calls in flight time out, so that they wait for the restart and use up no attempt."""
-    return 0.9 * execution.timeout_s
+    return max(_LEAST_HANG_S, 0.9 * execution.timeout_s)

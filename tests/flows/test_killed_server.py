@@ -19,7 +19,7 @@ from tests.support.command import ROOT
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(
         not (ROOT / ".venv-serving" / "bin" / "python").exists(),
         reason="there is no .venv-serving, the environment for vLLM; `make setup` makes it",

@@ -46,7 +46,7 @@ def test_runs_use_the_servers_until_ctrl_c(folder: Path, tmp_path_factory: pytes
             assert all(isinstance(outcome, Reply) for outcome in outcomes)
             wait_for(lambda: len(pids(folder / "stub")) == 3 + number)  # noqa: B023 - it is called in this turn
             assert restarts_since(before, running) == {"policy": 1}
-            wait_for(lambda: all(map(is_up, running.policy.endpoints)))  # noqa: B023 - as above
+            wait_for(lambda: all(map(is_up, running.policy.endpoints)))
     elsewhere = recipe.model_copy(update={"store": str(folder / "other")})
     with serve_recipe(elsewhere) as own:
         assert not set(own.policy.endpoints) & set(running.policy.endpoints)

@@ -20,6 +20,7 @@ from infra.models.tokens import BOX
 from infra.recipe import Execution, Model
 from infra.serving.adapters import load_adapter
 from infra.serving.checks import check_port, free_port
+from infra.serving.server import ServerSettings
 from infra.serving.servers import local_folder, serve
 
 ANSWERS = """
@@ -168,3 +169,26 @@ def test_a_taken_port_is_named_with_the_remedy() -> None:
 )
 def test_logs_lie_in_the_store_or_in_mill(store: str, folder: str) -> None:
     assert local_folder(store) == Path(folder)
+
+
+@pytest.mark.parametrize(
+    ("serving", "timeout_s", "hang_timeout_s"), [({}, 600, 540), ({}, 10, 60), ({"hang_timeout_s": 5}, 600, 5)]
+)
+def test_a_server_counts_as_hung_before_its_calls_time_out(
+    tmp_path: Path, serving: dict[str, int], timeout_s: int, hang_timeout_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: list[ServerSettings] = []
+
+    @contextmanager
+    def running_server(started: ServerSettings) -> Iterator[None]:
+        settings.append(started)
+        raise ServingError("enough")
+        yield
+
+    monkeypatch.setattr("infra.serving.servers.running_server", running_server)
+    with (
+        pytest.raises(ServingError, match="enough"),
+        serve(model(tmp_path, HANGS, **serving), log=tmp_path / "log", execution=Execution(timeout_s=timeout_s)),
+    ):
+        pass
+    assert settings[0].hang_timeout_s == hang_timeout_s
