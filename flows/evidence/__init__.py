@@ -7,6 +7,7 @@ what a row measures with, `questions` writes the worlds, `command` is the verb `
 """
 
 import functools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 SEALONG, LONGREWARD = "sealong", "longreward"  # the recipes of the demo that rows build on
 SAMPLE_COUNTS = (8, 16, 32)  # N of the consensus; SeaLong's answers are chosen from the largest
+WORLDS, FILE = "worlds", "file"  # generated worlds, and a file of questions about real text
+FILE_SAMPLE_COUNTS = (8, 16)  # the same on real text, whose models are larger
 
 Figure = Mapping[str, Any]  # {"value", "low", "high", "n"}
 Figures = Mapping[str, Figure]  # by the figure's name
@@ -31,11 +34,43 @@ class EvidenceSettings:
     questions: int = 256  # of each seed: trained on, and as many held out
     seeds: int = 3
     changes: tuple[str, ...] = ()
+    model: str = ""  # policy in place of the recipes': a model in the box, a folder or a hub name
+    file: str = ""  # questions about real text, in any format; none: questions about generated worlds
+    file_format: str = "native"
 
     @property
     def amounts(self) -> tuple[int, ...]:
         """Numbers of questions to train on, for the row that asks how many are needed."""
+        if self.file:
+            return (self.questions,)
         return tuple(sorted({max(8, self.questions // 4), self.questions, 4 * self.questions}))
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods that can be measured: the judge in the box knows the generated world alone."""
+        return (SEALONG,) if self.file else (SEALONG, LONGREWARD)
+
+    @property
+    def sample_counts(self) -> tuple[int, ...]:
+        """N of the consensus, from the smallest."""
+        return FILE_SAMPLE_COUNTS if self.file else SAMPLE_COUNTS
+
+    def recipe_name(self, method: str) -> str:
+        """The recipe in the box that rows of a method build on."""
+        return f"real-{method}" if self.file else f"demo-{method}"
+
+    @property
+    def recipe_changes(self) -> tuple[str, ...]:
+        """The changes to every recipe, those of `model` first."""
+        if not self.model:
+            return self.changes
+        name = self.model.rstrip("/").rpartition("/")[2]
+        return (
+            f"policy.name={json.dumps(name)}",
+            f"policy.tokenizer={json.dumps(self.model)}",
+            f"policy.serve.model_path={json.dumps(self.model)}",
+            *self.changes,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +123,10 @@ class EvidenceTableRow:
     # Is the target met? From the figures of all questions and those of each kind and length; None without a target.
     target_met: Callable[[Figures, Sequence[Figures]], bool | None] = lambda figures, groups: None
     grouped: bool = False  # the table shows it by kind and by length too
-    headline: tuple[str, ...] = ()  # the figures that answer the question, where they are not all
+    # The figures that answer the question, where they are not all. A name that is measured for several N ("oracle@8")
+    # stands without its N for the largest.
+    headline: tuple[str, ...] = ()
+    texts: tuple[str, ...] = (WORLDS,)  # what it is measured on
 
 
 @functools.cache

@@ -3,7 +3,7 @@
 The number of samples is the smallest of those that row 1 compares.
 """
 
-from flows.evidence import SAMPLE_COUNTS, SEALONG, EvidenceTableRow, SeedResult, merge_observations, only_figures
+from flows.evidence import SEALONG, EvidenceTableRow, SeedResult, merge_observations, only_figures
 from flows.evidence.experiment import Experiment
 
 
@@ -11,8 +11,9 @@ def measure(experiment: Experiment) -> SeedResult:
     """What each held-out question adds to the gain with each number of questions."""
     observations = []
     details = {}
+    samples = experiment.settings.sample_counts[0]
     for amount in experiment.settings.amounts:
-        recipe = experiment.recipe(SEALONG, f"sampling.samples={SAMPLE_COUNTS[0]}", questions=amount)
+        recipe = experiment.recipe(SEALONG, f"sampling.samples={samples}", questions=amount)
         trained = experiment.train(recipe)
         details[str(amount)] = experiment.details(recipe, trained)
         compared = experiment.compare(recipe, trained)

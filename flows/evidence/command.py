@@ -9,9 +9,14 @@ from infra.serving.servers import local_folder
 
 
 def evidence(
+    count: Annotated[int, typer.Option(min=8, help="Questions to train on, and to measure on, of each seed.")] = 256,
     questions: Annotated[
-        int, typer.Option(min=8, help="Questions to train on, and to measure on, of each seed.")
-    ] = 256,
+        str, typer.Option(help="Questions about real text, in place of the generated worlds.", metavar="FILE")
+    ] = "",
+    question_format: Annotated[
+        str, typer.Option("--format", help="Format of --questions, as questions.format of a recipe.")
+    ] = "native",
+    model: Annotated[str, typer.Option(help="Policy: a model in the box, a folder or a hub name.")] = "",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds: worlds, samples and trainings of their own.")] = 3,
     only: Annotated[
         list[str] | None, typer.Option(help="Measure this row alone; may be repeated.", metavar="ROW")
@@ -24,19 +29,19 @@ def evidence(
     as_json: AsJson = False,
 ) -> None:
     """Measure what the methods do to the model in the box: hours for the whole table, and resumable."""
-    from flows.evidence import EvidenceSettings
+    from flows.evidence import FILE, WORLDS, EvidenceSettings
 
     if show:
         from flows.evidence.measuring import shipped_table
 
         _show(shipped_table(), as_json)
         return
-    settings = EvidenceSettings(out, questions, seeds, tuple(changes or ()))
+    settings = EvidenceSettings(out, count, seeds, tuple(changes or ()), model, questions, question_format)
     with prefect_at(local_folder(out)), progress_unless_json(as_json):
         from flows.evidence.measuring import FOLDER, measure, selected_rows
         from infra.store import open_store
 
-        evidence_table = measure(settings, selected_rows(only or ()))
+        evidence_table = measure(settings, selected_rows(only or (), FILE if questions else WORLDS))
     _show(evidence_table, as_json)
     if not as_json:
         store = open_store(out)

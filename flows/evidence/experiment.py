@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows.evidence import SAMPLE_COUNTS, SEALONG, EvidenceSettings, Observation
+from flows.evidence import SEALONG, EvidenceSettings, Observation
+from flows.evidence.file_questions import write_file_questions
 from flows.evidence.questions import HELD_OUT, SHORT, TRAIN, write_questions
 from flows.recipes import read_recipe
 from infra.canonical import fingerprint
 from infra.models.tokens import load_tokenizer, resolve_model
-from infra.recipe import Recipe
+from infra.recipe import Questions, Recipe
 from infra.serving.servers import local_folder
 from infra.store import open_store
 from tasks.evaluation.compare import EvaluationRow
@@ -24,8 +25,15 @@ from tasks.evaluation.heldout import heldout_questions
 from tasks.records.dataset import ShardData
 from tasks.training.base_identity import base_identity
 
-SUITE = "microworld"
-METRIC_NAMES = {"sub_em": "SubEM", "item_recall": "recall", "fact_precision": "precision"}
+SUITE, FILE_SUITE = "microworld", "qa"
+METRIC_NAMES = {
+    "sub_em": "SubEM",
+    "item_recall": "recall",
+    "fact_precision": "precision",
+    "token_f1": "F1",
+    "rouge_l": "ROUGE-L",
+}
+FILE_LENGTHS = (512, 1024)
 Endpoints = Mapping[str, tuple[str, ...]]  # by the recipe's section
 Trained = Mapping[str, Any]  # what the train flow returned
 
@@ -39,9 +47,16 @@ class Experiment:
     endpoints: Endpoints = field(default_factory=dict)
     _built: dict[str, dict[str, Any]] = field(default_factory=dict)  # by the fingerprint of the recipe
 
-    def recipe(self, method: str, *changes: str, questions: int | None = None, measured_on: str = HELD_OUT) -> Recipe:
-        """The demo's recipe of a method on this seed's questions, with further changes like "training.loss=sft"."""
-        training = {"source": str(self.folder / f"{TRAIN}.jsonl"), "limit": questions or self.settings.questions}
+    def recipe(
+        self,
+        method: str,
+        *changes: str,
+        questions: int | None = None,
+        trained_on: str = TRAIN,
+        measured_on: str = HELD_OUT,
+    ) -> Recipe:
+        """The recipe of a method on this seed's questions, with further changes like "training.loss=sft"."""
+        training = {"source": str(self.folder / f"{trained_on}.jsonl"), "limit": questions or self.settings.questions}
         measuring = {"source": str(self.folder / f"{measured_on}.jsonl"), "limit": self.settings.questions}
         all_changes = [
             f"store={json.dumps(self.settings.out)}",
@@ -50,7 +65,7 @@ class Experiment:
             'contexts={"build": "given"}',
             f"evaluation.questions={json.dumps(measuring)}",
             'evaluation.contexts={"build": "given"}',
-            f"evaluation.suite={SUITE}",
+            f"evaluation.suite={FILE_SUITE if self.settings.file else SUITE}",
             "evaluation.samples=0",
             f"dataset.name=evidence-{method}",
             "dataset.test_fraction=0",
@@ -58,9 +73,9 @@ class Experiment:
             f"policy.context_window={context_window(method, self.settings)}",
         ]
         if method == SEALONG:
-            all_changes.append(f"sampling.samples={SAMPLE_COUNTS[-1]}")
-        all_changes += [*self.settings.changes, *changes]
-        recipe = read_recipe(f"demo-{method}", tuple(all_changes))
+            all_changes.append(f"sampling.samples={self.settings.sample_counts[-1]}")
+        all_changes += [*self.settings.recipe_changes, *changes]
+        recipe = read_recipe(self.settings.recipe_name(method), tuple(all_changes))
         reachable = {}
         for section, urls in self.endpoints.items():
             model = getattr(recipe, section)
@@ -80,10 +95,15 @@ class Experiment:
 
     def write_questions(self) -> None:
         """Write this seed's questions; files that are already right stay as they are."""
-        recipe = read_recipe(f"demo-{SEALONG}", self.settings.changes)
-        train, held_out = self.settings.amounts[-1], self.settings.questions
+        settings = self.settings
+        recipe = read_recipe(settings.recipe_name(SEALONG), settings.recipe_changes)
+        train, held_out = settings.amounts[-1], settings.questions
         tokenizer = load_tokenizer(recipe.policy.tokenizer)
-        write_questions(self.folder, self.seed, train, held_out, self.lengths, tokenizer)
+        if settings.file:
+            source = Questions(source=settings.file, format=settings.file_format)
+            write_file_questions(self.folder, self.seed, source, settings.questions, self.lengths, tokenizer)
+        else:
+            write_questions(self.folder, self.seed, train, held_out, self.lengths, tokenizer)
 
     def identity(self, methods: Sequence[str]) -> str:
         """The fingerprint (16 hex digits) of what decides the figures of rows by these methods: recipes, questions,
@@ -91,6 +111,8 @@ class Experiment:
         recipes: dict[str, Any] = {}
         models = {}
         for method in methods:
+            if method not in self.settings.methods:
+                continue
             recipe = self.recipe(method)
             recipes[method] = [
                 recipe.identity(),
@@ -184,14 +206,16 @@ class Experiment:
 
 
 def context_lengths(settings: EvidenceSettings) -> tuple[int, int]:
-    """Tokens of the contexts: the demo's longest, and twice as many."""
-    longest = read_recipe(f"demo-{SEALONG}", settings.changes).contexts.max_tokens
+    """Tokens of the contexts: FILE_LENGTHS on real text, else the demo's longest and twice as many."""
+    if settings.file:
+        return FILE_LENGTHS
+    longest = read_recipe(settings.recipe_name(SEALONG), settings.recipe_changes).contexts.max_tokens
     return longest, 2 * longest
 
 
 def context_window(method: str, settings: EvidenceSettings) -> int:
     """The recipe's window, or a larger one for the longest contexts, as far as the model has positions for it."""
-    recipe = read_recipe(f"demo-{method}", settings.changes)
+    recipe = read_recipe(settings.recipe_name(method), settings.recipe_changes)
     window = recipe.policy.context_window
     needed = window - recipe.contexts.max_tokens + context_lengths(settings)[1]
     config = Path(resolve_model(recipe.policy.serve.model_path if recipe.policy.serve else "")) / "config.json"

@@ -17,7 +17,7 @@ from typing import Any
 
 from flows.bench.machine import machine
 from flows.cli.doctor import require_machine
-from flows.evidence import LONGREWARD, SEALONG, EvidenceSettings, EvidenceTableRow, SeedResult, evidence_rows
+from flows.evidence import LONGREWARD, SEALONG, WORLDS, EvidenceSettings, EvidenceTableRow, SeedResult, evidence_rows
 from flows.evidence.experiment import Endpoints, Experiment
 from flows.evidence.plots import evidence_plots
 from flows.evidence.table import markdown_chapter, table_row
@@ -41,14 +41,17 @@ class Measurement:
     path: str
 
 
-def selected_rows(only: Sequence[str]) -> list[EvidenceTableRow]:
-    """The rows of these names; all rows for no name. Raises RecipeError for an unknown name, with those there are."""
+def selected_rows(only: Sequence[str], text: str = WORLDS) -> list[EvidenceTableRow]:
+    """The rows of these names; for no name all rows that are measured on this kind of text.
+
+    Raises RecipeError for an unknown name, with those there are.
+    """
     rows = evidence_rows()
     for name in only:
         if name not in rows:
             raise RecipeError(f"--only {name}: there is no such row; there are: {', '.join(rows)}")
     if not only:
-        return list(rows.values())
+        return [row for row in rows.values() if text in row.texts]
     return [row for name, row in rows.items() if name in only]
 
 
@@ -92,7 +95,7 @@ def seed_measurements(settings: EvidenceSettings, seed: int) -> list[Measurement
 def served_models(settings: EvidenceSettings, missing: Sequence[Measurement]) -> Iterator[Endpoints]:
     """Servers for the models that these measurements call, until the block ends."""
     judged = any(LONGREWARD in measurement.row.methods for measurement in missing)
-    recipe = Experiment(0, settings).recipe(LONGREWARD if judged else SEALONG)
+    recipe = Experiment(0, settings).recipe(LONGREWARD if judged and LONGREWARD in settings.methods else SEALONG)
     require_machine(recipe)
     with serve_recipe(recipe) as running:
         endpoints = {"policy": running.policy.endpoints}
@@ -136,9 +139,13 @@ def _circumstances(settings: EvidenceSettings) -> dict[str, Any]:
     """The command, the date, the machine and the models."""
     here = machine()
     changes = [f"--set {change}" for change in settings.changes]
-    recipe = Experiment(0, settings).recipe(LONGREWARD)
+    recipe = Experiment(0, settings).recipe(settings.methods[-1])
     policy = recipe.policy.serve.model_path if recipe.policy.serve else recipe.policy.name
-    words = ["longmill evidence", f"--questions {settings.questions}", f"--seeds {settings.seeds}", *changes]
+    words = ["longmill evidence", f"--count {settings.questions}", f"--seeds {settings.seeds}", *changes]
+    if settings.model:
+        words.insert(1, f"--model {settings.model}")
+    if settings.file:
+        words.insert(1, f"--questions {Path(settings.file).name}")
     return {
         "command": " ".join(words),
         "date": datetime.now(UTC).date().isoformat(),

@@ -3,12 +3,12 @@
 In the style of tasks/reporting/plots.py.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
-from flows.evidence import SAMPLE_COUNTS
 from flows.evidence.table import figures_of
 from tasks.reporting.plots import (
     BLUE,
@@ -28,6 +28,7 @@ from tasks.reporting.summary import Histogram
 Table = Mapping[str, Any]
 _METHODS = {"sealong": "SeaLong", "longreward": "LongReward"}  # rows that train
 _PICKS = {"oracle": GREY, "MBR(embedding)": BLUE, "MBR(ROUGE)": INK, "random": ORANGE}
+_COUNTED = re.compile(r"oracle@(\d+)")  # its figures tell which N were measured
 
 
 def evidence_plots(table: Table) -> dict[str, bytes]:
@@ -67,21 +68,32 @@ def by_length_plot(row: Mapping[str, Any]) -> bytes | None:
 def picks_plot(figures: Mapping[str, Mapping[str, Any]]) -> bytes:
     """SubEM of oracle, MBR and random by the number of samples, with intervals; greedy as a line."""
     plot, axes = new_plot()
+    counts = _sample_counts(figures)
     for number, (name, colour) in enumerate(_PICKS.items()):
         shift = 0.06 * (number - 1.5)  # so that bars do not cover one another
         points = []
-        for place, count in enumerate(SAMPLE_COUNTS):
+        for place, count in enumerate(counts):
             figure = figures.get(f"{name}@{count}")
             if figure and figure["value"] is not None:
                 points.append((place + shift, figure))
         draw_intervals(axes, points, color=colour, label=name, fmt="o-", markersize=5, capsize=3)
     axes.axhline(100 * figures["greedy"]["value"], color=INK, linestyle=(0, (4, 3)), linewidth=1.2, label="greedy")
-    axes.set_xticks(range(len(SAMPLE_COUNTS)), [f"N = {count}" for count in SAMPLE_COUNTS])
-    axes.set_xlim(-0.4, len(SAMPLE_COUNTS) - 0.6)
+    axes.set_xticks(range(len(counts)), [f"N = {count}" for count in counts])
+    axes.set_xlim(-0.4, len(counts) - 0.6)
     axes.set_ylim(0, 104)
     axes.set_ylabel("SubEM (%)")
     axes.legend(frameon=False, fontsize=9, ncols=5, loc="lower right", bbox_to_anchor=(1.0, 1.0), columnspacing=1.0)
     return png(plot)
+
+
+def _sample_counts(figures: Mapping[str, Any]) -> list[int]:
+    """Every N that was measured, from the smallest."""
+    counts = []
+    for name in figures:
+        match = _COUNTED.fullmatch(name)
+        if match:
+            counts.append(int(match[1]))
+    return sorted(counts)
 
 
 def curves_plot(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> bytes:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from flows.evidence import SEALONG, EvidenceTableRow, Figures, SeedResult, figure_value
+from flows.evidence import FILE, SEALONG, WORLDS, EvidenceTableRow, Figures, SeedResult, figure_value
 from flows.evidence.experiment import Experiment
 
 _TARGET = 0.08
@@ -38,4 +38,5 @@ ROW = EvidenceTableRow(
     target_met,
     grouped=True,
     headline=("SubEM before", "SubEM after", "SubEM gain"),
+    texts=(WORLDS, FILE),
 )

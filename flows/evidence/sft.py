@@ -1,6 +1,6 @@
 """Row 3: fine-tuning on the chosen answers alone, instead of preference training on the same pairs."""
 
-from flows.evidence import SEALONG, EvidenceTableRow, SeedResult
+from flows.evidence import FILE, SEALONG, WORLDS, EvidenceTableRow, SeedResult
 from flows.evidence.experiment import Experiment
 
 
@@ -21,4 +21,5 @@ ROW = EvidenceTableRow(
     measure,
     grouped=True,
     headline=("SubEM before", "SubEM after", "SubEM gain"),
+    texts=(WORLDS, FILE),
 )

