@@ -1,4 +1,4 @@
-"""A build on real vLLM whose server is killed twice in mid-run: the same manifest, and every call paid once."""
+"""Builds on real vLLM whose servers are killed in mid-run: the same manifest, and every call paid once."""
 
 import json
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from flows.recipes import read_recipe
 from infra.recipe import Recipe
 from infra.running import progress
 from infra.running.progress import ProgressUpdate
-from infra.serving.servers import serve_recipe
+from infra.serving.servers import restart_counts, serve_recipe
 from infra.store import open_store
 from tests.support.command import ROOT
 
@@ -30,7 +30,7 @@ QUESTIONS, SAMPLES = 12, 4
 CALLS = QUESTIONS * SAMPLES
 
 
-def small_demo(folder: Path) -> Recipe:
+def small_demo(folder: Path, *more: str) -> Recipe:
     """The demo's recipe with few questions. In float32 a reply does not depend on what is computed beside it."""
     changes = [
         f"store={folder / 'undisturbed'}",
@@ -44,6 +44,7 @@ def small_demo(folder: Path) -> Recipe:
         f"policy.serve.python={ROOT / '.venv-serving' / 'bin' / 'python'}",
         "evaluation=null",
         "training=null",
+        *more,
     ]
     recipe = read_recipe("demo-sealong", changes)
     write_demo_questions(recipe)
@@ -97,3 +98,19 @@ def test_a_server_that_is_killed_twice_changes_no_byte_and_costs_no_call(folder:
     for built, store in ((undisturbed, recipe.store), (disturbed, str(folder / "disturbed"))):
         manifests.append(json.loads(open_store(store).read(built["dataset"]["manifest"])))
     assert manifests[0] == manifests[1]
+
+
+def test_two_replicas_share_a_build_and_one_takes_over_when_the_other_is_killed(folder: Path, prefect: None) -> None:
+    recipe = small_demo(folder, "policy.serve.replicas=2")
+    with serve_recipe(recipe) as served:
+        assert len(set(served.policy.endpoints)) == 2
+        kill_when_sampling({CALLS // 3: api_server})
+        try:
+            built = build(served)
+        finally:
+            progress.watch(None)
+        assert restart_counts(served) == {"policy": 1}
+    counts = built["calls"]["sample"]
+    assert (counts["made"], counts["failed"]) == (CALLS, 0)
+    for name in ("vllm.log", "vllm-2.log"):
+        assert "POST /v1/chat/completions" in (folder / "undisturbed" / "logs" / name).read_text()
