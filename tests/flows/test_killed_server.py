@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -28,6 +29,7 @@ pytestmark = [
 
 QUESTIONS, SAMPLES = 12, 4
 CALLS = QUESTIONS * SAMPLES
+REPLICA_LOGS = ("vllm.log", "vllm-2.log")
 
 
 def small_demo(folder: Path, *more: str) -> Recipe:
@@ -51,12 +53,32 @@ def small_demo(folder: Path, *more: str) -> Recipe:
     return recipe
 
 
-def api_server() -> psutil.Process:
-    """The process that replies to HTTP requests, below the one that supervises it."""
+def api_servers() -> list[psutil.Process]:
+    """The processes that reply to HTTP requests, below those that supervise them."""
+    servers = []
     for process in psutil.Process().children(recursive=True):
         if process.cmdline()[1:2] == [str(ROOT / "infra" / "serving" / "vllm_server.py")]:
-            return process
-    raise AssertionError("vLLM does not run")
+            servers.append(process)
+    return servers
+
+
+def api_server() -> psutil.Process:
+    (server,) = api_servers()
+    return server
+
+
+def busy_replica(recipe: Recipe) -> psutil.Process:
+    """The API server of a replica that has replied to calls."""
+    for url, name in zip(recipe.policy.endpoints, REPLICA_LOGS, strict=True):
+        if has_replied(recipe, name):
+            port = url.removesuffix("/v1").rpartition(":")[2]
+            (server,) = [process for process in api_servers() if port in process.cmdline()]
+            return server
+    raise AssertionError("no replica has replied to a call")
+
+
+def has_replied(recipe: Recipe, log: str) -> bool:
+    return "POST /v1/chat/completions" in (Path(recipe.store) / "logs" / log).read_text()
 
 
 def engine() -> psutil.Process:
@@ -104,7 +126,7 @@ def test_two_replicas_share_a_build_and_one_takes_over_when_the_other_is_killed(
     recipe = small_demo(folder, "policy.serve.replicas=2")
     with serve_recipe(recipe) as served:
         assert len(set(served.policy.endpoints)) == 2
-        kill_when_sampling({CALLS // 3: api_server})
+        kill_when_sampling({CALLS // 3: partial(busy_replica, served)})
         try:
             built = build(served)
         finally:
@@ -112,5 +134,4 @@ def test_two_replicas_share_a_build_and_one_takes_over_when_the_other_is_killed(
         assert restart_counts(served) == {"policy": 1}
     counts = built["calls"]["sample"]
     assert (counts["made"], counts["failed"]) == (CALLS, 0)
-    for name in ("vllm.log", "vllm-2.log"):
-        assert "POST /v1/chat/completions" in (folder / "undisturbed" / "logs" / name).read_text()
+    assert all(has_replied(recipe, name) for name in REPLICA_LOGS)
