@@ -117,7 +117,7 @@ class Scheduler:
     def _send_context(self, context: QueuedContext, now: float) -> None:
         """Send a context's calls until its endpoint or the client has no room."""
         while context.queue and len(self._tasks) < self._limits.concurrency:
-            endpoint = next((endpoint for endpoint in context.ranking if endpoint.is_open(now)), None)
+            endpoint = next((endpoint for endpoint in context.ranking if self._is_open(endpoint, now)), None)
             if endpoint is None or not endpoint.has_room(now):
                 return
             call = context.queue.popleft()
@@ -130,6 +130,18 @@ class Scheduler:
                 task = asyncio.get_running_loop().create_task(attempt)
                 self._tasks.add(task)
                 task.add_done_callback(self._attempt_ended)
+
+    def _is_open(self, endpoint: Endpoint, now: float) -> bool:
+        """Whether calls may go to an endpoint. One whose server is being started again is looked at, not called."""
+        if not endpoint.is_open(now):
+            return False
+        if endpoint.unreachable_count == 0:
+            return True
+        record = read_record(endpoint.url)
+        if record is None or record.state == "up":
+            return True
+        self._wait_for_server(endpoint, record, now)
+        return False
 
     def _wait_for_server(self, endpoint: Endpoint, record: ServerRecord, now: float) -> None:
         """Send no calls to a server that is not up, until its record says that it is."""

@@ -22,11 +22,14 @@ from infra.models.client import ModelClient, Reply
 from infra.recipe import Execution, Recipe
 from infra.serving import local_http, records, server
 from infra.serving.adapters import load_adapter
+from infra.serving.checks import free_port
+from infra.serving.records import ServerRecord
 from infra.serving.servers import restart_counts, restarts_since, serve, serve_recipe, start_servers
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.planning import small_recipe
 from tests.support.requests import client_of, requests
 from tests.support.served_model import answered, pids, stub_model
+from tests.support.stub_server import running_stub
 
 
 def stub_recipe(folder: Path, latency_s: float = 0.0, **serving: Any) -> Recipe:
@@ -211,3 +214,24 @@ def test_a_server_of_a_full_model_is_looked_after_too(folder: Path) -> None:
         os.kill(pids(stub)[-1], signal.SIGKILL)
         with client_of(MemoryLedger(), url, attempts=1) as client:
             assert isinstance(client.complete(requests(1, 1))[0], Reply)
+
+
+def test_calls_wait_until_the_server_is_up_with_its_adapters_although_it_listens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("infra.models.endpoint.RESTART_POLL_S", 0.02)
+    port = free_port()
+    records.write_record(ServerRecord(port, "restarting", restarts=1))
+    try:
+        with client_of(MemoryLedger(), f"http://127.0.0.1:{port}/v1", attempts=1) as client:
+            outcomes: list[Any] = []
+            with in_a_thread(lambda: outcomes.extend(client.complete(requests(1, 1)))):
+                time.sleep(0.2)  # the first call is refused
+                with running_stub(port=port) as stub:
+                    time.sleep(0.5)
+                    assert (stub.requests, outcomes) == (0, [])
+                    records.write_record(ServerRecord(port, "up", restarts=1))
+                    wait_for(lambda: bool(outcomes))
+            assert isinstance(outcomes[0], Reply)
+    finally:
+        records.remove_record(port)
