@@ -1,20 +1,25 @@
 """What one run shares in a process: store, ledger, model clients, the embedding model."""
 
 import contextlib
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
+from infra.errors import LongmillError
 from infra.ledger import Ledger
 from infra.models.budget import BudgetMeter
 from infra.models.client import CallCounts, ModelClient
 from infra.models.embedding import Embedder, open_embedder
+from infra.models.tokens import Tokenizer, count_tokens, load_tokenizer
 from infra.recipe import Model, Recipe
 from infra.running import progress
 from infra.store import Store, open_store
 from tasks.judging.cache import SharedCache
 from tasks.judging.context import ScoringContext
+from tasks.judging.reward_settings import NAME as REWARD_MODEL
+from tasks.judging.reward_settings import called_models
 from tasks.sampling import ANSWERS, STRONG
 
 
@@ -29,6 +34,10 @@ class RunResources:
         self.policy = _client(recipe.policy, recipe, self.ledger, meter, _advance_sampling)
         self.judge = _client(recipe.judge, recipe, self.ledger, meter, _advance_judging) if recipe.judge else None
         self.strong = _client(recipe.strong, recipe, self.ledger, meter, _advance_sampling) if recipe.strong else None
+        reward_model = called_models(recipe).get(REWARD_MODEL)
+        self.reward_model = (
+            _client(reward_model, recipe, self.ledger, meter, _advance_judging) if reward_model else None
+        )
         self.shards_in_memory = threading.Semaphore(recipe.execution.shards_in_flight)
         self._lock = threading.Lock()
         self._embedder: Embedder | None = None
@@ -45,11 +54,16 @@ class RunResources:
 
     def scoring(self) -> ScoringContext:
         """What scorers may use of it."""
-        return ScoringContext(self.embedder, self.policy, self.recipe, self.judge, self._cache)
+        return ScoringContext(self.embedder, self.policy, self.recipe, self.judge, self._cache, self.reward_model)
 
     def clients(self) -> dict[str, ModelClient]:
-        """The clients by the section of the recipe that names their model."""
-        sections = {"policy": self.policy, "judge": self.judge, "strong": self.strong}
+        """The clients by the section of the recipe, or by the scorer, that names their model."""
+        sections = {
+            "policy": self.policy,
+            "judge": self.judge,
+            "strong": self.strong,
+            REWARD_MODEL: self.reward_model,
+        }
         return {section: client for section, client in sections.items() if client is not None}
 
     def client_of_answer(self, sample_index: int) -> ModelClient:
@@ -77,8 +91,10 @@ class RunResources:
             client.close()
 
     def close(self) -> None:
-        """Close clients and ledger."""
+        """Close clients, embedding model and ledger."""
         self.close_clients()
+        if self._embedder is not None:
+            self._embedder.close()
         self.ledger.close()
 
 
@@ -108,7 +124,22 @@ def _client(
         price=model.price,
         api_key_env=model.api_key_env,
         progress=advance,
+        reasoning=model.reasoning,
+        count_tokens=lambda text: _count_tokens(model.tokenizer, model.trust_remote_code, text),
     )
+
+
+def _count_tokens(tokenizer: str, trust_remote_code: bool, text: str) -> int:
+    """Tokens of a text, 0 where the tokenizer is not at hand: they are counted for the report alone."""
+    try:
+        return count_tokens(_tokenizer(tokenizer, trust_remote_code), [text])[0]
+    except LongmillError:
+        return 0
+
+
+@functools.cache
+def _tokenizer(name: str, trust_remote_code: bool) -> Tokenizer:
+    return load_tokenizer(name, trust_remote_code)
 
 
 def _advance_sampling(kind: str, calls: int) -> None:

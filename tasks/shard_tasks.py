@@ -25,7 +25,7 @@ from infra.errors import ModelError
 from infra.recipe import Execution, Recipe
 from infra.running.prefect import TASK_SETTINGS, cache_key, live, retry_settings
 from infra.store import Store
-from tasks.judging.asking import ask_judge, query_identity, verdict_from_ledger
+from tasks.judging.asking import ask_judge, judge_settings, query_identity, verdict_from_ledger
 from tasks.judging.context import AnsweredQuestion
 from tasks.judging.steps import AskStep, ComputeStep, Job, JudgeQuery, ModelRole, Verdict
 from tasks.pairing import pair_example
@@ -227,15 +227,16 @@ class TaskSteps:
             keys.extend(of_query)
         entries = dict(self._shard.resources.ledger.lookup(keys))
         verdicts: list[Verdict[Any]] = []
+        judge = judge_settings(self._scoring, batch.role)
         for place, (query, of_query) in enumerate(zip(batch.queries, result["keys"], strict=True)):
-            verdict = verdict_from_ledger(query, of_query, entries)
+            verdict = verdict_from_ledger(query, of_query, entries, judge)
             refusal = result["refusals"].get(str(place))
             if verdict is None and refusal is not None:
                 verdict = Verdict(None, refusal[0], refusal[1], tuple(of_query))
             if verdict is None:
                 return None
             verdicts.append(verdict)
-        client = self._shard.resources.judge if batch.role == "judge" else self._shard.resources.policy
+        client = self._scoring.client(batch.role)
         assert client is not None  # it was asked before
         for key in keys:
             if key in entries:

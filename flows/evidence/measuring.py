@@ -50,6 +50,9 @@ def selected_rows(only: Sequence[str], text: str = WORLDS) -> list[EvidenceTable
     for name in only:
         if name not in rows:
             raise RecipeError(f"--only {name}: there is no such row; there are: {', '.join(rows)}")
+        if text not in rows[name].texts:
+            usable = ", ".join(row.name for row in rows.values() if text in row.texts)
+            raise RecipeError(f"--only {name}: is not measured on this text ({text}); these are: {usable}")
     if not only:
         return [row for row in rows.values() if text in row.texts]
     return [row for name, row in rows.items() if name in only]

@@ -7,6 +7,7 @@ out: prompts, seeds and what to do with a failure.
 """
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -22,6 +23,7 @@ from infra.models.budget import BudgetMeter
 from infra.models.protocol import Failure, LedgerLike, Outcome, Prompt, Reply, Request, parse_reply, read_completion
 from infra.models.scheduler import CallLimits, CallListener, Scheduler
 from infra.models.single_flight import CallBatch, PendingCall, SingleFlight
+from infra.models.thinking import Reasoning
 from infra.recipe import Budget, Price
 
 __all__ = [
@@ -54,6 +56,7 @@ class CallCounts:
     completion_tokens: int = 0
     reused_prompt_tokens: int = 0
     reused_completion_tokens: int = 0
+    reasoning_tokens: int = 0  # of completion_tokens: what was spent on thinking, by the calls made
 
     def plus(self, **more: int) -> "CallCounts":
         """The counts with `more` added, by field."""
@@ -81,9 +84,12 @@ class ModelClient:
         api_key_env: str = "OPENAI_API_KEY",
         progress: Callable[[str, int], None] | None = None,
         backoff_s: float = 1.0,
+        reasoning: Reasoning = "auto",
+        count_tokens: Callable[[str], int] | None = None,
     ) -> None:
         """`endpoints` are base URLs ending in /v1; the limits are those of `CallLimits`.
 
+        `reasoning` says what becomes of the model's thinking; `count_tokens` counts it where the server does not.
         Clients that share a budget share a BudgetMeter. `progress` is called with the kind and the number of calls
         that ended, from any thread. Raises RecipeError for an endpoint that is no URL.
         """
@@ -94,6 +100,8 @@ class ModelClient:
         self._meter = meter = BudgetMeter(budget) if isinstance(budget, Budget) else budget
         self._price = price
         self._progress = progress
+        self._reasoning: Reasoning = reasoning
+        self._count_tokens = count_tokens
         self._single_flight = SingleFlight()
         self._lock = threading.Lock()  # over the counts and `_closed`
         self._counts: dict[str, CallCounts] = {}
@@ -106,7 +114,7 @@ class ModelClient:
 
         async def new_scheduler() -> Scheduler:
             key = api_key, api_key_env
-            return Scheduler(urls, key, limits, ledger, self._single_flight, meter, price, listener)
+            return Scheduler(urls, key, limits, ledger, self._single_flight, meter, price, listener, reasoning)
 
         self._scheduler: Scheduler = self._run_in_loop(new_scheduler()).result(30)
 
@@ -200,7 +208,10 @@ class ModelClient:
         if not calls:
             return []
         entries = self._ledger.lookup([call.request.key for call in calls])
-        outcomes = {key: parse_reply(entry) for key, entry in entries.items()}  # all, before any call is counted
+        outcomes: dict[str, Outcome] = {}  # all, before any call is counted
+        for call in calls:
+            if entry := entries.get(call.request.key):
+                outcomes[entry.key] = parse_reply(entry, self._reasoning, call.request.route)
         missing = []
         for call in calls:
             entry = entries.get(call.request.key)
@@ -234,6 +245,7 @@ class ModelClient:
             outcome = batch.outcomes[request.key]
             if request.key in new_keys:
                 new_keys.remove(request.key)
+                self._count_reasoning(request.kind, outcome)
             elif isinstance(outcome, Reply):
                 self._count_shared(request.kind, outcome.prompt_tokens, outcome.completion_tokens)
                 outcome = replace(outcome, reused=True)
@@ -244,6 +256,16 @@ class ModelClient:
         """Count a reply that no call was made for."""
         self._count(kind, reused=1, reused_prompt_tokens=prompt_tokens, reused_completion_tokens=completion_tokens)
         self._report_progress(kind)
+
+    def _count_reasoning(self, kind: str, outcome: Outcome) -> None:
+        """Count the tokens that a call just made has spent on thinking. In the caller's thread: it may load a model."""
+        if isinstance(outcome, Failure) or outcome.reused:
+            return
+        tokens = outcome.reasoning_tokens
+        if not tokens and outcome.thinking and self._count_tokens is not None:
+            tokens = min(self._count_tokens(outcome.thinking), outcome.completion_tokens or sys.maxsize)
+        if tokens:
+            self._count(kind, reasoning_tokens=tokens)
 
     def _count_ended(self, request: Request, outcome: Outcome, paid: Entry | None) -> None:
         if isinstance(outcome, Failure) or paid is None:

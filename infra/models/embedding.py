@@ -39,6 +39,7 @@ class Embedder:
 
     encode: Callable[[list[str]], Vectors]  # distinct texts, none empty → [n, d]
     counts: Callable[[], CallCounts] = CallCounts  # of texts; zeros for a local model
+    close: Callable[[], None] = lambda: None  # disconnects from an endpoint
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """float32 [n, d], each row L2-normalised; equal texts have equal rows.
@@ -67,7 +68,7 @@ def open_embedder(settings: Embedding, ledger: LedgerLike | None = None) -> Embe
     """
     if settings.endpoint is not None:
         endpoint = EmbeddingEndpoint(settings, os.environ.get(settings.api_key_env), ledger)
-        return Embedder(endpoint.encode, endpoint.counts)
+        return Embedder(endpoint.encode, endpoint.counts, endpoint.close)
     with _local_model_lock:
         model = _load_local_model(settings.model, settings.revision, settings.dtype)
     return Embedder(partial(_encode_locally, model, settings.batch_size))

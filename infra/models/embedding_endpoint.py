@@ -5,7 +5,8 @@ Texts that are not in the ledger are sent in batches through the `openai` client
 entry is the text's own item of the response, as the endpoint sent it: base64 of little-endian float32 where the
 endpoint supports it (a quarter of the size, and exact), else a list of numbers.
 
-Leaves out: budgets, and texts longer than the endpoint accepts, which it refuses.
+A text that is too long for the endpoint's model is refused, never cut unasked: `embedding.truncate_tokens` has vLLM cut
+it, and is then part of the text's key. Leaves out: budgets.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ from infra.canonical import canonical_json, fingerprint, text_id
 from infra.errors import ModelError
 from infra.ledger import Entry
 from infra.models.client import CallCounts
-from infra.models.protocol import LedgerLike
+from infra.models.protocol import LedgerLike, refusal_reason
 from infra.recipe import Embedding
 
 Vectors = NDArray[np.float32]
@@ -57,6 +58,10 @@ class EmbeddingEndpoint:
     def counts(self) -> CallCounts:
         """Texts sent and texts found in the ledger, so far, and the tokens of those sent."""
         return self._counts
+
+    def close(self) -> None:
+        """Disconnect. No text may be embedded after it."""
+        self._client.close()
 
     def encode(self, texts: list[str]) -> Vectors:
         """Vectors of distinct texts, [n, d]. Raises ModelError, or LedgerError when the ledger cannot be read."""
@@ -107,16 +112,21 @@ class EmbeddingEndpoint:
         from openai import OpenAIError
 
         texts = [text for _, text in batch]
+        truncate_tokens = self._settings.truncate_tokens
+        cut = {"truncate_prompt_tokens": truncate_tokens, "truncation_side": "right"} if truncate_tokens else {}
         started = time.monotonic()
         try:
             response = self._client.embeddings.with_raw_response.create(
-                model=self._settings.model, input=texts, encoding_format="base64"
+                model=self._settings.model, input=texts, encoding_format="base64", extra_body=cut
             )
             body = json.loads(response.text)
         except (OpenAIError, ValueError) as error:
+            remedy = "Check embedding.endpoint, embedding.model and the key"
+            if refusal_reason(str(error)) == "prompt_too_long":
+                remedy = "Take a model with a longer window, or set embedding.truncate_tokens to have long texts cut"
             raise ModelError(
-                f"{self._name} failed: {error}. Check embedding.endpoint, its key and how long a text its model "
-                "takes; the replies that arrived are in the ledger, so running again pays for the rest alone"
+                f"{self._name} failed: {error}. {remedy}; "
+                "the replies that arrived are in the ledger, so running again pays for the rest alone"
             ) from error
         seconds = time.monotonic() - started
         replies = _items(body, len(texts), self._name)
@@ -156,7 +166,15 @@ class EmbeddingEndpoint:
 
 def embedding_key(settings: Embedding, text: str) -> str:
     """The ledger key of one text's embedding; it does not depend on the batch."""
-    return fingerprint({"kind": KIND, "model": settings.model, "revision": settings.revision, "input": text_id(text)})
+    identity: dict[str, Any] = {
+        "kind": KIND,
+        "model": settings.model,
+        "revision": settings.revision,
+        "input": text_id(text),
+    }
+    if settings.truncate_tokens is not None:
+        identity["truncate_tokens"] = settings.truncate_tokens
+    return fingerprint(identity)
 
 
 def _batches(texts: list[tuple[str, str]], size: int) -> Iterator[list[tuple[str, str]]]:

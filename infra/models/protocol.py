@@ -2,8 +2,9 @@
 
 A request's key is the sha256 of what decides its reply: model, revision, messages, sampling parameters and sample
 index. The endpoint, the purpose (`kind`) and the context (`affinity`) are no part of it. The messages of a prompt are
-encoded once, as canonical JSON; the same bytes are hashed and sent. What it leaves out: streaming, tools and several
-choices in one reply.
+encoded once, as canonical JSON; the same bytes are hashed and sent. A request goes to chat completions, or by another
+route to a model that scores a conversation (see scores.py). What it leaves out: streaming, tools and several choices in
+one reply.
 """
 
 import hashlib
@@ -16,6 +17,10 @@ from typing import Any, Protocol
 from infra.canonical import canonical_json, fingerprint
 from infra.errors import LedgerError
 from infra.ledger import Entry
+from infra.models.scores import read_scores
+from infra.models.thinking import UNFINISHED, Reasoning, joined, split_thinking
+
+CHAT = "chat/completions"  # the route of requests for text
 
 _TOO_LONG = re.compile(
     r"context_length_exceeded|(maximum|max) (context|model|sequence|input) length|context (length|window)"
@@ -55,6 +60,7 @@ class Request:
     parameters: Mapping[str, Any]
     sample_index: int
     affinity: str  # context_id: requests with the same one are sent together, to one endpoint
+    route: str = CHAT  # what the endpoint is asked for
     key: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -65,6 +71,8 @@ class Request:
             "parameters": dict(self.parameters),
             "sample_index": self.sample_index,
         }
+        if self.route != CHAT:
+            identity["route"] = self.route
         object.__setattr__(self, "key", fingerprint(identity))
 
     def __hash__(self) -> int:
@@ -72,13 +80,20 @@ class Request:
 
     def body(self) -> bytes:
         """The JSON body to send, spliced around the prompt's bytes."""
+        if self.route == "score":  # it takes two texts, and no conversation
+            first, second = (message["content"] for message in self.prompt.messages)
+            return canonical_json({"model": self.model, "text_1": first, "text_2": second, **self.parameters})
         rest = canonical_json({"model": self.model, **self.parameters})
         return b"".join((b'{"messages":', self.prompt.encoded, b",", rest[1:]))
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A completion. An empty one has text "", one cut at max_tokens has finish_reason "length"."""
+    """A completion. An empty one has text "", one cut at max_tokens has finish_reason "length".
+
+    `text` is the answer without the model's thinking, unless the recipe keeps it. A reply that ended within its
+    thinking has no text and finish_reason "unfinished_thinking".
+    """
 
     key: str
     text: str
@@ -87,6 +102,8 @@ class Reply:
     completion_tokens: int
     reused: bool  # from the ledger, or from a call that another request had started
     raw: str  # the JSON body
+    thinking: str = ""  # what the model has thought before its answer
+    reasoning_tokens: int = 0  # of completion_tokens, as the server counts; 0 when it does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +132,8 @@ class Completion:
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
+    reasoning: str = ""  # the message's field of its own for thinking
+    reasoning_tokens: int = 0  # of completion_tokens; 0 when there is no count
 
 
 class BadReply(ValueError):
@@ -138,15 +157,34 @@ def read_completion(raw: str | bytes) -> Completion:
     try:
         body = json.loads(raw)
         choice = body["choices"][0]
-        text = choice["message"]["content"]
+        message = choice["message"]
+        text, reasoning = message["content"], message.get("reasoning") or message.get("reasoning_content") or ""
         usage = body.get("usage") or {}
         tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+        details = usage.get("completion_tokens_details") or {}
+        reasoning_tokens = int(details.get("reasoning_tokens") or 0)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         start = raw[:200] if isinstance(raw, str) else raw[:200].decode("utf-8", "replace")
         raise BadReply(f"not a chat completion ({type(error).__name__}: {error}): {start!r}") from error
     if text is not None and not isinstance(text, str):
         raise BadReply(f"the message's content is {type(text).__name__}, not text")
-    return Completion(_without_half_surrogates(text or ""), str(choice.get("finish_reason") or "unknown"), *tokens)
+    return Completion(
+        _without_half_surrogates(text or ""),
+        str(choice.get("finish_reason") or "unknown"),
+        *tokens,
+        _without_half_surrogates(reasoning if isinstance(reasoning, str) else ""),
+        reasoning_tokens,
+    )
+
+
+def read_reply(raw: str | bytes, route: str) -> Completion:
+    """Read the JSON that a route sends; scores have no text, and are read from the raw reply. Raises BadReply."""
+    if route == CHAT:
+        return read_completion(raw)
+    try:
+        return Completion("", "stop", read_scores(raw).prompt_tokens, 0)
+    except ValueError as error:
+        raise BadReply(f"/{route} sent no scores: {error}") from error
 
 
 def _without_half_surrogates(text: str) -> str:
@@ -158,28 +196,38 @@ def _without_half_surrogates(text: str) -> str:
     return text
 
 
-def reply_from(key: str, completion: Completion, raw: str, reused: bool) -> Reply:
-    """A completion as the reply to the request `key`."""
+def reply_from(key: str, completion: Completion, raw: str, reused: bool, reasoning: Reasoning = "auto") -> Reply:
+    """A completion as the reply to the request `key`. `reasoning` is the recipe's key of the model."""
+    text, finish_reason = completion.text, completion.finish_reason
+    parts = split_thinking(text, completion.reasoning, finish_reason == "length", reasoning == "always")
+    if reasoning == "keep":
+        text = joined(text, completion.reasoning)
+    else:
+        text = parts.answer
+        if not parts.finished and finish_reason != "content_filter":
+            finish_reason = UNFINISHED
     return Reply(
         key,
-        completion.text,
-        completion.finish_reason,
+        text,
+        finish_reason,
         completion.prompt_tokens,
         completion.completion_tokens,
         reused,
         raw,
+        parts.thinking,
+        completion.reasoning_tokens,
     )
 
 
-def parse_reply(entry: Entry) -> Outcome:
-    """The outcome that a ledger entry holds. Raises LedgerError when its reply is no chat completion."""
+def parse_reply(entry: Entry, reasoning: Reasoning = "auto", route: str = CHAT) -> Outcome:
+    """The outcome that a ledger entry holds. Raises LedgerError when its reply is none for such a request."""
     if entry.status != 200:
         return Failure(entry.key, refusal_reason(entry.reply), refusal_message(entry.reply), True)
     try:
-        return reply_from(entry.key, read_completion(entry.reply), entry.reply, True)
+        return reply_from(entry.key, read_reply(entry.reply, route), entry.reply, True, reasoning)
     except BadReply as error:
         raise LedgerError(
-            f"ledger entry {entry.key} holds no chat completion: {error}; set its segment aside to pay for it again"
+            f"ledger entry {entry.key} holds no reply of its kind: {error}; set its segment aside to pay for it again"
         ) from error
 
 

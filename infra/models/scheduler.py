@@ -23,6 +23,7 @@ from infra.models.context_queue import ContextQueue, QueuedContext
 from infra.models.endpoint import AdaptiveLimit, Endpoint, backoff, rank
 from infra.models.protocol import Failure, LedgerLike, Outcome, Request, parse_reply, reply_from
 from infra.models.single_flight import PendingCall, SingleFlight
+from infra.models.thinking import Reasoning
 from infra.models.transport import (
     EndpointFailure,
     Recordable,
@@ -72,6 +73,7 @@ class Scheduler:
         meter: BudgetMeter | None,
         price: Price,
         listener: CallListener,
+        reasoning: Reasoning = "auto",
     ) -> None:
         self._api_key, self._api_key_env = api_key
         self._limits = limits
@@ -80,6 +82,7 @@ class Scheduler:
         self._meter = meter
         self._price = price
         self._listener = listener
+        self._reasoning: Reasoning = reasoning
         self._endpoints: list[Endpoint] = []
         self._transports: dict[str, Transport] = {}  # by URL
         for url in urls:
@@ -174,7 +177,7 @@ class Scheduler:
         started = time.monotonic()
         restarts = endpoint.restarts
         try:
-            response = await self._transports[endpoint.url].post(call.request.body())
+            response = await self._transports[endpoint.url].post(call.request.body(), call.request.route)
         except (aiohttp.ClientError, TimeoutError) as error:
             self._handle_error(call, context, endpoint, restarts, error)
             return
@@ -182,7 +185,7 @@ class Scheduler:
             endpoint.end_probe()
             raise
         endpoint.mark_reachable()
-        result = classify_response(response)
+        result = classify_response(response, call.request.route)
         if isinstance(result, Recordable):
             endpoint.limit.increase()
             await self._record(call, context, result, time.monotonic() - started)
@@ -257,7 +260,11 @@ class Scheduler:
         if self._meter is not None and call.reserved:
             call.reserved = False
             self._meter.settle(request.key, prompt_tokens, completion_tokens, self._price)
-        outcome = reply_from(request.key, completion, result.raw, False) if completion else parse_reply(entry)
+        outcome: Outcome
+        if completion is None:
+            outcome = parse_reply(entry)
+        else:
+            outcome = reply_from(request.key, completion, result.raw, False, self._reasoning)
         self._end(call, context, outcome, entry)
 
     def _retry(

@@ -1,4 +1,4 @@
-"""HTTP calls to one endpoint of the OpenAI protocol, and what a response means for its call.
+"""HTTP calls to one endpoint of the OpenAI protocol, or of vLLM's for scores, and what a response means for its call.
 
 `Transport` posts ready-made bodies through an aiohttp session of its own. `classify_response` reads a response as
 one of four classes and touches nothing. What it leaves out: attempts and back-off, which are the scheduler's;
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from infra.models.endpoint import retry_after
-from infra.models.protocol import BadReply, Completion, read_completion, refusal_message, refusal_reason
+from infra.models.protocol import CHAT, BadReply, Completion, read_reply, refusal_message, refusal_reason
 
 _READ_BUFFER = 2**20  # bytes; aiohttp's default of 64 KB pauses and resumes the socket on larger replies
 _KEEP_ALIVE_S = 4.0  # below the 5 s after which uvicorn (vLLM) drops an idle connection
@@ -81,7 +81,7 @@ class Transport:
 
     def __init__(self, url: str, api_key: str | None, timeout_s: float) -> None:
         """`url` is the base URL ending in /v1; `timeout_s` is the limit of one attempt, connecting included."""
-        self._url = f"{url}/chat/completions"
+        self._url = url
         self._proxy = proxy_for(url)
         self._session = aiohttp.ClientSession(
             headers=_headers(api_key),
@@ -90,11 +90,13 @@ class Transport:
             read_bufsize=_READ_BUFFER,
         )
 
-    async def post(self, body: bytes) -> HttpResponse:
-        """Send a chat completion's body. Raises aiohttp.ClientError or TimeoutError when no response came."""
+    async def post(self, body: bytes, route: str = CHAT) -> HttpResponse:
+        """Send a request's body. Raises aiohttp.ClientError or TimeoutError when no response came."""
         data = body if len(body) <= _LARGE_BODY else io.BytesIO(body)
+        base = self._url if route == CHAT else self._url.removesuffix("/v1")  # vLLM's routes for scores lie beside /v1
+        url = f"{base}/{route}"
         try:
-            async with self._session.post(self._url, data=data, allow_redirects=False, proxy=self._proxy) as response:
+            async with self._session.post(url, data=data, allow_redirects=False, proxy=self._proxy) as response:
                 return HttpResponse(response.status, await response.read(), response.headers)
         except (aiohttp.ClientError, TimeoutError):
             raise
@@ -144,12 +146,14 @@ def classify_error(error: Exception) -> TemporaryFailure:
     return TemporaryFailure("timeout" if isinstance(error, TimeoutError) else "connection", detail)
 
 
-def classify_response(response: HttpResponse) -> ResponseClass:
+def classify_response(response: HttpResponse, route: str = CHAT) -> ResponseClass:
     """What a response means for the call."""
     if response.status == 200:
-        return _classify_completion(response)
+        return _classify_reply(response, route)
     text = response.body.decode("utf-8", "replace")
     detail = f"status {response.status}: {refusal_message(text)}"
+    if route != CHAT and (response.status == 501 or (response.status == 404 and "model" not in text)):
+        return Refusal(detail)  # the server has no such route for its model
     if response.status in _OVERLOADED:
         if "insufficient_quota" in text:
             return EndpointFailure(detail, "top the account up, or use another key or endpoint")
@@ -162,9 +166,9 @@ def classify_response(response: HttpResponse) -> ResponseClass:
     return _endpoint_failure(response.status, detail) or Refusal(detail)
 
 
-def _classify_completion(response: HttpResponse) -> Recordable | TemporaryFailure:
+def _classify_reply(response: HttpResponse, route: str) -> Recordable | TemporaryFailure:
     try:
-        return Recordable(200, response.body.decode("utf-8"), read_completion(response.body))
+        return Recordable(200, response.body.decode("utf-8"), read_reply(response.body, route))
     except (BadReply, UnicodeDecodeError) as error:
         return TemporaryFailure("bad_reply", str(error)[:500])
 

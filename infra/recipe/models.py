@@ -99,6 +99,12 @@ class Model(RecipeSection):
     )
     price: Price = Field(Price(), description="price of its tokens")
     trust_remote_code: bool = Field(False, description="let the tokenizer's repository run code here")
+    reasoning: Literal["auto", "always", "keep"] = Field(
+        "auto",
+        description="what becomes of its thinking. auto: the field that a reply has for it, a <think> block at the "
+        "start and text before a </think> alone on its line are left out; always: the model always thinks, its "
+        "template opens the block, so that a reply cut off before </think> has no answer; keep: it stays in the text",
+    )
 
     def starts_here(self) -> bool:
         """True when Longmill can start a server for it."""
@@ -115,9 +121,7 @@ class Model(RecipeSection):
         if not self.endpoints and not self.starts_here():
             raise ValueError("give endpoints, or serve to have a server started")
         for url in self.endpoints:
-            host = url.partition("://")[2].partition("/")[0]
-            if "@" in host:
-                raise ValueError("an endpoint has a password in its URL; keys belong in the environment (api_key_env)")
+            refuse_password(url)
         return self
 
 
@@ -137,6 +141,9 @@ class Judge(Model):
     replies: Positive = Field(5, description="replies asked for, at most, until one can be used")
     structured: Literal["auto", "never"] = Field(
         "auto", description="auto: constrain replies where the server turns out to support it"
+    )
+    reasoning_tokens: Annotated[int, Field(ge=0)] = Field(
+        0, description="tokens that a judge which thinks may spend on it in each reply, above the scorer's own limit"
     )
 
     def starts_here(self) -> bool:
@@ -163,7 +170,18 @@ class Embedding(RecipeSection):
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the endpoint's key")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="number format of a local model")
     batch_size: Positive = Field(32, description="texts per forward pass or request")
+    truncate_tokens: Positive | None = Field(
+        None,
+        description="vLLM's endpoint: cut texts after so many tokens, as a local model does at its own limit; null: a "
+        "text that is too long for the model is an error",
+    )
     price: Price = Field(Price(), description="price of its tokens")
+
+
+def refuse_password(url: str) -> None:
+    """Raise ValueError for an endpoint with a password in its URL: recipes are stored."""
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        raise ValueError("an endpoint has a password in its URL; keys belong in the environment (api_key_env)")
 
 
 def require_one_currency(**models: Model | Embedding | None) -> None:

@@ -214,8 +214,13 @@ class Recipe(RecipeSection):
                 for key in keys:
                     del settings[section][key]
         settings["shard_size"] = self.execution.shard_size
-        if self.pairing.pairs_per_question == 1:  # plans made before this key existed keep their ids
-            settings["pairing"].pop("pairs_per_question")
+        for scorer in settings["scoring"]["scorers"]:
+            for key in _PLACE_KEYS_OF_SCORERS:
+                scorer.pop(key, None)
+        for section, defaults in _LATER_KEYS.items():
+            for key, default in defaults.items():
+                if settings[section] is not None and settings[section][key] == default:
+                    del settings[section][key]
         return settings
 
 
@@ -226,6 +231,15 @@ _PLACE_KEYS = {
     "judge": ("endpoints", "api_key_env", "serve", "price"),
     "strong": ("tokenizer", "endpoints", "api_key_env", "serve", "price"),
     "embedding": ("endpoint", "api_key_env", "batch_size", "price"),
+}
+_PLACE_KEYS_OF_SCORERS = ("endpoint", "api_key_env", "price")  # of a scorer with a model of its own
+# Keys that are younger than the first plans, by their defaults: with these, a plan keeps its id.
+_LATER_KEYS: dict[str, dict[str, Any]] = {
+    "policy": {"reasoning": "auto"},
+    "judge": {"reasoning": "auto", "reasoning_tokens": 0},
+    "strong": {"reasoning": "auto"},
+    "embedding": {"truncate_tokens": None},
+    "pairing": {"pairs_per_question": 1},
 }
 
 

@@ -19,10 +19,13 @@ from infra.canonical import fingerprint, seed_number
 from infra.errors import ModelError, RecipeError
 from infra.ledger import Entry
 from infra.models.client import Failure, ModelClient, Outcome, Prompt, Reply, Request, parse_reply
+from infra.models.protocol import CHAT
+from infra.models.thinking import UNFINISHED
 from infra.recipe import Judge, Recipe
 from tasks.judging.context import ScoringContext
 from tasks.judging.quoting import quoted
 from tasks.judging.replies import Unusable
+from tasks.judging.reward_settings import reward_judge
 from tasks.judging.steps import JudgeQuery, ModelRole, ReplyForm, Verdict
 from tasks.prompts import load_prompt
 
@@ -31,7 +34,7 @@ Value = TypeVar("Value")
 FORM_FIELD = "structured_outputs"
 _PROBE_PROMPT = Prompt(({"role": "user", "content": "Say hello."},))
 _PROBE_REPLY = "[[7]] [[7]]"
-_SHARED_WITH_JUDGE = {"prompts", "temperature", "retry_temperature", "replies", "structured"}
+_SHARED_WITH_JUDGE = {"prompts", "temperature", "retry_temperature", "replies", "structured", "reasoning_tokens"}
 _SUBJECTS_NAMED = 3  # of failed calls, in a message
 
 
@@ -46,6 +49,8 @@ def judge_settings(scoring: ScoringContext, role: ModelRole = "judge") -> Judge:
     """The settings of the model that is asked. Raises RecipeError when the recipe has no judge."""
     if role == "policy":
         return policy_as_judge(scoring.recipe)
+    if role == "reward_model":
+        return reward_judge(scoring.recipe)
     if scoring.recipe.judge is None:
         raise RecipeError("scoring.scorers: a scorer asks a judge, and the recipe has no `judge` section; add one")
     return scoring.recipe.judge
@@ -62,7 +67,7 @@ def ask_judge(
 ) -> list[Verdict[Value]]:
     """The verdict on each query, in order. Raises ModelError for faults that may pass."""
     judge = judge_settings(scoring, role)
-    client = _client(scoring, role)
+    client = client_of(scoring, role)
     constrained = False
     if judge.structured == "auto" and any(query.form for query in queries):
         constrained = _constrains_replies(judge, client, scoring)
@@ -89,15 +94,18 @@ def query_identity(query: JudgeQuery[Any], scoring: ScoringContext, role: ModelR
     judge = judge_settings(scoring, role)
     form = [query.form.kind, query.form.value] if query.form and judge.structured == "auto" else None
     own = [query.kind, query.prompt.digest, query.max_tokens, query.variant, form, query.attempts, query.parameters]
-    return [*own, judge.name, judge.revision, judge.temperature, judge.retry_temperature, judge.replies]
+    if query.route != CHAT:
+        own.append(query.route)
+    thinking = [judge.reasoning, judge.reasoning_tokens] if judge.reasoning != "auto" or judge.reasoning_tokens else []
+    return [*own, judge.name, judge.revision, judge.temperature, judge.retry_temperature, judge.replies, *thinking]
 
 
 def verdict_from_ledger(
-    query: JudgeQuery[Value], keys: Sequence[str], entries: dict[str, Entry]
+    query: JudgeQuery[Value], keys: Sequence[str], entries: dict[str, Entry], judge: Judge
 ) -> Verdict[Value] | None:
     """The verdict that an earlier run got, from the ledger's entries; None when the last one is not there."""
     entry = entries.get(keys[-1]) if keys else None
-    return None if entry is None else _verdict(query, parse_reply(entry), tuple(keys))
+    return None if entry is None else _verdict(query, parse_reply(entry, judge.reasoning, query.route), tuple(keys))
 
 
 def refuse_passing_failures(outcomes: Sequence[Outcome], subjects: Sequence[str] = ()) -> None:
@@ -121,8 +129,9 @@ def refuse_passing_failures(outcomes: Sequence[Outcome], subjects: Sequence[str]
     )
 
 
-def _client(scoring: ScoringContext, role: ModelRole) -> ModelClient:
-    client = scoring.policy if role == "policy" else scoring.judge
+def client_of(scoring: ScoringContext, role: ModelRole) -> ModelClient:
+    """The client of the model that is asked. Raises RecipeError when the run has none."""
+    client = scoring.client(role)
     if client is None:
         raise RecipeError(f"scoring.scorers: a scorer asks the {role}, and this run has no client for it")
     return client
@@ -152,6 +161,8 @@ def _verdict(query: JudgeQuery[Value], outcome: Outcome, keys: tuple[str, ...]) 
     if isinstance(outcome, Failure):
         return Verdict(None, outcome.reason, outcome.detail, keys)
     cut = outcome.finish_reason == "length" and query.reads == "text"
+    if outcome.finish_reason == UNFINISHED:
+        return Verdict(None, UNFINISHED, "", keys)
     if outcome.finish_reason == "content_filter":
         return Verdict(None, "content_filter", outcome.text, keys)
     if cut and query.cut == "never":
@@ -165,10 +176,14 @@ def _verdict(query: JudgeQuery[Value], outcome: Outcome, keys: tuple[str, ...]) 
 
 
 def _request(query: JudgeQuery[Any], attempt: int, judge: Judge, seed: int, constrained: bool) -> Request:
+    if query.route != CHAT:
+        own = query.kind, judge.name, judge.revision, query.prompt, dict(query.parameters), query.variant
+        return Request(*own, query.affinity, query.route)
+    thinking_tokens = judge.reasoning_tokens if query.reads == "text" else 0  # logprobs are those of the first token
     parameters: dict[str, Any] = {
         "temperature": judge.retry_temperature if attempt else judge.temperature,
         "top_p": 1.0,
-        "max_tokens": query.max_tokens,
+        "max_tokens": query.max_tokens + thinking_tokens,
         "seed": 0,
         **dict(query.parameters),
     }
@@ -218,7 +233,7 @@ def _probe(judge: Judge) -> Request:
     parameters = {
         "temperature": 0.0,
         "top_p": 1.0,
-        "max_tokens": 32,
+        "max_tokens": 32 + judge.reasoning_tokens,
         "seed": 0,
         FORM_FIELD: form_value(ReplyForm("choice", (_PROBE_REPLY,))),
     }

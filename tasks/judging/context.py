@@ -35,6 +35,11 @@ class ScoringContext:
     recipe: Recipe
     judge: ModelClient | None = None
     cache: SharedCache = field(default_factory=SharedCache)
+    reward_model: ModelClient | None = None  # of a reward model behind an endpoint
+
+    def client(self, role: str) -> ModelClient | None:
+        """The client of the model that a query goes to: "judge", "policy" or "reward_model"."""
+        return {"judge": self.judge, "policy": self.policy, "reward_model": self.reward_model}[role]
 
 
 def no_text_reason(answer: Answer) -> str | None:

@@ -10,13 +10,14 @@ sloppy reply meant.
 
 import re
 
+from infra.models.thinking import CLOSING, OPENING
+
 _BRACKETS = re.compile(r"\[\[([^\[\]]*)\]\]")
 _RATING = re.compile(r"10|[0-9]")
 _STATEMENT = re.compile(r"<statement>(.*?)</statement>", re.DOTALL | re.IGNORECASE)
 _OPENING = re.compile(r"<statement>", re.IGNORECASE)
 _FULL_STOPS = " \t\r\n.。!！\"'“”`*"
 _NUMBERED = re.compile(r"\s*([0-9]{1,6})\s*[.:)．：、）](.*?)\[\[([^\[\]]*)\]\][ \t.。!！]*")
-_THINKING, _THOUGHT = "<think>", "</think>"
 
 SUPPORT = {
     "fully supported": 1.0,
@@ -152,9 +153,12 @@ def _is_first_line(reply: str, labels: list[re.Match[str]]) -> bool:
 
 
 def _without_thinking(text: str) -> str:
-    """The reply after the judge's thinking, stripped."""
-    reply = text.rpartition(_THOUGHT)[2].strip()
-    if reply.startswith(_THINKING):
+    """The reply after the judge's thinking, stripped: also thinking that the client has left in the text.
+
+    A judge's own words hold no such tags, for those of quoted texts are broken up: here the last one counts.
+    """
+    reply = text.rpartition(CLOSING)[2].strip()
+    if reply.startswith(OPENING):
         raise Unusable("cut_off")
     if not reply:
         raise Unusable("empty")

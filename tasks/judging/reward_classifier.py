@@ -1,41 +1,28 @@
-"""A trained reward model: a sequence classifier over (question, answer), loaded once per process.
+"""A trained reward model loaded here: a sequence classifier over (question, answer), once per process.
 
 The tokenizer's chat template makes one conversation of both; the score is the model's one logit as it is. Special
 tokens of the tokenizer are broken up in both texts, so that no answer can end its turn and begin another.
 """
 
 import math
+import os
 import re
 import threading
+import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import Field
+from typing import Any
 
 from infra.errors import PrerequisiteError, RecipeError
 from infra.models.embedding import without_progress_bars
-from infra.recipe import Positive, RecipeSection
 from tasks.judging.context import SCORE_DIGITS, AnsweredQuestion
+from tasks.judging.reward_settings import NAME, RewardModelSettings
 from tasks.judging.steps import Job
 from tasks.records.example import Answer
 
-NAME = "reward_model"
 _guard = threading.RLock()  # one thread at a time loads or runs a model
-
-
-class RewardModelSettings(RecipeSection):
-    """Which model scores, and what fits into it."""
-
-    model: str = Field(description="folder or hub name of a transformers sequence classifier with one label")
-    revision: str = Field("main", description="revision of a hub model; part of the plan")
-    max_tokens: Positive = Field(
-        4096, description="longest conversation that is scored, in tokens, within the model's window; null beyond it"
-    )
-    batch: Positive = Field(8, description="answers to a question per forward pass")
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="number format of the model")
 
 
 @dataclass(frozen=True)
@@ -102,6 +89,9 @@ def open_reward_model(settings: RewardModelSettings) -> RewardModel:
 
 def check_reward_model(settings: RewardModelSettings) -> None:
     """Raise RecipeError or PrerequisiteError when the model is not there; its weights are not read."""
+    if settings.endpoint is not None:
+        _check_endpoint(settings.endpoint, settings)
+        return
     from transformers import AutoConfig
 
     def load(place: str, source: dict[str, Any]) -> Any:
@@ -110,11 +100,23 @@ def check_reward_model(settings: RewardModelSettings) -> None:
     _load_from(settings.model, settings.revision, load)
 
 
+def _check_endpoint(endpoint: str, settings: RewardModelSettings) -> None:
+    """Raise PrerequisiteError when the endpoint does not answer."""
+    key = os.environ.get(settings.api_key_env)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    request = urllib.request.Request(f"{endpoint}/models", headers=headers)  # noqa: S310 - an endpoint of the recipe
+    try:
+        urllib.request.urlopen(request, timeout=10).read()  # noqa: S310
+    except (OSError, ValueError) as error:
+        raise PrerequisiteError(f"{endpoint} does not answer ({error}); start it, or mend {NAME}.endpoint") from error
+
+
 AnswerScore = tuple[int, int, float | None, str | None]  # tokens, limit in tokens, score, reason of a null score
 
 
 def reward_job(question: AnsweredQuestion, settings: RewardModelSettings) -> Job[list[AnswerScore]]:
-    identity = [settings.model_dump(), question.example.question, [answer.text for answer in question.answers]]
+    own = settings.model_dump(include={"model", "revision", "max_tokens", "batch", "dtype"})
+    identity = [own, question.example.question, [answer.text for answer in question.answers]]
     return Job(
         lambda: _score_answers(question.example.question, question.answers, settings),
         identity,

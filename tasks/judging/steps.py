@@ -13,12 +13,12 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
-from infra.models.protocol import Prompt
+from infra.models.protocol import CHAT, Prompt
 from tasks.judging.pruning import PruningBounds
 from tasks.records.example import Judgement
 
 Value = TypeVar("Value")
-ModelRole = Literal["judge", "policy"]  # which model of the recipe a query goes to
+ModelRole = Literal["judge", "policy", "reward_model"]  # which model of the recipe a query goes to
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class JudgeQuery(Generic[Value]):
     reads: Literal["text", "raw"] = "text"  # raw: the whole JSON body, for logprobs
     parameters: tuple[tuple[str, Any], ...] = ()  # request parameters that replace the judge's own
     subject: str = ""  # what the query is about, for messages: "q7, answer 3", "q7, part 2 of 8"
+    route: str = CHAT  # another one takes `parameters` alone: what it sends is no text
 
 
 @dataclass(frozen=True, slots=True)

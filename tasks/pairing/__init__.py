@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from infra.canonical import seeded_random, text_id
 from infra.errors import RecipeError
+from infra.models.thinking import UNFINISHED
 from infra.plugins import find_plugins
 from infra.recipe import Pairing
 from tasks.metrics import likeness
@@ -93,10 +94,10 @@ def pair_example(
 ) -> list[Pair] | Drop:
     """The pairs of an example, one to `pairs_per_question`, no two of the same answers; or a drop with its reason.
 
-    Reasons, in the order in which they are looked for: "no_answers" (stage "sample"; the rest are of stage
-    "pair"), "no_strong_answer" (contrast alone), "too_few_scored", "tie" (all rewards are equal), "cut_off" (nothing
-    that may be chosen stands above what may be rejected), "small_margin", "near_identical". `rewards` is by
-    (example_id, sample_index); `seed` is the plan's.
+    Reasons, in the order in which they are looked for: "no_answers", or "unfinished_thinking" where no answer got
+    beyond its thinking (stage "sample"; the rest are of stage "pair"), "no_strong_answer" (contrast alone),
+    "too_few_scored", "tie" (all rewards are equal), "cut_off" (nothing that may be chosen stands above what may be
+    rejected), "small_margin", "near_identical". `rewards` is by (example_id, sample_index); `seed` is the plan's.
     """
     rule = find_rule(settings.rule)
     sampled = [answer for answer in answers if answer.sample_index >= 0]
@@ -104,7 +105,8 @@ def pair_example(
     if not with_text:
         outcomes = Counter(answer.finish_reason for answer in sampled)
         detail = ", ".join(f"{reason}: {count}" for reason, count in sorted(outcomes.items()))
-        return Drop(example.example_id, "sample", "no_answers", detail or "no answer was drawn")
+        reason = UNFINISHED if set(outcomes) == {UNFINISHED} else "no_answers"
+        return Drop(example.example_id, "sample", reason, detail or "no answer was drawn")
     if rule.chooses_strong:
         ranking = _strong_first(answers, with_text)
     elif rule.rank is not None:

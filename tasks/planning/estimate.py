@@ -6,8 +6,9 @@ the plan, low is the 10th percentile of their lengths and expected their mean; w
 
 Judging can only be expected, because there is no answer to judge yet. How many calls of each kind are needed is what
 the scorers say (`Scorer.calls`); equal facts and pruning save some of them, unusable replies cost some more. Tokens
-are rough: the prompt file at four characters a token, and the values of its placeholders. A reply is expected to take
-a quarter of its limit, a label alone (terse prompts) a few tokens. Finished shards count by their calls in the ledger.
+are rough: the prompt file at four characters a token, and the values of its placeholders. A reply is expected to take a
+quarter of its limit, a label alone (terse prompts) a few tokens, and half of what the judge may think. Finished shards
+count by their calls in the ledger.
 
 One shard is in memory at a time.
 """
@@ -24,6 +25,8 @@ from infra.recipe import Price, Recipe
 from infra.running import progress
 from infra.store import Store
 from tasks.judging.facts import BUNDLE_KIND
+from tasks.judging.reward_settings import NAME as REWARD_MODEL
+from tasks.judging.reward_settings import called_models
 from tasks.prompts import load_prompt, prompt_names
 from tasks.records.example import Context, Example
 from tasks.records.plan import Plan, load_shard
@@ -177,7 +180,7 @@ def estimate(plan: Plan, recipe: Recipe, store: Store, ledger: Ledger) -> Estima
 
 def currency(recipe: Recipe) -> str:
     """The one currency of all prices that are not zero."""
-    for model in recipe.models().values():
+    for model in called_models(recipe).values():
         if not model.price.free:
             return model.price.currency
     return recipe.policy.price.currency
@@ -207,11 +210,20 @@ def size_of_call(kind: str, settings: Any, recipe: Recipe, context_tokens: int, 
     prompt = len(text) / _CHARACTERS
     for placeholder in re.findall(r"\{([a-z_]+)\}", text):
         prompt += values.get(placeholder, 0.0)
+    if kind == REWARD_MODEL:
+        return CallSize(prompt, _NOTHING)
+    thinking = _thinking(recipe)
     limit = getattr(settings, _LISTS.get(kind, "max_tokens"), recipe.sampling.max_tokens) * facts
     if prompts == "terse" and kind not in _LISTS:
         label = _LABEL * facts
-        return CallSize(prompt, Range(label, label, max(limit, label)))
-    return CallSize(prompt, Range(limit / 8, limit / 4, limit))
+        return CallSize(prompt, Range(label, label, max(limit, label)) + thinking)
+    return CallSize(prompt, Range(limit / 8, limit / 4, limit) + thinking)
+
+
+def _thinking(recipe: Recipe) -> Range:
+    """Tokens that a judge may think in one reply."""
+    most = recipe.judge.reasoning_tokens if recipe.judge else 0
+    return Range(0, most / 2, most)
 
 
 class _JudgeTally:
@@ -329,7 +341,9 @@ def _cost(prompt_tokens: float, reply_tokens: Range, price: Price) -> Range:
 
 
 def _price(scorer: ActiveScorer, recipe: Recipe) -> Price:
-    """The price of the model that a scorer asks: the judge, or the policy where the scorer's settings say so."""
+    """The price of the model that a scorer asks: the judge, or the policy or a reward model of the scorer's own."""
+    if scorer.name == REWARD_MODEL:
+        return called_models(recipe)[REWARD_MODEL].price
     if recipe.judge is None or getattr(scorer.settings, "asked", "judge") == "policy":
         return recipe.policy.price
     return recipe.judge.price

@@ -14,6 +14,7 @@ from infra.errors import InputError
 from infra.models.budget import call_cost
 from infra.recipe import Recipe
 from infra.store import Store
+from tasks.judging.reward_settings import called_models
 from tasks.planning.estimate import currency
 from tasks.records.manifest import read_manifest
 from tasks.records.shard import paired_questions
@@ -144,34 +145,47 @@ def _versions() -> dict[str, str]:
 def run_cost(recipe: Recipe, counts_by_model: Mapping[str, Counts]) -> dict[str, Any]:
     """Cost of the calls made in this run, `amount`, and of those that the ledger saved, `reused`; total and by model.
 
-    `counts_by_model`: counts of calls by the recipe's section of the model. Each model has its own price.
+    `thinking` is the part of `amount` that went into thinking. `counts_by_model`: counts of calls by the name of the
+    model (`called_models`). Each model has its own price.
     """
     models = {}
-    total_amount = total_reused = 0.0
+    total_amount = total_reused = total_thinking = 0.0
+    called = called_models(recipe)
     for section, counts in counts_by_model.items():
-        price = getattr(recipe, section).price
+        price = called[section].price
         tokens = total_tokens(counts.values())
         amount = call_cost(tokens["prompt"]["made"], tokens["completion"]["made"], price)
         reused = call_cost(tokens["prompt"]["reused"], tokens["completion"]["reused"], price)
-        models[section] = {"amount": round(amount, _COST_DIGITS), "reused": round(reused, _COST_DIGITS)}
+        thinking = call_cost(0, tokens["thinking"]["made"], price)
+        models[section] = {
+            "amount": round(amount, _COST_DIGITS),
+            "reused": round(reused, _COST_DIGITS),
+            "thinking": round(thinking, _COST_DIGITS),
+        }
         total_amount += models[section]["amount"]
         total_reused += models[section]["reused"]
+        total_thinking += models[section]["thinking"]
     return {
         "amount": round(total_amount, _COST_DIGITS),
         "reused": round(total_reused, _COST_DIGITS),
+        "thinking": round(total_thinking, _COST_DIGITS),
         "currency": currency(recipe),
         "models": models,
     }
 
 
 def total_tokens(counts: Iterable[Mapping[str, int]]) -> dict[str, dict[str, int]]:
-    """Prompt and completion tokens of the calls made in this run, and of the replies that were reused."""
+    """Prompt and completion tokens of the calls made in this run, and of the replies that were reused.
+
+    "thinking" is what the calls made have spent on thinking; it is part of the completion tokens, and of their price.
+    """
     total: Counter[str] = Counter()
     for counts_of_kind in counts:
         total.update(counts_of_kind)
     return {
         "prompt": {"made": total["prompt_tokens"], "reused": total["reused_prompt_tokens"]},
         "completion": {"made": total["completion_tokens"], "reused": total["reused_completion_tokens"]},
+        "thinking": {"made": total["reasoning_tokens"]},
     }
 
 

@@ -90,6 +90,8 @@ def build_rows(built: dict[str, Any]) -> Rows:
         rows += _drop_rows(counts["drops"])
     for kind, calls in built["calls"].items():
         rows.append([f"calls: {kind}", f"{calls['made']:,} made, {calls['reused']:,} reused"])
+        if calls.get("reasoning_tokens"):
+            rows.append([f"tokens of {kind}: thinking", f"{calls['reasoning_tokens']:,}"])
     for section, count in _restarted(built).items():
         rows.append([f"restarts of the {section}'s server", str(count)])
     for stage, seconds in built["seconds"].items():
@@ -119,6 +121,8 @@ def report_rows(report: dict[str, Any]) -> Rows:
         rows.append([f"dropped: {reason}", f"{count:,}", ""])
     for kind, calls in report["calls"].items():
         rows.append([f"calls: {kind}", f"{calls['made']:,} made", f"{calls['reused']:,} reused"])
+    if report["tokens"]["thinking"]["made"]:
+        rows.append(["tokens: thinking", f"{report['tokens']['thinking']['made']:,} made", ""])
     for section, count in _restarted(report).items():
         rows.append([f"restarts of the {section}'s server", str(count), ""])
     for name, figure in report["subem"].items():

@@ -16,7 +16,9 @@ from pydantic import ValidationError
 from infra.errors import RecipeError
 from infra.plugins import find_plugins
 from infra.recipe import Recipe, RecipeSection
+from infra.recipe.models import require_one_currency
 from tasks.judging.context import SCORE_DIGITS, AnsweredQuestion, ScoringContext
+from tasks.judging.reward_settings import called_models
 from tasks.judging.steps import Steps
 from tasks.records.example import AnswerId, Judgement
 
@@ -96,14 +98,30 @@ def parse_scorers(recipe: Recipe) -> list[ActiveScorer]:
 
 
 def check_scorers(recipe: Recipe) -> list[ActiveScorer]:
-    """The recipe's scorers. Raises RecipeError also when one of them asks a judge and the recipe has none."""
+    """The recipe's scorers. Raises RecipeError also when one asks a judge and the recipe has none, when one wants what
+    a judge that thinks cannot give, or when prices are in different currencies."""
     scorers = parse_scorers(recipe)
     for scorer in scorers:
         if known_scorers()[scorer.name].needs_judge and recipe.judge is None:
             raise RecipeError(
                 f"scoring.scorers: {scorer.name} asks a judge, and the recipe has no `judge` section; add one"
             )
+        _check_thinking(scorer, recipe)
+    try:
+        require_one_currency(**called_models(recipe), embedding=recipe.embedding)
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
     return scorers
+
+
+def _check_thinking(scorer: ActiveScorer, recipe: Recipe) -> None:
+    judge = recipe.judge
+    thinks = judge is not None and (judge.reasoning == "always" or judge.reasoning_tokens > 0)
+    if thinks and getattr(scorer.settings, "expected", "off") != "off":
+        raise RecipeError(
+            f"scoring.scorers: {scorer.name}.expected reads the first token of a reply, which a judge that thinks "
+            "spends on thinking; set expected: off"
+        )
 
 
 def rewards(judgements: Iterable[Judgement], scorers: Sequence[ActiveScorer]) -> dict[AnswerId, float | None]:

@@ -6,21 +6,26 @@ where there is one. A batch holds answers to one question, in order of length, s
 in depends on nothing but its question. An input that is too long is not cut: its score is null. Special tokens of the
 tokenizer are broken up in both texts, so that no answer can end its turn and begin another.
 
-Leaves out: models behind an endpoint, models with code of their own, templates whose marks are no special tokens.
+With `endpoint` the model runs on a vLLM server instead (`tasks/judging/reward_endpoint.py`).
+
+Leaves out: models with code of their own, templates whose marks are no special tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from infra.recipe import Recipe
 from tasks.judging.context import AnsweredQuestion, ScoringContext
-from tasks.judging.reward_classifier import RewardModelSettings, check_reward_model, reward_job
+from tasks.judging.reward_classifier import check_reward_model, reward_job
+from tasks.judging.reward_endpoint import ask_reward_model
+from tasks.judging.reward_settings import NAME, RewardModelSettings
 from tasks.judging.steps import Steps, compute
 from tasks.scoring import Scorer
-
-NAME = "reward_model"
 
 
 def score(questions: Sequence[AnsweredQuestion], settings: RewardModelSettings, scoring: ScoringContext) -> Steps:
     """One judgement for each answer of each question; evidence {"tokens": of the conversation, "limit"}."""
+    if settings.endpoint is not None:
+        return (yield from ask_reward_model(questions, settings, scoring))
     jobs = [reward_job(question, settings) for question in questions]
     scores_by_question = yield from compute(NAME, jobs)
     judgements = []
@@ -30,4 +35,9 @@ def score(questions: Sequence[AnsweredQuestion], settings: RewardModelSettings, 
     return judgements
 
 
-SCORER = Scorer(NAME, RewardModelSettings, score, check=check_reward_model)
+def calls(settings: RewardModelSettings, recipe: Recipe, context_tokens: int) -> Mapping[str, float]:
+    """Calls for one question: one for each answer, where the model is behind an endpoint."""
+    return {NAME: float(recipe.sampling.samples)} if settings.endpoint is not None else {}
+
+
+SCORER = Scorer(NAME, RewardModelSettings, score, calls=calls, check=check_reward_model)

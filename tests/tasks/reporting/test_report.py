@@ -29,6 +29,7 @@ COUNTS = {
     "completion_tokens": 500_000,
     "reused_prompt_tokens": 200_000,
     "reused_completion_tokens": 100_000,
+    "reasoning_tokens": 50_000,
 }
 JUDGE = {"name": "critic", "tokenizer": "microworld", "endpoints": ["http://127.0.0.1:9/v1"]}
 MODEL_COUNTS = {
@@ -89,7 +90,9 @@ def test_report_json_has_the_promised_keys_and_sums(tmp_path: Path) -> None:
     assert report["calls"].keys() == {"sample", "evaluate"}
     assert report["tokens"]["prompt"] == {"made": 2_000_000, "reused": 400_000}
     # 2 M prompt tokens at 2 EUR and 1 M output tokens at 8 EUR a million; a fifth of it came from the ledger
-    amounts = {"amount": 12.0, "reused": 2.4}
+    amounts = {"amount": 12.0, "reused": 2.4, "thinking": 0.8}  # a tenth of the output was thinking
+    assert report["tokens"]["thinking"] == {"made": 100_000}
+    assert ["tokens: thinking", "100,000 made", ""] in report_rows(report)[1]
     assert report["cost"] == {**amounts, "currency": "EUR", "models": {"policy": amounts}}
     assert list(report["subem"]) == ["greedy", "random", "mbr", "oracle", "chosen", "rejected"]
     assert report["model"]["after"]["sub_em"]["value"] == 0.65
@@ -224,7 +227,11 @@ def test_each_model_is_paid_at_its_own_price(tmp_path: Path) -> None:
         "amount": 6.0 + 2 * 2.5,
         "reused": 0.4,
         "currency": "EUR",
-        "models": {"policy": {"amount": 6.0, "reused": 0.2}, "judge": {"amount": 5.0, "reused": 0.2}},
+        "thinking": 0.0,
+        "models": {
+            "policy": {"amount": 6.0, "reused": 0.2, "thinking": 0.0},
+            "judge": {"amount": 5.0, "reused": 0.2, "thinking": 0.0},
+        },
     }
 
 

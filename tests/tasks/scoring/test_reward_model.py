@@ -24,7 +24,7 @@ from tests.support.tiny_model import SPECIAL, tiny_tokenizer
 ANSWERS = ("Because of the air.", "It is not.", "", "Because of the light that the air scatters, mostly blue.")
 
 
-def save_classifier(folder: Path, labels: int = 1, pad: int | None = 0, template: bool = True) -> str:
+def save_classifier(folder: Path, labels: int = 1, pad: int | None = 0, template: bool = True, width: int = 32) -> str:
     """A random Llama with a head of so many labels, and the byte-level tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForSequenceClassification
@@ -32,7 +32,7 @@ def save_classifier(folder: Path, labels: int = 1, pad: int | None = 0, template
     torch.manual_seed(0)
     sizes: dict[str, Any] = {
         "vocab_size": len(SPECIAL) + 256,
-        "hidden_size": 32,
+        "hidden_size": width,
         "intermediate_size": 64,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
@@ -41,7 +41,7 @@ def save_classifier(folder: Path, labels: int = 1, pad: int | None = 0, template
         "eos_token_id": 2,
         "pad_token_id": pad,
         "num_labels": labels,
-        "initializer_range": 0.3,  # far from 0, so that scores differ
+        "initializer_range": 0.3 if width == 32 else 0.15,  # far from 0, so that scores differ
     }
     LlamaForSequenceClassification(LlamaConfig(**sizes)).save_pretrained(folder)
     tokenizer = tiny_tokenizer()

@@ -1,0 +1,126 @@
+"""A reward model behind an endpoint: vLLM's /classify, /pooling or /score, in place of a model that is loaded here.
+
+Each answer is a call like any other: paid once through the ledger, with the client's retries, limits and budget. The
+conversation of question and answer goes to the server as messages, of which its chat template makes one text; /score
+takes the two texts. Both are quoted as in a judge's prompt, so that neither can end its turn. The server cuts nothing:
+what is too long for its model, or longer than `max_tokens`, has no score.
+
+Before the first answer the server is sent one short conversation. It shows by which route the server gives one score.
+"""
+
+import math
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from infra.errors import RecipeError
+from infra.models.client import Failure, Prompt, Request
+from infra.models.scores import Route, Scores, read_scores
+from infra.recipe import Judge
+from tasks.judging.asking import client_of, refuse_passing_failures
+from tasks.judging.context import SCORE_DIGITS, AnsweredQuestion, ScoringContext
+from tasks.judging.quoting import quoted
+from tasks.judging.rating import subject_of
+from tasks.judging.replies import Unusable
+from tasks.judging.reward_settings import NAME, RewardModelSettings, reward_judge
+from tasks.judging.steps import JudgeQuery, Step, ask
+from tasks.records.example import Judgement
+
+_PROBE = ("What is two and two?", "Four.")
+_PARAMETERS = (("use_activation", False),)  # the logit as it is
+_TOO_LONG = "input_too_long"
+
+
+def ask_reward_model(
+    questions: Sequence[AnsweredQuestion], settings: RewardModelSettings, scoring: ScoringContext
+) -> Generator[Step, Any, list[Judgement]]:
+    """One judgement for each answer; evidence {"tokens": of the conversation, 0 when unknown, "limit"}."""
+    if not any(question.answers for question in questions):
+        return []
+    route = find_route(settings, scoring)
+    queries = []
+    answers = []
+    for question in questions:
+        for answer in question.answers:
+            answers.append(answer)
+            queries.append(
+                JudgeQuery(
+                    NAME,
+                    conversation(question.example.question, answer.text),
+                    question.context.context_id,
+                    lambda raw: _tokens_and_score(raw, settings),
+                    settings.max_tokens,
+                    reads="raw",
+                    parameters=_PARAMETERS,
+                    subject=subject_of(answer),
+                    route=route,
+                )
+            )
+    verdicts = yield from ask(queries, role=NAME)
+    judgements = []
+    for answer, verdict in zip(answers, verdicts, strict=True):
+        tokens, score = verdict.value or (0, None)
+        reason = verdict.reason if verdict.reason != "prompt_too_long" else _TOO_LONG
+        if verdict.value is not None and score is None:
+            reason = _TOO_LONG
+        evidence = {"tokens": tokens, "limit": settings.max_tokens}
+        judgements.append(answer.judged(NAME, score, reason, evidence, verdict.keys))
+    return judgements
+
+
+def conversation(question: str, answer: str) -> Prompt:
+    """A question and an answer as the reward model is shown them."""
+    return Prompt(({"role": "user", "content": quoted(question)}, {"role": "assistant", "content": quoted(answer)}))
+
+
+def find_route(settings: RewardModelSettings, scoring: ScoringContext) -> Route:
+    """The route by which the server gives one score; asked once per model, then read from the ledger.
+
+    Raises RecipeError when there is none, with what the server said to each, and ModelError when it cannot be reached.
+    """
+
+    def probe() -> Route:
+        judge, client = reward_judge(scoring.recipe), client_of(scoring, NAME)
+        refusals = []
+        for route in settings.routes:
+            outcome = client.complete([_probe(judge, route)])[0]
+            refuse_passing_failures([outcome], [f"the first call to /{route}"])
+            if isinstance(outcome, Failure):
+                refusals.append(f"/{route}: {outcome.detail}")
+                continue
+            labels = read_scores(outcome.raw).labels
+            if labels == 1:
+                return route
+            raise RecipeError(
+                f"{NAME}.model: {settings.model!r} at {settings.endpoint} gives {labels} numbers by /{route} and not "
+                "one; take a reward model with one label, or for an embedding model `protocol: score`"
+            )
+        raise RecipeError(
+            f"{NAME}.endpoint: {settings.endpoint} gives no score for {settings.model!r} ({'; '.join(refusals)}). "
+            "Serve a reward model there with vLLM (--runner pooling), or name another protocol"
+        )
+
+    return scoring.cache.get(("reward route", settings.model, settings.revision, settings.protocol), probe)
+
+
+def _probe(judge: Judge, route: Route) -> Request:
+    return Request("probe", judge.name, judge.revision, conversation(*_PROBE), dict(_PARAMETERS), 0, "probe", route)
+
+
+def _tokens_and_score(raw: str, settings: RewardModelSettings) -> tuple[int, float | None]:
+    """Tokens of the conversation and its score, None when it is longer than the recipe allows. Raises Unusable."""
+    scores = read_scores(raw)
+    if scores.labels != 1:
+        raise Unusable("not_one_label")
+    if scores.prompt_tokens > settings.max_tokens:
+        return scores.prompt_tokens, None
+    score = _of_tokens(scores, settings)
+    if not math.isfinite(score):
+        raise Unusable("not_finite")
+    return scores.prompt_tokens, round(score, SCORE_DIGITS)
+
+
+def _of_tokens(scores: Scores, settings: RewardModelSettings) -> float:
+    values = [row[0] for row in scores.rows]
+    if settings.combine == "min":
+        return min(values)
+    return math.fsum(values) / len(values) if settings.combine == "mean" else values[-1]
