@@ -6,10 +6,10 @@ from typing import Any
 from prefect import flow
 
 from infra.errors import RecipeError
-from infra.models.serving import local_folder
 from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
 from infra.running.prefect import announce
+from infra.serving.servers import local_folder
 from infra.store import open_store
 from tasks.reporting.tables import training_table
 from tasks.training.job import TrainingJob

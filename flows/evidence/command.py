@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.display import AsJson, console, finish, prefect_at, progress_unless_json, table
-from infra.models.serving import local_folder
+from infra.serving.servers import local_folder
 
 
 def evidence(
