@@ -190,6 +190,8 @@ def _nothing_left(settings: Questions, counts: Mapping[str, int], drops: Sequenc
         sentences.append(hint)
     elif counts.get("empty_question"):
         sentences.append("Rows without a question get one from questions.fields.template")
+    elif counts.get("no_supporting_documents"):
+        sentences.append("Rows that bring their whole context need contexts.build: given")
     return ". ".join(sentences)
 
 

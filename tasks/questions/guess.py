@@ -76,24 +76,34 @@ def _pairs(values: Mapping[str, Any]) -> Guess | None:
     """Preference pairs, whose prompt may hold a document."""
     if "chosen" not in values or "rejected" not in values:
         return None
-    prompt = values.get("prompt")
-    if isinstance(prompt, str) and _PARAGRAPHS in prompt:
-        return _split_at_paragraph("preference pairs with a document in the prompt, as SeaLong's", "prompt")
+    path = "prompt" if _PARAGRAPHS in str(values.get("prompt")) else None
+    if isinstance(values.get("prompt"), (list, tuple)):
+        path = _message_path(values, "prompt")
+    if path is not None:
+        return _split_at_paragraph("preference pairs with a document in the prompt, as SeaLong's", path)
     remedy = "they hold no document to ask about; as they are, `training.mix` adds them to the training data"
     return Guess("preference pairs without documents, as UltraFeedback's", remedy=remedy)
 
 
 def _conversation(values: Mapping[str, Any]) -> Guess | None:
     """Conversations to train on, whose first message may hold a document and the question after it."""
-    messages = values.get("messages") or values.get("conversations")
-    if not isinstance(messages, (list, tuple)) or not messages or not isinstance(messages[0], Mapping):
-        return None
-    list_name = "messages" if values.get("messages") else "conversations"
-    text_name = "content" if "content" in messages[0] else "value"
-    number = int(messages[0].get("role") == "system" and len(messages) > 1)
-    if _PARAGRAPHS in str(messages[number].get(text_name)):
-        return _split_at_paragraph("conversations with a document, as LongAlign's", f"{list_name}.{number}.{text_name}")
-    return Guess("conversations without documents", remedy="they hold no document to ask about; take rows that do")
+    for name in ("messages", "conversations"):
+        if not isinstance(values.get(name), (list, tuple)):
+            continue
+        path = _message_path(values, name)
+        if path is not None:
+            return _split_at_paragraph("conversations with a document, as LongAlign's", path)
+        return Guess("conversations without documents", remedy="they hold no document to ask about; take rows that do")
+    return None
+
+
+def _message_path(values: Mapping[str, Any], name: str) -> str | None:
+    """The path of the first message of a list that has several paragraphs; None when no message has."""
+    for number, message in enumerate(values[name]):
+        for part in ("content", "value"):
+            if isinstance(message, Mapping) and _PARAGRAPHS in str(message.get(part)):
+                return f"{name}.{number}.{part}"
+    return None
 
 
 def _split_at_paragraph(name: str, path: str) -> Guess:
