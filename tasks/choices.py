@@ -1,4 +1,6 @@
-"""Which option of a multiple-choice question an answer chooses, from its words alone.
+"""Multiple choice: the lettered options of a question, and which of them an answer chooses, from its words alone.
+
+The options are the lines "A. ...", "B. ..." of the question's text, so whoever has the question has its options.
 
 An answer may name a letter ("The correct answer is (D)", "B. In 1911", "答案是C") or repeat an option's text. It
 chooses nothing when it names several options and does not say which of them is its answer.
@@ -20,6 +22,22 @@ _ANSWER = re.compile(
 _FIRST = re.compile(rf"\A{_LETTER}(?=[\s*_`\"'”’]*(?:[)\]）】.:：,，、。;；\n]|\Z))")
 _BRACKETED = re.compile(r"[(\[（【]\s*([A-Z])\s*[)\]）】]")
 _OPTION = re.compile(rf"(?:(?i:\boption|\bchoice)|选项){_LETTER}")
+
+
+def option_lines(options: Sequence[str]) -> str:
+    """Options as lines of a question's text: "A. In 1911", "B. ..."."""
+    return "\n".join(f"{letter}. {' '.join(option.split())}" for letter, option in zip(LETTERS, options, strict=False))
+
+
+def lettered_options(question: str) -> list[str]:
+    """The options that `option_lines` wrote into a question's text, the last such lines; empty without any."""
+    options: list[str] = []
+    for line in question.splitlines():
+        if line.startswith("A. "):
+            options = []
+        if len(options) < len(LETTERS) and line.startswith(f"{LETTERS[len(options)]}. "):
+            options.append(line[3:])
+    return options if len(options) > 1 else []
 
 
 def chosen_letter(text: str, options: Sequence[str], occurs: Callable[[str, str], bool]) -> str | None:

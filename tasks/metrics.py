@@ -14,7 +14,6 @@ and end at token edges, so that "no" does not match inside "know". Punctuation i
 Leaves out: stemming, word segmentation of Chinese, number words.
 """
 
-import json
 import re
 import string
 import sys
@@ -26,14 +25,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.choices import chosen_letter
+from tasks.choices import chosen_letter, lettered_options
 from tasks.records.example import Example
 
 Tokens = list[str]
 
 LIST = "list"  # kind of a question that asks for all of several items
 CHOICE = "multiple_choice"  # kind of a question with options; its references are the right letter and its option's text
-CHOICES = "choices"  # name in the metadata of such a question's options
 
 _ARTICLES = frozenset({"a", "an", "the"})
 _UNSPACED = re.compile(
@@ -77,12 +75,9 @@ def gold_value(text: str, example: Example) -> float | None:
     return sum(scores) / len(scores) if scores else None
 
 
-def options_of(example: Example) -> tuple[str, ...]:
-    """The options of a multiple-choice question, "A" first; empty for any other question."""
-    if example.kind != CHOICE:
-        return ()
-    options = json.loads(example.metadata).get(CHOICES)
-    return tuple(options) if isinstance(options, list) else ()
+def options_of(example: Example) -> list[str]:
+    """The options of a multiple-choice question, "A" first, from the lines of its text; empty for other questions."""
+    return lettered_options(example.question) if example.kind == CHOICE else []
 
 
 def choice_accuracy(prediction: str, example: Example) -> float | None:
@@ -97,7 +92,7 @@ def choice_accuracy(prediction: str, example: Example) -> float | None:
 def whole_references(example: Example) -> tuple[str, ...]:
     """The references of an example as whole answers: the items of a list question are joined to one, a right option is
     its text, alone and after its letter."""
-    if options_of(example) and example.references:
+    if options_of(example) and len(example.references) == 2:
         letter, text = example.references
         return (text, f"{letter}. {text}")
     if example.kind == LIST and example.references:

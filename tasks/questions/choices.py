@@ -1,8 +1,8 @@
 """Multiple-choice questions: options from a row, the text with lettered options, the right option as references.
 
 The question's text comes from the prompt file `question-choices.txt`. Its references are the right letter and the
-option's text, its kind is "multiple_choice", and its options stand in its metadata as `choices`. A row whose answer
-names no option, or several, is a drop "unclear_choice": a number counts from 0 in some files and from 1 in others.
+option's text, its kind is "multiple_choice". A row whose answer names no option, or several, is a drop
+"unclear_choice": a number counts from 0 in some files and from 1 in others.
 """
 
 import re
@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tasks.choices import LETTERS
-from tasks.metrics import CHOICE, CHOICES, normalised
+from tasks.choices import LETTERS, option_lines
+from tasks.metrics import CHOICE, normalised
 from tasks.questions.question import RawQuestion, SourceRow, fault, make_question, question_text
 from tasks.records.example import Document, Drop
 
@@ -43,7 +43,7 @@ def checked_options(row: SourceRow, name: str, value: Any) -> tuple[str, ...]:
     if not texts or not 2 <= len(value) <= len(LETTERS):
         problem = f"is no list of 2 to {len(LETTERS)} texts, as the options of a question are"
         raise fault(row, name, problem, f'write {name} as ["...", "..."], or give the field another name')
-    return tuple(option.strip() for option in value)
+    return tuple(" ".join(option.split()) for option in value)  # an option is a line of the question
 
 
 def make_choice_question(
@@ -60,12 +60,9 @@ def make_choice_question(
     metadata: Mapping[str, Any] | None = None,
 ) -> RawQuestion | Drop:
     """A RawQuestion with lettered options; `answers` name the right one, by letter or text. See the top of the file."""
-    lettered = []
-    for letter, option in zip(LETTERS, options, strict=False):
-        lettered.append(f"{letter}. {option}")
     text = question
     if question.strip():  # an empty question stays empty: it is a drop
-        text = question_text("choices", language, question=question.strip(), choices="\n".join(lettered))
+        text = question_text("choices", language, question=question.strip(), choices=option_lines(options))
     built = make_question(
         question_id,
         text,
@@ -74,7 +71,7 @@ def make_choice_question(
         documents=documents,
         distractors=distractors,
         kind=CHOICE,
-        metadata={**(metadata or {}), CHOICES: list(options)},
+        metadata=metadata,
     )
     right: set[int] = set()
     for answer in answers:

@@ -68,8 +68,9 @@ def read_native(row: SourceRow, language: str) -> RawQuestion | Drop:
 
 def _fits(values: Mapping[str, Any]) -> bool:
     has_text = isinstance(values.get("context"), str) or isinstance(values.get("documents"), list)
-    plain_answers = not isinstance(values.get("answers"), Mapping) and "choice_A" not in values
-    return isinstance(values.get("question"), str) and has_text and plain_answers and "supporting_facts" not in values
+    answers = values.get("answers") or []
+    plain = isinstance(answers, (list, tuple)) and all(isinstance(answer, str) for answer in answers)
+    return isinstance(values.get("question"), str) and has_text and plain and "choice_A" not in values
 
 
 FORMAT = QuestionFormat("native", read_native, "Longmill's own rows: question, context or documents, answers", _fits)

@@ -1,11 +1,12 @@
 """Which option an answer chooses: letters and texts, in English and Chinese; several options are no choice."""
 
-import json
+from dataclasses import replace
 
 import pytest
 
+from tasks.choices import lettered_options, option_lines
 from tasks.evaluation.suites import find_suite
-from tasks.metrics import CHOICE, CHOICES, choice_accuracy, example_sub_em, gold_value, whole_references
+from tasks.metrics import CHOICE, choice_accuracy, example_sub_em, gold_value, whole_references
 from tasks.records.example import Context, Example
 
 OPTIONS = ["In 1911", "In 1911, by Ann Lee", "A man from Oakmoor", "杭州"]
@@ -13,7 +14,7 @@ OPTIONS = ["In 1911", "In 1911, by Ann Lee", "A man from Oakmoor", "杭州"]
 
 def example_of(right: str = "B", options: list[str] = OPTIONS, kind: str = CHOICE) -> Example:
     references = (right, options["ABCD".index(right)])
-    return Example("x", "Which?", "c", references, kind, "en", json.dumps({CHOICES: options}))
+    return Example("x", f"Which?\n\n{option_lines(options)}\n\nChoose.", "c", references, kind, "en", "{}")
 
 
 @pytest.mark.parametrize(
@@ -69,5 +70,11 @@ def test_the_suite_has_no_value_for_a_question_without_options_or_reference() ->
     assert accuracy("Answer: A", example_of(), context) == 0.0
     assert accuracy("Answer: B", example_of(kind="fact"), context) is None
     assert suite.reasons["accuracy"] == "not_multiple_choice"
-    without = Example("x", "Which?", "c", (), CHOICE, "en", json.dumps({CHOICES: OPTIONS}))
+    without = replace(example_of(), references=())
     assert accuracy("Answer: B", without, context) is None
+
+
+def test_options_stand_in_the_text_of_their_question() -> None:
+    assert lettered_options(f"A. or B.?\n\n{option_lines(OPTIONS)}\n\nChoose.") == OPTIONS
+    assert lettered_options(option_lines(["one\n two", "three"])) == ["one two", "three"]
+    assert lettered_options("A. Smith wrote it.\nWho?") == []
