@@ -51,7 +51,7 @@ def evidence(
 
 def _show(evidence_table: dict[str, Any], as_json: bool) -> None:
     """Print the table with its groups, or its JSON."""
-    from flows.evidence.table import GROUPS, figure_rows, group_rows, row_title
+    from flows.evidence.table import GROUPS, circumstances, figure_rows, group_rows, row_title
 
     if not as_json:
         for row in evidence_table["rows"]:
@@ -59,6 +59,5 @@ def _show(evidence_table: dict[str, Any], as_json: bool) -> None:
             for groups in GROUPS:
                 if row["grouped"] and row[groups]:
                     console.print(table(f"  by {groups.removesuffix('s')}", *group_rows(row, groups)))
-        measured = evidence_table["measured"]
-        console.print(f"{measured['command']}: {measured['date']}, {measured['machine']}, judge: {measured['judge']}")
+        console.print(circumstances(evidence_table["measured"]))
     finish(as_json, evidence_table, [])

@@ -51,6 +51,13 @@ def cpu_flags() -> frozenset[str]:
     return frozenset()
 
 
+def training_dtype(dtype: str, gpu: bool, flags: frozenset[str]) -> str:
+    """The number format to train in: "auto" is bfloat16 where it is fast, which is everywhere but on older CPUs."""
+    if dtype != "auto":
+        return dtype
+    return "bfloat16" if gpu or flags & BFLOAT16_FLAGS else "float32"
+
+
 def served_dtype(dtype: str, gpu: bool, flags: frozenset[str]) -> str:
     """The `dtype` for vLLM: on a CPU without instructions for bfloat16 "auto" means float32.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from infra.serving import hardware
-from infra.serving.hardware import served_dtype, step_limit
+from infra.serving.hardware import served_dtype, step_limit, training_dtype
 
 AVX2 = frozenset({"sse4_2", "avx", "avx2", "fma"})
 AVX512 = AVX2 | {"avx512f", "avx512bw", "avx512vl"}
@@ -32,6 +32,14 @@ def test_a_gpu_and_a_recipe_decide_for_themselves() -> None:
     assert served_dtype("auto", True, AVX2) == "auto"
     assert served_dtype("bfloat16", False, AVX2) == "bfloat16"
     assert served_dtype("float32", False, AVX512 | {"amx_bf16"}) == "float32"
+
+
+def test_training_takes_bfloat16_where_it_is_fast() -> None:
+    assert training_dtype("auto", False, AVX512) == "float32"
+    assert training_dtype("auto", False, AVX512 | {"amx_bf16"}) == "bfloat16"
+    assert training_dtype("auto", True, AVX2) == "bfloat16"
+    assert training_dtype("bfloat16", False, AVX2) == "bfloat16"
+    assert training_dtype("float32", True, AVX2) == "float32"
 
 
 def test_the_flags_of_this_machine_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
