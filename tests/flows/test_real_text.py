@@ -1,0 +1,114 @@
+"""SmolLM2 on the library, all on one real vLLM: SeaLong to the compared adapter, LongReward, full training."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.build import build
+from flows.cli.demo import write_demo_questions
+from flows.improve import improve
+from flows.recipes import read_recipe
+from flows.shard import shard_recipe
+from flows.train import train
+from infra.models.tokens import resolve_model
+from infra.recipe import Recipe
+from infra.serving.servers import serve_recipe
+from infra.store import open_store
+from tests.support.command import ROOT
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.usefixtures("prefect"),
+    pytest.mark.filterwarnings("ignore"),  # of torch and transformers, on their own imports
+    pytest.mark.skipif(
+        not (ROOT / ".venv-serving" / "bin" / "python").exists(),
+        reason="there is no .venv-serving, the environment for vLLM; `make setup` makes it",
+    ),
+]
+
+QUESTIONS, SAMPLES, HELD_OUT = 6, 4, 4
+SMALL = (
+    f"questions.limit={QUESTIONS}",
+    f"sampling.samples={SAMPLES}",
+    f"evaluation.questions.limit={HELD_OUT}",
+    "evaluation.samples=0",
+    "training.max_steps=1",
+    "dataset.test_fraction=0",
+    "execution.shard_size=3",
+)
+DIMENSIONS = ("helpfulness", "logicality", "completeness", "faithfulness")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
+    """The demo's recipe for real text, a few questions of it, on a server that runs."""
+    folder = tmp_path_factory.mktemp("real")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        recipe = read_recipe("real-sealong", SMALL)
+        write_demo_questions(recipe, "real")
+        with serve_recipe(recipe) as running:
+            yield running
+
+
+@pytest.fixture(scope="module")
+def report(served: Recipe) -> dict[str, Any]:
+    (report,) = improve(shard_recipe(served))
+    return report
+
+
+def test_sealong_ends_with_a_compared_adapter(served: Recipe, report: dict[str, Any]) -> None:
+    assert report["questions"] == QUESTIONS == report["paired_questions"] + sum(report["drops"].values())
+    assert report["pairs"] > 0
+    assert report["trained"]["steps"] == 1
+    adapter = json.loads(open_store(served.store).read(f"{report['trained']['model']}/adapter_config.json"))
+    assert adapter["r"] == 16
+    assert report["model"]["questions"] == HELD_OUT
+    assert {"before", "after"} <= report["model"].keys()
+
+
+def test_answers_are_of_real_text(served: Recipe, report: dict[str, Any]) -> None:
+    store = open_store(served.store)
+    folder = report["manifest"]["path"].rpartition("/")[0]
+    paths = [path for path in store.list(folder) if "/data/train" in path and path.endswith(".parquet")]
+    rows = [row for path in paths for row in store.read_table(path).to_pylist()]
+    assert len(rows) == report["pairs"]
+    for row in rows:
+        prompt = row["prompt"][0]["content"]
+        assert "Passage 1:" in prompt and len(prompt) > 1500
+        assert row["chosen"][0]["content"] != row["rejected"][0]["content"]
+
+
+def test_longreward_with_replies_held_to_their_form(served: Recipe, report: dict[str, Any]) -> None:
+    """The judge is the policy itself: too small to judge well, and held to the form of its replies."""
+    judge = served.policy.model_dump(mode="json") | {"prompts": "terse", "serve": None}
+    settings = served.model_dump(mode="json") | {
+        "judge": judge,
+        "scoring": {"scorers": [{"scorer": dimension} for dimension in DIMENSIONS], "prune": False},
+        "pairing": {"rule": "best_vs_worst"},
+        "dataset": {"name": "real-longreward", "licence": "apache-2.0"},
+    }
+    settings["questions"]["limit"], settings["sampling"]["samples"] = 2, 2  # of those that were answered before
+    recipe = Recipe.model_validate(settings)
+    built = build(shard_recipe(recipe))
+    assert built["calls"]["sample"] == {**built["calls"]["sample"], "made": 0, "reused": 4}
+    counts = built["dataset"]["counts"]
+    assert counts["questions"] == 2 == counts["pairs"] + sum(counts["drops"].values())
+    for rating in ("helpfulness", "logicality"):
+        calls = built["calls"][rating]
+        assert calls["made"] == 4, "a reply that is held to its form is usable at the first try"
+
+
+def test_the_whole_model_is_trained(served: Recipe, report: dict[str, Any]) -> None:
+    changed = served.training
+    assert changed is not None
+    recipe = served.model_copy(update={"training": changed.model_copy(update={"method": "full"})})
+    trained = train(shard_recipe(recipe), report["manifest"]["path"])
+    assert (trained["kind"], trained["steps"]) == ("full", 1)
+    folder = Path(served.store) / trained["model"]
+    original = Path(resolve_model("smollm2")) / "model.safetensors"
+    assert (folder / "model.safetensors").stat().st_size >= original.stat().st_size
