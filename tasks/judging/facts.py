@@ -16,6 +16,7 @@ import math
 from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -364,7 +365,7 @@ def _support_query(check: FactCheck, place: int, settings: FactSettings, scoring
         "support",
         judge_prompt("support", question.example.language, prompts, **texts),
         question.context.context_id,
-        read_support,
+        partial(read_support, material="\n".join(texts.values())),
         settings.max_tokens,
         _SUPPORT_FORM if prompts == "terse" else None,
         check.variant,
@@ -379,11 +380,12 @@ def bundle_query(
     prompts = judge_settings(scoring).prompts
     language = question.example.language
     count = len(bundle)
+    statements = _bundle_statements(bundle, question)
     return JudgeQuery(
         BUNDLE_KIND,
-        _bundle_prompt(bundle, question, prompts),
+        _bundle_prompt(statements, language, prompts),
         question.context.context_id,
-        lambda text: read_supports(text, count),
+        partial(read_supports, count=count, material=statements),
         max_tokens * count,
         bundle_form(language, prompts, count),
         variant,
@@ -391,15 +393,20 @@ def bundle_query(
     )
 
 
-def _bundle_prompt(bundle: Bundle, question: AnsweredQuestion, prompts: str) -> Prompt:
+def _bundle_statements(bundle: Bundle, question: AnsweredQuestion) -> str:
+    """The facts of a bundle with their passages, numbered and quoted."""
     statements = []
     for number, claim in enumerate(bundle, 1):
         statements.append(
             f'<passages number="{number}">\n{quoted(passages_text(question.context, claim.passages))}\n</passages>\n\n'
             f'<statement number="{number}">\n{quoted(claim.fact)}\n</statement>'
         )
-    text = load_prompt(f"judge-{prompts}-{BUNDLE_KIND}", question.example.language)
-    return Prompt(({"role": "user", "content": text.render(statements="\n\n".join(statements))},))
+    return "\n\n".join(statements)
+
+
+def _bundle_prompt(statements: str, language: str, prompts: str) -> Prompt:
+    text = load_prompt(f"judge-{prompts}-{BUNDLE_KIND}", language)
+    return Prompt(({"role": "user", "content": text.render(statements=statements)},))
 
 
 def bundle_form(language: str, prompts: str, count: int) -> ReplyForm:

@@ -12,6 +12,7 @@ servers which report the probabilities that they sample from report the model's 
 import json
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import Field
@@ -157,7 +158,7 @@ def _rating_query(
         kind or step,
         judge_prompt(step, question.example.language, prompts, **values),
         question.context.context_id,
-        read_rating,
+        partial(read_rating, material="\n".join(values.values())),
         max_tokens,
         form,
         subject=subject_of(answer),
