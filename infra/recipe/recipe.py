@@ -138,6 +138,11 @@ class Execution(RecipeSection):
         "counts shards that are finished when its own begins into the budget: shards that run at once may exceed it",
     )
     attempts: Positive = Field(6, description="tries of one call when the server fails or is busy")
+    judge_trial: Annotated[int, Field(ge=0)] = Field(
+        32,
+        description="first replies of the judge, of each kind, that try it: when half of them cannot be used, the run "
+        "stops before more is spent; 0: it never does",
+    )
 
 
 class Evaluation(RecipeSection):
