@@ -26,6 +26,7 @@ from infra.running import progress
 from infra.running.prefect import FlowTurns, announce, live, run_elsewhere, without_heartbeats
 from infra.store import Store, open_store
 from tasks.planning.make_plan import make_plan
+from tasks.planning.rules import as_planned
 from tasks.publish_tasks import publish_dataset
 from tasks.records.plan import Plan, load_plan, resolve_plan
 from tasks.records.shard import forget_failure, read_failure, read_shard_result
@@ -107,7 +108,7 @@ def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe
         else:
             whole_id = plan_questions(live(recipe), recipe.name)
         seconds["plan"] = time.monotonic() - clock
-        settings = ready()
+        settings = as_planned(ready(), load_plan(open_store(recipe.store), whole_id))
         seconds["serve"] = time.monotonic() - clock - seconds["plan"]
         yield settings, whole_id, seconds
 

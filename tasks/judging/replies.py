@@ -56,6 +56,12 @@ _PARTS = re.compile(r"[.:;|]\s+|[。：；—–]|\s-\s|\*\*")  # of a line, bet
 _OPENED_LINE = re.compile(r"<statement>([^<\n]*)", re.IGNORECASE)
 _FINAL = ("empty", "cut_off", "refused", "content_filter", "unknown_label")  # reasons: no other label is looked for
 _HIGHEST = 10
+_NOTHING = re.compile(
+    r"(- )?(none|nothing( relevant)?|n/a|无|没有|没有(找到|任何)?(与.{1,60})?相关的?(信息|内容)|"
+    r"(there is |this part (of the document )?(holds|contains|has) )?no relevant information( was found)?"
+    r"( (in|on) (this|the) (part|passage|chunk|text|document|question|matter)( of the document)?)?)",
+    re.IGNORECASE,
+)
 _SHORT = 400  # characters; longer texts that begin like a refusal are something else
 
 
@@ -207,6 +213,13 @@ def _on_scale(rating: str) -> int:
     if out_of not in ("", "10") or not float(number) <= _HIGHEST:
         raise Unusable("off_scale")
     return math.floor(float(number) + 0.5)
+
+
+def says_nothing(notes: str) -> bool:
+    """True for notes that say in other words that the part holds nothing relevant."""
+    if any(line.lstrip().startswith(("-", "•", "*")) for line in notes.strip().splitlines()[1:]):
+        return False
+    return _begins_with_sentence(notes, NO_NOTES) or bool(_NOTHING.fullmatch(notes.strip(_FULL_STOPS)))
 
 
 def _support(label: str) -> float:

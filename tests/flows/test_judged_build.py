@@ -85,7 +85,7 @@ def test_a_judge_whose_replies_cannot_be_used_stops_the_build_after_32_of_them(f
     settings["scoring"]["scorers"] = [{"scorer": "helpfulness"}, {"scorer": "logicality"}]
     settings["execution"]["task_retries"] = 2
     with running_judge(lambda body: "It is a good answer, is it not?") as judge:
-        settings["judge"] = {"name": "chat", "tokenizer": "microworld", "endpoints": [judge.url], "structured": "never"}
+        settings["judge"] = {"name": "stub", "tokenizer": "microworld", "endpoints": [judge.url], "structured": "never"}
         with pytest.raises(JudgeError, match=r"first 32 replies to .*It is a good answer"):
             build(parse_recipe(settings))
         assert len(judge.bodies) <= 64  # at most 32 of each kind; without the trial 960
