@@ -22,8 +22,14 @@ WHEELS ?=
 demo: setup
 	@.venv/bin/longmill demo $(METHOD) --text $(TEXT) $(ARGS)
 
+# The quick tests in two processes, then those that need the machine for themselves.
 test: setup
+ifeq ($(ARGS),)
+	@.venv/bin/python -m pytest -q -m "not slow" --numprocesses 2
+	@.venv/bin/python -m pytest -q -m slow
+else
 	@.venv/bin/python -m pytest -q $(ARGS)
+endif
 
 check: .venv/.made
 	@.venv/bin/ruff check .

@@ -20,10 +20,10 @@ from prefect.runtime import flow_run
 from flows.recipes import read_recipe
 from flows.shard import shard_recipe, work_on_shard
 from infra.errors import BudgetReached, JudgeError, LedgerError, LongmillError, RecipeError
-from infra.models.serving import start_servers
 from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
 from infra.running.prefect import FlowTurns, announce, live, run_elsewhere, without_heartbeats
+from infra.serving.servers import restart_counts, restarts_since, start_servers
 from infra.store import Store, open_store
 from tasks.planning.make_plan import make_plan
 from tasks.planning.rules import as_planned
@@ -62,8 +62,8 @@ def build(
     """Build the recipe's dataset.
 
     With `plan_id` an existing plan is worked on; with `shards` only those of its shards. Returns the plan's id,
-    the published dataset (null while shards are missing), the calls made and the seconds by stage. With `train`
-    the training deployment is started for the manifest, once per manifest.
+    the published dataset (null while shards are missing), the calls made, how often servers were started again, and the
+    seconds by stage. With `train` the training deployment is started for the manifest, once per manifest.
     """
     given = as_recipe(recipe)
     with (
@@ -72,6 +72,7 @@ def build(
     ):
         plan = load_plan(resources.store, plan_id)
         keep_recipe(resources.store, plan_id, settings)
+        restarts = restart_counts(settings)
         clock = time.monotonic()
         run_shards(resources, plan, [shard.index for shard in plan.shards] if shards is None else list(shards))
         seconds["shards"] = time.monotonic() - clock
@@ -85,6 +86,7 @@ def build(
             "dataset": dataset,
             "calls": {kind: asdict(counts) for kind, counts in resources.counts().items()},
             "calls_by_model": resources.counts_by_model(),
+            "restarts": restarts_since(restarts, settings),
             "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
         }
     announce(f"build-{plan_id}", build_table(built))

@@ -18,9 +18,10 @@ from flows.recipes import read_recipe
 from flows.shard import shard_recipe
 from infra.errors import EvaluationError, ServingError
 from infra.models.client import CallCounts
-from infra.models.serving import load_adapter, local_folder, serve, start_servers
 from infra.recipe import Model, Recipe, parse_recipe
 from infra.running.prefect import announce
+from infra.serving.adapters import load_adapter
+from infra.serving.servers import local_folder, serve, start_servers
 from infra.store import open_store
 from tasks.evaluation.evaluate import EvaluationRow, HeldOutQuestion, compare, evaluate_model
 from tasks.evaluation.heldout import heldout_questions
@@ -118,10 +119,11 @@ def _load_adapter_everywhere(recipe: Recipe, name: str, folder: Path) -> bool:
 def _second_server(recipe: Recipe, folder: Path, changes: dict[str, Any]) -> Iterator[Recipe]:
     if recipe.policy.serve is None:
         raise EvaluationError("a fully trained model needs a server: say in policy.serve how to start one")
-    settings = recipe.policy.serve.model_copy(update={"model_path": str(folder), "port": 0})
+    settings = recipe.policy.serve.model_copy(update={"model_path": str(folder), "port": 0, "replicas": 1})
     model: Model = recipe.policy.model_copy(update={**changes, "serve": settings, "endpoints": ()})
-    with serve(model, log=local_folder(recipe.store) / "logs" / "vllm-trained.log", adapters=False) as served:
-        yield _with_policy(recipe, {**changes, "endpoints": (served.url,)})
+    log = local_folder(recipe.store) / "logs" / "vllm-trained.log"
+    with serve(model, log=log, execution=recipe.execution, adapters=False) as url:
+        yield _with_policy(recipe, {**changes, "serve": settings, "endpoints": (url,)})
 
 
 def local_model_folder(recipe: Recipe, path: str) -> Path:

@@ -17,6 +17,7 @@ from flows.train import train
 from infra.errors import RecipeError
 from infra.recipe import Recipe, parse_recipe
 from infra.running.prefect import announce
+from infra.serving.servers import restart_counts, restarts_since
 from infra.store import open_store
 from tasks.reporting.report import write_report
 from tasks.reporting.tables import report_table
@@ -46,6 +47,7 @@ def run_round(recipe: Recipe, number: int) -> dict[str, Any]:
     """One round: build, train, evaluate, report."""
     with planned(recipe) as (settings, plan_id, seconds):
         parameters = shard_recipe(settings)
+        restarts = restart_counts(settings)
         built = build(parameters, plan_id)
         for stage, stage_seconds in built["seconds"].items():
             seconds.setdefault(stage, stage_seconds)
@@ -59,6 +61,7 @@ def run_round(recipe: Recipe, number: int) -> dict[str, Any]:
             start = time.monotonic()
             comparison = evaluate(parameters, manifest, trained)
             seconds["evaluate"] = time.monotonic() - start
+        built["restarts"] = restarts_since(restarts, settings)  # of the whole round
     store = open_store(recipe.store)
     name = recipe.name if number == 1 else f"{recipe.name}-round-{number}"
     report: dict[str, Any] = write_report(store, name, recipe, built, trained, comparison, seconds)

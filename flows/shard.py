@@ -111,17 +111,18 @@ def spans_of(shard: ShardInMemory) -> list[Span]:
     recipe = shard.resources.recipe
     calls = calls_per_example(recipe)
     planned_calls = calls * sum(planned.questions for planned in shard.plan.shards)
-    return cut_spans(len(shard.examples), calls, calls_per_span(planned_calls, recipe.execution))
+    span_calls = calls_per_span(planned_calls, recipe.execution, recipe.policy.replicas())
+    return cut_spans(len(shard.examples), calls, span_calls)
 
 
-def calls_per_span(planned_calls: int, execution: Execution) -> int:
+def calls_per_span(planned_calls: int, execution: Execution, replicas: int = 1) -> int:
     """Sampling calls of a span, in a plan of so many: batch_calls, or fewer in a small plan.
 
     There, the policy would have nothing left to do while the last span is scored; but the spans of a shard together
     are enough to keep all calls in flight.
     """
     share = math.ceil(planned_calls / FEWEST_SPANS)
-    busy = math.ceil(2 * execution.concurrency / TASKS_AT_ONCE)
+    busy = math.ceil(2 * execution.concurrency * replicas / TASKS_AT_ONCE)
     return min(execution.batch_calls, max(share, busy))
 
 

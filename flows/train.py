@@ -6,10 +6,11 @@ from typing import Any
 from prefect import flow
 
 from infra.errors import RecipeError
-from infra.models.serving import local_folder
 from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
 from infra.running.prefect import announce
+from infra.serving import hardware
+from infra.serving.servers import local_folder
 from infra.store import open_store
 from tasks.reporting.tables import training_table
 from tasks.training.job import TrainingJob
@@ -61,11 +62,12 @@ def training_job(recipe: Recipe, manifest: str) -> TrainingJob:
     if recipe.training is None:
         raise RecipeError("the recipe has no `training` section; add one, or leave training out")
     serve = recipe.policy.serve
+    dtype = hardware.training_dtype(recipe.training.dtype, hardware.has_gpu(), hardware.cpu_flags())
     base = recipe.training.base or (serve.model_path if serve else recipe.policy.name)
     return TrainingJob(
         store=open_store(recipe.store),
         manifest=manifest,
-        settings=recipe.training,
+        settings=recipe.training.model_copy(update={"dtype": dtype}),
         base=base,
         base_revision=recipe.policy.revision,
         folder=Path(local_folder(recipe.store)) / "work",

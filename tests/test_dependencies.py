@@ -9,8 +9,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 OWN = {"flows", "tasks", "infra", "tests"}
 DISTRIBUTIONS = {"yaml": "pyyaml", "PIL": "pillow"}  # where the name differs by more than - and _
-# Loaded by name: the S3 file system of fsspec, and the pin of a package that Prefect's server imports.
-NOT_IMPORTED = {"s3fs", "fastapi"}
+# Loaded by name: the S3 file system of fsspec, what transformers reads GGUF files with, and the pin of a package that
+# Prefect's server imports.
+NOT_IMPORTED = {"s3fs", "gguf", "fastapi"}
 
 
 def _imports(folders: tuple[str, ...]) -> dict[str, str]:

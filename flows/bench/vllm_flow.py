@@ -19,9 +19,9 @@ from flows.bench.common import median_ratio, rounded, run_as_flow
 from flows.cli.demo import write_demo_questions
 from flows.recipes import read_recipe
 from infra.models.client import Request
-from infra.models.serving import serve_recipe
 from infra.models.tokens import resolve_model
 from infra.recipe import Recipe
+from infra.serving.servers import serve_recipe
 from tasks.planning.make_plan import make_plan
 from tasks.records.plan import Plan, load_shard
 from tasks.resources import RunResources, open_resources

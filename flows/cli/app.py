@@ -16,11 +16,12 @@ from flows.cli.doctor import require_machine, run_checks
 from flows.cli.ending import run_to_the_end
 from flows.cli.inspecting import agreement, inspect
 from flows.cli.microworld import microworld
+from flows.cli.serving import serve
 from flows.evidence.command import evidence
 from flows.recipes import read_recipe
 from infra.errors import PrerequisiteError, RecipeError
-from infra.models.serving import local_folder
 from infra.recipe import Recipe
+from infra.serving.servers import local_folder
 
 app = typer.Typer(
     help="A factory for long-context preference data.",
@@ -175,6 +176,7 @@ def evaluate(
     finish(as_json, outcome, [])
 
 
+app.command()(serve)
 app.command()(agreement)
 app.command()(inspect)
 app.add_typer(microworld, name="microworld")

@@ -6,10 +6,11 @@ from functools import partial
 from pathlib import Path
 
 from infra.errors import LongmillError, PrerequisiteError
-from infra.models.serving import check_model_path, check_port, check_serving_python, local_folder
 from infra.models.tokens import load_tokenizer
 from infra.recipe import Recipe, Serving
 from infra.running.prerequisites import RUN_GB, missing_prerequisites
+from infra.serving.checks import check_model_path, check_port, check_serving_python
+from infra.serving.servers import local_folder, shared_servers
 from infra.store import open_store
 
 Check = tuple[str, Callable[[], object]]  # a name, and a function that raises LongmillError when something is missing
@@ -43,7 +44,7 @@ def _results(some_checks: Iterable[Check]) -> Iterator[tuple[str, str]]:
 def _machine_checks(recipe: Recipe) -> Iterator[Check]:
     served: dict[str, Serving] = {}
     for section, model in recipe.models().items():
-        if not model.endpoints and model.serve is not None:
+        if not model.endpoints and model.serve is not None and not shared_servers(recipe, section):
             served[section] = model.serve
     folder = local_folder(recipe.store)
 
@@ -63,7 +64,8 @@ def _serving_checks(section: str, serving: Serving) -> Iterator[Check]:
     yield f"environment for vLLM{suffix}", partial(check_serving_python, serving, section)
     yield f"model {serving.model_path}{suffix}", partial(check_model_path, serving, section)
     if serving.port:
-        yield f"port {serving.port}{suffix}", partial(check_port, serving.port, section)
+        for port in range(serving.port, serving.port + serving.replicas):
+            yield f"port {port}{suffix}", partial(check_port, port, section)
 
 
 def _recipe_checks(recipe: Recipe) -> Iterator[Check]:

@@ -68,7 +68,7 @@ def _recipe(experiment: Experiment, name: str) -> Recipe | None:
 def _strong_section(experiment: Experiment, trained: Trained) -> dict[str, object]:
     """The recipe's section `strong` for the trained adapter, which is loaded into the server of the policy."""
     from flows.evaluate import local_model_folder
-    from infra.models.serving import load_adapter
+    from infra.serving.adapters import load_adapter
 
     recipe = experiment.recipe(SEALONG)
     folder = local_model_folder(recipe, trained["model"])

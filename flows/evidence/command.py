@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.display import AsJson, console, finish, prefect_at, progress_unless_json, table
-from infra.models.serving import local_folder
+from infra.serving.servers import local_folder
 
 
 def evidence(
@@ -51,7 +51,7 @@ def evidence(
 
 def _show(evidence_table: dict[str, Any], as_json: bool) -> None:
     """Print the table with its groups, or its JSON."""
-    from flows.evidence.table import GROUPS, figure_rows, group_rows, row_title
+    from flows.evidence.table import GROUPS, circumstances, figure_rows, group_rows, row_title
 
     if not as_json:
         for row in evidence_table["rows"]:
@@ -59,6 +59,5 @@ def _show(evidence_table: dict[str, Any], as_json: bool) -> None:
             for groups in GROUPS:
                 if row["grouped"] and row[groups]:
                     console.print(table(f"  by {groups.removesuffix('s')}", *group_rows(row, groups)))
-        measured = evidence_table["measured"]
-        console.print(f"{measured['command']}: {measured['date']}, {measured['machine']}, judge: {measured['judge']}")
+        console.print(circumstances(evidence_table["measured"]))
     finish(as_json, evidence_table, [])

@@ -16,9 +16,9 @@ from flows.evidence.file_questions import write_file_questions
 from flows.evidence.questions import HELD_OUT, SHORT, TRAIN, write_questions
 from flows.recipes import read_recipe
 from infra.canonical import fingerprint
-from infra.models.serving import local_folder
 from infra.models.tokens import load_tokenizer, resolve_model
 from infra.recipe import Questions, Recipe
+from infra.serving.servers import local_folder
 from infra.store import open_store
 from tasks.evaluation.compare import EvaluationRow
 from tasks.evaluation.heldout import heldout_questions

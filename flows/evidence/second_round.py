@@ -2,7 +2,7 @@
 
 from flows.evidence import SEALONG, EvidenceTableRow, Observation, SeedResult, merge_observations, only_figures
 from flows.evidence.experiment import Experiment
-from infra.models.serving import serve_recipe
+from infra.serving.servers import serve_recipe
 
 METRIC = "SubEM gain"
 

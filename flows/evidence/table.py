@@ -146,6 +146,13 @@ def verdict(row: Mapping[str, Any]) -> str:
     return "yes" if row["met"] else "missed"
 
 
+def circumstances(measured: Mapping[str, Any], quote: str = "") -> str:
+    """The command in quotes, the date, the machine and the judge, where there was one."""
+    command = f"{quote}{measured['command']}{quote}"
+    judge = f", judge: {measured['judge']}" if measured["judge"] else ""
+    return f"{command}, {measured['date']}, {measured['machine']}{judge}"
+
+
 def markdown_chapter(table: Mapping[str, Any]) -> str:
     """The table as Markdown, with the command, the machine and the date: for the README."""
     measured = table["measured"]
@@ -153,7 +160,7 @@ def markdown_chapter(table: Mapping[str, Any]) -> str:
     for row in table["rows"]:
         lines.append([row["question"], _headline(row), row["paper"], row["target"], verdict(row)])
     parts = [
-        f"`{measured['command']}`, {measured['date']}, {measured['machine']}, judge: {measured['judge']}. "
+        f"{circumstances(measured, '`')}. "
         f"Of each seed (there are {measured['seeds']}), "
         f"{measured['questions']} questions to train on and as many to measure on. "
         "In per cent, differences in points, with 95 % intervals over seeds and questions.\n",

@@ -2,8 +2,9 @@
 
 `AdaptiveLimit` is AIMD: additive increase by one call per round of successes, halving when the server is busy (Chiu
 and Jain 1989, as in TCP). `Endpoint` adds a pause for Retry-After. An endpoint that cannot be reached gets no calls
-for a back-off that grows exponentially; after it a single call, the probe, tries the endpoint first. Times are
-seconds of a monotonic clock, passed in, so that tests need not wait.
+for a back-off that grows exponentially; after it a single call, the probe, tries the endpoint first. A server that
+Longmill starts again gets none until it is up. Times are seconds of a monotonic clock, passed in, so that tests need
+not wait.
 """
 
 import email.utils
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 MAX_BACKOFF_S = 30.0
+RESTART_POLL_S = 1.0  # between two looks at a server that is being started again
 MAX_RETRY_AFTER_S = 600.0  # a longer Retry-After is cut to this: every wait has a limit
 
 
@@ -68,6 +70,9 @@ class Endpoint:
     unreachable_count: int = 0  # connection failures in a row; 0 while the endpoint responds
     probing: bool = False  # the probe is in flight
     last_error: str = ""
+    restarts: int = 0  # of its server, as last seen; grows where Longmill looks after it
+    restarting: bool = False  # its server is being started again, or will be
+    given_up: bool = False  # its server is not started again any more
     _jitter: random.Random = field(default_factory=random.Random)
 
     def is_open(self, now: float) -> bool:
@@ -86,7 +91,26 @@ class Endpoint:
     def mark_reachable(self) -> None:
         """It sent a response of whatever status, or its connection failures are to be forgotten."""
         self.unreachable_count = 0
-        self.probing = False
+        self.probing = self.restarting = self.given_up = False
+
+    def wait_for_restart(self, now: float) -> None:
+        """Its server is being started again: look again in a moment, and do not count it as lost."""
+        self.unreachable_count = max(1, self.unreachable_count)
+        self.probing = self.given_up = False
+        self.restarting = True
+        self.unreachable_until = now + RESTART_POLL_S
+
+    def give_up(self, now: float, cause: str) -> None:
+        """Its server is not started again any more."""
+        self.last_error = cause
+        self.unreachable_count = max(1, self.unreachable_count)
+        self.probing = self.restarting = False
+        self.given_up = True
+        self.unreachable_until = now + MAX_BACKOFF_S
+
+    def is_lost(self, attempts: int) -> bool:
+        """Whether so many attempts in a row did not reach it, and nobody is about to start it again."""
+        return self.given_up or (self.unreachable_count >= attempts and not self.restarting)
 
     def mark_unreachable(self, now: float, cause: str) -> None:
         """It could not be reached. Calls that were sent together count once."""

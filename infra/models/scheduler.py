@@ -4,7 +4,9 @@ Contexts are served first come, first served, at most `contexts_in_flight` at a 
 the endpoint that ranks first for it, so that the server finds the prefix in its cache. A call counts as in flight
 until its reply is durable in the ledger. After a temporary failure a call waits for a back-off and is tried again.
 An endpoint that cannot be reached gets no calls for a while, and its contexts go to their next one. When no endpoint
-could be reached in any attempt, every waiting call ends with a ModelError. All methods run in one event loop.
+could be reached in any attempt, every waiting call ends with a ModelError. Where Longmill looks after the server
+(infra/serving), its record tells whether it is being started again: calls wait for that, and what failed because of it
+uses up no attempt. All methods run in one event loop.
 """
 
 import asyncio
@@ -33,6 +35,10 @@ from infra.models.transport import (
     could_not_connect,
 )
 from infra.recipe import Price
+from infra.serving.records import ServerRecord, read_record
+
+SETTLE_S = 10.0  # until the fault of a server shows in its record: vLLM takes some seconds to end
+_LOOK_S = 0.5  # between two looks at it
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +86,10 @@ class Scheduler:
         self._endpoints: list[Endpoint] = []
         self._transports: dict[str, Transport] = {}  # by URL
         for url in urls:
-            self._endpoints.append(Endpoint(url, AdaptiveLimit(limits.concurrency), limits.backoff_s))
+            record = read_record(url)
+            restarts = record.restarts if record else 0
+            limit = AdaptiveLimit(limits.concurrency)
+            self._endpoints.append(Endpoint(url, limit, limits.backoff_s, restarts=restarts))
             self._transports[url] = Transport(url, self._api_key, limits.timeout_s)
         self._contexts = ContextQueue(limits.contexts_in_flight, lambda affinity: rank(self._endpoints, affinity))
         self._backing_off: dict[PendingCall, tuple[asyncio.TimerHandle, QueuedContext]] = {}
@@ -111,7 +120,7 @@ class Scheduler:
     def _send_context(self, context: QueuedContext, now: float) -> None:
         """Send a context's calls until its endpoint or the client has no room."""
         while context.queue and len(self._tasks) < self._limits.concurrency:
-            endpoint = next((endpoint for endpoint in context.ranking if endpoint.is_open(now)), None)
+            endpoint = next((endpoint for endpoint in context.ranking if self._is_open(endpoint, now)), None)
             if endpoint is None or not endpoint.has_room(now):
                 return
             call = context.queue.popleft()
@@ -124,6 +133,26 @@ class Scheduler:
                 task = asyncio.get_running_loop().create_task(attempt)
                 self._tasks.add(task)
                 task.add_done_callback(self._attempt_ended)
+
+    def _is_open(self, endpoint: Endpoint, now: float) -> bool:
+        """Whether calls may go to an endpoint. One whose server is being started again is looked at, not called."""
+        if not endpoint.is_open(now):
+            return False
+        if endpoint.unreachable_count == 0:
+            return True
+        record = read_record(endpoint.url)
+        if record is None or record.state == "up":
+            return True
+        self._wait_for_server(endpoint, record, now)
+        return False
+
+    def _wait_for_server(self, endpoint: Endpoint, record: ServerRecord, now: float) -> None:
+        """Send no calls to a server that is not up, until its record says that it is."""
+        if record.state == "failed":
+            endpoint.give_up(now, record.message)
+            asyncio.get_running_loop().call_soon(self._fail_if_lost)
+        else:
+            endpoint.wait_for_restart(now)
 
     def _attempt_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -146,10 +175,11 @@ class Scheduler:
 
     async def _send(self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, halvings: int) -> None:
         started = time.monotonic()
+        restarts = endpoint.restarts
         try:
             response = await self._transports[endpoint.url].post(call.request.body(), call.request.route)
         except (aiohttp.ClientError, TimeoutError) as error:
-            self._handle_error(call, context, endpoint, error)
+            self._handle_error(call, context, endpoint, restarts, error)
             return
         except BaseException:
             endpoint.end_probe()
@@ -160,22 +190,27 @@ class Scheduler:
             endpoint.limit.increase()
             await self._record(call, context, result, time.monotonic() - started)
         else:
-            self._handle_failure(call, context, endpoint, halvings, result)
+            self._handle_failure(call, context, endpoint, halvings, restarts, result)
 
-    def _handle_error(self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, error: Exception) -> None:
+    def _handle_error(
+        self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, restarts: int, error: Exception
+    ) -> None:
         """There was no response. If the endpoint cannot be reached, the call waits without using up an attempt."""
         self._release(call)
         failure = classify_error(error)
         unreachable = could_not_connect(error) or (endpoint.probing and failure.reason == "connection")
         if not unreachable:
             endpoint.end_probe()
-            self._retry(call, context, failure)
+            self._retry(call, context, endpoint, restarts, failure)
             return
-        endpoint.mark_unreachable(time.monotonic(), failure.detail)
-        self._single_flight.requeue(call)
-        self._contexts.put_back(call, context)
-        if all(endpoint.unreachable_count >= self._limits.attempts for endpoint in self._endpoints):
-            self._fail_unreachable()
+        now = time.monotonic()
+        record = read_record(endpoint.url)
+        if record is None:
+            endpoint.mark_unreachable(now, failure.detail)
+        else:
+            self._wait_for_server(endpoint, record, now)
+        self._requeue(call, context)
+        self._fail_if_lost()
 
     def _handle_failure(
         self,
@@ -183,10 +218,13 @@ class Scheduler:
         context: QueuedContext,
         endpoint: Endpoint,
         halvings: int,
+        restarts: int,
         failure: Refusal | TemporaryFailure | EndpointFailure,
     ) -> None:
         """There was a response that is not to be recorded."""
         self._release(call)
+        if isinstance(failure, EndpointFailure) and self._waits_for_restart(call, context, endpoint, restarts):
+            return  # the server responds already, but it does not have its adapters yet
         match failure:
             case Refusal(detail):
                 self._end(call, context, Failure(call.request.key, "bad_request", self._redact(detail), True))
@@ -195,7 +233,7 @@ class Scheduler:
                     endpoint.limit.halve(halvings)
                 if failure.wait_s is not None:
                     endpoint.pause(time.monotonic(), failure.wait_s)
-                self._retry(call, context, failure)
+                self._retry(call, context, endpoint, restarts, failure)
             case EndpointFailure():
                 error = self._endpoint_error(endpoint, call.request.model, failure)
                 self._end(call, context, error)
@@ -229,22 +267,70 @@ class Scheduler:
             outcome = reply_from(request.key, completion, result.raw, False, self._reasoning)
         self._end(call, context, outcome, entry)
 
-    def _retry(self, call: PendingCall, context: QueuedContext, failure: TemporaryFailure) -> None:
-        """Try a call again after a back-off, or end it when its attempts are used up."""
-        call.failed_attempts += 1
-        if call.failed_attempts >= self._limits.attempts:
-            self._end(call, context, Failure(call.request.key, failure.reason, self._redact(failure.detail), False))
+    def _retry(
+        self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, restarts: int, failure: TemporaryFailure
+    ) -> None:
+        """Try a call again after a back-off, or end it when its attempts are used up.
+
+        `restarts` of the server when the attempt began: where it has grown since, the attempt does not count.
+        """
+        if self._waits_for_restart(call, context, endpoint, restarts):
             return
-        self._listener.retried(call.request)
+        call.failed_attempts += 1
         self._single_flight.requeue(call)
-        delay = backoff(call.failed_attempts, self._limits.backoff_s)
-        timer = asyncio.get_running_loop().call_later(delay, self._end_backoff, call)
+        if call.failed_attempts < self._limits.attempts:
+            self._listener.retried(call.request)
+            delay = backoff(call.failed_attempts, self._limits.backoff_s)
+            timer = asyncio.get_running_loop().call_later(delay, self._end_backoff, call)
+        elif read_record(endpoint.url) is not None:
+            loop = asyncio.get_running_loop()
+            arguments = call, endpoint, restarts, failure, loop.time() + SETTLE_S
+            timer = loop.call_later(_LOOK_S, self._end_unless_restarted, *arguments)
+        else:
+            self._end_failed(call, context, failure)
+            return
         self._backing_off[call] = (timer, context)
+
+    def _waits_for_restart(self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, restarts: int) -> bool:
+        """Queue a call again when its server is being started again, or was since the attempt began."""
+        record = read_record(endpoint.url)
+        if record is None or (record.state == "up" and record.restarts == restarts):
+            return False
+        endpoint.restarts = record.restarts
+        if record.state != "up":
+            self._wait_for_server(endpoint, record, time.monotonic())
+        call.failed_attempts = 0  # the failures before were those of a server that was about to end
+        self._listener.retried(call.request)
+        self._requeue(call, context)
+        return True
+
+    def _requeue(self, call: PendingCall, context: QueuedContext) -> None:
+        """Put a call that was in flight back, before the others of its context."""
+        self._single_flight.requeue(call)
+        self._contexts.put_back(call, context)
 
     def _end_backoff(self, call: PendingCall) -> None:
         _, context = self._backing_off.pop(call)
         self._contexts.put_back(call, context)
         self.send_ready()
+
+    def _end_unless_restarted(
+        self, call: PendingCall, endpoint: Endpoint, restarts: int, failure: TemporaryFailure, deadline: float
+    ) -> None:
+        """The attempts of a call are used up: it ends at `deadline`, unless its server turns out to have gone down."""
+        _, context = self._backing_off.pop(call)
+        loop = asyncio.get_running_loop()
+        if self._waits_for_restart(call, context, endpoint, restarts):
+            self.send_ready()
+        elif loop.time() >= deadline:
+            self._end_failed(call, context, failure)
+            self.send_ready()
+        else:
+            arguments = call, endpoint, restarts, failure, deadline
+            self._backing_off[call] = (loop.call_later(_LOOK_S, self._end_unless_restarted, *arguments), context)
+
+    def _end_failed(self, call: PendingCall, context: QueuedContext, failure: TemporaryFailure) -> None:
+        self._end(call, context, Failure(call.request.key, failure.reason, self._redact(failure.detail), False))
 
     def _end(
         self, call: PendingCall, context: QueuedContext, outcome: Outcome | Exception, paid: Entry | None = None
@@ -281,17 +367,23 @@ class Scheduler:
         for call, context in self._contexts.take_all(selected):
             self._end(call, context, error)
 
-    def _fail_unreachable(self) -> None:
-        """No endpoint can be reached: end all waiting calls, and let the next call try from the start."""
-        causes = "; ".join(f"{endpoint.url} ({endpoint.last_error})" for endpoint in self._endpoints)
-        attempts = f"{self._limits.attempts} tries of each"
-        error = ModelError(
-            f"no endpoint can be reached after {attempts}: {self._redact(causes)}. Start the server or correct "
-            "`endpoints` in the recipe, then run again; the replies that arrived are in the ledger."
-        )
+    def _fail_if_lost(self) -> None:
+        """When no endpoint can be reached: end all waiting calls, and let the next call try from the start."""
+        if not all(endpoint.is_lost(self._limits.attempts) for endpoint in self._endpoints):
+            return
+        given_up = [endpoint.last_error for endpoint in self._endpoints if endpoint.given_up]
+        error = ModelError(given_up[0]) if given_up else self._unreachable_error()
         for endpoint in self._endpoints:
             endpoint.mark_reachable()
         self.fail_queued(error)
+
+    def _unreachable_error(self) -> ModelError:
+        causes = "; ".join(f"{endpoint.url} ({endpoint.last_error})" for endpoint in self._endpoints)
+        attempts = f"{self._limits.attempts} tries of each"
+        return ModelError(
+            f"no endpoint can be reached after {attempts}: {self._redact(causes)}. Start the server or correct "
+            "`endpoints` in the recipe, then run again; the replies that arrived are in the ledger."
+        )
 
     def _endpoint_error(self, endpoint: Endpoint, model: str, failure: EndpointFailure) -> ModelError:
         remedy = failure.remedy.format(api_key_env=self._api_key_env)

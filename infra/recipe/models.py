@@ -32,16 +32,55 @@ class Price(RecipeSection):
 
 
 class Serving(RecipeSection):
-    """A vLLM server that Longmill starts, for as long as a run needs it."""
+    """vLLM servers that Longmill starts, and looks after for as long as a run needs them."""
 
     model_path: str = Field(
         description="folder of the model's weights, or a hub name; in the box: `microworld`, `microworld-judge`"
     )
     python: str = Field(".venv-serving/bin/python", description="the Python of the environment that holds vLLM")
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(0, description="port on 127.0.0.1; 0 takes a free one")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        0, description="port on 127.0.0.1, the first of as many as there are replicas; 0 takes free ones"
+    )
+    replicas: Positive = Field(1, description="servers of this model; the calls of one context go to one of them")
+    gpus_each: Positive | None = Field(
+        None,
+        description="GPUs that each replica gets for itself; null: tensor_parallel_size, or 1 where there are several "
+        "servers (a single server sees all GPUs)",
+    )
+    tensor_parallel_size: Positive | None = Field(
+        None, description="GPUs over which a server splits the model; null: gpus_each, or 1"
+    )
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="share of a GPU's memory that a server takes; null: 0.9, divided where servers share a GPU",
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto",
+        description="number format of the weights; auto: the model's own, but float32 on a CPU without instructions "
+        "for bfloat16",
+    )
+    kv_cache_dtype: Literal["auto", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2"] = Field(
+        "auto", description="number format of the cache of keys and values; auto: that of the weights"
+    )
+    prefix_caching: bool = Field(True, description="read a context that several calls share once")
     arguments: tuple[str, ...] = Field((), description="further arguments for vLLM's server, one word each")
     start_timeout_s: Positive = Field(600, description="seconds that the server may take to answer")
+    hang_timeout_s: Positive | None = Field(
+        None,
+        description="seconds without a token and without a reply to a call of one token, after which a server that "
+        "runs is started again; null: nine tenths of execution.timeout_s, 60 at least",
+    )
     max_lora_rank: Positive = Field(64, description="largest adapter rank that evaluation will load")
+
+    @model_validator(mode="after")
+    def _check_gpus(self) -> "Serving":
+        if self.gpus_each and self.tensor_parallel_size and self.tensor_parallel_size > self.gpus_each:
+            raise ValueError(
+                f"tensor_parallel_size is {self.tensor_parallel_size}, more than gpus_each = {self.gpus_each}"
+            )
+        if self.port and self.port + self.replicas - 1 > 65535:
+            raise ValueError(f"{self.replicas} replicas from port {self.port} on: the last port would be over 65535")
+        return self
 
 
 class Model(RecipeSection):
@@ -70,6 +109,12 @@ class Model(RecipeSection):
     def starts_here(self) -> bool:
         """True when Longmill can start a server for it."""
         return self.serve is not None
+
+    def replicas(self) -> int:
+        """How many of its endpoints are replicas that Longmill has started: each takes `execution.concurrency`."""
+        if self.serve is None or len(self.endpoints) != self.serve.replicas:
+            return 1
+        return self.serve.replicas
 
     @model_validator(mode="after")
     def _check_reachable(self) -> "Model":

@@ -126,8 +126,12 @@ class Execution(RecipeSection):
 
     shard_size: Positive = Field(64, description="questions per shard (this one is part of the plan)")
     batch_calls: Annotated[int, Field(ge=1, le=4096)] = Field(512, description="most model calls per Prefect task")
-    concurrency: Positive = Field(64, description="most calls in flight, over all endpoints")
-    contexts_in_flight: Positive = Field(16, description="most contexts whose calls are in flight at once")
+    concurrency: Positive = Field(
+        64, description="most calls in flight, over all endpoints; for each of a served model's `replicas`"
+    )
+    contexts_in_flight: Positive = Field(
+        16, description="most contexts whose calls are in flight at once; for each of a served model's `replicas`"
+    )
     shards_in_flight: Positive = Field(2, description="shards that a build works on, or has on other workers, at once")
     timeout_s: Positive = Field(600, description="seconds that one call may take")
     task_retries: Annotated[int, Field(ge=0)] = Field(2, description="times that Prefect runs a failed task again")

@@ -57,7 +57,10 @@ class Training(RecipeSection):
         description="DPO, ORPO: short questions share a pass up to so many tokens, instead of device_batch_size",
     )
     max_length: Positive = Field(32768, description="longest prompt + answer in tokens; a longer row fails the gate")
-    dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="number format of the base weights")
+    dtype: Literal["bfloat16", "float32", "auto"] = Field(
+        "bfloat16",
+        description="number format of the base weights; auto: bfloat16, or float32 on a CPU that emulates bfloat16",
+    )
     gradient_checkpointing: bool = Field(True, description="trade time for memory")
     offload_activations: bool = Field(
         False, description="keep what the backward pass needs in main memory instead of the GPU's: slower, longer rows"

@@ -95,7 +95,7 @@ def local_server(home: Path) -> Iterator[str]:
         return
     if "prefect" in sys.modules:
         raise ServingError("prefect was imported before its local server was started; this is a bug in Longmill")
-    from infra.models.serving import free_port
+    from infra.serving.checks import free_port
 
     port = free_port()
     os.environ.update(_settings(home, port))

@@ -110,6 +110,7 @@ def _figures(
         "answers": summary.answers,
         "finish_reasons": dict(summary.finish_reasons),
         "calls": calls,
+        "restarts": dict(built.get("restarts", {})),
         "tokens": total_tokens(counts.values()),
         "cost": run_cost(recipe, counts_by_model),
         "subem": dict(summary.subem),

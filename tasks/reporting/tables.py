@@ -92,9 +92,17 @@ def build_rows(built: dict[str, Any]) -> Rows:
         rows.append([f"calls: {kind}", f"{calls['made']:,} made, {calls['reused']:,} reused"])
         if calls.get("reasoning_tokens"):
             rows.append([f"tokens of {kind}: thinking", f"{calls['reasoning_tokens']:,}"])
+    for section, count in _restarted(built).items():
+        rows.append([f"restarts of the {section}'s server", str(count)])
     for stage, seconds in built["seconds"].items():
         rows.append([f"seconds: {stage}", f"{seconds:.1f}"])
     return ["", ""], rows
+
+
+def _restarted(outcome: dict[str, Any]) -> dict[str, int]:
+    """The restarts of servers that had any, by section of the recipe."""
+    restarts = outcome.get("restarts", {})  # earlier reports have none
+    return {section: count for section, count in restarts.items() if count}
 
 
 def comparison_rows(outcome: dict[str, Any]) -> Rows:
@@ -115,6 +123,8 @@ def report_rows(report: dict[str, Any]) -> Rows:
         rows.append([f"calls: {kind}", f"{calls['made']:,} made", f"{calls['reused']:,} reused"])
     if report["tokens"]["thinking"]["made"]:
         rows.append(["tokens: thinking", f"{report['tokens']['thinking']['made']:,} made", ""])
+    for section, count in _restarted(report).items():
+        rows.append([f"restarts of the {section}'s server", str(count), ""])
     for name, figure in report["subem"].items():
         if figure is not None:
             pick = "best-scored" if name == "mbr" else name

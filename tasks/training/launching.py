@@ -125,7 +125,7 @@ def _first_gpu(environment: Mapping[str, str]) -> str:
 
 def _launcher_file(config: RunConfig) -> Path:
     """accelerate's configuration for this run: one machine, one process per GPU."""
-    from infra.models.serving import free_port
+    from infra.serving.checks import free_port
 
     processes = config.settings.processes
     launcher: dict[str, Any] = {

@@ -9,9 +9,7 @@ import pytest
 
 from flows import evaluate as module
 from infra.errors import EvaluationError, ServingError
-from infra.models.serving import ServedModel
-from infra.recipe import Model, Recipe
-from infra.running.processes import ChildProcess
+from infra.recipe import Execution, Model, Recipe
 from tests.support.planning import pooled_rows, small_recipe
 
 ENDPOINTS = ["http://127.0.0.1:9/v1", "http://127.0.0.1:10/v1"]
@@ -43,10 +41,10 @@ def second(monkeypatch: pytest.MonkeyPatch) -> list[Model]:
     started: list[Model] = []
 
     @contextlib.contextmanager
-    def serve(model: Model, *, log: Path, adapters: bool) -> Iterator[ServedModel]:
+    def serve(model: Model, *, log: Path, execution: Execution, adapters: bool) -> Iterator[str]:
         assert not adapters
         started.append(model)
-        yield ServedModel("http://127.0.0.1:11/v1", process=ChildProcess.__new__(ChildProcess))
+        yield "http://127.0.0.1:11/v1"
 
     monkeypatch.setattr(module, "serve", serve)
     monkeypatch.setattr(module, "merge_adapter", lambda folder, target: target)

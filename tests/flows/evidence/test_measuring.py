@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows.evidence import EvidenceSettings, EvidenceTableRow, Observation, SeedResult, measuring
+from flows.evidence import FILE, EvidenceSettings, EvidenceTableRow, Observation, SeedResult, measuring
 from flows.evidence.experiment import Experiment
 from infra.errors import InputError, LongmillError, RecipeError
 
@@ -84,6 +84,24 @@ def test_a_change_of_what_decides_a_figure_measures_again_and_a_change_of_speed_
 def test_an_unknown_row_is_named() -> None:
     with pytest.raises(RecipeError, match=r"--only seal.*consensus, sealong"):
         measuring.selected_rows(["seal"])
+
+
+def test_a_file_of_questions_is_measured_by_its_own_rows() -> None:
+    names = [row.name for row in measuring.selected_rows([], FILE)]
+    assert names == ["consensus", "sealong", "sft", "short", "strategies"]
+    assert "strategies" not in [row.name for row in measuring.selected_rows([])]
+    with pytest.raises(RecipeError, match=r"longreward: is not measured on this text \(file\); these are: consensus, "):
+        measuring.selected_rows(["longreward"], FILE)
+
+
+def test_a_model_and_a_file_change_the_recipes() -> None:
+    settings = EvidenceSettings("mill", 8, model="somewhere/model", file="questions.jsonl")
+    recipe = Experiment(0, settings).recipe("sealong", "training.loss=sft", trained_on="tune")
+    assert (recipe.policy.name, recipe.policy.tokenizer) == ("model", "somewhere/model")
+    assert recipe.policy.serve is not None and recipe.policy.serve.model_path == "somewhere/model"
+    assert recipe.questions.source == "mill/questions/seed-0/tune.jsonl"
+    assert (recipe.sampling.samples, recipe.evaluation.suite) == (16, "qa")  # type: ignore[union-attr]
+    assert settings.methods == ("sealong",)
 
 
 def test_a_version_without_a_table_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

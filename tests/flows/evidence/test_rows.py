@@ -25,7 +25,7 @@ def test_n_samples_are_the_first_n(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [answer(-1, "Oslo"), *(answer(index, text) for index, text in enumerate(texts))]
     monkeypatch.setattr(consensus, "SIMILARITIES", {"MBR(ROUGE)": ConsensusSettings(similarity="rouge_l")})
     scoring = ScoringContext(no_embedder, None, recipe_with({"scorer": "consensus"}))
-    picks = {name: value for name, (value, _) in pick_values(case(answers), scoring).items()}
+    picks = {name: value for name, (value, _) in pick_values(case(answers), scoring, (8, 16, 32)).items()}
     assert picks["greedy"] == 0.0
     assert (picks["random@8"], picks["MBR(ROUGE)@8"], picks["oracle@8"]) == (3 / 8, 0.0, 1.0)
     assert (picks["random@16"], picks["MBR(ROUGE)@16"]) == (11 / 16, 1.0)

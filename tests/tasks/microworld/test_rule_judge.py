@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from infra.models.serving import free_port
+from infra.serving.checks import free_port
 from tasks.judging.asking import form_value, judge_prompt
 from tasks.judging.facts import Claim, bundle_query
 from tasks.judging.rating import EXPECTED_PARAMETERS, read_expected

@@ -14,7 +14,7 @@ from tasks.publishing import publish
 from tasks.records.manifest import read_manifest
 from tasks.reporting.page import excerpt, sample_pairs
 from tasks.reporting.report import add_counts, run_cost, write_report
-from tasks.reporting.tables import report_rows
+from tasks.reporting.tables import build_rows, report_rows
 from tests.support.longreward import longreward_recipe, publish_longreward
 from tests.support.planning import small_recipe
 from tests.support.published import fake_plan, fake_recipe
@@ -54,12 +54,12 @@ def comparison() -> dict[str, Any]:
 
 
 def report_of(
-    folder: Path, *parts: Any, texts: tuple[str, ...] = (), pairs: int = 1
+    folder: Path, *parts: Any, texts: tuple[str, ...] = (), pairs: int = 1, **more: Any
 ) -> tuple[Store, dict[str, Any], str]:
     store, recipe = open_store(str(folder)), fake_recipe(folder, pairs)
     plan, results = fake_plan(store, recipe, texts=texts)
     dataset = publish(plan, results, recipe, store).to_json()
-    built = {"plan_id": plan.plan_id, "dataset": dataset, "calls": {"sample": COUNTS}}
+    built = {"plan_id": plan.plan_id, "dataset": dataset, "calls": {"sample": COUNTS}} | more
     trained, compared = parts or (None, None)
     report = write_report(store, "fake", recipe, built, trained, compared, {"plan": 1.23456, "shards": 61})
     return store, report, store.read("reports/fake/report.html").decode()
@@ -100,6 +100,20 @@ def test_report_json_has_the_promised_keys_and_sums(tmp_path: Path) -> None:
     assert report["adapter"] == store.place("models/fake/abc")
     assert Path(report["report"], "report.html").exists()
     assert Path(report["dataset"], "README.md").exists()
+
+
+def test_servers_that_were_started_again_are_counted(tmp_path: Path) -> None:
+    _, report, page = report_of(tmp_path / "two", restarts={"policy": 2, "judge": 0})
+    assert report["restarts"] == {"policy": 2, "judge": 0}
+    assert "The server of the policy was started again 2 times." in page
+    assert "server of the judge" not in page
+    row = "restarts of the policy's server"
+    assert [row, "2", ""] in report_rows(report)[1]
+    built = {"dataset": None, "calls": {}, "seconds": {}, "restarts": report["restarts"]}
+    assert build_rows(built)[1] == [[row, "2"]]
+    _, report, page = report_of(tmp_path / "none")
+    assert report["restarts"] == {}
+    assert "started again" not in page
 
 
 def test_the_report_counts_pairs_and_their_questions(tmp_path: Path) -> None:

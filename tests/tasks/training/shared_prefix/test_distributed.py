@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from infra.models.serving import free_port
 from infra.recipe import Training
+from infra.serving.checks import free_port
 from infra.store import open_store
 from tasks.training.job import TrainingJob, train
 from tests.support.tiny_model import publish_rows, question_rows, save_tiny

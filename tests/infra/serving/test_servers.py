@@ -1,12 +1,11 @@
 """Servers that Longmill starts, with a program in vLLM's place: their arguments, adapters, timeouts, ports.
 
-How they live and end is in test_serving_life.py.
+How they live and end is in test_servers_life.py.
 """
 
 import json
 import socket
 import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,10 +15,13 @@ from typing import Any
 
 import pytest
 
-from infra.errors import ModelError, PrerequisiteError, ServingError
-from infra.models.serving import check_port, free_port, load_adapter, local_folder, serve, start_servers
-from infra.recipe import Model
-from tests.support.planning import small_recipe
+from infra.errors import PrerequisiteError, ServingError
+from infra.models.packaged import BOX
+from infra.recipe import Execution, Model
+from infra.serving.adapters import load_adapter
+from infra.serving.checks import check_port, free_port
+from infra.serving.server import ServerSettings
+from infra.serving.servers import local_folder, serve
 
 ANSWERS = """
 import json, os, sys
@@ -28,8 +30,6 @@ json.dump({"argv": sys.argv[1:], "environment": dict(os.environ)}, open(sys.argv
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200); self.end_headers(); self.wfile.write(b"{}")
-    def do_POST(self):
-        os._exit(9)
     def log_message(self, *arguments): pass
 HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
 """
@@ -52,14 +52,6 @@ def started_with(folder: Path) -> dict[str, Any]:
     return arguments
 
 
-def answers(url: str, data: bytes | None = None) -> bool:
-    try:
-        urllib.request.urlopen(url, data, timeout=5).read()
-    except OSError:
-        return False
-    return True
-
-
 def pretend(monkeypatch: pytest.MonkeyPatch, *, gpu: bool) -> None:
     exists = Path.exists
     monkeypatch.setattr(Path, "exists", lambda path: gpu if str(path) == "/dev/nvidiactl" else exists(path))
@@ -70,10 +62,12 @@ def test_vllm_gets_the_model_the_window_and_the_adapters(tmp_path: Path, monkeyp
     monkeypatch.setenv("VIRTUAL_ENV", "/nowhere")
     port = free_port()
     served = model(tmp_path, ANSWERS, port=port, max_lora_rank=32, arguments=["--seed", "7"])
-    with serve(served, log=tmp_path / "log"):
+    with serve(served, log=tmp_path / "log", execution=Execution()):
         pass
+    program, model_path, *_ = started_with(tmp_path)["argv"]
+    assert Path(program).name == "vllm_server.py"
+    assert model_path == str(BOX / "microworld")
     words = " ".join(started_with(tmp_path)["argv"])
-    assert words.startswith("-m vllm.entrypoints.openai.api_server --model ")
     assert "--served-model-name tiny --host 127.0.0.1" in words
     assert f"--port {port} --max-model-len 512 --enable-lora --max-lora-rank 32" in words
     assert words.endswith("--seed 7")
@@ -87,7 +81,7 @@ def test_vllm_gets_the_model_the_window_and_the_adapters(tmp_path: Path, monkeyp
 @pytest.mark.parametrize("gpu", [False, True])
 def test_a_cpu_reads_every_prompt_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: bool) -> None:
     pretend(monkeypatch, gpu=gpu)
-    with serve(model(tmp_path, ANSWERS), log=tmp_path / "log"):
+    with serve(model(tmp_path, ANSWERS), log=tmp_path / "log", execution=Execution()):
         pass
     words = " ".join(started_with(tmp_path)["argv"])
     assert ("--no-enable-chunked-prefill --max-num-batched-tokens 8192" in words) is not gpu
@@ -96,7 +90,7 @@ def test_a_cpu_reads_every_prompt_in_one_step(tmp_path: Path, monkeypatch: pytes
 def test_a_server_that_never_responds_is_ended(tmp_path: Path) -> None:
     with (
         pytest.raises(ServingError, match=r"did not answer within policy\.serve\.start_timeout_s = 1 s"),
-        serve(model(tmp_path, HANGS, start_timeout_s=1), log=tmp_path / "log"),
+        serve(model(tmp_path, HANGS, start_timeout_s=1), log=tmp_path / "log", execution=Execution()),
     ):
         raise AssertionError("it never answered")
     assert str(tmp_path / "server.py") not in _command_lines()
@@ -110,16 +104,6 @@ def _command_lines() -> str:
         except OSError:
             continue
     return "\n".join(lines)
-
-
-def test_a_call_that_fails_at_the_moment_the_server_goes_down_says_so(folder: Path) -> None:
-    recipe = small_recipe(folder).model_copy(update={"policy": model(folder, ANSWERS)})
-    with (
-        pytest.raises(ServingError, match=r"vLLM ended with status 9 while it was needed.*run again to go on"),
-        start_servers(recipe) as ready,
-    ):
-        assert not answers(ready().policy.endpoints[0], data=b"{}")  # a POST ends this server
-        raise ModelError("no endpoint answers")
 
 
 @contextmanager
@@ -185,3 +169,26 @@ def test_a_taken_port_is_named_with_the_remedy() -> None:
 )
 def test_logs_lie_in_the_store_or_in_mill(store: str, folder: str) -> None:
     assert local_folder(store) == Path(folder)
+
+
+@pytest.mark.parametrize(
+    ("serving", "timeout_s", "hang_timeout_s"), [({}, 600, 540), ({}, 10, 60), ({"hang_timeout_s": 5}, 600, 5)]
+)
+def test_a_server_counts_as_hung_before_its_calls_time_out(
+    tmp_path: Path, serving: dict[str, int], timeout_s: int, hang_timeout_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: list[ServerSettings] = []
+
+    @contextmanager
+    def running_server(started: ServerSettings) -> Iterator[None]:
+        settings.append(started)
+        raise ServingError("enough")
+        yield
+
+    monkeypatch.setattr("infra.serving.servers.running_server", running_server)
+    with (
+        pytest.raises(ServingError, match="enough"),
+        serve(model(tmp_path, HANGS, **serving), log=tmp_path / "log", execution=Execution(timeout_s=timeout_s)),
+    ):
+        pass
+    assert settings[0].hang_timeout_s == hang_timeout_s

@@ -1,6 +1,5 @@
 """Starting vLLM, with a small server in its place: how it is called, and what is left when it ends or fails."""
 
-import contextlib
 import json
 import stat
 import sys
@@ -10,8 +9,8 @@ from typing import Any
 import pytest
 
 from infra.errors import ModelError, PrerequisiteError, ServingError
-from infra.models.serving import serve, serve_recipe, start_servers
-from infra.recipe import Recipe
+from infra.recipe import Execution, Recipe
+from infra.serving.servers import serve, serve_recipe, start_servers
 from tests.support.planning import small_recipe
 
 STAND_IN = """#!{python}
@@ -62,7 +61,7 @@ def test_a_server_answers_until_the_block_ends_and_leaves_nothing(folder: Path) 
 
 
 def test_a_server_of_a_full_model_takes_no_adapters(folder: Path) -> None:
-    with serve(recipe_for(folder).policy, log=folder / "log", adapters=False):
+    with serve(recipe_for(folder).policy, log=folder / "log", execution=Execution(), adapters=False):
         assert "--enable-lora" not in seen(folder)["argv"]
 
 
@@ -76,16 +75,6 @@ def test_a_recipe_with_endpoints_starts_nothing(folder: Path) -> None:
 def test_a_server_that_dies_while_it_starts_is_named_with_the_end_of_its_log(folder: Path) -> None:
     with pytest.raises(ServingError, match=r"status 1 while it started(.|\n)*no memory for the cache"):
         serve_recipe(recipe_for(folder, dies=True)).__enter__()
-
-
-def test_a_call_that_fails_because_the_server_has_died_says_so(folder: Path) -> None:
-    with (
-        pytest.raises(ServingError, match=r"status 1 while it was needed; its log is .*vllm\.log"),
-        start_servers(recipe_for(folder, dies=True)) as ready,
-    ):
-        with contextlib.suppress(ServingError):
-            ready()  # returns when the server has ended
-        raise ModelError("no endpoint can be reached")
 
 
 def test_a_call_that_fails_while_the_server_lives_stays_what_it_is(folder: Path) -> None:

@@ -1,0 +1,1 @@
+"""Servers that Longmill starts on this machine, looks after and ends."""
