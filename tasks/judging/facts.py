@@ -201,7 +201,7 @@ def _list_facts(
     queries = []
     for question in questions:
         for answer in question.answers:
-            queries.append(_list_query(question, answer, settings, scoring))
+            queries.append(list_query(question, answer, settings, scoring))
     lists = iter((yield from ask(queries)))
     lists_by_question = [[next(lists) for _ in question.answers] for question in questions]
     jobs = []
@@ -217,9 +217,10 @@ def _list_facts(
     return checks
 
 
-def _list_query(
+def list_query(
     question: AnsweredQuestion, answer: Answer, settings: FactSettings, scoring: ScoringContext
 ) -> JudgeQuery[tuple[str, ...]]:
+    """The query for the facts that an answer claims."""
     texts = {"question": question.example.question, "answer": answer.text}
     return JudgeQuery(
         "facts",

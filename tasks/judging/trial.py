@@ -28,6 +28,10 @@ _REMEDIES = {
     "off_scale": "it rates on another scale: try the other judge.prompts (full, terse)",
 }
 _REMEDY = "it gives no label: try the other judge.prompts (full, terse), or a server that constrains replies (vLLM)"
+_ENDING = (
+    ". The run stops before more is spent; what was paid for is in the ledger. With execution.judge_trial: 0 it goes "
+    "on all the same"
+)
 
 
 @dataclass(slots=True)
@@ -40,11 +44,12 @@ class _Tally:
 
 
 class JudgeTrial:
-    """Counts a judge's first replies. Thread-safe. `size` 0: nothing is tried."""
+    """Counts a judge's first replies. Thread-safe. `size` 0: nothing is tried. `ending`: of the message."""
 
-    def __init__(self, size: int = SIZE, judge: str = "the judge") -> None:
+    def __init__(self, size: int = SIZE, judge: str = "the judge", ending: str = _ENDING) -> None:
         self._size = size
         self._judge = judge
+        self._ending = ending
         self._change = threading.Condition()
         self._tallies: dict[str, _Tally] = {}
         self._error: str | None = None
@@ -95,7 +100,6 @@ class JudgeTrial:
             texts.append(f"“{line if len(line) <= _CHARACTERS else line[: _CHARACTERS - 1] + '…'}”")
         return (
             f"{self._judge}: {len(tally.unusable)} of its first {tally.replies} replies to {name} cannot be used "
-            f"({counts}), and the run stops before more is spent. {_SHOWN} of them: {' · '.join(texts)}. "
-            f"Most often {_REMEDIES.get(reasons[0][0], _REMEDY)}. What was paid for is in the ledger; with "
-            "execution.judge_trial: 0 the run goes on all the same"
+            f"({counts}). {_SHOWN} of them: {' · '.join(texts)}. "
+            f"Most often {_REMEDIES.get(reasons[0][0], _REMEDY)}{self._ending}"
         )
