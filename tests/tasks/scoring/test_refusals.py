@@ -185,6 +185,19 @@ def test_pruning_changes_no_pair_with_refusals(case: Case, despite_notes: Any, n
     assert pruned == in_full
 
 
+@CASES
+def test_a_refusal_that_is_never_chosen_prunes_no_answer_below_it(case: Case) -> None:
+    poor = RATINGS | {
+        "half": {"helpfulness": 0, "logicality": 1, "completeness": (0, 0)},
+        "wrong": {"helpfulness": 0, "logicality": 0, "completeness": (0, 0)},
+    }
+    answers = (case.wrong, case.half, case.refusal)  # the refusal has the highest reward of the three
+    _, in_full = judged(case, recipe_of(0), answers, ratings=poor)
+    _, pruned = judged(case, recipe_of(0, prune=True), answers, ratings=poor)
+    assert pruned == in_full
+    assert (in_full[0].chosen_index, in_full[0].rejected_index) == (1, 0)
+
+
 def test_without_completeness_nothing_is_known_of_the_notes() -> None:
     recipe = judged_recipe(scoring={"scorers": [{"scorer": "faithfulness"}], "prune": False})
     judgements, _ = judged(ENGLISH, recipe, ENGLISH.answers)
