@@ -15,6 +15,7 @@ from dataclasses import asdict
 from typing import Any
 
 from prefect import flow, task
+from prefect.logging import get_logger
 from prefect.runtime import flow_run
 
 from flows.recipes import read_recipe
@@ -26,6 +27,7 @@ from infra.running.prefect import FlowTurns, announce, live, run_elsewhere, with
 from infra.serving.servers import restart_counts, restarts_since, start_servers
 from infra.store import Store, open_store
 from tasks.planning.make_plan import make_plan
+from tasks.planning.references import count_references
 from tasks.planning.rules import as_planned
 from tasks.publish_tasks import publish_dataset
 from tasks.records.plan import Plan, load_plan, resolve_plan
@@ -43,7 +45,12 @@ SHARD_WAIT_S = 7 * 86_400  # for a shard on another worker, its time in the queu
 @task(name="plan", task_run_name="plan {name}")
 def plan_questions(recipe: Recipe, name: str) -> str:
     """Read the questions, build the contexts, count the tokens; returns the plan's id."""
-    return make_plan(recipe, open_store(recipe.store)).plan_id
+    store = open_store(recipe.store)
+    plan = make_plan(recipe, store)
+    note = count_references(store, plan).note
+    if note:
+        get_logger("plan").warning(note)
+    return plan.plan_id
 
 
 def build_run_name() -> str:

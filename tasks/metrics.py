@@ -25,11 +25,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.choices import chosen_letter, lettered_options
 from tasks.records.example import Example
 
 Tokens = list[str]
 
 LIST = "list"  # kind of a question that asks for all of several items
+CHOICE = "multiple_choice"  # kind of a question with options; its references are the right letter and its option's text
 
 _ARTICLES = frozenset({"a", "an", "the"})
 _UNSPACED = re.compile(
@@ -56,8 +58,10 @@ def example_sub_em(prediction: str, example: Example) -> float | None:
     """SubEM of an answer to an example, or None without a usable reference.
 
     References are alternatives, except those of a list question (kind "list"): these are its items, and the answer
-    must have them all.
+    must have them all. An answer to a multiple-choice question is right when it chooses the right option.
     """
+    if options_of(example):
+        return choice_accuracy(prediction, example)
     if example.kind != LIST:
         return sub_em(prediction, example.references)
     return min(_item_scores(prediction, example), default=None)
@@ -71,8 +75,26 @@ def gold_value(text: str, example: Example) -> float | None:
     return sum(scores) / len(scores) if scores else None
 
 
+def options_of(example: Example) -> list[str]:
+    """The options of a multiple-choice question, "A" first, from the lines of its text; empty for other questions."""
+    return lettered_options(example.question) if example.kind == CHOICE else []
+
+
+def choice_accuracy(prediction: str, example: Example) -> float | None:
+    """1.0 when an answer chooses the right option, else 0.0; None without options or without a right one."""
+    options = options_of(example)
+    if not options or not example.references:
+        return None
+    chosen = chosen_letter(final_answer(prediction), options, _occurs)
+    return float(chosen == example.references[0])
+
+
 def whole_references(example: Example) -> tuple[str, ...]:
-    """The references of an example as whole answers: the items of a list question are joined to one."""
+    """The references of an example as whole answers: the items of a list question are joined to one, a right option is
+    its text, alone and after its letter."""
+    if options_of(example) and len(example.references) == 2:
+        letter, text = example.references
+        return (text, f"{letter}. {text}")
     if example.kind == LIST and example.references:
         return (", ".join(example.references),)
     return example.references
@@ -155,6 +177,11 @@ def _item_scores(text: str, example: Example) -> list[float]:
         if score is not None:
             scores.append(score)
     return scores
+
+
+def _occurs(part: str, text: str) -> bool:
+    """True when a text's normal form holds that of another, whole tokens only."""
+    return _contains(normalised_tokens(text), normalised_tokens(part))
 
 
 def _contains(tokens: Tokens, part: Tokens) -> bool:

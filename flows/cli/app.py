@@ -14,6 +14,7 @@ from rich.markup import escape
 from flows.cli.display import AsJson, console, finish, prefect_at, progress_unless_json, table
 from flows.cli.doctor import require_machine, run_checks
 from flows.cli.ending import run_to_the_end
+from flows.cli.formats import formats
 from flows.cli.inspecting import agreement, inspect
 from flows.cli.microworld import microworld
 from flows.cli.serving import serve
@@ -46,7 +47,7 @@ def options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks
 @app.command()
 def plan(recipe: RecipePath, changes: Changes = None, as_json: AsJson = False) -> None:
     """Read the questions and say what a run would do and cost, without a paid call."""
-    from flows.cli.views import plan_view
+    from flows.cli.views import first_question_page, plan_view
     from tasks.reporting.tables import plan_rows
 
     settings = read_recipe(recipe, changes)
@@ -54,6 +55,8 @@ def plan(recipe: RecipePath, changes: Changes = None, as_json: AsJson = False) -
         view = plan_view(settings)
     if not as_json:
         console.print(table(f"plan {view['plan_id']}", *plan_rows(view)))
+        for part in first_question_page(view["first_question"]):
+            console.print(part)
     finish(as_json, view, [])
 
 
@@ -176,6 +179,7 @@ def evaluate(
     finish(as_json, outcome, [])
 
 
+app.command()(formats)
 app.command()(serve)
 app.command()(agreement)
 app.command()(inspect)

@@ -1,9 +1,13 @@
 """What `plan` and `status` show, as JSON values; and paths that a person gives, as paths in the store."""
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.text import Text
+
+from flows.cli.inspecting import plain
 from infra.errors import InputError
 from infra.ledger import Ledger
 from infra.recipe import Recipe
@@ -11,8 +15,12 @@ from infra.store import Store, open_store
 from tasks.evaluation.heldout import is_heldout
 from tasks.planning.estimate import estimate
 from tasks.planning.make_plan import make_plan
+from tasks.planning.references import count_references, first_question
 from tasks.records.plan import load_plan, resolve_plan
 from tasks.records.shard import read_failure, read_shard_result
+from tasks.reporting.dataset_card import shortened
+
+_PROMPT_LENGTH = 1000  # characters of the first prompt that `plan` shows
 
 
 def plan_view(recipe: Recipe) -> dict[str, Any]:
@@ -21,7 +29,21 @@ def plan_view(recipe: Recipe) -> dict[str, Any]:
     plan = make_plan(recipe, store)
     with Ledger(store) as ledger:
         estimated = estimate(plan, recipe, store, ledger).to_json()
-    return {"plan_id": plan.plan_id, "shards": len(plan.shards), **estimated}
+    counts = count_references(store, plan)
+    view = {"plan_id": plan.plan_id, "shards": len(plan.shards), **estimated, "references": counts.to_json()}
+    if counts.note:
+        view["warnings"].append(counts.note)
+    first = dict(first_question(store, plan, recipe))
+    first["prompt"] = shortened(first["prompt"], _PROMPT_LENGTH)
+    return {**view, "first_question": first}
+
+
+def first_question_page(first: Mapping[str, Any]) -> Iterator[Text]:
+    """The first question as it will be asked, shortened in the middle, and its references."""
+    yield plain(f"\nthe first question, {first['example_id']}, as it will be asked", "bold")
+    yield plain(first["prompt"])
+    yield Text("\nits references", "bold")
+    yield plain(" · ".join(first["references"]) or "none")
 
 
 def plan_status(store_url: str, prefix: str) -> list[dict[str, Any]]:

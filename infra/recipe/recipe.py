@@ -13,6 +13,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from infra.errors import RecipeError
+from infra.recipe.fields import QuestionFields
 from infra.recipe.models import Embedding, Fraction, Judge, Model, Positive, RecipeSection, require_one_currency
 from infra.recipe.training import Training
 
@@ -23,11 +24,20 @@ class Questions(RecipeSection):
     """Where the questions come from."""
 
     source: str = Field(description="JSONL or Parquet file, `datasets` folder or hub name; a path or any fsspec URL")
-    format: str = Field("native", description="native, musique, hotpotqa, longbench, longreward or multidoc_qa")
+    format: str = Field("native", description="how rows are read: a name that `longmill formats` lists")
+    fields: QuestionFields | None = Field(
+        None, description="paths of a row's parts, in place of a format; `longmill formats FILE` suggests some"
+    )
     subset: str | None = Field(None, description="configuration of a hub dataset")
     split: str = Field("train", description="split of a `datasets` folder or hub dataset")
     limit: Positive | None = Field(None, description="read at most so many rows, from the first")
     language: Language = Field("en", description="language of rows that do not state their own")
+
+    @model_validator(mode="after")
+    def _check_format(self) -> "Questions":
+        if self.fields is not None and self.format != "native":
+            raise ValueError("fields: the rows are read by these paths, not as a format; leave `format` out")
+        return self
 
 
 class Contexts(RecipeSection):
@@ -245,6 +255,7 @@ _PLACE_KEYS_OF_SCORERS = ("endpoint", "api_key_env", "price")  # of a scorer wit
 _LATER_KEYS_OF_SCORERS = {"no_facts_despite_notes": "ignore_notes"}
 # Keys that are younger than the first plans, by their defaults: with these, a plan keeps its id.
 _LATER_KEYS: dict[str, dict[str, Any]] = {
+    "questions": {"fields": None},
     "policy": {"reasoning": "auto"},
     "judge": {"reasoning": "auto", "reasoning_tokens": 0},
     "strong": {"reasoning": "auto"},

@@ -10,7 +10,7 @@ holds one shard, the ids and the drops.
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import get_args
 
@@ -19,13 +19,14 @@ import pyarrow as pa
 from infra.canonical import canonical_json, fingerprint
 from infra.errors import BalanceError, InputError
 from infra.models.tokens import has_chat_template, load_tokenizer
-from infra.recipe import Language, Recipe
+from infra.recipe import Language, Questions, Recipe
 from infra.running import progress
 from infra.store import Store, table_bytes
 from tasks.planning.contexts import BuiltQuestion, build_examples
 from tasks.planning.distractors import gather_pool
 from tasks.planning.rules import rules_of
 from tasks.prompts import load_prompt
+from tasks.questions import source_hint
 from tasks.records import example as records
 from tasks.records.example import Context, Drop, Example
 from tasks.records.plan import Plan, PlannedShard, plan_path
@@ -57,7 +58,7 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     if tally.rows != planned + len(tally.drops):
         raise BalanceError(f"{tally.rows} rows were read, but {planned} are planned and {len(tally.drops)} dropped")
     if not planned:
-        raise InputError(f"{recipe.questions.source}: no question is left to plan; dropped: {_listed(counts)}")
+        raise InputError(_nothing_left(recipe.questions, counts, tally.drops))
     exact = has_chat_template(tokenizer)
     content = {
         "recipe": recipe.identity(),
@@ -181,6 +182,21 @@ def _warnings(recipe: Recipe, tally: _Tally, counts: Mapping[str, int], exact: b
     if not exact:
         warnings.append("the policy's tokenizer has no chat template: prompt tokens are an estimate")
     return warnings
+
+
+def _nothing_left(settings: Questions, counts: Mapping[str, int], drops: Sequence[Drop]) -> str:
+    """The message for a source all of whose rows are drops: how many for which reason, the first, and what to do."""
+    sentences = [f"{settings.source}: no question is left to plan; dropped: {_listed(counts)}"]
+    if drops:
+        sentences.append(f"The first: {drops[0].detail}")
+    hint = source_hint(settings)
+    if hint:
+        sentences.append(hint)
+    elif counts.get("empty_question"):
+        sentences.append("Rows without a question get one from questions.fields.template")
+    elif counts.get("no_supporting_documents"):
+        sentences.append("Rows that bring their whole context need contexts.build: given")
+    return ". ".join(sentences)
 
 
 def _listed(counts: Mapping[str, int]) -> str:

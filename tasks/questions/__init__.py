@@ -14,10 +14,12 @@ from functools import cache
 from typing import Literal
 
 from infra.canonical import fingerprint
-from infra.errors import RecipeError
+from infra.errors import InputError, RecipeError
 from infra.plugins import find_plugins
 from infra.recipe import Questions
-from tasks.questions.question import QuestionFormat, RawQuestion, SourceRow, content_digest
+from tasks.questions.fields import read_by_fields
+from tasks.questions.guess import format_hint
+from tasks.questions.question import QuestionFormat, RawQuestion, SourceRow, content_digest, language_code
 from tasks.questions.rows import read_rows
 from tasks.records.example import Document, Drop
 
@@ -29,28 +31,40 @@ __all__ = [
     "question_formats",
     "read_questions",
     "read_rows",
+    "source_hint",
 ]
 
 Build = Literal["given", "pooled"]
 _FirstRows = dict[bytes, tuple[int, bytes]]  # digest of an id -> number and content digest of its first row
-_LANGUAGES = {"en": "en", "zh": "zh", "english": "en", "chinese": "zh"}
 
 
 def read_questions(settings: Questions, build: Build = "given") -> Iterator[RawQuestion | Drop]:
-    """One RawQuestion or Drop for every row, in the source's order, at most `settings.limit` of them.
+    """One RawQuestion or Drop for every question, in the source's order, of at most `settings.limit` rows.
 
     `build` decides what a row needs: a context or documents (given), or supporting documents (pooled).
     Raises InputError for a hard fault and RecipeError for an unknown format.
     """
-    read = question_format(settings.format).read
+    form = question_format(settings.format)
+    read = read_by_fields(settings.fields) if settings.fields else form.read
     first_rows: _FirstRows = {}
     rows = read_rows(settings.source, settings.subset, settings.split)
-    for row in itertools.islice(rows, settings.limit):
-        outcome = read(row, settings.language)
-        if isinstance(outcome, Drop):
-            yield outcome
-        else:
-            yield _checked(outcome, row, build, first_rows)
+    for source_row in itertools.islice(rows, settings.limit):
+        try:
+            for row in form.rows(source_row):
+                outcome = read(row, settings.language)
+                if isinstance(outcome, Drop):
+                    yield outcome
+                else:
+                    yield _checked(outcome, row, build, first_rows)
+        except InputError as error:
+            hint = format_hint(source_row.values, settings, question_formats().values())
+            raise InputError(f"{error}. {hint}" if hint else str(error)) from error
+
+
+def source_hint(settings: Questions) -> str:
+    """A sentence on how to read a source whose rows are all drops, from its first row; empty when there is none."""
+    row = next(read_rows(settings.source, settings.subset, settings.split))
+    return format_hint(row.values, settings, question_formats().values())
 
 
 def question_format(name: str) -> QuestionFormat:
@@ -71,7 +85,7 @@ def _checked(question: RawQuestion, row: SourceRow, build: Build, first_rows: _F
     readable_id = question.example_id.encode("utf-8", "backslashreplace").decode("utf-8")
     place = f"row {row.number} of {row.file.replace(chr(92), '/').rsplit('/', 1)[-1]}"
     place = place.encode("utf-8", "backslashreplace").decode("utf-8")
-    language = _LANGUAGES.get(question.language.strip().lower().replace("_", "-").split("-")[0])
+    language = language_code(question.language)
     repetition = _repetition(question, row.number, first_rows)
     if repetition:
         return Drop(readable_id, "read", "duplicate_id", f"{place} {repetition}")

@@ -1,14 +1,14 @@
-"""HotpotQA (Yang et al., 2018), distractor setting, in both of its published shapes.
+"""HotpotQA (Yang et al., 2018), distractor setting, and 2WikiMultihopQA (Ho et al., 2020), in both published shapes.
 
 The original JSON (one array): {"_id", "question", "answer", "type", "level",
     "supporting_facts": [[title, sentence], ...], "context": [[title, [sentence, ...]], ...]}
 The hub's columns: {"id", ..., "supporting_facts": {"title": [...], "sent_id": [...]},
-    "context": {"title": [...], "sentences": [[...], ...]}}
+    "context": {"title": [...], "sentences": [[...], ...]}}, and "content" in place of "sentences" for 2WikiMultihopQA
 
 A paragraph is a supporting document when a supporting fact names its title. Sentences carry their own spaces.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tasks.questions.question import (
@@ -29,10 +29,10 @@ _REMEDY = "take the distractor file as HotpotQA publishes it"
 
 def read_hotpotqa(row: SourceRow, language: str) -> RawQuestion:
     """A row of HotpotQA."""
-    supporting = {title for title, _ in _titled(row, "supporting_facts", "sent_id")}
+    supporting = {title for title, _ in _titled(row, "supporting_facts", ("sent_id",))}
     documents: list[Document] = []
     distractors: list[Document] = []
-    for title, sentences in _titled(row, "context", "sentences"):
+    for title, sentences in _titled(row, "context", ("sentences", "content")):
         paragraph = _paragraph(row, title, sentences)
         if title in supporting:
             documents.append(paragraph)
@@ -51,18 +51,24 @@ def read_hotpotqa(row: SourceRow, language: str) -> RawQuestion:
     )
 
 
-FORMAT = QuestionFormat("hotpotqa", read_hotpotqa)
+def _fits(values: Mapping[str, Any]) -> bool:
+    return "supporting_facts" in values and "context" in values
 
 
-def _titled(row: SourceRow, field: str, second: str) -> Iterator[tuple[str, Any]]:
-    """(title, value) from a list of pairs, or from an object with the lists "title" and `second`."""
+FORMAT = QuestionFormat("hotpotqa", read_hotpotqa, "HotpotQA and 2WikiMultihopQA, in both of their shapes", _fits)
+
+
+def _titled(row: SourceRow, field: str, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """(title, value) from a list of pairs, or from an object with the list "title" and a list of one of the names."""
     value = row.values.get(field)
     if value is None:
         raise fault(row, field, "is missing", _REMEDY)
     if isinstance(value, Mapping):
-        titles, others = value.get("title"), value.get(second)
+        titles, others = value.get("title"), None
+        for name in names:
+            others = value.get(name) if others is None else others
         if not isinstance(titles, list) or not isinstance(others, list) or len(titles) != len(others):
-            raise fault(row, field, f"needs the equally long lists 'title' and {second!r}", _REMEDY)
+            raise fault(row, field, f"needs the equally long lists 'title' and {names[0]!r}", _REMEDY)
         value = list(zip(titles, others, strict=True))
     if not isinstance(value, list):
         raise fault(row, field, "is neither a list of pairs nor an object of lists", _REMEDY)

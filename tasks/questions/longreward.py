@@ -9,11 +9,15 @@ the language: a row that states none is Chinese when at least a third of the let
 else it has the recipe's language.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from tasks.questions.question import (
     QuestionFormat,
     RawQuestion,
     SourceRow,
     id_field,
+    language_of,
     make_question,
     metadata_of,
     text_field,
@@ -25,22 +29,17 @@ _FIELDS = {"idx", "id", "query", "question", "context", "language"}
 def read_longreward(row: SourceRow, language: str) -> RawQuestion:
     """A row of LongReward's SFT or preference files."""
     query = text_field(row, "query", "question", required=True) or ""
-    stated = text_field(row, "language")
-    if not stated and _is_chinese(query):
-        language = "zh"
     return make_question(
         id_field(row, "idx", "id"),
         query,
-        stated or language,
+        language_of(row, query, language),
         context=text_field(row, "context", required=True),
         metadata=metadata_of(row, _FIELDS),
     )
 
 
-FORMAT = QuestionFormat("longreward", read_longreward)
+def _fits(values: Mapping[str, Any]) -> bool:
+    return "query" in values and "context" in values
 
 
-def _is_chinese(text: str) -> bool:
-    letters = list(filter(str.isalpha, text))
-    han = sum("\u4e00" <= character <= "\u9fff" for character in letters)
-    return bool(letters) and 3 * han >= len(letters)
+FORMAT = QuestionFormat("longreward", read_longreward, "LongReward's files that hold contexts: SFT and pairs", _fits)

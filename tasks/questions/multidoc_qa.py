@@ -5,6 +5,9 @@
 The passages marked `isgold` are the documents, the others the distractors. The rows have no id: it is derived.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from tasks.questions.question import (
     QuestionFormat,
     RawQuestion,
@@ -44,4 +47,8 @@ def read_multidoc_qa(row: SourceRow, language: str) -> RawQuestion:
     )
 
 
-FORMAT = QuestionFormat("multidoc_qa", read_multidoc_qa)
+def _fits(values: Mapping[str, Any]) -> bool:
+    return "ctxs" in values and "question" in values
+
+
+FORMAT = QuestionFormat("multidoc_qa", read_multidoc_qa, 'multi-document QA ("Lost in the Middle")', _fits)

@@ -7,6 +7,9 @@ The kind is the number of hops, which is the part of the id before its first "__
 (MuSiQue-Full has a twin of every question, with the same id, that lacks a paragraph) is a drop "unanswerable".
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from tasks.questions.question import (
     QuestionFormat,
     RawQuestion,
@@ -58,7 +61,11 @@ def read_musique(row: SourceRow, language: str) -> RawQuestion | Drop:
     return question
 
 
-FORMAT = QuestionFormat("musique", read_musique)
+def _fits(values: Mapping[str, Any]) -> bool:
+    return "paragraphs" in values and "question" in values
+
+
+FORMAT = QuestionFormat("musique", read_musique, "MuSiQue: multi-hop questions over 20 paragraphs", _fits)
 
 
 def _hops(question_id: str | None) -> str:

@@ -1,20 +1,25 @@
 """What all question formats share: the type of a row, the type of a question, and functions that read fields.
 
-A format is one file in this folder with `FORMAT = QuestionFormat(name, read)`; adding the file is all that it takes
-to add a format. `read` gets a row, and the language of rows that state none. It returns a RawQuestion, or a Drop for a
-row that the format itself marks as unusable, and raises InputError for a field that is missing or of another type.
+A format is one file in this folder with `FORMAT = QuestionFormat(...)`; adding the file is all that it takes to add a
+format. `read` gets a row, and the language of rows that state none. It returns a RawQuestion, or a Drop for a row that
+the format itself marks as unusable, and raises InputError for a field that is missing or of another type. `fits` says
+whether a row has the fields of the format, so that `longmill formats` can name the format of a file. `rows` is for
+formats that hold several questions in one row: it gives a row for each of them.
 Empty texts, repeated ids and languages are checked for all formats in one place, `read_questions`.
 """
 
 import json
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from infra.canonical import fingerprint
 from infra.errors import InputError
+from tasks.prompts import load_prompt
 from tasks.records.example import Document, Drop
+
+_LANGUAGES = {"en": "en", "zh": "zh", "english": "en", "chinese": "zh"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +49,19 @@ class RawQuestion:
 Adapter = Callable[[SourceRow, str], RawQuestion | Drop]  # the row, and the language of rows that state none
 
 
+def _one_row(row: SourceRow) -> Iterable[SourceRow]:
+    return (row,)
+
+
 @dataclass(frozen=True, slots=True)
 class QuestionFormat:
-    """How the rows of one format are read."""
+    """How the rows of one format are read. `about` says in a few words what the format is."""
 
     name: str
     read: Adapter
+    about: str
+    fits: Callable[[Mapping[str, Any]], bool]
+    rows: Callable[[SourceRow], Iterable[SourceRow]] = _one_row  # a row for each question of a row
 
 
 def make_question(
@@ -85,6 +97,27 @@ def content_digest(question: RawQuestion) -> str:
     """sha256 of everything but the id, to tell a repeated row from another row with the same id."""
     sources = [_titles_and_texts(question.documents), _titles_and_texts(question.distractors)]
     return fingerprint([question.question, question.context, sources, question.references, question.language])
+
+
+def language_code(language: str) -> str | None:
+    """ "en" or "zh" for a language as a row states it; None for any other language."""
+    return _LANGUAGES.get(language.strip().lower().replace("_", "-").split("-")[0])
+
+
+def language_of(row: SourceRow, text: str, language: str) -> str:
+    """The language of a row of a format that mixes them: as the row states it, else Chinese when at least a third of
+    the letters in `text` are Han characters, else `language`."""
+    stated = text_field(row, "language")
+    if stated:
+        return stated
+    letters = list(filter(str.isalpha, text))
+    han = sum("\u4e00" <= character <= "\u9fff" for character in letters)
+    return "zh" if letters and 3 * han >= len(letters) else language
+
+
+def question_text(name: str, language: str, **values: str) -> str:
+    """The text of the prompt file `question-NAME.txt` in a language; in English where there is no such language."""
+    return load_prompt(f"question-{name}", language_code(language) or "en").render(**values)
 
 
 def fault(row: SourceRow, field: str, problem: str, remedy: str) -> InputError:
@@ -132,6 +165,23 @@ def texts_field(row: SourceRow, name: str) -> tuple[str, ...]:
     if not _is_list_of(str, value):
         raise fault(row, name, f"holds {_kind(value)} instead of a list of strings", 'write it as ["...", "..."]')
     return tuple(value)
+
+
+def answers_field(row: SourceRow, name: str) -> tuple[str, ...]:
+    """References from a field that holds a text, a number or a list of them; absent, null and empty ones are none.
+
+    Raises InputError for anything else.
+    """
+    value = row.values.get(name)
+    if value is None:
+        return ()
+    answers = []
+    for answer in value if isinstance(value, (list, tuple)) else [value]:
+        if isinstance(answer, bool) or not isinstance(answer, (str, int, float)):
+            problem = f"holds {_kind(answer)} instead of a text or a list of texts"
+            raise fault(row, name, problem, 'write it as "..." or ["...", "..."]')
+        answers.append(str(answer))
+    return tuple(filter(str.strip, answers))
 
 
 def records_field(row: SourceRow, name: str, required: bool = False) -> list[Mapping[str, Any]]:

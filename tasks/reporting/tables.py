@@ -39,6 +39,10 @@ def plan_rows(view: dict[str, Any]) -> Rows:
     """What a plan holds, the calls it needs, and its cost."""
     rows = [["questions", f"{view['questions']:,}"], ["shards", f"{view['shards']:,}"]]
     rows += _drop_rows(view["drops"])
+    if references := view.get("references"):
+        rows.append(["with references", f"{references['with_references']:,} of {references['questions']:,}"])
+        if references["multiple_choice"]:
+            rows.append(["multiple choice", f"{references['multiple_choice']:,}"])
     if view["most_pairs"] > view["examples"]:
         rows.append(["pairs", f"at most {view['most_pairs']:,}"])
     for kind, calls in view["calls"].items():

@@ -188,8 +188,8 @@ def test_no_question_left_is_an_error_that_lists_the_drops(tmp_path):
 def test_a_strategy_or_format_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(RecipeError, match="no prompt 'sample-guess'"):
         planned(small_recipe(tmp_path, given_rows(1), sampling={"strategy": "guess"}))
-    with pytest.raises(RecipeError, match="no format 'squad'"):
-        planned(small_recipe(tmp_path, given_rows(1), questions={"format": "squad"}))
+    with pytest.raises(RecipeError, match="no format 'csv'"):
+        planned(small_recipe(tmp_path, given_rows(1), questions={"format": "csv"}))
 
 
 def test_a_lost_question_is_never_planned_over(tmp_path, monkeypatch):

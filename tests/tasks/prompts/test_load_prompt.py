@@ -9,6 +9,7 @@ from tasks.prompts import load_prompt, prompt_names
 
 PLACEHOLDER = re.compile(r"\{[a-z_]+\}")
 STRATEGIES = ["default", "direct_answer", "fact_and_reflection", "plain", "plan_and_solve", "step_by_step"]
+WITHOUT_PLACEHOLDERS = {"question-summary", "question-passage_count"}
 
 
 def test_the_strategies_exist_in_both_languages() -> None:
@@ -21,7 +22,8 @@ def test_the_strategies_exist_in_both_languages() -> None:
 def test_both_languages_use_the_same_placeholders(name: str) -> None:
     english = sorted(PLACEHOLDER.findall(load_prompt(name, "en").text))
     chinese = sorted(PLACEHOLDER.findall(load_prompt(name, "zh").text))
-    assert english == chinese != []
+    assert english == chinese
+    assert english or name in WITHOUT_PLACEHOLDERS
 
 
 def test_a_document_that_holds_a_placeholder_changes_nothing_else() -> None:

@@ -18,9 +18,13 @@ def read(name, language="en", **values):
 
 
 def test_every_format_of_the_recipe_is_there():
-    assert set(question_formats()) == {"native", "musique", "hotpotqa", "longbench", "longreward", "multidoc_qa"}
-    with pytest.raises(RecipeError, match=r"no format 'squad'; there are: hotpotqa, .*native"):
-        question_format("squad")
+    assert set(question_formats()) == {
+        *("native", "musique", "hotpotqa", "longbench", "longreward", "multidoc_qa", "longbench_v2", "longbench_chat"),
+        *("infinitebench", "squad", "narrativeqa", "leval", "ruler", "kv_retrieval", "longmemeval", "docqa_rl"),
+        "longcite",
+    }
+    with pytest.raises(RecipeError, match=r"no format 'csv'; there are: docqa_rl, .*native"):
+        question_format("csv")
 
 
 def test_native_takes_context_or_documents_and_keeps_the_rest():
