@@ -20,7 +20,7 @@ from prefect.runtime import flow_run
 
 from flows.recipes import read_recipe
 from flows.shard import shard_recipe, work_on_shard
-from infra.errors import BudgetReached, LedgerError, LongmillError, RecipeError
+from infra.errors import BudgetReached, JudgeError, LedgerError, LongmillError, RecipeError
 from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
 from infra.running.prefect import FlowTurns, announce, live, run_elsewhere, without_heartbeats
@@ -28,6 +28,7 @@ from infra.serving.servers import restart_counts, restarts_since, start_servers
 from infra.store import Store, open_store
 from tasks.planning.make_plan import make_plan
 from tasks.planning.references import count_references
+from tasks.planning.rules import as_planned
 from tasks.publish_tasks import publish_dataset
 from tasks.records.plan import Plan, load_plan, resolve_plan
 from tasks.records.shard import forget_failure, read_failure, read_shard_result
@@ -37,7 +38,7 @@ from tasks.sampling import calls_per_example
 from tasks.scoring import check_scorers
 
 TRAIN_DEPLOYMENT = "train/longmill-train"
-LASTING_FAULTS = (BudgetReached, LedgerError)  # what fails one shard for these will fail the next one too
+LASTING_FAULTS = (BudgetReached, JudgeError, LedgerError)  # what fails one shard for these will fail the next one too
 SHARD_WAIT_S = 7 * 86_400  # for a shard on another worker, its time in the queue included
 
 
@@ -116,7 +117,7 @@ def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe
         else:
             whole_id = plan_questions(live(recipe), recipe.name)
         seconds["plan"] = time.monotonic() - clock
-        settings = ready()
+        settings = as_planned(ready(), load_plan(open_store(recipe.store), whole_id))
         seconds["serve"] = time.monotonic() - clock - seconds["plan"]
         yield settings, whole_id, seconds
 
@@ -124,8 +125,8 @@ def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe
 def run_shards(resources: RunResources, plan: Plan, indices: Sequence[int]) -> None:
     """Run shards, some at once; raises when the last has ended and some have failed.
 
-    A spent budget, or a ledger out of reach, stops the shards that have not started. Raises BudgetReached, or
-    LongmillError naming the failed shards and how to run them again.
+    A spent budget, or a ledger out of reach, stops the shards that have not started. Raises BudgetReached,
+    JudgeError, or LongmillError naming the failed shards and how to run them again.
     """
     chosen = set(indices)
     questions = sum(shard.questions for shard in plan.shards if shard.index in chosen)
@@ -158,7 +159,7 @@ def run_shards(resources: RunResources, plan: Plan, indices: Sequence[int]) -> N
         raise
     pool.shutdown()
     for error in failures.values():
-        if isinstance(error, BudgetReached):
+        if isinstance(error, BudgetReached | JudgeError):
             raise error
     if failures:
         first = failures[min(failures)]
@@ -210,8 +211,10 @@ def _refuse_unfinished(store: Store, plan_id: str, index: int, state: str) -> No
         return
     failure = read_failure(store, plan_id, index)
     if failure:
-        error = BudgetReached if failure.startswith("BudgetReached: ") else LongmillError
-        raise error(f"shard {index}: {failure}")
+        for error in (BudgetReached, JudgeError):
+            if failure.startswith(f"{error.__name__}: "):
+                raise error(f"shard {index}: {failure}")
+        raise LongmillError(f"shard {index}: {failure}")
     raise LongmillError(
         f"shard {index} has no result and its flow run is {state}; the Prefect UI says why, "
         "or a worker for its work pool is missing"

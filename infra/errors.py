@@ -8,6 +8,7 @@
     │   ├── MissingError    there is no file with this path
     │   └── LedgerError     the ledger cannot be read; the run stops rather than pay again
     ├── ModelError          a model endpoint is unreachable or refuses every call
+    ├── JudgeError          half of a judge's first replies cannot be used; the run stops before more is spent
     ├── BudgetReached       the recipe's budget is spent; the replies so far are in the ledger
     ├── ServingError        a server that Longmill starts did not come up, or went down
     ├── BalanceError        questions do not equal pairs + drops: a bug, never published
@@ -57,6 +58,10 @@ class LedgerError(StoreError):
 
 class ModelError(LongmillError):
     """A model endpoint that is unreachable or refuses every call."""
+
+
+class JudgeError(LongmillError):
+    """A judge whose replies cannot be used: the message shows some. Other prompts, limits or another judge help."""
 
 
 class BudgetReached(LongmillError):

@@ -20,6 +20,7 @@ from tasks.judging.cache import SharedCache
 from tasks.judging.context import ScoringContext
 from tasks.judging.reward_settings import NAME as REWARD_MODEL
 from tasks.judging.reward_settings import called_models
+from tasks.judging.trial import JudgeTrial
 from tasks.sampling import ANSWERS, STRONG
 
 
@@ -42,6 +43,8 @@ class RunResources:
         self._lock = threading.Lock()
         self._embedder: Embedder | None = None
         self._cache = SharedCache()
+        judge_name = f"judge {recipe.judge.name}" if recipe.judge else "the judge"
+        self._trial = JudgeTrial(recipe.execution.judge_trial, judge_name)
         self.counting_earlier_spending = threading.Lock()
         self.plans_counted: set[str] = set()  # plans whose earlier spending is counted
 
@@ -54,7 +57,8 @@ class RunResources:
 
     def scoring(self) -> ScoringContext:
         """What scorers may use of it."""
-        return ScoringContext(self.embedder, self.policy, self.recipe, self.judge, self._cache, self.reward_model)
+        clients = self.policy, self.recipe, self.judge, self._cache, self.reward_model
+        return ScoringContext(self.embedder, *clients, self._trial)
 
     def clients(self) -> dict[str, ModelClient]:
         """The clients by the section of the recipe, or by the scorer, that names their model."""

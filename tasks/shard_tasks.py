@@ -27,6 +27,7 @@ from infra.running.prefect import TASK_SETTINGS, cache_key, live, retry_settings
 from infra.store import Store
 from tasks.judging.asking import ask_judge, judge_settings, query_identity, verdict_from_ledger
 from tasks.judging.context import AnsweredQuestion
+from tasks.judging.refusals import unfounded_refusals
 from tasks.judging.steps import AskStep, ComputeStep, Job, JudgeQuery, ModelRole, Verdict
 from tasks.pairing import pair_example
 from tasks.records import example as records
@@ -127,13 +128,15 @@ def pair(
     """Pick the shard's pairs; every example without one becomes a drop. Returns the shard's four tables."""
     recipe = shard.resources.recipe
     reward = rewards(judgements, parse_scorers(recipe))
+    never_chosen = unfounded_refusals(judgements)
     by_example: dict[str, list[Answer]] = {}
     for answer in answers:
         by_example.setdefault(answer.example_id, []).append(answer)
     pairs: list[Pair] = []
     drops: list[Drop] = []
     for example in shard.examples:
-        outcome = pair_example(example, by_example[example.example_id], reward, recipe.pairing, recipe.seed)
+        of_example = by_example[example.example_id]
+        outcome = pair_example(example, of_example, reward, recipe.pairing, recipe.seed, never_chosen)
         if isinstance(outcome, Drop):
             drops.append(outcome)
         else:

@@ -76,6 +76,8 @@ def _recipe_checks(recipe: Recipe) -> Iterator[Check]:
         yield f"{section}'s tokenizer {model.tokenizer}", check_tokenizer
         for url in model.endpoints:
             yield f"{section}'s endpoint {url}", partial(_check_endpoint, section, url, model.api_key_env)
+    if recipe.judge is not None and recipe.judge.endpoints:
+        yield "judge's replies to 32 small calls", partial(_try_judge, recipe)
 
 
 def _check_scorers(recipe: Recipe) -> None:
@@ -83,6 +85,15 @@ def _check_scorers(recipe: Recipe) -> None:
 
     for active in check_scorers(recipe):
         known_scorers()[active.name].check(active.settings)
+
+
+def _try_judge(recipe: Recipe) -> None:
+    from tasks.judging.trying import try_judge
+
+    assert recipe.judge is not None
+    for url in recipe.judge.endpoints:
+        _check_endpoint("judge", url, recipe.judge.api_key_env)
+    try_judge(recipe)
 
 
 def _check_writable(folder: Path) -> None:

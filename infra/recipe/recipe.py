@@ -152,6 +152,11 @@ class Execution(RecipeSection):
         "counts shards that are finished when its own begins into the budget: shards that run at once may exceed it",
     )
     attempts: Positive = Field(6, description="tries of one call when the server fails or is busy")
+    judge_trial: Annotated[int, Field(ge=0)] = Field(
+        32,
+        description="first replies of the judge, of each kind, that try it: when half of them cannot be used, the run "
+        "stops before more is spent; 0: it never does",
+    )
 
 
 class Evaluation(RecipeSection):
@@ -227,6 +232,9 @@ class Recipe(RecipeSection):
         for scorer in settings["scoring"]["scorers"]:
             for key in _PLACE_KEYS_OF_SCORERS:
                 scorer.pop(key, None)
+            for key, earlier in _LATER_KEYS_OF_SCORERS.items():
+                if scorer.get(key) == earlier:
+                    del scorer[key]
         for section, defaults in _LATER_KEYS.items():
             for key, default in defaults.items():
                 if settings[section] is not None and settings[section][key] == default:
@@ -243,6 +251,8 @@ _PLACE_KEYS = {
     "embedding": ("endpoint", "api_key_env", "batch_size", "price"),
 }
 _PLACE_KEYS_OF_SCORERS = ("endpoint", "api_key_env", "price")  # of a scorer with a model of its own
+# Keys of scorers that are younger than the first plans, by the value that means what these plans did.
+_LATER_KEYS_OF_SCORERS = {"no_facts_despite_notes": "ignore_notes"}
 # Keys that are younger than the first plans, by their defaults: with these, a plan keeps its id.
 _LATER_KEYS: dict[str, dict[str, Any]] = {
     "questions": {"fields": None},

@@ -15,7 +15,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from infra.errors import BalanceError, BudgetReached, InputError, PrerequisiteError, RecipeError, ServingError
+from infra.errors import (
+    BalanceError,
+    BudgetReached,
+    InputError,
+    JudgeError,
+    PrerequisiteError,
+    RecipeError,
+    ServingError,
+)
 from infra.recipe import Execution
 from infra.running.processes import ChildProcess
 
@@ -45,7 +53,8 @@ _QUIET_SERVER = {
     "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "5",
 }
 
-LASTING_ERRORS = (BudgetReached, InputError, RecipeError, PrerequisiteError, BalanceError)  # trying again cannot help
+# Trying again cannot help.
+LASTING_ERRORS = (BudgetReached, JudgeError, InputError, RecipeError, PrerequisiteError, BalanceError)
 
 
 def live(value: Value) -> Value:

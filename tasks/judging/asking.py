@@ -65,7 +65,10 @@ def policy_as_judge(recipe: Recipe) -> Judge:
 def ask_judge(
     queries: Sequence[JudgeQuery[Value]], scoring: ScoringContext, role: ModelRole = "judge"
 ) -> list[Verdict[Value]]:
-    """The verdict on each query, in order. Raises ModelError for faults that may pass."""
+    """The verdict on each query, in order.
+
+    Raises ModelError for faults that may pass, and JudgeError when the judge has failed its trial (`trial.py`).
+    """
     judge = judge_settings(scoring, role)
     client = client_of(scoring, role)
     constrained = False
@@ -74,17 +77,28 @@ def ask_judge(
     verdicts: list[Verdict[Value]] = [Verdict(None, "not_asked", "", ())] * len(queries)
     open_places = list(range(len(queries)))
     for attempt in range(judge.replies):
-        if not open_places:
-            break
-        requests = [_request(queries[place], attempt, judge, scoring.recipe.seed, constrained) for place in open_places]
-        outcomes = _complete(requests, [queries[place].subject for place in open_places], client)
-        still_open = []
-        for place, outcome in zip(open_places, outcomes, strict=True):
-            query = queries[place]
-            verdicts[place] = _verdict(query, outcome, (*verdicts[place].keys, outcome.key))
-            attempts = query.attempts or judge.replies
-            if verdicts[place].reason is not None and isinstance(outcome, Reply) and attempt + 1 < attempts:
-                still_open.append(place)
+        still_open: list[int] = []
+        while open_places:
+            tried = role == "judge" and attempt == 0
+            number = scoring.trial.begin(queries[open_places[0]].kind, len(open_places)) if tried else len(open_places)
+            places, open_places = open_places[:number], open_places[number:]
+            replies = 0
+            unusable: list[int] = []
+            try:
+                requests = []
+                for place in places:
+                    requests.append(_request(queries[place], attempt, judge, scoring.recipe.seed, constrained))
+                outcomes = _complete(requests, [queries[place].subject for place in places], client)
+                for place, outcome in zip(places, outcomes, strict=True):
+                    verdicts[place] = _verdict(queries[place], outcome, (*verdicts[place].keys, outcome.key))
+                    replies += isinstance(outcome, Reply)
+                    if isinstance(outcome, Reply) and verdicts[place].reason is not None:
+                        unusable.append(place)
+            finally:
+                if tried:
+                    texts = [(verdicts[place].reason or "", verdicts[place].reply) for place in unusable]
+                    scoring.trial.end(queries[places[0]].kind, number, replies, texts)
+            still_open.extend(place for place in unusable if attempt + 1 < (queries[place].attempts or judge.replies))
         open_places = still_open
     return verdicts
 

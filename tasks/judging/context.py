@@ -7,6 +7,7 @@ from infra.models.client import ModelClient
 from infra.models.embedding import Embedder
 from infra.recipe import Recipe
 from tasks.judging.cache import SharedCache
+from tasks.judging.trial import JudgeTrial
 from tasks.records.example import Answer, Context, Example
 
 SCORE_DIGITS = 6  # of a score and a reward: beyond them, machines differ
@@ -36,6 +37,7 @@ class ScoringContext:
     judge: ModelClient | None = None
     cache: SharedCache = field(default_factory=SharedCache)
     reward_model: ModelClient | None = None  # of a reward model behind an endpoint
+    trial: JudgeTrial = field(default_factory=JudgeTrial)  # of the judge
 
     def client(self, role: str) -> ModelClient | None:
         """The client of the model that a query goes to: "judge", "policy" or "reward_model"."""

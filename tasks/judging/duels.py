@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from infra.canonical import fingerprint
@@ -62,7 +63,8 @@ def duel_query(
     values = {"question": question.example.question, "first": first.text.strip(), "second": second.text.strip()}
     prompt = judge_prompt(_STEP, question.example.language, judge_settings(scoring).prompts, **values)
     subject = f"question {first.example_id}, answers {first.sample_index} and {second.sample_index}"
-    return JudgeQuery(_STEP, prompt, question.context.context_id, read_duel, max_tokens, _FORM, subject=subject)
+    read = partial(read_duel, material="\n".join(values.values()))
+    return JudgeQuery(_STEP, prompt, question.context.context_id, read, max_tokens, _FORM, subject=subject)
 
 
 def collect_duels(

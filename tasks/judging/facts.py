@@ -16,20 +16,30 @@ import math
 from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
-
-from pydantic import Field
+from functools import partial
+from typing import Any
 
 from infra.models.protocol import Prompt
-from infra.recipe import Positive, RecipeSection
 from tasks.judging.asking import judge_prompt, judge_settings
 from tasks.judging.context import SCORE_DIGITS, AnsweredQuestion, ScoringContext
+from tasks.judging.fact_settings import FactSettings
 from tasks.judging.pruning import PRUNED, PruningBounds, ScoreBounds, verdicts_needed
 from tasks.judging.quoting import quoted
 from tasks.judging.rating import subject_of
+from tasks.judging.refusals import DESPITE_NOTES, IGNORED, Notes, notes_by_answer
 from tasks.judging.replies import NO_FACTS, SUPPORT_LABELS, read_facts, read_support, read_supports
 from tasks.judging.retrieval import Span, nearest_chunks, passages_text
-from tasks.judging.steps import Job, JudgeQuery, ReplyForm, Step, Verdict, ask, compute, pruning_bounds
+from tasks.judging.steps import (
+    Job,
+    JudgeQuery,
+    ReplyForm,
+    Step,
+    Verdict,
+    ask,
+    compute,
+    other_judgements,
+    pruning_bounds,
+)
 from tasks.prompts import load_prompt
 from tasks.records.example import Answer, Judgement
 
@@ -38,24 +48,6 @@ _LIST_FORM = ReplyForm("regex", rf"(<statement>[^<>\n]{{3,600}}</statement>\n?){
 _SUPPORT_FORM = ReplyForm("choice", ("[[Fully supported]]", "[[Partially supported]]", "[[No support]]"))
 _REASON = r"[^\[\]\n]{1,600}"
 _FACT_CHARACTERS = 60  # of a fact, in a message
-
-
-class FactSettings(RecipeSection):
-    """How facts are listed and checked."""
-
-    facts_tokens: Positive = Field(2048, description="longest list of facts of one answer, in tokens")
-    max_tokens: Positive = Field(512, description="longest verdict on one fact, in tokens")
-    chunk_tokens: Positive = Field(128, description="tokens per chunk that facts are looked up in")
-    nearest: Positive = Field(5, description="chunks that a fact is checked against")
-    no_facts: Annotated[float, Field(ge=0, le=10)] | None = Field(
-        10.0, description="score of an answer that claims no fact (an honest refusal); null: it has none"
-    )
-    share_facts: bool = Field(True, description="judge equal facts of the answers to a question once")
-    facts_per_call: Positive = Field(
-        1,
-        description="most facts of a question that the judge is asked about in one call; 1: each in a call of its own",
-    )
-    expected_facts: Positive = Field(20, description="facts per answer, for estimates before a run alone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +74,7 @@ class FactCheck:
     verdicts: dict[str, Verdict[float]]  # by fact; grows, and is shared by all checks with this variant
     bundles: dict[str, Bundle]  # by fact: what is asked about in one call
     failed_bundles: dict[str, tuple[str, ...]]  # by fact: keys of the calls on its bundle, when none could be used
+    notes: Notes = "unknown"  # what completeness' notes hold on the question
 
     @property
     def facts(self) -> tuple[str, ...]:
@@ -117,10 +110,22 @@ class FactCheck:
     def claim_id(self, fact: str) -> ClaimId:
         return self.question.example.example_id, self.variant, fact
 
-    def bounds(self, no_facts: float) -> ScoreBounds:
+    def despite_notes(self, settings: FactSettings) -> bool:
+        """True for an answer that claims no fact though the notes hold something, or may do so."""
+        no_facts = self.listed.value == () and self.notes in ("hold", "missing")
+        return no_facts and settings.no_facts_despite_notes != IGNORED
+
+    def no_facts_score(self, settings: FactSettings) -> float | None:
+        """The score of this answer, which claims no fact."""
+        if not self.despite_notes(settings):
+            return settings.no_facts
+        return 0.0 if settings.no_facts_despite_notes == 0 and self.notes == "hold" else None
+
+    def bounds(self, settings: FactSettings) -> ScoreBounds:
         """Between what the score can still be. An answer with a fault has no bounds."""
         if not self.facts:
-            return ScoreBounds(self.answer, no_facts, no_facts, 0)
+            score = self.no_facts_score(settings) or 0.0
+            return ScoreBounds(self.answer, score, score, 0, may_win=not self.despite_notes(settings))
         verdicts = self.own_verdicts
         unit = 10 / len(self.facts)
         certain = math.fsum(verdict.value or 0.0 for verdict in verdicts)
@@ -137,6 +142,8 @@ def check_facts(
     """
     checks = yield from _list_facts(questions, settings, scoring)
     bounds = yield from pruning_bounds()
+    notes = notes_by_answer((yield from other_judgements()))
+    checks = [[replace(check, notes=notes.get(check.answer.id, "unknown")) for check in group] for group in checks]
     while True:
         claims = _claims_of_round(checks, settings, bounds)
         if not claims:
@@ -149,6 +156,8 @@ def checked_judgement(scorer: str, check: FactCheck, settings: FactSettings, jud
     facts = [_fact_evidence(check, place, judged) for place in range(len(check.facts))]
     judged.update((check.variant, fact) for fact in check.facts if fact in check.verdicts)
     evidence = {"reply": check.listed.reply, "facts": facts, "no_facts": check.listed.value == ()}
+    if check.despite_notes(settings) and check.notes == "hold":
+        evidence[DESPITE_NOTES] = True
     score, reason = support_score(check, settings)
     keys = dict.fromkeys(check.listed.keys)
     for verdict in check.own_verdicts:
@@ -163,7 +172,9 @@ def support_score(check: FactCheck, settings: FactSettings) -> tuple[float | Non
     if check.missing:
         return None, PRUNED
     if not check.facts:
-        return settings.no_facts, None if settings.no_facts is not None else "no_facts"
+        score = check.no_facts_score(settings)
+        reason = DESPITE_NOTES if check.despite_notes(settings) else "no_facts"
+        return score, reason if score is None else None
     supported = math.fsum(verdict.value or 0.0 for verdict in check.own_verdicts)
     return round(10 * supported / len(check.facts), SCORE_DIGITS), None
 
@@ -190,7 +201,7 @@ def _list_facts(
     queries = []
     for question in questions:
         for answer in question.answers:
-            queries.append(_list_query(question, answer, settings, scoring))
+            queries.append(list_query(question, answer, settings, scoring))
     lists = iter((yield from ask(queries)))
     lists_by_question = [[next(lists) for _ in question.answers] for question in questions]
     jobs = []
@@ -206,9 +217,10 @@ def _list_facts(
     return checks
 
 
-def _list_query(
+def list_query(
     question: AnsweredQuestion, answer: Answer, settings: FactSettings, scoring: ScoringContext
 ) -> JudgeQuery[tuple[str, ...]]:
+    """The query for the facts that an answer claims."""
     texts = {"question": question.example.question, "answer": answer.text}
     return JudgeQuery(
         "facts",
@@ -307,9 +319,9 @@ def _verdicts_needed(
         return all_missing
     contending = []
     for check in checks:
-        can_score = check.fault is None and (check.facts or settings.no_facts is not None)
+        can_score = check.fault is None and (check.facts or check.no_facts_score(settings) is not None)
         if can_score and bounds.others[check.answer.id] is not None:
-            contending.append(check.bounds(settings.no_facts or 0.0))
+            contending.append(check.bounds(settings))
     # An answer that takes no part in the pair is judged all the same: a missing score throws no other one away.
     contenders = {score.answer.sample_index for score in contending}
     counts = {index: count for index, count in all_missing.items() if index not in contenders}
@@ -364,7 +376,7 @@ def _support_query(check: FactCheck, place: int, settings: FactSettings, scoring
         "support",
         judge_prompt("support", question.example.language, prompts, **texts),
         question.context.context_id,
-        read_support,
+        partial(read_support, material="\n".join(texts.values())),
         settings.max_tokens,
         _SUPPORT_FORM if prompts == "terse" else None,
         check.variant,
@@ -379,11 +391,12 @@ def bundle_query(
     prompts = judge_settings(scoring).prompts
     language = question.example.language
     count = len(bundle)
+    statements = _bundle_statements(bundle, question)
     return JudgeQuery(
         BUNDLE_KIND,
-        _bundle_prompt(bundle, question, prompts),
+        _bundle_prompt(statements, language, prompts),
         question.context.context_id,
-        lambda text: read_supports(text, count),
+        partial(read_supports, count=count, material=statements),
         max_tokens * count,
         bundle_form(language, prompts, count),
         variant,
@@ -391,15 +404,20 @@ def bundle_query(
     )
 
 
-def _bundle_prompt(bundle: Bundle, question: AnsweredQuestion, prompts: str) -> Prompt:
+def _bundle_statements(bundle: Bundle, question: AnsweredQuestion) -> str:
+    """The facts of a bundle with their passages, numbered and quoted."""
     statements = []
     for number, claim in enumerate(bundle, 1):
         statements.append(
             f'<passages number="{number}">\n{quoted(passages_text(question.context, claim.passages))}\n</passages>\n\n'
             f'<statement number="{number}">\n{quoted(claim.fact)}\n</statement>'
         )
-    text = load_prompt(f"judge-{prompts}-{BUNDLE_KIND}", question.example.language)
-    return Prompt(({"role": "user", "content": text.render(statements="\n\n".join(statements))},))
+    return "\n\n".join(statements)
+
+
+def _bundle_prompt(statements: str, language: str, prompts: str) -> Prompt:
+    text = load_prompt(f"judge-{prompts}-{BUNDLE_KIND}", language)
+    return Prompt(({"role": "user", "content": text.render(statements=statements)},))
 
 
 def bundle_form(language: str, prompts: str, count: int) -> ReplyForm:

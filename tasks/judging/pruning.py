@@ -59,6 +59,7 @@ class ScoreBounds:
     high: float
     missing: int  # verdicts
     judged: int = 0  # verdicts
+    may_win: bool = True  # False for an answer that is never chosen, whatever its reward
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,9 @@ class _RewardBounds:
         """The most verdicts of one round: half of the missing ones, so that the next round can use what they say."""
         return self.missing if self.missing <= _LAST_FACTS else math.ceil(self.missing / 2)
 
+    def may_be_chosen(self, pairing: Pairing) -> bool:
+        return self.score.may_win and may_be_chosen(self.score.answer, pairing)
+
     def verdicts_until(self, best: float, worst: float) -> int:
         """Verdicts that should bring the answer below `best` and above `worst`; those of one round at most."""
         per_verdict = max(self.high - self.low, _TOLERANCE) / self.missing
@@ -107,7 +111,7 @@ def verdicts_needed(scores: Sequence[ScoreBounds], bounds: PruningBounds) -> dic
     scored = [answer for answer in answers if not answer.missing]
     eligible = []
     for answer in (*scored, *undecided):
-        if may_be_chosen(answer.score.answer, bounds.pairing):
+        if answer.may_be_chosen(bounds.pairing):
             eligible.append(answer)
     if not eligible:  # there will be no pair, but the drop says why
         return {answer.index: answer.missing for answer in undecided}
@@ -130,7 +134,7 @@ def _undecided(answers: Sequence[_RewardBounds], pairing: Pairing) -> list[_Rewa
     """The answers with missing verdicts that can still be best or worst."""
     waiting = [answer for answer in answers if answer.missing]
     scored = [answer for answer in answers if not answer.missing]
-    eligible = [answer.low for answer in scored if may_be_chosen(answer.score.answer, pairing)]
+    eligible = [answer.low for answer in scored if answer.may_be_chosen(pairing)]
     if len(scored) < pairing.min_scored or not eligible:
         return waiting
     best = max(eligible) - _TOLERANCE

@@ -12,6 +12,7 @@ servers which report the probabilities that they sample from report the model's 
 import json
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import Field
@@ -59,7 +60,7 @@ def rate(
     sampled = expected = nothing
     if settings.expected != "instead":
         prompts = judge_settings(scoring).prompts
-        queries = [_rating_query(step, subject, prompts, settings.max_tokens, FORMS[prompts]) for subject in subjects]
+        queries = [rating_query(step, subject, prompts, settings.max_tokens, FORMS[prompts]) for subject in subjects]
         sampled = [*(yield from ask(queries))]
     if settings.expected != "off":
         expected_queries = [_expected_query(step, subject) for subject in subjects]
@@ -101,7 +102,7 @@ def rate_plainly(
         for answer in question.answers:
             subject = (question, answer, values(question, answer))
             subjects.append(subject)
-            queries.append(_rating_query(step, subject, prompts, max_tokens, ReplyForm("regex", RATING), scorer))
+            queries.append(rating_query(step, subject, prompts, max_tokens, ReplyForm("regex", RATING), scorer))
     verdicts = yield from ask(queries, role=role)
     return [
         _judgement(scorer, answer, verdict, None) for (_, answer, _), verdict in zip(subjects, verdicts, strict=True)
@@ -149,15 +150,16 @@ def _likeliest(place: dict[str, Any]) -> list[tuple[str, float]]:
     return likeliest
 
 
-def _rating_query(
+def rating_query(
     step: str, subject: Subject, prompts: str, max_tokens: int, form: ReplyForm, kind: str | None = None
 ) -> JudgeQuery[int]:
+    """The query for the rating of one answer. `step` names the prompt, and the call where `kind` does not."""
     question, answer, values = subject
     return JudgeQuery(
         kind or step,
         judge_prompt(step, question.example.language, prompts, **values),
         question.context.context_id,
-        read_rating,
+        partial(read_rating, material="\n".join(values.values())),
         max_tokens,
         form,
         subject=subject_of(answer),

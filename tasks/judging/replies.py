@@ -1,16 +1,19 @@
-"""Reading a judge's reply: strict, pure, and the same for every model. What cannot be read is `Unusable`.
+"""Reading a judge's reply: pure, and the same for every model. What cannot be read is `Unusable`.
 
 A judgement is a label between double square brackets. Texts that are judged cannot hold one, because they are
 quoted (`quoting.py`), so whatever stands in such brackets comes from the judge. The last one counts, whatever
-others stand before it, and it must end the reply: what is quoted or weighed in passing ("it asks for a [[10]], but
-...") is none. One that stands alone on the first line and is the only one counts too, for judges that give their
-reasons afterwards. What stands between <think> tags is not part of a reply. What it leaves out: guessing what a
-sloppy reply meant.
+others stand before it, where it ends the reply; one that stands alone on the first line and is the only one counts
+too, for judges that give their reasons afterwards. In any other reply the judge's only label counts, wherever and
+however it is written (`manners.py`); several that differ are none, nor is one that stands in the judged texts
+themselves. A rating with decimals is rounded to the scale, which has whole numbers; halves go up. What stands
+between <think> tags is not part of a reply. What it leaves out: guessing what a reply without a label meant.
 """
 
+import math
 import re
 
 from infra.models.thinking import CLOSING, OPENING
+from tasks.judging import manners
 
 _BRACKETS = re.compile(r"\[\[([^\[\]]*)\]\]")
 _RATING = re.compile(r"10|[0-9]")
@@ -46,6 +49,19 @@ _FILTERED = re.compile(
     r"((was|were|is|has been|have been) )?(filtered|blocked|flagged|removed)\b|.{0,80}content management policy",
     re.IGNORECASE,
 )
+_NUMBER = re.compile(
+    r"[\s*#|(]*(?:statement |陈述|第)?\s*([0-9]{1,6})\s*(?:条|项)?[\s*]*[.:)．：、）|\-–—][\s*]*(.*)", re.IGNORECASE
+)
+_PARTS = re.compile(r"[.:;|]\s+|[。：；—–]|\s-\s|\*\*")  # of a line, between which a verdict may stand alone
+_OPENED_LINE = re.compile(r"<statement>([^<\n]*)", re.IGNORECASE)
+_FINAL = ("empty", "cut_off", "refused", "content_filter", "unknown_label")  # reasons: no other label is looked for
+_HIGHEST = 10
+_NOTHING = re.compile(
+    r"(- )?(none|nothing( relevant)?|n/a|无|没有|没有(找到|任何)?(与.{1,60})?相关的?(信息|内容)|"
+    r"(there is |this part (of the document )?(holds|contains|has) )?no relevant information( was found)?"
+    r"( (in|on) (this|the) (part|passage|chunk|text|document|question|matter)( of the document)?)?)",
+    re.IGNORECASE,
+)
 _SHORT = 400  # characters; longer texts that begin like a refusal are something else
 
 
@@ -57,58 +73,64 @@ class Unusable(Exception):
         self.reason = reason
 
 
-def read_rating(text: str) -> int:
-    """The rating n of the last `[[n]]`, an integer in 0..10 without leading zeros. Raises Unusable."""
-    label = _last_label(text, "no_rating")
-    if not _RATING.fullmatch(label):
-        raise Unusable("off_scale")
-    return int(label)
+def read_rating(text: str, material: str = "") -> int:
+    """The rating n of the last `[[n]]`, or the only one, an integer in 0..10. `material`: the texts that are judged.
+
+    Raises Unusable.
+    """
+    try:
+        return _whole_rating(_last_label(text, "no_rating"))
+    except Unusable as fault:
+        return _on_scale(_only_label(text, material, manners.RATING, fault))
 
 
-def read_support(text: str) -> float:
-    """1.0, 0.5 or 0.0 for the last label in brackets. Raises Unusable."""
-    return _support(_last_label(text, "no_label"))
+def read_support(text: str, material: str = "") -> float:
+    """1.0, 0.5 or 0.0 for the last label in brackets, or the only one. Raises Unusable."""
+    try:
+        return _support(_last_label(text, "no_label"))
+    except Unusable as fault:
+        return _support(_only_label(text, material, manners.SUPPORT, fault))
 
 
-def read_supports(text: str, count: int) -> tuple[float, ...]:
+def read_supports(text: str, count: int, material: str = "") -> tuple[float, ...]:
     """The verdicts on the statements 1 to `count`, in their order: each a line "NUMBER. reasons [[label]]".
 
-    Exactly one for each number, in any order; lines without double square brackets are none. Raises Unusable.
+    Exactly one for each number, in any order; lines without a label are none. Raises Unusable.
     """
     reply = _without_thinking(text)
     values: dict[int, float] = {}
     for line in reply.splitlines():
-        labels = _BRACKETS.findall(line)
-        if not labels:
+        verdict = _numbered_verdict(line, material)
+        if verdict is None:
             continue
-        verdict = _NUMBERED.fullmatch(line)
-        if verdict is None or len(labels) > 1:
-            raise Unusable("stray_label")
-        number = int(verdict.group(1))
+        number, support = verdict
         if not 1 <= number <= count:
             raise Unusable("unknown_number")
         if number in values:
             raise Unusable("repeated_verdict")
-        values[number] = _support(verdict.group(3))
+        values[number] = support
     if len(values) < count:
         raise Unusable("missing_verdict" if values else _refusal_reason(reply) or "no_label")
     return tuple(values[number] for number in range(1, count + 1))
 
 
-def read_duel(text: str) -> str:
-    """ "A", "B" or "C" (neither) for the last label in brackets. Raises Unusable."""
-    label = _last_label(text, "no_label").upper()
-    if label not in ("A", "B", "C"):
-        raise Unusable("unknown_label")
-    return label
+def read_duel(text: str, material: str = "") -> str:
+    """ "A", "B" or "C" (neither) for the last label in brackets, or the only one. Raises Unusable."""
+    try:
+        return _winner(_last_label(text, "no_label"))
+    except Unusable as fault:
+        return _winner(_only_label(text, material, manners.DUEL, fault))
 
 
 def read_facts(text: str) -> tuple[str, ...]:
     """The statements of a reply, each once, in their order; none for the sentence that says so. Raises Unusable."""
     reply = _without_thinking(text)
-    if _is_sentence(reply, NO_FACTS):
+    if _is_sentence(reply, NO_FACTS) or _begins_with_sentence(reply, NO_FACTS):
         return ()
-    statements = [" ".join(statement.split()) for statement in _STATEMENT.findall(reply)]
+    listed = _statements(reply)
+    if listed is None:
+        return ()
+    statements = [" ".join(statement.split()) for statement in listed]
     if len(_OPENING.findall(reply)) > len(statements):
         raise Unusable("cut_off")
     facts = [statement for statement in statements if statement and not _is_sentence(statement, NO_FACTS)]
@@ -126,6 +148,78 @@ def read_notes(text: str) -> str | None:
     if refusal:
         raise Unusable(refusal)
     return reply
+
+
+def _statements(reply: str) -> list[str] | None:
+    """The statements between tags, or where there is no tag the items of a list; None for a list without any item.
+
+    Where no tag is closed, a statement ends with its line.
+    """
+    if not _OPENING.search(reply):
+        items = manners.listed_texts(reply)
+        return None if items == [] else items or []
+    if "</statement>" not in reply.lower():
+        return [line for line in _OPENED_LINE.findall(reply) if line.strip()]
+    return _STATEMENT.findall(reply)
+
+
+def _numbered_verdict(line: str, material: str) -> tuple[int, float] | None:
+    """The number of a statement and the verdict on it; None for a line without a label. Raises Unusable."""
+    labels = _BRACKETS.findall(line)
+    strict = _NUMBERED.fullmatch(line)
+    if strict is not None and len(labels) == 1:
+        return int(strict.group(1)), _support(strict.group(3))
+    number = _NUMBER.match(line)
+    if number is None:
+        if labels:
+            raise Unusable("stray_label")
+        return None
+    last_words = _PARTS.split(number.group(2).rstrip(_FULL_STOPS))[-1]
+    own_labels = manners.own_labels(f"verdict: {number.group(2)}\n{last_words}", material, manners.SUPPORT)
+    if len(own_labels) == 1:
+        return int(number.group(1)), _support(own_labels[0])
+    if labels or own_labels:
+        raise Unusable("stray_label")
+    return None
+
+
+def _only_label(text: str, material: str, kind: manners.LabelKind, fault: Unusable) -> str:
+    """The only label of a reply that is not written as it was asked for. Raises the fault where there is none."""
+    if fault.reason in _FINAL:
+        raise fault
+    labels = manners.own_labels(_without_thinking(text), material, kind)
+    if len(labels) > 1:
+        raise Unusable("several_labels") from fault
+    if not labels:
+        raise fault
+    return labels[0]
+
+
+def _whole_rating(label: str) -> int:
+    if not _RATING.fullmatch(label):
+        raise Unusable("off_scale")
+    return int(label)
+
+
+def _winner(label: str) -> str:
+    if label.upper() not in ("A", "B", "C"):
+        raise Unusable("unknown_label")
+    return label.upper()
+
+
+def _on_scale(rating: str) -> int:
+    """A rating as text, such as "7.5" or "7/10", on the scale of whole numbers from 0 to 10; halves go up."""
+    number, _, out_of = rating.partition("/")
+    if out_of not in ("", "10") or not float(number) <= _HIGHEST:
+        raise Unusable("off_scale")
+    return math.floor(float(number) + 0.5)
+
+
+def says_nothing(notes: str) -> bool:
+    """True for notes that say in other words that the part holds nothing relevant."""
+    if any(line.lstrip().startswith(("-", "•", "*")) for line in notes.strip().splitlines()[1:]):
+        return False
+    return _begins_with_sentence(notes, NO_NOTES) or bool(_NOTHING.fullmatch(notes.strip(_FULL_STOPS)))
 
 
 def _support(label: str) -> float:
@@ -176,3 +270,11 @@ def _refusal_reason(reply: str) -> str | None:
 def _is_sentence(text: str, sentences: dict[str, str]) -> bool:
     plain_text = text.strip(_FULL_STOPS).lower()
     return plain_text in [sentence.lower() for sentence in sentences.values()]
+
+
+def _begins_with_sentence(reply: str, sentences: dict[str, str]) -> bool:
+    """True for a short reply whose first sentence, or first words in brackets, says that there is none."""
+    if len(reply) > _SHORT or _OPENING.search(reply):
+        return False
+    first_words = re.split(r"[.。\n\]】:：;；,，(（]", manners.plain(reply).lstrip(" [\"'*_#`“"), maxsplit=1)[0]
+    return _is_sentence(first_words, sentences)

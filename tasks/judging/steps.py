@@ -5,17 +5,18 @@ A scorer is a generator. It yields a step, is sent the result, and in the end re
     verdicts = yield from ask(queries)             queries to the judge, all of one kind
     values = yield from compute("embed", jobs)     work on this machine, one job a question
     bounds = yield from pruning_bounds()           what the other scorers say; waits until they are done
+    others = yield from other_judgements()         their judgements; waits likewise
 
 Whoever runs the scorer cuts the queries and jobs of a step into micro-batches and runs each as a task.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 from infra.models.protocol import CHAT, Prompt
 from tasks.judging.pruning import PruningBounds
-from tasks.records.example import Judgement
+from tasks.records.example import AnswerId, Judgement
 
 Value = TypeVar("Value")
 ModelRole = Literal["judge", "policy", "reward_model"]  # which model of the recipe a query goes to
@@ -94,7 +95,12 @@ class BoundsStep:
     """The result is PruningBounds, or None where no answer may be left unjudged. Waits for all other scorers."""
 
 
-Step = AskStep | ComputeStep | BoundsStep
+@dataclass(frozen=True, slots=True)
+class OthersStep:
+    """The result is the other scorers' judgements, by scorer and answer. Waits for them."""
+
+
+Step = AskStep | ComputeStep | BoundsStep | OthersStep
 Steps = Generator[Step, Any, list[Judgement]]
 
 
@@ -114,6 +120,12 @@ def compute(kind: str, jobs: Sequence[Job[Value]]) -> Generator[Step, Any, list[
         return []
     values: list[Value] = yield ComputeStep(kind, jobs)
     return values
+
+
+def other_judgements() -> Generator[Step, Any, Mapping[str, Mapping[AnswerId, Judgement]]]:
+    """The judgements of the other scorers, by scorer and answer, once they are done."""
+    judgements: Mapping[str, Mapping[AnswerId, Judgement]] = yield OthersStep()
+    return judgements
 
 
 def pruning_bounds() -> Generator[Step, Any, PruningBounds | None]:

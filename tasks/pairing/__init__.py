@@ -27,7 +27,7 @@ from infra.models.thinking import UNFINISHED
 from infra.plugins import find_plugins
 from infra.recipe import Pairing
 from tasks.metrics import likeness
-from tasks.records.example import Answer, Drop, Example, Pair
+from tasks.records.example import Answer, AnswerId, Drop, Example, Pair
 from tasks.sampling import STRONG
 
 DIGITS = 6  # of a margin
@@ -39,6 +39,7 @@ class Ranked:
 
     answer: Answer
     reward: float
+    may_win: bool = True  # False for an answer that is never chosen
 
     @property
     def index(self) -> int:
@@ -91,13 +92,15 @@ def pair_example(
     rewards: Mapping[tuple[str, int], float | None],
     settings: Pairing,
     seed: int,
+    never_chosen: frozenset[AnswerId] = frozenset(),
 ) -> list[Pair] | Drop:
     """The pairs of an example, one to `pairs_per_question`, no two of the same answers; or a drop with its reason.
 
     Reasons, in the order in which they are looked for: "no_answers", or "unfinished_thinking" where no answer got
     beyond its thinking (stage "sample"; the rest are of stage "pair"), "no_strong_answer" (contrast alone),
     "too_few_scored", "tie" (all rewards are equal), "cut_off" (nothing that may be chosen stands above what may be
-    rejected), "small_margin", "near_identical". `rewards` is by (example_id, sample_index); `seed` is the plan's.
+    rejected), "small_margin", "near_identical". `rewards` is by (example_id, sample_index); `seed` is the
+    plan's. Answers in `never_chosen` may be rejected alone.
     """
     rule = find_rule(settings.rule)
     sampled = [answer for answer in answers if answer.sample_index >= 0]
@@ -112,7 +115,7 @@ def pair_example(
     elif rule.rank is not None:
         ranking = rule.rank(example, with_text, seeded_random(seed, example.example_id, "rank"))
     else:
-        ranking = _ranking(with_text, rewards)
+        ranking = _ranking(with_text, rewards, never_chosen)
     if rule.chooses_strong and len(ranking) == len(with_text):
         strong = next((answer for answer in answers if answer.sample_index == STRONG), None)
         reason = "it was not asked" if strong is None else strong.finish_reason
@@ -135,6 +138,10 @@ def may_be_chosen(answer: Answer, settings: Pairing) -> bool:
     return settings.cut_off_as_chosen or answer.finish_reason not in ("length", "content_filter")
 
 
+def _may_be_chosen(ranked: Ranked, settings: Pairing) -> bool:
+    return ranked.may_win and may_be_chosen(ranked.answer, settings)
+
+
 def margin(chosen: Ranked, rejected: Ranked) -> float:
     """The difference in reward, to 6 decimals."""
     return round(chosen.reward - rejected.reward, DIGITS)
@@ -143,7 +150,7 @@ def margin(chosen: Ranked, rejected: Ranked) -> float:
 def _first(
     example: Example, ranking: Sequence[Ranked], candidates: Sequence[Ranked], settings: Pairing
 ) -> Couple | Drop:
-    chosen = next((ranked for ranked in ranking if may_be_chosen(ranked.answer, settings)), None)
+    chosen = next((ranked for ranked in ranking if _may_be_chosen(ranked, settings)), None)
     below = [ranked for ranked in candidates if chosen is not None and margin(chosen, ranked) > 0]
     if chosen is None or not below:
         return _drop(example, "cut_off", "the answers above those that may be rejected were cut off")
@@ -166,7 +173,7 @@ def _with_further(
     left = []
     for chosen, rejected in couples:
         gap = margin(chosen, rejected)
-        allowed = may_be_chosen(chosen.answer, settings) and gap > 0 and gap >= settings.min_margin
+        allowed = _may_be_chosen(chosen, settings) and gap > 0 and gap >= settings.min_margin
         if allowed and {chosen.index, rejected.index} <= distinct:
             left.append((chosen, rejected))
     taken = {_indices(first): first}
@@ -187,13 +194,17 @@ def _indices(couple: Couple) -> tuple[int, int]:
     return couple[0].index, couple[1].index
 
 
-def _ranking(answers: Sequence[Answer], rewards: Mapping[tuple[str, int], float | None]) -> list[Ranked]:
+def _ranking(
+    answers: Sequence[Answer],
+    rewards: Mapping[AnswerId, float | None],
+    never_chosen: frozenset[AnswerId] = frozenset(),
+) -> list[Ranked]:
     """Answers with a reward, best first; equal rewards by the text's hash, equal texts by sample index."""
     scored = []
     for answer in answers:
         reward = rewards.get(answer.id)
         if reward is not None:
-            scored.append(Ranked(answer, reward))
+            scored.append(Ranked(answer, reward, answer.id not in never_chosen))
     return sorted(scored, key=lambda ranked: (-ranked.reward, text_id(ranked.answer.text), ranked.index))
 
 

@@ -24,6 +24,7 @@ from infra.running import progress
 from infra.store import Store, table_bytes
 from tasks.planning.contexts import BuiltQuestion, build_examples
 from tasks.planning.distractors import gather_pool
+from tasks.planning.rules import rules_of
 from tasks.prompts import load_prompt
 from tasks.questions import source_hint
 from tasks.records import example as records
@@ -69,6 +70,9 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
         "exact_prompt_tokens": exact,
         "warnings": [*pool.warnings, *_warnings(recipe, tally, counts, exact)],
     }
+    rules = rules_of(recipe)
+    if rules:
+        content["rules"] = rules
     plan = Plan.from_json({"plan_id": fingerprint(content)[:16], **content})
     store.put_if_absent(plan_path(plan.plan_id), canonical_json(plan.to_json()))
     return plan

@@ -7,7 +7,7 @@ that it names are named by the hash of their bytes; both are checked when they a
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -47,10 +47,14 @@ class Plan:
     drop_counts: Mapping[str, int]  # by reason
     exact_prompt_tokens: bool
     warnings: tuple[str, ...]
+    rules: Mapping[str, str] = field(default_factory=dict)  # of scoring, that plans from before them do not have
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values, as in `plan.json`."""
-        return json.loads(canonical_json(asdict(self)))  # type: ignore[no-any-return]
+        values: dict[str, Any] = json.loads(canonical_json(asdict(self)))
+        if not self.rules:
+            del values["rules"]
+        return values
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "Plan":

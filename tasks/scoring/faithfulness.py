@@ -2,7 +2,7 @@
 
 The judge lists the facts that an answer claims; each fact is checked against the nearest chunks of the context:
 fully supported 1, partially 0.5, no support 0. Score = 10 × their mean (LongReward, arXiv 2410.21252). An answer
-that claims no fact, such as an honest "the text does not say", claims nothing that is false and gets `no_facts`.
+that claims no fact, such as "the text does not say", is scored by completeness' notes (`tasks/judging/refusals.py`).
 One fact without a verdict makes the score null: a mean over the others would be a guess. Facts are judged one a call,
 or `facts_per_call` of them; evidence then gives each fact its number in the reply that it shares with others.
 
@@ -16,7 +16,8 @@ from typing import Any
 
 from infra.recipe import Recipe
 from tasks.judging.context import AnsweredQuestion, ScoringContext
-from tasks.judging.facts import BUNDLE_KIND, FactSettings, check_facts, checked_judgement
+from tasks.judging.fact_settings import FactSettings
+from tasks.judging.facts import BUNDLE_KIND, check_facts, checked_judgement
 from tasks.judging.steps import Steps
 from tasks.scoring import Scorer
 

@@ -16,7 +16,7 @@ from infra.recipe import Recipe, RecipeSection
 from tasks.judging.asking import ask_judge
 from tasks.judging.context import AnsweredQuestion, ScoringContext, no_text_reason
 from tasks.judging.pruning import PruningBounds
-from tasks.judging.steps import AskStep, BoundsStep, ComputeStep, Steps
+from tasks.judging.steps import AskStep, BoundsStep, ComputeStep, OthersStep, Step, Steps
 from tasks.pairing import extremes_alone
 from tasks.records.example import AnswerId, Judgement
 from tasks.scoring import ActiveScorer, known_scorers
@@ -85,7 +85,7 @@ class _ScorerRun:
 
     def __init__(self, scorer: ActiveScorer, questions: Sequence[AnsweredQuestion], scoring: ScoringContext) -> None:
         self.scorer = scorer
-        self.step: AskStep | ComputeStep | BoundsStep | None = None  # the one that it waits for
+        self.step: Step | None = None  # the one that it waits for
         self.futures: list[Future[list[Any]]] = []  # of that step
         self.judgements: dict[AnswerId, Judgement] | None = None  # of all answers, when it is done
         self.questions = questions
@@ -131,10 +131,13 @@ def _drive(runs: Sequence[_ScorerRun], scorers: Sequence[ActiveScorer], recipe: 
     while open_runs := [run for run in runs if run.step is not None]:
         moved = False
         for run in open_runs:
-            if isinstance(run.step, BoundsStep):
+            if isinstance(run.step, BoundsStep | OthersStep):
                 others = [other for other in runs if other is not run]
                 if all(other.judgements is not None for other in others):
-                    run.go_on(_pruning_bounds(run, others, scorers, recipe))
+                    if isinstance(run.step, OthersStep):
+                        run.go_on({other.scorer.name: other.judgements for other in others})
+                    else:
+                        run.go_on(_pruning_bounds(run, others, scorers, recipe))
                     moved = True
             elif run.step is not None and not run.futures:
                 run.futures = runner.run(run.step)

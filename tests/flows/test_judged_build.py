@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from flows.bench.common import stub_recipe
-from infra.errors import EvaluationError
+from infra.errors import EvaluationError, JudgeError
 from infra.recipe import Recipe, parse_recipe
 from infra.store import open_store
 from tasks.microworld.make import write_pool
+from tests.support.judge_replies import running_judge
 from tests.support.stub_server import StubServer, running_stub
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect")]
@@ -76,6 +77,18 @@ def test_a_judged_build_counts_each_model_and_again_calls_nothing(folder: Path, 
         kind: (made[kind], 0) for kind in ("completeness", "helpfulness", "notes")
     }
     assert judged["cost"]["high"] == 0
+
+
+def test_a_judge_whose_replies_cannot_be_used_stops_the_build_after_32_of_them(folder: Path, stub: StubServer) -> None:
+    settings = recipe_for(folder, stub).model_dump(mode="json")
+    settings["sampling"]["samples"] = 16
+    settings["scoring"]["scorers"] = [{"scorer": "helpfulness"}, {"scorer": "logicality"}]
+    settings["execution"]["task_retries"] = 2
+    with running_judge(lambda body: "It is a good answer, is it not?") as judge:
+        settings["judge"] = {"name": "stub", "tokenizer": "microworld", "endpoints": [judge.url], "structured": "never"}
+        with pytest.raises(JudgeError, match=r"first 32 replies to .*It is a good answer"):
+            build(parse_recipe(settings))
+        assert len(judge.bodies) <= 64  # at most 32 of each kind; without the trial 960
 
 
 def test_evaluation_starts_no_judge(folder: Path, stub: StubServer) -> None:

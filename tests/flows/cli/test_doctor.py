@@ -8,8 +8,10 @@ import pytest
 from flows.cli.doctor import require_machine, run_checks
 from infra.errors import PrerequisiteError
 from infra.recipe import Recipe, parse_recipe
+from tests.support.judge_replies import prompt_in, running_judge
 from tests.support.planning import small_recipe
 
+TRIAL = "judge's replies to 32 small calls"
 JUDGE = {"name": "critic", "tokenizer": "microworld"}
 
 
@@ -45,6 +47,26 @@ def test_a_rule_based_judge_needs_nothing(folder: Path) -> None:
     recipe = recipe_for(folder, name="rule-based", rule_based=True, prompts="terse")
     assert not [name for name in faults_of(recipe) if "judge" in name]
     require_machine(recipe)
+
+
+@pytest.mark.parametrize("reply", ["[[7]]", "Rating: 7/10 – the year is missing."])
+def test_a_judge_whose_replies_can_be_used_passes_its_trial(folder: Path, reply: str) -> None:
+    def of(body: dict[str, Any]) -> str:
+        return "<statement>A is.</statement>" if "<statement>" in prompt_in(body) else reply
+
+    with running_judge(of) as judge:
+        faults = faults_of(recipe_for(folder, name="stub", endpoints=[judge.url], structured="never"))
+        assert TRIAL not in faults
+        assert len(judge.bodies) == 32
+    assert not list(folder.rglob("*.parquet"))  # no ledger
+
+
+def test_a_judge_whose_replies_cannot_be_used_is_reported_with_three_of_them(folder: Path) -> None:
+    with running_judge(lambda body: "What a good answer!") as judge:
+        faults = faults_of(recipe_for(folder, name="stub", endpoints=[judge.url], structured="never"))
+        assert len(judge.bodies) == 32  # each once
+    assert "32 of its first 32 replies to all kinds cannot be used" in faults[TRIAL]
+    assert faults[TRIAL].count("“What a good answer!”") == 3
 
 
 def test_scorers_without_the_judge_that_they_need_are_reported(folder: Path) -> None:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.models.client import Failure, Request
-from tasks.judging.facts import Claim, FactSettings, bundle_form, bundle_query, make_bundles
+from tasks.judging.fact_settings import FactSettings
+from tasks.judging.facts import Claim, bundle_form, bundle_query, make_bundles
 from tasks.judging.pruning import saved_calls
 from tasks.judging.quoting import quoted
 from tasks.judging.replies import SUPPORT_LABELS, Unusable, read_supports
@@ -144,7 +145,7 @@ def test_one_fact_a_call_says_nothing_of_numbers_and_asks_as_ever() -> None:
         lambda reply: f"{reply}\n1. {FULL}",  # one twice
         lambda reply: reply.partition("\n")[0],  # one alone
         lambda reply: reply.replace("1. ", "7. "),
-        lambda reply: reply.replace("[[", "").replace("]]", ""),
+        lambda reply: reply.replace("[[", "perhaps ").replace("]]", ""),
         lambda reply: reply.replace("1. ", ""),
         lambda reply: "",
     ],
@@ -241,8 +242,8 @@ def test_every_number_once_is_read_in_the_order_of_the_numbers(lines: list[tuple
         (f"1. {FULL}\n2. [[10]]", "unknown_label"),
         (f"1. {FULL} 2. {NONE}", "stray_label"),
         (f"1. {FULL}\n{NONE}", "stray_label"),
-        (f"1. {FULL}\n2. {NONE} or so", "stray_label"),
-        (f"1. {FULL}\n2. No support", "missing_verdict"),
+        (f"1. {FULL}\n2. {NONE} or {FULL}", "stray_label"),
+        (f"1. {FULL}\n2. Not fully supported", "missing_verdict"),
         ("Both are supported.", "no_label"),
         ("I cannot judge this.", "refused"),
         ("", "empty"),

@@ -1,4 +1,6 @@
-"""A judge's reply is read strictly, or not at all."""
+"""A judge's reply is read as it was asked for, or by its only label, or not at all; manners: test_manners.py."""
+
+import re
 
 import pytest
 from hypothesis import given
@@ -31,27 +33,29 @@ def test_the_last_rating_counts_and_ends_the_reply(text: str, rating: int) -> No
         ("", "empty"),
         (" \n", "empty"),
         ("A fine answer.", "no_rating"),
-        ("7", "no_rating"),
-        ("[7]", "no_rating"),
         ("[[100]]", "off_scale"),
         ("[[11]]", "off_scale"),
         ("[[-1]]", "off_scale"),
-        ("[[7.5]]", "off_scale"),
+        ("[[10.5]]", "off_scale"),
+        ("[[4]]/5", "off_scale"),
         ("[[٧]]", "off_scale"),
         ("[[seven]]", "off_scale"),
         ("[[n]]", "off_scale"),
-        ("[[8]] it would be, had the document not said so itself", "not_last"),
         ("I'm sorry, but I can't help with that.", "refused"),
         ("The prompt was filtered by the content management policy.", "content_filter"),
         ("[[07]]", "off_scale"),
-        ("[[8/10]]", "off_scale"),
-        ("[[10]] is what the answer demands. I give it a 2.", "not_last"),
-        ("[[8]]\nBut for style [[3]] and that is all.", "not_last"),
+        ("[[8/100]]", "off_scale"),
+        ("[[10]] is what the answer demands. I give it a 2.", "several_labels"),
+        ("[[8]]\nBut for style [[3]] and that is all.", "several_labels"),
+        ("Rating: 7-8", "no_rating"),
+        ("Rating: 7 or 8", "no_rating"),
+        ("A score of 10 would need the year as well.", "no_rating"),
+        ("It gives 3/10 of the items.", "no_rating"),
+        ("I give it 2 points for the year.", "no_rating"),
         ("<think>It may be [[8]]", "cut_off"),
         ("<think>It may be [[8]].</think>", "empty"),
         ("[ [10] ]", "no_rating"),
-        ("［［10］］", "no_rating"),
-        ("[[10]", "no_rating"),
+        ("It has [[10] of them", "no_rating"),
         ("抱歉，我无法评分。", "refused"),
     ],
 )
@@ -176,7 +180,6 @@ def test_a_rating_is_read_on_the_scale_or_not_at_all(text: str) -> None:
     try:
         rating = read_rating(text)
     except Unusable as fault:
-        assert fault.reason in ("empty", "no_rating", "off_scale", "not_last")
+        assert fault.reason in ("empty", "no_rating", "off_scale", "not_last", "several_labels")
     else:
-        assert f"[[{rating}]]" in text.replace(" ", "").replace("\n", "")
-        assert 0 <= rating <= 10
+        assert 0 <= rating <= 10 and re.search(r"\d", text)

@@ -46,8 +46,8 @@ TASK = {"en": "Task: ", "zh": "任务："}
 MATERIAL = {"en": "never an instruction", "zh": "绝不是给你的指令"}
 EXAMPLE = re.compile(r"<example>\n(.*?)\n</example>", re.DOTALL)
 GRADES = {
-    "en": {"helpfulness": [9, 3, 6, 1], "logicality": [2, 6, 10], "completeness": [5, 10, 1]},
-    "zh": {"helpfulness": [8, 3, 6, 1], "logicality": [3, 7, 10], "completeness": [4, 10, 0]},
+    "en": {"helpfulness": [9, 3, 2, 1], "logicality": [2, 6, 10], "completeness": [5, 10, 1]},
+    "zh": {"helpfulness": [8, 3, 2, 1], "logicality": [3, 7, 10], "completeness": [4, 10, 0]},
 }
 FACTS = {"en": [8, 2, 0], "zh": [6, 2, 0]}
 ALONE_GRADES = {

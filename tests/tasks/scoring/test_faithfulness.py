@@ -8,7 +8,7 @@ import pytest
 
 from infra.models.client import Failure, Request
 from infra.models.embedding import Embedder
-from tasks.judging.facts import FactSettings
+from tasks.judging.fact_settings import FactSettings
 from tasks.scoring import faithfulness
 from tests.support.scripted_judge import (
     ScriptedJudge,

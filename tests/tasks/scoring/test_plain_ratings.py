@@ -65,7 +65,7 @@ def test_the_score_is_the_rating_and_the_evidence_holds_the_reply(name: str) -> 
     [
         ("[[11]]", "off_scale"),
         ("[[100]]", "off_scale"),
-        ("[[7.5]]", "off_scale"),
+        ("[[10.5]]", "off_scale"),
         ("Seven.", "no_rating"),
         ("", "empty"),
         (Failure("", "prompt_too_long", "too long", True), "prompt_too_long"),

@@ -1,0 +1,31 @@
+"""The settings of faithfulness: how facts are listed and checked."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from infra.recipe import Positive, RecipeSection
+from tasks.judging.refusals import DespiteNotes
+
+
+class FactSettings(RecipeSection):
+    """How facts are listed and checked."""
+
+    facts_tokens: Positive = Field(2048, description="longest list of facts of one answer, in tokens")
+    max_tokens: Positive = Field(512, description="longest verdict on one fact, in tokens")
+    chunk_tokens: Positive = Field(128, description="tokens per chunk that facts are looked up in")
+    nearest: Positive = Field(5, description="chunks that a fact is checked against")
+    no_facts: Annotated[float, Field(ge=0, le=10)] | None = Field(
+        10.0, description="score of an answer that claims no fact (an honest refusal); null: it has none"
+    )
+    no_facts_despite_notes: DespiteNotes = Field(
+        None,
+        description="score of such an answer where completeness' notes hold something. null: it has none (the paper); "
+        "0: it may be rejected, and is never chosen; ignore_notes: that of no_facts, as in plans from before this key",
+    )
+    share_facts: bool = Field(True, description="judge equal facts of the answers to a question once")
+    facts_per_call: Positive = Field(
+        1,
+        description="most facts of a question that the judge is asked about in one call; 1: each in a call of its own",
+    )
+    expected_facts: Positive = Field(20, description="facts per answer, for estimates before a run alone")
