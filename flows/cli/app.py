@@ -81,7 +81,8 @@ def improve(
 def build(recipe: RecipePath, changes: Changes = None, as_json: AsJson = False) -> None:
     """Build and publish the dataset alone."""
     settings = read_recipe(recipe, changes)
-    require_machine(settings)
+    with progress_unless_json(as_json):  # a model in the box may have to be fetched
+        require_machine(settings)
     with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
         from flows.build import build as build_flow
 
@@ -166,7 +167,8 @@ def evaluate(
         raise RecipeError(f"{recipe}: the recipe has no `evaluation` section; add one")
     path = path_in_store(settings.store, manifest) if manifest else None
     trained = trained_at(settings.store, model) if model else None
-    require_machine(settings.model_copy(update={"judge": None}))  # evaluation calls no judge
+    with progress_unless_json(as_json):
+        require_machine(settings.model_copy(update={"judge": None}))  # evaluation calls no judge
     with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
         from flows.evaluate import evaluate as evaluate_flow
         from flows.shard import shard_recipe
@@ -272,7 +274,8 @@ def keys() -> None:
 
 def _improve(settings: Recipe, rounds: int, as_json: bool) -> None:
     """Run the improve flow, then print a table for each round and the paths of the last."""
-    require_machine(settings)
+    with progress_unless_json(as_json):  # a model in the box may have to be fetched
+        require_machine(settings)
     with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
         from flows.improve import improve as improve_flow
         from flows.shard import shard_recipe

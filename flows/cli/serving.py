@@ -33,7 +33,8 @@ def serve(
         running = shared_servers(settings, section)
         if running:
             raise PrerequisiteError(f"the {section} of this recipe and store is served already: {', '.join(running)}")
-    require_machine(settings)
+    with progress_display():
+        require_machine(settings)
     try:
         with progress_display(), start_servers(settings, shared=True) as ready:
             urls = _print_endpoints(ready(), sections, settings.store)
