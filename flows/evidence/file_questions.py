@@ -11,13 +11,12 @@ of other questions of the same part that hold no reference answer.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.evidence.questions import HELD_OUT, SHORT, TRAIN
+from flows.evidence.questions import HELD_OUT, SHORT, TRAIN, write_rows
 from infra.canonical import seeded_random
 from infra.errors import InputError
 from infra.models.tokens import Tokenizer
@@ -33,11 +32,10 @@ _PARTS = (TRAIN, TRAIN, HELD_OUT, HELD_OUT, TUNE)  # of each five titles
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """The questions of a part, and the distinct documents of these questions with their tokens as passages."""
+    """The questions of a part, and the tokens as a passage of each distinct document of these questions."""
 
     questions: Sequence[RawQuestion]
-    documents: Sequence[Document]
-    tokens: Sequence[int]
+    tokens: Mapping[Document, int]
 
 
 def write_file_questions(
@@ -62,9 +60,9 @@ def write_file_questions(
         rows = []
         for index, question in enumerate(chosen):
             rows.append(_row(question, _distractors(question, part, lengths[index % len(lengths)], seed)))
-        _write_rows(folder / f"{name}.jsonl", rows)
+        write_rows(folder / f"{name}.jsonl", rows)
         if name == HELD_OUT:
-            _write_rows(folder / f"{SHORT}.jsonl", [_row(question, ()) for question in chosen])
+            write_rows(folder / f"{SHORT}.jsonl", [_row(question, ()) for question in chosen])
 
 
 def part_of(question: RawQuestion) -> str:
@@ -83,27 +81,26 @@ def _read_parts(source: Questions, tokenizer: Tokenizer) -> Mapping[str, _Part]:
         documents: dict[Document, None] = {}  # an ordered set
         for question in questions_of_part:
             documents.update(dict.fromkeys(question.documents + question.distractors))
-        parts[name] = _Part(questions_of_part, list(documents), passage_tokens(list(documents), tokenizer))
+        tokens = passage_tokens(list(documents), tokenizer)
+        parts[name] = _Part(questions_of_part, dict(zip(documents, tokens, strict=True)))
     return parts
 
 
 def _distractors(question: RawQuestion, part: _Part, length: int, seed: int) -> list[Document]:
     """Documents in random order, as many as the length has room for."""
-    tokens_of = dict(zip(part.documents, part.tokens, strict=True))
-    room = length - sum(tokens_of[document] for document in question.documents)
-    order = list(range(len(part.documents)))
+    room = length - sum(part.tokens[document] for document in question.documents)
+    order = list(part.tokens)
     seeded_random(seed, "distractors", question.example_id).shuffle(order)
     titles = {document.title for document in question.documents}
-    smallest = min(part.tokens)
+    smallest = min(part.tokens.values())
     distractors = []
-    for index in order:
+    for document in order:
         if room < smallest:
             break
-        document = part.documents[index]
-        fits = part.tokens[index] <= room and document.title not in titles
+        fits = part.tokens[document] <= room and document.title not in titles
         if fits and not sub_em(f"{document.title}\n{document.text}", question.references):
             distractors.append(document)
-            room -= part.tokens[index]
+            room -= part.tokens[document]
     return distractors
 
 
@@ -122,10 +119,3 @@ def _row(question: RawQuestion, distractors: Sequence[Document]) -> dict[str, An
 
 def _document_rows(documents: Sequence[Document]) -> list[dict[str, str]]:
     return [{"title": document.title, "text": document.text} for document in documents]
-
-
-def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the rows, unless the file holds them already."""
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        path.write_text(text, encoding="utf-8")

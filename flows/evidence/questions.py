@@ -12,7 +12,7 @@ documents of the same world up to the length.
 import itertools
 import json
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +44,14 @@ def write_questions(
         SHORT: (held_out, ()),
     }
     for name, (count, set_lengths) in sets.items():
-        rows = itertools.islice(_rows(name, seed, set_lengths, tokenizer), count)
-        lines = []
-        for row in rows:
-            lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-        text = "".join(lines)
-        path = folder / f"{name}.jsonl"
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+        write_rows(folder / f"{name}.jsonl", itertools.islice(_rows(name, seed, set_lengths, tokenizer), count))
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as JSON Lines, unless the file holds them already."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
 
 
 def _rows(name: str, seed: int, lengths: Sequence[int], tokenizer: Tokenizer) -> Iterator[dict[str, Any]]:

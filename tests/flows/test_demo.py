@@ -14,15 +14,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.command import ROOT, Command, Ended
+from tests.support.command import Command, Ended, needs_vllm
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(
-        not (ROOT / ".venv-serving" / "bin" / "python").exists(),
-        reason="there is no .venv-serving, the environment for vLLM; `make setup` makes it",
-    ),
+    needs_vllm,
 ]
 
 QUESTIONS, SAMPLES = 16, 4

@@ -17,15 +17,12 @@ from infra.running import progress
 from infra.running.progress import ProgressUpdate
 from infra.serving.servers import restart_counts, serve_recipe
 from infra.store import open_store
-from tests.support.command import ROOT
+from tests.support.command import ROOT, needs_vllm
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(
-        not (ROOT / ".venv-serving" / "bin" / "python").exists(),
-        reason="there is no .venv-serving, the environment for vLLM; `make setup` makes it",
-    ),
+    needs_vllm,
 ]
 
 QUESTIONS, SAMPLES = 12, 4

@@ -17,17 +17,14 @@ from infra.models.tokens import resolve_model
 from infra.recipe import Recipe
 from infra.serving.servers import serve_recipe
 from infra.store import open_store
-from tests.support.command import ROOT
+from tests.support.command import needs_vllm
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(900),
     pytest.mark.usefixtures("prefect"),
     pytest.mark.filterwarnings("ignore"),  # of torch and transformers, on their own imports
-    pytest.mark.skipif(
-        not (ROOT / ".venv-serving" / "bin" / "python").exists(),
-        reason="there is no .venv-serving, the environment for vLLM; `make setup` makes it",
-    ),
+    needs_vllm,
 ]
 
 QUESTIONS, SAMPLES, HELD_OUT = 6, 4, 4

@@ -13,8 +13,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 MARK = "LONGMILL_TEST_RUN"
+
+needs_vllm = pytest.mark.skipif(
+    not (ROOT / ".venv-serving" / "bin" / "python").exists(),
+    reason="there is no .venv-serving, the environment for vLLM; `make setup` makes it",
+)
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import ROOT, Command
+from tests.support.command import Command, needs_vllm
 
 CHANGES = ["training.max_steps=2", "sampling.samples=6"]  # LongReward pairs from 5 on
-needs_vllm = pytest.mark.skipif(
-    not (ROOT / ".venv-serving" / "bin" / "python").exists(),
-    reason="there is no .venv-serving, the environment for vLLM; `make setup` makes it",
-)
 
 
 @pytest.mark.slow
@@ -20,7 +16,7 @@ needs_vllm = pytest.mark.skipif(
 @needs_vllm
 def test_rows_are_measured_on_real_models_and_shown_again_from_stored_results(tmp_path: Path) -> None:
     rows = ("consensus", "sealong")
-    words = ["evidence", "--questions", "8", "--seeds", "1"]
+    words = ["evidence", "--count", "8", "--seeds", "1"]
     for row in rows:
         words += ["--only", row]
     for change in CHANGES:
