@@ -22,8 +22,8 @@ TIMEOUT_PER_STEP = 10  # the time-out is at least so many times the longest step
 # Part of a matrix product's speed that vLLM reaches when it reads prompts. Measured with 109M parameters on two cores
 # with AMX: 0.33 in float32 and 0.93 in bfloat16 (the product is float32 always); less where other work runs.
 EFFICIENCY = 0.25
-# From so many operations a token on, a second server for the merged model is worth its start on a CPU. Measured with 135M
-# parameters on two cores: 25 tokens/s with an adapter, 190 without; a model of 1M loses less than the start takes.
+# From so many operations a token on, a second server for the merged model is worth its start on a CPU. Measured with
+# 135M parameters on two cores: 25 tokens/s with an adapter, 190 without; a model of 1M loses less than the start takes.
 ADAPTER_OPERATIONS = 5e7
 _MATRIX = 1024  # rows and columns of the matrices of the product
 
