@@ -4,7 +4,7 @@ import contextlib
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 
 from infra.errors import LongmillError
@@ -12,6 +12,8 @@ from infra.ledger import Ledger
 from infra.models.budget import BudgetMeter
 from infra.models.client import CallCounts, ModelClient
 from infra.models.embedding import Embedder, open_embedder
+from infra.models.form_settler import FormMemory, FormSettler
+from infra.models.request_form import RequestForm, headers_of
 from infra.models.tokens import Tokenizer, count_tokens, load_tokenizer
 from infra.recipe import Model, Recipe
 from infra.running import progress
@@ -29,16 +31,18 @@ class RunResources:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
+        for section, model in called_models(recipe).items():
+            headers_of(model, section)  # one that is missing must not be found with a ledger open
         self.store: Store = open_store(recipe.store)
         self.ledger = Ledger(self.store)
         meter = BudgetMeter(recipe.budget)
-        self.policy = _client(recipe.policy, recipe, self.ledger, meter, _advance_sampling)
-        self.judge = _client(recipe.judge, recipe, self.ledger, meter, _advance_judging) if recipe.judge else None
-        self.strong = _client(recipe.strong, recipe, self.ledger, meter, _advance_sampling) if recipe.strong else None
-        reward_model = called_models(recipe).get(REWARD_MODEL)
-        self.reward_model = (
-            _client(reward_model, recipe, self.ledger, meter, _advance_judging) if reward_model else None
-        )
+        clients = {}
+        for section, model in called_models(recipe).items():
+            clients[section] = _client(section, model, recipe, self.store, self.ledger, meter)
+        self.policy = clients["policy"]
+        self.judge = clients.get("judge")
+        self.strong = clients.get("strong")
+        self.reward_model = clients.get(REWARD_MODEL)
         self.shards_in_memory = threading.Semaphore(recipe.execution.shards_in_flight)
         self._lock = threading.Lock()
         self._embedder: Embedder | None = None
@@ -113,9 +117,13 @@ def open_resources(recipe: Recipe) -> Iterator[RunResources]:
 
 
 def _client(
-    model: Model, recipe: Recipe, ledger: Ledger, meter: BudgetMeter, advance: Callable[[str, int], None]
+    section: str, model: Model, recipe: Recipe, store: Store, ledger: Ledger, meter: BudgetMeter
 ) -> ModelClient:
     execution = recipe.execution
+    given = RequestForm.of(model)
+    memory = None
+    if not model.starts_here():  # vLLM takes every field that is sent
+        memory = FormMemory(store, model.name, model.endpoints, given)
     return ModelClient(
         model.endpoints,
         os.environ.get(model.api_key_env),
@@ -127,9 +135,12 @@ def _client(
         budget=meter,
         price=model.price,
         api_key_env=model.api_key_env,
-        progress=advance,
+        progress=_advance_sampling if section in ("policy", "strong") else _advance_judging,
         reasoning=model.reasoning,
         count_tokens=lambda text: _count_tokens(model.tokenizer, model.trust_remote_code, text),
+        form=FormSettler(given, memory, progress.say, section),
+        headers=headers_of(model, section),
+        try_first=not model.starts_here(),
     )
 
 

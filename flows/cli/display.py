@@ -56,7 +56,10 @@ def progress_display() -> Iterator[None]:
 
     def draw(step: ProgressUpdate) -> None:
         with lock:
-            display.draw(step)
+            if step.says:
+                errors.print(Text(step.note or ""), soft_wrap=True)
+            else:
+                display.draw(step)
 
     progress.watch(draw)
     try:

@@ -11,21 +11,24 @@ uses up no attempt. All methods run in one event loop.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import aiohttp
 
 from infra.errors import BudgetReached, ModelError
 from infra.ledger import Entry
 from infra.models.budget import BudgetMeter
+from infra.models.call_settings import CallLimits, CallListener, RequestManner
 from infra.models.context_queue import ContextQueue, QueuedContext
 from infra.models.endpoint import AdaptiveLimit, Endpoint, backoff, rank
-from infra.models.protocol import Failure, LedgerLike, Outcome, Request, parse_reply, reply_from
+from infra.models.form_refusals import STATUSES as FORM_STATUSES
+from infra.models.protocol import Failure, LedgerLike, Outcome, parse_reply, reply_from
+from infra.models.request_form import RequestForm
 from infra.models.single_flight import PendingCall, SingleFlight
 from infra.models.thinking import Reasoning
 from infra.models.transport import (
     EndpointFailure,
+    HttpResponse,
     Recordable,
     Refusal,
     TemporaryFailure,
@@ -37,27 +40,9 @@ from infra.models.transport import (
 from infra.recipe import Price
 from infra.serving.records import ServerRecord, read_record
 
+ALONE_S = 2.0  # that the first call is alone: a refusal of its form comes at once, a reply may take long
 SETTLE_S = 10.0  # until the fault of a server shows in its record: vLLM takes some seconds to end
 _LOOK_S = 0.5  # between two looks at it
-
-
-@dataclass(frozen=True, slots=True)
-class CallLimits:
-    """How the calls run; none of it changes a reply."""
-
-    concurrency: int  # most calls in flight, over all endpoints
-    contexts_in_flight: int
-    timeout_s: float  # of one attempt
-    attempts: int  # most attempts of one call
-    backoff_s: float  # before the second attempt; doubles each time, with jitter
-
-
-@dataclass(frozen=True, slots=True)
-class CallListener:
-    """What the scheduler calls: `ended` (request, outcome, paid entry or None) and `retried` (request)."""
-
-    ended: Callable[[Request, Outcome, Entry | None], None]
-    retried: Callable[[Request], None]
 
 
 class Scheduler:
@@ -66,7 +51,7 @@ class Scheduler:
     def __init__(
         self,
         urls: Iterable[str],
-        api_key: tuple[str | None, str],  # the key, and the name of the variable it came from
+        manner: RequestManner,
         limits: CallLimits,
         ledger: LedgerLike,
         single_flight: SingleFlight,
@@ -75,7 +60,8 @@ class Scheduler:
         listener: CallListener,
         reasoning: Reasoning = "auto",
     ) -> None:
-        self._api_key, self._api_key_env = api_key
+        self._manner = manner
+        self._form = manner.form
         self._limits = limits
         self._ledger = ledger
         self._single_flight = single_flight
@@ -90,11 +76,13 @@ class Scheduler:
             restarts = record.restarts if record else 0
             limit = AdaptiveLimit(limits.concurrency)
             self._endpoints.append(Endpoint(url, limit, limits.backoff_s, restarts=restarts))
-            self._transports[url] = Transport(url, self._api_key, limits.timeout_s)
+            self._transports[url] = Transport(url, manner.api_key, limits.timeout_s, manner.headers)
         self._contexts = ContextQueue(limits.contexts_in_flight, lambda affinity: rank(self._endpoints, affinity))
         self._backing_off: dict[PendingCall, tuple[asyncio.TimerHandle, QueuedContext]] = {}
         self._tasks: set[asyncio.Task[None]] = set()  # one for each call in flight
         self._wake_up: asyncio.TimerHandle | None = None  # sends when an endpoint's wait is over
+        self._most_calls = 1 if limits.try_first else limits.concurrency  # in flight, now
+        self._alone: asyncio.TimerHandle | None = None  # ends the time of the first call
 
     def submit(self, calls: Iterable[PendingCall]) -> None:
         """Queue calls, in their order."""
@@ -106,11 +94,11 @@ class Scheduler:
         """Send all calls that may be sent now."""
         now = time.monotonic()
         self._contexts.admit()
-        while len(self._tasks) < self._limits.concurrency:
+        while len(self._tasks) < self._most_calls:
             contexts = self._contexts.ready()
             for context in contexts:
                 self._send_context(context, now)
-                if len(self._tasks) >= self._limits.concurrency:
+                if len(self._tasks) >= self._most_calls:
                     return
             if not self._contexts.admit():
                 if contexts:
@@ -119,7 +107,7 @@ class Scheduler:
 
     def _send_context(self, context: QueuedContext, now: float) -> None:
         """Send a context's calls until its endpoint or the client has no room."""
-        while context.queue and len(self._tasks) < self._limits.concurrency:
+        while context.queue and len(self._tasks) < self._most_calls:
             endpoint = next((endpoint for endpoint in context.ranking if self._is_open(endpoint, now)), None)
             if endpoint is None or not endpoint.has_room(now):
                 return
@@ -129,10 +117,17 @@ class Scheduler:
             elif not self._reserve(call):
                 self._end(call, context, BudgetReached("the budget is reached"))  # the client raises one with figures
             else:
+                if self._most_calls < self._limits.concurrency and self._alone is None:
+                    self._alone = asyncio.get_running_loop().call_later(ALONE_S, self._let_all_go)
                 attempt = self._attempt(call, context, endpoint, endpoint.start_call())
                 task = asyncio.get_running_loop().create_task(attempt)
                 self._tasks.add(task)
                 task.add_done_callback(self._attempt_ended)
+
+    def _let_all_go(self) -> None:
+        """The first call has its response, or takes long: send the others."""
+        self._most_calls = self._limits.concurrency
+        self.send_ready()
 
     def _is_open(self, endpoint: Endpoint, now: float) -> bool:
         """Whether calls may go to an endpoint. One whose server is being started again is looked at, not called."""
@@ -176,21 +171,37 @@ class Scheduler:
     async def _send(self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, halvings: int) -> None:
         started = time.monotonic()
         restarts = endpoint.restarts
+        form = self._form.form
         try:
-            response = await self._transports[endpoint.url].post(call.request.body(), call.request.route)
+            response = await self._transports[endpoint.url].post(form.body(call.request), call.request.route)
         except (aiohttp.ClientError, TimeoutError) as error:
+            self._most_calls = self._limits.concurrency
             self._handle_error(call, context, endpoint, restarts, error)
             return
         except BaseException:
             endpoint.end_probe()
             raise
         endpoint.mark_reachable()
+        if response.status in FORM_STATUSES and await self._settles(form, call, response):
+            self._release(call)
+            self._requeue(call, context)
+            return
+        self._most_calls = self._limits.concurrency
         result = classify_response(response, call.request.route)
         if isinstance(result, Recordable):
             endpoint.limit.increase()
             await self._record(call, context, result, time.monotonic() - started)
         else:
             self._handle_failure(call, context, endpoint, halvings, restarts, result)
+
+    async def _settles(self, form: RequestForm, call: PendingCall, response: HttpResponse) -> bool:
+        """Whether a refusal of a request's form changes the form, so that the call is sent again."""
+        before = self._form.form
+        if not self._form.learn(form, call.request, response.status, response.body.decode("utf-8", "replace")):
+            return False
+        if self._form.form is not before:
+            await asyncio.to_thread(self._form.remember)
+        return True
 
     def _handle_error(
         self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, restarts: int, error: Exception
@@ -386,12 +397,14 @@ class Scheduler:
         )
 
     def _endpoint_error(self, endpoint: Endpoint, model: str, failure: EndpointFailure) -> ModelError:
-        remedy = failure.remedy.format(api_key_env=self._api_key_env)
+        remedy = failure.remedy.format(api_key_env=self._manner.api_key_env)
         return ModelError(f"{endpoint.url} refuses model {model!r}: {self._redact(failure.cause)}; {remedy}")
 
     def _redact(self, text: str) -> str:
-        """A text without the API key, which some servers repeat in their errors."""
-        return text.replace(self._api_key, "[key]") if self._api_key else text
+        """A text without the API key and the headers' values, which some servers repeat in their errors."""
+        for secret in self._manner.secrets():
+            text = text.replace(secret, "[key]")
+        return text
 
     def _set_wake_up(self, now: float) -> None:
         """Send again when the first endpoint's wait is over. All other events that make room send by themselves."""
@@ -416,8 +429,9 @@ class Scheduler:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        if self._wake_up is not None:
-            self._wake_up.cancel()
+        for timer in (self._wake_up, self._alone):
+            if timer is not None:
+                timer.cancel()
         self.fail_queued(closed)
         for transport in self._transports.values():
             await transport.close()

@@ -20,6 +20,7 @@ from infra.errors import ModelError, RecipeError
 from infra.ledger import Entry
 from infra.models.client import Failure, ModelClient, Outcome, Prompt, Reply, Request, parse_reply
 from infra.models.protocol import CHAT
+from infra.models.request_form import parameters_of, prompt_for
 from infra.models.thinking import UNFINISHED
 from infra.recipe import Judge, Recipe
 from tasks.judging.context import ScoringContext
@@ -111,7 +112,10 @@ def query_identity(query: JudgeQuery[Any], scoring: ScoringContext, role: ModelR
     if query.route != CHAT:
         own.append(query.route)
     thinking = [judge.reasoning, judge.reasoning_tokens] if judge.reasoning != "auto" or judge.reasoning_tokens else []
-    return [*own, judge.name, judge.revision, judge.temperature, judge.retry_temperature, judge.replies, *thinking]
+    omitted = [name for name in judge.omit if name != "seed"]
+    further = [judge.system, judge.parameters, omitted] if judge.system or judge.parameters or omitted else []
+    manner = [judge.temperature, judge.retry_temperature, judge.replies, *thinking, *further]
+    return [*own, judge.name, judge.revision, *manner]
 
 
 def verdict_from_ledger(
@@ -208,7 +212,8 @@ def _request(query: JudgeQuery[Any], attempt: int, judge: Judge, seed: int, cons
     if constrained and query.form is not None:
         parameters[FORM_FIELD] = form_value(query.form)
     index = query.variant * judge.replies + attempt
-    return Request(query.kind, judge.name, judge.revision, query.prompt, parameters, index, query.affinity)
+    prompt, parameters = prompt_for(judge, query.prompt), parameters_of(judge, parameters)
+    return Request(query.kind, judge.name, judge.revision, prompt, parameters, index, query.affinity)
 
 
 def _without_form(request: Request) -> Request:
@@ -251,4 +256,5 @@ def _probe(judge: Judge) -> Request:
         "seed": 0,
         FORM_FIELD: form_value(ReplyForm("choice", (_PROBE_REPLY,))),
     }
-    return Request("probe", judge.name, judge.revision, _PROBE_PROMPT, parameters, 0, "probe")
+    prompt, parameters = prompt_for(judge, _PROBE_PROMPT), parameters_of(judge, parameters)
+    return Request("probe", judge.name, judge.revision, prompt, parameters, 0, "probe")

@@ -40,6 +40,7 @@ class StubOptions:
     api_key: str = ""  # other bearer tokens get 401
     model: str = MODEL  # other names get 404
     compress: bool = False
+    refuses: dict[str, str] = field(default_factory=dict)  # a body with this field gets a 400 with this message
 
 
 class StubServer(stub_server.StubServer):
@@ -52,6 +53,7 @@ class StubServer(stub_server.StubServer):
         self.max_in_flight = 0
         self.log: list[dict[str, Any]] = []  # prompt (60 characters), seed, status, ...; by arrival
         self.headers: dict[str, str] = {}  # of the last request
+        self.fields: dict[str, Any] = {}  # of its body, without the messages
         self.arrived = threading.Condition()
         self.witness: Callable[[], Any] = lambda: None  # its result at a request's arrival goes into the log
         self._gate = asyncio.Event()
@@ -102,6 +104,7 @@ class StubServer(stub_server.StubServer):
             number = self.requests
             self.log.append(entry)
             self.headers = dict(request.headers)
+            self.fields = {name: value for name, value in body.items() if name != "messages"}
             self.in_flight += 1
             self.max_in_flight = max(self.max_in_flight, self.in_flight)
             self.arrived.notify_all()
@@ -128,6 +131,9 @@ class StubServer(stub_server.StubServer):
             fault = "429"
         if fault != "ok":
             return _fault(request, fault)
+        for name, message in options.refuses.items():
+            if name in body:
+                return _error(400, message, "invalid_request_error")
         if options.api_key and request.headers.get("Authorization") != f"Bearer {options.api_key}":
             key = request.headers.get("Authorization", "none").removeprefix("Bearer ")
             return _error(401, f"Incorrect API key provided: {key}.", "invalid_api_key")
