@@ -13,7 +13,10 @@ O_SERIES = "Unsupported parameter: 'max_tokens' is not supported with this model
 ONE_TEMPERATURE = (
     "Unsupported value: 'temperature' does not support 0.7 with this model. Only the default (1) value is supported."
 )
-MISTRAL = {"object": "error", "message": {"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "no"}]}}
+MISTRAL = {
+    "object": "error",
+    "message": {"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "no"}]},
+}
 BOUNDED = {"detail": [{"type": "less_than_equal", "loc": ["body", "seed"], "msg": "less than or equal to 65535"}]}
 VLLM_LIKE = "[{'type': 'extra_forbidden', 'loc': ('body', 'seed'), 'msg': 'Extra inputs are not permitted'}]"
 LITELLM = "litellm.UnsupportedParamsError: openai does not support parameters: ['seed', 'temperature'], for model=o1."
@@ -35,7 +38,10 @@ def openai(message: str, param: str | None = None) -> str:
         (json.dumps({"error": "Input validation error: `top_p` must be > 0.0 and < 1.0"}), {"omit": {"top_p"}}),
         (json.dumps(MISTRAL), {"omit": {"seed"}}),
         (openai(VLLM_LIKE), {"omit": {"seed"}}),
-        (json.dumps([{"error": {"message": 'Invalid JSON. Unknown name "seed": Cannot find field.'}}]), {"omit": {"seed"}}),
+        (
+            json.dumps([{"error": {"message": 'Invalid JSON. Unknown name "seed": Cannot find field.'}}]),
+            {"omit": {"seed"}},
+        ),
         (openai("property 'seed' is unsupported"), {"omit": {"seed"}}),
         (openai("参数 seed 不支持"), {"omit": {"seed"}}),
         (openai(LITELLM), {"omit": {"seed", "temperature"}}),
