@@ -13,6 +13,7 @@ from infra.models.budget import BudgetMeter
 from infra.models.client import CallCounts, ModelClient
 from infra.models.embedding import Embedder, open_embedder
 from infra.models.form_settler import FormMemory, FormSettler
+from infra.models.rates import RateLimiter, RateLimits, StoreClaims
 from infra.models.request_form import RequestForm, headers_of
 from infra.models.tokens import Tokenizer, count_tokens, load_tokenizer
 from infra.recipe import Model, Recipe
@@ -24,6 +25,8 @@ from tasks.judging.reward_settings import NAME as REWARD_MODEL
 from tasks.judging.reward_settings import called_models
 from tasks.judging.trial import JudgeTrial
 from tasks.sampling import ANSWERS, STRONG
+
+EVALUATING = "evaluate"  # begins the kinds of evaluation's calls
 
 
 class RunResources:
@@ -135,13 +138,22 @@ def _client(
         budget=meter,
         price=model.price,
         api_key_env=model.api_key_env,
-        progress=_advance_sampling if section in ("policy", "strong") else _advance_judging,
+        progress=_advance,
         reasoning=model.reasoning,
         count_tokens=lambda text: _count_tokens(model.tokenizer, model.trust_remote_code, text),
         form=FormSettler(given, memory, progress.say, section),
         headers=headers_of(model, section),
         try_first=not model.starts_here(),
+        rates=_limiter(model, store),
+        waits=_show_wait,
     )
+
+
+def _limiter(model: Model, store: Store) -> RateLimiter | None:
+    limits = RateLimits(model.requests_per_minute, model.tokens_per_minute)
+    if limits == RateLimits():
+        return None
+    return RateLimiter(limits, StoreClaims(store, model.name, model.endpoints))
 
 
 def _count_tokens(tokenizer: str, trust_remote_code: bool, text: str) -> int:
@@ -157,16 +169,21 @@ def _tokenizer(name: str, trust_remote_code: bool) -> Tokenizer:
     return load_tokenizer(name, trust_remote_code)
 
 
-def _advance_sampling(kind: str, calls: int) -> None:
+def _stage_of(kind: str) -> str:
     """A call for an answer counts for the stage "sample", a call by which the policy rates itself for "judge".
 
     Evaluation counts its own questions.
     """
     if kind in ANSWERS:
-        progress.advance("sample", calls)
-    elif not kind.startswith("evaluate"):
-        progress.advance("judge", calls)
+        return "sample"
+    return EVALUATING if kind.startswith(EVALUATING) else "judge"
 
 
-def _advance_judging(kind: str, calls: int) -> None:
-    progress.advance("judge", calls)
+def _advance(kind: str, calls: int) -> None:
+    stage = _stage_of(kind)
+    if stage != EVALUATING:
+        progress.advance(stage, calls)
+
+
+def _show_wait(kind: str, text: str) -> None:
+    progress.wait(_stage_of(kind), text)

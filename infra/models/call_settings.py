@@ -1,13 +1,14 @@
 """How a model client's calls run, what goes with each, and who is told of them: what its scheduler is given."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from infra.ledger import Entry
 from infra.models.form_settler import FormSettler
 from infra.models.protocol import Outcome, Request
+from infra.models.rates import RateLimiter
 
-_SHORTEST_SECRET = 8  # characters
+_SHORTEST_SECRET = 8  # characters of a header's value; a shorter one is part of many words
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +31,23 @@ class RequestManner:
     api_key_env: str  # the variable that the key came from
     form: FormSettler
     headers: Mapping[str, str]
+    rates: RateLimiter | None = None
 
-    def secrets(self) -> Iterator[str]:
-        """What no message may repeat; a shorter value of a header is none, and a part of many words."""
-        if self.api_key:
-            yield self.api_key
-        for value in self.headers.values():
-            if len(value) >= _SHORTEST_SECRET:
-                yield value
+    def redact(self, text: str) -> str:
+        """A text without the API key and the headers' values, which some servers repeat in their errors."""
+        secrets = [value for value in self.headers.values() if len(value) >= _SHORTEST_SECRET]
+        for secret in (self.api_key, *secrets):
+            if secret:
+                text = text.replace(secret, "[key]")
+        return text
 
 
 @dataclass(frozen=True, slots=True)
 class CallListener:
-    """What the scheduler calls: `ended` (request, outcome, paid entry or None) and `retried` (request)."""
+    """What the scheduler calls: `ended` (request, outcome, paid entry or None), `retried` (request), `waits` (request,
+    what it waits for; "" when calls go on).
+    """
 
     ended: Callable[[Request, Outcome, Entry | None], None]
     retried: Callable[[Request], None]
+    waits: Callable[[Request, str], None] = lambda request, text: None

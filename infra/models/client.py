@@ -23,6 +23,7 @@ from infra.models.budget import BudgetMeter
 from infra.models.call_settings import CallLimits, CallListener, RequestManner
 from infra.models.form_settler import FormSettler
 from infra.models.protocol import Failure, LedgerLike, Outcome, Prompt, Reply, Request, parse_reply, read_completion
+from infra.models.rates import RateLimiter
 from infra.models.scheduler import Scheduler
 from infra.models.single_flight import CallBatch, PendingCall, SingleFlight
 from infra.models.thinking import Reasoning
@@ -91,12 +92,16 @@ class ModelClient:
         form: FormSettler | None = None,
         headers: Mapping[str, str] | None = None,
         try_first: bool = False,
+        rates: RateLimiter | None = None,
+        waits: Callable[[str, str], None] | None = None,
     ) -> None:
         """`endpoints` are base URLs ending in /v1; the limits are those of `CallLimits`.
 
         `reasoning` says what becomes of the model's thinking; `count_tokens` counts it where the server does not.
         `form` is how requests are written, `headers` come on top of the usual ones. With `try_first` the first call is
         sent alone, so that a server which takes no such request refuses one and not many.
+        `rates` limits what is sent in a minute; `waits` is called with a kind of call and what it waits for, "" when
+        calls go on.
         Clients that share a budget share a BudgetMeter. `progress` is called with the kind and the number of calls
         that ended, from any thread. Raises RecipeError for an endpoint that is no URL.
         """
@@ -107,6 +112,7 @@ class ModelClient:
         self._meter = meter = BudgetMeter(budget) if isinstance(budget, Budget) else budget
         self._price = price
         self._progress = progress
+        self._waits = waits
         self._reasoning: Reasoning = reasoning
         self._count_tokens = count_tokens
         self._single_flight = SingleFlight()
@@ -118,8 +124,8 @@ class ModelClient:
         self._thread.start()
         self._form = form or FormSettler()
         limits = CallLimits(concurrency, contexts_in_flight, timeout_s, attempts, backoff_s, try_first)
-        listener = CallListener(self._count_ended, self._count_retried)
-        manner = RequestManner(api_key, api_key_env, self._form, dict(headers or {}))
+        listener = CallListener(self._count_ended, self._count_retried, self._report_wait)
+        manner = RequestManner(api_key, api_key_env, self._form, dict(headers or {}), rates)
 
         async def new_scheduler() -> Scheduler:
             return Scheduler(urls, manner, limits, ledger, self._single_flight, meter, price, listener, reasoning)
@@ -300,6 +306,10 @@ class ModelClient:
     def _report_progress(self, kind: str) -> None:
         if self._progress is not None:
             self._progress(kind, 1)
+
+    def _report_wait(self, request: Request, text: str) -> None:
+        if self._waits is not None:
+            self._waits(request.kind, text)
 
     def _run_in_loop(self, work: Coroutine[Any, Any, _T]) -> "Future[_T]":
         """Start a coroutine in the event loop's thread."""

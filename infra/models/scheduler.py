@@ -22,7 +22,9 @@ from infra.models.call_settings import CallLimits, CallListener, RequestManner
 from infra.models.context_queue import ContextQueue, QueuedContext
 from infra.models.endpoint import AdaptiveLimit, Endpoint, backoff, rank
 from infra.models.form_refusals import STATUSES as FORM_STATUSES
+from infra.models.model_errors import rate_error, refusal_error, unreachable_error
 from infra.models.protocol import Failure, LedgerLike, Outcome, parse_reply, reply_from
+from infra.models.rate_waits import RateWaits
 from infra.models.request_form import RequestForm
 from infra.models.single_flight import PendingCall, SingleFlight
 from infra.models.thinking import Reasoning
@@ -62,6 +64,8 @@ class Scheduler:
     ) -> None:
         self._manner = manner
         self._form = manner.form
+        self._rates = RateWaits(manner.rates, listener.waits)
+        self._rates.connect(self.send_ready, self.fail_queued)
         self._limits = limits
         self._ledger = ledger
         self._single_flight = single_flight
@@ -109,7 +113,7 @@ class Scheduler:
         """Send a context's calls until its endpoint or the client has no room."""
         while context.queue and len(self._tasks) < self._most_calls:
             endpoint = next((endpoint for endpoint in context.ranking if self._is_open(endpoint, now)), None)
-            if endpoint is None or not endpoint.has_room(now):
+            if endpoint is None or not endpoint.has_room(now) or not self._rates.has_room(context.queue[0].request):
                 return
             call = context.queue.popleft()
             if not self._single_flight.start(call):
@@ -119,6 +123,7 @@ class Scheduler:
             else:
                 if self._most_calls < self._limits.concurrency and self._alone is None:
                     self._alone = asyncio.get_running_loop().call_later(ALONE_S, self._let_all_go)
+                self._rates.spend(call.request)
                 attempt = self._attempt(call, context, endpoint, endpoint.start_call())
                 task = asyncio.get_running_loop().create_task(attempt)
                 self._tasks.add(task)
@@ -188,11 +193,35 @@ class Scheduler:
             return
         self._most_calls = self._limits.concurrency
         result = classify_response(response, call.request.route)
+        self._rates.read_headers(endpoint, response)
         if isinstance(result, Recordable):
             endpoint.limit.increase()
+            self._rates.take(endpoint, call.request, result)
             await self._record(call, context, result, time.monotonic() - started)
+        elif isinstance(result, TemporaryFailure) and self._rates.is_limit(call, response, result):
+            self._wait_for_rate(call, context, endpoint, halvings, response, result)
         else:
             self._handle_failure(call, context, endpoint, halvings, restarts, result)
+
+    def _wait_for_rate(
+        self,
+        call: PendingCall,
+        context: QueuedContext,
+        endpoint: Endpoint,
+        halvings: int,
+        response: HttpResponse,
+        failure: TemporaryFailure,
+    ) -> None:
+        """Queue a call again that was refused for the endpoint's rate: no attempt, while the endpoint takes others."""
+        self._release(call)
+        if self._rates.wait(call.request, endpoint, response, failure, self._manner.redact(failure.detail)):
+            endpoint.limit.halve(halvings)
+        self._requeue(call, context)
+        stalled = self._limits.attempts, self._limits.timeout_s
+        if all(other.rate.is_stalled(time.monotonic(), *stalled) for other in self._endpoints):
+            self.fail_queued(rate_error(endpoint, failure.detail, self._manner))
+            for other in self._endpoints:
+                other.rate.forget_stalls()
 
     async def _settles(self, form: RequestForm, call: PendingCall, response: HttpResponse) -> bool:
         """Whether a refusal of a request's form changes the form, so that the call is sent again."""
@@ -238,7 +267,7 @@ class Scheduler:
             return  # the server responds already, but it does not have its adapters yet
         match failure:
             case Refusal(detail):
-                self._end(call, context, Failure(call.request.key, "bad_request", self._redact(detail), True))
+                self._end(call, context, Failure(call.request.key, "bad_request", self._manner.redact(detail), True))
             case TemporaryFailure():
                 if failure.busy:
                     endpoint.limit.halve(halvings)
@@ -246,7 +275,7 @@ class Scheduler:
                     endpoint.pause(time.monotonic(), failure.wait_s)
                 self._retry(call, context, endpoint, restarts, failure)
             case EndpointFailure():
-                error = self._endpoint_error(endpoint, call.request.model, failure)
+                error = refusal_error(endpoint, call.request.model, failure, self._manner)
                 self._end(call, context, error)
                 self.fail_queued(error, call.request.model if failure.one_model else None)
 
@@ -341,7 +370,7 @@ class Scheduler:
             self._backing_off[call] = (loop.call_later(_LOOK_S, self._end_unless_restarted, *arguments), context)
 
     def _end_failed(self, call: PendingCall, context: QueuedContext, failure: TemporaryFailure) -> None:
-        self._end(call, context, Failure(call.request.key, failure.reason, self._redact(failure.detail), False))
+        self._end(call, context, Failure(call.request.key, failure.reason, self._manner.redact(failure.detail), False))
 
     def _end(
         self, call: PendingCall, context: QueuedContext, outcome: Outcome | Exception, paid: Entry | None = None
@@ -382,29 +411,10 @@ class Scheduler:
         """When no endpoint can be reached: end all waiting calls, and let the next call try from the start."""
         if not all(endpoint.is_lost(self._limits.attempts) for endpoint in self._endpoints):
             return
-        given_up = [endpoint.last_error for endpoint in self._endpoints if endpoint.given_up]
-        error = ModelError(given_up[0]) if given_up else self._unreachable_error()
+        error = unreachable_error(self._endpoints, self._limits.attempts, self._manner)
         for endpoint in self._endpoints:
             endpoint.mark_reachable()
         self.fail_queued(error)
-
-    def _unreachable_error(self) -> ModelError:
-        causes = "; ".join(f"{endpoint.url} ({endpoint.last_error})" for endpoint in self._endpoints)
-        attempts = f"{self._limits.attempts} tries of each"
-        return ModelError(
-            f"no endpoint can be reached after {attempts}: {self._redact(causes)}. Start the server or correct "
-            "`endpoints` in the recipe, then run again; the replies that arrived are in the ledger."
-        )
-
-    def _endpoint_error(self, endpoint: Endpoint, model: str, failure: EndpointFailure) -> ModelError:
-        remedy = failure.remedy.format(api_key_env=self._manner.api_key_env)
-        return ModelError(f"{endpoint.url} refuses model {model!r}: {self._redact(failure.cause)}; {remedy}")
-
-    def _redact(self, text: str) -> str:
-        """A text without the API key and the headers' values, which some servers repeat in their errors."""
-        for secret in self._manner.secrets():
-            text = text.replace(secret, "[key]")
-        return text
 
     def _set_wake_up(self, now: float) -> None:
         """Send again when the first endpoint's wait is over. All other events that make room send by themselves."""
@@ -433,5 +443,6 @@ class Scheduler:
             if timer is not None:
                 timer.cancel()
         self.fail_queued(closed)
+        await self._rates.close()
         for transport in self._transports.values():
             await transport.close()

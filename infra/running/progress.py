@@ -1,7 +1,7 @@
 """Progress of long work: which stage runs, how many units are done, how many there are.
 
-Steps of the work call `expect`, `advance`, `note` and `say`, from any thread. The command line sets one watcher, which
-draws them. Without a watcher, as on a worker, nothing happens: there, Prefect shows the task runs.
+Steps of the work call `expect`, `advance`, `note`, `wait` and `say`, from any thread. The command line sets one
+watcher, which draws them. Without a watcher, as on a worker, nothing happens: there, Prefect shows the task runs.
 """
 
 import logging
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 class ProgressUpdate:
     """An update of a stage: `done` more units, a new `total` of units, or a new `note`.
 
-    `says`: the note is a line of its own, of which no stage knows.
+    `says`: the note is a line of its own, of which no stage knows. `waits`: it is what the stage waits for.
     """
 
     stage: str
@@ -21,6 +21,7 @@ class ProgressUpdate:
     total: int | None = None
     note: str | None = None
     says: bool = False
+    waits: bool = False
 
 
 _log = logging.getLogger(__name__)
@@ -63,6 +64,11 @@ def advance(stage: str, done: int = 1) -> None:
 def note(stage: str, text: str) -> None:
     """Show a short text beside `stage`: a loss, a retry, a server that starts."""
     _display.send(ProgressUpdate(stage, note=text))
+
+
+def wait(stage: str, text: str) -> None:
+    """Show what `stage` waits for: a rate limit. An empty text: it goes on."""
+    _display.send(ProgressUpdate(stage, note=text, waits=True))
 
 
 def say(text: str) -> None:
