@@ -90,6 +90,9 @@ class Scheduler:
 
     def submit(self, calls: Iterable[PendingCall]) -> None:
         """Queue calls, in their order."""
+        for endpoint in self._endpoints:
+            if self._is_stalled(endpoint):
+                endpoint.rate.forget_stalls()
         for call in calls:
             self._contexts.add(call)
         self.send_ready()
@@ -217,11 +220,11 @@ class Scheduler:
         if self._rates.wait(call.request, endpoint, response, failure, self._manner.redact(failure.detail)):
             endpoint.limit.halve(halvings)
         self._requeue(call, context)
-        stalled = self._limits.attempts, self._limits.timeout_s
-        if all(other.rate.is_stalled(time.monotonic(), *stalled) for other in self._endpoints):
+        if all(self._is_stalled(other) for other in self._endpoints):
             self.fail_queued(rate_error(endpoint, failure.detail, self._manner))
-            for other in self._endpoints:
-                other.rate.forget_stalls()
+
+    def _is_stalled(self, endpoint: Endpoint) -> bool:
+        return endpoint.rate.is_stalled(time.monotonic(), self._limits.attempts, self._limits.timeout_s)
 
     async def _settles(self, form: RequestForm, call: PendingCall, response: HttpResponse) -> bool:
         """Whether a refusal of a request's form changes the form, so that the call is sent again."""
@@ -418,11 +421,8 @@ class Scheduler:
 
     def _set_wake_up(self, now: float) -> None:
         """Send again when the first endpoint's wait is over. All other events that make room send by themselves."""
-        times: list[float] = []
-        for endpoint in self._endpoints:
-            opens_at = endpoint.opens_at(now)
-            if opens_at is not None:
-                times.append(opens_at)
+        waits = (endpoint.opens_at(now) for endpoint in self._endpoints)
+        times = [opens_at for opens_at in waits if opens_at is not None]
         if not times:
             return
         if self._wake_up is not None:
@@ -439,9 +439,8 @@ class Scheduler:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        for timer in (self._wake_up, self._alone):
-            if timer is not None:
-                timer.cancel()
+        for timer in filter(None, (self._wake_up, self._alone)):
+            timer.cancel()
         self.fail_queued(closed)
         await self._rates.close()
         for transport in self._transports.values():
