@@ -96,6 +96,10 @@ class RunResources:
             by_model[section] = {kind: asdict(counts) for kind, counts in client.counts().items()}
         return by_model
 
+    def settled(self) -> dict[str, list[str]]:
+        """What servers' refusals have changed in the form of requests, by section, a line each; {} for most runs."""
+        return {section: client.settled() for section, client in self.clients().items() if client.settled()}
+
     def close_clients(self) -> None:
         """Calls in flight get a moment to be recorded; no other call starts."""
         for client in self.clients().values():

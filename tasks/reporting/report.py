@@ -111,6 +111,7 @@ def _figures(
         "finish_reasons": dict(summary.finish_reasons),
         "calls": calls,
         "restarts": dict(built.get("restarts", {})),
+        **({"settled": dict(built["settled"])} if built.get("settled") else {}),
         "tokens": total_tokens(counts.values()),
         "cost": run_cost(recipe, counts_by_model),
         "subem": dict(summary.subem),
