@@ -229,7 +229,8 @@ class Scheduler:
     async def _settles(self, form: RequestForm, call: PendingCall, response: HttpResponse) -> bool:
         """Whether a refusal of a request's form changes the form, so that the call is sent again."""
         before = self._form.form
-        if not self._form.learn(form, call.request, response.status, response.body.decode("utf-8", "replace")):
+        body = self._manner.redact(response.body.decode("utf-8", "replace"))  # what is learned is said and written
+        if not self._form.learn(form, call.request, response.status, body):
             return False
         if self._form.form is not before:
             await asyncio.to_thread(self._form.remember)

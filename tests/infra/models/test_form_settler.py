@@ -116,3 +116,15 @@ def test_what_was_settled_is_forgotten_and_belongs_to_the_recipe_s_form(store: S
     assert FormMemory(store, "m", ["http://a/v1"], form).read(now) is None
     store.write(memory.path, b"{]")
     assert memory.read(now) is None
+
+
+def test_a_key_in_the_server_s_words_is_not_repeated(store: Store) -> None:
+    lines: list[str] = []
+    form = settler(store, lines)
+    with (
+        running_stub(refuses={"seed": "seed is not supported for key sk-geheim-0123456789"}) as stub,
+        client_of(MemoryLedger(), stub, try_first=True, form=form, api_key="sk-geheim-0123456789") as client,
+    ):
+        client.complete(requests(1, 1))
+    assert "for key [key]" in lines[0]
+    assert all(b"geheim" not in store.read(path) for path in store.list("forms")) and store.list("forms")
