@@ -78,8 +78,8 @@ def _dropped(config: RunConfig) -> str:
     if not lengths.dropped_pairs:
         return "none dropped"
     return (
-        f"{lengths.dropped_pairs:,} pairs longer than {config.settings.max_length:,} tokens were left out, all pairs of "
-        f"{lengths.dropped_questions:,} questions among them"
+        f"{lengths.dropped_pairs:,} pairs longer than {config.settings.max_length:,} tokens were left out, among them "
+        f"all pairs of {lengths.dropped_questions:,} questions"
     )
 
 

@@ -2,9 +2,10 @@
 
 What passes is what is trained on: the encoded rows go to the trainers as they are, so nothing can be cut or
 dropped later without being noticed. Pairs that are too long may be dropped here, and are counted: rows read = pairs
-that pass + pairs dropped. Pairs of one question become one tree: the prompt once, each distinct answer once. An answer's tokens begin where the encoded prompt and one of the encoded prompts with an answer differ, which is
-TRL's rule. `PairsFile` writes the trees to disk, as an Arrow stream that `datasets` maps into memory. Leaves out:
-packing, and prompts with more than text.
+that pass + pairs dropped. Pairs of one question become one tree: the prompt once, each distinct answer once. An
+answer's tokens begin where the encoded prompt and one of the encoded prompts with an answer differ, which is TRL's
+rule. `PairsFile` writes the trees to disk, as an Arrow stream that `datasets` maps into memory. Leaves out: packing,
+and prompts with more than text.
 """
 
 from collections import Counter
