@@ -55,9 +55,20 @@ def plan_rows(view: dict[str, Any]) -> Rows:
             rows.append([f"calls: {kind}", f"{total} ({calls['held']:,} in the ledger)"])
         rows += _token_rows("judging: ", judge["tokens"], exact=not judge["tokens"]["input"])
     rows.append(["cost", f"{cost['low']:.2f} to {cost['high']:.2f} {cost['currency']}, about {cost['expected']:.2f}"])
+    if training := view.get("training"):
+        rows.append(["training", _training_words(training)])
     for warning in view.get("warnings", []):
         rows.append(["note", warning])
     return ["", ""], rows
+
+
+def _training_words(training: Mapping[str, Any]) -> str:
+    """Steps and epochs of a plan's training, when every question gives a pair."""
+    text = f"at most {training['steps']:,} steps, {training['epochs']:.4g} epochs"
+    text += f" of {training['questions']:,} questions"
+    if training["short_rows"]:
+        text += f" and {training['short_rows']:,} short rows"
+    return text if training["epochs_end"] else f"{text} (ended by training.max_steps)"
 
 
 def _token_rows(prefix: str, tokens: dict[str, Any], exact: bool) -> list[list[str]]:
