@@ -8,8 +8,8 @@ longer than its target only where the supporting documents alone are. Every draw
 example id.
 
 Drops of stage "context": context_too_long (the supporting documents alone pass max_tokens), prompt_too_long (prompt +
-longest answer pass the window) and too_long_to_train (they pass training.max_length). Memory holds one batch of
-questions and the pool.
+longest answer pass the window), too_long_to_train (they pass training.max_length) and no_article (articles.py). Memory
+holds one batch of questions and the pool.
 """
 
 import itertools
@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from infra.canonical import seeded_random, text_id
 from infra.models.tokens import Tokenizer, count_tokens, prompt_tokens, rough_tokens
 from infra.recipe import Contexts, Questions, Recipe
+from tasks.planning.articles import title_key
 from tasks.planning.distractors import Pool, draw, gather_pool
 from tasks.planning.limits import PromptLimits, prompt_limits
 from tasks.planning.passages import Passages, passage_tokens, render
@@ -72,7 +73,10 @@ def build_examples(
     size = _BATCH_QUESTIONS
     if recipe.contexts.build == "pooled":
         size = max(1, min(size, _BATCH_TOKENS // recipe.contexts.max_tokens))
-    for batch in _batches(read_questions(settings, recipe.contexts.build), size):
+    outcomes = read_questions(settings, recipe.contexts.build)
+    if pool.articles is not None:
+        outcomes = pool.articles.replaced(outcomes)
+    for batch in _batches(outcomes, size):
         batch_questions = [outcome for outcome in batch if not isinstance(outcome, Drop)]
         if recipe.contexts.build == "pooled":
             results = _pooled(batch_questions, recipe, tokenizer, pool, limits)
@@ -102,7 +106,7 @@ def _given(
     outcomes: dict[str, BuiltQuestion | Drop] = {}
     to_count: list[QuestionPassages] = []
     for question in questions:
-        passages = _given_passages(question, recipe.seed)
+        passages = _given_passages(question, recipe)
         rough = 0
         if len(passages.text) > _LONG_CHARACTERS:
             rough = rough_tokens(tokenizer, [passages.text])[0]
@@ -118,13 +122,13 @@ def _given(
     return outcomes
 
 
-def _given_passages(question: RawQuestion, seed: int) -> Passages:
+def _given_passages(question: RawQuestion, recipe: Recipe) -> Passages:
     text = question.context or ""
     if text.strip():
         return Passages(text, (0,), (len(text),), ("",))
     documents = _own(question)
-    seeded_random(seed, "order", question.example_id).shuffle(documents)
-    return render(documents, question.language)
+    seeded_random(recipe.seed, "order", question.example_id).shuffle(documents)
+    return render(documents, question.language, recipe.contexts.passages)
 
 
 def _pooled(
@@ -147,7 +151,7 @@ def _pooled(
         else:
             drafts.append(draft)
     while drafts:
-        arranged = [_arranged(draft, recipe.seed) for draft in drafts]
+        arranged = [_arranged(draft, recipe) for draft in drafts]
         counts = _count(arranged, recipe, tokenizer)
         too_long = []
         for draft, (context, prompt) in zip(drafts, counts, strict=True):
@@ -178,7 +182,7 @@ def _drafts(
     for question in questions:
         documents.extend(_own(question))
         prompts.append(sample_prompt(_example(question, ""), "", recipe.sampling.strategy).messages)
-    sizes = iter(passage_tokens(documents, tokenizer))
+    sizes = iter(passage_tokens(documents, tokenizer, recipe.contexts.passages))
     for question, overhead in zip(questions, prompt_tokens(tokenizer, prompts), strict=True):
         own = _own(question)
         own_sizes = dict(zip(own, itertools.islice(sizes, len(own)), strict=True))
@@ -203,10 +207,13 @@ def _draft(question: RawQuestion, own_sizes: dict[Document, int], target: int, r
             chosen[document.text] = (document, own_sizes[document])
             left -= own_sizes[document]
     own_texts = {document.text for document in _own(question)}
+    own_titles = set()  # of articles: another text with the title of one is the same article once more
+    if pool.articles is not None:
+        own_titles = {title_key(document.title) for document in _own(question)} - {""}
     misses = 0
     for index in draw(len(pool.documents), rng):
         document, tokens = pool.documents[index], pool.tokens[index]
-        if document.text in own_texts:
+        if document.text in own_texts or (own_titles and title_key(document.title) in own_titles):
             continue
         if tokens <= left:
             chosen[document.text] = (document, tokens)
@@ -228,10 +235,10 @@ def _without(draft: _Draft, excess: int) -> _Draft:
     return replace(draft, distractors=tuple(distractors))
 
 
-def _arranged(draft: _Draft, seed: int) -> QuestionPassages:
+def _arranged(draft: _Draft, recipe: Recipe) -> QuestionPassages:
     documents = [document for document, _ in draft.supporting + draft.distractors]
-    seeded_random(seed, "order", draft.question.example_id).shuffle(documents)
-    return draft.question, render(documents, draft.question.language)
+    seeded_random(recipe.seed, "order", draft.question.example_id).shuffle(documents)
+    return draft.question, render(documents, draft.question.language, recipe.contexts.passages)
 
 
 def _count(questions: Sequence[QuestionPassages], recipe: Recipe, tokenizer: Tokenizer) -> list[tuple[Context, int]]:

@@ -22,9 +22,11 @@ from infra.models.tokens import has_chat_template, load_tokenizer
 from infra.recipe import Language, Questions, Recipe
 from infra.running import progress
 from infra.store import Store, table_bytes
+from tasks.planning.articles import NO_ARTICLE
 from tasks.planning.contexts import BuiltQuestion, build_examples
-from tasks.planning.distractors import gather_pool
+from tasks.planning.distractors import Pool, gather_pool
 from tasks.planning.limits import PROMPT_TOO_LONG, TOO_LONG_TO_TRAIN
+from tasks.planning.passages import heading_prompt
 from tasks.planning.rules import rules_of
 from tasks.prompts import load_prompt
 from tasks.questions import source_hint
@@ -46,6 +48,7 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     """
     judge_prompts = _judge_prompt_names(recipe)
     sample_prompt_text(recipe.sampling.strategy, recipe.questions.language)
+    heading_prompt(recipe.contexts.passages, recipe.questions.language)
     tokenizer = load_tokenizer(recipe.policy.tokenizer, recipe.policy.trust_remote_code)
     pool = gather_pool(recipe, recipe.questions, tokenizer)
     tally = _Tally()
@@ -69,7 +72,7 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
         "drops": _write_input(store, records.to_table(tally.drops, records.DROP)),
         "drop_counts": counts,
         "exact_prompt_tokens": exact,
-        "warnings": [*pool.warnings, *_warnings(recipe, tally, counts, exact)],
+        "warnings": [*pool.warnings, *_article_warnings(pool), *_warnings(recipe, tally, counts, exact)],
     }
     rules = rules_of(recipe)
     if rules:
@@ -166,6 +169,10 @@ def _prompt_fingerprints(strategy: str, languages: Iterable[str], judge_prompts:
     return fingerprints
 
 
+def _article_warnings(pool: Pool) -> list[str]:
+    return pool.articles.warnings() if pool.articles is not None else []
+
+
 def _warnings(recipe: Recipe, tally: _Tally, counts: Mapping[str, int], exact: bool) -> list[str]:
     warnings = []
     if tally.short:
@@ -203,6 +210,8 @@ def _nothing_left(settings: Questions, counts: Mapping[str, int], drops: Sequenc
             "Raise training.max_length or lower sampling.max_tokens; with training: null the dataset is built without "
             "being trained on here"
         )
+    elif counts.get(NO_ARTICLE):
+        sentences.append("Give a contexts.pool that holds these articles, or set contexts.articles to prefer or never")
     elif hint:
         sentences.append(hint)
     elif counts.get("empty_question"):
