@@ -149,6 +149,9 @@ def report_rows(report: dict[str, Any]) -> Rows:
         for name, figure in {**agreement["dimensions"], "the mean": agreement["mean"]}.items():
             accuracy = {**figure, "value": figure["accuracy"]}
             rows.append([f"agreement of {name}", _percent_and_interval(accuracy), ""])
+    if trained := report.get("trained"):
+        for name, value in training_rows(trained)[1]:
+            rows.append([name, value, ""])
     model = report.get("model") or {}
     if model.get("before"):
         columns, metrics = comparison_rows(model)
@@ -157,6 +160,17 @@ def report_rows(report: dict[str, Any]) -> Rows:
             rows.append([f"  {metric}", before, after])
     rows.append(["seconds", f"{sum(report['seconds'].values()):.0f}", ""])
     return ["", "", ""], rows
+
+
+def training_rows(trained: Mapping[str, Any]) -> Rows:
+    """Steps of a training, and the pairs that were too long for it."""
+    steps = f"{trained['steps']:,} steps"
+    if trained.get("epochs"):  # models of earlier versions do not say
+        steps += f", {trained['epochs']:.4g} epochs of {trained['rows']:,} questions"
+    rows = [["training", steps]]
+    if dropped := trained.get("dropped_pairs"):
+        rows.append(["pairs too long for training", f"{dropped:,} left out"])
+    return ["", ""], rows
 
 
 def build_table(built: dict[str, Any]) -> str:
