@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.records.shard import paired_questions
+from tasks.training.settings import epochs_in_words
 
 Rows = tuple[list[str], list[list[str]]]
 
@@ -64,7 +65,7 @@ def plan_rows(view: dict[str, Any]) -> Rows:
 
 def _training_words(training: Mapping[str, Any]) -> str:
     """Steps and epochs of a plan's training, when every question gives a pair."""
-    text = f"at most {training['steps']:,} steps, {training['epochs']:.4g} epochs"
+    text = f"at most {training['steps']:,} steps, {epochs_in_words(training['epochs'])}"
     text += f" of {training['questions']:,} questions"
     if training["short_rows"]:
         text += f" and {training['short_rows']:,} short rows"
@@ -166,7 +167,7 @@ def training_rows(trained: Mapping[str, Any]) -> Rows:
     """Steps of a training, and the pairs that were too long for it."""
     steps = f"{trained['steps']:,} steps"
     if trained.get("epochs"):  # models of earlier versions do not say
-        steps += f", {trained['epochs']:.4g} epochs of {trained['rows']:,} questions"
+        steps += f", {epochs_in_words(trained['epochs'])} of {trained['rows']:,} questions"
     rows = [["training", steps]]
     if dropped := trained.get("dropped_pairs"):
         rows.append(["pairs too long for training", f"{dropped:,} left out"])

@@ -126,7 +126,7 @@ def test_the_room_for_training_is_beside_the_longest_answer(tmp_path: Path) -> N
     ("training", "numbers", "words"),
     [
         ({"epochs": 2}, (18, 0, 6, 2.0, True), "at most 6 steps, 2 epochs of 18 questions"),
-        ({"epochs": 1, "max_steps": 800}, (18, 0, 3, 1.0, True), "at most 3 steps, 1 epochs of 18 questions"),
+        ({"epochs": 1, "max_steps": 800}, (18, 0, 3, 1.0, True), "at most 3 steps, 1 epoch of 18 questions"),
         (
             {"epochs": 4, "max_steps": 6},
             (18, 0, 6, 2.0, False),
@@ -135,7 +135,7 @@ def test_the_room_for_training_is_beside_the_longest_answer(tmp_path: Path) -> N
         (
             {"mix": {"source": "short.jsonl", "ratio": 0.5}},
             (18, 9, 4, 1.0, True),
-            "at most 4 steps, 1 epochs of 18 questions and 9 short rows",
+            "at most 4 steps, 1 epoch of 18 questions and 9 short rows",
         ),
     ],
 )
