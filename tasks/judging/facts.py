@@ -224,7 +224,7 @@ def list_query(
     texts = {"question": question.example.question, "answer": answer.text}
     return JudgeQuery(
         "facts",
-        judge_prompt("facts", question.example.language, judge_settings(scoring).prompts, **texts),
+        judge_prompt(settings.list_step, question.example.language, judge_settings(scoring).prompts, **texts),
         question.context.context_id,
         read_facts,
         settings.facts_tokens,

@@ -44,7 +44,7 @@ def _calls(settings: Any, recipe: Recipe, context_tokens: int) -> dict[str, floa
 
 
 def _prompts(settings: Any, recipe: Recipe) -> tuple[str, ...]:
-    steps = ("facts", "support", *((BUNDLE_KIND,) if settings.facts_per_call > 1 else ()))
+    steps = (settings.list_step, "support", *((BUNDLE_KIND,) if settings.facts_per_call > 1 else ()))
     return tuple(f"judge-{recipe.judge.prompts}-{step}" for step in steps) if recipe.judge else ()
 
 
