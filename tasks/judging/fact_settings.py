@@ -7,7 +7,6 @@ from pydantic import Field
 from infra.recipe import Positive, RecipeSection
 from tasks.judging.refusals import DespiteNotes
 
-
 GRANULARITY = "granularity"  # the key of the scorer
 ATOMIC = "atomic"  # a value of the key
 
