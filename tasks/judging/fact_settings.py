@@ -12,6 +12,7 @@ ATOMIC = "atomic"  # a value of the key
 
 Granularity = Literal["sentence", "atomic"]
 _LIST_STEPS: dict[Granularity, str] = {"sentence": "sentence-facts", "atomic": "facts"}
+_FACTS_PER_ANSWER: dict[Granularity, int] = {"sentence": 14, "atomic": 30}  # of LongReward's published answers
 
 
 class FactSettings(RecipeSection):
@@ -40,9 +41,16 @@ class FactSettings(RecipeSection):
         1,
         description="most facts of a question that the judge is asked about in one call; 1: each in a call of its own",
     )
-    expected_facts: Positive = Field(20, description="facts per answer, for estimates before a run alone")
+    expected_facts: Positive | None = Field(
+        None, description="facts per answer, for estimates before a run alone; null: 14, or 30 where they are atomic"
+    )
 
     @property
     def list_step(self) -> str:
         """The step of the judge's prompts that list the facts of an answer."""
         return _LIST_STEPS[self.granularity]
+
+    @property
+    def facts_per_answer(self) -> int:
+        """How many facts to expect of an answer before there is one."""
+        return self.expected_facts or _FACTS_PER_ANSWER[self.granularity]
