@@ -272,7 +272,7 @@ _PLACE_KEYS = {
 }
 _PLACE_KEYS_OF_SCORERS = ("endpoint", "api_key_env", "price")  # of a scorer with a model of its own
 # Keys of scorers that are younger than the first plans, by the value that means what these plans did.
-_LATER_KEYS_OF_SCORERS = {"no_facts_despite_notes": "ignore_notes"}
+_LATER_KEYS_OF_SCORERS = {"no_facts_despite_notes": "ignore_notes", "granularity": "atomic"}
 # Keys that are younger than the first plans, by their defaults: with these, a plan keeps its id.
 _LATER_KEYS: dict[str, dict[str, Any]] = {
     "questions": {"fields": None},
