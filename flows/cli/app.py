@@ -18,6 +18,7 @@ from flows.cli.formats import formats
 from flows.cli.inspecting import agreement, inspect
 from flows.cli.microworld import microworld
 from flows.cli.serving import serve
+from flows.cli.training import model_name, train
 from flows.evidence.command import evidence
 from flows.recipes import read_recipe
 from infra.errors import PrerequisiteError, RecipeError
@@ -129,29 +130,6 @@ def status(
 
 
 @app.command()
-def train(
-    manifest: Annotated[str, typer.Argument(help="manifest.json of a dataset, or its folder.", metavar="MANIFEST")],
-    recipe: Annotated[str, typer.Option(help="Recipe with the training section.")],
-    changes: Changes = None,
-    as_json: AsJson = False,
-) -> None:
-    """Train on a published dataset."""
-    settings = read_recipe(recipe, changes)
-    from flows.cli.views import path_in_store
-    from infra.store import open_store
-
-    if settings.training is None:
-        raise RecipeError(f"{recipe}: the recipe has no `training` section; add one")
-    path = path_in_store(settings.store, manifest)
-    with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
-        from flows.shard import shard_recipe
-        from flows.train import train as train_flow
-
-        trained = train_flow(shard_recipe(settings), path)
-    finish(as_json, trained, [(_model_name(trained), open_store(settings.store).place(trained["model"]))])
-
-
-@app.command()
 def evaluate(
     recipe: RecipePath,
     manifest: Annotated[str, typer.Option(help="Dataset whose test contexts are asked about.")] = "",
@@ -181,6 +159,7 @@ def evaluate(
     finish(as_json, outcome, [])
 
 
+app.command()(train)
 app.command()(formats)
 app.command()(serve)
 app.command()(agreement)
@@ -290,7 +269,7 @@ def _improve(settings: Recipe, rounds: int, as_json: bool) -> None:
     last = reports[-1]
     paths = [("dataset", last["dataset"])]
     if last["trained"]:
-        paths.append((_model_name(last["trained"]), last["adapter"]))
+        paths.append((model_name(last["trained"]), last["adapter"]))
     finish(as_json, reports, [*paths, ("report", last["report"])])
 
 
@@ -301,11 +280,6 @@ def _show_build(built: dict[str, Any], as_json: bool) -> None:
     if not as_json:
         console.print(table(f"plan {built['plan_id']}", *build_rows(built)))
     finish(as_json, built, [("dataset", built["dataset"]["folder"])] if built["dataset"] else [])
-
-
-def _model_name(trained: dict[str, Any]) -> str:
-    """The name, in the last lines of a command, of what the train flow made."""
-    return "adapter" if trained["kind"] == "adapter" else "model"
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
-"""The gate before training: every row is encoded with the model's own chat template, and a bad row stops the run.
+"""The gate before training: every row is encoded with the model's own chat template, and a bad row stops the run, or,
+where the row may be dropped, is counted by its reason.
 
 What passes is what is trained on: the encoded rows go to the trainers as they are, so nothing can be cut or
 dropped later without being noticed. Pairs of one question become one tree: the prompt once, each distinct answer
@@ -7,10 +8,10 @@ TRL's rule. `PairsFile` writes the trees to disk, as an Arrow stream that `datas
 packing, and prompts with more than text.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -57,6 +58,7 @@ class Lengths:
     merged: int  # rows whose last prompt tokens merge with an answer's first
     histogram: tuple[tuple[int, int], ...]
     pairs: int
+    dropped: Mapping[str, int] = field(default_factory=dict)  # pairs by reason, of rows that may be dropped
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "Lengths":
@@ -76,7 +78,8 @@ def gate(
 ) -> Lengths:
     """Encode and check all pairs; `add` is called with each question that passes.
 
-    `rows` have example_id, prompt, chosen and rejected, the last three lists of messages {"role", "content"}.
+    `rows` have example_id, prompt, chosen and rejected, the last three lists of messages {"role", "content"}. A row
+    with a true value under `droppable` is dropped with its question and counted where another would stop the run.
     Neighbours with the same example_id and prompt are pairs of one question; a pair that comes again (a row that
     was drawn twice) begins another. Raises TrainingError, with the example_id and the remedy, for a question that is
     longer than `max_length` tokens, an empty answer, chosen equal to rejected, a doubled first token, or a chat
@@ -87,11 +90,10 @@ def gate(
     counts = _LengthCounts(max_length)
     questions = _group_by_question(rows)
     while True:
-        batch = list(islice(questions, _QUESTIONS_AT_ONCE))
+        batch = list(itertools.islice(questions, _QUESTIONS_AT_ONCE))
         if not batch:
             break
-        for tree, merged in _encode(batch, tokenizer):
-            counts.add(tree, merged)
+        for tree in _encode(batch, tokenizer, counts):
             if add is not None:
                 add(tree)
     return counts.lengths()
@@ -158,6 +160,7 @@ class _Question:
 
     name: str
     prompt: list[dict[str, str]]
+    droppable: bool
     answers: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     pairs: list[tuple[str, str]] = field(default_factory=list)
 
@@ -177,12 +180,20 @@ def _group_by_question(rows: Iterable[PairRow]) -> Iterator[_Question]:
         if question is None or not question.takes(row, pair):
             if question is not None:
                 yield question
-            question = _Question(str(row["example_id"]), row["prompt"])
+            question = _Question(str(row["example_id"]), row["prompt"], bool(row.get("droppable")))
         question.pairs.append(pair)
         for side, text in zip(("chosen", "rejected"), pair, strict=True):
             question.answers.setdefault(text, row[side])
     if question is not None:
         yield question
+
+
+class _UnfitError(Exception):
+    """A question that cannot be trained on: `reason` is a word to count it under."""
+
+    def __init__(self, reason: str, fault: str) -> None:
+        super().__init__(fault)
+        self.reason = reason
 
 
 class _LengthCounts:
@@ -193,10 +204,22 @@ class _LengthCounts:
         self._rows = self._pairs = self._prompt = self._answer = self._tokens = self._merged = self._over = 0
         self._longest = ("", 0)
         self._histogram: Counter[int] = Counter()
+        self._dropped: Counter[str] = Counter()
 
-    def add(self, tree: EncodedTree, merged: bool) -> None:
+    def drop(self, question: _Question, fault: _UnfitError) -> None:
+        """Count a question that may be dropped. Raises TrainingError for another."""
+        if not question.droppable:
+            raise TrainingError(str(fault)) from fault
+        self._dropped[fault.reason] += len(question.pairs)
+
+    def add(self, tree: EncodedTree, merged: bool, droppable: bool) -> bool:
+        """Count an encoded question; whether it passes. One that is too long and may not be dropped does, until all
+        are counted."""
         answer = max(map(len, tree.answers))
         total = len(tree.prompt_ids) + answer
+        if droppable and total > self._max_length:
+            self._dropped["too_long"] += len(tree.pairs)
+            return False
         self._rows += 1
         self._pairs += len(tree.pairs)
         self._prompt = max(self._prompt, len(tree.prompt_ids))
@@ -207,8 +230,14 @@ class _LengthCounts:
         self._histogram[1 << (total - 1).bit_length()] += 1
         if total > self._longest[1]:
             self._longest = (tree.example_id, total)
+        return True
 
     def lengths(self) -> Lengths:
+        if not self._rows and self._dropped:
+            raise TrainingError(
+                f"no pair is left: the gate dropped {dict(self._dropped)} (too_long: longer than {self._max_length} "
+                "tokens); set training.max_length higher if the base model and the memory allow it, or mend the rows"
+            )
         if not self._rows:
             raise TrainingError(
                 "the dataset's train split has no pair; raise questions.limit, or lower pairing.min_margin or "
@@ -223,37 +252,76 @@ class _LengthCounts:
             )
         histogram = tuple(sorted(self._histogram.items()))
         return Lengths(
-            self._rows, self._prompt, self._answer, length, self._tokens, self._merged, histogram, self._pairs
+            self._rows,
+            self._prompt,
+            self._answer,
+            length,
+            self._tokens,
+            self._merged,
+            histogram,
+            self._pairs,
+            dict(self._dropped),
         )
 
 
-def _encode(batch: list[_Question], tokenizer: Tokenizer) -> Iterator[tuple[EncodedTree, bool]]:
+def _encode(batch: list[_Question], tokenizer: Tokenizer, counts: _LengthCounts) -> Iterator[EncodedTree]:
+    """The questions of a batch that pass, counted."""
     texts: list[str] = []
+    rendered: list[_Question] = []
     for question in batch:
-        texts += _render(question, tokenizer)
+        try:
+            texts += _render(question, tokenizer)
+        except _UnfitError as fault:
+            counts.drop(question, fault)
+            continue
+        rendered.append(question)
+    if not rendered:
+        return
     # The template writes the special tokens itself; adding them again is the doubled BOS of SeaLong's code.
     ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
     start = 0
-    for question in batch:
+    for question in rendered:
         end = start + 1 + len(question.answers)
-        yield _split(question, tokenizer, ids[start], ids[start + 1 : end])
+        try:
+            tree, merged = _split(question, tokenizer, ids[start], ids[start + 1 : end])
+        except _UnfitError as fault:
+            counts.drop(question, fault)
+        else:
+            if counts.add(tree, merged, question.droppable):
+                yield tree
         start = end
 
 
 def _render(question: _Question, tokenizer: Tokenizer) -> list[str]:
     """The text of the prompt, and of the prompt with each answer."""
-    prompt = _apply_template(question.prompt, tokenizer, add_generation_prompt=True)
+    if question.droppable:
+        _check_plain(question, tokenizer)
+    prompt = _apply_template(question, [], tokenizer, add_generation_prompt=True)
     texts = [prompt]
     for answer in question.answers.values():
-        text = _apply_template([*question.prompt, *answer], tokenizer)
+        text = _apply_template(question, answer, tokenizer)
         if not text.startswith(prompt):
-            raise TrainingError(
+            raise _UnfitError(
+                "template_differs",
                 f"example {question.name}: the base model's chat template renders the prompt differently when an "
                 "answer follows, so training would not see what the model sees; give the tokenizer a template for "
-                "training"
+                "training",
             )
         texts.append(text)
     return texts
+
+
+def _check_plain(question: _Question, tokenizer: Tokenizer) -> None:
+    """Raises _UnfitError for texts that a chat template was applied to already: they would have its tokens twice."""
+    special = tuple(tokenizer.all_special_tokens)
+    for message in itertools.chain(question.prompt, *question.answers.values()):
+        text = message["content"].strip()
+        if text.startswith(special) or text.endswith(special):
+            raise _UnfitError(
+                "rendered_before",
+                f"example {question.name}: a text begins or ends with a special token of the base model, so a chat "
+                "template was applied before; give the texts without it",
+            )
 
 
 def _answer_text(row: PairRow, side: str) -> str:
@@ -265,8 +333,18 @@ def _answer_text(row: PairRow, side: str) -> str:
     return text
 
 
-def _apply_template(messages: list[dict[str, str]], tokenizer: Tokenizer, add_generation_prompt: bool = False) -> str:
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt))
+def _apply_template(
+    question: _Question, answer: list[dict[str, str]], tokenizer: Tokenizer, add_generation_prompt: bool = False
+) -> str:
+    from jinja2.exceptions import TemplateError
+
+    messages = [*question.prompt, *answer]
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt))
+    except TemplateError as error:
+        raise _UnfitError(
+            "template_refuses", f"example {question.name}: the base model's chat template refuses it ({error})"
+        ) from error
 
 
 def _split(
@@ -277,9 +355,10 @@ def _split(
     start = min(_common_length(prompt, ids) for ids in with_answers)
     bos = tokenizer.bos_token_id
     if bos is not None and with_answers[0][:2] == [bos, bos]:
-        raise TrainingError(
+        raise _UnfitError(
+            "doubled_first_token",
             f"example {question.name}: the text begins with {tokenizer.bos_token!r} twice; the chat template writes it "
-            "and the prompt's text repeats it: remove it from the prompt"
+            "and the prompt's text repeats it: remove it from the prompt",
         )
     places = {text: place for place, text in enumerate(question.answers)}
     pairs = []
@@ -287,8 +366,9 @@ def _split(
         pairs.append((places[chosen], places[rejected]))
     tree = EncodedTree(question.name, prompt[:start], [ids[start:] for ids in with_answers], pairs)
     if not (start and all(tree.answers)):
-        raise TrainingError(
-            f"example {question.name}: no tokens are left of the prompt or an answer; check the chat template"
+        raise _UnfitError(
+            "no_tokens",
+            f"example {question.name}: no tokens are left of the prompt or an answer; check the chat template",
         )
     return tree, start < len(prompt)
 
