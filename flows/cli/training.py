@@ -68,7 +68,7 @@ def _recipe_of_model(model: str, data: str, licence: str, changes: list[str] | N
     settings = {
         "name": "train",
         "questions": {"source": data},
-        "policy": {"name": model},
+        "policy": {"name": model, "tokenizer": model, "serve": {"model_path": model}},
         "scoring": {"scorers": []},
         "dataset": {"name": "others", "licence": licence},
         "training": {"dtype": "auto"},
