@@ -85,7 +85,7 @@ class ExternalPairs:
         """Nothing: `pairs` sees a source that was changed since it was read."""
 
     def pairs(self) -> Iterator[dict[str, Any]]:
-        """The pairs in their order, as the gate takes them; it may drop them.
+        """The pairs in their order, as the gate takes them.
 
         Raises InputError when the source is no longer what it was when it was read.
         """
@@ -97,7 +97,7 @@ class ExternalPairs:
                 continue
             if pair["prompt"] != prompt:
                 name, prompt = _name(row), pair["prompt"]
-            yield {"example_id": name, **pair, "droppable": True}
+            yield {"example_id": name, **pair}
         if digest.hexdigest() != self.content:
             raise InputError(f"{self.source.source}: changed while it was read; run again")
 
@@ -153,7 +153,9 @@ def all_drops(data: TrainingData, lengths: Lengths) -> dict[str, int]:
     """Rows of others' data by the reason why they are not trained on, the gate's included; empty for a manifest."""
     if not isinstance(data, ExternalPairs):
         return {}
-    return dict(sorted((Counter(data.drops) + Counter(lengths.dropped)).items()))
+    drops = Counter(data.drops) + Counter(lengths.unfit)
+    drops["too_long"] += lengths.dropped_pairs - lengths.dropped_short
+    return dict(sorted((+drops).items()))
 
 
 def _checked_rows(source: PairSource) -> Iterator[tuple[SourceRow, dict[str, Messages] | RowError]]:

@@ -8,11 +8,11 @@ not trained again. Leaves out: evaluation.
 
 import contextlib
 import fcntl
-import itertools
 import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,16 @@ from tasks.training.mixing import ShortPairs, mix_summary, read_short_pairs
 from tasks.training.outputs import write_outputs
 from tasks.training.published import read_train_split
 from tasks.training.reference import fetch_reference, reference_path, store_reference
-from tasks.training.settings import RunConfig, accumulation, precomputes_reference
+from tasks.training.settings import (
+    RunConfig,
+    accumulation,
+    epochs_of,
+    planned_steps,
+    precomputes_reference,
+)
 
 # Settings that do not change the trained weights, and so not the job's id.
-_SETTINGS_WITHOUT_EFFECT = {"save_steps", "gradient_checkpointing", "offload_activations"}
+_SETTINGS_WITHOUT_EFFECT = {"save_steps", "gradient_checkpointing", "offload_activations", "over_length"}
 _SETTINGS_WITH_CONTENT = {"mix"}  # the id holds the content of its rows instead
 
 
@@ -76,6 +82,8 @@ class TrainingResult:
     pairs: int = 0  # of all rows; 0 for a model of an earlier version, where each row is a pair
     source_rows: int = 0  # of others' data: pairs without the short-context ones + dropped
     dropped: dict[str, int] = field(default_factory=dict)  # rows of others' data by reason
+    epochs: float = 0.0  # passes over the questions; 0 for a model of an earlier version
+    dropped_pairs: int = 0  # longer than training.max_length, and so not trained on
     sharing: str = ""  # what was chosen about reading shared prompts once, and what it was predicted to save
 
     def to_json(self) -> dict[str, Any]:
@@ -141,6 +149,12 @@ def job_id(job: TrainingJob, data: TrainingData, short: ShortPairs | None) -> st
     }
     if short:
         identity["mix"] = short.identity()
+    if job.settings.max_steps is not None:
+        questions = data.count_questions()
+        rows = questions + (short.rows_to_draw(questions) if short else 0)
+        if planned_steps(job.settings, rows) < job.settings.max_steps:
+            # Before max_steps was a cap, a job with these settings went on to max_steps: another model, another id.
+            identity["steps"] = "epochs"
     return fingerprint(identity)[:16]
 
 
@@ -148,7 +162,10 @@ def _stored_result(job: TrainingJob, model: str) -> TrainingResult | None:
     path = f"{model}/result.json"
     if not job.store.exists(path):
         return None
-    return TrainingResult(**json.loads(job.store.read(path)))
+    result = TrainingResult(**json.loads(job.store.read(path)))
+    if result.dropped_pairs and job.settings.over_length == "stop":
+        return None  # the gate will stop the job
+    return result
 
 
 def _model_path(data: TrainingData, identity: str) -> str:
@@ -179,17 +196,7 @@ def _check_settings(settings: Training) -> None:
 
 def _prepare(job: TrainingJob, data: TrainingData, short: ShortPairs | None, folder: Path) -> RunConfig:
     """Encode the rows, unless they were encoded before, and look up the checkpoint to resume from."""
-    lengths_file = folder / "lengths.json"
-    if lengths_file.exists():
-        lengths = Lengths.from_json(json.loads(lengths_file.read_text(encoding="utf-8")))
-    else:
-        data.check()
-        tokenizer = load_tokenizer(job.base, job.trust_remote_code)
-        with PairsFile(folder / "pairs.arrow") as pairs:
-            short_rows = short.draw(data.count_questions(), job.seed) if short else ()
-            longest = _longest_row(job, data)
-            lengths = gate(itertools.chain(data.pairs(), short_rows), tokenizer, longest, add=pairs.add)
-        lengths_file.write_text(json.dumps(asdict(lengths)), encoding="utf-8")
+    lengths = _encoded(job, data, short, folder)
     shutil.rmtree(folder / "output", ignore_errors=True)
     checkpoint = last_checkpoint(folder / "checkpoints")
     base = Path(resolve_model(job.base))
@@ -202,7 +209,7 @@ def _prepare(job: TrainingJob, data: TrainingData, short: ShortPairs | None, fol
         lengths=lengths,
         folder=str(folder),
         checkpoint=str(checkpoint) if checkpoint else None,
-        mix=mix_summary(short, data.count_questions()) if short else None,
+        mix=mix_summary(short, data.count_questions(), lengths.dropped_short) if short else None,
         reference=_reference_path(job, folder / "pairs.arrow", lengths.rows),
     )
     _check_conservation(data, config)
@@ -234,6 +241,31 @@ def _check_conservation(data: TrainingData, config: RunConfig) -> None:
         )
 
 
+def _encoded(job: TrainingJob, data: TrainingData, short: ShortPairs | None, folder: Path) -> Lengths:
+    """The lengths of the rows in the folder's `pairs.arrow`, which is written here unless it was before."""
+    lengths_file = folder / "lengths.json"
+    if lengths_file.exists():
+        lengths = Lengths.from_json(json.loads(lengths_file.read_text(encoding="utf-8")))
+        if not lengths.dropped_pairs or job.settings.over_length == "drop":
+            return lengths
+    data.check()
+    tokenizer = load_tokenizer(job.base, job.trust_remote_code)
+    with PairsFile(folder / "pairs.arrow") as pairs:
+        through_gate = partial(
+            gate,
+            tokenizer=tokenizer,
+            max_length=_longest_row(job, data),
+            add=pairs.add,
+            over_length=job.settings.over_length,
+        )
+        lengths = through_gate(data.pairs(), unfit="drop" if isinstance(data, ExternalPairs) else "stop")
+        if short:
+            short_rows = short.draw(data.count_questions(), job.seed)
+            lengths = lengths.with_short(through_gate(short_rows))
+    lengths_file.write_text(json.dumps(asdict(lengths)), encoding="utf-8")
+    return lengths
+
+
 def _reference_path(job: TrainingJob, pairs: Path, rows: int) -> str | None:
     """The reference's file in the store; None when it is computed in each step, or the loss has none."""
     if not find_loss(job.settings.loss).reference or not precomputes_reference(job.settings, rows):
@@ -257,6 +289,8 @@ def _publish(job: TrainingJob, data: TrainingData, identity: str, config: RunCon
         short_rows=config.mix.rows if config.mix else 0,
         source_rows=data.source_rows if isinstance(data, ExternalPairs) else 0,
         dropped=all_drops(data, config.lengths),
+        epochs=epochs_of(config.settings, config.lengths.rows, written["steps"]),
+        dropped_pairs=config.lengths.dropped_pairs,
         **written,
     )
     job.store.upload_folder(config.output, result.model)
