@@ -40,12 +40,14 @@ def train(
     from flows.cli.views import path_in_store
     from infra.store import open_store
     from tasks.reporting.tables import trained_rows
-    from tasks.training.external import PairSource
+    from tasks.training.external import PairSource, check_fields
 
     if settings.training is None:
         raise RecipeError(f"{recipe}: the recipe has no `training` section; add one")
     path = path_in_store(settings.store, manifest) if manifest else ""
     pairs = PairSource(data, subset or None, split, licence) if data else None
+    if pairs is not None:
+        check_fields(pairs)  # before a server or a model starts
     with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
         from flows.shard import shard_recipe
         from flows.train import train as train_flow

@@ -266,6 +266,7 @@ def _hub_rows(source: str, subset: str | None, split: str) -> Iterator[SourceRow
         problem = f"no file or folder of this name is here, and the hub cannot be reached ({error})"
         remedy = "check the path; or download the dataset where there is a network, and give its folder"
         raise InputError(f"{source}: {problem}; {remedy}") from error
-    except (OSError, ValueError, DatasetsError) as error:
+    except (OSError, ValueError, TypeError, DatasetsError) as error:  # TypeError: a column of two types
         where = "the folder" if Path(source).is_dir() else "no file or folder of this name is here, and the hub"
-        raise InputError(f"{source}: {where} did not give it ({error}); check name, `subset` and `split`") from error
+        remedy = "check the name, `subset` and `split`; or give one of its files"
+        raise InputError(f"{source}: {where} did not give it ({error}); {remedy}") from error

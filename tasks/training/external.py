@@ -127,6 +127,7 @@ def read_external_pairs(source: PairSource) -> ExternalPairs:
 
     Raises InputError when it cannot be read, has not the fields of preference pairs, or has no usable row.
     """
+    check_fields(source)
     digest = hashlib.sha256()
     drops: Counter[str] = Counter()
     faults: list[str] = []
@@ -158,15 +159,22 @@ def all_drops(data: TrainingData, lengths: Lengths) -> dict[str, int]:
     return dict(sorted((+drops).items()))
 
 
-def _checked_rows(source: PairSource) -> Iterator[tuple[SourceRow, dict[str, Messages] | RowError]]:
-    """Each row with its pair, or with what is wrong with it; a pair that came before is wrong."""
-    rows = read_dataset(source.source, source.subset, source.split)
-    first_rows = list(itertools.islice(rows, _ROWS_LOOKED_AT))
+def check_fields(source: PairSource) -> None:
+    """Raises InputError when the source cannot be read, or its first rows have not the fields of preference pairs."""
+    first_rows = list(itertools.islice(_rows(source), _ROWS_LOOKED_AT))
     if not any(has_pair(row.values) for row in first_rows):
         fields = ", ".join(sorted(first_rows[0].values)) or "no fields"
         raise InputError(f"{source.source}: not preference pairs: its first row has {fields}; a row needs {ACCEPTED}")
+
+
+def _rows(source: PairSource) -> Iterator[SourceRow]:
+    return read_dataset(source.source, source.subset, source.split)
+
+
+def _checked_rows(source: PairSource) -> Iterator[tuple[SourceRow, dict[str, Messages] | RowError]]:
+    """Each row with its pair, or with what is wrong with it; a pair that came before is wrong."""
     earlier: set[bytes] = set()
-    for row in itertools.chain(first_rows, rows):
+    for row in _rows(source):
         try:
             pair = read_pair(row.values)
         except RowError as fault:

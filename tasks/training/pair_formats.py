@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 _ROLES = ("system", "user", "assistant")
-_LONGREWARD = ("context", "query", "win_response", "lose_response")
+_OTHER_NAMES = {"chosen": "win_response", "rejected": "lose_response"}  # LongReward's
+_PROMPT_PARTS = ("context", "query")  # of a row without a prompt
 _TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
 _NOT_READ = ("images", "image", "tools")
 ACCEPTED = (
@@ -31,7 +32,7 @@ class RowError(Exception):
 
 def has_pair(values: Mapping[str, Any]) -> bool:
     """Whether a row has the fields of a preference pair; its values may still be unusable."""
-    return {"chosen", "rejected"} <= values.keys() or set(_LONGREWARD) <= values.keys()
+    return all(name in values or other in values for name, other in _OTHER_NAMES.items())
 
 
 def read_pair(values: Mapping[str, Any]) -> dict[str, Messages]:
@@ -39,8 +40,7 @@ def read_pair(values: Mapping[str, Any]) -> dict[str, Messages]:
     for field in _NOT_READ:
         if values.get(field):
             raise RowError("not_text_alone", f"{field} is not read, and the prompt is another one without it")
-    if "chosen" not in values and set(_LONGREWARD) <= values.keys():
-        values = _longreward(values)
+    values = _with_trl_names(values)
     chosen = _answers(values, "chosen")
     rejected = _answers(values, "rejected")
     if chosen[0]["role"] == rejected[0]["role"] == "assistant":
@@ -60,15 +60,20 @@ def read_pair(values: Mapping[str, Any]) -> dict[str, Messages]:
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
-def _longreward(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """LongReward's fields as TRL's; its models read the context, an empty line and the query."""
-    parts = []
-    for field in ("context", "query"):
-        text = values[field]
-        if not isinstance(text, str) or not text.strip():
-            raise RowError("empty", f"{field} is empty")
-        parts.append(text)
-    return {"prompt": "\n\n".join(parts), "chosen": values["win_response"], "rejected": values["lose_response"]}
+def _with_trl_names(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row with LongReward's fields by TRL's names; its models read the context, an empty line and the query."""
+    renamed = dict(values)
+    for name, other in _OTHER_NAMES.items():
+        if name not in renamed and other in renamed:
+            renamed[name] = renamed[other]
+    if renamed.get("prompt") is None and set(_PROMPT_PARTS) <= renamed.keys():
+        parts = []
+        for field in _PROMPT_PARTS:
+            if not isinstance(renamed[field], str) or not renamed[field].strip():
+                raise RowError("empty", f"{field} is empty")
+            parts.append(renamed[field])
+        renamed["prompt"] = "\n\n".join(parts)
+    return renamed
 
 
 def _answers(values: Mapping[str, Any], field: str) -> Messages:
