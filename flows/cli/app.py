@@ -133,29 +133,38 @@ def status(
 def evaluate(
     recipe: RecipePath,
     manifest: Annotated[str, typer.Option(help="Dataset whose test contexts are asked about.")] = "",
-    model: Annotated[str, typer.Option(help="Folder of a trained adapter or model in the store.")] = "",
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Folder of a trained adapter or model in the store; several are compared with one another."),
+    ] = None,
     changes: Changes = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the policy with a trained model on held-out questions."""
+    """Compare the policy with a trained model, or with several, on held-out questions."""
     settings = read_recipe(recipe, changes)
     from flows.cli.views import path_in_store, trained_at
 
     if settings.evaluation is None:
         raise RecipeError(f"{recipe}: the recipe has no `evaluation` section; add one")
     path = path_in_store(settings.store, manifest) if manifest else None
-    trained = trained_at(settings.store, model) if model else None
+    trained = [trained_at(settings.store, folder) for folder in model or ()]
     with progress_unless_json(as_json):
         require_machine(settings.model_copy(update={"judge": None}))  # evaluation calls no judge
     with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
+        from flows.evaluate import compare_models
         from flows.evaluate import evaluate as evaluate_flow
         from flows.shard import shard_recipe
 
-        outcome = evaluate_flow(shard_recipe(settings), path, trained)
-    from tasks.reporting.tables import comparison_rows
+        parameters = shard_recipe(settings)
+        if len(trained) > 1:
+            outcome = compare_models(parameters, path, trained)
+        else:
+            outcome = evaluate_flow(parameters, path, trained[0] if trained else None)
+    from tasks.reporting.tables import comparison_rows, models_rows
 
     if not as_json:
-        console.print(table(settings.name, *comparison_rows(outcome)))
+        rows = models_rows(outcome) if len(trained) > 1 else comparison_rows(outcome)
+        console.print(table(settings.name, *rows))
     finish(as_json, outcome, [])
 
 
