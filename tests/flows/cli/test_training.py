@@ -1,5 +1,6 @@
 """`longmill train`: what is wrong is said before a server or a model starts, and where the rows went at the end."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typer.testing import CliRunner
 from flows.cli.app import app
 from infra.errors import InputError, LongmillError, RecipeError
 from tasks.reporting.tables import models_rows, trained_rows
+from tasks.training.external import PairSource
+from tasks.training.job import TrainingJob, TrainingResult
 from tests.flows.cli.test_cli import recipe_file
-from tests.support.command import Command
 
 
 def _train(*arguments: str) -> Any:
@@ -77,24 +79,39 @@ def test_models_stand_beside_one_another_with_their_difference_to_the_first() ->
     assert rows == [["sub em", "40.0 [30.0, 50.0]", "50.0 [40.0, 60.0]", "60.0 [50.0, 70.0]", "10.0 [0.0, 20.0]"]]
 
 
-@pytest.mark.slow
-def test_a_model_of_the_box_is_trained_on_a_file_with_the_defaults(tmp_path: Path) -> None:
-    user = {"role": "user", "content": "Ada lives in Rome. Where does Ada live?"}
-    rows = []
-    for number in range(8):
-        rows.append({"chosen": [user, _assistant(f"Rome {number}")], "rejected": [user, _assistant("Paris")]})
-    rows.append({"prompt": "a", "chosen": "b", "rejected": "b"})
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    options = ("train", "--data", "pairs.jsonl", "--model", "microworld", "--licence", "mit")
-    ended = Command(tmp_path, tmp_path, *options, "--set", "training.loss=dpo").ended(timeout_s=400)
-    assert ended.status == 0, ended.err
-    lines = [line.split() for line in ended.out.splitlines()]
-    assert ["rows", "read", "9"] in lines and ["dropped:", "same_text", "1"] in lines
-    assert ["trained", "on", "8", "of", "1", "questions"] in lines
-    folder = Path(lines[-1][-1])
-    assert (folder / "adapter_model.safetensors").exists() and folder.parts[-3:-1] == ("models", "pairs")
-    assert json.loads((folder / "job.json").read_text())["data"]["licence"] == "mit"
+@pytest.mark.usefixtures("prefect")
+def test_without_a_recipe_a_model_is_trained_with_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("pairs.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
+    jobs: list[TrainingJob] = []
 
+    def train(job: TrainingJob, **_: Any) -> TrainingResult:
+        jobs.append(job)
+        names = {"model": "models/pairs/12", "name": "pairs-12", "revision": "12", "kind": "adapter", "loss": "dpo"}
+        figures = {
+            "steps": 1,
+            "longest_row": 4,
+            "first_loss": 1.0,
+            "last_loss": 1.0,
+            "tensors_changed": 1,
+            "tensors": 1,
+        }
+        return TrainingResult(**names, **figures, base="tiny", rows=1, pairs=1, source_rows=3, dropped={"empty": 2})
 
-def _assistant(text: str) -> dict[str, str]:
-    return {"role": "assistant", "content": text}
+    monkeypatch.setattr("flows.train.run_training", train)
+    monkeypatch.setattr("flows.cli.training.prefect_at", lambda _: contextlib.nullcontext())
+    options = ("--data", "pairs.jsonl", "--model", "tiny", "--licence", "mit", "--split", "dpo")
+    ended = _train(*options, "--set", "training.loss=dpo", "--set", "seed=3")
+    (job,) = jobs
+    assert job.pairs == PairSource("pairs.jsonl", split="dpo", licence="mit")
+    assert (job.base, job.settings.loss, job.seed, job.manifest) == ("tiny", "dpo", 3, "")
+    assert job.settings.dtype in ("bfloat16", "float32")  # auto was decided
+    lines = [line.split() for line in ended.stdout.splitlines()]
+    assert lines[0] == ["rows", "of", "pairs.jsonl"]
+    assert lines[2:] == [
+        ["rows", "read", "3"],
+        ["dropped:", "empty", "2"],
+        ["trained", "on", "1"],
+        ["adapter:", str(tmp_path / "mill/models/pairs/12")],
+    ]
+    assert json.loads(_train(*options, "--json").stdout)["dropped"] == {"empty": 2}
