@@ -129,6 +129,9 @@ def status(
     finish(as_json, plans, [])
 
 
+app.command()(train)
+
+
 @app.command()
 def evaluate(
     recipe: RecipePath,
@@ -168,7 +171,6 @@ def evaluate(
     finish(as_json, outcome, [])
 
 
-app.command()(train)
 app.command()(formats)
 app.command()(serve)
 app.command()(agreement)
