@@ -56,7 +56,7 @@ def train(
         parameters = shard_recipe(settings)
         trained = train_flow(parameters, path) if pairs is None else train_on_pairs(parameters, pairs.to_json())
     if pairs is not None and not as_json:
-        console.print(table(f"rows of {pairs.cited}", *trained_rows(trained)))
+        console.print(table(trained["name"], *trained_rows(trained, pairs.cited)))
     finish(as_json, trained, [(model_name(trained), open_store(settings.store).place(trained["model"]))])
 
 

@@ -193,13 +193,13 @@ def training_table(trained: dict[str, Any]) -> str:
     return markdown(["", ""], rows)
 
 
-def trained_rows(trained: Mapping[str, Any]) -> Rows:
-    """Where the rows of others' pairs went: trained on, or dropped by reason."""
+def trained_rows(trained: Mapping[str, Any], source: str) -> Rows:
+    """Where the rows of others' pairs, from `source`, went: trained on, or dropped by reason."""
     pairs = trained["pairs"] - trained["short_rows"]
     questions = trained["rows"] - trained["short_rows"]
     trained_on = f"{pairs:,}" + (f" of {questions:,} questions" if questions != pairs else "")
     rows = [["rows read", f"{trained['source_rows']:,}"], *_drop_rows(trained["dropped"]), ["trained on", trained_on]]
-    return ["", "rows"], rows
+    return [source, "rows"], rows
 
 
 def _drop_rows(drops: Mapping[str, int]) -> list[list[str]]:

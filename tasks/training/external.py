@@ -2,8 +2,8 @@
 
 Every row of the source is read and checked before a model is loaded: it is a pair, or a drop with a reason that is
 counted. The rows have a hash over all of them, whatever file they are in, which is part of the trained model's id.
-Neighbouring rows of the same prompt are pairs of one question, as in Longmill's own datasets. Memory holds one row, and
-a hash of each. Leaves out: what only the base model's tokenizer can tell (gate.py).
+Neighbouring rows of the same prompt are pairs of one question, as in Longmill's own datasets, but not for SFT. Memory
+holds one row, and a hash of each. Leaves out: what only the base model's tokenizer can tell (gate.py).
 """
 
 import hashlib
@@ -63,8 +63,9 @@ class ExternalPairs:
     source: PairSource
     content: str
     source_rows: int
-    questions: int  # groups of neighbouring pairs with the same prompt
+    questions: int  # groups of neighbouring pairs with the same prompt, or all pairs
     drops: Mapping[str, int]
+    grouped: bool  # whether neighbouring pairs with the same prompt are of one question
 
     @property
     def name(self) -> str:
@@ -95,7 +96,7 @@ class ExternalPairs:
             digest.update(_row_bytes(pair))
             if isinstance(pair, RowError):
                 continue
-            if pair["prompt"] != prompt:
+            if pair["prompt"] != prompt or not self.grouped:
                 name, prompt = _name(row), pair["prompt"]
             yield {"example_id": name, **pair}
         if digest.hexdigest() != self.content:
@@ -122,8 +123,8 @@ class ExternalPairs:
 TrainingData: TypeAlias = TrainSplit | ExternalPairs
 
 
-def read_external_pairs(source: PairSource) -> ExternalPairs:
-    """Read and check a whole source.
+def read_external_pairs(source: PairSource, grouped: bool = True) -> ExternalPairs:
+    """Read and check a whole source; without `grouped` each pair is a question: for a loss that reads one of each.
 
     Raises InputError when it cannot be read, has not the fields of preference pairs, or has no usable row.
     """
@@ -137,7 +138,7 @@ def read_external_pairs(source: PairSource) -> ExternalPairs:
         rows += 1
         digest.update(_row_bytes(pair))
         if not isinstance(pair, RowError):
-            questions += pair["prompt"] != prompt
+            questions += pair["prompt"] != prompt or not grouped
             prompt = pair["prompt"]
             continue
         drops[pair.reason] += 1
@@ -147,7 +148,7 @@ def read_external_pairs(source: PairSource) -> ExternalPairs:
         raise InputError(
             f"{source.source}: none of its {rows} rows can be trained on ({'; '.join(faults)}); a row needs {ACCEPTED}"
         )
-    return ExternalPairs(source, digest.hexdigest(), rows, questions, dict(sorted(drops.items())))
+    return ExternalPairs(source, digest.hexdigest(), rows, questions, dict(sorted(drops.items())), grouped)
 
 
 def all_drops(data: TrainingData, lengths: Lengths) -> dict[str, int]:

@@ -99,7 +99,9 @@ def stored_training(job: TrainingJob) -> TrainingResult | None:
 
 def read_data(job: TrainingJob) -> TrainingData:
     """What the job trains on, checked as far as it can be without a model. Raises InputError or StoreError."""
-    return read_train_split(job.store, job.manifest) if job.pairs is None else read_external_pairs(job.pairs)
+    if job.pairs is None:
+        return read_train_split(job.store, job.manifest)
+    return read_external_pairs(job.pairs, grouped=job.settings.loss != "sft")  # SFT reads one pair of a question
 
 
 def train(

@@ -57,8 +57,8 @@ def test_a_recipe_without_training_is_refused(tmp_path: Path) -> None:
 
 def test_the_table_says_where_each_row_went() -> None:
     trained = {"source_rows": 1100, "dropped": {"same_text": 2, "too_long": 98}, "pairs": 1010, "rows": 960}
-    columns, rows = trained_rows(trained | {"short_rows": 10})
-    assert columns == ["", "rows"]
+    columns, rows = trained_rows(trained | {"short_rows": 10}, "pairs.jsonl")
+    assert columns == ["pairs.jsonl", "rows"]
     assert rows == [
         ["rows read", "1,100"],
         ["dropped: same_text", "2"],
@@ -107,8 +107,9 @@ def test_without_a_recipe_a_model_is_trained_with_the_defaults(tmp_path: Path, m
     assert (job.base, job.settings.loss, job.seed, job.manifest) == ("tiny", "dpo", 3, "")
     assert job.settings.dtype in ("bfloat16", "float32")  # auto was decided
     lines = [line.split() for line in ended.stdout.splitlines()]
-    assert lines[0] == ["rows", "of", "pairs.jsonl"]
-    assert lines[2:] == [
+    assert lines == [
+        ["pairs-12"],
+        ["pairs.jsonl", "rows"],
         ["rows", "read", "3"],
         ["dropped:", "empty", "2"],
         ["trained", "on", "1"],

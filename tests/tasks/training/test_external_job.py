@@ -68,14 +68,24 @@ def test_short_pairs_are_mixed_in_and_are_no_rows_of_the_data(tmp_path: Path, mo
     assert (config.lengths.pairs, config.mix.rows) == (6, 2)
 
 
+@pytest.mark.parametrize(("loss", "questions"), [("dpo", 3), ("sft", 4)])
+def test_sft_reads_the_chosen_answer_of_every_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: str, questions: int
+) -> None:
+    rows = _rows(3)
+    rows.insert(1, {**rows[0], "chosen": "another answer"})
+    lengths = _launched(_job(tmp_path, rows, loss=loss), monkeypatch).lengths
+    assert (lengths.rows, lengths.pairs) == (questions, 4)
+
+
 def test_a_row_that_is_neither_trained_on_nor_dropped_stops_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = _job(tmp_path, _rows(4))
     monkeypatch.setattr("tasks.training.job.launch", None)
 
-    def one_row_too_many(source: PairSource) -> Any:
-        return dataclasses.replace(read_external_pairs(source), source_rows=5)
+    def one_row_too_many(source: PairSource, grouped: bool) -> Any:
+        return dataclasses.replace(read_external_pairs(source, grouped), source_rows=5)
 
     monkeypatch.setattr("tasks.training.job.read_external_pairs", one_row_too_many)
     with pytest.raises(BalanceError, match=r"has 5 rows, but 4 pairs passed and 0 rows were dropped"):
