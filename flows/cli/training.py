@@ -39,7 +39,7 @@ def train(
     settings = read_recipe(recipe, changes) if recipe else _recipe_of_model(model, data, licence, changes)
     from flows.cli.views import path_in_store
     from infra.store import open_store
-    from tasks.reporting.tables import trained_rows
+    from tasks.reporting.tables import training_rows
     from tasks.training.external import PairSource, check_fields
 
     if settings.training is None:
@@ -55,8 +55,8 @@ def train(
 
         parameters = shard_recipe(settings)
         trained = train_flow(parameters, path) if pairs is None else train_on_pairs(parameters, pairs.to_json())
-    if pairs is not None and not as_json:
-        console.print(table(trained["name"], *trained_rows(trained, pairs.cited)))
+    if not as_json:
+        console.print(table(pairs.name if pairs else settings.name, *training_rows(trained)))
     finish(as_json, trained, [(model_name(trained), open_store(settings.store).place(trained["model"]))])
 
 

@@ -8,7 +8,7 @@ import yaml
 
 from infra.recipe.public import public_settings
 from tasks.training.external import ExternalPairs, TrainingData, all_drops
-from tasks.training.settings import RunConfig, epochs_of
+from tasks.training.settings import RunConfig, epochs_in_words, epochs_of
 
 _LOSS_TABLE_ROWS = 12
 _COLUMNS = ("step", "loss", "margin", "grad_norm", "lr")
@@ -66,7 +66,7 @@ def _steps(config: RunConfig, steps: int) -> str:
     """The steps, as passes over the questions, and whether training.max_steps ended them."""
     settings, rows = config.settings, config.lengths.rows
     epochs = epochs_of(settings, rows, steps)
-    text = f"{steps:,}, {epochs:.4g} epochs of {rows:,} questions"
+    text = f"{steps:,}, {epochs_in_words(epochs)} of {rows:,} questions"
     if steps == settings.max_steps and epochs < settings.epochs:
         text += f"; training.max_steps ended it, training.epochs is {settings.epochs:g}"
     return text

@@ -104,6 +104,11 @@ def epochs_of(settings: Training, rows: int, steps: int) -> float:
     return round(steps / steps_of_epoch(settings, rows), 4) if rows else 0.0
 
 
+def epochs_in_words(epochs: float) -> str:
+    """As "1 epoch", "0.32 epochs"."""
+    return f"{epochs:.4g} epoch{'' if epochs == 1 else 's'}"
+
+
 def steps_argument(settings: Training, rows: int) -> int:
     """transformers' `max_steps`, which overrides its epochs: -1 where the epochs end before `training.max_steps`."""
     steps = planned_steps(settings, rows)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from flows.cli.app import app
 from infra.errors import InputError, LongmillError, RecipeError
-from tasks.reporting.tables import models_rows, trained_rows
+from tasks.reporting.tables import models_rows, training_rows
 from tasks.training.external import PairSource
 from tasks.training.job import TrainingJob, TrainingResult
 from tests.flows.cli.test_cli import recipe_file
@@ -56,14 +56,14 @@ def test_a_recipe_without_training_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_table_says_where_each_row_went() -> None:
-    trained = {"source_rows": 1100, "dropped": {"same_text": 2, "too_long": 98}, "pairs": 1010, "rows": 960}
-    columns, rows = trained_rows(trained | {"short_rows": 10}, "pairs.jsonl")
-    assert columns == ["pairs.jsonl", "rows"]
-    assert rows == [
+    trained = {"source_rows": 1100, "dropped": {"same_text": 2, "too_long": 98}, "pairs": 1010, "dropped_pairs": 99}
+    _, rows = training_rows(trained | {"short_rows": 10, "steps": 120, "epochs": 1.0, "rows": 960})
+    assert rows[0][1].startswith("120 steps")
+    assert rows[1:] == [
         ["rows read", "1,100"],
         ["dropped: same_text", "2"],
         ["dropped: too_long", "98"],
-        ["trained on", "1,000 of 950 questions"],
+        ["rows trained on", "1,000 and 10 short ones"],
     ]
 
 
@@ -107,12 +107,10 @@ def test_without_a_recipe_a_model_is_trained_with_the_defaults(tmp_path: Path, m
     assert (job.base, job.settings.loss, job.seed, job.manifest) == ("tiny", "dpo", 3, "")
     assert job.settings.dtype in ("bfloat16", "float32")  # auto was decided
     lines = [line.split() for line in ended.stdout.splitlines()]
-    assert lines == [
-        ["pairs-12"],
-        ["pairs.jsonl", "rows"],
+    assert lines[-4:] == [
         ["rows", "read", "3"],
         ["dropped:", "empty", "2"],
-        ["trained", "on", "1"],
+        ["rows", "trained", "on", "1"],
         ["adapter:", str(tmp_path / "mill/models/pairs/12")],
     ]
     assert json.loads(_train(*options, "--json").stdout)["dropped"] == {"empty": 2}

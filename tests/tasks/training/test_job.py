@@ -120,7 +120,7 @@ def test_a_model_without_some_pairs_is_no_result_where_each_must_be_trained_on(
     folder = tmp_path / "mill" / result.model
     assert json.loads((folder / "job.json").read_text())["dropped"] == {"long": 1, "short": 0}
     card = (folder / "README.md").read_text()
-    assert "optimiser steps: 4, 1 epochs of 8 questions\n" in card
+    assert "optimiser steps: 4, 1 epoch of 8 questions\n" in card
     assert "1 pairs longer than 150 tokens were left out" in card
     assert stored_training(job) == result
     assert stored_training(stop) is None
