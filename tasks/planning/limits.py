@@ -61,8 +61,8 @@ def unsaid_training_note(plan: Plan, recipe: Recipe, store: Store) -> str:
     if not too_long:
         return ""
     return (
-        f"{too_long:,} questions are too long for the default training.max_length ({recipe.training.max_length}): state "
-        "it in the recipe, and they fit or are left out before they are paid for; training: null trains nothing"
+        f"{too_long:,} questions are too long for the default training.max_length ({recipe.training.max_length}): "
+        "state it in the recipe, and they fit or are left out before they are paid for; training: null trains nothing"
     )
 
 
