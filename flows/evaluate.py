@@ -1,7 +1,8 @@
 """Compare the base model and a trained one on held-out questions, on the same server where that is possible.
 
-An adapter is loaded into the running vLLM; where the server refuses it, or the whole model was trained, a
-second server serves the trained model from the recipe's `policy.serve`.
+An adapter is loaded into the running vLLM. A second server, started as the recipe's `policy.serve` says, serves the
+trained model where the whole model was trained, where the server refuses the adapter, and where vLLM would write slowly
+with it (hardware.slow_with_adapters): there the adapter is merged into the model.
 """
 
 import contextlib
@@ -18,8 +19,10 @@ from flows.recipes import read_recipe
 from flows.shard import shard_recipe
 from infra.errors import EvaluationError, ServingError
 from infra.models.client import CallCounts
+from infra.models.tokens import resolve_model
 from infra.recipe import Model, Recipe, parse_recipe
 from infra.running.prefect import announce
+from infra.serving import hardware
 from infra.serving.adapters import load_adapter
 from infra.serving.servers import local_folder, serve, start_servers
 from infra.store import open_store
@@ -95,12 +98,17 @@ def trained_recipe(recipe: Recipe, trained: dict[str, Any]) -> Iterator[Recipe]:
     folder = local_model_folder(recipe, trained["model"])
     changes: dict[str, Any] = {"name": trained["name"], "revision": trained["revision"]}
     if trained["kind"] == "adapter":
-        if _load_adapter_everywhere(recipe, trained["name"], folder):
+        if not _is_slow_with_adapters(recipe) and _load_adapter_everywhere(recipe, trained["name"], folder):
             yield _with_policy(recipe, changes)
             return
         folder = merge_adapter(folder, folder.parent / f"{folder.name}-merged")
     with _second_server(recipe, folder, changes) as improved:
         yield improved
+
+
+def _is_slow_with_adapters(recipe: Recipe) -> bool:
+    serving = recipe.policy.serve
+    return serving is not None and hardware.slow_with_adapters(Path(resolve_model(serving.model_path)))
 
 
 def _load_adapter_everywhere(recipe: Recipe, name: str, folder: Path) -> bool:

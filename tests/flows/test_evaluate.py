@@ -81,6 +81,22 @@ def test_an_adapter_that_the_server_refuses_is_merged_for_a_second_server(
     assert model.serve.port == 0  # the recipe's own port is the first server's
 
 
+def test_where_an_adapter_is_slow_the_merged_model_is_served(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, loaded: list[tuple[str, str, str]], second: list[Model]
+) -> None:
+    monkeypatch.setattr(module.hardware, "slow_with_adapters", lambda folder: True)
+    outcome = trained(folder)
+    with module.trained_recipe(recipe_for(folder, SERVE), outcome) as improved:
+        assert improved.policy.endpoints == ("http://127.0.0.1:11/v1",)
+        assert (improved.policy.name, improved.policy.revision) == ("small-abc", "abc")
+    (model,) = second
+    assert model.serve is not None
+    assert Path(model.serve.model_path).name == "abc-merged"
+    assert loaded == []
+    with module.trained_recipe(recipe_for(folder), outcome):  # no other server can be started
+        assert [url for url, _, _ in loaded] == ENDPOINTS
+
+
 def test_an_adapter_that_the_server_refuses_is_an_error_when_no_other_can_be_started(
     folder: Path, monkeypatch: pytest.MonkeyPatch, second: list[Model]
 ) -> None:
