@@ -18,6 +18,7 @@ from flows.cli.formats import formats
 from flows.cli.inspecting import agreement, inspect
 from flows.cli.microworld import microworld
 from flows.cli.serving import serve
+from flows.comparing.command import compare
 from flows.evidence.command import evidence
 from flows.recipes import read_recipe
 from infra.errors import PrerequisiteError, RecipeError
@@ -187,6 +188,7 @@ app.command()(agreement)
 app.command()(inspect)
 app.add_typer(microworld, name="microworld")
 app.command()(evidence)
+app.command()(compare)
 
 
 @app.command()

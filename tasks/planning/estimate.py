@@ -221,6 +221,15 @@ def size_of_call(kind: str, settings: Any, recipe: Recipe, context_tokens: int, 
     return CallSize(prompt, Range(limit / 8, limit / 4, limit) + thinking)
 
 
+def scorer_price(scorer: ActiveScorer, recipe: Recipe) -> Price:
+    """The price of the model that a scorer asks: the judge, or the policy or a reward model of the scorer's own."""
+    if scorer.name == REWARD_MODEL:
+        return called_models(recipe)[REWARD_MODEL].price
+    if recipe.judge is None or getattr(scorer.settings, "asked", "judge") == "policy":
+        return recipe.policy.price
+    return recipe.judge.price
+
+
 def _thinking(recipe: Recipe) -> Range:
     """Tokens that a judge may think in one reply."""
     most = recipe.judge.reasoning_tokens if recipe.judge else 0
@@ -256,7 +265,7 @@ class _JudgeTally:
         prompts, replies, cost = 0.0, _NOTHING, _NOTHING
         for context_tokens, examples in self._unfinished.items():
             for scorer in self._scorers:
-                price = _price(scorer, self._recipe)
+                price = scorer_price(scorer, self._recipe)
                 calls = known_scorers()[scorer.name].calls(scorer.settings, self._recipe, context_tokens)
                 for kind, calls_of_example in calls.items():
                     count = calls_of_example * examples
@@ -339,12 +348,3 @@ def _cost(prompt_tokens: float, reply_tokens: Range, price: Price) -> Range:
         call_cost(prompt_tokens, reply_tokens.expected, price),
         call_cost(prompt_tokens, reply_tokens.high, price),
     )
-
-
-def _price(scorer: ActiveScorer, recipe: Recipe) -> Price:
-    """The price of the model that a scorer asks: the judge, or the policy or a reward model of the scorer's own."""
-    if scorer.name == REWARD_MODEL:
-        return called_models(recipe)[REWARD_MODEL].price
-    if recipe.judge is None or getattr(scorer.settings, "asked", "judge") == "policy":
-        return recipe.policy.price
-    return recipe.judge.price
