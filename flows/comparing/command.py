@@ -42,10 +42,11 @@ def compare(
 
 
 def _show(comparison: dict[str, Any], as_json: bool) -> None:
-    from tasks.reporting.variants import shared_figures, variant_rows
+    from tasks.reporting.variants import brief_tables, shared_figures
 
     if not as_json:
-        console.print(table(comparison["recipe"], *variant_rows(comparison, brief=True)))
+        for number, rows in enumerate(brief_tables(comparison, console.width)):
+            console.print(table("" if number else f"{comparison['recipe']}, SubEM in %", *rows))
         notes = []
         for name, figure in shared_figures(comparison).items():
             notes.append(f"{name} {figure}")

@@ -20,12 +20,12 @@ from flows.recipes import read_recipe
 from infra.canonical import canonical_json
 from infra.errors import RecipeError
 from infra.recipe import Recipe
-from tasks.scoring import check_scorers
+from tasks.scoring import check_scorers, known_scorers
 
 WITHOUT_EFFECT = ("name", "store", "budget", "execution")  # keys that change no dataset and no model
 AFTER_BUILDING = ("training", "evaluation")  # keys that change what is made of a dataset
 _SCORERS = "scoring.scorers"
-_CLOSE, _LISTED = 3, 12  # keys that an error names: those with a similar name, or so many of the section
+_CLOSE, _CLOSENESS, _LISTED = 3, 0.85, 12  # keys that an error names: those with a similar name, or of the section
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,24 +124,21 @@ def make_variants(
 
 def _check_key(key: str) -> None:
     """Raises RecipeError, naming keys that there are, when the recipe has no such key."""
-    documented = [path.replace("[", ".").replace("]", "") for path, _, _ in recipe_keys()]
-    documented += [f"{path}.weight" for path in _scorer_paths(documented)]
-    for path in documented:
-        if key == path or (key.startswith(f"{path}.") and path != _SCORERS):  # below it: a mapping of one's own
+    documented: dict[str, bool] = {}  # path → whether it is a section, whose keys are documented too
+    for path, default, _ in recipe_keys():
+        documented[path.replace("[", ".").replace("]", "")] = default == ""
+    for scorer in known_scorers():
+        documented[f"{_SCORERS}.{scorer}.weight"] = False
+    for path, is_section in documented.items():
+        below = key.startswith(f"{path}.") and not is_section and path != _SCORERS  # in a mapping of one's own
+        if key == path or below:
             return
     section = key.rpartition(".")[0]
     siblings = [path for path in documented if path.rpartition(".")[0] == section]
-    choice = difflib.get_close_matches(key, documented, n=_CLOSE) or siblings[:_LISTED]
-    hint = f"; there are: {', '.join(choice)}" if choice else "; `longmill keys` lists them"
-    raise RecipeError(f"--vary {key}: a recipe has no such key{hint}")
-
-
-def _scorer_paths(documented: Sequence[str]) -> list[str]:
-    paths = []
-    for path in documented:
-        if path.startswith(f"{_SCORERS}."):
-            paths.append(".".join(path.split(".")[:3]))
-    return list(dict.fromkeys(paths))
+    keys = [path for path, is_section in documented.items() if not is_section]
+    close = difflib.get_close_matches(key, keys, n=_CLOSE, cutoff=_CLOSENESS)
+    names = ", ".join(close or siblings[:_LISTED] or list(documented)[:_LISTED])
+    raise RecipeError(f"--vary {key}: a recipe has no such key; there are: {names}; `longmill keys` lists all")
 
 
 def _check_effect(key: str, trained: bool) -> None:

@@ -26,6 +26,7 @@ _SERIES = {  # pick → name in the legend, colour, and the form of its line
     "rejected": ("rejected", ORANGE, "o-"),
 }
 _LINES = (BLUE, ORANGE, GREY, INK)
+_LEGEND_CHARACTERS = 84  # of names and their marks in one line above a plot
 _LONGEST_NAME = 28  # characters beside a bar; the end of a longer name is left out
 
 
@@ -43,6 +44,20 @@ def variant_rows(comparison: Comparison, *, brief: bool = False) -> Rows:
             for row, cell in zip(rows, cells, strict=True):
                 row.append(cell)
     return columns, rows
+
+
+def brief_tables(comparison: Comparison, width: int) -> list[Rows]:
+    """The brief table for a terminal of so many characters: in one, or where it is too wide in two, quality first."""
+    columns, rows = variant_rows(comparison, brief=True)
+    widths = []
+    for place, column in enumerate(columns):
+        widths.append(max(len(column), *(len(row[place]) for row in rows)))
+    if sum(widths) + 2 * (len(columns) - 1) <= width:
+        return [(columns, rows)]
+    names, first_of_calls = len(comparison["variations"]), columns.index("calls")
+    quality = columns[:first_of_calls], [row[:first_of_calls] for row in rows]
+    calls = [*columns[:names], *columns[first_of_calls:]], [[*row[:names], *row[first_of_calls:]] for row in rows]
+    return [quality, calls]
 
 
 def shared_figures(comparison: Comparison) -> dict[str, str]:
@@ -92,7 +107,8 @@ def _figures(comparison: Comparison) -> dict[str, list[str]]:
         figures[name] = [f"{row['calls'][key]:,}" for row in rows]
     figures["tokens"] = [_short_count(row["tokens"]["prompt"] + row["tokens"]["completion"]) for row in rows]
     costs = [row["cost"] for row in rows]
-    figures[f"cost {comparison['currency']}"] = [f"{cost:.2f}" if any(costs) else NOTHING for cost in costs]
+    digits = 2 if max(costs) >= 1 else 4
+    figures[f"cost {comparison['currency']}"] = [f"{cost:.{digits}f}" if any(costs) else NOTHING for cost in costs]
     return figures
 
 
@@ -167,7 +183,7 @@ def _finish_lines(axes: "Axes", comparison: Comparison) -> None:
     axes.set_xlabel(comparison["variations"][0]["key"])
     axes.set_ylabel("SubEM (%)")
     axes.set_ylim(0, 104)
-    axes.legend(frameon=False, fontsize=9, ncols=5, loc="lower right", bbox_to_anchor=(1.0, 1.0), columnspacing=1.0)
+    _draw_legend(axes)
 
 
 def _bars(rows: Sequence[Mapping[str, Any]]) -> bytes:
@@ -193,5 +209,15 @@ def _bars(rows: Sequence[Mapping[str, Any]]) -> bytes:
     axes.set_xlabel("SubEM (%)")
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", visible=True, linewidth=0.7, alpha=0.6)
-    axes.legend(frameon=False, fontsize=9, ncols=4, loc="lower right", bbox_to_anchor=(1.0, 1.0), columnspacing=1.0)
+    _draw_legend(axes)
     return png(plot)
+
+
+def _draw_legend(axes: "Axes") -> None:
+    """Names above the plot, as many beside each other as there is room for."""
+    handles, names = axes.get_legend_handles_labels()
+    longest = max(map(len, names), default=1)
+    ncols = max(1, min(len(names), _LEGEND_CHARACTERS // (longest + 5)))
+    figure = axes.get_figure(root=True)
+    assert figure is not None  # the axes are those of a plot
+    figure.legend(handles, names, frameon=False, fontsize=9, ncols=ncols, loc="outside upper right", columnspacing=1.0)
