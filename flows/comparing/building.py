@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows.build import build
-from flows.comparing.measuring import calls_of, quality
+from flows.comparing.measuring import Picks, calls_of, picks_of, quality
 from flows.comparing.variants import Variant, Variation
 from flows.evaluate import evaluate
 from flows.shard import shard_recipe
@@ -95,7 +95,7 @@ def _build_group(
     needs_models = trained or any(published_folder(store, planned) is None for planned in group)
     with serve_recipe(first) if needs_models else contextlib.nullcontext(first) as served:
         for planned in group:
-            progress.note(STAGE, planned.variant.name)
+            progress.note(STAGE, f"building {planned.variant.name}")
             parameters = shard_recipe(planned.recipe.model_copy(update=served.models()))
             if published_folder(store, planned) is None:
                 built = build(parameters, planned.plan.plan_id)
@@ -110,20 +110,24 @@ def _build_group(
 
 
 def _rows(store: Store, planned_variants: Sequence[PlannedVariant], models: dict[str, Any]) -> list[dict[str, Any]]:
-    rows = []
+    rows: list[dict[str, Any]] = []
     earlier_keys: set[str] = set()
+    first_picks: Picks = {}
     with Ledger(store) as ledger:
         for planned in planned_variants:
             folder = published_folder(store, planned)
             assert folder is not None  # it was built, or an error was raised
             calls = calls_of(store, ledger, planned.plan, planned.recipe)
+            picks = picks_of(store, planned.plan, planned.recipe)
+            if not rows:
+                first_picks = picks
             rows.append(
                 {
                     "values": list(planned.variant.values),
                     "value_names": list(planned.variant.value_names),
                     "plan_id": planned.plan.plan_id,
                     "dataset": store.place(folder),
-                    **quality(store, folder),
+                    **quality(store, folder, picks, first_picks),
                     "calls": {"total": len(calls.keys), "new": len(calls.keys - earlier_keys)},
                     "tokens": {"prompt": calls.prompt_tokens, "completion": calls.completion_tokens},
                     "cost": calls.cost,

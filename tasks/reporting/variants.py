@@ -2,14 +2,14 @@
 
 A comparison is what `longmill compare` writes as table.json: {"recipe", "variations": [{"key", "name", "numeric"}],
 "currency", "rows": [row]}; a row is {"values", "value_names", "plan_id", "dataset", "questions", "pairs", "drops",
-"subem", "agreement", "calls": {"total", "new"}, "tokens": {"prompt", "completion"}, "cost", "model"}.
+"subem", "gain", "agreement", "calls": {"total", "new"}, "tokens": {"prompt", "completion"}, "cost", "model"}.
 Quality is SubEM against the references, in per cent. Without references there is no quality, and no plot.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tasks.reporting.plots import BLUE, GREY, INK, ORANGE, SIZE, new_plot, png
+from tasks.reporting.plots import BLUE, GREY, INK, ORANGE, SIZE, draw_intervals, new_plot, png
 from tasks.reporting.summary import SUBEM
 from tasks.reporting.tables import NOTHING, Rows, markdown
 
@@ -100,6 +100,8 @@ def _figures(comparison: Comparison) -> dict[str, list[str]]:
     for pick in SUBEM:
         percents = [_percent(row, pick) for row in rows]
         figures[_PICKS.get(pick, pick)] = [NOTHING if percent is None else f"{percent:.1f}" for percent in percents]
+        if pick == "mbr":
+            figures["gain"] = [_gain(row, number) for number, row in enumerate(rows)]
     figures["agrees"] = [_agreement(row) for row in rows]
     for name in ("before", "after"):
         figures[name] = [_model_figure(row, name) for row in rows]
@@ -115,6 +117,14 @@ def _figures(comparison: Comparison) -> dict[str, list[str]]:
 def _percent(row: Mapping[str, Any], pick: str) -> float | None:
     figure = row["subem"].get(pick)
     return None if figure is None else 100 * float(figure["value"])
+
+
+def _gain(row: Mapping[str, Any], number: int) -> str:
+    """The gain over the first row in points, and half the width of its interval."""
+    gain = row["gain"]
+    if gain is None or number == 0:
+        return NOTHING
+    return f"{100 * gain['value']:+.1f} ±{50 * (gain['high'] - gain['low']):.1f}"
 
 
 def _agreement(row: Mapping[str, Any]) -> str:
@@ -138,6 +148,12 @@ def _lines_of_picks(comparison: Comparison) -> bytes:
     plot, axes = new_plot()
     for pick, (name, colour, form) in _SERIES.items():
         _draw_line(axes, _points(comparison["rows"], pick), form, colour, name)
+    intervals = []
+    for row in comparison["rows"]:
+        if _percent(row, "chosen") is not None:
+            intervals.append((float(row["values"][0]), row["subem"]["chosen"]))
+    if intervals:
+        draw_intervals(axes, intervals, color=BLUE, fmt="none", capsize=3, elinewidth=1.2)
     greedy = shared_figures(comparison).get("greedy")
     if greedy is not None:
         axes.axhline(float(greedy), color=INK, linestyle=(0, (4, 3)), linewidth=1.2, label="greedy")

@@ -78,6 +78,9 @@ def test_a_row_holds_quality_by_the_references_tokens_and_cost(recipe_path: str)
     assert small["subem"]["greedy"] == large["subem"]["greedy"]
     assert small["subem"]["oracle"]["value"] <= large["subem"]["oracle"]["value"]
     assert small["subem"]["random"] != large["subem"]["random"]
+    assert small["gain"]["value"] == 0
+    gain = large["subem"]["mbr"]["value"] - small["subem"]["mbr"]["value"]
+    assert large["gain"]["value"] == pytest.approx(gain, abs=1e-6)
     folder = Path(comparison["folder"])
     assert json.loads((folder / "table.json").read_text())["rows"] == comparison["rows"]
     assert (folder / "table.md").read_text().startswith("| samples | questions | pairs | greedy |")

@@ -21,7 +21,11 @@ def row(values: Sequence[Any], **changes: Any) -> dict[str, Any]:
         "questions": 1200,
         "pairs": 1100,
         "drops": {"tie": 100},
-        "subem": {name: {"value": value, "n": 1200} for name, value in PICKS.items()},
+        "subem": {
+            name: {"value": value, "low": value - 0.02, "high": value + 0.02, "n": 1200}
+            for name, value in PICKS.items()
+        },
+        "gain": {"value": 0.031, "low": -0.01, "high": 0.07, "n": 1200},
         "agreement": {"accuracy": 0.875},
         "calls": {"total": 20400, "new": 19200},
         "tokens": {"prompt": 9_990_000, "completion": 110_000},
@@ -51,6 +55,7 @@ def test_a_row_holds_quality_calls_and_tokens_and_no_empty_column() -> None:
         "greedy": "50.0",
         "random": "40.0",
         "best": "60.0",
+        "gain": "—",
         "oracle": "90.0",
         "chosen": "62.5",
         "rejected": "25.0",
@@ -59,6 +64,7 @@ def test_a_row_holds_quality_calls_and_tokens_and_no_empty_column() -> None:
         "new": "19,200",
         "tokens": "10.1M",
     }
+    assert dict(zip(columns, rows[1], strict=True))["gain"] == "+3.1 ±4.0"
     assert variants_markdown(comparison(row([8]))).startswith("| samples | questions | pairs | greedy |")
 
 
@@ -72,10 +78,10 @@ def test_prices_and_trained_models_add_columns() -> None:
 
 
 def test_a_missing_figure_is_a_dash_and_never_a_number() -> None:
-    without = row([16], subem=dict.fromkeys(PICKS), agreement=None)
-    columns, rows = variant_rows(comparison(row([8]), without))
-    second = dict(zip(columns, rows[1], strict=True))
-    assert {second[name] for name in ("greedy", "chosen", "oracle", "agrees")} == {"—"}
+    without = row([16], subem=dict.fromkeys(PICKS), gain=None, agreement=None)
+    columns, rows = variant_rows(comparison(row([8]), row([12]), without))
+    second = dict(zip(columns, rows[2], strict=True))
+    assert {second[name] for name in ("greedy", "chosen", "oracle", "gain", "agrees")} == {"—"}
 
 
 def test_what_all_variants_share_is_left_out_of_the_brief_table() -> None:
