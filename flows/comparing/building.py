@@ -11,7 +11,7 @@ The table and the plot are in the store, in `comparisons/RECIPE-ID/`.
 import contextlib
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,15 @@ class PlannedVariant:
     recipe: Recipe
 
 
+@dataclass(frozen=True, slots=True)
+class BuiltVariant:
+    """A variant whose dataset is published in `folder`. `model`: what evaluation returned; None without training."""
+
+    planned: PlannedVariant
+    folder: str
+    model: Mapping[str, Any] | None
+
+
 def compare_variants(variants: Sequence[Variant], variations: Sequence[Variation], trained: bool) -> dict[str, Any]:
     """Build what is missing, measure all variants, write table and plot.
 
@@ -60,14 +69,14 @@ def compare_variants(variants: Sequence[Variant], variations: Sequence[Variation
         planned.append(PlannedVariant(variant, plan, as_planned(variant.recipe, plan)))
     progress.expect(STAGE, len(planned))
     run = {"made": 0, "reused": 0}
-    models: dict[str, Any] = {}  # by plan id: what evaluation returned
+    built = []
     for _, group in itertools.groupby(planned, key=_models_of):
-        _build_group(store, list(group), trained, run, models)
+        built += _build_group(store, list(group), trained, run)
     comparison = {
         "recipe": variants[0].recipe.name,
         "variations": [_variation_to_json(variation) for variation in variations],
         "currency": currency(variants[0].recipe),
-        "rows": _rows(store, planned, models),
+        "rows": _rows(store, built),
     }
     return {**comparison, "run": run, **_write(store, comparison, planned)}
 
@@ -85,53 +94,58 @@ def published_folder(store: Store, planned: PlannedVariant) -> str | None:
 
 
 def _build_group(
-    store: Store, group: Sequence[PlannedVariant], trained: bool, run: dict[str, int], models: dict[str, Any]
-) -> None:
+    store: Store, group: Sequence[PlannedVariant], trained: bool, run: dict[str, int]
+) -> list[BuiltVariant]:
     """Build the variants of a group that have no dataset; their models are the same, so one set of servers is enough.
 
-    Adds to `run` and `models`.
+    Adds the calls to `run`.
     """
     first = group[0].recipe
-    needs_models = trained or any(published_folder(store, planned) is None for planned in group)
+    folders = [published_folder(store, planned) for planned in group]
+    needs_models = trained or None in folders
+    built_variants = []
     with serve_recipe(first) if needs_models else contextlib.nullcontext(first) as served:
-        for planned in group:
+        for planned, folder in zip(group, folders, strict=True):
             progress.note(STAGE, f"building {planned.variant.name}")
             parameters = shard_recipe(planned.recipe.model_copy(update=served.models()))
-            if published_folder(store, planned) is None:
+            if folder is None:
                 built = build(parameters, planned.plan.plan_id)
+                folder = built["dataset"]["path"]
                 for counts in built["calls"].values():
                     run["made"] += counts["made"]
                     run["reused"] += counts["reused"]
+            model = None
             if trained:
-                manifest = f"{published_folder(store, planned)}/manifest.json"
-                model = train(parameters, manifest) if planned.recipe.training is not None else None
-                models[planned.plan.plan_id] = evaluate(parameters, manifest, model)
+                manifest = f"{folder}/manifest.json"
+                adapter = train(parameters, manifest) if planned.recipe.training is not None else None
+                model = evaluate(parameters, manifest, adapter)
+            built_variants.append(BuiltVariant(planned, folder, model))
             progress.advance(STAGE)
+    return built_variants
 
 
-def _rows(store: Store, planned_variants: Sequence[PlannedVariant], models: dict[str, Any]) -> list[dict[str, Any]]:
+def _rows(store: Store, built_variants: Sequence[BuiltVariant]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     earlier_keys: set[str] = set()
     first_picks: Picks = {}
     with Ledger(store) as ledger:
-        for planned in planned_variants:
-            folder = published_folder(store, planned)
-            assert folder is not None  # it was built, or an error was raised
-            calls = calls_of(store, ledger, planned.plan, planned.recipe)
-            picks = picks_of(store, planned.plan, planned.recipe)
+        for built in built_variants:
+            plan, recipe, variant = built.planned.plan, built.planned.recipe, built.planned.variant
+            calls = calls_of(store, ledger, plan, recipe)
+            picks = picks_of(store, plan, recipe)
             if not rows:
                 first_picks = picks
             rows.append(
                 {
-                    "values": list(planned.variant.values),
-                    "value_names": list(planned.variant.value_names),
-                    "plan_id": planned.plan.plan_id,
-                    "dataset": store.place(folder),
-                    **quality(store, folder, picks, first_picks),
+                    "values": list(variant.values),
+                    "value_names": list(variant.value_names),
+                    "plan_id": plan.plan_id,
+                    "dataset": store.place(built.folder),
+                    **quality(store, built.folder, picks, first_picks),
                     "calls": {"total": len(calls.keys), "new": len(calls.keys - earlier_keys)},
                     "tokens": {"prompt": calls.prompt_tokens, "completion": calls.completion_tokens},
                     "cost": calls.cost,
-                    "model": models.get(planned.plan.plan_id),
+                    "model": built.model,
                 }
             )
             earlier_keys |= calls.keys
