@@ -45,14 +45,16 @@ def _show(comparison: dict[str, Any], as_json: bool) -> None:
     from tasks.reporting.variants import brief_tables, shared_figures
 
     if not as_json:
-        for number, rows in enumerate(brief_tables(comparison, console.width)):
-            console.print(table("" if number else f"{comparison['recipe']}, SubEM in %", *rows))
+        title = f"{comparison['recipe']}, SubEM in %"
+        for rows in brief_tables(comparison, console.width):
+            console.print(table(title, *rows))
+            title = " "
         notes = []
         for name, figure in shared_figures(comparison).items():
             notes.append(f"{name} {figure}")
         run = comparison["run"]
         notes.append(f"this run made {run['made']:,} calls and reused {run['reused']:,}")
-        console.print(f"\n{' · '.join(notes)}", soft_wrap=True)
+        console.print(" · ".join(notes), soft_wrap=True)
     paths = [("table", f"{comparison['folder']}/table.md")]
     if comparison["plot"] is not None:
         paths.append(("plot", comparison["plot"]))

@@ -25,10 +25,14 @@ def name_of(page: Path) -> str:
 
 @cache
 def recipe_key_names() -> frozenset[str]:
-    """Every key of a recipe, sections included; a scorer's as `scorer.key`."""
+    """Every key of a recipe, sections included; a scorer's as `scorer.key` and `scoring.scorers.scorer.key`."""
     from flows.cli.recipe_keys import recipe_keys
 
-    return frozenset(re.sub(r"^scoring\.scorers\[(\w+)\]", r"\1", key) for key, _, _ in recipe_keys())
+    names = set()
+    for key, _, _ in recipe_keys():
+        names.add(re.sub(r"^scoring\.scorers\[(\w+)\]", r"\1", key))
+        names.add(re.sub(r"^scoring\.scorers\[(\w+)\]", r"scoring.scorers.\1", key))
+    return frozenset(names)
 
 
 @cache
@@ -91,7 +95,7 @@ def check_longmill(words: list[str]) -> None:
     assert name is not None, f"longmill {' '.join(words)}: no such verb"
     arguments = words[len(name.split()) :]
     context = verbs()[name].make_context(name, list(arguments))
-    for change in context.params.get("changes") or ():
+    for change in (*(context.params.get("changes") or ()), *(context.params.get("vary") or ())):
         assert change.partition("=")[0] in recipe_key_names(), change
 
 

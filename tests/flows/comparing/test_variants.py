@@ -1,8 +1,10 @@
 """The variants of a recipe: how they are written, what is refused before any work, and what they are called."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from flows.comparing.variants import Variant, ablation, make_variants, parse_variation
 from flows.recipes import read_recipe
@@ -101,3 +103,11 @@ def test_a_value_that_its_key_refuses_is_named_before_any_work(vary: tuple[str, 
 def test_keys_of_training_can_be_varied_where_models_are_trained() -> None:
     variants = variants_of("demo-sealong", "training.beta=0.1,0.2", trained=True)
     assert [variant.recipe.training.beta for variant in variants if variant.recipe.training] == [0.1, 0.2]
+
+
+def test_a_wrong_key_ends_the_command_before_anything_is_written(folder: Path) -> None:
+    from flows.cli.app import app
+
+    ended = CliRunner().invoke(app, ["compare", "demo-sealong", "--vary", "sampling.sample=8,16"])
+    assert isinstance(ended.exception, RecipeError)
+    assert list(folder.iterdir()) == []
