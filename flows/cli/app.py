@@ -149,6 +149,10 @@ def train(
         from flows.train import train as train_flow
 
         trained = train_flow(shard_recipe(settings), path)
+    from tasks.reporting.tables import training_rows
+
+    if not as_json:
+        console.print(table(settings.name, *training_rows(trained)))
     finish(as_json, trained, [(_model_name(trained), open_store(settings.store).place(trained["model"]))])
 
 

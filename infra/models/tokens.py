@@ -125,11 +125,27 @@ def prompt_tokens(
     return counts
 
 
-def _rendered(tokenizer: Tokenizer, messages: Conversation) -> str:
+def closing_tokens(tokenizer: Tokenizer) -> int:
+    """Tokens that the chat template writes after an answer, as its end of turn; 0 without a template.
+
+    Raises RecipeError when the template refuses the conversation.
+    """
+    if not has_chat_template(tokenizer):
+        return 0
+    question, answer = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
+    opening = _rendered(tokenizer, [question])
+    whole = _rendered(tokenizer, [question, answer], opens_answer=False)
+    if not whole.startswith(f"{opening}A"):  # such a template cannot be trained with: the gate says so
+        return 0
+    return count_tokens(tokenizer, [whole])[0] - count_tokens(tokenizer, [f"{opening}A"])[0]
+
+
+def _rendered(tokenizer: Tokenizer, messages: Conversation, *, opens_answer: bool = True) -> str:
     from jinja2 import TemplateError
 
     try:
-        text = tokenizer.apply_chat_template(list(map(dict, messages)), tokenize=False, add_generation_prompt=True)
+        conversation = list(map(dict, messages))
+        text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=opens_answer)
     except TemplateError as error:
         raise RecipeError(
             f"the tokenizer's chat template refuses the prompt: {error}; use an instruct model"

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.records.shard import paired_questions
+from tasks.training.settings import epochs_in_words
 
 Rows = tuple[list[str], list[list[str]]]
 
@@ -55,9 +56,20 @@ def plan_rows(view: dict[str, Any]) -> Rows:
             rows.append([f"calls: {kind}", f"{total} ({calls['held']:,} in the ledger)"])
         rows += _token_rows("judging: ", judge["tokens"], exact=not judge["tokens"]["input"])
     rows.append(["cost", f"{cost['low']:.2f} to {cost['high']:.2f} {cost['currency']}, about {cost['expected']:.2f}"])
+    if training := view.get("training"):
+        rows.append(["training", _training_words(training)])
     for warning in view.get("warnings", []):
         rows.append(["note", warning])
     return ["", ""], rows
+
+
+def _training_words(training: Mapping[str, Any]) -> str:
+    """Steps and epochs of a plan's training, when every question gives a pair."""
+    text = f"at most {training['steps']:,} steps, {epochs_in_words(training['epochs'])}"
+    text += f" of {training['questions']:,} questions"
+    if training["short_rows"]:
+        text += f" and {training['short_rows']:,} short rows"
+    return text if training["epochs_end"] else f"{text} (ended by training.max_steps)"
 
 
 def _token_rows(prefix: str, tokens: dict[str, Any], exact: bool) -> list[list[str]]:
@@ -138,6 +150,9 @@ def report_rows(report: dict[str, Any]) -> Rows:
         for name, figure in {**agreement["dimensions"], "the mean": agreement["mean"]}.items():
             accuracy = {**figure, "value": figure["accuracy"]}
             rows.append([f"agreement of {name}", _percent_and_interval(accuracy), ""])
+    if trained := report.get("trained"):
+        for name, value in training_rows(trained)[1]:
+            rows.append([name, value, ""])
     model = report.get("model") or {}
     if model.get("before"):
         columns, metrics = comparison_rows(model)
@@ -146,6 +161,17 @@ def report_rows(report: dict[str, Any]) -> Rows:
             rows.append([f"  {metric}", before, after])
     rows.append(["seconds", f"{sum(report['seconds'].values()):.0f}", ""])
     return ["", "", ""], rows
+
+
+def training_rows(trained: Mapping[str, Any]) -> Rows:
+    """Steps of a training, and the pairs that were too long for it."""
+    steps = f"{trained['steps']:,} steps"
+    if trained.get("epochs"):  # models of earlier versions do not say
+        steps += f", {epochs_in_words(trained['epochs'])} of {trained['rows']:,} questions"
+    rows = [["training", steps]]
+    if dropped := trained.get("dropped_pairs"):
+        rows.append(["pairs too long for training", f"{dropped:,} left out"])
+    return ["", ""], rows
 
 
 def build_table(built: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ import yaml
 
 from infra.recipe.public import public_settings
 from tasks.training.published import TrainSplit
-from tasks.training.settings import RunConfig
+from tasks.training.settings import RunConfig, epochs_in_words, epochs_of
 
 _LOSS_TABLE_ROWS = 12
 _COLUMNS = ("step", "loss", "margin", "grad_norm", "lr")
@@ -52,14 +52,35 @@ def _summary(config: RunConfig, published: TrainSplit, base_revision: str, resul
         f"`{published.sha256}`), seed {config.seed}.",
         *_mix_paragraph(config),
         "",
-        f"- optimiser steps: {results['steps']:,}",
+        f"- optimiser steps: {_steps(config, results['steps'])}",
         f"- mean loss: {results['first_loss']:.4f} in the first quarter of the steps, {results['last_loss']:.4f} in "
         "the last",
         f"- {changed} that changed: {results['tensors_changed']} of {results['tensors']}",
         f"- longest row: {lengths.total_max:,} tokens; longest prompt {lengths.prompt_max:,}, longest answer "
-        f"{lengths.answer_max:,}; no row was cut or dropped",
+        f"{lengths.answer_max:,}; no row was cut, {_dropped(config)}",
         f"- {results['sharing']}",
     ]
+
+
+def _steps(config: RunConfig, steps: int) -> str:
+    """The steps, as passes over the questions, and whether training.max_steps ended them."""
+    settings, rows = config.settings, config.lengths.rows
+    epochs = epochs_of(settings, rows, steps)
+    text = f"{steps:,}, {epochs_in_words(epochs)} of {rows:,} questions"
+    if steps == settings.max_steps and epochs < settings.epochs:
+        text += f"; training.max_steps ended it, training.epochs is {settings.epochs:g}"
+    return text
+
+
+def _dropped(config: RunConfig) -> str:
+    """How many rows were left out because they are too long."""
+    lengths = config.lengths
+    if not lengths.dropped_pairs:
+        return "none dropped"
+    return (
+        f"{lengths.dropped_pairs:,} pairs longer than {config.settings.max_length:,} tokens were left out, among them "
+        f"all pairs of {lengths.dropped_questions:,} questions"
+    )
 
 
 def _amount(config: RunConfig) -> str:

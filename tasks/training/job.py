@@ -8,11 +8,11 @@ Leaves out: evaluation.
 
 import contextlib
 import fcntl
-import itertools
 import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,16 @@ from tasks.training.mixing import ShortPairs, mix_summary, read_short_pairs
 from tasks.training.outputs import write_outputs
 from tasks.training.published import TrainSplit, check_hashes, count_questions, read_train_split, train_rows
 from tasks.training.reference import fetch_reference, reference_path, store_reference
-from tasks.training.settings import RunConfig, accumulation, precomputes_reference
+from tasks.training.settings import (
+    RunConfig,
+    accumulation,
+    epochs_of,
+    planned_steps,
+    precomputes_reference,
+)
 
 # Settings that do not change the trained weights, and so not the job's id.
-_SETTINGS_WITHOUT_EFFECT = {"save_steps", "gradient_checkpointing", "offload_activations"}
+_SETTINGS_WITHOUT_EFFECT = {"save_steps", "gradient_checkpointing", "offload_activations", "over_length"}
 _SETTINGS_WITH_CONTENT = {"mix"}  # the id holds the content of its rows instead
 
 
@@ -71,6 +77,8 @@ class TrainingResult:
     tensors: int
     short_rows: int = 0  # of training.mix
     pairs: int = 0  # of all rows; 0 for a model of an earlier version, where each row is a pair
+    epochs: float = 0.0  # passes over the questions; 0 for a model of an earlier version
+    dropped_pairs: int = 0  # longer than training.max_length, and so not trained on
     sharing: str = ""  # what was chosen about reading shared prompts once, and what it was predicted to save
 
     def to_json(self) -> dict[str, Any]:
@@ -131,6 +139,12 @@ def job_id(job: TrainingJob, published: TrainSplit, short: ShortPairs | None) ->
     }
     if short:
         identity["mix"] = short.identity()
+    if job.settings.max_steps is not None:
+        questions = count_questions(job.store, published)
+        rows = questions + (short.rows_to_draw(questions) if short else 0)
+        if planned_steps(job.settings, rows) < job.settings.max_steps:
+            # Before max_steps was a cap, a job with these settings went on to max_steps: another model, another id.
+            identity["steps"] = "epochs"
     return fingerprint(identity)[:16]
 
 
@@ -138,7 +152,10 @@ def _stored_result(job: TrainingJob, model: str) -> TrainingResult | None:
     path = f"{model}/result.json"
     if not job.store.exists(path):
         return None
-    return TrainingResult(**json.loads(job.store.read(path)))
+    result = TrainingResult(**json.loads(job.store.read(path)))
+    if result.dropped_pairs and job.settings.over_length == "stop":
+        return None  # the gate will stop the job
+    return result
 
 
 def _model_path(published: TrainSplit, identity: str) -> str:
@@ -169,17 +186,7 @@ def _check_settings(settings: Training) -> None:
 
 def _prepare(job: TrainingJob, published: TrainSplit, short: ShortPairs | None, folder: Path) -> RunConfig:
     """Encode the rows, unless they were encoded before, and look up the checkpoint to resume from."""
-    lengths_file = folder / "lengths.json"
-    if lengths_file.exists():
-        lengths = Lengths.from_json(json.loads(lengths_file.read_text(encoding="utf-8")))
-    else:
-        check_hashes(job.store, published)
-        tokenizer = load_tokenizer(job.base, job.trust_remote_code)
-        with PairsFile(folder / "pairs.arrow") as pairs:
-            rows = train_rows(job.store, published)
-            short_rows = short.draw(count_questions(job.store, published), job.seed) if short else ()
-            lengths = gate(itertools.chain(rows, short_rows), tokenizer, job.settings.max_length, add=pairs.add)
-        lengths_file.write_text(json.dumps(asdict(lengths)), encoding="utf-8")
+    lengths = _encoded(job, published, short, folder)
     shutil.rmtree(folder / "output", ignore_errors=True)
     checkpoint = last_checkpoint(folder / "checkpoints")
     base = Path(resolve_model(job.base))
@@ -192,12 +199,37 @@ def _prepare(job: TrainingJob, published: TrainSplit, short: ShortPairs | None, 
         lengths=lengths,
         folder=str(folder),
         checkpoint=str(checkpoint) if checkpoint else None,
-        mix=mix_summary(short, count_questions(job.store, published)) if short else None,
+        mix=mix_summary(short, count_questions(job.store, published), lengths.dropped_short) if short else None,
         reference=_reference_path(job, folder / "pairs.arrow", lengths.rows),
     )
     rewind(config)
     fetch_reference(job.store, config)
     return config
+
+
+def _encoded(job: TrainingJob, published: TrainSplit, short: ShortPairs | None, folder: Path) -> Lengths:
+    """The lengths of the rows in the folder's `pairs.arrow`, which is written here unless it was before."""
+    lengths_file = folder / "lengths.json"
+    if lengths_file.exists():
+        lengths = Lengths.from_json(json.loads(lengths_file.read_text(encoding="utf-8")))
+        if not lengths.dropped_pairs or job.settings.over_length == "drop":
+            return lengths
+    check_hashes(job.store, published)
+    tokenizer = load_tokenizer(job.base, job.trust_remote_code)
+    with PairsFile(folder / "pairs.arrow") as pairs:
+        through_gate = partial(
+            gate,
+            tokenizer=tokenizer,
+            max_length=job.settings.max_length,
+            add=pairs.add,
+            over_length=job.settings.over_length,
+        )
+        lengths = through_gate(train_rows(job.store, published))
+        if short:
+            short_rows = short.draw(count_questions(job.store, published), job.seed)
+            lengths = lengths.with_short(through_gate(short_rows))
+    lengths_file.write_text(json.dumps(asdict(lengths)), encoding="utf-8")
+    return lengths
 
 
 def _reference_path(job: TrainingJob, pairs: Path, rows: int) -> str | None:
@@ -221,6 +253,8 @@ def _publish(job: TrainingJob, published: TrainSplit, identity: str, config: Run
         pairs=config.lengths.pairs,
         longest_row=config.lengths.total_max,
         short_rows=config.mix.rows if config.mix else 0,
+        epochs=epochs_of(config.settings, config.lengths.rows, written["steps"]),
+        dropped_pairs=config.lengths.dropped_pairs,
         **written,
     )
     job.store.upload_folder(config.output, result.model)

@@ -70,15 +70,14 @@ class MixSummary:
     content: str
     ratio: float
     available: int  # rows of the set
-    rows: int  # of these, drawn for training
+    rows: int  # of these, drawn for training and not too long for it
 
 
-def mix_summary(short: ShortPairs, long_rows: int) -> MixSummary:
-    """The mix as the card shows it."""
+def mix_summary(short: ShortPairs, long_rows: int, dropped: int) -> MixSummary:
+    """The mix as the card shows it; `dropped` of the drawn rows were too long."""
     settings = short.settings
-    return MixSummary(
-        public_text(settings.source), short.content, settings.ratio, short.rows, short.rows_to_draw(long_rows)
-    )
+    rows = short.rows_to_draw(long_rows) - dropped
+    return MixSummary(public_text(settings.source), short.content, settings.ratio, short.rows, rows)
 
 
 def read_short_pairs(settings: Mix | None) -> ShortPairs | None:

@@ -48,6 +48,7 @@ def write_outputs(config: RunConfig, published: TrainSplit, *, base: str, base_r
     }
     (config.output / "metrics.parquet").write_bytes(table_bytes(metrics_table(steps)))
     (config.output / "training.png").write_bytes(training_plot(steps, config.settings.loss))
+    short_rows, dropped_short = config.mix.rows if config.mix else 0, config.lengths.dropped_short
     job = {
         "manifest": published.sha256,
         "dataset": published.name,
@@ -56,7 +57,8 @@ def write_outputs(config: RunConfig, published: TrainSplit, *, base: str, base_r
         "trust_remote_code": config.trust_remote_code,
         "seed": config.seed,
         "settings": config.settings.model_dump(mode="json"),
-        "rows": {"long": published.rows, "short": config.mix.rows if config.mix else 0},
+        "rows": {"long": config.lengths.pairs - short_rows, "short": short_rows},
+        "dropped": {"long": config.lengths.dropped_pairs - dropped_short, "short": dropped_short},
         "mix": asdict(config.mix) if config.mix else None,
         "reference": config.reference,
     }

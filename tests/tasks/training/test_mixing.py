@@ -181,8 +181,8 @@ def test_short_rows_go_through_the_gate_and_bad_ones_stop_the_run_before_it_star
 ) -> None:
     monkeypatch.setattr("tasks.training.job.launch", None)
     long = _file(tmp_path, [*_numbered(3), {"prompt": "x" * 200, "chosen": "a", "rejected": "b"}])
-    with pytest.raises(TrainingError, match=r"1 of 8 rows .*short\.jsonl, row 4 with 20\d.*training\.max_length"):
-        train(_job(tmp_path, {"source": str(long)}, max_length=150))
+    with pytest.raises(TrainingError, match=r"1 of 4 pairs .*short\.jsonl, row 4, with 20\d.*training\.max_length"):
+        train(_job(tmp_path, {"source": str(long)}, max_length=150, over_length="stop"))
     bad = _file(tmp_path, [{"prompt": "a", "chosen": "b"}])
     with pytest.raises(InputError, match="rejected is missing"):
         train(_job(tmp_path, {"source": str(bad)}))
@@ -236,6 +236,24 @@ def test_short_rows_are_drawn_for_each_question_and_each_is_a_question(
     (config,) = launched
     assert config.mix is not None and config.mix.rows == 4  # two for each of two questions, all of them the same row
     assert (config.lengths.rows, config.lengths.pairs) == (2 + 4, 6 + 4)
+
+
+def test_short_rows_that_are_too_long_are_left_out_of_the_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched: list[RunConfig] = []
+
+    def launch(config: RunConfig, **_: Any) -> None:
+        launched.append(config)
+        raise TrainingError("launched")
+
+    monkeypatch.setattr("tasks.training.job.launch", launch)
+    long = _file(tmp_path, [*_numbered(3), {"prompt": "x" * 200, "chosen": "a", "rejected": "b"}])
+    with pytest.raises(TrainingError, match="launched"):
+        train(_job(tmp_path, {"source": str(long)}, max_length=150))
+    (config,) = launched
+    assert config.mix is not None and (config.mix.available, config.mix.rows) == (4, 3)
+    assert (config.lengths.rows, config.lengths.dropped_pairs, config.lengths.dropped_short) == (4 + 3, 1, 1)
 
 
 @pytest.mark.slow

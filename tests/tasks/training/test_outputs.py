@@ -42,6 +42,14 @@ def test_the_card_states_data_base_settings_and_loss_and_no_folder() -> None:
     assert "/secret" not in card and "/home" not in card
 
 
+def test_the_card_says_what_ended_the_steps() -> None:
+    assert "optimiser steps: 40, 20 epochs of 9 questions\n" in _card()
+    assert "40, 20 epochs of 9 questions; training.max_steps ended it, training.epochs is 30" in _card(
+        epochs=30, max_steps=40
+    )
+    assert "no row was cut, none dropped" in _card()
+
+
 def test_a_licence_is_never_invented() -> None:
     assert "license" not in yaml.safe_load(_card(None).split("---")[1])
 
