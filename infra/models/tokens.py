@@ -57,6 +57,19 @@ def load_tokenizer(name: str, trust_remote_code: bool = False) -> Tokenizer:
     return tokenizer
 
 
+def context_window(name: str, trust_remote_code: bool = False) -> int | None:
+    """Tokens that a model folder, hub name or model in the box can read, by its configuration; None where it does not
+    say or cannot be read."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(resolve_model(name), trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, ImportError):
+        return None
+    window = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(window) if window else None
+
+
 def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
     """Tokens of each text, exact, without special tokens around it."""
     backend = getattr(tokenizer, "backend_tokenizer", None)

@@ -299,13 +299,13 @@ def load_recipe(path: str | Path, changes: tuple[str, ...] = ()) -> Recipe:
         raise RecipeError(f"{source}: not valid YAML: {error}") from error
     if not isinstance(settings, dict):
         raise RecipeError(f"{source}: a recipe is a mapping of settings; this file holds {type(settings).__name__}")
+    return parse_recipe(settings, str(source), changes)
+
+
+def parse_recipe(settings: dict[str, Any], source: str = "recipe", changes: tuple[str, ...] = ()) -> Recipe:
+    """Apply `changes` and check the settings. Raises RecipeError that names every wrong key."""
     for change in changes:
         _apply(settings, change)
-    return parse_recipe(settings, str(source))
-
-
-def parse_recipe(settings: dict[str, Any], source: str = "recipe") -> Recipe:
-    """Check settings. Raises RecipeError that names every wrong key."""
     try:
         return Recipe.model_validate(settings)
     except ValidationError as error:

@@ -130,6 +130,23 @@ def comparison_rows(outcome: dict[str, Any]) -> Rows:
     return ["held-out questions", "before", "after"], rows
 
 
+def models_rows(outcome: Mapping[str, Any]) -> Rows:
+    """Every metric of the policy and of several models, in per cent, and the difference of each to the first model."""
+    names = list(outcome["models"])
+    columns = ["held-out questions", "before", *names]
+    for name in outcome["differences"]:
+        columns.append(f"{name} - {names[0]}")
+    rows = []
+    for metric, before in outcome["models"][names[0]]["before"].items():
+        cells = [_metric_words(metric), _percent_and_interval(before)]
+        for model in outcome["models"].values():
+            cells.append(_percent_and_interval(model["after"].get(metric)))
+        for difference in outcome["differences"].values():
+            cells.append(_percent_and_interval(difference.get(metric)))
+        rows.append(cells)
+    return columns, rows
+
+
 def report_rows(report: dict[str, Any]) -> Rows:
     """The figures of a whole run."""
     rows = [["questions", f"{report['questions']:,}", ""], ["pairs", _pair_count(report), ""]]
@@ -164,12 +181,16 @@ def report_rows(report: dict[str, Any]) -> Rows:
 
 
 def training_rows(trained: Mapping[str, Any]) -> Rows:
-    """Steps of a training, and the pairs that were too long for it."""
+    """Steps of a training, and what was not trained on: pairs that were too long, or others' rows by reason."""
     steps = f"{trained['steps']:,} steps"
     if trained.get("epochs"):  # models of earlier versions do not say
         steps += f", {epochs_in_words(trained['epochs'])} of {trained['rows']:,} questions"
     rows = [["training", steps]]
-    if dropped := trained.get("dropped_pairs"):
+    if others := trained.get("source_rows"):
+        pairs, short = trained["pairs"] - trained["short_rows"], trained["short_rows"]
+        rows += [["rows read", f"{others:,}"], *_drop_rows(trained["dropped"])]
+        rows.append(["rows trained on", f"{pairs:,}" + (f" and {short:,} short ones" if short else "")])
+    elif dropped := trained.get("dropped_pairs"):
         rows.append(["pairs too long for training", f"{dropped:,} left out"])
     return ["", ""], rows
 
@@ -182,6 +203,11 @@ def build_table(built: dict[str, Any]) -> str:
 def comparison_table(outcome: dict[str, Any]) -> str:
     """`comparison_rows` as Markdown."""
     return markdown(*comparison_rows(outcome))
+
+
+def models_table(outcome: Mapping[str, Any]) -> str:
+    """`models_rows` as Markdown."""
+    return markdown(*models_rows(outcome))
 
 
 def report_table(report: dict[str, Any]) -> str:

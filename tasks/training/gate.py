@@ -1,11 +1,11 @@
 """The gate before training: every row is encoded with the model's own chat template, and a bad row stops the run.
 
 What passes is what is trained on: the encoded rows go to the trainers as they are, so nothing can be cut or
-dropped later without being noticed. Pairs that are too long may be dropped here, and are counted: rows read = pairs
-that pass + pairs dropped. Pairs of one question become one tree: the prompt once, each distinct answer once. An
-answer's tokens begin where the encoded prompt and one of the encoded prompts with an answer differ, which is TRL's
-rule. `PairsFile` writes the trees to disk, as an Arrow stream that `datasets` maps into memory. Leaves out: packing,
-and prompts with more than text.
+dropped later without being noticed. Pairs that are too long, and pairs of others that cannot be rendered, may be
+dropped here, and are counted: rows read = pairs that pass + pairs dropped. Pairs of one question become one tree: the
+prompt once, each distinct answer once. An answer's tokens begin where the encoded prompt and one of the encoded prompts
+with an answer differ, which is TRL's rule. `PairsFile` writes the trees to disk, as an Arrow stream that `datasets`
+maps into memory. Leaves out: packing, and prompts with more than text.
 """
 
 from collections import Counter
@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from infra.errors import BalanceError, TrainingError
 from infra.models.tokens import Tokenizer
+from tasks.training.rendering import UnfitError, check_plain, render
 from tasks.training.shared_prefix.layout import Tree
 
 PairRow = Mapping[str, Any]
@@ -61,6 +62,7 @@ class Lengths:
     dropped_pairs: int = 0  # longer than training.max_length; not in the other numbers
     dropped_questions: int = 0  # of these pairs' questions, those without a pair that fits
     dropped_short: int = 0  # of the dropped pairs, those of training.mix, each a question
+    unfit: Mapping[str, int] = field(default_factory=dict)  # other dropped pairs, by reason
 
     def with_short(self, short: "Lengths") -> "Lengths":
         """These lengths together with those of the short-context pairs."""
@@ -77,6 +79,7 @@ class Lengths:
             dropped_pairs=self.dropped_pairs + short.dropped_pairs,
             dropped_questions=self.dropped_questions + short.dropped_questions,
             dropped_short=short.dropped_pairs,
+            unfit=self.unfit,
         )
 
     @staticmethod
@@ -95,6 +98,7 @@ def gate(
     *,
     add: Callable[[EncodedTree], None] | None = None,
     over_length: Literal["drop", "stop"] = "stop",
+    unfit: Literal["drop", "stop"] = "stop",
 ) -> Lengths:
     """Encode and check all pairs; `add` is called with each question that passes, with those of its pairs that fit.
 
@@ -103,17 +107,18 @@ def gate(
     was drawn twice) begins another. Raises TrainingError, with the example_id and the remedy, for an empty answer,
     chosen equal to rejected, a doubled first token, or a chat template that renders the prompt differently when an
     answer follows; and for pairs longer than `max_length` tokens: for the first with `over_length` stop, with drop when
-    they are more than half.
+    they are more than half. `unfit` drop is for rows of others: questions that the template, or their own special
+    tokens, spoil are counted by reason, and stop the run when they are more than half.
     """
     if not getattr(tokenizer, "chat_template", None):
         raise TrainingError("the base model's tokenizer has no chat template; train an instruct model, or give it one")
-    counts = _LengthCounts(max_length, over_length)
+    counts = _LengthCounts(max_length, over_length, unfit)
     questions = _group_by_question(counts.counted(rows))
     while True:
         batch = list(islice(questions, _QUESTIONS_AT_ONCE))
         if not batch:
             break
-        for tree, merged in _encode(batch, tokenizer):
+        for tree, merged in _encode(batch, tokenizer, counts):
             fitting = _without_over_long(tree, max_length)
             counts.add(tree, fitting, merged)
             if add is not None and fitting is not None:
@@ -212,11 +217,13 @@ def _group_by_question(rows: Iterable[PairRow]) -> Iterator[_Question]:
 class _LengthCounts:
     """Counts rows and lengths; over-long rows are counted too, so that an error can name the length that fits all."""
 
-    def __init__(self, max_length: int, over_length: Literal["drop", "stop"]) -> None:
-        self._max_length, self._over_length = max_length, over_length
+    def __init__(self, max_length: int, over_length: Literal["drop", "stop"], unfit: Literal["drop", "stop"]) -> None:
+        self._max_length, self._over_length, self.unfit = max_length, over_length, unfit
         self._read = 0
         self._rows = self._pairs = self._prompt = self._answer = self._total = self._tokens = self._merged = 0
         self._dropped_pairs = self._dropped_questions = 0
+        self._unfit: Counter[str] = Counter()  # pairs by reason
+        self._first_unfit = ""
         self._longest = ("", 0)  # of all rows, dropped or not
         self._histogram: Counter[int] = Counter()
 
@@ -246,6 +253,13 @@ class _LengthCounts:
         self._merged += merged
         self._histogram[1 << (total - 1).bit_length()] += 1
 
+    def drop(self, question: _Question, fault: UnfitError) -> None:
+        """Count an unfit question. Raises TrainingError where it must stop the run."""
+        if self.unfit == "stop":
+            raise TrainingError(str(fault)) from fault
+        self._unfit[fault.reason] += len(question.pairs)
+        self._first_unfit = self._first_unfit or str(fault)
+
     def lengths(self) -> Lengths:
         """Raises TrainingError without a row, or for too many over-long ones; BalanceError when a row was lost."""
         if not self._read:
@@ -253,9 +267,13 @@ class _LengthCounts:
                 "the dataset's train split has no pair; raise questions.limit, or lower pairing.min_margin or "
                 "dataset.test_fraction"
             )
-        if self._read != self._pairs + self._dropped_pairs:
-            raise BalanceError(
-                f"{self._read} pairs were read, but {self._pairs} pass the gate and {self._dropped_pairs} are dropped"
+        dropped = self._dropped_pairs + self._unfit.total()
+        if self._read != self._pairs + dropped:
+            raise BalanceError(f"{self._read} pairs were read, but {self._pairs} pass the gate and {dropped} drop")
+        if self._unfit.total() > self._read // 2:
+            raise TrainingError(
+                f"{self._unfit.total()} of {self._read} pairs cannot be trained on, more than half; the first: "
+                f"{self._first_unfit}"
             )
         if self._dropped_pairs > (0 if self._over_length == "stop" else self._read // 2):
             raise self._too_long()
@@ -270,6 +288,7 @@ class _LengthCounts:
             pairs=self._pairs,
             dropped_pairs=self._dropped_pairs,
             dropped_questions=self._dropped_questions,
+            unfit=dict(sorted(self._unfit.items())),
         )
 
     def _too_long(self) -> TrainingError:
@@ -306,33 +325,34 @@ def _without_over_long(tree: EncodedTree, max_length: int) -> EncodedTree | None
     return replace(tree, answers=answers, pairs=[(places[chosen], places[rejected]) for chosen, rejected in pairs])
 
 
-def _encode(batch: list[_Question], tokenizer: Tokenizer) -> Iterator[tuple[EncodedTree, bool]]:
+def _encode(batch: list[_Question], tokenizer: Tokenizer, counts: _LengthCounts) -> Iterator[tuple[EncodedTree, bool]]:
+    """The questions of a batch that can be encoded; the others are counted."""
     texts: list[str] = []
+    rendered: list[_Question] = []
     for question in batch:
-        texts += _render(question, tokenizer)
+        answers = question.answers.values()
+        try:
+            if counts.unfit == "drop":
+                check_plain(question.name, question.prompt, answers, tokenizer)
+            texts += render(question.name, question.prompt, answers, tokenizer)
+        except UnfitError as fault:
+            counts.drop(question, fault)
+            continue
+        rendered.append(question)
+    if not rendered:
+        return
     # The template writes the special tokens itself; adding them again is the doubled BOS of SeaLong's code.
     ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
     start = 0
-    for question in batch:
+    for question in rendered:
         end = start + 1 + len(question.answers)
-        yield _split(question, tokenizer, ids[start], ids[start + 1 : end])
+        try:
+            tree, merged = _split(question, tokenizer, ids[start], ids[start + 1 : end])
+        except UnfitError as fault:
+            counts.drop(question, fault)
+        else:
+            yield tree, merged
         start = end
-
-
-def _render(question: _Question, tokenizer: Tokenizer) -> list[str]:
-    """The text of the prompt, and of the prompt with each answer."""
-    prompt = _apply_template(question.prompt, tokenizer, add_generation_prompt=True)
-    texts = [prompt]
-    for answer in question.answers.values():
-        text = _apply_template([*question.prompt, *answer], tokenizer)
-        if not text.startswith(prompt):
-            raise TrainingError(
-                f"example {question.name}: the base model's chat template renders the prompt differently when an "
-                "answer follows, so training would not see what the model sees; give the tokenizer a template for "
-                "training"
-            )
-        texts.append(text)
-    return texts
 
 
 def _answer_text(row: PairRow, side: str) -> str:
@@ -344,10 +364,6 @@ def _answer_text(row: PairRow, side: str) -> str:
     return text
 
 
-def _apply_template(messages: list[dict[str, str]], tokenizer: Tokenizer, add_generation_prompt: bool = False) -> str:
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt))
-
-
 def _split(
     question: _Question, tokenizer: Tokenizer, prompt: list[int], with_answers: list[list[int]]
 ) -> tuple[EncodedTree, bool]:
@@ -356,9 +372,10 @@ def _split(
     start = min(_common_length(prompt, ids) for ids in with_answers)
     bos = tokenizer.bos_token_id
     if bos is not None and with_answers[0][:2] == [bos, bos]:
-        raise TrainingError(
+        raise UnfitError(
+            "doubled_first_token",
             f"example {question.name}: the text begins with {tokenizer.bos_token!r} twice; the chat template writes it "
-            "and the prompt's text repeats it: remove it from the prompt"
+            "and the prompt's text repeats it: remove it from the prompt",
         )
     places = {text: place for place, text in enumerate(question.answers)}
     pairs = []
@@ -366,8 +383,9 @@ def _split(
         pairs.append((places[chosen], places[rejected]))
     tree = EncodedTree(question.name, prompt[:start], [ids[start:] for ids in with_answers], pairs)
     if not (start and all(tree.answers)):
-        raise TrainingError(
-            f"example {question.name}: no tokens are left of the prompt or an answer; check the chat template"
+        raise UnfitError(
+            "no_tokens",
+            f"example {question.name}: no tokens are left of the prompt or an answer; check the chat template",
         )
     return tree, start < len(prompt)
 

@@ -21,6 +21,7 @@ from tasks.training.published import TrainSplit, read_train_split
 from tasks.training.settings import RunConfig
 from tests.support.tiny_model import pair_rows, publish_rows, save_tiny
 
+STORE = open_store("mill")
 USER = {"role": "user", "content": "2 + 2?"}
 FOUR, FIVE = {"role": "assistant", "content": "4"}, {"role": "assistant", "content": "5"}
 PAIR = {"prompt": [USER], "chosen": [FOUR], "rejected": [FIVE]}
@@ -206,12 +207,14 @@ def test_the_card_tells_long_from_short_and_names_no_folder() -> None:
     assert RunConfig.load(config.dump()) == config
     written = {"steps": 4, "first_loss": 1.0, "last_loss": 0.5, "tensors_changed": 1, "tensors": 1, "sharing": ""}
     steps = [{"step": 1, "total_steps": 1, "loss": 1.0}]
-    card = model_card(config, TrainSplit("tiny", None, "ab" * 32, ()), "main", written, steps)
+    card = model_card(config, TrainSplit(STORE, "tiny", None, "ab" * 32, ()), "main", written, steps)
     assert "on the 12 pairs of `tiny`" in card
     assert "6 short-context pairs of `short.jsonl`" in card and "0.5 for each long one" in card
     assert "from 400" in card and "cd" * 32 in card
     assert "/home" not in card and "/secret" not in card
-    plain = model_card(dataclasses.replace(config, mix=None), TrainSplit("tiny", None, "", ()), "main", written, steps)
+    plain = model_card(
+        dataclasses.replace(config, mix=None), TrainSplit(STORE, "tiny", None, "", ()), "main", written, steps
+    )
     assert "on the 18 pairs of `tiny`" in plain and "short-context" not in plain
 
 
