@@ -336,7 +336,8 @@ def _apply(settings: dict[str, Any], change: str) -> None:
         if section.get(part) is None:
             section[part] = {}
         section = section[part]
-        if not isinstance(section, dict) and not path.startswith("scoring.scorers."):
+        is_list_of_scorers = isinstance(section, list) and path.startswith("scoring.scorers.")
+        if not isinstance(section, dict) and not is_list_of_scorers:
             raise RecipeError(f"--set {change}: {part} is not a section")
     if not isinstance(section, dict):
         raise RecipeError(f"--set {change}: name the key of the scorer: scoring.scorers.{last}.KEY=value")

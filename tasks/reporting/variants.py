@@ -61,10 +61,10 @@ def brief_tables(comparison: Comparison, width: int) -> list[Rows]:
 
 
 def shared_figures(comparison: Comparison) -> dict[str, str]:
-    """The questions and the greedy answers' SubEM, where they are the same for all variants."""
+    """What all variants have in common: their questions, and the SubEM of answers that no scorer has picked."""
     shared = {}
     figures = _figures(comparison)
-    for name in ("questions", "greedy"):
+    for name in ("questions", "greedy", "random", "oracle"):
         cells = figures[name]
         if cells[0] != NOTHING and len(set(cells)) == 1:
             shared[name] = cells[0]

@@ -25,13 +25,21 @@ def name_of(page: Path) -> str:
 
 @cache
 def recipe_key_names() -> frozenset[str]:
-    """Every key of a recipe, sections included; a scorer's as `scorer.key` and `scoring.scorers.scorer.key`."""
+    """Every key of a recipe, sections included; a scorer's as `scorer.key`."""
     from flows.cli.recipe_keys import recipe_keys
 
-    names = set()
-    for key, _, _ in recipe_keys():
-        names.add(re.sub(r"^scoring\.scorers\[(\w+)\]", r"\1", key))
-        names.add(re.sub(r"^scoring\.scorers\[(\w+)\]", r"scoring.scorers.\1", key))
+    return frozenset(re.sub(r"^scoring\.scorers\[(\w+)\]", r"\1", key) for key, _, _ in recipe_keys())
+
+
+@cache
+def changeable_keys() -> frozenset[str]:
+    """Every key as `--set` and `--vary` take it; a scorer's as `scoring.scorers.scorer.key`."""
+    from tasks.scoring import known_scorers
+
+    names = set(recipe_key_names())
+    for key in recipe_key_names():
+        if key.partition(".")[0] in known_scorers():
+            names.add(f"scoring.scorers.{key}")
     return frozenset(names)
 
 
@@ -96,7 +104,7 @@ def check_longmill(words: list[str]) -> None:
     arguments = words[len(name.split()) :]
     context = verbs()[name].make_context(name, list(arguments))
     for change in (*(context.params.get("changes") or ()), *(context.params.get("vary") or ())):
-        assert change.partition("=")[0] in recipe_key_names(), change
+        assert change.partition("=")[0] in changeable_keys(), change
 
 
 def verb_of(words: list[str]) -> str | None:
@@ -118,7 +126,7 @@ def test_verbs_keys_and_paths_in_the_text_exist(page: Path) -> None:
             assert verb_of(words[1:]) or words[1] in groups, text
         key = _RECIPE_KEY.fullmatch(text)
         if key and key.group(1) in sections and not text.endswith((".jsonl", ".json", ".yaml")):
-            assert key.group(1) + key.group(2) in recipe_key_names(), text
+            assert key.group(1) + key.group(2) in changeable_keys(), text
         if _PATH.fullmatch(text) and not re.search(r"[A-Z]{4,}", text):
             assert (ROOT / text).exists(), text
 

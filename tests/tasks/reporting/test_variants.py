@@ -86,8 +86,8 @@ def test_a_missing_figure_is_a_dash_and_never_a_number() -> None:
 
 def test_what_all_variants_share_is_left_out_of_the_brief_table() -> None:
     same = comparison(row([8]), row([16]))
-    assert shared_figures(same) == {"questions": "1,200", "greedy": "50.0"}
-    assert not {"questions", "greedy"} & set(variant_rows(same, brief=True)[0])
+    assert shared_figures(same) == {"questions": "1,200", "greedy": "50.0", "random": "40.0", "oracle": "90.0"}
+    assert not {"questions", "greedy", "random", "oracle"} & set(variant_rows(same, brief=True)[0])
     differing = comparison(row([8]), row([16], questions=600))
     assert "questions" in variant_rows(differing, brief=True)[0]
 
