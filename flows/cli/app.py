@@ -19,6 +19,7 @@ from flows.cli.inspecting import agreement, inspect
 from flows.cli.microworld import microworld
 from flows.cli.serving import serve
 from flows.cli.training import model_name, train
+from flows.comparing.command import compare
 from flows.evidence.command import evidence
 from flows.recipes import read_recipe
 from infra.errors import PrerequisiteError, RecipeError
@@ -177,6 +178,7 @@ app.command()(agreement)
 app.command()(inspect)
 app.add_typer(microworld, name="microworld")
 app.command()(evidence)
+app.command()(compare)
 
 
 @app.command()

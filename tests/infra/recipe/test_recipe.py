@@ -74,6 +74,22 @@ def test_changes_are_read_as_yaml_and_reach_missing_sections(tmp_path: Path) -> 
     assert recipe.training is None
 
 
+def test_the_settings_of_a_scorer_are_reached_by_its_name(tmp_path: Path) -> None:
+    scorers = [{"scorer": "consensus"}, {"scorer": "quality"}]
+    path = write_recipe(tmp_path, scoring={"scorers": scorers})
+    recipe = load_recipe(path, ("scoring.scorers.quality.weight=2", "scoring.scorers.consensus.over=final"))
+    assert recipe.scoring.scorers == (
+        {"scorer": "consensus", "over": "final"},
+        {"scorer": "quality", "weight": 2},
+    )
+    with pytest.raises(RecipeError, match="no scorer 'nobody'; it has: consensus, quality"):
+        load_recipe(path, ("scoring.scorers.nobody.weight=2",))
+    with pytest.raises(RecipeError, match=r"scoring\.scorers\.quality\.KEY=value"):
+        load_recipe(path, ("scoring.scorers.quality=2",))
+    with pytest.raises(RecipeError, match="weight is not a section"):
+        load_recipe(path, ("scoring.scorers.quality.weight=2", "scoring.scorers.quality.weight.x.y=2"))
+
+
 @pytest.mark.parametrize("change", ["sampling", "=4", "name.inner=4", "sampling.samples=[", "nosuch.key=1"])
 def test_a_change_that_makes_no_sense_is_refused(tmp_path: Path, change: str) -> None:
     with pytest.raises(RecipeError):
