@@ -23,7 +23,7 @@ PROMPT_REFUSALS = frozenset({PROMPT_TOO_LONG, CONTENT_FILTER, BAD_REQUEST})  # f
 _SHOWN = 300  # characters of a server's words that are kept for people
 _READ = 4000  # characters of an error that the rules are matched against
 _RECORDED = 8000  # characters of an error body that the ledger keeps as it came
-_DEPTH = 6  # of nested fields in an error body
+_DEPTH = 10  # of nested fields in an error body
 
 _KEY_REMEDY = "set {api_key_env} to a key that may use this model"
 _MONEY_REMEDY = "top the account up, or use another key or endpoint"
