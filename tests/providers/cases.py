@@ -213,6 +213,7 @@ PASSING = [
     Case("openrouter provider", 429, {"error": {"message": "Provider returned error", "code": 429, "metadata": {"raw": "m is temporarily rate-limited upstream."}}}, "passing", "busy", "rate-limited"),
     Case("zhipu rate", 429, {"error": {"code": "1302", "message": "您当前使用该API的并发数过高"}}, "passing", "busy", "并发数过高"),
     Case("tgi overloaded", 429, {"error": "Model is overloaded", "error_type": "overloaded"}, "passing", "busy", "overloaded"),
+    Case("github rate", 403, {"message": "You have exceeded a secondary rate limit."}, "passing", "server_error", "rate limit"),
     Case("tgi generation", 424, {"error": "Request failed during generation", "error_type": "generation"}, "passing", "server_error", "generation"),
     Case("llama.cpp loading", 503, {"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}}, "passing", "busy", "Loading model"),
     Case("ollama busy", 503, error("server busy, please try again.  maximum pending requests exceeded", None, "api_error"), "passing", "busy", "busy"),
