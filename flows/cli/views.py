@@ -16,6 +16,7 @@ from tasks.evaluation.heldout import is_heldout
 from tasks.planning.estimate import estimate
 from tasks.planning.make_plan import make_plan
 from tasks.planning.references import count_references, first_question
+from tasks.planning.training_steps import expected_training
 from tasks.records.plan import load_plan, resolve_plan
 from tasks.records.shard import read_failure, read_shard_result
 from tasks.reporting.dataset_card import shortened
@@ -33,6 +34,8 @@ def plan_view(recipe: Recipe) -> dict[str, Any]:
     view = {"plan_id": plan.plan_id, "shards": len(plan.shards), **estimated, "references": counts.to_json()}
     if counts.note:
         view["warnings"].append(counts.note)
+    training = expected_training(plan, recipe)
+    view["training"] = training.to_json() if training else None
     first = dict(first_question(store, plan, recipe))
     first["prompt"] = shortened(first["prompt"], _PROMPT_LENGTH)
     return {**view, "first_question": first}

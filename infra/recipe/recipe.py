@@ -52,6 +52,26 @@ class Contexts(RecipeSection):
     min_tokens: Positive = Field(4096, description="pooled: smallest target length, in policy tokens")
     max_tokens: Positive = Field(31744, description="pooled: largest target length, in policy tokens")
     step_tokens: Positive = Field(1024, description="pooled: targets are multiples of this many tokens")
+    articles: Literal["never", "prefer", "require"] = Field(
+        "never",
+        description="pooled: what becomes of a row's own documents when `pool` holds whole articles. never: they stay "
+        "as they are; prefer: the article of the same title replaces each that has one; require: a question with a "
+        "supporting document that has none is dropped, and its distractors without one are left out (SeaLong)",
+    )
+    passages: str = Field(
+        "numbered",
+        description="how a document is written: tasks/prompts/LANGUAGE/passage-NAME.txt. numbered: number and title; "
+        "untitled: the number alone (SeaLong); titled: the title alone",
+    )
+
+    @model_validator(mode="after")
+    def _check_articles(self) -> "Contexts":
+        if self.articles != "never" and (self.build != "pooled" or self.pool is None):
+            raise ValueError(
+                f"articles: {self.articles} takes articles from `pool`, with build: pooled; name a file of whole "
+                "articles {title, text} there, or set articles to never"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_lengths(self) -> "Contexts":
@@ -252,10 +272,11 @@ _PLACE_KEYS = {
 }
 _PLACE_KEYS_OF_SCORERS = ("endpoint", "api_key_env", "price")  # of a scorer with a model of its own
 # Keys of scorers that are younger than the first plans, by the value that means what these plans did.
-_LATER_KEYS_OF_SCORERS = {"no_facts_despite_notes": "ignore_notes"}
+_LATER_KEYS_OF_SCORERS = {"no_facts_despite_notes": "ignore_notes", "granularity": "atomic"}
 # Keys that are younger than the first plans, by their defaults: with these, a plan keeps its id.
 _LATER_KEYS: dict[str, dict[str, Any]] = {
     "questions": {"fields": None},
+    "contexts": {"articles": "never", "passages": "numbered"},
     "policy": {"reasoning": "auto"},
     "judge": {"reasoning": "auto", "reasoning_tokens": 0},
     "strong": {"reasoning": "auto"},
@@ -278,13 +299,13 @@ def load_recipe(path: str | Path, changes: tuple[str, ...] = ()) -> Recipe:
         raise RecipeError(f"{source}: not valid YAML: {error}") from error
     if not isinstance(settings, dict):
         raise RecipeError(f"{source}: a recipe is a mapping of settings; this file holds {type(settings).__name__}")
+    return parse_recipe(settings, str(source), changes)
+
+
+def parse_recipe(settings: dict[str, Any], source: str = "recipe", changes: tuple[str, ...] = ()) -> Recipe:
+    """Apply `changes` and check the settings. Raises RecipeError that names every wrong key."""
     for change in changes:
         _apply(settings, change)
-    return parse_recipe(settings, str(source))
-
-
-def parse_recipe(settings: dict[str, Any], source: str = "recipe") -> Recipe:
-    """Check settings. Raises RecipeError that names every wrong key."""
     try:
         return Recipe.model_validate(settings)
     except ValidationError as error:

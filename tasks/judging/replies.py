@@ -53,7 +53,7 @@ _NUMBER = re.compile(
     r"[\s*#|(]*(?:statement |陈述|第)?\s*([0-9]{1,6})\s*(?:条|项)?[\s*]*[.:)．：、）|\-–—][\s*]*(.*)", re.IGNORECASE
 )
 _PARTS = re.compile(r"[.:;|]\s+|[。：；—–]|\s-\s|\*\*")  # of a line, between which a verdict may stand alone
-_OPENED_LINE = re.compile(r"<statement>([^<\n]*)", re.IGNORECASE)
+_OPENED_LINE = re.compile(r"<statement>((?:[^<\n]|<(?![a-z/\\]))*)", re.IGNORECASE)  # "<" alone is a sign
 _FINAL = ("empty", "cut_off", "refused", "content_filter", "unknown_label")  # reasons: no other label is looked for
 _HIGHEST = 10
 _NOTHING = re.compile(

@@ -189,7 +189,8 @@ def currency(recipe: Recipe) -> str:
 def size_of_call(kind: str, settings: Any, recipe: Recipe, context_tokens: int, answer_tokens: float) -> CallSize:
     """Tokens of one call to a judge, roughly, from its prompt file and the limits in a scorer's settings."""
     prompts = recipe.judge.prompts if recipe.judge else "full"
-    name = f"judge-{prompts}-{kind.replace('_', '-')}"
+    step = getattr(settings, "list_step", kind) if kind == "facts" else kind
+    name = f"judge-{prompts}-{step.replace('_', '-')}"
     text = load_prompt(name, "en").text if name in prompt_names("en") else "{question} {answer}"
     chunk = min(getattr(settings, "chunk_tokens", context_tokens), context_tokens)
     chunks = -(-context_tokens // max(chunk, 1))

@@ -29,6 +29,7 @@ SLOTS = {
     "helpfulness": {"question": "question", "answer": "answer"},
     "logicality": {"question": "question", "answer": "answer"},
     "facts": {"question": "question", "answer": "answer"},
+    "sentence-facts": {"question": "question", "answer": "answer"},
     "support": {"passages": "passages", "statement": "statement"},
     "supports": {"statements": ""},  # filled with text that brings numbered tags: tested with what fills it
     "notes": {"chunk": "document_part", "question": "question"},
@@ -133,7 +134,7 @@ def test_the_reply_that_is_asked_for_is_the_one_that_is_read(kind: str, step: st
     elif step == "pairwise":
         assert [read_duel(label) for label in re.findall(r"\[\[\w\]\]", static)] == ["A", "B", "C"]
     else:
-        sentence = (NO_FACTS if step == "facts" else NO_NOTES)[language]
+        sentence = (NO_NOTES if step == "notes" else NO_FACTS)[language]
         assert re.search(rf"(^|: |：){sentence}$", static, re.MULTILINE)
 
 
@@ -275,4 +276,4 @@ def test_prompts_without_values_stay_short(kind: str, limit: int, language: str)
 def test_the_number_of_graded_examples_is_that_of_the_method(language: str) -> None:
     counts = {step: len(replies_of(step, language)) for step in SLOTS if step not in (*ALONE, "pairwise")}
     of_method = {"helpfulness": 4, "logicality": 3, "facts": 3, "support": 3, "notes": 2, "completeness": 3}
-    assert counts == of_method | {"supports": 2}
+    assert counts == of_method | {"supports": 2, "sentence-facts": 4}  # and a refusal
