@@ -20,7 +20,7 @@ from prefect.runtime import flow_run
 
 from flows.recipes import read_recipe
 from flows.shard import shard_recipe, work_on_shard
-from infra.errors import BudgetReached, JudgeError, LedgerError, LongmillError, RecipeError
+from infra.errors import BudgetReached, JudgeError, LedgerError, LongmillError, RecipeError, YieldError
 from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
 from infra.running.prefect import FlowTurns, announce, live, run_elsewhere, without_heartbeats
@@ -36,9 +36,11 @@ from tasks.reporting.tables import build_table
 from tasks.resources import RunResources, open_resources
 from tasks.sampling import calls_per_example
 from tasks.scoring import check_scorers
+from tasks.yield_gate import check_reading
 
 TRAIN_DEPLOYMENT = "train/longmill-train"
-LASTING_FAULTS = (BudgetReached, JudgeError, LedgerError)  # what fails one shard for these will fail the next one too
+# What fails one shard for these will fail the next one too.
+LASTING_FAULTS = (BudgetReached, JudgeError, LedgerError, YieldError)
 SHARD_WAIT_S = 7 * 86_400  # for a shard on another worker, its time in the queue included
 
 
@@ -70,7 +72,8 @@ def build(
 
     With `plan_id` an existing plan is worked on; with `shards` only those of its shards. Returns the plan's id,
     the published dataset (null while shards are missing), the calls made, how often servers were started again, and the
-    seconds by stage. With `train` the training deployment is started for the manifest, once per manifest.
+    seconds by stage. Raises YieldError when too many questions gave no pair: nothing is published then. With `train`
+    the training deployment is started for the manifest, once per manifest.
     """
     given = as_recipe(recipe)
     with (
@@ -87,6 +90,8 @@ def build(
         dataset = None
         if all(read_shard_result(resources.store, plan_id, shard.index) for shard in plan.shards):
             dataset = publish_dataset(resources, plan)
+            for note in filter(None, (dataset["yield"]["smaller"], dataset["yield"]["warning"])):
+                get_logger("build").warning(note)
         seconds["publish"] = time.monotonic() - clock
         built = {
             "plan_id": plan_id,
@@ -117,7 +122,10 @@ def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe
         else:
             whole_id = plan_questions(live(recipe), recipe.name)
         seconds["plan"] = time.monotonic() - clock
-        settings = as_planned(ready(), load_plan(open_store(recipe.store), whole_id))
+        store = open_store(recipe.store)
+        plan = load_plan(store, whole_id)
+        check_reading(store, plan, recipe.execution)
+        settings = as_planned(ready(), plan)
         seconds["serve"] = time.monotonic() - clock - seconds["plan"]
         yield settings, whole_id, seconds
 
@@ -126,7 +134,7 @@ def run_shards(resources: RunResources, plan: Plan, indices: Sequence[int]) -> N
     """Run shards, some at once; raises when the last has ended and some have failed.
 
     A spent budget, or a ledger out of reach, stops the shards that have not started. Raises BudgetReached,
-    JudgeError, or LongmillError naming the failed shards and how to run them again.
+    JudgeError, YieldError, or LongmillError naming the failed shards and how to run them again.
     """
     chosen = set(indices)
     questions = sum(shard.questions for shard in plan.shards if shard.index in chosen)
@@ -159,7 +167,7 @@ def run_shards(resources: RunResources, plan: Plan, indices: Sequence[int]) -> N
         raise
     pool.shutdown()
     for error in failures.values():
-        if isinstance(error, BudgetReached | JudgeError):
+        if isinstance(error, BudgetReached | JudgeError | YieldError):
             raise error
     if failures:
         first = failures[min(failures)]
@@ -211,7 +219,7 @@ def _refuse_unfinished(store: Store, plan_id: str, index: int, state: str) -> No
         return
     failure = read_failure(store, plan_id, index)
     if failure:
-        for error in (BudgetReached, JudgeError):
+        for error in (BudgetReached, JudgeError, YieldError):
             if failure.startswith(f"{error.__name__}: "):
                 raise error(f"shard {index}: {failure}")
         raise LongmillError(f"shard {index}: {failure}")

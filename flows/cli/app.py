@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from flows.cli.display import AsJson, console, finish, prefect_at, progress_unless_json, table
+from flows.cli.display import AsJson, console, end_with_notes, finish, prefect_at, progress_unless_json, table
 from flows.cli.doctor import require_machine, run_checks
 from flows.cli.ending import run_to_the_end
 from flows.cli.formats import formats
@@ -292,6 +292,7 @@ def _improve(settings: Recipe, rounds: int, as_json: bool) -> None:
     if last["trained"]:
         paths.append((_model_name(last["trained"]), last["adapter"]))
     finish(as_json, reports, [*paths, ("report", last["report"])])
+    end_with_notes([report["yield"] for report in reports])
 
 
 def _show_build(built: dict[str, Any], as_json: bool) -> None:
@@ -300,7 +301,10 @@ def _show_build(built: dict[str, Any], as_json: bool) -> None:
 
     if not as_json:
         console.print(table(f"plan {built['plan_id']}", *build_rows(built)))
-    finish(as_json, built, [("dataset", built["dataset"]["folder"])] if built["dataset"] else [])
+    dataset = built["dataset"]
+    finish(as_json, built, [("dataset", dataset["folder"])] if dataset else [])
+    if dataset:
+        end_with_notes([dataset["yield"]])
 
 
 def _model_name(trained: dict[str, Any]) -> str:

@@ -157,6 +157,17 @@ class Execution(RecipeSection):
         description="first replies of the judge, of each kind, that try it: when half of them cannot be used, the run "
         "stops before more is spent; 0: it never does",
     )
+    max_drop_share: Fraction = Field(
+        0.2,
+        description="share of a plan's questions that may give no pair for a fault (docs/operate.md lists them); "
+        "with more nothing is published and the command fails",
+    )
+    max_shard_drop_share: Fraction = Field(
+        0.5, description="the same share of one shard of 8 questions or more: with more the run stops there"
+    )
+    warn_drop_share: Fraction = Field(
+        0.05, description="above this share a dataset is published with a warning, and the command ends with status 3"
+    )
 
 
 class Evaluation(RecipeSection):

@@ -23,6 +23,7 @@ from infra.errors import (
     PrerequisiteError,
     RecipeError,
     ServingError,
+    YieldError,
 )
 from infra.recipe import Execution
 from infra.running.processes import ChildProcess
@@ -54,7 +55,7 @@ _QUIET_SERVER = {
 }
 
 # Trying again cannot help.
-LASTING_ERRORS = (BudgetReached, JudgeError, InputError, RecipeError, PrerequisiteError, BalanceError)
+LASTING_ERRORS = (BudgetReached, JudgeError, InputError, RecipeError, PrerequisiteError, BalanceError, YieldError)
 
 
 def live(value: Value) -> Value:
