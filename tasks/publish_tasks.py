@@ -47,9 +47,9 @@ def publish_manifest(
 def publish_dataset(resources: RunResources, plan: Plan) -> dict[str, Any]:
     """Publish the dataset of a plan whose shards all have results; the manifest comes last.
 
-    Returns the `Published` values and "yield": the figures of `Yield.to_json`, a line "warning" where many questions
-    gave no pair, and a line "smaller" where the dataset has fewer pairs than the last one of its name; else "".
-    Raises YieldError when too many gave no pair.
+    Returns the `Published` values and "yield": the run's figures (`Yield.to_json`), a line "warning" where many
+    questions gave no pair, and a line "smaller" where the last dataset of its name has more pairs; else "". Raises
+    YieldError when too many gave no pair.
     """
     results = []
     for shard in plan.shards:
@@ -69,7 +69,7 @@ def publish_dataset(resources: RunResources, plan: Plan) -> dict[str, Any]:
                 parts[result.shard] = files
     name = resources.recipe.dataset.name
     published = publish_manifest(live(resources), live(plan), live(results), live(draft), live(parts), name)
-    lines = {"warning": warning_of(store, outcome, execution), "smaller": published.pop("smaller")}
+    lines = {"warning": warning_of(store, plan, outcome, execution), "smaller": published.pop("smaller")}
     return {**published, "yield": {**outcome.to_json(), **lines}}
 
 

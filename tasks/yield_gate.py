@@ -1,10 +1,11 @@
 """The yield gate: nothing is published when so many questions gave no pair that something must be broken.
 
 Two kinds of drops are told apart by their reason. The method's own choices (`BY_DESIGN`: answers that tie, rows that
-say themselves that they have no answer) never stop a run, however many they are. All others are faults: a model that
-answered nothing, a judge that could not be read, a source that is read wrongly. Their share is taken of the questions
-that were to give a pair, and compared with `execution.max_drop_share`, for each shard with `max_shard_drop_share`.
-What a content filter stops is no fault either. A dataset without a pair is never published, whatever the limits say.
+say themselves that they have no answer) never stop a run, however many they are. All others are faults. Those of
+reading (a source that is read wrongly) are compared with `execution.max_drop_share` before any call, as a share of the
+rows that were to give a pair; those of the run (a model that answered nothing, a judge that could not be read) at its
+end, as a share of the questions that were put to the model, and shard by shard with `max_shard_drop_share`. What a
+content filter stops is no fault. A dataset without a pair is never published, whatever the limits say.
 """
 
 import json
@@ -38,6 +39,8 @@ BY_DESIGN = frozenset(
         "code",
         "prompt_too_long",
         "context_too_long",
+        "too_long_to_train",
+        "no_article",
         FILTERED,
     }
 )
@@ -65,6 +68,8 @@ REMEDIES: Mapping[str, str] = {
     "unclear_choice": "write the right option as its letter or as its text",
     "prompt_too_long": "raise policy.context_window, or build with a smaller contexts.max_tokens",
     "context_too_long": "raise contexts.max_tokens",
+    "too_long_to_train": "raise training.max_length, or lower sampling.max_tokens",
+    "no_article": "give a contexts.pool that holds these articles",
     FILTERED: "take a model or a provider that reads such texts",
 }
 _OTHER_REMEDY = "look at the drops of the plan"
@@ -114,7 +119,7 @@ class Yield:
 
 
 def check_reading(store: Store, plan: Plan, execution: Execution) -> None:
-    """Stop before any call when the gate would stop the plan for its rows alone. Raises YieldError."""
+    """Stop a plan before any call for the rows that could not be read. Raises YieldError."""
     outcome = reading_yield(store, plan)
     if outcome.share > execution.max_drop_share:
         fault = _too_many(f"plan {plan.plan_id}", outcome, "max_drop_share", execution.max_drop_share, store)
@@ -122,7 +127,7 @@ def check_reading(store: Store, plan: Plan, execution: Execution) -> None:
 
 
 def reading_yield(store: Store, plan: Plan) -> Yield:
-    """The yield of a plan as far as its rows decide it."""
+    """What became of a plan's rows before any call."""
     outcome = Yield(plan.questions)
     if plan.drop_counts:
         outcome.add(records.from_table(store.read_table(plan.drops), Drop))
@@ -133,50 +138,62 @@ def check_shard(store: Store, plan: Plan, result: ShardResult, execution: Execut
     """Stop at a shard most of whose questions failed, before the next ones are paid for. Raises YieldError."""
     if result.questions < SMALLEST_SHARD:
         return
-    outcome = Yield(result.questions)
-    _add_shard(store, outcome, result)
+    outcome = _run_yield(store, [result])
     if outcome.share > execution.max_shard_drop_share:
         place, limit = f"shard {result.shard} of plan {plan.plan_id}", execution.max_shard_drop_share
         fault = _too_many(place, outcome, "max_shard_drop_share", limit, store, [result])
+        share_of_plan = outcome.faults.total() / sum(shard.questions for shard in plan.shards)
+        if share_of_plan > execution.max_drop_share:
+            fault += f" --set execution.max_drop_share={_at_least(share_of_plan)}"
         raise YieldError(f"{fault}. {_PAID}")
 
 
 def check_plan(store: Store, plan: Plan, results: Sequence[ShardResult], execution: Execution) -> Yield:
     """The yield of a plan whose shards all have results. Raises YieldError when it is too small to be published."""
-    outcome = reading_yield(store, plan)
-    for result in results:
-        _add_shard(store, outcome, result)
+    outcome = _run_yield(store, results)
     place, limit = f"plan {plan.plan_id}", execution.max_drop_share
     if not sum(result.pairs for result in results):
+        reasons = outcome if outcome.drops else reading_yield(store, plan)
         raise YieldError(
             f"{place}: none of its {plan.questions:,} questions gave a pair, and a dataset without a pair is never "
-            f"published. {_most_frequent(outcome, outcome.drops, store, results)}"
+            f"published. {_most_frequent(reasons, reasons.drops, store, results)}"
         )
     if outcome.share > limit:
         raise YieldError(f"{_too_many(place, outcome, 'max_drop_share', limit, store, results)}. {_PAID}")
     return outcome
 
 
-def warning_of(store: Store, outcome: Yield, execution: Execution) -> str:
+def warning_of(store: Store, plan: Plan, outcome: Yield, execution: Execution) -> str:
     """A line about a dataset that is published with more faults than `execution.warn_drop_share`; else empty."""
-    if outcome.share <= execution.warn_drop_share:
-        return ""
-    return (
-        f"{outcome.faults.total():,} of {outcome.questions:,} questions ({_percent(outcome.share)}) gave no pair for a "
-        f"fault, above execution.warn_drop_share = {execution.warn_drop_share:g}. "
-        f"{_most_frequent(outcome, outcome.faults, store)}"
-    )
+    lines = []
+    for part in (reading_yield(store, plan), outcome):
+        if part.share > execution.warn_drop_share:
+            lines.append(
+                f"{part.faults.total():,} of {part.questions:,} questions ({_percent(part.share)}) gave no pair for a "
+                f"fault, above execution.warn_drop_share = {execution.warn_drop_share:g}. "
+                f"{_most_frequent(part, part.faults, store)}"
+            )
+    return ". ".join(lines)
+
+
+def _run_yield(store: Store, results: Sequence[ShardResult]) -> Yield:
+    """What became of the questions of these shards."""
+    outcome = Yield(sum(result.questions for result in results))
+    for result in results:
+        if result.drops:
+            drops = records.from_table(result.files["drops"].read_checked(store), Drop)
+            outcome.add(drops, _filtered(store, result, drops))
+    return outcome
 
 
 def _too_many(
     place: str, outcome: Yield, key: str, limit: float, store: Store, results: Sequence[ShardResult] = ()
 ) -> str:
-    share = math.ceil(outcome.share * 100) / 100
     return (
         f"{place}: {outcome.faults.total():,} of {outcome.questions:,} questions ({_percent(outcome.share)}) gave no "
         f"pair for a fault, more than execution.{key} = {limit:g}; nothing is published. "
         f"{_most_frequent(outcome, outcome.faults, store, results)}; or go on all the same: "
-        f"--set execution.{key}={share:g}"
+        f"--set execution.{key}={_at_least(outcome.share)}"
     )
 
 
@@ -194,15 +211,13 @@ def _most_frequent(outcome: Yield, reasons: Counter[str], store: Store, results:
     return f"Most often {reason} ({count:,}), as of {drop.example_id}: {detail}. Remedy: {remedy}"
 
 
+def _at_least(share: float) -> str:
+    """A limit that lets this share pass, to two decimals."""
+    return f"{math.ceil(100 * share) / 100:g}"
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:.3g}%"
-
-
-def _add_shard(store: Store, outcome: Yield, result: ShardResult) -> None:
-    if not result.drops:
-        return
-    drops = records.from_table(result.files["drops"].read_checked(store), Drop)
-    outcome.add(drops, _filtered(store, result, drops))
 
 
 def _filtered(store: Store, result: ShardResult, drops: Sequence[Drop]) -> frozenset[str]:

@@ -16,8 +16,10 @@ from infra.errors import RecipeError
 from infra.recipe.fields import QuestionFields
 from infra.recipe.models import Embedding, Fraction, Judge, Model, Positive, RecipeSection, require_one_currency
 from infra.recipe.training import Training
+from infra.recipe.yaml_text import RepeatedKeyError, read_yaml
 
 Language = Literal["en", "zh"]
+NAME = r"^[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$"  # of a folder in the store: `.` and `..` are none
 
 
 class Questions(RecipeSection):
@@ -115,9 +117,7 @@ class Pairing(RecipeSection):
 class Dataset(RecipeSection):
     """What is published."""
 
-    name: str = Field(
-        description="name of the dataset; letters, digits, '.', '_' and '-'", pattern=r"^[A-Za-z0-9._-]+$"
-    )
+    name: str = Field(description="name of the dataset; letters, digits, '.', '_' and '-'", pattern=NAME)
     licence: str = Field(description="licence id for the card, as you state it; Longmill never invents one")
     test_fraction: Fraction = Field(0.1, description="share of contexts that go to the test split")
     description: str = Field("", description="a paragraph for the card")
@@ -187,7 +187,7 @@ class Evaluation(RecipeSection):
 class Recipe(RecipeSection):
     """All settings of a run."""
 
-    name: str = Field(description="name of the recipe", pattern=r"^[A-Za-z0-9._-]+$")
+    name: str = Field(description="name of the recipe", pattern=NAME)
     store: str = Field("mill", description="folder or fsspec URL (s3://bucket/prefix) that keeps everything")
     seed: int = Field(0, description="seed of every random choice")
     questions: Questions = Field(description="where the questions come from")
@@ -282,9 +282,11 @@ def load_recipe(path: str | Path, changes: tuple[str, ...] = ()) -> Recipe:
     """
     source = Path(path)
     try:
-        settings = yaml.safe_load(source.read_text(encoding="utf-8"))
+        settings = read_yaml(source.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise RecipeError(f"{source}: cannot read the recipe ({error.strerror}); check the path") from error
+    except RepeatedKeyError as error:
+        raise RecipeError(f"{source}: {error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{source}: not valid YAML: {error}") from error
     if not isinstance(settings, dict):
@@ -302,11 +304,23 @@ def parse_recipe(settings: dict[str, Any], source: str = "recipe") -> Recipe:
         messages = []
         for fault in error.errors(include_url=False):
             key = ".".join(map(str, fault["loc"])) or "(whole recipe)"
-            message = fault["msg"].removeprefix("Value error, ")
-            if fault["type"] == "extra_forbidden":
-                message = "no such key"
-            messages.append(f"{key}: {message}")
+            messages.append(f"{key}: {_fault_message(fault['type'], fault['input'], fault['msg'])}")
         raise RecipeError(f"{source}: " + "; ".join(messages)) from error
+
+
+def _fault_message(kind: str, value: Any, message: str) -> str:
+    """What is wrong with a value, and how to write it; pydantic's own words where they say it."""
+    if kind == "extra_forbidden":
+        return "no such key"
+    if kind == "tuple_type" and isinstance(value, str):
+        return f"a text in place of a list; write [{'...' if '@' in value else value}]"
+    if kind == "tuple_type" and isinstance(value, dict):
+        return "a mapping in place of a list; write each entry with a - before it"
+    if kind == "string_type" and not isinstance(value, (dict, list)):
+        return f"{value} is no text; write it in quotes"
+    if kind == "string_pattern_mismatch":
+        return f"{value!r} is no name; a name has letters (A-Z, a-z), digits, '.', '_' and '-', and not dots alone"
+    return message.removeprefix("Value error, ")
 
 
 def _apply(settings: dict[str, Any], change: str) -> None:
@@ -323,6 +337,8 @@ def _apply(settings: dict[str, Any], change: str) -> None:
         if not isinstance(section, dict):
             raise RecipeError(f"--set {change}: {part} is not a section")
     try:
-        section[last] = yaml.safe_load(value)
+        section[last] = read_yaml(value)
+    except RepeatedKeyError as error:
+        raise RecipeError(f"--set {change}: {error}") from error
     except yaml.YAMLError as error:
         raise RecipeError(f"--set {change}: the value is not valid YAML: {error}") from error

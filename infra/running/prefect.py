@@ -6,10 +6,12 @@ be entered before `prefect` is first imported: Prefect reads its settings at imp
 """
 
 import contextlib
+import http.client
 import os
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -54,6 +56,8 @@ _QUIET_SERVER = {
     "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "5",
 }
 
+_ANSWER_S = 10.0  # that a server at PREFECT_API_URL may take to answer
+
 # Trying again cannot help.
 LASTING_ERRORS = (BudgetReached, JudgeError, InputError, RecipeError, PrerequisiteError, BalanceError, YieldError)
 
@@ -92,6 +96,7 @@ def local_server(home: Path) -> Iterator[str]:
     Yields the URL of its pages. Its database, results and log lie under `home`.
     """
     if url := os.environ.get("PREFECT_API_URL"):
+        require_server(url)
         yield url.removesuffix("/api")
         return
     if "prefect" in sys.modules:
@@ -108,6 +113,26 @@ def local_server(home: Path) -> Iterator[str]:
                 yield f"http://127.0.0.1:{port}"
         finally:
             _send_last_events()
+
+
+def require_server(api_url: str) -> None:
+    """Raise PrerequisiteError unless a server answers at PREFECT_API_URL, whatever it answers."""
+    try:
+        urllib.request.urlopen(f"{api_url.rstrip('/')}/health", timeout=_ANSWER_S).close()  # noqa: S310
+    except urllib.error.HTTPError:
+        return
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        cause = getattr(error, "reason", None) or error
+        raise PrerequisiteError(
+            f"PREFECT_API_URL={without_user(api_url)} does not answer ({cause}): start that Prefect server, or have "
+            "one started for this command alone: unset PREFECT_API_URL"
+        ) from error
+
+
+def without_user(url: str) -> str:
+    """A URL without a user and a password."""
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 @contextlib.contextmanager
