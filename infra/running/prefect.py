@@ -104,9 +104,13 @@ def local_server(home: Path) -> Iterator[str]:
     from infra.serving.checks import free_port
 
     port = free_port()
-    os.environ.update(_settings(home, port))
+    settings = _settings(home, port)
+    os.environ.update(settings)
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with ChildProcess(command, log=home / "server.log") as server:
+    # The database's URL is relative to the folder: SQLAlchemy takes a `?` or `%` of a path for a part of the URL.
+    database = {"PREFECT_API_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:///prefect.db"}
+    environment = os.environ | database
+    with ChildProcess(command, log=home / "server.log", env=environment, cwd=Path(settings["PREFECT_HOME"])) as server:
         _await_health(server, port)
         try:
             with without_heartbeats():  # who would look at them dies with this process
