@@ -18,9 +18,11 @@ from prefect import flow, task
 from prefect.logging import get_logger
 from prefect.runtime import flow_run
 
+from flows.early import check_early, check_windows
 from flows.recipes import read_recipe
 from flows.shard import shard_recipe, work_on_shard
 from infra.errors import BudgetReached, JudgeError, LedgerError, LongmillError, RecipeError, YieldError
+from infra.models.api_key import check_api_keys
 from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
 from infra.running.prefect import FlowTurns, announce, live, run_elsewhere, without_heartbeats
@@ -116,6 +118,7 @@ def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe
     seconds: dict[str, float] = {}
     clock = time.monotonic()
     check_scorers(recipe)
+    check_api_keys(recipe)
     with start_servers(recipe) as ready:
         if plan_id:
             whole_id = resolve_plan(open_store(recipe.store), plan_id)
@@ -126,6 +129,7 @@ def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe
         plan = load_plan(store, whole_id)
         check_reading(store, plan, recipe.execution)
         settings = as_planned(ready(), plan)
+        check_windows(settings, plan, store)
         seconds["serve"] = time.monotonic() - clock - seconds["plan"]
         yield settings, whole_id, seconds
 
@@ -246,7 +250,9 @@ def as_recipe(recipe: dict[str, Any] | Recipe) -> Recipe:
 @flow(name="nightly", flow_run_name="nightly {recipe}")
 def nightly(recipe: str, changes: tuple[str, ...] = ()) -> dict[str, Any]:
     """Build from a recipe file and request the training: what the schedule runs."""
-    return build(read_recipe(recipe, changes), train=True)
+    settings = read_recipe(recipe, changes)
+    check_early(settings)
+    return build(settings, train=True)
 
 
 def keep_recipe(store: Store, plan_id: str, recipe: Recipe) -> None:

@@ -15,6 +15,7 @@ from infra.store import open_store
 from tasks.reporting.tables import training_table
 from tasks.training.job import TrainingJob
 from tasks.training.job import train as run_training
+from tasks.training.trainable import training_base
 
 STAGE, REFERENCE = "train", "reference"
 
@@ -61,14 +62,12 @@ def training_job(recipe: Recipe, manifest: str) -> TrainingJob:
     """The job of a recipe and a manifest. Raises RecipeError when the recipe has no training section."""
     if recipe.training is None:
         raise RecipeError("the recipe has no `training` section; add one, or leave training out")
-    serve = recipe.policy.serve
     dtype = hardware.training_dtype(recipe.training.dtype, hardware.has_gpu(), hardware.cpu_flags())
-    base = recipe.training.base or (serve.model_path if serve else recipe.policy.name)
     return TrainingJob(
         store=open_store(recipe.store),
         manifest=manifest,
         settings=recipe.training.model_copy(update={"dtype": dtype}),
-        base=base,
+        base=training_base(recipe),
         base_revision=recipe.policy.revision,
         folder=Path(local_folder(recipe.store)) / "work",
         seed=recipe.seed,
