@@ -180,12 +180,12 @@ class Embedding(RecipeSection):
 
 def check_endpoint(url: str) -> None:
     """Raise ValueError for an endpoint that is no URL, or has a password in it: recipes are stored."""
-    if "${" in url:
-        raise ValueError(f"{url}: variables of the environment are not filled in; use --set, or write the URL")
-    if not url.startswith(("http://", "https://")):
-        raise ValueError(f"{url}: an endpoint is a URL with http:// or https://, as http://127.0.0.1:8000/v1")
     if "@" in url.partition("://")[2].partition("/")[0]:
         raise ValueError("an endpoint has a password in its URL; keys belong in the environment (api_key_env)")
+    if "${" in url:
+        raise ValueError(f"endpoint {url}: variables of the environment are not filled in; use --set, or write the URL")
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"endpoint {url}: a URL begins with http:// or https://, as http://127.0.0.1:8000/v1")
 
 
 def require_one_currency(**models: Model | Embedding | None) -> None:
