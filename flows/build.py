@@ -20,7 +20,7 @@ from prefect.runtime import flow_run
 
 from flows.recipes import read_recipe
 from flows.shard import shard_recipe, work_on_shard
-from infra.errors import BudgetReached, JudgeError, LedgerError, LongmillError, RecipeError
+from infra.errors import BudgetReached, JudgeError, LedgerError, LongmillError, RecipeError, RefusedError
 from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
 from infra.running.prefect import FlowTurns, announce, live, run_elsewhere, without_heartbeats
@@ -38,7 +38,8 @@ from tasks.sampling import calls_per_example
 from tasks.scoring import check_scorers
 
 TRAIN_DEPLOYMENT = "train/longmill-train"
-LASTING_FAULTS = (BudgetReached, JudgeError, LedgerError)  # what fails one shard for these will fail the next one too
+STOPPED = (BudgetReached, JudgeError, RefusedError)  # errors that say by themselves what to do
+LASTING_FAULTS = (*STOPPED, LedgerError)  # what fails one shard for these will fail the next one too
 SHARD_WAIT_S = 7 * 86_400  # for a shard on another worker, its time in the queue included
 
 
@@ -125,8 +126,8 @@ def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe
 def run_shards(resources: RunResources, plan: Plan, indices: Sequence[int]) -> None:
     """Run shards, some at once; raises when the last has ended and some have failed.
 
-    A spent budget, or a ledger out of reach, stops the shards that have not started. Raises BudgetReached,
-    JudgeError, or LongmillError naming the failed shards and how to run them again.
+    A spent budget, a server that refuses, or a ledger out of reach, stops the shards that have not started. Raises
+    BudgetReached, JudgeError, RefusedError, or LongmillError naming the failed shards and how to run them again.
     """
     chosen = set(indices)
     questions = sum(shard.questions for shard in plan.shards if shard.index in chosen)
@@ -159,7 +160,7 @@ def run_shards(resources: RunResources, plan: Plan, indices: Sequence[int]) -> N
         raise
     pool.shutdown()
     for error in failures.values():
-        if isinstance(error, BudgetReached | JudgeError):
+        if isinstance(error, STOPPED):
             raise error
     if failures:
         first = failures[min(failures)]
@@ -211,7 +212,7 @@ def _refuse_unfinished(store: Store, plan_id: str, index: int, state: str) -> No
         return
     failure = read_failure(store, plan_id, index)
     if failure:
-        for error in (BudgetReached, JudgeError):
+        for error in STOPPED:
             if failure.startswith(f"{error.__name__}: "):
                 raise error(f"shard {index}: {failure}")
         raise LongmillError(f"shard {index}: {failure}")

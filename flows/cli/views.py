@@ -14,6 +14,7 @@ from infra.recipe import Recipe
 from infra.store import Store, open_store
 from tasks.evaluation.heldout import is_heldout
 from tasks.planning.estimate import estimate
+from tasks.planning.limits import unsaid_training_note
 from tasks.planning.make_plan import make_plan
 from tasks.planning.references import count_references, first_question
 from tasks.planning.training_steps import expected_training
@@ -34,6 +35,8 @@ def plan_view(recipe: Recipe) -> dict[str, Any]:
     view = {"plan_id": plan.plan_id, "shards": len(plan.shards), **estimated, "references": counts.to_json()}
     if counts.note:
         view["warnings"].append(counts.note)
+    if too_long := unsaid_training_note(plan, recipe, store):
+        view["warnings"].append(too_long)
     training = expected_training(plan, recipe)
     view["training"] = training.to_json() if training else None
     first = dict(first_question(store, plan, recipe))

@@ -22,6 +22,7 @@ from infra.errors import (
     JudgeError,
     PrerequisiteError,
     RecipeError,
+    RefusedError,
     ServingError,
 )
 from infra.recipe import Execution
@@ -54,7 +55,7 @@ _QUIET_SERVER = {
 }
 
 # Trying again cannot help.
-LASTING_ERRORS = (BudgetReached, JudgeError, InputError, RecipeError, PrerequisiteError, BalanceError)
+LASTING_ERRORS = (BudgetReached, JudgeError, RefusedError, InputError, RecipeError, PrerequisiteError, BalanceError)
 
 
 def live(value: Value) -> Value:

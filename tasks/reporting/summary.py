@@ -20,12 +20,12 @@ from typing import Any
 from tasks.metrics import example_sub_em
 from tasks.records.dataset import ShardData
 from tasks.records.example import Answer, Example
+from tasks.refused_answers import is_refused
 from tasks.reporting.agreement import AgreementTally, gold_preferences
 from tasks.reporting.judge_report import JudgeTally
 from tasks.reporting.judged_questions import (
     JudgedQuestion,
     PairIndices,
-    is_refused,
     pairs_of_shard,
     questions_of_shard,
 )

@@ -108,6 +108,8 @@ def build_rows(built: dict[str, Any]) -> Rows:
         rows.append([f"calls: {kind}", f"{calls['made']:,} made, {calls['reused']:,} reused"])
         if calls.get("reasoning_tokens"):
             rows.append([f"tokens of {kind}: thinking", f"{calls['reasoning_tokens']:,}"])
+        if calls.get("special_tokens"):
+            rows.append([f"special tokens cut from {kind}", f"{calls['special_tokens']:,}"])
     for section, count in _restarted(built).items():
         rows.append([f"restarts of the {section}'s server", str(count)])
     for stage, seconds in built["seconds"].items():
@@ -151,7 +153,8 @@ def report_rows(report: dict[str, Any]) -> Rows:
     """The figures of a whole run."""
     rows = [["questions", f"{report['questions']:,}", ""], ["pairs", _pair_count(report), ""]]
     for reason, count in report["drops"].items():
-        rows.append([f"dropped: {reason}", f"{count:,}", ""])
+        example = report.get("drop_examples", {}).get(reason, "")  # earlier reports have none
+        rows.append([f"dropped: {reason}", f"{count:,}", example])
     for kind, calls in report["calls"].items():
         rows.append([f"calls: {kind}", f"{calls['made']:,} made", f"{calls['reused']:,} reused"])
     if report["tokens"]["thinking"]["made"]:
