@@ -123,6 +123,7 @@ def _figures(
         "answers": summary.answers,
         "finish_reasons": dict(summary.finish_reasons),
         "calls": calls,
+        "special_tokens": {kind: counts_of_kind.get("special_tokens", 0) for kind, counts_of_kind in counts.items()},
         "restarts": dict(built.get("restarts", {})),
         "tokens": total_tokens(counts.values()),
         "cost": run_cost(recipe, counts_by_model),

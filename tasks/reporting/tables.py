@@ -159,6 +159,9 @@ def report_rows(report: dict[str, Any]) -> Rows:
         rows.append([f"calls: {kind}", f"{calls['made']:,} made", f"{calls['reused']:,} reused"])
     if report["tokens"]["thinking"]["made"]:
         rows.append(["tokens: thinking", f"{report['tokens']['thinking']['made']:,} made", ""])
+    for kind, count in report.get("special_tokens", {}).items():  # earlier reports have none
+        if count:
+            rows.append([f"special tokens cut from {kind}", f"{count:,}", ""])
     for section, count in _restarted(report).items():
         rows.append([f"restarts of the {section}'s server", str(count), ""])
     for name, figure in report["subem"].items():
