@@ -21,7 +21,15 @@ from prefect.runtime import flow_run
 from flows.early import check_early, check_windows
 from flows.recipes import read_recipe
 from flows.shard import shard_recipe, work_on_shard
-from infra.errors import BudgetReached, JudgeError, LedgerError, LongmillError, RecipeError, YieldError
+from infra.errors import (
+    BudgetReached,
+    JudgeError,
+    LedgerError,
+    LongmillError,
+    RecipeError,
+    RefusedError,
+    YieldError,
+)
 from infra.models.api_key import check_api_keys
 from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
@@ -41,8 +49,8 @@ from tasks.scoring import check_scorers
 from tasks.yield_gate import check_reading
 
 TRAIN_DEPLOYMENT = "train/longmill-train"
-# What fails one shard for these will fail the next one too.
-LASTING_FAULTS = (BudgetReached, JudgeError, LedgerError, YieldError)
+STOPPED = (BudgetReached, JudgeError, RefusedError, YieldError)  # errors that say by themselves what to do
+LASTING_FAULTS = (*STOPPED, LedgerError)  # what fails one shard for these will fail the next one too
 SHARD_WAIT_S = 7 * 86_400  # for a shard on another worker, its time in the queue included
 
 
@@ -137,8 +145,9 @@ def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe
 def run_shards(resources: RunResources, plan: Plan, indices: Sequence[int]) -> None:
     """Run shards, some at once; raises when the last has ended and some have failed.
 
-    A spent budget, or a ledger out of reach, stops the shards that have not started. Raises BudgetReached,
-    JudgeError, YieldError, or LongmillError naming the failed shards and how to run them again.
+    A spent budget, a server that refuses, or a ledger out of reach, stops the shards that have not started. Raises
+    BudgetReached, JudgeError, RefusedError, YieldError, or LongmillError naming the failed shards and how to run them
+    again.
     """
     chosen = set(indices)
     questions = sum(shard.questions for shard in plan.shards if shard.index in chosen)
@@ -171,7 +180,7 @@ def run_shards(resources: RunResources, plan: Plan, indices: Sequence[int]) -> N
         raise
     pool.shutdown()
     for error in failures.values():
-        if isinstance(error, BudgetReached | JudgeError | YieldError):
+        if isinstance(error, STOPPED):
             raise error
     if failures:
         first = failures[min(failures)]
@@ -223,7 +232,7 @@ def _refuse_unfinished(store: Store, plan_id: str, index: int, state: str) -> No
         return
     failure = read_failure(store, plan_id, index)
     if failure:
-        for error in (BudgetReached, JudgeError, YieldError):
+        for error in STOPPED:
             if failure.startswith(f"{error.__name__}: "):
                 raise error(f"shard {index}: {failure}")
         raise LongmillError(f"shard {index}: {failure}")

@@ -28,7 +28,7 @@ from infra.serving.servers import local_folder, serve, start_servers
 from infra.store import open_store
 from tasks.evaluation.evaluate import EvaluationRow, HeldOutQuestion, compare, evaluate_model
 from tasks.evaluation.heldout import heldout_questions
-from tasks.reporting.tables import comparison_table
+from tasks.reporting.tables import comparison_table, models_table
 from tasks.resources import open_resources
 from tasks.training.outputs import merge_adapter
 
@@ -47,6 +47,37 @@ def evaluate(recipe: dict[str, Any], manifest: str | None, trained: dict[str, An
 
 def evaluate_models(recipe: Recipe, manifest: str | None, trained: dict[str, Any] | None) -> dict[str, Any]:
     """What the flow `evaluate` returns, without the flow; the servers of the recipe run meanwhile."""
+    with _heldout_and_servers(recipe, manifest) as (questions, settings):
+        before, after, calls = evaluation_rows(questions, settings, trained)
+    return _outcome(before, after, calls, settings)
+
+
+@flow(name="compare-models", flow_run_name="compare models on {recipe[name]}", validate_parameters=False)
+def compare_models(recipe: dict[str, Any], manifest: str | None, models: list[dict[str, Any]]) -> dict[str, Any]:
+    """Evaluate several trained models (what the train flow returned) on the same questions, beside the policy.
+
+    Returns {"models": {name: what `evaluate` returns}, "differences": {name: {metric: difference to the first of the
+    models}}}; the policy's answers are paid for once.
+    """
+    outcomes: dict[str, Any] = {}
+    differences: dict[str, Any] = {}
+    first: list[EvaluationRow] | None = None
+    with _heldout_and_servers(parse_recipe(recipe), manifest) as (questions, settings):
+        for trained in models:
+            before, after, calls = evaluation_rows(questions, settings, trained)
+            outcomes[trained["name"]] = _outcome(before, after, calls, settings)
+            if first is None:
+                first = after
+            else:
+                differences[trained["name"]] = compare(first, after, settings)["difference"]
+    outcome = {"models": outcomes, "differences": differences}
+    announce("models", models_table(outcome))
+    return outcome
+
+
+@contextlib.contextmanager
+def _heldout_and_servers(recipe: Recipe, manifest: str | None) -> Iterator[tuple[Sequence[HeldOutQuestion], Recipe]]:
+    """The held-out questions, and the recipe with endpoints of servers that run until the block ends."""
     if recipe.evaluation is None:
         raise EvaluationError("the recipe has no `evaluation` section; add one, or leave evaluation out")
     with start_servers(without_judge(recipe)) as ready:
@@ -55,8 +86,16 @@ def evaluate_models(recipe: Recipe, manifest: str | None, trained: dict[str, Any
             raise EvaluationError(
                 "there is no held-out question: raise dataset.test_fraction, or give evaluation.questions"
             )
-        settings = ready()
-        before, after, calls = evaluation_rows(questions, settings, trained)
+        yield questions, ready()
+
+
+def _outcome(
+    before: Sequence[EvaluationRow],
+    after: Sequence[EvaluationRow] | None,
+    calls: dict[str, CallCounts],
+    settings: Recipe,
+) -> dict[str, Any]:
+    """The comparison of two models, with the calls that were made for it."""
     outcome: dict[str, Any] = compare(before, after, settings)
     outcome["calls"] = {}
     for kind, counts in calls.items():

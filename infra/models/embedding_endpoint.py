@@ -27,7 +27,8 @@ from infra.canonical import canonical_json, fingerprint, text_id
 from infra.errors import ModelError
 from infra.ledger import Entry
 from infra.models.client import CallCounts
-from infra.models.protocol import LedgerLike, refusal_reason
+from infra.models.protocol import LedgerLike
+from infra.models.refusals import refusal_reason
 from infra.recipe import Embedding
 
 Vectors = NDArray[np.float32]

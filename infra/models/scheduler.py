@@ -16,18 +16,20 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from infra.errors import BudgetReached, ModelError
+from infra.errors import BudgetReached, ModelError, RefusedError
 from infra.ledger import Entry
 from infra.models.budget import BudgetMeter
 from infra.models.context_queue import ContextQueue, QueuedContext
 from infra.models.endpoint import AdaptiveLimit, Endpoint, backoff, rank
-from infra.models.protocol import Failure, LedgerLike, Outcome, Request, parse_reply, reply_from
+from infra.models.protocol import Failure, LedgerLike, Outcome, Request, new_entry, parse_reply, reply_from
+from infra.models.refusals import BAD_REQUEST, recorded_body
 from infra.models.single_flight import PendingCall, SingleFlight
+from infra.models.streaks import RefusalStreaks
 from infra.models.thinking import Reasoning
 from infra.models.transport import (
-    EndpointFailure,
+    NoRoute,
     Recordable,
-    Refusal,
+    Refused,
     TemporaryFailure,
     Transport,
     classify_error,
@@ -83,6 +85,7 @@ class Scheduler:
         self._price = price
         self._listener = listener
         self._reasoning: Reasoning = reasoning
+        self.streaks = RefusalStreaks()
         self._endpoints: list[Endpoint] = []
         self._transports: dict[str, Transport] = {}  # by URL
         for url in urls:
@@ -186,9 +189,13 @@ class Scheduler:
             raise
         endpoint.mark_reachable()
         result = classify_response(response, call.request.route)
+        seconds = time.monotonic() - started
         if isinstance(result, Recordable):
             endpoint.limit.increase()
-            await self._record(call, context, result, time.monotonic() - started)
+            self.streaks.count_success(endpoint.url, call.request)
+            await self._record(call, context, result, seconds)
+        elif isinstance(result, Refused) and self.streaks.is_of_prompt(call.request, result.refusal):
+            await self._record_refusal(call, context, result, seconds)
         else:
             self._handle_failure(call, context, endpoint, halvings, restarts, result)
 
@@ -219,53 +226,59 @@ class Scheduler:
         endpoint: Endpoint,
         halvings: int,
         restarts: int,
-        failure: Refusal | TemporaryFailure | EndpointFailure,
+        failure: Refused | NoRoute | TemporaryFailure,
     ) -> None:
         """There was a response that is not to be recorded."""
         self._release(call)
-        if isinstance(failure, EndpointFailure) and self._waits_for_restart(call, context, endpoint, restarts):
+        if isinstance(failure, Refused) and self._waits_for_restart(call, context, endpoint, restarts):
             return  # the server responds already, but it does not have its adapters yet
         match failure:
-            case Refusal(detail):
-                self._end(call, context, Failure(call.request.key, "bad_request", self._redact(detail), True))
+            case NoRoute(detail):
+                self._end(call, context, self._bad_request(call.request, detail))
             case TemporaryFailure():
                 if failure.busy:
                     endpoint.limit.halve(halvings)
                 if failure.wait_s is not None:
                     endpoint.pause(time.monotonic(), failure.wait_s)
                 self._retry(call, context, endpoint, restarts, failure)
-            case EndpointFailure():
-                error = self._endpoint_error(endpoint, call.request.model, failure)
-                self._end(call, context, error)
-                self.fail_queued(error, call.request.model if failure.one_model else None)
+            case Refused():
+                if call.request.has_alternative and failure.refusal.subject in ("form", "unexplained"):
+                    self._end(call, context, self._bad_request(call.request, failure.detail))
+                else:
+                    self._count_refusal(call, context, endpoint, failure)
+
+    def _count_refusal(self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, failure: Refused) -> None:
+        """A person must act: the run stops, unless this may be a stray one."""
+        request = call.request
+        stops = self.streaks.count_refusal(endpoint.url, request, failure.refusal)
+        call.failed_attempts += 1
+        if not stops and call.failed_attempts < self._limits.attempts:
+            self._back_off(call, context)
+            return
+        error = self._refused_error(endpoint, request.model, failure)
+        self._end(call, context, error)
+        # A key and an address are those of all models; the rest is this one's.
+        self.fail_queued(error, None if failure.refusal.subject in ("account", "address") else request.model)
 
     async def _record(self, call: PendingCall, context: QueuedContext, result: Recordable, seconds: float) -> None:
-        """Record a reply, or a refusal of the request; only then does the call end."""
+        """Record a reply; only then does the call end."""
         request, completion = call.request, result.completion
-        prompt_tokens = completion.prompt_tokens if completion else 0
-        completion_tokens = completion.completion_tokens if completion else 0
-        entry = Entry(
-            key=request.key,
-            kind=request.kind,
-            model=request.model,
-            revision=request.revision,
-            status=result.status,
-            reply=result.raw,
-            prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
-            seconds=seconds,
-            created=time.time(),
-        )
+        entry = new_entry(request, 200, result.raw, seconds, completion.prompt_tokens, completion.completion_tokens)
         await self._ledger.record(entry)
         if self._meter is not None and call.reserved:
             call.reserved = False
-            self._meter.settle(request.key, prompt_tokens, completion_tokens, self._price)
-        outcome: Outcome
-        if completion is None:
-            outcome = parse_reply(entry)
-        else:
-            outcome = reply_from(request.key, completion, result.raw, False, self._reasoning)
-        self._end(call, context, outcome, entry)
+            self._meter.settle(request.key, completion.prompt_tokens, completion.completion_tokens, self._price)
+        self._end(call, context, reply_from(request.key, completion, result.raw, False, self._reasoning), entry)
+
+    async def _record_refusal(self, call: PendingCall, context: QueuedContext, result: Refused, seconds: float) -> None:
+        """Record that the server refuses this prompt; only then does the call end.
+
+        The place for what the refusal depends on, should it be asked again when that changes.
+        """
+        self._release(call)
+        entry = new_entry(call.request, result.status, self._redact(recorded_body(result.raw)), seconds)
+        await self._ledger.record(entry)
+        self._end(call, context, parse_reply(entry))
 
     def _retry(
         self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, restarts: int, failure: TemporaryFailure
@@ -277,18 +290,22 @@ class Scheduler:
         if self._waits_for_restart(call, context, endpoint, restarts):
             return
         call.failed_attempts += 1
-        self._single_flight.requeue(call)
         if call.failed_attempts < self._limits.attempts:
-            self._listener.retried(call.request)
-            delay = backoff(call.failed_attempts, self._limits.backoff_s)
-            timer = asyncio.get_running_loop().call_later(delay, self._end_backoff, call)
+            self._back_off(call, context)
         elif read_record(endpoint.url) is not None:
+            self._single_flight.requeue(call)
             loop = asyncio.get_running_loop()
             arguments = call, endpoint, restarts, failure, loop.time() + SETTLE_S
-            timer = loop.call_later(_LOOK_S, self._end_unless_restarted, *arguments)
+            self._backing_off[call] = (loop.call_later(_LOOK_S, self._end_unless_restarted, *arguments), context)
         else:
             self._end_failed(call, context, failure)
-            return
+
+    def _back_off(self, call: PendingCall, context: QueuedContext) -> None:
+        """Let a call wait before its next attempt."""
+        self._single_flight.requeue(call)
+        self._listener.retried(call.request)
+        delay = backoff(call.failed_attempts, self._limits.backoff_s)
+        timer = asyncio.get_running_loop().call_later(delay, self._end_backoff, call)
         self._backing_off[call] = (timer, context)
 
     def _waits_for_restart(self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, restarts: int) -> bool:
@@ -385,9 +402,15 @@ class Scheduler:
             "`endpoints` in the recipe, then run again; the replies that arrived are in the ledger."
         )
 
-    def _endpoint_error(self, endpoint: Endpoint, model: str, failure: EndpointFailure) -> ModelError:
-        remedy = failure.remedy.format(api_key_env=self._api_key_env)
-        return ModelError(f"{endpoint.url} refuses model {model!r}: {self._redact(failure.cause)}; {remedy}")
+    def _bad_request(self, request: Request, detail: str) -> Failure:
+        return Failure(request.key, BAD_REQUEST, self._redact(detail), True)
+
+    def _refused_error(self, endpoint: Endpoint, model: str, failure: Refused) -> RefusedError:
+        remedy = failure.refusal.remedy.format(api_key_env=self._api_key_env)
+        return RefusedError(
+            f"{endpoint.url} refuses model {model!r}: {self._redact(failure.detail).rstrip('.')}; {remedy}. "
+            "Nothing is dropped for this, and what was paid for is in the ledger: then the same command goes on"
+        )
 
     def _redact(self, text: str) -> str:
         """A text without the API key, which some servers repeat in their errors."""

@@ -24,6 +24,7 @@ from infra.errors import (
     JudgeError,
     PrerequisiteError,
     RecipeError,
+    RefusedError,
     ServingError,
     YieldError,
 )
@@ -59,7 +60,16 @@ _QUIET_SERVER = {
 _ANSWER_S = 10.0  # that a server at PREFECT_API_URL may take to answer
 
 # Trying again cannot help.
-LASTING_ERRORS = (BudgetReached, JudgeError, InputError, RecipeError, PrerequisiteError, BalanceError, YieldError)
+LASTING_ERRORS = (
+    BudgetReached,
+    JudgeError,
+    RefusedError,
+    YieldError,
+    InputError,
+    RecipeError,
+    PrerequisiteError,
+    BalanceError,
+)
 
 
 def live(value: Value) -> Value:

@@ -56,6 +56,7 @@ def write_report(
     folder = f"reports/{name}"
     report = {
         **_figures(recipe, manifest, summary, built, comparison),
+        "drop_examples": drop_examples(store, data_folder, manifest),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
         "recipe": recipe.name,
         "judge": recipe.judge.name if recipe.judge else None,
@@ -71,6 +72,17 @@ def write_report(
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     store.write(f"{folder}/report.json", text.encode("utf-8", "replace"))
     return report
+
+
+def drop_examples(store: Store, folder: str, manifest: Mapping[str, Any]) -> dict[str, str]:
+    """By reason, what the first question that was dropped for it says: with the server's words where it refused."""
+    examples: dict[str, str] = {}
+    for file in manifest["files"]:
+        if file.get("config") == "drops":
+            drops = store.read_table(f"{folder}/{file['path']}", ["reason", "detail"]).to_pylist()
+            for drop in drops:
+                examples.setdefault(drop["reason"], drop["detail"])
+    return dict(sorted(examples.items()))
 
 
 def _products(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.records.shard import paired_questions
+from tasks.training.settings import epochs_in_words
 
 Rows = tuple[list[str], list[list[str]]]
 
@@ -55,9 +56,20 @@ def plan_rows(view: dict[str, Any]) -> Rows:
             rows.append([f"calls: {kind}", f"{total} ({calls['held']:,} in the ledger)"])
         rows += _token_rows("judging: ", judge["tokens"], exact=not judge["tokens"]["input"])
     rows.append(["cost", f"{cost['low']:.2f} to {cost['high']:.2f} {cost['currency']}, about {cost['expected']:.2f}"])
+    if training := view.get("training"):
+        rows.append(["training", _training_words(training)])
     for warning in view.get("warnings", []):
         rows.append(["note", warning])
     return ["", ""], rows
+
+
+def _training_words(training: Mapping[str, Any]) -> str:
+    """Steps and epochs of a plan's training, when every question gives a pair."""
+    text = f"at most {training['steps']:,} steps, {epochs_in_words(training['epochs'])}"
+    text += f" of {training['questions']:,} questions"
+    if training["short_rows"]:
+        text += f" and {training['short_rows']:,} short rows"
+    return text if training["epochs_end"] else f"{text} (ended by training.max_steps)"
 
 
 def _token_rows(prefix: str, tokens: dict[str, Any], exact: bool) -> list[list[str]]:
@@ -96,6 +108,8 @@ def build_rows(built: dict[str, Any]) -> Rows:
         rows.append([f"calls: {kind}", f"{calls['made']:,} made, {calls['reused']:,} reused"])
         if calls.get("reasoning_tokens"):
             rows.append([f"tokens of {kind}: thinking", f"{calls['reasoning_tokens']:,}"])
+        if calls.get("special_tokens"):
+            rows.append([f"special tokens cut from {kind}", f"{calls['special_tokens']:,}"])
     for section, count in _restarted(built).items():
         rows.append([f"restarts of the {section}'s server", str(count)])
     for stage, seconds in built["seconds"].items():
@@ -118,11 +132,29 @@ def comparison_rows(outcome: dict[str, Any]) -> Rows:
     return ["held-out questions", "before", "after"], rows
 
 
+def models_rows(outcome: Mapping[str, Any]) -> Rows:
+    """Every metric of the policy and of several models, in per cent, and the difference of each to the first model."""
+    names = list(outcome["models"])
+    columns = ["held-out questions", "before", *names]
+    for name in outcome["differences"]:
+        columns.append(f"{name} - {names[0]}")
+    rows = []
+    for metric, before in outcome["models"][names[0]]["before"].items():
+        cells = [_metric_words(metric), _percent_and_interval(before)]
+        for model in outcome["models"].values():
+            cells.append(_percent_and_interval(model["after"].get(metric)))
+        for difference in outcome["differences"].values():
+            cells.append(_percent_and_interval(difference.get(metric)))
+        rows.append(cells)
+    return columns, rows
+
+
 def report_rows(report: dict[str, Any]) -> Rows:
     """The figures of a whole run."""
     rows = [["questions", f"{report['questions']:,}", ""], ["pairs", _pair_count(report), ""]]
     for reason, count in report["drops"].items():
-        rows.append([f"dropped: {reason}", f"{count:,}", ""])
+        example = report.get("drop_examples", {}).get(reason, "")  # earlier reports have none
+        rows.append([f"dropped: {reason}", f"{count:,}", example])
     for kind, calls in report["calls"].items():
         rows.append([f"calls: {kind}", f"{calls['made']:,} made", f"{calls['reused']:,} reused"])
     if report["tokens"]["thinking"]["made"]:
@@ -138,6 +170,9 @@ def report_rows(report: dict[str, Any]) -> Rows:
         for name, figure in {**agreement["dimensions"], "the mean": agreement["mean"]}.items():
             accuracy = {**figure, "value": figure["accuracy"]}
             rows.append([f"agreement of {name}", _percent_and_interval(accuracy), ""])
+    if trained := report.get("trained"):
+        for name, value in training_rows(trained)[1]:
+            rows.append([name, value, ""])
     model = report.get("model") or {}
     if model.get("before"):
         columns, metrics = comparison_rows(model)
@@ -148,6 +183,21 @@ def report_rows(report: dict[str, Any]) -> Rows:
     return ["", "", ""], rows
 
 
+def training_rows(trained: Mapping[str, Any]) -> Rows:
+    """Steps of a training, and what was not trained on: pairs that were too long, or others' rows by reason."""
+    steps = f"{trained['steps']:,} steps"
+    if trained.get("epochs"):  # models of earlier versions do not say
+        steps += f", {epochs_in_words(trained['epochs'])} of {trained['rows']:,} questions"
+    rows = [["training", steps]]
+    if others := trained.get("source_rows"):
+        pairs, short = trained["pairs"] - trained["short_rows"], trained["short_rows"]
+        rows += [["rows read", f"{others:,}"], *_drop_rows(trained["dropped"])]
+        rows.append(["rows trained on", f"{pairs:,}" + (f" and {short:,} short ones" if short else "")])
+    elif dropped := trained.get("dropped_pairs"):
+        rows.append(["pairs too long for training", f"{dropped:,} left out"])
+    return ["", ""], rows
+
+
 def build_table(built: dict[str, Any]) -> str:
     """`build_rows` as Markdown."""
     return markdown(*build_rows(built))
@@ -156,6 +206,11 @@ def build_table(built: dict[str, Any]) -> str:
 def comparison_table(outcome: dict[str, Any]) -> str:
     """`comparison_rows` as Markdown."""
     return markdown(*comparison_rows(outcome))
+
+
+def models_table(outcome: Mapping[str, Any]) -> str:
+    """`models_rows` as Markdown."""
+    return markdown(*models_rows(outcome))
 
 
 def report_table(report: dict[str, Any]) -> str:

@@ -2,14 +2,14 @@
 
 Minimum Bayes Risk decoding over the N samples of a question (SeaLong, arXiv 2411.08147): the score of an answer
 y is the mean over all samples y*, itself included, of u(y, y*), where u is the inner product of L2-normalised
-sentence embeddings, in [-1, 1], or the ROUGE-L F-measure, in [0, 1].
+sentence embeddings, in [-1, 1], the F-measure of ROUGE-1, ROUGE-2 or ROUGE-L, in [0, 1], or BERTScore's F1, in [-1, 1].
 
 Defined at the edges: one sample scores 1.0. Equal texts score the same, exactly, and each of them counts as a
 sample. An answer without text has no score and is no sample either: its reason is what became of its call
 ("prompt_too_long", "content_filter", ...), or "empty_answer" when the model said nothing. An answer that was cut
 at max_tokens is scored as it stands. Scores are rounded to 6 decimals.
 
-Leaves out: BERTScore and self-evaluation, which the paper also compares.
+Leaves out: u by the policy's own word, which the scorer `self_evaluation` has (form: reference).
 """
 
 import json

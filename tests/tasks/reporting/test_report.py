@@ -14,7 +14,7 @@ from tasks.publishing import publish
 from tasks.records.manifest import read_manifest
 from tasks.reporting.page import excerpt, sample_pairs
 from tasks.reporting.report import add_counts, run_cost, write_report
-from tasks.reporting.tables import build_rows, report_rows
+from tasks.reporting.tables import build_rows, report_rows, training_rows
 from tests.support.longreward import longreward_recipe, publish_longreward
 from tests.support.planning import small_recipe
 from tests.support.published import fake_plan, fake_recipe
@@ -91,6 +91,10 @@ def test_report_json_has_the_promised_keys_and_sums(tmp_path: Path) -> None:
     assert report["tokens"]["prompt"] == {"made": 2_000_000, "reused": 400_000}
     # 2 M prompt tokens at 2 EUR and 1 M output tokens at 8 EUR a million; a fifth of it came from the ledger
     amounts = {"amount": 12.0, "reused": 2.4, "thinking": 0.8}  # a tenth of the output was thinking
+    assert report["drop_examples"].keys() == report["drops"].keys()
+    assert all(report["drop_examples"].values())
+    (shown,) = [row for row in report_rows(report)[1] if row[0] == "dropped: margin_too_small"]
+    assert shown[2] == report["drop_examples"]["margin_too_small"]
     assert report["tokens"]["thinking"] == {"made": 100_000}
     assert ["tokens: thinking", "100,000 made", ""] in report_rows(report)[1]
     assert report["cost"] == {**amounts, "currency": "EUR", "models": {"policy": amounts}}
@@ -114,6 +118,15 @@ def test_servers_that_were_started_again_are_counted(tmp_path: Path) -> None:
     _, report, page = report_of(tmp_path / "none")
     assert report["restarts"] == {}
     assert "started again" not in page
+
+
+def test_what_training_did_stands_in_the_table_of_a_run(tmp_path: Path) -> None:
+    trained = {**TRAINED, "steps": 1250, "epochs": 0.6667, "rows": 15_000, "dropped_pairs": 3}
+    _, report, _ = report_of(tmp_path, trained, comparison())
+    rows = report_rows(report)[1]
+    assert ["training", "1,250 steps, 0.6667 epochs of 15,000 questions", ""] in rows
+    assert ["pairs too long for training", "3 left out", ""] in rows
+    assert training_rows({"steps": 5, "rows": 3})[1] == [["training", "5 steps"]]  # a model of an earlier version
 
 
 def test_the_report_counts_pairs_and_their_questions(tmp_path: Path) -> None:
