@@ -11,7 +11,7 @@ content filter stops is no fault. A dataset without a pair is never published, w
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,28 +28,25 @@ FILTERED = "content_filter"  # the reason under which the gate counts what a fil
 SMALLEST_SHARD = 8  # questions; a smaller shard says too little by itself
 _CHARACTERS = 300  # of an example's detail
 
-# Reasons that no limit counts: the pairing rule's, the data's own, and lengths that a plan has shown before any call.
-BY_DESIGN = frozenset(
-    {
-        "tie",
-        "small_margin",
-        "near_identical",
-        "unanswerable",
-        "language",
-        "code",
-        "prompt_too_long",
-        "context_too_long",
-        "too_long_to_train",
-        "no_article",
-        FILTERED,
-    }
-)
+# Reasons that no limit counts, by stage: the data's own, lengths that a plan shows, the provider's, the pairing rule's.
+BY_DESIGN: Mapping[str, frozenset[str]] = {
+    "read": frozenset({"unanswerable", "language", "code"}),
+    "context": frozenset({"prompt_too_long", "context_too_long", "too_long_to_train", "no_article"}),
+    "sample": frozenset({FILTERED}),
+    "pair": frozenset({"tie", "small_margin", "near_identical"}),
+}
 _PLANNING_STAGES = ("read", "context")
-_NO_TEXT = ("no_answers", "no_strong_answer")
+_NO_SCORES = "too_few_scored"
 
+_NO_TEXT = (
+    "the policy's replies hold no text: look at the server's words and its log; `longmill doctor RECIPE` tries the "
+    "endpoint"
+)
 REMEDIES: Mapping[str, str] = {
-    "no_answers": "the policy's replies hold no text: look at the server's words and its log; `longmill doctor RECIPE` "
-    "tries the endpoint",
+    "no_answers": _NO_TEXT,
+    "abort": _NO_TEXT,
+    "error": _NO_TEXT,
+    "unknown": _NO_TEXT,
     "unfinished_thinking": "raise sampling.max_tokens, which covers thinking and answer",
     "no_strong_answer": "the stronger model's reply holds no text: look at its endpoint, or raise sampling.max_tokens",
     "too_few_scored": "the judge's replies cannot be used: try the other judge.prompts (full, terse), a larger "
@@ -70,6 +67,10 @@ REMEDIES: Mapping[str, str] = {
     "context_too_long": "raise contexts.max_tokens",
     "too_long_to_train": "raise training.max_length, or lower sampling.max_tokens",
     "no_article": "give a contexts.pool that holds these articles",
+    "refused": "the model declines: take another model, or texts that it answers about",
+    "tool_calls": "the model calls tools in place of answering: start its server without tools",
+    "sample: prompt_too_long": "the server takes less than policy.context_window: start it with --max-model-len of "
+    "that size, or lower policy.context_window",
     FILTERED: "take a model or a provider that reads such texts",
 }
 _OTHER_REMEDY = "look at the drops of the plan"
@@ -91,11 +92,14 @@ class Yield:
         What planning leaves out by design was never to give a pair, so it is no longer one of the questions.
         """
         for drop in drops:
-            reason = FILTERED if drop.example_id in filtered else drop.reason
-            design = reason in BY_DESIGN or (reason == "duplicate_id" and REPEATS in drop.detail)
-            (self.by_design if design else self.faults)[reason] += 1
+            reason, chosen = drop.reason, drop.reason in BY_DESIGN.get(drop.stage, ())
+            if drop.example_id in filtered:
+                reason, chosen = FILTERED, True
+            elif reason == "duplicate_id":
+                chosen = REPEATS in drop.detail
+            (self.by_design if chosen else self.faults)[reason] += 1
             self.examples.setdefault(reason, drop)
-            if design and drop.stage in _PLANNING_STAGES:
+            if chosen and drop.stage in _PLANNING_STAGES:
                 self.questions -= 1
 
     @property
@@ -202,12 +206,12 @@ def _most_frequent(outcome: Yield, reasons: Counter[str], store: Store, results:
     reason, count = min(reasons.items(), key=lambda item: (-item[1], item[0]))
     drop = outcome.examples[reason]
     detail = drop.detail
-    if drop.reason == "too_few_scored":
+    if drop.reason == _NO_SCORES:
         detail += _judges_words(store, results, drop.example_id)
     detail = " ".join(detail.split())
     if len(detail) > _CHARACTERS:
         detail = f"{detail[: _CHARACTERS - 1]}…"
-    remedy = REMEDIES.get(reason, _OTHER_REMEDY)
+    remedy = REMEDIES.get(f"{drop.stage}: {reason}") or REMEDIES.get(reason, _OTHER_REMEDY)
     return f"Most often {reason} ({count:,}), as of {drop.example_id}: {detail}. Remedy: {remedy}"
 
 
@@ -221,28 +225,16 @@ def _percent(share: float) -> str:
 
 
 def _filtered(store: Store, result: ShardResult, drops: Sequence[Drop]) -> frozenset[str]:
-    """Ids of the dropped examples all of whose answers, or all of whose missing scores, a content filter stopped."""
-    ids: set[str] = set()
-    for reasons, table, column in (
-        (_NO_TEXT, "answers", "finish_reason"),
-        (("too_few_scored",), "judgements", "reason"),
-    ):
-        candidates = {drop.example_id for drop in drops if drop.reason in reasons}
-        if candidates:
-            outcomes: dict[str, set[str]] = {}
-            for example_id, value in _column(store, result, table, column):
-                if example_id in candidates and value is not None:
-                    outcomes.setdefault(example_id, set()).add(value)
-            for example_id, values in outcomes.items():
-                if values == {FILTERED}:
-                    ids.add(example_id)
-    return frozenset(ids)
-
-
-def _column(store: Store, result: ShardResult, table: str, column: str) -> Iterator[tuple[str, Any]]:
-    """(example_id, value) of each row of a shard's table."""
-    values = result.files[table].read_checked(store, ["example_id", column])
-    yield from zip(values.column("example_id").to_pylist(), values.column(column).to_pylist(), strict=True)
+    """Ids of the dropped examples all of whose missing scores a content filter stopped."""
+    candidates = {drop.example_id for drop in drops if drop.reason == _NO_SCORES}
+    if not candidates:
+        return frozenset()
+    columns = ["example_id", "reason"]
+    reasons: dict[str, set[str]] = {}
+    for row in result.files["judgements"].read_checked(store, columns).to_pylist():
+        if row["example_id"] in candidates and row["reason"] is not None:
+            reasons.setdefault(row["example_id"], set()).add(row["reason"])
+    return frozenset(example_id for example_id, of_example in reasons.items() if of_example == {FILTERED})
 
 
 def _judges_words(store: Store, results: Sequence[ShardResult], example_id: str) -> str:

@@ -38,16 +38,16 @@ def plan_view(recipe: Recipe) -> dict[str, Any]:
     view = {"plan_id": plan.plan_id, "shards": len(plan.shards), **estimated, "references": counts.to_json()}
     if counts.note:
         view["warnings"].append(counts.note)
-    if too_long := unsaid_training_note(plan, recipe, store):
-        view["warnings"].append(too_long)
-    training = expected_training(plan, recipe)
-    view["training"] = training.to_json() if training else None
     reading = reading_yield(store, plan)
     if reading.share > recipe.execution.max_drop_share:
         view["warnings"].append(
             f"a build stops here: {reading.faults.total():,} of {reading.questions:,} rows cannot be used, more than "
             f"execution.max_drop_share = {recipe.execution.max_drop_share:g}"
         )
+    if too_long := unsaid_training_note(plan, recipe, store):
+        view["warnings"].append(too_long)
+    training = expected_training(plan, recipe)
+    view["training"] = training.to_json() if training else None
     first = dict(first_question(store, plan, recipe))
     first["prompt"] = shortened(first["prompt"], _PROMPT_LENGTH)
     return {**view, "first_question": first}

@@ -61,8 +61,14 @@ _ANSWER_S = 10.0  # that a server at PREFECT_API_URL may take to answer
 
 # Trying again cannot help.
 LASTING_ERRORS = (
-    *(BudgetReached, JudgeError, RefusedError, YieldError),
-    *(InputError, RecipeError, PrerequisiteError, BalanceError),
+    BudgetReached,
+    JudgeError,
+    RefusedError,
+    YieldError,
+    InputError,
+    RecipeError,
+    PrerequisiteError,
+    BalanceError,
 )
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from infra.errors import YieldError
+from infra.models.completions import _NAMES, FINISHED
 from infra.recipe import Execution
 from infra.store import Store, open_store
 from tasks.publishing import move_latest
 from tasks.records import example as records
-from tasks.records.example import Answer, Drop, Judgement, Pair
+from tasks.records.example import Drop, Judgement, Pair
 from tasks.records.plan import Plan, PlannedShard
 from tasks.records.shard import ShardResult
 from tasks.records.table import StoredTable
@@ -29,7 +30,6 @@ def made(
     *shards: list[Drop],
     questions: int = 10,
     early: list[Drop] | None = None,
-    finish_reasons: dict[str, list[str]] | None = None,
     judged: dict[str, list[str | None]] | None = None,
 ) -> PlannedShards:
     """Shards of so many questions with these drops; all others have a pair."""
@@ -44,10 +44,6 @@ def made(
         pairs = []
         for number in range(questions - len(drops)):
             pairs.append(Pair(f"s{index}-q{number}", "c", 0, 1, 0.9, 0.1, 0.8))
-        answers = []
-        for example_id, reasons in (finish_reasons or {}).items():
-            for sample, reason in enumerate(reasons):
-                answers.append(Answer(example_id, sample, "", reason, 0, 0, "default", ""))
         judgements = []
         for example_id, missing in (judged or {}).items():
             for sample, why in enumerate(missing):
@@ -55,7 +51,7 @@ def made(
                 reply = '{"reply": "What a good answer!"}'
                 judgements.append(Judgement(example_id, sample, "helpfulness", score, why, reply, ()))
         tables: dict[str, Any] = {
-            "answers": records.to_table(answers, records.ANSWER),
+            "answers": records.to_table([], records.ANSWER),
             "judgements": records.to_table(judgements, records.JUDGEMENT),
             "pairs": records.to_table(pairs, records.PAIR),
             "drops": records.to_table(drops, records.DROP),
@@ -110,20 +106,28 @@ def test_a_dataset_without_a_pair_is_stopped_whatever_the_limits_say(tmp_path: P
 
 
 def test_questions_that_a_content_filter_stopped_altogether_are_no_faults(tmp_path: Path) -> None:
-    drops = [*dropped("no_answers", 2), *dropped("too_few_scored", 2, "pair")]
-    finish_reasons = {
-        "no_answers-0": ["content_filter", "content_filter"],
-        "no_answers-1": ["content_filter", "bad_request"],
-    }
+    drops = [
+        *dropped("no_answers", 1, detail="bad_request: 1, content_filter: 1"),
+        *dropped("content_filter", 1),
+        *dropped("too_few_scored", 2, "pair"),
+    ]
     judged: dict[str, list[str | None]] = {
         "too_few_scored-0": ["content_filter", None],
         "too_few_scored-1": ["no_rating", "content_filter"],
     }
-    store, plan, results = made(tmp_path, drops, finish_reasons=finish_reasons, judged=judged)
+    store, plan, results = made(tmp_path, drops, judged=judged)
     outcome = check_plan(store, plan, results, Execution())
     assert outcome.faults == {"no_answers": 1, "too_few_scored": 1}
     assert outcome.by_design == {"content_filter": 2}
     assert outcome.questions == 10
+
+
+def test_a_prompt_that_is_too_long_for_the_server_is_a_fault_and_one_of_the_plan_is_none(tmp_path: Path) -> None:
+    early = dropped("prompt_too_long", 30, "context")
+    store, plan, results = made(tmp_path, dropped("prompt_too_long", 6), early=early)
+    check_reading(store, plan, Execution(max_drop_share=0))
+    with pytest.raises(YieldError, match=r"prompt_too_long \(6\).*Remedy: the server takes less than policy"):
+        check_shard(store, plan, results[0], Execution())
 
 
 def test_the_judges_words_stand_in_the_message(tmp_path: Path) -> None:
@@ -176,10 +180,11 @@ def test_every_reason_has_a_remedy_and_a_line_in_the_documentation() -> None:
         text = path.read_text(encoding="utf-8")
         reasons |= set(re.findall(r'Drop\(.*"(?:read|context|sample|pair)", "(\w+)"', text))
         reasons |= set(re.findall(r'_drop\(example, "(\w+)"', text))
-    assert {"tie", "cut_off", "unanswerable", "prompt_too_long", "duplicate_id", "no_separator"} <= reasons
+    assert {"tie", "cut_off", "unanswerable", "duplicate_id", "no_separator"} <= reasons
     page = (ROOT / "docs/operate.md").read_text(encoding="utf-8")
     table = page.partition("## The yield gate")[2].partition("\n- More than")[0]
-    for reason in reasons | {"no_answers", "unfinished_thinking"} | BY_DESIGN - {"content_filter"}:
+    reasons |= {"no_answers", "unfinished_thinking", *_NAMES.values()} - FINISHED
+    for reason in reasons.union(*BY_DESIGN.values()):
         assert reason in REMEDIES or reason in ("unanswerable", "code"), reason
         assert f"`{reason}`" in table, reason
 
