@@ -13,6 +13,7 @@ from infra.ledger import Ledger
 from infra.recipe import Recipe
 from infra.store import Store, open_store
 from tasks.evaluation.heldout import is_heldout
+from tasks.planning.embedding_fit import embedding_fit
 from tasks.planning.estimate import estimate
 from tasks.planning.make_plan import make_plan
 from tasks.planning.references import count_references, first_question
@@ -31,8 +32,11 @@ def plan_view(recipe: Recipe) -> dict[str, Any]:
         estimated = estimate(plan, recipe, store, ledger).to_json()
     counts = count_references(store, plan)
     view = {"plan_id": plan.plan_id, "shards": len(plan.shards), **estimated, "references": counts.to_json()}
-    if counts.note:
-        view["warnings"].append(counts.note)
+    fit = embedding_fit(store, plan, recipe)
+    view["embedding"] = fit.to_json() if fit else None
+    for note in (counts.note, fit.note if fit else ""):
+        if note:
+            view["warnings"].append(note)
     first = dict(first_question(store, plan, recipe))
     first["prompt"] = shortened(first["prompt"], _PROMPT_LENGTH)
     return {**view, "first_question": first}
