@@ -35,9 +35,8 @@ def as_planned(recipe: Recipe, plan: Plan) -> Recipe:
     rules = rules_of(recipe)
     changes: dict[str, Any] = {}
     if _has(rules, _REFUSALS) != _has(plan.rules, _REFUSALS):
-        changes["scoring"] = recipe.scoring.model_copy(
-            update={"scorers": _scorers(recipe, _has(plan.rules, _REFUSALS))}
-        )
+        scorers = _scorers(recipe, by_notes=_has(plan.rules, _REFUSALS))
+        changes["scoring"] = recipe.scoring.model_copy(update={"scorers": scorers})
     if _has(rules, _WINDOWS) != _has(plan.rules, _WINDOWS):
         long_texts = "windows" if _has(plan.rules, _WINDOWS) else "cut"
         changes["embedding"] = recipe.embedding.model_copy(update={"long_texts": long_texts})
