@@ -20,13 +20,9 @@ from infra.errors import ModelError, RecipeError
 from infra.models.embedding import Embedder, Vectors, normalise_rows, open_embedder
 from infra.models.embedding_windows import TextSize, TextWindows, TokenMeter
 from infra.recipe import Embedding
+from tests.support.embedders import in_windows, letters, words_tokenizer
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.pooling_server import running_pooling
-
-
-def letters(texts: list[str]) -> Vectors:
-    """A stand-in for a model: counts of a and b, and 1."""
-    return np.array([[text.count("a"), text.count("b"), 1] for text in texts], np.float32)
 
 
 def test_rows_are_divided_by_their_length_and_zeros_stay() -> None:
@@ -304,21 +300,6 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
 
 
 # --- windows ---
-
-
-def words_tokenizer() -> Any:
-    """A tokenizer whose tokens are words; it knows a, b and c."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {"[UNK]": 0, "a": 1, "b": 2, "c": 3}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
-
-
-def in_windows(long_texts: Any = "windows", window: int | None = 10, prompt: str | None = None) -> Embedder:
-    return Embedder(letters, windows=TextWindows(TokenMeter(words_tokenizer()), window, long_texts, prompt))
 
 
 def test_a_long_text_is_the_mean_of_its_windows_weighted_by_their_tokens() -> None:
