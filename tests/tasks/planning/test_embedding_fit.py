@@ -15,7 +15,7 @@ from tests.support.planning import small_recipe
 ENGLISH = {
     "id": "e",
     "question": "Which river is longest?",
-    "context": "The longest river rises in the mountains. " * 5,
+    "context": "The longest river rises in a lake. " * 5,
 }
 CHINESE = {
     "id": "z",
