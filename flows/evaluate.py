@@ -1,7 +1,8 @@
 """Compare the base model and a trained one on held-out questions, on the same server where that is possible.
 
-An adapter is loaded into the running vLLM; where the server refuses it, or the whole model was trained, a
-second server serves the trained model from the recipe's `policy.serve`.
+An adapter is loaded into the running vLLM. A second server, started as the recipe's `policy.serve` says, serves the
+trained model where the whole model was trained, where the server refuses the adapter, and where vLLM would write slowly
+with it (hardware.slow_with_adapters): there the adapter is merged into the model.
 """
 
 import contextlib
@@ -18,14 +19,16 @@ from flows.recipes import read_recipe
 from flows.shard import shard_recipe
 from infra.errors import EvaluationError, ServingError
 from infra.models.client import CallCounts
+from infra.models.tokens import resolve_model
 from infra.recipe import Model, Recipe, parse_recipe
 from infra.running.prefect import announce
+from infra.serving import hardware
 from infra.serving.adapters import load_adapter
 from infra.serving.servers import local_folder, serve, start_servers
 from infra.store import open_store
 from tasks.evaluation.evaluate import EvaluationRow, HeldOutQuestion, compare, evaluate_model
 from tasks.evaluation.heldout import heldout_questions
-from tasks.reporting.tables import comparison_table
+from tasks.reporting.tables import comparison_table, models_table
 from tasks.resources import open_resources
 from tasks.training.outputs import merge_adapter
 
@@ -44,6 +47,37 @@ def evaluate(recipe: dict[str, Any], manifest: str | None, trained: dict[str, An
 
 def evaluate_models(recipe: Recipe, manifest: str | None, trained: dict[str, Any] | None) -> dict[str, Any]:
     """What the flow `evaluate` returns, without the flow; the servers of the recipe run meanwhile."""
+    with _heldout_and_servers(recipe, manifest) as (questions, settings):
+        before, after, calls = evaluation_rows(questions, settings, trained)
+    return _outcome(before, after, calls, settings)
+
+
+@flow(name="compare-models", flow_run_name="compare models on {recipe[name]}", validate_parameters=False)
+def compare_models(recipe: dict[str, Any], manifest: str | None, models: list[dict[str, Any]]) -> dict[str, Any]:
+    """Evaluate several trained models (what the train flow returned) on the same questions, beside the policy.
+
+    Returns {"models": {name: what `evaluate` returns}, "differences": {name: {metric: difference to the first of the
+    models}}}; the policy's answers are paid for once.
+    """
+    outcomes: dict[str, Any] = {}
+    differences: dict[str, Any] = {}
+    first: list[EvaluationRow] | None = None
+    with _heldout_and_servers(parse_recipe(recipe), manifest) as (questions, settings):
+        for trained in models:
+            before, after, calls = evaluation_rows(questions, settings, trained)
+            outcomes[trained["name"]] = _outcome(before, after, calls, settings)
+            if first is None:
+                first = after
+            else:
+                differences[trained["name"]] = compare(first, after, settings)["difference"]
+    outcome = {"models": outcomes, "differences": differences}
+    announce("models", models_table(outcome))
+    return outcome
+
+
+@contextlib.contextmanager
+def _heldout_and_servers(recipe: Recipe, manifest: str | None) -> Iterator[tuple[Sequence[HeldOutQuestion], Recipe]]:
+    """The held-out questions, and the recipe with endpoints of servers that run until the block ends."""
     if recipe.evaluation is None:
         raise EvaluationError("the recipe has no `evaluation` section; add one, or leave evaluation out")
     with start_servers(without_judge(recipe)) as ready:
@@ -52,8 +86,16 @@ def evaluate_models(recipe: Recipe, manifest: str | None, trained: dict[str, Any
             raise EvaluationError(
                 "there is no held-out question: raise dataset.test_fraction, or give evaluation.questions"
             )
-        settings = ready()
-        before, after, calls = evaluation_rows(questions, settings, trained)
+        yield questions, ready()
+
+
+def _outcome(
+    before: Sequence[EvaluationRow],
+    after: Sequence[EvaluationRow] | None,
+    calls: dict[str, CallCounts],
+    settings: Recipe,
+) -> dict[str, Any]:
+    """The comparison of two models, with the calls that were made for it."""
     outcome: dict[str, Any] = compare(before, after, settings)
     outcome["calls"] = {}
     for kind, counts in calls.items():
@@ -95,12 +137,17 @@ def trained_recipe(recipe: Recipe, trained: dict[str, Any]) -> Iterator[Recipe]:
     folder = local_model_folder(recipe, trained["model"])
     changes: dict[str, Any] = {"name": trained["name"], "revision": trained["revision"]}
     if trained["kind"] == "adapter":
-        if _load_adapter_everywhere(recipe, trained["name"], folder):
+        if not _is_slow_with_adapters(recipe) and _load_adapter_everywhere(recipe, trained["name"], folder):
             yield _with_policy(recipe, changes)
             return
         folder = merge_adapter(folder, folder.parent / f"{folder.name}-merged")
     with _second_server(recipe, folder, changes) as improved:
         yield improved
+
+
+def _is_slow_with_adapters(recipe: Recipe) -> bool:
+    serving = recipe.policy.serve
+    return serving is not None and hardware.slow_with_adapters(Path(resolve_model(serving.model_path)))
 
 
 def _load_adapter_everywhere(recipe: Recipe, name: str, folder: Path) -> bool:

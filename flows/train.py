@@ -1,4 +1,4 @@
-"""Train on a published manifest: DPO, ORPO or SFT in a subprocess; the outcome goes to the store."""
+"""Train on a published manifest or on others' pairs: DPO, ORPO or SFT in a subprocess; the outcome is in the store."""
 
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,20 @@ from infra.serving import hardware
 from infra.serving.servers import local_folder
 from infra.store import open_store
 from tasks.reporting.tables import training_table
+from tasks.training.external import PairSource
 from tasks.training.job import TrainingJob
 from tasks.training.job import train as run_training
 
 STAGE, REFERENCE = "train", "reference"
+
+
+@flow(name="train-on-pairs", flow_run_name="train {recipe[name]} on others' pairs", validate_parameters=False)
+def train_on_pairs(recipe: dict[str, Any], pairs: dict[str, Any]) -> dict[str, Any]:
+    """Train the recipe's base model on pairs that others published; `pairs` are the fields of a PairSource.
+
+    Returns what `train` does, with `source_rows` and the `dropped` ones by reason.
+    """
+    return _train(training_job(parse_recipe(recipe), "", PairSource(**pairs)))
 
 
 @flow(name="train", flow_run_name="train {recipe[name]}", validate_parameters=False)
@@ -26,7 +36,10 @@ def train(recipe: dict[str, Any], manifest: str) -> dict[str, Any]:
     Returns {"model": folder in the store, "name", "revision", "kind": "adapter" or "full", "steps", ...}. A
     job that finished before is not trained again.
     """
-    job = training_job(parse_recipe(recipe), manifest)
+    return _train(training_job(parse_recipe(recipe), manifest))
+
+
+def _train(job: TrainingJob) -> dict[str, Any]:
     progress.note(STAGE, "starting")
     display = _ProgressDisplay()
     trained = run_training(job, on_step=display.show_step, on_reference=display.show_reference).to_json()
@@ -57,8 +70,8 @@ class _ProgressDisplay:
         self._reference_rows = computed
 
 
-def training_job(recipe: Recipe, manifest: str) -> TrainingJob:
-    """The job of a recipe and a manifest. Raises RecipeError when the recipe has no training section."""
+def training_job(recipe: Recipe, manifest: str, pairs: PairSource | None = None) -> TrainingJob:
+    """The job of a recipe, and of a manifest or others' pairs. Raises RecipeError without a training section."""
     if recipe.training is None:
         raise RecipeError("the recipe has no `training` section; add one, or leave training out")
     serve = recipe.policy.serve
@@ -73,4 +86,5 @@ def training_job(recipe: Recipe, manifest: str) -> TrainingJob:
         folder=Path(local_folder(recipe.store)) / "work",
         seed=recipe.seed,
         trust_remote_code=recipe.policy.trust_remote_code,
+        pairs=pairs,
     )

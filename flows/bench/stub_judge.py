@@ -48,7 +48,7 @@ def judge_reply(prompt: str, facts: int, common: int) -> str:
         return "\n".join(labels)
     answers = _ANSWER.findall(prompt)
     number, question, quality = answers[-1] if answers else ("0", "0", f"{10 * _draw(prompt):.2f}")
-    if step == "facts":
+    if step in ("facts", "sentence-facts"):
         statements = []
         for index in range(facts):
             owner = f"Question {question}" if index < common else f"Answer {number} of quality {quality}"

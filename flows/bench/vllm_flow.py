@@ -77,6 +77,7 @@ def _recipe(folder: Path, changes: tuple[str, ...]) -> Recipe:
         f"store={folder / 'store'}",
         f"questions.source={folder / 'train' / 'questions.jsonl'}",
         f"contexts.pool={folder / 'train' / 'pool.jsonl'}",
+        "training=null",
         "evaluation=null",
     ]
     return read_recipe("demo-sealong", [*paths, *changes])

@@ -18,6 +18,8 @@ from flows.cli.formats import formats
 from flows.cli.inspecting import agreement, inspect
 from flows.cli.microworld import microworld
 from flows.cli.serving import serve
+from flows.cli.training import model_name, train
+from flows.comparing.command import compare
 from flows.evidence.command import evidence
 from flows.recipes import read_recipe
 from infra.errors import PrerequisiteError, RecipeError
@@ -128,56 +130,45 @@ def status(
     finish(as_json, plans, [])
 
 
-@app.command()
-def train(
-    manifest: Annotated[str, typer.Argument(help="manifest.json of a dataset, or its folder.", metavar="MANIFEST")],
-    recipe: Annotated[str, typer.Option(help="Recipe with the training section.")],
-    changes: Changes = None,
-    as_json: AsJson = False,
-) -> None:
-    """Train on a published dataset."""
-    settings = read_recipe(recipe, changes)
-    from flows.cli.views import path_in_store
-    from infra.store import open_store
-
-    if settings.training is None:
-        raise RecipeError(f"{recipe}: the recipe has no `training` section; add one")
-    path = path_in_store(settings.store, manifest)
-    with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
-        from flows.shard import shard_recipe
-        from flows.train import train as train_flow
-
-        trained = train_flow(shard_recipe(settings), path)
-    finish(as_json, trained, [(_model_name(trained), open_store(settings.store).place(trained["model"]))])
+app.command()(train)
 
 
 @app.command()
 def evaluate(
     recipe: RecipePath,
     manifest: Annotated[str, typer.Option(help="Dataset whose test contexts are asked about.")] = "",
-    model: Annotated[str, typer.Option(help="Folder of a trained adapter or model in the store.")] = "",
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Folder of a trained adapter or model in the store; several are compared with one another."),
+    ] = None,
     changes: Changes = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the policy with a trained model on held-out questions."""
+    """Compare the policy with a trained model, or with several, on held-out questions."""
     settings = read_recipe(recipe, changes)
     from flows.cli.views import path_in_store, trained_at
 
     if settings.evaluation is None:
         raise RecipeError(f"{recipe}: the recipe has no `evaluation` section; add one")
     path = path_in_store(settings.store, manifest) if manifest else None
-    trained = trained_at(settings.store, model) if model else None
+    trained = [trained_at(settings.store, folder) for folder in model or ()]
     with progress_unless_json(as_json):
         require_machine(settings.model_copy(update={"judge": None}))  # evaluation calls no judge
     with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
+        from flows.evaluate import compare_models
         from flows.evaluate import evaluate as evaluate_flow
         from flows.shard import shard_recipe
 
-        outcome = evaluate_flow(shard_recipe(settings), path, trained)
-    from tasks.reporting.tables import comparison_rows
+        parameters = shard_recipe(settings)
+        if len(trained) > 1:
+            outcome = compare_models(parameters, path, trained)
+        else:
+            outcome = evaluate_flow(parameters, path, trained[0] if trained else None)
+    from tasks.reporting.tables import comparison_rows, models_rows
 
     if not as_json:
-        console.print(table(settings.name, *comparison_rows(outcome)))
+        rows = models_rows(outcome) if len(trained) > 1 else comparison_rows(outcome)
+        console.print(table(settings.name, *rows))
     finish(as_json, outcome, [])
 
 
@@ -187,6 +178,7 @@ app.command()(agreement)
 app.command()(inspect)
 app.add_typer(microworld, name="microworld")
 app.command()(evidence)
+app.command()(compare)
 
 
 @app.command()
@@ -290,7 +282,7 @@ def _improve(settings: Recipe, rounds: int, as_json: bool) -> None:
     last = reports[-1]
     paths = [("dataset", last["dataset"])]
     if last["trained"]:
-        paths.append((_model_name(last["trained"]), last["adapter"]))
+        paths.append((model_name(last["trained"]), last["adapter"]))
     finish(as_json, reports, [*paths, ("report", last["report"])])
 
 
@@ -301,11 +293,6 @@ def _show_build(built: dict[str, Any], as_json: bool) -> None:
     if not as_json:
         console.print(table(f"plan {built['plan_id']}", *build_rows(built)))
     finish(as_json, built, [("dataset", built["dataset"]["folder"])] if built["dataset"] else [])
-
-
-def _model_name(trained: dict[str, Any]) -> str:
-    """The name, in the last lines of a command, of what the train flow made."""
-    return "adapter" if trained["kind"] == "adapter" else "model"
 
 
 def main() -> None:

@@ -15,8 +15,10 @@ from infra.store import Store, open_store
 from tasks.evaluation.heldout import is_heldout
 from tasks.planning.embedding_fit import embedding_fit
 from tasks.planning.estimate import estimate
+from tasks.planning.limits import unsaid_training_note
 from tasks.planning.make_plan import make_plan
 from tasks.planning.references import count_references, first_question
+from tasks.planning.training_steps import expected_training
 from tasks.records.plan import load_plan, resolve_plan
 from tasks.records.shard import read_failure, read_shard_result
 from tasks.reporting.dataset_card import shortened
@@ -34,9 +36,11 @@ def plan_view(recipe: Recipe) -> dict[str, Any]:
     view = {"plan_id": plan.plan_id, "shards": len(plan.shards), **estimated, "references": counts.to_json()}
     fit = embedding_fit(store, plan, recipe)
     view["embedding"] = fit.to_json() if fit else None
-    for note in (counts.note, fit.note if fit else ""):
+    for note in (counts.note, fit.note if fit else "", unsaid_training_note(plan, recipe, store)):
         if note:
             view["warnings"].append(note)
+    training = expected_training(plan, recipe)
+    view["training"] = training.to_json() if training else None
     first = dict(first_question(store, plan, recipe))
     first["prompt"] = shortened(first["prompt"], _PROMPT_LENGTH)
     return {**view, "first_question": first}

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.errors import RecipeError
 from infra.models.client import CallCounts
 from infra.models.embedding_endpoint import EmbeddingEndpoint, Vectors
 from infra.models.embedding_local import local_model
@@ -34,6 +35,7 @@ class Embedder:
     counts: Callable[[], CallCounts] = CallCounts  # of texts; zeros for a local model
     close: Callable[[], None] = lambda: None  # disconnects from an endpoint
     windows: TextWindows | None = None  # None: no text is too long
+    encode_tokens: Callable[[list[str]], list[Vectors]] | None = None  # distinct texts → [tokens, d] each; local alone
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """float32 [n, d], each row L2-normalised; equal texts have equal rows.
@@ -53,6 +55,19 @@ class Embedder:
             if text in rows:
                 result[position] = vectors[rows[text]]
         return result
+
+    def embed_tokens(self, texts: Sequence[str]) -> list[Vectors]:
+        """A float32 matrix for each text, [tokens, d]: the contextual vector of every token, each L2-normalised.
+
+        Raises RecipeError for an endpoint, which gives no vectors of tokens.
+        """
+        if self.encode_tokens is None:
+            raise RecipeError(
+                "embedding.endpoint: an endpoint gives no vectors of tokens; BERTScore needs a local model"
+            )
+        distinct = sorted(set(texts), key=_by_length)
+        matrices = dict(zip(distinct, self.encode_tokens(distinct), strict=True))
+        return [normalise_rows(matrices[text]) for text in texts]
 
     def sizes(self, texts: Sequence[str]) -> list[TextSize] | None:
         """The size of each text in the model's tokens; None when they are not known."""
@@ -83,7 +98,11 @@ def open_embedder(settings: Embedding, ledger: LedgerLike | None = None) -> Embe
         endpoint = EmbeddingEndpoint(settings, os.environ.get(settings.api_key_env), ledger)
         return Embedder(endpoint.encode, endpoint.counts, endpoint.close, endpoint_windows(settings))
     model = local_model(settings)
-    return Embedder(partial(model.encode, settings), windows=model.windows(settings))
+    return Embedder(
+        partial(model.encode, settings),
+        windows=model.windows(settings),
+        encode_tokens=partial(model.encode_tokens, settings),
+    )
 
 
 def endpoint_windows(settings: Embedding) -> TextWindows:

@@ -17,6 +17,7 @@ from infra.errors import RecipeError
 from infra.models.embedding_endpoint import Vectors
 from infra.models.embedding_windows import TextWindows, TokenMeter
 from infra.models.quiet import without_progress_bars
+from infra.models.token_vectors import token_vectors
 from infra.models.tokens import resolve_model
 from infra.recipe import Embedding
 
@@ -37,22 +38,18 @@ class LocalModel:
 
     def windows(self, settings: Embedding) -> TextWindows:
         """The windows that a recipe wants. Raises RecipeError for more tokens than the model has positions."""
-        longest = self.stated_window if settings.long_texts == "cut" else self.window
-        if settings.max_tokens is not None:
-            if self.window is not None and settings.max_tokens > self.window:
-                raise RecipeError(
-                    f"embedding.max_tokens is {settings.max_tokens}, and {settings.model} reads {self.window} tokens "
-                    "at most; lower it, or take a model with a longer window"
-                )
-            longest = settings.max_tokens
-        return TextWindows(self.meter, longest, settings.long_texts, self._prompt(settings))
+        if settings.max_tokens is not None and self.window is not None and settings.max_tokens > self.window:
+            raise RecipeError(
+                f"embedding.max_tokens is {settings.max_tokens}, and {settings.model} reads {self.window} tokens at "
+                "most; lower it, or take a model with a longer window"
+            )
+        return TextWindows(self.meter, self._longest(settings), settings.long_texts, self._prompt(settings))
 
     def encode(self, settings: Embedding, texts: list[str]) -> Vectors:
         """Vectors of texts, [n, d]."""
-        longest = settings.max_tokens or (self.stated_window if settings.long_texts == "cut" else self.window)
         options = {} if settings.task is None else {"task": settings.task}
         with _lock:
-            self.model.max_seq_length = longest
+            self.model.max_seq_length = self._longest(settings)
             vectors = self.model.encode(
                 texts,
                 prompt=self._prompt(settings),
@@ -63,6 +60,16 @@ class LocalModel:
                 **options,
             )
         return np.asarray(vectors, np.float32)
+
+    def encode_tokens(self, settings: Embedding, texts: list[str]) -> list[Vectors]:
+        """The vectors of every token of each text, [tokens, d]; without a prompt."""
+        with _lock:
+            self.model.max_seq_length = self._longest(settings)
+            return token_vectors(self.model, texts, settings.batch_size)
+
+    def _longest(self, settings: Embedding) -> int | None:
+        """Tokens of the window that a recipe wants."""
+        return settings.max_tokens or (self.stated_window if settings.long_texts == "cut" else self.window)
 
     def _prompt(self, settings: Embedding) -> str | None:
         return self.prompt if settings.prompt is None else settings.prompt

@@ -58,6 +58,19 @@ def load_tokenizer(name: str, trust_remote_code: bool = False, revision: str | N
     return tokenizer
 
 
+def context_window(name: str, trust_remote_code: bool = False) -> int | None:
+    """Tokens that a model folder, hub name or model in the box can read, by its configuration; None where it does not
+    say or cannot be read."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(resolve_model(name), trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, ImportError):
+        return None
+    window = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(window) if window else None
+
+
 def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
     """Tokens of each text, exact, without special tokens around it."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -126,11 +139,27 @@ def prompt_tokens(
     return counts
 
 
-def _rendered(tokenizer: Tokenizer, messages: Conversation) -> str:
+def closing_tokens(tokenizer: Tokenizer) -> int:
+    """Tokens that the chat template writes after an answer, as its end of turn; 0 without a template.
+
+    Raises RecipeError when the template refuses the conversation.
+    """
+    if not has_chat_template(tokenizer):
+        return 0
+    question, answer = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
+    opening = _rendered(tokenizer, [question])
+    whole = _rendered(tokenizer, [question, answer], opens_answer=False)
+    if not whole.startswith(f"{opening}A"):  # such a template cannot be trained with: the gate says so
+        return 0
+    return count_tokens(tokenizer, [whole])[0] - count_tokens(tokenizer, [f"{opening}A"])[0]
+
+
+def _rendered(tokenizer: Tokenizer, messages: Conversation, *, opens_answer: bool = True) -> str:
     from jinja2 import TemplateError
 
     try:
-        text = tokenizer.apply_chat_template(list(map(dict, messages)), tokenize=False, add_generation_prompt=True)
+        conversation = list(map(dict, messages))
+        text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=opens_answer)
     except TemplateError as error:
         raise RecipeError(
             f"the tokenizer's chat template refuses the prompt: {error}; use an instruct model"

@@ -52,6 +52,26 @@ class Contexts(RecipeSection):
     min_tokens: Positive = Field(4096, description="pooled: smallest target length, in policy tokens")
     max_tokens: Positive = Field(31744, description="pooled: largest target length, in policy tokens")
     step_tokens: Positive = Field(1024, description="pooled: targets are multiples of this many tokens")
+    articles: Literal["never", "prefer", "require"] = Field(
+        "never",
+        description="pooled: what becomes of a row's own documents when `pool` holds whole articles. never: they stay "
+        "as they are; prefer: the article of the same title replaces each that has one; require: a question with a "
+        "supporting document that has none is dropped, and its distractors without one are left out (SeaLong)",
+    )
+    passages: str = Field(
+        "numbered",
+        description="how a document is written: tasks/prompts/LANGUAGE/passage-NAME.txt. numbered: number and title; "
+        "untitled: the number alone (SeaLong); titled: the title alone",
+    )
+
+    @model_validator(mode="after")
+    def _check_articles(self) -> "Contexts":
+        if self.articles != "never" and (self.build != "pooled" or self.pool is None):
+            raise ValueError(
+                f"articles: {self.articles} takes articles from `pool`, with build: pooled; name a file of whole "
+                "articles {title, text} there, or set articles to never"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_lengths(self) -> "Contexts":
@@ -254,10 +274,11 @@ _PLACE_KEYS = {
 }
 _PLACE_KEYS_OF_SCORERS = ("endpoint", "api_key_env", "price")  # of a scorer with a model of its own
 # Keys of scorers that are younger than the first plans, by the value that means what these plans did.
-_LATER_KEYS_OF_SCORERS = {"no_facts_despite_notes": "ignore_notes"}
+_LATER_KEYS_OF_SCORERS = {"no_facts_despite_notes": "ignore_notes", "granularity": "atomic"}
 # Keys that are younger than the first plans, by their defaults: with these, a plan keeps its id.
 _LATER_KEYS: dict[str, dict[str, Any]] = {
     "questions": {"fields": None},
+    "contexts": {"articles": "never", "passages": "numbered"},
     "policy": {"reasoning": "auto"},
     "judge": {"reasoning": "auto", "reasoning_tokens": 0},
     "strong": {"reasoning": "auto"},
@@ -289,13 +310,13 @@ def load_recipe(path: str | Path, changes: tuple[str, ...] = ()) -> Recipe:
         raise RecipeError(f"{source}: not valid YAML: {error}") from error
     if not isinstance(settings, dict):
         raise RecipeError(f"{source}: a recipe is a mapping of settings; this file holds {type(settings).__name__}")
+    return parse_recipe(settings, str(source), changes)
+
+
+def parse_recipe(settings: dict[str, Any], source: str = "recipe", changes: tuple[str, ...] = ()) -> Recipe:
+    """Apply `changes` and check the settings. Raises RecipeError that names every wrong key."""
     for change in changes:
         _apply(settings, change)
-    return parse_recipe(settings, str(source))
-
-
-def parse_recipe(settings: dict[str, Any], source: str = "recipe") -> Recipe:
-    """Check settings. Raises RecipeError that names every wrong key."""
     try:
         return Recipe.model_validate(settings)
     except ValidationError as error:
@@ -310,19 +331,39 @@ def parse_recipe(settings: dict[str, Any], source: str = "recipe") -> Recipe:
 
 
 def _apply(settings: dict[str, Any], change: str) -> None:
-    """Apply one change "a.b=c" in place. The value is YAML: 8 is a number, true a boolean, [a, b] a list."""
+    """Apply one change "a.b=c" in place. The value is YAML: 8 is a number, true a boolean, [a, b] a list.
+
+    The entries of `scoring.scorers` go by their scorer: "scoring.scorers.consensus.over=final".
+    """
     path, equals, value = change.partition("=")
     if not equals or not path:
         raise RecipeError(f"--set {change}: write it as key.sub_key=value")
     *parents, last = path.split(".")
     section: Any = settings
     for part in parents:
+        if isinstance(section, list):
+            section = _scorer_entry(section, part, change)
+            continue
         if section.get(part) is None:
             section[part] = {}
         section = section[part]
-        if not isinstance(section, dict):
+        is_list_of_scorers = isinstance(section, list) and path.startswith("scoring.scorers.")
+        if not isinstance(section, dict) and not is_list_of_scorers:
             raise RecipeError(f"--set {change}: {part} is not a section")
+    if not isinstance(section, dict):
+        raise RecipeError(f"--set {change}: name the key of the scorer: scoring.scorers.{last}.KEY=value")
     try:
         section[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise RecipeError(f"--set {change}: the value is not valid YAML: {error}") from error
+
+
+def _scorer_entry(scorers: list[Any], name: str, change: str) -> dict[str, Any]:
+    """The entry of `scoring.scorers` for a scorer."""
+    names = []
+    for entry in scorers:
+        if isinstance(entry, dict):
+            if entry.get("scorer") == name:
+                return entry
+            names.append(str(entry.get("scorer")))
+    raise RecipeError(f"--set {change}: the recipe has no scorer {name!r}; it has: {', '.join(names)}")

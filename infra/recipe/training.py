@@ -45,7 +45,9 @@ class Training(RecipeSection):
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.1, description="weight decay")
     clip: Annotated[float, Field(gt=0)] = Field(1.0, description="largest gradient norm")
     epochs: Annotated[float, Field(gt=0)] = Field(1.0, description="passes over the questions")
-    max_steps: Positive | None = Field(None, description="stop after so many optimiser steps")
+    max_steps: Positive | None = Field(
+        None, description="most optimiser steps: a run stops there when `epochs` would give more, and never takes more"
+    )
     batch_size: Positive = Field(
         8, description="questions per optimiser step, over all devices; each weighs the same, however many pairs it has"
     )
@@ -56,7 +58,16 @@ class Training(RecipeSection):
         None,
         description="DPO, ORPO: short questions share a pass up to so many tokens, instead of device_batch_size",
     )
-    max_length: Positive = Field(32768, description="longest prompt + answer in tokens; a longer row fails the gate")
+    max_length: Positive = Field(
+        32768,
+        description="longest prompt + answer in tokens. A question whose prompt and longest answer would pass it is a "
+        "drop of the plan; see over_length for longer rows of a dataset",
+    )
+    over_length: Literal["drop", "stop"] = Field(
+        "drop",
+        description="pairs of a dataset that are longer than max_length. drop: they are left out and counted, in the "
+        "model's card too, and more than half of them stop the run; stop: one of them does",
+    )
     dtype: Literal["bfloat16", "float32", "auto"] = Field(
         "bfloat16",
         description="number format of the base weights; auto: bfloat16, or float32 on a CPU that emulates bfloat16",

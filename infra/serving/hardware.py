@@ -22,6 +22,9 @@ TIMEOUT_PER_STEP = 10  # the time-out is at least so many times the longest step
 # Part of a matrix product's speed that vLLM reaches when it reads prompts. Measured with 109M parameters on two cores
 # with AMX: 0.33 in float32 and 0.93 in bfloat16 (the product is float32 always); less where other work runs.
 EFFICIENCY = 0.25
+# From so many operations a token on, a second server for the merged model is worth its start on a CPU. Measured with
+# 135M parameters on two cores: 25 tokens/s with an adapter, 190 without; a model of 1M loses less than the start takes.
+ADAPTER_OPERATIONS = 5e7
 _MATRIX = 1024  # rows and columns of the matrices of the product
 
 
@@ -82,6 +85,17 @@ def token_operations(folder: Path, context: int) -> float | None:
     bytes_each = 4 if dtype == "float32" else 2
     parameters = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / bytes_each
     return 2.0 * parameters + 2.0 * layers * width * context if parameters else None
+
+
+def slow_with_adapters(folder: Path) -> bool:
+    """Whether vLLM here writes so slowly with a LoRA adapter of the model that the merged model should be served.
+
+    On a CPU vLLM's kernels for adapters cost several times what the model itself does; on a GPU they cost little.
+    """
+    if has_gpu():
+        return False
+    operations = token_operations(folder, 0)
+    return operations is not None and operations >= ADAPTER_OPERATIONS
 
 
 def matrix_speed() -> float:

@@ -1,16 +1,29 @@
 """The settings of faithfulness: how facts are listed and checked."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from infra.recipe import Positive, RecipeSection
 from tasks.judging.refusals import DespiteNotes
 
+GRANULARITY = "granularity"  # the key of the scorer
+ATOMIC = "atomic"  # a value of the key
+
+Granularity = Literal["sentence", "atomic"]
+_LIST_STEPS: dict[Granularity, str] = {"sentence": "sentence-facts", "atomic": "facts"}
+_FACTS_PER_ANSWER: dict[Granularity, int] = {"sentence": 14, "atomic": 30}  # of LongReward's published answers
+
 
 class FactSettings(RecipeSection):
     """How facts are listed and checked."""
 
+    granularity: Granularity = Field(
+        "sentence",
+        description="what one fact is. sentence: a sentence or list item that states facts, made to stand on its own; "
+        "what the answer concludes from its own sentences is left out (the paper); atomic: each single claim, "
+        "conclusions too, as in plans from before this key, for about twice the calls",
+    )
     facts_tokens: Positive = Field(2048, description="longest list of facts of one answer, in tokens")
     max_tokens: Positive = Field(512, description="longest verdict on one fact, in tokens")
     chunk_tokens: Positive = Field(128, description="tokens per chunk that facts are looked up in")
@@ -28,4 +41,16 @@ class FactSettings(RecipeSection):
         1,
         description="most facts of a question that the judge is asked about in one call; 1: each in a call of its own",
     )
-    expected_facts: Positive = Field(20, description="facts per answer, for estimates before a run alone")
+    expected_facts: Positive | None = Field(
+        None, description="facts per answer, for estimates before a run alone; null: 14, or 30 where they are atomic"
+    )
+
+    @property
+    def list_step(self) -> str:
+        """The step of the judge's prompts that list the facts of an answer."""
+        return _LIST_STEPS[self.granularity]
+
+    @property
+    def facts_per_answer(self) -> int:
+        """How many facts to expect of an answer before there is one."""
+        return self.expected_facts or _FACTS_PER_ANSWER[self.granularity]

@@ -14,7 +14,7 @@ number. Facts of a bundle without a usable reply are judged one by one.
 
 import math
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 from infra.models.protocol import Prompt
 from tasks.judging.asking import judge_prompt, judge_settings
 from tasks.judging.context import SCORE_DIGITS, AnsweredQuestion, ScoringContext
-from tasks.judging.fact_settings import FactSettings
+from tasks.judging.fact_settings import FactSettings, Granularity
 from tasks.judging.pruning import PRUNED, PruningBounds, ScoreBounds, verdicts_needed
 from tasks.judging.quoting import quoted
 from tasks.judging.rating import subject_of
@@ -44,7 +44,7 @@ from tasks.prompts import load_prompt
 from tasks.records.example import Answer, Judgement
 
 BUNDLE_KIND = "supports"  # of calls about several facts, and the step of their prompts
-_LIST_FORM = ReplyForm("regex", rf"(<statement>[^<>\n]{{3,600}}</statement>\n?){{1,80}}|{'|'.join(NO_FACTS.values())}")
+_STATEMENT_CHARACTERS: Mapping[Granularity, int] = {"sentence": 1200, "atomic": 600}  # the most, where the form holds
 _SUPPORT_FORM = ReplyForm("choice", ("[[Fully supported]]", "[[Partially supported]]", "[[No support]]"))
 _REASON = r"[^\[\]\n]{1,600}"
 _FACT_CHARACTERS = 60  # of a fact, in a message
@@ -224,14 +224,19 @@ def list_query(
     texts = {"question": question.example.question, "answer": answer.text}
     return JudgeQuery(
         "facts",
-        judge_prompt("facts", question.example.language, judge_settings(scoring).prompts, **texts),
+        judge_prompt(settings.list_step, question.example.language, judge_settings(scoring).prompts, **texts),
         question.context.context_id,
         read_facts,
         settings.facts_tokens,
-        _LIST_FORM,
+        _list_form(settings.granularity),
         cut="never",
         subject=subject_of(answer),
     )
+
+
+def _list_form(granularity: Granularity) -> ReplyForm:
+    statement = rf"<statement>[^<>\n]{{3,{_STATEMENT_CHARACTERS[granularity]}}}</statement>"
+    return ReplyForm("regex", rf"({statement}\n?){{1,80}}|{'|'.join(NO_FACTS.values())}")
 
 
 def _lookup_job(

@@ -17,9 +17,10 @@ from infra.models.embedding import Embedder
 from infra.recipe import Recipe
 from tasks.judging.asking import ask_judge, judge_settings
 from tasks.judging.context import AnsweredQuestion, ScoringContext
-from tasks.judging.fact_settings import FactSettings
+from tasks.judging.fact_settings import GRANULARITY, FactSettings
 from tasks.judging.facts import list_query
 from tasks.judging.rating import FORMS, RatingSettings, rating_query
+from tasks.judging.refusals import FACTS_SCORER
 from tasks.judging.steps import JudgeQuery
 from tasks.judging.trial import SIZE, JudgeTrial
 from tasks.records.example import Answer, Context, Example
@@ -93,13 +94,21 @@ def _queries(kind: str, scoring: ScoringContext) -> list[JudgeQuery[Any]]:
         for answer in question.answers:
             values = {"question": material.question, "answer": answer.text}
             if kind == "facts":
-                queries.append(list_query(question, answer, FactSettings(), scoring))
+                queries.append(list_query(question, answer, _fact_settings(scoring.recipe), scoring))
                 continue
             if kind == "completeness":
                 values["notes"] = material.context
             subject = (question, answer, values)
             queries.append(rating_query(kind, subject, prompts, RatingSettings().max_tokens, FORMS[prompts]))
     return queries
+
+
+def _fact_settings(recipe: Recipe) -> FactSettings:
+    """The recipe's way of listing facts; the default where its answers are not checked for facts."""
+    for entry in recipe.scoring.scorers:
+        if entry.get("scorer") == FACTS_SCORER and GRANULARITY in entry:
+            return FactSettings(granularity=entry[GRANULARITY])
+    return FactSettings()
 
 
 def _answered(material: _Material) -> AnsweredQuestion:

@@ -33,6 +33,7 @@ _MAX_BODY_BYTES = 2**26
 _TEXT_RULES: Mapping[str, tuple[Callable[..., str], tuple[str, ...]]] = {
     "notes": (rules.notes, ("document_part", "question")),
     "facts": (rules.facts, ("question", "answer")),
+    "sentence-facts": (rules.sentence_facts, ("question", "answer")),
     "support": (rules.support, ("passages", "statement")),
     "pairwise": (rules.pairwise, ("question", "first_answer", "second_answer")),
 }

@@ -90,6 +90,17 @@ def facts(question: str, answer: str) -> str:
     return "\n".join(f"<statement>{statement}</statement>" for statement in statements) or NO_FACTS
 
 
+def sentence_facts(question: str, answer: str) -> str:
+    """The facts of the answer's sentences, each of which states one; those of its final answer where there is no other.
+
+    What the final answer says follows from the sentences before it.
+    """
+    statements = dict.fromkeys(sentences_of(read_answer(answer).facts))
+    if not statements:
+        return facts(question, answer)
+    return "\n".join(f"<statement>{statement}</statement>" for statement in statements)
+
+
 def support(passages: str, statement: str) -> str:
     """The label that says whether the passages state what the statement says."""
     claim = read_claim(statement)

@@ -2,12 +2,14 @@
 
 `given`: the row's own context, or its own documents as passages. `pooled`, as SeaLong builds it: a target of
 randint(min, max) tokens in steps, the supporting documents, the row's own distractors and then distractors from the
-pool until the next would pass the target; all of them shuffled and numbered. The target leaves room for the question,
-the prompt and the longest answer in the model's window. A context is longer than its target only where the supporting
-documents alone are. Every draw is seeded by the recipe's seed and the example id.
+pool until the next would pass the target; all of them shuffled and written as the recipe's passages. The target leaves
+room for the question, the prompt and the longest answer in the model's window and in a row of training. A context is
+longer than its target only where the supporting documents alone are. Every draw is seeded by the recipe's seed and the
+example id.
 
-Drops of stage "context": context_too_long (the supporting documents alone pass max_tokens) and prompt_too_long
-(prompt + longest answer pass the window). Memory holds one batch of questions and the pool.
+Drops of stage "context": context_too_long (the supporting documents alone pass max_tokens), prompt_too_long (prompt +
+longest answer pass the window), too_long_to_train (they pass training.max_length) and no_article (articles.py). Memory
+holds one batch of questions and the pool.
 """
 
 import itertools
@@ -18,7 +20,9 @@ from dataclasses import dataclass, replace
 from infra.canonical import seeded_random, text_id
 from infra.models.tokens import Tokenizer, count_tokens, prompt_tokens, rough_tokens
 from infra.recipe import Contexts, Questions, Recipe
+from tasks.planning.articles import title_key
 from tasks.planning.distractors import Pool, draw, gather_pool
+from tasks.planning.limits import PromptLimits, prompt_limits
 from tasks.planning.passages import Passages, passage_tokens, render
 from tasks.questions import RawQuestion, read_questions
 from tasks.records.example import Context, Document, Drop, Example
@@ -65,15 +69,19 @@ def build_examples(
     """
     settings = questions or recipe.questions
     pool = pool or gather_pool(recipe, settings, tokenizer)
+    limits = prompt_limits(recipe, tokenizer)
     size = _BATCH_QUESTIONS
     if recipe.contexts.build == "pooled":
         size = max(1, min(size, _BATCH_TOKENS // recipe.contexts.max_tokens))
-    for batch in _batches(read_questions(settings, recipe.contexts.build), size):
+    outcomes = read_questions(settings, recipe.contexts.build)
+    if pool.articles is not None:
+        outcomes = pool.articles.replaced(outcomes)
+    for batch in _batches(outcomes, size):
         batch_questions = [outcome for outcome in batch if not isinstance(outcome, Drop)]
         if recipe.contexts.build == "pooled":
-            results = _pooled(batch_questions, recipe, tokenizer, pool)
+            results = _pooled(batch_questions, recipe, tokenizer, pool, limits)
         else:
-            results = _given(batch_questions, recipe, tokenizer)
+            results = _given(batch_questions, recipe, tokenizer, limits)
         for outcome in batch:
             if isinstance(outcome, Drop):
                 yield outcome
@@ -88,51 +96,52 @@ def target_tokens(settings: Contexts, seed: int, example_id: str) -> int:
     return seeded_random(seed, "target", example_id).randint(lowest, highest) * settings.step_tokens
 
 
-def _given(questions: Sequence[RawQuestion], recipe: Recipe, tokenizer: Tokenizer) -> dict[str, BuiltQuestion | Drop]:
+def _given(
+    questions: Sequence[RawQuestion], recipe: Recipe, tokenizer: Tokenizer, limits: PromptLimits
+) -> dict[str, BuiltQuestion | Drop]:
     """The outcomes, by example id, of questions that bring their context.
 
     A prompt that is far too long is not counted exactly.
     """
-    limit = _prompt_limit(recipe)
     outcomes: dict[str, BuiltQuestion | Drop] = {}
     to_count: list[QuestionPassages] = []
     for question in questions:
-        passages = _given_passages(question, recipe.seed)
+        passages = _given_passages(question, recipe)
         rough = 0
         if len(passages.text) > _LONG_CHARACTERS:
             rough = rough_tokens(tokenizer, [passages.text])[0]
-        if rough > limit * _ROUGH:
-            outcomes[question.example_id] = _prompt_too_long(question, f"about {rough}", limit)
+        if rough > limits.prompt * _ROUGH:
+            outcomes[question.example_id] = limits.drop(question.example_id, rough, rough=True)
         else:
             to_count.append((question, passages))
     for (question, _), (context, prompt) in zip(to_count, _count(to_count, recipe, tokenizer), strict=True):
-        if prompt <= limit:
+        if prompt <= limits.prompt:
             outcomes[question.example_id] = BuiltQuestion(_example(question, context.context_id), context, prompt)
         else:
-            outcomes[question.example_id] = _prompt_too_long(question, str(prompt), limit)
+            outcomes[question.example_id] = limits.drop(question.example_id, prompt)
     return outcomes
 
 
-def _given_passages(question: RawQuestion, seed: int) -> Passages:
+def _given_passages(question: RawQuestion, recipe: Recipe) -> Passages:
     text = question.context or ""
     if text.strip():
         return Passages(text, (0,), (len(text),), ("",))
     documents = _own(question)
-    seeded_random(seed, "order", question.example_id).shuffle(documents)
-    return render(documents, question.language)
+    seeded_random(recipe.seed, "order", question.example_id).shuffle(documents)
+    return render(documents, question.language, recipe.contexts.passages)
 
 
 def _pooled(
-    questions: Sequence[RawQuestion], recipe: Recipe, tokenizer: Tokenizer, pool: Pool
+    questions: Sequence[RawQuestion], recipe: Recipe, tokenizer: Tokenizer, pool: Pool, limits: PromptLimits
 ) -> dict[str, BuiltQuestion | Drop]:
     """The outcomes, by example id, of questions whose contexts are drawn.
 
     Every context is drafted from rough sizes; then it is counted exactly, and distractors go until it fits.
     """
-    limit, longest = _prompt_limit(recipe), recipe.contexts.max_tokens
+    longest = recipe.contexts.max_tokens
     outcomes: dict[str, BuiltQuestion | Drop] = {}
     drafts: list[_Draft] = []
-    for draft in _drafts(questions, recipe, tokenizer, pool):
+    for draft in _drafts(questions, recipe, tokenizer, pool, limits):
         tokens = characters = 0
         for document, size in draft.supporting:
             tokens += size
@@ -142,41 +151,43 @@ def _pooled(
         else:
             drafts.append(draft)
     while drafts:
-        arranged = [_arranged(draft, recipe.seed) for draft in drafts]
+        arranged = [_arranged(draft, recipe) for draft in drafts]
         counts = _count(arranged, recipe, tokenizer)
         too_long = []
         for draft, (context, prompt) in zip(drafts, counts, strict=True):
-            excess = max(context.tokens - draft.target, prompt - limit)
+            excess = max(context.tokens - draft.target, prompt - limits.prompt)
             if excess > 0 and draft.distractors:
                 too_long.append(_without(draft, excess))
             else:
-                outcomes[draft.question.example_id] = _settled(draft, context, prompt, recipe)
+                outcomes[draft.question.example_id] = _settled(draft, context, prompt, longest, limits)
         drafts = too_long
     return outcomes
 
 
-def _settled(draft: _Draft, context: Context, prompt: int, recipe: Recipe) -> BuiltQuestion | Drop:
+def _settled(draft: _Draft, context: Context, prompt: int, longest: int, limits: PromptLimits) -> BuiltQuestion | Drop:
     """The outcome of a draft that cannot get shorter, or fits."""
-    question, limit, longest = draft.question, _prompt_limit(recipe), recipe.contexts.max_tokens
+    question = draft.question
     if context.tokens > longest:
         return _context_too_long(question, str(context.tokens), longest)
-    if prompt > limit:
-        return _prompt_too_long(question, str(prompt), limit)
+    if prompt > limits.prompt:
+        return limits.drop(question.example_id, prompt)
     return BuiltQuestion(_example(question, context.context_id), context, prompt, draft.short)
 
 
-def _drafts(questions: Sequence[RawQuestion], recipe: Recipe, tokenizer: Tokenizer, pool: Pool) -> Iterator[_Draft]:
+def _drafts(
+    questions: Sequence[RawQuestion], recipe: Recipe, tokenizer: Tokenizer, pool: Pool, limits: PromptLimits
+) -> Iterator[_Draft]:
     documents: list[Document] = []
     prompts = []  # without a context, for the tokens of everything else
     for question in questions:
         documents.extend(_own(question))
         prompts.append(sample_prompt(_example(question, ""), "", recipe.sampling.strategy).messages)
-    sizes = iter(passage_tokens(documents, tokenizer))
+    sizes = iter(passage_tokens(documents, tokenizer, recipe.contexts.passages))
     for question, overhead in zip(questions, prompt_tokens(tokenizer, prompts), strict=True):
         own = _own(question)
         own_sizes = dict(zip(own, itertools.islice(sizes, len(own)), strict=True))
         target = target_tokens(recipe.contexts, recipe.seed, question.example_id)
-        target = min(target, _prompt_limit(recipe) - overhead)
+        target = min(target, limits.prompt - overhead)
         yield _draft(question, own_sizes, target, recipe, pool)
 
 
@@ -196,10 +207,13 @@ def _draft(question: RawQuestion, own_sizes: dict[Document, int], target: int, r
             chosen[document.text] = (document, own_sizes[document])
             left -= own_sizes[document]
     own_texts = {document.text for document in _own(question)}
+    own_titles = set()  # of articles: another text with the title of one is the same article once more
+    if pool.articles is not None:
+        own_titles = {title_key(document.title) for document in _own(question)} - {""}
     misses = 0
     for index in draw(len(pool.documents), rng):
         document, tokens = pool.documents[index], pool.tokens[index]
-        if document.text in own_texts:
+        if document.text in own_texts or (own_titles and title_key(document.title) in own_titles):
             continue
         if tokens <= left:
             chosen[document.text] = (document, tokens)
@@ -221,10 +235,10 @@ def _without(draft: _Draft, excess: int) -> _Draft:
     return replace(draft, distractors=tuple(distractors))
 
 
-def _arranged(draft: _Draft, seed: int) -> QuestionPassages:
+def _arranged(draft: _Draft, recipe: Recipe) -> QuestionPassages:
     documents = [document for document, _ in draft.supporting + draft.distractors]
-    seeded_random(seed, "order", draft.question.example_id).shuffle(documents)
-    return draft.question, render(documents, draft.question.language)
+    seeded_random(recipe.seed, "order", draft.question.example_id).shuffle(documents)
+    return draft.question, render(documents, draft.question.language, recipe.contexts.passages)
 
 
 def _count(questions: Sequence[QuestionPassages], recipe: Recipe, tokenizer: Tokenizer) -> list[tuple[Context, int]]:
@@ -260,16 +274,6 @@ def _example(question: RawQuestion, context_id: str) -> Example:
         question.language,
         question.metadata,
     )
-
-
-def _prompt_limit(recipe: Recipe) -> int:
-    """The longest prompt that leaves room for the longest answer."""
-    return recipe.policy.context_window - recipe.sampling.max_tokens
-
-
-def _prompt_too_long(question: RawQuestion, tokens: str, limit: int) -> Drop:
-    detail = f"the prompt has {tokens} tokens; beside the longest answer the model's window holds {limit}"
-    return Drop(question.example_id, "context", "prompt_too_long", detail)
 
 
 def _context_too_long(question: RawQuestion, tokens: str, longest: int) -> Drop:

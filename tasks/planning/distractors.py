@@ -3,7 +3,8 @@
 The pool is a file of documents {"title"?, "text"}, or else all documents of the questions' own source. At most
 POOL_BYTES of text stay in memory: of a larger pool, the documents with the smallest seeded digests are used. That is
 a fair sample, and it depends on neither order nor machine. Documents are ordered by that digest too. Near-duplicates
-are not found: two passages of one article are two documents.
+are not found: two passages of one article are two documents. Where the recipe replaces the questions' documents by
+articles of the pool, those are collected on the way, sampled or not (tasks/planning/articles.py).
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from infra.models.tokens import Tokenizer
 from infra.recipe import Questions, Recipe
 from infra.running import progress
+from tasks.planning.articles import Articles
 from tasks.planning.passages import passage_tokens
 from tasks.questions import read_questions, read_rows
 from tasks.questions.question import document_field
@@ -26,11 +28,12 @@ _COUNT_AT_ONCE = 256  # documents
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Documents and about how many tokens each takes as a numbered passage."""
+    """Documents and about how many tokens each takes as a passage."""
 
     documents: tuple[Document, ...]
     tokens: tuple[int, ...]
     warnings: tuple[str, ...]
+    articles: Articles | None = None  # in place of the questions' documents, where the recipe wants them
 
 
 def gather_pool(recipe: Recipe, questions: Questions, tokenizer: Tokenizer) -> Pool:
@@ -40,8 +43,12 @@ def gather_pool(recipe: Recipe, questions: Questions, tokenizer: Tokenizer) -> P
     """
     if recipe.contexts.build == "given":
         return Pool((), (), ())
+    articles = None
     if recipe.contexts.pool:
         documents = _pool_file(recipe.contexts.pool)
+        if recipe.contexts.articles != "never":
+            articles = Articles(_own_titles(questions), recipe.contexts.articles)
+            documents = articles.collect(documents)
     else:
         documents = _own_documents(questions.model_copy(update={"limit": None}))
     sample, left_out, unwritable = _sample(documents, recipe.seed)
@@ -53,7 +60,8 @@ def gather_pool(recipe: Recipe, questions: Questions, tokenizer: Tokenizer) -> P
         )
     if unwritable:
         warnings.append(f"{unwritable} documents of the pool hold lone surrogates and are left out")
-    return Pool(tuple(sample), tuple(_sizes(sample, tokenizer)), tuple(warnings))
+    sizes = tuple(_sizes(sample, tokenizer, recipe.contexts.passages))
+    return Pool(tuple(sample), sizes, tuple(warnings), articles)
 
 
 def draw(count: int, rng: random.Random) -> Iterator[int]:
@@ -68,6 +76,11 @@ def draw(count: int, rng: random.Random) -> Iterator[int]:
 def _pool_file(source: str) -> Iterator[Document]:
     for row in read_rows(source):
         yield document_field(row, "(document)", row.values)
+
+
+def _own_titles(questions: Questions) -> Iterator[str]:
+    for document in _own_documents(questions):
+        yield document.title
 
 
 def _own_documents(questions: Questions) -> Iterator[Document]:
@@ -106,7 +119,7 @@ def _sample(documents: Iterable[Document], seed: int) -> tuple[list[Document], i
     return [sample[digest][0] for digest in sorted(sample)], left_out, unwritable
 
 
-def _sizes(documents: list[Document], tokenizer: Tokenizer) -> Iterator[int]:
+def _sizes(documents: list[Document], tokenizer: Tokenizer, form: str) -> Iterator[int]:
     """About how many tokens each document takes as a passage."""
     for start in range(0, len(documents), _COUNT_AT_ONCE):
-        yield from passage_tokens(documents[start : start + _COUNT_AT_ONCE], tokenizer)
+        yield from passage_tokens(documents[start : start + _COUNT_AT_ONCE], tokenizer, form)

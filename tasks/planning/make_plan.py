@@ -22,8 +22,11 @@ from infra.models.tokens import has_chat_template, load_tokenizer
 from infra.recipe import Language, Questions, Recipe
 from infra.running import progress
 from infra.store import Store, table_bytes
+from tasks.planning.articles import NO_ARTICLE
 from tasks.planning.contexts import BuiltQuestion, build_examples
-from tasks.planning.distractors import gather_pool
+from tasks.planning.distractors import Pool, gather_pool
+from tasks.planning.limits import PROMPT_TOO_LONG, TOO_LONG_TO_TRAIN
+from tasks.planning.passages import heading_prompt
 from tasks.planning.rules import rules_of
 from tasks.prompts import load_prompt
 from tasks.questions import source_hint
@@ -45,6 +48,7 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     """
     judge_prompts = _judge_prompt_names(recipe)
     sample_prompt_text(recipe.sampling.strategy, recipe.questions.language)
+    heading_prompt(recipe.contexts.passages, recipe.questions.language)
     tokenizer = load_tokenizer(recipe.policy.tokenizer, recipe.policy.trust_remote_code)
     pool = gather_pool(recipe, recipe.questions, tokenizer)
     tally = _Tally()
@@ -68,7 +72,7 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
         "drops": _write_input(store, records.to_table(tally.drops, records.DROP)),
         "drop_counts": counts,
         "exact_prompt_tokens": exact,
-        "warnings": [*pool.warnings, *_warnings(recipe, tally, counts, exact)],
+        "warnings": [*pool.warnings, *_article_warnings(pool), *_warnings(recipe, tally, counts, exact)],
     }
     rules = rules_of(recipe)
     if rules:
@@ -165,6 +169,10 @@ def _prompt_fingerprints(strategy: str, languages: Iterable[str], judge_prompts:
     return fingerprints
 
 
+def _article_warnings(pool: Pool) -> list[str]:
+    return pool.articles.warnings() if pool.articles is not None else []
+
+
 def _warnings(recipe: Recipe, tally: _Tally, counts: Mapping[str, int], exact: bool) -> list[str]:
     warnings = []
     if tally.short:
@@ -172,10 +180,17 @@ def _warnings(recipe: Recipe, tally: _Tally, counts: Mapping[str, int], exact: b
             f"{tally.short} contexts are shorter than their target, because the pool has too little text: "
             "give a larger contexts.pool or lower contexts.max_tokens"
         )
-    if recipe.contexts.build == "given" and counts.get("prompt_too_long"):
+    if recipe.contexts.build == "given" and counts.get(PROMPT_TOO_LONG):
         warnings.append(
-            f"{counts['prompt_too_long']} prompts do not fit policy.context_window ({recipe.policy.context_window}) "
+            f"{counts[PROMPT_TOO_LONG]} prompts do not fit policy.context_window ({recipe.policy.context_window}) "
             f"together with sampling.max_tokens ({recipe.sampling.max_tokens})"
+        )
+    if recipe.training is not None and counts.get(TOO_LONG_TO_TRAIN):
+        warnings.append(
+            f"{counts[TOO_LONG_TO_TRAIN]} questions are left out, because with their longest answer "
+            f"(sampling.max_tokens, {recipe.sampling.max_tokens}) they do not fit training.max_length "
+            f"({recipe.training.max_length}): raise it, lower sampling.max_tokens, or set training to null if nothing "
+            "is trained on the dataset here"
         )
     if recipe.strong is not None:
         warnings.append(f"the calls to {recipe.strong.name}, one for each question, are not in the estimate")
@@ -190,7 +205,14 @@ def _nothing_left(settings: Questions, counts: Mapping[str, int], drops: Sequenc
     if drops:
         sentences.append(f"The first: {drops[0].detail}")
     hint = source_hint(settings)
-    if hint:
+    if counts.get(TOO_LONG_TO_TRAIN):
+        sentences.append(
+            "Raise training.max_length or lower sampling.max_tokens; with training: null the dataset is built without "
+            "being trained on here"
+        )
+    elif counts.get(NO_ARTICLE):
+        sentences.append("Give a contexts.pool that holds these articles, or set contexts.articles to prefer or never")
+    elif hint:
         sentences.append(hint)
     elif counts.get("empty_question"):
         sentences.append("Rows without a question get one from questions.fields.template")

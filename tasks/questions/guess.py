@@ -81,7 +81,10 @@ def _pairs(values: Mapping[str, Any]) -> Guess | None:
         path = _message_path(values, "prompt")
     if path is not None:
         return _split_at_paragraph("preference pairs with a document in the prompt, as SeaLong's", path)
-    remedy = "they hold no document to ask about; as they are, `training.mix` adds them to the training data"
+    remedy = (
+        "they hold no document to ask about; as they are, `longmill train --data` trains on them, and `training.mix` "
+        "adds them to a dataset's own pairs"
+    )
     return Guess("preference pairs without documents, as UltraFeedback's", remedy=remedy)
 
 

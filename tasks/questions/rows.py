@@ -14,6 +14,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import IO, Any
 
 from infra.errors import InputError
@@ -39,6 +40,14 @@ def read_rows(source: str, subset: str | None = None, split: str = "train") -> I
         raise InputError(f"{source}: holds no rows; give a file with at least one")
     yield first
     yield from rows
+
+
+def read_dataset(source: str, subset: str | None = None, split: str = "train") -> Iterator[SourceRow]:
+    """As `read_rows`, but a folder of files is read by `datasets`: one split of it, by its card or its files' names."""
+    folder = Path(source)
+    if not folder.is_dir() or any((folder / name).exists() for name in _SAVED):
+        return read_rows(source, subset, split)
+    return _hub_rows(source, subset, split)
 
 
 def _rows(source: str, subset: str | None, split: str) -> Iterator[SourceRow]:
@@ -253,6 +262,11 @@ def _hub_rows(source: str, subset: str | None, split: str) -> Iterator[SourceRow
         rows = datasets.load_dataset(source, subset, split=split, streaming=True)
         for number, values in enumerate(rows, 1):
             yield SourceRow(source, number, values)
-    except (OSError, ValueError, DatasetsError) as error:
-        problem = f"no file or folder of this name is here, and the hub did not give it ({error})"
-        raise InputError(f"{source}: {problem}; check the name, `subset` and `split`") from error
+    except ConnectionError as error:
+        problem = f"no file or folder of this name is here, and the hub cannot be reached ({error})"
+        remedy = "check the path; or download the dataset where there is a network, and give its folder"
+        raise InputError(f"{source}: {problem}; {remedy}") from error
+    except (OSError, ValueError, TypeError, DatasetsError) as error:  # TypeError: a column of two types
+        where = "the folder" if Path(source).is_dir() else "no file or folder of this name is here, and the hub"
+        remedy = "check the name, `subset` and `split`; or give one of its files"
+        raise InputError(f"{source}: {where} did not give it ({error}); {remedy}") from error

@@ -10,6 +10,7 @@ from typing import Any
 
 from tasks.judging.embedding_fit import EmbeddedTexts
 from tasks.records.shard import paired_questions
+from tasks.training.settings import epochs_in_words
 
 Rows = tuple[list[str], list[list[str]]]
 
@@ -58,9 +59,20 @@ def plan_rows(view: dict[str, Any]) -> Rows:
             rows.append([f"calls: {kind}", f"{total} ({calls['held']:,} in the ledger)"])
         rows += _token_rows("judging: ", judge["tokens"], exact=not judge["tokens"]["input"])
     rows.append(["cost", f"{cost['low']:.2f} to {cost['high']:.2f} {cost['currency']}, about {cost['expected']:.2f}"])
+    if training := view.get("training"):
+        rows.append(["training", _training_words(training)])
     for warning in view.get("warnings", []):
         rows.append(["note", warning])
     return ["", ""], rows
+
+
+def _training_words(training: Mapping[str, Any]) -> str:
+    """Steps and epochs of a plan's training, when every question gives a pair."""
+    text = f"at most {training['steps']:,} steps, {epochs_in_words(training['epochs'])}"
+    text += f" of {training['questions']:,} questions"
+    if training["short_rows"]:
+        text += f" and {training['short_rows']:,} short rows"
+    return text if training["epochs_end"] else f"{text} (ended by training.max_steps)"
 
 
 def _token_rows(prefix: str, tokens: dict[str, Any], exact: bool) -> list[list[str]]:
@@ -121,6 +133,23 @@ def comparison_rows(outcome: dict[str, Any]) -> Rows:
     return ["held-out questions", "before", "after"], rows
 
 
+def models_rows(outcome: Mapping[str, Any]) -> Rows:
+    """Every metric of the policy and of several models, in per cent, and the difference of each to the first model."""
+    names = list(outcome["models"])
+    columns = ["held-out questions", "before", *names]
+    for name in outcome["differences"]:
+        columns.append(f"{name} - {names[0]}")
+    rows = []
+    for metric, before in outcome["models"][names[0]]["before"].items():
+        cells = [_metric_words(metric), _percent_and_interval(before)]
+        for model in outcome["models"].values():
+            cells.append(_percent_and_interval(model["after"].get(metric)))
+        for difference in outcome["differences"].values():
+            cells.append(_percent_and_interval(difference.get(metric)))
+        rows.append(cells)
+    return columns, rows
+
+
 def report_rows(report: dict[str, Any]) -> Rows:
     """The figures of a whole run."""
     rows = [["questions", f"{report['questions']:,}", ""], ["pairs", _pair_count(report), ""]]
@@ -144,6 +173,9 @@ def report_rows(report: dict[str, Any]) -> Rows:
     for name, value in embedded_rows(report.get("judging") or {})[1]:
         if name != "answers":
             rows.append(["warning" if name == "warning" else f"answers embedded: {name}", value, ""])
+    if trained := report.get("trained"):
+        for name, value in training_rows(trained)[1]:
+            rows.append([name, value, ""])
     model = report.get("model") or {}
     if model.get("before"):
         columns, metrics = comparison_rows(model)
@@ -154,6 +186,21 @@ def report_rows(report: dict[str, Any]) -> Rows:
     return ["", "", ""], rows
 
 
+def training_rows(trained: Mapping[str, Any]) -> Rows:
+    """Steps of a training, and what was not trained on: pairs that were too long, or others' rows by reason."""
+    steps = f"{trained['steps']:,} steps"
+    if trained.get("epochs"):  # models of earlier versions do not say
+        steps += f", {epochs_in_words(trained['epochs'])} of {trained['rows']:,} questions"
+    rows = [["training", steps]]
+    if others := trained.get("source_rows"):
+        pairs, short = trained["pairs"] - trained["short_rows"], trained["short_rows"]
+        rows += [["rows read", f"{others:,}"], *_drop_rows(trained["dropped"])]
+        rows.append(["rows trained on", f"{pairs:,}" + (f" and {short:,} short ones" if short else "")])
+    elif dropped := trained.get("dropped_pairs"):
+        rows.append(["pairs too long for training", f"{dropped:,} left out"])
+    return ["", ""], rows
+
+
 def build_table(built: dict[str, Any]) -> str:
     """`build_rows` as Markdown."""
     return markdown(*build_rows(built))
@@ -162,6 +209,11 @@ def build_table(built: dict[str, Any]) -> str:
 def comparison_table(outcome: dict[str, Any]) -> str:
     """`comparison_rows` as Markdown."""
     return markdown(*comparison_rows(outcome))
+
+
+def models_table(outcome: Mapping[str, Any]) -> str:
+    """`models_rows` as Markdown."""
+    return markdown(*models_rows(outcome))
 
 
 def report_table(report: dict[str, Any]) -> str:

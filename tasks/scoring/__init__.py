@@ -119,6 +119,11 @@ def check_scorers(recipe: Recipe) -> list[ActiveScorer]:
                 f"scoring.scorers: {scorer.name} asks a judge, and the recipe has no `judge` section; add one"
             )
         _check_thinking(scorer, recipe)
+        if getattr(scorer.settings, "similarity", "") == "bertscore" and recipe.embedding.endpoint is not None:
+            raise RecipeError(
+                f"scoring.scorers: {scorer.name}.similarity: bertscore compares vectors of tokens, which an endpoint "
+                "does not give; leave out embedding.endpoint, so that the model is loaded here"
+            )
     try:
         require_one_currency(**called_models(recipe), embedding=recipe.embedding)
     except ValueError as error:

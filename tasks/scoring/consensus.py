@@ -2,7 +2,7 @@
 
 Minimum Bayes Risk decoding over the N samples of a question (SeaLong, arXiv 2411.08147): the score of an answer
 y is the mean over all samples y*, itself included, of u(y, y*), where u is the inner product of L2-normalised
-sentence embeddings, in [-1, 1], or the ROUGE-L F-measure, in [0, 1].
+sentence embeddings, in [-1, 1], the F-measure of ROUGE-1, ROUGE-2 or ROUGE-L, in [0, 1], or BERTScore's F1, in [-1, 1].
 
 Defined at the edges: one sample scores 1.0. Equal texts score the same, exactly, and each of them counts as a
 sample. An answer without text has no score and is no sample either: its reason is what became of its call
@@ -10,7 +10,7 @@ sample. An answer without text has no score and is no sample either: its reason 
 at max_tokens is scored as it stands. Scores are rounded to 6 decimals. The evidence has each answer's size in tokens of
 the embedding model; when it does not know most of the answers' tokens, the run stops.
 
-Leaves out: BERTScore and self-evaluation, which the paper also compares.
+Leaves out: u by the policy's own word, which the scorer `self_evaluation` has (form: reference).
 """
 
 import json
@@ -19,7 +19,7 @@ from typing import Any
 
 from tasks.judging.context import AnsweredQuestion, ScoringContext, no_text_reason
 from tasks.judging.embedding_fit import EmbeddedTexts
-from tasks.judging.similarity import ConsensusSettings, compared_text, consensus_job
+from tasks.judging.similarity import ConsensusSettings, compared_text, consensus_job, uses_embeddings
 from tasks.judging.steps import Steps, compute
 from tasks.scoring import Scorer
 
@@ -49,4 +49,4 @@ def score(questions: Sequence[AnsweredQuestion], settings: ConsensusSettings, sc
     return judgements
 
 
-SCORER = Scorer(NAME, ConsensusSettings, score, embeds=lambda settings: settings.similarity == "embedding")
+SCORER = Scorer(NAME, ConsensusSettings, score, embeds=uses_embeddings)

@@ -1,24 +1,26 @@
 """The gate before training: every row is encoded with the model's own chat template, and a bad row stops the run.
 
 What passes is what is trained on: the encoded rows go to the trainers as they are, so nothing can be cut or
-dropped later without being noticed. Pairs of one question become one tree: the prompt once, each distinct answer
-once. An answer's tokens begin where the encoded prompt and one of the encoded prompts with an answer differ, which is
-TRL's rule. `PairsFile` writes the trees to disk, as an Arrow stream that `datasets` maps into memory. Leaves out:
-packing, and prompts with more than text.
+dropped later without being noticed. Pairs that are too long, and pairs of others that cannot be rendered, may be
+dropped here, and are counted: rows read = pairs that pass + pairs dropped. Pairs of one question become one tree: the
+prompt once, each distinct answer once. An answer's tokens begin where the encoded prompt and one of the encoded prompts
+with an answer differ, which is TRL's rule. `PairsFile` writes the trees to disk, as an Arrow stream that `datasets`
+maps into memory. Leaves out: packing, and prompts with more than text.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
-from infra.errors import TrainingError
+from infra.errors import BalanceError, TrainingError
 from infra.models.tokens import Tokenizer
+from tasks.training.rendering import UnfitError, check_plain, render
 from tasks.training.shared_prefix.layout import Tree
 
 PairRow = Mapping[str, Any]
@@ -57,6 +59,28 @@ class Lengths:
     merged: int  # rows whose last prompt tokens merge with an answer's first
     histogram: tuple[tuple[int, int], ...]
     pairs: int
+    dropped_pairs: int = 0  # longer than training.max_length; not in the other numbers
+    dropped_questions: int = 0  # of these pairs' questions, those without a pair that fits
+    dropped_short: int = 0  # of the dropped pairs, those of training.mix, each a question
+    unfit: Mapping[str, int] = field(default_factory=dict)  # other dropped pairs, by reason
+
+    def with_short(self, short: "Lengths") -> "Lengths":
+        """These lengths together with those of the short-context pairs."""
+        histogram = Counter(dict(self.histogram)) + Counter(dict(short.histogram))
+        return Lengths(
+            rows=self.rows + short.rows,
+            prompt_max=max(self.prompt_max, short.prompt_max),
+            answer_max=max(self.answer_max, short.answer_max),
+            total_max=max(self.total_max, short.total_max),
+            tokens=self.tokens + short.tokens,
+            merged=self.merged + short.merged,
+            histogram=tuple(sorted(histogram.items())),
+            pairs=self.pairs + short.pairs,
+            dropped_pairs=self.dropped_pairs + short.dropped_pairs,
+            dropped_questions=self.dropped_questions + short.dropped_questions,
+            dropped_short=short.dropped_pairs,
+            unfit=self.unfit,
+        )
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> "Lengths":
@@ -73,27 +97,32 @@ def gate(
     max_length: int,
     *,
     add: Callable[[EncodedTree], None] | None = None,
+    over_length: Literal["drop", "stop"] = "stop",
+    unfit: Literal["drop", "stop"] = "stop",
 ) -> Lengths:
-    """Encode and check all pairs; `add` is called with each question that passes.
+    """Encode and check all pairs; `add` is called with each question that passes, with those of its pairs that fit.
 
     `rows` have example_id, prompt, chosen and rejected, the last three lists of messages {"role", "content"}.
     Neighbours with the same example_id and prompt are pairs of one question; a pair that comes again (a row that
-    was drawn twice) begins another. Raises TrainingError, with the example_id and the remedy, for a question that is
-    longer than `max_length` tokens, an empty answer, chosen equal to rejected, a doubled first token, or a chat
-    template that renders the prompt differently when an answer follows.
+    was drawn twice) begins another. Raises TrainingError, with the example_id and the remedy, for an empty answer,
+    chosen equal to rejected, a doubled first token, or a chat template that renders the prompt differently when an
+    answer follows; and for pairs longer than `max_length` tokens: for the first with `over_length` stop, with drop when
+    they are more than half. `unfit` drop is for rows of others: questions that the template, or their own special
+    tokens, spoil are counted by reason, and stop the run when they are more than half.
     """
     if not getattr(tokenizer, "chat_template", None):
         raise TrainingError("the base model's tokenizer has no chat template; train an instruct model, or give it one")
-    counts = _LengthCounts(max_length)
-    questions = _group_by_question(rows)
+    counts = _LengthCounts(max_length, over_length, unfit)
+    questions = _group_by_question(counts.counted(rows))
     while True:
         batch = list(islice(questions, _QUESTIONS_AT_ONCE))
         if not batch:
             break
-        for tree, merged in _encode(batch, tokenizer):
-            counts.add(tree, merged)
-            if add is not None:
-                add(tree)
+        for tree, merged in _encode(batch, tokenizer, counts):
+            fitting = _without_over_long(tree, max_length)
+            counts.add(tree, fitting, merged)
+            if add is not None and fitting is not None:
+                add(fitting)
     return counts.lengths()
 
 
@@ -186,74 +215,144 @@ def _group_by_question(rows: Iterable[PairRow]) -> Iterator[_Question]:
 
 
 class _LengthCounts:
-    """Counts rows and lengths; over-long rows are counted too, so that the error can name the length that fits all."""
+    """Counts rows and lengths; over-long rows are counted too, so that an error can name the length that fits all."""
 
-    def __init__(self, max_length: int) -> None:
-        self._max_length = max_length
-        self._rows = self._pairs = self._prompt = self._answer = self._tokens = self._merged = self._over = 0
-        self._longest = ("", 0)
+    def __init__(self, max_length: int, over_length: Literal["drop", "stop"], unfit: Literal["drop", "stop"]) -> None:
+        self._max_length, self._over_length, self.unfit = max_length, over_length, unfit
+        self._read = 0
+        self._rows = self._pairs = self._prompt = self._answer = self._total = self._tokens = self._merged = 0
+        self._dropped_pairs = self._dropped_questions = 0
+        self._unfit: Counter[str] = Counter()  # pairs by reason
+        self._first_unfit = ""
+        self._longest = ("", 0)  # of all rows, dropped or not
         self._histogram: Counter[int] = Counter()
 
-    def add(self, tree: EncodedTree, merged: bool) -> None:
-        answer = max(map(len, tree.answers))
-        total = len(tree.prompt_ids) + answer
-        self._rows += 1
-        self._pairs += len(tree.pairs)
-        self._prompt = max(self._prompt, len(tree.prompt_ids))
-        self._answer = max(self._answer, answer)
-        self._tokens += len(tree.prompt_ids) + sum(map(len, tree.answers))
-        self._merged += merged
-        self._over += total > self._max_length
-        self._histogram[1 << (total - 1).bit_length()] += 1
+    def counted(self, rows: Iterable[PairRow]) -> Iterator[PairRow]:
+        """The rows, counted as they are read."""
+        for row in rows:
+            self._read += 1
+            yield row
+
+    def add(self, tree: EncodedTree, fitting: EncodedTree | None, merged: bool) -> None:
+        """Count a question; `fitting` is what of it passes."""
+        total = _longest_row(tree)
         if total > self._longest[1]:
             self._longest = (tree.example_id, total)
+        if fitting is None:
+            self._dropped_questions += 1
+            self._dropped_pairs += len(tree.pairs)
+            return
+        total = _longest_row(fitting)
+        self._rows += 1
+        self._pairs += len(fitting.pairs)
+        self._dropped_pairs += len(tree.pairs) - len(fitting.pairs)
+        self._prompt = max(self._prompt, len(fitting.prompt_ids))
+        self._answer = max(self._answer, *map(len, fitting.answers))
+        self._total = max(self._total, total)
+        self._tokens += len(fitting.prompt_ids) + sum(map(len, fitting.answers))
+        self._merged += merged
+        self._histogram[1 << (total - 1).bit_length()] += 1
+
+    def drop(self, question: _Question, fault: UnfitError) -> None:
+        """Count an unfit question. Raises TrainingError where it must stop the run."""
+        if self.unfit == "stop":
+            raise TrainingError(str(fault)) from fault
+        self._unfit[fault.reason] += len(question.pairs)
+        self._first_unfit = self._first_unfit or str(fault)
 
     def lengths(self) -> Lengths:
-        if not self._rows:
+        """Raises TrainingError without a row, or for too many over-long ones; BalanceError when a row was lost."""
+        if not self._read:
             raise TrainingError(
                 "the dataset's train split has no pair; raise questions.limit, or lower pairing.min_margin or "
                 "dataset.test_fraction"
             )
-        name, length = self._longest
-        if self._over:
+        dropped = self._dropped_pairs + self._unfit.total()
+        if self._read != self._pairs + dropped:
+            raise BalanceError(f"{self._read} pairs were read, but {self._pairs} pass the gate and {dropped} drop")
+        if self._unfit.total() > self._read // 2:
             raise TrainingError(
-                f"{self._over} of {self._rows} rows are longer than {self._max_length} tokens and would be cut; the "
-                f"longest is example {name} with {length}: set training.max_length to {length} or more if the base "
-                "model and the memory allow it, or build with a smaller contexts.max_tokens"
+                f"{self._unfit.total()} of {self._read} pairs cannot be trained on, more than half; the first: "
+                f"{self._first_unfit}"
             )
-        histogram = tuple(sorted(self._histogram.items()))
+        if self._dropped_pairs > (0 if self._over_length == "stop" else self._read // 2):
+            raise self._too_long()
         return Lengths(
-            self._rows, self._prompt, self._answer, length, self._tokens, self._merged, histogram, self._pairs
+            rows=self._rows,
+            prompt_max=self._prompt,
+            answer_max=self._answer,
+            total_max=self._total,
+            tokens=self._tokens,
+            merged=self._merged,
+            histogram=tuple(sorted(self._histogram.items())),
+            pairs=self._pairs,
+            dropped_pairs=self._dropped_pairs,
+            dropped_questions=self._dropped_questions,
+            unfit=dict(sorted(self._unfit.items())),
+        )
+
+    def _too_long(self) -> TrainingError:
+        name, length = self._longest
+        rule = "training.over_length is stop" if self._over_length == "stop" else "more than half are not dropped"
+        return TrainingError(
+            f"{self._dropped_pairs} of {self._read} pairs are longer than {self._max_length} tokens, and {rule}; the "
+            f"longest is of example {name}, with {length}: set training.max_length to {length} or more if the base "
+            "model and the memory allow it, or build with a smaller contexts.max_tokens"
         )
 
 
-def _encode(batch: list[_Question], tokenizer: Tokenizer) -> Iterator[tuple[EncodedTree, bool]]:
+def _longest_row(tree: EncodedTree) -> int:
+    """Tokens of the prompt with its longest answer."""
+    return len(tree.prompt_ids) + max(map(len, tree.answers))
+
+
+def _without_over_long(tree: EncodedTree, max_length: int) -> EncodedTree | None:
+    """The question with those of its pairs whose answers both fit, None when there is none."""
+    room = max_length - len(tree.prompt_ids)
+    if max(map(len, tree.answers)) <= room:
+        return tree
+    pairs = []
+    for chosen, rejected in tree.pairs:
+        if max(len(tree.answers[chosen]), len(tree.answers[rejected])) <= room:
+            pairs.append((chosen, rejected))
+    if not pairs:
+        return None
+    places: dict[int, int] = {}  # of the answers that stay, by their places before
+    for pair in pairs:
+        for place in pair:
+            places.setdefault(place, len(places))
+    answers = [tree.answers[place] for place in places]
+    return replace(tree, answers=answers, pairs=[(places[chosen], places[rejected]) for chosen, rejected in pairs])
+
+
+def _encode(batch: list[_Question], tokenizer: Tokenizer, counts: _LengthCounts) -> Iterator[tuple[EncodedTree, bool]]:
+    """The questions of a batch that can be encoded; the others are counted."""
     texts: list[str] = []
+    rendered: list[_Question] = []
     for question in batch:
-        texts += _render(question, tokenizer)
+        answers = question.answers.values()
+        try:
+            if counts.unfit == "drop":
+                check_plain(question.name, question.prompt, answers, tokenizer)
+            texts += render(question.name, question.prompt, answers, tokenizer)
+        except UnfitError as fault:
+            counts.drop(question, fault)
+            continue
+        rendered.append(question)
+    if not rendered:
+        return
     # The template writes the special tokens itself; adding them again is the doubled BOS of SeaLong's code.
     ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
     start = 0
-    for question in batch:
+    for question in rendered:
         end = start + 1 + len(question.answers)
-        yield _split(question, tokenizer, ids[start], ids[start + 1 : end])
+        try:
+            tree, merged = _split(question, tokenizer, ids[start], ids[start + 1 : end])
+        except UnfitError as fault:
+            counts.drop(question, fault)
+        else:
+            yield tree, merged
         start = end
-
-
-def _render(question: _Question, tokenizer: Tokenizer) -> list[str]:
-    """The text of the prompt, and of the prompt with each answer."""
-    prompt = _apply_template(question.prompt, tokenizer, add_generation_prompt=True)
-    texts = [prompt]
-    for answer in question.answers.values():
-        text = _apply_template([*question.prompt, *answer], tokenizer)
-        if not text.startswith(prompt):
-            raise TrainingError(
-                f"example {question.name}: the base model's chat template renders the prompt differently when an "
-                "answer follows, so training would not see what the model sees; give the tokenizer a template for "
-                "training"
-            )
-        texts.append(text)
-    return texts
 
 
 def _answer_text(row: PairRow, side: str) -> str:
@@ -265,10 +364,6 @@ def _answer_text(row: PairRow, side: str) -> str:
     return text
 
 
-def _apply_template(messages: list[dict[str, str]], tokenizer: Tokenizer, add_generation_prompt: bool = False) -> str:
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt))
-
-
 def _split(
     question: _Question, tokenizer: Tokenizer, prompt: list[int], with_answers: list[list[int]]
 ) -> tuple[EncodedTree, bool]:
@@ -277,9 +372,10 @@ def _split(
     start = min(_common_length(prompt, ids) for ids in with_answers)
     bos = tokenizer.bos_token_id
     if bos is not None and with_answers[0][:2] == [bos, bos]:
-        raise TrainingError(
+        raise UnfitError(
+            "doubled_first_token",
             f"example {question.name}: the text begins with {tokenizer.bos_token!r} twice; the chat template writes it "
-            "and the prompt's text repeats it: remove it from the prompt"
+            "and the prompt's text repeats it: remove it from the prompt",
         )
     places = {text: place for place, text in enumerate(question.answers)}
     pairs = []
@@ -287,8 +383,9 @@ def _split(
         pairs.append((places[chosen], places[rejected]))
     tree = EncodedTree(question.name, prompt[:start], [ids[start:] for ids in with_answers], pairs)
     if not (start and all(tree.answers)):
-        raise TrainingError(
-            f"example {question.name}: no tokens are left of the prompt or an answer; check the chat template"
+        raise UnfitError(
+            "no_tokens",
+            f"example {question.name}: no tokens are left of the prompt or an answer; check the chat template",
         )
     return tree, start < len(prompt)
 

@@ -1,46 +1,54 @@
 """What to train, and training it: gate, subprocess, outputs, and the model in the store.
 
-A job's id is the fingerprint of the manifest, the rows mixed in, the settings, the base model and the seed. Its
-working folder is `<folder>/training/<id>`; a run that was stopped resumes there from its last complete checkpoint. The
-model goes to `models/<dataset>/<id>/` in the store, `result.json` last: a job that has one is not trained again.
-Leaves out: evaluation.
+A job's id is the fingerprint of the data (a manifest, or others' pairs), the rows mixed in, the settings, the base
+model and the seed. Its working folder is `<folder>/training/<id>`; a run that was stopped resumes there from its last
+complete checkpoint. The model goes to `models/<dataset>/<id>/` in the store, `result.json` last: a job that has one is
+not trained again. Leaves out: evaluation.
 """
 
 import contextlib
 import fcntl
-import itertools
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from infra.canonical import fingerprint
-from infra.errors import RecipeError, TrainingError
-from infra.models.tokens import load_tokenizer, resolve_model
+from infra.errors import BalanceError, RecipeError, TrainingError
+from infra.models.tokens import context_window, load_tokenizer, resolve_model
 from infra.recipe import Training
 from infra.recipe.public import public_text
 from infra.store import Store
 from tasks.training.base_identity import base_identity
 from tasks.training.checkpoints import last_checkpoint, rewind
+from tasks.training.external import ExternalPairs, PairSource, TrainingData, all_drops, read_external_pairs
 from tasks.training.gate import Lengths, PairsFile, gate
 from tasks.training.launching import OnReference, OnStep, launch
 from tasks.training.losses import find_loss
 from tasks.training.mixing import ShortPairs, mix_summary, read_short_pairs
 from tasks.training.outputs import write_outputs
-from tasks.training.published import TrainSplit, check_hashes, count_questions, read_train_split, train_rows
+from tasks.training.published import read_train_split
 from tasks.training.reference import fetch_reference, reference_path, store_reference
-from tasks.training.settings import RunConfig, accumulation, precomputes_reference
+from tasks.training.settings import (
+    RunConfig,
+    accumulation,
+    epochs_of,
+    planned_steps,
+    precomputes_reference,
+)
 
 # Settings that do not change the trained weights, and so not the job's id.
-_SETTINGS_WITHOUT_EFFECT = {"save_steps", "gradient_checkpointing", "offload_activations"}
+_SETTINGS_WITHOUT_EFFECT = {"save_steps", "gradient_checkpointing", "offload_activations", "over_length"}
 _SETTINGS_WITH_CONTENT = {"mix"}  # the id holds the content of its rows instead
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
-    """What to train. `manifest` is a path in the store, `base` a folder, a hub name or `microworld`."""
+    """What to train. `base` is a folder, a hub name or `microworld`; `manifest` is a path in the store, and empty where
+    `pairs` says what to train on instead."""
 
     store: Store
     manifest: str
@@ -50,6 +58,7 @@ class TrainingJob:
     folder: Path
     seed: int = 0
     trust_remote_code: bool = False
+    pairs: PairSource | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,10 @@ class TrainingResult:
     tensors: int
     short_rows: int = 0  # of training.mix
     pairs: int = 0  # of all rows; 0 for a model of an earlier version, where each row is a pair
+    source_rows: int = 0  # of others' data: pairs without the short-context ones + dropped
+    dropped: dict[str, int] = field(default_factory=dict)  # rows of others' data by reason
+    epochs: float = 0.0  # passes over the questions; 0 for a model of an earlier version
+    dropped_pairs: int = 0  # longer than training.max_length, and so not trained on
     sharing: str = ""  # what was chosen about reading shared prompts once, and what it was predicted to save
 
     def to_json(self) -> dict[str, Any]:
@@ -80,8 +93,15 @@ class TrainingResult:
 
 def stored_training(job: TrainingJob) -> TrainingResult | None:
     """The result of a job that was trained before, or None."""
-    published = read_train_split(job.store, job.manifest)
-    return _stored_result(job, _model_path(published, job_id(job, published, read_short_pairs(job.settings.mix))))
+    data = read_data(job)
+    return _stored_result(job, _model_path(data, job_id(job, data, read_short_pairs(job.settings.mix))))
+
+
+def read_data(job: TrainingJob) -> TrainingData:
+    """What the job trains on, checked as far as it can be without a model. Raises InputError or StoreError."""
+    if job.pairs is None:
+        return read_train_split(job.store, job.manifest)
+    return read_external_pairs(job.pairs, grouped=job.settings.loss != "sft")  # SFT reads one pair of a question
 
 
 def train(
@@ -96,10 +116,10 @@ def train(
     changed or a mix that cannot be trained on, TrainingError for rows that do not fit, a loss that is not finite or
     does not move, and a subprocess that fails (with the end of its log).
     """
-    published = read_train_split(job.store, job.manifest)
+    data = read_data(job)
     short = read_short_pairs(job.settings.mix)
-    identity = job_id(job, published, short)
-    model = _model_path(published, identity)
+    identity = job_id(job, data, short)
+    model = _model_path(data, identity)
     before = _stored_result(job, model)
     if before is not None:
         return before
@@ -110,20 +130,20 @@ def train(
         before = _stored_result(job, model)
         if before is not None:
             return before
-        config = _prepare(job, published, short, folder)
+        config = _prepare(job, data, short, folder)
         try:
             launch(config, log=folder / "train.log", on_step=on_step, on_reference=on_reference)
         finally:  # also after a failure, so that the next run need not compute them again
             store_reference(job.store, config)
-        result = _publish(job, published, identity, config)
+        result = _publish(job, data, identity, config)
         _remove_work_files(folder)
     return result
 
 
-def job_id(job: TrainingJob, published: TrainSplit, short: ShortPairs | None) -> str:
-    """16 hex digits from the manifest's bytes, the rows mixed in, the settings, the base model and the seed."""
+def job_id(job: TrainingJob, data: TrainingData, short: ShortPairs | None) -> str:
+    """16 hex digits from the data's content, the rows mixed in, the settings, the base model and the seed."""
     identity = {
-        "manifest": published.sha256,
+        **data.identity(),
         "settings": job.settings.model_dump(mode="json", exclude=_SETTINGS_WITHOUT_EFFECT | _SETTINGS_WITH_CONTENT),
         "base": base_identity(job.base),
         "base_revision": job.base_revision,
@@ -131,6 +151,12 @@ def job_id(job: TrainingJob, published: TrainSplit, short: ShortPairs | None) ->
     }
     if short:
         identity["mix"] = short.identity()
+    if job.settings.max_steps is not None:
+        questions = data.count_questions()
+        rows = questions + (short.rows_to_draw(questions) if short else 0)
+        if planned_steps(job.settings, rows) < job.settings.max_steps:
+            # Before max_steps was a cap, a job with these settings went on to max_steps: another model, another id.
+            identity["steps"] = "epochs"
     return fingerprint(identity)[:16]
 
 
@@ -138,11 +164,14 @@ def _stored_result(job: TrainingJob, model: str) -> TrainingResult | None:
     path = f"{model}/result.json"
     if not job.store.exists(path):
         return None
-    return TrainingResult(**json.loads(job.store.read(path)))
+    result = TrainingResult(**json.loads(job.store.read(path)))
+    if result.dropped_pairs and job.settings.over_length == "stop":
+        return None  # the gate will stop the job
+    return result
 
 
-def _model_path(published: TrainSplit, identity: str) -> str:
-    return f"models/{published.name}/{identity}"
+def _model_path(data: TrainingData, identity: str) -> str:
+    return f"models/{data.name}/{identity}"
 
 
 def _check_settings(settings: Training) -> None:
@@ -167,19 +196,9 @@ def _check_settings(settings: Training) -> None:
         check_machine(settings)
 
 
-def _prepare(job: TrainingJob, published: TrainSplit, short: ShortPairs | None, folder: Path) -> RunConfig:
+def _prepare(job: TrainingJob, data: TrainingData, short: ShortPairs | None, folder: Path) -> RunConfig:
     """Encode the rows, unless they were encoded before, and look up the checkpoint to resume from."""
-    lengths_file = folder / "lengths.json"
-    if lengths_file.exists():
-        lengths = Lengths.from_json(json.loads(lengths_file.read_text(encoding="utf-8")))
-    else:
-        check_hashes(job.store, published)
-        tokenizer = load_tokenizer(job.base, job.trust_remote_code)
-        with PairsFile(folder / "pairs.arrow") as pairs:
-            rows = train_rows(job.store, published)
-            short_rows = short.draw(count_questions(job.store, published), job.seed) if short else ()
-            lengths = gate(itertools.chain(rows, short_rows), tokenizer, job.settings.max_length, add=pairs.add)
-        lengths_file.write_text(json.dumps(asdict(lengths)), encoding="utf-8")
+    lengths = _encoded(job, data, short, folder)
     shutil.rmtree(folder / "output", ignore_errors=True)
     checkpoint = last_checkpoint(folder / "checkpoints")
     base = Path(resolve_model(job.base))
@@ -192,12 +211,61 @@ def _prepare(job: TrainingJob, published: TrainSplit, short: ShortPairs | None, 
         lengths=lengths,
         folder=str(folder),
         checkpoint=str(checkpoint) if checkpoint else None,
-        mix=mix_summary(short, count_questions(job.store, published)) if short else None,
+        mix=mix_summary(short, data.count_questions(), lengths.dropped_short) if short else None,
         reference=_reference_path(job, folder / "pairs.arrow", lengths.rows),
     )
+    _check_conservation(data, config)
     rewind(config)
     fetch_reference(job.store, config)
     return config
+
+
+def _longest_row(job: TrainingJob, data: TrainingData) -> int:
+    """Tokens of the longest row that may pass the gate: of others' pairs, those that the base model cannot read are
+    dropped, where Longmill's own stop the run."""
+    longest = job.settings.max_length
+    if isinstance(data, ExternalPairs):
+        window = context_window(job.base, job.trust_remote_code)
+        longest = min(longest, window or longest)
+    return longest
+
+
+def _check_conservation(data: TrainingData, config: RunConfig) -> None:
+    """Raises BalanceError unless every row of others' data is trained on or a counted drop."""
+    if not isinstance(data, ExternalPairs):
+        return
+    pairs = config.lengths.pairs - (config.mix.rows if config.mix else 0)
+    dropped = sum(all_drops(data, config.lengths).values())
+    if data.source_rows != pairs + dropped:
+        raise BalanceError(
+            f"{data.source.source} has {data.source_rows} rows, but {pairs} pairs passed and {dropped} rows were "
+            "dropped; nothing is trained"
+        )
+
+
+def _encoded(job: TrainingJob, data: TrainingData, short: ShortPairs | None, folder: Path) -> Lengths:
+    """The lengths of the rows in the folder's `pairs.arrow`, which is written here unless it was before."""
+    lengths_file = folder / "lengths.json"
+    if lengths_file.exists():
+        lengths = Lengths.from_json(json.loads(lengths_file.read_text(encoding="utf-8")))
+        if not lengths.dropped_pairs or job.settings.over_length == "drop":
+            return lengths
+    data.check()
+    tokenizer = load_tokenizer(job.base, job.trust_remote_code)
+    with PairsFile(folder / "pairs.arrow") as pairs:
+        through_gate = partial(
+            gate,
+            tokenizer=tokenizer,
+            max_length=_longest_row(job, data),
+            add=pairs.add,
+            over_length=job.settings.over_length,
+        )
+        lengths = through_gate(data.pairs(), unfit="drop" if isinstance(data, ExternalPairs) else "stop")
+        if short:
+            short_rows = short.draw(data.count_questions(), job.seed)
+            lengths = lengths.with_short(through_gate(short_rows))
+    lengths_file.write_text(json.dumps(asdict(lengths)), encoding="utf-8")
+    return lengths
 
 
 def _reference_path(job: TrainingJob, pairs: Path, rows: int) -> str | None:
@@ -207,12 +275,12 @@ def _reference_path(job: TrainingJob, pairs: Path, rows: int) -> str | None:
     return reference_path(pairs, base_identity(job.base), job.base_revision, job.settings)
 
 
-def _publish(job: TrainingJob, published: TrainSplit, identity: str, config: RunConfig) -> TrainingResult:
+def _publish(job: TrainingJob, data: TrainingData, identity: str, config: RunConfig) -> TrainingResult:
     """Write the files beside the weights, copy all to the store, and write result.json, which ends the job."""
-    written = write_outputs(config, published, base=job.base, base_revision=job.base_revision)
+    written = write_outputs(config, data, base=job.base, base_revision=job.base_revision)
     result = TrainingResult(
-        model=_model_path(published, identity),
-        name=f"{published.name}-{identity}",
+        model=_model_path(data, identity),
+        name=f"{data.name}-{identity}",
         revision=identity,
         kind="full" if job.settings.method == "full" else "adapter",
         loss=job.settings.loss,
@@ -221,11 +289,15 @@ def _publish(job: TrainingJob, published: TrainSplit, identity: str, config: Run
         pairs=config.lengths.pairs,
         longest_row=config.lengths.total_max,
         short_rows=config.mix.rows if config.mix else 0,
+        source_rows=data.source_rows if isinstance(data, ExternalPairs) else 0,
+        dropped=all_drops(data, config.lengths),
+        epochs=epochs_of(config.settings, config.lengths.rows, written["steps"]),
+        dropped_pairs=config.lengths.dropped_pairs,
         **written,
     )
     job.store.upload_folder(config.output, result.model)
-    data = json.dumps(result.to_json(), indent=1, sort_keys=True) + "\n"
-    job.store.put_if_absent(f"{result.model}/result.json", data.encode())
+    written_last = json.dumps(result.to_json(), indent=1, sort_keys=True) + "\n"
+    job.store.put_if_absent(f"{result.model}/result.json", written_last.encode())
     return result
 
 

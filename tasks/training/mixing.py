@@ -1,16 +1,15 @@
 """The training mix: short-context preference pairs beside the long ones, so that short tasks are not unlearned.
 
-LongReward trains on both (arXiv 2410.21252). A row holds prompt, chosen and rejected in one of TRL's preference
-formats: plain texts, or chat messages; answers may be whole conversations that share their beginning, which is the
-prompt then. Every row of the set is checked before one is trained on, and the set has a hash over all its rows,
-whatever file they are in. The draw is seeded: the counts of any two rows differ by at most one, so that none
-comes twice before all have come once. Only one row is in memory at a time. Leaves out: tools, images, answers of
-several turns, and the trainer's own shuffle, which spreads the short rows among the long ones.
+LongReward trains on both (arXiv 2410.21252). A row is a preference pair in one of the formats of `pair_formats`.
+Every row of the set is checked before one is trained on, and the set has a hash over all its rows, whatever file they
+are in. The draw is seeded: the counts of any two rows differ by at most one, so that none comes twice before all have
+come once. Only one row is in memory at a time. Leaves out: the trainer's own shuffle, which spreads the short rows
+among the long ones.
 """
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +19,9 @@ from infra.recipe import Mix
 from infra.recipe.public import public_text
 from tasks.questions.question import SourceRow
 from tasks.questions.rows import read_rows
+from tasks.training.pair_formats import Messages, RowError, read_pair
 
 _NAMED_FAULTS = 3  # faults that an error names
-_ROLES = ("system", "user", "assistant")
-Messages = list[dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +68,14 @@ class MixSummary:
     content: str
     ratio: float
     available: int  # rows of the set
-    rows: int  # of these, drawn for training
+    rows: int  # of these, drawn for training and not too long for it
 
 
-def mix_summary(short: ShortPairs, long_rows: int) -> MixSummary:
-    """The mix as the card shows it."""
+def mix_summary(short: ShortPairs, long_rows: int, dropped: int) -> MixSummary:
+    """The mix as the card shows it; `dropped` of the drawn rows were too long."""
     settings = short.settings
-    return MixSummary(
-        public_text(settings.source), short.content, settings.ratio, short.rows, short.rows_to_draw(long_rows)
-    )
+    rows = short.rows_to_draw(long_rows) - dropped
+    return MixSummary(public_text(settings.source), short.content, settings.ratio, short.rows, rows)
 
 
 def read_short_pairs(settings: Mix | None) -> ShortPairs | None:
@@ -108,8 +105,8 @@ def _pairs(settings: Mix) -> Iterator[tuple[SourceRow, dict[str, Messages] | str
     try:
         for row in read_rows(settings.source, settings.subset, settings.split):
             try:
-                yield row, _pair(row.values)
-            except _RowError as fault:
+                yield row, read_pair(row.values)
+            except RowError as fault:
                 yield row, str(fault)
     except InputError as error:
         raise InputError(f"training.mix: {error}") from error
@@ -117,63 +114,3 @@ def _pairs(settings: Mix) -> Iterator[tuple[SourceRow, dict[str, Messages] | str
 
 def _name(row: SourceRow) -> str:
     return f"{public_text(row.file)}, row {row.number}"
-
-
-class _RowError(Exception):
-    """What is wrong with a row."""
-
-
-def _pair(values: Mapping[str, Any]) -> dict[str, Messages]:
-    """prompt, chosen and rejected as messages; one message of the assistant on either side."""
-    chosen = _messages(values, "chosen", "assistant")
-    rejected = _messages(values, "rejected", "assistant")
-    if chosen[0]["role"] == rejected[0]["role"] == "assistant":
-        prompt = _messages(values, "prompt", "user")
-    else:  # whole conversations, which bring their prompt
-        shared = min(_common_messages(chosen, rejected), len(chosen) - 1, len(rejected) - 1)
-        prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
-    for side, answer in (("chosen", chosen), ("rejected", rejected)):
-        if len(answer) != 1 or answer[0]["role"] != "assistant":
-            raise _RowError(f"{side} must be one message of the assistant after the prompt that both share")
-    if not prompt or prompt[-1]["role"] != "user":
-        raise _RowError("the prompt must end with a message of the user")
-    if chosen[0]["content"] == rejected[0]["content"]:
-        raise _RowError("chosen and rejected are the same text")
-    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
-
-
-def _messages(values: Mapping[str, Any], field: str, role: str) -> Messages:
-    """A field as messages: a plain text is one message of `role`."""
-    value = values.get(field)
-    if value is None:
-        raise _RowError(f"{field} is missing")
-    if isinstance(value, str):
-        value = [{"role": role, "content": value}]
-    if not isinstance(value, list) or not value or not all(isinstance(message, Mapping) for message in value):
-        raise _RowError(f"{field} is neither a text nor a list of messages")
-    return [_message(message, field) for message in value]
-
-
-def _message(message: Mapping[str, Any], field: str) -> dict[str, str]:
-    role, content = message.get("role"), message.get("content")
-    if role not in _ROLES:
-        raise _RowError(f"{field} has a message whose role is {role!r}, not {', '.join(_ROLES)}")
-    if not isinstance(content, str):
-        raise _RowError(f"{field} has a message without text")
-    if not content.strip():
-        raise _RowError(f"{field} is empty")
-    try:
-        content.encode("utf-8")
-    except UnicodeEncodeError:
-        raise _RowError(f"{field} holds a lone surrogate") from None
-    return {"role": role, "content": content}
-
-
-def _common_messages(first: Messages, second: Messages) -> int:
-    """How many messages two conversations share from their start."""
-    count = 0
-    for one, other in zip(first, second, strict=False):
-        if one != other:
-            break
-        count += 1
-    return count

@@ -19,14 +19,14 @@ from infra.models.tokens import resolve_model
 from infra.store import table_bytes
 from tasks.training.card import model_card
 from tasks.training.checkpoints import read_progress
-from tasks.training.published import TrainSplit
+from tasks.training.external import ExternalPairs, TrainingData, all_drops
 from tasks.training.settings import RunConfig, quarter_means
 
 _ADAPTER_FILES = {"adapter_model.safetensors", "adapter_config.json"}
 Steps = Sequence[dict[str, Any]]
 
 
-def write_outputs(config: RunConfig, published: TrainSplit, *, base: str, base_revision: str) -> dict[str, Any]:
+def write_outputs(config: RunConfig, data: TrainingData, *, base: str, base_revision: str) -> dict[str, Any]:
     """Complete the output folder; returns {steps, first_loss, last_loss, tensors_changed, tensors, sharing}.
 
     Raises TrainingError when the subprocess left no weights.
@@ -48,20 +48,24 @@ def write_outputs(config: RunConfig, published: TrainSplit, *, base: str, base_r
     }
     (config.output / "metrics.parquet").write_bytes(table_bytes(metrics_table(steps)))
     (config.output / "training.png").write_bytes(training_plot(steps, config.settings.loss))
+    short_rows, dropped_short = config.mix.rows if config.mix else 0, config.lengths.dropped_short
     job = {
-        "manifest": published.sha256,
-        "dataset": published.name,
+        "manifest": None if isinstance(data, ExternalPairs) else data.sha256,
+        "dataset": data.name,
         "base": base,
         "base_revision": base_revision,
         "trust_remote_code": config.trust_remote_code,
         "seed": config.seed,
         "settings": config.settings.model_dump(mode="json"),
-        "rows": {"long": published.rows, "short": config.mix.rows if config.mix else 0},
+        "rows": {"long": config.lengths.pairs - short_rows, "short": short_rows},
+        "dropped": {"long": config.lengths.dropped_pairs - dropped_short, "short": dropped_short},
         "mix": asdict(config.mix) if config.mix else None,
         "reference": config.reference,
     }
+    if isinstance(data, ExternalPairs):
+        job["data"] = data.summary() | {"drops": all_drops(data, config.lengths)}
     (config.output / "job.json").write_text(json.dumps(job, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    card = model_card(config, published, base_revision, results, steps)
+    card = model_card(config, data, base_revision, results, steps)
     (config.output / "README.md").write_text(card, encoding="utf-8")
     return results
 

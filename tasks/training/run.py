@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import LongmillError, TrainingError
-from tasks.training.settings import RunConfig, warmup_steps
+from tasks.training.settings import RunConfig, steps_argument, warmup_steps
 
 REMOVED_FILES = ("training_args.bin", "README.md")  # a pickle, and a card without numbers
 
@@ -113,7 +113,7 @@ def trainer_arguments(config: RunConfig) -> dict[str, Any]:
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.clip,
         "num_train_epochs": settings.epochs,
-        "max_steps": settings.max_steps or -1,
+        "max_steps": steps_argument(settings, config.lengths.rows),
         "per_device_train_batch_size": settings.batch_size,
         "gradient_checkpointing": settings.gradient_checkpointing,
         "bf16": settings.dtype == "bfloat16",

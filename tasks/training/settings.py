@@ -87,12 +87,32 @@ def accumulation(settings: Training) -> int:
     return settings.batch_size // rows_at_once
 
 
-def planned_steps(settings: Training, rows: int) -> int:
-    """Optimiser steps of a run over `rows` questions, as transformers' Trainer counts them."""
-    if settings.max_steps is not None:
-        return settings.max_steps
+def steps_of_epoch(settings: Training, rows: int) -> int:
+    """Optimiser steps of one pass over `rows` questions, as transformers' Trainer counts them."""
     passes = math.ceil(math.ceil(rows / settings.processes) / settings.device_batch_size)
-    return math.ceil(settings.epochs * math.ceil(passes / accumulation(settings)))
+    return math.ceil(passes / accumulation(settings))
+
+
+def planned_steps(settings: Training, rows: int) -> int:
+    """Optimiser steps of a run over `rows` questions: those of `epochs`, but `max_steps` at most."""
+    steps = math.ceil(settings.epochs * steps_of_epoch(settings, rows))
+    return steps if settings.max_steps is None else min(steps, settings.max_steps)
+
+
+def epochs_of(settings: Training, rows: int, steps: int) -> float:
+    """How many passes over `rows` questions so many steps are; 0 without a row."""
+    return round(steps / steps_of_epoch(settings, rows), 4) if rows else 0.0
+
+
+def epochs_in_words(epochs: float) -> str:
+    """As "1 epoch", "0.32 epochs"."""
+    return f"{epochs:.4g} epoch{'' if epochs == 1 else 's'}"
+
+
+def steps_argument(settings: Training, rows: int) -> int:
+    """transformers' `max_steps`, which overrides its epochs: -1 where the epochs end before `training.max_steps`."""
+    steps = planned_steps(settings, rows)
+    return steps if steps == settings.max_steps else -1
 
 
 def precomputes_reference(settings: Training, rows: int) -> bool:

@@ -17,7 +17,7 @@ def judge_reply(body: dict[str, Any]) -> str:
     """Terse replies: three facts an answer, everything supported, ratings by the length of the prompt."""
     prompt = prompt_in(body)
     step = step_of(prompt)
-    if step == "facts":
+    if step == "sentence-facts":
         words = inside(prompt, "answer").split()[:3]
         return "\n".join(f"<statement>The text says {word}.</statement>" for word in words)
     if step == "notes":

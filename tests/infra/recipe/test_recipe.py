@@ -10,6 +10,7 @@ from flows.recipes import BOX
 from infra.canonical import fingerprint
 from infra.errors import RecipeError
 from infra.recipe import Recipe, load_recipe, parse_recipe
+from tasks.training.settings import planned_steps
 
 SETTINGS = {
     "name": "small",
@@ -35,10 +36,21 @@ def test_the_papers_settings_stand_in_the_sealong_recipe() -> None:
     recipe = load_recipe(BOX["sealong"])
     assert (recipe.sampling.samples, recipe.sampling.temperature, recipe.sampling.max_tokens) == (32, 0.7, 1024)
     assert (recipe.contexts.min_tokens, recipe.contexts.max_tokens) == (4 * 1024, 31 * 1024)
+    assert (recipe.contexts.articles, recipe.contexts.passages) == ("require", "untitled")
     training = recipe.training
     assert training is not None
     assert (training.loss, training.beta, training.lora_rank, training.lora_alpha) == ("orpo", 0.1, 128, 128)
     assert (training.learning_rate, training.batch_size, training.max_length) == (5e-5, 8, 32768)
+    assert (training.epochs, training.max_steps) == (1, None)
+
+
+def test_the_papers_training_stands_in_the_longreward_recipe() -> None:
+    """400 to 800 steps of 16: its set of 10,000 questions is trained on once, and a small one not many times."""
+    training = load_recipe(BOX["longreward"]).training
+    assert training is not None
+    assert (training.loss, training.beta, training.sft_weight) == ("dpo", 0.15, 0.1)
+    assert (training.learning_rate, training.batch_size) == (1e-6, 16)
+    assert [planned_steps(training, questions) for questions in (148, 10_000, 100_000)] == [10, 625, 800]
 
 
 def test_unknown_keys_are_refused_by_name(tmp_path: Path) -> None:
@@ -60,6 +72,22 @@ def test_changes_are_read_as_yaml_and_reach_missing_sections(tmp_path: Path) -> 
     assert recipe.sampling.samples == 4
     assert recipe.policy.endpoints == ("http://127.0.0.1:2/v1",)
     assert recipe.training is None
+
+
+def test_the_settings_of_a_scorer_are_reached_by_its_name(tmp_path: Path) -> None:
+    scorers = [{"scorer": "consensus"}, {"scorer": "quality"}]
+    path = write_recipe(tmp_path, scoring={"scorers": scorers})
+    recipe = load_recipe(path, ("scoring.scorers.quality.weight=2", "scoring.scorers.consensus.over=final"))
+    assert recipe.scoring.scorers == (
+        {"scorer": "consensus", "over": "final"},
+        {"scorer": "quality", "weight": 2},
+    )
+    with pytest.raises(RecipeError, match="no scorer 'nobody'; it has: consensus, quality"):
+        load_recipe(path, ("scoring.scorers.nobody.weight=2",))
+    with pytest.raises(RecipeError, match=r"scoring\.scorers\.quality\.KEY=value"):
+        load_recipe(path, ("scoring.scorers.quality=2",))
+    with pytest.raises(RecipeError, match="weight is not a section"):
+        load_recipe(path, ("scoring.scorers.quality.weight=2", "scoring.scorers.quality.weight.x.y=2"))
 
 
 @pytest.mark.parametrize("change", ["sampling", "=4", "name.inner=4", "sampling.samples=[", "nosuch.key=1"])
@@ -129,8 +157,8 @@ IDENTITIES = {
     # Its strategy is `plain` since `default` was seen to invite refusals; its embedder knows 100 languages.
     "longreward": "461f98ce9cf846fecbaad284c7cd271a41bdb6d6f14376522bb49d67feee6012",
     "real-sealong": "9c36565674e9ac548d60c1f1ed8ae1d8fc161e5f2f03c474e14871d83757ec91",
-    # Its embedder is the paper's.
-    "sealong": "8a6b19c684a18d275852f601f4b62fe2a1cf5b0a66c2dc120aec2ae615a16f18",
+    # Its contexts are whole articles, numbered without titles, since they are made as the paper's; so is its embedder.
+    "sealong": "070ddf2f4add56ef2e6bb99360e08b37728312ae7f54c98718ec9bcf9c8fb72f",
 }
 
 

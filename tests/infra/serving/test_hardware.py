@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.models.tokens import resolve_model
 from infra.serving import hardware
 from infra.serving.hardware import served_dtype, step_limit, training_dtype
 
@@ -78,6 +79,15 @@ def test_operations_of_a_token_are_counted_from_the_files(tmp_path: Path) -> Non
     (tmp_path / "config.json").write_text(json.dumps({"num_hidden_layers": 2, "hidden_size": 8, "dtype": "bfloat16"}))
     assert hardware.token_operations(tmp_path, 0) == 2 * 2000
     assert hardware.token_operations(tmp_path / "nowhere", 100) is None
+
+
+def test_a_small_model_keeps_its_adapter_and_so_does_any_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "has_gpu", lambda: False)
+    assert not hardware.slow_with_adapters(Path(resolve_model("microworld")))
+    monkeypatch.setattr(hardware, "token_operations", lambda folder, context: 2 * 135e6)
+    assert hardware.slow_with_adapters(Path("smollm2"))
+    monkeypatch.setattr(hardware, "has_gpu", lambda: True)
+    assert not hardware.slow_with_adapters(Path("smollm2"))
 
 
 def test_servers_that_share_a_cpu_read_more_slowly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

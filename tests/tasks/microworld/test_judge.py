@@ -41,10 +41,21 @@ def test_the_judge_is_a_small_llama_with_a_card(model: Any, lessons: Any) -> Non
     assert all(f"| {kind} |" in card for kind in ("helpfulness", "facts", "support", "notes"))
 
 
-def test_its_tokenizer_is_the_one_that_the_prompts_make(lessons: Any) -> None:
+def test_its_tokenizer_still_knows_the_world_and_its_prompts(lessons: Any, tmp_path: Path) -> None:
+    """A prompt may change after the judge was trained, a word here and there; its other words are tokens of their own.
+
+    A word without a token is spelled in bytes: the judge reads it, in more tokens. Prompts for other judges count not.
+    """
     from tasks.microworld.tokenizer import build_tokenizer
 
-    assert build_tokenizer(PROMPTS).get_vocab() == lessons.tokenizer.get_vocab()
+    for kind, prompt in lessons.prompts.items():
+        (tmp_path / f"{kind}.txt").write_text(prompt, encoding="utf-8")
+    vocabulary = lessons.tokenizer.get_vocab()
+    today = build_tokenizer(tmp_path).get_vocab()
+    missing = today.keys() - vocabulary.keys()
+    assert len(missing) <= 0.02 * len(today), sorted(missing)
+    world = build_tokenizer(PROMPTS / "no prompts").get_vocab()
+    assert world.keys() <= vocabulary.keys()
 
 
 @pytest.mark.parametrize("kind", ["support", "completeness", "helpfulness"])

@@ -56,6 +56,16 @@ def test_every_terse_prompt_gets_a_reply_that_its_reader_takes(language: str) ->
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
+def test_by_sentence_a_final_answer_counts_only_where_nothing_stands_before_it(language: str) -> None:
+    wrong_end = {"question": QUESTION, "answer": ANSWER.replace("Answer: Oakmoor", "Answer: Ashvale")}
+    stated = ("The mentor of Abrtan is Borlena.", "The home of Borlena is Oakmoor.")
+    assert read_facts(reply("sentence-facts", language, **wrong_end)) == stated
+    assert len(read_facts(reply("facts", language, **wrong_end))) == 3
+    alone = {"question": QUESTION, "answer": "Answer: Oakmoor"}
+    assert len(read_facts(reply("sentence-facts", language, **alone))) == 1
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
 def test_several_statements_are_judged_by_the_passages_with_their_number(language: str) -> None:
     case = case_of("x", context=f"{PART} Nobody lives here.")
     case = replace(case, example=replace(case.example, language=language))

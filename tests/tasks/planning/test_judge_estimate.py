@@ -67,7 +67,12 @@ def test_several_facts_a_call_are_fewer_and_longer_calls_with_prompts_of_their_o
     terse = recipe.model_copy(update={"judge": recipe.judge.model_copy(update={"prompts": "terse"})})
     assert size_of_call("supports", faithfulness, terse, 100, 50).reply == Range(32, 32, 2048)
     plan = make_plan(recipe, open_store(recipe.store))
-    assert {name.partition("/judge-full-")[2] for name in plan.prompts} == {"", "facts", "support", "supports"}
+    assert {name.partition("/judge-full-")[2] for name in plan.prompts} == {
+        "",
+        "sentence-facts",
+        "support",
+        "supports",
+    }
 
 
 def test_judging_is_paid_at_the_judges_price_and_added(tmp_path):
@@ -138,7 +143,7 @@ def test_the_judges_prompts_are_part_of_the_plan_and_a_changed_word_makes_a_new_
     recipe = judged_recipe(tmp_path)
     store = open_store(recipe.store)
     plan = make_plan(recipe, store)
-    steps = ("helpfulness", "notes", "completeness", "facts", "support")
+    steps = ("helpfulness", "notes", "completeness", "sentence-facts", "support")
     english = {f"en/judge-full-{step}" for step in steps}
     chinese = {f"zh/judge-full-{step}" for step in steps}
     assert plan.prompts.keys() == {"en/sample-default", *english, *chinese}

@@ -14,7 +14,7 @@ from tasks.publishing import publish
 from tasks.records.manifest import read_manifest
 from tasks.reporting.page import excerpt, sample_pairs
 from tasks.reporting.report import add_counts, run_cost, write_report
-from tasks.reporting.tables import build_rows, report_rows
+from tasks.reporting.tables import build_rows, report_rows, training_rows
 from tests.support.longreward import longreward_recipe, publish_longreward
 from tests.support.planning import small_recipe
 from tests.support.published import fake_plan, fake_recipe
@@ -114,6 +114,15 @@ def test_servers_that_were_started_again_are_counted(tmp_path: Path) -> None:
     _, report, page = report_of(tmp_path / "none")
     assert report["restarts"] == {}
     assert "started again" not in page
+
+
+def test_what_training_did_stands_in_the_table_of_a_run(tmp_path: Path) -> None:
+    trained = {**TRAINED, "steps": 1250, "epochs": 0.6667, "rows": 15_000, "dropped_pairs": 3}
+    _, report, _ = report_of(tmp_path, trained, comparison())
+    rows = report_rows(report)[1]
+    assert ["training", "1,250 steps, 0.6667 epochs of 15,000 questions", ""] in rows
+    assert ["pairs too long for training", "3 left out", ""] in rows
+    assert training_rows({"steps": 5, "rows": 3})[1] == [["training", "5 steps"]]  # a model of an earlier version
 
 
 def test_the_report_counts_pairs_and_their_questions(tmp_path: Path) -> None:

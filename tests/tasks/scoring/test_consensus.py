@@ -67,6 +67,35 @@ def test_the_score_over_rouge_is_the_mean_f_measure() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("similarity", "expected"),
+    [
+        ("rouge_1", [(1 + 4 / 6) / 2, (1 + 4 / 6) / 2]),  # 2 of 3 words and 3 are common
+        ("rouge_2", [(1 + 2 / 4) / 2, (1 + 2 / 4) / 2]),  # 1 of 2 runs and 2
+        ("rouge_l", [(1 + 4 / 6) / 2, (1 + 4 / 6) / 2]),
+    ],
+)
+def test_every_kind_of_rouge_can_be_chosen(similarity: str, expected: list[float]) -> None:
+    assert scores(["a b c", "a b d"], similarity=similarity) == [pytest.approx(value, abs=1e-6) for value in expected]
+
+
+def test_bertscore_is_a_similarity_too() -> None:
+    tokens = {"e": (1, 0), "n": (0, 1)}
+
+    def encode_tokens(texts: list[str]) -> list[Vectors]:
+        return [np.array([tokens[token] for token in text.split()], np.float32) for text in texts]
+
+    embedder = Embedder(directions, encode_tokens=encode_tokens)
+    answers = tuple(Answer("e", i, text, "stop", 1, 1, "default", "") for i, text in enumerate(["e", "e n", "n", "e"]))
+    case = AnsweredQuestion(Example("e", "q", "c", (), "qa", "en", "{}"), Context("c", "text", 1, (), (), ()), answers)
+    bench = ScoringContext(lambda: embedder, None, RECIPE)
+    judgements = judge_with(consensus, [case], ConsensusSettings(similarity="bertscore"), bench)
+    # F1 of "e" and "e n" is 2/3, of "e" and "n" 0
+    expected = [(1 + 2 / 3 + 0 + 1) / 4, (2 / 3 + 1 + 2 / 3 + 2 / 3) / 4, (0 + 2 / 3 + 1 + 0) / 4]
+    assert [judgement.score for judgement in judgements][:3] == [pytest.approx(value, abs=1e-6) for value in expected]
+    assert judgements[3].score == judgements[0].score
+
+
 def test_scores_are_rounded_to_six_decimals() -> None:
     assert scores(["a b", "a", "c"], similarity="rouge_l")[0] == 0.555556  # (1 + 2/3 + 0) / 3
 

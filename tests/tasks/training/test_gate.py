@@ -1,5 +1,6 @@
 """The gate: what passes is exactly what is trained on, and a bad row stops the run with its name and a remedy."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -34,10 +35,74 @@ def test_ids_are_the_chat_templates_and_lengths_are_counted(tokenizer: Any) -> N
 
 def test_a_row_that_would_be_cut_is_named_with_its_length_and_the_remedy(tokenizer: Any) -> None:
     rows = [pair_row(0, "ab", "xyz", "q"), pair_row(7, "ab" * 20, "xyz", "q"), pair_row(8, "ab" * 10, "xyz", "q")]
-    with pytest.raises(TrainingError, match=r"2 of 3 rows.*20 tokens.*example-7 with 47.*max_length to 47") as caught:
+    with pytest.raises(TrainingError, match=r"2 of 3 pairs.*20 tokens.*example-7, with 47.*max_length to 47") as caught:
         gate(rows, tokenizer, 20)
     assert "contexts.max_tokens" in str(caught.value)
     assert gate(rows, tokenizer, 47).total_max == 47
+
+
+def test_pairs_that_are_too_long_are_dropped_and_counted(tokenizer: Any) -> None:
+    """Of a question only the pairs that fit pass, with the answers that they need."""
+    rows = [
+        *_pairs(0, ("a", "b" * 40), ("a", "cc"), ("b" * 40, "cc")),  # "question 0" and the template's marks: 13
+        pair_row(1, "x" * 50, "a", "b"),
+        *_pairs(2, ("a", "bb"), ("bb", "ccc")),
+    ]
+    trees: list[EncodedTree] = []
+    lengths = gate(rows, tokenizer, 20, add=trees.append, over_length="drop")
+    assert [(tree.example_id, tree.pairs) for tree in trees] == [
+        ("example-0", [(0, 1)]),
+        ("example-2", [(0, 1), (1, 2)]),
+    ]
+    assert [tokenizer.decode(answer, skip_special_tokens=True) for answer in trees[0].answers] == ["a", "cc"]
+    assert (lengths.rows, lengths.pairs) == (2, 3)
+    assert (lengths.dropped_questions, lengths.dropped_pairs) == (1, 3)
+    assert (lengths.prompt_max, lengths.total_max, lengths.tokens) == (13, 13 + 4, 2 * 13 + (2 + 3) + (2 + 3 + 4))
+    with pytest.raises(TrainingError, match=r"3 of 6 pairs .*over_length is stop"):
+        gate(rows, tokenizer, 20)
+
+
+def test_more_than_half_are_not_dropped(tokenizer: Any) -> None:
+    rows = [pair_row(0, "ab", "xyz", "q"), pair_row(1, "ab" * 20, "xyz", "q"), pair_row(2, "ab" * 21, "xyz", "q")]
+    assert gate(rows[:2], tokenizer, 20, over_length="drop").dropped_pairs == 1
+    with pytest.raises(TrainingError, match=r"2 of 3 pairs .*more than half.*example-2, with 49"):
+        gate(rows, tokenizer, 20, over_length="drop")
+
+
+def test_a_pair_of_exactly_the_longest_length_passes(tokenizer: Any) -> None:
+    row = pair_row(0, "ab", "xyz", "q")  # 5 tokens, and 4
+    assert gate([row], tokenizer, 9).total_max == 9
+    with pytest.raises(TrainingError, match="1 of 1 pairs"):
+        gate([row], tokenizer, 8, over_length="drop")
+
+
+def test_lengths_of_long_and_short_rows_are_added_up(tokenizer: Any) -> None:
+    long = gate([pair_row(0, "ab", "xyz", "q")], tokenizer, 100)
+    short = gate([pair_row(1, "a", "b", "cc"), pair_row(2, "x" * 200, "b", "c")], tokenizer, 100, over_length="drop")
+    both = long.with_short(short)
+    together = gate([pair_row(0, "ab", "xyz", "q"), pair_row(1, "a", "b", "cc")], tokenizer, 100)
+    assert both == replace(together, dropped_pairs=1, dropped_questions=1, dropped_short=1)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    texts=st.lists(st.tuples(*[st.text(min_size=1, max_size=12).filter(str.strip)] * 3), min_size=1, max_size=20),
+    limit=st.integers(5, 60),
+)
+def test_every_row_passes_or_is_a_counted_drop(texts: list[tuple[str, str, str]], limit: int) -> None:
+    tokenizer = tiny_tokenizer()
+    rows = [pair_row(place, *row) for place, row in enumerate(texts) if row[1] != row[2]]
+    trees: list[EncodedTree] = []
+    try:
+        lengths = gate(rows, tokenizer, limit, add=trees.append, over_length="drop")
+    except TrainingError as error:
+        assert not rows or "more than half" in str(error)
+        return
+    assert lengths.pairs + lengths.dropped_pairs == len(rows)
+    assert lengths.pairs == sum(len(tree.pairs) for tree in trees)
+    for tree in trees:
+        assert len(tree.prompt_ids) + max(map(len, tree.answers)) <= limit
+        assert sorted({place for pair in tree.pairs for place in pair}) == list(range(len(tree.answers)))
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,18 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from infra.canonical import fingerprint
 from infra.errors import RecipeError, StoreError, TrainingError
 from infra.recipe import Training
 from infra.store import open_store
+from tasks.training.base_identity import base_identity
 from tasks.training.checkpoints import COMPLETE
 from tasks.training.job import TrainingJob, job_id, stored_training, train
 from tasks.training.mixing import read_short_pairs
 from tasks.training.published import read_train_split
+from tasks.training.settings import RunConfig
 from tests.support.killing import kill_at
-from tests.support.tiny_model import pair_rows, publish_rows, save_tiny, tiny_model
+from tests.support.tiny_model import pair_row, pair_rows, publish_rows, save_tiny, tiny_model
 
 QUICK = {
     "dtype": "float32",
@@ -69,6 +72,62 @@ def test_the_id_depends_on_what_is_trained_and_not_on_how_it_runs(tmp_path: Path
     assert len({same, *others}) == 6
 
 
+def test_max_steps_as_a_cap_renames_only_the_jobs_that_it_changes(tmp_path: Path) -> None:
+    """Before, max_steps overrode the epochs: where both give the same steps, a trained job stays what it is."""
+    job = _job(tmp_path)  # 8 questions, 2 a step
+    published = read_train_split(job.store, job.manifest)
+
+    def identity(**changes: Any) -> str:
+        return job_id(dataclasses.replace(job, settings=job.settings.model_copy(update=changes)), published, None)
+
+    def identity_before(**changes: Any) -> str:
+        """As job ids were made before."""
+        settings = job.settings.model_copy(update=changes).model_dump(mode="json")
+        for name in ("save_steps", "gradient_checkpointing", "offload_activations", "over_length", "mix"):
+            del settings[name]
+        base = {"base": base_identity(job.base), "base_revision": job.base_revision, "seed": job.seed}
+        return fingerprint({"manifest": published.sha256, "settings": settings, **base})[:16]
+
+    assert identity() == identity_before()
+    assert identity(over_length="stop") == identity_before()
+    assert identity(max_steps=3) == identity_before(max_steps=3)
+    assert identity(max_steps=4) == identity_before(max_steps=4)
+    assert identity(max_steps=5) != identity_before(max_steps=5)  # was 5 steps, is 4
+    assert identity(max_steps=8, epochs=2) == identity_before(max_steps=8, epochs=2)
+
+
+def test_a_model_without_some_pairs_is_no_result_where_each_must_be_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = [*pair_rows(8), pair_row(9, "x" * 200, "a", "b")]
+    publish_rows(tmp_path / "mill", long)
+    job = _job(tmp_path, max_length=150)
+    stop = dataclasses.replace(job, settings=job.settings.model_copy(update={"over_length": "stop"}))
+
+    def launch(config: RunConfig, **_: Any) -> None:
+        assert (config.lengths.rows, config.lengths.dropped_pairs) == (8, 1)
+        config.output.mkdir()
+        config.progress.write_text('{"step": 1, "total_steps": 4, "loss": 1.0, "lr": 0.1}\n')
+        (config.output / "adapter_config.json").write_text('{"target_modules": []}')
+        summary = {"steps": 4, "changed": 1, "tensors": 1, "sharing": ""}
+        (config.output / "summary.json").write_text(json.dumps(summary))
+
+    monkeypatch.setattr("tasks.training.job.launch", launch)
+    with pytest.raises(TrainingError, match=r"1 of 9 pairs .*over_length is stop.*example-9"):
+        train(stop)
+    result = train(job)
+    assert (result.steps, result.epochs, result.rows, result.dropped_pairs) == (4, 1.0, 8, 1)
+    folder = tmp_path / "mill" / result.model
+    assert json.loads((folder / "job.json").read_text())["dropped"] == {"long": 1, "short": 0}
+    card = (folder / "README.md").read_text()
+    assert "optimiser steps: 4, 1 epoch of 8 questions\n" in card
+    assert "1 pairs longer than 150 tokens were left out" in card
+    assert stored_training(job) == result
+    assert stored_training(stop) is None
+    with pytest.raises(TrainingError, match=r"1 of 9 pairs .*over_length is stop"):
+        train(stop)
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
@@ -78,7 +137,7 @@ def test_the_id_depends_on_what_is_trained_and_not_on_how_it_runs(tmp_path: Path
         ({"accelerate_config": "/nowhere.yaml"}, RecipeError, "accelerate_config"),
         ({"pack_tokens": 500, "loss": "sft"}, RecipeError, "training.pack_tokens"),
         ({"pack_tokens": 500, "sharing": "off"}, RecipeError, "set pack_tokens to null"),
-        ({"max_length": 40}, TrainingError, "longest is example example-"),
+        ({"max_length": 40}, TrainingError, "longest is of example example-"),
     ],
 )
 def test_what_cannot_work_is_refused_before_a_subprocess_starts(

@@ -21,6 +21,7 @@ from tasks.training.published import TrainSplit, read_train_split
 from tasks.training.settings import RunConfig
 from tests.support.tiny_model import pair_rows, publish_rows, save_tiny
 
+STORE = open_store("mill")
 USER = {"role": "user", "content": "2 + 2?"}
 FOUR, FIVE = {"role": "assistant", "content": "4"}, {"role": "assistant", "content": "5"}
 PAIR = {"prompt": [USER], "chosen": [FOUR], "rejected": [FIVE]}
@@ -181,8 +182,8 @@ def test_short_rows_go_through_the_gate_and_bad_ones_stop_the_run_before_it_star
 ) -> None:
     monkeypatch.setattr("tasks.training.job.launch", None)
     long = _file(tmp_path, [*_numbered(3), {"prompt": "x" * 200, "chosen": "a", "rejected": "b"}])
-    with pytest.raises(TrainingError, match=r"1 of 8 rows .*short\.jsonl, row 4 with 20\d.*training\.max_length"):
-        train(_job(tmp_path, {"source": str(long)}, max_length=150))
+    with pytest.raises(TrainingError, match=r"1 of 4 pairs .*short\.jsonl, row 4, with 20\d.*training\.max_length"):
+        train(_job(tmp_path, {"source": str(long)}, max_length=150, over_length="stop"))
     bad = _file(tmp_path, [{"prompt": "a", "chosen": "b"}])
     with pytest.raises(InputError, match="rejected is missing"):
         train(_job(tmp_path, {"source": str(bad)}))
@@ -206,12 +207,14 @@ def test_the_card_tells_long_from_short_and_names_no_folder() -> None:
     assert RunConfig.load(config.dump()) == config
     written = {"steps": 4, "first_loss": 1.0, "last_loss": 0.5, "tensors_changed": 1, "tensors": 1, "sharing": ""}
     steps = [{"step": 1, "total_steps": 1, "loss": 1.0}]
-    card = model_card(config, TrainSplit("tiny", None, "ab" * 32, ()), "main", written, steps)
+    card = model_card(config, TrainSplit(STORE, "tiny", None, "ab" * 32, ()), "main", written, steps)
     assert "on the 12 pairs of `tiny`" in card
     assert "6 short-context pairs of `short.jsonl`" in card and "0.5 for each long one" in card
     assert "from 400" in card and "cd" * 32 in card
     assert "/home" not in card and "/secret" not in card
-    plain = model_card(dataclasses.replace(config, mix=None), TrainSplit("tiny", None, "", ()), "main", written, steps)
+    plain = model_card(
+        dataclasses.replace(config, mix=None), TrainSplit(STORE, "tiny", None, "", ()), "main", written, steps
+    )
     assert "on the 18 pairs of `tiny`" in plain and "short-context" not in plain
 
 
@@ -236,6 +239,24 @@ def test_short_rows_are_drawn_for_each_question_and_each_is_a_question(
     (config,) = launched
     assert config.mix is not None and config.mix.rows == 4  # two for each of two questions, all of them the same row
     assert (config.lengths.rows, config.lengths.pairs) == (2 + 4, 6 + 4)
+
+
+def test_short_rows_that_are_too_long_are_left_out_of_the_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched: list[RunConfig] = []
+
+    def launch(config: RunConfig, **_: Any) -> None:
+        launched.append(config)
+        raise TrainingError("launched")
+
+    monkeypatch.setattr("tasks.training.job.launch", launch)
+    long = _file(tmp_path, [*_numbered(3), {"prompt": "x" * 200, "chosen": "a", "rejected": "b"}])
+    with pytest.raises(TrainingError, match="launched"):
+        train(_job(tmp_path, {"source": str(long)}, max_length=150))
+    (config,) = launched
+    assert config.mix is not None and (config.mix.available, config.mix.rows) == (4, 3)
+    assert (config.lengths.rows, config.lengths.dropped_pairs, config.lengths.dropped_short) == (4 + 3, 1, 1)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import yaml
 
 from infra.errors import TrainingError
 from infra.recipe import Training
+from infra.store import open_store
 from tasks.training.card import model_card
 from tasks.training.gate import Lengths
 from tasks.training.outputs import merge_adapter, metrics_table, training_plot
@@ -15,6 +16,7 @@ from tasks.training.published import TrainSplit
 from tasks.training.settings import RunConfig
 from tests.support.tiny_model import save_tiny, tiny_model
 
+STORE = open_store("mill")
 STEPS: list[dict[str, Any]] = [
     {"step": step, "total_steps": 40, "loss": 5.0 - step / 10, "lr": 1e-4, "grad_norm": 0.5, "margin": step / 100}
     for step in range(1, 41)
@@ -27,7 +29,7 @@ def _card(licence: str | None = "cc-by-4.0", **changes: Any) -> str:
     settings = Training.model_validate({"accelerate_config": "/home/somebody/fsdp.yaml", **changes})
     lengths = Lengths(9, 30, 4, 34, 300, 0, ((32, 4), (64, 5)), 9)
     config = RunConfig(settings, "/secret/place/base", "base", False, 3, lengths, "/secret/work", None)
-    return model_card(config, TrainSplit("tiny", licence, "ab" * 32, ()), "main", WRITTEN, STEPS)
+    return model_card(config, TrainSplit(STORE, "tiny", licence, "ab" * 32, ()), "main", WRITTEN, STEPS)
 
 
 def test_the_card_states_data_base_settings_and_loss_and_no_folder() -> None:
@@ -40,6 +42,14 @@ def test_the_card_states_data_base_settings_and_loss_and_no_folder() -> None:
     assert "9 pairs" in card and "| learning_rate | `5e-05` |" in card and "| 64 | 5 |" in card
     assert "| 40 | 1 | 0.4 | 0.5 | 0.0001 |" in card  # the last step of the table
     assert "/secret" not in card and "/home" not in card
+
+
+def test_the_card_says_what_ended_the_steps() -> None:
+    assert "optimiser steps: 40, 20 epochs of 9 questions\n" in _card()
+    assert "40, 20 epochs of 9 questions; training.max_steps ended it, training.epochs is 30" in _card(
+        epochs=30, max_steps=40
+    )
+    assert "no row was cut, none dropped" in _card()
 
 
 def test_a_licence_is_never_invented() -> None:

@@ -9,7 +9,7 @@ from infra.errors import MissingError, StoreError
 from infra.store import open_store
 from tasks.publishing import publish
 from tasks.training.gate import gate
-from tasks.training.published import check_hashes, count_questions, read_train_split, train_rows
+from tasks.training.published import read_train_split
 from tests.support.published import fake_plan, fake_recipe
 from tests.support.tiny_model import pair_rows, publish_rows, tiny_tokenizer
 
@@ -18,9 +18,9 @@ def test_rows_come_in_their_order_from_the_train_split_alone(tmp_path: Path) -> 
     rows = pair_rows(5)
     store, path = open_store(str(tmp_path)), publish_rows(tmp_path, rows)
     published = read_train_split(store, path)
-    check_hashes(store, published)
+    published.check()
     assert (published.name, published.licence, published.rows) == ("tiny", "cc-by-4.0", 5)
-    read = list(train_rows(store, published))
+    read = list(published.pairs())
     assert [row["example_id"] for row in read] == [row["example_id"] for row in rows]
     assert read[3]["chosen"] == rows[3]["chosen"]
 
@@ -30,7 +30,7 @@ def test_the_pairs_of_a_question_come_one_after_another_with_the_same_prompt(tmp
     published = read_train_split(
         store, publish(*fake_plan(store, recipe, texts=tuple("abcde")), recipe, store).manifest
     )
-    rows = list(train_rows(store, published))
+    rows = list(published.pairs())
     questions = [list(group) for _, group in itertools.groupby(rows, key=lambda row: row["example_id"])]
     assert published.rows == 21
     assert [len(group) for group in questions] == [1 + n % 3 for n in range(12) if n % 5 != 4]
@@ -42,8 +42,8 @@ def test_the_pairs_of_a_question_come_one_after_another_with_the_same_prompt(tmp
 def test_pairs_of_one_question_are_counted_once_across_files(tmp_path: Path) -> None:
     rows = pair_rows(3)
     repeated = [rows[0], rows[0], rows[1], rows[1], rows[1], rows[2]]  # example 1 goes on in the second file
-    published = read_train_split(store := open_store(str(tmp_path)), publish_rows(tmp_path, repeated))
-    assert (published.rows, count_questions(store, published)) == (6, 3)
+    published = read_train_split(open_store(str(tmp_path)), publish_rows(tmp_path, repeated))
+    assert (published.rows, published.count_questions()) == (6, 3)
 
 
 def test_a_file_that_was_changed_after_publishing_is_named(tmp_path: Path) -> None:
@@ -54,10 +54,10 @@ def test_a_file_that_was_changed_after_publishing_is_named(tmp_path: Path) -> No
     data[10] ^= 1
     target.write_bytes(bytes(data))
     with pytest.raises(StoreError, match=f"{target.name}: its bytes are not those.*sha256 .*build it again"):
-        check_hashes(store, read_train_split(store, path))
+        read_train_split(store, path).check()
     target.unlink()
     with pytest.raises(StoreError, match=f"{target.name}: the file is missing.*build it again"):
-        check_hashes(store, read_train_split(store, path))
+        read_train_split(store, path).check()
 
 
 def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:

@@ -5,7 +5,14 @@ import pytest
 from infra.errors import RecipeError
 from infra.recipe import Training
 from tasks.training.losses import all_losses, find_loss
-from tasks.training.settings import accumulation, planned_steps, quarter_means, warmup_steps
+from tasks.training.settings import (
+    accumulation,
+    epochs_of,
+    planned_steps,
+    quarter_means,
+    steps_argument,
+    warmup_steps,
+)
 
 
 def _settings(**changes: object) -> Training:
@@ -28,11 +35,27 @@ def test_a_batch_is_split_into_whole_passes() -> None:
         (100, {"epochs": 2}, 26),
         (100, {"epochs": 0.5}, 7),
         (100, {"max_steps": 5}, 5),
+        (100, {"max_steps": 800}, 13),  # a cap, and no target
+        (148, {"max_steps": 800, "batch_size": 16}, 10),
+        (10_000, {"max_steps": 800, "batch_size": 16}, 625),
+        (10_000, {"max_steps": 400, "batch_size": 16}, 400),
         (100, {"processes": 2}, 13),
     ],
 )
 def test_steps_are_counted_as_the_trainer_counts_them(rows: int, changes: dict[str, object], steps: int) -> None:
     assert planned_steps(_settings(**changes), rows) == steps
+
+
+def test_transformers_is_given_a_number_of_steps_only_where_it_ends_the_epochs() -> None:
+    assert [steps_argument(_settings(max_steps=steps), 100) for steps in (12, 13, 14)] == [12, 13, -1]
+    assert steps_argument(_settings(), 100) == -1
+
+
+def test_steps_are_told_as_epochs() -> None:
+    assert epochs_of(_settings(), 100, 13) == 1.0
+    assert epochs_of(_settings(), 148, 19) == 1.0
+    assert epochs_of(_settings(), 10_000, 400) == 0.32
+    assert epochs_of(_settings(), 0, 0) == 0.0
 
 
 def test_warm_up_leaves_a_step_that_learns() -> None:

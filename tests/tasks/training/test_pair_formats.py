@@ -1,0 +1,90 @@
+"""Every published format of preference pairs becomes the same messages, or a row that is counted by its reason."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.training.pair_formats import RowError, has_pair, read_pair
+
+SHARED = Path(__file__).parents[4] / "shared/data/formats"
+
+
+def _user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def _assistant(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+PAIR = {"prompt": [_user("A text.\n\nWho?")], "chosen": [_assistant("Ann.")], "rejected": [_assistant("Bob.")]}
+CONVERSATIONS = {"chosen": [_user("A text.\n\nWho?"), _assistant("Ann.")]}
+CONVERSATIONS |= {"rejected": [_user("A text.\n\nWho?"), _assistant("Bob.")]}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        PAIR,
+        {"prompt": "A text.\n\nWho?", "chosen": "Ann.", "rejected": "Bob."},
+        {"prompt": None, **CONVERSATIONS, "score_chosen": 8.0, "score_rejected": 6.0},
+        {"prompt": "A text.\n\nWho?", "prompt_id": "3f", **CONVERSATIONS, "messages": CONVERSATIONS["chosen"]},
+        {"prompt": "A text.\n\nWho?", "chosen": "Ann.", "rejected": "Bob.", "messages": CONVERSATIONS["chosen"]},
+        {"idx": 11, "context": "A text.", "query": "Who?", "win_response": "Ann.", "lose_response": "Bob."},
+        {"context": "A text.", "query": "Who?", "prompt": None, "chosen": "Ann.", "rejected": "Bob."},
+        {
+            "chosen": "\n\nHuman: A text.\n\nWho?\n\nAssistant: Ann.",
+            "rejected": "\n\nHuman: A text.\n\nWho?\n\nAssistant: Bob.",
+        },
+    ],
+    ids=[
+        "conversational",
+        "plain",
+        "implicit prompt",
+        "UltraFeedback",
+        "SeaLong",
+        "LongReward",
+        "context and query",
+        "transcripts",
+    ],
+)
+def test_each_format_becomes_the_same_pair(row: dict[str, Any]) -> None:
+    assert has_pair(row)
+    assert read_pair(row) == PAIR
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"prompt": "a", "chosen": "b", "rejected": None}, "missing_field"),
+        ({"chosen": "b", "rejected": "c"}, "missing_field"),
+        ({"prompt": "a", "chosen": "b", "rejected": " "}, "empty"),
+        ({"context": "", "query": "a", "win_response": "b", "lose_response": "c"}, "empty"),
+        ({"context": "a", "query": "a", "win_response": None, "lose_response": "c"}, "missing_field"),
+        ({"prompt": "a", "chosen": "b", "rejected": "b"}, "same_text"),
+        ({**PAIR, "chosen": [_assistant("a"), _user("b"), _assistant("c")]}, "several_turns"),
+        ({**PAIR, "prompt": [_user("a"), _assistant("b")]}, "prompt_without_user"),
+        ({**PAIR, "chosen": 3}, "not_messages"),
+        ({**PAIR, "chosen": [{"role": "tool", "content": "b"}]}, "not_messages"),
+        ({**PAIR, "tools": [{"name": "search"}]}, "not_text_alone"),
+        ({**PAIR, "images": ["a.png"]}, "not_text_alone"),
+    ],
+)
+def test_what_cannot_be_trained_on_has_a_reason(row: dict[str, Any], reason: str) -> None:
+    with pytest.raises(RowError) as caught:
+        read_pair(row)
+    assert caught.value.reason == reason
+
+
+def test_columns_that_are_empty_change_nothing() -> None:
+    assert read_pair({**PAIR, "tools": None, "images": []}) == PAIR
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the sample files are not part of the repository")
+@pytest.mark.parametrize("name", ["longreward-pairs", "sealong-published", "mix-ultrafeedback"])
+def test_the_published_files_are_read(name: str) -> None:
+    for line in (SHARED / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
+        pair = read_pair(json.loads(line))
+        assert [message["role"] for message in pair["prompt"]] == ["user"]
