@@ -266,6 +266,8 @@ class Recipe(RecipeSection):
             for key, earlier in _LATER_KEYS_OF_SCORERS.items():
                 if scorer.get(key) == earlier:
                     del scorer[key]
+        if settings["embedding"]["long_texts"] == "cut":  # as before the key; a plan's rules tell windows from it
+            settings["embedding"]["long_texts"] = "windows"
         for section, defaults in _LATER_KEYS.items():
             for key, default in defaults.items():
                 if settings[section] is not None and settings[section][key] == default:
@@ -291,7 +293,16 @@ _LATER_KEYS: dict[str, dict[str, Any]] = {
     "policy": {"reasoning": "auto"},
     "judge": {"reasoning": "auto", "reasoning_tokens": 0},
     "strong": {"reasoning": "auto"},
-    "embedding": {"truncate_tokens": None},
+    "embedding": {
+        "truncate_tokens": None,
+        "max_tokens": None,
+        "long_texts": "windows",
+        "tokenizer": None,
+        "prompt": None,
+        "task": None,
+        "dimensions": None,
+        "trust_remote_code": False,
+    },
     "pairing": {"pairs_per_question": 1},
 }
 
