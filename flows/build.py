@@ -18,14 +18,17 @@ from prefect import flow, task
 from prefect.logging import get_logger
 from prefect.runtime import flow_run
 
+from flows.early import check_early, check_windows
 from flows.recipes import read_recipe
 from flows.shard import shard_recipe, work_on_shard
-from infra.errors import BudgetReached, JudgeError, LedgerError, LongmillError, RecipeError
+from infra.errors import BudgetReached, JudgeError, LedgerError, LongmillError, RecipeError, RefusedError, YieldError
+from infra.models.api_key import check_api_keys
 from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
 from infra.running.prefect import FlowTurns, announce, live, run_elsewhere, without_heartbeats
 from infra.serving.servers import restart_counts, restarts_since, start_servers
 from infra.store import Store, open_store
+from tasks.planning.embedding_fit import embedding_fit
 from tasks.planning.make_plan import make_plan
 from tasks.planning.references import count_references
 from tasks.planning.rules import as_planned
@@ -35,10 +38,16 @@ from tasks.records.shard import forget_failure, read_failure, read_shard_result
 from tasks.reporting.tables import build_table
 from tasks.resources import RunResources, open_resources
 from tasks.sampling import calls_per_example
-from tasks.scoring import check_scorers
+from tasks.scoring import check_scorers, embeds_texts
+from tasks.yield_gate import check_reading
 
 TRAIN_DEPLOYMENT = "train/longmill-train"
-LASTING_FAULTS = (BudgetReached, JudgeError, LedgerError)  # what fails one shard for these will fail the next one too
+STOPPED = (BudgetReached, JudgeError, RefusedError, YieldError)  # errors that say by themselves what to do
+LASTING_FAULTS = (*STOPPED, LedgerError)  # what fails one shard for these will fail the next one too
+CUT_PLAN = (
+    "this plan cuts texts that are longer than the window of its embedding model, as plans did before "
+    "embedding.long_texts; a new plan, with embedding.long_texts: windows, sees them whole and pays for no answer again"
+)
 SHARD_WAIT_S = 7 * 86_400  # for a shard on another worker, its time in the queue included
 
 
@@ -47,9 +56,10 @@ def plan_questions(recipe: Recipe, name: str) -> str:
     """Read the questions, build the contexts, count the tokens; returns the plan's id."""
     store = open_store(recipe.store)
     plan = make_plan(recipe, store)
-    note = count_references(store, plan).note
-    if note:
-        get_logger("plan").warning(note)
+    fit = embedding_fit(store, plan, recipe)
+    for note in (count_references(store, plan).note, fit.note if fit else ""):
+        if note:
+            get_logger("plan").warning(note)
     return plan.plan_id
 
 
@@ -70,8 +80,9 @@ def build(
 
     With `plan_id` an existing plan is worked on; with `shards` only those of its shards. Returns the plan's id,
     the published dataset (null while shards are missing), the calls made, how often servers were started again, the
-    seconds by stage, and, if anything, what servers refused in the form of requests (`settled`). With `train` the
-    training deployment is started for the manifest, once per manifest.
+    seconds by stage, and, if anything, what servers refused in the form of requests (`settled`). Raises YieldError when
+    too many questions gave no pair: nothing is published then. With `train` the training deployment is started for the
+    manifest, once per manifest.
     """
     given = as_recipe(recipe)
     with (
@@ -88,6 +99,8 @@ def build(
         dataset = None
         if all(read_shard_result(resources.store, plan_id, shard.index) for shard in plan.shards):
             dataset = publish_dataset(resources, plan)
+            for note in filter(None, (dataset["yield"]["smaller"], dataset["yield"]["warning"])):
+                get_logger("build").warning(note)
         seconds["publish"] = time.monotonic() - clock
         built = {
             "plan_id": plan_id,
@@ -114,13 +127,20 @@ def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe
     seconds: dict[str, float] = {}
     clock = time.monotonic()
     check_scorers(recipe)
+    check_api_keys(recipe)
     with start_servers(recipe) as ready:
         if plan_id:
             whole_id = resolve_plan(open_store(recipe.store), plan_id)
         else:
             whole_id = plan_questions(live(recipe), recipe.name)
         seconds["plan"] = time.monotonic() - clock
-        settings = as_planned(ready(), load_plan(open_store(recipe.store), whole_id))
+        store = open_store(recipe.store)
+        plan = load_plan(store, whole_id)
+        check_reading(store, plan, recipe.execution)
+        settings = as_planned(ready(), plan)
+        check_windows(settings, plan, store)
+        if settings.embedding.long_texts == "cut" and embeds_texts(settings):
+            get_logger("build").warning(CUT_PLAN)
         seconds["serve"] = time.monotonic() - clock - seconds["plan"]
         yield settings, whole_id, seconds
 
@@ -128,8 +148,9 @@ def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe
 def run_shards(resources: RunResources, plan: Plan, indices: Sequence[int]) -> None:
     """Run shards, some at once; raises when the last has ended and some have failed.
 
-    A spent budget, or a ledger out of reach, stops the shards that have not started. Raises BudgetReached,
-    JudgeError, or LongmillError naming the failed shards and how to run them again.
+    A spent budget, a server that refuses, too many drops, or a ledger out of reach, stops the shards that have not
+    started. Raises BudgetReached, JudgeError, RefusedError, YieldError, or LongmillError naming the failed shards and
+    how to run them again.
     """
     chosen = set(indices)
     questions = sum(shard.questions for shard in plan.shards if shard.index in chosen)
@@ -162,7 +183,7 @@ def run_shards(resources: RunResources, plan: Plan, indices: Sequence[int]) -> N
         raise
     pool.shutdown()
     for error in failures.values():
-        if isinstance(error, BudgetReached | JudgeError):
+        if isinstance(error, STOPPED):
             raise error
     if failures:
         first = failures[min(failures)]
@@ -214,7 +235,7 @@ def _refuse_unfinished(store: Store, plan_id: str, index: int, state: str) -> No
         return
     failure = read_failure(store, plan_id, index)
     if failure:
-        for error in (BudgetReached, JudgeError):
+        for error in STOPPED:
             if failure.startswith(f"{error.__name__}: "):
                 raise error(f"shard {index}: {failure}")
         raise LongmillError(f"shard {index}: {failure}")
@@ -241,7 +262,9 @@ def as_recipe(recipe: dict[str, Any] | Recipe) -> Recipe:
 @flow(name="nightly", flow_run_name="nightly {recipe}")
 def nightly(recipe: str, changes: tuple[str, ...] = ()) -> dict[str, Any]:
     """Build from a recipe file and request the training: what the schedule runs."""
-    return build(read_recipe(recipe, changes), train=True)
+    settings = read_recipe(recipe, changes)
+    check_early(settings)
+    return build(settings, train=True)
 
 
 def keep_recipe(store: Store, plan_id: str, recipe: Recipe) -> None:

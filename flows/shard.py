@@ -22,6 +22,7 @@ from infra.running import progress
 from tasks.records.example import Answer, Judgement
 from tasks.records.plan import Plan, load_plan, load_shard
 from tasks.records.shard import ShardResult, read_shard_result, write_failure, write_shard_result
+from tasks.refused_answers import refusal_words, with_words
 from tasks.resources import RunResources, open_resources
 from tasks.sampling import calls_per_example
 from tasks.scoring import parse_scorers
@@ -39,6 +40,7 @@ from tasks.shard_tasks import (
     sample_span,
 )
 from tasks.spending import count_earlier_spending, count_reused_answers
+from tasks.yield_gate import check_shard
 
 FEWEST_SPANS = 16  # of a plan, if it has as many questions
 TASKS_AT_ONCE = 8  # of a kind in flight: the next one's calls are ready when the last one's run out
@@ -64,6 +66,7 @@ def work_on_shard(resources: RunResources, plan: Plan, index: int) -> ShardResul
             examples, contexts = load_shard(resources.store, plan, index)
             count_earlier_spending(resources, plan)
             result = sample_score_pair(ShardInMemory(resources, plan, index, examples, contexts, run_in_prefect))
+            check_shard(resources.store, plan, result, resources.recipe.execution)
     except LongmillError as error:
         with contextlib.suppress(StoreError):  # a store that is away is the error already
             write_failure(resources.store, plan.plan_id, index, error)
@@ -83,6 +86,7 @@ def sample_score_pair(shard: ShardInMemory) -> ShardResult:
             questions = answered_questions(shard, span, answers)
             steps = TaskSteps(shard, span, submit_step)
             judgements = score_answers(questions, scorers, shard.resources.scoring(), steps)
+            judgements = with_words(judgements, refusal_words(answers, shard.resources.ledger))
             progress.advance("score", span[1] - span[0])
             return judgements
 

@@ -1,9 +1,9 @@
-"""Measures of an answer against references, and of two texts against each other: SubEM, token F1, ROUGE-L.
+"""Measures of an answer against references, and of two texts against each other: SubEM, token F1, ROUGE.
 
 Texts become tokens by script, without a language setting: a run of letters and digits is one token, and each
 character of a script written without spaces (Han, kana, Thai, Lao, Khmer, Burmese, Tibetan) is one token.
 SubEM and F1 use SQuAD's normalisation (lower case, no punctuation, no articles, single spaces), after Unicode
-NFKC so that full-width forms and composed accents compare equal; ROUGE-L splits at everything that is no
+NFKC so that full-width forms and composed accents compare equal; ROUGE splits at everything that is no
 letter or digit, as the rouge-score library does for ASCII.
 
 SubEM is stricter than a plain substring test in two ways. A reference that normalises to nothing ("The", "?!")
@@ -139,6 +139,21 @@ def rouge_l_matrix(texts: Sequence[str]) -> NDArray[np.float64]:
     return matrix
 
 
+def rouge_n_of(first: Tokens, second: Tokens, n: int) -> float:
+    """ROUGE-N F-measure of two token lists: their common runs of n tokens, as bags; 0.0 when one has no such run."""
+    return _overlap(_runs(first, n), _runs(second, n))
+
+
+def rouge_n_matrix(texts: Sequence[str], n: int) -> NDArray[np.float64]:
+    """ROUGE-N F of every pair of texts, [texts, texts], symmetric; a text with itself is 1.0, whatever it holds."""
+    runs = [_runs(rouge_tokens(text), n) for text in texts]
+    matrix = np.eye(len(texts))
+    for i, first in enumerate(runs):
+        for j, second in enumerate(runs[:i]):
+            matrix[i, j] = matrix[j, i] = _overlap(first, second)
+    return matrix
+
+
 def likeness(first: str, second: str) -> float:
     """Share of words that two texts have in common, in [0, 1]: twice the common words over all words, as bags."""
     if first.split() == second.split():
@@ -188,6 +203,11 @@ def _contains(tokens: Tokens, part: Tokens) -> bool:
     """True when `part` is a contiguous part of `tokens`, and not empty."""
     # Tokens have no space inside, so a substring test with spaces around both is exact, and fast on long answers.
     return bool(part) and f" {' '.join(part)} " in f" {' '.join(tokens)} "
+
+
+def _runs(tokens: Tokens, n: int) -> Counter[str]:
+    """The runs of n tokens in a text, each joined by spaces, which no token holds."""
+    return Counter(" ".join(tokens[start : start + n]) for start in range(len(tokens) - n + 1))
 
 
 def _overlap(first: Counter[str], second: Counter[str]) -> float:

@@ -2,9 +2,10 @@
 
 A strategy is a prompt file `sample-STRATEGY.txt`; adding one is adding the file in each language. Every
 sample has a seed of its own, drawn from the recipe's seed and the example id, so raising N leaves the first
-samples as they are and the ledger pays for the difference alone. A permanent failure (a prompt too long for
-the model, a content filter) is an answer without text whose `finish_reason` names the outcome; a passing one
-fails the batch, which is tried again, because dropping it would make the dataset depend on the weather.
+samples as they are and the ledger pays for the difference alone. A refusal of the prompt (too long for the model, a
+content filter) is an answer without text whose `finish_reason` names the outcome. So is a reply that did not end by
+itself or at max_tokens: its text is a fragment. A passing fault fails the batch, which is tried again, because dropping
+it would make the dataset depend on the weather; a refusal of the account, the model or the form stops the run.
 """
 
 from collections.abc import Iterable, Sequence
@@ -90,7 +91,8 @@ def draw_answers(
 ) -> list[Answer]:
     """Answers of all samples of `examples`, by example: samples, then the greedy and the stronger model's answer.
 
-    Raises ModelError when a call still fails for a passing cause after all its attempts.
+    Raises ModelError when a call still fails for a passing cause after all its attempts, RefusedError when a server
+    refuses the account, the model or the form of the requests.
     """
     answers_by_example: dict[str, list[Answer]] = {example.example_id: [] for example in examples}
     for model_client, requests_of in ((client, sample_requests), (strong, strong_requests)):
@@ -114,13 +116,13 @@ def draw_answers(
 
 
 def answer_from(example_id: str, request: Request, outcome: Reply | Failure, strategy: str) -> Answer:
-    """A reply as an answer; a failure as an answer without text, its reason as `finish_reason`."""
+    """A finished reply as an answer; any other outcome as an answer without text, its name as `finish_reason`."""
     if isinstance(outcome, Failure):
         return Answer(example_id, request.sample_index, "", outcome.reason, 0, 0, strategy, outcome.key)
     return Answer(
         example_id,
         request.sample_index,
-        outcome.text,
+        outcome.text if outcome.finished else "",
         outcome.finish_reason,
         outcome.prompt_tokens,
         outcome.completion_tokens,

@@ -22,6 +22,7 @@ from prefect import State, task
 
 from infra.canonical import fingerprint
 from infra.errors import ModelError
+from infra.models.completions import FINISHED
 from infra.recipe import Execution, Recipe
 from infra.running.prefect import TASK_SETTINGS, cache_key, live, retry_settings
 from infra.store import Store
@@ -34,6 +35,7 @@ from tasks.records import example as records
 from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
 from tasks.records.plan import Plan
 from tasks.records.table import StoredTable
+from tasks.refused_answers import is_refused, refusal_words
 from tasks.resources import RunResources
 from tasks.sampling import draw_answers
 from tasks.scoring import known_scorers, parse_scorers, rewards
@@ -100,19 +102,12 @@ def sample(shard: ShardInMemory, span: Span, label: str, key: str) -> dict[str, 
 
 @task(name="ask", task_run_name="{label}", cache_key_fn=cache_key, **TASK_SETTINGS)
 def ask(shard: ShardInMemory, batch: QueryBatch, label: str, key: str) -> dict[str, Any]:
-    """Ask the judge; returns {"keys": ledger keys by query, "refusals": [reason, message] by query}.
-
-    The verdicts stay on the batch. A refusal is in the result, because the ledger does not keep every one.
-    """
+    """Ask the judge; returns {"keys": ledger keys by query}. The verdicts stay on the batch."""
     try:
         batch.verdicts = ask_judge(batch.queries, shard.resources.scoring(), batch.role)
     except ModelError as error:
-        raise ModelError(f"{label}: {error}") from error
-    refusals = {}
-    for place, verdict in enumerate(batch.verdicts):
-        if verdict.value is None and verdict.reason is not None:
-            refusals[str(place)] = [verdict.reason, verdict.reply]
-    return {"keys": [list(verdict.keys) for verdict in batch.verdicts], "refusals": refusals}
+        raise type(error)(f"{label}: {error}") from error
+    return {"keys": [list(verdict.keys) for verdict in batch.verdicts]}
 
 
 @task(name="compute", task_run_name="{label}", cache_key_fn=cache_key, **TASK_SETTINGS)
@@ -129,6 +124,7 @@ def pair(
     recipe = shard.resources.recipe
     reward = rewards(judgements, parse_scorers(recipe))
     never_chosen = unfounded_refusals(judgements)
+    words = refusal_words(answers, shard.resources.ledger)
     by_example: dict[str, list[Answer]] = {}
     for answer in answers:
         by_example.setdefault(answer.example_id, []).append(answer)
@@ -136,7 +132,7 @@ def pair(
     drops: list[Drop] = []
     for example in shard.examples:
         of_example = by_example[example.example_id]
-        outcome = pair_example(example, of_example, reward, recipe.pairing, recipe.seed, never_chosen)
+        outcome = pair_example(example, of_example, reward, recipe.pairing, recipe.seed, never_chosen, words)
         if isinstance(outcome, Drop):
             drops.append(outcome)
         else:
@@ -149,7 +145,7 @@ def sample_span(shard: ShardInMemory, span: Span) -> list[Answer]:
     """The answers of the examples in `span`, in a task run or from an earlier one."""
     label = f"sample {shard.index:04d} · {shard.spans(span)}"
     key = f"{shard.key}-{span[0]}-{span[1]}"
-    table, cached = shard.run(sample, (live(shard), span, label, key), lambda result: _exist(shard, [result]))
+    table, cached = shard.run(sample, (live(shard), span, label, key), lambda result: _answers_hold(shard, result))
     answers: list[Answer] = load_rows(shard.resources.store, "answers", StoredTable.from_json(table))
     if cached:
         count_reused_answers(shard.resources, answers)
@@ -231,11 +227,8 @@ class TaskSteps:
         entries = dict(self._shard.resources.ledger.lookup(keys))
         verdicts: list[Verdict[Any]] = []
         judge = judge_settings(self._scoring, batch.role)
-        for place, (query, of_query) in enumerate(zip(batch.queries, result["keys"], strict=True)):
+        for query, of_query in zip(batch.queries, result["keys"], strict=True):
             verdict = verdict_from_ledger(query, of_query, entries, judge)
-            refusal = result["refusals"].get(str(place))
-            if verdict is None and refusal is not None:
-                verdict = Verdict(None, refusal[0], refusal[1], tuple(of_query))
             if verdict is None:
                 return None
             verdicts.append(verdict)
@@ -330,6 +323,23 @@ def _put_table(shard: ShardInMemory, kind: str, rows: list[Any]) -> StoredTable:
     """Write a table under a name made of its content."""
     stem = f"plans/{shard.plan.plan_id}/shards/{shard.index:04d}/{kind}"
     return StoredTable.put(shard.resources.store, stem, records.to_table(rows, _SCHEMAS[kind][1]))
+
+
+def _answers_hold(shard: ShardInMemory, table: dict[str, Any]) -> bool:
+    """Whether a table of answers is what sampling would give now.
+
+    A refusal that is not in the ledger was one of the account, the model or the form, and an unfinished text a
+    fragment: earlier versions took both for outcomes of the question.
+    """
+    if not _exist(shard, [table]):
+        return False
+    refused = []
+    for answer in load_rows(shard.resources.store, "answers", StoredTable.from_json(table)):
+        if answer.text and answer.finish_reason not in FINISHED:
+            return False
+        if is_refused(answer):
+            refused.append(answer.key)
+    return not refused or shard.resources.ledger.holds(refused) == set(refused)
 
 
 def _exist(shard: ShardInMemory, tables: Sequence[dict[str, Any]]) -> bool:

@@ -6,7 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from infra.errors import LongmillError, PrerequisiteError
+from infra.models.api_key import check_api_keys, read_api_key
 from infra.models.request_form import headers_of
+from infra.models.served_window import read_models, window_in
 from infra.models.tokens import load_tokenizer
 from infra.recipe import Model, Recipe, Serving
 from infra.running.prerequisites import RUN_GB, missing_prerequisites
@@ -76,6 +78,9 @@ def _serving_checks(section: str, serving: Serving) -> Iterator[Check]:
 def _recipe_checks(recipe: Recipe) -> Iterator[Check]:
     yield f"store {recipe.store}", partial(_check_store, recipe)
     yield "scorers", partial(_check_scorers, recipe)
+    yield "API keys", partial(check_api_keys, recipe)
+    if recipe.training is not None:
+        yield "chat template for training", partial(_check_trainable, recipe)
     for section, model in recipe.models().items():
         check_tokenizer = partial(load_tokenizer, model.tokenizer, model.trust_remote_code)
         yield f"{section}'s tokenizer {model.tokenizer}", check_tokenizer
@@ -96,6 +101,12 @@ def _check_scorers(recipe: Recipe) -> None:
 
     for active in check_scorers(recipe):
         known_scorers()[active.name].check(active.settings)
+
+
+def _check_trainable(recipe: Recipe) -> None:
+    from tasks.training.trainable import check_trainable
+
+    check_trainable(recipe, here="training" in recipe.model_fields_set)
 
 
 def _try_model(recipe: Recipe, section: str) -> list[str]:
@@ -126,13 +137,14 @@ def _check_writable(folder: Path) -> None:
 
 
 def _check_endpoint(section: str, url: str, model: Model) -> None:
-    import urllib.request
-
-    key = os.environ.get(model.api_key_env)
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    headers |= headers_of(model, section)
-    request = urllib.request.Request(f"{url}/models", headers=headers)  # noqa: S310 - an endpoint of the recipe
     try:
-        urllib.request.urlopen(request, timeout=10).read()  # noqa: S310
+        body = read_models(url, read_api_key(model.api_key_env), headers_of(model, section))
     except OSError as error:
         raise PrerequisiteError(f"{url} does not answer ({error}); start it, or mend {section}.endpoints") from error
+    window = window_in(body, model.name)
+    if window is not None and window < model.context_window:
+        raise PrerequisiteError(
+            f"{url} serves {model.name} with max_model_len = {window}, less than {section}.context_window = "
+            f"{model.context_window}: start it with --max-model-len {model.context_window}, or set "
+            f"{section}.context_window to {window}"
+        )

@@ -8,32 +8,46 @@ from typing import Any
 from rich.text import Text
 
 from flows.cli.inspecting import plain
+from flows.early import check_early
 from infra.errors import InputError
 from infra.ledger import Ledger
 from infra.recipe import Recipe
 from infra.store import Store, open_store
 from tasks.evaluation.heldout import is_heldout
+from tasks.planning.embedding_fit import embedding_fit
 from tasks.planning.estimate import estimate
+from tasks.planning.limits import unsaid_training_note
 from tasks.planning.make_plan import make_plan
 from tasks.planning.references import count_references, first_question
 from tasks.planning.training_steps import expected_training
 from tasks.records.plan import load_plan, resolve_plan
 from tasks.records.shard import read_failure, read_shard_result
 from tasks.reporting.dataset_card import shortened
+from tasks.yield_gate import reading_yield
 
 _PROMPT_LENGTH = 1000  # characters of the first prompt that `plan` shows
 
 
 def plan_view(recipe: Recipe) -> dict[str, Any]:
     """Make the plan of a recipe and estimate it, without a paid call."""
+    check_early(recipe)
     store = open_store(recipe.store)
     plan = make_plan(recipe, store)
     with Ledger(store) as ledger:
         estimated = estimate(plan, recipe, store, ledger).to_json()
     counts = count_references(store, plan)
     view = {"plan_id": plan.plan_id, "shards": len(plan.shards), **estimated, "references": counts.to_json()}
-    if counts.note:
-        view["warnings"].append(counts.note)
+    fit = embedding_fit(store, plan, recipe)
+    view["embedding"] = fit.to_json() if fit else None
+    for note in (counts.note, fit.note if fit else "", unsaid_training_note(plan, recipe, store)):
+        if note:
+            view["warnings"].append(note)
+    reading = reading_yield(store, plan)
+    if reading.share > recipe.execution.max_drop_share:
+        view["warnings"].append(
+            f"a build stops here: {reading.faults.total():,} of {reading.questions:,} rows cannot be used, more than "
+            f"execution.max_drop_share = {recipe.execution.max_drop_share:g}"
+        )
     training = expected_training(plan, recipe)
     view["training"] = training.to_json() if training else None
     first = dict(first_question(store, plan, recipe))

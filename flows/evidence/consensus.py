@@ -13,7 +13,7 @@ from infra.recipe import Recipe
 from tasks.judging.similarity import ConsensusSettings
 from tasks.metrics import example_sub_em
 from tasks.records.example import Answer
-from tasks.reporting.judged_questions import is_refused
+from tasks.refused_answers import is_refused
 from tasks.sampling import GREEDY
 from tasks.scoring import AnsweredQuestion, ScoringContext
 from tasks.scoring.run import score_with

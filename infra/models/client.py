@@ -9,7 +9,6 @@ out: prompts, seeds and what to do with a failure.
 import asyncio
 import sys
 import threading
-import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from infra.ledger import Entry
 from infra.models.budget import BudgetMeter
 from infra.models.call_settings import CallLimits, CallListener, RequestManner
 from infra.models.form_settler import FormSettler
-from infra.models.protocol import Failure, LedgerLike, Outcome, Prompt, Reply, Request, parse_reply, read_completion
+from infra.models.protocol import Failure, LedgerLike, Outcome, Prompt, Reply, Request, new_entry, parse_reply
 from infra.models.rates import RateLimiter
 from infra.models.scheduler import Scheduler
 from infra.models.single_flight import CallBatch, PendingCall, SingleFlight
@@ -39,7 +38,6 @@ __all__ = [
     "Reply",
     "Request",
     "parse_reply",
-    "read_completion",
 ]
 
 _GRACE_S = 5.0  # for calls in flight, when the client closes or is interrupted
@@ -60,6 +58,7 @@ class CallCounts:
     reused_prompt_tokens: int = 0
     reused_completion_tokens: int = 0
     reasoning_tokens: int = 0  # of completion_tokens: what was spent on thinking, by the calls made
+    special_tokens: int = 0  # cut from the ends of the texts, by the calls made
 
     def plus(self, **more: int) -> "CallCounts":
         """The counts with `more` added, by field."""
@@ -136,8 +135,8 @@ class ModelClient:
         """The outcome of each request, in their order; blocks until all calls have ended.
 
         Raises BudgetReached when a call could not be sent for lack of budget, ModelError when no endpoint can be
-        reached or one refuses the key or the model, LedgerError or StoreError when the ledger fails; always after
-        the calls in flight have ended and their replies are recorded.
+        reached, RefusedError when one refuses the account, the model or the form of the request, LedgerError or
+        StoreError when the ledger fails; always after the calls in flight have ended and their replies are recorded.
         """
         batch, new_calls = self._single_flight.register(requests)
         try:
@@ -176,24 +175,13 @@ class ModelClient:
     def record_refusal(self, request: Request, failure: Failure) -> None:
         """Record that the server refuses this request as it stands, so that no run sends it again; durable on return.
 
-        For a caller that has another way to get its result. A refusal is not recorded otherwise, since it may come
-        from the server's configuration.
+        For a caller that has another way to get its result. A refusal of the form is not recorded otherwise, since it
+        comes from the server's configuration.
         """
         if self._ledger.lookup([request.key]):
             return
         body = canonical_json({"error": {"message": failure.detail}}).decode()
-        entry = Entry(
-            key=request.key,
-            kind=request.kind,
-            model=request.model,
-            revision=request.revision,
-            status=400,
-            reply=body,
-            prompt_tokens=0,
-            completion_tokens=0,
-            seconds=0.0,
-            created=time.time(),
-        )
+        entry = new_entry(request, 400, body, 0.0)
         self._run_in_loop(self._ledger.record(entry)).result()
 
     def spend(self, key: str, prompt_tokens: int, completion_tokens: int) -> None:
@@ -236,6 +224,8 @@ class ModelClient:
             if entry is None:
                 missing.append(call)
                 continue
+            if entry.status == 200:
+                self._scheduler.streaks.count_recorded(call.request)
             self.spend(entry.key, entry.prompt_tokens, entry.completion_tokens)
             self._count_shared(call.request.kind, entry.prompt_tokens, entry.completion_tokens)
             self._single_flight.finish(call, outcomes[entry.key])
@@ -292,7 +282,11 @@ class ModelClient:
         if isinstance(outcome, Failure) or paid is None:
             self._count(request.kind, failed=1)
         else:
-            tokens = {"prompt_tokens": paid.prompt_tokens, "completion_tokens": paid.completion_tokens}
+            tokens = {
+                "prompt_tokens": paid.prompt_tokens,
+                "completion_tokens": paid.completion_tokens,
+                "special_tokens": outcome.special_tokens,
+            }
             self._count(request.kind, made=1, **tokens)
         self._report_progress(request.kind)
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from infra.errors import ModelError
+from infra.errors import ModelError, RefusedError
 from infra.models.call_settings import RequestManner
 from infra.models.endpoint import Endpoint
-from infra.models.transport import EndpointFailure
+from infra.models.transport import Refused
 
 _LEDGER = "the replies that arrived are in the ledger."
 
@@ -22,10 +22,13 @@ def unreachable_error(endpoints: Sequence[Endpoint], attempts: int, manner: Requ
     )
 
 
-def refusal_error(endpoint: Endpoint, model: str, failure: EndpointFailure, manner: RequestManner) -> ModelError:
-    """An endpoint refuses the key or the model."""
-    remedy = failure.remedy.format(api_key_env=manner.api_key_env)
-    return ModelError(f"{endpoint.url} refuses model {model!r}: {manner.redact(failure.cause)}; {remedy}")
+def refused_error(endpoint: Endpoint, model: str, failure: Refused, manner: RequestManner) -> RefusedError:
+    """An endpoint refuses the account, the model or the form of its requests."""
+    remedy = failure.refusal.remedy.format(api_key_env=manner.api_key_env)
+    return RefusedError(
+        f"{endpoint.url} refuses model {model!r}: {manner.redact(failure.detail).rstrip('.')}; {remedy}. "
+        "Nothing is dropped for this, and what was paid for is in the ledger: then the same command goes on"
+    )
 
 
 def rate_error(endpoint: Endpoint, detail: str, manner: RequestManner) -> ModelError:

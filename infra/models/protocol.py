@@ -8,8 +8,7 @@ one reply.
 """
 
 import hashlib
-import json
-import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,19 +16,12 @@ from typing import Any, Protocol
 from infra.canonical import canonical_json, fingerprint
 from infra.errors import LedgerError
 from infra.ledger import Entry
+from infra.models.completions import FINISHED, UNKNOWN, BadReply, Completion, read_completion
+from infra.models.refusals import BAD_REQUEST, classify_refusal, refusal_message
 from infra.models.scores import read_scores
 from infra.models.thinking import UNFINISHED, Reasoning, joined, split_thinking
 
 CHAT = "chat/completions"  # the route of requests for text
-
-_TOO_LONG = re.compile(
-    r"context_length_exceeded|(maximum|max) (context|model|sequence|input) length|context (length|window)"
-    r"|longer than the maximum|(prompt|input) is too long|reduce the length",
-    re.IGNORECASE,
-)
-_FILTERED = re.compile(
-    r"content_filter|content management policy|ResponsibleAIPolicyViolation|content_policy_violation", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +53,7 @@ class Request:
     sample_index: int
     affinity: str  # context_id: requests with the same one are sent together, to one endpoint
     route: str = CHAT  # what the endpoint is asked for
+    has_alternative: bool = False  # the caller has another way where the server refuses the form: that is an outcome
     key: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -104,6 +97,12 @@ class Reply:
     raw: str  # the JSON body
     thinking: str = ""  # what the model has thought before its answer
     reasoning_tokens: int = 0  # of completion_tokens, as the server counts; 0 when it does not say
+    special_tokens: int = 0  # that were cut from the end of the text
+
+    @property
+    def finished(self) -> bool:
+        """Whether it ended by itself or at max_tokens: any other text is a fragment."""
+        return self.finish_reason in FINISHED
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,22 +123,6 @@ class Failure:
 Outcome = Reply | Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """The fields of a chat completion's body that are used."""
-
-    text: str
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-    reasoning: str = ""  # the message's field of its own for thinking
-    reasoning_tokens: int = 0  # of completion_tokens; 0 when there is no count
-
-
-class BadReply(ValueError):
-    """A body that is not a chat completion."""
-
-
 class LedgerLike(Protocol):
     """What the client needs of a ledger."""
 
@@ -152,31 +135,6 @@ class LedgerLike(Protocol):
         ...
 
 
-def read_completion(raw: str | bytes) -> Completion:
-    """Read a chat completion's JSON. Raises BadReply when it is not one."""
-    try:
-        body = json.loads(raw)
-        choice = body["choices"][0]
-        message = choice["message"]
-        text, reasoning = message["content"], message.get("reasoning") or message.get("reasoning_content") or ""
-        usage = body.get("usage") or {}
-        tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-        details = usage.get("completion_tokens_details") or {}
-        reasoning_tokens = int(details.get("reasoning_tokens") or 0)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        start = raw[:200] if isinstance(raw, str) else raw[:200].decode("utf-8", "replace")
-        raise BadReply(f"not a chat completion ({type(error).__name__}: {error}): {start!r}") from error
-    if text is not None and not isinstance(text, str):
-        raise BadReply(f"the message's content is {type(text).__name__}, not text")
-    return Completion(
-        _without_half_surrogates(text or ""),
-        str(choice.get("finish_reason") or "unknown"),
-        *tokens,
-        _without_half_surrogates(reasoning if isinstance(reasoning, str) else ""),
-        reasoning_tokens,
-    )
-
-
 def read_reply(raw: str | bytes, route: str) -> Completion:
     """Read the JSON that a route sends; scores have no text, and are read from the raw reply. Raises BadReply."""
     if route == CHAT:
@@ -187,15 +145,6 @@ def read_reply(raw: str | bytes, route: str) -> Completion:
         raise BadReply(f"/{route} sent no scores: {error}") from error
 
 
-def _without_half_surrogates(text: str) -> str:
-    """A text without halves of surrogate pairs, which JSON can hold as escapes and UTF-8 cannot encode."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
-
-
 def reply_from(key: str, completion: Completion, raw: str, reused: bool, reasoning: Reasoning = "auto") -> Reply:
     """A completion as the reply to the request `key`. `reasoning` is the recipe's key of the model."""
     text, finish_reason = completion.text, completion.finish_reason
@@ -204,7 +153,7 @@ def reply_from(key: str, completion: Completion, raw: str, reused: bool, reasoni
         text = joined(text, completion.reasoning)
     else:
         text = parts.answer
-        if not parts.finished and finish_reason != "content_filter":
+        if not parts.finished and finish_reason in (*FINISHED, UNKNOWN):
             finish_reason = UNFINISHED
     return Reply(
         key,
@@ -216,34 +165,37 @@ def reply_from(key: str, completion: Completion, raw: str, reused: bool, reasoni
         raw,
         parts.thinking,
         completion.reasoning_tokens,
+        completion.special_tokens,
+    )
+
+
+def new_entry(
+    request: Request, status: int, reply: str, seconds: float, prompt_tokens: int = 0, completion_tokens: int = 0
+) -> Entry:
+    """What the ledger keeps of a call that ends now: its reply, or a refusal of its prompt."""
+    return Entry(
+        key=request.key,
+        kind=request.kind,
+        model=request.model,
+        revision=request.revision,
+        status=status,
+        reply=reply,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        seconds=seconds,
+        created=time.time(),
     )
 
 
 def parse_reply(entry: Entry, reasoning: Reasoning = "auto", route: str = CHAT) -> Outcome:
     """The outcome that a ledger entry holds. Raises LedgerError when its reply is none for such a request."""
     if entry.status != 200:
-        return Failure(entry.key, refusal_reason(entry.reply), refusal_message(entry.reply), True)
+        refusal = classify_refusal(entry.status, entry.reply)
+        reason = refusal.reason if refusal.subject == "prompt" else BAD_REQUEST
+        return Failure(entry.key, reason, refusal_message(entry.reply), True)
     try:
         return reply_from(entry.key, read_reply(entry.reply, route), entry.reply, True, reasoning)
     except BadReply as error:
         raise LedgerError(
             f"ledger entry {entry.key} holds no reply of its kind: {error}; set its segment aside to pay for it again"
         ) from error
-
-
-def refusal_reason(body: str) -> str:
-    """Why a server refused a request with a 4xx, from the text of its error body."""
-    if _FILTERED.search(body):
-        return "content_filter"
-    return "prompt_too_long" if _TOO_LONG.search(body) else "bad_request"
-
-
-def refusal_message(body: str) -> str:
-    """The message of an error body in any of the shapes that servers use, at most 500 characters."""
-    try:
-        parsed = json.loads(body)
-    except ValueError:
-        return body[:500]
-    error = parsed.get("error", parsed) if isinstance(parsed, dict) else parsed
-    message = error.get("message", error.get("detail")) if isinstance(error, dict) else error
-    return (message if isinstance(message, str) else body)[:500]

@@ -21,18 +21,17 @@ from infra.models.budget import BudgetMeter
 from infra.models.call_settings import CallLimits, CallListener, RequestManner
 from infra.models.context_queue import ContextQueue, QueuedContext
 from infra.models.endpoint import AdaptiveLimit, Endpoint, backoff, rank
-from infra.models.form_refusals import STATUSES as FORM_STATUSES
-from infra.models.model_errors import rate_error, refusal_error, unreachable_error
-from infra.models.protocol import Failure, LedgerLike, Outcome, parse_reply, reply_from
+from infra.models.model_errors import rate_error, refused_error, unreachable_error
+from infra.models.protocol import Failure, LedgerLike, Outcome, Request, new_entry, parse_reply, reply_from
 from infra.models.rate_waits import RateWaits
-from infra.models.request_form import RequestForm
+from infra.models.refusals import BAD_REQUEST, recorded_body
 from infra.models.single_flight import PendingCall, SingleFlight
+from infra.models.streaks import RefusalStreaks
 from infra.models.thinking import Reasoning
 from infra.models.transport import (
-    EndpointFailure,
-    HttpResponse,
+    NoRoute,
     Recordable,
-    Refusal,
+    Refused,
     TemporaryFailure,
     Transport,
     classify_error,
@@ -73,6 +72,7 @@ class Scheduler:
         self._price = price
         self._listener = listener
         self._reasoning: Reasoning = reasoning
+        self.streaks = RefusalStreaks()
         self._endpoints: list[Endpoint] = []
         self._transports: dict[str, Transport] = {}  # by URL
         for url in urls:
@@ -90,8 +90,8 @@ class Scheduler:
 
     def submit(self, calls: Iterable[PendingCall]) -> None:
         """Queue calls, in their order."""
-        for endpoint in self._endpoints:
-            if self._is_stalled(endpoint):
+        if self._rates.are_stalled(self._endpoints, self._limits):
+            for endpoint in self._endpoints:
                 endpoint.rate.forget_stalls()
         for call in calls:
             self._contexts.add(call)
@@ -190,51 +190,29 @@ class Scheduler:
             endpoint.end_probe()
             raise
         endpoint.mark_reachable()
-        if response.status in FORM_STATUSES and await self._settles(form, call, response):
+        if await self._form.settles(form, call.request, response.status, response.body, self._manner.redact):
             self._release(call)
             self._requeue(call, context)
             return
         self._most_calls = self._limits.concurrency
         result = classify_response(response, call.request.route)
+        seconds = time.monotonic() - started
         self._rates.read_headers(endpoint, response)
         if isinstance(result, Recordable):
             endpoint.limit.increase()
             self._rates.take(endpoint, call.request, result)
-            await self._record(call, context, result, time.monotonic() - started)
+            self.streaks.count_success(endpoint.url, call.request)
+            await self._record(call, context, result, seconds)
+        elif isinstance(result, Refused) and self.streaks.is_of_prompt(call.request, result.refusal):
+            await self._record_refusal(call, context, result, seconds)
         elif isinstance(result, TemporaryFailure) and self._rates.is_limit(call, response, result):
-            self._wait_for_rate(call, context, endpoint, halvings, response, result)
+            self._rates.wait(call.request, endpoint, halvings, response, result, self._manner.redact)
+            self._release(call)
+            self._requeue(call, context)
+            if self._rates.are_stalled(self._endpoints, self._limits):
+                self.fail_queued(rate_error(endpoint, result.detail, self._manner))
         else:
             self._handle_failure(call, context, endpoint, halvings, restarts, result)
-
-    def _wait_for_rate(
-        self,
-        call: PendingCall,
-        context: QueuedContext,
-        endpoint: Endpoint,
-        halvings: int,
-        response: HttpResponse,
-        failure: TemporaryFailure,
-    ) -> None:
-        """Queue a call again that was refused for the endpoint's rate: no attempt, while the endpoint takes others."""
-        self._release(call)
-        if self._rates.wait(call.request, endpoint, response, failure, self._manner.redact(failure.detail)):
-            endpoint.limit.halve(halvings)
-        self._requeue(call, context)
-        if all(self._is_stalled(other) for other in self._endpoints):
-            self.fail_queued(rate_error(endpoint, failure.detail, self._manner))
-
-    def _is_stalled(self, endpoint: Endpoint) -> bool:
-        return endpoint.rate.is_stalled(time.monotonic(), self._limits.attempts, self._limits.timeout_s)
-
-    async def _settles(self, form: RequestForm, call: PendingCall, response: HttpResponse) -> bool:
-        """Whether a refusal of a request's form changes the form, so that the call is sent again."""
-        before = self._form.form
-        body = self._manner.redact(response.body.decode("utf-8", "replace"))  # what is learned is said and written
-        if not self._form.learn(form, call.request, response.status, body):
-            return False
-        if self._form.form is not before:
-            await asyncio.to_thread(self._form.remember)
-        return True
 
     def _handle_error(
         self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, restarts: int, error: Exception
@@ -263,53 +241,59 @@ class Scheduler:
         endpoint: Endpoint,
         halvings: int,
         restarts: int,
-        failure: Refusal | TemporaryFailure | EndpointFailure,
+        failure: Refused | NoRoute | TemporaryFailure,
     ) -> None:
         """There was a response that is not to be recorded."""
         self._release(call)
-        if isinstance(failure, EndpointFailure) and self._waits_for_restart(call, context, endpoint, restarts):
+        if isinstance(failure, Refused) and self._waits_for_restart(call, context, endpoint, restarts):
             return  # the server responds already, but it does not have its adapters yet
         match failure:
-            case Refusal(detail):
-                self._end(call, context, Failure(call.request.key, "bad_request", self._manner.redact(detail), True))
+            case NoRoute(detail):
+                self._end(call, context, self._bad_request(call.request, detail))
             case TemporaryFailure():
                 if failure.busy:
                     endpoint.limit.halve(halvings)
                 if failure.wait_s is not None:
                     endpoint.pause(time.monotonic(), failure.wait_s)
                 self._retry(call, context, endpoint, restarts, failure)
-            case EndpointFailure():
-                error = refusal_error(endpoint, call.request.model, failure, self._manner)
-                self._end(call, context, error)
-                self.fail_queued(error, call.request.model if failure.one_model else None)
+            case Refused():
+                if call.request.has_alternative and failure.refusal.subject in ("form", "unexplained"):
+                    self._end(call, context, self._bad_request(call.request, failure.detail))
+                else:
+                    self._count_refusal(call, context, endpoint, failure)
+
+    def _count_refusal(self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, failure: Refused) -> None:
+        """A person must act: the run stops, unless this may be a stray one."""
+        request = call.request
+        stops = self.streaks.count_refusal(endpoint.url, request, failure.refusal)
+        call.failed_attempts += 1
+        if not stops and call.failed_attempts < self._limits.attempts:
+            self._back_off(call, context)
+            return
+        error = refused_error(endpoint, request.model, failure, self._manner)
+        self._end(call, context, error)
+        # A key and an address are those of all models; the rest is this one's.
+        self.fail_queued(error, None if failure.refusal.subject in ("account", "address") else request.model)
 
     async def _record(self, call: PendingCall, context: QueuedContext, result: Recordable, seconds: float) -> None:
-        """Record a reply, or a refusal of the request; only then does the call end."""
+        """Record a reply; only then does the call end."""
         request, completion = call.request, result.completion
-        prompt_tokens = completion.prompt_tokens if completion else 0
-        completion_tokens = completion.completion_tokens if completion else 0
-        entry = Entry(
-            key=request.key,
-            kind=request.kind,
-            model=request.model,
-            revision=request.revision,
-            status=result.status,
-            reply=result.raw,
-            prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
-            seconds=seconds,
-            created=time.time(),
-        )
+        entry = new_entry(request, 200, result.raw, seconds, completion.prompt_tokens, completion.completion_tokens)
         await self._ledger.record(entry)
         if self._meter is not None and call.reserved:
             call.reserved = False
-            self._meter.settle(request.key, prompt_tokens, completion_tokens, self._price)
-        outcome: Outcome
-        if completion is None:
-            outcome = parse_reply(entry)
-        else:
-            outcome = reply_from(request.key, completion, result.raw, False, self._reasoning)
-        self._end(call, context, outcome, entry)
+            self._meter.settle(request.key, completion.prompt_tokens, completion.completion_tokens, self._price)
+        self._end(call, context, reply_from(request.key, completion, result.raw, False, self._reasoning), entry)
+
+    async def _record_refusal(self, call: PendingCall, context: QueuedContext, result: Refused, seconds: float) -> None:
+        """Record that the server refuses this prompt; only then does the call end.
+
+        The place for what the refusal depends on, should it be asked again when that changes.
+        """
+        self._release(call)
+        entry = new_entry(call.request, result.status, self._manner.redact(recorded_body(result.raw)), seconds)
+        await self._ledger.record(entry)
+        self._end(call, context, parse_reply(entry))
 
     def _retry(
         self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, restarts: int, failure: TemporaryFailure
@@ -321,18 +305,22 @@ class Scheduler:
         if self._waits_for_restart(call, context, endpoint, restarts):
             return
         call.failed_attempts += 1
-        self._single_flight.requeue(call)
         if call.failed_attempts < self._limits.attempts:
-            self._listener.retried(call.request)
-            delay = backoff(call.failed_attempts, self._limits.backoff_s)
-            timer = asyncio.get_running_loop().call_later(delay, self._end_backoff, call)
+            self._back_off(call, context)
         elif read_record(endpoint.url) is not None:
+            self._single_flight.requeue(call)
             loop = asyncio.get_running_loop()
             arguments = call, endpoint, restarts, failure, loop.time() + SETTLE_S
-            timer = loop.call_later(_LOOK_S, self._end_unless_restarted, *arguments)
+            self._backing_off[call] = (loop.call_later(_LOOK_S, self._end_unless_restarted, *arguments), context)
         else:
             self._end_failed(call, context, failure)
-            return
+
+    def _back_off(self, call: PendingCall, context: QueuedContext) -> None:
+        """Let a call wait before its next attempt."""
+        self._single_flight.requeue(call)
+        self._listener.retried(call.request)
+        delay = backoff(call.failed_attempts, self._limits.backoff_s)
+        timer = asyncio.get_running_loop().call_later(delay, self._end_backoff, call)
         self._backing_off[call] = (timer, context)
 
     def _waits_for_restart(self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, restarts: int) -> bool:
@@ -419,6 +407,9 @@ class Scheduler:
         for endpoint in self._endpoints:
             endpoint.mark_reachable()
         self.fail_queued(error)
+
+    def _bad_request(self, request: Request, detail: str) -> Failure:
+        return Failure(request.key, BAD_REQUEST, self._manner.redact(detail), True)
 
     def _set_wake_up(self, now: float) -> None:
         """Send again when the first endpoint's wait is over. All other events that make room send by themselves."""

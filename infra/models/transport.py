@@ -1,8 +1,8 @@
 """HTTP calls to one endpoint of the OpenAI protocol, or of vLLM's for scores, and what a response means for its call.
 
 `Transport` posts ready-made bodies through an aiohttp session of its own. `classify_response` reads a response as
-one of four classes and touches nothing. What it leaves out: attempts and back-off, which are the scheduler's;
-redirects and streaming.
+a reply, a refusal (see refusals.py) or a failure that passes, and touches nothing. What it leaves out: attempts and
+back-off, which are the scheduler's; redirects and streaming.
 """
 
 import importlib.metadata
@@ -15,15 +15,17 @@ from dataclasses import dataclass
 
 import aiohttp
 
+from infra.models.completions import BadReply, Completion, ErrorInReply
 from infra.models.endpoint import retry_after
-from infra.models.protocol import CHAT, BadReply, Completion, read_reply, refusal_message, refusal_reason
+from infra.models.protocol import CHAT, read_reply
+from infra.models.refusals import Refusal, classify_refusal, without_secrets
 
 _READ_BUFFER = 2**20  # bytes; aiohttp's default of 64 KB pauses and resumes the socket on larger replies
 _KEEP_ALIVE_S = 4.0  # below the 5 s after which uvicorn (vLLM) drops an idle connection
 _LARGE_BODY = 2**20  # bytes; aiohttp warns about larger ones that do not come as a file object
 _CONNECT_S = 10.0
-_OVERLOADED = frozenset({429, 503, 529})
-_TEMPORARY = frozenset({408, 409, 425})
+_OVERLOADED = frozenset({429, 498, 503, 529})
+_DETAIL_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +39,29 @@ class HttpResponse:
 
 @dataclass(frozen=True, slots=True)
 class Recordable:
-    """A paid reply, or a refusal of the request as it stands: the ledger records it.
+    """A paid reply, which the ledger records."""
 
-    `completion` is None for a refusal.
-    """
-
-    status: int
     raw: str
-    completion: Completion | None
+    completion: Completion
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """A 4xx that may come from the server's configuration: it ends the call, and is not recorded."""
+class Refused:
+    """The server refuses: what it is about, and the error as it came."""
+
+    status: int
+    raw: str
+    refusal: Refusal
+
+    @property
+    def detail(self) -> str:
+        """The status and the server's words."""
+        return f"status {self.status}: {self.refusal.words}"
+
+
+@dataclass(frozen=True, slots=True)
+class NoRoute:
+    """The server has no such route for its model: it ends the call, and is not recorded."""
 
     detail: str
 
@@ -64,16 +76,7 @@ class TemporaryFailure:
     wait_s: float | None = None  # seconds that the endpoint asks to wait
 
 
-@dataclass(frozen=True, slots=True)
-class EndpointFailure:
-    """No call can succeed until a person acts on `remedy`."""
-
-    cause: str
-    remedy: str
-    one_model: bool = False  # this holds for the request's model alone
-
-
-ResponseClass = Recordable | Refusal | TemporaryFailure | EndpointFailure
+ResponseClass = Recordable | Refused | NoRoute | TemporaryFailure
 
 
 class Transport:
@@ -155,36 +158,28 @@ def classify_response(response: HttpResponse, route: str = CHAT) -> ResponseClas
     """What a response means for the call."""
     if response.status == 200:
         return _classify_reply(response, route)
-    text = response.body.decode("utf-8", "replace")
-    detail = f"status {response.status}: {refusal_message(text)}"
-    if route != CHAT and (response.status == 501 or (response.status == 404 and "model" not in text)):
-        return Refusal(detail)  # the server has no such route for its model
-    if response.status in _OVERLOADED:
-        if "insufficient_quota" in text:
-            return EndpointFailure(detail, "top the account up, or use another key or endpoint")
-        return TemporaryFailure("busy", detail, busy=True, wait_s=retry_after(response.headers))
-    if response.status >= 500 or response.status in _TEMPORARY:
-        return TemporaryFailure("server_error", detail, wait_s=retry_after(response.headers))
-    reason = refusal_reason(text)
-    if reason == "content_filter" or (reason == "prompt_too_long" and response.status in (400, 413, 422)):
-        return Recordable(response.status, text, None)
-    return _endpoint_failure(response.status, detail) or Refusal(detail)
+    return _classify_refusal(response.status, response.body.decode("utf-8", "replace"), response.headers, route)
 
 
-def _classify_reply(response: HttpResponse, route: str) -> Recordable | TemporaryFailure:
+def _classify_reply(response: HttpResponse, route: str) -> ResponseClass:
     try:
-        return Recordable(200, response.body.decode("utf-8"), read_reply(response.body, route))
+        raw = response.body.decode("utf-8")
+        completion = read_reply(raw, route)
+    except ErrorInReply as error:
+        return _classify_refusal(error.status, error.body, response.headers, route)
     except (BadReply, UnicodeDecodeError) as error:
-        return TemporaryFailure("bad_reply", str(error)[:500])
+        return TemporaryFailure("bad_reply", without_secrets(str(error)[:_DETAIL_CHARACTERS]))
+    if completion.error:  # the answer beside it was cut short
+        return _classify_refusal(502, completion.error, response.headers, route)
+    return Recordable(raw, completion)
 
 
-def _endpoint_failure(status: int, detail: str) -> EndpointFailure | None:
-    if status in (401, 403):
-        return EndpointFailure(detail, "set {api_key_env} to a key that may use this model")
-    if status == 404:
-        remedy = "check the model's name in the recipe, and that the endpoint ends in /v1"
-        return EndpointFailure(detail, remedy, one_model=True)
-    if status == 405 or 300 <= status < 400:
-        remedy = "check that the endpoint is the base URL of an OpenAI-compatible server, ending in /v1"
-        return EndpointFailure(detail, remedy)
-    return None
+def _classify_refusal(status: int, text: str, headers: Mapping[str, str], route: str) -> ResponseClass:
+    refused = Refused(status, text, classify_refusal(status, text))
+    if route != CHAT and (status == 501 or (status == 404 and "model" not in text)):
+        return NoRoute(refused.detail)
+    if refused.refusal.subject != "passing":
+        return refused
+    busy = status in _OVERLOADED
+    reason = "busy" if busy else "server_error"
+    return TemporaryFailure(reason, refused.detail, busy=busy, wait_s=retry_after(headers))

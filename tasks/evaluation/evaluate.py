@@ -24,6 +24,7 @@ from tasks.evaluation.suites import NO_REFERENCE, Suite, find_suite
 from tasks.evaluation.truncation import Fitted, fit_context
 from tasks.judging.similarity import ConsensusSettings
 from tasks.records.example import Answer, Context, Example
+from tasks.refused_answers import is_refused
 from tasks.sampling import GREEDY, answer_from, sample_prompt
 from tasks.scoring import AnsweredQuestion, ScoringContext, parse_scorers
 from tasks.scoring.consensus import NAME as CONSENSUS
@@ -143,7 +144,8 @@ def _row(
     for request, outcome in zip(prepared.requests, outcomes, strict=True):
         answers.append(answer_from(example.example_id, request, outcome, scoring.recipe.sampling.strategy))
     greedy, samples = answers[0], tuple(answers[1:])
-    refused = outcomes[0].reason if isinstance(outcomes[0], Failure) else None
+    answered = not is_refused(greedy)
+    refused = None if answered else greedy.finish_reason
     scores, missing = _measure(suite, prepared.question, greedy.text, refused, "")
     if samples:
         pick = _consensus_pick(AnsweredQuestion(example, context, samples), scoring)
@@ -157,7 +159,7 @@ def _row(
         prepared.fitted.cut,
         greedy.text,
         greedy.finish_reason,
-        not isinstance(outcomes[0], Failure),
+        answered,
         scores,
         missing,
     )

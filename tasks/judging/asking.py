@@ -4,7 +4,8 @@ The first attempt is at the judge's own temperature. A reply that cannot be used
 temperature and with another seed, at most `judge.replies` times in all; then the verdict is null with its reason,
 never an error and never a number. A refusal that would be repeated (a prompt too long, a content filter) is final
 at once. A passing fault of the server raises ModelError, so that the work is tried again: the dataset must not depend
-on the state of the network. Seeds come from the recipe's seed and the query, so the order of queries does not matter.
+on the state of the network. A reply that did not end by itself or at its limit cannot be used. Seeds come from the
+recipe's seed and the query, so the order of queries does not matter.
 
 Replies are constrained to a form where the server can do it. vLLM takes a regular expression or a choice in the
 body's `structured_outputs`; other servers refuse the field or ignore it, and only a reply tells which. So the server
@@ -19,9 +20,9 @@ from infra.canonical import fingerprint, seed_number
 from infra.errors import ModelError, RecipeError
 from infra.ledger import Entry
 from infra.models.client import Failure, ModelClient, Outcome, Prompt, Reply, Request, parse_reply
+from infra.models.completions import REFUSED, refusal_in
 from infra.models.protocol import CHAT
 from infra.models.request_form import parameters_of, prompt_for
-from infra.models.thinking import UNFINISHED
 from infra.recipe import Judge, Recipe
 from tasks.judging.context import ScoringContext
 from tasks.judging.quoting import quoted
@@ -179,10 +180,9 @@ def _verdict(query: JudgeQuery[Value], outcome: Outcome, keys: tuple[str, ...]) 
     if isinstance(outcome, Failure):
         return Verdict(None, outcome.reason, outcome.detail, keys)
     cut = outcome.finish_reason == "length" and query.reads == "text"
-    if outcome.finish_reason == UNFINISHED:
-        return Verdict(None, UNFINISHED, "", keys)
-    if outcome.finish_reason == "content_filter":
-        return Verdict(None, "content_filter", outcome.text, keys)
+    if not outcome.finished:
+        words = outcome.text if outcome.finish_reason != REFUSED else refusal_in(outcome.raw)
+        return Verdict(None, outcome.finish_reason, words, keys)
     if cut and query.cut == "never":
         return Verdict(None, "cut_off", outcome.text, keys)
     try:
@@ -213,7 +213,8 @@ def _request(query: JudgeQuery[Any], attempt: int, judge: Judge, seed: int, cons
         parameters[FORM_FIELD] = form_value(query.form)
     index = query.variant * judge.replies + attempt
     prompt, parameters = prompt_for(judge, query.prompt), parameters_of(judge, parameters)
-    return Request(query.kind, judge.name, judge.revision, prompt, parameters, index, query.affinity)
+    own = query.kind, judge.name, judge.revision, prompt, parameters, index
+    return Request(*own, query.affinity, has_alternative=FORM_FIELD in parameters)
 
 
 def _without_form(request: Request) -> Request:
@@ -257,4 +258,4 @@ def _probe(judge: Judge) -> Request:
         FORM_FIELD: form_value(ReplyForm("choice", (_PROBE_REPLY,))),
     }
     prompt, parameters = prompt_for(judge, _PROBE_PROMPT), parameters_of(judge, parameters)
-    return Request("probe", judge.name, judge.revision, prompt, parameters, 0, "probe")
+    return Request("probe", judge.name, judge.revision, prompt, parameters, 0, "probe", has_alternative=True)

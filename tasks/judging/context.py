@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from infra.models.client import ModelClient
+from infra.models.completions import FINISHED
 from infra.models.embedding import Embedder
 from infra.recipe import Recipe
 from tasks.judging.cache import SharedCache
@@ -11,7 +12,6 @@ from tasks.judging.trial import JudgeTrial
 from tasks.records.example import Answer, Context, Example
 
 SCORE_DIGITS = 6  # of a score and a reward: beyond them, machines differ
-FINISHED = frozenset({"stop", "length"})  # finish reasons of calls that brought an answer, empty or not
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,11 @@ DUEL = LabelKind(
     names="verdict|label|judge?ment|winner|better answer|better|result|结论|判断|判定|结果|更好的回答",
 )
 
+SAME = LabelKind(
+    label=r"(true|false|相同|不同)",
+    names="verdict|label|judge?ment|conclusion|result|same(?: answer)?|结论|判断|判定|结果",
+)
+
 
 def own_labels(reply: str, material: str, kind: LabelKind) -> tuple[str, ...]:
     """The different labels that a reply gives, in plain lower-case text. `material`: the texts that were judged."""

@@ -67,7 +67,7 @@ def rate(
         expected = [*(yield from ask(expected_queries))]
     judgements = []
     for (_, answer, _), rating, mean in zip(subjects, sampled, expected, strict=True):
-        judgements.append(_judgement(step, answer, rating, mean))
+        judgements.append(rating_judgement(step, answer, rating, mean))
     return judgements
 
 
@@ -104,9 +104,10 @@ def rate_plainly(
             subjects.append(subject)
             queries.append(rating_query(step, subject, prompts, max_tokens, ReplyForm("regex", RATING), scorer))
     verdicts = yield from ask(queries, role=role)
-    return [
-        _judgement(scorer, answer, verdict, None) for (_, answer, _), verdict in zip(subjects, verdicts, strict=True)
-    ]
+    judgements = []
+    for (_, answer, _), verdict in zip(subjects, verdicts, strict=True):
+        judgements.append(rating_judgement(scorer, answer, verdict, None))
+    return judgements
 
 
 def rating_calls(step: str, settings: Any, recipe: Recipe, context_tokens: int) -> dict[str, float]:
@@ -186,7 +187,10 @@ def subject_of(answer: Answer) -> str:
     return f"question {answer.example_id}, answer {answer.sample_index}"
 
 
-def _judgement(scorer: str, answer: Answer, sampled: Verdict[Any] | None, expected: Verdict[float] | None) -> Judgement:
+def rating_judgement(
+    scorer: str, answer: Answer, sampled: Verdict[Any] | None, expected: Verdict[float] | None
+) -> Judgement:
+    """The judgement that a rating becomes: sampled, expected, or both beside each other."""
     verdict = sampled or expected
     assert verdict is not None  # one of the two is always asked for
     evidence: dict[str, Any] = {"rating": sampled.value if sampled else None, "reply": verdict.reply}

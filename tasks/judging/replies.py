@@ -34,6 +34,7 @@ SUPPORT_LABELS = {
     "en": ("Fully supported", "Partially supported", "No support"),
     "zh": ("完全支持", "部分支持", "不支持"),
 }
+SAME = {"true": True, "false": False, "相同": True, "不同": False}
 NO_FACTS = {"en": "No factual statements", "zh": "没有事实性陈述"}
 NO_NOTES = {"en": "No relevant information", "zh": "没有相关信息"}
 _REFUSAL = re.compile(
@@ -55,7 +56,6 @@ _NUMBER = re.compile(
 _PARTS = re.compile(r"[.:;|]\s+|[。：；—–]|\s-\s|\*\*")  # of a line, between which a verdict may stand alone
 _OPENED_LINE = re.compile(r"<statement>((?:[^<\n]|<(?![a-z/\\]))*)", re.IGNORECASE)  # "<" alone is a sign
 _FINAL = ("empty", "cut_off", "refused", "content_filter", "unknown_label")  # reasons: no other label is looked for
-_HIGHEST = 10
 _NOTHING = re.compile(
     r"(- )?(none|nothing( relevant)?|n/a|无|没有|没有(找到|任何)?(与.{1,60})?相关的?(信息|内容)|"
     r"(there is |this part (of the document )?(holds|contains|has) )?no relevant information( was found)?"
@@ -73,15 +73,19 @@ class Unusable(Exception):
         self.reason = reason
 
 
-def read_rating(text: str, material: str = "") -> int:
-    """The rating n of the last `[[n]]`, or the only one, an integer in 0..10. `material`: the texts that are judged.
+def read_rating(text: str, material: str = "", lowest: int = 0, highest: int = 10) -> int:
+    """The rating n of the last `[[n]]`, or the only one, an integer in lowest..highest. `material`: the texts that are
+    judged.
 
     Raises Unusable.
     """
     try:
-        return _whole_rating(_last_label(text, "no_rating"))
+        rating = _whole_rating(_last_label(text, "no_rating"))
     except Unusable as fault:
-        return _on_scale(_only_label(text, material, manners.RATING, fault))
+        rating = _on_scale(_only_label(text, material, manners.RATING, fault), highest)
+    if not lowest <= rating <= highest:
+        raise Unusable("off_scale")
+    return rating
 
 
 def read_support(text: str, material: str = "") -> float:
@@ -120,6 +124,14 @@ def read_duel(text: str, material: str = "") -> str:
         return _winner(_last_label(text, "no_label"))
     except Unusable as fault:
         return _winner(_only_label(text, material, manners.DUEL, fault))
+
+
+def read_same(text: str, material: str = "") -> bool:
+    """True or False (the same answer or not) for the last label in brackets, or the only one. Raises Unusable."""
+    try:
+        return _same(_last_label(text, "no_label"))
+    except Unusable as fault:
+        return _same(_only_label(text, material, manners.SAME, fault))
 
 
 def read_facts(text: str) -> tuple[str, ...]:
@@ -207,10 +219,16 @@ def _winner(label: str) -> str:
     return label.upper()
 
 
-def _on_scale(rating: str) -> int:
-    """A rating as text, such as "7.5" or "7/10", on the scale of whole numbers from 0 to 10; halves go up."""
+def _same(label: str) -> bool:
+    if label.lower() not in SAME:
+        raise Unusable("unknown_label")
+    return SAME[label.lower()]
+
+
+def _on_scale(rating: str, highest: int) -> int:
+    """A rating as text, such as "7.5" or "7/10", on the scale of whole numbers up to `highest`; halves go up."""
     number, _, out_of = rating.partition("/")
-    if out_of not in ("", "10") or not float(number) <= _HIGHEST:
+    if out_of not in ("", str(highest)) or not float(number) <= highest:
         raise Unusable("off_scale")
     return math.floor(float(number) + 0.5)
 

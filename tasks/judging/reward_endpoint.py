@@ -103,7 +103,8 @@ def find_route(settings: RewardModelSettings, scoring: ScoringContext) -> Route:
 
 
 def _probe(judge: Judge, route: Route) -> Request:
-    return Request("probe", judge.name, judge.revision, conversation(*_PROBE), dict(_PARAMETERS), 0, "probe", route)
+    own = "probe", judge.name, judge.revision, conversation(*_PROBE), dict(_PARAMETERS), 0, "probe", route
+    return Request(*own, has_alternative=True)
 
 
 def _tokens_and_score(raw: str, settings: RewardModelSettings) -> tuple[int, float | None]:

@@ -24,6 +24,10 @@ _REMEDIES = {
     "unfinished_thinking": "its thinking is cut: raise judge.reasoning_tokens",
     "empty": "its replies are empty: for a judge that thinks, raise judge.reasoning_tokens",
     "refused": "it refuses: take a judge that rates such texts",
+    "tool_calls": "it calls a tool in place of an answer: serve it without tools",
+    "abort": "its server ends replies early: look at the server's log",
+    "error": "its server ends replies early: look at the server's log",
+    "unknown": "its server does not say how a reply ended (finish_reason): take a server or a gateway that does",
     "content_filter": "a filter stops it: take a judge, or a provider, that reads such texts",
     "off_scale": "it rates on another scale: try the other judge.prompts (full, terse)",
 }

@@ -3,7 +3,7 @@
 A rule is one file of this package with a constant `RULE`; it is given the ranking and a seeded generator and
 draws from nothing else. What holds for every rule is here. Answers are ranked by reward, equal rewards by the
 hash of the text, so that the order of arrival decides nothing. The chosen answer is the first of the ranking
-that was not cut off, by max_tokens or a content filter (unless the recipe lets it be). The rule names the
+that max_tokens did not cut off (unless the recipe lets it be). The rule names the
 answers that may be rejected, in the order in which they are tried; the first that is far enough below
 (`min_margin`, and never equal) and unlike enough in its words (`max_likeness`, and never the same text) is it.
 Answers without text, and those without a reward, take no part.
@@ -12,7 +12,7 @@ With `pairs_per_question` above 1 more pairs follow that one, which stays the sa
 none. The rule names the couples that may follow, in its order, and the same limits hold for each. Couples of
 two answers that are in no pair yet are taken first, then those that bring in one more, then the others: a few
 pairs show many answers, and many pairs need no more answers than there are. Samples of the same text are one
-answer, which stands in the pairs as one sample.
+answer, which stands in the pairs as one sample. Only finished answers have a text (tasks/sampling.py).
 """
 
 import functools
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from infra.canonical import seeded_random, text_id
 from infra.errors import RecipeError
-from infra.models.thinking import UNFINISHED
+from infra.models.completions import FINISHED, LENGTH
 from infra.plugins import find_plugins
 from infra.recipe import Pairing
 from tasks.metrics import likeness
@@ -31,6 +31,7 @@ from tasks.records.example import Answer, AnswerId, Drop, Example, Pair
 from tasks.sampling import STRONG
 
 DIGITS = 6  # of a margin
+_NO_WORDS: Mapping[AnswerId, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,23 +94,22 @@ def pair_example(
     settings: Pairing,
     seed: int,
     never_chosen: frozenset[AnswerId] = frozenset(),
+    words: Mapping[AnswerId, str] = _NO_WORDS,
 ) -> list[Pair] | Drop:
     """The pairs of an example, one to `pairs_per_question`, no two of the same answers; or a drop with its reason.
 
-    Reasons, in the order in which they are looked for: "no_answers", or "unfinished_thinking" where no answer got
-    beyond its thinking (stage "sample"; the rest are of stage "pair"), "no_strong_answer" (contrast alone),
+    Reasons, in the order in which they are looked for: "no_answers", or the outcome that all answers share, as
+    "unfinished_thinking" or "content_filter" (stage "sample"; the rest are of stage "pair"), "no_strong_answer"
+    (contrast alone),
     "too_few_scored", "tie" (all rewards are equal), "cut_off" (nothing that may be chosen stands above what may be
     rejected), "small_margin", "near_identical". `rewards` is by (example_id, sample_index); `seed` is the
-    plan's. Answers in `never_chosen` may be rejected alone.
+    plan's. Answers in `never_chosen` may be rejected alone. `words` are those of refusals (tasks/refused_answers.py).
     """
     rule = find_rule(settings.rule)
     sampled = [answer for answer in answers if answer.sample_index >= 0]
     with_text = [answer for answer in sampled if answer.text.strip()]
     if not with_text:
-        outcomes = Counter(answer.finish_reason for answer in sampled)
-        detail = ", ".join(f"{reason}: {count}" for reason, count in sorted(outcomes.items()))
-        reason = UNFINISHED if set(outcomes) == {UNFINISHED} else "no_answers"
-        return Drop(example.example_id, "sample", reason, detail or "no answer was drawn")
+        return _without_answers(example, sampled, words)
     if rule.chooses_strong:
         ranking = _strong_first(answers, with_text)
     elif rule.rank is not None:
@@ -122,7 +122,7 @@ def pair_example(
         return _drop(example, "no_strong_answer", f"the stronger model gave no text: {reason}")
     if len(ranking) < settings.min_scored and not rule.chooses_strong:
         detail = f"{len(ranking)} of {len(sampled)} answers have a reward; pairing.min_scored is {settings.min_scored}"
-        return _drop(example, "too_few_scored", detail)
+        return _drop(example, "too_few_scored", detail + _first_words(sampled, words))
     if ranking[0].reward == ranking[-1].reward:
         return _drop(example, "tie", f"all {len(ranking)} rewards are {ranking[0].reward}")
     candidates = rule.candidates(ranking, seeded_random(seed, example.example_id, "pair"))
@@ -133,9 +133,25 @@ def pair_example(
     return [_pair(example, *couple) for couple in _with_further(first, couples, ranking, settings)]
 
 
+def _without_answers(example: Example, sampled: Sequence[Answer], words: Mapping[AnswerId, str]) -> Drop:
+    """The drop of a question none of whose answers has text: their outcomes, and the words of the first refusal."""
+    outcomes = Counter(answer.finish_reason for answer in sampled)
+    detail = ", ".join(f"{reason}: {count}" for reason, count in sorted(outcomes.items()))
+    shared = next(iter(outcomes)) if len(outcomes) == 1 else ""
+    reason = "no_answers" if shared in ("", *FINISHED) else shared
+    return Drop(example.example_id, "sample", reason, (detail or "no answer was drawn") + _first_words(sampled, words))
+
+
+def _first_words(answers: Sequence[Answer], words: Mapping[AnswerId, str]) -> str:
+    for answer in answers:
+        if answer.id in words:
+            return f"; “{words[answer.id]}”"
+    return ""
+
+
 def may_be_chosen(answer: Answer, settings: Pairing) -> bool:
-    """False for an answer that max_tokens or a content filter cut off, unless the recipe lets it be chosen."""
-    return settings.cut_off_as_chosen or answer.finish_reason not in ("length", "content_filter")
+    """False for an answer that max_tokens cut off, unless the recipe lets it be chosen."""
+    return settings.cut_off_as_chosen or answer.finish_reason != LENGTH
 
 
 def _may_be_chosen(ranked: Ranked, settings: Pairing) -> bool:

@@ -203,6 +203,7 @@ def size_of_call(kind: str, settings: Any, recipe: Recipe, context_tokens: int, 
         "answer": answer_tokens,
         "first": answer_tokens,
         "second": answer_tokens,
+        "reference": answer_tokens,
         "context": context_tokens,
         "chunk": chunk,
         "passages": passages,
@@ -219,6 +220,15 @@ def size_of_call(kind: str, settings: Any, recipe: Recipe, context_tokens: int, 
         label = _LABEL * facts
         return CallSize(prompt, Range(label, label, max(limit, label)) + thinking)
     return CallSize(prompt, Range(limit / 8, limit / 4, limit) + thinking)
+
+
+def scorer_price(scorer: ActiveScorer, recipe: Recipe) -> Price:
+    """The price of the model that a scorer asks: the judge, or the policy or a reward model of the scorer's own."""
+    if scorer.name == REWARD_MODEL:
+        return called_models(recipe)[REWARD_MODEL].price
+    if recipe.judge is None or getattr(scorer.settings, "asked", "judge") == "policy":
+        return recipe.policy.price
+    return recipe.judge.price
 
 
 def _thinking(recipe: Recipe) -> Range:
@@ -256,7 +266,7 @@ class _JudgeTally:
         prompts, replies, cost = 0.0, _NOTHING, _NOTHING
         for context_tokens, examples in self._unfinished.items():
             for scorer in self._scorers:
-                price = _price(scorer, self._recipe)
+                price = scorer_price(scorer, self._recipe)
                 calls = known_scorers()[scorer.name].calls(scorer.settings, self._recipe, context_tokens)
                 for kind, calls_of_example in calls.items():
                     count = calls_of_example * examples
@@ -339,12 +349,3 @@ def _cost(prompt_tokens: float, reply_tokens: Range, price: Price) -> Range:
         call_cost(prompt_tokens, reply_tokens.expected, price),
         call_cost(prompt_tokens, reply_tokens.high, price),
     )
-
-
-def _price(scorer: ActiveScorer, recipe: Recipe) -> Price:
-    """The price of the model that a scorer asks: the judge, or the policy or a reward model of the scorer's own."""
-    if scorer.name == REWARD_MODEL:
-        return called_models(recipe)[REWARD_MODEL].price
-    if recipe.judge is None or getattr(scorer.settings, "asked", "judge") == "policy":
-        return recipe.policy.price
-    return recipe.judge.price

@@ -3,13 +3,18 @@
 A row of training is the prompt, the answer and what the chat template writes after it, as the gate before training
 counts them (tasks/training/gate.py), so no answer of a question that passes here can be too long there, as long as the
 base model has the policy's tokenizer.
+
+Training limits the questions of a recipe that says something about it. A recipe that leaves the whole section out may
+be built for a training elsewhere: its plan holds all questions, and a note says how many are too long for the defaults.
 """
 
 from dataclasses import dataclass
 
 from infra.models.tokens import Tokenizer, closing_tokens
-from infra.recipe import Recipe
+from infra.recipe import Recipe, Training
+from infra.store import Store
 from tasks.records.example import Drop
+from tasks.records.plan import Plan, load_shard
 
 PROMPT_TOO_LONG, TOO_LONG_TO_TRAIN = "prompt_too_long", "too_long_to_train"  # reasons of drops
 
@@ -19,7 +24,7 @@ class PromptLimits:
     """Tokens of the longest prompt that leaves room for the longest answer."""
 
     window: int  # in the policy's window
-    training: int | None  # in training.max_length; None where nothing is trained
+    training: int | None  # in training.max_length; None where the recipe says nothing about training, or has none
 
     @property
     def prompt(self) -> int:
@@ -39,6 +44,28 @@ def prompt_limits(recipe: Recipe, tokenizer: Tokenizer) -> PromptLimits:
     """The limits of a recipe; `tokenizer` is the policy's."""
     answer = recipe.sampling.max_tokens
     training = None
-    if recipe.training is not None:
+    if recipe.training is not None and not _unsaid(recipe.training):
         training = recipe.training.max_length - answer - closing_tokens(tokenizer)
     return PromptLimits(recipe.policy.context_window - answer, training)
+
+
+def unsaid_training_note(plan: Plan, recipe: Recipe, store: Store) -> str:
+    """A sentence on the planned questions that training by the defaults could not hold; empty when there is none."""
+    if recipe.training is None or not _unsaid(recipe.training):
+        return ""
+    longest = recipe.training.max_length - recipe.sampling.max_tokens
+    too_long = 0
+    for shard in plan.shards:
+        examples, contexts = load_shard(store, plan, shard.index)
+        too_long += sum(contexts[example.context_id].tokens > longest for example in examples)
+    if not too_long:
+        return ""
+    return (
+        f"{too_long:,} questions are too long for the default training.max_length ({recipe.training.max_length}): "
+        "state it in the recipe, and they fit or are left out before they are paid for; training: null trains nothing"
+    )
+
+
+def _unsaid(training: Training) -> bool:
+    """Whether a recipe leaves the section out. A stored recipe has all keys, so this looks at their values."""
+    return training == Training()

@@ -58,7 +58,7 @@ class Answer:
     example_id: str
     sample_index: int
     text: str
-    finish_reason: str  # "stop", "length", "content_filter" or, for a call without a reply, its outcome
+    finish_reason: str  # "stop" or "length"; of an answer without text its outcome: "content_filter", "abort", ...
     prompt_tokens: int
     completion_tokens: int
     strategy: str

@@ -12,9 +12,8 @@ from operator import attrgetter
 from typing import Any
 
 from tasks.records.dataset import ShardData
-from tasks.records.example import Answer, Example, Judgement
-
-_REFUSALS = frozenset({"prompt_too_long", "content_filter", "bad_request"})  # finish reasons
+from tasks.records.example import Example, Judgement
+from tasks.refused_answers import is_refused, without_answer
 
 INDEX_COLUMNS = ("example_id", "chosen_index", "rejected_index")  # of a pair
 
@@ -61,11 +60,6 @@ def indices_by_question(pairs: Iterable[tuple[str, int, int]]) -> dict[str, tupl
 def pairs_of_shard(shard: ShardData) -> dict[str, tuple[PairIndices, ...]]:
     """Pairs by example id; a question without a pair has no entry."""
     return indices_by_question(map(attrgetter(*INDEX_COLUMNS), shard.pairs))
-
-
-def is_refused(answer: Answer) -> bool:
-    """True when the server gave no answer, so that there is no text to compare with a reference."""
-    return _is_refusal(answer.text, answer.finish_reason)
 
 
 def questions_of_shard(shard: ShardData) -> Iterator[JudgedQuestion]:
@@ -136,11 +130,7 @@ def _answer_of_row(row: Mapping[str, Any]) -> JudgedAnswer:
     return JudgedAnswer(
         index=row["sample_index"],
         text=row["text"],
-        refused=_is_refusal(row["text"], row["finish_reason"]),
+        refused=without_answer(row["text"], row["finish_reason"]),
         reward=row["reward"],
         scores=scores,
     )
-
-
-def _is_refusal(text: str, finish_reason: str) -> bool:
-    return not text and finish_reason in _REFUSALS

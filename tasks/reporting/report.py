@@ -56,6 +56,7 @@ def write_report(
     folder = f"reports/{name}"
     report = {
         **_figures(recipe, manifest, summary, built, comparison),
+        "drop_examples": drop_examples(store, data_folder, manifest),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
         "recipe": recipe.name,
         "judge": recipe.judge.name if recipe.judge else None,
@@ -73,6 +74,17 @@ def write_report(
     return report
 
 
+def drop_examples(store: Store, folder: str, manifest: Mapping[str, Any]) -> dict[str, str]:
+    """By reason, what the first question that was dropped for it says: with the server's words where it refused."""
+    examples: dict[str, str] = {}
+    for file in manifest["files"]:
+        if file.get("config") == "drops":
+            drops = store.read_table(f"{folder}/{file['path']}", ["reason", "detail"]).to_pylist()
+            for drop in drops:
+                examples.setdefault(drop["reason"], drop["detail"])
+    return dict(sorted(examples.items()))
+
+
 def _products(
     store: Store, data_folder: str, built: Mapping[str, Any], trained: Mapping[str, Any] | None
 ) -> dict[str, Any]:
@@ -82,6 +94,7 @@ def _products(
         "dataset": store.place(data_folder),
         "manifest": {"path": built["dataset"]["manifest"], "sha256": built["dataset"]["sha256"]},
         "splits": dict(built["dataset"].get("splits", {})),
+        "yield": dict(built["dataset"].get("yield", {})),
         "adapter": store.place(trained["model"]) if trained else None,
         "trained": dict(trained) if trained else None,
     }
@@ -110,6 +123,7 @@ def _figures(
         "answers": summary.answers,
         "finish_reasons": dict(summary.finish_reasons),
         "calls": calls,
+        "special_tokens": {kind: counts_of_kind.get("special_tokens", 0) for kind, counts_of_kind in counts.items()},
         "restarts": dict(built.get("restarts", {})),
         **({"settled": dict(built["settled"])} if built.get("settled") else {}),
         "tokens": total_tokens(counts.values()),

@@ -20,12 +20,12 @@ from typing import Any
 from tasks.metrics import example_sub_em
 from tasks.records.dataset import ShardData
 from tasks.records.example import Answer, Example
+from tasks.refused_answers import is_refused
 from tasks.reporting.agreement import AgreementTally, gold_preferences
 from tasks.reporting.judge_report import JudgeTally
 from tasks.reporting.judged_questions import (
     JudgedQuestion,
     PairIndices,
-    is_refused,
     pairs_of_shard,
     questions_of_shard,
 )
@@ -122,7 +122,9 @@ class SummaryTally:
                 self._finish_reasons[answer.finish_reason] += 1
                 self._histograms["sample_tokens"][answer.completion_tokens] += 1
         self._add_pairs(shard, answers)
-        self._add_subem(shard, answers)
+        for picks in subem_by_question(shard).values():
+            for name, score in picks.items():
+                self._subem[name].add(score)
         for question in questions_of_shard(shard):
             self._add_scores(question)
             self._agreement.add(question, gold_preferences(question))
@@ -179,36 +181,53 @@ class SummaryTally:
                     if score.value is not None:
                         self._score_histograms[name][side][round(score.value, _HISTOGRAM_DIGITS)] += 1
 
-    def _add_subem(self, shard: ShardData, answers: Mapping[str, Mapping[int, Answer]]) -> None:
-        pairs = pairs_of_shard(shard)
-        for example in shard.examples:
-            scores = _sub_em_by_index(answers.get(example.example_id, {}).values(), example)
-            if GREEDY in scores:
-                self._subem["greedy"].add(scores[GREEDY])
-            # A stronger model's answer may be chosen, but it is not a sample of the policy.
-            samples, rewards = {}, {}
-            for index, score in scores.items():
-                if index not in (GREEDY, STRONG):
-                    samples[index] = score
-                    rewards[index] = shard.rewards.get((example.example_id, index))
-            if samples:
-                self._subem["random"].add(sum(samples.values()) / len(samples))
-                self._subem["oracle"].add(max(samples.values()))
-            best = _highest_reward(rewards)
-            if best is not None:
-                self._subem["mbr"].add(samples[best])
-            self._add_subem_of_pairs(pairs.get(example.example_id, ()), scores)
 
-    def _add_subem_of_pairs(self, pairs: Iterable[PairIndices], scores: Mapping[int, float]) -> None:
-        """Add the means over a question's pairs; a pair with a refused answer is left out."""
-        chosen_scores, rejected_scores = [], []
-        for chosen, rejected in pairs:
-            if chosen in scores and rejected in scores:
-                chosen_scores.append(scores[chosen])
-                rejected_scores.append(scores[rejected])
-        if chosen_scores:
-            self._subem["chosen"].add(sum(chosen_scores) / len(chosen_scores))
-            self._subem["rejected"].add(sum(rejected_scores) / len(rejected_scores))
+def subem_by_question(shard: ShardData) -> dict[str, dict[str, float]]:
+    """The SubEM of each way of picking an answer (of `SUBEM`, those that there are) by example, of those with any."""
+    answers: dict[str, list[Answer]] = {}
+    for answer in shard.answers:
+        answers.setdefault(answer.example_id, []).append(answer)
+    pairs = pairs_of_shard(shard)
+    subem = {}
+    for example in shard.examples:
+        name = example.example_id
+        scores = _sub_em_by_index(answers.get(name, ()), example)
+        picks = _subem_of_picks(scores, {index: shard.rewards.get((name, index)) for index in scores})
+        picks |= _subem_of_pairs(pairs.get(name, ()), scores)
+        if picks:
+            subem[name] = picks
+    return subem
+
+
+def _subem_of_picks(scores: Mapping[int, float], rewards: Mapping[int, float | None]) -> dict[str, float]:
+    """SubEM of the greedy answer and of picks from the samples, from SubEM and reward by sample index."""
+    picks = {}
+    if GREEDY in scores:
+        picks["greedy"] = scores[GREEDY]
+    # A stronger model's answer may be chosen, but it is not a sample of the policy.
+    samples = {index: score for index, score in scores.items() if index not in (GREEDY, STRONG)}
+    if samples:
+        picks["random"] = sum(samples.values()) / len(samples)
+        picks["oracle"] = max(samples.values())
+    best = _highest_reward({index: rewards[index] for index in samples})
+    if best is not None:
+        picks["mbr"] = samples[best]
+    return picks
+
+
+def _subem_of_pairs(pairs: Iterable[PairIndices], scores: Mapping[int, float]) -> dict[str, float]:
+    """The means over a question's pairs; a pair with a refused answer is left out."""
+    chosen_scores, rejected_scores = [], []
+    for chosen, rejected in pairs:
+        if chosen in scores and rejected in scores:
+            chosen_scores.append(scores[chosen])
+            rejected_scores.append(scores[rejected])
+    if not chosen_scores:
+        return {}
+    return {
+        "chosen": sum(chosen_scores) / len(chosen_scores),
+        "rejected": sum(rejected_scores) / len(rejected_scores),
+    }
 
 
 def _sub_em_by_index(answers: Iterable[Answer], example: Example) -> dict[int, float]:

@@ -8,6 +8,7 @@ import html
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tasks.judging.embedding_fit import EmbeddedTexts
 from tasks.records.shard import paired_questions
 from tasks.training.settings import epochs_in_words
 
@@ -44,6 +45,8 @@ def plan_rows(view: dict[str, Any]) -> Rows:
         rows.append(["with references", f"{references['with_references']:,} of {references['questions']:,}"])
         if references["multiple_choice"]:
             rows.append(["multiple choice", f"{references['multiple_choice']:,}"])
+    for language, share in ((view.get("embedding") or {}).get("unknown_tokens") or {}).items():
+        rows.append([f"tokens unknown to the embedding model: {language}", f"{100 * share:.1f}%"])
     if view["most_pairs"] > view["examples"]:
         rows.append(["pairs", f"at most {view['most_pairs']:,}"])
     for kind, calls in view["calls"].items():
@@ -108,6 +111,8 @@ def build_rows(built: dict[str, Any]) -> Rows:
         rows.append([f"calls: {kind}", f"{calls['made']:,} made, {calls['reused']:,} reused"])
         if calls.get("reasoning_tokens"):
             rows.append([f"tokens of {kind}: thinking", f"{calls['reasoning_tokens']:,}"])
+        if calls.get("special_tokens"):
+            rows.append([f"special tokens cut from {kind}", f"{calls['special_tokens']:,}"])
     for section, count in _restarted(built).items():
         rows.append([f"restarts of the {section}'s server", str(count)])
     for section, line in _settled(built):
@@ -160,11 +165,15 @@ def report_rows(report: dict[str, Any]) -> Rows:
     """The figures of a whole run."""
     rows = [["questions", f"{report['questions']:,}", ""], ["pairs", _pair_count(report), ""]]
     for reason, count in report["drops"].items():
-        rows.append([f"dropped: {reason}", f"{count:,}", ""])
+        example = report.get("drop_examples", {}).get(reason, "")  # earlier reports have none
+        rows.append([f"dropped: {reason}", f"{count:,}", example])
     for kind, calls in report["calls"].items():
         rows.append([f"calls: {kind}", f"{calls['made']:,} made", f"{calls['reused']:,} reused"])
     if report["tokens"]["thinking"]["made"]:
         rows.append(["tokens: thinking", f"{report['tokens']['thinking']['made']:,} made", ""])
+    for kind, count in report.get("special_tokens", {}).items():  # earlier reports have none
+        if count:
+            rows.append([f"special tokens cut from {kind}", f"{count:,}", ""])
     for section, count in _restarted(report).items():
         rows.append([f"restarts of the {section}'s server", str(count), ""])
     for section, line in _settled(report):
@@ -178,6 +187,9 @@ def report_rows(report: dict[str, Any]) -> Rows:
         for name, figure in {**agreement["dimensions"], "the mean": agreement["mean"]}.items():
             accuracy = {**figure, "value": figure["accuracy"]}
             rows.append([f"agreement of {name}", _percent_and_interval(accuracy), ""])
+    for name, value in embedded_rows(report.get("judging") or {})[1]:
+        if name != "answers":
+            rows.append(["warning" if name == "warning" else f"answers embedded: {name}", value, ""])
     if trained := report.get("trained"):
         for name, value in training_rows(trained)[1]:
             rows.append([name, value, ""])
@@ -336,6 +348,23 @@ def saved_rows(judging: Mapping[str, Any]) -> Rows:
         if count:
             rows.append([names.get(name, name), f"{count:,}"])
     return ["judge calls saved", "calls"], rows
+
+
+def embedded_rows(judging: Mapping[str, Any]) -> Rows:
+    """How the embedding model saw the answers, with a warning where it saw or knew too little of them."""
+    columns = ["answers embedded", ""]
+    if not judging.get("embedded"):
+        return columns, []
+    texts = EmbeddedTexts(**judging["embedded"])
+    rows = [
+        ["answers", f"{texts.texts:,}"],
+        ["in several windows", f"{100 * texts.in_windows / texts.texts:.1f}%"],
+        ["cut", f"{100 * texts.cut_share:.1f}%"],
+        ["tokens unknown to the model", f"{100 * texts.unknown_share:.1f}%"],
+    ]
+    if warning := texts.warning("the answers"):
+        rows.append(["warning", warning])
+    return columns, rows
 
 
 def rejudged_rows(rejudged: Mapping[str, Any] | None) -> Rows:

@@ -29,6 +29,7 @@ __all__ = [
     "ScoringContext",
     "Steps",
     "check_scorers",
+    "embeds_texts",
     "known_scorers",
     "parse_scorers",
     "rewards",
@@ -45,6 +46,10 @@ def _no_prompts(settings: Any, recipe: Recipe) -> Sequence[str]:
     return ()
 
 
+def _embeds_nothing(settings: Any) -> bool:
+    return False
+
+
 def _no_check(settings: Any) -> None:
     """Nothing has to be there."""
 
@@ -58,6 +63,7 @@ class Scorer:
     Of a scorer that asks the recipe's judge: `calls(settings, recipe, context tokens)` gives the expected judge calls
     for one question by kind, `prompts(settings, recipe)` names the prompt files; both are part of the plan.
     `check(settings)` raises a LongmillError where a model of the scorer's own is missing; `longmill doctor` calls it.
+    `embeds(settings)` is true where it uses the recipe's embedding model.
     """
 
     name: str
@@ -68,6 +74,7 @@ class Scorer:
     calls: Callable[[Any, Recipe, int], Mapping[str, float]] = _no_calls
     prompts: Callable[[Any, Recipe], Sequence[str]] = _no_prompts
     check: Callable[[Any], None] = _no_check
+    embeds: Callable[[Any], bool] = _embeds_nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,11 @@ def parse_scorers(recipe: Recipe) -> list[ActiveScorer]:
     return scorers
 
 
+def embeds_texts(recipe: Recipe) -> bool:
+    """True when a scorer of the recipe uses its embedding model."""
+    return any(known_scorers()[scorer.name].embeds(scorer.settings) for scorer in parse_scorers(recipe))
+
+
 def check_scorers(recipe: Recipe) -> list[ActiveScorer]:
     """The recipe's scorers. Raises RecipeError also when one asks a judge and the recipe has none, when one wants what
     a judge that thinks cannot give, or when prices are in different currencies."""
@@ -107,6 +119,11 @@ def check_scorers(recipe: Recipe) -> list[ActiveScorer]:
                 f"scoring.scorers: {scorer.name} asks a judge, and the recipe has no `judge` section; add one"
             )
         _check_thinking(scorer, recipe)
+        if getattr(scorer.settings, "similarity", "") == "bertscore" and recipe.embedding.endpoint is not None:
+            raise RecipeError(
+                f"scoring.scorers: {scorer.name}.similarity: bertscore compares vectors of tokens, which an endpoint "
+                "does not give; leave out embedding.endpoint, so that the model is loaded here"
+            )
     try:
         require_one_currency(**called_models(recipe), embedding=recipe.embedding)
     except ValueError as error:

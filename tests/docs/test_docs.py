@@ -32,6 +32,18 @@ def recipe_key_names() -> frozenset[str]:
 
 
 @cache
+def changeable_keys() -> frozenset[str]:
+    """Every key as `--set` and `--vary` take it; a scorer's as `scoring.scorers.scorer.key`."""
+    from tasks.scoring import known_scorers
+
+    names = set(recipe_key_names())
+    for key in recipe_key_names():
+        if key.partition(".")[0] in known_scorers():
+            names.add(f"scoring.scorers.{key}")
+    return frozenset(names)
+
+
+@cache
 def verbs() -> dict[str, Any]:
     return dict(command_tree())
 
@@ -91,8 +103,8 @@ def check_longmill(words: list[str]) -> None:
     assert name is not None, f"longmill {' '.join(words)}: no such verb"
     arguments = words[len(name.split()) :]
     context = verbs()[name].make_context(name, list(arguments))
-    for change in context.params.get("changes") or ():
-        assert change.partition("=")[0] in recipe_key_names(), change
+    for change in (*(context.params.get("changes") or ()), *(context.params.get("vary") or ())):
+        assert change.partition("=")[0] in changeable_keys(), change
 
 
 def verb_of(words: list[str]) -> str | None:
@@ -114,7 +126,7 @@ def test_verbs_keys_and_paths_in_the_text_exist(page: Path) -> None:
             assert verb_of(words[1:]) or words[1] in groups, text
         key = _RECIPE_KEY.fullmatch(text)
         if key and key.group(1) in sections and not text.endswith((".jsonl", ".json", ".yaml")):
-            assert key.group(1) + key.group(2) in recipe_key_names(), text
+            assert key.group(1) + key.group(2) in changeable_keys(), text
         if _PATH.fullmatch(text) and not re.search(r"[A-Z]{4,}", text):
             assert (ROOT / text).exists(), text
 

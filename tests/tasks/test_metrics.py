@@ -15,6 +15,8 @@ from tasks.metrics import (
     rouge_l,
     rouge_l_matrix,
     rouge_l_of,
+    rouge_n_matrix,
+    rouge_n_of,
     rouge_tokens,
     sub_em,
     token_f1,
@@ -110,6 +112,24 @@ def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence(
 def test_rouge_l_equals_the_rouge_score_library_on_ascii(first: str, second: str) -> None:
     expected = RougeScorer(["rougeL"]).score(second, first)["rougeL"].fmeasure
     assert rouge_l_of(rouge_tokens(first), rouge_tokens(second)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@given(WORDS.map(" ".join), WORDS.map(" ".join))
+def test_rouge_n_equals_the_rouge_score_library_on_ascii(n: int, first: str, second: str) -> None:
+    name = f"rouge{n}"
+    expected = RougeScorer([name]).score(second, first)[name].fmeasure
+    assert rouge_n_of(rouge_tokens(first), rouge_tokens(second), n) == pytest.approx(expected)
+
+
+def test_rouge_counts_the_characters_of_chinese() -> None:
+    # Of 7 and 5 characters 4 are common (答 案 是 州), of 6 and 4 runs of two 2.
+    first, second = rouge_tokens("最终答案是杭州。"), rouge_tokens("答案是苏州")
+    assert rouge_n_of(first, second, 1) == pytest.approx(2 * 4 / (7 + 5))
+    assert rouge_n_of(first, second, 2) == pytest.approx(2 * 2 / (6 + 4))
+    assert rouge_l_of(first, second) == pytest.approx(2 * 4 / (7 + 5))
+    matrix = rouge_n_matrix(["最终答案是杭州。", "答案是苏州", "杭"], 2)
+    assert matrix.tolist() == [[1, 0.4, 0], [0.4, 1, 0], [0, 0, 1]]  # one character has no run of two, and is itself
 
 
 @given(st.lists(WORDS.map(" ".join), max_size=5))

@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from infra.errors import LedgerError, ModelError, StoreError
+from infra.errors import LedgerError, ModelError, RefusedError, StoreError
 from infra.models.client import Failure, Reply
 from infra.models.endpoint import Endpoint
 from infra.models.scheduler import CallListener
+from infra.models.streaks import LIMIT
 from infra.models.transport import proxy_for
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.requests import client_of, requests
@@ -103,10 +104,11 @@ def test_a_busy_server_is_sent_less_at_once(stub, ledger, caplog):
 def test_a_wrong_key_is_reported_with_its_remedy_and_never_printed(stub, ledger):
     stub.options.api_key = "right"
     with client_of(ledger, stub, api_key="sk-wrong-secret", api_key_env="MY_KEY", concurrency=2) as client:
-        with pytest.raises(ModelError, match="MY_KEY") as caught:
+        with pytest.raises(RefusedError, match="MY_KEY") as caught:
             client.complete(requests(4, 5))
         assert "sk-wrong-secret" not in str(caught.value)
-    assert stub.requests <= 2
+    assert stub.requests <= LIMIT + 1  # those in flight when it stops
+    assert not ledger.entries
 
 
 def test_the_key_is_sent_with_every_request(stub, ledger):
@@ -139,12 +141,28 @@ def test_an_unknown_model_leaves_the_calls_of_another_model_that_back_off(stub, 
         assert isinstance(good.result(20)[0], Reply)
 
 
-def test_a_spent_account_is_an_error_without_a_second_attempt(stub, ledger, monkeypatch):
+def test_a_spent_account_stops_the_run_after_a_few_refusals(stub, ledger, monkeypatch):
     monkeypatch.setattr("tests.support.stub_server._fault", _no_quota)
-    stub.options.script = ["429"]
-    with client_of(ledger, stub) as client, pytest.raises(ModelError, match="top the account up"):
+    stub.options.script = ["429"] * 9
+    with client_of(ledger, stub) as client, pytest.raises(RefusedError, match="top the account up"):
         client.complete(requests(1, 1))
-    assert stub.requests == 1
+    assert stub.requests == LIMIT
+    assert not ledger.entries
+
+
+def test_a_stray_refusal_is_tried_again(stub, ledger):
+    stub.options.script = ["401", "404"]
+    with client_of(ledger, stub, concurrency=1) as client:
+        assert all(isinstance(outcome, Reply) for outcome in client.complete(requests(1, 2)))
+
+
+def test_a_refusal_of_one_endpoint_stops_the_run_though_another_replies(stub, ledger):
+    with (
+        running_stub(api_key="another") as closed,
+        client_of(ledger, stub, closed, concurrency=2) as client,
+        pytest.raises(RefusedError, match=closed.url),
+    ):
+        client.complete(requests(12, 4))
 
 
 def _no_quota(request, fault):
@@ -166,12 +184,25 @@ def test_a_refused_prompt_is_a_counted_outcome_and_is_not_sent_again(ledger, opt
         assert (client.counts()["sample"].failed, client.counts()["sample"].reused) == (1, 1)
 
 
-def test_another_bad_request_ends_the_call_but_is_not_recorded(stub, ledger):
-    stub.options.script = ["400"]
-    with client_of(ledger, stub) as client:
-        (failure,) = client.complete(requests(1, 1))
-    assert (failure.reason, failure.permanent, failure.detail) == ("bad_request", True, "status 400: asked for 400")
+def test_a_bad_request_that_nothing_explains_stops_the_run_where_nothing_succeeds(stub, ledger):
+    stub.options.script = ["400"] * 99
+    with client_of(ledger, stub, concurrency=1) as client, pytest.raises(RefusedError, match="asked for 400"):
+        client.complete(requests(LIMIT, 4))
+    assert stub.requests <= 4 * (LIMIT - 1) + 1  # three prompts, and the four samples of one count once
     assert not ledger.entries
+
+
+def test_a_bad_request_that_nothing_explains_is_the_prompts_where_others_succeed(stub, ledger):
+    stub.options.script = ["ok", "400"]
+    with client_of(ledger, stub, concurrency=1) as client:
+        reply, failure = client.complete(requests(2, 1))
+    assert isinstance(reply, Reply)
+    assert (failure.reason, failure.permanent, failure.detail) == ("bad_request", True, "asked for 400")
+    assert ledger.entries[failure.key].status == 400
+    with client_of(ledger, stub) as client:  # in the next run too, whose own calls have not succeeded yet
+        stub.options.script = ["400"]
+        *_, another = client.complete(requests(3, 1))
+    assert another.reason == "bad_request"
 
 
 def test_an_empty_completion_is_a_reply(ledger):

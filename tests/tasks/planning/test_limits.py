@@ -7,11 +7,11 @@ import pytest
 
 from infra.errors import InputError
 from infra.models.tokens import closing_tokens, load_tokenizer
-from infra.recipe import Recipe
+from infra.recipe import Recipe, parse_recipe
 from infra.store import open_store
 from tasks.evaluation.heldout import heldout_questions
 from tasks.planning.contexts import BuiltQuestion, build_examples
-from tasks.planning.limits import prompt_limits
+from tasks.planning.limits import prompt_limits, unsaid_training_note
 from tasks.planning.make_plan import make_plan
 from tasks.planning.training_steps import expected_training
 from tasks.records.example import Drop
@@ -67,6 +67,22 @@ def test_nothing_is_dropped_for_a_training_that_there_is_not(tmp_path: Path) -> 
     recipe = recipe_of(tmp_path, rows=[LONG], training={"max_length": 300})
     assert [type(outcome) for outcome in build(recipe)] == [Drop]
     assert [type(outcome) for outcome in build(recipe.model_copy(update={"training": None}))] == [BuiltQuestion]
+
+
+def test_a_recipe_that_leaves_training_out_drops_nothing_and_is_told_what_the_defaults_hold(tmp_path: Path) -> None:
+    """Also after it was stored with all its keys."""
+    rows = [{**LONG, "context": "c" * size} for size in (32_768 - 64, 32_768 - 63)]
+    rows[1]["id"] = "longer"
+    recipe = recipe_of(tmp_path, rows=rows, policy={"context_window": 100_000})
+    for same in (recipe, parse_recipe(recipe.model_dump(mode="json"))):
+        assert [type(outcome) for outcome in build(same)] == [BuiltQuestion] * 2
+    store = open_store(recipe.store)
+    plan = make_plan(recipe, store)
+    assert unsaid_training_note(plan, recipe, store).startswith("1 questions are too long for the default")
+    assert unsaid_training_note(plan, recipe.model_copy(update={"training": None}), store) == ""
+    stated = recipe_of(tmp_path, policy={"context_window": 100_000}, training={"epochs": 2})
+    assert unsaid_training_note(plan, stated, store) == ""
+    assert [type(outcome) for outcome in build(stated)] == [Drop] * 2  # prompts are longer than their contexts
 
 
 def test_what_the_window_does_not_hold_is_dropped_for_that(tmp_path: Path) -> None:

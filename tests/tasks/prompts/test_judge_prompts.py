@@ -19,10 +19,13 @@ from tasks.judging.replies import (
     read_facts,
     read_notes,
     read_rating,
+    read_same,
     read_support,
     read_supports,
 )
+from tasks.judging.same_answer import REFERENCE_FORMS
 from tasks.prompts import load_prompt, prompt_names
+from tasks.scoring.self_evaluation import EXPLAINED_FORMS
 
 LANGUAGES = ("en", "zh")
 SLOTS = {
@@ -36,10 +39,14 @@ SLOTS = {
     "completeness": {"notes": "notes", "question": "question", "answer": "answer"},
     "quality": {"question": "question", "answer": "answer"},
     "self-evaluation": {"context": "document", "question": "question", "answer": "answer"},
+    "self-evaluation-explained": {"context": "document", "question": "question", "answer": "answer"},
+    "self-evaluation-reference": {"question": "question", "reference": "first_answer", "answer": "second_answer"},
     "pairwise": {"question": "question", "first": "first_answer", "second": "second_answer"},
 }
 RATED = ("helpfulness", "logicality", "completeness")
 ALONE = ("quality", "self-evaluation")  # a rating without reasons before it
+EXPLAINED, BY_REFERENCE = "self-evaluation-explained", "self-evaluation-reference"
+WITHOUT_METHOD = (*ALONE, EXPLAINED, BY_REFERENCE, "pairwise")  # steps of baselines
 STEPS = [*itertools.product(("full", "terse"), SLOTS), *itertools.product(["expected"], RATED)]
 FILES = [(*step, language) for step, language in itertools.product(STEPS, LANGUAGES)]
 LAST = {"en": "Reply:", "zh": "答复："}
@@ -127,6 +134,11 @@ def test_the_reply_that_is_asked_for_is_the_one_that_is_read(kind: str, step: st
         assert ("from 0 to 9" if language == "en" else "0到9") in static and "[[" not in static
     elif step in (*RATED, *ALONE):
         assert "[[n]]" in static and re.search("from 0 to 10" if language == "en" else "0到10", static)
+    elif step == EXPLAINED:
+        assert "[[n]]" in static and re.search("from 1 to 5" if language == "en" else "1到5", static)
+    elif step == BY_REFERENCE:
+        labels = list(dict.fromkeys(re.findall(r"\[\[.*?\]\]", static)))
+        assert [read_same(label) for label in labels] == [True, False]
     elif step in ("support", "supports"):
         labels = [label for label in SUPPORT if label.isascii() == (language == "en")]
         labels_of_text = list(dict.fromkeys(re.findall(r"\[\[(.*?)\]\]", static)))
@@ -161,6 +173,23 @@ def test_baseline_examples_give_the_rating_alone(step: str, language: str) -> No
     replies = replies_of(step, language)
     assert [read_rating(reply) for reply in replies] == ALONE_GRADES[language][step]
     assert all(re.fullmatch(FORMS["terse"].value, reply) for reply in replies)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("language", "grades"), [("en", [3, 5]), ("zh", [1, 4])])
+def test_explained_examples_give_a_reason_first_and_then_a_rating_of_one_to_five(
+    language: str, grades: list[int]
+) -> None:
+    replies = replies_of(EXPLAINED, language)
+    assert [read_rating(reply, lowest=1, highest=5) for reply in replies] == grades
+    assert all(re.fullmatch(EXPLAINED_FORMS["full"].value, reply) for reply in replies)  # type: ignore[arg-type]
+    assert all(len(reply.splitlines()) == 2 for reply in replies)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_examples_by_reference_show_both_words_as_the_form_has_them(language: str) -> None:
+    replies = replies_of(BY_REFERENCE, language)
+    assert sorted(read_same(reply) for reply in replies) == [False, True]
+    assert set(replies) == set(REFERENCE_FORMS[language].value)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -274,6 +303,6 @@ def test_prompts_without_values_stay_short(kind: str, limit: int, language: str)
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_number_of_graded_examples_is_that_of_the_method(language: str) -> None:
-    counts = {step: len(replies_of(step, language)) for step in SLOTS if step not in (*ALONE, "pairwise")}
+    counts = {step: len(replies_of(step, language)) for step in SLOTS if step not in WITHOUT_METHOD}
     of_method = {"helpfulness": 4, "logicality": 3, "facts": 3, "support": 3, "notes": 2, "completeness": 3}
     assert counts == of_method | {"supports": 2, "sentence-facts": 4}  # and a refusal

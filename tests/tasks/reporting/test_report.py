@@ -30,6 +30,7 @@ COUNTS = {
     "reused_prompt_tokens": 200_000,
     "reused_completion_tokens": 100_000,
     "reasoning_tokens": 50_000,
+    "special_tokens": 4,
 }
 JUDGE = {"name": "critic", "tokenizer": "microworld", "endpoints": ["http://127.0.0.1:9/v1"]}
 MODEL_COUNTS = {
@@ -91,6 +92,11 @@ def test_report_json_has_the_promised_keys_and_sums(tmp_path: Path) -> None:
     assert report["tokens"]["prompt"] == {"made": 2_000_000, "reused": 400_000}
     # 2 M prompt tokens at 2 EUR and 1 M output tokens at 8 EUR a million; a fifth of it came from the ledger
     amounts = {"amount": 12.0, "reused": 2.4, "thinking": 0.8}  # a tenth of the output was thinking
+    assert report["drop_examples"].keys() == report["drops"].keys()
+    assert all(report["drop_examples"].values())
+    (shown,) = [row for row in report_rows(report)[1] if row[0] == "dropped: margin_too_small"]
+    assert shown[2] == report["drop_examples"]["margin_too_small"]
+    assert ["special tokens cut from sample", "4", ""] in report_rows(report)[1]
     assert report["tokens"]["thinking"] == {"made": 100_000}
     assert ["tokens: thinking", "100,000 made", ""] in report_rows(report)[1]
     assert report["cost"] == {**amounts, "currency": "EUR", "models": {"policy": amounts}}

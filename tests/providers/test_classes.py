@@ -1,0 +1,77 @@
+"""Every case of a refusal: its class, and what it means for a run with the model client."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from infra.errors import RefusedError
+from infra.models.client import Failure
+from infra.models.refusals import RULES, classify_refusal, error_text
+from infra.running.prefect import LASTING_ERRORS
+from tests.providers.cases import OUTCOMES, REFUSALS, RefusalCase
+from tests.support.memory_ledger import MemoryLedger
+from tests.support.requests import client_of, requests
+from tests.support.stub_server import StubOptions, StubServer, running_stub
+
+ATTEMPTS = 4
+
+
+class OneResponse(StubServer):
+    """Sends one response to every chat request."""
+
+    def __init__(self, options: StubOptions) -> None:
+        super().__init__(options)
+        self.case = REFUSALS[0]
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        await request.read()
+        self.requests += 1
+        return web.Response(status=self.case.status, body=self.case.raw)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[OneResponse]:
+    with running_stub(make=OneResponse) as running:
+        assert isinstance(running, OneResponse)
+        yield running
+
+
+def name_of(case: Any) -> str:
+    return f"{case.subject}: {case.name}"
+
+
+def test_there_is_a_case_for_every_rule_and_every_dialect() -> None:
+    assert len(REFUSALS) >= 80
+    assert len({(case.subject, case.name) for case in REFUSALS}) == len(REFUSALS)
+    used = set()
+    for case in REFUSALS:
+        text = error_text(case.raw.decode())
+        used.add(next((place for place, rule in enumerate(RULES) if rule.fits(case.status, text)), None))
+    assert set(range(len(RULES))) <= used
+
+
+@pytest.mark.parametrize("case", REFUSALS, ids=name_of)
+def test_a_refusal_has_its_class_and_its_outcome(case: RefusalCase, server: OneResponse) -> None:
+    server.case, server.requests = case, 0
+    ledger, expected = MemoryLedger(), OUTCOMES[case.subject]
+    if case.status != 200:
+        assert classify_refusal(case.status, case.raw.decode()).subject == case.subject
+    with client_of(ledger, server, attempts=ATTEMPTS, backoff_s=0.0001, api_key_env="OPENAI_API_KEY") as client:
+        if expected.error:
+            with pytest.raises(RefusedError) as caught:
+                client.complete(requests(1, 1))
+            message = str(caught.value)
+            assert isinstance(caught.value, LASTING_ERRORS)
+            assert type(caught.value).__name__ == expected.error
+            assert caught.value.exit_code == expected.exit_code
+            assert case.words in message
+            assert case.remedy in message
+            assert "the same command goes on" in message
+        else:
+            (failure,) = client.complete(requests(1, 1))
+            assert isinstance(failure, Failure)
+            assert (failure.reason, failure.permanent) == (case.reason, case.subject == "prompt")
+            assert case.words in failure.detail
+    assert (server.requests, len(ledger.entries)) == (expected.calls, expected.recorded)
