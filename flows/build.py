@@ -79,9 +79,10 @@ def build(
     """Build the recipe's dataset.
 
     With `plan_id` an existing plan is worked on; with `shards` only those of its shards. Returns the plan's id,
-    the published dataset (null while shards are missing), the calls made, how often servers were started again, and the
-    seconds by stage. Raises YieldError when too many questions gave no pair: nothing is published then. With `train`
-    the training deployment is started for the manifest, once per manifest.
+    the published dataset (null while shards are missing), the calls made, how often servers were started again, the
+    seconds by stage, and, if anything, what servers refused in the form of requests (`settled`). Raises YieldError when
+    too many questions gave no pair: nothing is published then. With `train` the training deployment is started for the
+    manifest, once per manifest.
     """
     given = as_recipe(recipe)
     with (
@@ -109,6 +110,8 @@ def build(
             "restarts": restarts_since(restarts, settings),
             "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
         }
+        if settled := resources.settled():
+            built["settled"] = settled
     announce(f"build-{plan_id}", build_table(built))
     if train and dataset and settings.training is not None:
         request_training(shard_recipe(given), dataset)

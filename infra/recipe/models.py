@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from infra.recipe.requests import Headers, Omit, Parameters, Rename
+
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 RULE_BASED = "rule-based"  # the name of the rule-based judge, in recipes and in the ledger
@@ -15,7 +17,8 @@ RULE_BASED = "rule-based"  # the name of the rule-based judge, in recipes and in
 class RecipeSection(BaseModel):
     """Base of all sections: immutable; unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # An error does not repeat the input: a user may have written a secret where none belongs.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class Price(RecipeSection):
@@ -105,6 +108,35 @@ class Model(RecipeSection):
         "start and text before a </think> alone on its line are left out; always: the model always thinks, its "
         "template opens the block, so that a reply cut off before </think> has no answer; keep: it stays in the text",
     )
+    system: str | None = Field(
+        None,
+        min_length=1,
+        description="system prompt: the first message of every conversation with it, also in published pairs",
+    )
+    parameters: Parameters = Field(
+        {}, description="further fields of every request, such as top_k or chat_template_kwargs; part of the ledger key"
+    )
+    rename: Rename = Field(
+        {},
+        description="other names of max_tokens, temperature, top_p, seed: {max_tokens: max_completion_tokens}",
+    )
+    omit: Omit = Field(
+        (),
+        description="fields of these four that are not sent; all but the seed are then left out of the ledger key too, "
+        "since the server's own value decides",
+    )
+    headers: Headers = Field(
+        {}, description="further headers, each with the name of the environment variable that holds its value"
+    )
+    organization: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9._-]+$", description="organization that is billed (header OpenAI-Organization)"
+    )
+    requests_per_minute: Positive | None = Field(
+        None, description="most requests in a minute, over all processes that work with the store"
+    )
+    tokens_per_minute: Positive | None = Field(
+        None, description="most prompt and output tokens in a minute, over all processes that work with the store"
+    )
 
     def starts_here(self) -> bool:
         """True when Longmill can start a server for it."""
@@ -122,6 +154,15 @@ class Model(RecipeSection):
             raise ValueError("give endpoints, or serve to have a server started")
         for url in self.endpoints:
             check_endpoint(url)
+        return self
+
+    @model_validator(mode="after")
+    def _check_fields(self) -> "Model":
+        for name, other in self.rename.items():
+            if name in self.omit:
+                raise ValueError(f"{name} has another name under `rename` and is left out by `omit`: take one of these")
+            if other in self.parameters:
+                raise ValueError(f"rename: {name} cannot be sent as {other}, which `parameters` sets")
         return self
 
 

@@ -5,7 +5,7 @@ the same as Markdown, text escaped. Order: tables that end a verb, then tables o
 """
 
 import html
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tasks.judging.embedding_fit import EmbeddedTexts
@@ -115,6 +115,8 @@ def build_rows(built: dict[str, Any]) -> Rows:
             rows.append([f"special tokens cut from {kind}", f"{calls['special_tokens']:,}"])
     for section, count in _restarted(built).items():
         rows.append([f"restarts of the {section}'s server", str(count)])
+    for section, line in _settled(built):
+        rows.append([f"requests to the {section}", line])
     for stage, seconds in built["seconds"].items():
         rows.append([f"seconds: {stage}", f"{seconds:.1f}"])
     return ["", ""], rows
@@ -124,6 +126,13 @@ def _restarted(outcome: dict[str, Any]) -> dict[str, int]:
     """The restarts of servers that had any, by section of the recipe."""
     restarts = outcome.get("restarts", {})  # earlier reports have none
     return {section: count for section, count in restarts.items() if count}
+
+
+def _settled(outcome: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """(section, what its server's refusals have changed in the form of requests)."""
+    for section, lines in outcome.get("settled", {}).items():
+        for line in lines:
+            yield section, line.partition(" (the server says")[0]
 
 
 def comparison_rows(outcome: dict[str, Any]) -> Rows:
@@ -167,6 +176,8 @@ def report_rows(report: dict[str, Any]) -> Rows:
             rows.append([f"special tokens cut from {kind}", f"{count:,}", ""])
     for section, count in _restarted(report).items():
         rows.append([f"restarts of the {section}'s server", str(count), ""])
+    for section, line in _settled(report):
+        rows.append([f"requests to the {section}", line, ""])
     for name, figure in report["subem"].items():
         if figure is not None:
             pick = "best-scored" if name == "mbr" else name
