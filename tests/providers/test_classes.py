@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from infra.errors import RefusedError
+from infra.errors import ModelError, RefusedError
 from infra.models.client import Failure
+from infra.models.form_refusals import form_after
 from infra.models.refusals import RULES, classify_refusal, error_text
+from infra.models.request_form import RequestForm
 from infra.running.prefect import LASTING_ERRORS
 from tests.providers.cases import OUTCOMES, REFUSALS, RefusalCase
 from tests.support.memory_ledger import MemoryLedger
@@ -29,6 +31,13 @@ class OneResponse(StubServer):
         await request.read()
         self.requests += 1
         return web.Response(status=self.case.status, body=self.case.raw)
+
+
+@pytest.fixture(autouse=True)
+def short_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.models.rate_window.WINDOW_S", 0.01)
+    monkeypatch.setattr("infra.models.rate_window._MARGIN_S", 0.0)
+    monkeypatch.setattr("infra.models.rate_window.LONGEST_WAIT_S", 0.02)
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +78,24 @@ def test_a_refusal_has_its_class_and_its_outcome(case: RefusalCase, server: OneR
             assert case.words in message
             assert case.remedy in message
             assert "the same command goes on" in message
+        elif case.subject == "passing" and case.reason == "busy" and case.status not in (503, 529):
+            with pytest.raises(ModelError) as stalled:  # a rate limit: it waits, as long as others get through
+                client.complete(requests(1, 1))
+            assert case.words in str(stalled.value)
+            assert server.requests >= ATTEMPTS and not ledger.entries
+            return
         else:
             (failure,) = client.complete(requests(1, 1))
             assert isinstance(failure, Failure)
             assert (failure.reason, failure.permanent) == (case.reason, case.subject == "prompt")
             assert case.words in failure.detail
-    assert (server.requests, len(ledger.entries)) == (expected.calls, expected.recorded)
+    settled = forms_tried(case)
+    assert (server.requests, len(ledger.entries)) == (expected.calls + settled, expected.recorded)
+
+
+def forms_tried(case: RefusalCase) -> int:
+    """How often a call is sent again in another form, by a server that refuses every one."""
+    form, tried = RequestForm(), 0
+    while settled := form_after(form, requests(1, 1)[0].parameters, case.status, case.raw.decode()):
+        form, tried = settled[0], tried + 1
+    return tried
