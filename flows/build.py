@@ -18,9 +18,11 @@ from prefect import flow, task
 from prefect.logging import get_logger
 from prefect.runtime import flow_run
 
+from flows.early import check_early, check_windows
 from flows.recipes import read_recipe
 from flows.shard import shard_recipe, work_on_shard
-from infra.errors import BudgetReached, JudgeError, LedgerError, LongmillError, RecipeError, RefusedError
+from infra.errors import BudgetReached, JudgeError, LedgerError, LongmillError, RecipeError, RefusedError, YieldError
+from infra.models.api_key import check_api_keys
 from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
 from infra.running.prefect import FlowTurns, announce, live, run_elsewhere, without_heartbeats
@@ -36,9 +38,10 @@ from tasks.reporting.tables import build_table
 from tasks.resources import RunResources, open_resources
 from tasks.sampling import calls_per_example
 from tasks.scoring import check_scorers
+from tasks.yield_gate import check_reading
 
 TRAIN_DEPLOYMENT = "train/longmill-train"
-STOPPED = (BudgetReached, JudgeError, RefusedError)  # errors that say by themselves what to do
+STOPPED = (BudgetReached, JudgeError, RefusedError, YieldError)  # errors that say by themselves what to do
 LASTING_FAULTS = (*STOPPED, LedgerError)  # what fails one shard for these will fail the next one too
 SHARD_WAIT_S = 7 * 86_400  # for a shard on another worker, its time in the queue included
 
@@ -71,7 +74,8 @@ def build(
 
     With `plan_id` an existing plan is worked on; with `shards` only those of its shards. Returns the plan's id,
     the published dataset (null while shards are missing), the calls made, how often servers were started again, and the
-    seconds by stage. With `train` the training deployment is started for the manifest, once per manifest.
+    seconds by stage. Raises YieldError when too many questions gave no pair: nothing is published then. With `train`
+    the training deployment is started for the manifest, once per manifest.
     """
     given = as_recipe(recipe)
     with (
@@ -88,6 +92,8 @@ def build(
         dataset = None
         if all(read_shard_result(resources.store, plan_id, shard.index) for shard in plan.shards):
             dataset = publish_dataset(resources, plan)
+            for note in filter(None, (dataset["yield"]["smaller"], dataset["yield"]["warning"])):
+                get_logger("build").warning(note)
         seconds["publish"] = time.monotonic() - clock
         built = {
             "plan_id": plan_id,
@@ -112,13 +118,18 @@ def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe
     seconds: dict[str, float] = {}
     clock = time.monotonic()
     check_scorers(recipe)
+    check_api_keys(recipe)
     with start_servers(recipe) as ready:
         if plan_id:
             whole_id = resolve_plan(open_store(recipe.store), plan_id)
         else:
             whole_id = plan_questions(live(recipe), recipe.name)
         seconds["plan"] = time.monotonic() - clock
-        settings = as_planned(ready(), load_plan(open_store(recipe.store), whole_id))
+        store = open_store(recipe.store)
+        plan = load_plan(store, whole_id)
+        check_reading(store, plan, recipe.execution)
+        settings = as_planned(ready(), plan)
+        check_windows(settings, plan, store)
         seconds["serve"] = time.monotonic() - clock - seconds["plan"]
         yield settings, whole_id, seconds
 
@@ -126,8 +137,9 @@ def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe
 def run_shards(resources: RunResources, plan: Plan, indices: Sequence[int]) -> None:
     """Run shards, some at once; raises when the last has ended and some have failed.
 
-    A spent budget, a server that refuses, or a ledger out of reach, stops the shards that have not started. Raises
-    BudgetReached, JudgeError, RefusedError, or LongmillError naming the failed shards and how to run them again.
+    A spent budget, a server that refuses, too many drops, or a ledger out of reach, stops the shards that have not
+    started. Raises BudgetReached, JudgeError, RefusedError, YieldError, or LongmillError naming the failed shards and
+    how to run them again.
     """
     chosen = set(indices)
     questions = sum(shard.questions for shard in plan.shards if shard.index in chosen)
@@ -239,7 +251,9 @@ def as_recipe(recipe: dict[str, Any] | Recipe) -> Recipe:
 @flow(name="nightly", flow_run_name="nightly {recipe}")
 def nightly(recipe: str, changes: tuple[str, ...] = ()) -> dict[str, Any]:
     """Build from a recipe file and request the training: what the schedule runs."""
-    return build(read_recipe(recipe, changes), train=True)
+    settings = read_recipe(recipe, changes)
+    check_early(settings)
+    return build(settings, train=True)
 
 
 def keep_recipe(store: Store, plan_id: str, recipe: Recipe) -> None:

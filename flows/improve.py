@@ -10,6 +10,7 @@ from typing import Any
 from prefect import flow
 
 from flows.build import build, planned
+from flows.early import check_early
 from flows.evaluate import evaluate, local_model_folder
 from flows.recipes import read_recipe
 from flows.shard import shard_recipe
@@ -88,4 +89,6 @@ def next_policy(recipe: Recipe, trained: dict[str, Any]) -> Recipe:
 @flow(name="improve-recipe", flow_run_name="improve {recipe}")
 def improve_recipe(recipe: str, rounds: int = 1, changes: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """Rounds from a recipe file: what the deployment runs."""
-    return improve(shard_recipe(read_recipe(recipe, changes)), rounds)
+    settings = read_recipe(recipe, changes)
+    check_early(settings, trains=True)
+    return improve(shard_recipe(settings), rounds)

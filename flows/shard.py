@@ -40,6 +40,7 @@ from tasks.shard_tasks import (
     sample_span,
 )
 from tasks.spending import count_earlier_spending, count_reused_answers
+from tasks.yield_gate import check_shard
 
 FEWEST_SPANS = 16  # of a plan, if it has as many questions
 TASKS_AT_ONCE = 8  # of a kind in flight: the next one's calls are ready when the last one's run out
@@ -65,6 +66,7 @@ def work_on_shard(resources: RunResources, plan: Plan, index: int) -> ShardResul
             examples, contexts = load_shard(resources.store, plan, index)
             count_earlier_spending(resources, plan)
             result = sample_score_pair(ShardInMemory(resources, plan, index, examples, contexts, run_in_prefect))
+            check_shard(resources.store, plan, result, resources.recipe.execution)
     except LongmillError as error:
         with contextlib.suppress(StoreError):  # a store that is away is the error already
             write_failure(resources.store, plan.plan_id, index, error)

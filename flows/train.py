@@ -16,6 +16,7 @@ from tasks.reporting.tables import training_table
 from tasks.training.external import PairSource
 from tasks.training.job import TrainingJob
 from tasks.training.job import train as run_training
+from tasks.training.trainable import training_base
 
 STAGE, REFERENCE = "train", "reference"
 
@@ -74,14 +75,12 @@ def training_job(recipe: Recipe, manifest: str, pairs: PairSource | None = None)
     """The job of a recipe, and of a manifest or others' pairs. Raises RecipeError without a training section."""
     if recipe.training is None:
         raise RecipeError("the recipe has no `training` section; add one, or leave training out")
-    serve = recipe.policy.serve
     dtype = hardware.training_dtype(recipe.training.dtype, hardware.has_gpu(), hardware.cpu_flags())
-    base = recipe.training.base or (serve.model_path if serve else recipe.policy.name)
     return TrainingJob(
         store=open_store(recipe.store),
         manifest=manifest,
         settings=recipe.training.model_copy(update={"dtype": dtype}),
-        base=base,
+        base=training_base(recipe),
         base_revision=recipe.policy.revision,
         folder=Path(local_folder(recipe.store)) / "work",
         seed=recipe.seed,

@@ -11,14 +11,18 @@
     │   └── RefusedError    a server refuses the account, the model or the form of the request; a person must act
     ├── JudgeError          half of a judge's first replies cannot be used; the run stops before more is spent
     ├── BudgetReached       the recipe's budget is spent; the replies so far are in the ledger
+    ├── YieldError          too many questions gave no pair for a fault, or none gave one; nothing is published
     ├── ServingError        a server that Longmill starts did not come up, or went down
     ├── BalanceError        questions do not equal pairs + drops: a bug, never published
     ├── TrainingError       a row would be cut, or the loss is not finite or does not change
     └── EvaluationError     nothing to evaluate, or the model cannot be served
 
 A message names the thing, the cause and the remedy. The command line prints the message without a traceback (with
-one under `--debug`) and exits with the `exit_code` of the class.
+one under `--debug`) and exits with the `exit_code` of the class; it exits with WARNED where a dataset was published
+with more drops than `execution.warn_drop_share`.
 """
+
+WARNED = 3
 
 
 class LongmillError(Exception):
@@ -42,7 +46,7 @@ class RecipeError(LongmillError):
 class PrerequisiteError(LongmillError):
     """Something the machine must have before work starts."""
 
-    exit_code = 3
+    exit_code = 6
 
 
 class StoreError(LongmillError):
@@ -71,6 +75,12 @@ class JudgeError(LongmillError):
 
 class BudgetReached(LongmillError):
     """The budget is spent. What was paid for is in the ledger; raise the budget and run again."""
+
+    exit_code = 5
+
+
+class YieldError(LongmillError):
+    """The yield gate: nothing is published. What was paid for is in the ledger; mend the cause, or raise the limit."""
 
     exit_code = 4
 

@@ -14,6 +14,7 @@ from tasks.records.plan import Plan
 from tasks.records.shard import ShardResult, read_shard_result
 from tasks.resources import RunResources
 from tasks.shard_tasks import run_in_prefect, store_key
+from tasks.yield_gate import check_plan, warning_of
 
 MOST_PARTS = 400  # tasks of one publication; with more shards, a part holds several
 
@@ -44,13 +45,20 @@ def publish_manifest(
 
 
 def publish_dataset(resources: RunResources, plan: Plan) -> dict[str, Any]:
-    """Publish the dataset of a plan whose shards all have results; the manifest comes last."""
+    """Publish the dataset of a plan whose shards all have results; the manifest comes last.
+
+    Returns the `Published` values and "yield": the run's figures (`Yield.to_json`), a line "warning" where many
+    questions gave no pair, and a line "smaller" where the last dataset of its name has more pairs; else "". Raises
+    YieldError when too many gave no pair.
+    """
     results = []
     for shard in plan.shards:
         result = read_shard_result(resources.store, plan.plan_id, shard.index)
         if result is not None:
             results.append(result)
-    draft = draft_dataset(plan, results, resources.recipe, resources.store)
+    store, execution = resources.store, resources.recipe.execution
+    draft = draft_dataset(plan, results, resources.recipe, store)
+    outcome = check_plan(store, plan, results, execution)
     parts: dict[int, list[ManifestFile]] = {}
     if draft.manifest is None:
         size = max(1, math.ceil(len(results) / MOST_PARTS))
@@ -60,7 +68,9 @@ def publish_dataset(resources: RunResources, plan: Plan) -> dict[str, Any]:
             for result, files in zip(of_part, files_by_shard, strict=True):
                 parts[result.shard] = files
     name = resources.recipe.dataset.name
-    return publish_manifest(live(resources), live(plan), live(results), live(draft), live(parts), name)
+    published = publish_manifest(live(resources), live(plan), live(results), live(draft), live(parts), name)
+    lines = {"warning": warning_of(store, plan, outcome, execution), "smaller": published.pop("smaller")}
+    return {**published, "yield": {**outcome.to_json(), **lines}}
 
 
 def _publish_part(

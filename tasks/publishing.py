@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -25,7 +25,7 @@ from tasks.published_rows import evidence_rows, pair_rows
 from tasks.records import example as records
 from tasks.records.dataset import EVIDENCE, PAIRS, ShardData, Split
 from tasks.records.example import Answer, Drop, Judgement, Pair
-from tasks.records.manifest import ManifestFile, commit, finished_manifest, manifest_head
+from tasks.records.manifest import ManifestFile, commit, finished_manifest, manifest_head, read_manifest
 from tasks.records.plan import Plan, load_examples, load_shard
 from tasks.records.shard import ShardResult, with_paired
 from tasks.records.table import BUILD_AGAIN, StoredTable
@@ -48,6 +48,7 @@ class Published:
     version: str
     counts: Mapping[str, Any]  # questions, pairs, drops by reason, answers; paired_questions where not as many as pairs
     splits: Mapping[str, int]  # pairs by split
+    smaller: str = ""  # a line, where `latest.json` has moved from a dataset with more pairs
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values."""
@@ -70,7 +71,8 @@ class DatasetDraft:
 def publish(plan: Plan, results: Sequence[ShardResult], recipe: Recipe, store: Store) -> Published:
     """Write the dataset of a plan whose shards all have results: draft, the part of each shard, the rest.
 
-    Raises as `draft_dataset`, `write_part` and `finish_dataset`.
+    Raises as `draft_dataset`, `write_part` and `finish_dataset`. Leaves out the yield gate, which a build has
+    (`publish_dataset`).
     """
     draft = draft_dataset(plan, results, recipe, store)
     parts: dict[int, list[ManifestFile]] = {}
@@ -150,8 +152,35 @@ def finish_dataset(
         files += _write_papers(recipe, store, draft, files, summary)
         manifest = {**draft.head, "files": files}
         commit(store, draft.folder, manifest)
-    store.write(f"datasets/{recipe.dataset.name}/latest.json", canonical_json(_pointer(draft.folder, manifest)))
-    return _published(store, draft.folder, manifest)
+    smaller = move_latest(store, recipe.dataset.name, draft.folder, manifest)
+    return replace(_published(store, draft.folder, manifest), smaller=smaller)
+
+
+def move_latest(store: Store, name: str, folder: str, manifest: Mapping[str, Any]) -> str:
+    """Point `latest.json` of the dataset `name` at a manifest.
+
+    Returns a line that says by how much the dataset is smaller than the one it pointed at; empty where it is not.
+    """
+    path = f"datasets/{name}/latest.json"
+    smaller = ""
+    if store.exists(path):
+        before = json.loads(store.read(path))
+        if before["version"] != manifest["version"] and store.exists(before["manifest"]):
+            smaller = _smaller(name, read_manifest(store, before["manifest"]), manifest)
+    store.write(path, canonical_json(_pointer(folder, manifest)))
+    return smaller
+
+
+def _smaller(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The line about a dataset with fewer pairs than the one before it; empty where it has as many."""
+    pairs_before, pairs = before["counts"]["pairs"], now["counts"]["pairs"]
+    if pairs >= pairs_before:
+        return ""
+    return (
+        f"datasets/{name}/latest.json moves to a smaller dataset: {pairs:,} pairs of {now['counts']['questions']:,} "
+        f"questions ({now['version']}), after {pairs_before:,} of {before['counts']['questions']:,} "
+        f"({before['version']}): {100 * (pairs_before - pairs) / pairs_before:.0f}% fewer"
+    )
 
 
 def check_balance(plan: Plan, results: Sequence[ShardResult]) -> dict[str, Any]:

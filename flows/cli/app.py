@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from flows.cli.display import AsJson, console, finish, prefect_at, progress_unless_json, table
+from flows.cli.display import AsJson, console, end_with_notes, finish, prefect_at, progress_unless_json, table
 from flows.cli.doctor import require_machine, run_checks
 from flows.cli.ending import run_to_the_end
 from flows.cli.formats import formats
@@ -20,6 +20,7 @@ from flows.cli.microworld import microworld
 from flows.cli.serving import serve
 from flows.cli.training import model_name, train
 from flows.comparing.command import compare
+from flows.early import check_early
 from flows.evidence.command import evidence
 from flows.recipes import read_recipe
 from infra.errors import PrerequisiteError, RecipeError
@@ -85,6 +86,7 @@ def build(recipe: RecipePath, changes: Changes = None, as_json: AsJson = False) 
     settings = read_recipe(recipe, changes)
     with progress_unless_json(as_json):  # a model in the box may have to be fetched
         require_machine(settings)
+        check_early(settings)
     with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
         from flows.build import build as build_flow
 
@@ -268,6 +270,7 @@ def _improve(settings: Recipe, rounds: int, as_json: bool) -> None:
     """Run the improve flow, then print a table for each round and the paths of the last."""
     with progress_unless_json(as_json):  # a model in the box may have to be fetched
         require_machine(settings)
+        check_early(settings, trains=True)
     with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
         from flows.improve import improve as improve_flow
         from flows.shard import shard_recipe
@@ -284,6 +287,7 @@ def _improve(settings: Recipe, rounds: int, as_json: bool) -> None:
     if last["trained"]:
         paths.append((model_name(last["trained"]), last["adapter"]))
     finish(as_json, reports, [*paths, ("report", last["report"])])
+    end_with_notes([report["yield"] for report in reports])
 
 
 def _show_build(built: dict[str, Any], as_json: bool) -> None:
@@ -292,7 +296,10 @@ def _show_build(built: dict[str, Any], as_json: bool) -> None:
 
     if not as_json:
         console.print(table(f"plan {built['plan_id']}", *build_rows(built)))
-    finish(as_json, built, [("dataset", built["dataset"]["folder"])] if built["dataset"] else [])
+    dataset = built["dataset"]
+    finish(as_json, built, [("dataset", dataset["folder"])] if dataset else [])
+    if dataset:
+        end_with_notes([dataset["yield"]])
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,10 +17,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from infra.errors import WARNED
 from infra.running import progress
 from infra.running.progress import ProgressUpdate
 
@@ -177,3 +179,14 @@ def finish(as_json: bool, outcome: Any, paths: list[tuple[str, str]]) -> None:
         return
     for name, path in paths:
         print(f"{name}: {path}")
+
+
+def end_with_notes(yields: Iterable[Mapping[str, Any]]) -> None:
+    """Say what must be said of the datasets of a run, by their yields; ends the verb with WARNED after a warning."""
+    warned = False
+    for dataset_yield in yields:
+        for note in filter(None, (dataset_yield["smaller"], dataset_yield["warning"])):
+            errors.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True)
+        warned = warned or bool(dataset_yield["warning"])
+    if warned:
+        raise typer.Exit(WARNED)

@@ -6,8 +6,10 @@ from functools import partial
 from pathlib import Path
 
 from infra.errors import LongmillError, PrerequisiteError
+from infra.models.api_key import check_api_keys, read_api_key
+from infra.models.served_window import read_models, window_in
 from infra.models.tokens import load_tokenizer
-from infra.recipe import Recipe, Serving
+from infra.recipe import Model, Recipe, Serving
 from infra.running.prerequisites import RUN_GB, missing_prerequisites
 from infra.serving.checks import check_model_path, check_port, check_serving_python
 from infra.serving.servers import local_folder, shared_servers
@@ -71,11 +73,14 @@ def _serving_checks(section: str, serving: Serving) -> Iterator[Check]:
 def _recipe_checks(recipe: Recipe) -> Iterator[Check]:
     yield f"store {recipe.store}", lambda: open_store(recipe.store).list("plans")
     yield "scorers", partial(_check_scorers, recipe)
+    yield "API keys", partial(check_api_keys, recipe)
+    if recipe.training is not None:
+        yield "chat template for training", partial(_check_trainable, recipe)
     for section, model in recipe.models().items():
         check_tokenizer = partial(load_tokenizer, model.tokenizer, model.trust_remote_code)
         yield f"{section}'s tokenizer {model.tokenizer}", check_tokenizer
         for url in model.endpoints:
-            yield f"{section}'s endpoint {url}", partial(_check_endpoint, section, url, model.api_key_env)
+            yield f"{section}'s endpoint {url}", partial(_check_endpoint, section, url, model)
     if recipe.judge is not None and recipe.judge.endpoints:
         yield "judge's replies to 32 small calls", partial(_try_judge, recipe)
 
@@ -87,12 +92,18 @@ def _check_scorers(recipe: Recipe) -> None:
         known_scorers()[active.name].check(active.settings)
 
 
+def _check_trainable(recipe: Recipe) -> None:
+    from tasks.training.trainable import check_trainable
+
+    check_trainable(recipe, here="training" in recipe.model_fields_set)
+
+
 def _try_judge(recipe: Recipe) -> None:
     from tasks.judging.trying import try_judge
 
     assert recipe.judge is not None
     for url in recipe.judge.endpoints:
-        _check_endpoint("judge", url, recipe.judge.api_key_env)
+        _check_endpoint("judge", url, recipe.judge)
     try_judge(recipe)
 
 
@@ -105,13 +116,15 @@ def _check_writable(folder: Path) -> None:
         raise PrerequisiteError(f"{folder}: may not be written; run elsewhere, or set another store")
 
 
-def _check_endpoint(section: str, url: str, api_key_env: str) -> None:
-    import urllib.request
-
-    key = os.environ.get(api_key_env)
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    request = urllib.request.Request(f"{url}/models", headers=headers)  # noqa: S310 - an endpoint of the recipe
+def _check_endpoint(section: str, url: str, model: Model) -> None:
     try:
-        urllib.request.urlopen(request, timeout=10).read()  # noqa: S310
+        body = read_models(url, read_api_key(model.api_key_env))
     except OSError as error:
         raise PrerequisiteError(f"{url} does not answer ({error}); start it, or mend {section}.endpoints") from error
+    window = window_in(body, model.name)
+    if window is not None and window < model.context_window:
+        raise PrerequisiteError(
+            f"{url} serves {model.name} with max_model_len = {window}, less than {section}.context_window = "
+            f"{model.context_window}: start it with --max-model-len {model.context_window}, or set "
+            f"{section}.context_window to {window}"
+        )

@@ -8,6 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from flows.cli.inspecting import plain
+from flows.early import check_early
 from infra.errors import InputError
 from infra.ledger import Ledger
 from infra.recipe import Recipe
@@ -21,12 +22,14 @@ from tasks.planning.training_steps import expected_training
 from tasks.records.plan import load_plan, resolve_plan
 from tasks.records.shard import read_failure, read_shard_result
 from tasks.reporting.dataset_card import shortened
+from tasks.yield_gate import reading_yield
 
 _PROMPT_LENGTH = 1000  # characters of the first prompt that `plan` shows
 
 
 def plan_view(recipe: Recipe) -> dict[str, Any]:
     """Make the plan of a recipe and estimate it, without a paid call."""
+    check_early(recipe)
     store = open_store(recipe.store)
     plan = make_plan(recipe, store)
     with Ledger(store) as ledger:
@@ -35,6 +38,12 @@ def plan_view(recipe: Recipe) -> dict[str, Any]:
     view = {"plan_id": plan.plan_id, "shards": len(plan.shards), **estimated, "references": counts.to_json()}
     if counts.note:
         view["warnings"].append(counts.note)
+    reading = reading_yield(store, plan)
+    if reading.share > recipe.execution.max_drop_share:
+        view["warnings"].append(
+            f"a build stops here: {reading.faults.total():,} of {reading.questions:,} rows cannot be used, more than "
+            f"execution.max_drop_share = {recipe.execution.max_drop_share:g}"
+        )
     if too_long := unsaid_training_note(plan, recipe, store):
         view["warnings"].append(too_long)
     training = expected_training(plan, recipe)

@@ -70,6 +70,8 @@ class Experiment:
             f"dataset.name=evidence-{method}",
             "dataset.test_fraction=0",
             "scoring.prune=false",
+            "execution.max_drop_share=1",  # drops are among the figures
+            "execution.max_shard_drop_share=1",
             f"policy.context_window={context_window(method, self.settings)}",
         ]
         if method == SEALONG:

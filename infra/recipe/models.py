@@ -121,7 +121,7 @@ class Model(RecipeSection):
         if not self.endpoints and not self.starts_here():
             raise ValueError("give endpoints, or serve to have a server started")
         for url in self.endpoints:
-            refuse_password(url)
+            check_endpoint(url)
         return self
 
 
@@ -178,10 +178,14 @@ class Embedding(RecipeSection):
     price: Price = Field(Price(), description="price of its tokens")
 
 
-def refuse_password(url: str) -> None:
-    """Raise ValueError for an endpoint with a password in its URL: recipes are stored."""
+def check_endpoint(url: str) -> None:
+    """Raise ValueError for an endpoint that is no URL, or has a password in it: recipes are stored."""
     if "@" in url.partition("://")[2].partition("/")[0]:
         raise ValueError("an endpoint has a password in its URL; keys belong in the environment (api_key_env)")
+    if "${" in url:
+        raise ValueError(f"endpoint {url}: variables of the environment are not filled in; use --set, or write the URL")
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"endpoint {url}: a URL begins with http:// or https://, as http://127.0.0.1:8000/v1")
 
 
 def require_one_currency(**models: Model | Embedding | None) -> None:

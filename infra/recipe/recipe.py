@@ -16,8 +16,10 @@ from infra.errors import RecipeError
 from infra.recipe.fields import QuestionFields
 from infra.recipe.models import Embedding, Fraction, Judge, Model, Positive, RecipeSection, require_one_currency
 from infra.recipe.training import Training
+from infra.recipe.yaml_text import RepeatedKeyError, read_yaml
 
 Language = Literal["en", "zh"]
+NAME = r"^[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$"  # of a folder in the store: `.` and `..` are none
 
 
 class Questions(RecipeSection):
@@ -135,9 +137,7 @@ class Pairing(RecipeSection):
 class Dataset(RecipeSection):
     """What is published."""
 
-    name: str = Field(
-        description="name of the dataset; letters, digits, '.', '_' and '-'", pattern=r"^[A-Za-z0-9._-]+$"
-    )
+    name: str = Field(description="name of the dataset; letters, digits, '.', '_' and '-'", pattern=NAME)
     licence: str = Field(description="licence id for the card, as you state it; Longmill never invents one")
     test_fraction: Fraction = Field(0.1, description="share of contexts that go to the test split")
     description: str = Field("", description="a paragraph for the card")
@@ -177,6 +177,17 @@ class Execution(RecipeSection):
         description="first replies of the judge, of each kind, that try it: when half of them cannot be used, the run "
         "stops before more is spent; 0: it never does",
     )
+    max_drop_share: Fraction = Field(
+        0.2,
+        description="share of a plan's questions that may give no pair for a fault (docs/operate.md lists them); "
+        "with more nothing is published and the command fails",
+    )
+    max_shard_drop_share: Fraction = Field(
+        0.5, description="the same share of one shard of 8 questions or more: with more the run stops there"
+    )
+    warn_drop_share: Fraction = Field(
+        0.05, description="above this share a dataset is published with a warning, and the command ends with status 3"
+    )
 
 
 class Evaluation(RecipeSection):
@@ -196,7 +207,7 @@ class Evaluation(RecipeSection):
 class Recipe(RecipeSection):
     """All settings of a run."""
 
-    name: str = Field(description="name of the recipe", pattern=r"^[A-Za-z0-9._-]+$")
+    name: str = Field(description="name of the recipe", pattern=NAME)
     store: str = Field("mill", description="folder or fsspec URL (s3://bucket/prefix) that keeps everything")
     seed: int = Field(0, description="seed of every random choice")
     questions: Questions = Field(description="where the questions come from")
@@ -292,9 +303,11 @@ def load_recipe(path: str | Path, changes: tuple[str, ...] = ()) -> Recipe:
     """
     source = Path(path)
     try:
-        settings = yaml.safe_load(source.read_text(encoding="utf-8"))
+        settings = read_yaml(source.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise RecipeError(f"{source}: cannot read the recipe ({error.strerror}); check the path") from error
+    except RepeatedKeyError as error:
+        raise RecipeError(f"{source}: {error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{source}: not valid YAML: {error}") from error
     if not isinstance(settings, dict):
@@ -312,11 +325,23 @@ def parse_recipe(settings: dict[str, Any], source: str = "recipe", changes: tupl
         messages = []
         for fault in error.errors(include_url=False):
             key = ".".join(map(str, fault["loc"])) or "(whole recipe)"
-            message = fault["msg"].removeprefix("Value error, ")
-            if fault["type"] == "extra_forbidden":
-                message = "no such key"
-            messages.append(f"{key}: {message}")
+            messages.append(f"{key}: {_fault_message(fault['type'], fault['input'], fault['msg'])}")
         raise RecipeError(f"{source}: " + "; ".join(messages)) from error
+
+
+def _fault_message(kind: str, value: Any, message: str) -> str:
+    """What is wrong with a value, and how to write it; pydantic's own words where they say it."""
+    if kind == "extra_forbidden":
+        return "no such key"
+    if kind == "tuple_type" and isinstance(value, str):
+        return f"a text in place of a list; write [{'...' if '@' in value else value}]"
+    if kind == "tuple_type" and isinstance(value, dict):
+        return "a mapping in place of a list; write each entry with a - before it"
+    if kind == "string_type" and not isinstance(value, (dict, list)):
+        return f"{value} is no text; write it in quotes"
+    if kind == "string_pattern_mismatch":
+        return f"{value!r} is no name; a name has letters (A-Z, a-z), digits, '.', '_' and '-', and not dots alone"
+    return message.removeprefix("Value error, ")
 
 
 def _apply(settings: dict[str, Any], change: str) -> None:
@@ -342,7 +367,9 @@ def _apply(settings: dict[str, Any], change: str) -> None:
     if not isinstance(section, dict):
         raise RecipeError(f"--set {change}: name the key of the scorer: scoring.scorers.{last}.KEY=value")
     try:
-        section[last] = yaml.safe_load(value)
+        section[last] = read_yaml(value)
+    except RepeatedKeyError as error:
+        raise RecipeError(f"--set {change}: {error}") from error
     except yaml.YAMLError as error:
         raise RecipeError(f"--set {change}: the value is not valid YAML: {error}") from error
 

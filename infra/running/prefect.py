@@ -6,10 +6,12 @@ be entered before `prefect` is first imported: Prefect reads its settings at imp
 """
 
 import contextlib
+import http.client
 import os
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +26,7 @@ from infra.errors import (
     RecipeError,
     RefusedError,
     ServingError,
+    YieldError,
 )
 from infra.recipe import Execution
 from infra.running.processes import ChildProcess
@@ -54,8 +57,19 @@ _QUIET_SERVER = {
     "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "5",
 }
 
+_ANSWER_S = 10.0  # that a server at PREFECT_API_URL may take to answer
+
 # Trying again cannot help.
-LASTING_ERRORS = (BudgetReached, JudgeError, RefusedError, InputError, RecipeError, PrerequisiteError, BalanceError)
+LASTING_ERRORS = (
+    BudgetReached,
+    JudgeError,
+    RefusedError,
+    YieldError,
+    InputError,
+    RecipeError,
+    PrerequisiteError,
+    BalanceError,
+)
 
 
 def live(value: Value) -> Value:
@@ -92,6 +106,7 @@ def local_server(home: Path) -> Iterator[str]:
     Yields the URL of its pages. Its database, results and log lie under `home`.
     """
     if url := os.environ.get("PREFECT_API_URL"):
+        require_server(url)
         yield url.removesuffix("/api")
         return
     if "prefect" in sys.modules:
@@ -99,15 +114,39 @@ def local_server(home: Path) -> Iterator[str]:
     from infra.serving.checks import free_port
 
     port = free_port()
-    os.environ.update(_settings(home, port))
+    settings = _settings(home, port)
+    os.environ.update(settings)
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with ChildProcess(command, log=home / "server.log") as server:
+    # The database's URL is relative to the folder: SQLAlchemy takes a `?` or `%` of a path for a part of the URL.
+    database = {"PREFECT_API_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:///prefect.db"}
+    environment = os.environ | database
+    with ChildProcess(command, log=home / "server.log", env=environment, cwd=Path(settings["PREFECT_HOME"])) as server:
         _await_health(server, port)
         try:
             with without_heartbeats():  # who would look at them dies with this process
                 yield f"http://127.0.0.1:{port}"
         finally:
             _send_last_events()
+
+
+def require_server(api_url: str) -> None:
+    """Raise PrerequisiteError unless a server answers at PREFECT_API_URL, whatever it answers."""
+    try:
+        urllib.request.urlopen(f"{api_url.rstrip('/')}/health", timeout=_ANSWER_S).close()  # noqa: S310
+    except urllib.error.HTTPError:
+        return
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        cause = getattr(error, "reason", None) or error
+        raise PrerequisiteError(
+            f"PREFECT_API_URL={without_user(api_url)} does not answer ({cause}): start that Prefect server, or have "
+            "one started for this command alone: unset PREFECT_API_URL"
+        ) from error
+
+
+def without_user(url: str) -> str:
+    """A URL without a user and a password."""
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 @contextlib.contextmanager

@@ -51,4 +51,4 @@ if __name__ == "__main__":
     messages = list(missing_prerequisites(disk_gb=SERVING_GB if for_serving else FACTORY_GB, serving=for_serving))
     for message in messages:
         print(f"error: {message}", file=sys.stderr)
-    sys.exit(3 if messages else 0)
+    sys.exit(6 if messages else 0)  # as PrerequisiteError, which needs an environment to be imported

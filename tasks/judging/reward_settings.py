@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, field_validator
 from infra.errors import RecipeError
 from infra.models.scores import ROUTES, Route
 from infra.recipe import Judge, Model, Positive, Price, Recipe, RecipeSection
-from infra.recipe.models import refuse_password
+from infra.recipe.models import check_endpoint
 
 NAME: Final = "reward_model"  # of the scorer, of its calls, and of its model among those of a run
 
@@ -45,7 +45,7 @@ class RewardModelSettings(RecipeSection):
     @classmethod
     def _check_endpoint(cls, endpoint: str | None) -> str | None:
         if endpoint is not None:
-            refuse_password(endpoint)
+            check_endpoint(endpoint)
         return endpoint
 
     @property

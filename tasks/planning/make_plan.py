@@ -30,6 +30,7 @@ from tasks.planning.passages import heading_prompt
 from tasks.planning.rules import rules_of
 from tasks.prompts import load_prompt
 from tasks.questions import source_hint
+from tasks.questions.rows import source_note
 from tasks.records import example as records
 from tasks.records.example import Context, Drop, Example
 from tasks.records.plan import Plan, PlannedShard, plan_path
@@ -196,6 +197,9 @@ def _warnings(recipe: Recipe, tally: _Tally, counts: Mapping[str, int], exact: b
         warnings.append(f"the calls to {recipe.strong.name}, one for each question, are not in the estimate")
     if not exact:
         warnings.append("the policy's tokenizer has no chat template: prompt tokens are an estimate")
+    note = source_note(recipe.questions.source, recipe.questions.subset, recipe.questions.split)
+    if note:
+        warnings.append(note)
     return warnings
 
 

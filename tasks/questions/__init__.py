@@ -24,6 +24,7 @@ from tasks.questions.rows import read_rows
 from tasks.records.example import Document, Drop
 
 __all__ = [
+    "REPEATS",
     "QuestionFormat",
     "RawQuestion",
     "SourceRow",
@@ -34,6 +35,7 @@ __all__ = [
     "source_hint",
 ]
 
+REPEATS = "repeats row"  # in the detail of a duplicate_id whose row says the same as the first one
 Build = Literal["given", "pooled"]
 _FirstRows = dict[bytes, tuple[int, bytes]]  # digest of an id -> number and content digest of its first row
 
@@ -112,7 +114,7 @@ def _repetition(question: RawQuestion, number: int, first_rows: _FirstRows) -> s
         return ""
     first_number, first_content = first_rows[key]
     if first_content == content:
-        return f"repeats row {first_number}"
+        return f"{REPEATS} {first_number}"
     return f"has the id of row {first_number}, which says something else"
 
 

@@ -1,7 +1,8 @@
 """Raw rows from JSONL, JSON arrays, Parquet, `datasets` folders and the hub, streamed.
 
 A source is a file, a folder or a pattern of files, at a local path or any fsspec URL, compressed or not; a folder
-written by `save_to_disk`; or the name of a dataset on the hub. Rows come in the order of the files' names and of the
+written by `save_to_disk`; or the name of a dataset on the hub. Of a folder with several splits or configurations one
+is read (folders.py). Rows come in the order of the files' names and of the
 rows in them. A file that cannot be read raises InputError with file, row and remedy; only blank lines are skipped.
 Memory holds one row, or a few megabytes of them.
 """
@@ -12,12 +13,13 @@ import itertools
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import IO, Any
 
 from infra.errors import InputError
+from tasks.questions.folders import choose_files, without_metadata
 from tasks.questions.question import SourceRow
 
 LONGEST_ROW = 1 << 28  # bytes of a JSONL line or characters of an array's element
@@ -26,6 +28,9 @@ _CHUNK = 1 << 20
 _JSON, _PARQUET = (".jsonl", ".json", ".ndjson"), (".parquet",)
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
 _SAVED = ("dataset_dict.json", "state.json")
+_TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".arrow", ".feather")
+_FROM_CSV = "python -c \"import pandas; pandas.read_csv('A.csv').to_json('A.jsonl', orient='records', lines=True)\""
+_INDENTED = re.compile(rb"\{\s*[\r\n]")  # an object that goes on in the next line
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
@@ -42,12 +47,16 @@ def read_rows(source: str, subset: str | None = None, split: str = "train") -> I
     yield from rows
 
 
-def read_dataset(source: str, subset: str | None = None, split: str = "train") -> Iterator[SourceRow]:
-    """As `read_rows`, but a folder of files is read by `datasets`: one split of it, by its card or its files' names."""
-    folder = Path(source)
-    if not folder.is_dir() or any((folder / name).exists() for name in _SAVED):
-        return read_rows(source, subset, split)
-    return _hub_rows(source, subset, split)
+def source_note(source: str, subset: str | None, split: str) -> str:
+    """What is read of a folder with several splits or configurations; empty for any other source."""
+    filesystem, path = _filesystem(source)
+    try:
+        if not filesystem.isdir(path) or any(filesystem.exists(f"{path}/{name}") for name in _SAVED):
+            return ""
+        files = _files(filesystem, path, True) or []
+        return choose_files(filesystem, path, files, source, subset, split)[1]
+    except _faults(filesystem):
+        return ""  # reading the rows says it
 
 
 def _rows(source: str, subset: str | None, split: str) -> Iterator[SourceRow]:
@@ -59,6 +68,8 @@ def _rows(source: str, subset: str | None, split: str) -> Iterator[SourceRow]:
             yield from _saved_rows(source, split)
             return
         files = _files(filesystem, path, is_folder)
+        if is_folder and files:
+            files, _ = choose_files(filesystem, path, files, source, subset, split)
     except faults as error:
         raise InputError(f"{source}: cannot be reached ({error}); check the address and the credentials") from error
     if files is None:
@@ -70,6 +81,7 @@ def _rows(source: str, subset: str | None, split: str) -> Iterator[SourceRow]:
         raise InputError(f"{source}: holds no {', '.join(_JSON + _PARQUET)} file; name the file, or convert it")
     for file in files:
         name = source if file == path else filesystem.unstrip_protocol(file).removeprefix("file://")
+        _refuse_table(name)
         read = _parquet_rows if _suffix(file) in _PARQUET else _json_rows
         try:
             yield from read(filesystem, file, name)
@@ -101,15 +113,25 @@ def _faults(filesystem: Any) -> tuple[type[BaseException], ...]:
 
 def _files(filesystem: Any, path: str, is_folder: bool) -> list[str] | None:
     """The data files of a folder or pattern, sorted, or the one file at the path; None when nothing is there."""
-    if any(sign in path for sign in "*?["):
-        files = filesystem.glob(path)
-    elif is_folder:
-        files = filesystem.find(path)
-    elif filesystem.exists(path):
+    if is_folder:
+        return without_metadata(sorted(filter(_suffix, filesystem.find(path))), path)
+    if filesystem.exists(path):  # before patterns: a name may have brackets in it
         return [path]
-    else:
-        return None
-    return sorted(filter(_suffix, files))
+    if any(sign in path for sign in "*?["):
+        return sorted(filter(_suffix, filesystem.glob(path)))
+    return None
+
+
+def _refuse_table(name: str) -> None:
+    """Raise InputError for a file of a kind that holds no JSON and no Parquet."""
+    plain = name.lower()
+    for packed in _PACKED:
+        plain = plain.removesuffix(packed)
+    if plain.endswith(_TABLES):
+        raise InputError(
+            f"{name}: neither JSON nor Parquet, and a table has no place for lists of answers and documents; write it "
+            f"as JSONL, a CSV file with: {_FROM_CSV}"
+        )
 
 
 def _suffix(path: str) -> str:
@@ -125,9 +147,9 @@ def _suffix(path: str) -> str:
 
 def _json_rows(filesystem: Any, path: str, name: str) -> Iterator[SourceRow]:
     number = 0
-    rows = _array_rows if _suffix(path) == ".json" and _starts_array(filesystem, path, name) else _line_rows
-    with filesystem.open(path, "rb", compression="infer") as file, io.BufferedReader(file, _CHUNK) as stream:
+    with _opened(filesystem, path) as file, io.BufferedReader(file, _CHUNK) as stream:
         try:
+            rows = _reader(path, stream.peek())
             for row in rows(stream, name):
                 number = row.number
                 yield row
@@ -138,12 +160,34 @@ def _json_rows(filesystem: Any, path: str, name: str) -> Iterator[SourceRow]:
             raise InputError(f"{name}, after row {number}: {problem} ({error}); copy or download it again") from error
 
 
-def _starts_array(filesystem: Any, path: str, name: str) -> bool:
-    with filesystem.open(path, "rb", compression="infer") as stream:
-        try:
-            return bool(stream.read(_CHUNK).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["))
-        except (EOFError, zlib.error) as error:
-            raise InputError(f"{name}: the compressed file is cut off ({error}); copy or download it again") from error
+def _reader(path: str, start: bytes) -> Callable[[IO[bytes], str], Iterator[SourceRow]]:
+    """How the rows of a JSON file are read, by how it begins."""
+    start = start.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if start.startswith(b"["):  # no row is an array, so it is one of rows, whatever the suffix
+        return _array_rows
+    return _whole_row if _suffix(path) == ".json" and _INDENTED.match(start) else _line_rows
+
+
+def _opened(filesystem: Any, path: str) -> Any:
+    """The file, unpacked while it is read."""
+    if not path.lower().endswith(".zst"):
+        return filesystem.open(path, "rb", compression="infer")
+    import pyarrow as pa
+
+    return pa.CompressedInputStream(filesystem.open(path, "rb"), "zstd")
+
+
+def _whole_row(stream: IO[bytes], name: str) -> Iterator[SourceRow]:
+    """The one object of an indented file, as SQuAD's."""
+    data = stream.read(LONGEST_ROW + 1)
+    if len(data) > LONGEST_ROW:
+        raise InputError(f"{name}: one JSON object longer than {LONGEST_ROW:,} bytes; write a row on each line")
+    try:
+        value = json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        problem = f"an indented file that is not one JSON object: {error}"
+        raise InputError(f"{name}: {problem}; write each row on one line, as `jq -c . FILE` does") from error
+    yield SourceRow(name, 1, _object(value, name, 1))
 
 
 def _line_rows(stream: IO[bytes], name: str) -> Iterator[SourceRow]:
@@ -167,8 +211,12 @@ def _parsed(line: bytes, name: str, number: int) -> dict[str, Any]:
         place = f"byte {error.start + 1} of the line ({error.reason})"
         raise InputError(f"{name}, row {number}: not UTF-8 at {place}; convert the file to UTF-8") from error
     except (ValueError, RecursionError) as error:
-        cut = "" if line.endswith(b"\n") else " The line has no end: the file may be cut off."
-        raise InputError(f"{name}, row {number}: not valid JSON: {error}; mend the line.{cut}") from error
+        hint = "" if line.endswith(b"\n") else " The line has no end: the file may be cut off."
+        if _INDENTED.match(line):
+            hint = " The file is indented: write each row on one line, as `jq -c . FILE` does."
+        elif b"\r" in line.rstrip(b"\r\n"):
+            hint = " Its lines end with CR alone: write them with LF."
+        raise InputError(f"{name}, row {number}: not valid JSON: {error}; mend the line.{hint}") from error
     return _object(value, name, number)
 
 

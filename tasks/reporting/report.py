@@ -94,6 +94,7 @@ def _products(
         "dataset": store.place(data_folder),
         "manifest": {"path": built["dataset"]["manifest"], "sha256": built["dataset"]["sha256"]},
         "splits": dict(built["dataset"].get("splits", {})),
+        "yield": dict(built["dataset"].get("yield", {})),
         "adapter": store.place(trained["model"]) if trained else None,
         "trained": dict(trained) if trained else None,
     }

@@ -112,7 +112,7 @@ def test_a_taken_port_is_named_before_work_starts(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         serve = {"model_path": "microworld", "port": port, "python": sys.executable}
         ended = longmill("run", str(recipe_file(tmp_path, policy={"endpoints": [], "serve": serve})), cwd=tmp_path)
-    assert ended.returncode == 3
+    assert ended.returncode == 6
     assert f"port {port} on 127.0.0.1 is taken" in ended.stderr
     assert not (tmp_path / "store" / "plans").exists()
 

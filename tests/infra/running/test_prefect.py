@@ -2,8 +2,10 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -25,6 +27,7 @@ from infra.errors import (
     RecipeError,
     ServingError,
     StoreError,
+    YieldError,
 )
 from infra.recipe import Execution
 from infra.running.prefect import _await_health, cache_key, local_server, retry_settings, retrying_can_help
@@ -73,13 +76,15 @@ def gone(url: str, within_s: float = 20) -> bool:
 
 @pytest.mark.slow
 def test_the_local_server_ends_with_the_block_and_keeps_its_files_in_its_home(tmp_path: Path) -> None:
-    with command_with_server(tmp_path / "home") as (process, url):
+    home = tmp_path / "home #1 100% ?x ü"
+    with command_with_server(home) as (process, url):
         assert healthy(url)
         process.communicate("", timeout=60)
         assert process.returncode == 0
         assert not healthy(url)
-    assert (tmp_path / "home" / "prefect.db").exists()
-    assert (tmp_path / "home" / "server.log").exists()
+    assert (home / "prefect.db").exists()
+    assert (home / "server.log").exists()
+    assert [path.name for path in tmp_path.iterdir()] == [home.name]
 
 
 @pytest.mark.slow
@@ -92,10 +97,23 @@ def test_the_local_server_ends_when_its_command_is_killed(tmp_path: Path) -> Non
 
 
 def test_a_server_that_runs_already_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", "http://prefect.example:4200/api")
-    with local_server(tmp_path / "home") as url:
-        assert url == "http://prefect.example:4200"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer_once, args=(server,))
+        thread.start()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setenv("PREFECT_API_URL", f"{address}/api")
+        with local_server(tmp_path / "home") as url:
+            assert url == address
+        thread.join()
     assert not (tmp_path / "home").exists()
+
+
+def answer_once(server: socket.socket) -> None:
+    """Answer a request with 401: a server is there, and who may use it is not asked here."""
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 
 
 def test_a_local_server_after_prefect_was_imported_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +141,7 @@ def test_a_server_that_dies_or_never_answers_is_told(tmp_path: Path) -> None:
         _await_health(server, 1, timeout_s=0.3)
 
 
-LASTING = [BudgetReached, InputError, RecipeError, PrerequisiteError, BalanceError]
+LASTING = [BudgetReached, InputError, RecipeError, PrerequisiteError, BalanceError, YieldError]
 PASSING = [StoreError, LedgerError, ModelError, ServingError, LongmillError, OSError]
 
 
