@@ -125,6 +125,7 @@ def _figures(
         "calls": calls,
         "special_tokens": {kind: counts_of_kind.get("special_tokens", 0) for kind, counts_of_kind in counts.items()},
         "restarts": dict(built.get("restarts", {})),
+        **({"settled": dict(built["settled"])} if built.get("settled") else {}),
         "tokens": total_tokens(counts.values()),
         "cost": run_cost(recipe, counts_by_model),
         "subem": dict(summary.subem),
