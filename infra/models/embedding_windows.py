@@ -2,8 +2,8 @@
 
 Windows follow one another without gap or overlap, are of about equal size, and end between words where they can. Each
 is measured again as it will be embedded, with the prompt before it and the special tokens around it, since a piece of a
-text may have other tokens than the text. Without a tokenizer a token is taken to be two bytes of UTF-8: English has about twice as many
-bytes to a token, Chinese about as many, so that a window is rather too small than too large.
+text may have other tokens than the text. Without a tokenizer a token is taken to be two bytes of UTF-8: English has
+about twice as many bytes to a token, Chinese about as many, so that a window is rather too small than too large.
 """
 
 import itertools
