@@ -21,21 +21,14 @@ from prefect.runtime import flow_run
 from flows.early import check_early, check_windows
 from flows.recipes import read_recipe
 from flows.shard import shard_recipe, work_on_shard
-from infra.errors import (
-    BudgetReached,
-    JudgeError,
-    LedgerError,
-    LongmillError,
-    RecipeError,
-    RefusedError,
-    YieldError,
-)
+from infra.errors import BudgetReached, JudgeError, LedgerError, LongmillError, RecipeError, RefusedError, YieldError
 from infra.models.api_key import check_api_keys
 from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
 from infra.running.prefect import FlowTurns, announce, live, run_elsewhere, without_heartbeats
 from infra.serving.servers import restart_counts, restarts_since, start_servers
 from infra.store import Store, open_store
+from tasks.planning.embedding_fit import embedding_fit
 from tasks.planning.make_plan import make_plan
 from tasks.planning.references import count_references
 from tasks.planning.rules import as_planned
@@ -45,12 +38,16 @@ from tasks.records.shard import forget_failure, read_failure, read_shard_result
 from tasks.reporting.tables import build_table
 from tasks.resources import RunResources, open_resources
 from tasks.sampling import calls_per_example
-from tasks.scoring import check_scorers
+from tasks.scoring import check_scorers, embeds_texts
 from tasks.yield_gate import check_reading
 
 TRAIN_DEPLOYMENT = "train/longmill-train"
 STOPPED = (BudgetReached, JudgeError, RefusedError, YieldError)  # errors that say by themselves what to do
 LASTING_FAULTS = (*STOPPED, LedgerError)  # what fails one shard for these will fail the next one too
+CUT_PLAN = (
+    "this plan cuts texts that are longer than the window of its embedding model, as plans did before "
+    "embedding.long_texts; a new plan, with embedding.long_texts: windows, sees them whole and pays for no answer again"
+)
 SHARD_WAIT_S = 7 * 86_400  # for a shard on another worker, its time in the queue included
 
 
@@ -59,9 +56,10 @@ def plan_questions(recipe: Recipe, name: str) -> str:
     """Read the questions, build the contexts, count the tokens; returns the plan's id."""
     store = open_store(recipe.store)
     plan = make_plan(recipe, store)
-    note = count_references(store, plan).note
-    if note:
-        get_logger("plan").warning(note)
+    fit = embedding_fit(store, plan, recipe)
+    for note in (count_references(store, plan).note, fit.note if fit else ""):
+        if note:
+            get_logger("plan").warning(note)
     return plan.plan_id
 
 
@@ -81,9 +79,10 @@ def build(
     """Build the recipe's dataset.
 
     With `plan_id` an existing plan is worked on; with `shards` only those of its shards. Returns the plan's id,
-    the published dataset (null while shards are missing), the calls made, how often servers were started again, and the
-    seconds by stage. Raises YieldError when too many questions gave no pair: nothing is published then. With `train`
-    the training deployment is started for the manifest, once per manifest.
+    the published dataset (null while shards are missing), the calls made, how often servers were started again, the
+    seconds by stage, and, if anything, what servers refused in the form of requests (`settled`). Raises YieldError when
+    too many questions gave no pair: nothing is published then. With `train` the training deployment is started for the
+    manifest, once per manifest.
     """
     given = as_recipe(recipe)
     with (
@@ -111,6 +110,8 @@ def build(
             "restarts": restarts_since(restarts, settings),
             "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
         }
+        if settled := resources.settled():
+            built["settled"] = settled
     announce(f"build-{plan_id}", build_table(built))
     if train and dataset and settings.training is not None:
         request_training(shard_recipe(given), dataset)
@@ -138,6 +139,8 @@ def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe
         check_reading(store, plan, recipe.execution)
         settings = as_planned(ready(), plan)
         check_windows(settings, plan, store)
+        if settings.embedding.long_texts == "cut" and embeds_texts(settings):
+            get_logger("build").warning(CUT_PLAN)
         seconds["serve"] = time.monotonic() - clock - seconds["plan"]
         yield settings, whole_id, seconds
 
@@ -145,9 +148,9 @@ def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe
 def run_shards(resources: RunResources, plan: Plan, indices: Sequence[int]) -> None:
     """Run shards, some at once; raises when the last has ended and some have failed.
 
-    A spent budget, a server that refuses, or a ledger out of reach, stops the shards that have not started. Raises
-    BudgetReached, JudgeError, RefusedError, YieldError, or LongmillError naming the failed shards and how to run them
-    again.
+    A spent budget, a server that refuses, too many drops, or a ledger out of reach, stops the shards that have not
+    started. Raises BudgetReached, JudgeError, RefusedError, YieldError, or LongmillError naming the failed shards and
+    how to run them again.
     """
     chosen = set(indices)
     questions = sum(shard.questions for shard in plan.shards if shard.index in chosen)

@@ -4,6 +4,7 @@ import os
 
 from infra.errors import RecipeError
 from infra.models.api_key import check_api_keys
+from infra.models.request_form import headers_of
 from infra.models.served_window import served_window
 from infra.recipe import Recipe
 from infra.store import Store
@@ -30,7 +31,7 @@ def check_windows(recipe: Recipe, plan: Plan, store: Store) -> None:
     longest = 0
     for section, model in models:
         for url in model.endpoints:
-            window = served_window(url, model.name, os.environ.get(model.api_key_env))
+            window = served_window(url, model.name, os.environ.get(model.api_key_env), headers_of(model, section))
             if window is None or window >= model.context_window:
                 continue
             longest = longest or longest_context(store, plan)

@@ -108,7 +108,7 @@ def evidence_rows(shard: ShardData, plan_id: str, split: Split) -> dict[SplitNam
 
 def _prompt(example: Example, context: Context, recipe: Recipe) -> list[Message]:
     messages: list[Message] = []
-    for message in sample_prompt(example, context.text, recipe.sampling.strategy).messages:
+    for message in sample_prompt(example, context.text, recipe.sampling.strategy, recipe.policy).messages:
         messages.append({"role": message["role"], "content": message["content"]})
     return messages
 

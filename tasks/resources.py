@@ -4,7 +4,7 @@ import contextlib
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 
 from infra.errors import LongmillError
@@ -12,6 +12,9 @@ from infra.ledger import Ledger
 from infra.models.budget import BudgetMeter
 from infra.models.client import CallCounts, ModelClient
 from infra.models.embedding import Embedder, open_embedder
+from infra.models.form_settler import FormMemory, FormSettler
+from infra.models.rates import RateLimiter, RateLimits, StoreClaims
+from infra.models.request_form import RequestForm, headers_of
 from infra.models.tokens import Tokenizer, count_tokens, load_tokenizer
 from infra.recipe import Model, Recipe
 from infra.running import progress
@@ -23,22 +26,26 @@ from tasks.judging.reward_settings import called_models
 from tasks.judging.trial import JudgeTrial
 from tasks.sampling import ANSWERS, STRONG
 
+EVALUATING = "evaluate"  # begins the kinds of evaluation's calls
+
 
 class RunResources:
     """Open resources of a recipe. The clients are of the recipe's models; None where it names no such model."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
+        for section, model in called_models(recipe).items():
+            headers_of(model, section)  # one that is missing must not be found with a ledger open
         self.store: Store = open_store(recipe.store)
         self.ledger = Ledger(self.store)
         meter = BudgetMeter(recipe.budget)
-        self.policy = _client(recipe.policy, recipe, self.ledger, meter, _advance_sampling)
-        self.judge = _client(recipe.judge, recipe, self.ledger, meter, _advance_judging) if recipe.judge else None
-        self.strong = _client(recipe.strong, recipe, self.ledger, meter, _advance_sampling) if recipe.strong else None
-        reward_model = called_models(recipe).get(REWARD_MODEL)
-        self.reward_model = (
-            _client(reward_model, recipe, self.ledger, meter, _advance_judging) if reward_model else None
-        )
+        clients = {}
+        for section, model in called_models(recipe).items():
+            clients[section] = _client(section, model, recipe, self.store, self.ledger, meter)
+        self.policy = clients["policy"]
+        self.judge = clients.get("judge")
+        self.strong = clients.get("strong")
+        self.reward_model = clients.get(REWARD_MODEL)
         self.shards_in_memory = threading.Semaphore(recipe.execution.shards_in_flight)
         self._lock = threading.Lock()
         self._embedder: Embedder | None = None
@@ -89,6 +96,10 @@ class RunResources:
             by_model[section] = {kind: asdict(counts) for kind, counts in client.counts().items()}
         return by_model
 
+    def settled(self) -> dict[str, list[str]]:
+        """What servers' refusals have changed in the form of requests, by section, a line each; {} for most runs."""
+        return {section: client.settled() for section, client in self.clients().items() if client.settled()}
+
     def close_clients(self) -> None:
         """Calls in flight get a moment to be recorded; no other call starts."""
         for client in self.clients().values():
@@ -113,9 +124,13 @@ def open_resources(recipe: Recipe) -> Iterator[RunResources]:
 
 
 def _client(
-    model: Model, recipe: Recipe, ledger: Ledger, meter: BudgetMeter, advance: Callable[[str, int], None]
+    section: str, model: Model, recipe: Recipe, store: Store, ledger: Ledger, meter: BudgetMeter
 ) -> ModelClient:
     execution = recipe.execution
+    given = RequestForm.of(model)
+    memory = None
+    if not model.starts_here():  # vLLM takes every field that is sent
+        memory = FormMemory(store, model.name, model.endpoints, given)
     return ModelClient(
         model.endpoints,
         os.environ.get(model.api_key_env),
@@ -127,10 +142,22 @@ def _client(
         budget=meter,
         price=model.price,
         api_key_env=model.api_key_env,
-        progress=advance,
+        progress=_advance,
         reasoning=model.reasoning,
         count_tokens=lambda text: _count_tokens(model.tokenizer, model.trust_remote_code, text),
+        form=FormSettler(given, memory, progress.say, section),
+        headers=headers_of(model, section),
+        try_first=not model.starts_here(),
+        rates=_limiter(model, store),
+        waits=_show_wait,
     )
+
+
+def _limiter(model: Model, store: Store) -> RateLimiter | None:
+    limits = RateLimits(model.requests_per_minute, model.tokens_per_minute)
+    if limits == RateLimits():
+        return None
+    return RateLimiter(limits, StoreClaims(store, model.name, model.endpoints))
 
 
 def _count_tokens(tokenizer: str, trust_remote_code: bool, text: str) -> int:
@@ -146,16 +173,21 @@ def _tokenizer(name: str, trust_remote_code: bool) -> Tokenizer:
     return load_tokenizer(name, trust_remote_code)
 
 
-def _advance_sampling(kind: str, calls: int) -> None:
+def _stage_of(kind: str) -> str:
     """A call for an answer counts for the stage "sample", a call by which the policy rates itself for "judge".
 
     Evaluation counts its own questions.
     """
     if kind in ANSWERS:
-        progress.advance("sample", calls)
-    elif not kind.startswith("evaluate"):
-        progress.advance("judge", calls)
+        return "sample"
+    return EVALUATING if kind.startswith(EVALUATING) else "judge"
 
 
-def _advance_judging(kind: str, calls: int) -> None:
-    progress.advance("judge", calls)
+def _advance(kind: str, calls: int) -> None:
+    stage = _stage_of(kind)
+    if stage != EVALUATING:
+        progress.advance(stage, calls)
+
+
+def _show_wait(kind: str, text: str) -> None:
+    progress.wait(_stage_of(kind), text)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from infra.canonical import seed_number
 from infra.errors import ModelError
 from infra.models.client import Failure, ModelClient, Prompt, Reply, Request
+from infra.models.request_form import parameters_of, prompt_for
 from infra.recipe import Model, Recipe, Sampling
 from tasks.prompts import PromptText, load_prompt
 from tasks.records.example import Answer, Context, Example
@@ -32,16 +33,19 @@ def sample_prompt_text(strategy: str, language: str) -> PromptText:
     return load_prompt(f"sample-{strategy}", language)
 
 
-def sample_prompt(example: Example, context: str, strategy: str) -> Prompt:
-    """The one user message that the policy sees; also the `prompt` of a published pair."""
+def sample_prompt(example: Example, context: str, strategy: str, model: Model) -> Prompt:
+    """The messages that the model sees: its system prompt, if it has one, and one user message.
+
+    Those of the policy are also the `prompt` of a published pair.
+    """
     text = sample_prompt_text(strategy, example.language).render(context=context, question=example.question)
-    return Prompt(({"role": "user", "content": text},))
+    return prompt_for(model, Prompt(({"role": "user", "content": text},)))
 
 
 def sample_requests(example: Example, context: Context, recipe: Recipe) -> list[Request]:
     """The N requests of an example, sample 0 first; then the greedy one if the recipe wants it."""
     sampling = recipe.sampling
-    prompt = sample_prompt(example, context.text, sampling.strategy)
+    prompt = sample_prompt(example, context.text, sampling.strategy, recipe.policy)
     indices = [*range(sampling.samples), *([GREEDY] if sampling.greedy else [])]
     return [_request(prompt, example, recipe.policy, sampling, recipe.seed, index) for index in indices]
 
@@ -50,23 +54,24 @@ def strong_requests(example: Example, context: Context, recipe: Recipe) -> list[
     """The one request to the stronger model, greedy, with the same prompt; none without such a model."""
     if recipe.strong is None:
         return []
-    prompt = sample_prompt(example, context.text, recipe.sampling.strategy)
+    prompt = sample_prompt(example, context.text, recipe.sampling.strategy, recipe.strong)
     return [_request(prompt, example, recipe.strong, recipe.sampling, recipe.seed, STRONG)]
 
 
 def _request(prompt: Prompt, example: Example, model: Model, sampling: Sampling, seed: int, index: int) -> Request:
     greedy = index < 0
+    own = {
+        "temperature": 0.0 if greedy else sampling.temperature,
+        "top_p": 1.0 if greedy else sampling.top_p,
+        "max_tokens": sampling.max_tokens,
+        "seed": 0 if greedy else seed_number(seed, example.example_id, index),
+    }
     return Request(
         kind={GREEDY: "greedy", STRONG: "strong"}.get(index, "sample"),
         model=model.name,
         revision=model.revision,
         prompt=prompt,
-        parameters={
-            "temperature": 0.0 if greedy else sampling.temperature,
-            "top_p": 1.0 if greedy else sampling.top_p,
-            "max_tokens": sampling.max_tokens,
-            "seed": 0 if greedy else seed_number(seed, example.example_id, index),
-        },
+        parameters=parameters_of(model, own),
         sample_index=index,
         affinity=example.context_id,
     )

@@ -29,13 +29,14 @@ def run_benchmarks(name: str) -> dict[str, Any]:
 
 def benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
     """The benchmarks' functions by name. Prefect is imported inside them, after its server has started."""
-    from flows.bench import client, judging, kill, memory, prefect_share, training, vllm_flow
+    from flows.bench import client, consensus, judging, kill, memory, prefect_share, training, vllm_flow
 
     return {
         "client": client.measure,
         "flow": vllm_flow.measure,
         "prefect": prefect_share.measure,
         "judging": judging.measure,
+        "consensus": consensus.measure,
         "kill": kill.measure,
         "memory": memory.measure,
         "training": training.measure,

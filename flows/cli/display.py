@@ -58,7 +58,10 @@ def progress_display() -> Iterator[None]:
 
     def draw(step: ProgressUpdate) -> None:
         with lock:
-            display.draw(step)
+            if step.says:
+                errors.print(Text(step.note or ""), soft_wrap=True)
+            else:
+                display.draw(step)
 
     progress.watch(draw)
     try:
@@ -137,6 +140,7 @@ class PlainProgress:
         self._output = output
         self._clock = clock
         self._stages: dict[str, _Stage] = {}
+        self._last_wait: dict[str, float] = {}  # when a wait of a stage was printed
 
     def live(self) -> AbstractContextManager[Any]:
         """Does nothing: lines need no preparation."""
@@ -146,8 +150,14 @@ class PlainProgress:
         """Count a step; print a line if its stage has ended or the last line is old."""
         now = self._clock()
         stage = self._stages.get(step.stage)
-        if step.note and (stage is None or not stage.done):  # what the stage waits for before its first step
+        first = stage is None or not stage.done  # what the stage waits for before its first step
+        if step.waits:
+            first = now - self._last_wait.get(step.stage, -LINE_INTERVAL_S) >= LINE_INTERVAL_S
+        if step.note and first:
             self._output.print(f"{step.stage:<9} {step.note}", soft_wrap=True)
+            self._last_wait[step.stage] = now
+        if step.waits:
+            return
         # A stage that gets a total starts anew; one without a total does after a pause: in the next round.
         paused = stage is not None and stage.total is None and now - stage.last_step > LINE_INTERVAL_S / 2
         if stage is None or paused or step.total is not None:

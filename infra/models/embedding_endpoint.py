@@ -5,8 +5,8 @@ Texts that are not in the ledger are sent in batches through the `openai` client
 entry is the text's own item of the response, as the endpoint sent it: base64 of little-endian float32 where the
 endpoint supports it (a quarter of the size, and exact), else a list of numbers.
 
-A text that is too long for the endpoint's model is refused, never cut unasked: `embedding.truncate_tokens` has vLLM cut
-it, and is then part of the text's key. Leaves out: budgets.
+A text that is too long for the endpoint's model is refused, never cut unasked: with `embedding.max_tokens` it comes in
+windows, and `embedding.truncate_tokens` has vLLM cut it, which is then part of the text's key. Leaves out: budgets.
 """
 
 import asyncio
@@ -110,21 +110,27 @@ class EmbeddingEndpoint:
 
     def _request(self, batch: list[tuple[str, str]]) -> list[Entry]:
         """Embed a batch of (key, text) pairs. The reply of each text is an entry, durable when it is returned."""
-        from openai import OpenAIError
+        from openai import OpenAIError, omit
 
-        texts = [text for _, text in batch]
-        truncate_tokens = self._settings.truncate_tokens
-        cut = {"truncate_prompt_tokens": truncate_tokens, "truncation_side": "right"} if truncate_tokens else {}
+        prompt = self._settings.prompt or ""
+        texts = [prompt + text for _, text in batch]
         started = time.monotonic()
         try:
             response = self._client.embeddings.with_raw_response.create(
-                model=self._settings.model, input=texts, encoding_format="base64", extra_body=cut
+                model=self._settings.model,
+                input=texts,
+                encoding_format="base64",
+                dimensions=self._settings.dimensions or omit,
+                extra_body=_extra_body(self._settings),
             )
             body = json.loads(response.text)
         except (OpenAIError, ValueError) as error:
             remedy = "Check embedding.endpoint, embedding.model and the key"
             if refusal_reason(str(error)) == "prompt_too_long":
-                remedy = "Take a model with a longer window, or set embedding.truncate_tokens to have long texts cut"
+                remedy = (
+                    "Set embedding.max_tokens to the model's window, to have long texts embedded in windows (with "
+                    "embedding.tokenizer, which measures them), or embedding.truncate_tokens to have them cut"
+                )
             raise ModelError(
                 f"{self._name} failed: {error}. {remedy}; "
                 "the replies that arrived are in the ledger, so running again pays for the rest alone"
@@ -173,9 +179,21 @@ def embedding_key(settings: Embedding, text: str) -> str:
         "revision": settings.revision,
         "input": text_id(text),
     }
-    if settings.truncate_tokens is not None:
-        identity["truncate_tokens"] = settings.truncate_tokens
+    for name in ("truncate_tokens", "prompt", "task", "dimensions"):
+        value = getattr(settings, name)
+        if value is not None:
+            identity[name] = value
     return fingerprint(identity)
+
+
+def _extra_body(settings: Embedding) -> dict[str, Any]:
+    """What a request has besides OpenAI's own parameters."""
+    body: dict[str, Any] = {}
+    if settings.truncate_tokens is not None:
+        body |= {"truncate_prompt_tokens": settings.truncate_tokens, "truncation_side": "right"}
+    if settings.task is not None:
+        body["task"] = settings.task
+    return body
 
 
 def _batches(texts: list[tuple[str, str]], size: int) -> Iterator[list[tuple[str, str]]]:

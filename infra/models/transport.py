@@ -82,12 +82,17 @@ ResponseClass = Recordable | Refused | NoRoute | TemporaryFailure
 class Transport:
     """Calls to one endpoint. Made and used inside one event loop."""
 
-    def __init__(self, url: str, api_key: str | None, timeout_s: float) -> None:
-        """`url` is the base URL ending in /v1; `timeout_s` is the limit of one attempt, connecting included."""
+    def __init__(
+        self, url: str, api_key: str | None, timeout_s: float, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """`url` is the base URL ending in /v1; `timeout_s` is the limit of one attempt, connecting included.
+
+        `headers` come on top of the usual ones, and in place of those of the same name (spelled Like-This).
+        """
         self._url = url
         self._proxy = proxy_for(url)
         self._session = aiohttp.ClientSession(
-            headers=_headers(api_key),
+            headers=_headers(api_key) | dict(headers or {}),
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),  # the scheduler sets the limit
             timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(_CONNECT_S, timeout_s)),
             read_bufsize=_READ_BUFFER,

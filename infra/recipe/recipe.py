@@ -266,19 +266,34 @@ class Recipe(RecipeSection):
             for key, earlier in _LATER_KEYS_OF_SCORERS.items():
                 if scorer.get(key) == earlier:
                     del scorer[key]
+        if settings["embedding"]["long_texts"] == "cut":  # as before the key; a plan's rules tell windows from it
+            settings["embedding"]["long_texts"] = "windows"
         for section, defaults in _LATER_KEYS.items():
             for key, default in defaults.items():
                 if settings[section] is not None and settings[section][key] == default:
                     del settings[section][key]
+        for section in _MODELS:
+            if settings[section] is not None:
+                _drop_request_defaults(settings[section])
         return settings
 
 
+def _drop_request_defaults(model: dict[str, Any]) -> None:
+    """Leave out what a model's requests do not have; the seed names a draw, whether a server gets it or not."""
+    model["omit"] = [name for name in model["omit"] if name != "seed"]
+    for key in ("system", "parameters", "omit"):
+        if not model[key]:
+            del model[key]
+
+
+_MODELS = ("policy", "judge", "strong")
+_TRANSPORT = ("rename", "headers", "organization", "requests_per_minute", "tokens_per_minute")
 _PLACE_KEYS = {
     "questions": ("source", "subset", "split", "limit"),
     "contexts": ("pool",),
-    "policy": ("tokenizer", "endpoints", "api_key_env", "serve", "price"),
-    "judge": ("endpoints", "api_key_env", "serve", "price"),
-    "strong": ("tokenizer", "endpoints", "api_key_env", "serve", "price"),
+    "policy": ("tokenizer", "endpoints", "api_key_env", "serve", "price", *_TRANSPORT),
+    "judge": ("endpoints", "api_key_env", "serve", "price", *_TRANSPORT),
+    "strong": ("tokenizer", "endpoints", "api_key_env", "serve", "price", *_TRANSPORT),
     "embedding": ("endpoint", "api_key_env", "batch_size", "price"),
 }
 _PLACE_KEYS_OF_SCORERS = ("endpoint", "api_key_env", "price")  # of a scorer with a model of its own
@@ -291,7 +306,16 @@ _LATER_KEYS: dict[str, dict[str, Any]] = {
     "policy": {"reasoning": "auto"},
     "judge": {"reasoning": "auto", "reasoning_tokens": 0},
     "strong": {"reasoning": "auto"},
-    "embedding": {"truncate_tokens": None},
+    "embedding": {
+        "truncate_tokens": None,
+        "max_tokens": None,
+        "long_texts": "windows",
+        "tokenizer": None,
+        "prompt": None,
+        "task": None,
+        "dimensions": None,
+        "trust_remote_code": False,
+    },
     "pairing": {"pairs_per_question": 1},
 }
 

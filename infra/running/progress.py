@@ -1,22 +1,30 @@
 """Progress of long work: which stage runs, how many units are done, how many there are.
 
-Steps of the work call `expect`, `advance` and `note`, from any thread. The command line sets one watcher, which
-draws them. Without a watcher, as on a worker, nothing happens: there, Prefect shows the task runs.
+Steps of the work call `expect`, `advance`, `note`, `wait` and `say`, from any thread. The command line sets one
+watcher, which draws them. Without a watcher, as on a worker, nothing happens: there, Prefect shows the task runs.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class ProgressUpdate:
-    """An update of a stage: `done` more units, a new `total` of units, or a new `note`."""
+    """An update of a stage: `done` more units, a new `total` of units, or a new `note`.
+
+    `says`: the note is a line of its own, of which no stage knows. `waits`: it is what the stage waits for.
+    """
 
     stage: str
     done: int = 0
     total: int | None = None
     note: str | None = None
+    says: bool = False
+    waits: bool = False
 
+
+_log = logging.getLogger(__name__)
 
 Watcher = Callable[[ProgressUpdate], None]
 
@@ -31,6 +39,8 @@ class _Display:
         watcher = self.watcher
         if watcher is not None:
             watcher(step)
+        elif step.says:
+            _log.warning(step.note)
 
 
 _display = _Display()
@@ -54,3 +64,13 @@ def advance(stage: str, done: int = 1) -> None:
 def note(stage: str, text: str) -> None:
     """Show a short text beside `stage`: a loss, a retry, a server that starts."""
     _display.send(ProgressUpdate(stage, note=text))
+
+
+def wait(stage: str, text: str) -> None:
+    """Show what `stage` waits for: a rate limit. An empty text: it goes on."""
+    _display.send(ProgressUpdate(stage, note=text, waits=True))
+
+
+def say(text: str) -> None:
+    """Print a line that the user must see: what the run has decided by itself. Without a watcher it is logged."""
+    _display.send(ProgressUpdate("", note=text, says=True))

@@ -15,6 +15,7 @@ from infra.canonical import seed_number, text_id
 from infra.errors import EvaluationError, ModelError
 from infra.models.client import Failure, ModelClient, Outcome, Prompt, Request
 from infra.models.embedding import Embedder
+from infra.models.request_form import parameters_of
 from infra.models.tokens import Tokenizer, load_tokenizer, prompt_tokens
 from infra.recipe import Evaluation, Model, Recipe
 from infra.running import progress
@@ -84,7 +85,7 @@ def _prepare(
     strategy = recipe.sampling.strategy
 
     def prompt(text: str) -> Prompt:
-        return sample_prompt(example, text, strategy)
+        return sample_prompt(example, text, strategy, model)
 
     def count(text: str) -> int:
         return prompt_tokens(tokenizer, [prompt(text).messages])[0]
@@ -100,17 +101,18 @@ def _request(
     prompt: Prompt, example: Example, model: Model, recipe: Recipe, settings: Evaluation, index: int
 ) -> Request:
     greedy = index == GREEDY
+    own = {
+        "temperature": 0.0 if greedy else recipe.sampling.temperature,
+        "top_p": 1.0 if greedy else recipe.sampling.top_p,
+        "max_tokens": settings.max_tokens,
+        "seed": 0 if greedy else seed_number(recipe.seed, "evaluate", example.example_id, index),
+    }
     return Request(
         kind="evaluate" if greedy else "evaluate_sample",
         model=model.name,
         revision=model.revision,
         prompt=prompt,
-        parameters={
-            "temperature": 0.0 if greedy else recipe.sampling.temperature,
-            "top_p": 1.0 if greedy else recipe.sampling.top_p,
-            "max_tokens": settings.max_tokens,
-            "seed": 0 if greedy else seed_number(recipe.seed, "evaluate", example.example_id, index),
-        },
+        parameters=parameters_of(model, own),
         sample_index=index,
         affinity=example.context_id,
     )

@@ -22,6 +22,7 @@ from infra.ledger import Entry
 from infra.models.client import Failure, ModelClient, Outcome, Prompt, Reply, Request, parse_reply
 from infra.models.completions import REFUSED, refusal_in
 from infra.models.protocol import CHAT
+from infra.models.request_form import parameters_of, prompt_for
 from infra.recipe import Judge, Recipe
 from tasks.judging.context import ScoringContext
 from tasks.judging.quoting import quoted
@@ -112,7 +113,10 @@ def query_identity(query: JudgeQuery[Any], scoring: ScoringContext, role: ModelR
     if query.route != CHAT:
         own.append(query.route)
     thinking = [judge.reasoning, judge.reasoning_tokens] if judge.reasoning != "auto" or judge.reasoning_tokens else []
-    return [*own, judge.name, judge.revision, judge.temperature, judge.retry_temperature, judge.replies, *thinking]
+    omitted = [name for name in judge.omit if name != "seed"]
+    further = [judge.system, judge.parameters, omitted] if judge.system or judge.parameters or omitted else []
+    manner = [judge.temperature, judge.retry_temperature, judge.replies, *thinking, *further]
+    return [*own, judge.name, judge.revision, *manner]
 
 
 def verdict_from_ledger(
@@ -208,8 +212,16 @@ def _request(query: JudgeQuery[Any], attempt: int, judge: Judge, seed: int, cons
     if constrained and query.form is not None:
         parameters[FORM_FIELD] = form_value(query.form)
     index = query.variant * judge.replies + attempt
-    own = query.kind, judge.name, judge.revision, query.prompt, parameters, index
-    return Request(*own, query.affinity, has_alternative=FORM_FIELD in parameters)
+    return Request(
+        query.kind,
+        judge.name,
+        judge.revision,
+        prompt_for(judge, query.prompt),
+        parameters_of(judge, parameters),
+        index,
+        query.affinity,
+        has_alternative=FORM_FIELD in parameters,
+    )
 
 
 def _without_form(request: Request) -> Request:
@@ -252,4 +264,5 @@ def _probe(judge: Judge) -> Request:
         "seed": 0,
         FORM_FIELD: form_value(ReplyForm("choice", (_PROBE_REPLY,))),
     }
-    return Request("probe", judge.name, judge.revision, _PROBE_PROMPT, parameters, 0, "probe", has_alternative=True)
+    own = "probe", judge.name, judge.revision, prompt_for(judge, _PROBE_PROMPT), parameters_of(judge, parameters)
+    return Request(*own, 0, "probe", has_alternative=True)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,14 +50,34 @@ def compared_text(answer: Answer, settings: ConsensusSettings) -> str:
     return final_answer(answer.text) if settings.over == "final" else answer.text.strip()
 
 
-def consensus_job(question: AnsweredQuestion, settings: ConsensusSettings, scoring: ScoringContext) -> Job[list[float]]:
+def uses_embeddings(settings: ConsensusSettings) -> bool:
+    """True when the recipe's embedding model says how alike two answers are."""
+    return settings.similarity in ("embedding", "bertscore")
+
+
+def consensus_job(
+    question: AnsweredQuestion, settings: ConsensusSettings, scoring: ScoringContext
+) -> Job[dict[str, Any]]:
+    """The value is {"scores": of each answer with text, "sizes": their `TextSize.to_json`, null where unknown}."""
     texts = []
     for answer in question.answers:
         text = compared_text(answer, settings)
         if text:
             texts.append(text)
     identity = [texts, settings.similarity]
-    return Job(lambda: consensus_scores(texts, settings, scoring), identity, len(texts), question.example.example_id)
+
+    def run() -> dict[str, Any]:
+        return {"scores": consensus_scores(texts, settings, scoring), "sizes": _sizes(texts, settings, scoring)}
+
+    return Job(run, identity, len(texts), question.example.example_id)
+
+
+def _sizes(texts: Sequence[str], settings: ConsensusSettings, scoring: ScoringContext) -> list[dict[str, int]] | None:
+    """The sizes of texts that are embedded. A plan from before windows does not report them."""
+    if not uses_embeddings(settings) or scoring.recipe.embedding.long_texts == "cut":
+        return None
+    sizes = scoring.embedder().sizes(texts)
+    return None if sizes is None else [size.to_json() for size in sizes]
 
 
 def _similarity(texts: Sequence[str], settings: ConsensusSettings, scoring: ScoringContext) -> NDArray[np.float64]:

@@ -4,15 +4,11 @@ Four answers to a question, from right to refused, get a rating for helpfulness,
 a list of facts. Each call is made once; nothing is written to a ledger.
 """
 
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from infra.canonical import text_id
 from infra.errors import PrerequisiteError
-from infra.ledger import Entry
-from infra.models.client import ModelClient
 from infra.models.embedding import Embedder
 from infra.recipe import Recipe
 from tasks.judging.asking import ask_judge, judge_settings
@@ -23,9 +19,9 @@ from tasks.judging.rating import FORMS, RatingSettings, rating_query
 from tasks.judging.refusals import FACTS_SCORER
 from tasks.judging.steps import JudgeQuery
 from tasks.judging.trial import SIZE, JudgeTrial
+from tasks.model_trial import trial_client
 from tasks.records.example import Answer, Context, Example
 
-_TIMEOUT_S = 120.0
 _RATINGS = ("helpfulness", "logicality", "completeness")
 
 
@@ -63,27 +59,19 @@ _MATERIALS = (
 )
 
 
-class _NoLedger:
-    """In the place of a ledger: holds nothing."""
+def try_judge(recipe: Recipe) -> list[str]:
+    """Make the calls; returns what had to be settled in their form, a line each.
 
-    def lookup(self, keys: Sequence[str]) -> dict[str, Entry]:
-        return {}
-
-    async def record(self, entry: Entry) -> None:
-        """Nothing is kept."""
-
-
-def try_judge(recipe: Recipe) -> None:
-    """Make the calls. Raises JudgeError when half of the replies cannot be used, ModelError when none can be had."""
+    Raises JudgeError when half of the replies cannot be used, ModelError when none can be had.
+    """
     judge = recipe.judge
     assert judge is not None  # the caller has looked
     once = recipe.model_copy(update={"judge": judge.model_copy(update={"replies": 1})})
-    key = os.environ.get(judge.api_key_env)
-    options = {"timeout_s": _TIMEOUT_S, "attempts": 1, "api_key_env": judge.api_key_env, "reasoning": judge.reasoning}
-    with ModelClient(judge.endpoints, key, _NoLedger(), **options) as client:  # type: ignore[arg-type]
+    with trial_client(judge, "judge") as client:
         scoring = ScoringContext(_no_embedder, None, once, client, trial=JudgeTrial(SIZE, f"judge {judge.name}", ""))
         for kind in (*_RATINGS, "facts"):
             ask_judge(_queries(kind, scoring), scoring)
+        return client.settled()
 
 
 def _queries(kind: str, scoring: ScoringContext) -> list[JudgeQuery[Any]]:

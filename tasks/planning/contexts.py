@@ -181,7 +181,8 @@ def _drafts(
     prompts = []  # without a context, for the tokens of everything else
     for question in questions:
         documents.extend(_own(question))
-        prompts.append(sample_prompt(_example(question, ""), "", recipe.sampling.strategy).messages)
+        example = _example(question, "")
+        prompts.append(sample_prompt(example, "", recipe.sampling.strategy, recipe.policy).messages)
     sizes = iter(passage_tokens(documents, tokenizer, recipe.contexts.passages))
     for question, overhead in zip(questions, prompt_tokens(tokenizer, prompts), strict=True):
         own = _own(question)
@@ -254,7 +255,8 @@ def _count(questions: Sequence[QuestionPassages], recipe: Recipe, tokenizer: Tok
         text = passages.text
         context = Context(ids[text], text, tokens[text], passages.starts, passages.ends, passages.titles)
         contexts.append(context)
-        prompts.append(sample_prompt(_example(question, context.context_id), text, recipe.sampling.strategy).messages)
+        example = _example(question, context.context_id)
+        prompts.append(sample_prompt(example, text, recipe.sampling.strategy, recipe.policy).messages)
         counts.append((text, tokens[text]))
     return list(zip(contexts, prompt_tokens(tokenizer, prompts, counts), strict=True))
 

@@ -51,10 +51,10 @@ def first_question(store: Store, plan: Plan, recipe: Recipe) -> Mapping[str, Any
     """The first planned question: example_id, kind, references, and its whole `prompt` as the policy will see it."""
     examples, contexts = load_shard(store, plan, 0)
     example = examples[0]
-    prompt = sample_prompt(example, contexts[example.context_id].text, recipe.sampling.strategy)
+    prompt = sample_prompt(example, contexts[example.context_id].text, recipe.sampling.strategy, recipe.policy)
     return {
         "example_id": example.example_id,
         "kind": example.kind,
         "references": list(example.references),
-        "prompt": prompt.messages[0]["content"],
+        "prompt": prompt.messages[-1]["content"],
     }

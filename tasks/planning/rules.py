@@ -2,8 +2,9 @@
 
 A rule is younger than the first plans, and a plan that was made by it says so. "refusals": "by_notes" says that an
 answer without a fact is scored by completeness' notes (`tasks/judging/refusals.py`). "facts": "by_sentence" says that
-facts are listed by sentence (`granularity`, `tasks/judging/fact_settings.py`). Plans from before a rule do not have it,
-nor do plans whose recipe wants the way of that time.
+facts are listed by sentence (`granularity`, `tasks/judging/fact_settings.py`). "long_texts": "windows" says that a text
+which is longer than the embedding model's window is embedded in windows; before, its end was cut off. Plans from before
+a rule do not have it, nor do plans whose recipe wants the way of that time.
 """
 
 from collections.abc import Mapping
@@ -13,17 +14,21 @@ from infra.recipe import Recipe
 from tasks.judging.fact_settings import ATOMIC, GRANULARITY
 from tasks.judging.refusals import DESPITE_NOTES, FACTS_SCORER, IGNORED, NOTES_SCORER
 from tasks.records.plan import Plan
+from tasks.scoring import embeds_texts
 
 _REFUSALS, _BY_NOTES = "refusals", "by_notes"
 _FACTS, _BY_SENTENCE = "facts", "by_sentence"
+_LONG_TEXTS, _WINDOWS = "long_texts", "windows"
 # By rule: the key of faithfulness that decides on it, and the value that means the way before the rule.
 _EARLIER_WAYS = {_REFUSALS: (DESPITE_NOTES, IGNORED), _FACTS: (GRANULARITY, ATOMIC)}
 
 
 def rules_of(recipe: Recipe) -> dict[str, str]:
     """The rules of a plan that is made with this recipe."""
-    scorers = {entry.get("scorer"): entry for entry in recipe.scoring.scorers}
     rules: dict[str, str] = {}
+    if recipe.embedding.makes_windows and embeds_texts(recipe):
+        rules[_LONG_TEXTS] = _WINDOWS
+    scorers = {entry.get("scorer"): entry for entry in recipe.scoring.scorers}
     if FACTS_SCORER not in scorers:
         return rules
     if NOTES_SCORER in scorers and scorers[FACTS_SCORER].get(DESPITE_NOTES) != IGNORED:
@@ -38,11 +43,16 @@ def as_planned(recipe: Recipe, plan: Plan) -> Recipe:
     rules = rules_of(recipe)
     if rules == plan.rules:
         return recipe
+    changes: dict[str, Any] = {}
+    if rules.get(_LONG_TEXTS) != plan.rules.get(_LONG_TEXTS):
+        long_texts = "cut" if _LONG_TEXTS not in plan.rules else _WINDOWS
+        changes["embedding"] = recipe.embedding.model_copy(update={"long_texts": long_texts})
     scorers = []
     for entry in recipe.scoring.scorers:
         is_of_facts = entry.get("scorer") == FACTS_SCORER
         scorers.append(_with_rules_of_plan(entry, rules, plan.rules) if is_of_facts else entry)
-    return recipe.model_copy(update={"scoring": recipe.scoring.model_copy(update={"scorers": tuple(scorers)})})
+    changes["scoring"] = recipe.scoring.model_copy(update={"scorers": tuple(scorers)})
+    return recipe.model_copy(update=changes)
 
 
 def _with_rules_of_plan(

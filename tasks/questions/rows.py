@@ -59,14 +59,6 @@ def source_note(source: str, subset: str | None, split: str) -> str:
         return ""  # reading the rows says it
 
 
-def read_dataset(source: str, subset: str | None = None, split: str = "train") -> Iterator[SourceRow]:
-    """As `read_rows`, but a folder of files is read by `datasets`: one split of it, by its card or its files' names."""
-    folder = Path(source)
-    if not folder.is_dir() or any((folder / name).exists() for name in _SAVED):
-        return read_rows(source, subset, split)
-    return _hub_rows(source, subset, split)
-
-
 def _rows(source: str, subset: str | None, split: str) -> Iterator[SourceRow]:
     filesystem, path = _filesystem(source)
     faults = _faults(filesystem)

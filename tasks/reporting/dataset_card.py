@@ -17,7 +17,15 @@ from infra.recipe import Recipe
 from tasks.records.shard import paired_questions
 from tasks.reporting.plots import PLOTS
 from tasks.reporting.summary import Summary
-from tasks.reporting.tables import NOTHING, agreement_rows, bias_rows, expected_rows, length_rows, saved_rows
+from tasks.reporting.tables import (
+    NOTHING,
+    agreement_rows,
+    bias_rows,
+    embedded_rows,
+    expected_rows,
+    length_rows,
+    saved_rows,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -57,6 +65,7 @@ def dataset_card(
         bias_rows(judging),
         expected_rows(judging),
         saved_rows(judging),
+        embedded_rows(judging),
     ]
     return _template().render(
         metadata=_safe(_front_matter(recipe, tables, summary)),

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.evaluation.statistics import mean_interval, ratio_intervals
+from tasks.judging.embedding_fit import EmbeddedTexts
 from tasks.judging.pruning import saved_verdicts
 from tasks.reporting.agreement import RESAMPLES, SEED
 from tasks.reporting.judged_questions import JudgedAnswer, JudgedQuestion, Score
@@ -41,6 +42,7 @@ class JudgeTally:
         self._duels = array("d")  # by question: changed, duels, decided for the first answer, decided
         self._ratings: dict[str, array[float]] = {}  # by scorer: expected, sampled, expected, ...
         self._saved: Counter[str] = Counter()
+        self._embedded = EmbeddedTexts()
 
     def add(self, question: JudgedQuestion) -> None:
         """Count a question."""
@@ -50,6 +52,8 @@ class JudgeTally:
         for answer in question.answers:
             for scorer, score in answer.scores.items():
                 self._add_ratings(scorer, score)
+                if isinstance(size := score.evidence.get("embedded"), dict):
+                    self._embedded.add(size)
                 if "facts" in score.evidence:
                     self._saved.update(saved_verdicts(score.evidence))
 
@@ -59,7 +63,8 @@ class JudgeTally:
         {"length": {"correlation": {scorer or "reward": {"value", "low", "high", "n"}}, "longer_chosen": the same},
         "position": {"duels", "changed": {"value", "low", "high", "n"}, "first": the same},
         "expected": {scorer: {"n", "correlation", "mean_difference", "mean_absolute_difference"}},
-        "saved": {"shared", "pruned", and "batched" where there are some}: verdicts on facts that cost no call}
+        "saved": {"shared", "pruned", and "batched" where there are some}: verdicts on facts that cost no call,
+        "embedded": `EmbeddedTexts` of the answers, only where they were counted}
         """
         correlation = {}
         for name, values in self._correlations.items():
@@ -69,12 +74,15 @@ class JudgeTally:
         expected = {}
         for name, values in sorted(self._ratings.items()):
             expected[name] = _compare_ratings(values)
-        return {
+        figures: dict[str, Any] = {
             "length": length,
             "position": self._position_figures(),
             "expected": expected or None,
             "saved": dict(self._saved) if self._saved else None,
         }
+        if self._embedded.texts:  # the figures of earlier datasets do not have it
+            figures["embedded"] = asdict(self._embedded)
+        return figures
 
     def _add_correlations(self, question: JudgedQuestion) -> None:
         names: dict[str, None] = {}  # an ordered set

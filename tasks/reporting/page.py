@@ -22,6 +22,7 @@ from tasks.reporting.tables import (
     agreement_rows,
     bias_rows,
     count_reasons,
+    embedded_rows,
     expected_rows,
     gain_rows,
     length_rows,
@@ -59,7 +60,13 @@ def report_page(
         source = f"data:image/png;base64,{base64.b64encode(image).decode('ascii')}"
         images[name] = {"title": _TITLES[name], "source": source}
     judging = report["judging"]
-    judge_tables = [length_rows(judging), bias_rows(judging), expected_rows(judging), saved_rows(judging)]
+    judge_tables = [
+        length_rows(judging),
+        bias_rows(judging),
+        expected_rows(judging),
+        saved_rows(judging),
+        embedded_rows(judging),
+    ]
     model = report["trained"]["model"] if report["trained"] else None
     return _template().render(
         report=report,

@@ -52,7 +52,7 @@ def dataset_plots(summary: Summary) -> dict[str, bytes]:
         plots["answer-lengths"] = histogram_plot(lengths, "answer length (tokens)")
         if len(summary.score_histograms) > 1:
             plots["scores"] = score_plot(summary.score_histograms)
-    if summary.agreement and len(summary.agreement["dimensions"]) > 1:
+    if summary.agreement and len(summary.agreement["dimensions"]) > 1 and _agrees_anywhere(summary.agreement):
         plots["agreement"] = agreement_plot(summary.agreement)
     if any(summary.subem.values()):
         plots["subem"] = subem_plot(summary.subem)
@@ -106,6 +106,12 @@ def agreement_plot(agreement: Mapping[str, Any]) -> bytes:
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", color=FAINT, linewidth=0.7)
     return png(plot)
+
+
+def _agrees_anywhere(agreement: Mapping[str, Any]) -> bool:
+    """False where no score is to be compared: a judge none of whose replies can be used gives none."""
+    figures = [*agreement["dimensions"].values(), agreement["mean"], *agreement["leave_one_out"].values()]
+    return any(figure["accuracy"] is not None for figure in figures)
 
 
 def subem_plot(subem: Mapping[str, Mapping[str, Any] | None]) -> bytes:

@@ -5,9 +5,10 @@ the same as Markdown, text escaped. Order: tables that end a verb, then tables o
 """
 
 import html
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tasks.judging.embedding_fit import EmbeddedTexts
 from tasks.records.shard import paired_questions
 from tasks.training.settings import epochs_in_words
 
@@ -44,6 +45,8 @@ def plan_rows(view: dict[str, Any]) -> Rows:
         rows.append(["with references", f"{references['with_references']:,} of {references['questions']:,}"])
         if references["multiple_choice"]:
             rows.append(["multiple choice", f"{references['multiple_choice']:,}"])
+    for language, share in ((view.get("embedding") or {}).get("unknown_tokens") or {}).items():
+        rows.append([f"tokens unknown to the embedding model: {language}", f"{100 * share:.1f}%"])
     if view["most_pairs"] > view["examples"]:
         rows.append(["pairs", f"at most {view['most_pairs']:,}"])
     for kind, calls in view["calls"].items():
@@ -112,6 +115,8 @@ def build_rows(built: dict[str, Any]) -> Rows:
             rows.append([f"special tokens cut from {kind}", f"{calls['special_tokens']:,}"])
     for section, count in _restarted(built).items():
         rows.append([f"restarts of the {section}'s server", str(count)])
+    for section, line in _settled(built):
+        rows.append([f"requests to the {section}", line])
     for stage, seconds in built["seconds"].items():
         rows.append([f"seconds: {stage}", f"{seconds:.1f}"])
     return ["", ""], rows
@@ -121,6 +126,13 @@ def _restarted(outcome: dict[str, Any]) -> dict[str, int]:
     """The restarts of servers that had any, by section of the recipe."""
     restarts = outcome.get("restarts", {})  # earlier reports have none
     return {section: count for section, count in restarts.items() if count}
+
+
+def _settled(outcome: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """(section, what its server's refusals have changed in the form of requests)."""
+    for section, lines in outcome.get("settled", {}).items():
+        for line in lines:
+            yield section, line.partition(" (the server says")[0]
 
 
 def comparison_rows(outcome: dict[str, Any]) -> Rows:
@@ -159,8 +171,13 @@ def report_rows(report: dict[str, Any]) -> Rows:
         rows.append([f"calls: {kind}", f"{calls['made']:,} made", f"{calls['reused']:,} reused"])
     if report["tokens"]["thinking"]["made"]:
         rows.append(["tokens: thinking", f"{report['tokens']['thinking']['made']:,} made", ""])
+    for kind, count in report.get("special_tokens", {}).items():  # earlier reports have none
+        if count:
+            rows.append([f"special tokens cut from {kind}", f"{count:,}", ""])
     for section, count in _restarted(report).items():
         rows.append([f"restarts of the {section}'s server", str(count), ""])
+    for section, line in _settled(report):
+        rows.append([f"requests to the {section}", line, ""])
     for name, figure in report["subem"].items():
         if figure is not None:
             pick = "best-scored" if name == "mbr" else name
@@ -170,6 +187,9 @@ def report_rows(report: dict[str, Any]) -> Rows:
         for name, figure in {**agreement["dimensions"], "the mean": agreement["mean"]}.items():
             accuracy = {**figure, "value": figure["accuracy"]}
             rows.append([f"agreement of {name}", _percent_and_interval(accuracy), ""])
+    for name, value in embedded_rows(report.get("judging") or {})[1]:
+        if name != "answers":
+            rows.append(["warning" if name == "warning" else f"answers embedded: {name}", value, ""])
     if trained := report.get("trained"):
         for name, value in training_rows(trained)[1]:
             rows.append([name, value, ""])
@@ -328,6 +348,23 @@ def saved_rows(judging: Mapping[str, Any]) -> Rows:
         if count:
             rows.append([names.get(name, name), f"{count:,}"])
     return ["judge calls saved", "calls"], rows
+
+
+def embedded_rows(judging: Mapping[str, Any]) -> Rows:
+    """How the embedding model saw the answers, with a warning where it saw or knew too little of them."""
+    columns = ["answers embedded", ""]
+    if not judging.get("embedded"):
+        return columns, []
+    texts = EmbeddedTexts(**judging["embedded"])
+    rows = [
+        ["answers", f"{texts.texts:,}"],
+        ["in several windows", f"{100 * texts.in_windows / texts.texts:.1f}%"],
+        ["cut", f"{100 * texts.cut_share:.1f}%"],
+        ["tokens unknown to the model", f"{100 * texts.unknown_share:.1f}%"],
+    ]
+    if warning := texts.warning("the answers"):
+        rows.append(["warning", warning])
+    return columns, rows
 
 
 def rejudged_rows(rejudged: Mapping[str, Any] | None) -> Rows:

@@ -29,6 +29,7 @@ __all__ = [
     "ScoringContext",
     "Steps",
     "check_scorers",
+    "embeds_texts",
     "known_scorers",
     "parse_scorers",
     "rewards",
@@ -45,6 +46,10 @@ def _no_prompts(settings: Any, recipe: Recipe) -> Sequence[str]:
     return ()
 
 
+def _embeds_nothing(settings: Any) -> bool:
+    return False
+
+
 def _no_check(settings: Any) -> None:
     """Nothing has to be there."""
 
@@ -58,6 +63,7 @@ class Scorer:
     Of a scorer that asks the recipe's judge: `calls(settings, recipe, context tokens)` gives the expected judge calls
     for one question by kind, `prompts(settings, recipe)` names the prompt files; both are part of the plan.
     `check(settings)` raises a LongmillError where a model of the scorer's own is missing; `longmill doctor` calls it.
+    `embeds(settings)` is true where it uses the recipe's embedding model.
     """
 
     name: str
@@ -68,6 +74,7 @@ class Scorer:
     calls: Callable[[Any, Recipe, int], Mapping[str, float]] = _no_calls
     prompts: Callable[[Any, Recipe], Sequence[str]] = _no_prompts
     check: Callable[[Any], None] = _no_check
+    embeds: Callable[[Any], bool] = _embeds_nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,11 @@ def parse_scorers(recipe: Recipe) -> list[ActiveScorer]:
     if not any(scorer.weight > 0 for scorer in scorers):
         raise RecipeError("scoring.scorers: no scorer has a weight above 0, so that no answer would get a reward")
     return scorers
+
+
+def embeds_texts(recipe: Recipe) -> bool:
+    """True when a scorer of the recipe uses its embedding model."""
+    return any(known_scorers()[scorer.name].embeds(scorer.settings) for scorer in parse_scorers(recipe))
 
 
 def check_scorers(recipe: Recipe) -> list[ActiveScorer]:

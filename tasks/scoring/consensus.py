@@ -7,16 +7,19 @@ sentence embeddings, in [-1, 1], the F-measure of ROUGE-1, ROUGE-2 or ROUGE-L, i
 Defined at the edges: one sample scores 1.0. Equal texts score the same, exactly, and each of them counts as a
 sample. An answer without text has no score and is no sample either: its reason is what became of its call
 ("prompt_too_long", "content_filter", ...), or "empty_answer" when the model said nothing. An answer that was cut
-at max_tokens is scored as it stands. Scores are rounded to 6 decimals.
+at max_tokens is scored as it stands. Scores are rounded to 6 decimals. The evidence has each answer's size in tokens of
+the embedding model; when it does not know most of the answers' tokens, the run stops.
 
 Leaves out: u by the policy's own word, which the scorer `self_evaluation` has (form: reference).
 """
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from tasks.judging.context import AnsweredQuestion, ScoringContext, no_text_reason
-from tasks.judging.similarity import ConsensusSettings, compared_text, consensus_job
+from tasks.judging.embedding_fit import EmbeddedTexts
+from tasks.judging.similarity import ConsensusSettings, compared_text, consensus_job, uses_embeddings
 from tasks.judging.steps import Steps, compute
 from tasks.scoring import Scorer
 
@@ -26,16 +29,24 @@ NAME = "consensus"
 def score(questions: Sequence[AnsweredQuestion], settings: ConsensusSettings, scoring: ScoringContext) -> Steps:
     """One judgement for each answer of each question, those without text included."""
     jobs = [consensus_job(question, settings, scoring) for question in questions]
-    scores_by_question = yield from compute("embed", jobs)
+    values_by_question = yield from compute("embed", jobs)
+    embedded = EmbeddedTexts()
     judgements = []
-    for question, scores in zip(questions, scores_by_question, strict=True):
-        remaining = iter(scores)
-        evidence = json.dumps({"samples": len(scores), "similarity": settings.similarity}, sort_keys=True)
+    for question, values in zip(questions, values_by_question, strict=True):
+        scores = iter(values["scores"])
+        sizes = iter(values["sizes"] or ())
+        evidence: dict[str, Any] = {"samples": len(values["scores"]), "similarity": settings.similarity}
         for answer in (*question.answers, *question.without_text):
-            value = next(remaining) if compared_text(answer, settings) else None
+            value, size = None, None
+            if compared_text(answer, settings):
+                value, size = next(scores), next(sizes, None)
             reason = None if value is not None else no_text_reason(answer) or "empty_answer"
-            judgements.append(answer.judged(NAME, value, reason, evidence))
+            if size is not None:
+                embedded.add(size)
+            of_answer = evidence if size is None else {**evidence, "embedded": size}
+            judgements.append(answer.judged(NAME, value, reason, json.dumps(of_answer, sort_keys=True)))
+    embedded.refuse_unfit("the answers", scoring.recipe.embedding.model)
     return judgements
 
 
-SCORER = Scorer(NAME, ConsensusSettings, score)
+SCORER = Scorer(NAME, ConsensusSettings, score, embeds=uses_embeddings)

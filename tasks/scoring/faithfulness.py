@@ -49,4 +49,13 @@ def _prompts(settings: Any, recipe: Recipe) -> tuple[str, ...]:
     return tuple(f"judge-{recipe.judge.prompts}-{step}" for step in steps) if recipe.judge else ()
 
 
-SCORER = Scorer(NAME, FactSettings, score, needs_judge=True, calls=_calls, prompts=_prompts, waits_for_others=True)
+SCORER = Scorer(
+    NAME,
+    FactSettings,
+    score,
+    needs_judge=True,
+    calls=_calls,
+    prompts=_prompts,
+    waits_for_others=True,
+    embeds=lambda settings: True,
+)

@@ -19,7 +19,7 @@ from infra.canonical import canonical_json
 from infra.errors import InputError
 from infra.recipe.public import public_text
 from tasks.questions.question import SourceRow
-from tasks.questions.rows import read_dataset
+from tasks.questions.rows import read_rows
 from tasks.training.gate import Lengths
 from tasks.training.pair_formats import ACCEPTED, Messages, RowError, has_pair, read_pair
 from tasks.training.published import TrainSplit
@@ -169,7 +169,7 @@ def check_fields(source: PairSource) -> None:
 
 
 def _rows(source: PairSource) -> Iterator[SourceRow]:
-    return read_dataset(source.source, source.subset, source.split)
+    return read_rows(source.source, source.subset, source.split)
 
 
 def _checked_rows(source: PairSource) -> Iterator[tuple[SourceRow, dict[str, Messages] | RowError]]:

@@ -36,6 +36,7 @@ ONE_CALL_AT_A_TIME = ["execution.concurrency=1"]  # so that sampling lasts long 
 STEPS, SAVED = 9, 3
 LONG_TRAINING = [
     f"training.max_steps={STEPS}",
+    "training.epochs=4",
     f"training.save_steps={SAVED}",
     "training.batch_size=2",
     "training.device_batch_size=2",

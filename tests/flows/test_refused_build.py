@@ -75,10 +75,10 @@ def test_a_refusal_of_all_calls_stops_the_build_and_the_same_command_goes_on(fol
     assert built["dataset"]["counts"]["drops"]["prompt_too_long"] == 1
     assert sum(built["dataset"]["counts"]["drops"].values()) + built["dataset"]["counts"]["pairs"] == 12
     dataset = folder / "store" / Path(built["dataset"]["manifest"]).parent
-    drops = [row for path in dataset.glob("drops/*.parquet") for row in pq.read_table(path).to_pylist()]
+    drops = [row for path in (dataset / "drops").rglob("*.parquet") for row in pq.read_table(path).to_pylist()]
     (long,) = [drop for drop in drops if drop["reason"] == "prompt_too_long"]
     assert long["detail"] == "prompt_too_long: 4; “prompt is too long: 9 tokens > 8 maximum”"
-    rows = [row for path in dataset.glob("evidence/*.parquet") for row in pq.read_table(path).to_pylist()]
+    rows = [row for path in (dataset / "evidence").rglob("*.parquet") for row in pq.read_table(path).to_pylist()]
     refused = [row for row in rows if row["finish_reason"] == "prompt_too_long"]
     assert len(refused) == 4
     for row in refused:
@@ -91,7 +91,7 @@ def test_a_fragment_is_in_no_pair(folder: Path) -> None:
         stub.fragments = True
         built = build(recipe_for(folder, stub))
     dataset = folder / "store" / Path(built["dataset"]["manifest"]).parent
-    rows = [row for path in dataset.glob("evidence/*.parquet") for row in pq.read_table(path).to_pylist()]
+    rows = [row for path in (dataset / "evidence").rglob("*.parquet") for row in pq.read_table(path).to_pylist()]
     aborted = [row for row in rows if row["finish_reason"] == "abort"]
     assert len(aborted) > 4
     assert not any(row["is_chosen"] or row["is_rejected"] or row["text"] for row in aborted)

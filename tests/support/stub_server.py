@@ -9,6 +9,7 @@ import contextlib
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +41,11 @@ class StubOptions:
     api_key: str = ""  # other bearer tokens get 401
     model: str = MODEL  # other names get 404
     compress: bool = False
+    per_window: int = 0  # chat requests in a window; further ones get a 429 with `window_words` and `window_headers`
+    window_s: float = 60.0
+    window_words: str = "Requests per minute limit exceeded"
+    window_headers: Callable[[int, float], dict[str, str]] | None = None  # of every reply: requests and seconds left
+    refuses: dict[str, str] = field(default_factory=dict)  # a body with this field gets a 400 with this message
 
 
 class StubServer(stub_server.StubServer):
@@ -52,6 +58,8 @@ class StubServer(stub_server.StubServer):
         self.max_in_flight = 0
         self.log: list[dict[str, Any]] = []  # prompt (60 characters), seed, status, ...; by arrival
         self.headers: dict[str, str] = {}  # of the last request
+        self.of_window: Counter[int] = Counter()  # requests taken, by window
+        self.fields: dict[str, Any] = {}  # of its body, without the messages
         self.arrived = threading.Condition()
         self.witness: Callable[[], Any] = lambda: None  # its result at a request's arrival goes into the log
         self._gate = asyncio.Event()
@@ -102,16 +110,22 @@ class StubServer(stub_server.StubServer):
             number = self.requests
             self.log.append(entry)
             self.headers = dict(request.headers)
+            self.fields = {name: value for name, value in body.items() if name != "messages"}
             self.in_flight += 1
             self.max_in_flight = max(self.max_in_flight, self.in_flight)
             self.arrived.notify_all()
         try:
             await self._gate.wait()
-            if self.options.latency:
-                await asyncio.sleep(self.options.latency)
+            options = self.options
+            if options.latency:
+                await asyncio.sleep(options.latency)
             response = self._fault_response(request, body, number) or self._answer(raw, body, content)
         finally:
             self.in_flight -= 1
+        if options.window_headers is not None:
+            window_end = options.window_s * (time.time() // options.window_s + 1)
+            left = max(0, options.per_window - self.of_window[int(time.time() // options.window_s)])
+            response.headers.update(options.window_headers(left, window_end - time.time()))
         entry["status"] = response.status
         self._count_reply(raw, response)
         return response
@@ -128,6 +142,14 @@ class StubServer(stub_server.StubServer):
             fault = "429"
         if fault != "ok":
             return _fault(request, fault)
+        if options.per_window:  # -1: none
+            window = int(time.time() // options.window_s)
+            if self.of_window[window] >= options.per_window:
+                return _error(429, options.window_words, "rate_limit_exceeded")
+            self.of_window[window] += 1
+        for name, message in options.refuses.items():
+            if name in body:
+                return _error(400, message, "invalid_request_error")
         if options.api_key and request.headers.get("Authorization") != f"Bearer {options.api_key}":
             key = request.headers.get("Authorization", "none").removeprefix("Bearer ")
             return _error(401, f"Incorrect API key provided: {key}.", "invalid_api_key")

@@ -277,7 +277,8 @@ def test_a_row_has_the_prompt_that_the_policy_got_and_its_provenance(tmp_path: P
     examples, contexts = load_shard(store, plan, 0)
     row = rows_of(store, done, "pairs", "train")[0]
     (example,) = [example for example in examples if example.example_id == row["example_id"]]
-    assert row["prompt"] == list(sample_prompt(example, contexts[example.context_id].text, "default").messages)
+    prompt = sample_prompt(example, contexts[example.context_id].text, "default", recipe.policy)
+    assert row["prompt"] == list(prompt.messages)
     assert [message["role"] for message in row["chosen"] + row["rejected"]] == ["assistant", "assistant"]
     assert row["margin"] == pytest.approx(row["chosen_reward"] - row["rejected_reward"])
     assert row["chosen_scores"] == [{"scorer": "consensus", "score": row["chosen_reward"]}]

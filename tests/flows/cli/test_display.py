@@ -92,3 +92,21 @@ def test_nothing_is_printed_after_the_display_has_ended(capsys: pytest.CaptureFi
         pass
     progress.note("late", "starting")
     assert capsys.readouterr().err == ""
+
+
+def test_without_a_terminal_a_wait_is_printed_once_in_a_while() -> None:
+    clock = Clock()
+    lines, text = plain(clock)
+    lines.draw(ProgressUpdate("sample", total=4))
+    lines.draw(ProgressUpdate("sample", done=1))
+    for _ in range(3):
+        lines.draw(ProgressUpdate("sample", note="waits 40 s", waits=True))
+        lines.draw(ProgressUpdate("sample", note="", waits=True))
+        clock.now += LINE_INTERVAL_S / 2
+    assert [line.split(maxsplit=1)[1] for line in text.getvalue().splitlines()] == ["waits 40 s"] * 2
+
+
+def test_what_a_run_decides_by_itself_is_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_display():
+        progress.say("policy: seed is left out [by the server]")
+    assert "policy: seed is left out [by the server]" in capsys.readouterr().err

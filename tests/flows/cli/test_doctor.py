@@ -10,6 +10,7 @@ from infra.errors import PrerequisiteError
 from infra.recipe import Recipe, parse_recipe
 from tests.support.judge_replies import prompt_in, running_judge
 from tests.support.planning import small_recipe
+from tests.support.stub_server import running_stub
 
 TRIAL = "judge's replies to 32 small calls"
 JUDGE = {"name": "critic", "tokenizer": "microworld"}
@@ -80,3 +81,26 @@ def test_a_scorers_own_model_that_is_not_there_is_reported(folder: Path) -> None
     scorers = [{"scorer": "consensus", "similarity": "rouge_l"}, {"scorer": "reward_model", "model": "./no-model"}]
     recipe = parse_recipe({**settings, "scoring": {"scorers": scorers}})
     assert "reward_model.model: cannot load './no-model'" in faults_of(recipe)["scorers"]
+
+
+def test_what_a_server_refuses_by_form_is_settled_and_named(folder: Path) -> None:
+    length = "'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+    with running_stub(refuses={"max_tokens": length}) as stub:
+        recipe = small_recipe(folder, policy={"endpoints": [stub.url]})
+        names = [name for name, fault in run_checks(recipe) if not fault]
+        assert stub.requests == 2
+    (line,) = [name for name in names if name.startswith("policy's reply to a small call")]
+    assert "max_tokens is sent as max_completion_tokens" in line
+
+
+def test_a_real_refusal_is_named_with_the_server_s_words(folder: Path) -> None:
+    with running_stub(refuses={"top_k": "top_k is only for gold customers"}) as stub:
+        recipe = small_recipe(folder, policy={"endpoints": [stub.url], "parameters": {"top_k": 20}})
+        faults = faults_of(recipe)
+    assert "top_k is only for gold customers" in faults["policy's reply to a small call"]
+
+
+def test_a_header_without_its_variable_is_missing_before_anything_starts(folder: Path) -> None:
+    recipe = small_recipe(folder, policy={"headers": {"api-key": "NO_SUCH_VARIABLE"}})
+    with pytest.raises(PrerequisiteError, match=r"policy\.headers: api-key needs .* NO_SUCH_VARIABLE"):
+        require_machine(recipe)

@@ -18,14 +18,11 @@ from hypothesis import strategies as st
 
 from infra.errors import ModelError, RecipeError
 from infra.models.embedding import Embedder, Vectors, normalise_rows, open_embedder
+from infra.models.embedding_windows import TextSize, TextWindows, TokenMeter
 from infra.recipe import Embedding
+from tests.support.embedders import in_windows, letters, words_tokenizer
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.pooling_server import running_pooling
-
-
-def letters(texts: list[str]) -> Vectors:
-    """A stand-in for a model: counts of a and b, and 1."""
-    return np.array([[text.count("a"), text.count("b"), 1] for text in texts], np.float32)
 
 
 def test_rows_are_divided_by_their_length_and_zeros_stay() -> None:
@@ -195,7 +192,7 @@ def test_a_text_is_cut_only_where_the_recipe_says_so_and_is_then_another_text(st
 def test_a_text_that_is_too_long_is_an_error_that_names_the_key(stub: StubEmbeddings) -> None:
     stub.statuses = [400]
     stub.refusal = "This model's maximum context length is 256 tokens. However, your prompt contains 257 input tokens."
-    with pytest.raises(ModelError, match=r"256 tokens.*embedding\.truncate_tokens"):
+    with pytest.raises(ModelError, match=r"256 tokens.*embedding\.max_tokens"):
         open_embedder(endpoint(stub)).embed(["a"])
 
 
@@ -211,14 +208,15 @@ def test_a_real_vllm_gives_the_vectors_of_the_model_in_the_box(tmp_path: Path) -
         ledger = MemoryLedger()
         with contextlib.closing(open_embedder(Embedding(**settings), ledger)) as embedder:
             vectors = embedder.embed(texts)
-            with pytest.raises(ModelError, match=r"256 tokens.*embedding\.truncate_tokens"):
+            with pytest.raises(ModelError, match=r"256 tokens.*embedding\.max_tokens"):
                 embedder.embed([long])
         assert np.sum(vectors * local.embed(texts), axis=1) == pytest.approx(np.ones(4), abs=1e-4)
         assert {entry.kind for entry in ledger.entries.values()} == {"embedding"}
         assert sum(entry.prompt_tokens for entry in ledger.entries.values()) > 20
         with contextlib.closing(open_embedder(Embedding(**settings, truncate_tokens=256))) as embedder:
             (cut,) = embedder.embed([long])
-        assert cut @ local.embed([long])[0] > 0.999  # cut as the local model does, but without the last [SEP]
+        as_before = open_embedder(Embedding(long_texts="cut"))
+        assert cut @ as_before.embed([long])[0] > 0.999  # cut at the same place, but without the last [SEP]
         with (
             contextlib.closing(open_embedder(Embedding(**settings | {"model": "other"}))) as embedder,
             pytest.raises(ModelError, match=r"`other` does not exist.*embedding\.model"),
@@ -279,7 +277,7 @@ def test_the_model_in_the_box_embeds_the_same_text_the_same_beside_any_others() 
 def test_a_local_model_is_loaded_once_and_used_by_many_threads() -> None:
     with ThreadPoolExecutor(4) as pool:
         embedders = list(pool.map(lambda _: open_embedder(Embedding()), range(4)))
-        models = {id(embedder.encode.args[0]) for embedder in embedders}  # type: ignore[attr-defined]
+        models = {id(embedder.encode.func.__self__) for embedder in embedders}  # type: ignore[attr-defined]
         rows = list(pool.map(lambda embedder: embedder.embed(["a cat", "two dogs"]), embedders))
     assert len(models) == 1
     assert all(row.tolist() == rows[0].tolist() for row in rows)
@@ -299,3 +297,118 @@ def test_half_precision_is_near_full_precision() -> None:
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"embedding\.model: cannot load"):
         open_embedder(Embedding(model=str(tmp_path)))
+
+
+# --- windows ---
+
+
+def test_a_long_text_is_the_mean_of_its_windows_weighted_by_their_tokens() -> None:
+    # 25 tokens in windows of 10: ten a, ten b, five a. Each window's vector is (a, b, 1), normalised.
+    text = " ".join(["a"] * 10 + ["b"] * 10 + ["a"] * 5)
+    embedder = in_windows()
+    first, second, third = normalise_rows(letters(["a" * 10, "b" * 10, "a" * 5]))
+    mean = (10 * first + 10 * second + 5 * third) / 25
+    assert embedder.embed([text])[0] == pytest.approx(mean / np.linalg.norm(mean), abs=1e-6)
+    assert embedder.sizes([text, "a b"]) == [TextSize(25, 0, 3, cut=False), TextSize(2, 0, 1, cut=False)]
+
+
+def test_what_is_at_the_end_of_a_long_text_counts() -> None:
+    start = "a " * 30
+    one, other = in_windows().embed([start + "b b b", start + "a a a"])
+    assert one @ other < 0.999
+    whole = in_windows(window=None).embed([start + "b b b"])
+    assert whole[0] == pytest.approx(normalise_rows(letters([start + "b b b"]))[0])
+
+
+def test_a_text_that_fits_is_embedded_as_before_there_were_windows() -> None:
+    assert in_windows().embed(["a b a"]).tolist() == Embedder(letters).embed(["a b a"]).tolist()
+
+
+def test_a_text_that_is_too_long_can_be_refused_with_the_key_that_helps() -> None:
+    embedder = in_windows("refuse")
+    assert embedder.embed(["a " * 10]).shape == (1, 3)
+    with pytest.raises(RecipeError, match=r"embedding\.long_texts is refuse.* 11 tokens.*window of 10"):
+        embedder.embed(["a " * 11])
+
+
+def test_a_plan_from_before_windows_has_long_texts_whole_for_the_model_to_cut() -> None:
+    embedder = in_windows("cut")
+    text = "a " * 11
+    assert embedder.embed([text]).tolist() == Embedder(letters).embed([text]).tolist()
+    assert embedder.sizes([text]) == [TextSize(11, 0, 1, cut=True)]
+
+
+def test_unknown_tokens_are_counted() -> None:
+    assert in_windows().sizes(["a 杭州 b 苏州 c"]) == [TextSize(5, 2, 1, cut=False)]
+    assert TextWindows(TokenMeter(), 100, "windows").sizes(["a"]) is None  # nobody knows the tokens
+
+
+def test_a_prompt_takes_its_share_of_the_window() -> None:
+    embedder = in_windows(prompt="c c ")
+    (size,) = embedder.sizes(["a " * 10]) or []
+    assert (size.tokens, size.windows) == (10, 2)
+    with pytest.raises(RecipeError, match=r"embedding\.prompt"):
+        in_windows(prompt="c " * 5)
+
+
+@given(st.text(max_size=200), st.integers(16, 40))
+def test_windows_without_a_tokenizer_are_the_text_and_none_is_longer_than_two_bytes_a_token(
+    text: str, window: int
+) -> None:
+    (windows,) = TextWindows(TokenMeter(), window, "windows").split([text])
+    parts = [part for part, _ in windows]
+    if len(parts) > 1:
+        assert "".join("".join(parts).split()) == "".join(text.split())
+        assert max(len(part.encode("utf-8", "replace")) for part in parts) <= 2 * (window - 4)
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=80), st.integers(10, 20))
+def test_windows_are_the_text_and_fit(letters_of_text: list[str], window: int) -> None:
+    text = " ".join(letters_of_text)
+    (windows,) = TextWindows(TokenMeter(words_tokenizer()), window, "windows").split([text])
+    assert "".join(part for part, _ in windows).split() == letters_of_text
+    assert sum(tokens for _, tokens in windows) == len(letters_of_text)
+    assert max(tokens for _, tokens in windows) <= window
+
+
+def test_an_endpoint_gets_windows_and_each_is_paid_for_once(stub: StubEmbeddings) -> None:
+    ledger = MemoryLedger()
+    embedder = open_embedder(endpoint(stub, max_tokens=16), ledger)  # 24 bytes and four special tokens
+    text = "aaa bbb " * 6
+    row = embedder.embed([text])[0]
+    assert sorted(len(part) for batch in stub.batches for part in batch) == [24]  # two windows of equal texts
+    assert row == pytest.approx(normalise_rows(letters(["aaa bbb " * 3]))[0], abs=1e-2)
+    before = len(stub.bodies)
+    embedder.embed([text])
+    assert len(stub.bodies) == before
+
+
+def test_what_a_recipe_asks_of_an_endpoint_is_sent_and_is_another_text(stub: StubEmbeddings) -> None:
+    ledger = MemoryLedger()
+    open_embedder(endpoint(stub), ledger).embed(["a"])
+    changes: list[dict[str, Any]] = [{"prompt": "query: "}, {"task": "text-matching"}, {"dimensions": 2}]
+    for change in changes:
+        open_embedder(endpoint(stub, **change), ledger).embed(["a"])
+    plain, prompted, with_task, shorter = stub.bodies
+    assert plain["input"] == ["a"] and not {"task", "dimensions"} & plain.keys()
+    assert prompted["input"] == ["query: a"]
+    assert (with_task["task"], shorter["dimensions"]) == ("text-matching", 2)
+    assert len(ledger.entries) == 4
+
+
+def test_the_model_in_the_box_reads_512_tokens_and_the_end_of_a_longer_text() -> None:
+    embedder = open_embedder(Embedding())
+    start = "The river rose twice that spring, and the bridge was closed. " * 40
+    long, other = f"{start} The answer is Hangzhou.", f"{start} The answer is Suzhou."
+    chinese = "长江是亚洲最长的河流，它发源于唐古拉山脉，由雪山融水汇成细流，最后在上海附近注入东海。"
+    long_size, _, chinese_size = embedder.sizes([long, other, chinese]) or []
+    assert (long_size.windows, long_size.cut) == (2, False)
+    assert chinese_size.unknown / chinese_size.tokens > 0.4
+    one_row, other_row = embedder.embed([long, other])
+    assert one_row @ other_row < 0.99999
+    before = open_embedder(Embedding(long_texts="cut"))  # as plans did: the first 256 tokens
+    assert (before.sizes([long]) or [])[0].cut
+    rows = before.embed([long, other])
+    assert rows[0] @ rows[1] == pytest.approx(1, abs=1e-6)
+    with pytest.raises(RecipeError, match=r"embedding\.max_tokens is 600.*512"):
+        open_embedder(Embedding(max_tokens=600))

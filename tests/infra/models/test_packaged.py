@@ -129,7 +129,7 @@ def test_the_package_is_installed_alone_and_its_hash_is_checked(
 
 def test_every_model_in_the_box_is_listed_with_a_line_about_it() -> None:
     models = box_models()
-    assert list(models) == ["microworld", "microworld-judge", "smollm2"]
+    assert list(models) == ["microworld", "microworld-judge", "multilingual-e5-small", "smollm2"]
     assert "135M parameters" in models["smollm2"]
     assert "apache-2.0; fetched at first use (93 MB)" in models["smollm2"]
     assert all(about and "\n" not in about for about in models.values())

@@ -121,6 +121,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         {"pairing": {"pairs_per_question": 1}},
         {"policy": SETTINGS["policy"] | {"reasoning": "auto"}},  # type: ignore[operator]
         {"embedding": {"truncate_tokens": None}},
+        {"embedding": {"long_texts": "cut"}},  # a rule of the plan tells it from windows
     ],
 )
 def test_ways_of_running_do_not_change_what_is_made(change: dict[str, object]) -> None:
@@ -138,6 +139,11 @@ def test_ways_of_running_do_not_change_what_is_made(change: dict[str, object]) -
         {"pairing": {"pairs_per_question": 2}},
         {"policy": SETTINGS["policy"] | {"reasoning": "keep"}},  # type: ignore[operator]
         {"embedding": {"truncate_tokens": 256}},
+        {"embedding": {"max_tokens": 256}},
+        {"embedding": {"long_texts": "refuse"}},
+        {"embedding": {"prompt": "query: "}},
+        {"embedding": {"task": "text-matching"}},
+        {"embedding": {"dimensions": 128}},
     ],
 )
 def test_what_decides_the_data_changes_the_identity(change: dict[str, object]) -> None:
@@ -148,11 +154,11 @@ def test_what_decides_the_data_changes_the_identity(change: dict[str, object]) -
 IDENTITIES = {
     "demo-longreward": "78a4df34f1f859ea2528c3a63a8d11d0c3d136fd784476e954abd85f8626288e",
     "demo-sealong": "187a524d41a95d78767154f67999fc3403a2c49b1c01166fdf0e8de7ea92c640",
-    # Its strategy is `plain` since `default` was seen to invite refusals.
-    "longreward": "2198c7d293d450c8ce1419f0ec4725cf389d7592f597f8721ac1656c251f195b",
+    # Its strategy is `plain` since `default` was seen to invite refusals; its embedder knows 100 languages.
+    "longreward": "461f98ce9cf846fecbaad284c7cd271a41bdb6d6f14376522bb49d67feee6012",
     "real-sealong": "9c36565674e9ac548d60c1f1ed8ae1d8fc161e5f2f03c474e14871d83757ec91",
-    # Its contexts are whole articles, numbered without titles, since they are made as the paper's.
-    "sealong": "f2d11978200f9b88f7106acfb95a14ff1305dbca38610fb1751d0beebbc54c01",
+    # Its contexts are whole articles, numbered without titles, since they are made as the paper's; so is its embedder.
+    "sealong": "070ddf2f4add56ef2e6bb99360e08b37728312ae7f54c98718ec9bcf9c8fb72f",
 }
 
 
@@ -194,3 +200,16 @@ def test_an_endpoint_with_a_password_is_refused_and_not_shown() -> None:
     with pytest.raises(RecipeError, match="an endpoint has a password in its URL") as caught:
         parse_recipe({"policy": {"name": "m", "tokenizer": "m", "endpoints": ["https://me:geheim@host/v1"]}})
     assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "embedding",
+    [
+        {"max_tokens": 512, "truncate_tokens": 256},
+        {"tokenizer": "microworld"},
+        {"endpoint": "http://127.0.0.1:9/v1", "long_texts": "refuse"},
+    ],
+)
+def test_settings_of_windows_that_contradict_each_other_are_refused(embedding: dict[str, object]) -> None:
+    with pytest.raises(RecipeError, match="embedding: "):
+        parse_recipe(SETTINGS | {"embedding": embedding})

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from infra.canonical import text_id
 from infra.models.tokens import load_tokenizer
-from infra.recipe import Contexts
+from infra.recipe import Contexts, Model
 from tasks.planning import contexts
 from tasks.planning.contexts import BuiltQuestion, build_examples, target_tokens
 from tasks.planning.distractors import Pool, gather_pool
@@ -32,7 +32,8 @@ def build(recipe, tokenizer, **options):
 
 
 def prompt_bytes(built):
-    prompt = sample_prompt(built.example, built.context.text, "default")
+    model = Model(name="policy", tokenizer="microworld", endpoints=("http://127.0.0.1:9/v1",))
+    prompt = sample_prompt(built.example, built.context.text, "default", model)
     return byte_count(prompt.messages[0]["content"]) + TEMPLATE_TOKENS
 
 

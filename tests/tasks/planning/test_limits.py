@@ -51,7 +51,8 @@ def test_a_question_fits_into_training_to_the_token_or_is_dropped(tmp_path: Path
     (outcome,) = build(recipe)
     if room == 0:
         assert isinstance(outcome, BuiltQuestion)
-        message = sample_prompt(outcome.example, outcome.context.text, recipe.sampling.strategy).messages[0]
+        strategy = recipe.sampling.strategy
+        message = sample_prompt(outcome.example, outcome.context.text, strategy, recipe.policy).messages[0]
         row = pair_row(0, message["content"], "x" * 64, "y")
         assert gate([row], load_tokenizer(recipe.policy.tokenizer), max_length).total_max == max_length
         return

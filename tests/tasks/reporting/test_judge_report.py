@@ -7,6 +7,7 @@ import pytest
 from tasks.records.example import Example
 from tasks.reporting.judge_report import JudgeTally, spearman
 from tasks.reporting.judged_questions import JudgedAnswer, JudgedQuestion, Score
+from tasks.reporting.tables import embedded_rows
 
 EXAMPLE = Example("q", "Who?", "c", (), "count", "en", "{}")
 
@@ -113,3 +114,22 @@ def test_saved_verdicts_are_counted_and_nothing_is_null() -> None:
         "expected": None,
         "saved": None,
     }
+
+
+def test_the_sizes_of_embedded_answers_are_counted_and_too_many_unknown_tokens_are_a_warning() -> None:
+    def embedded(tokens: int, unknown: int, windows: int) -> JudgedAnswer:
+        size = {"tokens": tokens, "unknown": unknown, "windows": windows, "cut": 0}
+        return answer(0, "a", None, "consensus", embedded=size)
+
+    counted = figures(question(embedded(600, 0, 2)), question(embedded(200, 200, 1)))
+    assert counted["embedded"] == {"texts": 2, "in_windows": 1, "cut": 0, "tokens": 800, "unknown": 200}
+    _, rows = embedded_rows(counted)
+    assert rows[:4] == [
+        ["answers", "2"],
+        ["in several windows", "50.0%"],
+        ["cut", "0.0%"],
+        ["tokens unknown to the model", "25.0%"],
+    ]
+    assert rows[4][0] == "warning" and "multilingual-e5-small" in rows[4][1]
+    assert embedded_rows(figures(question(embedded(600, 0, 2))))[1][-1][0] != "warning"
+    assert embedded_rows({})[1] == []

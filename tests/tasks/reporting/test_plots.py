@@ -2,13 +2,15 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.reporting.plots import comparison_plot, histogram_plot, metric_name, subem_plot
+from tasks.reporting.plots import comparison_plot, dataset_plots, histogram_plot, metric_name, subem_plot
+from tasks.reporting.summary import SummaryTally
 
 
 def bucket(name: str, before: float | None, after: float | None) -> dict[str, Any]:
@@ -52,6 +54,15 @@ def test_a_metric_without_a_value_has_no_plot() -> None:
     assert comparison_plot([bucket("0-640", None, None)], "sub_em") is None
     assert comparison_plot(BUCKETS, "rouge_l") is None
     assert comparison_plot([], "sub_em") is None
+
+
+def test_without_a_score_there_is_nothing_to_plot() -> None:
+    nothing = {"accuracy": None, "low": None, "high": None, "pairs": 0}
+    agreement = {"dimensions": {"a": nothing, "b": nothing}, "mean": nothing, "leave_one_out": {"a": nothing}}
+    summary = replace(SummaryTally({}).summary(), agreement=agreement)
+    assert dataset_plots(summary) == {}
+    half = {**agreement, "mean": {"accuracy": 0.5, "low": 0.4, "high": 0.6, "pairs": 3}}
+    assert list(dataset_plots(replace(summary, agreement=half))) == ["agreement"]
 
 
 def test_metrics_have_names_that_people_write() -> None:

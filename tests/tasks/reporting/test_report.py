@@ -30,6 +30,7 @@ COUNTS = {
     "reused_prompt_tokens": 200_000,
     "reused_completion_tokens": 100_000,
     "reasoning_tokens": 50_000,
+    "special_tokens": 4,
 }
 JUDGE = {"name": "critic", "tokenizer": "microworld", "endpoints": ["http://127.0.0.1:9/v1"]}
 MODEL_COUNTS = {
@@ -95,6 +96,7 @@ def test_report_json_has_the_promised_keys_and_sums(tmp_path: Path) -> None:
     assert all(report["drop_examples"].values())
     (shown,) = [row for row in report_rows(report)[1] if row[0] == "dropped: margin_too_small"]
     assert shown[2] == report["drop_examples"]["margin_too_small"]
+    assert ["special tokens cut from sample", "4", ""] in report_rows(report)[1]
     assert report["tokens"]["thinking"] == {"made": 100_000}
     assert ["tokens: thinking", "100,000 made", ""] in report_rows(report)[1]
     assert report["cost"] == {**amounts, "currency": "EUR", "models": {"policy": amounts}}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.errors import RecipeError
 from infra.models.embedding import Embedder, Vectors
+from infra.recipe import Embedding
 from tasks.judging.similarity import ConsensusSettings
 from tasks.records.example import Answer, Context, Example, Judgement
 from tasks.scoring import AnsweredQuestion, ScoringContext, consensus
+from tests.support.embedders import in_windows
 from tests.support.recipes_for_scoring import no_embedder, recipe_with
 from tests.support.scripted_judge import judge_with
 
@@ -148,3 +152,27 @@ def test_over_rouge_every_text_scores_between_its_own_share_and_one(texts: list[
     for text, score in zip(texts, found, strict=True):
         assert (score is None) == (not text.strip())
         assert score is None or round(1 / spoken, 6) <= score <= 1
+
+
+def test_the_evidence_says_how_long_an_answer_was_and_unknown_answers_stop_the_run() -> None:
+    embedder = in_windows()
+    case = AnsweredQuestion(
+        Example("e", "q", "c", (), "qa", "en", "{}"),
+        Context("c", "text", 1, (), (), ()),
+        tuple(Answer("e", i, text, "stop", 1, 1, "default", "") for i, text in enumerate(["a " * 12, "a 苏"])),
+    )
+    scoring = ScoringContext(lambda: embedder, None, RECIPE)
+    judgements = judge_with(consensus, [case], ConsensusSettings(), scoring)
+    sizes = [json.loads(judgement.evidence)["embedded"] for judgement in judgements]
+    assert sizes == [
+        {"tokens": 12, "unknown": 0, "windows": 2, "cut": 0},
+        {"tokens": 2, "unknown": 1, "windows": 1, "cut": 0},
+    ]
+    as_before = RECIPE.model_copy(update={"embedding": Embedding(long_texts="cut")})
+    judgements = judge_with(consensus, [case], ConsensusSettings(), ScoringContext(lambda: embedder, None, as_before))
+    assert json.loads(judgements[0].evidence) == {"samples": 2, "similarity": "embedding"}
+    unknown = replace(
+        case, answers=tuple(replace(answer, text=f"{answer.sample_index} 杭 苏 a") for answer in case.answers)
+    )
+    with pytest.raises(RecipeError, match=r"75% of the tokens of the answers are unknown.*embedding\.model"):
+        judge_with(consensus, [unknown], ConsensusSettings(), scoring)
