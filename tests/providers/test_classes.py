@@ -9,6 +9,7 @@ from aiohttp import web
 from infra.errors import RefusedError
 from infra.models.client import Failure
 from infra.models.refusals import RULES, classify_refusal, error_text
+from infra.models.transport import HttpResponse, TemporaryFailure, classify_response
 from infra.running.prefect import LASTING_ERRORS
 from tests.providers.cases import OUTCOMES, REFUSALS, RefusalCase
 from tests.support.memory_ledger import MemoryLedger
@@ -58,6 +59,12 @@ def test_a_refusal_has_its_class_and_its_outcome(case: RefusalCase, server: OneR
     ledger, expected = MemoryLedger(), OUTCOMES[case.subject]
     if case.status != 200:
         assert classify_refusal(case.status, case.raw.decode()).subject == case.subject
+    if case.reason == "busy" and case.status in (200, 429):  # the client waits for the next minute: test_rates.py
+        failure = classify_response(HttpResponse(case.status, case.raw, {}))
+        assert isinstance(failure, TemporaryFailure)
+        assert failure.busy
+        assert case.words in failure.detail
+        return
     with client_of(ledger, server, attempts=ATTEMPTS, backoff_s=0.0001, api_key_env="OPENAI_API_KEY") as client:
         if expected.error:
             with pytest.raises(RefusedError) as caught:
@@ -74,7 +81,9 @@ def test_a_refusal_has_its_class_and_its_outcome(case: RefusalCase, server: OneR
             assert isinstance(failure, Failure)
             assert (failure.reason, failure.permanent) == (case.reason, case.subject == "prompt")
             assert case.words in failure.detail
-    assert (server.requests, len(ledger.entries)) == (expected.calls, expected.recorded)
+    settled = int(case.subject == "form")  # a call more where the form was changed by what the server says
+    assert expected.calls <= server.requests <= expected.calls + settled
+    assert len(ledger.entries) == expected.recorded
 
 
 @pytest.mark.parametrize(
