@@ -19,6 +19,7 @@ from multidict import CIMultiDict
 from infra.errors import ModelError, RefusedError
 from infra.models.client import Failure, ModelClient, Outcome, Reply, Request
 from infra.models.completions import FINISHED
+from infra.models.rate_waits import RateWaits
 from infra.models.transport import HttpResponse, Transport
 from infra.recipe import Pairing
 from tasks.judging.asking import ask_judge
@@ -143,6 +144,7 @@ class Network:
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> Network:
     network = Network(14)
+    monkeypatch.setattr(RateWaits, "is_limit", lambda *parts: False)  # nobody waits for the next minute here
     monkeypatch.setattr(Transport, "post", lambda transport, body, route="": network.post(body, route))
     return network
 
