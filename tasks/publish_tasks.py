@@ -69,7 +69,7 @@ def publish_dataset(resources: RunResources, plan: Plan) -> dict[str, Any]:
                 parts[result.shard] = files
     name = resources.recipe.dataset.name
     published = publish_manifest(live(resources), live(plan), live(results), live(draft), live(parts), name)
-    lines = {"warning": warning_of(store, plan, outcome, execution), "smaller": published.pop("smaller")}
+    lines = {"warning": warning_of(store, plan, results, outcome, execution), "smaller": published.pop("smaller")}
     return {**published, "yield": {**outcome.to_json(), **lines}}
 
 

@@ -49,8 +49,9 @@ REMEDIES: Mapping[str, str] = {
     "unknown": _NO_TEXT,
     "unfinished_thinking": "raise sampling.max_tokens, which covers thinking and answer",
     "no_strong_answer": "the stronger model's reply holds no text: look at its endpoint, or raise sampling.max_tokens",
-    "too_few_scored": "the judge's replies cannot be used: try the other judge.prompts (full, terse), a larger "
-    "max_tokens of the scorer, judge.reasoning_tokens for a judge that thinks, or another judge",
+    "too_few_scored": "where answers are missing, look at the server that answers; where the judge's replies cannot be "
+    "used, try the other judge.prompts (full, terse), a larger max_tokens of the scorer, judge.reasoning_tokens for a "
+    "judge that thinks, or another judge",
     "cut_off": "raise sampling.max_tokens, or let answers that were cut off be chosen: pairing.cut_off_as_chosen",
     "tie": "raise sampling.samples or sampling.temperature, or score with more than one scorer",
     "small_margin": "lower pairing.min_margin",
@@ -167,7 +168,7 @@ def check_plan(store: Store, plan: Plan, results: Sequence[ShardResult], executi
     return outcome
 
 
-def warning_of(store: Store, plan: Plan, outcome: Yield, execution: Execution) -> str:
+def warning_of(store: Store, plan: Plan, results: Sequence[ShardResult], outcome: Yield, execution: Execution) -> str:
     """A line about a dataset that is published with more faults than `execution.warn_drop_share`; else empty."""
     lines = []
     for part in (reading_yield(store, plan), outcome):
@@ -175,7 +176,7 @@ def warning_of(store: Store, plan: Plan, outcome: Yield, execution: Execution) -
             lines.append(
                 f"{part.faults.total():,} of {part.questions:,} questions ({_percent(part.share)}) gave no pair for a "
                 f"fault, above execution.warn_drop_share = {execution.warn_drop_share:g}. "
-                f"{_most_frequent(part, part.faults, store)}"
+                f"{_most_frequent(part, part.faults, store, results)}"
             )
     return ". ".join(lines)
 

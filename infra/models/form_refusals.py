@@ -122,7 +122,7 @@ def _clauses(body: str, words: str, name: str) -> Iterator[str]:
     word = re.compile(rf"(?<![\w.]){re.escape(name)}(?!\w)")
     try:
         parsed = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         parsed = None
     details = list(_details(parsed))
     if details:  # the server names its fields, so its sentences are not searched for others

@@ -92,3 +92,31 @@ def forms_tried(case: RefusalCase) -> int:
     while settled := form_after(form, requests(1, 1)[0].parameters, case.status, case.raw.decode()):
         form, tried = settled[0], tried + 1
     return tried
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"Content-Encoding": "gzip"}, b"no gzip"),
+        ({"Content-Encoding": "br"}, b"\x00\x01"),
+        ({"Content-Encoding": "zstd"}, b"no zstd"),
+        ({"Content-Type": "application/json; charset=utf-16"}, '{"choices": []}'.encode("utf-16")),
+        ({"Content-Type": "text/event-stream"}, b'data: {"choices": []}\n\ndata: [DONE]\n\n'),
+    ],
+)
+def test_an_encoding_that_cannot_be_read_passes_like_a_fault(headers: dict[str, str], body: bytes) -> None:
+    class Encoded(StubServer):
+        async def _chat(self, request: web.Request) -> web.StreamResponse:
+            await request.read()
+            self.requests += 1
+            return web.Response(status=200, body=body, headers=headers)
+
+    ledger = MemoryLedger()
+    with (
+        running_stub(make=Encoded) as server,
+        client_of(ledger, server, attempts=ATTEMPTS, backoff_s=0.0001) as client,
+    ):
+        (failure,) = client.complete(requests(1, 1))
+        assert isinstance(failure, Failure)
+        assert not failure.permanent
+        assert (server.requests, len(ledger.entries)) == (ATTEMPTS, 0)

@@ -86,7 +86,7 @@ def test_what_the_pairing_rule_leaves_out_is_no_fault(tmp_path: Path, reason: st
     check_shard(store, plan, results[0], Execution(max_shard_drop_share=0))
     outcome = check_plan(store, plan, results, Execution(max_drop_share=0))
     assert (outcome.questions, outcome.share) == (10, 0)
-    assert warning_of(store, plan, outcome, Execution()) == ""
+    assert warning_of(store, plan, results, outcome, Execution()) == ""
 
 
 def test_a_shard_stops_the_run_and_a_small_one_is_judged_with_the_plan(tmp_path: Path) -> None:
@@ -148,8 +148,10 @@ def test_rows_that_were_never_to_give_a_pair_are_left_out_of_the_share(tmp_path:
     check_reading(store, plan, Execution(max_drop_share=0))
     outcome = check_plan(store, plan, results, Execution())
     assert (outcome.questions, outcome.share) == (10, 0.1)
-    assert warning_of(store, plan, outcome, Execution()).startswith("1 of 10 questions (10%) gave no pair for a fault")
-    assert warning_of(store, plan, outcome, Execution(warn_drop_share=0.1)) == ""
+    assert warning_of(store, plan, results, outcome, Execution()).startswith(
+        "1 of 10 questions (10%) gave no pair for a fault"
+    )
+    assert warning_of(store, plan, results, outcome, Execution(warn_drop_share=0.1)) == ""
 
 
 def test_rows_that_are_read_wrongly_stop_the_plan_before_a_call(tmp_path: Path) -> None:
@@ -171,7 +173,7 @@ def test_faults_of_reading_do_not_count_again_at_the_end(tmp_path: Path) -> None
     check_reading(store, plan, Execution())
     outcome = check_plan(store, plan, results, Execution())
     assert (outcome.questions, outcome.share) == (10, 0.2)
-    assert warning_of(store, plan, outcome, Execution()).count("gave no pair for a fault") == 2
+    assert warning_of(store, plan, results, outcome, Execution()).count("gave no pair for a fault") == 2
 
 
 def test_every_reason_has_a_remedy_and_a_line_in_the_documentation() -> None:
