@@ -33,13 +33,6 @@ class OneResponse(StubServer):
         return web.Response(status=self.case.status, body=self.case.raw)
 
 
-@pytest.fixture(autouse=True)
-def short_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.models.rate_window.WINDOW_S", 0.01)
-    monkeypatch.setattr("infra.models.rate_window._MARGIN_S", 0.0)
-    monkeypatch.setattr("infra.models.rate_window.LONGEST_WAIT_S", 0.02)
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[OneResponse]:
     with running_stub(make=OneResponse) as running:
