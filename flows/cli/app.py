@@ -11,7 +11,16 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from flows.cli.display import AsJson, console, end_with_notes, finish, prefect_at, progress_unless_json, table
+from flows.cli.display import (
+    AsJson,
+    console,
+    end_with_notes,
+    finish,
+    prefect_at,
+    print_notes,
+    progress_unless_json,
+    table,
+)
 from flows.cli.doctor import require_machine, run_checks
 from flows.cli.ending import run_to_the_end
 from flows.cli.formats import formats
@@ -58,6 +67,7 @@ def plan(recipe: RecipePath, changes: Changes = None, as_json: AsJson = False) -
         view = plan_view(settings)
     if not as_json:
         console.print(table(f"plan {view['plan_id']}", *plan_rows(view)))
+        print_notes(view["warnings"])
         for part in first_question_page(view["first_question"]):
             console.print(part)
     finish(as_json, view, [])
@@ -307,4 +317,5 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # else a hub out of reach fills the screen with its attempts
     run_to_the_end(app)

@@ -191,12 +191,17 @@ def finish(as_json: bool, outcome: Any, paths: list[tuple[str, str]]) -> None:
         print(f"{name}: {path}")
 
 
+def print_notes(notes: Iterable[str]) -> None:
+    """What must be said beside a table, on standard error."""
+    for note in notes:
+        errors.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True)
+
+
 def end_with_notes(yields: Iterable[Mapping[str, Any]]) -> None:
     """Say what must be said of the datasets of a run, by their yields; ends the verb with WARNED after a warning."""
     warned = False
     for dataset_yield in yields:
-        for note in filter(None, (dataset_yield["smaller"], dataset_yield["warning"])):
-            errors.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True)
+        print_notes(filter(None, (dataset_yield["smaller"], dataset_yield["warning"])))
         warned = warned or bool(dataset_yield["warning"])
     if warned:
         raise typer.Exit(WARNED)

@@ -61,8 +61,6 @@ def plan_rows(view: dict[str, Any]) -> Rows:
     rows.append(["cost", f"{cost['low']:.2f} to {cost['high']:.2f} {cost['currency']}, about {cost['expected']:.2f}"])
     if training := view.get("training"):
         rows.append(["training", _training_words(training)])
-    for warning in view.get("warnings", []):
-        rows.append(["note", warning])
     return ["", ""], rows
 
 
