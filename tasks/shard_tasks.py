@@ -97,7 +97,7 @@ def sample(shard: ShardInMemory, span: Span, label: str, key: str) -> dict[str, 
     resources = shard.resources
     examples = shard.examples[span[0] : span[1]]
     answers = draw_answers(examples, shard.contexts, resources.recipe, resources.policy, resources.strong)
-    return _put_table(shard, "answers", answers).to_json()
+    return put_table(shard, "answers", answers).to_json()
 
 
 @task(name="ask", task_run_name="{label}", cache_key_fn=cache_key, **TASK_SETTINGS)
@@ -138,14 +138,14 @@ def pair(
         else:
             pairs.extend(outcome)
     tables: dict[str, list[Any]] = {"answers": answers, "judgements": judgements, "pairs": pairs, "drops": drops}
-    return {kind: _put_table(shard, kind, rows).to_json() for kind, rows in tables.items()}
+    return {kind: put_table(shard, kind, rows).to_json() for kind, rows in tables.items()}
 
 
 def sample_span(shard: ShardInMemory, span: Span) -> list[Answer]:
     """The answers of the examples in `span`, in a task run or from an earlier one."""
     label = f"sample {shard.index:04d} · {shard.spans(span)}"
     key = f"{shard.key}-{span[0]}-{span[1]}"
-    table, cached = shard.run(sample, (live(shard), span, label, key), lambda result: _answers_hold(shard, result))
+    table, cached = shard.run(sample, (live(shard), span, label, key), lambda result: answers_hold(shard, result))
     answers: list[Answer] = load_rows(shard.resources.store, "answers", StoredTable.from_json(table))
     if cached:
         count_reused_answers(shard.resources, answers)
@@ -319,13 +319,13 @@ def _named(prefect_task: Any, kind: str) -> Any:
     return prefect_task.with_options(name=kind)
 
 
-def _put_table(shard: ShardInMemory, kind: str, rows: list[Any]) -> StoredTable:
+def put_table(shard: ShardInMemory, kind: str, rows: list[Any]) -> StoredTable:
     """Write a table under a name made of its content."""
     stem = f"plans/{shard.plan.plan_id}/shards/{shard.index:04d}/{kind}"
     return StoredTable.put(shard.resources.store, stem, records.to_table(rows, _SCHEMAS[kind][1]))
 
 
-def _answers_hold(shard: ShardInMemory, table: dict[str, Any]) -> bool:
+def answers_hold(shard: ShardInMemory, table: dict[str, Any]) -> bool:
     """Whether a table of answers is what sampling would give now.
 
     A refusal that is not in the ledger was one of the account, the model or the form, and an unfinished text a

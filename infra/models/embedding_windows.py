@@ -1,9 +1,9 @@
 """Texts against the window of an embedding model: how long they are, and the windows in which a long one is embedded.
 
-Windows follow one another without gap or overlap and end between words where they can. Each is measured again as it
-will be embedded, with the prompt before it and the special tokens around it, since a piece of a text may have other
-tokens than the text. Without a tokenizer a token is taken to be two bytes of UTF-8: English has about twice as many
-bytes to a token, Chinese about as many, so that a window is rather too small than too large.
+Windows follow one another without gap or overlap, are of about equal size, and end between words where they can. Each
+is measured again as it will be embedded, with the prompt before it and the special tokens around it, since a piece of a
+text may have other tokens than the text. Without a tokenizer a token is taken to be two bytes of UTF-8: English has
+about twice as many bytes to a token, Chinese about as many, so that a window is rather too small than too large.
 """
 
 import itertools
@@ -160,17 +160,19 @@ class TextWindows:
 
 
 def _borders(text: str, starts: NDArray[np.int64], room: int) -> list[int]:
-    """Characters at which a window begins, the first left out: after a space in its second half, if there is one."""
+    """Characters at which a window begins, the first left out: after a space in the second half of the one before, if
+    there is one."""
     borders = []
     first = 0  # token at which the window begins
-    while first + room < len(starts):
-        token = first + room
-        last_space = text.rfind(" ", int(starts[first + room // 2]), int(starts[token]))
+    while (rest := len(starts) - first) > room:
+        size = -(-rest // -(-rest // room))  # windows of equal size: a short last one would hardly count
+        token = first + size
+        last_space = text.rfind(" ", int(starts[first + size // 2]), int(starts[token]))
         if last_space >= 0:
             token = int(np.searchsorted(starts, last_space, "right"))
         token = int(np.searchsorted(starts, starts[token], "left"))  # the first token of this character
         if token <= first:  # a character of many tokens
-            token = int(np.searchsorted(starts, starts[first + room], "right"))
+            token = int(np.searchsorted(starts, starts[first + size], "right"))
             if token >= len(starts):
                 break
         borders.append(int(starts[token]))

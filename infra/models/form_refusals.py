@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from infra.models.refusals import refusal_message, refusal_reason
+from infra.models.refusals import classify_refusal
 from infra.models.request_form import RequestForm
 
 STATUSES = frozenset({400, 422})  # of refusals that can be about a field
@@ -48,13 +48,14 @@ def form_after(form: RequestForm, sent: Mapping[str, Any], status: int, body: st
 
     `sent` are the request's parameters by Longmill's own names, `form` is how they were written.
     """
-    if status not in STATUSES or refusal_reason(body) != "bad_request":
+    refusal = classify_refusal(status, body)
+    if status not in STATUSES or refusal.subject not in ("form", "unexplained"):
         return None
     changes: list[str] = []
     for name in ("max_tokens", "temperature", "top_p", "seed"):
         if name not in sent or name in form.omit:
             continue
-        for clause in _clauses(body, form.rename.get(name, name)):
+        for clause in _clauses(body, refusal.words, form.rename.get(name, name)):
             change = _settle(form, name, sent, clause, body)
             if change is not None:
                 form, words = change
@@ -62,7 +63,7 @@ def form_after(form: RequestForm, sent: Mapping[str, Any], status: int, body: st
                 break
     if not changes:
         return None
-    words = " ".join(refusal_message(body).split())
+    words = refusal.words
     words = words if len(words) <= _WORDS else words[: _WORDS - 1] + "…"
     return form, f"{', '.join(changes)} (the server says: “{words}”)"
 
@@ -116,12 +117,12 @@ def _seed_limit(clause: str) -> int | None:
     return limit if 0 < limit <= INT32_MAX else None
 
 
-def _clauses(body: str, name: str) -> Iterator[str]:
-    """The parts of an error body that are about a field: details with its name, else sentences with its name."""
+def _clauses(body: str, words: str, name: str) -> Iterator[str]:
+    """The parts of an error that are about a field: details of its body with the field's name, else such sentences."""
     word = re.compile(rf"(?<![\w.]){re.escape(name)}(?!\w)")
     try:
         parsed = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         parsed = None
     details = list(_details(parsed))
     if details:  # the server names its fields, so its sentences are not searched for others
@@ -129,8 +130,7 @@ def _clauses(body: str, name: str) -> Iterator[str]:
             if field == name:
                 yield text
         return
-    text = refusal_message(body)
-    for sentence in re.split(r"(?<=[.!。;；])\s+|\n+|\}\s*,\s*\{", text):
+    for sentence in re.split(r"(?<=[.!。;；])\s+|\}\s*,\s*\{", words):
         if word.search(sentence):
             yield sentence
 

@@ -6,6 +6,7 @@ run: other processes, such as workers of its shards, begin with it. It is forgot
 may learn too. Used in one event loop; `recall` is called before, from any thread.
 """
 
+import asyncio
 import json
 import logging
 import time
@@ -13,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from infra.canonical import canonical_json, fingerprint
 from infra.errors import MissingError
-from infra.models.form_refusals import form_after
+from infra.models.form_refusals import STATUSES, form_after
 from infra.models.protocol import CHAT, Request
 from infra.models.request_form import RequestForm
 from infra.store import Store
@@ -85,6 +86,22 @@ class FormSettler:
             self.form, lines = remembered
             for line in lines:
                 self._tell(line)
+
+    async def settles(
+        self, used: RequestForm, request: Request, status: int, body: bytes, redact: Callable[[str], str]
+    ) -> bool:
+        """Whether a response refuses the form of a request so that it is to be sent again, in another form.
+
+        `redact` takes secrets out of what is said and written.
+        """
+        if status not in STATUSES:
+            return False
+        before = self.form
+        if not self.learn(used, request, status, redact(body.decode("utf-8", "replace"))):
+            return False
+        if self.form is not before:
+            await asyncio.to_thread(self.remember)
+        return True
 
     def learn(self, used: RequestForm, request: Request, status: int, body: str) -> bool:
         """Whether a refused request is to be sent again, since its form is another one now."""

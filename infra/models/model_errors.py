@@ -22,8 +22,8 @@ def unreachable_error(endpoints: Sequence[Endpoint], attempts: int, manner: Requ
     )
 
 
-def refusal_error(endpoint: Endpoint, model: str, failure: Refused, manner: RequestManner) -> RefusedError:
-    """An endpoint refuses the account, the model or the form of the request."""
+def refused_error(endpoint: Endpoint, model: str, failure: Refused, manner: RequestManner) -> RefusedError:
+    """An endpoint refuses the account, the model or the form of its requests."""
     remedy = failure.refusal.remedy.format(api_key_env=manner.api_key_env)
     return RefusedError(
         f"{endpoint.url} refuses model {model!r}: {manner.redact(failure.detail).rstrip('.')}; {remedy}. "

@@ -1,8 +1,9 @@
 """The waits for a rate, for the scheduler: the recipe's limits (rates.py) and those of an endpoint (rate_window.py)."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from infra.models.call_settings import CallLimits
 from infra.models.endpoint import Endpoint
 from infra.models.protocol import Request
 from infra.models.rate_signals import is_of_a_minute, read_remaining, stated_wait
@@ -67,17 +68,31 @@ class RateWaits:
         return stated or is_of_a_minute(failure.detail) or call.failed_attempts >= UNEXPLAINED
 
     def wait(
-        self, request: Request, endpoint: Endpoint, response: HttpResponse, failure: TemporaryFailure, words: str
-    ) -> bool:
-        """Let the endpoint wait for as long as it has stated, or for the next minute; `words` are the server's.
+        self,
+        request: Request,
+        endpoint: Endpoint,
+        halvings: int,
+        response: HttpResponse,
+        failure: TemporaryFailure,
+        redact: Callable[[str], str],
+    ) -> None:
+        """Let the endpoint wait for as long as it has stated, or for the next minute.
 
-        True when it has stated a time: what it limits may be the calls at a time.
+        `halvings` of its limit when the call began. `redact` takes secrets out of the server's words.
         """
         stated_s = _stated(response, failure)
+        if stated_s is not None:  # what it limits may be the calls at a time
+            endpoint.limit.halve(halvings)
         seconds = endpoint.rate.refuse(time.monotonic(), stated_s)
         if seconds >= _SHORT_S:
-            self._say(request, f"waits {seconds:.0f} s for the server's rate limit ({words[:_WORDS]})")
-        return stated_s is not None
+            words = redact(failure.detail)[:_WORDS]
+            self._say(request, f"waits {seconds:.0f} s for the server's rate limit ({words})")
+
+    @staticmethod
+    def are_stalled(endpoints: Iterable[Endpoint], limits: CallLimits) -> bool:
+        """Whether no endpoint takes any call, for so long that waiting has no end."""
+        now = time.monotonic()
+        return all(endpoint.rate.is_stalled(now, limits.attempts, limits.timeout_s) for endpoint in endpoints)
 
     def _say(self, request: Request, text: str) -> None:
         if not self._waiting:

@@ -21,17 +21,14 @@ from infra.models.budget import BudgetMeter
 from infra.models.call_settings import CallLimits, CallListener, RequestManner
 from infra.models.context_queue import ContextQueue, QueuedContext
 from infra.models.endpoint import AdaptiveLimit, Endpoint, backoff, rank
-from infra.models.form_refusals import STATUSES as FORM_STATUSES
-from infra.models.model_errors import rate_error, refusal_error, unreachable_error
+from infra.models.model_errors import rate_error, refused_error, unreachable_error
 from infra.models.protocol import Failure, LedgerLike, Outcome, Request, new_entry, parse_reply, reply_from
 from infra.models.rate_waits import RateWaits
 from infra.models.refusals import BAD_REQUEST, recorded_body
-from infra.models.request_form import RequestForm
 from infra.models.single_flight import PendingCall, SingleFlight
 from infra.models.streaks import RefusalStreaks
 from infra.models.thinking import Reasoning
 from infra.models.transport import (
-    HttpResponse,
     NoRoute,
     Recordable,
     Refused,
@@ -93,8 +90,8 @@ class Scheduler:
 
     def submit(self, calls: Iterable[PendingCall]) -> None:
         """Queue calls, in their order."""
-        for endpoint in self._endpoints:
-            if self._is_stalled(endpoint):
+        if self._rates.are_stalled(self._endpoints, self._limits):
+            for endpoint in self._endpoints:
                 endpoint.rate.forget_stalls()
         for call in calls:
             self._contexts.add(call)
@@ -193,7 +190,7 @@ class Scheduler:
             endpoint.end_probe()
             raise
         endpoint.mark_reachable()
-        if response.status in FORM_STATUSES and await self._settles(form, call, response):
+        if await self._form.settles(form, call.request, response.status, response.body, self._manner.redact):
             self._release(call)
             self._requeue(call, context)
             return
@@ -203,45 +200,19 @@ class Scheduler:
         self._rates.read_headers(endpoint, response)
         if isinstance(result, Recordable):
             endpoint.limit.increase()
-            self.streaks.count_success(endpoint.url, call.request)
             self._rates.take(endpoint, call.request, result)
+            self.streaks.count_success(endpoint.url, call.request)
             await self._record(call, context, result, seconds)
         elif isinstance(result, Refused) and self.streaks.is_of_prompt(call.request, result.refusal):
             await self._record_refusal(call, context, result, seconds)
         elif isinstance(result, TemporaryFailure) and self._rates.is_limit(call, response, result):
-            self._wait_for_rate(call, context, endpoint, halvings, response, result)
+            self._rates.wait(call.request, endpoint, halvings, response, result, self._manner.redact)
+            self._release(call)
+            self._requeue(call, context)
+            if self._rates.are_stalled(self._endpoints, self._limits):
+                self.fail_queued(rate_error(endpoint, result.detail, self._manner))
         else:
             self._handle_failure(call, context, endpoint, halvings, restarts, result)
-
-    def _wait_for_rate(
-        self,
-        call: PendingCall,
-        context: QueuedContext,
-        endpoint: Endpoint,
-        halvings: int,
-        response: HttpResponse,
-        failure: TemporaryFailure,
-    ) -> None:
-        """Queue a call again that was refused for the endpoint's rate: no attempt, while the endpoint takes others."""
-        self._release(call)
-        if self._rates.wait(call.request, endpoint, response, failure, self._manner.redact(failure.detail)):
-            endpoint.limit.halve(halvings)
-        self._requeue(call, context)
-        if all(self._is_stalled(other) for other in self._endpoints):
-            self.fail_queued(rate_error(endpoint, failure.detail, self._manner))
-
-    def _is_stalled(self, endpoint: Endpoint) -> bool:
-        return endpoint.rate.is_stalled(time.monotonic(), self._limits.attempts, self._limits.timeout_s)
-
-    async def _settles(self, form: RequestForm, call: PendingCall, response: HttpResponse) -> bool:
-        """Whether a refusal of a request's form changes the form, so that the call is sent again."""
-        before = self._form.form
-        body = self._manner.redact(response.body.decode("utf-8", "replace"))  # what is learned is said and written
-        if not self._form.learn(form, call.request, response.status, body):
-            return False
-        if self._form.form is not before:
-            await asyncio.to_thread(self._form.remember)
-        return True
 
     def _handle_error(
         self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, restarts: int, error: Exception
@@ -299,7 +270,7 @@ class Scheduler:
         if not stops and call.failed_attempts < self._limits.attempts:
             self._back_off(call, context)
             return
-        error = refusal_error(endpoint, request.model, failure, self._manner)
+        error = refused_error(endpoint, request.model, failure, self._manner)
         self._end(call, context, error)
         # A key and an address are those of all models; the rest is this one's.
         self.fail_queued(error, None if failure.refusal.subject in ("account", "address") else request.model)

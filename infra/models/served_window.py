@@ -7,12 +7,10 @@ from collections.abc import Mapping
 _TIMEOUT_S = 10.0
 
 
-def read_models(url: str, api_key: str | None, headers: Mapping[str, str]) -> bytes:
-    """The body of an endpoint's list of models. Raises OSError when it does not answer, or refuses.
-
-    `headers` come on top of the key's, as with calls.
-    """
-    headers = ({"Authorization": f"Bearer {api_key}"} if api_key else {}) | dict(headers)
+def read_models(url: str, api_key: str | None, further: Mapping[str, str] | None = None) -> bytes:
+    """The body of an endpoint's list of models; `further` headers. OSError: it does not answer, or refuses."""
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    headers |= further or {}
     request = urllib.request.Request(f"{url.rstrip('/')}/models", headers=headers)  # noqa: S310 - an endpoint of the recipe
     with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as reply:  # noqa: S310
         body: bytes = reply.read()
@@ -31,9 +29,9 @@ def window_in(body: bytes, name: str) -> int | None:
     return None
 
 
-def served_window(url: str, name: str, api_key: str | None, headers: Mapping[str, str]) -> int | None:
+def served_window(url: str, name: str, api_key: str | None, further: Mapping[str, str] | None = None) -> int | None:
     """As `window_in`, of an endpoint; None where it does not answer: the first call says so."""
     try:
-        return window_in(read_models(url, api_key, headers), name)
+        return window_in(read_models(url, api_key, further), name)
     except (OSError, ValueError):
         return None

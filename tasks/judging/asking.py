@@ -212,16 +212,9 @@ def _request(query: JudgeQuery[Any], attempt: int, judge: Judge, seed: int, cons
     if constrained and query.form is not None:
         parameters[FORM_FIELD] = form_value(query.form)
     index = query.variant * judge.replies + attempt
-    return Request(
-        query.kind,
-        judge.name,
-        judge.revision,
-        prompt_for(judge, query.prompt),
-        parameters_of(judge, parameters),
-        index,
-        query.affinity,
-        has_alternative=FORM_FIELD in parameters,
-    )
+    prompt, parameters = prompt_for(judge, query.prompt), parameters_of(judge, parameters)
+    own = query.kind, judge.name, judge.revision, prompt, parameters, index
+    return Request(*own, query.affinity, has_alternative=FORM_FIELD in parameters)
 
 
 def _without_form(request: Request) -> Request:
@@ -264,5 +257,5 @@ def _probe(judge: Judge) -> Request:
         "seed": 0,
         FORM_FIELD: form_value(ReplyForm("choice", (_PROBE_REPLY,))),
     }
-    own = "probe", judge.name, judge.revision, prompt_for(judge, _PROBE_PROMPT), parameters_of(judge, parameters)
-    return Request(*own, 0, "probe", has_alternative=True)
+    prompt, parameters = prompt_for(judge, _PROBE_PROMPT), parameters_of(judge, parameters)
+    return Request("probe", judge.name, judge.revision, prompt, parameters, 0, "probe", has_alternative=True)

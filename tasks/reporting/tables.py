@@ -46,7 +46,7 @@ def plan_rows(view: dict[str, Any]) -> Rows:
         if references["multiple_choice"]:
             rows.append(["multiple choice", f"{references['multiple_choice']:,}"])
     for language, share in ((view.get("embedding") or {}).get("unknown_tokens") or {}).items():
-        rows.append([f"tokens unknown to the embedding model: {language}", f"{100 * share:.1f}%"])
+        rows.append([f"unknown tokens: {language}", f"{100 * share:.1f}% of those that are embedded"])
     if view["most_pairs"] > view["examples"]:
         rows.append(["pairs", f"at most {view['most_pairs']:,}"])
     for kind, calls in view["calls"].items():

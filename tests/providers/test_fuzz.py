@@ -19,6 +19,7 @@ from multidict import CIMultiDict
 from infra.errors import ModelError, RefusedError
 from infra.models.client import Failure, ModelClient, Outcome, Reply, Request
 from infra.models.completions import FINISHED
+from infra.models.rate_waits import RateWaits
 from infra.models.transport import HttpResponse, Transport
 from infra.recipe import Pairing
 from tasks.judging.asking import ask_judge
@@ -143,6 +144,7 @@ class Network:
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> Network:
     network = Network(14)
+    monkeypatch.setattr(RateWaits, "is_limit", lambda *parts: False)  # nobody waits for the next minute here
     monkeypatch.setattr(Transport, "post", lambda transport, body, route="": network.post(body, route))
     return network
 
@@ -191,7 +193,7 @@ def test_every_question_is_in_a_pair_a_drop_or_a_run_that_stopped(network: Netwo
             for pair in () if isinstance(found, Drop) else found:
                 chosen = next(answer for answer in answers if answer.sample_index == pair.chosen_index)
                 assert chosen.finish_reason == "stop"
-    assert network.sent == ANSWERS
+    assert ANSWERS <= network.sent <= ANSWERS + 9  # a form that is settled is a call more
     assert counts["stopped"] + counts["dropped"] + counts["paired"] == ANSWERS // 4
     assert min(counts["stopped"], counts["dropped"], counts["paired"]) > 20, counts
     assert {"stop", "length", "abort", "refused", "tool_calls", "prompt_too_long", "content_filter"} <= counts.keys()
@@ -213,7 +215,7 @@ def test_no_score_is_invented(network: Network) -> None:
             if verdict.value is not None:
                 assert network.last is not None
                 assert rating_is_there(network.last, verdict.value), network.last
-    assert network.sent == RATINGS
+    assert RATINGS <= network.sent <= RATINGS + 9
     assert counts["rated"] > RATINGS // 10
     assert counts.total() == RATINGS
 

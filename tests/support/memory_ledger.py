@@ -22,6 +22,9 @@ class MemoryLedger:
             raise self.fault
         return {key: self.entries[key] for key in keys if key in self.entries}
 
+    def holds(self, keys: Sequence[str]) -> set[str]:
+        return self.entries.keys() & set(keys)
+
     async def record(self, entry: Entry) -> None:
         await self.gate.wait()
         if self.fault is not None:

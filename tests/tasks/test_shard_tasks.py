@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,10 +12,14 @@ from hypothesis import strategies as st
 from prefect.utilities.annotations import quote
 
 from flows.shard import calls_per_span
+from infra.ledger import Entry
 from infra.recipe import Execution
-from tasks.shard_tasks import MOST_SPANS, cut_spans
+from infra.store import open_store
+from tasks.records.example import Answer
+from tasks.shard_tasks import MOST_SPANS, answers_hold, cut_spans, put_table
 from tests.support.judge_replies import running_judge
 from tests.support.judged_stub import judge_reply, judged_stub_recipe
+from tests.support.memory_ledger import MemoryLedger
 from tests.support.stub_server import running_stub
 
 
@@ -44,6 +49,26 @@ def test_every_example_is_in_one_span_and_a_shard_has_few_spans(count: int, call
         places.extend(range(first, stop))
     assert places == list(range(count))
     assert len(spans) <= MOST_SPANS
+
+
+def test_a_table_of_answers_that_sampling_would_not_give_now_is_made_again(tmp_path: Path) -> None:
+    """Prefect's cache may hold tables from before, with dropped calls that a later run can pay for."""
+    ledger = MemoryLedger()
+    ledger.entries["long"] = Entry("long", "sample", "m", "main", 400, "{}", 0, 0, 0.1, 0.0)
+    resources = SimpleNamespace(store=open_store(str(tmp_path)), ledger=ledger)
+    plan = SimpleNamespace(plan_id="p")
+    shard: Any = SimpleNamespace(resources=resources, plan=plan, index=0)
+
+    def holds(text: str, finish_reason: str, key: str) -> bool:
+        table = put_table(shard, "answers", [Answer("e", 0, text, finish_reason, 1, 1, "default", key)])
+        return answers_hold(shard, table.to_json())
+
+    assert holds("It is.", "stop", "a")
+    assert holds("", "length", "a")
+    assert holds("", "prompt_too_long", "long")
+    assert not holds("", "bad_request", "credit")  # a 402 of an earlier version: the ledger does not have it
+    assert not holds("It i", "abort", "a")
+    assert not answers_hold(shard, {"path": "plans/p/gone.parquet", "sha256": "0" * 64, "rows": 1})
 
 
 @pytest.mark.slow

