@@ -14,7 +14,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from multidict import CIMultiDict
+from aiohttp import web
 
 from infra.errors import ModelError, RefusedError
 from infra.models.client import Failure, ModelClient, Outcome, Reply, Request
@@ -122,7 +122,9 @@ def mutated(chance: random.Random) -> HttpResponse:
     status = 200 if reply else case.status
     if chance.random() < 0.1:
         status = chance.choice(STATUSES)
-    headers = CIMultiDict({"Retry-After": chance.choice(("0", "-1", "NaN", "soon", "", "Wed, 99 Foo 2026"))})
+    headers = web.Response(
+        headers={"Retry-After": chance.choice(("0", "-1", "NaN", "soon", "", "Wed, 99 Foo 2026"))}
+    ).headers
     return HttpResponse(status, body, headers)
 
 
