@@ -222,8 +222,7 @@ class Embedding(RecipeSection):
     long_texts: Literal["windows", "refuse", "cut"] = Field(
         "windows",
         description="a text longer than the window. windows: it is embedded in windows, whose vectors are averaged by "
-        "their tokens; refuse: the run stops; cut: its end is lost, and the report says how often, as in plans from "
-        "before this key",
+        "their tokens; refuse: the run stops; cut: its end is lost, as in plans from before this key; a build warns",
     )
     tokenizer: str | None = Field(
         None,
