@@ -22,6 +22,7 @@ from flows.evaluate import evaluate
 from flows.shard import shard_recipe
 from flows.train import train
 from infra.canonical import fingerprint
+from infra.errors import YieldError
 from infra.ledger import Ledger
 from infra.recipe import Recipe
 from infra.running import progress
@@ -109,7 +110,7 @@ def _build_group(
             progress.note(STAGE, f"building {planned.variant.name}")
             parameters = shard_recipe(planned.recipe.model_copy(update=served.models()))
             if folder is None:
-                built = build(parameters, planned.plan.plan_id)
+                built = _build(parameters, planned)
                 folder = built["dataset"]["path"]
                 _add_calls(run, built["calls"])
             model = None
@@ -121,6 +122,16 @@ def _build_group(
             built_variants.append(BuiltVariant(planned, folder, model))
             progress.advance(STAGE)
     return built_variants
+
+
+def _build(parameters: dict[str, Any], planned: PlannedVariant) -> dict[str, Any]:
+    """What the flow `build` returns. Raises YieldError, with the variant's name, when nothing is published of it."""
+    try:
+        built: dict[str, Any] = build(parameters, planned.plan.plan_id)
+    except YieldError as error:
+        message = f"variant {planned.variant.name}: {error}; or leave this value out, the others are kept"
+        raise YieldError(message) from error
+    return built
 
 
 def _add_calls(run: dict[str, int], calls: Mapping[str, Mapping[str, int]]) -> None:

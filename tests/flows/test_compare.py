@@ -11,7 +11,7 @@ import yaml
 from flows.bench.common import stub_recipe
 from flows.comparing.building import compare_variants
 from flows.comparing.variants import make_variants, parse_variation
-from infra.errors import LongmillError
+from infra.errors import LongmillError, YieldError
 from tests.support.stub_server import StubServer, running_stub
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect")]
@@ -56,13 +56,13 @@ def compared(path: str, *vary: str, changes: Sequence[str] = ()) -> dict[str, An
 def test_a_larger_sample_count_pays_for_the_difference_alone_and_the_same_again_for_nothing(
     recipe_path: str, stub: StubServer
 ) -> None:
-    first = compared(recipe_path, "sampling.samples=2,4,8")
+    first = compared(recipe_path, "sampling.samples=3,5,8")
     assert stub.stats()["requests"] == stub.stats()["distinct"] == QUESTIONS * (8 + 1)
     calls = [(row["calls"]["total"], row["calls"]["new"]) for row in first["rows"]]
-    assert calls == [(6 * 3, 6 * 3), (6 * 5, 6 * 2), (6 * 9, 6 * 4)]
-    assert first["run"] == {"made": 6 * 9, "reused": 6 * (3 + 5)}
+    assert calls == [(6 * 4, 6 * 4), (6 * 6, 6 * 2), (6 * 9, 6 * 3)]
+    assert first["run"] == {"made": 6 * 9, "reused": 6 * (4 + 6)}
     check_figures(first)
-    again = compared(recipe_path, "sampling.samples=2,4,8")
+    again = compared(recipe_path, "sampling.samples=3,5,8")
     assert stub.stats()["requests"] == QUESTIONS * 9
     assert again["run"] == {"made": 0, "reused": 0}
     assert {**again, "run": None} == {**first, "run": None}
@@ -75,7 +75,7 @@ def check_figures(comparison: dict[str, Any]) -> None:
         assert row["questions"] == QUESTIONS == row["pairs"] + sum(row["drops"].values())
         tokens = row["tokens"]
         assert row["cost"] == pytest.approx((tokens["prompt"] + 2 * tokens["completion"]) / 1e6, abs=1e-6)
-    assert large["tokens"]["prompt"] == 3 * small["tokens"]["prompt"]  # 9 calls a question and 3
+    assert 4 * large["tokens"]["prompt"] == 9 * small["tokens"]["prompt"]  # 9 calls a question and 4
     assert small["subem"]["greedy"] == large["subem"]["greedy"]
     assert small["subem"]["oracle"]["value"] <= large["subem"]["oracle"]["value"]
     assert small["subem"]["random"] != large["subem"]["random"]
@@ -90,27 +90,32 @@ def check_figures(comparison: dict[str, Any]) -> None:
 
 def test_scores_without_a_judge_share_all_samples(recipe_path: str, stub: StubServer) -> None:
     comparison = compared(
-        recipe_path, "scoring.scorers.consensus.similarity=rouge_l,rouge_1", changes=["sampling.samples=2"]
+        recipe_path, "scoring.scorers.consensus.similarity=rouge_l,rouge_1", changes=["sampling.samples=3"]
     )
     assert [row["value_names"] for row in comparison["rows"]] == [["rouge_l"], ["rouge_1"]]
-    assert [row["calls"]["new"] for row in comparison["rows"]] == [18, 0]
-    assert stub.stats()["requests"] == 18
+    assert [row["calls"]["new"] for row in comparison["rows"]] == [24, 0]
+    assert stub.stats()["requests"] == 24
     assert len({row["dataset"] for row in comparison["rows"]}) == 2
 
 
 def test_what_was_interrupted_goes_on_and_its_counts_are_those_of_an_undisturbed_run(
     recipe_path: str, stub: StubServer
 ) -> None:
-    stub.options.script = ["ok"] * 25 + ["500"] * 1000
+    stub.options.script = ["ok"] * 31 + ["500"] * 1000
     with pytest.raises(LongmillError):
-        compared(recipe_path, "sampling.samples=2,4")
+        compared(recipe_path, "sampling.samples=3,5")
     answered = stub.stats()["answered"]
-    assert 18 <= answered < 30
+    assert 24 <= answered < 36
     stub.options.script.clear()
-    resumed = compared(recipe_path, "sampling.samples=2,4")
-    assert resumed["run"]["made"] == 30 - answered
+    resumed = compared(recipe_path, "sampling.samples=3,5")
+    assert resumed["run"]["made"] == 36 - answered
     assert stub.stats()["paid_twice"] == 0
-    assert [row["calls"] for row in resumed["rows"]] == [{"total": 18, "new": 18}, {"total": 30, "new": 12}]
+    assert [row["calls"] for row in resumed["rows"]] == [{"total": 24, "new": 24}, {"total": 36, "new": 12}]
+
+
+def test_a_variant_without_a_pair_is_named(recipe_path: str) -> None:
+    with pytest.raises(YieldError, match=r"variant .*2: .*gave a pair.*leave this value out"):  # two samples always tie
+        compared(recipe_path, "sampling.samples=2,3")
 
 
 def test_a_fault_in_the_last_variant_costs_no_call(recipe_path: str, stub: StubServer) -> None:
