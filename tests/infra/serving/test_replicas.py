@@ -1,8 +1,10 @@
 """Several servers for one model: each with its own GPUs or cores, contexts on one of them, restarts one by one."""
 
+import contextlib
 import json
 import os
 import signal
+import socket
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -55,10 +57,18 @@ def test_two_replicas_share_the_contexts_and_have_logs_of_their_own(folder: Path
     assert all(len(answers) % 2 == 0 for answers in by_port.values())  # both calls of a context went to one replica
 
 
+def two_free_ports() -> int:
+    """The first of two neighbours that are free, below the ports that the system gives away by itself."""
+    for port in range(20_000 + os.getpid() % 5000 * 2, 32_000, 2):
+        with contextlib.suppress(OSError), socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", port))
+            second.bind(("127.0.0.1", port + 1))
+            return port
+    raise AssertionError("no two free ports")
+
+
 def test_ports_of_replicas_follow_each_other(folder: Path) -> None:
-    with serve_recipe(stub_recipe(folder)) as recipe:
-        (url,) = recipe.policy.endpoints
-    port = int(url.removesuffix("/v1").rpartition(":")[2])
+    port = two_free_ports()
     with serve_recipe(stub_recipe(folder, replicas=2, port=port)) as recipe:
         assert list(recipe.policy.endpoints) == [f"http://127.0.0.1:{port + number}/v1" for number in (0, 1)]
 
