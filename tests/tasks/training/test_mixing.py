@@ -218,16 +218,22 @@ def test_the_card_tells_long_from_short_and_names_no_folder() -> None:
     assert "on the 18 pairs of `tiny`" in plain and "short-context" not in plain
 
 
-def test_short_rows_are_drawn_for_each_question_and_each_is_a_question(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    launched: list[RunConfig] = []
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
+    """The runs that were launched; each ends at once, with TrainingError."""
+    runs: list[RunConfig] = []
 
     def launch(config: RunConfig, **_: Any) -> None:
-        launched.append(config)
+        runs.append(config)
         raise TrainingError("launched")
 
     monkeypatch.setattr("tasks.training.job.launch", launch)
+    return runs
+
+
+def test_short_rows_are_drawn_for_each_question_and_each_is_a_question(
+    tmp_path: Path, launched: list[RunConfig]
+) -> None:
     job = _job(tmp_path, {"source": str(_file(tmp_path, _numbered(1))), "ratio": 2.0})
     rows: list[dict[str, Any]] = []
     for row in pair_rows(2):
@@ -241,16 +247,7 @@ def test_short_rows_are_drawn_for_each_question_and_each_is_a_question(
     assert (config.lengths.rows, config.lengths.pairs) == (2 + 4, 6 + 4)
 
 
-def test_short_rows_that_are_too_long_are_left_out_of_the_summary(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    launched: list[RunConfig] = []
-
-    def launch(config: RunConfig, **_: Any) -> None:
-        launched.append(config)
-        raise TrainingError("launched")
-
-    monkeypatch.setattr("tasks.training.job.launch", launch)
+def test_short_rows_that_are_too_long_are_left_out_of_the_summary(tmp_path: Path, launched: list[RunConfig]) -> None:
     long = _file(tmp_path, [*_numbered(3), {"prompt": "x" * 200, "chosen": "a", "rejected": "b"}])
     with pytest.raises(TrainingError, match="launched"):
         train(_job(tmp_path, {"source": str(long)}, max_length=150))
