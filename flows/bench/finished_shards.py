@@ -71,9 +71,7 @@ def finished_plan(
     return plan, results
 
 
-def _finished_shard(
-    store: Store, plan: Plan, recipe: Recipe, shard: PlannedShard, rng: random.Random
-) -> ShardResult:
+def _finished_shard(store: Store, plan: Plan, recipe: Recipe, shard: PlannedShard, rng: random.Random) -> ShardResult:
     examples = records.from_table(store.read_table(shard.examples), Example)
     answers: list[Answer] = []
     judgements: list[Judgement] = []

@@ -21,7 +21,7 @@ from tasks.publishing import load_shard_data, read_summary
 from tasks.records.plan import Plan
 from tasks.records.shard import read_shard_result
 from tasks.reporting.agreement import RESAMPLES, SEED
-from tasks.reporting.summary import SUBEM, subem_by_question
+from tasks.reporting.subem import SUBEM, subem_by_question
 from tasks.sampling import STRONG
 from tasks.scoring import parse_scorers
 

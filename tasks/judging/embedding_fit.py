@@ -38,6 +38,14 @@ class EmbeddedTexts:
         self.tokens += size["tokens"]
         self.unknown += size["unknown"]
 
+    def merge(self, other: "EmbeddedTexts") -> None:
+        """Count the texts that `other` has counted."""
+        self.texts += other.texts
+        self.in_windows += other.in_windows
+        self.cut += other.cut
+        self.tokens += other.tokens
+        self.unknown += other.unknown
+
     @property
     def cut_share(self) -> float:
         return self.cut / self.texts if self.texts else 0.0

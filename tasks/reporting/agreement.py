@@ -144,6 +144,23 @@ class AgreementTally:
             reason = self._missing_reason(column, answers[preference.better], answers[preference.worse])
             self._missing[column][reason] += 1
 
+    def state(self) -> dict[str, Any]:
+        """What has been counted, as JSON values, for `merge`."""
+        return {
+            "questions": self._questions,
+            "pairs": self._pairs,
+            "sums": self._sums.tolist(),
+            "missing": [dict(missing) for missing in self._missing],
+        }
+
+    def merge(self, state: Mapping[str, Any]) -> None:
+        """Count what another tally of the same weights has counted, after what is counted here."""
+        self._questions += state["questions"]
+        self._pairs += state["pairs"]
+        self._sums.extend(state["sums"])
+        for missing, more in zip(self._missing, state["missing"], strict=True):
+            missing.update(more)
+
     def figures(self) -> dict[str, Any] | None:
         """The figures of the report; null when there is no preference.
 

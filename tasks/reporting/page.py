@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from infra.store import Store
 from tasks.reporting.dataset_card import shortened
 from tasks.reporting.plots import PLOTS, metric_name
-from tasks.reporting.summary import SIDES, SUBEM
+from tasks.reporting.shard_figures import SIDES
+from tasks.reporting.subem import SUBEM
 from tasks.reporting.tables import (
     NOTHING,
     Rows,

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.reporting.summary import SUBEM, Histogram, Summary
+from tasks.reporting.subem import SUBEM
+from tasks.reporting.summary import Histogram, Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tasks.reporting.plots import BLUE, GREY, INK, ORANGE, SIZE, draw_intervals, new_plot, png
-from tasks.reporting.summary import SUBEM
+from tasks.reporting.subem import SUBEM
 from tasks.reporting.tables import NOTHING, Rows, markdown
 
 if TYPE_CHECKING:
