@@ -34,7 +34,7 @@ from tasks.planning.references import count_references
 from tasks.planning.rules import as_planned
 from tasks.publish_tasks import publish_dataset
 from tasks.records.plan import Plan, load_plan, resolve_plan
-from tasks.records.shard import forget_failure, read_failure, read_shard_result
+from tasks.records.shard import finished_results, forget_failure, read_failure, read_shard_result
 from tasks.reporting.tables import build_table
 from tasks.resources import RunResources, open_resources
 from tasks.sampling import calls_per_example
@@ -97,8 +97,9 @@ def build(
         seconds["shards"] = time.monotonic() - clock
         clock = time.monotonic()
         dataset = None
-        if all(read_shard_result(resources.store, plan_id, shard.index) for shard in plan.shards):
-            dataset = publish_dataset(resources, plan)
+        results = finished_results(resources.store, plan_id, len(plan.shards))
+        if len(results) == len(plan.shards):
+            dataset = publish_dataset(resources, plan, results)
             for note in filter(None, (dataset["yield"]["smaller"], dataset["yield"]["warning"])):
                 get_logger("build").warning(note)
         seconds["publish"] = time.monotonic() - clock

@@ -27,6 +27,7 @@ from tasks.resources import RunResources, open_resources
 from tasks.sampling import calls_per_example
 from tasks.scoring import parse_scorers
 from tasks.scoring.run import score_answers
+from tasks.shard_part import write_shard_part
 from tasks.shard_tasks import (
     ShardInMemory,
     Span,
@@ -67,6 +68,7 @@ def work_on_shard(resources: RunResources, plan: Plan, index: int) -> ShardResul
             count_earlier_spending(resources, plan)
             result = sample_score_pair(ShardInMemory(resources, plan, index, examples, contexts, run_in_prefect))
             check_shard(resources.store, plan, result, resources.recipe.execution)
+            write_shard_part(plan, result, resources.recipe, resources.store, examples, contexts)
     except LongmillError as error:
         with contextlib.suppress(StoreError):  # a store that is away is the error already
             write_failure(resources.store, plan.plan_id, index, error)

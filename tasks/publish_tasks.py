@@ -1,4 +1,4 @@
-"""Publishing a dataset as Prefect tasks: a part for each shard, then the manifest."""
+"""Publishing a dataset as Prefect tasks: the rows of shards that did not write them, then the manifest."""
 
 import math
 from collections.abc import Sequence
@@ -8,10 +8,10 @@ from prefect import task
 
 from infra.canonical import fingerprint
 from infra.running.prefect import TASK_SETTINGS, cache_key, live
-from tasks.publishing import DatasetDraft, Published, draft_dataset, finish_dataset, write_part
+from tasks.publishing import DatasetDraft, Published, draft_dataset, finish_dataset, write_shard
 from tasks.records.manifest import ManifestFile
 from tasks.records.plan import Plan
-from tasks.records.shard import ShardResult, read_shard_result
+from tasks.records.shard import ShardResult
 from tasks.resources import RunResources
 from tasks.shard_tasks import run_in_prefect, store_key
 from tasks.yield_gate import check_plan, warning_of
@@ -26,7 +26,7 @@ def publish_part(
     """Write the files of some shards; returns them by shard."""
     parts = []
     for result in results:
-        parts.append(write_part(plan, result, resources.recipe, resources.store, draft.folder, draft.split))
+        parts.append(write_shard(plan, result, resources.recipe, resources.store, draft.folder, draft.split))
     return parts
 
 
@@ -36,39 +36,35 @@ def publish_manifest(
     plan: Plan,
     results: Sequence[ShardResult],
     draft: DatasetDraft,
-    parts: dict[int, list[ManifestFile]],
+    written: dict[int, list[ManifestFile]],
     name: str,
 ) -> dict[str, Any]:
     """Write summary, plots and card, and last the manifest. Never cached."""
-    published: Published = finish_dataset(plan, results, resources.recipe, resources.store, draft, parts)
+    published: Published = finish_dataset(plan, results, resources.recipe, resources.store, draft, written)
     return published.to_json()
 
 
-def publish_dataset(resources: RunResources, plan: Plan) -> dict[str, Any]:
-    """Publish the dataset of a plan whose shards all have results; the manifest comes last.
+def publish_dataset(resources: RunResources, plan: Plan, results: Sequence[ShardResult]) -> dict[str, Any]:
+    """Publish the dataset of a plan whose shards all have `results`; the manifest comes last.
 
     Returns the `Published` values and "yield": the run's figures (`Yield.to_json`), a line "warning" where many
     questions gave no pair, and a line "smaller" where the last dataset of its name has more pairs; else "". Raises
     YieldError when too many gave no pair.
     """
-    results = []
-    for shard in plan.shards:
-        result = read_shard_result(resources.store, plan.plan_id, shard.index)
-        if result is not None:
-            results.append(result)
     store, execution = resources.store, resources.recipe.execution
     draft = draft_dataset(plan, results, resources.recipe, store)
-    outcome = check_plan(store, plan, results, execution)
-    parts: dict[int, list[ManifestFile]] = {}
+    outcome = check_plan(store, plan, results, execution, draft.parts)
+    written: dict[int, list[ManifestFile]] = {}
     if draft.manifest is None:
-        size = max(1, math.ceil(len(results) / MOST_PARTS))
-        for start in range(0, len(results), size):
-            of_part = results[start : start + size]
+        not_ready = [result for result in results if result.shard not in draft.ready]
+        size = max(1, math.ceil(len(not_ready) / MOST_PARTS))
+        for start in range(0, len(not_ready), size):
+            of_part = not_ready[start : start + size]
             files_by_shard = _publish_part(resources, plan, of_part, draft)
             for result, files in zip(of_part, files_by_shard, strict=True):
-                parts[result.shard] = files
+                written[result.shard] = files
     name = resources.recipe.dataset.name
-    published = publish_manifest(live(resources), live(plan), live(results), live(draft), live(parts), name)
+    published = publish_manifest(live(resources), live(plan), live(results), live(draft), live(written), name)
     lines = {"warning": warning_of(store, plan, results, outcome, execution), "smaller": published.pop("smaller")}
     return {**published, "yield": {**outcome.to_json(), **lines}}
 

@@ -1,9 +1,13 @@
 """Publishing: the shards' tables become one dataset that a reader sees whole or not at all.
 
-`datasets/NAME/VERSION/` gets a Parquet file for each shard, table and split (`write_part`), a summary, plots and the
-card; then `manifest.json`, put-if-absent, which names every file by its hash and alone makes the dataset visible;
-then `latest.json` beside the version, for convenience. The version is the fingerprint of the plan, the shards' output
+`datasets/NAME/VERSION/` gets a Parquet file for each shard, table and split, a summary, plots and the card; then
+`manifest.json`, put-if-absent, which names every file by its hash and alone makes the dataset visible; then
+`latest.json` beside the version, for convenience. The version is the fingerprint of the plan, the shards' output
 hashes, the dataset's settings and the schema, so an interrupted run ends at the same place with the same bytes.
+
+A shard has written its final rows and its figures itself (`ShardPart`): its files get their second place here, and its
+figures are added up, without a look at the rows. The sizes of the files are checked; their bytes were hashed when they
+were written, and readers hash them. A shard without such a part is read from its tables.
 Memory holds one shard. Leaves out: deleting old versions, and pushing to a hub.
 """
 
@@ -14,25 +18,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import pyarrow as pa
-
 from infra.canonical import canonical_json
-from infra.errors import BalanceError, RecipeError
+from infra.errors import BalanceError, RecipeError, StoreError
 from infra.recipe import Recipe
 from infra.running import progress
 from infra.store import Store
-from tasks.published_rows import evidence_rows, pair_rows
-from tasks.records import example as records
-from tasks.records.dataset import EVIDENCE, PAIRS, ShardData, Split
-from tasks.records.example import Answer, Drop, Judgement, Pair
+from tasks.records.dataset import ShardData, Split
 from tasks.records.manifest import ManifestFile, commit, finished_manifest, manifest_head, read_manifest
+from tasks.records.part import ShardPart, read_figures, read_parts, rows_folder
 from tasks.records.plan import Plan, load_examples, load_shard
 from tasks.records.shard import ShardResult, with_paired
 from tasks.records.table import BUILD_AGAIN, StoredTable
-from tasks.reporting.dataset_card import dataset_card
+from tasks.reporting.dataset_card import dataset_card, reads_folders
 from tasks.reporting.plots import dataset_plots
 from tasks.reporting.summary import Summary, SummaryTally
-from tasks.scoring import parse_scorers, rewards
+from tasks.shard_part import read_shard_data, scorer_weights, write_rows, write_table
 
 STAGE = "publish"
 
@@ -66,63 +66,72 @@ class DatasetDraft:
     split: Split
     head: Mapping[str, Any]  # the manifest without its files
     manifest: Mapping[str, Any] | None
+    parts: Mapping[int, ShardPart]  # by shard, of those that have one
+    ready: frozenset[int]  # shards whose final rows are in the store, by this split
 
 
 def publish(plan: Plan, results: Sequence[ShardResult], recipe: Recipe, store: Store) -> Published:
-    """Write the dataset of a plan whose shards all have results: draft, the part of each shard, the rest.
+    """Write the dataset of a plan whose shards all have results: draft, the rows of each shard, the rest.
 
-    Raises as `draft_dataset`, `write_part` and `finish_dataset`. Leaves out the yield gate, which a build has
+    Raises as `draft_dataset`, `write_shard` and `finish_dataset`. Leaves out the yield gate, which a build has
     (`publish_dataset`).
     """
     draft = draft_dataset(plan, results, recipe, store)
-    parts: dict[int, list[ManifestFile]] = {}
+    files: dict[int, list[ManifestFile]] = {}
     if draft.manifest is None:
         for result in results:
-            parts[result.shard] = write_part(plan, result, recipe, store, draft.folder, draft.split)
-    return finish_dataset(plan, results, recipe, store, draft, parts)
+            if result.shard not in draft.ready:
+                files[result.shard] = write_shard(plan, result, recipe, store, draft.folder, draft.split)
+    return finish_dataset(plan, results, recipe, store, draft, files)
 
 
-def draft_dataset(plan: Plan, results: Sequence[ShardResult], recipe: Recipe, store: Store) -> DatasetDraft:
+def parts_of(store: Store, results: Sequence[ShardResult]) -> dict[int, ShardPart]:
+    """The parts of these results by shard, of those that have one."""
+    parts = {}
+    for result, part in zip(results, read_parts(store, results), strict=True):
+        if part is not None:
+            parts[result.shard] = part
+    return parts
+
+
+def draft_dataset(
+    plan: Plan,
+    results: Sequence[ShardResult],
+    recipe: Recipe,
+    store: Store,
+    parts: Mapping[int, ShardPart] | None = None,
+) -> DatasetDraft:
     """Decide where the dataset goes and what its manifest says, all but the files. Writes nothing.
 
-    Raises BalanceError when questions are not those with pairs + drops, RecipeError for a recipe that is not the
-    plan's, and StoreError when a table has changed or a manifest with other bytes stands in the dataset's place.
+    `parts` are those of the results, where they have been read. Raises BalanceError when questions are not those with
+    pairs + drops, RecipeError for a recipe that is not the plan's, and StoreError when a table has changed or a
+    manifest with other bytes stands in the dataset's place.
     """
     _check_recipe(plan, recipe)
     ordered = _by_shard(results)
     counts = check_balance(plan, ordered)
     progress.expect(STAGE, len(ordered))
-    split = _split(ordered, recipe, store)
+    if parts is None:
+        parts = parts_of(store, ordered)
+    split = _split(ordered, parts, recipe, store)
     head = manifest_head(plan, ordered, recipe, counts, split)
     folder = f"datasets/{recipe.dataset.name}/{head['version']}"
     manifest = finished_manifest(store, folder, head)
     if manifest is not None:
         progress.advance(STAGE, len(ordered))
-    return DatasetDraft(folder, split, head, manifest)
+        return DatasetDraft(folder, split, head, manifest, parts, frozenset())
+    return DatasetDraft(folder, split, head, None, parts, _ready(store, plan.plan_id, parts, split))
 
 
-def write_part(
+def write_shard(
     plan: Plan, result: ShardResult, recipe: Recipe, store: Store, folder: str, split: Split
 ) -> list[ManifestFile]:
-    """Write the Parquet files of one shard: pairs and evidence by split, and drops; empty tables are left out.
+    """Write the rows of one shard, from its tables, to `folder`, the dataset's. The same shard gives the same files.
 
-    `folder` is the dataset's, in the store. The same shard gives the same files, so a part may be written again.
     Raises BalanceError when an example of the shard is not in pairs or in one drop, StoreError for a changed table.
     """
     shard = load_shard_data(plan, result, recipe, store)
-    files: list[ManifestFile] = []
-    name = f"{result.shard:04d}"
-    for side, pairs in pair_rows(shard, recipe, plan.plan_id, split).items():
-        if pairs:
-            table = pa.Table.from_pylist(pairs, schema=PAIRS)
-            files.append(_write_table(store, folder, f"data/{side}/{name}", table, "pairs", side))
-    for side, answers in evidence_rows(shard, plan.plan_id, split).items():
-        if answers:
-            table = pa.Table.from_pylist(answers, schema=EVIDENCE)
-            files.append(_write_table(store, folder, f"evidence/{side}/{name}", table, "evidence", side))
-    if shard.drops:
-        table = records.to_table(shard.drops, records.DROP)
-        files.append(_write_table(store, folder, f"drops/{name}", table, "drops", "train"))
+    files = write_rows(store, folder, result.shard, shard, recipe, plan.plan_id, split)
     progress.advance(STAGE)
     return files
 
@@ -133,24 +142,29 @@ def finish_dataset(
     recipe: Recipe,
     store: Store,
     draft: DatasetDraft,
-    parts: Mapping[int, Sequence[ManifestFile]],
+    written: Mapping[int, Sequence[ManifestFile]],
 ) -> Published:
     """Write what belongs to the whole dataset, then the manifest, which makes it visible, then `latest.json`.
 
-    `parts` are what `write_part` returned, by shard; none are needed where the draft has a manifest. Raises
-    StoreError when a table has changed or a manifest with other bytes stands in the dataset's place.
+    `written` are the files that `write_shard` returned, by shard, of shards that were not ready; none are needed where
+    the draft has a manifest. Raises StoreError when a table has changed or a manifest with other bytes stands in the
+    dataset's place.
     """
     manifest = draft.manifest
     if manifest is None:
         files: list[ManifestFile] = []
         planned_drops = store.read_table(plan.drops)
         if planned_drops.num_rows:
-            files.append(_write_table(store, draft.folder, "drops/plan", planned_drops, "drops", "train"))
+            files.append(write_table(store, draft.folder, "drops/plan", planned_drops, "drops", "train"))
         for result in _by_shard(results):
-            files.extend(parts[result.shard])
-        summary = _summary(plan, results, recipe, store)
-        files += _write_papers(recipe, store, draft, files, summary)
-        manifest = {**draft.head, "files": files}
+            rows = written[result.shard] if result.shard in written else draft.parts[result.shard].rows
+            files.extend(rows)
+        _place_rows(store, plan.plan_id, draft, written)
+        summary = _summary(plan, results, recipe, store, draft.parts)
+        papers = _write_papers(recipe, store, draft, files, summary)
+        manifest = {**draft.head, "files": [*files, *papers]}
+        if reads_folders(files):
+            _refuse_strays(store, draft.folder, files)
         commit(store, draft.folder, manifest)
     smaller = move_latest(store, recipe.dataset.name, draft.folder, manifest)
     return replace(_published(store, draft.folder, manifest), smaller=smaller)
@@ -233,16 +247,7 @@ def load_shard_data(
         examples, contexts = load_shard(store, plan, result.shard)
     else:
         examples, contexts = load_examples(store, plan, result.shard), {}
-    judgements = records.from_table(result.files["judgements"].read_checked(store), Judgement)
-    shard = ShardData(
-        examples=examples,
-        contexts=contexts,
-        answers=records.from_table(result.files["answers"].read_checked(store), Answer),
-        judgements=judgements,
-        pairs=records.from_table(result.files["pairs"].read_checked(store), Pair),
-        drops=records.from_table(result.files["drops"].read_checked(store), Drop),
-        rewards=rewards(judgements, parse_scorers(recipe)),
-    )
+    shard = read_shard_data(result, recipe, store, examples, contexts)
     _check_shard(plan, result.shard, shard)
     return shard
 
@@ -282,35 +287,74 @@ def _check_recipe(plan: Plan, recipe: Recipe) -> None:
         )
 
 
-def _split(results: Sequence[ShardResult], recipe: Recipe, store: Store) -> Split:
-    """The split of the dataset; it looks at every context that has a pair."""
+def _split(results: Sequence[ShardResult], parts: Mapping[int, ShardPart], recipe: Recipe, store: Store) -> Split:
+    """The split of the dataset; every context that has a pair counts."""
+    split = Split(recipe.seed, recipe.dataset.test_fraction)
 
     def context_ids() -> Iterator[str]:
         for result in results:
-            table = result.files["pairs"].read_checked(store, ["context_id"])
-            yield from table.column("context_id").to_pylist()
+            part = parts.get(result.shard)
+            if part is None or part.split.seed != split.seed:
+                table = result.files["pairs"].read_checked(store, ["context_id"])
+                yield from table.column("context_id").to_pylist()
+            elif part.last_context is not None:
+                yield part.last_context
 
-    return Split(recipe.seed, recipe.dataset.test_fraction).with_training(context_ids())
+    return split.with_training(context_ids())
 
 
-def _summary(plan: Plan, results: Sequence[ShardResult], recipe: Recipe, store: Store) -> Summary:
-    """The figures of all shards, read in their order: sums of floats depend on it."""
-    tally = SummaryTally({scorer.name: scorer.weight for scorer in parse_scorers(recipe)})
-    for result in _by_shard(results):
-        tally.add(load_shard_data(plan, result, recipe, store, with_contexts=False))
+def _ready(store: Store, plan_id: str, parts: Mapping[int, ShardPart], split: Split) -> frozenset[int]:
+    """The shards whose files of final rows are there in their size, in this split."""
+    folder = rows_folder(plan_id)
+    sizes = store.sizes(folder) if parts else {}
+    ready = set()
+    for index, part in parts.items():
+        whole = all(sizes.get(f"{folder}/{file['path']}") == file["bytes"] for file in part.rows)
+        if whole and part.split == split:
+            ready.add(index)
+    return frozenset(ready)
+
+
+def _place_rows(store: Store, plan_id: str, draft: DatasetDraft, written: Mapping[int, Sequence[ManifestFile]]) -> None:
+    """Give the rows that shards have written their place in the dataset, unless an earlier run did."""
+    there = store.sizes(draft.folder)
+    targets = {}
+    for index in sorted(draft.ready - written.keys()):
+        for file in draft.parts[index].rows:
+            target = f"{draft.folder}/{file['path']}"
+            if there.get(target) != file["bytes"]:
+                targets[f"{rows_folder(plan_id)}/{file['path']}"] = target
+    store.copy(targets)
+    progress.advance(STAGE, len(draft.ready - written.keys()))
+
+
+def _refuse_strays(store: Store, folder: str, files: Sequence[ManifestFile]) -> None:
+    """Raises StoreError where a folder that the card names whole has a file that is not of the dataset."""
+    paths = {f"{folder}/{file['path']}" for file in files}
+    for config in ("data", "evidence", "drops"):
+        for path in store.list(f"{folder}/{config}"):
+            if path not in paths:
+                raise StoreError(
+                    f"{store.place(path)}: not a file of this dataset; it was left by an earlier run with other "
+                    f"libraries, and readers of the folder would take it for one: remove {store.place(folder)} and "
+                    "publish again"
+                )
+
+
+def _summary(
+    plan: Plan, results: Sequence[ShardResult], recipe: Recipe, store: Store, parts: Mapping[int, ShardPart]
+) -> Summary:
+    """The figures of all shards, in their order: sums of floats depend on it."""
+    tally = SummaryTally(scorer_weights(recipe))
+    ordered = _by_shard(results)
+    figures_of_parts = read_figures(store, [parts[result.shard] for result in ordered if result.shard in parts])
+    for result in ordered:
+        figures = next(figures_of_parts) if result.shard in parts else None
+        if figures is None:
+            tally.add(load_shard_data(plan, result, recipe, store, with_contexts=False))
+        else:
+            tally.merge(figures)
     return tally.summary()
-
-
-def _write_table(store: Store, folder: str, stem: str, table: pa.Table, config: str, split: str) -> ManifestFile:
-    stored = StoredTable.put(store, f"{folder}/{stem}", table)
-    return {
-        "path": stored.path.removeprefix(f"{folder}/"),
-        "sha256": stored.sha256,
-        "bytes": store.size(stored.path),
-        "rows": stored.rows,
-        "config": config,
-        "split": split,
-    }
 
 
 def _write_papers(

@@ -12,7 +12,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from infra.errors import YieldError
@@ -21,6 +21,7 @@ from infra.store import Store
 from tasks.questions import REPEATS
 from tasks.records import example as records
 from tasks.records.example import Drop
+from tasks.records.part import ShardPart
 from tasks.records.plan import Plan
 from tasks.records.shard import ShardResult
 
@@ -103,6 +104,23 @@ class Yield:
             if chosen and drop.stage in _PLANNING_STAGES:
                 self.questions -= 1
 
+    def merge(self, state: Mapping[str, Any]) -> None:
+        """Count what the `state` of another yield has counted, after what is counted here."""
+        self.questions += state["questions"]
+        self.faults.update(state["faults"])
+        self.by_design.update(state["by_design"])
+        for reason, drop in state["examples"].items():
+            self.examples.setdefault(reason, Drop(**drop))
+
+    def state(self) -> dict[str, Any]:
+        """What has been counted, as JSON values, for `merge`."""
+        return {
+            "questions": self.questions,
+            "faults": dict(self.faults),
+            "by_design": dict(self.by_design),
+            "examples": {reason: asdict(drop) for reason, drop in self.examples.items()},
+        }
+
     @property
     def drops(self) -> Counter[str]:
         """All drops by reason."""
@@ -143,7 +161,7 @@ def check_shard(store: Store, plan: Plan, result: ShardResult, execution: Execut
     """Stop at a shard most of whose questions failed, before the next ones are paid for. Raises YieldError."""
     if result.questions < SMALLEST_SHARD:
         return
-    outcome = _run_yield(store, [result])
+    outcome = run_yield(store, [result])
     if outcome.share > execution.max_shard_drop_share:
         place, limit = f"shard {result.shard} of plan {plan.plan_id}", execution.max_shard_drop_share
         fault = _too_many(place, outcome, "max_shard_drop_share", limit, store, [result])
@@ -153,9 +171,18 @@ def check_shard(store: Store, plan: Plan, result: ShardResult, execution: Execut
         raise YieldError(f"{fault}. {_PAID}")
 
 
-def check_plan(store: Store, plan: Plan, results: Sequence[ShardResult], execution: Execution) -> Yield:
-    """The yield of a plan whose shards all have results. Raises YieldError when it is too small to be published."""
-    outcome = _run_yield(store, results)
+def check_plan(
+    store: Store,
+    plan: Plan,
+    results: Sequence[ShardResult],
+    execution: Execution,
+    parts: Mapping[int, ShardPart] | None = None,
+) -> Yield:
+    """The yield of a plan whose shards all have results. Raises YieldError when it is too small to be published.
+
+    The tables of drops are read of those shards alone of which `parts`, by shard, has none.
+    """
+    outcome = run_yield(store, results, parts)
     place, limit = f"plan {plan.plan_id}", execution.max_drop_share
     if not sum(result.pairs for result in results):
         reasons = outcome if outcome.drops else reading_yield(store, plan)
@@ -181,10 +208,14 @@ def warning_of(store: Store, plan: Plan, results: Sequence[ShardResult], outcome
     return ". ".join(lines)
 
 
-def _run_yield(store: Store, results: Sequence[ShardResult]) -> Yield:
-    """What became of the questions of these shards."""
-    outcome = Yield(sum(result.questions for result in results))
+def run_yield(store: Store, results: Sequence[ShardResult], parts: Mapping[int, ShardPart] | None = None) -> Yield:
+    """What became of the questions of these shards; from their `parts`, by shard, where there are some."""
+    outcome = Yield()
     for result in results:
+        if parts and result.shard in parts:
+            outcome.merge(parts[result.shard].outcome)
+            continue
+        outcome.questions += result.questions
         if result.drops:
             drops = records.from_table(result.files["drops"].read_checked(store), Drop)
             outcome.add(drops, _filtered(store, result, drops))

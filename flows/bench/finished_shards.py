@@ -48,11 +48,16 @@ def finished_plan(
     for index in range(shards):
         contexts = [_context(rng, context_characters) for _ in range(questions)]
         examples = [_example(context, index * questions + place) for place, context in enumerate(contexts)]
-        paths = [
-            _put_input(store, records.to_table(examples, records.EXAMPLE)),
-            _put_input(store, records.to_table(contexts, records.CONTEXT)),
-        ]
-        planned.append(PlannedShard(index, *paths, questions, questions, questions * context_characters // 4))
+        planned.append(
+            PlannedShard(
+                index=index,
+                examples=_put_input(store, records.to_table(examples, records.EXAMPLE)),
+                contexts=_put_input(store, records.to_table(contexts, records.CONTEXT)),
+                questions=questions,
+                context_count=questions,
+                prompt_tokens=questions * context_characters // 4,
+            )
+        )
     content = {
         "recipe": recipe.identity(),
         "prompts": {},

@@ -14,7 +14,7 @@ import errno
 import logging
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 _log = logging.getLogger(__name__)
 
 _WRITER_KEY = "longmill-writer"  # of an object's metadata: which call of put_if_absent wrote it
-_DELETE_THREADS = 16
+_THREADS = 16  # that delete or copy objects at once
 _MAX_CONNECTIONS = 64
 _CREATE_ATTEMPTS = 5
 
@@ -124,7 +124,7 @@ class ObjectStore:
         if len(paths) == 1:
             remove(paths[0])
         elif paths:
-            with ThreadPoolExecutor(_DELETE_THREADS) as pool:
+            with ThreadPoolExecutor(_THREADS) as pool:
                 list(pool.map(remove, paths))
 
     def move(self, source: str, target: str) -> None:
@@ -132,6 +132,16 @@ class ObjectStore:
         with _bucket_must_exist():
             self.filesystem.cp_file(self.key(source), self.key(target))
             self.delete(source)
+
+    def copy(self, targets: Mapping[str, str]) -> None:
+        """Copies that the server makes, several at a time."""
+
+        def copy_one(names: tuple[str, str]) -> None:
+            source, target = names
+            self.filesystem.cp_file(self.key(source), self.key(target))
+
+        with _bucket_must_exist(), ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(copy_one, targets.items()))
 
     def download(self, path: str, target: Path) -> None:
         """Copy an object out of the store."""

@@ -12,7 +12,9 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -24,6 +26,7 @@ from infra.store.local import LocalFolder
 
 Paths = list[str]  # inside the class, `list` is the method
 
+_READ_AHEAD = 32  # small files that are read at once
 _DICTIONARY_BYTES = 256 << 20  # with the default, 1 MiB, a column that repeats long contexts gets no dictionary
 _PASSWORD = re.compile(r"//[^/@\s]+@")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
@@ -50,6 +53,7 @@ class Backend(Protocol):
     def sizes(self, prefix: str) -> dict[str, int]: ...
     def delete(self, *paths: str) -> None: ...
     def move(self, source: str, target: str) -> None: ...
+    def copy(self, targets: Mapping[str, str]) -> None: ...
     def download(self, path: str, target: Path) -> None: ...
     def upload(self, source: Path, path: str) -> None: ...
 
@@ -73,6 +77,26 @@ class Store:
         """The whole file."""
         with self._translated_faults("read", path):
             return self._backend.read(path)
+
+    def read_each(self, paths: Iterable[str]) -> Iterator[bytes | None]:
+        """The small files at `paths` one after another, None for one that is not there; some are read ahead."""
+        with ThreadPoolExecutor(_READ_AHEAD) as pool:
+            ahead: deque[Future[bytes | None]] = deque()
+            try:
+                for path in paths:
+                    ahead.append(pool.submit(self._read_if_there, path))
+                    if len(ahead) > _READ_AHEAD:
+                        yield ahead.popleft().result()
+                while ahead:
+                    yield ahead.popleft().result()
+            finally:  # the reader may stop early
+                pool.shutdown(cancel_futures=True)
+
+    def _read_if_there(self, path: str) -> bytes | None:
+        try:
+            return self.read(path)
+        except MissingError:
+            return None
 
     @contextlib.contextmanager
     def open(self, path: str) -> Iterator[BinaryIO]:
@@ -126,6 +150,17 @@ class Store:
         _check_path(target)
         with self._translated_faults("move", source):
             self._backend.move(source, target)
+
+    def copy(self, targets: Mapping[str, str]) -> None:
+        """Give files a second place, by source; none is read here: a hard link, or a copy that the server makes.
+
+        For files that are named by their content: a target that is there already may stay as it is. Raises
+        MissingError where a source is not there.
+        """
+        for target in targets.values():
+            _check_path(target)
+        with self._translated_faults("copy", next(iter(targets), "")):
+            self._backend.copy(targets)
 
     def download_folder(self, prefix: str, folder: Path) -> None:
         """Copy the files below the folder `prefix` to a local folder. Raises MissingError where there is no file."""

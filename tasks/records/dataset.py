@@ -132,9 +132,13 @@ class Split:
         """A number in [0, 1), evenly spread over contexts."""
         return int(fingerprint(["split", self.seed, context_id])[:13], 16) / 16**13
 
+    def last(self, context_ids: Iterable[str]) -> str | None:
+        """The context with the highest draw; None of none."""
+        return max(context_ids, key=lambda context_id: (self.draw(context_id), context_id), default=None)
+
     def with_training(self, context_ids: Iterable[str]) -> "Split":
         """The split for a dataset whose pairs have these contexts: at least one of them is for training."""
-        last = max(context_ids, key=lambda context_id: (self.draw(context_id), context_id), default=None)
+        last = self.last(context_ids)
         if last is None or self.side(last) == "train":
             return self
         return Split(self.seed, self.test_fraction, last)

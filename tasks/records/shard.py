@@ -8,7 +8,7 @@ same replies give the same bytes.
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,16 +105,25 @@ def paired_questions(counts: Mapping[str, Any]) -> int:
 
 def read_shard_result(store: Store, plan_id: str, index: int) -> ShardResult | None:
     """The result of a shard, or None while there is none. Raises StoreError for a file that cannot be read."""
-    path = _path(plan_id, index)
-    if not store.exists(path):
-        return None
-    try:
-        return ShardResult.from_json(json.loads(store.read(path)))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(
-            f"{store.place(path)}: not a shard result ({type(error).__name__}: {error}); "
-            f"run the shard again with: longmill rerun {plan_id} --shards {index}"
-        ) from error
+    return next(read_shard_results(store, plan_id, [index]))
+
+
+def read_shard_results(store: Store, plan_id: str, indices: Sequence[int]) -> Iterator[ShardResult | None]:
+    """The result of each shard in turn, None for one that has none. Raises StoreError for one that cannot be read."""
+    contents = store.read_each([_path(plan_id, index) for index in indices])
+    for index, data in zip(indices, contents, strict=True):
+        try:
+            yield None if data is None else ShardResult.from_json(json.loads(data))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreError(
+                f"{store.place(_path(plan_id, index))}: not a shard result ({type(error).__name__}: {error}); "
+                f"run the shard again with: longmill rerun {plan_id} --shards {index}"
+            ) from error
+
+
+def finished_results(store: Store, plan_id: str, shards: int) -> list[ShardResult]:
+    """The results of the finished ones among a plan's so many shards."""
+    return [result for result in read_shard_results(store, plan_id, range(shards)) if result is not None]
 
 
 def write_shard_result(store: Store, result: ShardResult) -> None:

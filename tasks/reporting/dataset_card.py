@@ -36,6 +36,7 @@ _SPLITS = ("train", "test")
 _MARKS = re.compile(r"(?<![^\W_])_|_(?![^\W_])|[\\`*\[\]~#|@!]")  # an underscore inside a word is no markup
 _LINKS = re.compile(r"(?i)\b(https?|ftp|mailto|xmpp)(?=:)|\bwww(?=\.)")
 _OPENING = re.compile(r"^(?:[-+](?=\s|-|$)|=+$|\d+(?=[.)](?:\s|$)))")  # of a list, a rule or an underlined heading
+MOST_PATHS = 200  # files of a configuration and split that the card names one by one
 _CHARACTERS = 400  # of a text that the card shows
 
 
@@ -130,12 +131,26 @@ def _front_matter(recipe: Recipe, tables: Sequence[Mapping[str, Any]], summary: 
     return yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True, width=1000).rstrip()
 
 
+def reads_folders(tables: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the card names folders in place of files: then no file may be there that is not of the dataset."""
+    for config in _CONFIGS:
+        for split in _SPLITS:
+            if len(_files_of(tables, config, split)) > MOST_PATHS:
+                return True
+    return False
+
+
 def _configs(tables: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The configurations by name. Every file is named, so that a file which does not belong there is never read."""
+    """The configurations by name.
+
+    Every file is named, so that a file which does not belong there is never read; of many files, their folder.
+    """
     for config in _CONFIGS:
         data_files = []
         for split in _SPLITS:
             paths = [file["path"] for file in _files_of(tables, config, split)]
+            if len(paths) > MOST_PATHS:
+                paths = [f"{paths[0].rpartition('/')[0]}/*.parquet"]
             if paths:
                 data_files.append({"split": split, "path": paths})
         if data_files:

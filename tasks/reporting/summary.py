@@ -106,12 +106,14 @@ class SummaryTally:
             subem[name] = mean.to_json()
         for name, spread in sorted(self._scores.items()):
             scores[name] = spread.to_json()
-        counters = {}
-        for name, counter in self._counters.items():
-            counters[name] = dict(sorted(counter.items()))
         return Summary(
-            **self._counts,
-            **counters,
+            questions=self._counts["questions"],
+            pairs=self._counts["pairs"],
+            answers=self._counts["answers"],
+            drops=_sorted(self._counters["drops"]),
+            finish_reasons=_sorted(self._counters["finish_reasons"]),
+            languages=_sorted(self._counters["languages"]),
+            kinds=_sorted(self._counters["kinds"]),
             subem=subem,
             scores=scores,
             histograms=_histograms(self._histograms),
@@ -119,6 +121,10 @@ class SummaryTally:
             agreement=self._agreement.figures(),
             judging=self._judge.figures(),
         )
+
+
+def _sorted(counter: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counter.items()))
 
 
 def _count(counters: Mapping[str, Counter[float]], histograms: Mapping[str, Iterable[tuple[float, int]]]) -> None:

@@ -19,7 +19,7 @@ from infra.recipe import Recipe
 from infra.recipe.public import public_text
 from infra.store import Store, open_store, table_bytes
 from tasks import publishing
-from tasks.publishing import Published, draft_dataset, finish_dataset, publish, write_part
+from tasks.publishing import Published, draft_dataset, finish_dataset, publish, write_shard
 from tasks.records.dataset import Split
 from tasks.records.manifest import manifests, read_manifest, verify_manifest
 from tasks.records.plan import load_shard
@@ -372,8 +372,8 @@ def test_a_part_is_written_alone_and_again_with_the_same_bytes(tmp_path: Path) -
     assert (draft.folder, draft.manifest) == (done.path, None)
     parts = {}
     for result in results[::-1]:
-        part = write_part(plan, result, recipe, parts_store, draft.folder, draft.split)
-        assert write_part(plan, result, recipe, parts_store, draft.folder, draft.split) == part
+        part = write_shard(plan, result, recipe, parts_store, draft.folder, draft.split)
+        assert write_shard(plan, result, recipe, parts_store, draft.folder, draft.split) == part
         parts[result.shard] = json.loads(json.dumps(part))  # as a Prefect task would cache it
     assert manifests(parts_store, "fake") == []
     finished = finish_dataset(plan, results, recipe, parts_store, draft, parts)

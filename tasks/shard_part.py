@@ -1,0 +1,115 @@
+"""Writing the part of a finished shard: its final rows, its figures, its share of the yield and of the spending."""
+
+from collections.abc import Iterable, Mapping
+
+import pyarrow as pa
+
+from infra.recipe import Recipe
+from infra.store import Store
+from tasks.published_rows import evidence_rows, pair_rows
+from tasks.records import example as records
+from tasks.records.dataset import EVIDENCE, PAIRS, ShardData, Split
+from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
+from tasks.records.manifest import ManifestFile
+from tasks.records.part import ShardPart, Spending, rows_folder, write_figures, write_part
+from tasks.records.plan import Plan
+from tasks.records.shard import ShardResult
+from tasks.records.table import StoredTable
+from tasks.reporting.shard_figures import shard_figures
+from tasks.sampling import kind_of
+from tasks.scoring import parse_scorers, rewards
+from tasks.yield_gate import run_yield
+
+
+def write_shard_part(
+    plan: Plan,
+    result: ShardResult,
+    recipe: Recipe,
+    store: Store,
+    examples: list[Example],
+    contexts: Mapping[str, Context],
+) -> ShardPart:
+    """Write the part of a shard whose tables are in the store. The same shard gives the same files.
+
+    Raises StoreError for a table that is missing or was changed.
+    """
+    shard = read_shard_data(result, recipe, store, examples, contexts)
+    split = Split(recipe.seed, recipe.dataset.test_fraction)
+    figures, sha256 = write_figures(store, plan.plan_id, result.shard, shard_figures(shard, scorer_weights(recipe)))
+    part = ShardPart(
+        rows=write_rows(store, rows_folder(plan.plan_id), result.shard, shard, recipe, plan.plan_id, split),
+        split=split,
+        last_context=split.last(pair.context_id for pair in shard.pairs),
+        outcome=run_yield(store, [result]).state(),
+        spending=spending_of(shard.answers),
+        figures=figures,
+        figures_sha256=sha256,
+    )
+    write_part(store, result, part)
+    return part
+
+
+def write_rows(
+    store: Store, folder: str, index: int, shard: ShardData, recipe: Recipe, plan_id: str, split: Split
+) -> list[ManifestFile]:
+    """Write the Parquet files of a shard: pairs and evidence by split, and drops; empty tables are left out.
+
+    `folder` is the dataset's, or the plan's for rows; paths are relative to it.
+    """
+    files: list[ManifestFile] = []
+    for side, pairs in pair_rows(shard, recipe, plan_id, split).items():
+        if pairs:
+            table = pa.Table.from_pylist(pairs, schema=PAIRS)
+            files.append(write_table(store, folder, f"data/{side}/{index:04d}", table, "pairs", side))
+    for side, answers in evidence_rows(shard, plan_id, split).items():
+        if answers:
+            table = pa.Table.from_pylist(answers, schema=EVIDENCE)
+            files.append(write_table(store, folder, f"evidence/{side}/{index:04d}", table, "evidence", side))
+    if shard.drops:
+        table = records.to_table(shard.drops, records.DROP)
+        files.append(write_table(store, folder, f"drops/{index:04d}", table, "drops", "train"))
+    return files
+
+
+def write_table(store: Store, folder: str, stem: str, table: pa.Table, config: str, split: str) -> ManifestFile:
+    """Write a table of the dataset to `FOLDER/STEM-HASH.parquet`."""
+    stored = StoredTable.put(store, f"{folder}/{stem}", table)
+    return {
+        "path": stored.path.removeprefix(f"{folder}/"),
+        "sha256": stored.sha256,
+        "bytes": store.size(stored.path),
+        "rows": stored.rows,
+        "config": config,
+        "split": split,
+    }
+
+
+def read_shard_data(
+    result: ShardResult, recipe: Recipe, store: Store, examples: list[Example], contexts: Mapping[str, Context]
+) -> ShardData:
+    """A finished shard with all its tables. Raises StoreError for a table that is missing or was changed."""
+    judgements = records.from_table(result.files["judgements"].read_checked(store), Judgement)
+    return ShardData(
+        examples=examples,
+        contexts=contexts,
+        answers=records.from_table(result.files["answers"].read_checked(store), Answer),
+        judgements=judgements,
+        pairs=records.from_table(result.files["pairs"].read_checked(store), Pair),
+        drops=records.from_table(result.files["drops"].read_checked(store), Drop),
+        rewards=rewards(judgements, parse_scorers(recipe)),
+    )
+
+
+def scorer_weights(recipe: Recipe) -> dict[str, float]:
+    """Each scorer's weight in the reward."""
+    return {scorer.name: scorer.weight for scorer in parse_scorers(recipe)}
+
+
+def spending_of(answers: Iterable[Answer]) -> dict[str, Spending]:
+    """What the answers have cost, by kind; an answer without a call, or without a count of tokens, costs nothing."""
+    spending: dict[str, Spending] = {}
+    for answer in answers:
+        if answer.key and answer.prompt_tokens:
+            spent = spending.get(kind_of(answer), Spending())
+            spending[kind_of(answer)] = spent.plus(answer.prompt_tokens, answer.completion_tokens)
+    return spending
