@@ -39,6 +39,7 @@ from tasks.reporting.tables import build_table
 from tasks.resources import RunResources, open_resources
 from tasks.sampling import calls_per_example
 from tasks.scoring import check_scorers, embeds_texts
+from tasks.spending import PlanSpending
 from tasks.yield_gate import check_reading
 
 TRAIN_DEPLOYMENT = "train/longmill-train"
@@ -216,13 +217,17 @@ def _shard_elsewhere(resources: RunResources, plan: Plan) -> Callable[[int], Non
     deployment = resources.recipe.execution.shard_deployment
     assert deployment is not None
     recipe = shard_recipe(resources.recipe)
+    spending = PlanSpending(resources, plan)
 
     def run(index: int) -> None:
         # Once per build: a build that Prefect tries again finds the shard's run, a new build starts a new one.
         key = f"{plan.plan_id}-{index}-{flow_run.id}"
         forget_failure(resources.store, plan.plan_id, index)
         parameters = {"recipe": recipe, "plan_id": plan.plan_id, "index": index}
+        if spent := spending.besides(index):
+            parameters["spent"] = spent
         state = run_elsewhere(deployment, parameters, key, timeout_s=SHARD_WAIT_S)
+        spending.count(index)
         if state is None:
             raise RecipeError(f"execution.shard_deployment: there is no deployment {deployment!r}; see prefect.yaml")
         _refuse_unfinished(resources.store, plan.plan_id, index, state)

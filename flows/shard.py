@@ -35,12 +35,11 @@ from tasks.shard_tasks import (
     TaskSteps,
     answered_questions,
     cut_spans,
-    load_rows,
     pair_shard,
     run_in_prefect,
     sample_span,
 )
-from tasks.spending import count_earlier_spending, count_reused_answers
+from tasks.spending import count_earlier_spending, count_finished, count_given_spending
 from tasks.yield_gate import check_shard
 
 FEWEST_SPANS = 16  # of a plan, if it has as many questions
@@ -48,18 +47,25 @@ TASKS_AT_ONCE = 8  # of a kind in flight: the next one's calls are ready when th
 
 
 @flow(name="shard", flow_run_name="shard {index:04d} of plan {plan_id}", validate_parameters=False)
-def shard(recipe: dict[str, Any], plan_id: str, index: int) -> dict[str, Any]:
-    """Work on one shard until its result is in the store; returns that result. What a deployment runs."""
+def shard(
+    recipe: dict[str, Any], plan_id: str, index: int, spent: dict[str, list[int]] | None = None
+) -> dict[str, Any]:
+    """Work on one shard until its result is in the store; returns that result. What a deployment runs.
+
+    `spent` is what the plan's other shards have cost, where a build says so; else it is read from the store.
+    """
     with open_resources(parse_recipe(recipe)) as resources:
-        return work_on_shard(resources, load_plan(resources.store, plan_id), index).to_json()
+        plan = load_plan(resources.store, plan_id)
+        if spent is not None:
+            count_given_spending(resources, plan, spent)
+        return work_on_shard(resources, plan, index).to_json()
 
 
 def work_on_shard(resources: RunResources, plan: Plan, index: int) -> ShardResult:
     """Work on one shard until its result is in the store, in the flow run of the caller."""
     result = read_shard_result(resources.store, plan.plan_id, index)
     if result is not None:
-        answers: list[Answer] = load_rows(resources.store, "answers", result.files["answers"])
-        count_reused_answers(resources, answers)
+        count_finished(resources, result)
         progress.advance("score", plan.shards[index].questions)
         return result
     try:

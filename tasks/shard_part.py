@@ -106,10 +106,12 @@ def scorer_weights(recipe: Recipe) -> dict[str, float]:
 
 
 def spending_of(answers: Iterable[Answer]) -> dict[str, Spending]:
-    """What the answers have cost, by kind; an answer without a call, or without a count of tokens, costs nothing."""
+    """What the calls of these answers have cost, by kind of answer; a call that gave several counts once."""
     spending: dict[str, Spending] = {}
+    keys: set[str] = set()
     for answer in answers:
-        if answer.key and answer.prompt_tokens:
-            spent = spending.get(kind_of(answer), Spending())
-            spending[kind_of(answer)] = spent.plus(answer.prompt_tokens, answer.completion_tokens)
+        if answer.key and answer.prompt_tokens and answer.key not in keys:
+            keys.add(answer.key)
+            spent = Spending(1, answer.prompt_tokens, answer.completion_tokens)
+            spending[kind_of(answer)] = spending.get(kind_of(answer), Spending()).plus(spent)
     return spending

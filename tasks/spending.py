@@ -1,42 +1,108 @@
 """What a plan has cost before this run: counted into the budget and into the reused calls.
 
-A budget limits the plan and not the process: a re-run, or another worker, does not start from nothing.
+A budget limits the plan and not the process: a re-run, or another worker, does not start from nothing. A finished shard
+has its sums in its part, so its answers are not read again. A build whose shards run elsewhere counts once and keeps
+the sums by shard; each shard's run is given the sum of the others, whatever their number.
+
+Counted are the answers of finished shards and, of the others, the samples that the ledger holds. What other processes
+pay for later is not, nor are calls to the judge before they are needed again.
 """
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from infra.ledger import Entry
+from infra.models.client import ModelClient
 from infra.recipe import Budget
+from tasks.records import example as records
 from tasks.records.example import Answer
+from tasks.records.part import Spending, read_parts
 from tasks.records.plan import Plan, load_shard
-from tasks.records.shard import read_shard_result
+from tasks.records.shard import ShardResult, read_shard_results
 from tasks.resources import RunResources
 from tasks.sampling import kind_of, sample_requests, strong_requests
+from tasks.shard_part import spending_of
 
-_SPENDING_COLUMNS = ["sample_index", "key", "prompt_tokens", "completion_tokens"]
+Spent = Mapping[str, Spending]  # by kind of answer
+Sums = dict[str, list[int]]  # the same as JSON values
+
+
+class PlanSpending:
+    """What the shards of a plan have cost, for a build whose shards run elsewhere. Thread-safe."""
+
+    def __init__(self, resources: RunResources, plan: Plan) -> None:
+        self._resources = resources
+        self._plan = plan
+        self._lock = threading.Lock()
+        self._by_shard: dict[int, Spent] | None = None  # before it is first needed
+        self._total: dict[str, Spending] = {}
+
+    def besides(self, index: int) -> Sums | None:
+        """What the plan has cost without this shard, for `count_given_spending`; None where there is no budget.
+
+        By kind of answer: calls, prompt tokens, completion tokens.
+        """
+        if self._resources.recipe.budget == Budget():
+            return None
+        with self._lock:
+            if self._by_shard is None:
+                self._by_shard = {}
+                self._update([shard.index for shard in self._plan.shards])
+            own = self._by_shard.get(index, {})
+            return {kind: spent.minus(own.get(kind, Spending())).to_json() for kind, spent in self._total.items()}
+
+    def count(self, index: int) -> None:
+        """Count anew what a shard has cost, because its run has ended."""
+        with self._lock:
+            if self._by_shard is not None:
+                self._update([index])
+
+    def _update(self, indices: Sequence[int]) -> None:
+        assert self._by_shard is not None
+        finished = _spending_of_finished(self._resources, self._plan, indices)
+        for index in indices:
+            spent = finished.get(index)
+            if spent is None:
+                spent = _sums(_calls_in_ledger(self._resources, self._plan, index))
+            for kind, earlier in self._by_shard.get(index, {}).items():
+                self._total[kind] = self._total[kind].minus(earlier)
+            for kind, now in spent.items():
+                self._total[kind] = self._total.get(kind, Spending()).plus(now)
+            self._by_shard[index] = spent
+
+
+def count_given_spending(resources: RunResources, plan: Plan, sums: Mapping[str, Sequence[int]]) -> None:
+    """Count what the plan's other shards have cost, as the build says (`PlanSpending.besides`)."""
+    with resources.counting_earlier_spending:
+        resources.plans_counted.add(plan.plan_id)
+    _spend_sums(resources, f"{plan.plan_id} elsewhere", {kind: Spending(*sum_of) for kind, sum_of in sums.items()})
 
 
 def count_earlier_spending(resources: RunResources, plan: Plan) -> None:
-    """Count what a plan has already cost, whoever paid for it, where there is a budget. Once per run and plan.
-
-    That is the answers of finished shards and, for the other shards, the samples that the ledger holds. What other
-    processes pay for later is not counted, nor are calls to the judge before they are needed again.
-    """
+    """Count what a plan has already cost, whoever paid for it, where there is a budget. Once per run and plan."""
     if resources.recipe.budget == Budget():
         return
     with resources.counting_earlier_spending:  # the other shards of the run wait until it is counted
         if plan.plan_id in resources.plans_counted:
             return
         resources.plans_counted.add(plan.plan_id)
-        for shard in plan.shards:
-            result = read_shard_result(resources.store, plan.plan_id, shard.index)
-            if result is None:
-                _spend_from_ledger(resources, plan, shard.index)
+        indices = [shard.index for shard in plan.shards]
+        finished = _spending_of_finished(resources, plan, indices)
+        for index in indices:
+            if index in finished:
+                _spend_sums(resources, f"{plan.plan_id}/{index}", finished[index])
                 continue
-            table = resources.store.read_table(result.files["answers"].path, _SPENDING_COLUMNS)
-            for sample_index, key, prompt_tokens, completion_tokens in zip(*table.to_pydict().values(), strict=True):
-                if key and prompt_tokens:
-                    client = resources.client_of_answer(sample_index)
-                    client.spend(key, prompt_tokens, completion_tokens)
+            for kind, entry in _calls_in_ledger(resources, plan, index):  # by key: this run may need them again
+                _client(resources, kind).spend(entry.key, entry.prompt_tokens, entry.completion_tokens)
+
+
+def count_finished(resources: RunResources, result: ShardResult) -> None:
+    """Count the calls of a finished shard's answers: they are reused, and part of the budget."""
+    for spent_by_kind in _spending_of_results(resources, [result]).values():
+        for kind, spent in spent_by_kind.items():
+            tokens = spent.prompt_tokens, spent.completion_tokens
+            _client(resources, kind).count_reused_sum(kind, spent.calls, *tokens)
+        _spend_sums(resources, f"{result.plan_id}/{result.shard}", spent_by_kind)
 
 
 def count_reused_answers(resources: RunResources, answers: Iterable[Answer]) -> None:
@@ -47,16 +113,55 @@ def count_reused_answers(resources: RunResources, answers: Iterable[Answer]) -> 
             client.count_reused(kind_of(answer), answer.key, answer.prompt_tokens, answer.completion_tokens)
 
 
-def _spend_from_ledger(resources: RunResources, plan: Plan, index: int) -> None:
-    """Count the samples of a shard that the ledger holds."""
+def _spending_of_finished(resources: RunResources, plan: Plan, indices: Sequence[int]) -> dict[int, Spent]:
+    """What each of these shards has cost that is finished."""
+    results = [result for result in read_shard_results(resources.store, plan.plan_id, indices) if result is not None]
+    return _spending_of_results(resources, results)
+
+
+def _spending_of_results(resources: RunResources, results: Sequence[ShardResult]) -> dict[int, Spent]:
+    """What each of these shards has cost: from its part, or from its answers where it has none."""
+    spending: dict[int, Spent] = {}
+    for result, part in zip(results, read_parts(resources.store, results), strict=True):
+        if part is None:
+            answers = records.from_table(result.files["answers"].read_checked(resources.store), Answer)
+            spending[result.shard] = spending_of(answers)
+        else:
+            spending[result.shard] = part.spending
+    return spending
+
+
+def _calls_in_ledger(resources: RunResources, plan: Plan, index: int) -> Iterator[tuple[str, Entry]]:
+    """The kinds and entries of a shard's samples that the ledger holds."""
+    if not resources.ledger.entries:
+        return  # the shard's contexts need not be read
     examples, contexts = load_shard(resources.store, plan, index)
+    kinds: dict[str, str] = {}  # by key
     for example in examples:
         context = contexts[example.context_id]
-        clients = {}
         for request in (
             *sample_requests(example, context, resources.recipe),
             *strong_requests(example, context, resources.recipe),
         ):
-            clients[request.key] = resources.client_of_answer(request.sample_index)
-        for entry in resources.ledger.lookup(list(clients)).values():
-            clients[entry.key].spend(entry.key, entry.prompt_tokens, entry.completion_tokens)
+            kinds[request.key] = request.kind
+    for key, entry in resources.ledger.lookup(list(kinds)).items():
+        yield kinds[key], entry
+
+
+def _sums(calls: Iterable[tuple[str, Entry]]) -> dict[str, Spending]:
+    spending: dict[str, Spending] = {}
+    for kind, entry in calls:
+        spent = Spending(1, entry.prompt_tokens, entry.completion_tokens)
+        spending[kind] = spending.get(kind, Spending()).plus(spent)
+    return spending
+
+
+def _spend_sums(resources: RunResources, name: str, spent_by_kind: Spent) -> None:
+    for kind, spent in spent_by_kind.items():
+        tokens = spent.prompt_tokens, spent.completion_tokens
+        _client(resources, kind).spend_sum(f"{name} {kind}", spent.calls, *tokens)
+
+
+def _client(resources: RunResources, kind: str) -> ModelClient:
+    """The client whose model gives answers of this kind."""
+    return resources.strong if kind == "strong" and resources.strong is not None else resources.policy

@@ -29,6 +29,8 @@ class BudgetMeter:
         self.limits = limits
         self._lock = threading.Lock()
         self._keys: set[int] = set()  # the first 8 bytes of each key: enough to tell them apart, a third of the memory
+        self._sums: set[str] = set()  # names of what was spent elsewhere and is known by its sum alone
+        self._calls_in_sums = 0
         self._reserved = 0
         self._tokens = 0
         self._money = 0.0
@@ -57,21 +59,34 @@ class BudgetMeter:
         with self._lock:
             self._spend(key, prompt_tokens, completion_tokens, price)
 
+    def spend_sum(self, name: str, calls: int, prompt_tokens: int, completion_tokens: int, price: Price) -> None:
+        """Count calls whose keys are not at hand. The same name counts once; no other name may have the same calls."""
+        with self._lock:
+            if name in self._sums:
+                return
+            self._sums.add(name)
+            self._calls_in_sums += calls
+            self._tokens += prompt_tokens + completion_tokens
+            self._money += call_cost(prompt_tokens, completion_tokens, price)
+
     def spent(self) -> Spent:
         """The cost so far."""
         with self._lock:
-            return Spent(len(self._keys), self._tokens, self._money)
+            return Spent(self._calls(), self._tokens, self._money)
 
     def error(self) -> BudgetReached:
         """The error to raise: which limit is reached, what is spent, what to do."""
         with self._lock:
             name = self._reached() or "calls"
-            spent = f"{len(self._keys)} calls, {self._tokens} tokens, {self._money:.2f} in money"
+            spent = f"{self._calls()} calls, {self._tokens} tokens, {self._money:.2f} in money"
         limit = getattr(self.limits, name)
         return BudgetReached(
             f"budget.{name} = {limit} is reached; spent so far: {spent}. Every reply is in the ledger: "
             f"raise budget.{name} and run again to go on from here."
         )
+
+    def _calls(self) -> int:
+        return len(self._keys) + self._calls_in_sums
 
     def _spend(self, key: str, prompt_tokens: int, completion_tokens: int, price: Price) -> None:
         short = int(key[:16], 16)
@@ -83,7 +98,7 @@ class BudgetMeter:
 
     def _reached(self) -> str | None:
         limits = self.limits
-        if limits.calls is not None and len(self._keys) + self._reserved >= limits.calls:
+        if limits.calls is not None and self._calls() + self._reserved >= limits.calls:
             return "calls"
         if limits.tokens is not None and self._tokens >= limits.tokens:
             return "tokens"

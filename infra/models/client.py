@@ -172,6 +172,11 @@ class ModelClient:
         self.spend(key, prompt_tokens, completion_tokens)
         self._count_shared(kind, prompt_tokens, completion_tokens)
 
+    def count_reused_sum(self, kind: str, calls: int, prompt_tokens: int, completion_tokens: int) -> None:
+        """Count so many replies, of which a finished result holds the sums alone, as reused."""
+        self._count(kind, reused=calls, reused_prompt_tokens=prompt_tokens, reused_completion_tokens=completion_tokens)
+        self._report_progress(kind, calls)
+
     def record_refusal(self, request: Request, failure: Failure) -> None:
         """Record that the server refuses this request as it stands, so that no run sends it again; durable on return.
 
@@ -188,6 +193,11 @@ class ModelClient:
         """Count a reply that another process paid for as spent, each key once."""
         if self._meter is not None:
             self._meter.spend(key, prompt_tokens, completion_tokens, self._price)
+
+    def spend_sum(self, name: str, calls: int, prompt_tokens: int, completion_tokens: int) -> None:
+        """Count replies that were paid for elsewhere as spent, by their sums; the same name counts once."""
+        if self._meter is not None:
+            self._meter.spend_sum(name, calls, prompt_tokens, completion_tokens, self._price)
 
     def close(self) -> None:
         """End the waiting calls, give calls in flight a few seconds to be recorded, and disconnect."""
@@ -297,9 +307,9 @@ class ModelClient:
         with self._lock:
             self._counts[kind] = self._counts.get(kind, CallCounts()).plus(**more)
 
-    def _report_progress(self, kind: str) -> None:
+    def _report_progress(self, kind: str, calls: int = 1) -> None:
         if self._progress is not None:
-            self._progress(kind, 1)
+            self._progress(kind, calls)
 
     def _report_wait(self, request: Request, text: str) -> None:
         if self._waits is not None:

@@ -29,11 +29,25 @@ class Spending:
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
-    def plus(self, prompt_tokens: int, completion_tokens: int, calls: int = 1) -> "Spending":
-        """With more calls that had so many tokens together."""
+    def plus(self, other: "Spending") -> "Spending":
+        """Both together."""
         return Spending(
-            self.calls + calls, self.prompt_tokens + prompt_tokens, self.completion_tokens + completion_tokens
+            self.calls + other.calls,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
         )
+
+    def minus(self, other: "Spending") -> "Spending":
+        """This one without the other, which is a part of it."""
+        return Spending(
+            self.calls - other.calls,
+            self.prompt_tokens - other.prompt_tokens,
+            self.completion_tokens - other.completion_tokens,
+        )
+
+    def to_json(self) -> list[int]:
+        """[calls, prompt tokens, completion tokens]."""
+        return [self.calls, self.prompt_tokens, self.completion_tokens]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +64,13 @@ class ShardPart:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values."""
-        spending = {}
-        for kind, spent in self.spending.items():
-            spending[kind] = [spent.calls, spent.prompt_tokens, spent.completion_tokens]
         return {
             "schema": SCHEMA,
             "rows": list(self.rows),
             "split": self.split.to_json(),
             "last_context": self.last_context,
             "outcome": dict(self.outcome),
-            "spending": spending,
+            "spending": {kind: spent.to_json() for kind, spent in self.spending.items()},
             "figures": {"path": self.figures, "sha256": self.figures_sha256},
         }
 

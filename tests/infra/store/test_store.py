@@ -67,6 +67,44 @@ def test_files_are_written_listed_moved_and_removed(store: Store) -> None:
     assert store.read("deep/er/1") == b"b/1"
 
 
+def test_small_files_are_read_in_order_and_a_missing_one_is_none(store: Store) -> None:
+    paths = [f"small/{number}" for number in range(80)]
+    for path in paths[:70]:
+        store.write(path, path.encode())
+    contents = list(store.read_each([*paths[40:], *paths[:40]]))
+    assert contents == [path.encode() for path in paths[40:70]] + [None] * 10 + [path.encode() for path in paths[:40]]
+    assert list(store.read_each([])) == []
+    assert next(store.read_each(paths)) == b"small/0"  # the rest is not waited for
+
+
+def test_files_get_a_second_place_and_both_stay(store: Store) -> None:
+    targets = {f"rows/{number}": f"dataset/{number % 2}/{number}" for number in range(6)}
+    for path in targets:
+        store.write(path, path.encode())
+    for _ in range(2):  # the second time all are there
+        store.copy(targets)
+        assert [store.read(target) for target in targets.values()] == [path.encode() for path in targets]
+    store.delete(*targets)
+    assert store.list() == sorted(targets.values())
+    with pytest.raises(MissingError):
+        store.copy({"rows/0": "dataset/again"})
+    store.copy({})
+
+
+def test_without_hard_links_files_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(str(tmp_path))
+    store.write("rows/1", b"one")
+    monkeypatch.setattr(os, "link", _no_links)
+    store.copy({"rows/1": "dataset/1"})
+    assert store.read("dataset/1") == b"one"
+    store.write("rows/1", b"two")
+    assert store.read("dataset/1") == b"one"
+
+
+def _no_links(source: Path, target: Path) -> None:
+    raise OSError(errno.EPERM, "no hard links here")
+
+
 def test_another_store_object_sees_writes_at_once(url: str) -> None:
     one, two = open_store(url), open_store(url)
     assert two.list() == [] and not two.exists("a")
