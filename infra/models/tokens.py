@@ -58,6 +58,45 @@ def load_tokenizer(name: str, trust_remote_code: bool = False, revision: str | N
     return tokenizer
 
 
+def tokenizer_settings(tokenizer: Tokenizer) -> dict[str, Any] | None:
+    """What `CountingTokenizer` is made from, as JSON values; None for a tokenizer that is written in Python."""
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    try:
+        return {
+            "backend": backend.to_str(),
+            "template": tokenizer.get_chat_template() if has_chat_template(tokenizer) else None,
+            "special_tokens": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
+        }
+    except Exception:
+        return None
+
+
+class CountingTokenizer:
+    """A fast tokenizer for counting alone, made from `tokenizer_settings` without importing torch."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        from tokenizers import Tokenizer as Backend
+
+        self.backend_tokenizer = Backend.from_str(settings["backend"])
+        self.chat_template = settings["template"]
+        self._special_tokens = settings["special_tokens"]
+
+    def apply_chat_template(
+        self, conversation: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
+    ) -> str:
+        """The text of a conversation, as transformers renders it; `tokenize` has to be False."""
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        assert not tokenize
+        texts, _ = render_jinja_template(
+            conversations=[conversation],
+            chat_template=self.chat_template,
+            add_generation_prompt=add_generation_prompt,
+            **self._special_tokens,
+        )
+        return str(texts[0])
+
+
 def context_window(name: str, trust_remote_code: bool = False) -> int | None:
     """Tokens that a model folder, hub name or model in the box can read, by its configuration; None where it does not
     say or cannot be read."""

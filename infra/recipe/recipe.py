@@ -162,6 +162,9 @@ class Execution(RecipeSection):
     contexts_in_flight: Positive = Field(
         16, description="most contexts whose calls are in flight at once; for each of a served model's `replicas`"
     )
+    planning_processes: Positive | None = Field(
+        None, description="processes that build contexts and count tokens while planning; null: one for each core"
+    )
     shards_in_flight: Positive = Field(2, description="shards that a build works on, or has on other workers, at once")
     timeout_s: Positive = Field(600, description="seconds that one call may take")
     task_retries: Annotated[int, Field(ge=0)] = Field(2, description="times that Prefect runs a failed task again")

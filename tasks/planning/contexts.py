@@ -5,7 +5,7 @@ randint(min, max) tokens in steps, the supporting documents, the row's own distr
 pool until the next would pass the target; all of them shuffled and written as the recipe's passages. The target leaves
 room for the question, the prompt and the longest answer in the model's window and in a row of training. A context is
 longer than its target only where the supporting documents alone are. Every draw is seeded by the recipe's seed and the
-example id.
+example id, so a question's context is the same in any batch and in any process.
 
 Drops of stage "context": context_too_long (the supporting documents alone pass max_tokens), prompt_too_long (prompt +
 longest answer pass the window), too_long_to_train (they pass training.max_length) and no_article (articles.py). Memory
@@ -14,28 +14,24 @@ holds one batch of questions and the pool.
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from infra.canonical import seeded_random, text_id
 from infra.models.tokens import Tokenizer, count_tokens, prompt_tokens, rough_tokens
-from infra.recipe import Contexts, Questions, Recipe
+from infra.recipe import Contexts, Recipe
 from tasks.planning.articles import title_key
-from tasks.planning.distractors import Pool, draw, gather_pool
-from tasks.planning.limits import PromptLimits, prompt_limits
+from tasks.planning.distractors import Pool, articles_mode, draw
+from tasks.planning.limits import PromptLimits
 from tasks.planning.passages import Passages, passage_tokens, render
-from tasks.questions import RawQuestion, read_questions
+from tasks.questions import RawQuestion
 from tasks.records.example import Context, Document, Drop, Example
 from tasks.sampling import sample_prompt
 
-_BATCH_QUESTIONS = 32
-_BATCH_CHARACTERS = 8_000_000
-_BATCH_TOKENS = 2_000_000  # of pooled contexts made at once
 _LONG_CHARACTERS = 1_000_000  # a text from this length on is first counted roughly, because an exact count is slow
 _ROUGH = 1.05  # a rough count is at most this much too high
 _MISSES = 8  # after so many documents that are too large for the rest of the target, the rest stays empty
 
-Outcome = RawQuestion | Drop
 QuestionPassages = tuple[RawQuestion, Passages]  # a question and the text of its context
 
 
@@ -60,33 +56,15 @@ class _Draft:
     short: bool
 
 
-def build_examples(
-    recipe: Recipe, tokenizer: Tokenizer, questions: Questions | None = None, pool: Pool | None = None
-) -> Iterator[BuiltQuestion | Drop]:
-    """One BuiltQuestion or Drop for every row of `questions` (default: the recipe's), in the source's order.
-
-    `pool` is the recipe's own when it is not given. Raises InputError for input that cannot be read.
-    """
-    settings = questions or recipe.questions
-    pool = pool or gather_pool(recipe, settings, tokenizer)
-    limits = prompt_limits(recipe, tokenizer)
-    size = _BATCH_QUESTIONS
+def build_batch(
+    questions: Sequence[RawQuestion], recipe: Recipe, tokenizer: Tokenizer, pool: Pool, limits: PromptLimits
+) -> list[BuiltQuestion | Drop]:
+    """A BuiltQuestion or Drop for each question. It depends on the question alone, and not on the others."""
     if recipe.contexts.build == "pooled":
-        size = max(1, min(size, _BATCH_TOKENS // recipe.contexts.max_tokens))
-    outcomes = read_questions(settings, recipe.contexts.build)
-    if pool.articles is not None:
-        outcomes = pool.articles.replaced(outcomes)
-    for batch in _batches(outcomes, size):
-        batch_questions = [outcome for outcome in batch if not isinstance(outcome, Drop)]
-        if recipe.contexts.build == "pooled":
-            results = _pooled(batch_questions, recipe, tokenizer, pool, limits)
-        else:
-            results = _given(batch_questions, recipe, tokenizer, limits)
-        for outcome in batch:
-            if isinstance(outcome, Drop):
-                yield outcome
-            else:
-                yield results[outcome.example_id]
+        outcomes = _pooled(questions, recipe, tokenizer, pool, limits)
+    else:
+        outcomes = _given(questions, recipe, tokenizer, limits)
+    return [outcomes[question.example_id] for question in questions]
 
 
 def target_tokens(settings: Contexts, seed: int, example_id: str) -> int:
@@ -209,7 +187,7 @@ def _draft(question: RawQuestion, own_sizes: dict[Document, int], target: int, r
             left -= own_sizes[document]
     own_texts = {document.text for document in _own(question)}
     own_titles = set()  # of articles: another text with the title of one is the same article once more
-    if pool.articles is not None:
+    if articles_mode(recipe) is not None:
         own_titles = {title_key(document.title) for document in _own(question)} - {""}
     misses = 0
     for index in draw(len(pool.documents), rng):
@@ -281,22 +259,3 @@ def _example(question: RawQuestion, context_id: str) -> Example:
 def _context_too_long(question: RawQuestion, tokens: str, longest: int) -> Drop:
     detail = f"the supporting documents alone have {tokens} tokens; contexts.max_tokens is {longest}"
     return Drop(question.example_id, "context", "context_too_long", detail)
-
-
-def _batches(outcomes: Iterable[Outcome], questions: int) -> Iterator[list[Outcome]]:
-    """Outcomes in batches of few questions and few characters."""
-    batch: list[Outcome] = []
-    characters = 0
-    for outcome in outcomes:
-        size = 0
-        if not isinstance(outcome, Drop):
-            size = len(outcome.context or "")
-            for document in _own(outcome):
-                size += len(document.text)
-        if batch and (len(batch) == questions or characters + size > _BATCH_CHARACTERS):
-            yield batch
-            batch, characters = [], 0
-        batch.append(outcome)
-        characters += size
-    if batch:
-        yield batch

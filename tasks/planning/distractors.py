@@ -10,8 +10,12 @@ articles of the pool, those are collected on the way, sampled or not (tasks/plan
 import hashlib
 import heapq
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, overload
+
+import pyarrow as pa
 
 from infra.models.tokens import Tokenizer
 from infra.recipe import Questions, Recipe
@@ -30,10 +34,58 @@ _COUNT_AT_ONCE = 256  # documents
 class Pool:
     """Documents and about how many tokens each takes as a passage."""
 
-    documents: tuple[Document, ...]
-    tokens: tuple[int, ...]
+    documents: Sequence[Document]
+    tokens: Sequence[int]
     warnings: tuple[str, ...]
     articles: Articles | None = None  # in place of the questions' documents, where the recipe wants them
+
+
+class MappedDocuments(Sequence[Document]):
+    """The documents of a file that `write_pool` wrote: mapped into memory, which all processes of a machine share."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._titles = table.column("title").chunk(0)
+        self._texts = table.column("text").chunk(0)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    @overload
+    def __getitem__(self, index: int) -> Document: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Document]: ...
+    def __getitem__(self, index: int | slice) -> Document | Sequence[Document]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        return Document(self._titles[index].as_py(), self._texts[index].as_py())
+
+
+def write_pool(pool: Pool, path: Path) -> None:
+    """Write the documents and their tokens as an Arrow file, for `map_pool`."""
+    columns = {
+        "title": pa.array([document.title for document in pool.documents], pa.string()),
+        "text": pa.array([document.text for document in pool.documents], pa.string()),
+        "tokens": pa.array(pool.tokens, pa.int64()),
+    }
+    table = pa.table(columns)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+def map_pool(path: Path) -> Pool:
+    """The pool in a file of `write_pool`; its texts stay on disk until they are drawn."""
+    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    if not table.num_rows:
+        return Pool((), (), ())
+    return Pool(MappedDocuments(table), table.column("tokens").to_pylist(), ())
+
+
+def articles_mode(recipe: Recipe) -> Literal["prefer", "require"] | None:
+    """How articles of the pool take the place of the questions' documents; None where they do not."""
+    contexts = recipe.contexts
+    if contexts.build == "given" or not contexts.pool or contexts.articles == "never":
+        return None
+    return contexts.articles
 
 
 def gather_pool(recipe: Recipe, questions: Questions, tokenizer: Tokenizer) -> Pool:
@@ -46,8 +98,9 @@ def gather_pool(recipe: Recipe, questions: Questions, tokenizer: Tokenizer) -> P
     articles = None
     if recipe.contexts.pool:
         documents = _pool_file(recipe.contexts.pool)
-        if recipe.contexts.articles != "never":
-            articles = Articles(_own_titles(questions), recipe.contexts.articles)
+        mode = articles_mode(recipe)
+        if mode is not None:
+            articles = Articles(_own_titles(questions), mode)
             documents = articles.collect(documents)
     else:
         documents = _own_documents(questions.model_copy(update={"limit": None}))

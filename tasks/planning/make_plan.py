@@ -23,7 +23,8 @@ from infra.recipe import Language, Questions, Recipe
 from infra.running import progress
 from infra.store import Store, table_bytes
 from tasks.planning.articles import NO_ARTICLE
-from tasks.planning.contexts import BuiltQuestion, build_examples
+from tasks.planning.building import build_examples
+from tasks.planning.contexts import BuiltQuestion
 from tasks.planning.distractors import Pool, gather_pool
 from tasks.planning.limits import PROMPT_TOO_LONG, TOO_LONG_TO_TRAIN
 from tasks.planning.passages import heading_prompt

@@ -10,7 +10,8 @@ from infra.models.tokens import load_tokenizer
 from infra.recipe import Recipe
 from infra.store import open_store
 from tasks.planning.articles import Articles, title_key
-from tasks.planning.contexts import BuiltQuestion, build_examples
+from tasks.planning.building import build_examples
+from tasks.planning.contexts import BuiltQuestion
 from tasks.planning.distractors import gather_pool
 from tasks.planning.make_plan import make_plan
 from tasks.records.example import Document, Drop

@@ -10,7 +10,8 @@ from infra.canonical import text_id
 from infra.models.tokens import load_tokenizer
 from infra.recipe import Contexts, Model
 from tasks.planning import contexts
-from tasks.planning.contexts import BuiltQuestion, build_examples, target_tokens
+from tasks.planning.building import build_examples
+from tasks.planning.contexts import BuiltQuestion, target_tokens
 from tasks.planning.distractors import Pool, gather_pool
 from tasks.planning.passages import render
 from tasks.records.example import Document, Drop

@@ -1,0 +1,81 @@
+"""Questions and their outcomes as JSON lines, between the process that plans and its workers."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from tasks.planning.contexts import BuiltQuestion
+from tasks.questions import RawQuestion
+from tasks.records.example import Context, Document, Drop, Example
+
+_EXAMPLE = [field.name for field in fields(Example)]
+_CONTEXT = [field.name for field in fields(Context)]
+_QUESTION = [field.name for field in fields(RawQuestion)]
+_DROP = [field.name for field in fields(Drop)]
+
+
+def line(value: Any) -> bytes:
+    """A JSON value as one line; lone surrogates are escaped."""
+    return json.dumps(value, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def questions_to_json(questions: Iterable[RawQuestion]) -> list[dict[str, Any]]:
+    """JSON-ready values."""
+    values = []
+    for question in questions:
+        value = {name: getattr(question, name) for name in _QUESTION}
+        for name in ("documents", "distractors"):
+            value[name] = [[document.title, document.text] for document in value[name]]
+        values.append(value)
+    return values
+
+
+def questions_from_json(values: Iterable[Mapping[str, Any]]) -> list[RawQuestion]:
+    """The inverse of `questions_to_json`."""
+    questions = []
+    for value in values:
+        documents = {}
+        for name in ("documents", "distractors"):
+            documents[name] = tuple(Document(title, text) for title, text in value[name])
+        questions.append(RawQuestion(**{**value, **documents, "references": tuple(value["references"])}))
+    return questions
+
+
+def outcomes_to_json(outcomes: Iterable[BuiltQuestion | Drop]) -> list[dict[str, Any]]:
+    """JSON-ready values."""
+    values: list[dict[str, Any]] = []
+    for outcome in outcomes:
+        if isinstance(outcome, Drop):
+            values.append({"drop": {name: getattr(outcome, name) for name in _DROP}})
+            continue
+        values.append(
+            {
+                "example": {name: getattr(outcome.example, name) for name in _EXAMPLE},
+                "context": {name: getattr(outcome.context, name) for name in _CONTEXT},
+                "prompt_tokens": outcome.prompt_tokens,
+                "short": outcome.short,
+            }
+        )
+    return values
+
+
+def outcomes_from_json(values: Iterable[Mapping[str, Any]]) -> list[BuiltQuestion | Drop]:
+    """The inverse of `outcomes_to_json`."""
+    outcomes: list[BuiltQuestion | Drop] = []
+    for value in values:
+        if "drop" in value:
+            outcomes.append(Drop(**value["drop"]))
+            continue
+        example, context = value["example"], value["context"]
+        for name in ("span_starts", "span_ends", "span_titles"):
+            context[name] = tuple(context[name])
+        outcomes.append(
+            BuiltQuestion(
+                Example(**{**example, "references": tuple(example["references"])}),
+                Context(**context),
+                value["prompt_tokens"],
+                value["short"],
+            )
+        )
+    return outcomes
