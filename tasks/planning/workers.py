@@ -114,7 +114,7 @@ def planning_workers(recipe: Recipe, tokenizer: Tokenizer, pool: Pool) -> Iterat
             for worker in workers:
                 worker.kill()  # they hold nothing that could be lost
             for worker in workers:
-                with worker:  # closes its pipes and waits for its end
+                with contextlib.suppress(BrokenPipeError), worker:  # closes its pipes and waits for its end
                     pass
 
 

@@ -35,7 +35,6 @@ TEXTS = [
     "城市的名字是什么？",
     "naïve café — 1990–1995",
     "<|user|> x",
-    "\ud800",
     "",
 ]
 ROOT = Path(__file__).parents[3]
@@ -93,7 +92,7 @@ def test_articles_of_the_pool_are_the_same_in_a_worker(tmp_path: Path) -> None:
 
 
 def test_a_pool_that_is_mapped_has_the_same_documents(tmp_path: Path) -> None:
-    recipe = recipe_of(tmp_path, mixed_rows(20), 1, contexts={"build": "pooled", "min_tokens": 300, "max_tokens": 900})
+    recipe = recipe_of(tmp_path, mixed_rows(20), 1, contexts={"build": "pooled", "max_tokens": 4096})
     pool = gather_pool(recipe, recipe.questions, load_tokenizer(recipe.policy.tokenizer))
     write_pool(pool, tmp_path / "pool.arrow")
     mapped = map_pool(tmp_path / "pool.arrow")
