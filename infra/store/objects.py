@@ -134,11 +134,17 @@ class ObjectStore:
             self.delete(source)
 
     def copy(self, targets: Mapping[str, str]) -> None:
-        """Copies that the server makes, several at a time."""
+        """Copies that the server makes, several at a time; on S3 of objects of at most 5 GB, with one request each."""
 
         def copy_one(names: tuple[str, str]) -> None:
-            source, target = names
-            self.filesystem.cp_file(self.key(source), self.key(target))
+            source, target = map(self.key, names)
+            if self.protocol != "s3":
+                self.filesystem.cp_file(source, target)
+                return
+            bucket, _, key = target.partition("/")
+            source_bucket, _, source_key = source.partition("/")
+            copied = {"Bucket": source_bucket, "Key": source_key}
+            self.filesystem.call_s3("copy_object", Bucket=bucket, Key=key, CopySource=copied)
 
         with _bucket_must_exist(), ThreadPoolExecutor(_THREADS) as pool:
             list(pool.map(copy_one, targets.items()))
