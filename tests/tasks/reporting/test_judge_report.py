@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tasks.records.example import Example
 from tasks.reporting.judge_report import JudgeTally, spearman
@@ -133,3 +135,15 @@ def test_the_sizes_of_embedded_answers_are_counted_and_too_many_unknown_tokens_a
     assert rows[4][0] == "warning" and "multilingual-e5-small" in rows[4][1]
     assert embedded_rows(figures(question(embedded(600, 0, 2))))[1][-1][0] != "warning"
     assert embedded_rows({})[1] == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 200)), min_size=2, max_size=12))
+def test_the_rank_correlation_is_that_of_scipy(pairs: list[tuple[int, int]]) -> None:
+    from scipy.stats import spearmanr
+
+    scores, lengths = [pair[0] / 3 for pair in pairs], [pair[1] for pair in pairs]
+    correlation = spearman(scores, lengths)
+    if correlation is None:
+        assert len(pairs) < 3 or len(set(scores)) < 2 or len(set(lengths)) < 2
+    else:
+        assert correlation == round(float(spearmanr(scores, lengths).statistic), 6)
