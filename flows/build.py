@@ -75,10 +75,12 @@ def build(
     plan_id: str | None = None,
     shards: Sequence[int] | None = None,
     train: bool = False,
+    retry_drops: bool = False,
 ) -> dict[str, Any]:
     """Build the recipe's dataset.
 
-    With `plan_id` an existing plan is worked on; with `shards` only those of its shards. Returns the plan's id,
+    With `plan_id` an existing plan is worked on; with `shards` only those of its shards; with `retry_drops` refused
+    calls are made again, and finished shards that dropped questions for them are run again. Returns the plan's id,
     the published dataset (null while shards are missing), the calls made, how often servers were started again, the
     seconds by stage, and, if anything, what servers refused in the form of requests (`settled`). Raises YieldError when
     too many questions gave no pair: nothing is published then. With `train` the training deployment is started for the
@@ -87,7 +89,7 @@ def build(
     given = as_recipe(recipe)
     with (
         planned(given, plan_id) as (settings, plan_id, seconds),
-        open_resources(settings) as resources,
+        open_resources(settings, retry_drops) as resources,
     ):
         plan = load_plan(resources.store, plan_id)
         keep_recipe(resources.store, plan_id, settings)
@@ -215,12 +217,13 @@ def _shard_elsewhere(resources: RunResources, plan: Plan) -> Callable[[int], Non
     deployment = resources.recipe.execution.shard_deployment
     assert deployment is not None
     recipe = shard_recipe(resources.recipe)
+    options = {"retry_drops": True} if resources.refusals.retry else {}
 
     def run(index: int) -> None:
         # Once per build: a build that Prefect tries again finds the shard's run, a new build starts a new one.
         key = f"{plan.plan_id}-{index}-{flow_run.id}"
         forget_failure(resources.store, plan.plan_id, index)
-        parameters = {"recipe": recipe, "plan_id": plan.plan_id, "index": index}
+        parameters = {"recipe": recipe, "plan_id": plan.plan_id, "index": index, **options}
         state = run_elsewhere(deployment, parameters, key, timeout_s=SHARD_WAIT_S)
         if state is None:
             raise RecipeError(f"execution.shard_deployment: there is no deployment {deployment!r}; see prefect.yaml")
@@ -260,11 +263,14 @@ def as_recipe(recipe: dict[str, Any] | Recipe) -> Recipe:
 
 
 @flow(name="nightly", flow_run_name="nightly {recipe}")
-def nightly(recipe: str, changes: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Build from a recipe file and request the training: what the schedule runs."""
+def nightly(recipe: str, changes: tuple[str, ...] = (), retry_drops: bool = False) -> dict[str, Any]:
+    """Build from a recipe file and request the training: what the schedule runs.
+
+    With `retry_drops` calls that servers have refused are made again.
+    """
     settings = read_recipe(recipe, changes)
     check_early(settings)
-    return build(settings, train=True)
+    return build(settings, train=True, retry_drops=retry_drops)
 
 
 def keep_recipe(store: Store, plan_id: str, recipe: Recipe) -> None:

@@ -19,15 +19,24 @@ from tasks.records.shard import discard_shard_result, read_shard_result
 
 @flow(name="rerun", flow_run_name="rerun of plan {plan_id}")
 def rerun(
-    plan_id: str, store: str = "mill", failed: bool = True, shards: str = "", recipe: str = "", train: bool = True
+    plan_id: str,
+    store: str = "mill",
+    failed: bool = True,
+    shards: str = "",
+    recipe: str = "",
+    train: bool = True,
+    retry_drops: bool = False,
 ) -> dict[str, Any]:
     """Run the failed and missing shards of a plan (or those that `shards` names, like "3,7-9"), then publish.
 
+    With `retry_drops` calls that servers have refused are made again: in those of `shards`, else in all shards, of
+    which the finished ones are run again where they dropped questions for them. Other calls come from the ledger.
     `recipe` is a recipe file to take endpoints and limits from; without it, the one the plan was built with.
     """
     settings = read_recipe(recipe) if recipe else recipe_of_plan(store, plan_id)
-    indices = choose_shards(settings, plan_id, shards)
-    return build(settings, plan_id=plan_id, shards=indices, train=train)
+    everywhere = retry_drops and not shards
+    indices = None if everywhere else choose_shards(settings, plan_id, shards)
+    return build(settings, plan_id=plan_id, shards=indices, train=train, retry_drops=retry_drops)
 
 
 def recipe_of_plan(store: str, plan_id: str) -> Recipe:

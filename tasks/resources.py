@@ -14,6 +14,7 @@ from infra.models.client import CallCounts, ModelClient
 from infra.models.embedding import Embedder, open_embedder
 from infra.models.form_settler import FormMemory, FormSettler
 from infra.models.rates import RateLimiter, RateLimits, StoreClaims
+from infra.models.recorded_refusals import CalledModel, RecordedRefusals
 from infra.models.request_form import RequestForm, headers_of
 from infra.models.tokens import Tokenizer, count_tokens, load_tokenizer
 from infra.recipe import Model, Recipe
@@ -32,16 +33,19 @@ EVALUATING = "evaluate"  # begins the kinds of evaluation's calls
 class RunResources:
     """Open resources of a recipe. The clients are of the recipe's models; None where it names no such model."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, retry_drops: bool = False) -> None:
+        """`retry_drops`: calls that were refused before are made again."""
         self.recipe = recipe
         for section, model in called_models(recipe).items():
             headers_of(model, section)  # one that is missing must not be found with a ledger open
         self.store: Store = open_store(recipe.store)
         self.ledger = Ledger(self.store)
         meter = BudgetMeter(recipe.budget)
+        models = called_models(recipe)
+        self.refusals = RecordedRefusals(map(_called, models.values(), models), retry=retry_drops, say=progress.say)
         clients = {}
-        for section, model in called_models(recipe).items():
-            clients[section] = _client(section, model, recipe, self.store, self.ledger, meter)
+        for section, model in models.items():
+            clients[section] = _client(section, model, recipe, self.store, self.ledger, meter, self.refusals)
         self.policy = clients["policy"]
         self.judge = clients.get("judge")
         self.strong = clients.get("strong")
@@ -114,17 +118,28 @@ class RunResources:
 
 
 @contextlib.contextmanager
-def open_resources(recipe: Recipe) -> Iterator[RunResources]:
+def open_resources(recipe: Recipe, retry_drops: bool = False) -> Iterator[RunResources]:
     """The resources of a recipe, open until the block ends."""
-    resources = RunResources(recipe)
+    resources = RunResources(recipe, retry_drops)
     try:
         yield resources
     finally:
         resources.close()
 
 
+def _called(model: Model, section: str) -> CalledModel:
+    api_key = os.environ.get(model.api_key_env)
+    return CalledModel(model.name, tuple(model.endpoints), api_key, headers_of(model, section))
+
+
 def _client(
-    section: str, model: Model, recipe: Recipe, store: Store, ledger: Ledger, meter: BudgetMeter
+    section: str,
+    model: Model,
+    recipe: Recipe,
+    store: Store,
+    ledger: Ledger,
+    meter: BudgetMeter,
+    refusals: RecordedRefusals,
 ) -> ModelClient:
     execution = recipe.execution
     given = RequestForm.of(model)
@@ -150,6 +165,7 @@ def _client(
         try_first=not model.starts_here(),
         rates=_limiter(model, store),
         waits=_show_wait,
+        refusals=refusals,
     )
 
 

@@ -43,6 +43,11 @@ class Entry:
     seconds: float
     created: float  # unix seconds
 
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the server has refused the call."""
+        return not 200 <= self.status < 300
+
 
 @dataclass(frozen=True, slots=True)
 class SegmentInfo:
@@ -73,11 +78,13 @@ SCHEMA = pa.schema(
 def precedence(entry: Entry) -> tuple[Any, ...]:
     """Sort key: of entries with the same key the smallest stays.
 
-    The earliest reply comes first, then the smallest hash of the reply. The other fields only make sure that two
-    different entries never compare as equal.
+    A reply comes before a refusal, which was tried again then. Of replies the earliest comes first, of refusals the
+    latest; then the smallest hash of the reply. The other fields only make sure that two different entries never
+    compare as equal.
     """
     return (
-        entry.created,
+        entry.is_refusal,
+        -entry.created if entry.is_refusal else entry.created,
         hashlib.sha256(entry.reply.encode()).hexdigest(),
         entry.status,
         entry.prompt_tokens,

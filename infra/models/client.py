@@ -23,6 +23,7 @@ from infra.models.call_settings import CallLimits, CallListener, RequestManner
 from infra.models.form_settler import FormSettler
 from infra.models.protocol import Failure, LedgerLike, Outcome, Prompt, Reply, Request, new_entry, parse_reply
 from infra.models.rates import RateLimiter
+from infra.models.recorded_refusals import RecordedRefusals
 from infra.models.scheduler import Scheduler
 from infra.models.single_flight import CallBatch, PendingCall, SingleFlight
 from infra.models.thinking import Reasoning
@@ -93,6 +94,7 @@ class ModelClient:
         try_first: bool = False,
         rates: RateLimiter | None = None,
         waits: Callable[[str, str], None] | None = None,
+        refusals: RecordedRefusals | None = None,
     ) -> None:
         """`endpoints` are base URLs ending in /v1; the limits are those of `CallLimits`.
 
@@ -100,7 +102,7 @@ class ModelClient:
         `form` is how requests are written, `headers` come on top of the usual ones. With `try_first` the first call is
         sent alone, so that a server which takes no such request refuses one and not many.
         `rates` limits what is sent in a minute; `waits` is called with a kind of call and what it waits for, "" when
-        calls go on.
+        calls go on. `refusals` decides which recorded refusals are tried again; without it none is.
         Clients that share a budget share a BudgetMeter. `progress` is called with the kind and the number of calls
         that ended, from any thread. Raises RecipeError for an endpoint that is no URL.
         """
@@ -122,9 +124,10 @@ class ModelClient:
         self._thread = threading.Thread(target=self._loop.run_forever, name="model-client", daemon=True)
         self._thread.start()
         self._form = form or FormSettler()
+        self._refusals = refusals or RecordedRefusals()
         limits = CallLimits(concurrency, contexts_in_flight, timeout_s, attempts, backoff_s, try_first)
         listener = CallListener(self._count_ended, self._count_retried, self._report_wait)
-        manner = RequestManner(api_key, api_key_env, self._form, dict(headers or {}), rates)
+        manner = RequestManner(api_key, api_key_env, self._form, dict(headers or {}), rates, self._refusals)
 
         async def new_scheduler() -> Scheduler:
             return Scheduler(urls, manner, limits, ledger, self._single_flight, meter, price, listener, reasoning)
@@ -216,14 +219,15 @@ class ModelClient:
         entries = self._ledger.lookup([call.request.key for call in calls])
         outcomes: dict[str, Outcome] = {}  # all, before any call is counted
         for call in calls:
-            if entry := entries.get(call.request.key):
+            entry = entries.get(call.request.key)
+            if entry is not None and not self._refusals.is_due(entry, call.request.has_alternative):
                 outcomes[entry.key] = parse_reply(entry, self._reasoning, call.request.route)
         missing = []
         for call in calls:
-            entry = entries.get(call.request.key)
-            if entry is None:
+            if call.request.key not in outcomes:
                 missing.append(call)
                 continue
+            entry = entries[call.request.key]
             if entry.status == 200:
                 self._scheduler.streaks.count_recorded(call.request)
             self.spend(entry.key, entry.prompt_tokens, entry.completion_tokens)

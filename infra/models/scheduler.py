@@ -204,7 +204,7 @@ class Scheduler:
             self.streaks.count_success(endpoint.url, call.request)
             await self._record(call, context, result, seconds)
         elif isinstance(result, Refused) and self.streaks.is_of_prompt(call.request, result.refusal):
-            await self._record_refusal(call, context, result, seconds)
+            await self._record_refusal(call, context, endpoint, result, seconds)
         elif isinstance(result, TemporaryFailure) and self._rates.is_limit(call, response, result):
             self._rates.wait(call.request, endpoint, halvings, response, result, self._manner.redact)
             self._release(call)
@@ -285,13 +285,15 @@ class Scheduler:
             self._meter.settle(request.key, completion.prompt_tokens, completion.completion_tokens, self._price)
         self._end(call, context, reply_from(request.key, completion, result.raw, False, self._reasoning), entry)
 
-    async def _record_refusal(self, call: PendingCall, context: QueuedContext, result: Refused, seconds: float) -> None:
-        """Record that the server refuses this prompt; only then does the call end.
-
-        The place for what the refusal depends on, should it be asked again when that changes.
-        """
+    async def _record_refusal(
+        self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, result: Refused, seconds: float
+    ) -> None:
+        """Record that the server refuses this prompt, and what that depends on; only then does the call end."""
         self._release(call)
-        entry = new_entry(call.request, result.status, self._manner.redact(recorded_body(result.raw)), seconds)
+        body, request = self._manner.redact(recorded_body(result.raw)), call.request
+        record = self._manner.refusals.to_record
+        reply = await asyncio.to_thread(record, body, request.model, endpoint.url, request.key)
+        entry = new_entry(request, result.status, reply, seconds)
         await self._ledger.record(entry)
         self._end(call, context, parse_reply(entry))
 
