@@ -61,7 +61,7 @@ def _has_due_judgement(
     refused = []
     keys: dict[str, None] = {}
     for row in result.files["judgements"].read_checked(store, columns).to_pylist():
-        if row["example_id"] in unscored and row["reason"] in PROMPT_REFUSALS:
+        if row["example_id"] in unscored and _cause(row["reason"]) in PROMPT_REFUSALS:
             refused.append(row)
             keys |= dict.fromkeys(row["keys"])
     entries = ledger.lookup(list(keys)) if keys else {}
@@ -69,6 +69,11 @@ def _has_due_judgement(
         return True
     for row in refused:
         replied = [key in entries and not entries[key].is_refusal for key in row["keys"]]
-        if row["reason"] in (PROMPT_TOO_LONG, BAD_REQUEST) and replied and all(replied):
+        if _cause(row["reason"]) in (PROMPT_TOO_LONG, BAD_REQUEST) and replied and all(replied):
             return True  # replies have taken the refusal's place
     return False
+
+
+def _cause(reason: str | None) -> str:
+    """Why a score is missing, without the step that it is missing for, as in "notes: prompt_too_long"."""
+    return (reason or "").rpartition(": ")[2]

@@ -71,8 +71,9 @@ REMEDIES: Mapping[str, str] = {
     "refused": "the model declines: take another model, or texts that it answers about",
     "tool_calls": "the model calls tools in place of answering: start its server without tools",
     "sample: prompt_too_long": "the server takes less than policy.context_window: start it with --max-model-len of "
-    "that size, or lower policy.context_window",
-    FILTERED: "take a model or a provider that reads such texts",
+    "that size, then the same command asks again (with --retry-drops, where the server tells no max_model_len), or "
+    "lower policy.context_window",
+    FILTERED: "take a model or a provider that reads such texts, or ask again with --retry-drops",
 }
 _OTHER_REMEDY = "look at the drops of the plan"
 _PAID = "What was paid for is in the ledger"
