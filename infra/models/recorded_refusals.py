@@ -132,7 +132,8 @@ def with_listing(body: str, listing: Listing | None) -> str:
     if isinstance(parsed, dict | list | str) and refusal_message(marked) == refusal_message(body):
         return marked
     message = error_text(body).strip() or refusal_message(body) or "the server gave no words"
-    error = canonical_json({"error": {"message": message}}).decode()
+    encodable = message.encode("utf-8", "replace").decode()
+    error = canonical_json({"error": {"message": encodable}}).decode()
     return f"{error[:-1]},{field}}}"
 
 

@@ -79,6 +79,13 @@ def test_any_body_can_have_a_listing(body: str) -> None:
     assert FIELD not in error_text(recorded)
 
 
+def test_a_body_without_words_and_with_half_a_character_can_be_recorded() -> None:
+    body = '{"error": {"message": null, "type": ["\\ud800"], "code": "invalid_prompt"}}'
+    recorded = with_listing(body, None)
+    recorded.encode()
+    assert classify_refusal(400, recorded).reason == "content_filter"
+
+
 def test_a_body_that_is_an_object_stays_byte_for_byte() -> None:
     assert with_listing(ODD, None) == f'{ODD[:-1]},"{FIELD}":null}}'
 
