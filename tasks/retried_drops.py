@@ -1,8 +1,9 @@
 """Which finished work is made again because the server may now answer what it had refused.
 
-The ledger decides: a refusal that is due (`RecordedRefusals`), one that has been replaced by a reply since, and one
-that it does not have, which was no refusal of the prompt: earlier versions dropped questions for an empty account, too.
-Leaves out: other drops. A reply stays what it is, so that a tie, a fragment or an unusable rating would come again.
+The ledger decides: a refusal, or a reply that was cut short, that is due (`RecordedRefusals`); one that has been
+replaced since; and one that it does not have, which was no refusal of the prompt: earlier versions dropped questions
+for an empty account, too. Leaves out: other drops. A reply stays what it is: a tie or an unusable rating would come
+again.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,7 @@ from tasks.records.example import Answer
 from tasks.records.shard import ShardResult
 from tasks.refused_answers import is_refused
 
+RETRIED = PROMPT_REFUSALS | {"abort", "error"}  # outcomes of calls that may be made again
 NO_SCORES = "too_few_scored"  # the reason of a drop for want of scores
 
 
@@ -37,7 +39,7 @@ def has_due_drop(
 
 
 def has_due_answer(answers: Iterable[Answer], ledger: LedgerLike, refusals: RecordedRefusals) -> bool:
-    """Whether an answer was refused and is to be drawn again. Raises LedgerError."""
+    """Whether an answer was refused or cut short and is to be drawn again. Raises LedgerError."""
     refused = [answer for answer in answers if answer.key and is_refused(answer)]
     entries = ledger.lookup([answer.key for answer in refused]) if refused else {}
     return any(_is_due(answer, entries, refusals) for answer in refused)
@@ -47,10 +49,10 @@ def _is_due(answer: Answer, entries: Mapping[str, Entry], refusals: RecordedRefu
     entry = entries.get(answer.key)
     if entry is None or refusals.is_due(entry):
         return True
-    if entry.is_refusal or answer.finish_reason not in PROMPT_REFUSALS:
+    if entry.is_refusal or answer.finish_reason not in RETRIED:
         return False
     outcome = parse_reply(entry)
-    return getattr(outcome, "finish_reason", "") != answer.finish_reason  # a reply has taken the refusal's place
+    return getattr(outcome, "finish_reason", "") != answer.finish_reason  # a reply has taken its place
 
 
 def _has_due_judgement(
@@ -61,7 +63,7 @@ def _has_due_judgement(
     refused = []
     keys: dict[str, None] = {}
     for row in result.files["judgements"].read_checked(store, columns).to_pylist():
-        if row["example_id"] in unscored and _cause(row["reason"]) in PROMPT_REFUSALS:
+        if row["example_id"] in unscored and _cause(row["reason"]) in RETRIED:
             refused.append(row)
             keys |= dict.fromkeys(row["keys"])
     entries = ledger.lookup(list(keys)) if keys else {}

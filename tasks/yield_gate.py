@@ -42,10 +42,11 @@ _NO_TEXT = (
     "the policy's replies hold no text: look at the server's words and its log; `longmill doctor RECIPE` tries the "
     "endpoint"
 )
+_CUT_SHORT = f"{_NO_TEXT}; then --retry-drops asks again"
 REMEDIES: Mapping[str, str] = {
     "no_answers": _NO_TEXT,
-    "abort": _NO_TEXT,
-    "error": _NO_TEXT,
+    "abort": _CUT_SHORT,
+    "error": _CUT_SHORT,
     "unknown": _NO_TEXT,
     "unfinished_thinking": "raise sampling.max_tokens, which covers thinking and answer",
     "no_strong_answer": "the stronger model's reply holds no text: look at its endpoint, or raise sampling.max_tokens",

@@ -3,7 +3,8 @@
 A reply is for ever. A refusal of a prompt is not: a server that is started with a longer window takes what it has
 refused. So the recorded error body has a field more, `longmill_listing`: how the endpoint's list of models had the
 model at that time (`Listing`). A refusal is tried again where no endpoint of the model has it so any more; a content
-filter shows in no list. With `retry` all refusals are tried again. What comes replaces the refusal in the ledger.
+filter shows in no list. With `retry` all refusals are tried again, and replies that the server has cut short. What
+comes takes their place in the ledger.
 
 A list is read when the first refusal is met, once per endpoint and run; without refusals never. An endpoint whose list
 cannot be read says nothing: then nothing is tried again. A refusal without the field, from an earlier version, counts
@@ -40,13 +41,16 @@ class RecordedRefusals:
     def __init__(
         self, models: Iterable[CalledModel] = (), *, retry: bool = False, say: Callable[[str], None] | None = None
     ) -> None:
-        """`retry`: every refusal from before this run is due. `say` gets a line when a model is listed otherwise."""
+        """`retry`: what was refused or cut short before this run is due.
+
+        `say` gets a line when a model is listed otherwise.
+        """
         self._models = list(models)
         self.retry = retry
         self._say = say
         self._lock = threading.Lock()  # guards the fields below
         self._bodies: dict[str, bytes | None] = {}  # lists of models by URL; None where one cannot be read
-        self._recorded: set[str] = set()  # keys of this run's refusals
+        self._recorded: set[str] = set()  # keys of this run's calls that were refused or did not end
         self._announced: set[str] = set()  # names of models
 
     def to_record(self, body: str, name: str, url: str, key: str) -> str:
@@ -55,21 +59,27 @@ class RecordedRefusals:
         for model in self._models:
             if model.name == name and url in _without_slash(model.endpoints):
                 listing = self._listing(model, url)
-        with self._lock:
-            self._recorded.add(key)
+        self.count_recorded(key)
         return with_listing(body, listing)
 
+    def count_recorded(self, key: str) -> None:
+        """This run has made the call, which was refused or did not end: it is not made once more."""
+        with self._lock:
+            self._recorded.add(key)
+
     def is_due(self, entry: Entry, has_alternative: bool = False) -> bool:
-        """Whether a recorded call was refused and is to be made again.
+        """Whether a recorded call was refused, or cut short, and is to be made again.
 
         `has_alternative`: a refusal of the request's form has decided for another form. That decision stays, since
         another one would have other requests, which would all be paid for.
         """
-        if not entry.is_refusal:
+        if not (entry.is_refusal or self.retry):
             return False
         with self._lock:
             if entry.key in self._recorded:
                 return False
+        if not entry.is_refusal:
+            return entry.is_cut_short
         recorded = listing_of(entry.reply)
         listings = self._listings(entry.model)
         if not self.retry and FIELD in entry.reply and (not listings or recorded in listings):

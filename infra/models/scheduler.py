@@ -19,6 +19,7 @@ from infra.errors import BudgetReached, ModelError
 from infra.ledger import Entry
 from infra.models.budget import BudgetMeter
 from infra.models.call_settings import CallLimits, CallListener, RequestManner
+from infra.models.completions import FINISHED
 from infra.models.context_queue import ContextQueue, QueuedContext
 from infra.models.endpoint import AdaptiveLimit, Endpoint, backoff, rank
 from infra.models.model_errors import rate_error, refused_error, unreachable_error
@@ -278,6 +279,8 @@ class Scheduler:
     async def _record(self, call: PendingCall, context: QueuedContext, result: Recordable, seconds: float) -> None:
         """Record a reply; only then does the call end."""
         request, completion = call.request, result.completion
+        if completion.finish_reason not in FINISHED:
+            self._manner.refusals.count_recorded(request.key)
         entry = new_entry(request, 200, result.raw, seconds, completion.prompt_tokens, completion.completion_tokens)
         await self._ledger.record(entry)
         if self._meter is not None and call.reserved:

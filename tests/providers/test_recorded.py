@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
 
+from flows.bench.stub_server import completion
 from infra.errors import ModelError
 from infra.ledger import Entry, Ledger
 from infra.models.client import Failure, ModelClient, Outcome, Reply
@@ -96,6 +99,33 @@ def client_for_retry(ledger: Ledger, server: StubServer) -> ModelClient:
     """One call after the other."""
     refusals = RecordedRefusals([CalledModel(MODEL, (server.url,), None, {})], retry=True)
     return client_of(ledger, server, refusals=refusals, attempts=1, concurrency=1)  # type: ignore[arg-type]
+
+
+class Aborting(StubServer):
+    """Cuts every reply short while `aborts`."""
+
+    aborts = True
+
+    def _answer(self, raw: bytes, body: dict[str, Any], content: str) -> web.Response:
+        reply = completion(MODEL, "It is", 99, raw, 9)
+        if self.aborts:
+            reply["choices"][0]["finish_reason"] = "abort"
+        return web.json_response(reply)
+
+
+def test_replies_that_the_server_cut_short_are_asked_again_with_retry_alone(tmp_path: Path) -> None:
+    def endings(*, retry: bool = False) -> set[str]:
+        with Ledger(open_store(str(tmp_path))) as ledger:
+            return {outcome.finish_reason for outcome in run(ledger, server, retry=retry) if isinstance(outcome, Reply)}
+
+    with running_stub(make=Aborting) as server:
+        assert isinstance(server, Aborting)
+        assert endings() == endings(retry=True) == {"abort"}
+        assert server.requests == 32
+        server.aborts = False
+        assert endings() == {"abort"}
+        assert endings(retry=True) == endings(retry=True) == endings() == {"stop"}
+        assert server.requests == 48
 
 
 def test_a_call_that_fails_while_it_is_retried_is_retried_still(server: StubServer) -> None:

@@ -30,5 +30,5 @@ class MemoryLedger:
         if self.fault is not None:
             raise self.fault
         earlier = self.entries.get(entry.key)
-        assert earlier is None or earlier.is_refusal, "paid twice"
+        assert earlier is None or earlier.is_refusal or earlier.is_cut_short, "paid twice"
         self.entries[entry.key] = entry

@@ -102,6 +102,11 @@ def test_a_reply_takes_the_place_of_a_refusal_and_a_refusal_that_of_an_earlier_o
         merged = merge_tables([entries_table([single]) for single in order])
         assert merged.equals(entries_table([replies[1]]))
         assert entries_table(order).equals(merged)
+    cut_short = entry(1, '{"choices": [{"finish_reason": "abort"}]}', 5.0)
+    for order in itertools.permutations([replies[0], *refusals, cut_short]):
+        assert entries_table(order).equals(entries_table([replies[0]]))
+    for order in itertools.permutations([*refusals, cut_short]):
+        assert entries_table(order).equals(entries_table([cut_short]))
     for order in itertools.permutations(refusals):
         assert entries_table(order).equals(entries_table([refusals[1]]))
 

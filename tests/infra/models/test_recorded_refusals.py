@@ -5,7 +5,7 @@ import json
 import pytest
 
 from infra.ledger import Entry
-from infra.models import recorded_refusals
+from infra.models import completions, recorded_refusals
 from infra.models.recorded_refusals import FIELD, CalledModel, RecordedRefusals, listing_of, with_listing
 from infra.models.refusals import classify_refusal, error_text, recorded_body, refusal_message
 from infra.models.served_window import Listing, listing_in
@@ -168,6 +168,20 @@ def test_a_form_that_was_refused_for_another_one_stays(lists: dict[str, bytes]) 
         assert not refusals().is_due(refusal(body), has_alternative=True)
         assert not refusals(retry=True).is_due(refusal(body), has_alternative=True)
     assert refusals(retry=True).is_due(refusal(TOO_LONG), has_alternative=True)
+
+
+def test_a_reply_that_was_cut_short_is_due_with_retry_alone(lists: dict[str, bytes]) -> None:
+    for ending, name in completions._NAMES.items():
+        body = json.dumps({"choices": [{"message": {"content": "a"}, "finish_reason": ending.upper()}]})
+        entry = refusal(body, status=200)
+        assert completions.read_completion(body).finish_reason == name
+        assert refusals(retry=True).is_due(entry) == (name in ("abort", "error", "content_filter")), ending
+        assert not refusals().is_due(entry)
+        run = refusals(retry=True)
+        run.count_recorded(entry.key)
+        assert not run.is_due(entry)
+    quoting = json.dumps({"choices": [{"message": {"content": '"finish_reason": "abort"'}, "finish_reason": "stop"}]})
+    assert not refusals(retry=True).is_due(refusal(quoting, status=200))
 
 
 def test_a_reply_is_never_due(lists: dict[str, bytes]) -> None:
