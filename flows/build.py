@@ -279,7 +279,8 @@ def keep_recipe(store: Store, plan_id: str, recipe: Recipe) -> None:
     for section, model in recipe.models().items():
         if model.starts_here():
             without_endpoints[section] = model.model_copy(update={"endpoints": ()})
-    lasting = recipe.model_copy(update=without_endpoints)
+    execution = recipe.execution.model_copy(update={"drop_failed": False})  # that was said for one run
+    lasting = recipe.model_copy(update={**without_endpoints, "execution": execution})
     store.write(recipe_path(plan_id), json.dumps(lasting.model_dump(mode="json"), indent=2).encode())
 
 

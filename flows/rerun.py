@@ -26,14 +26,20 @@ def rerun(
     recipe: str = "",
     train: bool = True,
     retry_drops: bool = False,
+    drop_failed: bool = False,
 ) -> dict[str, Any]:
     """Run the failed and missing shards of a plan (or those that `shards` names, like "3,7-9"), then publish.
 
     With `retry_drops` calls that servers have refused are made again: in those of `shards`, else in all shards, of
     which the finished ones are run again where they dropped questions for them. Other calls come from the ledger.
+    With `drop_failed` calls that fail all their attempts are given up, and do not fail their shard.
     `recipe` is a recipe file to take endpoints and limits from; without it, the one the plan was built with.
     """
     settings = read_recipe(recipe) if recipe else recipe_of_plan(store, plan_id)
+    if drop_failed:
+        settings = settings.model_copy(
+            update={"execution": settings.execution.model_copy(update={"drop_failed": True})}
+        )
     everywhere = retry_drops and not shards
     indices = None if everywhere else choose_shards(settings, plan_id, shards)
     return build(settings, plan_id=plan_id, shards=indices, train=train, retry_drops=retry_drops)

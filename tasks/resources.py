@@ -13,6 +13,7 @@ from infra.models.budget import BudgetMeter
 from infra.models.client import CallCounts, ModelClient
 from infra.models.embedding import Embedder, open_embedder
 from infra.models.form_settler import FormMemory, FormSettler
+from infra.models.lost_calls import LostCalls
 from infra.models.rates import RateLimiter, RateLimits, StoreClaims
 from infra.models.recorded_refusals import CalledModel, RecordedRefusals
 from infra.models.request_form import RequestForm, headers_of
@@ -166,6 +167,7 @@ def _client(
         rates=_limiter(model, store),
         waits=_show_wait,
         refusals=refusals,
+        lost=LostCalls(execution.task_retries + 1, at_once=execution.drop_failed),
     )
 
 

@@ -74,6 +74,7 @@ REMEDIES: Mapping[str, str] = {
     "sample: prompt_too_long": "the server takes less than policy.context_window: start it with --max-model-len of "
     "that size, then the same command asks again (with --retry-drops, where the server tells no max_model_len), or "
     "lower policy.context_window",
+    "failed": "look at the server's log for what it does with this prompt; --retry-drops asks again",
     FILTERED: "take a model or a provider that reads such texts, or ask again with --retry-drops",
 }
 _OTHER_REMEDY = "look at the drops of the plan"

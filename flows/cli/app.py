@@ -118,6 +118,9 @@ def rerun(
     failed: Annotated[bool, typer.Option("--failed", help="Run the shards that failed or never ran.")] = False,
     shards: Annotated[str, typer.Option(help="Run these shards, done or not: 3,7-9.")] = "",
     retry_drops: RetryDrops = False,
+    drop_failed: Annotated[
+        bool, typer.Option("--drop-failed", help="Give calls up that fail every time; their questions may be dropped.")
+    ] = False,
     recipe: Annotated[str, typer.Option(help="Recipe for endpoints and limits; else the one it was built with.")] = "",
     store: StoreUrl = "mill",
     as_json: AsJson = False,
@@ -128,7 +131,9 @@ def rerun(
     with prefect_at(local_folder(store)), progress_unless_json(as_json):
         from flows.rerun import rerun as rerun_flow
 
-        built = rerun_flow(plan_id, store, failed, shards, recipe, train=False, retry_drops=retry_drops)
+        built = rerun_flow(
+            plan_id, store, failed, shards, recipe, train=False, retry_drops=retry_drops, drop_failed=drop_failed
+        )
     _show_build(built, as_json)
 
 

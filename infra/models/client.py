@@ -21,6 +21,7 @@ from infra.ledger import Entry
 from infra.models.budget import BudgetMeter
 from infra.models.call_settings import CallLimits, CallListener, RequestManner
 from infra.models.form_settler import FormSettler
+from infra.models.lost_calls import LostCalls, lost_entry
 from infra.models.protocol import Failure, LedgerLike, Outcome, Prompt, Reply, Request, new_entry, parse_reply
 from infra.models.rates import RateLimiter
 from infra.models.recorded_refusals import RecordedRefusals
@@ -95,6 +96,7 @@ class ModelClient:
         rates: RateLimiter | None = None,
         waits: Callable[[str, str], None] | None = None,
         refusals: RecordedRefusals | None = None,
+        lost: LostCalls | None = None,
     ) -> None:
         """`endpoints` are base URLs ending in /v1; the limits are those of `CallLimits`.
 
@@ -102,7 +104,8 @@ class ModelClient:
         `form` is how requests are written, `headers` come on top of the usual ones. With `try_first` the first call is
         sent alone, so that a server which takes no such request refuses one and not many.
         `rates` limits what is sent in a minute; `waits` is called with a kind of call and what it waits for, "" when
-        calls go on. `refusals` decides which recorded refusals are tried again; without it none is.
+        calls go on. `refusals` decides which recorded refusals are tried again, `lost` which calls
+        that keep failing are given up; without them none is.
         Clients that share a budget share a BudgetMeter. `progress` is called with the kind and the number of calls
         that ended, from any thread. Raises RecipeError for an endpoint that is no URL.
         """
@@ -125,6 +128,7 @@ class ModelClient:
         self._thread.start()
         self._form = form or FormSettler()
         self._refusals = refusals or RecordedRefusals()
+        self._lost = lost
         limits = CallLimits(concurrency, contexts_in_flight, timeout_s, attempts, backoff_s, try_first)
         listener = CallListener(self._count_ended, self._count_retried, self._report_wait)
         manner = RequestManner(api_key, api_key_env, self._form, dict(headers or {}), rates, self._refusals)
@@ -159,7 +163,8 @@ class ModelClient:
             raise self._meter.error()
         if batch.error is not None:
             raise batch.error
-        return self._in_order(requests, batch, {call.request.key for call in new_calls})
+        outcomes = self._in_order(requests, batch, {call.request.key for call in new_calls})
+        return self._without_lost(requests, outcomes)
 
     def settled(self) -> list[str]:
         """What the server's refusals have changed in the form of the requests, a line each."""
@@ -186,6 +191,19 @@ class ModelClient:
         body = canonical_json({"error": {"message": failure.detail}}).decode()
         entry = new_entry(request, 400, body, 0.0)
         self._run_in_loop(self._ledger.record(entry)).result()
+
+    def _without_lost(self, requests: Sequence[Request], outcomes: list[Outcome]) -> list[Outcome]:
+        """The outcomes; calls that are given up get a permanent one, which is in the ledger on return."""
+        if self._lost is None:
+            return outcomes
+        for place, (request, outcome) in enumerate(zip(requests, outcomes, strict=True)):
+            if isinstance(outcome, Failure) and not outcome.permanent:
+                successes = sum(counts.made for counts in self.counts().values())
+                if self._lost.is_lost(request, outcome, successes):
+                    entry = lost_entry(request, outcome, self._refusals)
+                    self._run_in_loop(self._ledger.record(entry)).result()
+                    outcomes[place] = parse_reply(entry)
+        return outcomes
 
     def spend(self, key: str, prompt_tokens: int, completion_tokens: int) -> None:
         """Count a reply that another process paid for as spent, each key once."""

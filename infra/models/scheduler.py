@@ -318,7 +318,7 @@ class Scheduler:
             arguments = call, endpoint, restarts, failure, loop.time() + SETTLE_S
             self._backing_off[call] = (loop.call_later(_LOOK_S, self._end_unless_restarted, *arguments), context)
         else:
-            self._end_failed(call, context, failure)
+            self._end_failed(call, context, endpoint, failure)
 
     def _back_off(self, call: PendingCall, context: QueuedContext) -> None:
         """Let a call wait before its next attempt."""
@@ -360,14 +360,17 @@ class Scheduler:
         if self._waits_for_restart(call, context, endpoint, restarts):
             self.send_ready()
         elif loop.time() >= deadline:
-            self._end_failed(call, context, failure)
+            self._end_failed(call, context, endpoint, failure)
             self.send_ready()
         else:
             arguments = call, endpoint, restarts, failure, deadline
             self._backing_off[call] = (loop.call_later(_LOOK_S, self._end_unless_restarted, *arguments), context)
 
-    def _end_failed(self, call: PendingCall, context: QueuedContext, failure: TemporaryFailure) -> None:
-        self._end(call, context, Failure(call.request.key, failure.reason, self._manner.redact(failure.detail), False))
+    def _end_failed(
+        self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, failure: TemporaryFailure
+    ) -> None:
+        detail = self._manner.redact(failure.detail)
+        self._end(call, context, Failure(call.request.key, failure.reason, detail, False, endpoint.url))
 
     def _end(
         self, call: PendingCall, context: QueuedContext, outcome: Outcome | Exception, paid: Entry | None = None

@@ -172,6 +172,11 @@ class Execution(RecipeSection):
         "counts shards that are finished when its own begins into the budget: shards that run at once may exceed it",
     )
     attempts: Positive = Field(6, description="tries of one call when the server fails or is busy")
+    drop_failed: bool = Field(
+        False,
+        description="give a call up that failed all its attempts, at once and not only where others succeed meanwhile: "
+        "its question may be dropped (`longmill rerun PLAN --failed --drop-failed`)",
+    )
     judge_trial: Annotated[int, Field(ge=0)] = Field(
         32,
         description="first replies of the judge, of each kind, that try it: when half of them cannot be used, the run "

@@ -37,6 +37,7 @@ class StubOptions:
     prompt_limit: int = 0  # words; longer prompts get vLLM's 400
     max_model_len: int | None = None  # in the list of models, as vLLM has it
     filter_word: str = ""  # a prompt with it gets the content filter's 400
+    broken_word: str = ""  # a prompt with it gets a 500
     empty_word: str = ""  # a prompt with it gets an empty completion
     die_after: int = 0  # after so many chat requests the listening socket closes and all connections reset
     api_key: str = ""  # other bearer tokens get 401
@@ -175,6 +176,8 @@ class StubServer(stub_server.StubServer):
                 "Please reduce the length of the input prompt or the number of requested output tokens.",
                 "BadRequestError",
             )
+        if options.broken_word and options.broken_word in content:
+            return _error(500, "EngineCore encountered an issue", "InternalServerError")
         if options.filter_word and options.filter_word in content:
             return _error(400, "The prompt was filtered by the content management policy.", "content_filter")
         text = "" if options.empty_word and options.empty_word in content else stub_answer(content, body.get("seed"))
