@@ -68,6 +68,8 @@ def work_on_shard(resources: RunResources, plan: Plan, index: int) -> ShardResul
             result = sample_score_pair(ShardInMemory(resources, plan, index, examples, contexts, run_in_prefect))
             check_shard(resources.store, plan, result, resources.recipe.execution)
     except LongmillError as error:
+        if resources.stopped is not None:  # nothing has failed: the shard waits for the next build
+            raise resources.stopped from error
         with contextlib.suppress(StoreError):  # a store that is away is the error already
             write_failure(resources.store, plan.plan_id, index, error)
         raise
@@ -135,7 +137,7 @@ def _task_threads(shard: ShardInMemory, stopped: threading.Event) -> Iterator[Su
     """A few threads for task runs of the current flow run.
 
     When the block fails, what has not started is dropped and what runs comes to its end, recorded; when it is
-    interrupted, calls in flight get a moment.
+    interrupted, calls in flight get `execution.grace_s`.
     """
     pool = ThreadPoolExecutor(TASKS_AT_ONCE)
 
@@ -151,7 +153,7 @@ def _task_threads(shard: ShardInMemory, stopped: threading.Event) -> Iterator[Su
         stopped.set()
         pool.shutdown(wait=False, cancel_futures=True)
         if not isinstance(error, Exception):
-            shard.resources.close_clients()
+            shard.resources.stop_at_signal()
         raise
     finally:
         pool.shutdown()
