@@ -113,9 +113,7 @@ class RunResources:
         """Stop, because a person or the platform says so; calls in flight get `execution.grace_s` to be recorded."""
         if self.stopped is None:
             grace_s = self.recipe.execution.grace_s
-            progress.say(
-                f"stopping: calls in flight get up to {grace_s:g} s to be recorded; a second signal ends at once"
-            )
+            progress.say(f"stopping: calls in flight get {grace_s:g} s to be recorded; a second signal ends at once")
         self.stop(StoppedError("a signal has stopped the run; nothing has failed, and the same command goes on"))
         with next_signal_ends():
             self.close_clients()
