@@ -30,10 +30,13 @@ _leases: ContextVar[dict[tuple[str, str], Lease]] = ContextVar("leases")
 
 
 @contextlib.contextmanager
-def lease_of_plan(store: Store, plan: Plan, wait_s: float | None, before_wait: Callable[[], None]) -> Iterator[Lease]:
+def lease_of_plan(
+    store: Store, plan: Plan, wait_s: float | None, before_wait: Callable[[], None] = lambda: None
+) -> Iterator[Lease]:
     """The lease of the plan, until the block ends. Waits at most `wait_s` seconds for another build that has it.
 
-    `before_wait` is called once, before the wait. Raises BusyError when the time is over, and StoreError.
+    `before_wait` is called once, before the wait. Within a block of the same plan it is the same lease. Raises
+    BusyError when the time is over, and StoreError.
     """
     own = _leases.get({})
     key = store.url, plan.plan_id

@@ -9,6 +9,7 @@ from typing import Any
 from prefect import flow
 
 from flows.build import build, recipe_path
+from flows.one_build import lease_of_plan
 from flows.recipes import read_recipe
 from infra.errors import InputError
 from infra.recipe import Recipe, parse_recipe
@@ -26,8 +27,12 @@ def rerun(
     `recipe` is a recipe file to take endpoints and limits from; without it, the one the plan was built with.
     """
     settings = read_recipe(recipe) if recipe else recipe_of_plan(store, plan_id)
-    indices = choose_shards(settings, plan_id, shards)
-    return build(settings, plan_id=plan_id, shards=indices, train=train)
+    files = open_store(settings.store)
+    plan = load_plan(files, resolve_plan(files, plan_id))
+    with lease_of_plan(files, plan, settings.execution.wait_s):  # results are discarded under no other build
+        indices = choose_shards(settings, plan_id, shards)
+        built: dict[str, Any] = build(settings, plan_id=plan_id, shards=indices, train=train)
+    return built
 
 
 def recipe_of_plan(store: str, plan_id: str) -> Recipe:

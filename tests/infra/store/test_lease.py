@@ -267,3 +267,4 @@ def test_a_loss_before_the_block_is_reported_in_it(tmp_path: Path) -> None:
         with first.calling_when_lost(losses.append):
             pass
     assert losses == [first.lost]
+    assert open_store(str(tmp_path)).list() == ["leases/p/0002.json"]  # what is another's is not given back
