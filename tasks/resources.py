@@ -63,6 +63,8 @@ class RunResources:
         with self._lock:
             if self._embedder is None:
                 self._embedder = open_embedder(self.recipe.embedding, ledger=self.ledger)
+                if self.stopped is not None:
+                    self._embedder.stop(self.stopped)
             return self._embedder
 
     def scoring(self) -> ScoringContext:
@@ -108,6 +110,8 @@ class RunResources:
         self.stopped = self.stopped or error
         for client in self.clients().values():
             client.stop(error)
+        if self._embedder is not None:
+            self._embedder.stop(error)
 
     def stop_at_signal(self) -> None:
         """Stop, because a person or the platform says so; calls in flight get `execution.grace_s` to be recorded."""

@@ -208,7 +208,7 @@ def test_a_command_goes_on_in_the_place_of_one_that_is_killed(folder: Path, stub
     stub.hold()
     second = Command(folder, homes[1], "build", path)
     second.when(lambda: any("is being built by" in log.read_text() for log in homes[1].glob("*.err")))
-    first.signal(signal.SIGKILL)
+    first.signal(signal.SIGKILL).ended()
     stub.release()
     ended = second.ended()
     assert ended.status == 0, ended

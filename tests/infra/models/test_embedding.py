@@ -179,6 +179,16 @@ def test_what_was_paid_before_a_failure_stays_paid(stub: StubEmbeddings) -> None
     assert len(ledger.entries) == 1
 
 
+def test_a_stopped_endpoint_gets_no_text_and_the_ledger_still_serves(stub: StubEmbeddings) -> None:
+    embedder = open_embedder(endpoint(stub), MemoryLedger())
+    embedder.embed(["a"])
+    embedder.stop(StoppedError("a signal"))
+    assert embedder.embed(["a"]).shape == (1, 26)
+    with pytest.raises(StoppedError, match="a signal"):
+        embedder.embed(["a", "b"])
+    assert stub.batches == [["a"]]
+
+
 def test_a_text_is_cut_only_where_the_recipe_says_so_and_is_then_another_text(stub: StubEmbeddings) -> None:
     ledger = MemoryLedger()
     open_embedder(endpoint(stub), ledger).embed(["a"])
