@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.errors import ModelError, RecipeError
+from infra.errors import ModelError, RecipeError, StoppedError
 from infra.models.embedding import Embedder, Vectors, normalise_rows, open_embedder
 from infra.models.embedding_windows import TextSize, TextWindows, TokenMeter
 from infra.recipe import Embedding
@@ -183,7 +183,7 @@ def test_a_stopped_endpoint_gets_no_text_and_the_ledger_still_serves(stub: StubE
     embedder = open_embedder(endpoint(stub), MemoryLedger())
     embedder.embed(["a"])
     embedder.stop(StoppedError("a signal"))
-    assert embedder.embed(["a"]).shape == (1, 26)
+    assert len(embedder.embed(["a"])) == 1
     with pytest.raises(StoppedError, match="a signal"):
         embedder.embed(["a", "b"])
     assert stub.batches == [["a"]]
