@@ -212,12 +212,12 @@ class Lease:
         return None
 
     def _remove_older(self) -> None:
-        older = []
-        for path in self._store.list(self._folder):
-            name = path.rpartition("/")[2]
-            if name.partition(".")[0].isdigit() and int(name.partition(".")[0]) < self._number:
-                older.append(path)
-        with contextlib.suppress(StoreError):
+        with contextlib.suppress(StoreError):  # the next holder does it
+            older = []
+            for path in self._store.list(self._folder):
+                number = path.rpartition("/")[2].partition(".")[0]
+                if number.isdigit() and int(number) < self._number:
+                    older.append(path)
             self._store.delete(*older)
 
     def _read(self) -> _Standing | None:
