@@ -9,6 +9,7 @@ from typing import Any
 from prefect import flow
 
 from flows.build import build, recipe_path
+from flows.one_build import lease_of_plan
 from flows.recipes import read_recipe
 from infra.errors import InputError
 from infra.recipe import Recipe, parse_recipe
@@ -37,12 +38,15 @@ def rerun(
     """
     settings = read_recipe(recipe) if recipe else recipe_of_plan(store, plan_id)
     if drop_failed:
-        settings = settings.model_copy(
-            update={"execution": settings.execution.model_copy(update={"drop_failed": True})}
-        )
+        execution = settings.execution.model_copy(update={"drop_failed": True})
+        settings = settings.model_copy(update={"execution": execution})
+    files = open_store(settings.store)
+    plan = load_plan(files, resolve_plan(files, plan_id))
     everywhere = retry_drops and not shards
-    indices = None if everywhere else choose_shards(settings, plan_id, shards)
-    return build(settings, plan_id=plan_id, shards=indices, train=train, retry_drops=retry_drops)
+    with lease_of_plan(files, plan, settings.execution.wait_s):  # results are discarded under no other build
+        indices = None if everywhere else choose_shards(settings, plan_id, shards)
+        built: dict[str, Any] = build(settings, plan_id=plan_id, shards=indices, train=train, retry_drops=retry_drops)
+    return built
 
 
 def recipe_of_plan(store: str, plan_id: str) -> Recipe:

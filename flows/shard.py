@@ -88,6 +88,8 @@ def work_on_shard(resources: RunResources, plan: Plan, index: int) -> ShardResul
             result = sample_score_pair(in_memory)
             check_shard(store, plan, result, resources.recipe.execution)
     except LongmillError as error:
+        if resources.stopped is not None:  # nothing has failed: the shard waits for the next build
+            raise resources.stopped from error
         with contextlib.suppress(StoreError):  # a store that is away is the error already
             write_failure(store, plan.plan_id, index, error)
         raise
@@ -155,7 +157,7 @@ def _task_threads(shard: ShardInMemory, stopped: threading.Event) -> Iterator[Su
     """A few threads for task runs of the current flow run.
 
     When the block fails, what has not started is dropped and what runs comes to its end, recorded; when it is
-    interrupted, calls in flight get a moment.
+    interrupted, calls in flight get `execution.grace_s`.
     """
     pool = ThreadPoolExecutor(TASKS_AT_ONCE)
 
@@ -171,7 +173,7 @@ def _task_threads(shard: ShardInMemory, stopped: threading.Event) -> Iterator[Su
         stopped.set()
         pool.shutdown(wait=False, cancel_futures=True)
         if not isinstance(error, Exception):
-            shard.resources.close_clients()
+            shard.resources.stop_at_signal()
         raise
     finally:
         pool.shutdown()

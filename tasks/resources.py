@@ -4,10 +4,11 @@ import contextlib
 import functools
 import os
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from infra.errors import LongmillError
+from infra.errors import LongmillError, StoppedError
 from infra.ledger import Ledger
 from infra.models.budget import BudgetMeter
 from infra.models.client import CallCounts, ModelClient
@@ -20,6 +21,7 @@ from infra.models.request_form import RequestForm, headers_of
 from infra.models.tokens import Tokenizer, count_tokens, load_tokenizer
 from infra.recipe import Model, Recipe
 from infra.running import progress
+from infra.running.stopping import next_signal_ends
 from infra.store import Store, open_store
 from tasks.judging.cache import SharedCache
 from tasks.judging.context import ScoringContext
@@ -52,6 +54,7 @@ class RunResources:
         self.strong = clients.get("strong")
         self.reward_model = clients.get(REWARD_MODEL)
         self.shards_in_memory = threading.Semaphore(recipe.execution.shards_in_flight)
+        self.stopped: LongmillError | None = None  # why no further call is sent
         self._lock = threading.Lock()
         self._embedder: Embedder | None = None
         self._cache = SharedCache()
@@ -65,6 +68,8 @@ class RunResources:
         with self._lock:
             if self._embedder is None:
                 self._embedder = open_embedder(self.recipe.embedding, ledger=self.ledger)
+                if self.stopped is not None:
+                    self._embedder.stop(self.stopped)
             return self._embedder
 
     def scoring(self) -> ScoringContext:
@@ -105,10 +110,28 @@ class RunResources:
         """What servers' refusals have changed in the form of requests, by section, a line each; {} for most runs."""
         return {section: client.settled() for section, client in self.clients().items() if client.settled()}
 
-    def close_clients(self) -> None:
-        """Calls in flight get a moment to be recorded; no other call starts."""
+    def stop(self, error: LongmillError) -> None:
+        """Send no call from now on; whoever wants one gets `error`. Does not wait for the calls in flight."""
+        self.stopped = self.stopped or error
         for client in self.clients().values():
-            client.close()
+            client.stop(error)
+        if self._embedder is not None:
+            self._embedder.stop(error)
+
+    def stop_at_signal(self) -> None:
+        """Stop, because a person or the platform says so; calls in flight get `execution.grace_s` to be recorded."""
+        if self.stopped is None:
+            grace_s = self.recipe.execution.grace_s
+            progress.say(f"stopping: calls in flight get {grace_s:g} s to be recorded; a second signal ends at once")
+        self.stop(StoppedError("a signal has stopped the run; nothing has failed, and the same command goes on"))
+        with next_signal_ends():
+            self.close_clients()
+
+    def close_clients(self) -> None:
+        """Calls in flight get `execution.grace_s` to be recorded; no other call starts."""
+        deadline = time.monotonic() + self.recipe.execution.grace_s
+        for client in self.clients().values():
+            client.close(max(0.0, deadline - time.monotonic()))
 
     def close(self) -> None:
         """Close clients, embedding model and ledger."""
@@ -124,6 +147,11 @@ def open_resources(recipe: Recipe, retry_drops: bool = False) -> Iterator[RunRes
     resources = RunResources(recipe, retry_drops)
     try:
         yield resources
+    except Exception:
+        raise
+    except BaseException:  # a signal
+        resources.stop_at_signal()
+        raise
     finally:
         resources.close()
 
@@ -168,6 +196,7 @@ def _client(
         waits=_show_wait,
         refusals=refusals,
         lost=LostCalls(execution.task_retries + 1, at_once=execution.drop_failed),
+        grace_s=execution.grace_s,
     )
 
 

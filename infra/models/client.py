@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from infra.canonical import canonical_json
-from infra.errors import BudgetReached, ModelError, RecipeError
+from infra.errors import BudgetReached, LongmillError, ModelError, RecipeError
 from infra.ledger import Entry
 from infra.models.budget import BudgetMeter
 from infra.models.call_settings import CallLimits, CallListener, RequestManner
@@ -29,6 +29,7 @@ from infra.models.scheduler import Scheduler
 from infra.models.single_flight import CallBatch, PendingCall, SingleFlight
 from infra.models.thinking import Reasoning
 from infra.recipe import Budget, Price
+from infra.running.stopping import next_signal_ends
 
 __all__ = [
     "CallCounts",
@@ -42,7 +43,6 @@ __all__ = [
     "parse_reply",
 ]
 
-_GRACE_S = 5.0  # for calls in flight, when the client closes or is interrupted
 _FREE = Price()
 _T = TypeVar("_T")
 
@@ -97,6 +97,7 @@ class ModelClient:
         waits: Callable[[str, str], None] | None = None,
         refusals: RecordedRefusals | None = None,
         lost: LostCalls | None = None,
+        grace_s: float = 5.0,
     ) -> None:
         """`endpoints` are base URLs ending in /v1; the limits are those of `CallLimits`.
 
@@ -105,7 +106,8 @@ class ModelClient:
         sent alone, so that a server which takes no such request refuses one and not many.
         `rates` limits what is sent in a minute; `waits` is called with a kind of call and what it waits for, "" when
         calls go on. `refusals` decides which recorded refusals are tried again, `lost` which calls
-        that keep failing are given up; without them none is.
+        that keep failing are given up; without them none is. When the client closes or is interrupted, calls in flight
+        get `grace_s` seconds to be recorded.
         Clients that share a budget share a BudgetMeter. `progress` is called with the kind and the number of calls
         that ended, from any thread. Raises RecipeError for an endpoint that is no URL.
         """
@@ -117,12 +119,14 @@ class ModelClient:
         self._price = price
         self._progress = progress
         self._waits = waits
+        self._grace_s = grace_s
         self._reasoning: Reasoning = reasoning
         self._count_tokens = count_tokens
         self._single_flight = SingleFlight()
-        self._lock = threading.Lock()  # over the counts and `_closed`
+        self._lock = threading.Lock()  # over the counts, `_closed` and `_stopped`
         self._counts: dict[str, CallCounts] = {}
         self._closed = False
+        self._stopped: Exception | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="model-client", daemon=True)
         self._thread.start()
@@ -143,7 +147,8 @@ class ModelClient:
 
         Raises BudgetReached when a call could not be sent for lack of budget, ModelError when no endpoint can be
         reached, RefusedError when one refuses the account, the model or the form of the request, LedgerError or
-        StoreError when the ledger fails; always after the calls in flight have ended and their replies are recorded.
+        StoreError when the ledger fails, and the error of `stop`; always after the calls in flight have ended and
+        their replies are recorded.
         """
         batch, new_calls = self._single_flight.register(requests)
         try:
@@ -210,13 +215,21 @@ class ModelClient:
         if self._meter is not None:
             self._meter.spend(key, prompt_tokens, completion_tokens, self._price)
 
-    def close(self) -> None:
-        """End the waiting calls, give calls in flight a few seconds to be recorded, and disconnect."""
+    def stop(self, error: LongmillError) -> None:
+        """Send no call from now on: those that are not in flight end with `error`. Does not wait."""
+        with self._lock:
+            self._stopped = self._stopped or error
+            if not self._closed:
+                self._loop.call_soon_threadsafe(self._scheduler.stop, error)
+
+    def close(self, grace_s: float | None = None) -> None:
+        """End the waiting calls, give calls in flight `grace_s` seconds (its own) to be recorded, and disconnect."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-        self._run_in_loop(self._scheduler.close(_GRACE_S)).result(_GRACE_S + 10)
+        grace_s = self._grace_s if grace_s is None else grace_s
+        self._run_in_loop(self._scheduler.close(grace_s)).result(grace_s + 10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
         if not self._thread.is_alive():
@@ -259,6 +272,8 @@ class ModelClient:
             return
         with self._lock:
             self._form.recall()
+            if self._stopped is not None:
+                raise self._stopped
             if self._closed:
                 raise ModelError("this model client is closed; make another one")
             self._loop.call_soon_threadsafe(self._scheduler.submit, calls)
@@ -269,7 +284,8 @@ class ModelClient:
         with self._lock:
             if not self._closed:
                 self._loop.call_soon_threadsafe(self._scheduler.send_ready)
-        batch.done.wait(_GRACE_S)
+        with next_signal_ends():
+            batch.done.wait(self._grace_s)
 
     def _in_order(self, requests: Sequence[Request], batch: CallBatch, new_keys: set[str]) -> list[Outcome]:
         """Outcomes by request. The first request of a key has made the call; the others share its outcome."""

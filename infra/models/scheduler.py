@@ -88,6 +88,7 @@ class Scheduler:
         self._wake_up: asyncio.TimerHandle | None = None  # sends when an endpoint's wait is over
         self._most_calls = 1 if limits.try_first else limits.concurrency  # in flight, now
         self._alone: asyncio.TimerHandle | None = None  # ends the time of the first call
+        self._stopped: Exception | None = None  # what a call ends with that would be sent now
 
     def submit(self, calls: Iterable[PendingCall]) -> None:
         """Queue calls, in their order."""
@@ -100,6 +101,9 @@ class Scheduler:
 
     def send_ready(self) -> None:
         """Send all calls that may be sent now."""
+        if self._stopped is not None:
+            self.fail_queued(self._stopped)
+            return
         now = time.monotonic()
         self._contexts.admit()
         while len(self._tasks) < self._most_calls:
@@ -172,7 +176,7 @@ class Scheduler:
             self.fail_queued(error)
         except asyncio.CancelledError:
             self._release(call)
-            self._end(call, context, ModelError("the model client was closed while a call was in flight"))
+            self._end(call, context, self._stopped or ModelError("the client was closed while a call was in flight"))
             raise
         finally:
             endpoint.limit.end_call()
@@ -429,10 +433,14 @@ class Scheduler:
             self._wake_up.cancel()
         self._wake_up = asyncio.get_running_loop().call_at(min(times), self.send_ready)
 
+    def stop(self, error: Exception) -> None:
+        """Send no further call. Those that are not in flight, or would be sent again, end with `error`."""
+        self._stopped = self._stopped or error
+        self.fail_queued(self._stopped)
+
     async def close(self, grace_s: float) -> None:
-        """End the waiting calls, let calls in flight finish for `grace_s` seconds, cancel the rest, disconnect."""
-        closed = ModelError("the model client was closed before this call was sent")
-        self.fail_queued(closed)
+        """Stop, let calls in flight finish for `grace_s` seconds, cancel the rest, disconnect."""
+        self.stop(ModelError("the model client was closed before this call was sent"))
         tasks = set(self._tasks)
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=grace_s)
@@ -441,7 +449,7 @@ class Scheduler:
             await asyncio.gather(*late, return_exceptions=True)
         for timer in filter(None, (self._wake_up, self._alone)):
             timer.cancel()
-        self.fail_queued(closed)
+        self.send_ready()
         await self._rates.close()
         for transport in self._transports.values():
             await transport.close()
