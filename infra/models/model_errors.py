@@ -36,8 +36,8 @@ def refused_error(endpoint: Endpoint, model: str, failure: Refused, manner: Requ
 def failed_error(failures: Sequence[Failure], names: Sequence[str], calls: str = "calls") -> ModelError:
     """Calls that have used up their attempts. `names`: what each was about, "" where that is not said."""
     first = failures[0]
-    shown: dict[str, None] = dict.fromkeys(filter(None, names))
-    about = "; ".join(list(shown)[:_NAMED]) + ("; ..." if len(shown) > _NAMED else "")
+    subjects: dict[str, None] = dict.fromkeys(filter(None, names))
+    about = "; ".join(list(subjects)[:_NAMED]) + ("; ..." if len(subjects) > _NAMED else "")
     place = f" by {first.endpoint}" if first.endpoint else ""
     return ModelError(
         f"{len(failures)} {calls} failed after all attempts; the first{place}: {first.reason}: {first.detail}"

@@ -19,13 +19,13 @@ from infra.errors import BudgetReached, ModelError
 from infra.ledger import Entry
 from infra.models.budget import BudgetMeter
 from infra.models.call_settings import CallLimits, CallListener, RequestManner
-from infra.models.completions import FINISHED
 from infra.models.context_queue import ContextQueue, QueuedContext
 from infra.models.endpoint import AdaptiveLimit, Endpoint, backoff, rank
 from infra.models.model_errors import rate_error, refused_error, unreachable_error
-from infra.models.protocol import Failure, LedgerLike, Outcome, Request, new_entry, parse_reply, reply_from
+from infra.models.protocol import Failure, LedgerLike, Outcome, Request
 from infra.models.rate_waits import RateWaits
-from infra.models.refusals import BAD_REQUEST, recorded_body
+from infra.models.recorder import Recorder
+from infra.models.refusals import BAD_REQUEST
 from infra.models.single_flight import PendingCall, SingleFlight
 from infra.models.streaks import RefusalStreaks
 from infra.models.thinking import Reasoning
@@ -67,12 +67,11 @@ class Scheduler:
         self._rates = RateWaits(manner.rates, listener.waits)
         self._rates.connect(self.send_ready, self.fail_queued)
         self._limits = limits
-        self._ledger = ledger
+        self._recorder = Recorder(ledger, manner, reasoning)
         self._single_flight = single_flight
         self._meter = meter
         self._price = price
         self._listener = listener
-        self._reasoning: Reasoning = reasoning
         self.streaks = RefusalStreaks()
         self._endpoints: list[Endpoint] = []
         self._transports: dict[str, Transport] = {}  # by URL
@@ -209,7 +208,8 @@ class Scheduler:
             self.streaks.count_success(endpoint.url, call.request)
             await self._record(call, context, result, seconds)
         elif isinstance(result, Refused) and self.streaks.is_of_prompt(call.request, result.refusal):
-            await self._record_refusal(call, context, endpoint, result, seconds)
+            self._release(call)
+            self._end(call, context, await self._recorder.record_refusal(call.request, endpoint.url, result, seconds))
         elif isinstance(result, TemporaryFailure) and self._rates.is_limit(call, response, result):
             self._rates.wait(call.request, endpoint, halvings, response, result, self._manner.redact)
             self._release(call)
@@ -283,26 +283,11 @@ class Scheduler:
     async def _record(self, call: PendingCall, context: QueuedContext, result: Recordable, seconds: float) -> None:
         """Record a reply; only then does the call end."""
         request, completion = call.request, result.completion
-        if completion.finish_reason not in FINISHED:
-            self._manner.refusals.count_recorded(request.key)
-        entry = new_entry(request, 200, result.raw, seconds, completion.prompt_tokens, completion.completion_tokens)
-        await self._ledger.record(entry)
+        reply, entry = await self._recorder.record_reply(request, result, seconds)
         if self._meter is not None and call.reserved:
             call.reserved = False
             self._meter.settle(request.key, completion.prompt_tokens, completion.completion_tokens, self._price)
-        self._end(call, context, reply_from(request.key, completion, result.raw, False, self._reasoning), entry)
-
-    async def _record_refusal(
-        self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, result: Refused, seconds: float
-    ) -> None:
-        """Record that the server refuses this prompt, and what that depends on; only then does the call end."""
-        self._release(call)
-        body, request = self._manner.redact(recorded_body(result.raw)), call.request
-        record = self._manner.refusals.to_record
-        reply = await asyncio.to_thread(record, body, request.model, endpoint.url, request.key)
-        entry = new_entry(request, result.status, reply, seconds)
-        await self._ledger.record(entry)
-        self._end(call, context, parse_reply(entry))
+        self._end(call, context, reply, entry)
 
     def _retry(
         self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, restarts: int, failure: TemporaryFailure
