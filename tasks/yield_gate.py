@@ -237,7 +237,8 @@ def _filtered(store: Store, result: ShardResult, drops: Sequence[Drop]) -> froze
     reasons: dict[str, set[str]] = {}
     for row in result.files["judgements"].read_checked(store, columns).to_pylist():
         if row["example_id"] in candidates and row["reason"] is not None:
-            reasons.setdefault(row["example_id"], set()).add(row["reason"])
+            cause = row["reason"].rpartition(": ")[2]  # without the step, as in "notes: content_filter"
+            reasons.setdefault(row["example_id"], set()).add(cause)
     return frozenset(example_id for example_id, of_example in reasons.items() if of_example == {FILTERED})
 
 
