@@ -19,11 +19,20 @@ from prefect import flow
 from infra.errors import LongmillError, StoreError
 from infra.recipe import Execution, Recipe, parse_recipe
 from infra.running import progress
+from infra.store import Store
 from tasks.records.example import Answer, Judgement
 from tasks.records.plan import Plan, load_plan, load_shard
-from tasks.records.shard import ShardResult, read_shard_result, write_failure, write_shard_result
+from tasks.records.shard import (
+    ShardResult,
+    discard_shard_result,
+    read_shard_result,
+    rerun_count,
+    write_failure,
+    write_shard_result,
+)
 from tasks.refused_answers import refusal_words, with_words
 from tasks.resources import RunResources, open_resources
+from tasks.retried_drops import has_due_drop
 from tasks.sampling import calls_per_example
 from tasks.scoring import parse_scorers
 from tasks.scoring.run import score_answers
@@ -35,11 +44,12 @@ from tasks.shard_tasks import (
     TaskSteps,
     answered_questions,
     cut_spans,
+    load_rows,
     pair_shard,
     run_in_prefect,
     sample_span,
 )
-from tasks.spending import count_earlier_spending, count_finished, count_given_spending
+from tasks.spending import count_earlier_spending, count_finished, count_given_spending, forget_spending
 from tasks.yield_gate import check_shard
 
 FEWEST_SPANS = 16  # of a plan, if it has as many questions
@@ -48,13 +58,18 @@ TASKS_AT_ONCE = 8  # of a kind in flight: the next one's calls are ready when th
 
 @flow(name="shard", flow_run_name="shard {index:04d} of plan {plan_id}", validate_parameters=False)
 def shard(
-    recipe: dict[str, Any], plan_id: str, index: int, spent: dict[str, list[int]] | None = None
+    recipe: dict[str, Any],
+    plan_id: str,
+    index: int,
+    retry_drops: bool = False,
+    spent: dict[str, list[int]] | None = None,
 ) -> dict[str, Any]:
     """Work on one shard until its result is in the store; returns that result. What a deployment runs.
 
-    `spent` is what the plan's other shards have cost, where a build says so; else it is read from the store.
+    With `retry_drops` its refused calls are made again. `spent` is what the plan's other shards have cost, where a
+    build says so; else it is read from the store.
     """
-    with open_resources(parse_recipe(recipe)) as resources:
+    with open_resources(parse_recipe(recipe), retry_drops) as resources:
         plan = load_plan(resources.store, plan_id)
         if spent is not None:
             count_given_spending(resources, plan, spent)
@@ -62,25 +77,42 @@ def shard(
 
 
 def work_on_shard(resources: RunResources, plan: Plan, index: int) -> ShardResult:
-    """Work on one shard until its result is in the store, in the flow run of the caller."""
-    result = read_shard_result(resources.store, plan.plan_id, index)
+    """Work on one shard until its result is in the store, in the flow run of the caller.
+
+    A result in which questions were dropped for refusals that are due is discarded first.
+    """
+    store = resources.store
+    result = read_shard_result(store, plan.plan_id, index)
     if result is not None:
-        count_finished(resources, result)
-        progress.advance("score", plan.shards[index].questions)
-        return result
+        if not has_due_drop(result, _answers(store, result), store, resources.ledger, resources.refusals):
+            count_finished(resources, result)
+            progress.advance("score", plan.shards[index].questions)
+            return result
+        progress.say(f"shard {index} runs again: questions of it were dropped for refusals that are tried again now")
+        discard_shard_result(store, plan.plan_id, index)
+        forget_spending(resources, result)
     try:
         with resources.shards_in_memory:
-            examples, contexts = load_shard(resources.store, plan, index)
+            examples, contexts = load_shard(store, plan, index)
             count_earlier_spending(resources, plan)
-            result = sample_score_pair(ShardInMemory(resources, plan, index, examples, contexts, run_in_prefect))
-            check_shard(resources.store, plan, result, resources.recipe.execution)
-            write_shard_part(plan, result, resources.recipe, resources.store, examples, contexts)
+            reruns = rerun_count(store, plan.plan_id, index)
+            in_memory = ShardInMemory(resources, plan, index, examples, contexts, run_in_prefect, reruns)
+            result = sample_score_pair(in_memory)
+            check_shard(store, plan, result, resources.recipe.execution)
+            write_shard_part(plan, result, resources.recipe, store, examples, contexts)
     except LongmillError as error:
+        if resources.stopped is not None:  # nothing has failed: the shard waits for the next build
+            raise resources.stopped from error
         with contextlib.suppress(StoreError):  # a store that is away is the error already
-            write_failure(resources.store, plan.plan_id, index, error)
+            write_failure(store, plan.plan_id, index, error)
         raise
-    write_shard_result(resources.store, result)
+    write_shard_result(store, result)
     return result
+
+
+def _answers(store: Store, result: ShardResult) -> Iterator[Answer]:
+    """The answers of a finished shard, which are read when they are needed."""
+    yield from load_rows(store, "answers", result.files["answers"])
 
 
 def sample_score_pair(shard: ShardInMemory) -> ShardResult:
@@ -143,7 +175,7 @@ def _task_threads(shard: ShardInMemory, stopped: threading.Event) -> Iterator[Su
     """A few threads for task runs of the current flow run.
 
     When the block fails, what has not started is dropped and what runs comes to its end, recorded; when it is
-    interrupted, calls in flight get a moment.
+    interrupted, calls in flight get `execution.grace_s`.
     """
     pool = ThreadPoolExecutor(TASKS_AT_ONCE)
 
@@ -159,7 +191,7 @@ def _task_threads(shard: ShardInMemory, stopped: threading.Event) -> Iterator[Su
         stopped.set()
         pool.shutdown(wait=False, cancel_futures=True)
         if not isinstance(error, Exception):
-            shard.resources.close_clients()
+            shard.resources.stop_at_signal()
         raise
     finally:
         pool.shutdown()

@@ -20,7 +20,7 @@ from tasks.records.part import Spending, read_parts
 from tasks.records.plan import Plan, load_shard
 from tasks.records.shard import ShardResult, read_shard_results
 from tasks.resources import RunResources
-from tasks.sampling import kind_of, sample_requests, strong_requests
+from tasks.sampling import ANSWERS, kind_of, sample_requests, strong_requests
 from tasks.shard_part import spending_of
 
 Spent = Mapping[str, Spending]  # by kind of answer
@@ -103,6 +103,12 @@ def count_finished(resources: RunResources, result: ShardResult) -> None:
             tokens = spent.prompt_tokens, spent.completion_tokens
             _client(resources, kind).count_reused_sum(kind, spent.calls, *tokens)
         _spend_sums(resources, f"{result.plan_id}/{result.shard}", spent_by_kind)
+
+
+def forget_spending(resources: RunResources, result: ShardResult) -> None:
+    """Take the sums of a finished shard back, because it runs again: its calls are counted when it needs them."""
+    for kind in ANSWERS:
+        _client(resources, kind).forget_sum(f"{result.plan_id}/{result.shard} {kind}")
 
 
 def count_reused_answers(resources: RunResources, answers: Iterable[Answer]) -> None:

@@ -29,7 +29,7 @@ class BudgetMeter:
         self.limits = limits
         self._lock = threading.Lock()
         self._keys: set[int] = set()  # the first 8 bytes of each key: enough to tell them apart, a third of the memory
-        self._sums: set[str] = set()  # names of what was spent elsewhere and is known by its sum alone
+        self._sums: dict[str, Spent] = {}  # by name: what was spent elsewhere and is known by its sum alone
         self._calls_in_sums = 0
         self._reserved = 0
         self._tokens = 0
@@ -64,10 +64,16 @@ class BudgetMeter:
         with self._lock:
             if name in self._sums:
                 return
-            self._sums.add(name)
-            self._calls_in_sums += calls
-            self._tokens += prompt_tokens + completion_tokens
-            self._money += call_cost(prompt_tokens, completion_tokens, price)
+            money = call_cost(prompt_tokens, completion_tokens, price)
+            self._add(name, Spent(calls, prompt_tokens + completion_tokens, money))
+
+    def forget_sum(self, name: str) -> None:
+        """Undo `spend_sum`, because the calls will be counted by their keys."""
+        with self._lock:
+            spent = self._sums.get(name)
+            if spent is not None:
+                self._add(name, Spent(-spent.calls, -spent.tokens, -spent.money))
+                del self._sums[name]
 
     def spent(self) -> Spent:
         """The cost so far."""
@@ -84,6 +90,12 @@ class BudgetMeter:
             f"budget.{name} = {limit} is reached; spent so far: {spent}. Every reply is in the ledger: "
             f"raise budget.{name} and run again to go on from here."
         )
+
+    def _add(self, name: str, spent: Spent) -> None:
+        self._sums[name] = spent
+        self._calls_in_sums += spent.calls
+        self._tokens += spent.tokens
+        self._money += spent.money
 
     def _calls(self) -> int:
         return len(self._keys) + self._calls_in_sums

@@ -16,7 +16,13 @@ from tasks.records.shard import ShardResult, discard_shard_result, write_shard_r
 from tasks.resources import RunResources, open_resources
 from tasks.sampling import sample_requests
 from tasks.shard_part import write_shard_part
-from tasks.spending import PlanSpending, count_earlier_spending, count_finished, count_given_spending
+from tasks.spending import (
+    PlanSpending,
+    count_earlier_spending,
+    count_finished,
+    count_given_spending,
+    forget_spending,
+)
 from tests.support.published import fake_plan, fake_recipe
 
 CALLS = 6 * 5  # of a shard: questions × answers
@@ -114,6 +120,19 @@ def test_of_an_unfinished_shard_the_calls_in_the_ledger_count_and_once(
     assert calls_spent(resources) == 3 * CALLS + 5
     resources.policy.complete(requests)  # they come from the ledger
     assert calls_spent(resources) == 3 * CALLS + 5
+
+
+def test_a_finished_shard_that_runs_again_is_counted_by_its_calls(
+    resources: RunResources, plan_and_results: tuple[Plan, list[ShardResult]]
+) -> None:
+    plan, results = plan_and_results
+    count_earlier_spending(resources, plan)
+    forget_spending(resources, results[1])
+    assert calls_spent(resources) == 3 * CALLS
+    requests = requests_of(resources, plan, 1)
+    record(resources, requests)
+    resources.policy.complete(requests)
+    assert calls_spent(resources) == 3 * CALLS + len(requests)
 
 
 def test_without_a_budget_nothing_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

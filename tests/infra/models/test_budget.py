@@ -96,3 +96,18 @@ def test_a_settled_call_is_counted_once():
     assert meter.reserve()
     assert meter.reserve()
     assert not meter.reserve()
+
+
+def test_sums_count_once_by_name_and_can_be_taken_back():
+    meter = BudgetMeter(Budget(calls=12))
+    for _ in range(2):
+        meter.spend_sum("shard 0", 10, 1000, 100, PRICE)
+    assert meter.spent() == Spent(10, 1100, pytest.approx(0.003))
+    assert meter.reserve()
+    assert meter.reserve()
+    assert not meter.reserve()
+    assert "10 calls, 1100 tokens" in str(meter.error())
+    meter.forget_sum("shard 0")
+    meter.forget_sum("shard 1")
+    assert meter.spent() == Spent(0, 0, pytest.approx(0.0))
+    assert meter.reserve()
