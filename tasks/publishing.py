@@ -247,25 +247,7 @@ def load_shard_data(
         examples, contexts = load_shard(store, plan, result.shard)
     else:
         examples, contexts = load_examples(store, plan, result.shard), {}
-    shard = read_shard_data(result, recipe, store, examples, contexts)
-    _check_shard(plan, result.shard, shard)
-    return shard
-
-
-def _check_shard(plan: Plan, index: int, shard: ShardData) -> None:
-    """Raises BalanceError unless every example has different pairs or one drop."""
-    paired, couples = set(), set()
-    for pair in shard.pairs:
-        paired.add(pair.example_id)
-        couples.add((pair.example_id, pair.chosen_index, pair.rejected_index))
-    dropped = [drop.example_id for drop in shard.drops]
-    planned = [example.example_id for example in shard.examples]
-    if sorted([*paired, *dropped]) != sorted(planned) or len(couples) < len(shard.pairs):
-        raise BalanceError(
-            f"shard {index} of plan {plan.plan_id}: its {len(planned)} examples are not each in pairs of "
-            f"different answers or in one drop ({len(shard.pairs)} pairs of {len(paired)} examples, {len(dropped)} "
-            "drops); nothing is published"
-        )
+    return read_shard_data(result, recipe, store, examples, contexts)
 
 
 def _by_shard(results: Sequence[ShardResult]) -> list[ShardResult]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
 
+from infra.errors import BalanceError
 from infra.recipe import Recipe
 from infra.store import Store
 from tasks.published_rows import evidence_rows, pair_rows
@@ -31,7 +32,7 @@ def write_shard_part(
 ) -> ShardPart:
     """Write the part of a shard whose tables are in the store. The same shard gives the same files.
 
-    Raises StoreError for a table that is missing or was changed.
+    Raises as `read_shard_data`.
     """
     shard = read_shard_data(result, recipe, store, examples, contexts)
     split = Split(recipe.seed, recipe.dataset.test_fraction)
@@ -87,9 +88,13 @@ def write_table(store: Store, folder: str, stem: str, table: pa.Table, config: s
 def read_shard_data(
     result: ShardResult, recipe: Recipe, store: Store, examples: list[Example], contexts: Mapping[str, Context]
 ) -> ShardData:
-    """A finished shard with all its tables. Raises StoreError for a table that is missing or was changed."""
+    """A finished shard with all its tables.
+
+    Raises BalanceError when an example is in neither or both of pairs and drops, or has the same pair twice, and
+    StoreError for a table that is missing or was changed.
+    """
     judgements = records.from_table(result.files["judgements"].read_checked(store), Judgement)
-    return ShardData(
+    shard = ShardData(
         examples=examples,
         contexts=contexts,
         answers=records.from_table(result.files["answers"].read_checked(store), Answer),
@@ -98,6 +103,24 @@ def read_shard_data(
         drops=records.from_table(result.files["drops"].read_checked(store), Drop),
         rewards=rewards(judgements, parse_scorers(recipe)),
     )
+    _check_balance(result, shard)
+    return shard
+
+
+def _check_balance(result: ShardResult, shard: ShardData) -> None:
+    """Raises BalanceError unless every example has different pairs or one drop."""
+    paired, couples = set(), set()
+    for pair in shard.pairs:
+        paired.add(pair.example_id)
+        couples.add((pair.example_id, pair.chosen_index, pair.rejected_index))
+    dropped = [drop.example_id for drop in shard.drops]
+    planned = [example.example_id for example in shard.examples]
+    if sorted([*paired, *dropped]) != sorted(planned) or len(couples) < len(shard.pairs):
+        raise BalanceError(
+            f"shard {result.shard} of plan {result.plan_id}: its {len(planned)} examples are not each in pairs of "
+            f"different answers or in one drop ({len(shard.pairs)} pairs of {len(paired)} examples, {len(dropped)} "
+            "drops); nothing is published"
+        )
 
 
 def scorer_weights(recipe: Recipe) -> dict[str, float]:

@@ -1,19 +1,20 @@
 """The part that a shard writes: publishing from parts gives the bytes that publishing from the tables gives."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra.errors import StoreError
+from infra.errors import BalanceError, StoreError
 from infra.recipe import Recipe
 from infra.store import Store, open_store
 from tasks import publishing
 from tasks.publishing import draft_dataset, finish_dataset, parts_of, publish
 from tasks.records.manifest import read_manifest, verify_manifest
 from tasks.records.plan import load_shard
-from tasks.records.shard import ShardResult
+from tasks.records.table import StoredTable
 from tasks.reporting import dataset_card
 from tasks.shard_part import spending_of, write_shard_part
 from tasks.yield_gate import check_plan, run_yield
@@ -100,7 +101,7 @@ def test_a_part_that_is_damaged_or_of_another_result_is_not_used(tmp_path: Path)
     store, recipe = open_store(str(tmp_path)), fake_recipe(tmp_path)
     plan, results = made = fake_plan(store, recipe, shards=2)
     with_parts(store, recipe, made)
-    swapped = ShardResult(**{**_fields(results[0]), "files": results[1].files})
+    swapped = replace(results[0], files=results[1].files)
     assert parts_of(store, [swapped]) == {}
     (path,) = [path for path in store.list(f"plans/{plan.plan_id}/shards") if "0000.part-" in path]
     whole = store.read(path)
@@ -108,10 +109,6 @@ def test_a_part_that_is_damaged_or_of_another_result_is_not_used(tmp_path: Path)
         assert damaged != whole
         store.write(path, damaged)
         assert set(parts_of(store, results)) == {1}
-
-
-def _fields(result: ShardResult) -> dict[str, Any]:
-    return {name: getattr(result, name) for name in result.__slots__}
 
 
 def test_where_every_context_would_be_for_testing_the_last_one_of_all_parts_is_for_training(tmp_path: Path) -> None:
@@ -144,6 +141,18 @@ def test_an_interruption_while_rows_are_placed_shows_nothing_and_the_next_run_co
 
 def _refused(path: str, data: bytes) -> bool:
     raise StoreError("disk full")
+
+
+def test_a_shard_with_an_example_in_a_pair_and_in_a_drop_gets_no_part(tmp_path: Path) -> None:
+    store, recipe = open_store(str(tmp_path)), fake_recipe(tmp_path)
+    plan, results = fake_plan(store, recipe)
+    table = store.read_table(results[0].files["drops"].path)
+    path = "plans/other.parquet"
+    sha256 = store.write_table(path, table.set_column(0, table.schema.field(0), [["q00000"]]))
+    result = replace(results[0], files={**results[0].files, "drops": StoredTable(path, sha256, 1)})
+    with pytest.raises(BalanceError, match="not each in pairs of different answers or in one drop"):
+        write_shard_part(plan, result, recipe, store, *load_shard(store, plan, 0))
+    assert parts_of(store, [result]) == {}
 
 
 def test_the_yield_of_parts_is_that_of_the_tables(tmp_path: Path) -> None:
