@@ -58,7 +58,7 @@ def work_on_shard(resources: RunResources, plan: Plan, index: int) -> ShardResul
     result = read_shard_result(resources.store, plan.plan_id, index)
     if result is not None:
         answers: list[Answer] = load_rows(resources.store, "answers", result.files["answers"])
-        count_reused_answers(resources, answers)
+        count_reused_answers(resources, plan, index, answers)
         progress.advance("score", plan.shards[index].questions)
         return result
     try:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from infra.errors import LongmillError
+from infra.errors import PrerequisiteError
 from infra.ledger import Ledger
 from infra.models.budget import BudgetMeter
 from infra.models.client import CallCounts, ModelClient
@@ -15,7 +15,8 @@ from infra.models.embedding import Embedder, open_embedder
 from infra.models.form_settler import FormMemory, FormSettler
 from infra.models.rates import RateLimiter, RateLimits, StoreClaims
 from infra.models.request_form import RequestForm, headers_of
-from infra.models.tokens import Tokenizer, count_tokens, load_tokenizer
+from infra.models.tokens import Tokenizer, load_tokenizer
+from infra.models.usage import ByTokenizer
 from infra.recipe import Model, Recipe
 from infra.running import progress
 from infra.store import Store, open_store
@@ -144,7 +145,7 @@ def _client(
         api_key_env=model.api_key_env,
         progress=_advance,
         reasoning=model.reasoning,
-        count_tokens=lambda text: _count_tokens(model.tokenizer, model.trust_remote_code, text),
+        counter=ByTokenizer(lambda: _tokenizer(model.tokenizer, model.trust_remote_code)),
         form=FormSettler(given, memory, progress.say, section),
         headers=headers_of(model, section),
         try_first=not model.starts_here(),
@@ -160,16 +161,11 @@ def _limiter(model: Model, store: Store) -> RateLimiter | None:
     return RateLimiter(limits, StoreClaims(store, model.name, model.endpoints))
 
 
-def _count_tokens(tokenizer: str, trust_remote_code: bool, text: str) -> int:
-    """Tokens of a text, 0 where the tokenizer is not at hand: they are counted for the report alone."""
-    try:
-        return count_tokens(_tokenizer(tokenizer, trust_remote_code), [text])[0]
-    except LongmillError:
-        return 0
-
-
 @functools.cache
 def _tokenizer(name: str, trust_remote_code: bool) -> Tokenizer:
+    """The tokenizer of that name. Raises PrerequisiteError where there is none: a reward model's is its server's."""
+    if not name:
+        raise PrerequisiteError("the model's tokenizer is its server's own")
     return load_tokenizer(name, trust_remote_code)
 
 

@@ -23,6 +23,8 @@ from prefect import State, task
 from infra.canonical import fingerprint
 from infra.errors import ModelError
 from infra.models.completions import FINISHED
+from infra.models.protocol import CHAT
+from infra.models.request_form import prompt_for
 from infra.recipe import Execution, Recipe
 from infra.running.prefect import TASK_SETTINGS, cache_key, live, retry_settings
 from infra.store import Store
@@ -148,7 +150,7 @@ def sample_span(shard: ShardInMemory, span: Span) -> list[Answer]:
     table, cached = shard.run(sample, (live(shard), span, label, key), lambda result: answers_hold(shard, result))
     answers: list[Answer] = load_rows(shard.resources.store, "answers", StoredTable.from_json(table))
     if cached:
-        count_reused_answers(shard.resources, answers)
+        count_reused_answers(shard.resources, shard.plan, shard.index, answers)
     return answers
 
 
@@ -234,10 +236,11 @@ class TaskSteps:
             verdicts.append(verdict)
         client = self._scoring.client(batch.role)
         assert client is not None  # it was asked before
-        for key in keys:
-            if key in entries:
-                entry = entries[key]
-                client.count_reused(entry.kind, key, entry.prompt_tokens, entry.completion_tokens)
+        for query, of_query in zip(batch.queries, result["keys"], strict=True):
+            prompt = prompt_for(judge, query.prompt) if query.route == CHAT else query.prompt
+            for key in of_query:
+                if key in entries:
+                    client.count_entry(prompt, entries[key])
         return verdicts
 
     def _compute_batch(self, kind: str, jobs: Sequence[Job[Any]], label: str) -> list[Any]:

@@ -16,7 +16,6 @@ from collections.abc import Iterable
 import aiohttp
 
 from infra.errors import BudgetReached, ModelError
-from infra.ledger import Entry
 from infra.models.budget import BudgetMeter
 from infra.models.call_settings import CallLimits, CallListener, RequestManner
 from infra.models.context_queue import ContextQueue, QueuedContext
@@ -38,6 +37,7 @@ from infra.models.transport import (
     classify_response,
     could_not_connect,
 )
+from infra.models.usage import Usage, UsageReader
 from infra.recipe import Price
 from infra.serving.records import ServerRecord, read_record
 
@@ -59,6 +59,7 @@ class Scheduler:
         meter: BudgetMeter | None,
         price: Price,
         listener: CallListener,
+        usage: UsageReader,
         reasoning: Reasoning = "auto",
     ) -> None:
         self._manner = manner
@@ -71,6 +72,7 @@ class Scheduler:
         self._meter = meter
         self._price = price
         self._listener = listener
+        self._usage = usage
         self._reasoning: Reasoning = reasoning
         self.streaks = RefusalStreaks()
         self._endpoints: list[Endpoint] = []
@@ -280,10 +282,11 @@ class Scheduler:
         request, completion = call.request, result.completion
         entry = new_entry(request, 200, result.raw, seconds, completion.prompt_tokens, completion.completion_tokens)
         await self._ledger.record(entry)
+        usage = await self._usage.of_reply(request.prompt, completion, result.raw)
         if self._meter is not None and call.reserved:
             call.reserved = False
-            self._meter.settle(request.key, completion.prompt_tokens, completion.completion_tokens, self._price)
-        self._end(call, context, reply_from(request.key, completion, result.raw, False, self._reasoning), entry)
+            self._meter.settle(request.key, usage.prompt_tokens, usage.completion_tokens, self._price)
+        self._end(call, context, reply_from(request.key, completion, result.raw, False, self._reasoning), usage)
 
     async def _record_refusal(self, call: PendingCall, context: QueuedContext, result: Refused, seconds: float) -> None:
         """Record that the server refuses this prompt; only then does the call end.
@@ -365,7 +368,7 @@ class Scheduler:
         self._end(call, context, Failure(call.request.key, failure.reason, self._manner.redact(failure.detail), False))
 
     def _end(
-        self, call: PendingCall, context: QueuedContext, outcome: Outcome | Exception, paid: Entry | None = None
+        self, call: PendingCall, context: QueuedContext, outcome: Outcome | Exception, paid: Usage | None = None
     ) -> None:
         if not isinstance(outcome, Exception):
             self._listener.ended(call.request, outcome, paid)
