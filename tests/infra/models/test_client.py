@@ -172,9 +172,9 @@ def test_tokens_of_thinking_are_counted_once_by_the_server_or_else_by_the_tokeni
                 replies = client.complete(requests(2, 2))
                 assert {reply.text for reply in replies} == {"Four.", "Plain."}
                 assert client.counts()["sample"].reasoning_tokens == made
-        with client_of(MemoryLedger(), server) as client:  # no tokenizer is at hand: 14 bytes are 4 tokens
+        with client_of(MemoryLedger(), server) as client:  # no tokenizer is at hand: 14 bytes, and 3 tokens at most
             client.complete(requests(2, 2))
-            assert client.counts()["sample"].reasoning_tokens == 8
+            assert client.counts()["sample"].reasoning_tokens == 6
 
 
 def _fields(counts):
