@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 from infra.errors import PrerequisiteError
 from infra.ledger import Ledger
+from infra.models.batches.scheduler import Batching
 from infra.models.budget import BudgetMeter
 from infra.models.client import CallCounts, ModelClient
 from infra.models.embedding import Embedder, open_embedder
@@ -141,7 +142,7 @@ def _client(
         timeout_s=execution.timeout_s,
         attempts=execution.attempts,
         budget=meter,
-        price=model.price,
+        price=model.call_price,
         api_key_env=model.api_key_env,
         progress=_advance,
         reasoning=model.reasoning,
@@ -150,8 +151,15 @@ def _client(
         headers=headers_of(model, section),
         try_first=not model.starts_here(),
         rates=_limiter(model, store),
+        batching=_batching(section, model, store),
         waits=_show_wait,
     )
+
+
+def _batching(section: str, model: Model, store: Store) -> Batching | None:
+    if model.mode == "live":
+        return None
+    return Batching(store, model.name, model.batch, lambda line: progress.say(f"{section}: {line}"))
 
 
 def _limiter(model: Model, store: Store) -> RateLimiter | None:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from infra.canonical import canonical_json
 from infra.errors import BudgetReached, ModelError, RecipeError
 from infra.ledger import Entry
+from infra.models.batches.scheduler import Batching, BatchScheduler
 from infra.models.budget import BudgetMeter
 from infra.models.call_settings import CallLimits, CallListener, RequestManner
 from infra.models.form_settler import FormSettler
@@ -95,6 +96,7 @@ class ModelClient:
         try_first: bool = False,
         rates: RateLimiter | None = None,
         waits: Callable[[str, str], None] | None = None,
+        batching: Batching | None = None,
     ) -> None:
         """`endpoints` are base URLs ending in /v1; the limits are those of `CallLimits`.
 
@@ -102,7 +104,7 @@ class ModelClient:
         `form` is how requests are written, `headers` come on top of the usual ones. With `try_first` the first call is
         sent alone, so that a server which takes no such request refuses one and not many.
         `rates` limits what is sent in a minute; `waits` is called with a kind of call and what it waits for, "" when
-        calls go on.
+        calls go on. With `batching` the calls are sent to the one endpoint as batches.
         Clients that share a budget share a BudgetMeter. `progress` is called with the kind and the number of calls
         that ended, from any thread. Raises RecipeError for an endpoint that is no URL.
         """
@@ -128,12 +130,11 @@ class ModelClient:
         listener = CallListener(self._count_ended, self._count_retried, self._report_wait)
         manner = RequestManner(api_key, api_key_env, self._form, dict(headers or {}), rates)
 
-        async def new_scheduler() -> Scheduler:
-            return Scheduler(
-                urls, manner, limits, ledger, self._single_flight, meter, price, listener, usage, reasoning
-            )
+        async def new_scheduler() -> Scheduler | BatchScheduler:
+            what = manner, limits, ledger, self._single_flight, meter, price, listener, usage, reasoning
+            return Scheduler(urls, *what) if batching is None else BatchScheduler(urls[0], batching, *what)
 
-        self._scheduler: Scheduler = self._run_in_loop(new_scheduler()).result(30)
+        self._scheduler = self._run_in_loop(new_scheduler()).result(30)
 
     def complete(self, requests: Sequence[Request]) -> list[Outcome]:
         """The outcome of each request, in their order; blocks until all calls have ended.

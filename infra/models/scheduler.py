@@ -272,7 +272,7 @@ class Scheduler:
         if not stops and call.failed_attempts < self._limits.attempts:
             self._back_off(call, context)
             return
-        error = refused_error(endpoint, request.model, failure, self._manner)
+        error = refused_error(endpoint.url, request.model, failure, self._manner)
         self._end(call, context, error)
         # A key and an address are those of all models; the rest is this one's.
         self.fail_queued(error, None if failure.refusal.subject in ("account", "address") else request.model)

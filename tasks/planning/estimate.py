@@ -225,10 +225,10 @@ def size_of_call(kind: str, settings: Any, recipe: Recipe, context_tokens: int, 
 def scorer_price(scorer: ActiveScorer, recipe: Recipe) -> Price:
     """The price of the model that a scorer asks: the judge, or the policy or a reward model of the scorer's own."""
     if scorer.name == REWARD_MODEL:
-        return called_models(recipe)[REWARD_MODEL].price
+        return called_models(recipe)[REWARD_MODEL].call_price
     if recipe.judge is None or getattr(scorer.settings, "asked", "judge") == "policy":
-        return recipe.policy.price
-    return recipe.judge.price
+        return recipe.policy.call_price
+    return recipe.judge.call_price
 
 
 def _thinking(recipe: Recipe) -> Range:
@@ -309,7 +309,7 @@ def _priced(
     total_input = total_calls // examples * prompt_tokens
     remaining_input = max(0, total_input - paid_input) if to_make else 0
     output = answer_tokens.times(to_make).rounded()
-    cost = _cost(remaining_input, output, recipe.policy.price)
+    cost = _cost(remaining_input, output, recipe.policy.call_price)
     if judging is not None:
         cost += judging.cost
     return Estimate(
