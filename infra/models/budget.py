@@ -3,7 +3,8 @@
 One meter serves all clients of a run. Replies that come from the ledger count as spent, each key once, so a
 budget limits the plan and not the process: after a crash the same budget stops at the same cost. The limit on
 `calls` is exact, since a call is reserved before it is sent. The tokens and the money of a call are not known before
-its reply, so the calls in flight may exceed those limits; the calls of a batch reserve what they are expected to cost. What it leaves out: estimates, which the plan makes.
+its reply, so the calls in flight may exceed those limits; the calls of a batch, of which there are thousands, reserve
+what they are expected to cost. What it leaves out: estimates, which the plan makes.
 """
 
 import threading

@@ -184,7 +184,7 @@ class Model(RecipeSection):
     def _check_mode(self) -> "Model":
         if self.mode == "batch" and (self.starts_here() or len(self.endpoints) != 1):
             raise ValueError(
-                "mode: batch needs one endpoint of a server that runs, and no `serve`: vLLM has no batches"
+                "mode: batch needs one endpoint, of a server that has batches, and no `serve`: vLLM has none"
             )
         return self
 

@@ -91,12 +91,12 @@ class Collector:
 
         Raises BatchFault when a file cannot be had; what was recorded until then is not recorded twice.
         """
-        recorded = await self._recorded(batch) if batch.adopted or batch.collecting else set()
+        recorded = await self._recorded(batch) if batch.adopted else set()
         batch.collecting = True
         refused: dict[str, OutcomeLine] = {}
         strange = 0
         for file_id in filter(None, (view.output_file, view.error_file)):
-            with await server.download(file_id) as file:
+            async with server.download(file_id) as file:
                 replies: dict[str, Recordable] = {}
                 for line in read_outcomes(file):
                     result = classify_response(line.response) if line.response else None
@@ -125,7 +125,9 @@ class Collector:
                     error = error or outcome
                 elif outcome:
                     again.append(call)
-        missing = TemporaryFailure("timeout", f"batch {view.batch} is {view.status} without an outcome of this request")
+        missing = TemporaryFailure(
+            "timeout", f"batch {view.batch} is {view.status}, without an outcome of this request"
+        )
         again += self.retried(await self.without_recorded(batch), missing)
         return again, error
 
@@ -266,8 +268,8 @@ class Collector:
 
 
 def without_file(url: str, view: BatchView, place: str) -> ModelError:
-    """A batch is said to have replies, and no file of them is named. They are paid for, so they are not asked again."""
+    """A batch is said to have replies, and no file of them is named: what is paid for is not asked again."""
     return ModelError(
-        f"{url}: batch {view.batch} has {view.completed:,} replies, and the server names no file of them. They are paid "
-        f"for, so they are not asked again: run again later, or remove {place} to pay for them anew"
+        f"{url}: batch {view.batch} has {view.completed:,} replies, and the server names no file of them. They are "
+        f"paid for, so they are not asked again: run again later, or remove {place} to pay for them anew"
     )

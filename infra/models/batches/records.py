@@ -82,9 +82,8 @@ class BatchRecords:
         except MissingError:
             return None
         except ValueError as error:
-            raise StoreError(
-                f"{self._store.place(path)}: damaged ({error}); remove its folder and run again"
-            ) from error
+            place = self._store.place(path)
+            raise StoreError(f"{place}: damaged ({error}); remove its folder and run again") from error
         return fields
 
 

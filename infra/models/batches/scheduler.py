@@ -201,7 +201,9 @@ class BatchScheduler:
         """Upload the calls, write down that their batch is about to be made, make it."""
         name = uuid.uuid4().hex
         form = self._manner.form.form
-        with await asyncio.to_thread(self._file_of, calls, form) as file:
+        with SpooledTemporaryFile(max_size=_IN_MEMORY) as temporary:
+            file = cast(BinaryIO, temporary)
+            await asyncio.to_thread(self._write_lines, file, calls, form)
             input_file = await self._server.upload(file, f"longmill-{name}.jsonl")
         first = calls[0].request
         lines = BatchLines(first.model, first.revision, {call.request.key: call.request.kind for call in calls})
@@ -214,12 +216,10 @@ class BatchScheduler:
         batch.attach(calls)
         self._watch(batch)
 
-    def _file_of(self, calls: Iterable[PendingCall], form: RequestForm) -> BinaryIO:
-        file = SpooledTemporaryFile(max_size=_IN_MEMORY)
+    def _write_lines(self, file: BinaryIO, calls: Iterable[PendingCall], form: RequestForm) -> None:
         for call in calls:
             file.write(request_line(call.request.key, route_of(self._url), form.body(call.request)))
         file.seek(0)
-        return cast(BinaryIO, file)
 
     async def _create(self, name: str, state: BatchState, request: Request) -> BatchView:
         """Make the batch of an uploaded file, exactly once.

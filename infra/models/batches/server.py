@@ -5,8 +5,9 @@ Uploads, looks and downloads are repeated by that client; making a batch is not,
 that was made.
 """
 
+import contextlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -22,6 +23,7 @@ _IN_MEMORY = 64 << 20  # bytes of a file; more go to the disk
 _LISTED = 2000  # batches of the server's list that are looked through, the newest
 _CREATE_S = 30.0  # a batch is made in the background, so the response comes at once
 _BUSY = (409, 429)
+_BELOW = ("httpx", "httpx2", "httpcore", "httpcore2")  # packages whose errors come through in a download
 
 
 class BatchFault(Exception):
@@ -119,25 +121,24 @@ class BatchServer:
         except OpenAIError as error:
             raise _fault(error) from error
 
-    async def download(self, file_id: str) -> BinaryIO:
-        """The content of a file; to be closed by the caller."""
+    @contextlib.asynccontextmanager
+    async def download(self, file_id: str) -> AsyncIterator[BinaryIO]:
+        """The content of a file, until the block ends."""
         from openai import OpenAIError
 
-        file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)
-        try:
-            async with self._client.files.with_streaming_response.content(file_id) as response:
-                async for part in response.iter_bytes():
-                    file.write(part)
-        except OpenAIError as error:
-            file.close()
-            raise _fault(error) from error
-        except Exception as error:  # a connection that breaks in the middle is an error of the package below
-            file.close()
-            if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2"):
-                raise
-            raise BatchFault(TemporaryFailure("connection", f"{type(error).__name__}: {error}"), None) from error
-        file.seek(0)
-        return cast(BinaryIO, file)
+        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
+            try:
+                async with self._client.files.with_streaming_response.content(file_id) as response:
+                    async for part in response.iter_bytes():
+                        file.write(part)
+            except OpenAIError as error:
+                raise _fault(error) from error
+            except Exception as error:
+                if type(error).__module__.partition(".")[0] not in _BELOW:
+                    raise
+                raise BatchFault(TemporaryFailure("connection", f"{type(error).__name__}: {error}"), None) from error
+            file.seek(0)
+            yield cast(BinaryIO, file)
 
     async def close(self) -> None:
         """Disconnect."""
