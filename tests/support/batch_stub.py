@@ -48,7 +48,7 @@ class BatchStub(StubServer):
         self.batches: dict[str, dict[str, Any]] = {}  # by id, in the order in which they were made
         self.uploads = 0
         self.looks = 0
-        self.headers_of_files: dict[str, str] = {}
+        self.headers_of_files: Any = {}
         self.stopped = threading.Event()  # a request waits where `stops_at` says
         self._goes_on = asyncio.Event()
 
@@ -76,7 +76,7 @@ class BatchStub(StubServer):
             await self._goes_on.wait()
 
     async def _upload(self, request: web.Request) -> web.StreamResponse:
-        self.headers_of_files = dict(request.headers)
+        self.headers_of_files = request.headers.copy()
         form = await request.post()
         assert form["purpose"] == "batch"
         content = form["file"].file.read()  # type: ignore[union-attr]
