@@ -21,6 +21,9 @@ class _NoLedger:
     def lookup(self, keys: Sequence[str]) -> dict[str, Entry]:
         return {}
 
+    def holds(self, keys: Sequence[str]) -> set[str]:
+        return set()
+
     async def record(self, entry: Entry) -> None:
         """Nothing is kept."""
 

@@ -91,7 +91,9 @@ class Collector:
 
         Raises BatchFault when a file cannot be had; what was recorded until then is not recorded twice.
         """
-        recorded = await self._recorded(batch) if batch.adopted else set()
+        recorded: set[str] = set()
+        if batch.adopted:  # another run may have been killed while it collected
+            recorded = await asyncio.to_thread(self._ledger.holds, list(batch.lines.kinds))
         batch.collecting = True
         refused: dict[str, OutcomeLine] = {}
         strange = 0
@@ -184,14 +186,6 @@ class Collector:
         for call in calls:
             self.release(call)
             self._single_flight.finish(call, error)
-
-    async def _recorded(self, batch: OpenBatch) -> set[str]:
-        """The keys of a batch that the ledger has: another run was killed while it collected."""
-        keys = list(batch.lines.kinds)
-        recorded: set[str] = set()
-        for start in range(0, len(keys), _AT_ONCE):
-            recorded |= (await asyncio.to_thread(self._ledger.lookup, keys[start : start + _AT_ONCE])).keys()
-        return recorded
 
     async def _record(self, batch: OpenBatch, replies: dict[str, Recordable]) -> None:
         """Record replies; only then do their calls end."""

@@ -72,6 +72,7 @@ class BatchScheduler:
         reasoning: Reasoning,
     ) -> None:
         self._url = url
+        self._ledger = ledger
         self._manner = manner
         self._limits = limits
         self._single_flight = single_flight
@@ -93,6 +94,7 @@ class BatchScheduler:
         self._sender: asyncio.Task[None] | None = None
         self._open: dict[str, OpenBatch] = {}  # by name
         self._watchers: dict[str, asyncio.Task[None]] = {}
+        self._sweeper = asyncio.get_running_loop().create_task(self._remove_ended())
 
     def submit(self, calls: Iterable[PendingCall]) -> None:
         """Gather calls, in their order."""
@@ -158,6 +160,15 @@ class BatchScheduler:
         for batch in self._open.values():
             batch.attach([remaining.pop(key) for key in batch.lines.kinds.keys() & remaining.keys()])
         return list(remaining.values())
+
+    async def _remove_ended(self) -> None:
+        """Remove records of batches whose replies are all in the ledger: a run was killed before it did."""
+        for name in await asyncio.to_thread(self._records.names):
+            lines = await asyncio.to_thread(self._records.lines, name)
+            if lines is not None and name not in self._open:
+                keys = list(lines.kinds)
+                if len(await asyncio.to_thread(self._ledger.holds, keys)) == len(keys):
+                    await asyncio.to_thread(self._records.remove, name)
 
     def _within_budget(self, calls: list[PendingCall]) -> list[PendingCall]:
         """The calls that the budget allows now. The others wait while replies may make room, else they end."""
@@ -387,7 +398,7 @@ class BatchScheduler:
             self._timer.cancel()
         self._collector.fail(self._gathered, _closed())
         self._gathered = []
-        tasks: set[asyncio.Task[None]] = set(self._watchers.values())
+        tasks: set[asyncio.Task[None]] = {self._sweeper, *self._watchers.values()}
         for batch in self._open.values():
             if batch.collecting:
                 continue
@@ -397,11 +408,10 @@ class BatchScheduler:
                 self._say(f"batch {batch.state.batch} goes on at {self._url}, {done}; the same command collects it")
         if self._sender is not None:
             tasks.add(self._sender)
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=grace_s)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        _, late = await asyncio.wait(tasks, timeout=grace_s)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         for watcher in list(self._watchers.values()):  # of batches that were made meanwhile
             watcher.cancel()
         await self._server.close()

@@ -69,9 +69,11 @@ def shuffled_doubled_and_strange(lines):
 
 
 def test_lines_come_in_any_order_twice_and_with_strange_ids(ledger, store):
-    with running_batches(change_output=shuffled_doubled_and_strange) as stub:
-        with batch_client(stub, ledger, store) as client:
-            outcomes = client.complete(requests(2, 5))
+    with (
+        running_batches(change_output=shuffled_doubled_and_strange) as stub,
+        batch_client(stub, ledger, store) as client,
+    ):
+        outcomes = client.complete(requests(2, 5))
     assert [outcome.key for outcome in outcomes] == [request.key for request in requests(2, 5)]
     assert all(isinstance(outcome, Reply) for outcome in outcomes) and len(ledger.entries) == 10
     assert stub.sizes == [10]
@@ -89,9 +91,11 @@ def test_what_a_batch_has_brought_is_used_and_the_rest_is_asked_again(ending, le
 
 
 def test_batches_that_bring_nothing_end_the_calls_after_all_attempts(ledger, store):
-    with running_batches(endings=["expired"] * 9, answered_share=0.0) as stub:
-        with batch_client(stub, ledger, store, attempts=3) as client:
-            outcomes = client.complete(requests(1, 4))
+    with (
+        running_batches(endings=["expired"] * 9, answered_share=0.0) as stub,
+        batch_client(stub, ledger, store, attempts=3) as client,
+    ):
+        outcomes = client.complete(requests(1, 4))
     assert stub.sizes == [4] * 3
     assert {(outcome.reason, outcome.permanent) for outcome in outcomes} == {("timeout", False)}
     assert "is expired" in outcomes[0].detail and ledger.entries == {}
@@ -125,9 +129,11 @@ def test_an_error_in_the_place_of_a_response_has_its_class_too(ledger, store):
             changed.append(json.dumps(outcome).encode() + b"\n")
         return changed
 
-    with running_batches(change_output=change, filter_word="context 1") as stub:
-        with batch_client(stub, ledger, store) as client:
-            outcomes = client.complete(requests(2, 1))
+    with (
+        running_batches(change_output=change, filter_word="context 1") as stub,
+        batch_client(stub, ledger, store) as client,
+    ):
+        outcomes = client.complete(requests(2, 1))
     assert isinstance(outcomes[0], Reply) and stub.sizes == [2]
     assert isinstance(outcomes[1], Failure) and outcomes[1].permanent
 
@@ -150,9 +156,12 @@ def test_lines_that_refuse_the_account_stop_the_run_and_what_was_paid_is_recorde
     def fault(body):
         return (402, {"error": {"message": "Insufficient credits"}}) if body["seed"] >= 3 else None
 
-    with running_batches(line_faults=fault) as stub, batch_client(stub, ledger, store) as client:
-        with pytest.raises(RefusedError, match="Insufficient credits"):
-            client.complete(requests(1, 8))
+    with (
+        running_batches(line_faults=fault) as stub,
+        batch_client(stub, ledger, store) as client,
+        pytest.raises(RefusedError, match="Insufficient credits"),
+    ):
+        client.complete(requests(1, 8))
     assert len(ledger.entries) == 3 and stub.sizes == [8] and store.list("batches") == []
 
 
@@ -185,16 +194,22 @@ def test_a_batch_for_which_there_is_no_room_waits_or_is_cut(ledger, store):
     ],
 )
 def test_a_batch_that_the_server_does_not_take_stops_the_run_with_its_words(failure, words, ledger, store):
-    with running_batches(endings=["failed"], failures=[failure]) as stub:
-        with batch_client(stub, ledger, store) as client, pytest.raises(RefusedError, match=words):
-            client.complete(requests(1, 4))
+    with (
+        running_batches(endings=["failed"], failures=[failure]) as stub,
+        batch_client(stub, ledger, store) as client,
+        pytest.raises(RefusedError, match=words),
+    ):
+        client.complete(requests(1, 4))
     assert stub.sizes == [4] and ledger.entries == {} and store.list("batches") == []
 
 
 def test_an_endpoint_without_batches_is_named_with_the_remedy(ledger, store):
-    with running_stub() as stub, batch_client(stub, ledger, store) as client:
-        with pytest.raises(RefusedError, match="has no batches.*mode: live"):
-            client.complete(requests(1, 2))
+    with (
+        running_stub() as stub,
+        batch_client(stub, ledger, store) as client,
+        pytest.raises(RefusedError, match=r"has no batches.*mode: live"),
+    ):
+        client.complete(requests(1, 2))
     assert store.list("batches") == []
 
 
@@ -258,21 +273,44 @@ def test_an_interrupted_run_leaves_its_batch_running_says_so_and_takes_it_over(l
     assert stub.sizes == [3] and len(ledger.entries) == 3
 
 
+def test_what_a_killed_run_had_recorded_is_not_recorded_again(ledger, store):
+    live = MemoryLedger()
+    with running_batches(stops_at="look") as stub:
+        client = batch_client(stub, ledger, store)
+        thread = threading.Thread(target=pytest.raises, args=(ModelError, client.complete, requests(1, 3)))
+        thread.start()
+        assert stub.stopped.wait(20)
+        client.close()
+        thread.join(20)
+        stub.go_on()
+        with client_of(live, stub) as client:
+            client.complete(requests(1, 2))
+        ledger.entries |= live.entries  # this ledger refuses a key that it has
+        with batch_client(stub, ledger, store) as client:
+            assert len(client.complete(requests(1, 3))) == 3
+    assert stub.sizes == [3] and len(ledger.entries) == 3
+
+
 def test_the_budget_of_calls_is_exact(ledger, store):
     with running_batches() as stub:
         for _ in range(2):
-            with batch_client(stub, ledger, store, budget=Budget(calls=5)) as client:
-                with pytest.raises(BudgetReached, match=r"budget\.calls = 5"):
-                    client.complete(requests(1, 9))
+            with (
+                batch_client(stub, ledger, store, budget=Budget(calls=5)) as client,
+                pytest.raises(BudgetReached, match=r"budget\.calls = 5"),
+            ):
+                client.complete(requests(1, 9))
     assert stub.sizes == [5] and len(ledger.entries) == 5
 
 
 def test_a_budget_of_money_reserves_a_whole_batch_and_waits_for_what_it_really_costs(ledger, store):
     price = Price(output_per_million=1_000_000)  # a token a piece: 64 at most are expected of a call, some 5 come
     meter = BudgetMeter(Budget(money=128))
-    with running_batches() as stub, batch_client(stub, ledger, store, budget=meter, price=price) as client:
-        with pytest.raises(BudgetReached, match=r"budget\.money"):
-            client.complete(requests(4, 16))
+    with (
+        running_batches() as stub,
+        batch_client(stub, ledger, store, budget=meter, price=price) as client,
+        pytest.raises(BudgetReached, match=r"budget\.money"),
+    ):
+        client.complete(requests(4, 16))
     assert len(stub.sizes) > 3 and max(stub.sizes) == 2
     assert 128 <= meter.spent().money < 128 + 64
     assert meter.spent().calls == len(ledger.entries) == sum(stub.sizes)
