@@ -111,8 +111,10 @@ def sample_score_pair(shard: ShardInMemory) -> ShardResult:
 
 
 def spans_of(shard: ShardInMemory) -> list[Span]:
-    """The spans in which a shard is sampled and scored."""
+    """The spans in which a shard is sampled and scored; one where calls go out as batches, which are to be large."""
     recipe = shard.resources.recipe
+    if recipe.sends_batches():
+        return [(0, len(shard.examples))]
     calls = calls_per_example(recipe)
     planned_calls = calls * sum(planned.questions for planned in shard.plan.shards)
     span_calls = calls_per_span(planned_calls, recipe.execution, recipe.policy.replicas())

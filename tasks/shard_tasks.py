@@ -22,6 +22,7 @@ from prefect import State, task
 
 from infra.canonical import fingerprint
 from infra.errors import ModelError
+from infra.models.batches.lines import MOST_LINES
 from infra.models.completions import FINISHED
 from infra.models.protocol import CHAT
 from infra.models.request_form import prompt_for
@@ -253,8 +254,10 @@ class TaskSteps:
 
 
 def calls_per_batch(shard: ShardInMemory) -> int:
-    """Most calls of a task: `batch_calls`, or more where the shard would have too many tasks."""
+    """Most calls of a task: `batch_calls`, or more where the shard would have too many tasks, or calls go as batches."""
     recipe = shard.resources.recipe
+    if recipe.sends_batches():
+        return MOST_LINES
     longest = max((context.tokens for context in shard.contexts.values()), default=0)
     expected = len(shard.examples) * judge_calls_per_example(recipe, longest)
     return max(recipe.execution.batch_calls, math.ceil(expected / MOST_CALL_BATCHES))

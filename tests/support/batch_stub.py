@@ -17,6 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
+from flows.bench.stub_server import chat_response
 from tests.support.stub_server import StubOptions, StubServer, running_stub
 
 Line = dict[str, Any]
@@ -33,6 +34,7 @@ class BatchOptions:
     room: int = 0  # lines that may be enqueued at once; more fail a batch with token_limit_exceeded; 0: no limit
     line_faults: Callable[[Line], tuple[int, Any] | None] = lambda body: None  # status and body in place of an answer
     change_output: Callable[[list[bytes]], list[bytes]] = lambda lines: lines  # of the files that come down
+    reply: Callable[[Line], str] | None = None  # the text of an answer, by batch and live; None: the stub's own
     names_files: bool = True
     stops_at: str = ""  # "upload", "create", "made", "look", "content": requests there wait until `go_on`
     file_faults: list[int] = field(default_factory=list)  # statuses of the next downloads
@@ -178,6 +180,10 @@ class BatchStub(StubServer):
                 name = f"{kind}-{batch['id']}"
                 self.files[name] = b"".join(rows)
                 batch[f"{kind}_file_id"] = name
+
+    def _answer(self, raw: bytes, body: dict[str, Any], content: str) -> web.Response:
+        reply = self.batching.reply
+        return super()._answer(raw, body, content) if reply is None else chat_response(raw, body, content, reply(body))
 
     def _answer_line(self, body: dict[str, Any]) -> tuple[int, Any]:
         raw = json.dumps(body, sort_keys=True).encode()
