@@ -254,7 +254,7 @@ class TaskSteps:
 
 
 def calls_per_batch(shard: ShardInMemory) -> int:
-    """Most calls of a task: `batch_calls`, or more where the shard would have too many tasks, or calls go as batches."""
+    """Most calls of a task: `batch_calls`, or more where the shard would have too many tasks or calls go as batches."""
     recipe = shard.resources.recipe
     if recipe.sends_batches():
         return MOST_LINES

@@ -128,6 +128,7 @@ def _figures(
         **({"settled": dict(built["settled"])} if built.get("settled") else {}),
         "tokens": total_tokens(counts.values()),
         "cost": run_cost(recipe, counts_by_model),
+        "bill": built.get("bill"),
         "subem": dict(summary.subem),
         "scores": dict(summary.scores),
         "agreement": dict(summary.agreement) if summary.agreement else None,
