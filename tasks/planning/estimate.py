@@ -21,6 +21,9 @@ from typing import Any
 
 from infra.ledger import Entry, Ledger
 from infra.models.budget import call_cost
+from infra.models.protocol import Request
+from infra.models.tokens import load_tokenizer
+from infra.models.usage import ByTokenizer, UsageReader
 from infra.recipe import Price, Recipe
 from infra.running import progress
 from infra.store import Store
@@ -156,19 +159,23 @@ def estimate(plan: Plan, recipe: Recipe, store: Store, ledger: Ledger) -> Estima
     paid_input = 0  # prompt tokens of the calls in the ledger
     lengths: Counter[int] = Counter()  # completion tokens of the answers in the ledger
     judging = _JudgeTally(plan, recipe, store, ledger)
+    policy = recipe.policy
+    reader = UsageReader(ByTokenizer(lambda: load_tokenizer(policy.tokenizer, policy.trust_remote_code)))
     progress.expect("estimate", len(plan.shards))
     for shard in plan.shards:
         examples, contexts = load_shard(store, plan, shard.index)
-        kinds: dict[str, str] = {}  # by key
+        requests: dict[str, Request] = {}  # by key
         for example in examples:
             for request in sample_requests(example, contexts[example.context_id], recipe):
-                kinds[request.key] = request.kind
-        totals.update(kinds.values())
-        for entry in _entries(ledger, list(kinds)):
-            in_ledger[kinds[entry.key]] += 1
-            paid_input += entry.prompt_tokens
+                requests[request.key] = request
+        totals.update(request.kind for request in requests.values())
+        for entry in _entries(ledger, list(requests)):
+            request = requests[entry.key]
+            in_ledger[request.kind] += 1
             if entry.status == _PAID:
-                lengths[entry.completion_tokens] += 1
+                usage = reader.of_entry(request.prompt, entry)
+                paid_input += usage.prompt_tokens
+                lengths[usage.completion_tokens] += 1
         judging.add(shard.index, examples, contexts)
         progress.advance("estimate")
     calls = {}

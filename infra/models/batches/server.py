@@ -46,8 +46,7 @@ class BatchView:
 
     batch: str  # its id
     status: str
-    total: int
-    done: int  # answered or refused
+    done: int  # requests that were answered or refused
     completed: int  # answered
     output_file: str | None
     error_file: str | None
@@ -157,7 +156,6 @@ def _view(batch: "Batch") -> BatchView:
     return BatchView(
         batch.id,
         batch.status,
-        (counts.total or 0) if counts else 0,
         completed + failed,
         completed,
         batch.output_file_id or None,
