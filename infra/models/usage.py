@@ -142,13 +142,11 @@ class UsageReader:
         return sum(self._counter.text(text) for text in (completion.text, completion.reasoning) if text)
 
     def _prompt_tokens(self, prompt: Prompt) -> int:
-        with self._lock:
+        with self._lock:  # also while it counts: the samples of a question come together, and their prompt is long
             if prompt.digest in self._prompts:
                 self._prompts.move_to_end(prompt.digest)
-                return self._prompts[prompt.digest]
-        tokens = self._counter.prompt(prompt)
-        with self._lock:
-            self._prompts[prompt.digest] = tokens
+            else:
+                self._prompts[prompt.digest] = self._counter.prompt(prompt)
             if len(self._prompts) > _REMEMBERED:
                 self._prompts.popitem(last=False)
-        return tokens
+            return self._prompts[prompt.digest]

@@ -1,6 +1,7 @@
 """Usage where a server sends none: counted here, the same each time, never nothing."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -8,7 +9,7 @@ from infra.errors import BudgetReached, PrerequisiteError
 from infra.models.budget import BudgetMeter
 from infra.models.protocol import new_entry
 from infra.models.tokens import TEMPLATE_OVERHEAD, estimated_tokens, load_tokenizer, prompt_tokens
-from infra.models.usage import ByTokenizer, Usage, UsageReader
+from infra.models.usage import ByBytes, ByTokenizer, Usage, UsageReader
 from infra.recipe import Budget, Price
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.requests import client_of, prompt, requests
@@ -56,6 +57,21 @@ def test_a_tokenizer_that_cannot_be_had_is_looked_for_once():
     for text in ("one", "two"):
         assert reader.of(prompt(text), 0, 0, body("yes")).prompt_tokens == TEMPLATE_OVERHEAD + 1
     assert looked == [1]
+
+
+def test_a_prompt_is_counted_once_for_all_its_samples_in_many_threads():
+    class Counting(ByBytes):
+        counted = 0
+
+        def prompt(self, prompt):
+            self.counted += 1
+            return super().prompt(prompt)
+
+    counter = Counting()
+    reader = UsageReader(counter)
+    with ThreadPoolExecutor(8) as pool:
+        usages = list(pool.map(lambda number: reader.of(prompt("a" * 4000), 0, number, "{}"), range(1, 65)))
+    assert {usage.prompt_tokens for usage in usages} == {TEMPLATE_OVERHEAD + 1000} and counter.counted == 1
 
 
 def test_a_refusal_in_the_ledger_costs_nothing():
