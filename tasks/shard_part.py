@@ -1,6 +1,7 @@
 """Writing the part of a finished shard: its final rows, its figures, its share of the yield and of the spending."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -37,12 +38,14 @@ def write_shard_part(
     shard = read_shard_data(result, recipe, store, examples, contexts)
     split = Split(recipe.seed, recipe.dataset.test_fraction)
     figures, sha256 = write_figures(store, plan.plan_id, result.shard, shard_figures(shard, scorer_weights(recipe)))
+    spending = spending_of(shard.answers)
     part = ShardPart(
         rows=write_rows(store, rows_folder(plan.plan_id), result.shard, shard, recipe, plan.plan_id, split),
         split=split,
         last_context=split.last(pair.context_id for pair in shard.pairs),
         outcome=run_yield(store, [result]).state(),
-        spending=spending_of(shard.answers),
+        spending=spending.by_kind,
+        without_usage=spending.without_usage,
         figures=figures,
         figures_sha256=sha256,
     )
@@ -128,13 +131,25 @@ def scorer_weights(recipe: Recipe) -> dict[str, float]:
     return {scorer.name: scorer.weight for scorer in parse_scorers(recipe)}
 
 
-def spending_of(answers: Iterable[Answer]) -> dict[str, Spending]:
-    """What the calls of these answers have cost, by kind of answer; a call that gave several counts once."""
-    spending: dict[str, Spending] = {}
+@dataclass(frozen=True, slots=True)
+class AnswerSpending:
+    """What the calls of answers have cost by kind, and the keys of those whose server has not said it."""
+
+    by_kind: Mapping[str, Spending]
+    without_usage: Sequence[str]
+
+
+def spending_of(answers: Iterable[Answer]) -> AnswerSpending:
+    """What the calls of these answers have cost; a call that gave several counts once."""
+    by_kind: dict[str, Spending] = {}
     keys: set[str] = set()
+    without_usage: dict[str, None] = {}  # an ordered set
     for answer in answers:
-        if answer.key and answer.prompt_tokens and answer.key not in keys:
+        if not (answer.prompt_tokens and answer.completion_tokens):
+            if answer.key:
+                without_usage[answer.key] = None
+        elif answer.key and answer.key not in keys:
             keys.add(answer.key)
             spent = Spending(1, answer.prompt_tokens, answer.completion_tokens)
-            spending[kind_of(answer)] = spending.get(kind_of(answer), Spending()).plus(spent)
-    return spending
+            by_kind[kind_of(answer)] = by_kind.get(kind_of(answer), Spending()).plus(spent)
+    return AnswerSpending(by_kind, list(without_usage))

@@ -2,7 +2,8 @@
 
 A budget limits the plan and not the process: a re-run, or another worker, does not start from nothing. A finished shard
 has its sums in its part, so its answers are not read again. A build whose shards run elsewhere counts once and keeps
-the sums by shard; each shard's run is given the sum of the others, whatever their number.
+the sums by shard; each shard's run is given the sum of the others, whatever their number. Answers whose server has sent
+no usage are counted from their prompts and their replies in the ledger (infra/models/usage.py).
 
 Counted are the answers of finished shards and, of the others, the samples that the ledger holds. What other processes
 pay for later is not, nor are calls to the judge before they are needed again.
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from infra.ledger import Entry
 from infra.models.client import ModelClient
+from infra.models.protocol import Request
 from infra.recipe import Budget
 from tasks.records import example as records
 from tasks.records.example import Answer
@@ -21,10 +23,11 @@ from tasks.records.plan import Plan, load_shard
 from tasks.records.shard import ShardResult, read_shard_results
 from tasks.resources import RunResources
 from tasks.sampling import ANSWERS, kind_of, sample_requests, strong_requests
-from tasks.shard_part import spending_of
+from tasks.shard_part import AnswerSpending, spending_of
 
-Spent = Mapping[str, Spending]  # by kind of answer
-Sums = dict[str, list[int]]  # the same as JSON values
+_PAID = 200  # status of a reply that was paid for
+
+Sums = dict[str, list[int]]  # calls, prompt tokens and completion tokens by kind of answer
 
 
 class PlanSpending:
@@ -34,14 +37,11 @@ class PlanSpending:
         self._resources = resources
         self._plan = plan
         self._lock = threading.Lock()
-        self._by_shard: dict[int, Spent] | None = None  # before it is first needed
+        self._by_shard: dict[int, Mapping[str, Spending]] | None = None  # before it is first needed
         self._total: dict[str, Spending] = {}
 
     def besides(self, index: int) -> Sums | None:
-        """What the plan has cost without this shard, for `count_given_spending`; None where there is no budget.
-
-        By kind of answer: calls, prompt tokens, completion tokens.
-        """
+        """What the plan has cost without this shard, for `count_given_spending`; None where there is no budget."""
         if self._resources.recipe.budget == Budget():
             return None
         with self._lock:
@@ -61,9 +61,11 @@ class PlanSpending:
         assert self._by_shard is not None
         finished = _spending_of_finished(self._resources, self._plan, indices)
         for index in indices:
-            spent = finished.get(index)
-            if spent is None:
-                spent = _sums(_calls_in_ledger(self._resources, self._plan, index))
+            spent = dict(finished[index].by_kind) if index in finished else {}
+            for request, entry in _unsummed(self._resources, self._plan, index, finished):
+                usage = _client(self._resources, request.kind).usage_of(request.prompt, entry)
+                call = Spending(1, usage.prompt_tokens, usage.completion_tokens)
+                spent[request.kind] = spent.get(request.kind, Spending()).plus(call)
             for kind, earlier in self._by_shard.get(index, {}).items():
                 self._total[kind] = self._total[kind].minus(earlier)
             for kind, now in spent.items():
@@ -90,19 +92,21 @@ def count_earlier_spending(resources: RunResources, plan: Plan) -> None:
         finished = _spending_of_finished(resources, plan, indices)
         for index in indices:
             if index in finished:
-                _spend_sums(resources, f"{plan.plan_id}/{index}", finished[index])
-                continue
-            for kind, entry in _calls_in_ledger(resources, plan, index):  # by key: this run may need them again
-                _client(resources, kind).spend(entry.key, entry.prompt_tokens, entry.completion_tokens)
+                _spend_sums(resources, f"{plan.plan_id}/{index}", finished[index].by_kind)
+            for request, entry in _unsummed(resources, plan, index, finished):  # this run may need them again
+                _client(resources, request.kind).spend_entry(request.prompt, entry)
 
 
-def count_finished(resources: RunResources, result: ShardResult) -> None:
+def count_finished(resources: RunResources, plan: Plan, result: ShardResult) -> None:
     """Count the calls of a finished shard's answers: they are reused, and part of the budget."""
-    for spent_by_kind in _spending_of_results(resources, [result]).values():
-        for kind, spent in spent_by_kind.items():
-            tokens = spent.prompt_tokens, spent.completion_tokens
-            _client(resources, kind).count_reused_sum(kind, spent.calls, *tokens)
-        _spend_sums(resources, f"{result.plan_id}/{result.shard}", spent_by_kind)
+    finished = _spending_of_results(resources, [result])
+    by_kind = finished[result.shard].by_kind
+    for kind, spent in by_kind.items():
+        tokens = spent.prompt_tokens, spent.completion_tokens
+        _client(resources, kind).count_reused_sum(kind, spent.calls, *tokens)
+    _spend_sums(resources, f"{result.plan_id}/{result.shard}", by_kind)
+    for request, entry in _unsummed(resources, plan, result.shard, finished):
+        _client(resources, request.kind).count_entry(request.prompt, entry)
 
 
 def forget_spending(resources: RunResources, result: ShardResult) -> None:
@@ -111,59 +115,71 @@ def forget_spending(resources: RunResources, result: ShardResult) -> None:
         _client(resources, kind).forget_sum(f"{result.plan_id}/{result.shard} {kind}")
 
 
-def count_reused_answers(resources: RunResources, answers: Iterable[Answer]) -> None:
-    """Count the calls of answers that needed no call now: they are reused, and part of the budget."""
+def count_reused_answers(resources: RunResources, plan: Plan, index: int, answers: Iterable[Answer]) -> None:
+    """Count the calls of a shard's answers that needed no call now: they are reused, and part of the budget."""
+    without_usage: set[str] = set()
     for answer in answers:
-        if answer.key and answer.prompt_tokens:
+        if answer.key and answer.prompt_tokens and answer.completion_tokens:
             client = resources.client_of_answer(answer.sample_index)
             client.count_reused(kind_of(answer), answer.key, answer.prompt_tokens, answer.completion_tokens)
+        elif answer.key:
+            without_usage.add(answer.key)
+    for request, entry in _paid_answers(resources, plan, index, without_usage):
+        _client(resources, request.kind).count_entry(request.prompt, entry)
 
 
-def _spending_of_finished(resources: RunResources, plan: Plan, indices: Sequence[int]) -> dict[int, Spent]:
+def _spending_of_finished(resources: RunResources, plan: Plan, indices: Sequence[int]) -> dict[int, AnswerSpending]:
     """What each of these shards has cost that is finished."""
     results = [result for result in read_shard_results(resources.store, plan.plan_id, indices) if result is not None]
     return _spending_of_results(resources, results)
 
 
-def _spending_of_results(resources: RunResources, results: Sequence[ShardResult]) -> dict[int, Spent]:
+def _spending_of_results(resources: RunResources, results: Sequence[ShardResult]) -> dict[int, AnswerSpending]:
     """What each of these shards has cost: from its part, or from its answers where it has none."""
-    spending: dict[int, Spent] = {}
+    spending: dict[int, AnswerSpending] = {}
     for result, part in zip(results, read_parts(resources.store, results), strict=True):
         if part is None:
             answers = records.from_table(result.files["answers"].read_checked(resources.store), Answer)
             spending[result.shard] = spending_of(answers)
         else:
-            spending[result.shard] = part.spending
+            spending[result.shard] = AnswerSpending(part.spending, part.without_usage)
     return spending
 
 
-def _calls_in_ledger(resources: RunResources, plan: Plan, index: int) -> Iterator[tuple[str, Entry]]:
-    """The kinds and entries of a shard's samples that the ledger holds."""
+def _unsummed(
+    resources: RunResources, plan: Plan, index: int, finished: Mapping[int, AnswerSpending]
+) -> Iterator[tuple[Request, Entry]]:
+    """The paid calls of a shard that no sum holds: those without usage, and all of a shard that is not finished."""
+    keys = set(finished[index].without_usage) if index in finished else None
+    return _paid_answers(resources, plan, index, keys)
+
+
+def _paid_answers(
+    resources: RunResources, plan: Plan, index: int, keys: set[str] | None
+) -> Iterator[tuple[Request, Entry]]:
+    """The requests for answers of a shard that the ledger has replies to, all or those with these keys."""
+    if keys is not None and not keys:
+        return
+    resources.ledger.refresh(when_due=True)
     if not resources.ledger.entries:
         return  # the shard's contexts need not be read
     examples, contexts = load_shard(resources.store, plan, index)
-    kinds: dict[str, str] = {}  # by key
     for example in examples:
         context = contexts[example.context_id]
+        requests: dict[str, Request] = {}
         for request in (
             *sample_requests(example, context, resources.recipe),
             *strong_requests(example, context, resources.recipe),
         ):
-            kinds[request.key] = request.kind
-    for key, entry in resources.ledger.lookup(list(kinds)).items():
-        yield kinds[key], entry
+            if keys is None or request.key in keys:
+                requests[request.key] = request
+        for entry in resources.ledger.lookup(list(requests)).values():
+            if entry.status == _PAID:
+                yield requests[entry.key], entry
 
 
-def _sums(calls: Iterable[tuple[str, Entry]]) -> dict[str, Spending]:
-    spending: dict[str, Spending] = {}
-    for kind, entry in calls:
-        spent = Spending(1, entry.prompt_tokens, entry.completion_tokens)
-        spending[kind] = spending.get(kind, Spending()).plus(spent)
-    return spending
-
-
-def _spend_sums(resources: RunResources, name: str, spent_by_kind: Spent) -> None:
-    for kind, spent in spent_by_kind.items():
+def _spend_sums(resources: RunResources, name: str, by_kind: Mapping[str, Spending]) -> None:
+    for kind, spent in by_kind.items():
         tokens = spent.prompt_tokens, spent.completion_tokens
         _client(resources, kind).spend_sum(f"{name} {kind}", spent.calls, *tokens)
 

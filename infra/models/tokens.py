@@ -20,6 +20,7 @@ Conversation = Sequence[Mapping[str, str]]  # messages {"role", "content"}
 TEMPLATE_OVERHEAD = 32  # tokens added for a prompt whose tokenizer has no chat template: then a guess
 EDGE_CHARACTERS = 2000  # of each end of a text with a given count; they are counted again with the prompt around it
 _BATCH_CHARACTERS = 1_000_000
+_BYTES_PER_TOKEN = 4  # of UTF-8, where there is no tokenizer: English and Chinese alike (see usage.py)
 _BATCH_TEXTS = 512
 _PIECE_CHARACTERS = 250_000
 
@@ -134,6 +135,12 @@ def rough_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
     for position, count in zip(owners, count_tokens(tokenizer, pieces), strict=True):
         counts[position] += count
     return counts
+
+
+def estimated_tokens(text: str | bytes) -> int:
+    """Tokens of a text, or of its bytes in UTF-8, where there is no tokenizer to count with."""
+    size = len(text) if isinstance(text, bytes) else len(text.encode("utf-8", "replace"))
+    return -(-size // _BYTES_PER_TOKEN)
 
 
 def has_chat_template(tokenizer: Tokenizer) -> bool:

@@ -82,8 +82,8 @@ class PlanningWorkers:
             self._idle.put(worker)
         if not reply.endswith(b"\n"):
             raise LongmillError(
-                f"a process that builds contexts has ended (status {worker.wait()}), perhaps for lack of memory; plan "
-                "again with fewer: --set execution.planning_processes=1"
+                f"a process that builds contexts has ended (status {worker.wait()}): its error is above, or there was "
+                "too little memory; plan again with fewer: --set execution.planning_processes=1"
             )
         content = json.loads(reply)
         if "error" in content:

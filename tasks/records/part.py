@@ -58,7 +58,8 @@ class ShardPart:
     split: Split  # by which the rows were put into files
     last_context: str | None  # of the contexts with a pair, that with the last draw of the split
     outcome: Mapping[str, Any]
-    spending: Mapping[str, Spending]  # by kind of answer
+    spending: Mapping[str, Spending]  # by kind of answer, of the calls whose server says what they cost
+    without_usage: Sequence[str]  # ledger keys of the other calls for answers
     figures: str  # path of the file
     figures_sha256: str
 
@@ -71,6 +72,7 @@ class ShardPart:
             "last_context": self.last_context,
             "outcome": dict(self.outcome),
             "spending": {kind: spent.to_json() for kind, spent in self.spending.items()},
+            "without_usage": list(self.without_usage),
             "figures": {"path": self.figures, "sha256": self.figures_sha256},
         }
 
@@ -83,6 +85,7 @@ class ShardPart:
             last_context=value["last_context"],
             outcome=value["outcome"],
             spending={kind: Spending(*numbers) for kind, numbers in value["spending"].items()},
+            without_usage=value["without_usage"],
             figures=value["figures"]["path"],
             figures_sha256=value["figures"]["sha256"],
         )

@@ -174,7 +174,8 @@ def test_spending_counts_calls_and_tokens_by_kind(tmp_path: Path) -> None:
     for column in ("prompt_tokens", "completion_tokens"):
         total = sum(getattr(spent, column) for spent in part.spending.values())
         assert total == sum(answer[column] for answer in answers)
-    assert spending_of([]) == {}
+    assert part.without_usage == []
+    assert spending_of([]).by_kind == {}
 
 
 def test_the_card_names_folders_where_there_are_many_files_and_a_stray_file_is_refused(

@@ -88,9 +88,9 @@ def test_finished_shards_are_counted_by_their_sums_and_once(
     resources: RunResources, plan_and_results: tuple[Plan, list[ShardResult]]
 ) -> None:
     plan, results = plan_and_results
-    count_finished(resources, results[0])
+    count_finished(resources, plan, results[0])
     count_earlier_spending(resources, plan)
-    count_finished(resources, results[3])
+    count_finished(resources, plan, results[3])
     assert calls_spent(resources) == 4 * CALLS
     reused = {kind: counts.reused for kind, counts in resources.policy.counts().items()}
     assert reused == {"sample": 2 * 6 * 4, "greedy": 2 * 6}
