@@ -255,10 +255,10 @@ def _shard_elsewhere(resources: RunResources, plan: Plan) -> Callable[[int], Non
         key = f"{plan.plan_id}-{index}-{flow_run.id}"
         forget_failure(resources.store, plan.plan_id, index)
         parameters = {"recipe": recipe, "plan_id": plan.plan_id, "index": index, **options}
-        if spent := spending.besides(index):
+        if spent := spending.besides([index]):
             parameters["spent"] = spent
         state = run_elsewhere(deployment, parameters, key, timeout_s=SHARD_WAIT_S)
-        spending.count(index)
+        spending.count([index])
         if state is None:
             raise RecipeError(f"execution.shard_deployment: there is no deployment {deployment!r}; see prefect.yaml")
         _refuse_unfinished(resources.store, plan.plan_id, index, state)

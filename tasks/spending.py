@@ -40,22 +40,28 @@ class PlanSpending:
         self._by_shard: dict[int, Mapping[str, Spending]] | None = None  # before it is first needed
         self._total: dict[str, Spending] = {}
 
-    def besides(self, index: int) -> Sums | None:
-        """What the plan has cost without this shard, for `count_given_spending`; None where there is no budget."""
+    def besides(self, indices: Sequence[int]) -> Sums | None:
+        """What the plan has cost without these shards, for the run that works on them (`count_given_spending`).
+
+        None where there is no budget.
+        """
         if self._resources.recipe.budget == Budget():
             return None
         with self._lock:
             if self._by_shard is None:
                 self._by_shard = {}
                 self._update([shard.index for shard in self._plan.shards])
-            own = self._by_shard.get(index, {})
-            return {kind: spent.minus(own.get(kind, Spending())).to_json() for kind, spent in self._total.items()}
+            others = dict(self._total)
+            for index in indices:
+                for kind, spent in self._by_shard.get(index, {}).items():
+                    others[kind] = others[kind].minus(spent)
+            return {kind: spent.to_json() for kind, spent in others.items()}
 
-    def count(self, index: int) -> None:
-        """Count anew what a shard has cost, because its run has ended."""
+    def count(self, indices: Sequence[int]) -> None:
+        """Count anew what shards have cost, because their run has ended."""
         with self._lock:
             if self._by_shard is not None:
-                self._update([index])
+                self._update(indices)
 
     def _update(self, indices: Sequence[int]) -> None:
         assert self._by_shard is not None

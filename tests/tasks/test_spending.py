@@ -69,9 +69,12 @@ def test_a_shard_is_told_what_the_others_cost_and_reads_none_of_them(
 ) -> None:
     plan, results = plan_and_results
     spending = PlanSpending(resources, plan)
-    spent = spending.besides(2)
+    spent = spending.besides([2])
     assert spent is not None
     assert sum(sums[0] for sums in spent.values()) == 3 * CALLS
+    pair = spending.besides([2, 0])
+    assert pair is not None
+    assert sum(sums[0] for sums in pair.values()) == 2 * CALLS
     tokens = [result.prompt_tokens + result.completion_tokens for result in results]
     assert sum(sums[1] + sums[2] for sums in spent.values()) == sum(tokens) - tokens[2]
     monkeypatch.setattr(resources.store, "read", _no_read)
@@ -105,14 +108,14 @@ def test_of_an_unfinished_shard_the_calls_in_the_ledger_count_and_once(
     record(resources, requests)
     assert len(requests) == 5
     spending = PlanSpending(resources, plan)
-    others, own = spending.besides(0), spending.besides(1)
+    others, own = spending.besides([0]), spending.besides([1])
     assert others is not None
     assert own is not None
     assert sum(sums[0] for sums in others.values()) == 2 * CALLS + 5
     assert sum(sums[0] for sums in own.values()) == 3 * CALLS  # its own calls are counted when it needs them
     write_shard_result(resources.store, results[1])  # it has ended
-    spending.count(1)
-    others = spending.besides(0)
+    spending.count([1])
+    others = spending.besides([0])
     assert others is not None
     assert sum(sums[0] for sums in others.values()) == 3 * CALLS
     discard_shard_result(resources.store, plan.plan_id, 1)
@@ -140,5 +143,5 @@ def test_without_a_budget_nothing_is_read(tmp_path: Path, monkeypatch: pytest.Mo
     plan, _ = fake_plan(store, recipe)
     with open_resources(recipe) as resources:
         monkeypatch.setattr(resources.store, "read", _no_read)
-        assert PlanSpending(resources, plan).besides(0) is None
+        assert PlanSpending(resources, plan).besides([0]) is None
         count_earlier_spending(resources, plan)
