@@ -18,7 +18,7 @@ from prefect import flow, task
 from prefect.logging import get_logger
 from prefect.runtime import flow_run
 
-from flows.early import check_early, check_windows
+from flows.early import check_windows, say_early
 from flows.recipes import read_recipe
 from flows.shard import shard_recipe, work_on_shard
 from infra.errors import BudgetReached, JudgeError, LedgerError, LongmillError, RecipeError, RefusedError, YieldError
@@ -263,7 +263,7 @@ def as_recipe(recipe: dict[str, Any] | Recipe) -> Recipe:
 def nightly(recipe: str, changes: tuple[str, ...] = ()) -> dict[str, Any]:
     """Build from a recipe file and request the training: what the schedule runs."""
     settings = read_recipe(recipe, changes)
-    check_early(settings)
+    say_early(settings)
     return build(settings, train=True)
 
 

@@ -4,9 +4,11 @@ A strategy is a prompt file `sample-STRATEGY.txt`; adding one is adding the file
 sample has a seed of its own, drawn from the recipe's seed and the example id, so raising N leaves the first
 samples as they are and the ledger pays for the difference alone. A refusal of the prompt (too long for the model, a
 content filter) is an answer without text whose `finish_reason` names the outcome. So is a reply that did not end by
-itself or at max_tokens: its text is a fragment. What a model has thought is a column of its own, and no part of the
-text. Special tokens in a document or a question are broken up (infra/models/special_tokens.py). A passing fault fails the batch, which is tried again, because dropping
+itself or at max_tokens: its text is a fragment. A passing fault fails the batch, which is tried again, because dropping
 it would make the dataset depend on the weather; a refusal of the account, the model or the form stops the run.
+
+What a model has thought is a column of its own, and no part of the text. Special tokens in a document or a question are
+broken up (infra/models/special_tokens.py).
 """
 
 from collections.abc import Collection, Iterable, Sequence

@@ -54,8 +54,8 @@ def _spend_from_ledger(resources: RunResources, plan: Plan, index: int) -> None:
         context = contexts[example.context_id]
         clients = {}
         for request in (
-            *sample_requests(example, context, resources.recipe),
-            *strong_requests(example, context, resources.recipe),
+            *sample_requests(example, context, resources.recipe, plan.special_tokens),
+            *strong_requests(example, context, resources.recipe, plan.special_tokens),
         ):
             clients[request.key] = resources.client_of_answer(request.sample_index)
         for entry in resources.ledger.lookup(list(clients)).values():

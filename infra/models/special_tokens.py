@@ -55,8 +55,8 @@ def special_tokens_of(name: str, trust_remote_code: bool = False) -> frozenset[s
 
 
 def find_special_tokens(text: str, own: Collection[str] = NO_TOKENS) -> frozenset[str]:
-    """The special tokens in a text: the common ones, and those of `own`."""
-    return frozenset(_pattern(frozenset(own)).findall(text))
+    """The special tokens in a text that `break_special_tokens` breaks up: the common ones, and those of `own`."""
+    return _broken_up(text, own)[1]
 
 
 def uncommon(tokens: Collection[str]) -> frozenset[str]:
@@ -66,10 +66,7 @@ def uncommon(tokens: Collection[str]) -> frozenset[str]:
 
 def break_special_tokens(text: str, own: Collection[str] = NO_TOKENS) -> str:
     """The text with its special tokens broken up; of the same length."""
-    pattern = _pattern(frozenset(own))
-    while pattern.search(text):
-        text = pattern.sub(lambda match: _broken(match.group()), text)
-    return text
+    return _broken_up(text, own)[0]
 
 
 def restore_common_tokens(text: str) -> str:
@@ -80,6 +77,16 @@ def restore_common_tokens(text: str) -> str:
 def token_pattern(tokens: Collection[str]) -> re.Pattern[str]:
     """A pattern that matches any of the tokens, the longest first, as tokenizers do."""
     return re.compile("|".join(map(re.escape, sorted(tokens, key=lambda token: (-len(token), token)))) or r"(?!)")
+
+
+def _broken_up(text: str, own: Collection[str]) -> tuple[str, frozenset[str]]:
+    """The text without special tokens, and what they were. Breaking one up may leave another."""
+    pattern = _pattern(frozenset(own))
+    tokens: set[str] = set()
+    while matches := pattern.findall(text):
+        tokens.update(matches)
+        text = pattern.sub(lambda match: _broken(match.group()), text)
+    return text, frozenset(tokens)
 
 
 @functools.cache

@@ -161,7 +161,7 @@ def estimate(plan: Plan, recipe: Recipe, store: Store, ledger: Ledger) -> Estima
         examples, contexts = load_shard(store, plan, shard.index)
         kinds: dict[str, str] = {}  # by key
         for example in examples:
-            for request in sample_requests(example, contexts[example.context_id], recipe):
+            for request in sample_requests(example, contexts[example.context_id], recipe, plan.special_tokens):
                 kinds[request.key] = request.kind
         totals.update(kinds.values())
         for entry in _entries(ledger, list(kinds)):

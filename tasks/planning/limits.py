@@ -10,6 +10,7 @@ be built for a training elsewhere: its plan holds all questions, and a note says
 
 from dataclasses import dataclass
 
+from infra.models.request_form import template_arguments
 from infra.models.tokens import Tokenizer, closing_tokens
 from infra.recipe import Recipe, Training
 from infra.store import Store
@@ -45,7 +46,7 @@ def prompt_limits(recipe: Recipe, tokenizer: Tokenizer) -> PromptLimits:
     answer = recipe.sampling.max_tokens
     training = None
     if recipe.training is not None and not _unsaid(recipe.training):
-        training = recipe.training.max_length - answer - closing_tokens(tokenizer)
+        training = recipe.training.max_length - answer - closing_tokens(tokenizer, template_arguments(recipe.policy))
     return PromptLimits(recipe.policy.context_window - answer, training)
 
 
