@@ -39,7 +39,7 @@ class AnswerForm:
     arguments: Mapping[str, Any]  # of the template, as in the requests
     tags: Tags = THINKING_TAGS[0]
     empty_block: str = ""  # that the template writes before an answer without reasoning
-    opened: str = ""  # the end of the generation prompt that opens a block, where an answer does not begin with it
+    opened: str = ""  # the end of the generation prompt that is a block, or opens one: no answer begins with it
     instead: str = ""  # what the template writes before an answer in the place of `opened`
     field: str | None = None  # the message's field of reasoning; None: the template renders none
     field_opening: str | None = None  # what it writes in the place of `opened` before reasoning; None: `opened`
@@ -47,7 +47,9 @@ class AnswerForm:
     @property
     def in_prompt(self) -> str:
         """What the prompt has after the generation prompt, where no answer of a question has reasoning."""
-        return f"\n{self.tags[1]}\n\n" if self.opened else self.empty_block
+        if self.opened:
+            return "" if self.tags[1] in self.opened else f"\n{self.tags[1]}\n\n"
+        return self.empty_block
 
     def notes(self, trains_reasoning: bool) -> list[str]:
         """What training does that the generation prompt does not say, a sentence each."""
@@ -57,7 +59,7 @@ class AnswerForm:
                 "the chat template leaves reasoning out; it is trained after the generation prompt, between "
                 f"{self.tags[0]} and {self.tags[1]}, as the model writes it"
             )
-        if self.opened and not trains_reasoning:
+        if self.opened and self.in_prompt and not trains_reasoning:
             notes.append(
                 f"the generation prompt opens a block of thinking ({self.opened.strip()}), and answers are trained "
                 "without their reasoning: training's prompts have the block empty, without loss. training.reasoning: "
@@ -137,7 +139,7 @@ def _without_reasoning(opening: str, head: str, tags: Tags) -> tuple[str, str, s
     if head.startswith(opening):
         rest = head[len(opening) :]
         return "", "", rest if re.fullmatch(rf"\s*(?:{first}\s*)?{last}\s*", rest) else ""
-    opens = re.search(rf"\s*{first}\s*\Z", opening)
+    opens = re.search(rf"\s*{first}\s*(?:{last}\s*)?\Z", opening)
     if opens is None:
         return "", "", ""
     base = opening[: opens.start()]

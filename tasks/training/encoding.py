@@ -73,8 +73,8 @@ class RowEncoder:
         if any(map(_MARKS.search, texts)):
             raise UnfitError(
                 "private_characters",
-                f"example {name}: its texts hold a special token and characters of Unicode's private planes, which stand "
-                "for such tokens here; take these characters out",
+                f"example {name}: its texts hold a special token and characters of Unicode's private planes, which "
+                "stand for such tokens here; take these characters out",
             )
         return True
 

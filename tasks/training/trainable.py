@@ -1,4 +1,4 @@
-"""Whether training would refuse the base model's tokenizer, and what it makes of its template: before a call is paid for.
+"""Whether training would refuse the base model's tokenizer, and what it makes of its template, before a paid call.
 
 One made-up question goes through the gate before training (gate.py), with the recipe's own prompt; with reasoning,
 where training wants it.
@@ -29,8 +29,9 @@ def training_base(recipe: Recipe) -> str:
 def check_trainable(recipe: Recipe, *, here: bool) -> list[str]:
     """Sentences on what training does that the policy's generation prompt does not say.
 
-    Raises RecipeError when training would refuse the tokenizer or its chat template. `here`: this run trains on this machine, so a base model that is not here is an error too; else training may take
-    place where it is, and nothing can be said.
+    Raises RecipeError when training would refuse the tokenizer or its chat template. `here`: this run trains on this
+    machine, so a base model that is not here is an error too; else training may take place where it is, and nothing can
+    be said.
     """
     base = training_base(recipe)
     try:
