@@ -98,9 +98,8 @@ def test_the_prompt_that_a_policy_was_told_not_to_think_with_is_the_prompt_of_tr
 @pytest.mark.parametrize("family", FAMILIES)
 def test_thinking_in_an_answers_text_is_rendered_as_reasoning(family: str) -> None:
     """As it comes from policy.reasoning: keep, and from others' pairs. R1's template would cut it out."""
-    in_text = row_of(
-        f"<think>\n{REASONING}\n</think>\n\nParis.", f"<think>\n{REASONING}\n</think>\n\nRome.", reasoning=None
-    )
+    thinking = f"<think>\n{REASONING}\n</think>\n\n"
+    in_text = row_of(f"{thinking}Paris.", f"{thinking}Rome.", reasoning=None)
     assert trained(family, in_text) == trained(family, row_of())
 
 
@@ -109,7 +108,7 @@ def test_answers_with_and_without_reasoning_share_a_prompt(family: str) -> None:
     row = row_of()
     del row["rejected"][0][REASONING_FIELD]
     prompt, (chosen, rejected) = trained(family, row)
-    assert prompt == generation_prompt(family)
+    assert prompt == trained(family, row_of())[0]  # the generation prompt
     assert REASONING in chosen
     assert "Rome." in rejected
     assert REASONING not in rejected
