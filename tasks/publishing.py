@@ -324,7 +324,8 @@ def _write_papers(
     for name, image in plots.items():
         papers.append(_write(store, draft.folder, f"plots/{name}.png", image))
     manifest = {**draft.head, "files": tables}
-    card = dataset_card(recipe, manifest, summary, list(plots), _sample_pair(store, draft.folder, tables))
+    sample = _sample_pair(store, draft.folder, tables)
+    card = dataset_card(recipe, manifest, summary, list(plots), sample, draft.with_reasoning)
     papers.append(_write(store, draft.folder, "README.md", card.encode("utf-8", "replace")))
     return papers
 
