@@ -191,11 +191,11 @@ def _drafts(
 ) -> Iterator[_Draft]:
     documents: list[Document] = []
     prompts = []  # without a context, for the tokens of everything else
-    own, arguments = own_tokens(recipe, tokenizer), template_arguments(recipe.policy)
+    tokens, arguments = own_tokens(recipe, tokenizer), template_arguments(recipe.policy)
     for question in questions:
         documents.extend(_own(question))
         example = _example(question, "")
-        prompts.append(sample_prompt(example, "", recipe.sampling.strategy, recipe.policy, own).messages)
+        prompts.append(sample_prompt(example, "", recipe.sampling.strategy, recipe.policy, tokens).messages)
     sizes = iter(passage_tokens(documents, tokenizer, recipe.contexts.passages))
     for question, overhead in zip(questions, prompt_tokens(tokenizer, prompts, (), arguments), strict=True):
         own = _own(question)

@@ -50,8 +50,8 @@ def dataset_card(
     """README.md of a dataset.
 
     `manifest` needs the tables among its files; the summary, the plots and the card itself may be missing. `plots` are
-    names of `PLOTS` that lie in plots/; `sample` is a row of the pairs, or null when there is no pair. `with_reasoning`:
-    the tables have columns for it.
+    names of `PLOTS` that lie in plots/; `sample` is a row of the pairs, or null when there is no pair.
+    `with_reasoning`: the tables have columns for it.
     """
     tables = [file for file in manifest["files"] if "config" in file]
     row_counts = {}

@@ -121,14 +121,12 @@ def find_answer_form(tokenizer: Tokenizer, arguments: Mapping[str, Any] = NO_ARG
 def _tags_of(tokenizer: Tokenizer, opening: str) -> Tags:
     """The tags that the generation prompt ends with, that the tokenizer has, or that the template names."""
     tokens = {token.content for token in tokenizer.added_tokens_decoder.values()}
-    template = str(tokenizer.chat_template)
-    for is_theirs in (
-        lambda tag: opening.rstrip().endswith(tag),
-        lambda tag: tag in tokens,
-        lambda tag: tag in template,
-    ):
+    for tags in THINKING_TAGS:
+        if opening.rstrip().endswith(tags):
+            return tags
+    for place in (tokens, str(tokenizer.chat_template)):
         for tags in THINKING_TAGS:
-            if is_theirs(tags[0]):
+            if tags[0] in place:
                 return tags
     return THINKING_TAGS[0]
 
