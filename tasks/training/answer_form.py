@@ -43,6 +43,7 @@ class AnswerForm:
     instead: str = ""  # what the template writes before an answer in the place of `opened`
     field: str | None = None  # the message's field of reasoning; None: the template renders none
     field_opening: str | None = None  # what it writes in the place of `opened` before reasoning; None: `opened`
+    closing: str = ""  # what it writes after an answer
 
     @property
     def in_prompt(self) -> str:
@@ -115,7 +116,8 @@ def find_answer_form(tokenizer: Tokenizer, arguments: Mapping[str, Any] = NO_ARG
             field, field_opening = name, rendered[len(base) : start]
         if field is not None:
             break
-    return AnswerForm(arguments, tags, empty_block, opened, instead, field, field_opening)
+    closing = whole[place + len(_ANSWER) :]
+    return AnswerForm(arguments, tags, empty_block, opened, instead, field, field_opening, closing)
 
 
 def _tags_of(tokenizer: Tokenizer, opening: str) -> Tags:

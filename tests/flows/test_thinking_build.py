@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from flows.bench.stub_server import completion, stub_answer
-from infra.recipe import Recipe, Scoring
+from infra.recipe import Price, Recipe, Scoring
 from infra.store import open_store
 from tasks.training.published import read_train_split
 from tests.support.judge_replies import prompt_in, running_judge
@@ -103,6 +103,8 @@ def check_reasoning(store: Path, built: dict[str, Any]) -> None:
 def test_thinking_is_paid_counted_and_in_columns_of_its_own(folder: Path) -> None:
     with running_stub(make=ThinkingPolicy) as policy, running_judge(thinking_reply) as judge:
         recipe = judged_stub_recipe(folder, policy, judge)
+        priced = recipe.policy.model_copy(update={"price": Price(output_per_million=1000.0)})
+        recipe = recipe.model_copy(update={"policy": priced})
         built = build(recipe)
         published = published_texts(folder / "store", built)
         assert SECRET not in published
@@ -125,7 +127,7 @@ def test_thinking_is_paid_counted_and_in_columns_of_its_own(folder: Path) -> Non
         page = (folder / "store" / "reports" / "bench" / "report.html").read_text()
         assert "of which reasoning" in page
         assert f'cost of the reasoning</td><td class="n">{report["cost"]["thinking"]:.4f}' in page
-        assert report["cost"]["thinking"] > 0
+        assert report["cost"]["thinking"] == pytest.approx(18 * 40 / 1000)
         assert SECRET not in page
 
         assert all(SECRET not in prompt_in(body) for body in judge.bodies)
