@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from flows.cli.display import AsJson, console, finish
 from flows.cli.inspecting import plain
+from infra.recipe.yaml_text import read_yaml
 
 _ROWS = 20  # that are read for a guess
 _QUESTION_LENGTH, _CONTEXT_LENGTH = 800, 400  # characters
@@ -68,7 +68,7 @@ def file_view(source: str, subset: str | None = None, split: str = "train") -> d
     changes = [f"questions.{name}={value}" for name, value in settings.items()]
     for setting in guess.settings:
         key, _, value = setting.partition("=")
-        place[key.removeprefix("questions.")] = yaml.safe_load(value)
+        place[key.removeprefix("questions.")] = read_yaml(value)
     outcomes = list(read_questions(Questions(**place, limit=len(rows))))
     questions = [outcome for outcome in outcomes if not isinstance(outcome, Drop)]
     drops: dict[str, int] = {}

@@ -20,6 +20,7 @@ from flows.recipes import read_recipe
 from infra.canonical import canonical_json
 from infra.errors import RecipeError
 from infra.recipe import Recipe
+from infra.recipe.yaml_text import RepeatedKeyError, read_yaml
 from tasks.scoring import check_scorers, known_scorers
 
 WITHOUT_EFFECT = ("name", "store", "budget", "execution")  # keys that change no dataset and no model
@@ -63,8 +64,8 @@ def parse_variation(text: str) -> Variation:
         raise RecipeError(f"--vary {text}: write it as key.sub_key=VALUE,VALUE,...")
     _check_key(key)
     try:
-        values = yaml.safe_load(f"[{values_text}]")
-    except yaml.YAMLError as error:
+        values = read_yaml(f"[{values_text}]")
+    except (yaml.YAMLError, RepeatedKeyError) as error:
         raise RecipeError(
             f"--vary {text}: the values are not valid YAML ({error}); put a text with special characters in quotes"
         ) from error

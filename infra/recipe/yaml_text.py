@@ -1,5 +1,10 @@
-"""YAML as recipes use it: a key that comes twice is an error. YAML readers take the last one and say nothing."""
+"""YAML as recipes use it: a key that comes twice is an error, and only `true` and `false` are yes and no.
 
+YAML readers take the last of two equal keys and say nothing. YAML 1.1 reads `off`, `on`, `yes` and `no` as booleans;
+here they are text, as in YAML 1.2, since keys have them as values (`sharing: off`) and languages have them as names.
+"""
+
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,9 +15,21 @@ class RepeatedKeyError(ValueError):
     """A mapping has a key twice; the message names it and both lines."""
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 in what a boolean is; else as PyYAML reads."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_BOOLEAN = re.compile("^(?:true|True|TRUE|false|False|FALSE)$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOLEAN, list("tTfF"))
+
+
 def read_yaml(text: str) -> Any:
     """The value of a YAML document. Raises yaml.YAMLError for what is none, RepeatedKeyError for a key twice."""
-    loader = yaml.SafeLoader(text)
+    loader = _Loader(text)
     try:
         node = loader.get_single_node()
         if node is None:

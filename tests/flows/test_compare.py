@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from flows.bench.common import stub_recipe
+from flows.comparing import building
 from flows.comparing.building import compare_variants
 from flows.comparing.variants import make_variants, parse_variation
 from infra.errors import LongmillError, YieldError
@@ -17,6 +18,7 @@ from tests.support.stub_server import StubServer, running_stub
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect")]
 
 QUESTIONS = 6
+TRAINING = "{max_steps: 1}"
 
 
 @pytest.fixture
@@ -48,9 +50,9 @@ def recipe_path(folder: Path, stub: StubServer) -> str:
     return str(path)
 
 
-def compared(path: str, *vary: str, changes: Sequence[str] = ()) -> dict[str, Any]:
+def compared(path: str, *vary: str, changes: Sequence[str] = (), trained: bool = False) -> dict[str, Any]:
     variations = [parse_variation(text) for text in vary]
-    return compare_variants(make_variants(path, changes, variations, False), variations, False)
+    return compare_variants(make_variants(path, changes, variations, trained), variations, trained)
 
 
 def test_a_larger_sample_count_pays_for_the_difference_alone_and_the_same_again_for_nothing(
@@ -111,6 +113,37 @@ def test_what_was_interrupted_goes_on_and_its_counts_are_those_of_an_undisturbed
     assert resumed["run"]["made"] == 36 - answered
     assert stub.stats()["paid_twice"] == 0
     assert [row["calls"] for row in resumed["rows"]] == [{"total": 24, "new": 24}, {"total": 36, "new": 12}]
+
+
+def test_with_train_every_variant_has_its_own_model(recipe_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training and evaluation are stand-ins here; those of other tests are real."""
+    manifests = []
+
+    def train_nothing(recipe: dict[str, Any], manifest: str) -> dict[str, Any]:
+        manifests.append(manifest)
+        return {"manifest": manifest, "samples": recipe["sampling"]["samples"]}
+
+    def evaluate_nothing(recipe: dict[str, Any], manifest: str, trained: dict[str, Any]) -> dict[str, Any]:
+        assert trained == {"manifest": manifest, "samples": recipe["sampling"]["samples"]}
+        figure = {"value": trained["samples"] / 10, "low": 0.0, "high": 1.0, "n": 5}
+        calls = {"evaluation": {"made": trained["samples"], "reused": 1, "failed": 0}}
+        return {"before": {"sub_em": {**figure, "value": 0.25}}, "after": {"sub_em": figure}, "calls": calls}
+
+    monkeypatch.setattr(building, "train", train_nothing)
+    monkeypatch.setattr(building, "evaluate", evaluate_nothing)
+    comparison = compared(recipe_path, "sampling.samples=3,5", changes=[f"training={TRAINING}"], trained=True)
+    assert manifests == [f"{published}/manifest.json" for published in datasets_in_store(comparison)]
+    assert comparison["run"] == {"made": 36 + 3 + 5, "reused": 24 + 2}
+    table = (Path(comparison["folder"]) / "table.md").read_text()
+    header, _, *rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in table.splitlines()[:4]]
+    figures = [[row[header.index("before")], row[header.index("after")]] for row in rows]
+    assert figures == [["25.0", "30.0"], ["25.0", "50.0"]]
+
+
+def datasets_in_store(comparison: dict[str, Any]) -> list[str]:
+    """The folders of the variants' datasets, as paths in the store."""
+    store = Path(comparison["folder"]).parent.parent
+    return [str(Path(row["dataset"]).relative_to(store)) for row in comparison["rows"]]
 
 
 def test_a_variant_without_a_pair_is_named(recipe_path: str) -> None:

@@ -216,10 +216,20 @@ def running_stub(
     try:
         yield stub
     finally:
-        asyncio.run_coroutine_threadsafe(stub.stop(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(_stop(stub), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
+
+
+async def _stop(stub: StubServer) -> None:
+    """Stop a stub, and see its connections closed: also one that was being accepted meanwhile."""
+    await stub.stop()
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.sleep(0)  # transports close their sockets in the loop's next round
 
 
 async def _start(make: Callable[[StubOptions], StubServer], options: StubOptions, port: int) -> StubServer:
