@@ -105,14 +105,10 @@ class _PlainTokenizer:
     def __init__(self, tokenizer: Tokenizer, tokens: Sequence[str]) -> None:
         names = {token: chr(_OF_TEMPLATE + place) for place, token in enumerate(tokens)}
         self._names = names
+        self._ids = dict(zip(tokens, tokenizer.convert_tokens_to_ids(list(tokens)), strict=True))
         self._of_template = token_pattern(tokens)
         self._copy = _renamed(tokenizer, names)
-        self._ids: dict[int, int] = {}  # of the copy's special tokens -> the tokenizer's own
-        if self._copy is None:
-            return
-        for token, name in names.items():
-            self._ids[self._copy.token_to_id(name)] = tokenizer.convert_tokens_to_ids(token)
-        self._unknown = tokenizer.unk_token_id
+        self._special = set(self._ids.values()) - {tokenizer.unk_token_id}
 
     def encode(self, text: str, texts_of_marks: Mapping[int, str]) -> list[int] | None:
         """The ids of a rendered text; None where a token in it would be a special one that the template did not
@@ -122,14 +118,13 @@ class _PlainTokenizer:
         of_template, renamed = [], []
         end = 0
         for match in self._of_template.finditer(text):
-            of_template.append(match.group())
+            of_template.append(self._ids[match.group()])
             renamed += [text[end : match.start()], self._names[match.group()]]
             end = match.end()
         renamed.append(text[end:])
         plain = "".join(renamed).translate(texts_of_marks)
-        ids = [self._ids.get(token, token) for token in self._copy.encode(plain, add_special_tokens=False).ids]
-        special = set(self._ids.values()) - {self._unknown}
-        return ids if sum(token in special for token in ids) == len(of_template) else None
+        ids: list[int] = self._copy.encode(plain, add_special_tokens=False).ids
+        return ids if [token for token in ids if token in self._special] == of_template else None
 
 
 def _renamed(tokenizer: Tokenizer, names: Mapping[str, str]) -> Any | None:
