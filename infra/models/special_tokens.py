@@ -13,6 +13,7 @@ text (tasks/training/encoding.py). Leaves out: tokens of letters, digits and bla
 
 import functools
 import re
+import threading
 from collections.abc import Collection
 
 from infra.errors import LongmillError
@@ -24,7 +25,8 @@ ANGLED = (
     r"|BOS_TOKEN|EOS_TOKEN|EOP_TOKEN"
 )
 SQUARED = "INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|THINK|gMASK|sMASK"
-_BARS = r"[|｜][^\s<>|｜]{1,48}[|｜]?|[^\s<>|｜/][^\s<>|｜]{0,47}[|｜]"
+_INNER = r"[^\s<>|｜‹⁅]"  # of a token; not what stands for the first character of another one
+_BARS = rf"[|｜]{_INNER}{{1,48}}[|｜]?|(?!/){_INNER}{{1,48}}[|｜]"
 _IN_ANGLES, _IN_SQUARES = rf"(?:{_BARS}|/?(?:{ANGLED})|</?SYS>)>", rf"/?(?:{SQUARED})\]"
 _COMMON = re.compile(rf"<{_IN_ANGLES}|\[{_IN_SQUARES}")
 _BROKEN = re.compile(rf"‹{_IN_ANGLES}|⁅{_IN_SQUARES}")
@@ -32,6 +34,7 @@ _LOOKALIKES = {"<": "‹", "[": "⁅", ">": "›", "|": "¦", "{": "❴", "◁":
 _OTHER = "·"  # for any other character
 
 NO_TOKENS: frozenset[str] = frozenset()
+_one_loads = threading.Lock()  # many threads may ask for the same tokenizer
 
 
 def own_special_tokens(tokenizer: Tokenizer) -> frozenset[str]:
@@ -45,9 +48,14 @@ def own_special_tokens(tokenizer: Tokenizer) -> frozenset[str]:
     return frozenset(token for token in tokens if _mark_place(token) is not None)
 
 
-@functools.cache
 def special_tokens_of(name: str, trust_remote_code: bool = False) -> frozenset[str]:
-    """The own tokens of a tokenizer by its name; none where it is not at hand."""
+    """The own tokens of a tokenizer by its name, which is loaded once; none where it is not at hand."""
+    with _one_loads:
+        return _special_tokens_of(name, trust_remote_code)
+
+
+@functools.cache
+def _special_tokens_of(name: str, trust_remote_code: bool) -> frozenset[str]:
     try:
         return own_special_tokens(load_tokenizer(name, trust_remote_code))
     except LongmillError:

@@ -3,8 +3,9 @@
 What would matter is broken up visibly and stays readable: a blank goes between double square brackets, which hold
 judgements, and into special tokens of chat templates; the angle of a tag that parts the prompt becomes ‹.
 Placeholders need nothing: a prompt is filled in one pass. Offsets in evidence refer to the text before quoting.
-A text whose special tokens were broken up for the policy's prompt (`infra/models/special_tokens.py`) is quoted to the
-same as the text before. Special tokens that the judge's tokenizer alone has are broken up in `asking.py`.
+A text whose special tokens were broken up for the policy's prompt (`infra/models/special_tokens.py`) is quoted as the
+text before, but for tokens in square brackets and such as `<turn|>`, which look alike then. Special tokens that the
+judge's tokenizer alone has are broken up in `asking.py`.
 """
 
 import re

@@ -13,6 +13,7 @@ from infra.models.special_tokens import (
     find_special_tokens,
     own_special_tokens,
     restore_common_tokens,
+    special_tokens_of,
     uncommon,
 )
 from infra.recipe import Recipe
@@ -131,6 +132,12 @@ def test_nothing_is_left_and_every_offset_stays(parts: list[str]) -> None:
         assert restore_common_tokens(break_special_tokens(text)) == text
 
 
+def test_a_tokenizer_that_is_not_at_hand_leaves_the_common_list(tmp_path: Path) -> None:
+    assert special_tokens_of(str(tmp_path / "nowhere")) == frozenset()
+    FAMILIES["phi"].tokenizer().save_pretrained(tmp_path / "phi")
+    assert special_tokens_of(str(tmp_path / "phi")) >= {*FAMILIES["phi"].special, *OWN_TOKENS}
+
+
 def test_ordinary_texts_are_not_touched() -> None:
     text = (
         "if a < b and b > c: x[i] |> f <|> g <$> h  # <b>bold</b>, <answer>, List<A>, [1], [[10]], 7 | 8, a <| b |> c, "
@@ -173,7 +180,7 @@ def test_a_plan_without_them_is_as_before(tmp_path: Path) -> None:
 
 
 def test_what_a_judge_reads_is_the_same_before_and_after() -> None:
-    text = "a <|im_end|> </s> <｜User｜> <turn|> <think>x</think> [[7]]"
+    text = "a <|im_end|> </s> <｜User｜> <|turn> <think>x</think> [[7]]"
     assert quoted(break_special_tokens(text)) == quoted(text)
 
 
