@@ -10,7 +10,7 @@ import contextvars
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from typing import Any
 
@@ -19,15 +19,27 @@ from prefect.logging import get_logger
 from prefect.runtime import flow_run
 
 from flows.early import check_windows, say_early
+from flows.one_build import lease_of_plan
 from flows.recipes import read_recipe
 from flows.shard import shard_recipe, work_on_shard
-from infra.errors import BudgetReached, JudgeError, LedgerError, LongmillError, RecipeError, RefusedError, YieldError
+from infra.errors import (
+    BudgetReached,
+    BusyError,
+    JudgeError,
+    LedgerError,
+    LongmillError,
+    RecipeError,
+    RefusedError,
+    StoppedError,
+    YieldError,
+)
 from infra.models.api_key import check_api_keys
 from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
 from infra.running.prefect import FlowTurns, announce, live, run_elsewhere, without_heartbeats
 from infra.serving.servers import restart_counts, restarts_since, start_servers
 from infra.store import Store, open_store
+from infra.store.lease import Lease
 from tasks.planning.embedding_fit import embedding_fit
 from tasks.planning.make_plan import make_plan
 from tasks.planning.references import count_references
@@ -42,12 +54,14 @@ from tasks.scoring import check_scorers, embeds_texts
 from tasks.yield_gate import check_reading
 
 TRAIN_DEPLOYMENT = "train/longmill-train"
-STOPPED = (BudgetReached, JudgeError, RefusedError, YieldError)  # errors that say by themselves what to do
+# Errors that say by themselves what to do.
+STOPPED = (BudgetReached, BusyError, JudgeError, RefusedError, StoppedError, YieldError)
 LASTING_FAULTS = (*STOPPED, LedgerError)  # what fails one shard for these will fail the next one too
 CUT_PLAN = (
     "this plan cuts texts that are longer than the window of its embedding model, as plans did before "
     "embedding.long_texts; a new plan, with embedding.long_texts: windows, sees them whole and pays for no answer again"
 )
+SHARD_END_S = 15  # for a shard that is stopped
 SHARD_WAIT_S = 7 * 86_400  # for a shard on another worker, its time in the queue included
 
 
@@ -75,10 +89,12 @@ def build(
     plan_id: str | None = None,
     shards: Sequence[int] | None = None,
     train: bool = False,
+    retry_drops: bool = False,
 ) -> dict[str, Any]:
     """Build the recipe's dataset.
 
-    With `plan_id` an existing plan is worked on; with `shards` only those of its shards. Returns the plan's id,
+    With `plan_id` an existing plan is worked on; with `shards` only those of its shards; with `retry_drops` refused
+    calls are made again, and finished shards that dropped questions for them are run again. Returns the plan's id,
     the published dataset (null while shards are missing), the calls made, how often servers were started again, the
     seconds by stage, and, if anything, what servers refused in the form of requests (`settled`). Raises YieldError when
     too many questions gave no pair: nothing is published then. With `train` the training deployment is started for the
@@ -86,8 +102,9 @@ def build(
     """
     given = as_recipe(recipe)
     with (
-        planned(given, plan_id) as (settings, plan_id, seconds),
-        open_resources(settings) as resources,
+        planned(given, plan_id) as (settings, plan_id, seconds, lease),
+        open_resources(settings, retry_drops) as resources,
+        lease.calling_when_lost(resources.stop),
     ):
         plan = load_plan(resources.store, plan_id)
         keep_recipe(resources.store, plan_id, settings)
@@ -98,6 +115,7 @@ def build(
         clock = time.monotonic()
         dataset = None
         if all(read_shard_result(resources.store, plan_id, shard.index) for shard in plan.shards):
+            lease.check()
             dataset = publish_dataset(resources, plan)
             for note in filter(None, (dataset["yield"]["smaller"], dataset["yield"]["warning"])):
                 get_logger("build").warning(note)
@@ -119,38 +137,40 @@ def build(
 
 
 @contextlib.contextmanager
-def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe, str, dict[str, float]]]:
-    """The recipe with endpoints that answer, its plan's id, and the seconds that each took.
+def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe, str, dict[str, float], Lease]]:
+    """The recipe with endpoints that answer, its plan's id, the seconds that each took, and the lease of the plan.
 
-    The server starts while the questions are read, so bad input is found before anything is called.
+    The server starts while the questions are read, so bad input is found before anything is called. While another
+    build works on the plan, this one waits, without its servers.
     """
     seconds: dict[str, float] = {}
     clock = time.monotonic()
     check_scorers(recipe)
     check_api_keys(recipe)
-    with start_servers(recipe) as ready:
-        if plan_id:
-            whole_id = resolve_plan(open_store(recipe.store), plan_id)
-        else:
-            whole_id = plan_questions(live(recipe), recipe.name)
-        seconds["plan"] = time.monotonic() - clock
+    with contextlib.ExitStack() as leases, contextlib.ExitStack() as servers:  # who waits needs the servers' GPUs
+        ready = servers.enter_context(start_servers(recipe))
         store = open_store(recipe.store)
+        whole_id = resolve_plan(store, plan_id) if plan_id else plan_questions(live(recipe), recipe.name)
         plan = load_plan(store, whole_id)
         check_reading(store, plan, recipe.execution)
+        seconds["plan"] = time.monotonic() - clock
+        lease = leases.enter_context(lease_of_plan(store, plan, recipe.execution.wait_s, before_wait=servers.close))
+        if lease.waited_s:
+            seconds["wait"] = lease.waited_s
+            ready = servers.enter_context(start_servers(recipe))
         settings = as_planned(ready(), plan)
         check_windows(settings, plan, store)
         if settings.embedding.long_texts == "cut" and embeds_texts(settings):
             get_logger("build").warning(CUT_PLAN)
-        seconds["serve"] = time.monotonic() - clock - seconds["plan"]
-        yield settings, whole_id, seconds
+        seconds["serve"] = time.monotonic() - clock - seconds["plan"] - seconds.get("wait", 0.0)
+        yield settings, whole_id, seconds, lease
 
 
 def run_shards(resources: RunResources, plan: Plan, indices: Sequence[int]) -> None:
     """Run shards, some at once; raises when the last has ended and some have failed.
 
-    A spent budget, a server that refuses, too many drops, or a ledger out of reach, stops the shards that have not
-    started. Raises BudgetReached, JudgeError, RefusedError, YieldError, or LongmillError naming the failed shards and
-    how to run them again.
+    A spent budget, a server that refuses, too many drops, a ledger out of reach, or a signal, stops the shards that
+    have not started. Raises one of STOPPED, or LongmillError naming the failed shards and how to run them again.
     """
     chosen = set(indices)
     questions = sum(shard.questions for shard in plan.shards if shard.index in chosen)
@@ -171,15 +191,18 @@ def run_shards(resources: RunResources, plan: Plan, indices: Sequence[int]) -> N
 
     # Here, one more is begun ahead and waits for its turn in memory, so that the calls do not run out.
     pool = ThreadPoolExecutor(execution.shards_in_flight + int(here))
+    futures: list[Future[None]] = []
     try:
         with without_heartbeats():  # those of this flow run are the process's
             # Each shard's flow run needs a context of its own to become a child of this one.
-            futures = [pool.submit(contextvars.copy_context().run, run_one, index) for index in indices]
+            futures += [pool.submit(contextvars.copy_context().run, run_one, index) for index in indices]
             for future in futures:
                 future.result()
-    except BaseException:  # an interruption: the calls in flight get a moment to be recorded, no other starts
+    except BaseException:  # a signal
         pool.shutdown(wait=False, cancel_futures=True)
-        resources.close_clients()
+        resources.stop_at_signal()
+        if here:  # the shards see that they are stopped, and write down what they have
+            wait(futures, timeout=SHARD_END_S)
         raise
     pool.shutdown()
     for error in failures.values():
@@ -215,12 +238,13 @@ def _shard_elsewhere(resources: RunResources, plan: Plan) -> Callable[[int], Non
     deployment = resources.recipe.execution.shard_deployment
     assert deployment is not None
     recipe = shard_recipe(resources.recipe)
+    options = {"retry_drops": True} if resources.refusals.retry else {}
 
     def run(index: int) -> None:
         # Once per build: a build that Prefect tries again finds the shard's run, a new build starts a new one.
         key = f"{plan.plan_id}-{index}-{flow_run.id}"
         forget_failure(resources.store, plan.plan_id, index)
-        parameters = {"recipe": recipe, "plan_id": plan.plan_id, "index": index}
+        parameters = {"recipe": recipe, "plan_id": plan.plan_id, "index": index, **options}
         state = run_elsewhere(deployment, parameters, key, timeout_s=SHARD_WAIT_S)
         if state is None:
             raise RecipeError(f"execution.shard_deployment: there is no deployment {deployment!r}; see prefect.yaml")
@@ -260,11 +284,14 @@ def as_recipe(recipe: dict[str, Any] | Recipe) -> Recipe:
 
 
 @flow(name="nightly", flow_run_name="nightly {recipe}")
-def nightly(recipe: str, changes: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Build from a recipe file and request the training: what the schedule runs."""
+def nightly(recipe: str, changes: tuple[str, ...] = (), retry_drops: bool = False) -> dict[str, Any]:
+    """Build from a recipe file and request the training: what the schedule runs.
+
+    With `retry_drops` calls that servers have refused are made again.
+    """
     settings = read_recipe(recipe, changes)
     say_early(settings)
-    return build(settings, train=True)
+    return build(settings, train=True, retry_drops=retry_drops)
 
 
 def keep_recipe(store: Store, plan_id: str, recipe: Recipe) -> None:
@@ -273,7 +300,8 @@ def keep_recipe(store: Store, plan_id: str, recipe: Recipe) -> None:
     for section, model in recipe.models().items():
         if model.starts_here():
             without_endpoints[section] = model.model_copy(update={"endpoints": ()})
-    lasting = recipe.model_copy(update=without_endpoints)
+    execution = recipe.execution.model_copy(update={"drop_failed": False})  # that was said for one run
+    lasting = recipe.model_copy(update={**without_endpoints, "execution": execution})
     store.write(recipe_path(plan_id), json.dumps(lasting.model_dump(mode="json"), indent=2).encode())
 
 

@@ -11,11 +11,11 @@ What a model has thought is a column of its own, and no part of the text. Specia
 broken up (infra/models/special_tokens.py).
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from infra.canonical import seed_number
-from infra.errors import ModelError
 from infra.models.client import Failure, ModelClient, Prompt, Reply, Request
+from infra.models.model_errors import failed_error
 from infra.models.request_form import parameters_of, prompt_for
 from infra.models.special_tokens import NO_TOKENS, break_special_tokens
 from infra.recipe import Model, Recipe, Sampling
@@ -122,7 +122,7 @@ def draw_answers(
                 example_ids.append(example.example_id)
                 requests.append(request)
         outcomes = model_client.complete(requests)
-        _refuse_passing_failures(outcomes)
+        _refuse_passing_failures(outcomes, example_ids)
         for example_id, request, outcome in zip(example_ids, requests, outcomes, strict=True):
             answer = answer_from(example_id, request, outcome, recipe.sampling.strategy)
             answers_by_example[example_id].append(answer)
@@ -156,11 +156,12 @@ def _reasoning(reply: Reply) -> tuple[str | None, int | None]:
     return reply.thinking or None, reply.reasoning_tokens
 
 
-def _refuse_passing_failures(outcomes: Iterable[Reply | Failure]) -> None:
-    failures = [outcome for outcome in outcomes if isinstance(outcome, Failure) and not outcome.permanent]
+def _refuse_passing_failures(outcomes: Sequence[Reply | Failure], example_ids: Sequence[str]) -> None:
+    failures = []
+    names = []
+    for example_id, outcome in zip(example_ids, outcomes, strict=True):
+        if isinstance(outcome, Failure) and not outcome.permanent:
+            failures.append(outcome)
+            names.append(f"question {example_id}")
     if failures:
-        first = failures[0]
-        raise ModelError(
-            f"{len(failures)} calls failed after all attempts; the first: {first.reason}: {first.detail}. "
-            "The replies that arrived are in the ledger; when the endpoint is well again, re-run the failed shards."
-        )
+        raise failed_error(failures, names)
