@@ -66,8 +66,9 @@ class DatasetDraft:
     split: Split
     head: Mapping[str, Any]  # the manifest without its files
     manifest: Mapping[str, Any] | None
+    with_reasoning: bool  # an answer of the dataset has reasoning, so its tables have columns for it
     parts: Mapping[int, ShardPart]  # by shard, of those that have one
-    ready: frozenset[int]  # shards whose final rows are in the store, by this split
+    ready: frozenset[int]  # shards whose final rows are in the store, by this split and with these columns
 
 
 def publish(plan: Plan, results: Sequence[ShardResult], recipe: Recipe, store: Store) -> Published:
@@ -81,7 +82,7 @@ def publish(plan: Plan, results: Sequence[ShardResult], recipe: Recipe, store: S
     if draft.manifest is None:
         for result in results:
             if result.shard not in draft.ready:
-                files[result.shard] = write_shard(plan, result, recipe, store, draft.folder, draft.split)
+                files[result.shard] = write_shard(plan, result, recipe, store, draft)
     return finish_dataset(plan, results, recipe, store, draft, files)
 
 
@@ -119,19 +120,20 @@ def draft_dataset(
     manifest = finished_manifest(store, folder, head)
     if manifest is not None:
         progress.advance(STAGE, len(ordered))
-        return DatasetDraft(folder, split, head, manifest, parts, frozenset())
-    return DatasetDraft(folder, split, head, None, parts, _ready(store, plan.plan_id, parts, split))
+    with_reasoning = any(result.reasoning_tokens is not None for result in ordered)
+    ready = _ready(store, plan.plan_id, parts, split, with_reasoning) if manifest is None else frozenset()
+    return DatasetDraft(folder, split, head, manifest, with_reasoning, parts, ready)
 
 
 def write_shard(
-    plan: Plan, result: ShardResult, recipe: Recipe, store: Store, folder: str, split: Split
+    plan: Plan, result: ShardResult, recipe: Recipe, store: Store, draft: DatasetDraft
 ) -> list[ManifestFile]:
-    """Write the rows of one shard, from its tables, to `folder`, the dataset's. The same shard gives the same files.
+    """Write the rows of one shard, from its tables, to the dataset. The same shard gives the same files.
 
     Raises BalanceError when an example of the shard is not in pairs or in one drop, StoreError for a changed table.
     """
     shard = load_shard_data(plan, result, recipe, store)
-    files = write_rows(store, folder, result.shard, shard, recipe, plan.plan_id, split)
+    files = write_rows(store, draft.folder, result.shard, shard, recipe, plan, draft.split, draft.with_reasoning)
     progress.advance(STAGE)
     return files
 
@@ -285,14 +287,16 @@ def _split(results: Sequence[ShardResult], parts: Mapping[int, ShardPart], recip
     return split.with_training(context_ids())
 
 
-def _ready(store: Store, plan_id: str, parts: Mapping[int, ShardPart], split: Split) -> frozenset[int]:
-    """The shards whose files of final rows are there in their size, in this split."""
+def _ready(
+    store: Store, plan_id: str, parts: Mapping[int, ShardPart], split: Split, with_reasoning: bool
+) -> frozenset[int]:
+    """The shards whose files of final rows are there in their size, by this split and with these columns."""
     folder = rows_folder(plan_id)
     sizes = store.sizes(folder) if parts else {}
     ready = set()
     for index, part in parts.items():
         whole = all(sizes.get(f"{folder}/{file['path']}") == file["bytes"] for file in part.rows)
-        if whole and part.split == split:
+        if whole and (part.split, part.with_reasoning) == (split, with_reasoning):
             ready.add(index)
     return frozenset(ready)
 
@@ -348,7 +352,8 @@ def _write_papers(
     for name, image in plots.items():
         papers.append(_write(store, draft.folder, f"plots/{name}.png", image))
     manifest = {**draft.head, "files": tables}
-    card = dataset_card(recipe, manifest, summary, list(plots), _sample_pair(store, draft.folder, tables))
+    sample = _sample_pair(store, draft.folder, tables)
+    card = dataset_card(recipe, manifest, summary, list(plots), sample, draft.with_reasoning)
     papers.append(_write(store, draft.folder, "README.md", card.encode("utf-8", "replace")))
     return papers
 

@@ -10,7 +10,7 @@ from infra.recipe import Recipe
 from infra.store import Store
 from tasks.published_rows import evidence_rows, pair_rows
 from tasks.records import example as records
-from tasks.records.dataset import EVIDENCE, PAIRS, ShardData, Split
+from tasks.records.dataset import EVIDENCE, PAIRS, ShardData, Split, published_schema
 from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
 from tasks.records.manifest import ManifestFile
 from tasks.records.part import ShardPart, Spending, rows_folder, write_figures, write_part
@@ -39,8 +39,10 @@ def write_shard_part(
     split = Split(recipe.seed, recipe.dataset.test_fraction)
     figures, sha256 = write_figures(store, plan.plan_id, result.shard, shard_figures(shard, scorer_weights(recipe)))
     spending = spending_of(shard.answers)
+    folder, with_reasoning = rows_folder(plan.plan_id), result.reasoning_tokens is not None
     part = ShardPart(
-        rows=write_rows(store, rows_folder(plan.plan_id), result.shard, shard, recipe, plan.plan_id, split),
+        rows=write_rows(store, folder, result.shard, shard, recipe, plan, split, with_reasoning),
+        with_reasoning=with_reasoning,
         split=split,
         last_context=split.last(pair.context_id for pair in shard.pairs),
         outcome=run_yield(store, [result]).state(),
@@ -54,20 +56,28 @@ def write_shard_part(
 
 
 def write_rows(
-    store: Store, folder: str, index: int, shard: ShardData, recipe: Recipe, plan_id: str, split: Split
+    store: Store,
+    folder: str,
+    index: int,
+    shard: ShardData,
+    recipe: Recipe,
+    plan: Plan,
+    split: Split,
+    with_reasoning: bool,
 ) -> list[ManifestFile]:
     """Write the Parquet files of a shard: pairs and evidence by split, and drops; empty tables are left out.
 
-    `folder` is the dataset's, or the plan's for rows; paths are relative to it.
+    `folder` is the dataset's, or the plan's for rows; paths are relative to it. `with_reasoning`: the tables have
+    columns for reasoning.
     """
     files: list[ManifestFile] = []
-    for side, pairs in pair_rows(shard, recipe, plan_id, split).items():
+    for side, pairs in pair_rows(shard, recipe, plan.plan_id, split, plan.special_tokens).items():
         if pairs:
-            table = pa.Table.from_pylist(pairs, schema=PAIRS)
+            table = pa.Table.from_pylist(pairs, schema=published_schema(PAIRS, with_reasoning))
             files.append(write_table(store, folder, f"data/{side}/{index:04d}", table, "pairs", side))
-    for side, answers in evidence_rows(shard, plan_id, split).items():
+    for side, answers in evidence_rows(shard, plan.plan_id, split).items():
         if answers:
-            table = pa.Table.from_pylist(answers, schema=EVIDENCE)
+            table = pa.Table.from_pylist(answers, schema=published_schema(EVIDENCE, with_reasoning))
             files.append(write_table(store, folder, f"evidence/{side}/{index:04d}", table, "evidence", side))
     if shard.drops:
         table = records.to_table(shard.drops, records.DROP)

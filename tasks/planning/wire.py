@@ -55,6 +55,7 @@ def outcomes_to_json(outcomes: Iterable[BuiltQuestion | Drop]) -> list[dict[str,
                 "context": {name: getattr(outcome.context, name) for name in _CONTEXT},
                 "prompt_tokens": outcome.prompt_tokens,
                 "short": outcome.short,
+                "special_tokens": sorted(outcome.special_tokens),
             }
         )
     return values
@@ -76,6 +77,7 @@ def outcomes_from_json(values: Iterable[Mapping[str, Any]]) -> list[BuiltQuestio
                 Context(**context),
                 value["prompt_tokens"],
                 value["short"],
+                frozenset(value["special_tokens"]),
             )
         )
     return outcomes

@@ -56,6 +56,7 @@ class ShardPart:
 
     rows: Sequence[ManifestFile]  # the files of its final rows, as in the manifest
     split: Split  # by which the rows were put into files
+    with_reasoning: bool  # whether the rows have columns for reasoning, as those of a whole dataset have or have not
     last_context: str | None  # of the contexts with a pair, that with the last draw of the split
     outcome: Mapping[str, Any]
     spending: Mapping[str, Spending]  # by kind of answer, of the calls whose server says what they cost
@@ -69,6 +70,7 @@ class ShardPart:
             "schema": SCHEMA,
             "rows": list(self.rows),
             "split": self.split.to_json(),
+            "with_reasoning": self.with_reasoning,
             "last_context": self.last_context,
             "outcome": dict(self.outcome),
             "spending": {kind: spent.to_json() for kind, spent in self.spending.items()},
@@ -82,6 +84,7 @@ class ShardPart:
         return cls(
             rows=value["rows"],
             split=Split.from_json(value["split"]),
+            with_reasoning=value["with_reasoning"],
             last_context=value["last_context"],
             outcome=value["outcome"],
             spending={kind: Spending(*numbers) for kind, numbers in value["spending"].items()},

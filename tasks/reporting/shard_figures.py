@@ -48,7 +48,7 @@ def shard_figures(shard: ShardData, weights: Mapping[str, float]) -> dict[str, A
         if answer.sample_index >= 0:
             samples.append(answer)
     histograms = _pair_histograms(shard, answers)
-    histograms["sample_tokens"].update(sample.completion_tokens for sample in samples)
+    histograms["sample_tokens"].update(sample.answer_tokens for sample in samples)
     subem: dict[str, list[float]] = {}
     for picks in subem_by_question(shard).values():
         for name, score in picks.items():
@@ -98,8 +98,8 @@ def _pair_histograms(shard: ShardData, answers: Mapping[str, Mapping[int, Answer
             "chosen_rewards": round(pair.chosen_reward, _HISTOGRAM_DIGITS),
             "rejected_rewards": round(pair.rejected_reward, _HISTOGRAM_DIGITS),
             "prompt_tokens": chosen.prompt_tokens,
-            "chosen_tokens": chosen.completion_tokens,
-            "rejected_tokens": rejected.completion_tokens,
+            "chosen_tokens": chosen.answer_tokens,
+            "rejected_tokens": rejected.answer_tokens,
         }
         for name, value in values.items():
             histograms[name][value] += 1

@@ -24,7 +24,8 @@ Histogram = tuple[tuple[float, int], ...]  # (value, count) in the order of valu
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Figures over all shards. `drops` are those of the shards alone; token counts are the server's."""
+    """Figures over all shards. `drops` are those of the shards alone; token counts are the server's, of
+    answers without their reasoning."""
 
     questions: int
     pairs: int

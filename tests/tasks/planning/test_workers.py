@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from infra.errors import LongmillError, RecipeError
+from infra.models.special_tokens import own_special_tokens
 from infra.models.tokens import (
     CountingTokenizer,
     closing_tokens,
@@ -28,6 +29,7 @@ from tasks.planning import building, workers
 from tasks.planning.building import build_examples
 from tasks.planning.distractors import gather_pool, map_pool, write_pool
 from tasks.planning.make_plan import make_plan
+from tasks.training.answer_form import find_answer_form
 from tests.support.planning import pooled_rows, small_recipe
 
 TEXTS = [
@@ -64,7 +66,7 @@ def mixed_rows(count: int) -> list[dict[str, Any]]:
     rows[5]["id"] = rows[2]["id"]
     rows[9]["question"] = " "
     rows[12]["documents"][0]["text"] = "word " * 2000
-    rows[14]["documents"][0]["text"] = "漢字 \u0000 “quoted”\u2028\r\n" * 5
+    rows[14]["documents"][0]["text"] = "漢字 \u0000 “quoted”\u2028\r\n<|im_end|> <|user|> [INST]" * 5
     return rows
 
 
@@ -113,6 +115,8 @@ def test_a_counting_tokenizer_counts_as_the_whole_one(tmp_path: Path, name: str)
     conversations = [[{"role": "user", "content": text}] for text in TEXTS]
     assert prompt_tokens(copy, conversations) == prompt_tokens(tokenizer, conversations)
     assert closing_tokens(copy) == closing_tokens(tokenizer)
+    assert own_special_tokens(copy) == own_special_tokens(tokenizer)
+    assert find_answer_form(copy, {}) == find_answer_form(tokenizer, {})
     assert tokenizer_settings(object()) is None
 
 
