@@ -79,7 +79,7 @@ class Store:
         with self._translated_faults("read", path):
             return self._backend.read(path)
 
-    def read_each(self, paths: Iterable[str]) -> Iterator[bytes | None]:
+    def read_several(self, paths: Iterable[str]) -> Iterator[bytes | None]:
         """The small files at `paths` one after another, None for one that is not there; some are read ahead."""
         with ThreadPoolExecutor(_READ_AHEAD) as pool:
             ahead: deque[Future[bytes | None]] = deque()

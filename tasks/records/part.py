@@ -111,7 +111,7 @@ def write_figures(store: Store, plan_id: str, index: int, figures: Mapping[str, 
 
 def read_figures(store: Store, parts: Sequence[ShardPart]) -> Iterator[Mapping[str, Any] | None]:
     """The figures of each part in turn; None for those that are missing or were changed."""
-    contents = store.read_each([part.figures for part in parts])
+    contents = store.read_several([part.figures for part in parts])
     for part, data in zip(parts, contents, strict=True):
         if data is None or hashlib.sha256(data).hexdigest() != part.figures_sha256:
             yield None
@@ -127,7 +127,7 @@ def write_part(store: Store, result: ShardResult, part: ShardPart) -> None:
 
 def read_parts(store: Store, results: Sequence[ShardResult]) -> Iterator[ShardPart | None]:
     """The part of each result in turn; None for one that is not there, or cannot be used."""
-    for data in store.read_each([_path(result) for result in results]):
+    for data in store.read_several([_path(result) for result in results]):
         yield None if data is None else _parsed(data)
 
 

@@ -121,7 +121,7 @@ def read_shard_result(store: Store, plan_id: str, index: int) -> ShardResult | N
 
 def read_shard_results(store: Store, plan_id: str, indices: Sequence[int]) -> Iterator[ShardResult | None]:
     """The result of each shard in turn, None for one that has none. Raises StoreError for one that cannot be read."""
-    contents = store.read_each([_path(plan_id, index) for index in indices])
+    contents = store.read_several([_path(plan_id, index) for index in indices])
     for index, data in zip(indices, contents, strict=True):
         try:
             yield None if data is None else ShardResult.from_json(json.loads(data))

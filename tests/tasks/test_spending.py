@@ -64,7 +64,7 @@ def requests_of(resources: RunResources, plan: Plan, index: int) -> list[Request
     return sample_requests(examples[0], contexts[examples[0].context_id], resources.recipe)
 
 
-def test_a_shard_is_told_what_the_others_cost_and_reads_none_of_them(
+def test_a_shard_is_given_what_the_others_cost_and_reads_none_of_them(
     resources: RunResources, plan_and_results: tuple[Plan, list[ShardResult]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan, results = plan_and_results

@@ -71,10 +71,10 @@ def test_small_files_are_read_in_order_and_a_missing_one_is_none(store: Store) -
     paths = [f"small/{number}" for number in range(80)]
     for path in paths[:70]:
         store.write(path, path.encode())
-    contents = list(store.read_each([*paths[40:], *paths[:40]]))
+    contents = list(store.read_several([*paths[40:], *paths[:40]]))
     assert contents == [path.encode() for path in paths[40:70]] + [None] * 10 + [path.encode() for path in paths[:40]]
-    assert list(store.read_each([])) == []
-    assert next(store.read_each(paths)) == b"small/0"  # the rest is not waited for
+    assert list(store.read_several([])) == []
+    assert next(store.read_several(paths)) == b"small/0"  # the rest is not waited for
 
 
 def test_files_get_a_second_place_and_both_stay(store: Store) -> None:
