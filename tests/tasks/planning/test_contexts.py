@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from infra.canonical import text_id
 from infra.models.tokens import load_tokenizer
 from infra.recipe import Contexts, Model
-from tasks.planning import contexts
+from tasks.planning import building
 from tasks.planning.building import build_examples
 from tasks.planning.contexts import BuiltQuestion, target_tokens
 from tasks.planning.distractors import Pool, gather_pool
@@ -136,7 +136,7 @@ def test_building_twice_gives_the_same_and_another_seed_another(tmp_path, tokeni
 def test_an_example_does_not_depend_on_its_neighbours(tmp_path, tokenizer, monkeypatch):
     recipe = small_recipe(tmp_path, pooled_rows(12), contexts=POOLED)
     together = build(recipe, tokenizer)
-    monkeypatch.setattr(contexts, "_BATCH_QUESTIONS", 1)
+    monkeypatch.setattr(building, "_BATCH_QUESTIONS", 1)
     assert build(recipe, tokenizer) == together
     limited = recipe.questions.model_copy(update={"limit": 3})
     assert build(recipe, tokenizer, questions=limited) == together[:3]
