@@ -33,8 +33,9 @@ from tasks.planning.make_plan import make_plan
 from tasks.planning.references import count_references
 from tasks.planning.rules import as_planned
 from tasks.publish_tasks import publish_dataset
+from tasks.records.manifest import latest_is_of
 from tasks.records.plan import Plan, load_plan, resolve_plan
-from tasks.records.shard import forget_failure, read_failure, read_shard_result
+from tasks.records.shard import forget_failure, read_failure, read_shard_result, unfinished_shards
 from tasks.reporting.tables import build_table
 from tasks.resources import RunResources, open_resources
 from tasks.sampling import calls_per_example
@@ -120,15 +121,16 @@ def build(
 
 @contextlib.contextmanager
 def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe, str, dict[str, float]]]:
-    """The recipe with endpoints that answer, its plan's id, and the seconds that each took.
+    """The recipe with endpoints, its plan's id, and the seconds that each took.
 
-    The server starts while the questions are read, so bad input is found before anything is called.
+    The servers start while the questions are read, so bad input is found before anything is called, and respond when
+    this yields. Where all shards have a result already, each starts at the first call that is not in the ledger.
     """
     seconds: dict[str, float] = {}
     clock = time.monotonic()
     check_scorers(recipe)
     check_api_keys(recipe)
-    with start_servers(recipe) as ready:
+    with start_servers(recipe, waiting=latest_is_of(open_store(recipe.store), recipe)) as servers:
         if plan_id:
             whole_id = resolve_plan(open_store(recipe.store), plan_id)
         else:
@@ -137,7 +139,8 @@ def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe
         store = open_store(recipe.store)
         plan = load_plan(store, whole_id)
         check_reading(store, plan, recipe.execution)
-        settings = as_planned(ready(), plan)
+        served = servers.wait_until_ready() if unfinished_shards(store, plan) else servers.with_endpoints()
+        settings = as_planned(served, plan)
         check_windows(settings, plan, store)
         if settings.embedding.long_texts == "cut" and embeds_texts(settings):
             get_logger("build").warning(CUT_PLAN)

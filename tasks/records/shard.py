@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from infra.canonical import canonical_json
 from infra.errors import StoreError
 from infra.store import Store
+from tasks.records.plan import Plan
 from tasks.records.table import StoredTable
 
 TABLES = ("answers", "judgements", "pairs", "drops")
@@ -115,6 +116,16 @@ def read_shard_result(store: Store, plan_id: str, index: int) -> ShardResult | N
             f"{store.place(path)}: not a shard result ({type(error).__name__}: {error}); "
             f"run the shard again with: longmill rerun {plan_id} --shards {index}"
         ) from error
+
+
+def unfinished_shards(store: Store, plan: Plan) -> list[int]:
+    """The shards of a plan without a result, from one listing."""
+    paths = set(store.list(f"plans/{plan.plan_id}/shards"))
+    unfinished = []
+    for shard in plan.shards:
+        if _path(plan.plan_id, shard.index) not in paths:
+            unfinished.append(shard.index)
+    return unfinished
 
 
 def write_shard_result(store: Store, result: ShardResult) -> None:
