@@ -6,11 +6,9 @@ in this process.
 """
 
 import contextlib
-import contextvars
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -20,12 +18,12 @@ from prefect.runtime import flow_run
 
 from flows.early import check_early, check_windows
 from flows.recipes import read_recipe
-from flows.shard import shard_recipe, work_on_shard
-from infra.errors import BudgetReached, JudgeError, LedgerError, LongmillError, RecipeError, RefusedError, YieldError
+from flows.shard import shard_recipe
+from flows.shards import raise_failures, run_here
 from infra.models.api_key import check_api_keys
 from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
-from infra.running.prefect import FlowTurns, announce, live, run_elsewhere, without_heartbeats
+from infra.running.prefect import announce, live, run_elsewhere
 from infra.serving.servers import restart_counts, restarts_since, start_servers
 from infra.store import Store, open_store
 from tasks.planning.embedding_fit import embedding_fit
@@ -35,7 +33,7 @@ from tasks.planning.rules import as_planned
 from tasks.publish_tasks import publish_dataset
 from tasks.records.manifest import latest_is_of
 from tasks.records.plan import Plan, load_plan, resolve_plan
-from tasks.records.shard import forget_failure, read_failure, read_shard_result, unfinished_shards
+from tasks.records.shard import read_shard_result, unfinished_shards
 from tasks.reporting.tables import build_table
 from tasks.resources import RunResources, open_resources
 from tasks.sampling import calls_per_example
@@ -43,13 +41,10 @@ from tasks.scoring import check_scorers, embeds_texts
 from tasks.yield_gate import check_reading
 
 TRAIN_DEPLOYMENT = "train/longmill-train"
-STOPPED = (BudgetReached, JudgeError, RefusedError, YieldError)  # errors that say by themselves what to do
-LASTING_FAULTS = (*STOPPED, LedgerError)  # what fails one shard for these will fail the next one too
 CUT_PLAN = (
     "this plan cuts texts that are longer than the window of its embedding model, as plans did before "
     "embedding.long_texts; a new plan, with embedding.long_texts: windows, sees them whole and pays for no answer again"
 )
-SHARD_WAIT_S = 7 * 86_400  # for a shard on another worker, its time in the queue included
 
 
 @task(name="plan", task_run_name="plan {name}")
@@ -159,93 +154,13 @@ def run_shards(resources: RunResources, plan: Plan, indices: Sequence[int]) -> N
     questions = sum(shard.questions for shard in plan.shards if shard.index in chosen)
     progress.expect("sample", questions * calls_per_example(resources.recipe))
     progress.expect("score", questions)
-    failures: dict[int, BaseException] = {}
-    execution = resources.recipe.execution
-    here = execution.shard_deployment is None
-    run_shard = _shard_here(resources, plan) if here else _shard_elsewhere(resources, plan)
+    if resources.recipe.execution.shard_deployment is None:
+        failures = run_here(resources, plan, indices)
+    else:
+        from flows.workers import run_on_workers
 
-    def run_one(index: int) -> None:
-        if any(isinstance(error, LASTING_FAULTS) for error in failures.values()):
-            return
-        try:
-            run_shard(index)
-        except Exception as error:
-            failures[index] = error
-
-    # Here, one more is begun ahead and waits for its turn in memory, so that the calls do not run out.
-    pool = ThreadPoolExecutor(execution.shards_in_flight + int(here))
-    try:
-        with without_heartbeats():  # those of this flow run are the process's
-            # Each shard's flow run needs a context of its own to become a child of this one.
-            futures = [pool.submit(contextvars.copy_context().run, run_one, index) for index in indices]
-            for future in futures:
-                future.result()
-    except BaseException:  # an interruption: the calls in flight get a moment to be recorded, no other starts
-        pool.shutdown(wait=False, cancel_futures=True)
-        resources.close_clients()
-        raise
-    pool.shutdown()
-    for error in failures.values():
-        if isinstance(error, STOPPED):
-            raise error
-    if failures:
-        first = failures[min(failures)]
-        names = ", ".join(map(str, sorted(failures)))
-        raise LongmillError(
-            f"{len(failures)} of {len(indices)} shards failed ({names}); the first says: {str(first).rstrip('.')}. "
-            f"What was paid for is kept. Run them again with: longmill rerun {plan.plan_id} --failed"
-        ) from first
-
-
-def _shard_here(resources: RunResources, plan: Plan) -> Callable[[int], None]:
-    """Runs a shard as a flow run of this process, with the resources of this run."""
-    turns = FlowTurns()
-
-    @flow(name="shard", flow_run_name="shard {index:04d} of plan {plan_id}", validate_parameters=False)
-    def shard(plan_id: str, index: int) -> dict[str, Any]:
-        with turns.work():
-            return work_on_shard(resources, plan, index).to_json()
-
-    def run(index: int) -> None:
-        with turns.run():
-            shard(plan.plan_id, index)
-
-    return run
-
-
-def _shard_elsewhere(resources: RunResources, plan: Plan) -> Callable[[int], None]:
-    """Runs a shard as a flow run of the recipe's deployment, on whatever workers serve it."""
-    deployment = resources.recipe.execution.shard_deployment
-    assert deployment is not None
-    recipe = shard_recipe(resources.recipe)
-
-    def run(index: int) -> None:
-        # Once per build: a build that Prefect tries again finds the shard's run, a new build starts a new one.
-        key = f"{plan.plan_id}-{index}-{flow_run.id}"
-        forget_failure(resources.store, plan.plan_id, index)
-        parameters = {"recipe": recipe, "plan_id": plan.plan_id, "index": index}
-        state = run_elsewhere(deployment, parameters, key, timeout_s=SHARD_WAIT_S)
-        if state is None:
-            raise RecipeError(f"execution.shard_deployment: there is no deployment {deployment!r}; see prefect.yaml")
-        _refuse_unfinished(resources.store, plan.plan_id, index, state)
-
-    return run
-
-
-def _refuse_unfinished(store: Store, plan_id: str, index: int, state: str) -> None:
-    """Raise what kept a shard that ran elsewhere from its result: the error it left, or its flow run's state."""
-    if read_shard_result(store, plan_id, index) is not None:
-        return
-    failure = read_failure(store, plan_id, index)
-    if failure:
-        for error in STOPPED:
-            if failure.startswith(f"{error.__name__}: "):
-                raise error(f"shard {index}: {failure}")
-        raise LongmillError(f"shard {index}: {failure}")
-    raise LongmillError(
-        f"shard {index} has no result and its flow run is {state}; the Prefect UI says why, "
-        "or a worker for its work pool is missing"
-    )
+        failures = run_on_workers(resources, plan, indices)
+    raise_failures(plan, indices, failures)
 
 
 def request_training(recipe: dict[str, Any], dataset: dict[str, Any]) -> str | None:

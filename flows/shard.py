@@ -14,16 +14,14 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from prefect import flow
-
 from infra.errors import LongmillError, StoreError
-from infra.recipe import Execution, Recipe, parse_recipe
+from infra.recipe import Execution, Recipe
 from infra.running import progress
 from tasks.records.example import Answer, Judgement
-from tasks.records.plan import Plan, load_plan, load_shard
+from tasks.records.plan import Plan, load_shard
 from tasks.records.shard import ShardResult, read_shard_result, write_failure, write_shard_result
 from tasks.refused_answers import refusal_words, with_words
-from tasks.resources import RunResources, open_resources
+from tasks.resources import RunResources
 from tasks.sampling import calls_per_example
 from tasks.scoring import parse_scorers
 from tasks.scoring.run import score_answers
@@ -44,13 +42,6 @@ from tasks.yield_gate import check_shard
 
 FEWEST_SPANS = 16  # of a plan, if it has as many questions
 TASKS_AT_ONCE = 8  # of a kind in flight: the next one's calls are ready when the last one's run out
-
-
-@flow(name="shard", flow_run_name="shard {index:04d} of plan {plan_id}", validate_parameters=False)
-def shard(recipe: dict[str, Any], plan_id: str, index: int) -> dict[str, Any]:
-    """Work on one shard until its result is in the store; returns that result. What a deployment runs."""
-    with open_resources(parse_recipe(recipe)) as resources:
-        return work_on_shard(resources, load_plan(resources.store, plan_id), index).to_json()
 
 
 def work_on_shard(resources: RunResources, plan: Plan, index: int) -> ShardResult:

@@ -180,12 +180,13 @@ def test_a_shard_deployment_that_is_not_there_is_named(folder: Path, stub: StubS
 
 def test_a_shard_in_another_process_counts_what_finished_shards_cost(folder: Path, stub: StubServer) -> None:
     from flows.build import plan_questions
-    from flows.shard import shard, shard_recipe
+    from flows.shard import shard_recipe
+    from flows.workers import shard
 
     recipe, _ = recipe_file(folder, stub, budget={"calls": 25})
     parameters = shard_recipe(recipe)
     plan_id = plan_questions.fn(recipe, recipe.name)
-    shard(parameters, plan_id, 0)  # 24 calls
+    shard(parameters, plan_id, [0])  # 24 calls
     with pytest.raises(BudgetReached, match=r"budget\.calls = 25"):
-        shard(parameters, plan_id, 1)  # 24 more, on a meter of its own
+        shard(parameters, plan_id, [1])  # 24 more, on a meter of its own
     assert stub.stats()["requests"] == 25
