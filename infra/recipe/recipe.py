@@ -171,7 +171,8 @@ class Execution(RecipeSection):
     shard_deployment: str | None = Field(
         None,
         description="run shards as this deployment (flow/deployment), as many runs at once as its pool has workers; "
-        "null: in this process. A worker counts shards that are finished when its own begins into the budget: shards that run at once may exceed it",
+        "null: in this process. A worker counts shards that are finished when its own begins into the budget: shards "
+        "that run at once may exceed it",
     )
     shards_per_run: Positive = Field(
         8, description="most shards of one run of `shard_deployment`, whose start takes seconds; fewer towards the end"
