@@ -196,7 +196,7 @@ def group_size(waiting: int, runs: int, most: int) -> int:
 
     As in guided self-scheduling (Polychronopoulos and Kuck 1987), with half of the share.
     """
-    return max(1, min(most, waiting // (2 * runs)))
+    return max(1, min(most, -(-waiting // (2 * runs))))
 
 
 def with_share(recipe: Recipe, concurrency: int) -> Recipe:

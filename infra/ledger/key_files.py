@@ -88,8 +88,6 @@ def open_key_file(store: Store, path: str) -> KeyFile | None:
         place = store.local_path(path) or _copy(store, path)
         with place.open("rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if hashlib.sha256(data).hexdigest() != _name_of(path):
-            raise ValueError("its bytes do not fit its name")
         return _parse(path, data)
     except (MissingError, FileNotFoundError):
         return None
@@ -99,6 +97,8 @@ def open_key_file(store: Store, path: str) -> KeyFile | None:
 
 
 def _parse(path: str, data: mmap.mmap) -> KeyFile:
+    if hashlib.sha256(data).hexdigest() != _name_of(path):
+        raise ValueError("its bytes do not fit its name")
     if data[: len(_MAGIC)] != _MAGIC:
         raise ValueError("it is no key file of this version")
     start = len(_MAGIC) + 8
