@@ -14,7 +14,7 @@ from typing import Any
 
 from prefect import flow, task
 from prefect.logging import get_logger
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 
 from flows.early import check_early, check_windows
 from flows.recipes import read_recipe
@@ -180,6 +180,10 @@ def as_recipe(recipe: dict[str, Any] | Recipe) -> Recipe:
 @flow(name="nightly", flow_run_name="nightly {recipe}")
 def nightly(recipe: str, changes: tuple[str, ...] = ()) -> dict[str, Any]:
     """Build from a recipe file and request the training: what the schedule runs."""
+    if deployment.id:  # a night whose process is killed must not keep the next one from starting
+        from infra.running.remote_runs import watch_for_lost_runs
+
+        watch_for_lost_runs()
     settings = read_recipe(recipe, changes)
     check_early(settings)
     return build(settings, train=True)

@@ -29,7 +29,18 @@ def run_benchmarks(name: str) -> dict[str, Any]:
 
 def benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
     """The benchmarks' functions by name. Prefect is imported inside them, after its server has started."""
-    from flows.bench import client, consensus, judging, kill, memory, prefect_share, training, vllm_flow
+    from flows.bench import (
+        client,
+        consensus,
+        judging,
+        kill,
+        ledger_keys,
+        memory,
+        prefect_share,
+        shard_start,
+        training,
+        vllm_flow,
+    )
 
     return {
         "client": client.measure,
@@ -39,5 +50,7 @@ def benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
         "consensus": consensus.measure,
         "kill": kill.measure,
         "memory": memory.measure,
+        "ledger": ledger_keys.measure,
+        "shard_start": shard_start.measure,
         "training": training.measure,
     }

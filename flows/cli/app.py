@@ -258,7 +258,11 @@ def models(
 @app.command()
 def bench(
     name: Annotated[
-        str, typer.Argument(help="client, flow, prefect, judging, kill, memory, training or all.", metavar="WHAT")
+        str,
+        typer.Argument(
+            help="client, flow, prefect, judging, consensus, kill, memory, ledger, shard_start, training or all.",
+            metavar="WHAT",
+        ),
     ] = "all",
 ) -> None:
     """Measure Longmill on this machine; prints JSON."""
