@@ -3,16 +3,19 @@
 There are as many runs at once as the pool has workers. Each gets its share of `execution.concurrency`, so that the
 limit holds over all processes of the build, and some shards, so that few starts are paid: `shards_per_run`, and fewer
 towards the end, so that no worker has the last ones alone. A run whose process or worker is killed is marked as
-crashed by the Prefect server (infra/running/remote_runs.py); its unfinished shards go to another run. What a run has
-called and paid is counted by the build: the run leaves its counts in the store.
+crashed by the Prefect server (infra/running/remote_runs.py); its unfinished shards go to another run. A server that was
+away may take a live run for a lost one, and two runs of a shard would pay twice: every run writes a report into the
+store every few seconds, and only one whose report has stood still is succeeded. The report has what the run has called,
+which the build counts.
 """
 
 import contextlib
 import json
+import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +25,7 @@ from prefect.runtime import flow_run
 from flows.shard import shard_recipe, work_on_shard
 from flows.shards import STOPPED, Failures, is_stopped, raise_failures, run_here
 from infra.canonical import canonical_json
-from infra.errors import LongmillError, StoreError
+from infra.errors import LongmillError, MissingError, StoreError
 from infra.recipe import Execution, Recipe, parse_recipe
 from infra.running import progress
 from infra.running.remote_runs import cancel_runs, pool_of, run_states, start_run, watch_for_lost_runs
@@ -32,6 +35,8 @@ from tasks.records.shard import forget_failure, read_failure, read_shard_result
 from tasks.resources import RunResources, open_resources
 
 POLL_S = 2.0  # between two looks at the runs
+REPORT_S = 10.0  # between two reports of a run
+STILL_S = 35.0  # that the report of a lost run must have stood still
 _POOL_S = 30.0  # between two looks at the workers
 MOST_LOSSES = 3  # of runs with one shard: then it may be the shard that kills them
 STAGE = "shards"
@@ -44,35 +49,64 @@ def run_name() -> str:
 
 
 @flow(name="shard", flow_run_name=run_name, validate_parameters=False)
-def shard(recipe: dict[str, Any], plan_id: str, indices: list[int], counts: str = "") -> dict[str, Any]:
+def shard(recipe: dict[str, Any], plan_id: str, indices: list[int], report: str = "") -> None:
     """Work on shards of a plan until their results are in the store: what the deployment runs.
 
-    `counts`: where in the store the calls of this run go, by the section of the recipe and by kind; they are returned
-    too. Raises as a build does, after the last of the shards has ended.
+    `report`: where in the store the run says that it lives, and what it has called. Raises as a build does, after the
+    last of the shards has ended.
     """
     with open_resources(parse_recipe(recipe)) as resources:
         plan = load_plan(resources.store, plan_id)
         failures: Failures = {}
-        try:
+        with _reporting(resources, report):
             if len(indices) == 1:
                 work_on_shard(resources, plan, indices[0])
             else:
                 failures = run_here(resources, plan, indices)
-        finally:
-            calls = {"calls": resources.counts_by_model()}
-            if counts:
-                resources.store.write(counts, canonical_json(calls))
         raise_failures(plan, indices, failures)
-    return calls
+
+
+@contextlib.contextmanager
+def _reporting(resources: RunResources, path: str) -> Iterator[None]:
+    """Write the run's report every few seconds, and when the block ends."""
+    ended = threading.Event()
+    store = resources.store
+
+    def write(number: int) -> None:
+        calls = resources.counts_by_model()
+        with contextlib.suppress(StoreError):  # a store that is away for long fails the shards themselves
+            store.write(path, canonical_json({"number": number, "calls": calls}))
+
+    def write_until_end() -> None:
+        number = 0
+        while not ended.wait(REPORT_S):
+            number += 1
+            write(number)
+
+    if not path:
+        yield
+        return
+    write(0)
+    thread = threading.Thread(target=write_until_end, name="report", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        write(-1)
 
 
 @dataclass(slots=True)
 class _Run:
-    """A run that was started."""
+    """A run that was started, its report in the store, and since when that has stood still."""
 
     indices: list[int]
     concurrency: int
-    counts: str
+    report_path: str
+    report: bytes = b""
+    still_since: float = field(default_factory=time.monotonic)
+    next_look: float = 0.0  # at the report
 
 
 class Workers:
@@ -136,26 +170,28 @@ class Workers:
         plan_id = self._plan.plan_id
         for index in indices:
             forget_failure(self._resources.store, plan_id, index)
-        counts = f"plans/{plan_id}/runs/{flow_run.id}-{self._started:05d}.json"
+        report = f"plans/{plan_id}/runs/{flow_run.id}-{self._started:05d}.json"
         parameters = {
             "recipe": shard_recipe(with_share(self._resources.recipe, concurrency)),
             "plan_id": plan_id,
             "indices": indices,
-            "counts": counts,
+            "report": report,
         }
         key = f"{plan_id}-{flow_run.id}-{self._started}"
         run_id = start_run(self._deployment, parameters, key, _name_of(plan_id, indices))
         self._started += 1
-        self._runs[run_id] = _Run(indices, concurrency, counts)
+        self._runs[run_id] = _Run(indices, concurrency, report)
 
     def _settle_runs(self) -> None:
         """Look at the runs; of those that have ended, count the calls and take over what is left."""
         if not self._runs:
             return
         for run_id, state in run_states(list(self._runs)).items():
-            if not state.is_final:
+            run = self._runs[run_id]
+            still_s = self._look_at_report(run)
+            if not state.is_final or (state.is_lost and still_s < STILL_S):
                 continue
-            run = self._runs.pop(run_id)
+            del self._runs[run_id]
             self._count_calls(run)
             for index in run.indices:
                 if read_shard_result(self._resources.store, self._plan.plan_id, index) is not None:
@@ -173,12 +209,27 @@ class Workers:
             progress.say(f"shard {index}: its run was lost ({self._losses[index]} of {MOST_LOSSES}); another takes it")
         return again
 
+    def _look_at_report(self, run: _Run) -> float:
+        """For how many seconds the report of a run has stood still. While it cannot be read nothing is known."""
+        now = time.monotonic()
+        if now >= run.next_look:
+            run.next_look = now + REPORT_S
+            try:
+                report = self._resources.store.read(run.report_path)
+            except MissingError:
+                report = b""  # it has not begun
+            except StoreError:
+                report, run.report = run.report, b"unknown"
+            if report != run.report:
+                run.report, run.still_since = report, now
+        return now - run.still_since
+
     def _count_calls(self, run: _Run) -> None:
-        """Add what a run has called and paid to the counts of the build. A run that was killed leaves none."""
+        """Add what a run has called and paid to the counts of the build; of a killed one all but the last seconds."""
         store = self._resources.store
         with contextlib.suppress(StoreError, ValueError, KeyError, TypeError):
-            self._resources.add_counts(json.loads(store.read(run.counts))["calls"])
-            store.delete(run.counts)
+            self._resources.add_counts(json.loads(store.read(run.report_path))["calls"])
+            store.delete(run.report_path)
 
     def _failure(self, index: int, state: str) -> LongmillError:
         return unfinished_error(self._resources.store, self._plan.plan_id, index, state)

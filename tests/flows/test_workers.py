@@ -1,6 +1,7 @@
 """Shards on workers: how they are cut into runs, what each run may do, and what becomes of the shards of a lost run."""
 
 import json
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -60,11 +61,11 @@ class FakeServer:
         if state == DONE:
             for index in self.started[number]["indices"]:
                 self.store.write(f"plans/{self.plan.plan_id}/shards/{index:04d}.json", b"{}")
-            self.count(self.started[number]["counts"])
+            self.report(self.started[number]["report"])
         self.states[run_id] = state
         return {run: self.states[run] for run in run_ids}
 
-    def count(self, path: str) -> None:
+    def report(self, path: str) -> None:
         calls = {"policy": {"sample": {"made": 5, "prompt_tokens": 7}}}
         self.store.write(path, json.dumps({"calls": calls}).encode())
 
@@ -85,6 +86,7 @@ def build(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[RunRe
             plan = make_plan(recipe, resources.store)
             server = FakeServer(resources.store, plan)
             monkeypatch.setattr(workers, "POLL_S", 0.0)
+            monkeypatch.setattr(workers, "STILL_S", 0.0)
             for name in ("start_run", "run_states", "pool_of"):
                 monkeypatch.setattr(workers, name, getattr(server, name))
             monkeypatch.setattr(workers, "watch_for_lost_runs", lambda: None)
@@ -151,7 +153,7 @@ def test_shards_of_a_lost_run_are_taken_over_one_by_one(build: tuple[RunResource
 
 
 def test_a_shard_whose_runs_are_always_lost_fails_and_the_others_do_not(
-    build: tuple[RunResources, Plan, FakeServer],
+    build: tuple[RunResources, Plan, FakeServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = build[2]
     ends = server.run_states
@@ -163,14 +165,44 @@ def test_a_shard_whose_runs_are_always_lost_fails_and_the_others_do_not(
                 return {run: server.states[run] for run in run_ids}
         return ends(run_ids)
 
-    workers.run_states = lose_shard_0  # type: ignore[assignment]  # the fixture takes it back
+    monkeypatch.setattr(workers, "run_states", lose_shard_0)
     run, _ = work(build)
     assert list(run.failures) == [0]
     assert "Crashed (no sign of life)" in str(run.failures[0])
     assert sum(0 in each["indices"] for each in server.started) == 1 + workers.MOST_LOSSES
 
 
-def test_a_shard_that_failed_is_not_run_again_and_says_why(build: tuple[RunResources, Plan, FakeServer]) -> None:
+def test_a_lost_run_that_still_reports_is_not_succeeded(
+    build: tuple[RunResources, Plan, FakeServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, server = build
+    monkeypatch.setattr(workers, "STILL_S", 0.3)
+    monkeypatch.setattr(workers, "REPORT_S", 0.01)
+    ends, looks = server.run_states, 0
+
+    def lose_the_first(run_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, RunState]:
+        nonlocal looks
+        first = next(iter(server.states))
+        if first not in run_ids:
+            return ends(run_ids)
+        looks += 1
+        if looks < 50:  # the server says that it is lost, and it is at work
+            server.store.write(server.started[0]["report"], str(looks).encode())
+            time.sleep(0.02)
+            return {run: LOST if run == first else GOING for run in run_ids}
+        return {run: LOST if run == first else GOING for run in run_ids}
+
+    monkeypatch.setattr(workers, "run_states", lose_the_first)
+    start = time.monotonic()
+    run, _ = work(build)
+    assert run.failures == {}
+    assert looks >= 50
+    assert time.monotonic() - start > 50 * 0.02 + 0.3
+
+
+def test_a_shard_that_failed_is_not_run_again_and_says_why(
+    build: tuple[RunResources, Plan, FakeServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     resources, plan, server = build
     server.outcomes = [FAILED]
     start = server.start_run
@@ -182,7 +214,7 @@ def test_a_shard_that_failed_is_not_run_again_and_says_why(build: tuple[RunResou
                 write_failure(resources.store, plan.plan_id, index, ValueError("no such context"))
         return run_id
 
-    workers.start_run = start_and_fail  # type: ignore[assignment]
+    monkeypatch.setattr(workers, "start_run", start_and_fail)
     run, _ = work(build)
     assert set(run.failures) == set(server.started[0]["indices"])
     assert "no such context" in str(run.failures[0])
