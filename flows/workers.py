@@ -197,7 +197,7 @@ class Workers:
                 if read_shard_result(self._resources.store, self._plan.plan_id, index) is not None:
                     continue
                 if state.is_lost and self._may_run_again(index):
-                    self._waiting.append(index)
+                    self._waiting.appendleft(index)
                 else:
                     self.failures[index] = self._failure(index, f"{state.name} ({state.message})")
 
