@@ -28,7 +28,7 @@ from infra.running import progress
 LOST_AFTER_S = 90  # without a heartbeat; a process sends one every 30 s
 AWAY_S = 600.0  # that a server may be away
 _AWAY_POLL_S = 5.0
-_AUTOMATION = "longmill-lost-runs"
+AUTOMATION = "longmill-lost-runs"
 _ENDED = ("Completed", "Failed", "Crashed", "Cancelled", "Paused", "AwaitingRetry")
 
 Value = TypeVar("Value")
@@ -90,8 +90,10 @@ def cancel_runs(run_ids: Sequence[UUID]) -> None:
         for run_id in run_ids:
             try:
                 client.set_flow_run_state(run_id, Cancelling())
-            except (PrefectException, httpx.HTTPError, OSError):
+            except PrefectException:  # it has just ended
                 continue
+            except (httpx.HTTPError, OSError):
+                return
 
 
 def pool_of(deployment: str) -> Pool:
@@ -123,7 +125,7 @@ def watch_for_lost_runs() -> None:
     """Have the server mark runs of killed processes as crashed, unless it does so already."""
     ended = {f"prefect.flow-run.{state}" for state in _ENDED}
     automation = AutomationCore(
-        name=_AUTOMATION,
+        name=AUTOMATION,
         description="A flow run whose process or worker was killed: no heartbeat for 90 seconds.",
         trigger=EventTrigger(
             posture=Posture.Proactive,
@@ -139,7 +141,7 @@ def watch_for_lost_runs() -> None:
 
     def create() -> None:
         with get_client(sync_client=True) as client:
-            if not client.read_automations_by_name(_AUTOMATION):
+            if not client.read_automations_by_name(AUTOMATION):
                 client.create_automation(automation)
 
     _when_server_answers(create)
