@@ -1,5 +1,6 @@
 """A run that needs no call starts no server: the same build again, and evaluation whose answers are in the ledger."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("prefect")
 def recipe(folder: Path) -> Recipe:
     """Eight questions for a model that is served by the stub of `folder`/stub."""
     write_questions(folder / "questions.jsonl", 8, 400)
-    settings = stub_recipe(folder, "http://127.0.0.1:9/v1", sampling={"samples": 2}, dataset={"test_fraction": 0.5})
+    settings = stub_recipe(folder, "http://127.0.0.1:9/v1", sampling={"samples": 6}, dataset={"test_fraction": 0.5})
     return settings.model_copy(update={"policy": stub_model(folder / "stub")})
 
 
@@ -50,19 +51,19 @@ def test_shards_that_run_again_are_served_although_the_ledger_has_their_replies(
 
 
 def test_evaluation_loads_the_adapter_when_an_answer_is_missing(folder: Path, recipe: Recipe) -> None:
-    from flows.build import build
     from flows.evaluate import evaluate_models
     from infra.recipe import Evaluation
 
-    built = build(recipe)
-    settings = recipe.model_copy(update={"evaluation": Evaluation(resamples=10)})
+    row = {"question": "Who built the dam?", "context": "The dam was built by Ann Lee.", "answers": ["Ann Lee"]}
+    (folder / "held-out.jsonl").write_text(json.dumps(row) + "\n")
+    evaluation = Evaluation.model_validate({"questions": {"source": str(folder / "held-out.jsonl")}, "resamples": 10})
+    settings = recipe.model_copy(update={"evaluation": evaluation})
     adapter = folder / "store" / "models" / "small" / "abc"
     adapter.mkdir(parents=True)
     trained = {"model": "models/small/abc", "name": "small-abc", "revision": "abc", "kind": "adapter"}
-    before = starts(folder)
-    first = evaluate_models(settings, built["dataset"]["manifest"], trained)
-    assert starts(folder) == before + 1  # for the policy's answers; the adapter goes into the same server
-    again = evaluate_models(settings, built["dataset"]["manifest"], trained)
-    assert starts(folder) == before + 1
+    first = evaluate_models(settings, None, trained)
+    assert starts(folder) == 1  # for the policy's answers; the adapter goes into the same server
+    again = evaluate_models(settings, None, trained)
+    assert starts(folder) == 1
     assert again["after"] == first["after"]
     assert again["calls"]["evaluate after"]["made"] == 0
