@@ -33,6 +33,7 @@ from infra.store import Store
 from tasks.records.plan import Plan, load_plan
 from tasks.records.shard import forget_failure, read_failure, read_shard_result
 from tasks.resources import RunResources, open_resources
+from tasks.sampling import calls_per_example
 
 POLL_S = 2.0  # between two looks at the runs
 REPORT_S = 10.0  # between two reports of a run
@@ -195,6 +196,9 @@ class Workers:
             self._count_calls(run)
             for index in run.indices:
                 if read_shard_result(self._resources.store, self._plan.plan_id, index) is not None:
+                    questions = self._plan.shards[index].questions
+                    progress.advance("sample", questions * calls_per_example(self._resources.recipe))
+                    progress.advance("score", questions)
                     continue
                 if state.is_lost and self._may_run_again(index):
                     self._waiting.appendleft(index)
