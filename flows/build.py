@@ -17,6 +17,7 @@ from prefect.logging import get_logger
 from prefect.runtime import deployment, flow_run
 
 from flows.early import check_early, check_windows
+from flows.one_build import lease_of_plan
 from flows.recipes import read_recipe
 from flows.shard import shard_recipe
 from flows.shards import raise_failures, run_here
@@ -26,12 +27,13 @@ from infra.running import progress
 from infra.running.prefect import announce, live, run_elsewhere
 from infra.serving.servers import restart_counts, restarts_since, start_servers
 from infra.store import Store, open_store
+from infra.store.lease import Lease
+from tasks.late_servers import servers_may_wait
 from tasks.planning.embedding_fit import embedding_fit
 from tasks.planning.make_plan import make_plan
 from tasks.planning.references import count_references
 from tasks.planning.rules import as_planned
 from tasks.publish_tasks import publish_dataset
-from tasks.records.manifest import latest_is_of
 from tasks.records.plan import Plan, load_plan, resolve_plan
 from tasks.records.shard import read_shard_result, unfinished_shards
 from tasks.reporting.tables import build_table
@@ -71,10 +73,12 @@ def build(
     plan_id: str | None = None,
     shards: Sequence[int] | None = None,
     train: bool = False,
+    retry_drops: bool = False,
 ) -> dict[str, Any]:
     """Build the recipe's dataset.
 
-    With `plan_id` an existing plan is worked on; with `shards` only those of its shards. Returns the plan's id,
+    With `plan_id` an existing plan is worked on; with `shards` only those of its shards; with `retry_drops` refused
+    calls are made again, and finished shards that dropped questions for them are run again. Returns the plan's id,
     the published dataset (null while shards are missing), the calls made, how often servers were started again, the
     seconds by stage, and, if anything, what servers refused in the form of requests (`settled`). Raises YieldError when
     too many questions gave no pair: nothing is published then. With `train` the training deployment is started for the
@@ -82,8 +86,9 @@ def build(
     """
     given = as_recipe(recipe)
     with (
-        planned(given, plan_id) as (settings, plan_id, seconds),
-        open_resources(settings) as resources,
+        planned(given, plan_id) as (settings, plan_id, seconds, lease),
+        open_resources(settings, retry_drops) as resources,
+        lease.calling_when_lost(resources.stop),
     ):
         plan = load_plan(resources.store, plan_id)
         keep_recipe(resources.store, plan_id, settings)
@@ -94,6 +99,7 @@ def build(
         clock = time.monotonic()
         dataset = None
         if all(read_shard_result(resources.store, plan_id, shard.index) for shard in plan.shards):
+            lease.check()
             dataset = publish_dataset(resources, plan)
             for note in filter(None, (dataset["yield"]["smaller"], dataset["yield"]["warning"])):
                 get_logger("build").warning(note)
@@ -115,40 +121,44 @@ def build(
 
 
 @contextlib.contextmanager
-def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe, str, dict[str, float]]]:
-    """The recipe with endpoints, its plan's id, and the seconds that each took.
+def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe, str, dict[str, float], Lease]]:
+    """The recipe with endpoints, its plan's id, the seconds that each took, and the lease of the plan.
 
     The servers start while the questions are read, so bad input is found before anything is called, and respond when
-    this yields. Where all shards have a result already, each starts at the first call that is not in the ledger.
+    this yields. Where the dataset is published and all shards have a result, each starts at the first call that is not
+    in the ledger. While another build works on the plan, this one waits, without its servers.
     """
     seconds: dict[str, float] = {}
     clock = time.monotonic()
     check_scorers(recipe)
     check_api_keys(recipe)
-    with start_servers(recipe, waiting=latest_is_of(open_store(recipe.store), recipe)) as servers:
-        if plan_id:
-            whole_id = resolve_plan(open_store(recipe.store), plan_id)
-        else:
-            whole_id = plan_questions(live(recipe), recipe.name)
-        seconds["plan"] = time.monotonic() - clock
+    with contextlib.ExitStack() as leases, contextlib.ExitStack() as servers:  # who waits needs the servers' GPUs
         store = open_store(recipe.store)
+        waiting = servers_may_wait(store, recipe)
+        own = servers.enter_context(start_servers(recipe, waiting=waiting))
+        whole_id = resolve_plan(store, plan_id) if plan_id else plan_questions(live(recipe), recipe.name)
         plan = load_plan(store, whole_id)
         check_reading(store, plan, recipe.execution)
-        served = servers.wait_until_ready() if unfinished_shards(store, plan) else servers.with_endpoints()
-        settings = as_planned(served, plan)
+        seconds["plan"] = time.monotonic() - clock
+        lease = leases.enter_context(lease_of_plan(store, plan, recipe.execution.wait_s, before_wait=servers.close))
+        if lease.waited_s:
+            seconds["wait"] = lease.waited_s
+            waiting = servers_may_wait(store, recipe)
+            own = servers.enter_context(start_servers(recipe, waiting=waiting))
+        needed = not waiting or unfinished_shards(store, plan)
+        settings = as_planned(own.wait_until_ready() if needed else own.with_endpoints(), plan)
         check_windows(settings, plan, store)
         if settings.embedding.long_texts == "cut" and embeds_texts(settings):
             get_logger("build").warning(CUT_PLAN)
-        seconds["serve"] = time.monotonic() - clock - seconds["plan"]
-        yield settings, whole_id, seconds
+        seconds["serve"] = time.monotonic() - clock - seconds["plan"] - seconds.get("wait", 0.0)
+        yield settings, whole_id, seconds, lease
 
 
 def run_shards(resources: RunResources, plan: Plan, indices: Sequence[int]) -> None:
     """Run shards, some at once; raises when the last has ended and some have failed.
 
-    A spent budget, a server that refuses, too many drops, or a ledger out of reach, stops the shards that have not
-    started. Raises BudgetReached, JudgeError, RefusedError, YieldError, or LongmillError naming the failed shards and
-    how to run them again.
+    A spent budget, a server that refuses, too many drops, a ledger out of reach, or a signal, stops the shards that
+    have not started. Raises one of STOPPED, or LongmillError naming the failed shards and how to run them again.
     """
     chosen = set(indices)
     questions = sum(shard.questions for shard in plan.shards if shard.index in chosen)
@@ -178,15 +188,18 @@ def as_recipe(recipe: dict[str, Any] | Recipe) -> Recipe:
 
 
 @flow(name="nightly", flow_run_name="nightly {recipe}")
-def nightly(recipe: str, changes: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Build from a recipe file and request the training: what the schedule runs."""
+def nightly(recipe: str, changes: tuple[str, ...] = (), retry_drops: bool = False) -> dict[str, Any]:
+    """Build from a recipe file and request the training: what the schedule runs.
+
+    With `retry_drops` calls that servers have refused are made again.
+    """
     if deployment.id:  # a night whose process is killed must not keep the next one from starting
         from infra.running.remote_runs import watch_for_lost_runs
 
         watch_for_lost_runs()
     settings = read_recipe(recipe, changes)
     check_early(settings)
-    return build(settings, train=True)
+    return build(settings, train=True, retry_drops=retry_drops)
 
 
 def keep_recipe(store: Store, plan_id: str, recipe: Recipe) -> None:
@@ -195,7 +208,8 @@ def keep_recipe(store: Store, plan_id: str, recipe: Recipe) -> None:
     for section, model in recipe.models().items():
         if model.starts_here():
             without_endpoints[section] = model.model_copy(update={"endpoints": ()})
-    lasting = recipe.model_copy(update=without_endpoints)
+    execution = recipe.execution.model_copy(update={"drop_failed": False})  # that was said for one run
+    lasting = recipe.model_copy(update={**without_endpoints, "execution": execution})
     store.write(recipe_path(plan_id), json.dumps(lasting.model_dump(mode="json"), indent=2).encode())
 
 

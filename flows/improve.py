@@ -46,7 +46,7 @@ def run_rounds(recipe: Recipe, rounds: int) -> list[dict[str, Any]]:
 
 def run_round(recipe: Recipe, number: int) -> dict[str, Any]:
     """One round: build, train, evaluate, report."""
-    with planned(recipe) as (settings, plan_id, seconds):
+    with planned(recipe) as (settings, plan_id, seconds, _lease):
         parameters = shard_recipe(settings)
         restarts = restart_counts(settings)
         built = build(parameters, plan_id)

@@ -9,6 +9,7 @@ from typing import Any
 from prefect import flow
 
 from flows.build import build, recipe_path
+from flows.one_build import lease_of_plan
 from flows.recipes import read_recipe
 from infra.errors import InputError
 from infra.recipe import Recipe, parse_recipe
@@ -19,15 +20,33 @@ from tasks.records.shard import discard_shard_result, read_shard_result
 
 @flow(name="rerun", flow_run_name="rerun of plan {plan_id}")
 def rerun(
-    plan_id: str, store: str = "mill", failed: bool = True, shards: str = "", recipe: str = "", train: bool = True
+    plan_id: str,
+    store: str = "mill",
+    failed: bool = True,
+    shards: str = "",
+    recipe: str = "",
+    train: bool = True,
+    retry_drops: bool = False,
+    drop_failed: bool = False,
 ) -> dict[str, Any]:
     """Run the failed and missing shards of a plan (or those that `shards` names, like "3,7-9"), then publish.
 
+    With `retry_drops` calls that servers have refused are made again: in those of `shards`, else in all shards, of
+    which the finished ones are run again where they dropped questions for them. Other calls come from the ledger.
+    With `drop_failed` calls that fail all their attempts are given up, and do not fail their shard.
     `recipe` is a recipe file to take endpoints and limits from; without it, the one the plan was built with.
     """
     settings = read_recipe(recipe) if recipe else recipe_of_plan(store, plan_id)
-    indices = choose_shards(settings, plan_id, shards)
-    return build(settings, plan_id=plan_id, shards=indices, train=train)
+    if drop_failed:
+        execution = settings.execution.model_copy(update={"drop_failed": True})
+        settings = settings.model_copy(update={"execution": execution})
+    files = open_store(settings.store)
+    plan = load_plan(files, resolve_plan(files, plan_id))
+    everywhere = retry_drops and not shards
+    with lease_of_plan(files, plan, settings.execution.wait_s):  # results are discarded under no other build
+        indices = None if everywhere else choose_shards(settings, plan_id, shards)
+        built: dict[str, Any] = build(settings, plan_id=plan_id, shards=indices, train=train, retry_drops=retry_drops)
+    return built
 
 
 def recipe_of_plan(store: str, plan_id: str) -> Recipe:

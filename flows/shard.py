@@ -19,9 +19,17 @@ from infra.recipe import Execution, Recipe
 from infra.running import progress
 from tasks.records.example import Answer, Judgement
 from tasks.records.plan import Plan, load_shard
-from tasks.records.shard import ShardResult, read_shard_result, write_failure, write_shard_result
+from tasks.records.shard import (
+    ShardResult,
+    discard_shard_result,
+    read_shard_result,
+    rerun_count,
+    write_failure,
+    write_shard_result,
+)
 from tasks.refused_answers import refusal_words, with_words
 from tasks.resources import RunResources
+from tasks.retried_drops import has_due_drop
 from tasks.sampling import calls_per_example
 from tasks.scoring import parse_scorers
 from tasks.scoring.run import score_answers
@@ -45,24 +53,35 @@ TASKS_AT_ONCE = 8  # of a kind in flight: the next one's calls are ready when th
 
 
 def work_on_shard(resources: RunResources, plan: Plan, index: int) -> ShardResult:
-    """Work on one shard until its result is in the store, in the flow run of the caller."""
-    result = read_shard_result(resources.store, plan.plan_id, index)
+    """Work on one shard until its result is in the store, in the flow run of the caller.
+
+    A result in which questions were dropped for refusals that are due is discarded first.
+    """
+    store = resources.store
+    result = read_shard_result(store, plan.plan_id, index)
     if result is not None:
-        answers: list[Answer] = load_rows(resources.store, "answers", result.files["answers"])
-        count_reused_answers(resources, answers)
-        progress.advance("score", plan.shards[index].questions)
-        return result
+        answers: list[Answer] = load_rows(store, "answers", result.files["answers"])
+        if not has_due_drop(result, answers, store, resources.ledger, resources.refusals):
+            count_reused_answers(resources, answers)
+            progress.advance("score", plan.shards[index].questions)
+            return result
+        progress.say(f"shard {index} runs again: questions of it were dropped for refusals that are tried again now")
+        discard_shard_result(store, plan.plan_id, index)
     try:
         with resources.shards_in_memory:
-            examples, contexts = load_shard(resources.store, plan, index)
+            examples, contexts = load_shard(store, plan, index)
             count_earlier_spending(resources, plan)
-            result = sample_score_pair(ShardInMemory(resources, plan, index, examples, contexts, run_in_prefect))
-            check_shard(resources.store, plan, result, resources.recipe.execution)
+            reruns = rerun_count(store, plan.plan_id, index)
+            in_memory = ShardInMemory(resources, plan, index, examples, contexts, run_in_prefect, reruns)
+            result = sample_score_pair(in_memory)
+            check_shard(store, plan, result, resources.recipe.execution)
     except LongmillError as error:
+        if resources.stopped is not None:  # nothing has failed: the shard waits for the next build
+            raise resources.stopped from error
         with contextlib.suppress(StoreError):  # a store that is away is the error already
-            write_failure(resources.store, plan.plan_id, index, error)
+            write_failure(store, plan.plan_id, index, error)
         raise
-    write_shard_result(resources.store, result)
+    write_shard_result(store, result)
     return result
 
 
@@ -126,7 +145,7 @@ def _task_threads(shard: ShardInMemory, stopped: threading.Event) -> Iterator[Su
     """A few threads for task runs of the current flow run.
 
     When the block fails, what has not started is dropped and what runs comes to its end, recorded; when it is
-    interrupted, calls in flight get a moment.
+    interrupted, calls in flight get `execution.grace_s`.
     """
     pool = ThreadPoolExecutor(TASKS_AT_ONCE)
 
@@ -142,7 +161,7 @@ def _task_threads(shard: ShardInMemory, stopped: threading.Event) -> Iterator[Su
         stopped.set()
         pool.shutdown(wait=False, cancel_futures=True)
         if not isinstance(error, Exception):
-            shard.resources.close_clients()
+            shard.resources.stop_at_signal()
         raise
     finally:
         pool.shutdown()

@@ -2,19 +2,30 @@
 
 import contextvars
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from prefect import flow
 
 from flows.shard import work_on_shard
-from infra.errors import BudgetReached, JudgeError, LedgerError, LongmillError, RefusedError, YieldError
+from infra.errors import (
+    BudgetReached,
+    BusyError,
+    JudgeError,
+    LedgerError,
+    LongmillError,
+    RefusedError,
+    StoppedError,
+    YieldError,
+)
 from infra.running.prefect import FlowTurns, without_heartbeats
 from tasks.records.plan import Plan
 from tasks.resources import RunResources
 
-STOPPED = (BudgetReached, JudgeError, RefusedError, YieldError)  # errors that say by themselves what to do
+# Errors that say by themselves what to do.
+STOPPED = (BudgetReached, BusyError, JudgeError, RefusedError, StoppedError, YieldError)
 LASTING_FAULTS = (*STOPPED, LedgerError)  # what fails one shard for these will fail the next one too
+SHARD_END_S = 15  # for a shard that is stopped
 
 Failures = dict[int, BaseException]  # by shard
 
@@ -22,8 +33,8 @@ Failures = dict[int, BaseException]  # by shard
 def run_here(resources: RunResources, plan: Plan, indices: Sequence[int]) -> Failures:
     """Work on shards, `execution.shards_in_flight` at once; returns what failed.
 
-    A spent budget, a server that refuses, too many drops, or a ledger out of reach, stops the shards that have not
-    started.
+    A spent budget, a server that refuses, too many drops, a ledger out of reach, or a signal, stops the shards that
+    have not started.
     """
     failures: Failures = {}
     run_shard = _shard_flow(resources, plan)
@@ -38,15 +49,17 @@ def run_here(resources: RunResources, plan: Plan, indices: Sequence[int]) -> Fai
 
     # One more is begun ahead and waits for its turn in memory, so that the calls do not run out.
     pool = ThreadPoolExecutor(resources.recipe.execution.shards_in_flight + 1)
+    futures: list[Future[None]] = []
     try:
         with without_heartbeats():  # those of the caller's flow run are the process's
             # Each shard's flow run needs a context of its own to become a child of the caller's.
-            futures = [pool.submit(contextvars.copy_context().run, run_one, index) for index in indices]
+            futures += [pool.submit(contextvars.copy_context().run, run_one, index) for index in indices]
             for future in futures:
                 future.result()
-    except BaseException:  # an interruption: the calls in flight get a moment to be recorded, no other starts
+    except BaseException:  # a signal
         pool.shutdown(wait=False, cancel_futures=True)
-        resources.close_clients()
+        resources.stop_at_signal()
+        wait(futures, timeout=SHARD_END_S)  # the shards see that they are stopped, and write down what they have
         raise
     pool.shutdown()
     return failures

@@ -50,13 +50,15 @@ def run_name() -> str:
 
 
 @flow(name="shard", flow_run_name=run_name, validate_parameters=False)
-def shard(recipe: dict[str, Any], plan_id: str, indices: list[int], report: str = "") -> None:
+def shard(
+    recipe: dict[str, Any], plan_id: str, indices: list[int], report: str = "", retry_drops: bool = False
+) -> None:
     """Work on shards of a plan until their results are in the store: what the deployment runs.
 
-    `report`: where in the store the run says that it lives, and what it has called. Raises as a build does, after the
-    last of the shards has ended.
+    `report`: where in the store the run says that it lives, and what it has called. With `retry_drops` refused calls
+    are made again. Raises as a build does, after the last of the shards has ended.
     """
-    with open_resources(parse_recipe(recipe)) as resources:
+    with open_resources(parse_recipe(recipe), retry_drops) as resources:
         plan = load_plan(resources.store, plan_id)
         failures: Failures = {}
         with _reporting(resources, report):
@@ -135,9 +137,15 @@ class Workers:
                 self._start_runs()
                 time.sleep(POLL_S)
                 self._settle_runs()
+                self._raise_if_stopped()
         except BaseException:
             cancel_runs(list(self._runs))
             raise
+
+    def _raise_if_stopped(self) -> None:
+        """Another build may have taken over the plan."""
+        if self._resources.stopped is not None:
+            raise self._resources.stopped
 
     def _start_runs(self) -> None:
         while self._waiting and not is_stopped(self.failures):
@@ -172,12 +180,14 @@ class Workers:
         for index in indices:
             forget_failure(self._resources.store, plan_id, index)
         report = f"plans/{plan_id}/runs/{flow_run.id}-{self._started:05d}.json"
-        parameters = {
+        parameters: dict[str, Any] = {
             "recipe": shard_recipe(with_share(self._resources.recipe, concurrency)),
             "plan_id": plan_id,
             "indices": indices,
             "report": report,
         }
+        if self._resources.refusals.retry:
+            parameters["retry_drops"] = True
         key = f"{plan_id}-{flow_run.id}-{self._started}"
         run_id = start_run(self._deployment, parameters, key, _name_of(plan_id, indices))
         self._started += 1

@@ -12,6 +12,8 @@
     ├── JudgeError          half of a judge's first replies cannot be used; the run stops before more is spent
     ├── BudgetReached       the recipe's budget is spent; the replies so far are in the ledger
     ├── YieldError          too many questions gave no pair for a fault, or none gave one; nothing is published
+    ├── BusyError           another build works on the same plan
+    ├── StoppedError        a person or the platform stops the run; nothing has failed
     ├── ServingError        a server that Longmill starts did not come up, or went down
     ├── BalanceError        questions do not equal pairs + drops: a bug, never published
     ├── TrainingError       a row would be cut, or the loss is not finite or does not change
@@ -83,6 +85,18 @@ class YieldError(LongmillError):
     """The yield gate: nothing is published. What was paid for is in the ledger; mend the cause, or raise the limit."""
 
     exit_code = 4
+
+
+class BusyError(LongmillError):
+    """Another build works on the same plan: this one has waited long enough, or its work was taken over."""
+
+    exit_code = 7
+
+
+class StoppedError(LongmillError):
+    """A person or the platform stops the run. What was paid for is in the ledger; the same command goes on."""
+
+    exit_code = 130
 
 
 class ServingError(LongmillError):

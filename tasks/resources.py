@@ -4,20 +4,24 @@ import contextlib
 import functools
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
-from infra.errors import LongmillError
+from infra.errors import LongmillError, StoppedError
 from infra.ledger import Ledger
 from infra.models.budget import BudgetMeter
 from infra.models.client import CallCounts, ModelClient
 from infra.models.embedding import Embedder, open_embedder
 from infra.models.form_settler import FormMemory, FormSettler
+from infra.models.lost_calls import LostCalls
 from infra.models.rates import RateLimiter, RateLimits, StoreClaims
+from infra.models.recorded_refusals import CalledModel, RecordedRefusals
 from infra.models.request_form import RequestForm, headers_of
 from infra.models.tokens import Tokenizer, count_tokens, load_tokenizer
 from infra.recipe import Model, Recipe
 from infra.running import progress
+from infra.running.stopping import next_signal_ends
 from infra.store import Store, open_store
 from tasks.judging.cache import SharedCache
 from tasks.judging.context import ScoringContext
@@ -32,21 +36,25 @@ EVALUATING = "evaluate"  # begins the kinds of evaluation's calls
 class RunResources:
     """Open resources of a recipe. The clients are of the recipe's models; None where it names no such model."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, retry_drops: bool = False) -> None:
+        """`retry_drops`: calls that were refused before are made again."""
         self.recipe = recipe
         for section, model in called_models(recipe).items():
             headers_of(model, section)  # one that is missing must not be found with a ledger open
         self.store: Store = open_store(recipe.store)
         self.ledger = Ledger(self.store)
         meter = BudgetMeter(recipe.budget)
+        models = called_models(recipe)
+        self.refusals = RecordedRefusals(map(_called, models.values(), models), retry=retry_drops, say=progress.say)
         clients = {}
-        for section, model in called_models(recipe).items():
-            clients[section] = _client(section, model, recipe, self.store, self.ledger, meter)
+        for section, model in models.items():
+            clients[section] = _client(section, model, recipe, self.store, self.ledger, meter, self.refusals)
         self.policy = clients["policy"]
         self.judge = clients.get("judge")
         self.strong = clients.get("strong")
         self.reward_model = clients.get(REWARD_MODEL)
         self.shards_in_memory = threading.Semaphore(recipe.execution.shards_in_flight)
+        self.stopped: LongmillError | None = None  # why no further call is sent
         self._lock = threading.Lock()
         self._embedder: Embedder | None = None
         self._cache = SharedCache()
@@ -61,6 +69,8 @@ class RunResources:
         with self._lock:
             if self._embedder is None:
                 self._embedder = open_embedder(self.recipe.embedding, ledger=self.ledger)
+                if self.stopped is not None:
+                    self._embedder.stop(self.stopped)
             return self._embedder
 
     def scoring(self) -> ScoringContext:
@@ -117,10 +127,28 @@ class RunResources:
         """What servers' refusals have changed in the form of requests, by section, a line each; {} for most runs."""
         return {section: client.settled() for section, client in self.clients().items() if client.settled()}
 
-    def close_clients(self) -> None:
-        """Calls in flight get a moment to be recorded; no other call starts."""
+    def stop(self, error: LongmillError) -> None:
+        """Send no call from now on; whoever wants one gets `error`. Does not wait for the calls in flight."""
+        self.stopped = self.stopped or error
         for client in self.clients().values():
-            client.close()
+            client.stop(error)
+        if self._embedder is not None:
+            self._embedder.stop(error)
+
+    def stop_at_signal(self) -> None:
+        """Stop, because a person or the platform says so; calls in flight get `execution.grace_s` to be recorded."""
+        if self.stopped is None:
+            grace_s = self.recipe.execution.grace_s
+            progress.say(f"stopping: calls in flight get {grace_s:g} s to be recorded; a second signal ends at once")
+        self.stop(StoppedError("a signal has stopped the run; nothing has failed, and the same command goes on"))
+        with next_signal_ends():
+            self.close_clients()
+
+    def close_clients(self) -> None:
+        """Calls in flight get `execution.grace_s` to be recorded; no other call starts."""
+        deadline = time.monotonic() + self.recipe.execution.grace_s
+        for client in self.clients().values():
+            client.close(max(0.0, deadline - time.monotonic()))
 
     def close(self) -> None:
         """Close clients, embedding model and ledger."""
@@ -131,17 +159,33 @@ class RunResources:
 
 
 @contextlib.contextmanager
-def open_resources(recipe: Recipe) -> Iterator[RunResources]:
+def open_resources(recipe: Recipe, retry_drops: bool = False) -> Iterator[RunResources]:
     """The resources of a recipe, open until the block ends."""
-    resources = RunResources(recipe)
+    resources = RunResources(recipe, retry_drops)
     try:
         yield resources
+    except Exception:
+        raise
+    except BaseException:  # a signal
+        resources.stop_at_signal()
+        raise
     finally:
         resources.close()
 
 
+def _called(model: Model, section: str) -> CalledModel:
+    api_key = os.environ.get(model.api_key_env)
+    return CalledModel(model.name, tuple(model.endpoints), api_key, headers_of(model, section))
+
+
 def _client(
-    section: str, model: Model, recipe: Recipe, store: Store, ledger: Ledger, meter: BudgetMeter
+    section: str,
+    model: Model,
+    recipe: Recipe,
+    store: Store,
+    ledger: Ledger,
+    meter: BudgetMeter,
+    refusals: RecordedRefusals,
 ) -> ModelClient:
     execution = recipe.execution
     given = RequestForm.of(model)
@@ -167,6 +211,9 @@ def _client(
         try_first=not model.starts_here(),
         rates=_limiter(model, store),
         waits=_show_wait,
+        refusals=refusals,
+        lost=LostCalls(execution.task_retries + 1, at_once=execution.drop_failed),
+        grace_s=execution.grace_s,
     )
 
 

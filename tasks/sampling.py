@@ -8,11 +8,11 @@ itself or at max_tokens: its text is a fragment. A passing fault fails the batch
 it would make the dataset depend on the weather; a refusal of the account, the model or the form stops the run.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from infra.canonical import seed_number
-from infra.errors import ModelError
 from infra.models.client import Failure, ModelClient, Prompt, Reply, Request
+from infra.models.model_errors import failed_error
 from infra.models.request_form import parameters_of, prompt_for
 from infra.recipe import Model, Recipe, Sampling
 from tasks.prompts import PromptText, load_prompt
@@ -105,7 +105,7 @@ def draw_answers(
                 example_ids.append(example.example_id)
                 requests.append(request)
         outcomes = model_client.complete(requests)
-        _refuse_passing_failures(outcomes)
+        _refuse_passing_failures(outcomes, example_ids)
         for example_id, request, outcome in zip(example_ids, requests, outcomes, strict=True):
             answer = answer_from(example_id, request, outcome, recipe.sampling.strategy)
             answers_by_example[example_id].append(answer)
@@ -131,11 +131,12 @@ def answer_from(example_id: str, request: Request, outcome: Reply | Failure, str
     )
 
 
-def _refuse_passing_failures(outcomes: Iterable[Reply | Failure]) -> None:
-    failures = [outcome for outcome in outcomes if isinstance(outcome, Failure) and not outcome.permanent]
+def _refuse_passing_failures(outcomes: Sequence[Reply | Failure], example_ids: Sequence[str]) -> None:
+    failures = []
+    names = []
+    for example_id, outcome in zip(example_ids, outcomes, strict=True):
+        if isinstance(outcome, Failure) and not outcome.permanent:
+            failures.append(outcome)
+            names.append(f"question {example_id}")
     if failures:
-        first = failures[0]
-        raise ModelError(
-            f"{len(failures)} calls failed after all attempts; the first: {first.reason}: {first.detail}. "
-            "The replies that arrived are in the ledger; when the endpoint is well again, re-run the failed shards."
-        )
+        raise failed_error(failures, names)

@@ -35,8 +35,9 @@ from tasks.records import example as records
 from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
 from tasks.records.plan import Plan
 from tasks.records.table import StoredTable
-from tasks.refused_answers import is_refused, refusal_words
+from tasks.refused_answers import refusal_words
 from tasks.resources import RunResources
+from tasks.retried_drops import has_due_answer
 from tasks.sampling import draw_answers
 from tasks.scoring import known_scorers, parse_scorers, rewards
 from tasks.spending import count_reused_answers
@@ -67,11 +68,17 @@ class ShardInMemory:
     examples: list[Example]
     contexts: dict[str, Context]
     run_task: RunTask
+    reruns: int = 0  # how often its result was discarded
 
     @property
     def key(self) -> str:
         """Of the shard in Prefect's cache. It names the store: a table of another store is of no use in this one."""
-        return f"{store_key(self.resources.store)}-{self.plan.plan_id}-{self.index}"
+        return f"{store_key(self.resources.store)}-{self.plan.plan_id}-{self.index}{self.rerun_key}"
+
+    @property
+    def rerun_key(self) -> str:
+        """The end of keys in Prefect's cache: what an earlier run of the shard has cached is not used by a re-run."""
+        return f"-rerun{self.reruns}" if self.reruns else ""
 
     def run(self, prefect_task: Any, arguments: tuple[Any, ...], is_whole: IsWhole) -> tuple[Any, bool]:
         """What a task returned, and whether it had run before."""
@@ -208,7 +215,7 @@ class TaskSteps:
         batch = QueryBatch(queries, role)
         recipe = shard.resources.recipe
         identities = [query_identity(query, self._scoring, role) for query in queries]
-        key = f"{store_key(shard.resources.store)}-{fingerprint([recipe.seed, identities])}"
+        key = f"{store_key(shard.resources.store)}-{fingerprint([recipe.seed, identities])}{shard.rerun_key}"
 
         def is_whole(result: Any) -> bool:
             if batch.verdicts is None:
@@ -220,11 +227,13 @@ class TaskSteps:
         return batch.verdicts
 
     def _verdicts_from_ledger(self, batch: QueryBatch, result: dict[str, Any]) -> list[Verdict[Any]] | None:
-        """The verdicts of an earlier run, counted as reused calls; None when an entry has gone."""
+        """The verdicts of an earlier run, counted as reused calls; None when an entry has gone, or is due again."""
         keys: list[str] = []
         for of_query in result["keys"]:
             keys.extend(of_query)
         entries = dict(self._shard.resources.ledger.lookup(keys))
+        if any(map(self._shard.resources.refusals.is_due, entries.values())):
+            return None
         verdicts: list[Verdict[Any]] = []
         judge = judge_settings(self._scoring, batch.role)
         for query, of_query in zip(batch.queries, result["keys"], strict=True):
@@ -244,7 +253,7 @@ class TaskSteps:
         """The values of a micro-batch of jobs."""
         recipe = self._shard.resources.recipe
         identity = [kind, recipe.embedding.model_dump(mode="json"), [job.identity for job in jobs]]
-        key = fingerprint(identity)
+        key = f"{fingerprint(identity)}{self._shard.rerun_key}"
         values, _ = self._shard.run(_named(compute, kind), (live(jobs), label, key), lambda result: True)
         return list(values)
 
@@ -328,18 +337,14 @@ def put_table(shard: ShardInMemory, kind: str, rows: list[Any]) -> StoredTable:
 def answers_hold(shard: ShardInMemory, table: dict[str, Any]) -> bool:
     """Whether a table of answers is what sampling would give now.
 
-    A refusal that is not in the ledger was one of the account, the model or the form, and an unfinished text a
-    fragment: earlier versions took both for outcomes of the question.
+    An unfinished text is a fragment, which earlier versions took for an answer.
     """
     if not _exist(shard, [table]):
         return False
-    refused = []
-    for answer in load_rows(shard.resources.store, "answers", StoredTable.from_json(table)):
-        if answer.text and answer.finish_reason not in FINISHED:
-            return False
-        if is_refused(answer):
-            refused.append(answer.key)
-    return not refused or shard.resources.ledger.holds(refused) == set(refused)
+    answers = load_rows(shard.resources.store, "answers", StoredTable.from_json(table))
+    if any(answer.text and answer.finish_reason not in FINISHED for answer in answers):
+        return False
+    return not has_due_answer(answers, shard.resources.ledger, shard.resources.refusals)
 
 
 def _exist(shard: ShardInMemory, tables: Sequence[dict[str, Any]]) -> bool:

@@ -42,10 +42,11 @@ _NO_TEXT = (
     "the policy's replies hold no text: look at the server's words and its log; `longmill doctor RECIPE` tries the "
     "endpoint"
 )
+_CUT_SHORT = f"{_NO_TEXT}; then --retry-drops asks again"
 REMEDIES: Mapping[str, str] = {
     "no_answers": _NO_TEXT,
-    "abort": _NO_TEXT,
-    "error": _NO_TEXT,
+    "abort": _CUT_SHORT,
+    "error": _CUT_SHORT,
     "unknown": _NO_TEXT,
     "unfinished_thinking": "raise sampling.max_tokens, which covers thinking and answer",
     "no_strong_answer": "the stronger model's reply holds no text: look at its endpoint, or raise sampling.max_tokens",
@@ -71,8 +72,10 @@ REMEDIES: Mapping[str, str] = {
     "refused": "the model declines: take another model, or texts that it answers about",
     "tool_calls": "the model calls tools in place of answering: start its server without tools",
     "sample: prompt_too_long": "the server takes less than policy.context_window: start it with --max-model-len of "
-    "that size, or lower policy.context_window",
-    FILTERED: "take a model or a provider that reads such texts",
+    "that size, then the same command asks again (with --retry-drops, where the server tells no max_model_len), or "
+    "lower policy.context_window",
+    "failed": "look at the server's log for what it does with this prompt; --retry-drops asks again",
+    FILTERED: "take a model or a provider that reads such texts, or ask again with --retry-drops",
 }
 _OTHER_REMEDY = "look at the drops of the plan"
 _PAID = "What was paid for is in the ledger"
@@ -234,7 +237,8 @@ def _filtered(store: Store, result: ShardResult, drops: Sequence[Drop]) -> froze
     reasons: dict[str, set[str]] = {}
     for row in result.files["judgements"].read_checked(store, columns).to_pylist():
         if row["example_id"] in candidates and row["reason"] is not None:
-            reasons.setdefault(row["example_id"], set()).add(row["reason"])
+            cause = row["reason"].rpartition(": ")[2]  # without the step, as in "notes: content_filter"
+            reasons.setdefault(row["example_id"], set()).add(cause)
     return frozenset(example_id for example_id, of_example in reasons.items() if of_example == {FILTERED})
 
 

@@ -48,6 +48,10 @@ Changes = Annotated[
     list[str] | None, typer.Option("--set", help="Change a recipe key: --set sampling.samples=8.", metavar="KEY=VALUE")
 ]
 StoreUrl = Annotated[str, typer.Option(help="Folder or URL of the store.")]
+RetryDrops = Annotated[
+    bool,
+    typer.Option("--retry-drops", help="Ask again what servers refused, and run shards again that dropped for it."),
+]
 
 
 @app.callback()
@@ -91,7 +95,9 @@ def improve(
 
 
 @app.command()
-def build(recipe: RecipePath, changes: Changes = None, as_json: AsJson = False) -> None:
+def build(
+    recipe: RecipePath, changes: Changes = None, retry_drops: RetryDrops = False, as_json: AsJson = False
+) -> None:
     """Build and publish the dataset alone."""
     settings = read_recipe(recipe, changes)
     with progress_unless_json(as_json):  # a model in the box may have to be fetched
@@ -100,7 +106,7 @@ def build(recipe: RecipePath, changes: Changes = None, as_json: AsJson = False) 
     with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
         from flows.build import build as build_flow
 
-        built = build_flow(settings)
+        built = build_flow(settings, retry_drops=retry_drops)
     _show_build(built, as_json)
 
 
@@ -111,17 +117,23 @@ def rerun(
     ],
     failed: Annotated[bool, typer.Option("--failed", help="Run the shards that failed or never ran.")] = False,
     shards: Annotated[str, typer.Option(help="Run these shards, done or not: 3,7-9.")] = "",
+    retry_drops: RetryDrops = False,
+    drop_failed: Annotated[
+        bool, typer.Option("--drop-failed", help="Give calls up that fail every time; their questions may be dropped.")
+    ] = False,
     recipe: Annotated[str, typer.Option(help="Recipe for endpoints and limits; else the one it was built with.")] = "",
     store: StoreUrl = "mill",
     as_json: AsJson = False,
 ) -> None:
     """Run some shards of a plan again, then publish."""
-    if failed == bool(shards):
-        raise RecipeError("rerun: say either --failed or --shards 3,7-9")
+    if (failed and shards) or not (failed or shards or retry_drops):
+        raise RecipeError("rerun: say either --failed or --shards 3,7-9, or --retry-drops")
     with prefect_at(local_folder(store)), progress_unless_json(as_json):
         from flows.rerun import rerun as rerun_flow
 
-        built = rerun_flow(plan_id, store, failed, shards, recipe, train=False)
+        built = rerun_flow(
+            plan_id, store, failed, shards, recipe, train=False, retry_drops=retry_drops, drop_failed=drop_failed
+        )
     _show_build(built, as_json)
 
 

@@ -41,7 +41,8 @@ def run_to_the_end(verb: Callable[[], object]) -> NoReturn:
 
 
 def _interrupt(number: int, frame: object) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends the process at once; its servers end with it
+    for signal_number in (signal.SIGINT, signal.SIGTERM):  # a second one ends the process at once, its servers with it
+        signal.signal(signal_number, signal.SIG_DFL)
     raise Interrupted
 
 

@@ -7,7 +7,8 @@ fault of the store raises LedgerError and stops the run: to take it for a missin
 
 Many machines may write and merge segments at the same time. A merge writes the merged segment before it removes
 its parts. A reader that finds a part missing lists the segments again and finds the merged one. An entry that is in
-two segments does no harm.
+two segments does no harm, and a refusal is replaced by recording what came when the call was made again
+(`segment.precedence`).
 Leaves out: removal of entries.
 """
 

@@ -10,6 +10,7 @@ Leaves out: where segments are stored (segment_store.py), and which of them exis
 
 import hashlib
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,12 @@ Digests = npt.NDArray[np.bytes_]  # shape [rows], dtype S32: the keys of a segme
 
 _REPEATING_COLUMNS = ("kind", "model", "revision", "status")
 _ROWS_PER_GROUP = 4096
+# Endings for which the server is the cause, as servers write them; infra/models/completions.py has all names.
+_CUT_SHORT = re.compile(
+    r'"finish_reason"\s*:\s*"(abort|aborted|cancelled|error|network_error|insufficient_system_resource|content_filter'
+    r'|content_filtered|safety|recitation|prohibited_content|blocklist|spii|sensitive)"',
+    re.I,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,16 @@ class Entry:
     completion_tokens: int
     seconds: float
     created: float  # unix seconds
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the server has refused the call."""
+        return not 200 <= self.status < 300
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether the server has broken the reply off: by a fault, or by a content filter."""
+        return _CUT_SHORT.search(self.reply) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +90,15 @@ SCHEMA = pa.schema(
 def precedence(entry: Entry) -> tuple[Any, ...]:
     """Sort key: of entries with the same key the smallest stays.
 
-    The earliest reply comes first, then the smallest hash of the reply. The other fields only make sure that two
-    different entries never compare as equal.
+    A reply comes before one that was cut short, and that before a refusal: they were tried again. Of whole replies the
+    earliest comes first, of the others the latest; then the smallest hash of the reply. The other fields only make sure
+    that two different entries never compare as equal.
     """
+    lasting = not (entry.is_refusal or entry.is_cut_short)
     return (
-        entry.created,
+        entry.is_refusal,
+        not lasting,
+        entry.created if lasting else -entry.created,
         hashlib.sha256(entry.reply.encode()).hexdigest(),
         entry.status,
         entry.prompt_tokens,

@@ -1,12 +1,13 @@
 """How a model client's calls run, what goes with each, and who is told of them: what its scheduler is given."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from infra.ledger import Entry
 from infra.models.form_settler import FormSettler
 from infra.models.protocol import Outcome, Request
 from infra.models.rates import RateLimiter
+from infra.models.recorded_refusals import RecordedRefusals
 
 _SHORTEST_SECRET = 8  # characters of a header's value; a shorter one is part of many words
 
@@ -25,13 +26,14 @@ class CallLimits:
 
 @dataclass(frozen=True, slots=True)
 class RequestManner:
-    """What goes with every request: the key, how its body is written, further headers."""
+    """What goes with every request: the key, how its body is written, further headers; and the record of refusals."""
 
     api_key: str | None
     api_key_env: str  # the variable that the key came from
     form: FormSettler
     headers: Mapping[str, str]
     rates: RateLimiter | None = None
+    refusals: RecordedRefusals = field(default_factory=RecordedRefusals)
 
     def redact(self, text: str) -> str:
         """A text without the API key and the headers' values, which some servers repeat in their errors."""

@@ -16,17 +16,20 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from infra.canonical import canonical_json
-from infra.errors import BudgetReached, ModelError, RecipeError
+from infra.errors import BudgetReached, LongmillError, ModelError, RecipeError
 from infra.ledger import Entry
 from infra.models.budget import BudgetMeter
 from infra.models.call_settings import CallLimits, CallListener, RequestManner
 from infra.models.form_settler import FormSettler
+from infra.models.lost_calls import LostCalls, lost_entry
 from infra.models.protocol import Failure, LedgerLike, Outcome, Prompt, Reply, Request, new_entry, parse_reply
 from infra.models.rates import RateLimiter
+from infra.models.recorded_refusals import RecordedRefusals
 from infra.models.scheduler import Scheduler
 from infra.models.single_flight import CallBatch, PendingCall, SingleFlight
 from infra.models.thinking import Reasoning
 from infra.recipe import Budget, Price
+from infra.running.stopping import next_signal_ends
 
 __all__ = [
     "CallCounts",
@@ -40,7 +43,6 @@ __all__ = [
     "parse_reply",
 ]
 
-_GRACE_S = 5.0  # for calls in flight, when the client closes or is interrupted
 _FREE = Price()
 _T = TypeVar("_T")
 
@@ -93,6 +95,9 @@ class ModelClient:
         try_first: bool = False,
         rates: RateLimiter | None = None,
         waits: Callable[[str, str], None] | None = None,
+        refusals: RecordedRefusals | None = None,
+        lost: LostCalls | None = None,
+        grace_s: float = 5.0,
     ) -> None:
         """`endpoints` are base URLs ending in /v1; the limits are those of `CallLimits`.
 
@@ -100,7 +105,9 @@ class ModelClient:
         `form` is how requests are written, `headers` come on top of the usual ones. With `try_first` the first call is
         sent alone, so that a server which takes no such request refuses one and not many.
         `rates` limits what is sent in a minute; `waits` is called with a kind of call and what it waits for, "" when
-        calls go on.
+        calls go on. `refusals` decides which recorded refusals are tried again, `lost` which calls
+        that keep failing are given up; without them none is. When the client closes or is interrupted, calls in flight
+        get `grace_s` seconds to be recorded.
         Clients that share a budget share a BudgetMeter. `progress` is called with the kind and the number of calls
         that ended, from any thread. Raises RecipeError for an endpoint that is no URL.
         """
@@ -112,19 +119,23 @@ class ModelClient:
         self._price = price
         self._progress = progress
         self._waits = waits
+        self._grace_s = grace_s
         self._reasoning: Reasoning = reasoning
         self._count_tokens = count_tokens
         self._single_flight = SingleFlight()
-        self._lock = threading.Lock()  # over the counts and `_closed`
+        self._lock = threading.Lock()  # over the counts, `_closed` and `_stopped`
         self._counts: dict[str, CallCounts] = {}
         self._closed = False
+        self._stopped: Exception | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="model-client", daemon=True)
         self._thread.start()
         self._form = form or FormSettler()
+        self._refusals = refusals or RecordedRefusals()
+        self._lost = lost
         limits = CallLimits(concurrency, contexts_in_flight, timeout_s, attempts, backoff_s, try_first)
         listener = CallListener(self._count_ended, self._count_retried, self._report_wait)
-        manner = RequestManner(api_key, api_key_env, self._form, dict(headers or {}), rates)
+        manner = RequestManner(api_key, api_key_env, self._form, dict(headers or {}), rates, self._refusals)
 
         async def new_scheduler() -> Scheduler:
             return Scheduler(urls, manner, limits, ledger, self._single_flight, meter, price, listener, reasoning)
@@ -136,7 +147,8 @@ class ModelClient:
 
         Raises BudgetReached when a call could not be sent for lack of budget, ModelError when no endpoint can be
         reached, RefusedError when one refuses the account, the model or the form of the request, LedgerError or
-        StoreError when the ledger fails; always after the calls in flight have ended and their replies are recorded.
+        StoreError when the ledger fails, and the error of `stop`; always after the calls in flight have ended and
+        their replies are recorded.
         """
         batch, new_calls = self._single_flight.register(requests)
         try:
@@ -156,7 +168,8 @@ class ModelClient:
             raise self._meter.error()
         if batch.error is not None:
             raise batch.error
-        return self._in_order(requests, batch, {call.request.key for call in new_calls})
+        outcomes = self._in_order(requests, batch, {call.request.key for call in new_calls})
+        return self._without_lost(requests, outcomes)
 
     def settled(self) -> list[str]:
         """What the server's refusals have changed in the form of the requests, a line each."""
@@ -184,18 +197,39 @@ class ModelClient:
         entry = new_entry(request, 400, body, 0.0)
         self._run_in_loop(self._ledger.record(entry)).result()
 
+    def _without_lost(self, requests: Sequence[Request], outcomes: list[Outcome]) -> list[Outcome]:
+        """The outcomes; calls that are given up get a permanent one, which is in the ledger on return."""
+        if self._lost is None:
+            return outcomes
+        for place, (request, outcome) in enumerate(zip(requests, outcomes, strict=True)):
+            if isinstance(outcome, Failure) and not outcome.permanent:
+                successes = sum(counts.made for counts in self.counts().values())
+                if self._lost.is_lost(request, outcome, successes):
+                    entry = lost_entry(request, outcome, self._refusals)
+                    self._run_in_loop(self._ledger.record(entry)).result()
+                    outcomes[place] = parse_reply(entry)
+        return outcomes
+
     def spend(self, key: str, prompt_tokens: int, completion_tokens: int) -> None:
         """Count a reply that another process paid for as spent, each key once."""
         if self._meter is not None:
             self._meter.spend(key, prompt_tokens, completion_tokens, self._price)
 
-    def close(self) -> None:
-        """End the waiting calls, give calls in flight a few seconds to be recorded, and disconnect."""
+    def stop(self, error: LongmillError) -> None:
+        """Send no call from now on: those that are not in flight end with `error`. Does not wait."""
+        with self._lock:
+            self._stopped = self._stopped or error
+            if not self._closed:
+                self._loop.call_soon_threadsafe(self._scheduler.stop, error)
+
+    def close(self, grace_s: float | None = None) -> None:
+        """End the waiting calls, give calls in flight `grace_s` seconds (its own) to be recorded, and disconnect."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-        self._run_in_loop(self._scheduler.close(_GRACE_S)).result(_GRACE_S + 10)
+        grace_s = self._grace_s if grace_s is None else grace_s
+        self._run_in_loop(self._scheduler.close(grace_s)).result(grace_s + 10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
         if not self._thread.is_alive():
@@ -216,14 +250,15 @@ class ModelClient:
         entries = self._ledger.lookup([call.request.key for call in calls])
         outcomes: dict[str, Outcome] = {}  # all, before any call is counted
         for call in calls:
-            if entry := entries.get(call.request.key):
+            entry = entries.get(call.request.key)
+            if entry is not None and not self._refusals.is_due(entry, call.request.has_alternative):
                 outcomes[entry.key] = parse_reply(entry, self._reasoning, call.request.route)
         missing = []
         for call in calls:
-            entry = entries.get(call.request.key)
-            if entry is None:
+            if call.request.key not in outcomes:
                 missing.append(call)
                 continue
+            entry = entries[call.request.key]
             if entry.status == 200:
                 self._scheduler.streaks.count_recorded(call.request)
             self.spend(entry.key, entry.prompt_tokens, entry.completion_tokens)
@@ -237,6 +272,8 @@ class ModelClient:
             return
         with self._lock:
             self._form.recall()
+            if self._stopped is not None:
+                raise self._stopped
             if self._closed:
                 raise ModelError("this model client is closed; make another one")
             self._loop.call_soon_threadsafe(self._scheduler.submit, calls)
@@ -247,7 +284,8 @@ class ModelClient:
         with self._lock:
             if not self._closed:
                 self._loop.call_soon_threadsafe(self._scheduler.send_ready)
-        batch.done.wait(_GRACE_S)
+        with next_signal_ends():
+            batch.done.wait(self._grace_s)
 
     def _in_order(self, requests: Sequence[Request], batch: CallBatch, new_keys: set[str]) -> list[Outcome]:
         """Outcomes by request. The first request of a key has made the call; the others share its outcome."""

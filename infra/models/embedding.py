@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.errors import RecipeError
+from infra.errors import LongmillError, RecipeError
 from infra.models.client import CallCounts
 from infra.models.embedding_endpoint import EmbeddingEndpoint, Vectors
 from infra.models.embedding_local import local_model
@@ -36,6 +36,7 @@ class Embedder:
     close: Callable[[], None] = lambda: None  # disconnects from an endpoint
     windows: TextWindows | None = None  # None: no text is too long
     encode_tokens: Callable[[list[str]], list[Vectors]] | None = None  # distinct texts → [tokens, d] each; local alone
+    stop: Callable[[LongmillError], None] = lambda error: None  # an endpoint gets no text from now on
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """float32 [n, d], each row L2-normalised; equal texts have equal rows.
@@ -96,7 +97,8 @@ def open_embedder(settings: Embedding, ledger: LedgerLike | None = None) -> Embe
     """
     if settings.endpoint is not None:
         endpoint = EmbeddingEndpoint(settings, os.environ.get(settings.api_key_env), ledger)
-        return Embedder(endpoint.encode, endpoint.counts, endpoint.close, endpoint_windows(settings))
+        windows = endpoint_windows(settings)
+        return Embedder(endpoint.encode, endpoint.counts, endpoint.close, windows, stop=endpoint.stop)
     model = local_model(settings)
     return Embedder(
         partial(model.encode, settings),

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.canonical import canonical_json, fingerprint, text_id
-from infra.errors import ModelError
+from infra.errors import LongmillError, ModelError
 from infra.ledger import Entry
 from infra.models.client import CallCounts
 from infra.models.protocol import LedgerLike
@@ -55,10 +55,15 @@ class EmbeddingEndpoint:
         self._counts_lock = threading.Lock()
         self._in_flight: set[str] = set()  # keys that a thread is embedding
         self._in_flight_changed = threading.Condition()
+        self._stopped: LongmillError | None = None
 
     def counts(self) -> CallCounts:
         """Texts sent and texts found in the ledger, so far, and the tokens of those sent."""
         return self._counts
+
+    def stop(self, error: LongmillError) -> None:
+        """Send nothing from now on; who wants a new vector gets `error`. Requests in flight are recorded."""
+        self._stopped = error
 
     def close(self) -> None:
         """Disconnect. No text may be embedded after it."""
@@ -112,6 +117,8 @@ class EmbeddingEndpoint:
         """Embed a batch of (key, text) pairs. The reply of each text is an entry, durable when it is returned."""
         from openai import OpenAIError, omit
 
+        if self._stopped is not None:
+            raise self._stopped
         prompt = self._settings.prompt or ""
         texts = [prompt + text for _, text in batch]
         started = time.monotonic()

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from infra.errors import ModelError, RefusedError
 from infra.models.call_settings import RequestManner
 from infra.models.endpoint import Endpoint
+from infra.models.protocol import Failure
 from infra.models.transport import Refused
 
+_NAMED = 3  # of what failed calls were about
 _LEDGER = "the replies that arrived are in the ledger."
 
 
@@ -28,6 +30,20 @@ def refused_error(endpoint: Endpoint, model: str, failure: Refused, manner: Requ
     return RefusedError(
         f"{endpoint.url} refuses model {model!r}: {manner.redact(failure.detail).rstrip('.')}; {remedy}. "
         "Nothing is dropped for this, and what was paid for is in the ledger: then the same command goes on"
+    )
+
+
+def failed_error(failures: Sequence[Failure], names: Sequence[str], calls: str = "calls") -> ModelError:
+    """Calls that have used up their attempts. `names`: what each was about, "" where that is not said."""
+    first = failures[0]
+    subjects: dict[str, None] = dict.fromkeys(filter(None, names))
+    about = "; ".join(list(subjects)[:_NAMED]) + ("; ..." if len(subjects) > _NAMED else "")
+    place = f" by {first.endpoint}" if first.endpoint else ""
+    return ModelError(
+        f"{len(failures)} {calls} failed after all attempts; the first{place}: {first.reason}: {first.detail}"
+        f"{f' ({about})' if about else ''}. "
+        "The replies that arrived are in the ledger; when the endpoint is well again, re-run the failed shards. "
+        "If it never is for these, --drop-failed leaves them out"
     )
 
 

@@ -17,7 +17,7 @@ from infra.canonical import canonical_json, fingerprint
 from infra.errors import LedgerError
 from infra.ledger import Entry
 from infra.models.completions import FINISHED, UNKNOWN, BadReply, Completion, read_completion
-from infra.models.refusals import BAD_REQUEST, classify_refusal, refusal_message
+from infra.models.refusals import BAD_REQUEST, FAILED, classify_refusal, refusal_message
 from infra.models.scores import read_scores
 from infra.models.thinking import UNFINISHED, Reasoning, joined, split_thinking
 
@@ -110,14 +110,15 @@ class Failure:
     """A call without a completion.
 
     `reason` is "prompt_too_long", "content_filter" or "bad_request" when it is permanent: the same request would
-    be refused again. Else it is what ended the last attempt: "timeout", "connection", "busy", "server_error" or
-    "bad_reply".
+    be refused again; "failed" where it was given up (`lost_calls.py`). Else it is what ended the last attempt:
+    "timeout", "connection", "busy", "server_error" or "bad_reply".
     """
 
     key: str
     reason: str
     detail: str
     permanent: bool
+    endpoint: str = ""  # URL that the last attempt went to
 
 
 Outcome = Reply | Failure
@@ -192,6 +193,8 @@ def parse_reply(entry: Entry, reasoning: Reasoning = "auto", route: str = CHAT) 
     if entry.status != 200:
         refusal = classify_refusal(entry.status, entry.reply)
         reason = refusal.reason if refusal.subject == "prompt" else BAD_REQUEST
+        if entry.status >= 500 and refusal.subject != "prompt":
+            reason = FAILED
         return Failure(entry.key, reason, refusal_message(entry.reply), True)
     try:
         return reply_from(entry.key, read_reply(entry.reply, route), entry.reply, True, reasoning)

@@ -18,7 +18,8 @@ from infra.canonical import canonical_json
 Subject = Literal["account", "model", "form", "address", "prompt", "passing", "unexplained"]
 
 PROMPT_TOO_LONG, CONTENT_FILTER, BAD_REQUEST = "prompt_too_long", "content_filter", "bad_request"
-PROMPT_REFUSALS = frozenset({PROMPT_TOO_LONG, CONTENT_FILTER, BAD_REQUEST})  # finish reasons of answers
+FAILED = "failed"  # of a call that was given up after its last attempt
+PROMPT_REFUSALS = frozenset({PROMPT_TOO_LONG, CONTENT_FILTER, BAD_REQUEST, FAILED})  # finish reasons of answers
 
 _SHOWN = 300  # characters of a server's words that are kept for people
 _READ = 4000  # characters of an error that the rules are matched against

@@ -22,9 +22,10 @@ from infra.models.call_settings import CallLimits, CallListener, RequestManner
 from infra.models.context_queue import ContextQueue, QueuedContext
 from infra.models.endpoint import RESTART_POLL_S, AdaptiveLimit, Endpoint, backoff, rank
 from infra.models.model_errors import rate_error, refused_error, unreachable_error
-from infra.models.protocol import Failure, LedgerLike, Outcome, Request, new_entry, parse_reply, reply_from
+from infra.models.protocol import Failure, LedgerLike, Outcome, Request
 from infra.models.rate_waits import RateWaits
-from infra.models.refusals import BAD_REQUEST, recorded_body
+from infra.models.recorder import Recorder
+from infra.models.refusals import BAD_REQUEST
 from infra.models.single_flight import PendingCall, SingleFlight
 from infra.models.streaks import RefusalStreaks
 from infra.models.thinking import Reasoning
@@ -66,12 +67,11 @@ class Scheduler:
         self._rates = RateWaits(manner.rates, listener.waits)
         self._rates.connect(self.send_ready, self.fail_queued)
         self._limits = limits
-        self._ledger = ledger
+        self._recorder = Recorder(ledger, manner, reasoning)
         self._single_flight = single_flight
         self._meter = meter
         self._price = price
         self._listener = listener
-        self._reasoning: Reasoning = reasoning
         self.streaks = RefusalStreaks()
         self._endpoints: list[Endpoint] = []
         self._transports: dict[str, Transport] = {}  # by URL
@@ -90,6 +90,7 @@ class Scheduler:
         self._wake_up: asyncio.TimerHandle | None = None  # sends when an endpoint's wait is over
         self._most_calls = 1 if limits.try_first else limits.concurrency  # in flight, now
         self._alone: asyncio.TimerHandle | None = None  # ends the time of the first call
+        self._stopped: Exception | None = None  # what a call ends with that would be sent now
 
     def submit(self, calls: Iterable[PendingCall]) -> None:
         """Queue calls, in their order."""
@@ -102,6 +103,9 @@ class Scheduler:
 
     def send_ready(self) -> None:
         """Send all calls that may be sent now."""
+        if self._stopped is not None:
+            self.fail_queued(self._stopped)
+            return
         now = time.monotonic()
         self._contexts.admit()
         while len(self._tasks) < self._most_calls:
@@ -176,7 +180,7 @@ class Scheduler:
             self.fail_queued(error)
         except asyncio.CancelledError:
             self._release(call)
-            self._end(call, context, ModelError("the model client was closed while a call was in flight"))
+            self._end(call, context, self._stopped or ModelError("the client was closed while a call was in flight"))
             raise
         finally:
             endpoint.limit.end_call()
@@ -209,7 +213,8 @@ class Scheduler:
             self.streaks.count_success(endpoint.url, call.request)
             await self._record(call, context, result, seconds)
         elif isinstance(result, Refused) and self.streaks.is_of_prompt(call.request, result.refusal):
-            await self._record_refusal(call, context, result, seconds)
+            self._release(call)
+            self._end(call, context, await self._recorder.record_refusal(call.request, endpoint.url, result, seconds))
         elif isinstance(result, TemporaryFailure) and self._rates.is_limit(call, response, result):
             self._rates.wait(call.request, endpoint, halvings, response, result, self._manner.redact)
             self._release(call)
@@ -283,22 +288,11 @@ class Scheduler:
     async def _record(self, call: PendingCall, context: QueuedContext, result: Recordable, seconds: float) -> None:
         """Record a reply; only then does the call end."""
         request, completion = call.request, result.completion
-        entry = new_entry(request, 200, result.raw, seconds, completion.prompt_tokens, completion.completion_tokens)
-        await self._ledger.record(entry)
+        reply, entry = await self._recorder.record_reply(request, result, seconds)
         if self._meter is not None and call.reserved:
             call.reserved = False
             self._meter.settle(request.key, completion.prompt_tokens, completion.completion_tokens, self._price)
-        self._end(call, context, reply_from(request.key, completion, result.raw, False, self._reasoning), entry)
-
-    async def _record_refusal(self, call: PendingCall, context: QueuedContext, result: Refused, seconds: float) -> None:
-        """Record that the server refuses this prompt; only then does the call end.
-
-        The place for what the refusal depends on, should it be asked again when that changes.
-        """
-        self._release(call)
-        entry = new_entry(call.request, result.status, self._manner.redact(recorded_body(result.raw)), seconds)
-        await self._ledger.record(entry)
-        self._end(call, context, parse_reply(entry))
+        self._end(call, context, reply, entry)
 
     def _retry(
         self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, restarts: int, failure: TemporaryFailure
@@ -318,7 +312,7 @@ class Scheduler:
             arguments = call, endpoint, restarts, failure, loop.time() + SETTLE_S
             self._backing_off[call] = (loop.call_later(_LOOK_S, self._end_unless_restarted, *arguments), context)
         else:
-            self._end_failed(call, context, failure)
+            self._end_failed(call, context, endpoint, failure)
 
     def _back_off(self, call: PendingCall, context: QueuedContext) -> None:
         """Let a call wait before its next attempt."""
@@ -360,14 +354,17 @@ class Scheduler:
         if self._waits_for_restart(call, context, endpoint, restarts):
             self.send_ready()
         elif loop.time() >= deadline:
-            self._end_failed(call, context, failure)
+            self._end_failed(call, context, endpoint, failure)
             self.send_ready()
         else:
             arguments = call, endpoint, restarts, failure, deadline
             self._backing_off[call] = (loop.call_later(_LOOK_S, self._end_unless_restarted, *arguments), context)
 
-    def _end_failed(self, call: PendingCall, context: QueuedContext, failure: TemporaryFailure) -> None:
-        self._end(call, context, Failure(call.request.key, failure.reason, self._manner.redact(failure.detail), False))
+    def _end_failed(
+        self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, failure: TemporaryFailure
+    ) -> None:
+        detail = self._manner.redact(failure.detail)
+        self._end(call, context, Failure(call.request.key, failure.reason, detail, False, endpoint.url))
 
     def _end(
         self, call: PendingCall, context: QueuedContext, outcome: Outcome | Exception, paid: Entry | None = None
@@ -426,10 +423,14 @@ class Scheduler:
             self._wake_up.cancel()
         self._wake_up = asyncio.get_running_loop().call_at(min(times), self.send_ready)
 
+    def stop(self, error: Exception) -> None:
+        """Send no further call. Those that are not in flight, or would be sent again, end with `error`."""
+        self._stopped = self._stopped or error
+        self.fail_queued(self._stopped)
+
     async def close(self, grace_s: float) -> None:
-        """End the waiting calls, let calls in flight finish for `grace_s` seconds, cancel the rest, disconnect."""
-        closed = ModelError("the model client was closed before this call was sent")
-        self.fail_queued(closed)
+        """Stop, let calls in flight finish for `grace_s` seconds, cancel the rest, disconnect."""
+        self.stop(ModelError("the model client was closed before this call was sent"))
         tasks = set(self._tasks)
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=grace_s)
@@ -438,7 +439,7 @@ class Scheduler:
             await asyncio.gather(*late, return_exceptions=True)
         for timer in filter(None, (self._wake_up, self._alone)):
             timer.cancel()
-        self.fail_queued(closed)
+        self.send_ready()
         await self._rates.close()
         for transport in self._transports.values():
             await transport.close()

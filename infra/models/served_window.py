@@ -1,10 +1,19 @@
-"""The window that a server of a model says it has: `max_model_len` of vLLM's and SGLang's list of models."""
+"""What a server says of a model: whether its list has it, and `max_model_len`, the window of vLLM and SGLang."""
 
 import json
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 _TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A model in an endpoint's list of models."""
+
+    listed: bool = True
+    max_model_len: int | None = None  # tokens of prompt and answer together; None where the list does not say
 
 
 def read_models(url: str, api_key: str | None, further: Mapping[str, str] | None = None) -> bytes:
@@ -17,16 +26,23 @@ def read_models(url: str, api_key: str | None, further: Mapping[str, str] | None
     return body
 
 
-def window_in(body: bytes, name: str) -> int | None:
-    """Tokens that the model of this name takes, prompt and answer together; None where the list does not say."""
+def listing_in(body: bytes, name: str) -> Listing | None:
+    """What a list of models says of the model of this name; None for a body that is no such list."""
     try:
         models = json.loads(body)["data"]
         for model in models:
-            if model["id"] == name and isinstance(model.get("max_model_len"), int):
-                return int(model["max_model_len"])
-    except (ValueError, KeyError, TypeError, AttributeError):
+            if model["id"] == name:
+                window = model.get("max_model_len")
+                return Listing(True, window if isinstance(window, int) else None)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    return None
+    return Listing(False)
+
+
+def window_in(body: bytes, name: str) -> int | None:
+    """Tokens that the model of this name takes, prompt and answer together; None where the list does not say."""
+    listing = listing_in(body, name)
+    return listing.max_model_len if listing else None
 
 
 def served_window(url: str, name: str, api_key: str | None, further: Mapping[str, str] | None = None) -> int | None:

@@ -166,6 +166,15 @@ class Execution(RecipeSection):
     )
     shards_in_flight: Positive = Field(2, description="shards that a process works on at once")
     timeout_s: Positive = Field(600, description="seconds that one call may take")
+    grace_s: Annotated[float, Field(ge=0)] = Field(
+        60,
+        description="seconds that calls in flight get to be recorded when the run is stopped by Ctrl-C or SIGTERM; a "
+        "second signal ends it at once, and so does the platform when its own time is over",
+    )
+    wait_s: Annotated[float, Field(ge=0)] | None = Field(
+        None,
+        description="seconds that a build waits while another one works on the same plan; null: until that one ends",
+    )
     task_retries: Annotated[int, Field(ge=0)] = Field(2, description="times that Prefect runs a failed task again")
     task_retry_delay_s: Annotated[float, Field(ge=0)] = Field(10, description="seconds before it does")
     shard_deployment: str | None = Field(
@@ -178,6 +187,11 @@ class Execution(RecipeSection):
         8, description="most shards of one run of `shard_deployment`, whose start takes seconds; fewer towards the end"
     )
     attempts: Positive = Field(6, description="tries of one call when the server fails or is busy")
+    drop_failed: bool = Field(
+        False,
+        description="give a call up that failed all its attempts, at once and not only where others succeed meanwhile: "
+        "its question may be dropped (`longmill rerun PLAN --failed --drop-failed`)",
+    )
     judge_trial: Annotated[int, Field(ge=0)] = Field(
         32,
         description="first replies of the judge, of each kind, that try it: when half of them cannot be used, the run "

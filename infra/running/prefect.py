@@ -6,6 +6,7 @@ be entered before `prefect` is first imported: Prefect reads its settings at imp
 """
 
 import contextlib
+import fcntl
 import http.client
 import os
 import sys
@@ -20,12 +21,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from infra.errors import (
     BalanceError,
     BudgetReached,
+    BusyError,
     InputError,
     JudgeError,
     PrerequisiteError,
     RecipeError,
     RefusedError,
     ServingError,
+    StoppedError,
     YieldError,
 )
 from infra.recipe import Execution
@@ -69,6 +72,8 @@ LASTING_ERRORS = (
     RecipeError,
     PrerequisiteError,
     BalanceError,
+    BusyError,
+    StoppedError,
 )
 
 
@@ -120,13 +125,24 @@ def local_server(home: Path) -> Iterator[str]:
     # The database's URL is relative to the folder: SQLAlchemy takes a `?` or `%` of a path for a part of the URL.
     database = {"PREFECT_API_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:///prefect.db"}
     environment = os.environ | database
-    with ChildProcess(command, log=home / "server.log", env=environment, cwd=Path(settings["PREFECT_HOME"])) as server:
-        _await_health(server, port)
+    folder = Path(settings["PREFECT_HOME"])
+    with contextlib.ExitStack() as stack:
+        with _starts_alone(folder):
+            server = stack.enter_context(ChildProcess(command, log=home / "server.log", env=environment, cwd=folder))
+            _await_health(server, port)
         try:
             with without_heartbeats():  # who would look at them dies with this process
                 yield f"http://127.0.0.1:{port}"
         finally:
             _send_last_events()
+
+
+@contextlib.contextmanager
+def _starts_alone(folder: Path) -> Iterator[None]:
+    """Let one server at a time begin: two that make the tables of a new SQLite database at once fail each other."""
+    with (folder / "starting.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def require_server(api_url: str) -> None:

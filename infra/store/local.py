@@ -71,6 +71,10 @@ class LocalFolder:
             _sync_folder(target.parent)
         return True
 
+    def has_one_winner(self) -> bool:
+        """Whether the file system has hard links, as far as `put_if_absent` has seen."""
+        return not self._warned
+
     def exists(self, path: str) -> bool:
         """Whether there is a file of this name. Raises OSError when that cannot be found out."""
         try:

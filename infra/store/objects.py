@@ -83,6 +83,11 @@ class ObjectStore:
             self.filesystem.pipe_file(self.key(path), data)
             return True
 
+    def has_one_winner(self) -> bool:
+        """Whether the server keeps conditions."""
+        with _bucket_must_exist():
+            return self._keeps_conditions()
+
     def exists(self, path: str) -> bool:
         """Whether there is an object of this name."""
         with _bucket_must_exist():

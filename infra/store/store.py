@@ -3,7 +3,7 @@
 Paths are relative, separated by "/", and checked. A write is atomic: readers see the whole file or none. Faults
 (network, permissions, a full disk) become a StoreError that names the place, the cause and the remedy. Credentials
 come from the environment; a URL that contains some is refused. A store may be used from several threads.
-Leaves out: locks, and metadata of files.
+Leaves out: locks (see lease.py), and metadata of files.
 """
 
 import contextlib
@@ -45,6 +45,7 @@ class Backend(Protocol):
     def open(self, path: str) -> BinaryIO: ...
     def write(self, path: str, data: bytes) -> None: ...
     def put_if_absent(self, path: str, data: bytes) -> bool: ...
+    def has_one_winner(self) -> bool: ...
     def exists(self, path: str) -> bool: ...
     def size(self, path: str) -> int: ...
     def sizes(self, prefix: str) -> dict[str, int]: ...
@@ -93,6 +94,11 @@ class Store:
         """
         with self._translated_faults("write", path):
             return self._backend.put_if_absent(path, data)
+
+    def has_one_winner(self) -> bool:
+        """Whether `put_if_absent`, when it last returned True, did so for one writer alone for certain."""
+        with self._translated_faults("write", ""):
+            return self._backend.has_one_winner()
 
     def exists(self, path: str) -> bool:
         """Whether there is a file, and not a folder, at this path."""

@@ -17,10 +17,11 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from infra.canonical import fingerprint, seed_number
-from infra.errors import ModelError, RecipeError
+from infra.errors import RecipeError
 from infra.ledger import Entry
 from infra.models.client import Failure, ModelClient, Outcome, Prompt, Reply, Request, parse_reply
 from infra.models.completions import REFUSED, refusal_in
+from infra.models.model_errors import failed_error
 from infra.models.protocol import CHAT
 from infra.models.request_form import parameters_of, prompt_for
 from infra.recipe import Judge, Recipe
@@ -37,7 +38,6 @@ FORM_FIELD = "structured_outputs"
 _PROBE_PROMPT = Prompt(({"role": "user", "content": "Say hello."},))
 _PROBE_REPLY = "[[7]] [[7]]"
 _SHARED_WITH_JUDGE = {"prompts", "temperature", "retry_temperature", "replies", "structured", "reasoning_tokens"}
-_SUBJECTS_NAMED = 3  # of failed calls, in a message
 
 
 def judge_prompt(step: str, language: str, prompts: str, **values: str) -> Prompt:
@@ -134,18 +134,9 @@ def refuse_passing_failures(outcomes: Sequence[Outcome], subjects: Sequence[str]
     for place, outcome in enumerate(outcomes):
         if isinstance(outcome, Failure) and not outcome.permanent:
             failures.append(outcome)
-            if place < len(subjects) and subjects[place]:
-                names.append(subjects[place])
-    if not failures:
-        return
-    first = failures[0]
-    subjects_text = "; ".join(names[:_SUBJECTS_NAMED]) + ("; ..." if len(names) > _SUBJECTS_NAMED else "")
-    about = f" ({subjects_text})" if names else ""
-    raise ModelError(
-        f"{len(failures)} calls to the judge failed after all attempts; the first: {first.reason}: "
-        f"{first.detail}{about}. "
-        "The replies that arrived are in the ledger; when the endpoint is well again, re-run the failed shards."
-    )
+            names.append(subjects[place] if place < len(subjects) else "")
+    if failures:
+        raise failed_error(failures, names, "calls to the judge")
 
 
 def client_of(scoring: ScoringContext, role: ModelRole) -> ModelClient:

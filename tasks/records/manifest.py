@@ -52,19 +52,6 @@ def parse_manifest(data: bytes, place: str) -> dict[str, Any]:
     return dict(manifest)
 
 
-def latest_is_of(store: Store, recipe: Recipe) -> bool:
-    """Whether the dataset that was published last under the recipe's name was made with these settings.
-
-    Its questions may have been others. False for whatever cannot be read: publishing says what is wrong with it.
-    """
-    try:
-        latest = json.loads(store.read(f"datasets/{recipe.dataset.name}/latest.json"))
-        settings = read_manifest(store, latest["manifest"])["recipe"]
-    except (StoreError, ValueError, KeyError, TypeError):
-        return False
-    return bool(settings == json.loads(canonical_json(public_settings(recipe.identity()))))
-
-
 def verify_manifest(store: Store, path: str) -> dict[str, Any]:
     """The manifest at `path`, after hashing every file it names. Raises StoreError naming the first that differs."""
     manifest = read_manifest(store, path)

@@ -3,7 +3,8 @@
 `plans/PLAN/shards/0003.json` is written after the tables and only once, so a reader that finds it also finds the
 tables. When two workers run one shard, the result of the first to finish stays. `0003.failed.json` beside it holds
 the last error of a shard that failed. Neither file holds a time, a machine or a count of calls: the same plan and the
-same replies give the same bytes.
+same replies give the same bytes. `0003.reruns.json` counts how often the shard's result was discarded: what Prefect has
+cached of its earlier runs is not used by the next one.
 """
 
 import json
@@ -136,7 +137,20 @@ def write_shard_result(store: Store, result: ShardResult) -> None:
 
 def discard_shard_result(store: Store, plan_id: str, index: int) -> None:
     """Remove a shard's result, so that the shard runs again. Its tables stay; they are named by content."""
+    count = rerun_count(store, plan_id, index) + 1
+    store.write(_reruns_path(plan_id, index), canonical_json({"shard": index, "plan_id": plan_id, "reruns": count}))
     store.delete(_path(plan_id, index))
+
+
+def rerun_count(store: Store, plan_id: str, index: int) -> int:
+    """How often a shard's result was discarded. Raises StoreError for a file that cannot be read."""
+    path = _reruns_path(plan_id, index)
+    if not store.exists(path):
+        return 0
+    try:
+        return int(json.loads(store.read(path))["reruns"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{store.place(path)}: no count of re-runs; remove the file and run again") from error
 
 
 def write_failure(store: Store, plan_id: str, index: int, error: BaseException) -> None:
@@ -168,6 +182,10 @@ def _total(table: pa.Table, column: str) -> int:
 
 def _path(plan_id: str, index: int) -> str:
     return f"plans/{plan_id}/shards/{index:04d}.json"
+
+
+def _reruns_path(plan_id: str, index: int) -> str:
+    return f"plans/{plan_id}/shards/{index:04d}.reruns.json"
 
 
 def _failure_path(plan_id: str, index: int) -> str:

@@ -13,6 +13,7 @@ import pytest
 from flows import workers
 from flows.bench.common import stub_recipe, write_questions
 from flows.workers import Workers, group_size, with_share
+from infra.errors import BusyError
 from infra.running.remote_runs import Pool, RunState
 from infra.store import Store
 from tasks.planning.make_plan import make_plan
@@ -226,3 +227,22 @@ def test_the_build_counts_the_calls_of_its_runs(build: tuple[RunResources, Plan,
     assert counts.made == 5 * len(server.started)
     assert build[0].counts_by_model()["policy"]["sample"]["prompt_tokens"] == 7 * len(server.started)
     assert build[0].store.list(f"plans/{build[1].plan_id}/runs") == []
+
+
+def test_runs_are_told_to_retry_drops_only_where_that_is_asked_for(
+    build: tuple[RunResources, Plan, FakeServer],
+) -> None:
+    _, server = work(build)
+    assert all("retry_drops" not in parameters for parameters in server.started)
+    for index in range(SHARDS):
+        server.store.delete(f"plans/{build[1].plan_id}/shards/{index:04d}.json")
+    count = len(server.started)
+    build[0].refusals.retry = True
+    _, server = work(build)
+    assert all(parameters["retry_drops"] is True for parameters in server.started[count:])
+
+
+def test_a_build_whose_plan_was_taken_over_stops_waiting(build: tuple[RunResources, Plan, FakeServer]) -> None:
+    build[0].stop(BusyError("taken over"))
+    with pytest.raises(BusyError, match="taken over"):
+        work(build)

@@ -29,5 +29,6 @@ class MemoryLedger:
         await self.gate.wait()
         if self.fault is not None:
             raise self.fault
-        assert entry.key not in self.entries, "paid twice"
+        earlier = self.entries.get(entry.key)
+        assert earlier is None or earlier.is_refusal or earlier.is_cut_short, "paid twice"
         self.entries[entry.key] = entry

@@ -1,9 +1,13 @@
 """An S3 server (moto) in a thread of the test process, on 127.0.0.1; each test gets an empty bucket of its own.
 
-One server serves all tests of a process and ends with it: stopping it would cost half a second a test.
+One server serves all tests of a process and ends with it: stopping it would cost half a second a test. `real_s3` starts
+Ceph's gateway where it is installed, for what a mock cannot show.
 """
 
 import functools
+import shutil
+import socket
+import subprocess
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,13 +34,39 @@ def _endpoint() -> str:
     return f"http://{host}:{port}"
 
 
+_REAL_SERVER = Path(__file__).parents[3] / "shared" / "tools" / "s3-server.sh"
+needs_real_s3 = pytest.mark.skipif(
+    not _REAL_SERVER.is_file() or shutil.which("radosgw") is None,
+    reason="there is no radosgw (Ceph's S3 gateway), or no ../shared/tools/s3-server.sh to start it",
+)
+
+
 @contextmanager
-def s3_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Point AWS_ENDPOINT_URL and the keys at the server, for child processes too, and yield s3://BUCKET."""
+def real_s3(folder: Path) -> Iterator[dict[str, str]]:
+    """Run a real S3 server whose files are in `folder`; yields the environment in which it is reached."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = ["bash", str(_REAL_SERVER)]
+    started = subprocess.run(
+        [*command, "start", str(folder), str(port)], stdout=subprocess.PIPE, text=True, check=True, timeout=120
+    )
+    try:
+        yield dict(line.removeprefix("export ").split("=", 1) for line in started.stdout.splitlines())
+    finally:
+        subprocess.run([*command, "stop", str(folder)], check=True, timeout=60)
+
+
+@contextmanager
+def s3_bucket(monkeypatch: pytest.MonkeyPatch, server: dict[str, str] | None = None) -> Iterator[str]:
+    """Point AWS_ENDPOINT_URL and the keys at the server, for child processes too, and yield s3://BUCKET.
+
+    `server` is the environment of another server than moto.
+    """
     import boto3
 
     with monkeypatch.context() as patch:
-        for name, value in {**_ENVIRONMENT, "AWS_ENDPOINT_URL": _endpoint()}.items():
+        for name, value in {**_ENVIRONMENT, **(server or {"AWS_ENDPOINT_URL": _endpoint()})}.items():
             patch.setenv(name, value)
         for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
             patch.delenv(name, raising=False)

@@ -35,7 +35,9 @@ class StubOptions:
     fault: str = "500"
     busy_above: int = 0  # more chat requests at once than this get 429; 0: no limit
     prompt_limit: int = 0  # words; longer prompts get vLLM's 400
+    max_model_len: int | None = None  # in the list of models, as vLLM has it
     filter_word: str = ""  # a prompt with it gets the content filter's 400
+    broken_word: str = ""  # a prompt with it gets a 500
     empty_word: str = ""  # a prompt with it gets an empty completion
     die_after: int = 0  # after so many chat requests the listening socket closes and all connections reset
     api_key: str = ""  # other bearer tokens get 401
@@ -59,6 +61,7 @@ class StubServer(stub_server.StubServer):
         self.log: list[dict[str, Any]] = []  # prompt (60 characters), seed, status, ...; by arrival
         self.headers: dict[str, str] = {}  # of the last request
         self.of_window: Counter[int] = Counter()  # requests taken, by window
+        self.lists_read = 0  # requests for the list of models
         self.fields: dict[str, Any] = {}  # of its body, without the messages
         self.arrived = threading.Condition()
         self.witness: Callable[[], Any] = lambda: None  # its result at a request's arrival goes into the log
@@ -69,6 +72,11 @@ class StubServer(stub_server.StubServer):
 
     def stats(self) -> dict[str, Any]:
         return super().stats() | {"max_in_flight": self.max_in_flight, "in_flight": self.in_flight}
+
+    async def _models(self, request: web.Request) -> web.Response:
+        self.lists_read += request.path == "/v1/models"
+        model = {"id": self.options.model, "object": "model", "max_model_len": self.options.max_model_len}
+        return web.json_response({"object": "list", "data": [model]})
 
     async def start(self, port: int = 0) -> None:
         self._loop = asyncio.get_running_loop()
@@ -168,6 +176,8 @@ class StubServer(stub_server.StubServer):
                 "Please reduce the length of the input prompt or the number of requested output tokens.",
                 "BadRequestError",
             )
+        if options.broken_word and options.broken_word in content:
+            return _error(500, "EngineCore encountered an issue", "InternalServerError")
         if options.filter_word and options.filter_word in content:
             return _error(400, "The prompt was filtered by the content management policy.", "content_filter")
         text = "" if options.empty_word and options.empty_word in content else stub_answer(content, body.get("seed"))

@@ -13,6 +13,7 @@ from prefect.utilities.annotations import quote
 
 from flows.shard import calls_per_span
 from infra.ledger import Entry
+from infra.models.recorded_refusals import RecordedRefusals
 from infra.recipe import Execution
 from infra.store import open_store
 from tasks.records.example import Answer
@@ -55,7 +56,7 @@ def test_a_table_of_answers_that_sampling_would_not_give_now_is_made_again(tmp_p
     """Prefect's cache may hold tables from before, with dropped calls that a later run can pay for."""
     ledger = MemoryLedger()
     ledger.entries["long"] = Entry("long", "sample", "m", "main", 400, "{}", 0, 0, 0.1, 0.0)
-    resources = SimpleNamespace(store=open_store(str(tmp_path)), ledger=ledger)
+    resources = SimpleNamespace(store=open_store(str(tmp_path)), ledger=ledger, refusals=RecordedRefusals())
     plan = SimpleNamespace(plan_id="p")
     shard: Any = SimpleNamespace(resources=resources, plan=plan, index=0)
 
@@ -66,6 +67,9 @@ def test_a_table_of_answers_that_sampling_would_not_give_now_is_made_again(tmp_p
     assert holds("It is.", "stop", "a")
     assert holds("", "length", "a")
     assert holds("", "prompt_too_long", "long")
+    resources.refusals = RecordedRefusals(retry=True)
+    assert not holds("", "prompt_too_long", "long")
+    resources.refusals = RecordedRefusals()
     assert not holds("", "bad_request", "credit")  # a 402 of an earlier version: the ledger does not have it
     assert not holds("It i", "abort", "a")
     assert not answers_hold(shard, {"path": "plans/p/gone.parquet", "sha256": "0" * 64, "rows": 1})

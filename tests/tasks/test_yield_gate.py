@@ -112,7 +112,7 @@ def test_questions_that_a_content_filter_stopped_altogether_are_no_faults(tmp_pa
         *dropped("too_few_scored", 2, "pair"),
     ]
     judged: dict[str, list[str | None]] = {
-        "too_few_scored-0": ["content_filter", None],
+        "too_few_scored-0": ["content_filter", "notes: content_filter", None],
         "too_few_scored-1": ["no_rating", "content_filter"],
     }
     store, plan, results = made(tmp_path, drops, judged=judged)

@@ -1,6 +1,7 @@
 """The file format of a segment, and how rows are found, merged and checked."""
 
 import io
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -92,6 +93,22 @@ def test_keys_that_are_not_in_the_segment_find_nothing() -> None:
     present = bytes.fromhex(key(3))
     assert find_entries(table, digests, [*absent, present]) == [entry(3)]
     assert find_entries(table, digests, absent) == []
+
+
+def test_a_reply_takes_the_place_of_a_refusal_and_a_refusal_that_of_an_earlier_one() -> None:
+    replies = [entry(1, "late", 30.0), entry(1, "early", 20.0)]
+    refusals = [replace(entry(1, "first", 1.0), status=400), replace(entry(1, "second", 40.0), status=400)]
+    for order in itertools.permutations([*replies, *refusals]):
+        merged = merge_tables([entries_table([single]) for single in order])
+        assert merged.equals(entries_table([replies[1]]))
+        assert entries_table(order).equals(merged)
+    cut_short = entry(1, '{"choices": [{"finish_reason": "abort"}]}', 5.0)
+    for order in itertools.permutations([replies[0], *refusals, cut_short]):
+        assert entries_table(order).equals(entries_table([replies[0]]))
+    for order in itertools.permutations([*refusals, cut_short]):
+        assert entries_table(order).equals(entries_table([cut_short]))
+    for order in itertools.permutations(refusals):
+        assert entries_table(order).equals(entries_table([refusals[1]]))
 
 
 def test_a_merge_of_one_key_alone_has_one_row() -> None:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.errors import ModelError, RecipeError
+from infra.errors import ModelError, RecipeError, StoppedError
 from infra.models.embedding import Embedder, Vectors, normalise_rows, open_embedder
 from infra.models.embedding_windows import TextSize, TextWindows, TokenMeter
 from infra.recipe import Embedding
@@ -177,6 +177,16 @@ def test_what_was_paid_before_a_failure_stays_paid(stub: StubEmbeddings) -> None
     with pytest.raises(ModelError, match=r"'m' at http.*not now"):
         open_embedder(endpoint(stub), ledger).embed(["a", "b"])
     assert len(ledger.entries) == 1
+
+
+def test_a_stopped_endpoint_gets_no_text_and_the_ledger_still_serves(stub: StubEmbeddings) -> None:
+    embedder = open_embedder(endpoint(stub), MemoryLedger())
+    embedder.embed(["a"])
+    embedder.stop(StoppedError("a signal"))
+    assert len(embedder.embed(["a"])) == 1
+    with pytest.raises(StoppedError, match="a signal"):
+        embedder.embed(["a", "b"])
+    assert stub.batches == [["a"]]
 
 
 def test_a_text_is_cut_only_where_the_recipe_says_so_and_is_then_another_text(stub: StubEmbeddings) -> None:
