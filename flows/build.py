@@ -36,6 +36,7 @@ from tasks.planning.rules import as_planned
 from tasks.publish_tasks import publish_dataset
 from tasks.records.plan import Plan, load_plan, resolve_plan
 from tasks.records.shard import read_shard_result, unfinished_shards
+from tasks.reporting.bill import bill_view
 from tasks.reporting.tables import build_table
 from tasks.resources import RunResources, open_resources
 from tasks.sampling import calls_per_example
@@ -80,9 +81,9 @@ def build(
     With `plan_id` an existing plan is worked on; with `shards` only those of its shards; with `retry_drops` refused
     calls are made again, and finished shards that dropped questions for them are run again. Returns the plan's id,
     the published dataset (null while shards are missing), the calls made, how often servers were started again, the
-    seconds by stage, and, if anything, what servers refused in the form of requests (`settled`). Raises YieldError when
-    too many questions gave no pair: nothing is published then. With `train` the training deployment is started for the
-    manifest, once per manifest.
+    seconds by stage, the bill beside the plan's estimate (`bill`, where the shards ran here), and, if anything, what
+    servers refused in the form of requests (`settled`). Raises YieldError when too many questions gave no pair: nothing
+    is published then. With `train` the training deployment is started for the manifest, once per manifest.
     """
     given = as_recipe(recipe)
     with (
@@ -94,7 +95,9 @@ def build(
         keep_recipe(resources.store, plan_id, settings)
         restarts = restart_counts(settings)
         clock = time.monotonic()
-        run_shards(resources, plan, [shard.index for shard in plan.shards] if shards is None else list(shards))
+        indices = [shard.index for shard in plan.shards] if shards is None else list(shards)
+        unscored = [index for index in indices if read_shard_result(resources.store, plan_id, index) is None]
+        run_shards(resources, plan, indices)
         seconds["shards"] = time.monotonic() - clock
         clock = time.monotonic()
         dataset = None
@@ -104,7 +107,7 @@ def build(
             for note in filter(None, (dataset["yield"]["smaller"], dataset["yield"]["warning"])):
                 get_logger("build").warning(note)
         seconds["publish"] = time.monotonic() - clock
-        built = {
+        built: dict[str, Any] = {
             "plan_id": plan_id,
             "dataset": dataset,
             "calls": {kind: asdict(counts) for kind, counts in resources.counts().items()},
@@ -114,6 +117,10 @@ def build(
         }
         if settled := resources.settled():
             built["settled"] = settled
+        if settings.execution.shard_deployment is None:  # else other processes have made the calls
+            built["bill"] = bill_view(plan, settings, resources.store, built["calls_by_model"], indices, unscored)
+            for warning in built["bill"]["warnings"]:
+                get_logger("build").warning(warning)
     announce(f"build-{plan_id}", build_table(built))
     if train and dataset and settings.training is not None:
         request_training(shard_recipe(given), dataset)

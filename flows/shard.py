@@ -62,7 +62,7 @@ def work_on_shard(resources: RunResources, plan: Plan, index: int) -> ShardResul
     if result is not None:
         answers: list[Answer] = load_rows(store, "answers", result.files["answers"])
         if not has_due_drop(result, answers, store, resources.ledger, resources.refusals):
-            count_reused_answers(resources, answers)
+            count_reused_answers(resources, plan, index, answers)
             progress.advance("score", plan.shards[index].questions)
             return result
         progress.say(f"shard {index} runs again: questions of it were dropped for refusals that are tried again now")
@@ -121,8 +121,10 @@ def sample_score_pair(shard: ShardInMemory) -> ShardResult:
 
 
 def spans_of(shard: ShardInMemory) -> list[Span]:
-    """The spans in which a shard is sampled and scored."""
+    """The spans in which a shard is sampled and scored; one where calls go out as batches, which are to be large."""
     recipe = shard.resources.recipe
+    if recipe.sends_batches():
+        return [(0, len(shard.examples))]
     calls = calls_per_example(recipe)
     planned_calls = calls * sum(planned.questions for planned in shard.plan.shards)
     span_calls = calls_per_span(planned_calls, recipe.execution, recipe.policy.replicas())

@@ -1,10 +1,12 @@
 """Trying a model without a run: one small call as the run would make it, and what refusals have changed in it."""
 
+import asyncio
 import os
 from collections.abc import Sequence
 
 from infra.errors import ModelError
 from infra.ledger import Entry
+from infra.models.batches.server import BatchFault, BatchServer
 from infra.models.client import Failure, ModelClient, Prompt, Request
 from infra.models.form_refusals import INT32_MAX
 from infra.models.form_settler import FormSettler
@@ -20,6 +22,9 @@ class _NoLedger:
 
     def lookup(self, keys: Sequence[str]) -> dict[str, Entry]:
         return {}
+
+    def holds(self, keys: Sequence[str]) -> set[str]:
+        return set()
 
     async def record(self, entry: Entry) -> None:
         """Nothing is kept."""
@@ -61,6 +66,23 @@ def try_model(recipe: Recipe, section: str) -> list[str]:
         if isinstance(outcome, Failure):
             raise ModelError(f"{section}: {model.name} refuses such calls ({outcome.reason}): {outcome.detail}")
         return client.settled()
+
+
+def list_batches(model: Model, section: str) -> None:
+    """Ask a model's endpoint for its batches. Raises ModelError with the server's words when it has none."""
+
+    async def ask() -> None:
+        (url,) = model.endpoints
+        key = os.environ.get(model.api_key_env)
+        server = BatchServer(url, key, headers_of(model, section), _TIMEOUT_S, attempts=1)
+        try:
+            await server.find("none", "none")
+        except BatchFault as fault:
+            raise ModelError(f"{section}: {url} has no batches ({fault}); take mode: live") from fault
+        finally:
+            await server.close()
+
+    asyncio.run(ask())
 
 
 def _telling_temperature(temperature: float, greedy: bool) -> float:

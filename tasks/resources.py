@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
-from infra.errors import LongmillError, StoppedError
+from infra.errors import LongmillError, PrerequisiteError, StoppedError
 from infra.ledger import Ledger
+from infra.models.batches.scheduler import Batching
 from infra.models.budget import BudgetMeter
 from infra.models.client import CallCounts, ModelClient
 from infra.models.embedding import Embedder, open_embedder
@@ -18,7 +19,8 @@ from infra.models.lost_calls import LostCalls
 from infra.models.rates import RateLimiter, RateLimits, StoreClaims
 from infra.models.recorded_refusals import CalledModel, RecordedRefusals
 from infra.models.request_form import RequestForm, headers_of
-from infra.models.tokens import Tokenizer, count_tokens, load_tokenizer
+from infra.models.tokens import Tokenizer, load_tokenizer
+from infra.models.usage import ByTokenizer
 from infra.recipe import Model, Recipe
 from infra.running import progress
 from infra.running.stopping import next_signal_ends
@@ -201,20 +203,27 @@ def _client(
         timeout_s=execution.timeout_s,
         attempts=execution.attempts,
         budget=meter,
-        price=model.price,
+        price=model.call_price,
         api_key_env=model.api_key_env,
         progress=_advance,
         reasoning=model.reasoning,
-        count_tokens=lambda text: _count_tokens(model.tokenizer, model.trust_remote_code, text),
+        counter=ByTokenizer(lambda: _tokenizer(model.tokenizer, model.trust_remote_code)),
         form=FormSettler(given, memory, progress.say, section),
         headers=headers_of(model, section),
         try_first=not model.starts_here(),
         rates=_limiter(model, store),
+        batching=_batching(section, model, store),
         waits=_show_wait,
         refusals=refusals,
         lost=LostCalls(execution.task_retries + 1, at_once=execution.drop_failed),
         grace_s=execution.grace_s,
     )
+
+
+def _batching(section: str, model: Model, store: Store) -> Batching | None:
+    if model.mode == "live":
+        return None
+    return Batching(store, model.name, model.batch, lambda line: progress.say(f"{section}: {line}"))
 
 
 def _limiter(model: Model, store: Store) -> RateLimiter | None:
@@ -224,16 +233,11 @@ def _limiter(model: Model, store: Store) -> RateLimiter | None:
     return RateLimiter(limits, StoreClaims(store, model.name, model.endpoints))
 
 
-def _count_tokens(tokenizer: str, trust_remote_code: bool, text: str) -> int:
-    """Tokens of a text, 0 where the tokenizer is not at hand: they are counted for the report alone."""
-    try:
-        return count_tokens(_tokenizer(tokenizer, trust_remote_code), [text])[0]
-    except LongmillError:
-        return 0
-
-
 @functools.cache
 def _tokenizer(name: str, trust_remote_code: bool) -> Tokenizer:
+    """The tokenizer of that name. Raises PrerequisiteError where there is none: a reward model's is its server's."""
+    if not name:
+        raise PrerequisiteError("the model's tokenizer is its server's own")
     return load_tokenizer(name, trust_remote_code)
 
 

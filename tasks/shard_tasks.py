@@ -22,7 +22,10 @@ from prefect import State, task
 
 from infra.canonical import fingerprint
 from infra.errors import ModelError
+from infra.models.batches.lines import MOST_LINES
 from infra.models.completions import FINISHED
+from infra.models.protocol import CHAT
+from infra.models.request_form import prompt_for
 from infra.recipe import Execution, Recipe
 from infra.running.prefect import TASK_SETTINGS, cache_key, live, retry_settings
 from infra.store import Store
@@ -155,7 +158,7 @@ def sample_span(shard: ShardInMemory, span: Span) -> list[Answer]:
     table, cached = shard.run(sample, (live(shard), span, label, key), lambda result: answers_hold(shard, result))
     answers: list[Answer] = load_rows(shard.resources.store, "answers", StoredTable.from_json(table))
     if cached:
-        count_reused_answers(shard.resources, answers)
+        count_reused_answers(shard.resources, shard.plan, shard.index, answers)
     return answers
 
 
@@ -243,10 +246,11 @@ class TaskSteps:
             verdicts.append(verdict)
         client = self._scoring.client(batch.role)
         assert client is not None  # it was asked before
-        for key in keys:
-            if key in entries:
-                entry = entries[key]
-                client.count_reused(entry.kind, key, entry.prompt_tokens, entry.completion_tokens)
+        for query, of_query in zip(batch.queries, result["keys"], strict=True):
+            prompt = prompt_for(judge, query.prompt) if query.route == CHAT else query.prompt
+            for key in of_query:
+                if key in entries:
+                    client.count_entry(prompt, entries[key])
         return verdicts
 
     def _compute_batch(self, kind: str, jobs: Sequence[Job[Any]], label: str) -> list[Any]:
@@ -259,8 +263,10 @@ class TaskSteps:
 
 
 def calls_per_batch(shard: ShardInMemory) -> int:
-    """Most calls of a task: `batch_calls`, or more where the shard would have too many tasks."""
+    """Most calls of a task: `batch_calls`, or more where the shard would have too many tasks or calls go as batches."""
     recipe = shard.resources.recipe
+    if recipe.sends_batches():
+        return MOST_LINES
     longest = max((context.tokens for context in shard.contexts.values()), default=0)
     expected = len(shard.examples) * judge_calls_per_example(recipe, longest)
     return max(recipe.execution.batch_calls, math.ceil(expected / MOST_CALL_BATCHES))

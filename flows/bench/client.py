@@ -32,6 +32,9 @@ class _EmptyLedger:
     def lookup(self, keys: Sequence[str]) -> dict[str, Entry]:
         return {}
 
+    def holds(self, keys: Sequence[str]) -> set[str]:
+        return set()
+
     async def record(self, entry: Entry) -> None:
         return None
 

@@ -24,7 +24,7 @@ from flows.cli.display import (
 from flows.cli.doctor import require_machine, run_checks
 from flows.cli.ending import run_to_the_end
 from flows.cli.formats import formats
-from flows.cli.inspecting import agreement, inspect
+from flows.cli.inspecting import agreement, inspect, plain
 from flows.cli.microworld import microworld
 from flows.cli.serving import serve
 from flows.cli.training import model_name, train
@@ -151,6 +151,11 @@ def status(
     if not as_json:
         for plan_state in plans:
             console.print(table(f"plan {plan_state['plan_id']}", *status_rows(plan_state)))
+        for batch in plans[0].get("batches", ()):  # of the store: a batch may hold calls of several plans
+            done = f"{batch['done']:,} of {batch['total']:,} done"
+            console.print(
+                plain(f"waiting for batch {batch['batch'] or '(about to be made)'}, {done}: {batch['status']}")
+            )
     finish(as_json, plans, [])
 
 

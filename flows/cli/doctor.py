@@ -86,6 +86,8 @@ def _recipe_checks(recipe: Recipe) -> Iterator[Check]:
         yield f"{section}'s tokenizer {model.tokenizer}", check_tokenizer
         for url in model.endpoints:
             yield f"{section}'s endpoint {url}", partial(_check_endpoint, section, url, model)
+        if model.mode == "batch":
+            yield f"{section}'s batches", partial(_check_batches, model, section)
         if model.endpoints and section != "judge":
             yield f"{section}'s reply to a small call", partial(_try_model, recipe, section)
     if recipe.judge is not None and recipe.judge.endpoints:
@@ -116,6 +118,12 @@ def _try_model(recipe: Recipe, section: str) -> list[str]:
     for url in model.endpoints:
         _check_endpoint(section, url, model)
     return try_model(recipe, section)
+
+
+def _check_batches(model: Model, section: str) -> None:
+    from tasks.model_trial import list_batches
+
+    list_batches(model, section)
 
 
 def _try_judge(recipe: Recipe) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from flows.cli.inspecting import plain
 from flows.early import check_early
 from infra.errors import InputError
 from infra.ledger import Ledger
+from infra.models.batches.records import open_batches
 from infra.recipe import Recipe
 from infra.store import Store, open_store
 from tasks.evaluation.heldout import is_heldout
@@ -64,7 +66,10 @@ def first_question_page(first: Mapping[str, Any]) -> Iterator[Text]:
 
 
 def plan_status(store_url: str, prefix: str) -> list[dict[str, Any]]:
-    """The shards of one plan, or of all, by state. Raises InputError when the store holds no plan."""
+    """The shards of one plan, or of all, by state, and the store's open batches (`batches`), if there are any.
+
+    Raises InputError when the store holds no plan.
+    """
     store = open_store(store_url)
     if prefix:
         plan_ids = [resolve_plan(store, prefix)]
@@ -76,7 +81,11 @@ def plan_status(store_url: str, prefix: str) -> list[dict[str, Any]]:
                 plan_ids.append(plan_id)
     if not plan_ids:
         raise InputError(f"{store_url}: no plan in this store; `longmill plan RECIPE` makes one, or give --store")
-    return [_plan_state(store, plan_id) for plan_id in plan_ids]
+    states = [_plan_state(store, plan_id) for plan_id in plan_ids]
+    if batches := [asdict(batch) for batch in open_batches(store)]:
+        for state in states:
+            state["batches"] = batches
+    return states
 
 
 def _plan_state(store: Store, plan_id: str) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def _prices_by_key(store: Store, plan: Plan, index: int, recipe: Recipe) -> dict
     for sample_index, key in zip(*answers.to_pydict().values(), strict=True):
         model = recipe.strong if sample_index == STRONG and recipe.strong is not None else recipe.policy
         if key:
-            prices[key] = model.price
+            prices[key] = model.call_price
     price_of_scorer = {scorer.name: scorer_price(scorer, recipe) for scorer in parse_scorers(recipe)}
     judgements = store.read_table(result.files["judgements"].path, ["scorer", "keys"])
     for name, keys in zip(*judgements.to_pydict().values(), strict=True):

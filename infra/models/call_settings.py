@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from infra.ledger import Entry
 from infra.models.form_settler import FormSettler
 from infra.models.protocol import Outcome, Request
 from infra.models.rates import RateLimiter
 from infra.models.recorded_refusals import RecordedRefusals
+from infra.models.usage import Usage
 
 _SHORTEST_SECRET = 8  # characters of a header's value; a shorter one is part of many words
 
@@ -46,10 +46,10 @@ class RequestManner:
 
 @dataclass(frozen=True, slots=True)
 class CallListener:
-    """What the scheduler calls: `ended` (request, outcome, paid entry or None), `retried` (request), `waits` (request,
-    what it waits for; "" when calls go on).
+    """What the scheduler calls: `ended` (request, outcome, usage of a paid reply or None), `retried` (request), `waits`
+    (request, what it waits for; "" when calls go on).
     """
 
-    ended: Callable[[Request, Outcome, Entry | None], None]
+    ended: Callable[[Request, Outcome, Usage | None], None]
     retried: Callable[[Request], None]
     waits: Callable[[Request, str], None] = lambda request, text: None

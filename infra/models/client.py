@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from infra.canonical import canonical_json
 from infra.errors import BudgetReached, LongmillError, ModelError, RecipeError
 from infra.ledger import Entry
+from infra.models.batches.scheduler import Batching, BatchScheduler
 from infra.models.budget import BudgetMeter
 from infra.models.call_settings import CallLimits, CallListener, RequestManner
 from infra.models.form_settler import FormSettler
@@ -28,6 +29,7 @@ from infra.models.recorded_refusals import RecordedRefusals
 from infra.models.scheduler import Scheduler
 from infra.models.single_flight import CallBatch, PendingCall, SingleFlight
 from infra.models.thinking import Reasoning
+from infra.models.usage import TokenCounter, Usage, UsageReader
 from infra.recipe import Budget, Price
 from infra.running.stopping import next_signal_ends
 
@@ -61,6 +63,7 @@ class CallCounts:
     reused_completion_tokens: int = 0
     reasoning_tokens: int = 0  # of completion_tokens: what was spent on thinking, by the calls made
     special_tokens: int = 0  # cut from the ends of the texts, by the calls made
+    counted_here: int = 0  # replies, made or reused, for which the server has sent no usage
 
     def plus(self, **more: int) -> "CallCounts":
         """The counts with `more` added, by field."""
@@ -89,7 +92,7 @@ class ModelClient:
         progress: Callable[[str, int], None] | None = None,
         backoff_s: float = 1.0,
         reasoning: Reasoning = "auto",
-        count_tokens: Callable[[str], int] | None = None,
+        counter: TokenCounter | None = None,
         form: FormSettler | None = None,
         headers: Mapping[str, str] | None = None,
         try_first: bool = False,
@@ -98,16 +101,17 @@ class ModelClient:
         refusals: RecordedRefusals | None = None,
         lost: LostCalls | None = None,
         grace_s: float = 5.0,
+        batching: Batching | None = None,
     ) -> None:
         """`endpoints` are base URLs ending in /v1; the limits are those of `CallLimits`.
 
-        `reasoning` says what becomes of the model's thinking; `count_tokens` counts it where the server does not.
+        `reasoning` says what becomes of the model's thinking; `counter` counts tokens where the server does not.
         `form` is how requests are written, `headers` come on top of the usual ones. With `try_first` the first call is
         sent alone, so that a server which takes no such request refuses one and not many.
         `rates` limits what is sent in a minute; `waits` is called with a kind of call and what it waits for, "" when
-        calls go on. `refusals` decides which recorded refusals are tried again, `lost` which calls
-        that keep failing are given up; without them none is. When the client closes or is interrupted, calls in flight
-        get `grace_s` seconds to be recorded.
+        calls go on. With `batching` the calls are sent to the one endpoint as batches. `refusals` decides which
+        recorded refusals are tried again, `lost` which calls that keep failing are given up; without them none is.
+        When the client closes or is interrupted, calls in flight get `grace_s` seconds to be recorded.
         Clients that share a budget share a BudgetMeter. `progress` is called with the kind and the number of calls
         that ended, from any thread. Raises RecipeError for an endpoint that is no URL.
         """
@@ -121,7 +125,7 @@ class ModelClient:
         self._waits = waits
         self._grace_s = grace_s
         self._reasoning: Reasoning = reasoning
-        self._count_tokens = count_tokens
+        self._usage = usage = UsageReader(counter)
         self._single_flight = SingleFlight()
         self._lock = threading.Lock()  # over the counts, `_closed` and `_stopped`
         self._counts: dict[str, CallCounts] = {}
@@ -137,10 +141,11 @@ class ModelClient:
         listener = CallListener(self._count_ended, self._count_retried, self._report_wait)
         manner = RequestManner(api_key, api_key_env, self._form, dict(headers or {}), rates, self._refusals)
 
-        async def new_scheduler() -> Scheduler:
-            return Scheduler(urls, manner, limits, ledger, self._single_flight, meter, price, listener, reasoning)
+        async def new_scheduler() -> Scheduler | BatchScheduler:
+            what = manner, limits, ledger, self._single_flight, meter, price, listener, usage, reasoning
+            return Scheduler(urls, *what) if batching is None else BatchScheduler(urls[0], batching, *what)
 
-        self._scheduler: Scheduler = self._run_in_loop(new_scheduler()).result(30)
+        self._scheduler = self._run_in_loop(new_scheduler()).result(30)
 
     def complete(self, requests: Sequence[Request]) -> list[Outcome]:
         """The outcome of each request, in their order; blocks until all calls have ended.
@@ -183,7 +188,18 @@ class ModelClient:
     def count_reused(self, kind: str, key: str, prompt_tokens: int, completion_tokens: int) -> None:
         """Count a reply that a finished result already holds as reused and as spent, without a look at the ledger."""
         self.spend(key, prompt_tokens, completion_tokens)
-        self._count_shared(kind, prompt_tokens, completion_tokens)
+        self._count_shared(kind, Usage(prompt_tokens, completion_tokens))
+
+    def count_entry(self, prompt: Prompt, entry: Entry) -> None:
+        """Count a reply of the ledger, to such a prompt, as reused and as spent."""
+        usage = self._usage.of_entry(prompt, entry)
+        self.spend(entry.key, usage.prompt_tokens, usage.completion_tokens)
+        self._count_shared(entry.kind, usage)
+
+    def spend_entry(self, prompt: Prompt, entry: Entry) -> None:
+        """Count a reply of the ledger, to such a prompt, as spent."""
+        usage = self._usage.of_entry(prompt, entry)
+        self.spend(entry.key, usage.prompt_tokens, usage.completion_tokens)
 
     def record_refusal(self, request: Request, failure: Failure) -> None:
         """Record that the server refuses this request as it stands, so that no run sends it again; durable on return.
@@ -261,8 +277,9 @@ class ModelClient:
             entry = entries[call.request.key]
             if entry.status == 200:
                 self._scheduler.streaks.count_recorded(call.request)
-            self.spend(entry.key, entry.prompt_tokens, entry.completion_tokens)
-            self._count_shared(call.request.kind, entry.prompt_tokens, entry.completion_tokens)
+            usage = self._usage.of_entry(call.request.prompt, entry)
+            self.spend(entry.key, usage.prompt_tokens, usage.completion_tokens)
+            self._count_shared(call.request.kind, usage)
             self._single_flight.finish(call, outcomes[entry.key])
         return missing
 
@@ -296,14 +313,20 @@ class ModelClient:
                 new_keys.remove(request.key)
                 self._count_reasoning(request.kind, outcome)
             elif isinstance(outcome, Reply):
-                self._count_shared(request.kind, outcome.prompt_tokens, outcome.completion_tokens)
+                counts = outcome.prompt_tokens, outcome.completion_tokens
+                self._count_shared(request.kind, self._usage.of(request.prompt, *counts, outcome.raw))
                 outcome = replace(outcome, reused=True)
             outcomes.append(outcome)
         return outcomes
 
-    def _count_shared(self, kind: str, prompt_tokens: int, completion_tokens: int) -> None:
+    def _count_shared(self, kind: str, usage: Usage) -> None:
         """Count a reply that no call was made for."""
-        self._count(kind, reused=1, reused_prompt_tokens=prompt_tokens, reused_completion_tokens=completion_tokens)
+        tokens = {
+            "reused_prompt_tokens": usage.prompt_tokens,
+            "reused_completion_tokens": usage.completion_tokens,
+            "counted_here": int(usage.counted_here),
+        }
+        self._count(kind, reused=1, **tokens)
         self._report_progress(kind)
 
     def _count_reasoning(self, kind: str, outcome: Outcome) -> None:
@@ -311,12 +334,12 @@ class ModelClient:
         if isinstance(outcome, Failure) or outcome.reused:
             return
         tokens = outcome.reasoning_tokens
-        if not tokens and outcome.thinking and self._count_tokens is not None:
-            tokens = min(self._count_tokens(outcome.thinking), outcome.completion_tokens or sys.maxsize)
+        if not tokens and outcome.thinking:
+            tokens = min(self._usage.text_tokens(outcome.thinking), outcome.completion_tokens or sys.maxsize)
         if tokens:
             self._count(kind, reasoning_tokens=tokens)
 
-    def _count_ended(self, request: Request, outcome: Outcome, paid: Entry | None) -> None:
+    def _count_ended(self, request: Request, outcome: Outcome, paid: Usage | None) -> None:
         if isinstance(outcome, Failure) or paid is None:
             self._count(request.kind, failed=1)
         else:
@@ -324,6 +347,7 @@ class ModelClient:
                 "prompt_tokens": paid.prompt_tokens,
                 "completion_tokens": paid.completion_tokens,
                 "special_tokens": outcome.special_tokens,
+                "counted_here": int(paid.counted_here),
             }
             self._count(request.kind, made=1, **tokens)
         self._report_progress(request.kind)

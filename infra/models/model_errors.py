@@ -24,11 +24,11 @@ def unreachable_error(endpoints: Sequence[Endpoint], attempts: int, manner: Requ
     )
 
 
-def refused_error(endpoint: Endpoint, model: str, failure: Refused, manner: RequestManner) -> RefusedError:
+def refused_error(url: str, model: str, failure: Refused, manner: RequestManner) -> RefusedError:
     """An endpoint refuses the account, the model or the form of its requests."""
     remedy = failure.refusal.remedy.format(api_key_env=manner.api_key_env)
     return RefusedError(
-        f"{endpoint.url} refuses model {model!r}: {manner.redact(failure.detail).rstrip('.')}; {remedy}. "
+        f"{url} refuses model {model!r}: {manner.redact(failure.detail).rstrip('.')}; {remedy}. "
         "Nothing is dropped for this, and what was paid for is in the ledger: then the same command goes on"
     )
 

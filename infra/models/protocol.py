@@ -131,6 +131,10 @@ class LedgerLike(Protocol):
         """The entries that exist, by key."""
         ...
 
+    def holds(self, keys: Sequence[str]) -> set[str]:
+        """The keys that have an entry."""
+        ...
+
     async def record(self, entry: Entry) -> None:
         """Write an entry; returns when it is durable."""
         ...

@@ -18,6 +18,7 @@ from typing import Protocol
 from infra.canonical import fingerprint
 from infra.errors import StoreError
 from infra.models.protocol import Request
+from infra.models.tokens import estimated_tokens
 from infra.store import Store
 
 FOLDER = "rates"  # in the store
@@ -25,7 +26,6 @@ SLOT_S = 2  # seconds for whose shares processes compete
 SHARES = 2  # of a slot
 SAVED_S = 5.0  # allowance of so many seconds is saved
 _OLD_S = 120  # after which a share's file is removed
-_BYTES_PER_TOKEN = 4  # English and Chinese alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +122,12 @@ class RateLimiter:
     def spend(self, request: Request) -> None:
         """A request is sent."""
         self._requests -= 1
-        self._tokens -= estimated_tokens(request)
+        self._tokens -= tokens_of_call(request)
 
     def correct(self, request: Request, tokens: int) -> None:
         """A reply had so many tokens, prompt and output; 0 where the server does not count."""
         if tokens:
-            self._tokens += estimated_tokens(request) - tokens
+            self._tokens += tokens_of_call(request) - tokens
 
     async def close(self) -> None:
         """End the claims."""
@@ -179,7 +179,7 @@ def share_of(share: int, limits: RateLimits) -> tuple[int, int]:
     return amounts[0], amounts[1]
 
 
-def estimated_tokens(request: Request) -> int:
+def tokens_of_call(request: Request) -> int:
     """Tokens that a request will cost, at most about: its prompt's and its whole answer's."""
     longest = request.parameters.get("max_tokens", 0)
-    return len(request.prompt.encoded) // _BYTES_PER_TOKEN + (longest if isinstance(longest, int) else 0)
+    return estimated_tokens(request.prompt.encoded) + (longest if isinstance(longest, int) else 0)

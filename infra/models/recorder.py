@@ -2,7 +2,6 @@
 
 import asyncio
 
-from infra.ledger import Entry
 from infra.models.call_settings import RequestManner
 from infra.models.completions import FINISHED
 from infra.models.protocol import LedgerLike, Outcome, Reply, Request, new_entry, parse_reply, reply_from
@@ -19,14 +18,14 @@ class Recorder:
         self._manner = manner
         self._reasoning: Reasoning = reasoning
 
-    async def record_reply(self, request: Request, result: Recordable, seconds: float) -> tuple[Reply, Entry]:
-        """The reply, and its entry. Raises LedgerError."""
+    async def record_reply(self, request: Request, result: Recordable, seconds: float) -> Reply:
+        """The reply. Raises LedgerError."""
         completion = result.completion
         if completion.finish_reason not in FINISHED:
             self._manner.refusals.count_recorded(request.key)
         entry = new_entry(request, 200, result.raw, seconds, completion.prompt_tokens, completion.completion_tokens)
         await self._ledger.record(entry)
-        return reply_from(request.key, completion, result.raw, False, self._reasoning), entry
+        return reply_from(request.key, completion, result.raw, False, self._reasoning)
 
     async def record_refusal(self, request: Request, url: str, result: Refused, seconds: float) -> Outcome:
         """The failure, of which the ledger knows what it depended on at the endpoint. Raises LedgerError."""

@@ -16,7 +16,6 @@ from collections.abc import Iterable
 import aiohttp
 
 from infra.errors import BudgetReached, ModelError
-from infra.ledger import Entry
 from infra.models.budget import BudgetMeter
 from infra.models.call_settings import CallLimits, CallListener, RequestManner
 from infra.models.context_queue import ContextQueue, QueuedContext
@@ -39,6 +38,7 @@ from infra.models.transport import (
     classify_response,
     could_not_connect,
 )
+from infra.models.usage import Usage, UsageReader
 from infra.recipe import Price
 from infra.serving.records import ServerRecord, call_server, read_record
 
@@ -60,6 +60,7 @@ class Scheduler:
         meter: BudgetMeter | None,
         price: Price,
         listener: CallListener,
+        usage: UsageReader,
         reasoning: Reasoning = "auto",
     ) -> None:
         self._manner = manner
@@ -72,6 +73,7 @@ class Scheduler:
         self._meter = meter
         self._price = price
         self._listener = listener
+        self._usage = usage
         self.streaks = RefusalStreaks()
         self._endpoints: list[Endpoint] = []
         self._transports: dict[str, Transport] = {}  # by URL
@@ -280,7 +282,7 @@ class Scheduler:
         if not stops and call.failed_attempts < self._limits.attempts:
             self._back_off(call, context)
             return
-        error = refused_error(endpoint, request.model, failure, self._manner)
+        error = refused_error(endpoint.url, request.model, failure, self._manner)
         self._end(call, context, error)
         # A key and an address are those of all models; the rest is this one's.
         self.fail_queued(error, None if failure.refusal.subject in ("account", "address") else request.model)
@@ -288,11 +290,12 @@ class Scheduler:
     async def _record(self, call: PendingCall, context: QueuedContext, result: Recordable, seconds: float) -> None:
         """Record a reply; only then does the call end."""
         request, completion = call.request, result.completion
-        reply, entry = await self._recorder.record_reply(request, result, seconds)
+        reply = await self._recorder.record_reply(request, result, seconds)
+        usage = await self._usage.of_reply(request.prompt, completion, result.raw)
         if self._meter is not None and call.reserved:
             call.reserved = False
-            self._meter.settle(request.key, completion.prompt_tokens, completion.completion_tokens, self._price)
-        self._end(call, context, reply, entry)
+            self._meter.settle(request.key, usage.prompt_tokens, usage.completion_tokens, self._price)
+        self._end(call, context, reply, usage)
 
     def _retry(
         self, call: PendingCall, context: QueuedContext, endpoint: Endpoint, restarts: int, failure: TemporaryFailure
@@ -367,7 +370,7 @@ class Scheduler:
         self._end(call, context, Failure(call.request.key, failure.reason, detail, False, endpoint.url))
 
     def _end(
-        self, call: PendingCall, context: QueuedContext, outcome: Outcome | Exception, paid: Entry | None = None
+        self, call: PendingCall, context: QueuedContext, outcome: Outcome | Exception, paid: Usage | None = None
     ) -> None:
         if not isinstance(outcome, Exception):
             self._listener.ended(call.request, outcome, paid)

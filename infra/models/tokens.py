@@ -27,6 +27,7 @@ _PLAIN_CLASSES = {  # by the name in a folder's tokenizer_config.json, names of 
     "BertTokenizerFast": "BertTokenizer",
 }
 _BATCH_CHARACTERS = 1_000_000
+_BYTES_PER_TOKEN = 4  # of UTF-8, where there is no tokenizer: English and Chinese alike (see usage.py)
 _BATCH_TEXTS = 512
 _PIECE_CHARACTERS = 250_000
 
@@ -116,6 +117,12 @@ def rough_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
     for position, count in zip(owners, count_tokens(tokenizer, pieces), strict=True):
         counts[position] += count
     return counts
+
+
+def estimated_tokens(text: str | bytes) -> int:
+    """Tokens of a text, or of its bytes in UTF-8, where there is no tokenizer to count with."""
+    size = len(text) if isinstance(text, bytes) else len(text.encode("utf-8", "replace"))
+    return -(-size // _BYTES_PER_TOKEN)
 
 
 def has_chat_template(tokenizer: Tokenizer) -> bool:

@@ -137,10 +137,15 @@ def _headers(api_key: str | None) -> dict[str, str]:
 def proxy_for(url: str) -> str | None:
     """The proxy that the environment names for a URL; none for this machine's own servers."""
     parts = urllib.parse.urlsplit(url)
-    host = parts.hostname or ""
-    if host in ("localhost", "::1") or host.startswith("127.") or urllib.request.proxy_bypass(host):
+    if is_here(url) or urllib.request.proxy_bypass(parts.hostname or ""):
         return None
     return urllib.request.getproxies().get(parts.scheme)
+
+
+def is_here(url: str) -> bool:
+    """Whether a URL is one of this machine's own servers."""
+    host = urllib.parse.urlsplit(url).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def could_not_connect(error: Exception) -> bool:

@@ -1,6 +1,17 @@
 """A recipe: every setting of a run, typed, documented and checked before any work starts."""
 
-from infra.recipe.models import RULE_BASED, Embedding, Fraction, Judge, Model, Positive, Price, RecipeSection, Serving
+from infra.recipe.models import (
+    RULE_BASED,
+    BatchSettings,
+    Embedding,
+    Fraction,
+    Judge,
+    Model,
+    Positive,
+    Price,
+    RecipeSection,
+    Serving,
+)
 from infra.recipe.recipe import (
     Budget,
     Contexts,
@@ -20,6 +31,7 @@ from infra.recipe.training import Mix, Training
 
 __all__ = [
     "RULE_BASED",
+    "BatchSettings",
     "Budget",
     "Contexts",
     "Dataset",

@@ -34,6 +34,23 @@ class Price(RecipeSection):
         return self.input_per_million == self.output_per_million == 0
 
 
+class BatchSettings(RecipeSection):
+    """How a model is asked where its `mode` is batch: by the files and batches of the OpenAI protocol."""
+
+    completion_window: str = Field(
+        "24h", pattern=r"^[1-9][0-9]*[hd]$", description="time that the server may take; OpenAI knows 24h alone"
+    )
+    price_factor: Fraction = Field(
+        0.5, description="what a batch costs of the prices under `price`, which are those of live calls"
+    )
+    poll_s: Annotated[float, Field(gt=0, le=3600)] = Field(
+        60, description="most seconds between two looks at a batch; the first ones come sooner"
+    )
+    gather_s: Annotated[float, Field(gt=0, le=600)] = Field(
+        10, description="seconds without a new request after which those gathered are sent as a batch"
+    )
+
+
 class Serving(RecipeSection):
     """vLLM servers that Longmill starts, and looks after for as long as a run needs them."""
 
@@ -131,6 +148,12 @@ class Model(RecipeSection):
     organization: str | None = Field(
         None, pattern=r"^[A-Za-z0-9._-]+$", description="organization that is billed (header OpenAI-Organization)"
     )
+    mode: Literal["live", "batch"] = Field(
+        "live",
+        description="live: a call for each request; batch: requests are gathered into files, and answered within hours "
+        "at half the price, by endpoints that have OpenAI's batch protocol",
+    )
+    batch: BatchSettings = Field(BatchSettings(), description="how batches are made and paid, with mode: batch")
     requests_per_minute: Positive | None = Field(
         None, description="most requests in a minute, over all processes that work with the store"
     )
@@ -147,6 +170,23 @@ class Model(RecipeSection):
         if self.serve is None or len(self.endpoints) != self.serve.replicas:
             return 1
         return self.serve.replicas
+
+    @property
+    def call_price(self) -> Price:
+        """What its tokens cost in its mode."""
+        if self.mode == "live":
+            return self.price
+        factor = self.batch.price_factor
+        scaled = {name: getattr(self.price, name) * factor for name in ("input_per_million", "output_per_million")}
+        return self.price.model_copy(update=scaled)
+
+    @model_validator(mode="after")
+    def _check_mode(self) -> "Model":
+        if self.mode == "batch" and (self.starts_here() or len(self.endpoints) != 1):
+            raise ValueError(
+                "mode: batch needs one endpoint, of a server that has batches, and no `serve`: vLLM has none"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_reachable(self) -> "Model":

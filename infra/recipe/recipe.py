@@ -260,6 +260,10 @@ class Recipe(RecipeSection):
         require_one_currency(policy=self.policy, judge=self.judge, strong=self.strong, embedding=self.embedding)
         return self
 
+    def sends_batches(self) -> bool:
+        """Whether a model is asked by batches, so that as many calls as possible should come together."""
+        return any(model.mode == "batch" for model in self.models().values())
+
     def models(self) -> dict[str, Model]:
         """The language models of the recipe, by their section."""
         models: dict[str, Model] = {"policy": self.policy}
@@ -307,7 +311,7 @@ def _drop_request_defaults(model: dict[str, Any]) -> None:
 
 
 _MODELS = ("policy", "judge", "strong")
-_TRANSPORT = ("rename", "headers", "organization", "requests_per_minute", "tokens_per_minute")
+_TRANSPORT = ("rename", "headers", "organization", "mode", "batch", "requests_per_minute", "tokens_per_minute")
 _PLACE_KEYS = {
     "questions": ("source", "subset", "split", "limit"),
     "contexts": ("pool",),

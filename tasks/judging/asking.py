@@ -10,7 +10,8 @@ recipe's seed and the query, so the order of queries does not matter.
 Replies are constrained to a form where the server can do it. vLLM takes a regular expression or a choice in the
 body's `structured_outputs`; other servers refuse the field or ignore it, and only a reply tells which. So the server
 is asked once for a text that no model would write by itself (the probe). The ledger keeps the reply, so a second run
-does not ask. Parsing is as strict with a form as without. Left out: JSON schemas, and the field's older names.
+does not ask; a judge that is asked by batches is not probed, since that would be a batch of one call. Parsing is as
+strict with a form as without. Left out: JSON schemas, and the field's older names.
 """
 
 from collections.abc import Sequence
@@ -74,7 +75,7 @@ def ask_judge(
     judge = judge_settings(scoring, role)
     client = client_of(scoring, role)
     constrained = False
-    if judge.structured == "auto" and any(query.form for query in queries):
+    if judge.structured == "auto" and judge.mode == "live" and any(query.form for query in queries):
         constrained = _constrains_replies(judge, client, scoring)
     verdicts: list[Verdict[Value]] = [Verdict(None, "not_asked", "", ())] * len(queries)
     open_places = list(range(len(queries)))

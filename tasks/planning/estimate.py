@@ -21,6 +21,9 @@ from typing import Any
 
 from infra.ledger import Entry, Ledger
 from infra.models.budget import call_cost
+from infra.models.protocol import Request
+from infra.models.tokens import load_tokenizer
+from infra.models.usage import ByTokenizer, UsageReader
 from infra.recipe import Price, Recipe
 from infra.running import progress
 from infra.store import Store
@@ -156,19 +159,23 @@ def estimate(plan: Plan, recipe: Recipe, store: Store, ledger: Ledger) -> Estima
     paid_input = 0  # prompt tokens of the calls in the ledger
     lengths: Counter[int] = Counter()  # completion tokens of the answers in the ledger
     judging = _JudgeTally(plan, recipe, store, ledger)
+    policy = recipe.policy
+    reader = UsageReader(ByTokenizer(lambda: load_tokenizer(policy.tokenizer, policy.trust_remote_code)))
     progress.expect("estimate", len(plan.shards))
     for shard in plan.shards:
         examples, contexts = load_shard(store, plan, shard.index)
-        kinds: dict[str, str] = {}  # by key
+        requests: dict[str, Request] = {}  # by key
         for example in examples:
             for request in sample_requests(example, contexts[example.context_id], recipe):
-                kinds[request.key] = request.kind
-        totals.update(kinds.values())
-        for entry in _entries(ledger, list(kinds)):
-            in_ledger[kinds[entry.key]] += 1
-            paid_input += entry.prompt_tokens
+                requests[request.key] = request
+        totals.update(request.kind for request in requests.values())
+        for entry in _entries(ledger, list(requests)):
+            request = requests[entry.key]
+            in_ledger[request.kind] += 1
             if entry.status == _PAID:
-                lengths[entry.completion_tokens] += 1
+                usage = reader.of_entry(request.prompt, entry)
+                paid_input += usage.prompt_tokens
+                lengths[usage.completion_tokens] += 1
         judging.add(shard.index, examples, contexts)
         progress.advance("estimate")
     calls = {}
@@ -222,13 +229,47 @@ def size_of_call(kind: str, settings: Any, recipe: Recipe, context_tokens: int, 
     return CallSize(prompt, Range(limit / 8, limit / 4, limit) + thinking)
 
 
+@dataclass(frozen=True, slots=True)
+class JudgeCalls:
+    """Calls of one kind that a scorer is expected to make; an expectation is no whole number."""
+
+    section: str  # of the recipe whose model is asked, or the reward model's name
+    kind: str
+    count: float
+    size: CallSize
+
+
+def judge_calls(recipe: Recipe, context_tokens: Mapping[int, int], answer_tokens: float) -> Iterator[JudgeCalls]:
+    """The calls that scorers are expected to make: `context_tokens` counts examples by the tokens of their contexts.
+
+    `answer_tokens` are those of one answer.
+    """
+    for tokens, examples in context_tokens.items():
+        for scorer in parse_scorers(recipe):
+            section = _section_of(scorer, recipe)
+            calls = known_scorers()[scorer.name].calls(scorer.settings, recipe, tokens)
+            for kind, calls_of_example in calls.items():
+                size = size_of_call(kind, scorer.settings, recipe, tokens, answer_tokens)
+                yield JudgeCalls(section, kind, calls_of_example * examples, size)
+
+
+def expected_answer_tokens(recipe: Recipe) -> float:
+    """Tokens of one answer that are expected before there is any."""
+    return _answer_tokens(recipe.sampling.max_tokens, Counter()).expected
+
+
 def scorer_price(scorer: ActiveScorer, recipe: Recipe) -> Price:
     """The price of the model that a scorer asks: the judge, or the policy or a reward model of the scorer's own."""
-    if scorer.name == REWARD_MODEL:
-        return called_models(recipe)[REWARD_MODEL].price
+    return called_models(recipe)[_section_of(scorer, recipe)].call_price
+
+
+def _section_of(scorer: ActiveScorer, recipe: Recipe) -> str:
+    """The name, among those of `called_models`, of the model that a scorer asks."""
+    if scorer.name == REWARD_MODEL and REWARD_MODEL in called_models(recipe):
+        return REWARD_MODEL
     if recipe.judge is None or getattr(scorer.settings, "asked", "judge") == "policy":
-        return recipe.policy.price
-    return recipe.judge.price
+        return "policy"
+    return "judge"
 
 
 def _thinking(recipe: Recipe) -> Range:
@@ -242,7 +283,6 @@ class _JudgeTally:
 
     def __init__(self, plan: Plan, recipe: Recipe, store: Store, ledger: Ledger) -> None:
         self._plan, self._recipe, self._store, self._ledger = plan, recipe, store, ledger
-        self._scorers = parse_scorers(recipe)
         self._in_ledger: Counter[str] = Counter()  # calls of finished shards, by kind
         self._unfinished: Counter[int] = Counter()  # examples of the other shards, by the tokens of their contexts
 
@@ -264,17 +304,13 @@ class _JudgeTally:
         """What to expect when an answer has so many tokens; None when no scorer asks a model."""
         to_make: dict[str, float] = {}  # calls by kind; an expectation is no whole number
         prompts, replies, cost = 0.0, _NOTHING, _NOTHING
-        for context_tokens, examples in self._unfinished.items():
-            for scorer in self._scorers:
-                price = scorer_price(scorer, self._recipe)
-                calls = known_scorers()[scorer.name].calls(scorer.settings, self._recipe, context_tokens)
-                for kind, calls_of_example in calls.items():
-                    count = calls_of_example * examples
-                    size = size_of_call(kind, scorer.settings, self._recipe, context_tokens, answer_tokens)
-                    to_make[kind] = to_make.get(kind, 0.0) + count
-                    prompts += size.prompt * count
-                    replies += size.reply.times(count)
-                    cost += _cost(size.prompt, size.reply, price).times(count)
+        models = called_models(self._recipe)
+        for calls in judge_calls(self._recipe, self._unfinished, answer_tokens):
+            to_make[calls.kind] = to_make.get(calls.kind, 0.0) + calls.count
+            prompts += calls.size.prompt * calls.count
+            replies += calls.size.reply.times(calls.count)
+            price = models[calls.section].call_price
+            cost += _cost(calls.size.prompt, calls.size.reply, price).times(calls.count)
         kinds = sorted({*to_make, *self._in_ledger})
         if not kinds:
             return None
@@ -309,7 +345,7 @@ def _priced(
     total_input = total_calls // examples * prompt_tokens
     remaining_input = max(0, total_input - paid_input) if to_make else 0
     output = answer_tokens.times(to_make).rounded()
-    cost = _cost(remaining_input, output, recipe.policy.price)
+    cost = _cost(remaining_input, output, recipe.policy.call_price)
     if judging is not None:
         cost += judging.cost
     return Estimate(

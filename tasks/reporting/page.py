@@ -21,12 +21,14 @@ from tasks.reporting.tables import (
     Rows,
     agreement_rows,
     bias_rows,
+    bill_rows,
     count_reasons,
     embedded_rows,
     expected_rows,
     gain_rows,
     length_rows,
     saved_rows,
+    usage_words,
 )
 
 if TYPE_CHECKING:
@@ -78,6 +80,8 @@ def report_page(
         score_rows=_score_rows(report["scores"]),
         agreement=agreement_rows(report["agreement"]),
         gains=gain_rows(report["agreement"]),
+        bill=bill_rows(report["bill"]),
+        usage=usage_words(report["bill"]),
         judge_tables=[judge_table for judge_table in judge_tables if judge_table[1]],
         card=f"../../{data_folder}/README.md",
         manifest=f"../../{data_folder}/manifest.json",

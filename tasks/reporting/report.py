@@ -128,6 +128,7 @@ def _figures(
         **({"settled": dict(built["settled"])} if built.get("settled") else {}),
         "tokens": total_tokens(counts.values()),
         "cost": run_cost(recipe, counts_by_model),
+        "bill": built.get("bill"),
         "subem": dict(summary.subem),
         "scores": dict(summary.scores),
         "agreement": dict(summary.agreement) if summary.agreement else None,
@@ -167,7 +168,7 @@ def run_cost(recipe: Recipe, counts_by_model: Mapping[str, Counts]) -> dict[str,
     total_amount = total_reused = total_thinking = 0.0
     called = called_models(recipe)
     for section, counts in counts_by_model.items():
-        price = called[section].price
+        price = called[section].call_price
         tokens = total_tokens(counts.values())
         amount = call_cost(tokens["prompt"]["made"], tokens["completion"]["made"], price)
         reused = call_cost(tokens["prompt"]["reused"], tokens["completion"]["reused"], price)

@@ -115,9 +115,47 @@ def build_rows(built: dict[str, Any]) -> Rows:
         rows.append([f"restarts of the {section}'s server", str(count)])
     for section, line in _settled(built):
         rows.append([f"requests to the {section}", line])
+    rows += _bill_lines(built)
     for stage, seconds in built["seconds"].items():
         rows.append([f"seconds: {stage}", f"{seconds:.1f}"])
     return ["", ""], rows
+
+
+def bill_rows(bill: Mapping[str, Any] | None) -> Rows:
+    """What each model was planned to take, what it took, and the ratio of both."""
+    rows = []
+    for section, figures in (bill or {"models": {}})["models"].items():
+        for name, figure in figures.items():
+            money = name == "money"
+            if money and not figure["planned"] and not figure["billed"]:
+                continue
+            what = f"{section}: {bill['currency'] if bill and money else name.replace('_', ' ')}"
+            form = ",.4f" if money else ","
+            ratio = NOTHING if figure["ratio"] is None else f"{figure['ratio']:.2f}"
+            rows.append([what, format(figure["planned"], form), format(figure["billed"], form), ratio])
+    return ["", "planned", "billed", "ratio"], rows
+
+
+def usage_words(bill: Mapping[str, Any] | None) -> str:
+    """A sentence about replies whose tokens the server has not counted; empty when there are none."""
+    counted = (bill or {}).get("counted_here", {"replies": 0})
+    return f"{counted['replies']:,} of {counted['of']:,} replies had no usage" if counted["replies"] else ""
+
+
+def _bill_lines(outcome: Mapping[str, Any]) -> list[list[str]]:
+    """The bill in a row for each model: what was billed, and how many times what was planned that is."""
+    bill = outcome.get("bill") or {"models": {}, "warnings": []}  # earlier reports have none
+    lines = []
+    for section, figures in bill["models"].items():
+        tokens = [figures[name] for name in ("prompt_tokens", "completion_tokens")]
+        planned, billed = (sum(figure[column] for figure in tokens) for column in ("planned", "billed"))
+        words, ratio = f"{billed:,} tokens", billed / planned if planned else None
+        if figures["money"]["planned"] or figures["money"]["billed"]:
+            words, ratio = f"{figures['money']['billed']:.2f} {bill['currency']}, {words}", figures["money"]["ratio"]
+        lines.append([f"bill: {section}", words if ratio is None else f"{words}: {ratio:.2f} of the plan's estimate"])
+    if words := usage_words(bill):
+        lines.append(["tokens counted here", words])
+    return lines + [["warning", warning] for warning in bill["warnings"]]
 
 
 def _restarted(outcome: dict[str, Any]) -> dict[str, int]:
@@ -176,6 +214,7 @@ def report_rows(report: dict[str, Any]) -> Rows:
         rows.append([f"restarts of the {section}'s server", str(count), ""])
     for section, line in _settled(report):
         rows.append([f"requests to the {section}", line, ""])
+    rows += [[*line, ""] for line in _bill_lines(report)]
     for name, figure in report["subem"].items():
         if figure is not None:
             pick = "best-scored" if name == "mbr" else name

@@ -48,6 +48,7 @@ class StubOptions:
     window_words: str = "Requests per minute limit exceeded"
     window_headers: Callable[[int, float], dict[str, str]] | None = None  # of every reply: requests and seconds left
     refuses: dict[str, str] = field(default_factory=dict)  # a body with this field gets a 400 with this message
+    without_usage: bool = False
 
 
 class StubServer(stub_server.StubServer):
@@ -182,6 +183,9 @@ class StubServer(stub_server.StubServer):
             return _error(400, "The prompt was filtered by the content management policy.", "content_filter")
         text = "" if options.empty_word and options.empty_word in content else stub_answer(content, body.get("seed"))
         reply = chat_response(raw, body, content, text)
+        if options.without_usage:
+            assert reply.text is not None
+            reply = web.json_response(json.loads(reply.text) | {"usage": None})
         if options.compress:
             reply.enable_compression()
         return reply

@@ -8,6 +8,7 @@ import pytest
 from flows.cli.doctor import require_machine, run_checks
 from infra.errors import PrerequisiteError
 from infra.recipe import Recipe, parse_recipe
+from tests.support.batch_stub import running_batches
 from tests.support.judge_replies import prompt_in, running_judge
 from tests.support.planning import small_recipe
 from tests.support.stub_server import running_stub
@@ -104,3 +105,12 @@ def test_a_header_without_its_variable_is_missing_before_anything_starts(folder:
     recipe = small_recipe(folder, policy={"headers": {"api-key": "NO_SUCH_VARIABLE"}})
     with pytest.raises(PrerequisiteError, match=r"policy\.headers: api-key needs .* NO_SUCH_VARIABLE"):
         require_machine(recipe)
+
+
+def test_an_endpoint_without_batches_is_named_where_the_recipe_wants_them(folder: Path) -> None:
+    with running_batches() as stub, running_stub() as other:
+        for url, missing in ((stub.url, False), (other.url, True)):
+            recipe = small_recipe(folder, policy={"endpoints": [url], "mode": "batch"})
+            fault = faults_of(recipe).get("policy's batches", "")
+            assert ("has no batches" in fault and "mode: live" in fault) == missing
+    assert stub.sizes == []

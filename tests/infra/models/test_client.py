@@ -12,6 +12,7 @@ from flows.bench.stub_server import stub_answer
 from infra.errors import BudgetReached, ModelError, RecipeError
 from infra.models.budget import BudgetMeter
 from infra.models.client import CallCounts, ModelClient, Reply
+from infra.models.usage import ByBytes
 from infra.recipe import Budget
 from tests.support.judge_replies import running_judge
 from tests.support.memory_ledger import MemoryLedger
@@ -158,21 +159,22 @@ def test_calls_are_counted_by_kind_and_progress_is_reported(stub, ledger):
 
 
 def test_tokens_of_thinking_are_counted_once_by_the_server_or_else_by_the_tokenizer(ledger):
-    def count_words(text):
-        return len(text.split())
+    class Words(ByBytes):
+        def text(self, text):
+            return len(text.split())
 
     def reply(body):
         return "<think>One two three.</think>Four." if "context 0" in body["messages"][0]["content"] else "Plain."
 
     with running_judge(reply) as server:
         for made in (6, 0):  # the second client reads the ledger: nothing is spent
-            with client_of(ledger, server, count_tokens=count_words) as client:
+            with client_of(ledger, server, counter=Words()) as client:
                 replies = client.complete(requests(2, 2))
                 assert {reply.text for reply in replies} == {"Four.", "Plain."}
                 assert client.counts()["sample"].reasoning_tokens == made
-        with client_of(MemoryLedger(), server) as client:  # no tokenizer is at hand
+        with client_of(MemoryLedger(), server) as client:  # no tokenizer is at hand: 14 bytes, and 3 tokens at most
             client.complete(requests(2, 2))
-            assert client.counts()["sample"].reasoning_tokens == 0
+            assert client.counts()["sample"].reasoning_tokens == 6
 
 
 def _fields(counts):

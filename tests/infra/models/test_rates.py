@@ -8,7 +8,7 @@ import pytest
 
 from infra.errors import StoreError
 from infra.models.client import Reply
-from infra.models.rates import OwnClaims, RateLimiter, RateLimits, StoreClaims, estimated_tokens, share_of
+from infra.models.rates import OwnClaims, RateLimiter, RateLimits, StoreClaims, share_of, tokens_of_call
 from infra.store import open_store
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.requests import client_of, requests
@@ -53,7 +53,7 @@ def test_calls_are_spread_over_the_minute_and_end_well() -> None:
 
 def test_a_limit_on_tokens_counts_what_replies_cost() -> None:
     batch = requests(2, 10)
-    estimate = estimated_tokens(batch[0])
+    estimate = tokens_of_call(batch[0])
     assert estimate > 64
     limiter = RateLimiter(RateLimits(tokens=10 * estimate), OwnClaims(), fast_clock, fast_sleep)
     with running_stub() as stub, client_of(MemoryLedger(), stub, concurrency=4, rates=limiter) as client:

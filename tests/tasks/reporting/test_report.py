@@ -12,6 +12,7 @@ from infra.errors import InputError
 from infra.store import Store, open_store
 from tasks.publishing import publish
 from tasks.records.manifest import read_manifest
+from tasks.reporting.bill import FIGURES
 from tasks.reporting.page import excerpt, sample_pairs
 from tasks.reporting.report import add_counts, run_cost, write_report
 from tasks.reporting.tables import build_rows, report_rows, training_rows
@@ -80,6 +81,21 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+
+
+def test_the_bill_stands_beside_the_plan_with_its_warning(tmp_path: Path) -> None:
+    figures = {name: {"planned": 1000, "billed": 2500, "ratio": 2.5} for name in FIGURES}
+    counted = {"replies": 3, "of": 12}
+    warnings = ["the policy costs 2500.00 EUR, 2.5 times the 1000.00 that were planned"]
+    bill = {"models": {"policy": figures}, "counted_here": counted, "currency": "EUR", "warnings": warnings}
+    _, report, page = report_of(tmp_path, bill=bill)
+    assert report["bill"] == bill
+    text = Page(page).text
+    assert "policy: prompt tokens" in text and "policy: EUR" in text
+    assert f"Warning: {warnings[0]}." in text and "3 of 12 replies had no usage: their tokens are counted here." in text
+    assert ["warning", warnings[0], ""] in report_rows(report)[1]
+    _, report, page = report_of(tmp_path / "without")
+    assert report["bill"] is None and "What the plan expected" not in page
 
 
 def test_report_json_has_the_promised_keys_and_sums(tmp_path: Path) -> None:
