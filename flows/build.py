@@ -16,7 +16,7 @@ from prefect import flow, task
 from prefect.logging import get_logger
 from prefect.runtime import deployment, flow_run
 
-from flows.early import check_early, check_windows
+from flows.early import check_windows, say_early
 from flows.one_build import lease_of_plan
 from flows.recipes import read_recipe
 from flows.shard import shard_recipe
@@ -205,7 +205,7 @@ def nightly(recipe: str, changes: tuple[str, ...] = (), retry_drops: bool = Fals
 
         watch_for_lost_runs()
     settings = read_recipe(recipe, changes)
-    check_early(settings)
+    say_early(settings)
     return build(settings, train=True, retry_drops=retry_drops)
 
 

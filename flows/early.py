@@ -7,12 +7,15 @@ from infra.models.api_key import check_api_keys
 from infra.models.request_form import headers_of
 from infra.models.served_window import served_window
 from infra.recipe import Recipe
+from infra.running import progress
 from infra.store import Store
 from tasks.records.plan import Plan
 
 
-def check_early(recipe: Recipe, *, trains: bool = False) -> None:
+def check_early(recipe: Recipe, *, trains: bool = False) -> list[str]:
     """Check API keys, and what training needs of its base model. Raises RecipeError or PrerequisiteError.
+
+    Returns notes on what training makes of the base model's chat template.
 
     `trains`: the run trains, here. Else training is looked at when the recipe's own file has a section for it.
     """
@@ -20,7 +23,14 @@ def check_early(recipe: Recipe, *, trains: bool = False) -> None:
     if recipe.training is not None and (trains or "training" in recipe.model_fields_set):
         from tasks.training.trainable import check_trainable
 
-        check_trainable(recipe, here=trains)
+        return check_trainable(recipe, here=trains)
+    return []
+
+
+def say_early(recipe: Recipe, *, trains: bool = False) -> None:
+    """`check_early`, its notes said to the user."""
+    for note in check_early(recipe, trains=trains):
+        progress.say(note)
 
 
 def check_windows(recipe: Recipe, plan: Plan, store: Store) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from prefect import flow
 
 from flows.build import build, planned
-from flows.early import check_early
+from flows.early import say_early
 from flows.evaluate import evaluate, local_model_folder
 from flows.recipes import read_recipe
 from flows.shard import shard_recipe
@@ -90,5 +90,5 @@ def next_policy(recipe: Recipe, trained: dict[str, Any]) -> Recipe:
 def improve_recipe(recipe: str, rounds: int = 1, changes: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """Rounds from a recipe file: what the deployment runs."""
     settings = read_recipe(recipe, changes)
-    check_early(settings, trains=True)
+    say_early(settings, trains=True)
     return improve(shard_recipe(settings), rounds)

@@ -6,6 +6,7 @@ from typing import Any
 from prefect import flow
 
 from infra.errors import RecipeError
+from infra.models.request_form import template_arguments
 from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
 from infra.running.prefect import announce
@@ -86,4 +87,5 @@ def training_job(recipe: Recipe, manifest: str, pairs: PairSource | None = None)
         seed=recipe.seed,
         trust_remote_code=recipe.policy.trust_remote_code,
         pairs=pairs,
+        template_arguments=template_arguments(recipe.policy),
     )

@@ -26,7 +26,7 @@ def publish_part(
     """Write the files of some shards; returns them by shard."""
     parts = []
     for result in results:
-        parts.append(write_part(plan, result, resources.recipe, resources.store, draft.folder, draft.split))
+        parts.append(write_part(plan, result, resources.recipe, resources.store, draft))
     return parts
 
 
@@ -78,7 +78,7 @@ def _publish_part(
 ) -> list[list[ManifestFile]]:
     first, last = results[0].shard, results[-1].shard
     label = f"publish part {first:04d}" if first == last else f"publish part {first:04d}–{last:04d}"
-    identity = [draft.folder, draft.split.to_json(), [result.to_json() for result in results]]
+    identity = [draft.folder, draft.split.to_json(), draft.with_reasoning, [result.to_json() for result in results]]
     key = f"{store_key(resources.store)}-{fingerprint(identity)}"
 
     def is_whole(files_by_shard: list[list[ManifestFile]]) -> bool:

@@ -1,5 +1,8 @@
 """The rows of a published dataset: how a shard becomes pairs with their messages, and evidence."""
 
+from collections.abc import Collection
+
+from infra.models.special_tokens import NO_TOKENS
 from infra.recipe import Recipe
 from infra.recipe.public import public_text
 from tasks.records.dataset import (
@@ -16,8 +19,10 @@ from tasks.records.example import AnswerId, Context, Example, Pair
 from tasks.sampling import STRONG, sample_prompt
 
 
-def pair_rows(shard: ShardData, recipe: Recipe, plan_id: str, split: Split) -> dict[SplitName, list[PairRow]]:
-    """The rows of `PAIRS` by split, in the shard's order."""
+def pair_rows(
+    shard: ShardData, recipe: Recipe, plan_id: str, split: Split, special_tokens: Collection[str] = NO_TOKENS
+) -> dict[SplitName, list[PairRow]]:
+    """The rows of `PAIRS` by split, in the shard's order. `special_tokens` are the plan's."""
     examples = {example.example_id: example for example in shard.examples}
     answers = {answer.id: answer for answer in shard.answers}
     scores: dict[AnswerId, list[ScoreEntry]] = {}
@@ -29,7 +34,8 @@ def pair_rows(shard: ShardData, recipe: Recipe, plan_id: str, split: Split) -> d
     for pair in shard.pairs:
         example = examples[pair.example_id]
         if pair.example_id not in prompts:
-            prompts[pair.example_id] = _prompt(example, shard.contexts[pair.context_id], recipe)
+            context = shard.contexts[pair.context_id]
+            prompts[pair.example_id] = _prompt(example, context, recipe, special_tokens)
         chosen = answers[pair.example_id, pair.chosen_index]
         rejected = answers[pair.example_id, pair.rejected_index]
         row: PairRow = {
@@ -53,9 +59,13 @@ def pair_rows(shard: ShardData, recipe: Recipe, plan_id: str, split: Split) -> d
             "model": _model(pair, recipe),
             "revision": public_text(recipe.policy.revision),
             "prompt_tokens": rejected.prompt_tokens,  # a chosen answer may be of another model with its own tokenizer
-            "chosen_tokens": chosen.completion_tokens,
-            "rejected_tokens": rejected.completion_tokens,
+            "chosen_tokens": chosen.answer_tokens,
+            "rejected_tokens": rejected.answer_tokens,
             "plan_id": plan_id,
+            "chosen_reasoning": chosen.reasoning,
+            "rejected_reasoning": rejected.reasoning,
+            "chosen_reasoning_tokens": chosen.reasoning_tokens,
+            "rejected_reasoning_tokens": rejected.reasoning_tokens,
         }
         rows[split.side(pair.context_id)].append(row)
     return rows
@@ -101,14 +111,17 @@ def evidence_rows(shard: ShardData, plan_id: str, split: Split) -> dict[SplitNam
             "is_rejected": answer.id in rejected,
             "ledger_key": answer.key,
             "plan_id": plan_id,
+            "reasoning": answer.reasoning,
+            "reasoning_tokens": answer.reasoning_tokens,
         }
         rows[split.side(example.context_id)].append(row)
     return rows
 
 
-def _prompt(example: Example, context: Context, recipe: Recipe) -> list[Message]:
+def _prompt(example: Example, context: Context, recipe: Recipe, special_tokens: Collection[str]) -> list[Message]:
     messages: list[Message] = []
-    for message in sample_prompt(example, context.text, recipe.sampling.strategy, recipe.policy).messages:
+    prompt = sample_prompt(example, context.text, recipe.sampling.strategy, recipe.policy, special_tokens)
+    for message in prompt.messages:
         messages.append({"role": message["role"], "content": message["content"]})
     return messages
 

@@ -23,7 +23,7 @@ from infra.running import progress
 from infra.store import Store
 from tasks.published_rows import evidence_rows, pair_rows
 from tasks.records import example as records
-from tasks.records.dataset import EVIDENCE, PAIRS, ShardData, Split
+from tasks.records.dataset import EVIDENCE, PAIRS, ShardData, Split, published_schema
 from tasks.records.example import Answer, Drop, Judgement, Pair
 from tasks.records.manifest import ManifestFile, commit, finished_manifest, manifest_head, read_manifest
 from tasks.records.plan import Plan, load_examples, load_shard
@@ -66,6 +66,7 @@ class DatasetDraft:
     split: Split
     head: Mapping[str, Any]  # the manifest without its files
     manifest: Mapping[str, Any] | None
+    with_reasoning: bool  # an answer of the dataset has reasoning, so its tables have columns for it
 
 
 def publish(plan: Plan, results: Sequence[ShardResult], recipe: Recipe, store: Store) -> Published:
@@ -78,7 +79,7 @@ def publish(plan: Plan, results: Sequence[ShardResult], recipe: Recipe, store: S
     parts: dict[int, list[ManifestFile]] = {}
     if draft.manifest is None:
         for result in results:
-            parts[result.shard] = write_part(plan, result, recipe, store, draft.folder, draft.split)
+            parts[result.shard] = write_part(plan, result, recipe, store, draft)
     return finish_dataset(plan, results, recipe, store, draft, parts)
 
 
@@ -98,27 +99,28 @@ def draft_dataset(plan: Plan, results: Sequence[ShardResult], recipe: Recipe, st
     manifest = finished_manifest(store, folder, head)
     if manifest is not None:
         progress.advance(STAGE, len(ordered))
-    return DatasetDraft(folder, split, head, manifest)
+    return DatasetDraft(folder, split, head, manifest, any(result.reasoning_tokens is not None for result in ordered))
 
 
 def write_part(
-    plan: Plan, result: ShardResult, recipe: Recipe, store: Store, folder: str, split: Split
+    plan: Plan, result: ShardResult, recipe: Recipe, store: Store, draft: DatasetDraft
 ) -> list[ManifestFile]:
     """Write the Parquet files of one shard: pairs and evidence by split, and drops; empty tables are left out.
 
-    `folder` is the dataset's, in the store. The same shard gives the same files, so a part may be written again.
+    The same shard gives the same files, so a part may be written again.
     Raises BalanceError when an example of the shard is not in pairs or in one drop, StoreError for a changed table.
     """
     shard = load_shard_data(plan, result, recipe, store)
     files: list[ManifestFile] = []
     name = f"{result.shard:04d}"
-    for side, pairs in pair_rows(shard, recipe, plan.plan_id, split).items():
+    folder, split = draft.folder, draft.split
+    for side, pairs in pair_rows(shard, recipe, plan.plan_id, split, plan.special_tokens).items():
         if pairs:
-            table = pa.Table.from_pylist(pairs, schema=PAIRS)
+            table = pa.Table.from_pylist(pairs, schema=published_schema(PAIRS, draft.with_reasoning))
             files.append(_write_table(store, folder, f"data/{side}/{name}", table, "pairs", side))
     for side, answers in evidence_rows(shard, plan.plan_id, split).items():
         if answers:
-            table = pa.Table.from_pylist(answers, schema=EVIDENCE)
+            table = pa.Table.from_pylist(answers, schema=published_schema(EVIDENCE, draft.with_reasoning))
             files.append(_write_table(store, folder, f"evidence/{side}/{name}", table, "evidence", side))
     if shard.drops:
         table = records.to_table(shard.drops, records.DROP)
@@ -322,7 +324,8 @@ def _write_papers(
     for name, image in plots.items():
         papers.append(_write(store, draft.folder, f"plots/{name}.png", image))
     manifest = {**draft.head, "files": tables}
-    card = dataset_card(recipe, manifest, summary, list(plots), _sample_pair(store, draft.folder, tables))
+    sample = _sample_pair(store, draft.folder, tables)
+    card = dataset_card(recipe, manifest, summary, list(plots), sample, draft.with_reasoning)
     papers.append(_write(store, draft.folder, "README.md", card.encode("utf-8", "replace")))
     return papers
 

@@ -6,14 +6,18 @@ samples as they are and the ledger pays for the difference alone. A refusal of t
 content filter) is an answer without text whose `finish_reason` names the outcome. So is a reply that did not end by
 itself or at max_tokens: its text is a fragment. A passing fault fails the batch, which is tried again, because dropping
 it would make the dataset depend on the weather; a refusal of the account, the model or the form stops the run.
+
+What a model has thought is a column of its own, and no part of the text. Special tokens in a document or a question are
+broken up (infra/models/special_tokens.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from infra.canonical import seed_number
 from infra.models.client import Failure, ModelClient, Prompt, Reply, Request
 from infra.models.model_errors import failed_error
 from infra.models.request_form import parameters_of, prompt_for
+from infra.models.special_tokens import NO_TOKENS, break_special_tokens
 from infra.recipe import Model, Recipe, Sampling
 from tasks.prompts import PromptText, load_prompt
 from tasks.records.example import Answer, Context, Example
@@ -33,28 +37,38 @@ def sample_prompt_text(strategy: str, language: str) -> PromptText:
     return load_prompt(f"sample-{strategy}", language)
 
 
-def sample_prompt(example: Example, context: str, strategy: str, model: Model) -> Prompt:
+def sample_prompt(
+    example: Example, context: str, strategy: str, model: Model, special_tokens: Collection[str] = NO_TOKENS
+) -> Prompt:
     """The messages that the model sees: its system prompt, if it has one, and one user message.
 
-    Those of the policy are also the `prompt` of a published pair.
+    Those of the policy are also the `prompt` of a published pair. `special_tokens`: what is broken up in context and
+    question beside the common ones, as the plan has it.
     """
-    text = sample_prompt_text(strategy, example.language).render(context=context, question=example.question)
+    text = sample_prompt_text(strategy, example.language).render(
+        context=break_special_tokens(context, special_tokens),
+        question=break_special_tokens(example.question, special_tokens),
+    )
     return prompt_for(model, Prompt(({"role": "user", "content": text},)))
 
 
-def sample_requests(example: Example, context: Context, recipe: Recipe) -> list[Request]:
+def sample_requests(
+    example: Example, context: Context, recipe: Recipe, special_tokens: Collection[str] = NO_TOKENS
+) -> list[Request]:
     """The N requests of an example, sample 0 first; then the greedy one if the recipe wants it."""
     sampling = recipe.sampling
-    prompt = sample_prompt(example, context.text, sampling.strategy, recipe.policy)
+    prompt = sample_prompt(example, context.text, sampling.strategy, recipe.policy, special_tokens)
     indices = [*range(sampling.samples), *([GREEDY] if sampling.greedy else [])]
     return [_request(prompt, example, recipe.policy, sampling, recipe.seed, index) for index in indices]
 
 
-def strong_requests(example: Example, context: Context, recipe: Recipe) -> list[Request]:
+def strong_requests(
+    example: Example, context: Context, recipe: Recipe, special_tokens: Collection[str] = NO_TOKENS
+) -> list[Request]:
     """The one request to the stronger model, greedy, with the same prompt; none without such a model."""
     if recipe.strong is None:
         return []
-    prompt = sample_prompt(example, context.text, recipe.sampling.strategy, recipe.strong)
+    prompt = sample_prompt(example, context.text, recipe.sampling.strategy, recipe.strong, special_tokens)
     return [_request(prompt, example, recipe.strong, recipe.sampling, recipe.seed, STRONG)]
 
 
@@ -88,8 +102,11 @@ def draw_answers(
     recipe: Recipe,
     client: ModelClient,
     strong: ModelClient | None = None,
+    special_tokens: Collection[str] = NO_TOKENS,
 ) -> list[Answer]:
     """Answers of all samples of `examples`, by example: samples, then the greedy and the stronger model's answer.
+
+    `special_tokens` are the plan's.
 
     Raises ModelError when a call still fails for a passing cause after all its attempts, RefusedError when a server
     refuses the account, the model or the form of the requests.
@@ -101,7 +118,7 @@ def draw_answers(
         example_ids = []
         requests = []
         for example in examples:
-            for request in requests_of(example, contexts[example.context_id], recipe):
+            for request in requests_of(example, contexts[example.context_id], recipe, special_tokens):
                 example_ids.append(example.example_id)
                 requests.append(request)
         outcomes = model_client.complete(requests)
@@ -128,7 +145,15 @@ def answer_from(example_id: str, request: Request, outcome: Reply | Failure, str
         outcome.completion_tokens,
         strategy,
         outcome.key,
+        *_reasoning(outcome),
     )
+
+
+def _reasoning(reply: Reply) -> tuple[str | None, int | None]:
+    """What the model has thought before an answer, and its tokens: some servers send the count alone."""
+    if reply.thinking_in_text or not (reply.thinking or reply.reasoning_tokens):
+        return None, None
+    return reply.thinking or None, reply.reasoning_tokens
 
 
 def _refuse_passing_failures(outcomes: Sequence[Reply | Failure], example_ids: Sequence[str]) -> None:

@@ -106,7 +106,8 @@ def sample(shard: ShardInMemory, span: Span, label: str, key: str) -> dict[str, 
     """Draw the answers of the shard's examples in `span`; returns their table: {"path", "sha256", "rows"}."""
     resources = shard.resources
     examples = shard.examples[span[0] : span[1]]
-    answers = draw_answers(examples, shard.contexts, resources.recipe, resources.policy, resources.strong)
+    models = resources.policy, resources.strong
+    answers = draw_answers(examples, shard.contexts, resources.recipe, *models, shard.plan.special_tokens)
     return put_table(shard, "answers", answers).to_json()
 
 

@@ -70,8 +70,8 @@ def _paid_answers(
         context = contexts[example.context_id]
         requests: dict[str, Request] = {}
         for request in (
-            *sample_requests(example, context, resources.recipe),
-            *strong_requests(example, context, resources.recipe),
+            *sample_requests(example, context, resources.recipe, plan.special_tokens),
+            *strong_requests(example, context, resources.recipe, plan.special_tokens),
         ):
             if keys is None or request.key in keys:
                 requests[request.key] = request

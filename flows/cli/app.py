@@ -29,7 +29,7 @@ from flows.cli.microworld import microworld
 from flows.cli.serving import serve
 from flows.cli.training import model_name, train
 from flows.comparing.command import compare
-from flows.early import check_early
+from flows.early import say_early
 from flows.evidence.command import evidence
 from flows.recipes import read_recipe
 from infra.errors import PrerequisiteError, RecipeError
@@ -102,7 +102,7 @@ def build(
     settings = read_recipe(recipe, changes)
     with progress_unless_json(as_json):  # a model in the box may have to be fetched
         require_machine(settings)
-        check_early(settings)
+        say_early(settings)
     with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
         from flows.build import build as build_flow
 
@@ -301,7 +301,7 @@ def _improve(settings: Recipe, rounds: int, as_json: bool) -> None:
     """Run the improve flow, then print a table for each round and the paths of the last."""
     with progress_unless_json(as_json):  # a model in the box may have to be fetched
         require_machine(settings)
-        check_early(settings, trains=True)
+        say_early(settings, trains=True)
     with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
         from flows.improve import improve as improve_flow
         from flows.shard import shard_recipe

@@ -105,10 +105,10 @@ def _check_scorers(recipe: Recipe) -> None:
         known_scorers()[active.name].check(active.settings)
 
 
-def _check_trainable(recipe: Recipe) -> None:
+def _check_trainable(recipe: Recipe) -> list[str]:
     from tasks.training.trainable import check_trainable
 
-    check_trainable(recipe, here="training" in recipe.model_fields_set)
+    return check_trainable(recipe, here="training" in recipe.model_fields_set)
 
 
 def _try_model(recipe: Recipe, section: str) -> list[str]:

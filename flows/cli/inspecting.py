@@ -180,7 +180,8 @@ def _answers(answers: Mapping[str, Any]) -> Table:
         style = "bold blue" if side == "chosen" else "bold dark_orange"
         head = f"{side}: answer {answer['index']}, reward {answer['reward']:.3g}, {answer['tokens']} tokens{ending}"
         result.add_column(Text(head, style), ratio=1, overflow="fold")
-        texts.append(plain(answer["text"]))
+        reasoning = plain(f"\n\nreasoning: {answer['reasoning']}", "dim") if answer["reasoning"] else Text()
+        texts.append(plain(answer["text"]) + reasoning)
     result.add_row(*texts)
     return result
 

@@ -32,7 +32,7 @@ _PROMPT_LENGTH = 1000  # characters of the first prompt that `plan` shows
 
 def plan_view(recipe: Recipe) -> dict[str, Any]:
     """Make the plan of a recipe and estimate it, without a paid call."""
-    check_early(recipe)
+    template_notes = check_early(recipe)
     store = open_store(recipe.store)
     plan = make_plan(recipe, store)
     with Ledger(store) as ledger:
@@ -41,7 +41,7 @@ def plan_view(recipe: Recipe) -> dict[str, Any]:
     view = {"plan_id": plan.plan_id, "shards": len(plan.shards), **estimated, "references": counts.to_json()}
     fit = embedding_fit(store, plan, recipe)
     view["embedding"] = fit.to_json() if fit else None
-    for note in (counts.note, fit.note if fit else "", unsaid_training_note(plan, recipe, store)):
+    for note in (counts.note, fit.note if fit else "", unsaid_training_note(plan, recipe, store), *template_notes):
         if note:
             view["warnings"].append(note)
     reading = reading_yield(store, plan)

@@ -308,10 +308,11 @@ class ModelClient:
         """Outcomes by request. The first request of a key has made the call; the others share its outcome."""
         outcomes = []
         for request in requests:
-            outcome = batch.outcomes[request.key]
+            outcome = self._with_reasoning_tokens(batch.outcomes[request.key])
             if request.key in new_keys:
                 new_keys.remove(request.key)
-                self._count_reasoning(request.kind, outcome)
+                if isinstance(outcome, Reply) and outcome.reasoning_tokens and not outcome.reused:
+                    self._count(request.kind, reasoning_tokens=outcome.reasoning_tokens)
             elif isinstance(outcome, Reply):
                 counts = outcome.prompt_tokens, outcome.completion_tokens
                 self._count_shared(request.kind, self._usage.of(request.prompt, *counts, outcome.raw))
@@ -329,15 +330,12 @@ class ModelClient:
         self._count(kind, reused=1, **tokens)
         self._report_progress(kind)
 
-    def _count_reasoning(self, kind: str, outcome: Outcome) -> None:
-        """Count the tokens that a call just made has spent on thinking. In the caller's thread: it may load a model."""
-        if isinstance(outcome, Failure) or outcome.reused:
-            return
-        tokens = outcome.reasoning_tokens
-        if not tokens and outcome.thinking:
-            tokens = min(self._usage.text_tokens(outcome.thinking), outcome.completion_tokens or sys.maxsize)
-        if tokens:
-            self._count(kind, reasoning_tokens=tokens)
+    def _with_reasoning_tokens(self, outcome: Outcome) -> Outcome:
+        """The outcome, its thinking counted. In the caller's thread: it may load a tokenizer."""
+        if isinstance(outcome, Failure) or outcome.reasoning_tokens or not outcome.thinking:
+            return outcome
+        tokens = min(self._usage.text_tokens(outcome.thinking), outcome.completion_tokens or sys.maxsize)
+        return replace(outcome, reasoning_tokens=tokens)
 
     def _count_ended(self, request: Request, outcome: Outcome, paid: Usage | None) -> None:
         if isinstance(outcome, Failure) or paid is None:

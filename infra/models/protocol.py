@@ -96,8 +96,9 @@ class Reply:
     reused: bool  # from the ledger, or from a call that another request had started
     raw: str  # the JSON body
     thinking: str = ""  # what the model has thought before its answer
-    reasoning_tokens: int = 0  # of completion_tokens, as the server counts; 0 when it does not say
+    reasoning_tokens: int = 0  # of completion_tokens, as the server counts; else the client's tokenizer, 0 without one
     special_tokens: int = 0  # that were cut from the end of the text
+    thinking_in_text: bool = False  # the recipe keeps it there
 
     @property
     def finished(self) -> bool:
@@ -171,6 +172,7 @@ def reply_from(key: str, completion: Completion, raw: str, reused: bool, reasoni
         parts.thinking,
         completion.reasoning_tokens,
         completion.special_tokens,
+        reasoning == "keep",
     )
 
 

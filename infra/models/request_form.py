@@ -34,6 +34,12 @@ def prompt_for(model: Model, prompt: Prompt) -> Prompt:
     return Prompt(({"role": "system", "content": model.system}, *prompt.messages))
 
 
+def template_arguments(model: Model) -> dict[str, Any]:
+    """What every request gives the model's chat template, such as enable_thinking."""
+    arguments = model.parameters.get("chat_template_kwargs")
+    return dict(arguments) if isinstance(arguments, Mapping) else {}
+
+
 @dataclass(frozen=True, slots=True)
 class RequestForm:
     """How the parameters of a request are written for a server."""

@@ -19,6 +19,7 @@ Tokenizer: TypeAlias = Any  # a transformers tokenizer; the library is imported 
 Conversation = Sequence[Mapping[str, str]]  # messages {"role", "content"}
 
 TEMPLATE_OVERHEAD = 32  # tokens added for a prompt whose tokenizer has no chat template: then a guess
+NO_ARGUMENTS: Mapping[str, Any] = {}  # of a chat template
 EDGE_CHARACTERS = 2000  # of each end of a text with a given count; they are counted again with the prompt around it
 _PLAIN_CLASSES = {  # by the name in a folder's tokenizer_config.json, names of classes of transformers
     "TokenizersBackend": "PreTrainedTokenizerFast",
@@ -131,9 +132,14 @@ def has_chat_template(tokenizer: Tokenizer) -> bool:
 
 
 def prompt_tokens(
-    tokenizer: Tokenizer, conversations: Sequence[Conversation], counted: Sequence[tuple[str, int]] = ()
+    tokenizer: Tokenizer,
+    conversations: Sequence[Conversation],
+    counted: Sequence[tuple[str, int]] = (),
+    arguments: Mapping[str, Any] = NO_ARGUMENTS,
 ) -> list[int]:
     """Prompt tokens of each conversation, with the chat template and the opening of the answer.
+
+    `arguments` are what requests give the template (chat_template_kwargs).
 
     `counted` may give a text inside each conversation and the tokens of that text. A long text is then not counted
     again: the prompt is counted with the first and last EDGE_CHARACTERS of the text alone, and the count of these
@@ -148,7 +154,7 @@ def prompt_tokens(
     inner: list[int] = []  # the given counts
     for messages, (text, tokens) in zip(conversations, texts, strict=True):
         contents = map(itemgetter("content"), messages)
-        prompt = _rendered(tokenizer, messages) if exact else "\n".join(contents)
+        prompt = _rendered(tokenizer, messages, arguments) if exact else "\n".join(contents)
         start = prompt.find(text) if len(text) > 4 * EDGE_CHARACTERS else -1
         if start < 0:  # short, or changed by the template: counted with the prompt
             around.append(prompt)
@@ -167,7 +173,7 @@ def prompt_tokens(
     return counts
 
 
-def closing_tokens(tokenizer: Tokenizer) -> int:
+def closing_tokens(tokenizer: Tokenizer, arguments: Mapping[str, Any] = NO_ARGUMENTS) -> int:
     """Tokens that the chat template writes after an answer, as its end of turn; 0 without a template.
 
     Raises RecipeError when the template refuses the conversation.
@@ -175,19 +181,22 @@ def closing_tokens(tokenizer: Tokenizer) -> int:
     if not has_chat_template(tokenizer):
         return 0
     question, answer = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
-    opening = _rendered(tokenizer, [question])
-    whole = _rendered(tokenizer, [question, answer], opens_answer=False)
+    opening = _rendered(tokenizer, [question], arguments)
+    whole = _rendered(tokenizer, [question, answer], arguments, opens_answer=False)
     if not whole.startswith(f"{opening}A"):  # such a template cannot be trained with: the gate says so
         return 0
     return count_tokens(tokenizer, [whole])[0] - count_tokens(tokenizer, [f"{opening}A"])[0]
 
 
-def _rendered(tokenizer: Tokenizer, messages: Conversation, *, opens_answer: bool = True) -> str:
+def _rendered(
+    tokenizer: Tokenizer, messages: Conversation, arguments: Mapping[str, Any], *, opens_answer: bool = True
+) -> str:
     from jinja2 import TemplateError
 
     try:
         conversation = list(map(dict, messages))
-        text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=opens_answer)
+        form: dict[str, Any] = {"tokenize": False, "add_generation_prompt": opens_answer}
+        text = tokenizer.apply_chat_template(conversation, **{**arguments, **form})
     except TemplateError as error:
         raise RecipeError(
             f"the tokenizer's chat template refuses the prompt: {error}; use an instruct model"

@@ -35,6 +35,11 @@ class Training(RecipeSection):
     )
     mix: Mix | None = Field(None, description="short-context pairs to train on too; null trains on the dataset alone")
     base: str | None = Field(None, description="model folder or hub name; without it, the policy's model_path")
+    reasoning: Literal["drop", "keep"] = Field(
+        "drop",
+        description="what becomes of the reasoning of a model that thinks. drop: answers are trained without it; keep: "
+        "with it, as the base model's chat template renders it",
+    )
     method: Literal["lora", "full", "qlora"] = Field("lora", description="what is trained; qlora needs a GPU")
     lora_rank: Positive = Field(128, description="rank of the adapter")
     lora_alpha: Positive = Field(128, description="alpha of the adapter")

@@ -16,7 +16,8 @@ from infra.errors import EvaluationError, ModelError
 from infra.ledger import Ledger
 from infra.models.client import Failure, ModelClient, Outcome, Prompt, Request
 from infra.models.embedding import Embedder
-from infra.models.request_form import parameters_of
+from infra.models.request_form import parameters_of, template_arguments
+from infra.models.special_tokens import own_special_tokens
 from infra.models.tokens import Tokenizer, load_tokenizer, prompt_tokens
 from infra.recipe import Evaluation, Model, Recipe
 from infra.running import progress
@@ -103,12 +104,13 @@ def _prepare(
     """Fit a question to the model's window and make its requests."""
     example, context = question
     strategy = recipe.sampling.strategy
+    own, arguments = own_special_tokens(tokenizer), template_arguments(model)
 
     def prompt(text: str) -> Prompt:
-        return sample_prompt(example, text, strategy, model)
+        return sample_prompt(example, text, strategy, model, own)
 
     def count(text: str) -> int:
-        return prompt_tokens(tokenizer, [prompt(text).messages])[0]
+        return prompt_tokens(tokenizer, [prompt(text).messages], (), arguments)[0]
 
     fitted = fit_context(context.text, model.context_window - settings.max_tokens, tokenizer, count)
     fitted_prompt = prompt(fitted.text)

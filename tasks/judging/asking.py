@@ -14,6 +14,7 @@ does not ask; a judge that is asked by batches is not probed, since that would b
 strict with a form as without. Left out: JSON schemas, and the field's older names.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -25,9 +26,10 @@ from infra.models.completions import REFUSED, refusal_in
 from infra.models.model_errors import failed_error
 from infra.models.protocol import CHAT
 from infra.models.request_form import parameters_of, prompt_for
+from infra.models.special_tokens import break_special_tokens, special_tokens_of
 from infra.recipe import Judge, Recipe
 from tasks.judging.context import ScoringContext
-from tasks.judging.quoting import quoted
+from tasks.judging.quoting import TAGS, quoted
 from tasks.judging.replies import Unusable
 from tasks.judging.reward_settings import reward_judge
 from tasks.judging.steps import JudgeQuery, ModelRole, ReplyForm, Verdict
@@ -39,6 +41,8 @@ FORM_FIELD = "structured_outputs"
 _PROBE_PROMPT = Prompt(({"role": "user", "content": "Say hello."},))
 _PROBE_REPLY = "[[7]] [[7]]"
 _SHARED_WITH_JUDGE = {"prompts", "temperature", "retry_temperature", "replies", "structured", "reasoning_tokens"}
+# What a special token looks like: a word between angles or square brackets, but for the tags of prompts.
+_TOKEN_LIKE = re.compile(rf"<(?!/?(?:{'|'.join(TAGS)})\b)[^\s<>]{{1,48}}>|\[/?[A-Za-z@][\w@]*\]|>>\w+<<")
 
 
 def judge_prompt(step: str, language: str, prompts: str, **values: str) -> Prompt:
@@ -110,7 +114,8 @@ def query_identity(query: JudgeQuery[Any], scoring: ScoringContext, role: ModelR
     """What the replies to a query depend on, JSON-ready: the same for queries that make the same calls."""
     judge = judge_settings(scoring, role)
     form = [query.form.kind, query.form.value] if query.form and judge.structured == "auto" else None
-    own = [query.kind, query.prompt.digest, query.max_tokens, query.variant, form, query.attempts, query.parameters]
+    prompt = _without_own_tokens(query.prompt, judge)
+    own = [query.kind, prompt.digest, query.max_tokens, query.variant, form, query.attempts, query.parameters]
     if query.route != CHAT:
         own.append(query.route)
     thinking = [judge.reasoning, judge.reasoning_tokens] if judge.reasoning != "auto" or judge.reasoning_tokens else []
@@ -204,7 +209,7 @@ def _request(query: JudgeQuery[Any], attempt: int, judge: Judge, seed: int, cons
     if constrained and query.form is not None:
         parameters[FORM_FIELD] = form_value(query.form)
     index = query.variant * judge.replies + attempt
-    prompt, parameters = prompt_for(judge, query.prompt), parameters_of(judge, parameters)
+    prompt, parameters = prompt_for(judge, _without_own_tokens(query.prompt, judge)), parameters_of(judge, parameters)
     own = query.kind, judge.name, judge.revision, prompt, parameters, index
     return Request(*own, query.affinity, has_alternative=FORM_FIELD in parameters)
 
@@ -220,6 +225,24 @@ def _without_form(request: Request) -> Request:
         request.sample_index,
         request.affinity,
     )
+
+
+def _without_own_tokens(prompt: Prompt, judge: Judge) -> Prompt:
+    """The prompt with the special tokens broken up that the judge's tokenizer alone has; `quoted` knows the others.
+
+    The tokenizer is loaded where the prompt holds something that looks like a token, and must be at hand for this.
+    """
+    texts = [message["content"] for message in prompt.messages]
+    if not any(map(_TOKEN_LIKE.search, texts)):
+        return prompt
+    own = special_tokens_of(judge.tokenizer, judge.trust_remote_code)
+    plain = [break_special_tokens(text, own) for text in texts]
+    if plain == texts:
+        return prompt
+    messages = []
+    for message, text in zip(prompt.messages, plain, strict=True):
+        messages.append({**message, "content": text})
+    return Prompt(tuple(messages))
 
 
 def form_value(form: ReplyForm) -> dict[str, Any]:

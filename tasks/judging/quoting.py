@@ -3,9 +3,14 @@
 What would matter is broken up visibly and stays readable: a blank goes between double square brackets, which hold
 judgements, and into special tokens of chat templates; the angle of a tag that parts the prompt becomes ‹.
 Placeholders need nothing: a prompt is filled in one pass. Offsets in evidence refer to the text before quoting.
+A text whose special tokens were broken up for the policy's prompt (`infra/models/special_tokens.py`) is quoted as the
+text before, but for tokens in square brackets and such as `<turn|>`, which look alike then. Special tokens that the
+judge's tokenizer alone has are broken up in `asking.py`.
 """
 
 import re
+
+from infra.models import special_tokens
 
 TAGS = (
     "document_part",
@@ -19,15 +24,9 @@ TAGS = (
     "second_answer",
     "example",
 )
-# Special tokens of chat templates, beside all that begins with <| or ends with |>.
-_ANGLED = (
-    r"s|bos|eos|pad|unk|sep|cls|mask|sop|eop|think|thought|tool_call|tool_response|tools|start_of_turn|end_of_turn"
-    r"|start_of_image|end_of_image|unused\d+|extra_id_\d+|0x[0-9A-F]{2}"
-)
-_SQUARED = (
-    "INST|SYS|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|THINK|IMG|PREFIX|MIDDLE|SUFFIX"
-    "|gMASK|sMASK|BOS|EOS|EOT|SEP|CLS|MASK|PAD|UNK"
-)
+# Special tokens of chat templates, beside all that begins with <| or ends with |>, and tokens of other models.
+_ANGLED = rf"{special_tokens.ANGLED}|sep|cls|mask|thought|tools|unused\d+|extra_id_\d+|0x[0-9A-F]{{2}}"
+_SQUARED = f"{special_tokens.SQUARED}|SYS|IMG|PREFIX|MIDDLE|SUFFIX|BOS|EOS|EOT|SEP|CLS|MASK|PAD|UNK"
 _ANGLE = re.compile(
     rf"<(?=\s*/?\s*(?:{'|'.join(TAGS)})\b|[|｜]|/?(?:{_ANGLED})\s*/?>|</?SYS>)",
     re.IGNORECASE,

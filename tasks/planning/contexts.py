@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from infra.canonical import seeded_random, text_id
+from infra.models.request_form import template_arguments
+from infra.models.special_tokens import NO_TOKENS, find_special_tokens, own_special_tokens, special_tokens_of
 from infra.models.tokens import Tokenizer, count_tokens, prompt_tokens, rough_tokens
 from infra.recipe import Contexts, Questions, Recipe
 from tasks.planning.articles import title_key
@@ -47,6 +49,7 @@ class BuiltQuestion:
     context: Context
     prompt_tokens: int
     short: bool = False
+    special_tokens: frozenset[str] = NO_TOKENS  # in its question and context; the prompt has them broken up
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,7 @@ def _given(
 
     A prompt that is far too long is not counted exactly.
     """
+    own = own_tokens(recipe, tokenizer)
     outcomes: dict[str, BuiltQuestion | Drop] = {}
     to_count: list[QuestionPassages] = []
     for question in questions:
@@ -116,7 +120,7 @@ def _given(
             to_count.append((question, passages))
     for (question, _), (context, prompt) in zip(to_count, _count(to_count, recipe, tokenizer), strict=True):
         if prompt <= limits.prompt:
-            outcomes[question.example_id] = BuiltQuestion(_example(question, context.context_id), context, prompt)
+            outcomes[question.example_id] = _built(question, context, prompt, False, own)
         else:
             outcomes[question.example_id] = limits.drop(question.example_id, prompt)
     return outcomes
@@ -139,6 +143,7 @@ def _pooled(
     Every context is drafted from rough sizes; then it is counted exactly, and distractors go until it fits.
     """
     longest = recipe.contexts.max_tokens
+    own = own_tokens(recipe, tokenizer)
     outcomes: dict[str, BuiltQuestion | Drop] = {}
     drafts: list[_Draft] = []
     for draft in _drafts(questions, recipe, tokenizer, pool, limits):
@@ -159,19 +164,26 @@ def _pooled(
             if excess > 0 and draft.distractors:
                 too_long.append(_without(draft, excess))
             else:
-                outcomes[draft.question.example_id] = _settled(draft, context, prompt, longest, limits)
+                outcomes[draft.question.example_id] = _settled(draft, context, prompt, longest, limits, own)
         drafts = too_long
     return outcomes
 
 
-def _settled(draft: _Draft, context: Context, prompt: int, longest: int, limits: PromptLimits) -> BuiltQuestion | Drop:
+def _settled(
+    draft: _Draft, context: Context, prompt: int, longest: int, limits: PromptLimits, own: frozenset[str]
+) -> BuiltQuestion | Drop:
     """The outcome of a draft that cannot get shorter, or fits."""
     question = draft.question
     if context.tokens > longest:
         return _context_too_long(question, str(context.tokens), longest)
     if prompt > limits.prompt:
         return limits.drop(question.example_id, prompt)
-    return BuiltQuestion(_example(question, context.context_id), context, prompt, draft.short)
+    return _built(question, context, prompt, draft.short, own)
+
+
+def _built(question: RawQuestion, context: Context, prompt: int, short: bool, own: frozenset[str]) -> BuiltQuestion:
+    tokens = find_special_tokens(question.question, own) | find_special_tokens(context.text, own)
+    return BuiltQuestion(_example(question, context.context_id), context, prompt, short, tokens)
 
 
 def _drafts(
@@ -179,12 +191,13 @@ def _drafts(
 ) -> Iterator[_Draft]:
     documents: list[Document] = []
     prompts = []  # without a context, for the tokens of everything else
+    tokens, arguments = own_tokens(recipe, tokenizer), template_arguments(recipe.policy)
     for question in questions:
         documents.extend(_own(question))
         example = _example(question, "")
-        prompts.append(sample_prompt(example, "", recipe.sampling.strategy, recipe.policy).messages)
+        prompts.append(sample_prompt(example, "", recipe.sampling.strategy, recipe.policy, tokens).messages)
     sizes = iter(passage_tokens(documents, tokenizer, recipe.contexts.passages))
-    for question, overhead in zip(questions, prompt_tokens(tokenizer, prompts), strict=True):
+    for question, overhead in zip(questions, prompt_tokens(tokenizer, prompts, (), arguments), strict=True):
         own = _own(question)
         own_sizes = dict(zip(own, itertools.islice(sizes, len(own)), strict=True))
         target = target_tokens(recipe.contexts, recipe.seed, question.example_id)
@@ -251,14 +264,23 @@ def _count(questions: Sequence[QuestionPassages], recipe: Recipe, tokenizer: Tok
     tokens = dict(zip(ids, count_tokens(tokenizer, list(ids)), strict=True))
     contexts: list[Context] = []
     prompts, counts = [], []
+    own, arguments = own_tokens(recipe, tokenizer), template_arguments(recipe.policy)
     for question, passages in questions:
         text = passages.text
         context = Context(ids[text], text, tokens[text], passages.starts, passages.ends, passages.titles)
         contexts.append(context)
         example = _example(question, context.context_id)
-        prompts.append(sample_prompt(example, text, recipe.sampling.strategy, recipe.policy).messages)
+        prompts.append(sample_prompt(example, text, recipe.sampling.strategy, recipe.policy, own).messages)
         counts.append((text, tokens[text]))
-    return list(zip(contexts, prompt_tokens(tokenizer, prompts, counts), strict=True))
+    return list(zip(contexts, prompt_tokens(tokenizer, prompts, counts, arguments), strict=True))
+
+
+def own_tokens(recipe: Recipe, tokenizer: Tokenizer) -> frozenset[str]:
+    """Special tokens of the models that answer: the policy, whose `tokenizer` it is, and the stronger model."""
+    tokens = own_special_tokens(tokenizer)
+    if recipe.strong is not None:
+        tokens |= special_tokens_of(recipe.strong.tokenizer, recipe.strong.trust_remote_code)
+    return tokens
 
 
 def _own(question: RawQuestion) -> list[Document]:

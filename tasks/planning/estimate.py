@@ -166,7 +166,7 @@ def estimate(plan: Plan, recipe: Recipe, store: Store, ledger: Ledger) -> Estima
         examples, contexts = load_shard(store, plan, shard.index)
         requests: dict[str, Request] = {}  # by key
         for example in examples:
-            for request in sample_requests(example, contexts[example.context_id], recipe):
+            for request in sample_requests(example, contexts[example.context_id], recipe, plan.special_tokens):
                 requests[request.key] = request
         totals.update(request.kind for request in requests.values())
         for entry in _entries(ledger, list(requests)):

@@ -1,6 +1,6 @@
 """The longest prompt of a question: with the longest answer it has to fit the policy's window, and a training row.
 
-A row of training is the prompt, the answer and what the chat template writes after it, as the gate before training
+A row of training is the prompt, the answer and what the chat template writes around it, as the gate before training
 counts them (tasks/training/gate.py), so no answer of a question that passes here can be too long there, as long as the
 base model has the policy's tokenizer.
 
@@ -10,11 +10,13 @@ be built for a training elsewhere: its plan holds all questions, and a note says
 
 from dataclasses import dataclass
 
-from infra.models.tokens import Tokenizer, closing_tokens
+from infra.models.request_form import template_arguments
+from infra.models.tokens import Tokenizer, closing_tokens, count_tokens, has_chat_template
 from infra.recipe import Recipe, Training
 from infra.store import Store
 from tasks.records.example import Drop
 from tasks.records.plan import Plan, load_shard
+from tasks.training.answer_form import find_answer_form
 
 PROMPT_TOO_LONG, TOO_LONG_TO_TRAIN = "prompt_too_long", "too_long_to_train"  # reasons of drops
 
@@ -45,8 +47,20 @@ def prompt_limits(recipe: Recipe, tokenizer: Tokenizer) -> PromptLimits:
     answer = recipe.sampling.max_tokens
     training = None
     if recipe.training is not None and not _unsaid(recipe.training):
-        training = recipe.training.max_length - answer - closing_tokens(tokenizer)
+        training = recipe.training.max_length - answer - _tokens_beside_answer(tokenizer, recipe)
     return PromptLimits(recipe.policy.context_window - answer, training)
+
+
+def _tokens_beside_answer(tokenizer: Tokenizer, recipe: Recipe) -> int:
+    """Tokens that a row has beside its prompt and its answer."""
+    arguments = template_arguments(recipe.policy)
+    if not has_chat_template(tokenizer):
+        return 0
+    form = find_answer_form(tokenizer, arguments)
+    if not form.in_prompt:
+        return closing_tokens(tokenizer, arguments)
+    with_block, alone = count_tokens(tokenizer, [f"{form.in_prompt}A{form.closing}", "A"])
+    return with_block - alone
 
 
 def unsaid_training_note(plan: Plan, recipe: Recipe, store: Store) -> str:

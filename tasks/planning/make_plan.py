@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from infra.canonical import canonical_json, fingerprint
 from infra.errors import BalanceError, InputError
+from infra.models.special_tokens import uncommon
 from infra.models.tokens import has_chat_template, load_tokenizer
 from infra.recipe import Language, Questions, Recipe
 from infra.running import progress
@@ -38,6 +39,7 @@ from tasks.sampling import sample_prompt_text
 from tasks.scoring import check_scorers, known_scorers
 
 SHARD_CHARACTERS = 64_000_000  # of contexts in one shard
+_TOKENS_NAMED = 8  # in a warning
 _CONTEXT_ROWS = 16  # rows per row group
 
 
@@ -78,6 +80,9 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     rules = rules_of(recipe)
     if rules:
         content["rules"] = rules
+    uncommon_tokens = sorted(uncommon(tally.special_tokens))
+    if uncommon_tokens:
+        content["special_tokens"] = uncommon_tokens
     plan = Plan.from_json({"plan_id": fingerprint(content)[:16], **content})
     store.put_if_absent(plan_path(plan.plan_id), canonical_json(plan.to_json()))
     return plan
@@ -87,7 +92,8 @@ class _Tally:
     """Counts the questions that are built, and collects the drops."""
 
     def __init__(self) -> None:
-        self.rows = self.short = 0
+        self.rows = self.short = self.with_special_tokens = 0
+        self.special_tokens: set[str] = set()
         self.languages: set[str] = set()
         self.drops: list[Drop] = []
 
@@ -100,6 +106,8 @@ class _Tally:
                 self.drops.append(outcome)
                 continue
             self.short += outcome.short
+            self.with_special_tokens += bool(outcome.special_tokens)
+            self.special_tokens.update(outcome.special_tokens)
             self.languages.add(outcome.example.language)
             yield outcome
 
@@ -180,6 +188,13 @@ def _warnings(recipe: Recipe, tally: _Tally, counts: Mapping[str, int], exact: b
         warnings.append(
             f"{tally.short} contexts are shorter than their target, because the pool has too little text: "
             "give a larger contexts.pool or lower contexts.max_tokens"
+        )
+    if tally.with_special_tokens:
+        names = sorted(tally.special_tokens)
+        listed = ", ".join(names[:_TOKENS_NAMED]) + (", ..." if len(names) > _TOKENS_NAMED else "")
+        warnings.append(
+            f"{tally.with_special_tokens} questions had special tokens in their text ({listed}): they are broken up in "
+            "prompts, so that they stay text"
         )
     if recipe.contexts.build == "given" and counts.get(PROMPT_TOO_LONG):
         warnings.append(

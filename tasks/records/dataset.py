@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
+import pyarrow as pa
+
 from infra.canonical import fingerprint
 from tasks.records.example import Answer, AnswerId, Context, Drop, Example, Judgement, Pair
 from tasks.records.schema import schema_of
@@ -43,7 +45,10 @@ class JudgementEntry(TypedDict):
 
 
 class PairRow(TypedDict):
-    """A row of `pairs`. Token counts are the server's, by the policy's tokenizer."""
+    """A row of `pairs`. Token counts are the server's, by the policy's tokenizer; of an answer without its reasoning.
+
+    Columns of reasoning are in datasets of models that think alone.
+    """
 
     prompt: list[Message]
     chosen: list[Message]
@@ -68,10 +73,17 @@ class PairRow(TypedDict):
     chosen_tokens: int
     rejected_tokens: int
     plan_id: str
+    chosen_reasoning: str | None
+    rejected_reasoning: str | None
+    chosen_reasoning_tokens: int | None
+    rejected_reasoning_tokens: int | None
 
 
 class EvidenceRow(TypedDict):
-    """A row of `evidence`: one answer, the greedy one (sample_index -1) and a stronger model's (-2) too."""
+    """A row of `evidence`: one answer, the greedy one (sample_index -1) and a stronger model's (-2) too.
+
+    `text` is the answer alone; `completion_tokens` count the whole reply.
+    """
 
     example_id: str
     context_id: str
@@ -91,10 +103,19 @@ class EvidenceRow(TypedDict):
     is_rejected: bool
     ledger_key: str
     plan_id: str
+    reasoning: str | None  # this and the next in datasets of models that think alone
+    reasoning_tokens: int | None
 
 
 PAIRS = schema_of(PairRow)
 EVIDENCE = schema_of(EvidenceRow)
+
+
+def published_schema(schema: pa.Schema, with_reasoning: bool) -> pa.Schema:
+    """`PAIRS` or `EVIDENCE` as a dataset has it: all its files have the same columns."""
+    if with_reasoning:
+        return schema
+    return pa.schema([field for field in schema if "reasoning" not in field.name])
 
 
 @dataclass(frozen=True, slots=True)

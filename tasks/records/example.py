@@ -53,7 +53,7 @@ class Context:
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One sampled answer. `sample_index` counts from 0; the greedy one, for reporting only, is -1, and a stronger
-    model's is -2."""
+    model's is -2. `text` is without what the model has thought; `completion_tokens` count both."""
 
     example_id: str
     sample_index: int
@@ -63,6 +63,13 @@ class Answer:
     completion_tokens: int
     strategy: str
     key: str  # of its ledger entry
+    reasoning: str | None = None  # what the model has thought before it; null where it has not
+    reasoning_tokens: int | None = None  # of completion_tokens; by its tokenizer where the server does not count them
+
+    @property
+    def answer_tokens(self) -> int:
+        """Tokens of the answer alone, without the reasoning."""
+        return max(0, self.completion_tokens - (self.reasoning_tokens or 0))
 
     @property
     def id(self) -> AnswerId:
@@ -133,25 +140,32 @@ JUDGEMENT = schema_of(Judgement)
 PAIR = schema_of(Pair)
 DROP = schema_of(Drop)
 
+REASONING = ("reasoning", "reasoning_tokens")  # columns that only tables of models that think have
+
 Record = TypeVar("Record", Example, Context, Answer, Judgement, Pair, Drop)
 
 
 def to_table(rows: Iterable[Record], schema: pa.Schema) -> pa.Table:
-    """Rows as an Arrow table, in their order."""
+    """Rows as an Arrow table, in their order. The columns of reasoning are left out where no row has any."""
     rows = list(rows)
     columns = {}
     for name in schema.names:
         columns[name] = [getattr(row, name) for row in rows]
-    return pa.Table.from_pydict(columns, schema=schema)
+    table = pa.Table.from_pydict(columns, schema=schema)
+    unused = [name for name in REASONING if name in columns and table.column(name).null_count == len(rows)]
+    return table.drop_columns(unused) if len(unused) == len(REASONING) else table
 
 
 def from_table(table: pa.Table, record: type[Record]) -> list[Record]:
-    """An Arrow table's rows as records of this type; Arrow lists become tuples."""
+    """An Arrow table's rows as records of this type; Arrow lists become tuples. Without columns of reasoning, there
+    was none."""
     columns = [_column_values(table, field.name) for field in fields(record)]
     return [record(*values) for values in zip(*columns, strict=True)]
 
 
 def _column_values(table: pa.Table, name: str) -> list[Any]:
+    if name in REASONING and name not in table.schema.names:
+        return [None] * table.num_rows
     values: list[Any] = table.column(name).to_pylist()
     if pa.types.is_list(table.schema.field(name).type):
         return list(map(tuple, values))

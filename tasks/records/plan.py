@@ -48,19 +48,22 @@ class Plan:
     exact_prompt_tokens: bool
     warnings: tuple[str, ...]
     rules: Mapping[str, str] = field(default_factory=dict)  # of scoring, that plans from before them do not have
+    special_tokens: tuple[str, ...] = ()  # of the models' own, those in questions and contexts; broken up in prompts
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values, as in `plan.json`."""
         values: dict[str, Any] = json.loads(canonical_json(asdict(self)))
-        if not self.rules:
-            del values["rules"]
+        for optional in ("rules", "special_tokens"):
+            if not values[optional]:
+                del values[optional]
         return values
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "Plan":
         """The plan that `to_json` described."""
         shards = tuple(PlannedShard(**shard) for shard in values["shards"])
-        return Plan(**{**values, "shards": shards, "warnings": tuple(values["warnings"])})
+        lists = {name: tuple(values.get(name, ())) for name in ("warnings", "special_tokens")}
+        return Plan(**{**values, **lists, "shards": shards})
 
 
 def load_plan(store: Store, plan_id: str) -> Plan:

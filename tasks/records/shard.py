@@ -23,13 +23,16 @@ from tasks.records.plan import Plan
 from tasks.records.table import StoredTable
 
 TABLES = ("answers", "judgements", "pairs", "drops")
+_REASONING_TOKENS = "reasoning_tokens"
+_TOKENS = ("prompt_tokens", "completion_tokens", _REASONING_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)
 class ShardResult:
     """A finished shard: a file for each of `TABLES`, and counts over them.
 
-    Its JSON has `paired_questions` only where it is not the number of pairs.
+    Its JSON has `paired_questions` only where it is not the number of pairs, and tokens of reasoning only where an
+    answer has any.
     """
 
     plan_id: str
@@ -41,6 +44,7 @@ class ShardResult:
     drops: Mapping[str, int]  # reason -> questions
     prompt_tokens: int  # over all answers, as the server counted
     completion_tokens: int
+    reasoning_tokens: int | None = None  # of completion_tokens; None where no answer has reasoning
 
     @classmethod
     def of(
@@ -49,7 +53,8 @@ class ShardResult:
         """The result of a shard whose `TABLES` are written. Raises StoreError for a missing or changed table."""
         reasons = tables["drops"].read_checked(store, ["reason"]).column("reason").to_pylist()
         paired = tables["pairs"].read_checked(store, ["example_id"]).column("example_id")
-        tokens = tables["answers"].read_checked(store, ["prompt_tokens", "completion_tokens"])
+        tokens = tables["answers"].read_checked(store, _TOKENS)
+        has_reasoning = _REASONING_TOKENS in tokens.schema.names
         return cls(
             plan_id=plan_id,
             shard=index,
@@ -60,17 +65,21 @@ class ShardResult:
             drops=dict(sorted(Counter(reasons).items())),
             prompt_tokens=_total(tokens, "prompt_tokens"),
             completion_tokens=_total(tokens, "completion_tokens"),
+            reasoning_tokens=_total(tokens, _REASONING_TOKENS) if has_reasoning else None,
         )
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values; the canonical bytes of them are the file."""
         counts = with_paired({"questions": self.questions, "pairs": self.pairs}, self.paired_questions)
+        tokens = {"prompt": self.prompt_tokens, "completion": self.completion_tokens}
+        if self.reasoning_tokens is not None:
+            tokens["reasoning"] = self.reasoning_tokens
         return {
             "shard": self.shard,
             "plan_id": self.plan_id,
             "files": {name: table.to_json() for name, table in self.files.items()},
             "counts": {**counts, "drops": dict(self.drops)},
-            "tokens": {"prompt": self.prompt_tokens, "completion": self.completion_tokens},
+            "tokens": tokens,
         }
 
     @classmethod
@@ -90,6 +99,7 @@ class ShardResult:
             drops=dict(counts["drops"]),
             prompt_tokens=tokens["prompt"],
             completion_tokens=tokens["completion"],
+            reasoning_tokens=tokens.get("reasoning"),
         )
 
 

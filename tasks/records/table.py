@@ -64,6 +64,14 @@ class StoredTable:
         """Hash the file piece by piece. Raises StoreError for one that is missing or has other bytes."""
         check_bytes(store, self.path, self.sha256, remedy=remedy)
 
+    def column_names(self, store: Store) -> list[str]:
+        """The names of its columns. Raises StoreError as `rows_of`."""
+        with store.open(self.path) as stream:
+            try:
+                return list(pq.read_schema(stream).names)
+            except pa.ArrowInvalid as error:
+                raise StoreError(f"{store.place(self.path)}: not a Parquet file ({error}); {BUILD_AGAIN}") from error
+
     def rows_of(
         self, store: Store, columns: Sequence[str] | None = None, *, remedy: str = BUILD_AGAIN
     ) -> Iterator[dict[str, Any]]:

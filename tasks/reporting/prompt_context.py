@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from infra.canonical import text_id
+from infra.models.special_tokens import restore_common_tokens
 from tasks.prompts import load_prompt, prompt_names
 
 _EDGE_LINES = 64  # of a prompt, before and after its context
@@ -19,7 +20,8 @@ def context_in(prompt: str, row: Mapping[str, Any]) -> str | None:
     """The context of a row of `pairs`, cut out of its prompt; None when it is nowhere in it.
 
     The prompt file of the row's strategy says where the context is. Where that file has changed since, the context is
-    looked for between the lines at both ends of the prompt.
+    looked for between the lines at both ends of the prompt. Common special tokens, which a prompt has broken up, are
+    put together again.
     """
     name = f"sample-{row['strategy']}"
     template = ""
@@ -28,8 +30,9 @@ def context_in(prompt: str, row: Mapping[str, Any]) -> str | None:
     before, placeholder, after = template.partition("{context}")
     start = len(before.replace("{question}", row["question"]))
     end = len(prompt) - len(after.replace("{question}", row["question"]))
-    if placeholder and text_id(prompt[start:end]) == row["context_id"]:
-        return prompt[start:end]
+    for text in (prompt[start:end], restore_common_tokens(prompt[start:end])):
+        if placeholder and text_id(text) == row["context_id"]:
+            return text
     return _between_lines(prompt, row["context_id"])
 
 

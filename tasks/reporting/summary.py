@@ -50,7 +50,8 @@ Histogram = tuple[tuple[float, int], ...]  # (value, count) in the order of valu
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Figures over all shards. `drops` are those of the shards alone; token counts are the server's."""
+    """Figures over all shards. `drops` are those of the shards alone; token counts are the server's, of
+    answers without their reasoning."""
 
     questions: int
     pairs: int
@@ -120,7 +121,7 @@ class SummaryTally:
             if answer.sample_index >= 0:
                 self._answers += 1
                 self._finish_reasons[answer.finish_reason] += 1
-                self._histograms["sample_tokens"][answer.completion_tokens] += 1
+                self._histograms["sample_tokens"][answer.answer_tokens] += 1
         self._add_pairs(shard, answers)
         for picks in subem_by_question(shard).values():
             for name, score in picks.items():
@@ -164,8 +165,8 @@ class SummaryTally:
                 "chosen_rewards": round(pair.chosen_reward, _HISTOGRAM_DIGITS),
                 "rejected_rewards": round(pair.rejected_reward, _HISTOGRAM_DIGITS),
                 "prompt_tokens": chosen.prompt_tokens,
-                "chosen_tokens": chosen.completion_tokens,
-                "rejected_tokens": rejected.completion_tokens,
+                "chosen_tokens": chosen.answer_tokens,
+                "rejected_tokens": rejected.answer_tokens,
             }
             for name, value in values.items():
                 self._histograms[name][value] += 1

@@ -108,7 +108,7 @@ def build_rows(built: dict[str, Any]) -> Rows:
     for kind, calls in built["calls"].items():
         rows.append([f"calls: {kind}", f"{calls['made']:,} made, {calls['reused']:,} reused"])
         if calls.get("reasoning_tokens"):
-            rows.append([f"tokens of {kind}: thinking", f"{calls['reasoning_tokens']:,}"])
+            rows.append([f"tokens of {kind}: of which reasoning", f"{calls['reasoning_tokens']:,}"])
         if calls.get("special_tokens"):
             rows.append([f"special tokens cut from {kind}", f"{calls['special_tokens']:,}"])
     for section, count in _restarted(built).items():
@@ -206,7 +206,9 @@ def report_rows(report: dict[str, Any]) -> Rows:
     for kind, calls in report["calls"].items():
         rows.append([f"calls: {kind}", f"{calls['made']:,} made", f"{calls['reused']:,} reused"])
     if report["tokens"]["thinking"]["made"]:
-        rows.append(["tokens: thinking", f"{report['tokens']['thinking']['made']:,} made", ""])
+        thinking, cost = report["tokens"]["thinking"]["made"], report["cost"]
+        price = f"{cost['thinking']:.4f} {cost['currency']}" if cost.get("thinking") else ""
+        rows.append(["tokens: of which reasoning", f"{thinking:,} made", price])
     for kind, count in report.get("special_tokens", {}).items():  # earlier reports have none
         if count:
             rows.append([f"special tokens cut from {kind}", f"{count:,}", ""])

@@ -19,8 +19,10 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from infra.errors import BalanceError, TrainingError
-from infra.models.tokens import Tokenizer
-from tasks.training.rendering import UnfitError, check_plain, render
+from infra.models.tokens import NO_ARGUMENTS, Tokenizer
+from tasks.training.answer_form import REASONING_FIELD
+from tasks.training.encoding import Row, RowEncoder
+from tasks.training.rendering import UnfitError, check_plain
 from tasks.training.shared_prefix.layout import Tree
 
 PairRow = Mapping[str, Any]
@@ -99,10 +101,12 @@ def gate(
     add: Callable[[EncodedTree], None] | None = None,
     over_length: Literal["drop", "stop"] = "stop",
     unfit: Literal["drop", "stop"] = "stop",
+    arguments: Mapping[str, Any] = NO_ARGUMENTS,
 ) -> Lengths:
     """Encode and check all pairs; `add` is called with each question that passes, with those of its pairs that fit.
 
-    `rows` have example_id, prompt, chosen and rejected, the last three lists of messages {"role", "content"}.
+    `rows` have example_id, prompt, chosen and rejected, the last three lists of messages {"role", "content"}; an answer
+    with "reasoning_content" is trained with it. `arguments` are what requests gave the chat template.
     Neighbours with the same example_id and prompt are pairs of one question; a pair that comes again (a row that
     was drawn twice) begins another. Raises TrainingError, with the example_id and the remedy, for an empty answer,
     chosen equal to rejected, a doubled first token, or a chat template that renders the prompt differently when an
@@ -113,12 +117,13 @@ def gate(
     if not getattr(tokenizer, "chat_template", None):
         raise TrainingError("the base model's tokenizer has no chat template; train an instruct model, or give it one")
     counts = _LengthCounts(max_length, over_length, unfit)
+    encoder = RowEncoder(tokenizer, arguments)
     questions = _group_by_question(counts.counted(rows))
     while True:
         batch = list(islice(questions, _QUESTIONS_AT_ONCE))
         if not batch:
             break
-        for tree, merged in _encode(batch, tokenizer, counts):
+        for tree, merged in _encode(batch, tokenizer, encoder, counts):
             fitting = _without_over_long(tree, max_length)
             counts.add(tree, fitting, merged)
             if add is not None and fitting is not None:
@@ -325,24 +330,23 @@ def _without_over_long(tree: EncodedTree, max_length: int) -> EncodedTree | None
     return replace(tree, answers=answers, pairs=[(places[chosen], places[rejected]) for chosen, rejected in pairs])
 
 
-def _encode(batch: list[_Question], tokenizer: Tokenizer, counts: _LengthCounts) -> Iterator[tuple[EncodedTree, bool]]:
+def _encode(
+    batch: list[_Question], tokenizer: Tokenizer, encoder: RowEncoder, counts: _LengthCounts
+) -> Iterator[tuple[EncodedTree, bool]]:
     """The questions of a batch that can be encoded; the others are counted."""
-    texts: list[str] = []
+    rows: list[Row] = []
     rendered: list[_Question] = []
     for question in batch:
-        answers = question.answers.values()
+        answers = list(question.answers.values())
         try:
             if counts.unfit == "drop":
                 check_plain(question.name, question.prompt, answers, tokenizer)
-            texts += render(question.name, question.prompt, answers, tokenizer)
+            rows += encoder.rows(question.name, question.prompt, answers)
         except UnfitError as fault:
             counts.drop(question, fault)
             continue
         rendered.append(question)
-    if not rendered:
-        return
-    # The template writes the special tokens itself; adding them again is the doubled BOS of SeaLong's code.
-    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    ids = encoder.encode(rows)
     start = 0
     for question in rendered:
         end = start + 1 + len(question.answers)
@@ -356,12 +360,13 @@ def _encode(batch: list[_Question], tokenizer: Tokenizer, counts: _LengthCounts)
 
 
 def _answer_text(row: PairRow, side: str) -> str:
-    """The text of an answer; raises TrainingError when there is none."""
+    """The text of an answer, after its reasoning; raises TrainingError when there is no text."""
     messages = row[side]
     text = "".join(str(message["content"]) for message in messages)
     if not text.strip():
         raise TrainingError(f"example {row['example_id']}: {side} is empty; remove the row or build the dataset again")
-    return text
+    reasoning = "".join(message.get(REASONING_FIELD) or "" for message in messages)
+    return f"{reasoning}\n\n{text}" if reasoning else text
 
 
 def _split(

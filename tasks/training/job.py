@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -59,6 +59,7 @@ class TrainingJob:
     seed: int = 0
     trust_remote_code: bool = False
     pairs: PairSource | None = None
+    template_arguments: Mapping[str, Any] = field(default_factory=dict)  # of the chat template, as in the requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def stored_training(job: TrainingJob) -> TrainingResult | None:
 def read_data(job: TrainingJob) -> TrainingData:
     """What the job trains on, checked as far as it can be without a model. Raises InputError or StoreError."""
     if job.pairs is None:
-        return read_train_split(job.store, job.manifest)
+        return read_train_split(job.store, job.manifest, with_reasoning=job.settings.reasoning == "keep")
     return read_external_pairs(job.pairs, grouped=job.settings.loss != "sft")  # SFT reads one pair of a question
 
 
@@ -142,13 +143,17 @@ def train(
 
 def job_id(job: TrainingJob, data: TrainingData, short: ShortPairs | None) -> str:
     """16 hex digits from the data's content, the rows mixed in, the settings, the base model and the seed."""
-    identity = {
+    identity: dict[str, Any] = {
         **data.identity(),
         "settings": job.settings.model_dump(mode="json", exclude=_SETTINGS_WITHOUT_EFFECT | _SETTINGS_WITH_CONTENT),
         "base": base_identity(job.base),
         "base_revision": job.base_revision,
         "seed": job.seed,
     }
+    if job.settings.reasoning == "drop":
+        del identity["settings"]["reasoning"]  # as before the key
+    if job.template_arguments:
+        identity["template_arguments"] = dict(job.template_arguments)
     if short:
         identity["mix"] = short.identity()
     if job.settings.max_steps is not None:
@@ -259,6 +264,7 @@ def _encoded(job: TrainingJob, data: TrainingData, short: ShortPairs | None, fol
             max_length=_longest_row(job, data),
             add=pairs.add,
             over_length=job.settings.over_length,
+            arguments=job.template_arguments,
         )
         lengths = through_gate(data.pairs(), unfit="drop" if isinstance(data, ExternalPairs) else "stop")
         if short:

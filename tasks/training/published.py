@@ -7,22 +7,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from infra.errors import TrainingError
 from infra.store import Store
 from tasks.records.reader import open_dataset
 from tasks.records.table import StoredTable
+from tasks.training.answer_form import REASONING_FIELD
 
 _COLUMNS = ("example_id", "prompt", "chosen", "rejected")
+_REASONING_COLUMNS = {"chosen": "chosen_reasoning", "rejected": "rejected_reasoning"}
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSplit:
-    """The train split of a published dataset. `sha256` is that of the manifest's bytes."""
+    """The train split of a published dataset. `sha256` is that of the manifest's bytes.
+
+    `with_reasoning`: an answer's message has its reasoning, as "reasoning_content".
+    """
 
     store: Store
     name: str
     licence: str | None
     sha256: str
     files: tuple[StoredTable, ...]
+    with_reasoning: bool = False
 
     @property
     def rows(self) -> int:
@@ -35,9 +42,21 @@ class TrainSplit:
             table.check(self.store)
 
     def pairs(self) -> Iterator[dict[str, Any]]:
-        """The pairs in their order. Raises StoreError when a file has other rows or columns."""
+        """The pairs in their order.
+
+        Raises StoreError when a file has other rows or columns, TrainingError when there is no reasoning to train.
+        """
         for table in self.files:
-            yield from table.rows_of(self.store, _COLUMNS)
+            if not self.with_reasoning:
+                yield from table.rows_of(self.store, _COLUMNS)
+                continue
+            if not set(_REASONING_COLUMNS.values()) <= set(table.column_names(self.store)):
+                raise TrainingError(
+                    f"training.reasoning is keep, and the dataset {self.name} has no reasoning: its answers are of a "
+                    "model that does not think, or were built by an earlier version; set training.reasoning to drop"
+                )
+            for row in table.rows_of(self.store, (*_COLUMNS, *_REASONING_COLUMNS.values())):
+                yield _with_reasoning(row)
 
     def count_questions(self) -> int:
         """Questions of the split: neighbouring rows of one example are its pairs. Raises as `pairs`."""
@@ -59,8 +78,18 @@ class TrainSplit:
         return f"manifest `{self.sha256}`"
 
 
-def read_train_split(store: Store, path: str) -> TrainSplit:
+def _with_reasoning(row: dict[str, Any]) -> dict[str, Any]:
+    for side, column in _REASONING_COLUMNS.items():
+        reasoning = row.pop(column)
+        if reasoning:
+            *before, answer = row[side]
+            row[side] = [*before, {**answer, REASONING_FIELD: reasoning}]
+    return row
+
+
+def read_train_split(store: Store, path: str, *, with_reasoning: bool = False) -> TrainSplit:
     """The train split of a manifest. Raises MissingError, or StoreError for a file that is no manifest."""
     dataset = open_dataset(store, path)
     name, licence = str(dataset.manifest["name"]), dataset.manifest.get("licence")
-    return TrainSplit(store, name, licence, dataset.sha256, tuple(dataset.tables("pairs", "train")))
+    files = tuple(dataset.tables("pairs", "train"))
+    return TrainSplit(store, name, licence, dataset.sha256, files, with_reasoning)

@@ -1,12 +1,13 @@
 """The texts of a question as the base model reads them: its messages through the tokenizer's own chat template.
 
-Leaves out: tokens (gate.py).
+Leaves out: tokens (encoding.py).
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from infra.models.tokens import Tokenizer
+from tasks.training.answer_form import REASONING_FIELD, AnswerForm, apply_template
 
 Messages = list[dict[str, str]]
 
@@ -19,21 +20,27 @@ class UnfitError(Exception):
         self.reason = reason
 
 
-def render(name: str, prompt: Messages, answers: Iterable[Messages], tokenizer: Tokenizer) -> list[str]:
+def render(
+    name: str, prompt: Messages, answers: Sequence[Messages], tokenizer: Tokenizer, form: AnswerForm
+) -> list[str]:
     """The text of the prompt, and of the prompt with each answer.
 
-    Raises UnfitError for messages that the chat template refuses, or renders in another way when an answer follows.
+    The prompt is the generation prompt. What the template writes before an answer without reasoning is part of it,
+    unless an answer has reasoning. Raises UnfitError for messages that the chat template refuses, renders in another
+    way when an answer follows, or cuts.
     """
-    opening = _apply_template(name, prompt, tokenizer, add_generation_prompt=True)
-    texts = [opening]
+    opening = _apply(name, prompt, tokenizer, form, opens_answer=True)
+    with_reasoning = any(REASONING_FIELD in message for answer in answers for message in answer)
+    texts = [opening if with_reasoning else opening + form.in_prompt]
     for answer in answers:
-        text = _apply_template(name, [*prompt, *answer], tokenizer)
-        if not text.startswith(opening):
+        text = _with_answer(name, prompt, answer, tokenizer, form, opening)
+        if not text.startswith(texts[0]):
+            raise _differs(name)
+        if answer[-1]["content"].strip() not in text[len(texts[0]) :]:
             raise UnfitError(
-                "template_differs",
-                f"example {name}: the base model's chat template renders the prompt differently when an "
-                "answer follows, so training would not see what the model sees; give the tokenizer a template for "
-                "training",
+                "answer_changed",
+                f"example {name}: the base model's chat template leaves out or changes a part of the answer; give the "
+                "tokenizer a template for training",
             )
         texts.append(text)
     return texts
@@ -52,11 +59,50 @@ def check_plain(name: str, prompt: Messages, answers: Iterable[Messages], tokeni
             )
 
 
-def _apply_template(name: str, messages: Messages, tokenizer: Tokenizer, add_generation_prompt: bool = False) -> str:
+def _with_answer(
+    name: str, prompt: Messages, answer: Messages, tokenizer: Tokenizer, form: AnswerForm, opening: str
+) -> str:
+    """The text of the prompt with an answer, which begins with the generation prompt `opening`."""
+    base = opening.removesuffix(form.opened)
+    reasoning = answer[-1].get(REASONING_FIELD)
+    message = {key: value for key, value in answer[-1].items() if key != REASONING_FIELD}
+    if reasoning is None or form.field is None:
+        text = _apply(name, [*prompt, *answer[:-1], message], tokenizer, form)
+        if reasoning is None and not form.opened:
+            return text
+        before = base + (form.instead if form.opened else form.empty_block)
+        first, last = form.tags
+        if reasoning is None:
+            block = form.in_prompt
+        else:
+            block = ("" if form.opened else f"{first}\n") + f"{reasoning.strip()}\n{last}\n\n"
+        return opening + block + _after(name, before, text)
+    text = _apply(name, [*prompt, *answer[:-1], {**message, form.field: reasoning}], tokenizer, form)
+    if form.field_opening is None or text.startswith(opening):
+        return text
+    return opening + _after(name, base + form.field_opening, text)
+
+
+def _after(name: str, beginning: str, text: str) -> str:
+    if not text.startswith(beginning):
+        raise _differs(name)
+    return text[len(beginning) :]
+
+
+def _differs(name: str) -> UnfitError:
+    return UnfitError(
+        "template_differs",
+        f"example {name}: the base model's chat template renders the prompt differently when an "
+        "answer follows, so training would not see what the model sees; give the tokenizer a template for "
+        "training",
+    )
+
+
+def _apply(name: str, messages: Messages, tokenizer: Tokenizer, form: AnswerForm, *, opens_answer: bool = False) -> str:
     from jinja2 import TemplateError
 
     try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt))
+        return apply_template(messages, tokenizer, form.arguments, opens_answer=opens_answer)
     except TemplateError as error:
         raise UnfitError(
             "template_refuses", f"example {name}: the base model's chat template refuses its messages ({error})"

@@ -1,14 +1,18 @@
-"""Whether training would refuse the base model's tokenizer, found before a call is paid for.
+"""Whether training would refuse the base model's tokenizer, and what it makes of its template, before a paid call.
 
-One made-up question goes through the gate before training (gate.py), with the recipe's own prompt.
+One made-up question goes through the gate before training (gate.py), with the recipe's own prompt; with reasoning,
+where training wants it.
 """
 
 from jinja2 import TemplateError
 
 from infra.errors import PrerequisiteError, RecipeError, TrainingError
-from infra.models.tokens import load_tokenizer
+from infra.models.request_form import template_arguments
+from infra.models.tokens import Tokenizer, has_chat_template, load_tokenizer
 from infra.recipe import Recipe
+from infra.recipe.public import public_text
 from tasks.sampling import sample_prompt_text
+from tasks.training.answer_form import REASONING_FIELD, apply_template, find_answer_form
 from tasks.training.gate import gate
 
 _ANY_LENGTH = 2**31
@@ -22,11 +26,12 @@ def training_base(recipe: Recipe) -> str:
     return recipe.policy.serve.model_path if recipe.policy.serve else recipe.policy.name
 
 
-def check_trainable(recipe: Recipe, *, here: bool) -> None:
-    """Raise RecipeError when training would refuse the tokenizer or its chat template.
+def check_trainable(recipe: Recipe, *, here: bool) -> list[str]:
+    """Sentences on what training does that the policy's generation prompt does not say.
 
-    `here`: this run trains on this machine, so a base model that is not here is an error too; else training may take
-    place where it is, and nothing can be said.
+    Raises RecipeError when training would refuse the tokenizer or its chat template. `here`: this run trains on this
+    machine, so a base model that is not here is an error too; else training may take place where it is, and nothing can
+    be said.
     """
     base = training_base(recipe)
     try:
@@ -34,16 +39,43 @@ def check_trainable(recipe: Recipe, *, here: bool) -> None:
     except (RecipeError, PrerequisiteError) as error:
         if here:
             raise type(error)(f"training needs the tokenizer of its base model {base!r}: {error}{_REMEDY}") from error
-        return
+        return []
     text = sample_prompt_text(recipe.sampling.strategy, recipe.questions.language)
     prompt = [{"role": "user", "content": text.render(context="It is Paris.", question="What is the capital?")}]
+    trains_reasoning = recipe.training is not None and recipe.training.reasoning == "keep"
+    reasoning = {REASONING_FIELD: "The text names Paris."} if trains_reasoning else {}
     row = {
         "example_id": "made-up",
         "prompt": prompt,
-        "chosen": [{"role": "assistant", "content": "It is Paris."}],
-        "rejected": [{"role": "assistant", "content": "I do not know."}],
+        "chosen": [{"role": "assistant", "content": "It is Paris.", **reasoning}],
+        "rejected": [{"role": "assistant", "content": "I do not know.", **reasoning}],
     }
+    arguments = template_arguments(recipe.policy)
     try:
-        gate([row], tokenizer, _ANY_LENGTH)
+        gate([row], tokenizer, _ANY_LENGTH, arguments=arguments)
     except (TrainingError, TemplateError) as error:
         raise RecipeError(f"training would refuse the tokenizer of {base!r}: {error}{_REMEDY}") from error
+    notes = find_answer_form(tokenizer, arguments).notes(trains_reasoning)
+    notes += _template_notes(recipe, base, prompt, tokenizer)
+    return [f"training on {public_text(base)}: {note}" for note in notes]
+
+
+def _template_notes(recipe: Recipe, base: str, prompt: list[dict[str, str]], tokenizer: Tokenizer) -> list[str]:
+    """A note where the policy was asked with another generation prompt than the base model is trained with."""
+    policy = recipe.policy
+    if policy.tokenizer == base:
+        return []
+    arguments = template_arguments(policy)
+    try:
+        of_policy = load_tokenizer(policy.tokenizer, policy.trust_remote_code)
+        if not has_chat_template(of_policy):
+            return []
+        asked_with = apply_template(prompt, of_policy, arguments, opens_answer=True)
+    except (RecipeError, PrerequisiteError, TemplateError):
+        return []
+    if asked_with == apply_template(prompt, tokenizer, arguments, opens_answer=True):
+        return []
+    return [
+        f"its chat template writes the prompt in another way than that of policy.tokenizer ({policy.tokenizer}), with "
+        "which the answers are drawn"
+    ]

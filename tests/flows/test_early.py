@@ -32,6 +32,7 @@ SETTINGS: dict[str, Any] = {
     "training": None,
     "evaluation": None,
 }
+COUNTS_MESSAGES = TEMPLATE.replace("<bos>", "<bos>{{ messages | length }}", 1)
 # The template opens a thinking block that is not there once an answer follows, as R1-like templates do.
 OPENS_THINKING = TEMPLATE.replace("<assistant>{% endif %}", "<assistant><think>{% endif %}")
 
@@ -138,7 +139,7 @@ def save_tokenizer(folder: Path, template: str | None) -> str:
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        (OPENS_THINKING, "renders the prompt differently when an answer follows"),
+        (COUNTS_MESSAGES, "renders the prompt differently when an answer follows"),
         (None, "has no chat template"),
         ("{{ raise_exception('no such role') }}", "no such role"),
     ],
@@ -158,6 +159,25 @@ def test_a_template_that_training_refuses_is_found_at_plan_time(
     assert ended.exit_code == 0, ended.exception
     base_is_fine = save_tokenizer(folder, TEMPLATE)
     assert CliRunner().invoke(app, ["plan", path, "--set", f"training.base={base_is_fine}"]).exit_code == 0
+
+
+def test_what_training_makes_of_a_template_that_thinks_is_said_at_plan_time(folder: Path) -> None:
+    path = write_recipe(training={"base": save_tokenizer(folder, OPENS_THINKING)})
+    ended = CliRunner().invoke(app, ["plan", path], env={"COLUMNS": "1000"})
+    assert ended.exit_code == 0, ended.exception
+    assert "the generation prompt opens a block of thinking (<think>), and answers are trained without" in ended.output
+    ended = CliRunner().invoke(app, ["plan", path, "--set", "training.reasoning=keep"], env={"COLUMNS": "1000"})
+    assert "the chat template leaves reasoning out; it is trained after the generation prompt" in ended.output
+    ended = CliRunner().invoke(app, ["plan", path, "--set", f"training.base={save_tokenizer(folder, TEMPLATE)}"])
+    assert "reasoning" not in ended.output
+
+
+def test_a_base_model_with_another_template_than_the_policys_is_named(folder: Path) -> None:
+    recipe = small_recipe(folder, training={"base": save_tokenizer(folder, TEMPLATE)})
+    (note,) = check_early(recipe)
+    assert "writes the prompt in another way than that of policy.tokenizer" in note
+    same = recipe.model_copy(update={"policy": recipe.policy.model_copy(update={"tokenizer": str(folder / "base")})})
+    assert check_early(same) == []
 
 
 def test_a_base_model_that_is_not_here_stops_a_run_that_trains_and_no_plan(folder: Path) -> None:

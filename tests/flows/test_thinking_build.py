@@ -1,4 +1,4 @@
-"""A build with a policy and a judge that think: nothing of it is published, the ledger has it, the report counts it."""
+"""A build with a policy and a judge that think: thinking is in columns of its own, counted, and nowhere else."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,9 @@ import pytest
 from aiohttp import web
 
 from flows.bench.stub_server import completion, stub_answer
-from infra.recipe import Recipe, Scoring
+from infra.recipe import Price, Recipe, Scoring
 from infra.store import open_store
+from tasks.training.published import read_train_split
 from tests.support.judge_replies import prompt_in, running_judge
 from tests.support.judged_stub import judge_reply, judged_stub_recipe
 from tests.support.score_server import MODEL, running_scores
@@ -54,22 +55,62 @@ def build(recipe: Recipe) -> dict[str, Any]:
 
 
 def published_texts(store: Path, built: dict[str, Any]) -> str:
-    """All that a reader of the dataset can see, and the shards' own tables."""
+    """All that a reader of the dataset can see but for the columns of reasoning, and the shards' own tables."""
     folder = (store / built["dataset"]["manifest"]).parent
     texts = [path.read_text(encoding="utf-8") for path in folder.rglob("*.md")]
     for path in (*folder.rglob("*.parquet"), *(store / "plans").rglob("*.parquet")):
-        texts.append(json.dumps(pq.read_table(path).to_pylist(), ensure_ascii=False))
+        table = pq.read_table(path)
+        texts.append(json.dumps(table.drop_columns(reasoning_columns(table)).to_pylist(), ensure_ascii=False))
     return "\n".join(texts)
 
 
-def test_thinking_is_paid_counted_and_never_published(folder: Path) -> None:
+def reasoning_columns(table: Any) -> list[str]:
+    return [name for name in table.column_names if "reasoning" in name]
+
+
+def rows_of(store: Path, built: dict[str, Any], config: str) -> list[dict[str, Any]]:
+    folder = (store / built["dataset"]["manifest"]).parent
+    rows: list[dict[str, Any]] = []
+    for path in sorted((folder / config).rglob("*.parquet")):
+        rows += pq.read_table(path).to_pylist()
+    return rows
+
+
+def check_reasoning(store: Path, built: dict[str, Any]) -> None:
+    """Every answer's thinking is in its own columns, and its lengths are those of the answer alone."""
+    answers = rows_of(store, built, "evidence")
+    assert len(answers) == 18
+    for answer in answers:
+        assert answer["reasoning"].startswith(SECRET)
+        assert (answer["completion_tokens"], answer["reasoning_tokens"]) == (50, 40)
+        assert bool(answer["text"]) == (answer["finish_reason"] != "unfinished_thinking")
+    pairs = rows_of(store, built, "data")
+    for pair in pairs:
+        for side in ("chosen", "rejected"):
+            assert pair[f"{side}_reasoning"].startswith(SECRET)
+            assert (pair[f"{side}_tokens"], pair[f"{side}_reasoning_tokens"]) == (10, 40)
+    summary = json.loads(((store / built["dataset"]["manifest"]).parent / "summary.json").read_text())
+    assert summary["histograms"]["sample_tokens"] == [[10, 18]]
+    assert [value for value, _ in summary["histograms"]["chosen_tokens"]] == [10]
+    with_reasoning = read_train_split(open_store(str(store)), built["dataset"]["manifest"], with_reasoning=True)
+    for row in with_reasoning.pairs():
+        assert row["chosen"][0]["reasoning_content"].startswith(SECRET)
+        assert "chosen_reasoning" not in row
+    without = read_train_split(open_store(str(store)), built["dataset"]["manifest"])
+    assert all("reasoning_content" not in row["chosen"][0] for row in without.pairs())
+
+
+def test_thinking_is_paid_counted_and_in_columns_of_its_own(folder: Path) -> None:
     with running_stub(make=ThinkingPolicy) as policy, running_judge(thinking_reply) as judge:
         recipe = judged_stub_recipe(folder, policy, judge)
+        priced = recipe.policy.model_copy(update={"price": Price(output_per_million=1000.0)})
+        recipe = recipe.model_copy(update={"policy": priced})
         built = build(recipe)
         published = published_texts(folder / "store", built)
         assert SECRET not in published
         assert "think>" not in published
         assert "The answer is" in published
+        check_reasoning(folder / "store", built)
         counts = built["dataset"]["counts"]
         assert counts["drops"]["unfinished_thinking"] == 1
         assert "unfinished_thinking: 3" in published
@@ -84,7 +125,9 @@ def test_thinking_is_paid_counted_and_never_published(folder: Path) -> None:
         report = write(recipe, built)
         assert report["tokens"]["thinking"]["made"] > 40 * 18
         page = (folder / "store" / "reports" / "bench" / "report.html").read_text()
-        assert "of these thinking" in page
+        assert "of which reasoning" in page
+        assert f'cost of the reasoning</td><td class="n">{report["cost"]["thinking"]:.4f}' in page
+        assert report["cost"]["thinking"] == pytest.approx(18 * 40 / 1000)
         assert SECRET not in page
 
         assert all(SECRET not in prompt_in(body) for body in judge.bodies)
@@ -97,6 +140,7 @@ def test_thinking_is_paid_counted_and_never_published(folder: Path) -> None:
         assert again["dataset"]["sha256"] == built["dataset"]["sha256"]
         assert with_thinking["plan_id"] != built["plan_id"] == again["plan_id"]
         assert f"<think>\\n{SECRET}.\\n</think>" in published_texts(folder / "store", with_thinking)
+        assert all("reasoning" not in row for row in rows_of(folder / "store", with_thinking, "evidence"))
 
 
 def test_a_reward_model_on_a_server_is_paid_once_by_whatever_way_a_run_goes_on(folder: Path) -> None:

@@ -372,8 +372,8 @@ def test_a_part_is_written_alone_and_again_with_the_same_bytes(tmp_path: Path) -
     assert (draft.folder, draft.manifest) == (done.path, None)
     parts = {}
     for result in results[::-1]:
-        part = write_part(plan, result, recipe, parts_store, draft.folder, draft.split)
-        assert write_part(plan, result, recipe, parts_store, draft.folder, draft.split) == part
+        part = write_part(plan, result, recipe, parts_store, draft)
+        assert write_part(plan, result, recipe, parts_store, draft) == part
         parts[result.shard] = json.loads(json.dumps(part))  # as a Prefect task would cache it
     assert manifests(parts_store, "fake") == []
     finished = finish_dataset(plan, results, recipe, parts_store, draft, parts)

@@ -18,6 +18,7 @@ from tasks.records.example import Drop
 from tasks.reporting.tables import plan_rows
 from tasks.sampling import sample_prompt
 from tasks.training.gate import gate
+from tests.support.chat_templates import FAMILIES
 from tests.support.planning import pooled_rows, small_recipe, write_rows
 from tests.support.tiny_model import TEMPLATE, pair_row, tiny_tokenizer
 
@@ -61,6 +62,19 @@ def test_a_question_fits_into_training_to_the_token_or_is_dropped(tmp_path: Path
     assert outcome.detail == (
         f"the prompt has {prompt} tokens; beside the longest answer a row of training.max_length holds {prompt - 1}"
     )
+
+
+@pytest.mark.parametrize("family", ["qwen-3", "deepseek-r1", "glm"])
+def test_an_empty_block_of_thinking_is_part_of_the_room_that_training_takes(tmp_path: Path, family: str) -> None:
+    FAMILIES[family].tokenizer().save_pretrained(tmp_path / "tokenizer")
+    recipe = small_recipe(tmp_path, training={"max_length": 1000})
+    tokenizer = load_tokenizer(recipe.policy.tokenizer)
+    longest = prompt_limits(recipe, tokenizer).prompt
+    prompt = [{"role": "user", "content": "Q"}]
+    opening = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+    fitting = longest - len(tokenizer(opening, add_special_tokens=False)["input_ids"]) + 1  # of a token each
+    row = pair_row(0, "7" * fitting, "7" * 64, "y")
+    assert gate([row], tokenizer, 1000).total_max == 1000
 
 
 def test_nothing_is_dropped_for_a_training_that_there_is_not(tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ from infra.store import open_store
 from tasks.planning import contexts
 from tasks.planning.make_plan import make_plan
 contexts.rough_tokens = contexts.count_tokens = lambda tokenizer, texts: [len(text) for text in texts]
-contexts.prompt_tokens = lambda tokenizer, prompts, counts: [tokens for _, tokens in counts]
+contexts.prompt_tokens = lambda tokenizer, prompts, counts, arguments: [tokens for _, tokens in counts]
 recipe = parse_recipe(json.loads(sys.argv[1]))
 make_plan(recipe, open_store(recipe.store))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)

@@ -1,9 +1,21 @@
 """Records know their ids, make each other, and come back from a table as they were."""
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.records.example import ANSWER, CONTEXT, JUDGEMENT, Answer, Context, Judgement, from_table, to_table
+from tasks.records.example import (
+    ANSWER,
+    CONTEXT,
+    JUDGEMENT,
+    REASONING,
+    Answer,
+    Context,
+    Judgement,
+    from_table,
+    to_table,
+)
 
 ANSWER_ROW = Answer("q1", 2, "It is 7.", "stop", 90, 5, "default", "k" * 64)
 
@@ -41,3 +53,18 @@ def test_answers_and_contexts_come_back_from_a_table() -> None:
     context = Context("c", "text", 1, (0, 2), (1, 4), ("a", "b"))
     assert from_table(to_table([context], CONTEXT), Context) == [context]
     assert from_table(to_table(iter([ANSWER_ROW]), ANSWER), Answer) == [ANSWER_ROW]
+
+
+def test_columns_of_reasoning_are_in_tables_with_some_alone() -> None:
+    """So tables of models that do not think, and their bytes, are as before these columns; and old tables are read."""
+    thought = replace(ANSWER_ROW, reasoning="It says 7.", reasoning_tokens=3)
+    hidden = replace(ANSWER_ROW, reasoning_tokens=2)  # a server that sends the count alone
+    without = to_table([ANSWER_ROW, ANSWER_ROW], ANSWER)
+    assert without.column_names == [name for name in ANSWER.names if name not in REASONING]
+    assert from_table(without, Answer) == [ANSWER_ROW, ANSWER_ROW]
+    for row in (thought, hidden):
+        table = to_table([ANSWER_ROW, row], ANSWER)
+        assert table.schema == ANSWER
+        assert from_table(table, Answer) == [ANSWER_ROW, row]
+    assert to_table([], ANSWER).column_names == without.column_names
+    assert (thought.answer_tokens, hidden.answer_tokens, ANSWER_ROW.answer_tokens) == (2, 3, 5)

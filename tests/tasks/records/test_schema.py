@@ -5,7 +5,7 @@ from typing import TypedDict
 import pyarrow as pa
 import pytest
 
-from tasks.records.dataset import EVIDENCE, PAIRS
+from tasks.records.dataset import EVIDENCE, PAIRS, published_schema
 from tasks.records.example import ANSWER, CONTEXT, DROP, EXAMPLE, JUDGEMENT, PAIR
 from tasks.records.schema import schema_of
 
@@ -68,6 +68,8 @@ SCHEMAS = [
                 pa.field("completion_tokens", pa.int32(), False),
                 pa.field("strategy", TEXT, False),
                 pa.field("key", TEXT, False),
+                pa.field("reasoning", TEXT),  # left out where no row of a table has any
+                pa.field("reasoning_tokens", pa.int32()),
             ]
         ),
     ),
@@ -115,7 +117,7 @@ SCHEMAS = [
     ),
     (
         "pairs",
-        PAIRS,
+        published_schema(PAIRS, with_reasoning=False),
         pa.schema(
             [
                 pa.field("prompt", MESSAGES, False),
@@ -146,7 +148,7 @@ SCHEMAS = [
     ),
     (
         "evidence",
-        EVIDENCE,
+        published_schema(EVIDENCE, with_reasoning=False),
         pa.schema(
             [
                 pa.field("example_id", pa.string(), False),
@@ -192,3 +194,16 @@ class Undecided(TypedDict):
 def test_a_field_without_an_arrow_type_is_named(record: type, name: str) -> None:
     with pytest.raises(TypeError, match=f"{name}: .*has no "):
         schema_of(record)
+
+
+def test_datasets_of_models_that_think_have_further_columns() -> None:
+    assert list(PAIRS)[:-4] == list(published_schema(PAIRS, with_reasoning=False))
+    assert published_schema(PAIRS, with_reasoning=True) == PAIRS
+    assert list(PAIRS)[-4:] == [
+        pa.field("chosen_reasoning", TEXT),
+        pa.field("rejected_reasoning", TEXT),
+        pa.field("chosen_reasoning_tokens", pa.int32()),
+        pa.field("rejected_reasoning_tokens", pa.int32()),
+    ]
+    assert list(EVIDENCE)[:-2] == list(published_schema(EVIDENCE, with_reasoning=False))
+    assert list(EVIDENCE)[-2:] == [pa.field("reasoning", TEXT), pa.field("reasoning_tokens", pa.int32())]

@@ -7,6 +7,7 @@ import pytest
 
 from infra.errors import ModelError, StoreError
 from infra.store import open_store
+from tasks.records.example import ANSWER, Answer, from_table, to_table
 from tasks.records.shard import (
     ShardResult,
     discard_shard_result,
@@ -15,6 +16,7 @@ from tasks.records.shard import (
     write_failure,
     write_shard_result,
 )
+from tasks.records.table import StoredTable
 from tests.support.published import fake_plan, fake_recipe
 
 
@@ -74,3 +76,16 @@ def test_a_table_with_other_bytes_is_refused(tmp_path: Path) -> None:
     store.write(result.files["pairs"].path, store.read(result.files["drops"].path))
     with pytest.raises(StoreError, match="not those that were written"):
         result.files["pairs"].read_checked(store)
+
+
+def test_tokens_of_reasoning_are_in_the_record_where_an_answer_has_some(tmp_path: Path) -> None:
+    result = shard_of(tmp_path)
+    assert result.reasoning_tokens is None
+    assert "reasoning" not in result.to_json()["tokens"]
+    store = open_store(str(tmp_path))
+    answers = from_table(result.files["answers"].read_checked(store), Answer)
+    answers[3] = replace(answers[3], reasoning="Hm.", reasoning_tokens=4)
+    files = {**result.files, "answers": StoredTable.put(store, "answers", to_table(answers, ANSWER))}
+    thought = ShardResult.of(store, result.plan_id, 0, result.questions, files)
+    assert thought.reasoning_tokens == 4
+    assert ShardResult.from_json(thought.to_json()) == thought

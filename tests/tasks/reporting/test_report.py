@@ -114,7 +114,7 @@ def test_report_json_has_the_promised_keys_and_sums(tmp_path: Path) -> None:
     assert shown[2] == report["drop_examples"]["margin_too_small"]
     assert ["special tokens cut from sample", "4", ""] in report_rows(report)[1]
     assert report["tokens"]["thinking"] == {"made": 100_000}
-    assert ["tokens: thinking", "100,000 made", ""] in report_rows(report)[1]
+    assert ["tokens: of which reasoning", "100,000 made", "0.8000 EUR"] in report_rows(report)[1]
     assert report["cost"] == {**amounts, "currency": "EUR", "models": {"policy": amounts}}
     assert list(report["subem"]) == ["greedy", "random", "mbr", "oracle", "chosen", "rejected"]
     assert report["model"]["after"]["sub_em"]["value"] == 0.65

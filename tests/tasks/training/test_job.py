@@ -72,6 +72,15 @@ def test_the_id_depends_on_what_is_trained_and_not_on_how_it_runs(tmp_path: Path
     assert len({same, *others}) == 6
 
 
+def test_reasoning_renames_only_the_jobs_that_train_it(tmp_path: Path) -> None:
+    job = _job(tmp_path)
+    published = read_train_split(job.store, job.manifest)
+    with_reasoning = dataclasses.replace(job, settings=job.settings.model_copy(update={"reasoning": "keep"}))
+    told_not_to_think = dataclasses.replace(job, template_arguments={"enable_thinking": False})
+    ids = {job_id(other, published, None) for other in (job, with_reasoning, told_not_to_think)}
+    assert len(ids) == 3
+
+
 def test_max_steps_as_a_cap_renames_only_the_jobs_that_it_changes(tmp_path: Path) -> None:
     """Before, max_steps overrode the epochs: where both give the same steps, a trained job stays what it is."""
     job = _job(tmp_path)  # 8 questions, 2 a step
@@ -83,7 +92,7 @@ def test_max_steps_as_a_cap_renames_only_the_jobs_that_it_changes(tmp_path: Path
     def identity_before(**changes: Any) -> str:
         """As job ids were made before."""
         settings = job.settings.model_copy(update=changes).model_dump(mode="json")
-        for name in ("save_steps", "gradient_checkpointing", "offload_activations", "over_length", "mix"):
+        for name in ("save_steps", "gradient_checkpointing", "offload_activations", "over_length", "mix", "reasoning"):
             del settings[name]
         base = {"base": base_identity(job.base), "base_revision": job.base_revision, "seed": job.seed}
         return fingerprint({"manifest": published.sha256, "settings": settings, **base})[:16]

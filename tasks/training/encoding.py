@@ -1,0 +1,161 @@
+"""The token ids of a question: its texts are text, whatever special tokens they hold.
+
+A row is one string for the tokenizer, because tokens may join the template's characters and a text's. Where a text
+holds a special token (or a tag of thinking), a character of Unicode's private use stands for it while the template is
+rendered, so that the template neither cuts the text there nor finds a token in it. The string is then encoded by a copy
+of the tokenizer in which every special token is called by another private character: it finds the tokens that the
+template wrote, and reads those of the text as the letters that they are. Rows without any are encoded as they are, all
+at once. Leaves out: such rows for tokenizers that are no `tokenizer.json`; they are faults.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from infra.models.special_tokens import own_special_tokens, token_pattern
+from infra.models.thinking import split_thinking
+from infra.models.tokens import NO_ARGUMENTS, Tokenizer
+from tasks.training.answer_form import REASONING_FIELD, THINKING_TAGS, find_answer_form
+from tasks.training.rendering import Messages, UnfitError, render
+
+_IN_TEXTS, _OF_TEMPLATE = 0xF0000, 0x100000  # the first private characters, for tokens in texts and of the template
+_TEXTS = ("content", REASONING_FIELD)  # the fields of a message that are texts
+_MARKS = re.compile("[\U000f0000-\U0010ffff]")
+Row = str | list[int]  # a text that is to be encoded, or the ids of one that holds special tokens as text
+
+
+class RowEncoder:
+    """Renders and encodes questions for one base model."""
+
+    def __init__(self, tokenizer: Tokenizer, arguments: Mapping[str, Any] = NO_ARGUMENTS) -> None:
+        self.form = find_answer_form(tokenizer, arguments)
+        self._tokenizer = tokenizer
+        self._tokens = sorted(own_special_tokens(tokenizer))
+        in_texts = {*self._tokens, *(tag for tags in THINKING_TAGS for tag in tags)}
+        self._marks = {token: chr(_IN_TEXTS + place) for place, token in enumerate(sorted(in_texts))}
+        self._in_texts = token_pattern(in_texts)
+        self._texts_of_marks = str.maketrans({mark: token for token, mark in self._marks.items()})
+        self._plain: _PlainTokenizer | None = None
+
+    def rows(self, name: str, prompt: Messages, answers: Sequence[Messages]) -> list[Row]:
+        """The prompt, and the prompt with each answer.
+
+        Thinking that stands in an answer's text is rendered as reasoning. Raises UnfitError for messages that cannot be
+        rendered, and where a special token in a text cannot stay text.
+        """
+        conversations = [list(prompt)]
+        for answer in answers:
+            conversations.append([_with_reasoning(message) for message in answer])
+        if not self._hold_tokens(name, conversations):
+            return list(render(name, conversations[0], conversations[1:], self._tokenizer, self.form))
+        marked = [[self._marked(message) for message in messages] for messages in conversations]
+        rows: list[Row] = []
+        for text in render(name, marked[0], marked[1:], self._tokenizer, self.form):
+            rows.append(self._encode_marked(name, text) if _MARKS.search(text) else text)
+        return rows
+
+    def encode(self, rows: Sequence[Row]) -> list[list[int]]:
+        """The token ids of rows; those that are no ids yet are encoded together, which uses all cores."""
+        texts = [row for row in rows if isinstance(row, str)]
+        # The template writes the special tokens itself; adding them again is the doubled BOS of SeaLong's code.
+        encoded = iter(self._tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else ())
+        return [next(encoded) if isinstance(row, str) else row for row in rows]
+
+    def _hold_tokens(self, name: str, conversations: Sequence[Messages]) -> bool:
+        """Whether a text of the question holds a special token. Raises UnfitError where it could not be marked."""
+        texts = []
+        for messages in conversations:
+            for message in messages:
+                texts += [message.get(field) or "" for field in _TEXTS]
+        if not any(map(self._in_texts.search, texts)):
+            return False
+        if any(map(_MARKS.search, texts)):
+            raise UnfitError(
+                "private_characters",
+                f"example {name}: its texts hold a special token and characters of Unicode's private planes, which "
+                "stand for such tokens here; take these characters out",
+            )
+        return True
+
+    def _marked(self, message: Mapping[str, str]) -> dict[str, str]:
+        """The message with marks in the place of its special tokens."""
+        marked = dict(message)
+        for field in _TEXTS:
+            if field in message:
+                marked[field] = self._in_texts.sub(lambda match: self._marks[match.group()], message[field])
+        return marked
+
+    def _encode_marked(self, name: str, text: str) -> list[int]:
+        if self._plain is None:
+            self._plain = _PlainTokenizer(self._tokenizer, self._tokens)
+        ids = self._plain.encode(text, self._texts_of_marks)
+        if ids is None:
+            raise UnfitError(
+                "special_token_in_text",
+                f"example {name}: a text holds a special token of the base model, which its tokenizer cannot read as "
+                "plain text; take it out",
+            )
+        return ids
+
+
+class _PlainTokenizer:
+    """A copy of a tokenizer in which special tokens have private names; texts cannot hold these."""
+
+    def __init__(self, tokenizer: Tokenizer, tokens: Sequence[str]) -> None:
+        names = {token: chr(_OF_TEMPLATE + place) for place, token in enumerate(tokens)}
+        self._names = names
+        self._ids = dict(zip(tokens, tokenizer.convert_tokens_to_ids(list(tokens)), strict=True))
+        self._of_template = token_pattern(tokens)
+        self._copy = _renamed(tokenizer, names)
+        self._special = set(self._ids.values()) - {tokenizer.unk_token_id}
+
+    def encode(self, text: str, texts_of_marks: Mapping[int, str]) -> list[int] | None:
+        """The ids of a rendered text; None where a token in it would be a special one that the template did not
+        write."""
+        if self._copy is None:
+            return None
+        of_template, renamed = [], []
+        end = 0
+        for match in self._of_template.finditer(text):
+            of_template.append(self._ids[match.group()])
+            renamed += [text[end : match.start()], self._names[match.group()]]
+            end = match.end()
+        renamed.append(text[end:])
+        plain = "".join(renamed).translate(texts_of_marks)
+        ids: list[int] = self._copy.encode(plain, add_special_tokens=False).ids
+        return ids if [token for token in ids if token in self._special] == of_template else None
+
+
+def _renamed(tokenizer: Tokenizer, names: Mapping[str, str]) -> Any | None:
+    """The tokenizer with other names of these tokens, in its vocabulary too; None where it is no `tokenizer.json`."""
+    from tokenizers import Tokenizer as FastTokenizer
+
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return None
+    state = json.loads(backend.to_str())
+    state["post_processor"] = None  # it adds tokens around a text, which the template writes
+    for token in state["added_tokens"]:
+        token["content"] = names.get(token["content"], token["content"])
+    model = state["model"]
+    if isinstance(model["vocab"], dict):
+        model["vocab"] = {names.get(token, token): place for token, place in model["vocab"].items()}
+    else:  # Unigram
+        model["vocab"] = [[names.get(token, token), score] for token, score in model["vocab"]]
+    if model.get("unk_token") in names:
+        model["unk_token"] = names[model["unk_token"]]
+    try:
+        return FastTokenizer.from_str(json.dumps(state))
+    except Exception:  # the library has no other error: a merge or a processor names one of these tokens
+        return None
+
+
+def _with_reasoning(message: dict[str, str]) -> dict[str, str]:
+    """An answer whose text begins with thinking, in two: templates render reasoning, and cut it out of a text."""
+    if message["role"] != "assistant" or REASONING_FIELD in message:
+        return message
+    parts = split_thinking(message["content"], "", cut=False, always=False)
+    if not parts.thinking or not parts.answer.strip():
+        return message
+    return {**message, "content": parts.answer, REASONING_FIELD: parts.thinking}
