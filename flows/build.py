@@ -6,65 +6,48 @@ in this process.
 """
 
 import contextlib
-import contextvars
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from prefect import flow, task
 from prefect.logging import get_logger
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 
 from flows.early import check_windows, say_early
 from flows.one_build import lease_of_plan
 from flows.recipes import read_recipe
-from flows.shard import shard_recipe, work_on_shard
-from infra.errors import (
-    BudgetReached,
-    BusyError,
-    JudgeError,
-    LedgerError,
-    LongmillError,
-    RecipeError,
-    RefusedError,
-    StoppedError,
-    YieldError,
-)
+from flows.shard import shard_recipe
+from flows.shards import raise_failures, run_here
 from infra.models.api_key import check_api_keys
 from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
-from infra.running.prefect import FlowTurns, announce, live, run_elsewhere, without_heartbeats
+from infra.running.prefect import announce, live, run_elsewhere
 from infra.serving.servers import restart_counts, restarts_since, start_servers
 from infra.store import Store, open_store
 from infra.store.lease import Lease
+from tasks.late_servers import servers_may_wait
 from tasks.planning.embedding_fit import embedding_fit
 from tasks.planning.make_plan import make_plan
 from tasks.planning.references import count_references
 from tasks.planning.rules import as_planned
 from tasks.publish_tasks import publish_dataset
 from tasks.records.plan import Plan, load_plan, resolve_plan
-from tasks.records.shard import finished_results, forget_failure, read_failure, read_shard_result
+from tasks.records.shard import finished_results, read_shard_results, unfinished_shards
 from tasks.reporting.bill import bill_view
 from tasks.reporting.tables import build_table
 from tasks.resources import RunResources, open_resources
 from tasks.sampling import calls_per_example
 from tasks.scoring import check_scorers, embeds_texts
-from tasks.spending import PlanSpending
 from tasks.yield_gate import check_reading
 
 TRAIN_DEPLOYMENT = "train/longmill-train"
-# Errors that say by themselves what to do.
-STOPPED = (BudgetReached, BusyError, JudgeError, RefusedError, StoppedError, YieldError)
-LASTING_FAULTS = (*STOPPED, LedgerError)  # what fails one shard for these will fail the next one too
 CUT_PLAN = (
     "this plan cuts texts that are longer than the window of its embedding model, as plans did before "
     "embedding.long_texts; a new plan, with embedding.long_texts: windows, sees them whole and pays for no answer again"
 )
-SHARD_END_S = 15  # for a shard that is stopped
-SHARD_WAIT_S = 7 * 86_400  # for a shard on another worker, its time in the queue included
 
 
 @task(name="plan", task_run_name="plan {name}")
@@ -113,7 +96,8 @@ def build(
         restarts = restart_counts(settings)
         clock = time.monotonic()
         indices = [shard.index for shard in plan.shards] if shards is None else list(shards)
-        unscored = [index for index in indices if read_shard_result(resources.store, plan_id, index) is None]
+        earlier = read_shard_results(resources.store, plan_id, indices)
+        unscored = [index for index, result in zip(indices, earlier, strict=True) if result is None]
         run_shards(resources, plan, indices)
         seconds["shards"] = time.monotonic() - clock
         clock = time.monotonic()
@@ -147,18 +131,20 @@ def build(
 
 @contextlib.contextmanager
 def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe, str, dict[str, float], Lease]]:
-    """The recipe with endpoints that answer, its plan's id, the seconds that each took, and the lease of the plan.
+    """The recipe with endpoints, its plan's id, the seconds that each took, and the lease of the plan.
 
-    The server starts while the questions are read, so bad input is found before anything is called. While another
-    build works on the plan, this one waits, without its servers.
+    The servers start while the questions are read, so bad input is found before anything is called, and respond when
+    this yields. Where the dataset is published and all shards have a result, each starts at the first call that is not
+    in the ledger. While another build works on the plan, this one waits, without its servers.
     """
     seconds: dict[str, float] = {}
     clock = time.monotonic()
     check_scorers(recipe)
     check_api_keys(recipe)
     with contextlib.ExitStack() as leases, contextlib.ExitStack() as servers:  # who waits needs the servers' GPUs
-        ready = servers.enter_context(start_servers(recipe))
         store = open_store(recipe.store)
+        waiting = servers_may_wait(store, recipe)
+        own = servers.enter_context(start_servers(recipe, waiting=waiting))
         whole_id = resolve_plan(store, plan_id) if plan_id else plan_questions(live(recipe), recipe.name)
         plan = load_plan(store, whole_id)
         check_reading(store, plan, recipe.execution)
@@ -166,8 +152,10 @@ def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe
         lease = leases.enter_context(lease_of_plan(store, plan, recipe.execution.wait_s, before_wait=servers.close))
         if lease.waited_s:
             seconds["wait"] = lease.waited_s
-            ready = servers.enter_context(start_servers(recipe))
-        settings = as_planned(ready(), plan)
+            waiting = servers_may_wait(store, recipe)
+            own = servers.enter_context(start_servers(recipe, waiting=waiting))
+        needed = not waiting or unfinished_shards(store, plan)
+        settings = as_planned(own.wait_until_ready() if needed else own.with_endpoints(), plan)
         check_windows(settings, plan, store)
         if settings.embedding.long_texts == "cut" and embeds_texts(settings):
             get_logger("build").warning(CUT_PLAN)
@@ -185,101 +173,13 @@ def run_shards(resources: RunResources, plan: Plan, indices: Sequence[int]) -> N
     questions = sum(shard.questions for shard in plan.shards if shard.index in chosen)
     progress.expect("sample", questions * calls_per_example(resources.recipe))
     progress.expect("score", questions)
-    failures: dict[int, BaseException] = {}
-    execution = resources.recipe.execution
-    here = execution.shard_deployment is None
-    run_shard = _shard_here(resources, plan) if here else _shard_elsewhere(resources, plan)
+    if resources.recipe.execution.shard_deployment is None:
+        failures = run_here(resources, plan, indices)
+    else:
+        from flows.workers import run_on_workers
 
-    def run_one(index: int) -> None:
-        if any(isinstance(error, LASTING_FAULTS) for error in failures.values()):
-            return
-        try:
-            run_shard(index)
-        except Exception as error:
-            failures[index] = error
-
-    # Here, one more is begun ahead and waits for its turn in memory, so that the calls do not run out.
-    pool = ThreadPoolExecutor(execution.shards_in_flight + int(here))
-    futures: list[Future[None]] = []
-    try:
-        with without_heartbeats():  # those of this flow run are the process's
-            # Each shard's flow run needs a context of its own to become a child of this one.
-            futures += [pool.submit(contextvars.copy_context().run, run_one, index) for index in indices]
-            for future in futures:
-                future.result()
-    except BaseException:  # a signal
-        pool.shutdown(wait=False, cancel_futures=True)
-        resources.stop_at_signal()
-        if here:  # the shards see that they are stopped, and write down what they have
-            wait(futures, timeout=SHARD_END_S)
-        raise
-    pool.shutdown()
-    for error in failures.values():
-        if isinstance(error, STOPPED):
-            raise error
-    if failures:
-        first = failures[min(failures)]
-        names = ", ".join(map(str, sorted(failures)))
-        raise LongmillError(
-            f"{len(failures)} of {len(indices)} shards failed ({names}); the first says: {str(first).rstrip('.')}. "
-            f"What was paid for is kept. Run them again with: longmill rerun {plan.plan_id} --failed"
-        ) from first
-
-
-def _shard_here(resources: RunResources, plan: Plan) -> Callable[[int], None]:
-    """Runs a shard as a flow run of this process, with the resources of this run."""
-    turns = FlowTurns()
-
-    @flow(name="shard", flow_run_name="shard {index:04d} of plan {plan_id}", validate_parameters=False)
-    def shard(plan_id: str, index: int) -> dict[str, Any]:
-        with turns.work():
-            return work_on_shard(resources, plan, index).to_json()
-
-    def run(index: int) -> None:
-        with turns.run():
-            shard(plan.plan_id, index)
-
-    return run
-
-
-def _shard_elsewhere(resources: RunResources, plan: Plan) -> Callable[[int], None]:
-    """Runs a shard as a flow run of the recipe's deployment, on whatever workers serve it."""
-    deployment = resources.recipe.execution.shard_deployment
-    assert deployment is not None
-    recipe = shard_recipe(resources.recipe)
-    spending = PlanSpending(resources, plan)
-    options = {"retry_drops": True} if resources.refusals.retry else {}
-
-    def run(index: int) -> None:
-        # Once per build: a build that Prefect tries again finds the shard's run, a new build starts a new one.
-        key = f"{plan.plan_id}-{index}-{flow_run.id}"
-        forget_failure(resources.store, plan.plan_id, index)
-        parameters = {"recipe": recipe, "plan_id": plan.plan_id, "index": index, **options}
-        if spent := spending.besides([index]):
-            parameters["spent"] = spent
-        state = run_elsewhere(deployment, parameters, key, timeout_s=SHARD_WAIT_S)
-        spending.count([index])
-        if state is None:
-            raise RecipeError(f"execution.shard_deployment: there is no deployment {deployment!r}; see prefect.yaml")
-        _refuse_unfinished(resources.store, plan.plan_id, index, state)
-
-    return run
-
-
-def _refuse_unfinished(store: Store, plan_id: str, index: int, state: str) -> None:
-    """Raise what kept a shard that ran elsewhere from its result: the error it left, or its flow run's state."""
-    if read_shard_result(store, plan_id, index) is not None:
-        return
-    failure = read_failure(store, plan_id, index)
-    if failure:
-        for error in STOPPED:
-            if failure.startswith(f"{error.__name__}: "):
-                raise error(f"shard {index}: {failure}")
-        raise LongmillError(f"shard {index}: {failure}")
-    raise LongmillError(
-        f"shard {index} has no result and its flow run is {state}; the Prefect UI says why, "
-        "or a worker for its work pool is missing"
-    )
+        failures = run_on_workers(resources, plan, indices)
+    raise_failures(plan, indices, failures)
 
 
 def request_training(recipe: dict[str, Any], dataset: dict[str, Any]) -> str | None:
@@ -302,6 +202,10 @@ def nightly(recipe: str, changes: tuple[str, ...] = (), retry_drops: bool = Fals
 
     With `retry_drops` calls that servers have refused are made again.
     """
+    if deployment.id:  # a night whose process is killed must not keep the next one from starting
+        from infra.running.remote_runs import watch_for_lost_runs
+
+        watch_for_lost_runs()
     settings = read_recipe(recipe, changes)
     say_early(settings)
     return build(settings, train=True, retry_drops=retry_drops)

@@ -1,5 +1,6 @@
 """Compare the base model and a trained one on held-out questions, on the same server where that is possible.
 
+A server is needed for answers that are not in the ledger alone: where all are, none is started, and nothing loaded.
 An adapter is loaded into the running vLLM. A second server, started as the recipe's `policy.serve` says, serves the
 trained model where the whole model was trained, where the server refuses the adapter, and where vLLM would write slowly
 with it (hardware.slow_with_adapters): there the adapter is merged into the model.
@@ -26,7 +27,7 @@ from infra.serving import hardware
 from infra.serving.adapters import load_adapter
 from infra.serving.servers import local_folder, serve, start_servers
 from infra.store import open_store
-from tasks.evaluation.evaluate import EvaluationRow, HeldOutQuestion, compare, evaluate_model
+from tasks.evaluation.evaluate import EvaluationRow, HeldOutQuestion, all_answered, compare, evaluate_model
 from tasks.evaluation.heldout import heldout_questions
 from tasks.reporting.tables import comparison_table, models_table
 from tasks.resources import open_resources
@@ -80,13 +81,13 @@ def _heldout_and_servers(recipe: Recipe, manifest: str | None) -> Iterator[tuple
     """The held-out questions, and the recipe with endpoints of servers that run until the block ends."""
     if recipe.evaluation is None:
         raise EvaluationError("the recipe has no `evaluation` section; add one, or leave evaluation out")
-    with start_servers(without_judge(recipe)) as ready:
+    with start_servers(without_judge(recipe), waiting=True) as servers:
         questions = heldout_questions(recipe, open_store(recipe.store), manifest)
         if not questions:
             raise EvaluationError(
                 "there is no held-out question: raise dataset.test_fraction, or give evaluation.questions"
             )
-        yield questions, ready()
+        yield questions, servers.with_endpoints()
 
 
 def _outcome(
@@ -106,12 +107,17 @@ def _outcome(
 def evaluation_rows(
     questions: Sequence[HeldOutQuestion], settings: Recipe, trained: dict[str, Any] | None
 ) -> tuple[list[EvaluationRow], list[EvaluationRow] | None, dict[str, CallCounts]]:
-    """The rows of the policy and of `trained` on the same questions, and the calls made; endpoints must answer."""
+    """The rows of the policy and of `trained` on the same questions, and the calls made."""
     with open_resources(settings) as resources:
         before = evaluate_model(questions, resources.policy, settings.policy, settings, resources.embedder)
         after, calls = None, resources.policy.counts()
         if trained is not None:
-            with trained_recipe(settings, trained) as improved, open_resources(improved) as other:
+            improved = _with_policy(settings, {"name": trained["name"], "revision": trained["revision"]})
+            if all_answered(questions, improved.policy, improved, resources.ledger):
+                served: contextlib.AbstractContextManager[Recipe] = contextlib.nullcontext(improved)
+            else:
+                served = trained_recipe(settings, trained)
+            with served as improved, open_resources(improved) as other:
                 after = evaluate_model(questions, other.policy, improved.policy, improved, other.embedder)
                 for kind, counts in other.policy.counts().items():
                     calls[f"{kind} after"] = counts

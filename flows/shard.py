@@ -14,14 +14,12 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from prefect import flow
-
 from infra.errors import LongmillError, StoreError
-from infra.recipe import Execution, Recipe, parse_recipe
+from infra.recipe import Execution, Recipe
 from infra.running import progress
 from infra.store import Store
 from tasks.records.example import Answer, Judgement
-from tasks.records.plan import Plan, load_plan, load_shard
+from tasks.records.plan import Plan, load_shard
 from tasks.records.shard import (
     ShardResult,
     discard_shard_result,
@@ -31,7 +29,7 @@ from tasks.records.shard import (
     write_shard_result,
 )
 from tasks.refused_answers import refusal_words, with_words
-from tasks.resources import RunResources, open_resources
+from tasks.resources import RunResources
 from tasks.retried_drops import has_due_drop
 from tasks.sampling import calls_per_example
 from tasks.scoring import parse_scorers
@@ -49,31 +47,11 @@ from tasks.shard_tasks import (
     run_in_prefect,
     sample_span,
 )
-from tasks.spending import count_earlier_spending, count_finished, count_given_spending, forget_spending
+from tasks.spending import count_earlier_spending, count_finished, forget_spending
 from tasks.yield_gate import check_shard
 
 FEWEST_SPANS = 16  # of a plan, if it has as many questions
 TASKS_AT_ONCE = 8  # of a kind in flight: the next one's calls are ready when the last one's run out
-
-
-@flow(name="shard", flow_run_name="shard {index:04d} of plan {plan_id}", validate_parameters=False)
-def shard(
-    recipe: dict[str, Any],
-    plan_id: str,
-    index: int,
-    retry_drops: bool = False,
-    spent: dict[str, list[int]] | None = None,
-) -> dict[str, Any]:
-    """Work on one shard until its result is in the store; returns that result. What a deployment runs.
-
-    With `retry_drops` its refused calls are made again. `spent` is what the plan's other shards have cost, where a
-    build says so; else it is read from the store.
-    """
-    with open_resources(parse_recipe(recipe), retry_drops) as resources:
-        plan = load_plan(resources.store, plan_id)
-        if spent is not None:
-            count_given_spending(resources, plan, spent)
-        return work_on_shard(resources, plan, index).to_json()
 
 
 def work_on_shard(resources: RunResources, plan: Plan, index: int) -> ShardResult:

@@ -5,7 +5,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
 from infra.errors import LongmillError, PrerequisiteError, StoppedError
@@ -64,6 +64,7 @@ class RunResources:
         self._trial = JudgeTrial(recipe.execution.judge_trial, judge_name)
         self.counting_earlier_spending = threading.Lock()
         self.plans_counted: set[str] = set()  # plans whose earlier spending is counted
+        self._counts_elsewhere: list[tuple[str, str, CallCounts]] = []  # section, kind and calls, of other processes
 
     def embedder(self) -> Embedder:
         """The recipe's sentence-embedding model, loaded at its first use."""
@@ -96,17 +97,33 @@ class RunResources:
     def counts(self) -> dict[str, CallCounts]:
         """Calls to all models by kind."""
         total: dict[str, CallCounts] = {}
-        for client in self.clients().values():
-            for kind, counts in client.counts().items():
-                total[kind] = total[kind].plus(**asdict(counts)) if kind in total else counts
+        for _, kind, counts in self._all_counts():
+            total[kind] = total[kind].plus(**asdict(counts)) if kind in total else counts
         return total
 
     def counts_by_model(self) -> dict[str, dict[str, dict[str, int]]]:
         """Calls by the section of the recipe whose model was called, then by kind; JSON-ready."""
+        total: dict[str, dict[str, CallCounts]] = {section: {} for section in self.clients()}
+        for section, kind, counts in self._all_counts():
+            kinds = total.setdefault(section, {})
+            kinds[kind] = kinds[kind].plus(**asdict(counts)) if kind in kinds else counts
         by_model = {}
-        for section, client in self.clients().items():
-            by_model[section] = {kind: asdict(counts) for kind, counts in client.counts().items()}
+        for section, kinds in total.items():
+            by_model[section] = {kind: asdict(counts) for kind, counts in kinds.items()}
         return by_model
+
+    def add_counts(self, by_model: Mapping[str, Mapping[str, Mapping[str, int]]]) -> None:
+        """Add what another process has called for this run: its `counts_by_model`."""
+        for section, kinds in by_model.items():
+            for kind, counts in kinds.items():
+                self._counts_elsewhere.append((section, kind, CallCounts(**counts)))
+
+    def _all_counts(self) -> Iterator[tuple[str, str, CallCounts]]:
+        """Section, kind and calls: of the clients here, and of other processes."""
+        for section, client in self.clients().items():
+            for kind, counts in client.counts().items():
+                yield section, kind, counts
+        yield from self._counts_elsewhere
 
     def settled(self) -> dict[str, list[str]]:
         """What servers' refusals have changed in the form of requests, by section, a line each; {} for most runs."""

@@ -34,10 +34,12 @@ def benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
         consensus,
         judging,
         kill,
+        ledger_keys,
         memory,
         planning,
         prefect_share,
         publishing,
+        shard_start,
         training,
         vllm_flow,
     )
@@ -52,5 +54,7 @@ def benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
         "memory": memory.measure,
         "plan": planning.measure,
         "publish": publishing.measure,
+        "ledger": ledger_keys.measure,
+        "shard_start": shard_start.measure,
         "training": training.measure,
     }

@@ -277,7 +277,10 @@ def bench(
     name: Annotated[
         str,
         typer.Argument(
-            help="client, flow, prefect, judging, consensus, kill, memory, plan, publish, training or all.",
+            help=(
+                "client, flow, prefect, judging, consensus, kill, memory, plan, publish, ledger, shard_start, training "
+                "or all."
+            ),
             metavar="WHAT",
         ),
     ] = "all",

@@ -36,8 +36,8 @@ def serve(
     with progress_display():
         require_machine(settings)
     try:
-        with progress_display(), start_servers(settings, shared=True) as ready:
-            urls = _print_endpoints(ready(), sections, settings.store)
+        with progress_display(), start_servers(settings, shared=True) as servers:
+            urls = _print_endpoints(servers.wait_until_ready(), sections, settings.store)
             while True:
                 time.sleep(_LOOK_S)
                 _raise_if_given_up(urls)

@@ -1,9 +1,9 @@
 """The ledger: the reply of every paid call, found by the key of its request, on any machine.
 
 `record` returns when its entry is in the store. Entries that wait are committed together, as one segment, so after a
-kill at most the calls in flight are paid for again. `lookup` searches an index of all keys in memory and reads the
-segments that have an entry. A damaged segment is set aside and the others are used. A fault of the store raises
-LedgerError and stops the run: to take it for a missing entry would pay again.
+kill at most the calls in flight are paid for again. `lookup` searches an index of all keys, in key files and for newer
+segments in memory, and reads the segments that have an entry. A damaged segment is set aside and the others are used. A
+fault of the store raises LedgerError and stops the run: to take it for a missing entry would pay again.
 
 Many machines may write and merge segments at the same time. A merge writes the merged segment before it removes
 its parts. A reader that finds a part missing lists the segments again and finds the merged one. An entry that is in
@@ -16,15 +16,16 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
 import pyarrow as pa
 
-from infra.errors import LedgerError
+from infra.errors import LedgerError, StoreError
 from infra.ledger.group_commit import GroupCommit
 from infra.ledger.index import LedgerIndex
+from infra.ledger.key_files import key_file_paths, open_key_file, write_key_file
 from infra.ledger.segment import (
     Digests,
     Entry,
@@ -46,6 +47,10 @@ _SMALL_SEGMENT_BYTES = 8 << 20  # decoded; a segment below this size is worth me
 _MERGE_BYTES = 32 << 20  # decoded; a merge takes no further segment when it has this much
 _MAX_OWN_SEGMENTS = 128  # small segments of this ledger; when there are so many they are merged during the run
 _READ_THREADS = 16
+_FEW_SEGMENTS = 8  # that no key file covers: they are read one by one
+_MANY_SEGMENTS = 256  # a key file is written for these, however few rows they have
+_LEAST_ROWS = 50_000  # in no key file: with fewer, none is worth writing
+_LOOSE_SHARE = 0.2  # of all rows, in no key file: another one is written for these
 _REFRESH_INTERVAL_S = 5.0
 _ATTEMPTS = 8  # to read a set of segments that other workers are merging
 
@@ -54,10 +59,12 @@ class Ledger:
     """The paid calls of one store. Thread-safe; `record` may be awaited on any event loop."""
 
     def __init__(self, store: Store) -> None:
-        """Read the keys of every segment. Raises LedgerError when the store cannot be read."""
+        """Read the keys of the segments that no key file covers. Raises LedgerError when the store cannot be read."""
+        self._store = store
         self._location = store.place(FOLDER)
         self._segments = SegmentStore(store)
         self._index = LedgerIndex()
+        self._key_files: set[str] = set()  # paths of those in the index
         self._own_segments: dict[str, SegmentInfo] = {}  # small ones that this ledger has written, by name
         self._lock = threading.Lock()  # guards the index and the own segments
         self._refresh_lock = threading.Lock()
@@ -140,6 +147,7 @@ class Ledger:
                 candidates = self._index.segments() if all else list(self._own_segments.values())
             for group in _merge_groups(candidates):
                 self._merge(group)
+        self._write_key_file_when_due()
 
     def close(self) -> None:
         """Commit the entries that wait, then merge this ledger's small segments. Reading still works afterwards."""
@@ -195,6 +203,10 @@ class Ledger:
             # a segment that this ledger has written since the listing began is in neither set, and stays
             self._index.remove(names_before - sizes.keys())
             new_names = sorted(sizes.keys() - self._index.names())
+        if len(new_names) >= _FEW_SEGMENTS:
+            self._add_key_files(sizes)
+            with self._lock:
+                new_names = sorted(sizes.keys() - self._index.names())
 
         def read_info(name: str) -> tuple[SegmentInfo, Digests] | None:
             try:
@@ -211,6 +223,37 @@ class Ledger:
                 with self._lock:
                     self._index.add(*info_and_digests)
         return complete
+
+    def _add_key_files(self, sizes: Mapping[str, int]) -> None:
+        """Take what key files know of the segments that are not in the index yet: the largest file first."""
+        files = []
+        self._key_files = set(key_file_paths(self._store))
+        for path in self._key_files:
+            file = open_key_file(self._store, path)
+            if file is not None:
+                files.append(file)
+        with self._lock:
+            for file in sorted(files, key=lambda file: len(file.prefixes), reverse=True):
+                self._index.add_file(file, sizes)
+
+    def _write_key_file_when_due(self) -> None:
+        """Write a key file over all segments where many are in none, and remove those before it."""
+        with self._lock:
+            segments, rows = self._index.loose()
+            all_rows = self._index.rows
+        if segments < _MANY_SEGMENTS and (segments < _FEW_SEGMENTS or rows < max(_LEAST_ROWS, all_rows * _LOOSE_SHARE)):
+            return
+        earlier = key_file_paths(self._store)
+        if not self._key_files.issuperset(earlier):
+            return  # another process has just written one
+        with self._lock:
+            contents = self._index.file_rows()
+        path = write_key_file(self._store, *contents)
+        self._key_files = {path}
+        try:
+            self._store.delete(*(other for other in earlier if other != path))
+        except StoreError as error:
+            _log.warning("earlier key files stay, which does no harm: %s", error)
 
     def _commit(self, entries: Sequence[Entry]) -> None:
         table = entries_table(entries)

@@ -19,7 +19,7 @@ from infra.errors import BudgetReached, ModelError
 from infra.models.budget import BudgetMeter
 from infra.models.call_settings import CallLimits, CallListener, RequestManner
 from infra.models.context_queue import ContextQueue, QueuedContext
-from infra.models.endpoint import AdaptiveLimit, Endpoint, backoff, rank
+from infra.models.endpoint import RESTART_POLL_S, AdaptiveLimit, Endpoint, backoff, rank
 from infra.models.model_errors import rate_error, refused_error, unreachable_error
 from infra.models.protocol import Failure, LedgerLike, Outcome, Request
 from infra.models.rate_waits import RateWaits
@@ -40,7 +40,7 @@ from infra.models.transport import (
 )
 from infra.models.usage import Usage, UsageReader
 from infra.recipe import Price
-from infra.serving.records import ServerRecord, read_record
+from infra.serving.records import ServerRecord, call_server, read_record
 
 ALONE_S = 2.0  # that the first call is alone: a refusal of its form comes at once, a reply may take long
 SETTLE_S = 10.0  # until the fault of a server shows in its record: vLLM takes some seconds to end
@@ -81,7 +81,10 @@ class Scheduler:
             record = read_record(url)
             restarts = record.restarts if record else 0
             limit = AdaptiveLimit(limits.concurrency)
-            self._endpoints.append(Endpoint(url, limit, limits.backoff_s, restarts=restarts))
+            endpoint = Endpoint(url, limit, limits.backoff_s, restarts=restarts)
+            if record is not None and record.state != "up":
+                endpoint.wait_for_restart(time.monotonic() - RESTART_POLL_S)  # the first call looks at it again
+            self._endpoints.append(endpoint)
             self._transports[url] = Transport(url, manner.api_key, limits.timeout_s, manner.headers)
         self._contexts = ContextQueue(limits.contexts_in_flight, lambda affinity: rank(self._endpoints, affinity))
         self._backing_off: dict[PendingCall, tuple[asyncio.TimerHandle, QueuedContext]] = {}
@@ -161,6 +164,8 @@ class Scheduler:
             endpoint.give_up(now, record.message)
             asyncio.get_running_loop().call_soon(self._fail_if_lost)
         else:
+            if record.state == "waiting":
+                call_server(record.port)
             endpoint.wait_for_restart(now)
 
     def _attempt_ended(self, task: asyncio.Task[None]) -> None:

@@ -6,6 +6,7 @@ batches outside the GIL. A batch is bounded by characters, because one token cos
 it is counted. Leaves out multi-modal templates.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
@@ -20,6 +21,12 @@ Conversation = Sequence[Mapping[str, str]]  # messages {"role", "content"}
 TEMPLATE_OVERHEAD = 32  # tokens added for a prompt whose tokenizer has no chat template: then a guess
 NO_ARGUMENTS: Mapping[str, Any] = {}  # of a chat template
 EDGE_CHARACTERS = 2000  # of each end of a text with a given count; they are counted again with the prompt around it
+_PLAIN_CLASSES = {  # by the name in a folder's tokenizer_config.json, names of classes of transformers
+    "TokenizersBackend": "PreTrainedTokenizerFast",
+    "PreTrainedTokenizerFast": "PreTrainedTokenizerFast",
+    "BertTokenizer": "BertTokenizer",
+    "BertTokenizerFast": "BertTokenizer",
+}
 _BATCH_CHARACTERS = 1_000_000
 _BYTES_PER_TOKEN = 4  # of UTF-8, where there is no tokenizer: English and Chinese alike (see usage.py)
 _BATCH_TEXTS = 512
@@ -43,12 +50,11 @@ def load_tokenizer(name: str, trust_remote_code: bool = False, revision: str | N
     Raises RecipeError when the name or the folder is wrong, and PrerequisiteError when the hub is out of reach
     or a package is missing. Nothing of the model's own code runs unless `trust_remote_code` says so.
     """
-    from transformers import AutoTokenizer
-
     place = resolve_model(name)
     of_revision = {} if revision is None else {"revision": revision}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code, **of_revision)
+        loader = _loader(place)
+        tokenizer = loader.from_pretrained(place, trust_remote_code=trust_remote_code, **of_revision)
     except ImportError as error:
         raise PrerequisiteError(f"the tokenizer {name!r} needs a package that is missing: {error}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -100,6 +106,21 @@ class CountingTokenizer:
             **{**self._special_tokens, **arguments},
         )
         return str(texts[0])
+
+
+def _loader(place: str) -> Any:
+    """The class that loads a tokenizer, the same that AutoTokenizer finds.
+
+    AutoTokenizer imports torch, which takes five seconds of processor; the classes of many folders do not.
+    """
+    import transformers
+
+    try:
+        settings = json.loads((Path(place) / "tokenizer_config.json").read_text(encoding="utf-8"))
+        name = "AutoTokenizer" if "auto_map" in settings else _PLAIN_CLASSES[settings["tokenizer_class"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        name = "AutoTokenizer"
+    return getattr(transformers, name)
 
 
 def context_window(name: str, trust_remote_code: bool = False) -> int | None:

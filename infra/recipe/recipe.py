@@ -157,7 +157,9 @@ class Execution(RecipeSection):
     shard_size: Positive = Field(64, description="questions per shard (this one is part of the plan)")
     batch_calls: Annotated[int, Field(ge=1, le=4096)] = Field(512, description="most model calls per Prefect task")
     concurrency: Positive = Field(
-        64, description="most calls in flight, over all endpoints; for each of a served model's `replicas`"
+        64,
+        description="most calls in flight, over all endpoints and all workers of a build; for each of a served model's "
+        "`replicas`",
     )
     contexts_in_flight: Positive = Field(
         16, description="most contexts whose calls are in flight at once; for each of a served model's `replicas`"
@@ -165,7 +167,7 @@ class Execution(RecipeSection):
     planning_processes: Positive | None = Field(
         None, description="processes that build contexts and count tokens while planning; null: one for each core"
     )
-    shards_in_flight: Positive = Field(2, description="shards that a build works on, or has on other workers, at once")
+    shards_in_flight: Positive = Field(2, description="shards that a process works on at once")
     timeout_s: Positive = Field(600, description="seconds that one call may take")
     grace_s: Annotated[float, Field(ge=0)] = Field(
         60,
@@ -180,8 +182,12 @@ class Execution(RecipeSection):
     task_retry_delay_s: Annotated[float, Field(ge=0)] = Field(10, description="seconds before it does")
     shard_deployment: str | None = Field(
         None,
-        description="run shards as this deployment (flow/deployment) on its workers; null: in this process. A worker "
-        "counts shards that are finished when its own begins into the budget: shards that run at once may exceed it",
+        description="run shards as this deployment (flow/deployment), as many runs at once as its pool has workers; "
+        "null: in this process. A worker counts shards that are finished when its own begins into the budget: shards "
+        "that run at once may exceed it",
+    )
+    shards_per_run: Positive = Field(
+        8, description="most shards of one run of `shard_deployment`, whose start takes seconds; fewer towards the end"
     )
     attempts: Positive = Field(6, description="tries of one call when the server fails or is busy")
     drop_failed: bool = Field(

@@ -246,6 +246,8 @@ def _settings(home: Path, port: int) -> dict[str, str]:
 
 def _await_health(server: ChildProcess, port: int, timeout_s: float = 180) -> None:
     deadline = time.monotonic() + timeout_s
+    import prefect.flow_engine  # noqa: F401  # a second of processor, while the server starts on another core
+
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise ServingError(f"the Prefect server ended while it started; the end of {server.log}:\n{server.tail()}")

@@ -48,6 +48,11 @@ class ChildProcess:
         """The exit status of the command, or None while it runs."""
         return self._supervisor.poll()
 
+    @property
+    def supervisor(self) -> int:
+        """The process id of the supervisor, above the command."""
+        return self._supervisor.pid
+
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the command to end; raises subprocess.TimeoutExpired after `timeout` seconds."""
         return self._supervisor.wait(timeout)

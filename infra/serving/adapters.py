@@ -43,6 +43,8 @@ def _record_when_up(url: str) -> ServerRecord | None:
             return record
         if record.state == "failed":
             raise ServingError(record.message)
+        if record.state == "waiting":
+            records.call_server(record.port)
         time.sleep(_POLL_S)
 
 

@@ -1,9 +1,10 @@
 """What is written down about the servers that Longmill looks after, for all processes of this user on this machine.
 
-A server has a folder, named by its port, with `record.json` (its state, and the process that looks after it) and
-`adapters.jsonl` (the adapters to load again when it is started again). A client whose call fails reads here whether the
-server is being started again; a run finds the servers of `longmill serve` here. A record whose process has ended
-counts for nothing, so a killed run leaves no lie. Leaves out: servers that others run, which have no record.
+A server has a folder, named by its port, with `record.json` (its state, and the process that looks after it),
+`adapters.jsonl` (the adapters to load again when it is started again) and, once a client has a call for a server that
+waits for one, `called`. A client whose call fails reads here whether the server is being started again; a run finds the
+servers of `longmill serve` here. A record whose process has ended counts for nothing, so a killed run leaves no lie.
+Leaves out: servers that others run, which have no record.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from typing import Literal
 
 from infra.errors import PrerequisiteError
 
-State = Literal["starting", "up", "restarting", "failed"]
+State = Literal["waiting", "starting", "up", "restarting", "failed"]  # waiting: for the first call
 _URL = re.compile(r"http://127\.0\.0\.1:(\d+)/v1/?")
 
 
@@ -95,9 +96,20 @@ def read_adapters(port: int) -> list[Adapter]:
     return list(adapters.values())
 
 
-def forget_adapters(port: int) -> None:
-    """A new server begins without adapters, whatever an earlier one on its port had."""
-    (_folder(port) / "adapters.jsonl").unlink(missing_ok=True)
+def forget_earlier(port: int) -> None:
+    """A new server begins without adapters and calls, whatever an earlier one on its port had."""
+    for name in ("adapters.jsonl", "called"):
+        (_folder(port) / name).unlink(missing_ok=True)
+
+
+def call_server(port: int) -> None:
+    """There is a call for a server that waits for one: whoever looks after it starts it."""
+    (_own_folder(port) / "called").touch()
+
+
+def is_called(port: int) -> bool:
+    """Whether a client has a call for the server."""
+    return (_folder(port) / "called").exists()
 
 
 def _root() -> Path:

@@ -2,14 +2,15 @@
 
 A server that ends while it starts for the first time is an error, since its settings are wrong. Later it is started
 again on its port, at most MOST_RESTARTS times, with the adapters that it had. Its record (records.py) tells the clients
-in all processes to wait meanwhile. Leaves out: which command starts it (command.py).
+in all processes to wait meanwhile. A server that waits is started when a client has a call for it: its port, and so
+its URL, are there before. Leaves out: which command starts it (command.py).
 """
 
 import contextlib
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,28 +49,30 @@ class ServerSettings:
 class Server:
     """A server's process, and the thread that looks after it. `running_server` makes and ends it."""
 
-    def __init__(self, settings: ServerSettings, temporary: str) -> None:
+    def __init__(self, settings: ServerSettings, temporary: str, *, waits: bool = False) -> None:
+        """`waits`: it is started at the first call, or by `wait_until_up`; else now."""
         self.settings = settings
         self._temporary = temporary  # vLLM does not remove its sockets and other files
         self._lock = threading.Lock()  # over `_process` and the record: whoever stops or starts the server has it
         self._stopping = threading.Event()
+        self._needed = threading.Event()  # of a server that waits: it is to start, whether a call is there or not
+        self._settled = threading.Event()  # of a server that waited: it is up, or has failed
         self._restart_times: list[float] = []
         self._thread: threading.Thread | None = None
         self._watch: HangWatch | None = None
-        self._record = ServerRecord(settings.port, "starting", shared=settings.shared)
-        records.forget_adapters(settings.port)
+        self._record = ServerRecord(settings.port, "waiting" if waits else "starting", shared=settings.shared)
+        records.forget_earlier(settings.port)
         records.write_record(self._record)
-        self._process = self._started_process()
+        self._process: ChildProcess | None = None
+        if waits:
+            self._begin_thread(self._start_when_called)
+        else:
+            self._process = self._started_process()
 
     @property
     def url(self) -> str:
         """The base URL of the server, ending in /v1."""
         return self._record.url
-
-    @property
-    def process(self) -> ChildProcess:
-        """The process that runs now."""
-        return self._process
 
     @property
     def failure(self) -> str:
@@ -79,22 +82,60 @@ class Server:
     def wait_until_up(self) -> None:
         """Wait for the first response, then look after the server. Raises ServingError with the end of its log."""
         if self._thread is not None:
+            self._wait_until_settled()
             return
         self._wait_for_response()
         self._become_up()
-        self._thread = threading.Thread(target=self._look_after, name=f"server-{self.settings.port}", daemon=True)
-        self._thread.start()
+        report_start(self.settings)
+        self._settled.set()
+        self._begin_thread(self._look_after)
 
     def stop(self) -> None:
         """End the server and all its processes."""
         self._stopping.set()
         records.remove_record(self.settings.port)  # before its port is free for another server
         with self._lock:
-            self._process.stop()
+            if self._process is not None:
+                self._process.stop()
         if self._watch is not None:
             self._watch.stop()
         if self._thread is not None:
             self._thread.join(10)
+
+    def _begin_thread(self, work: Callable[[], None]) -> None:
+        self._thread = threading.Thread(target=work, name=f"server-{self.settings.port}", daemon=True)
+        self._thread.start()
+
+    def _wait_until_settled(self) -> None:
+        """Wait until a server that waited is up. Raises ServingError when it could not be started."""
+        self._needed.set()
+        self._settled.wait(self.settings.start_timeout_s + 60)
+        if self.failure:
+            raise ServingError(self.failure)
+
+    def _start_when_called(self) -> None:
+        """Wait for a call, start the server, then look after it."""
+        settings = self.settings
+        while not (self._needed.is_set() or records.is_called(settings.port)):
+            if self._stopping.wait(_POLL_S):
+                return
+        try:
+            self._write(replace(self._record, state="starting"))
+            report_starting(settings)
+            with self._lock:
+                if self._stopping.is_set():
+                    return
+                self._process = self._started_process()
+            self._wait_for_response()
+            self._become_up()
+        except Exception as error:  # clients wait for this thread: it must tell them that there is nothing to wait for
+            if not self._stopping.is_set():
+                self._fail(str(error))
+            self._settled.set()
+            return
+        report_start(settings)
+        self._settled.set()
+        self._look_after()
 
     def _started_process(self) -> ChildProcess:
         settings = self.settings
@@ -104,6 +145,7 @@ class Server:
     def _wait_for_response(self) -> None:
         """Wait until the server lists its models. Raises ServingError when it ends before, or takes too long."""
         settings, process = self.settings, self._process
+        assert process is not None
         deadline = time.monotonic() + settings.start_timeout_s
         while time.monotonic() < deadline and not self._stopping.is_set():
             if (status := process.poll()) is not None:
@@ -137,7 +179,7 @@ class Server:
 
     def _fault(self) -> str:
         """What is wrong with the server, for a message; "" when nothing is."""
-        status = self._process.poll()
+        status = self._process.poll() if self._process else None
         if status is not None:
             return f"ended with status {status} while it was needed"
         if self._watch is not None and self._watch.hung:
@@ -161,7 +203,8 @@ class Server:
             with self._lock:
                 if self._stopping.is_set():
                     return False
-                self._process.stop()
+                if self._process is not None:
+                    self._process.stop()
                 self._process = self._started_process()
             cause = self._fault_of_start()
             if self._stopping.is_set():
@@ -185,12 +228,16 @@ class Server:
         message = (
             f"{settings.name} {cause}, and it was started again {len(self._restart_times)} times already. "
             f"What was paid for is kept: find the cause in its log, then run again to go on. "
-            f"The end of {settings.log}:\n{self._process.tail()}"
+            f"The end of {settings.log}:\n{self._process.tail() if self._process else ''}"
         )
-        with self._lock:
-            self._process.stop()
-        self._write(replace(self._record, state="failed", message=message))
+        self._fail(message)
         progress.note(RESTART_STAGE, f"{settings.name} {cause}; given up")
+
+    def _fail(self, message: str) -> None:
+        with self._lock:
+            if self._process is not None:
+                self._process.stop()
+        self._write(replace(self._record, state="failed", message=message))
 
     def _write(self, record: ServerRecord) -> None:
         with self._lock:
@@ -199,11 +246,26 @@ class Server:
                 records.write_record(record)
 
 
+def report_starting(settings: ServerSettings) -> None:
+    """Say that a server starts."""
+    name = "" if settings.section == "policy" else f"{settings.name} is "
+    progress.note(settings.stage, f"{name}starting")
+
+
+def report_start(settings: ServerSettings) -> None:
+    """Say that a server has started."""
+    if settings.section == "policy":
+        progress.advance(settings.stage)
+        progress.note(settings.stage, f"answers on port {settings.port}")
+    else:
+        progress.note(settings.stage, f"{settings.name} answers on port {settings.port}")
+
+
 @contextlib.contextmanager
-def running_server(settings: ServerSettings) -> Iterator[Server]:
-    """Start a server, and end it with the block."""
+def running_server(settings: ServerSettings, *, waits: bool = False) -> Iterator[Server]:
+    """Start a server, at once or when it is called, and end it with the block."""
     with tempfile.TemporaryDirectory(prefix="longmill-", ignore_cleanup_errors=True) as temporary:
-        server = Server(settings, temporary)
+        server = Server(settings, temporary, waits=waits)
         try:
             yield server
         finally:

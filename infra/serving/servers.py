@@ -1,7 +1,8 @@
 """The servers of a recipe: started at the same time, looked after while they are needed, ended with the run.
 
 `start_servers` starts what policy and judge need, vLLM or the rule-based judge in the box, `replicas` of it; or takes
-the servers of a `longmill serve` for the same models and store. However the run ends, its servers end with it, and so
+the servers of a `longmill serve` for the same models and store. With `waiting` each starts when a call is there for it,
+so that a run whose replies are all in the ledger starts none. However the run ends, its servers end with it, and so
 do the processes that they started (see infra/running/processes.py). Adapters are loaded into the running servers; a
 full model needs a server of its own (`serve`).
 """
@@ -9,7 +10,7 @@ full model needs a server of its own (`serve`).
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from infra.serving.checks import (
     free_port,
 )
 from infra.serving.command import rule_based_command, vllm_command
-from infra.serving.server import Server, ServerSettings, running_server
+from infra.serving.server import Server, ServerSettings, report_starting, running_server
 from infra.serving.shares import Share, shares_of_servers
 
 STAGE = "vLLM"
@@ -45,13 +46,17 @@ class RecipeServers:
 
     def wait_until_ready(self) -> Recipe:
         """The recipe with endpoints, once all servers respond. Raises ServingError with the end of a log."""
+        for servers in self.started.values():
+            for server in servers:
+                server.wait_until_up()
+        return self.with_endpoints()
+
+    def with_endpoints(self) -> Recipe:
+        """The recipe with endpoints, whether the servers respond already or not: calls wait until they do."""
         models: dict[str, Model] = {}
         for section, urls in self.running.items():
             models[section] = _with_endpoints(getattr(self.recipe, section), urls)
         for section, servers in self.started.items():
-            for server in servers:
-                server.wait_until_up()
-                _report_start(server)
             urls = tuple(server.url for server in servers)
             models[section] = _with_endpoints(getattr(self.recipe, section), urls)
         return self.recipe.model_copy(update=models) if models else self.recipe
@@ -65,11 +70,11 @@ class RecipeServers:
 
 
 @contextlib.contextmanager
-def start_servers(recipe: Recipe, *, shared: bool = False) -> Iterator[Callable[[], Recipe]]:
+def start_servers(recipe: Recipe, *, shared: bool = False, waiting: bool = False) -> Iterator[RecipeServers]:
     """Start the servers that policy and judge need, without waiting: other work can be done meanwhile.
 
-    Yields a function that waits until they respond and returns the recipe with their endpoints. A model that has
-    endpoints stays as it is. The servers end with the block. `shared`: other runs of the recipe may use them.
+    A model that has endpoints stays as it is. The servers end with the block. `shared`: other runs of the recipe may
+    use them. `waiting`: each starts when there is a call for it, or with `wait_until_ready`.
     """
     check_ports_differ(recipe)
     servers = RecipeServers(recipe)
@@ -87,9 +92,11 @@ def start_servers(recipe: Recipe, *, shared: bool = False) -> Iterator[Callable[
             mark = _identity(recipe, section) if shared else ""
             servers.started[section] = []
             for settings in _replica_settings(recipe, section, model, shares[section], mark):
-                servers.started[section].append(stack.enter_context(running_server(settings)))
+                if not waiting:
+                    report_starting(settings)
+                servers.started[section].append(stack.enter_context(running_server(settings, waits=waiting)))
         try:
-            yield servers.wait_until_ready
+            yield servers
         except ModelError as error:
             servers.raise_failure(error)
             raise
@@ -98,8 +105,8 @@ def start_servers(recipe: Recipe, *, shared: bool = False) -> Iterator[Callable[
 @contextlib.contextmanager
 def serve_recipe(recipe: Recipe) -> Iterator[Recipe]:
     """The recipe with endpoints: its own, or those of servers that run until the block ends."""
-    with start_servers(recipe) as wait_until_ready:
-        yield wait_until_ready()
+    with start_servers(recipe) as servers:
+        yield servers.wait_until_ready()
 
 
 @contextlib.contextmanager
@@ -108,11 +115,10 @@ def serve(model: Model, *, log: Path, execution: Execution, adapters: bool = Tru
     if model.serve is None:
         raise ServingError(f"{model.name}: the recipe has no policy.serve to start a server from")
     progress.expect(STAGE, 1)
-    progress.note(STAGE, "starting")
     settings = _vllm_settings("policy", model, model.serve, model.serve.port, log, Share(), execution, adapters)
+    report_starting(settings)
     with running_server(settings) as server:
         server.wait_until_up()
-        _report_start(server)
         yield server.url
 
 
@@ -164,24 +170,14 @@ def _with_endpoints(model: Model, urls: tuple[str, ...]) -> Model:
     return model.model_copy(update={"endpoints": urls})
 
 
-def _report_start(server: Server) -> None:
-    settings = server.settings
-    if settings.section == "policy":
-        progress.advance(settings.stage)
-        progress.note(settings.stage, f"answers on port {settings.port}")
-    else:
-        progress.note(settings.stage, f"{settings.name} answers on port {settings.port}")
-
-
 def _replica_settings(
     recipe: Recipe, section: str, model: Model, shares: list[Share], mark: str
 ) -> Iterator[ServerSettings]:
-    """How each server of a model is started; reports that it is."""
+    """How each server of a model is started."""
     logs = local_folder(recipe.store) / "logs"
     log_name = "vllm" if section == "policy" else section
     if section == "policy":
         progress.expect(STAGE, len(shares))
-        progress.note(STAGE, "starting")
     for index, share in enumerate(shares):
         log = logs / (f"{log_name}.log" if index == 0 else f"{log_name}-{index + 1}.log")
         if isinstance(model, Judge) and model.rule_based:
@@ -193,8 +189,6 @@ def _replica_settings(
             )
         else:
             raise ServingError(f"{model.name}: the recipe has no {section}.serve to start a server from")
-        if section != "policy":
-            progress.note(settings.stage, f"{settings.name} is starting")
         window_s = _SHARED_RESTARTS_S if mark else float("inf")
         yield replace(settings, shared=mark, restart_window_s=window_s)
 

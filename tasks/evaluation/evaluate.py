@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from infra.canonical import seed_number, text_id
 from infra.errors import EvaluationError, ModelError
+from infra.ledger import Ledger
 from infra.models.client import Failure, ModelClient, Outcome, Prompt, Request
 from infra.models.embedding import Embedder
 from infra.models.request_form import parameters_of, template_arguments
@@ -67,7 +68,7 @@ def evaluate_model(
     scoring = ScoringContext(embedder, client, recipe)
     progress.expect(STAGE, len(questions))
     rows: list[EvaluationRow] = []
-    for batch in _batches(questions, max(1, recipe.execution.batch_calls // (1 + settings.samples))):
+    for batch in _batches(questions, _batch_size(recipe)):
         prepared = [_prepare(question, model, recipe, settings, tokenizer) for question in batch]
         rows += _rows(prepared, client, suite, scoring)
         progress.advance(STAGE, len(batch))
@@ -76,6 +77,25 @@ def evaluate_model(
             f"{model.name} answered none of {len(rows)} questions; the first was refused as {rows[0].finish_reason!r}"
         )
     return rows
+
+
+def all_answered(questions: Sequence[HeldOutQuestion], model: Model, recipe: Recipe, ledger: Ledger) -> bool:
+    """Whether the ledger holds every answer of a model, so that evaluating it needs no server."""
+    settings = _settings(recipe)
+    tokenizer = load_tokenizer(model.tokenizer, model.trust_remote_code)
+    for batch in _batches(questions, _batch_size(recipe)):
+        keys: set[str] = set()
+        for question in batch:
+            for request in _prepare(question, model, recipe, settings, tokenizer).requests:
+                keys.add(request.key)
+        if ledger.holds(list(keys)) != keys:
+            return False
+    return True
+
+
+def _batch_size(recipe: Recipe) -> int:
+    """Questions whose calls are made together."""
+    return max(1, recipe.execution.batch_calls // (1 + _settings(recipe).samples))
 
 
 def _prepare(

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from infra.canonical import canonical_json
 from infra.errors import StoreError
 from infra.store import Store
+from tasks.records.plan import Plan
 from tasks.records.table import StoredTable
 
 TABLES = ("answers", "judgements", "pairs", "drops")
@@ -135,6 +136,16 @@ def read_shard_results(store: Store, plan_id: str, indices: Sequence[int]) -> It
 def finished_results(store: Store, plan_id: str, shards: int) -> list[ShardResult]:
     """The results of the finished ones among a plan's so many shards."""
     return [result for result in read_shard_results(store, plan_id, range(shards)) if result is not None]
+
+
+def unfinished_shards(store: Store, plan: Plan) -> list[int]:
+    """The shards of a plan without a result, from one listing."""
+    paths = set(store.list(f"plans/{plan.plan_id}/shards"))
+    unfinished = []
+    for shard in plan.shards:
+        if _path(plan.plan_id, shard.index) not in paths:
+            unfinished.append(shard.index)
+    return unfinished
 
 
 def write_shard_result(store: Store, result: ShardResult) -> None:

@@ -1,10 +1,13 @@
 """The deployed life: prefect.yaml on a real server, flow runs on a real worker, training asked for once."""
 
 import json
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -180,12 +183,54 @@ def test_a_shard_deployment_that_is_not_there_is_named(folder: Path, stub: StubS
 
 def test_a_shard_in_another_process_counts_what_finished_shards_cost(folder: Path, stub: StubServer) -> None:
     from flows.build import plan_questions
-    from flows.shard import shard, shard_recipe
+    from flows.shard import shard_recipe
+    from flows.workers import shard
 
     recipe, _ = recipe_file(folder, stub, budget={"calls": 25})
     parameters = shard_recipe(recipe)
     plan_id = plan_questions.fn(recipe, recipe.name)
-    shard(parameters, plan_id, 0)  # 24 calls
+    shard(parameters, plan_id, [0])  # 24 calls
     with pytest.raises(BudgetReached, match=r"budget\.calls = 25"):
-        shard(parameters, plan_id, 1)  # 24 more, on a meter of its own
+        shard(parameters, plan_id, [1])  # 24 more, on a meter of its own
     assert stub.stats()["requests"] == 25
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.usefixtures("deployed")
+def test_a_worker_that_is_killed_is_noticed_and_its_shards_are_taken_over(
+    folder: Path, stub: StubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import workers
+    from flows.build import nightly
+    from infra.running import remote_runs
+
+    monkeypatch.setattr(remote_runs, "AUTOMATION", "lost-runs-of-a-test")
+    monkeypatch.setattr(remote_runs, "LOST_AFTER_S", 32)  # a heartbeat comes every 30 s
+    monkeypatch.setattr(workers, "STILL_S", 15.0)
+    stub.options.latency = 2.0
+    execution = {"shard_deployment": "shard/longmill-shard", "concurrency": 2}
+    _, path = recipe_file(folder, stub, execution=execution, dataset={"name": "killed"})
+    before = len(runs_of("shard"))
+
+    def kill_a_worker() -> None:
+        while stub.stats()["requests"] < 4:
+            time.sleep(0.1)
+        for worker in started:
+            processes = psutil.Process(worker.supervisor).children(recursive=True)
+            if any("prefect.engine" in process.cmdline() for process in processes):
+                break
+        for process in processes:
+            process.kill()
+        stub.options.latency = 0.0
+
+    with running_worker(folder / "first") as first, running_worker(folder / "second") as second:
+        started = [first, second]
+        killing = threading.Thread(target=kill_a_worker)
+        killing.start()
+        built = nightly(path)
+        killing.join()
+    assert built["dataset"]["counts"]["questions"] == 12
+    assert stub.stats()["paid_twice"] <= 2
+    states = [run.state.name for run in runs_of("shard")[before:] if run.deployment_id]
+    assert "Crashed" in states
+    assert built["calls"]["sample"]["made"] >= 44  # the killed run's last seconds are missing

@@ -10,6 +10,7 @@ import pytest
 from flows import evaluate as module
 from infra.errors import EvaluationError, ServingError
 from infra.recipe import Execution, Model, Recipe
+from infra.serving.servers import RecipeServers
 from tasks.evaluation.evaluate import EvaluationRow
 from tests.support.planning import pooled_rows, small_recipe
 
@@ -159,9 +160,10 @@ def test_several_models_are_compared_on_the_same_questions_with_the_first(
     served: list[str] = []
 
     @contextlib.contextmanager
-    def start_servers(recipe: Recipe) -> Iterator[Any]:
+    def start_servers(recipe: Recipe, *, waiting: bool) -> Iterator[RecipeServers]:
+        assert waiting
         served.append(recipe.name)
-        yield lambda: recipe
+        yield RecipeServers(recipe)
 
     def row(example_id: str, score: float) -> EvaluationRow:
         return EvaluationRow(example_id, "qa", 100, False, "", "stop", True, {"sub_em": score}, {})

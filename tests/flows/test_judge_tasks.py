@@ -132,7 +132,6 @@ def test_a_recipe_is_parsed_once_in_a_build(
     folder: Path, policy: StubServer, judge: JudgeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import flows.build
-    import flows.shard
 
     settings = judged_stub_recipe(folder, policy, judge).model_dump(mode="json")
     parsed = []
@@ -142,6 +141,5 @@ def test_a_recipe_is_parsed_once_in_a_build(
         return parse_recipe(values, **more)
 
     monkeypatch.setattr(flows.build, "parse_recipe", counting)
-    monkeypatch.setattr(flows.shard, "parse_recipe", counting)
     flows.build.build(settings)
     assert len(parsed) == 1

@@ -4,7 +4,6 @@ import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ import yaml
 
 from flows.bench.common import stub_recipe
 from infra.errors import YieldError
-from infra.models.recorded_refusals import RecordedRefusals
 from infra.recipe import Recipe
 from infra.store import open_store
 from tasks.records.shard import rerun_count
@@ -191,27 +189,3 @@ def test_a_killed_retry_goes_on_without_paying_twice(
     assert drops(built) == {}
     assert stub.answered.total() == 32 + stub.paid_twice
     assert stub.paid_twice <= 2, "the calls in flight when it was killed"
-
-
-def test_a_shard_elsewhere_is_told_to_retry_only_where_that_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows import build as module
-
-    sent: list[dict[str, Any]] = []
-
-    def start(deployment: str, parameters: dict[str, Any], key: str, *, timeout_s: float) -> str:
-        sent.append(parameters)
-        return "Completed"
-
-    monkeypatch.setattr(module, "run_elsewhere", start)
-    monkeypatch.setattr(module, "forget_failure", lambda *place: None)
-    monkeypatch.setattr(module, "_refuse_unfinished", lambda *place: None)
-    monkeypatch.setattr(module, "shard_recipe", lambda recipe: {})
-    execution = SimpleNamespace(shard_deployment="shard/longmill-shard")
-    for retry in (False, True):
-        resources: Any = SimpleNamespace(
-            recipe=SimpleNamespace(execution=execution), store=None, refusals=RecordedRefusals(retry=retry)
-        )
-        plan: Any = SimpleNamespace(plan_id="p")
-        module._shard_elsewhere(resources, plan)(3)
-    plain = {"recipe": {}, "plan_id": "p", "index": 3}
-    assert sent == [plain, plain | {"retry_drops": True}]

@@ -109,10 +109,10 @@ def test_a_stopped_build_is_a_failed_flow_run_with_the_message(recipe: str, stub
 
 
 def test_the_error_of_a_shard_on_another_worker_is_the_same_one(folder: Path) -> None:
-    from flows.build import _refuse_unfinished
+    from flows.workers import unfinished_error
     from tasks.records.shard import write_failure
 
     store = open_store(str(folder))
     write_failure(store, "0" * 16, 0, YieldError("12 of 12 questions"))
     with pytest.raises(YieldError, match="12 of 12 questions"):
-        _refuse_unfinished(store, "0" * 16, 0, "Failed")
+        raise unfinished_error(store, "0" * 16, 0, "Failed")

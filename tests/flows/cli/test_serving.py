@@ -54,7 +54,7 @@ def test_runs_use_the_servers_until_ctrl_c(folder: Path, tmp_path_factory: pytes
         serve(str(path))
     ended = command.signal(signal.SIGINT).ended()
     assert (ended.status, ended.err.splitlines()[-1]) == (0, "the servers have ended")
-    assert " ".join(running.policy.endpoints) in ended.out
+    assert all(url in ended.out for url in running.policy.endpoints)  # the order of free ports is chance
     assert command.left() == []
     with serve_recipe(recipe) as own:
         assert own.policy.endpoints != running.policy.endpoints

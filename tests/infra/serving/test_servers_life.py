@@ -78,8 +78,8 @@ def test_a_server_that_dies_while_it_starts_is_named_with_the_end_of_its_log(fol
 
 
 def test_a_call_that_fails_while_the_server_lives_stays_what_it_is(folder: Path) -> None:
-    with pytest.raises(ModelError, match="refuses"), start_servers(recipe_for(folder)) as ready:
-        ready()
+    with pytest.raises(ModelError, match="refuses"), start_servers(recipe_for(folder)) as servers:
+        servers.wait_until_ready()
         raise ModelError("the endpoint refuses the model")
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from infra.canonical import text_id
 from infra.models.tokens import load_tokenizer
 from infra.recipe import Contexts, Model
-from tasks.planning import building
+from tasks.planning import building, contexts
 from tasks.planning.building import build_examples
 from tasks.planning.contexts import BuiltQuestion, target_tokens
 from tasks.planning.distractors import Pool, gather_pool

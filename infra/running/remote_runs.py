@@ -1,0 +1,169 @@
+"""Flow runs on other workers: started once per key, looked at all together, and closed when their process is gone.
+
+A worker that is killed leaves its flow run "Running". The automation that `watch_for_lost_runs` keeps on the server
+marks a run as crashed when no heartbeat came for `LOST_AFTER_S` seconds; deployments have their runs send one every
+30 seconds (prefect.yaml). A server that is away for a while (a restart, its database) is waited for.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+import httpx
+from prefect.automations import AutomationCore
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun, StateType, WorkerStatus
+from prefect.deployments import run_deployment
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.exceptions import ObjectNotFound, PrefectException
+
+from infra.errors import PrerequisiteError, RecipeError
+from infra.running import progress
+
+LOST_AFTER_S = 90  # without a heartbeat; a process sends one every 30 s
+AWAY_S = 600.0  # that a server may be away
+_AWAY_POLL_S = 5.0
+AUTOMATION = "longmill-lost-runs"
+_ENDED = ("Completed", "Failed", "Crashed", "Cancelled", "Paused", "AwaitingRetry")
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """What the server says of a flow run. `lost`: its process or its worker has gone, and it can be run again."""
+
+    name: str
+    message: str
+    is_final: bool
+    is_lost: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Where the runs of a deployment go: its work pool, the workers that are online, and the most runs at once."""
+
+    name: str
+    workers: int
+    most_runs: int
+
+
+def start_run(deployment: str, parameters: dict[str, Any], key: str, name: str) -> UUID:
+    """Start a flow run, once per key. Raises RecipeError where there is no such deployment."""
+
+    def start() -> FlowRun:
+        return run_deployment(  # type: ignore[return-value]  # a coroutine in asynchronous code alone
+            deployment, parameters=parameters, idempotency_key=key, flow_run_name=name, timeout=0
+        )
+
+    try:
+        return _when_server_answers(start).id
+    except ObjectNotFound as error:
+        raise _no_deployment(deployment) from error
+
+
+def run_states(run_ids: Sequence[UUID]) -> dict[UUID, RunState]:
+    """The states of flow runs; one that was deleted is lost."""
+
+    def read() -> list[FlowRun]:
+        with get_client(sync_client=True) as client:
+            return client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=list(run_ids))))
+
+    states = dict.fromkeys(run_ids, RunState("deleted", "its flow run was deleted", is_final=True, is_lost=True))
+    for run in _when_server_answers(read):
+        if run.state is not None:
+            lost = run.state.type == StateType.CRASHED
+            states[run.id] = RunState(run.state.name or "", run.state.message or "", run.state.is_final(), lost)
+    return states
+
+
+def cancel_runs(run_ids: Sequence[UUID]) -> None:
+    """Ask for the end of flow runs that have not ended; a server that is away is not waited for."""
+    from prefect.states import Cancelling
+
+    with get_client(sync_client=True) as client:
+        for run_id in run_ids:
+            try:
+                client.set_flow_run_state(run_id, Cancelling())
+            except PrefectException:  # it has just ended
+                continue
+            except (httpx.HTTPError, OSError):
+                return
+
+
+def pool_of(deployment: str) -> Pool:
+    """The pool of a deployment. Raises RecipeError where there is no such deployment.
+
+    A worker for processes takes one run at a time (`--limit 1`), so there are as many as workers. Where each run gets a
+    container, one worker starts many: the limit of the pool holds, without one a run for each worker.
+    """
+
+    def read() -> Pool:
+        with get_client(sync_client=True) as client:
+            name = client.read_deployment_by_name(deployment).work_pool_name
+            if name is None:
+                raise RecipeError(f"execution.shard_deployment: {deployment!r} has no work pool; see prefect.yaml")
+            pool = client.read_work_pool(name)
+            workers = client.read_workers_for_work_pool(name)
+        online = sum(worker.status == WorkerStatus.ONLINE for worker in workers)
+        limit = pool.concurrency_limit
+        runs = online if pool.type == "process" or limit is None else limit
+        return Pool(name, online, min(runs, limit) if limit else runs)
+
+    try:
+        return _when_server_answers(read)
+    except ObjectNotFound as error:
+        raise _no_deployment(deployment) from error
+
+
+def watch_for_lost_runs() -> None:
+    """Have the server mark runs of killed processes as crashed, unless it does so already."""
+    ended = {f"prefect.flow-run.{state}" for state in _ENDED}
+    automation = AutomationCore(
+        name=AUTOMATION,
+        description="A flow run whose process or worker was killed: no heartbeat for 90 seconds.",
+        trigger=EventTrigger(
+            posture=Posture.Proactive,
+            after={"prefect.flow-run.heartbeat"},
+            expect={"prefect.flow-run.heartbeat", *ended},
+            for_each={"prefect.resource.id"},
+            match={"prefect.resource.id": ["prefect.flow-run.*"]},
+            threshold=1,
+            within=timedelta(seconds=LOST_AFTER_S),
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=f"no sign of life for {LOST_AFTER_S} s")],
+    )
+
+    def create() -> None:
+        with get_client(sync_client=True) as client:
+            if not client.read_automations_by_name(AUTOMATION):
+                client.create_automation(automation)
+
+    _when_server_answers(create)
+
+
+def _when_server_answers(ask: Callable[[], Value]) -> Value:
+    """What the server answers; while it is away, it is asked again. Raises PrerequisiteError after `AWAY_S` seconds."""
+    deadline = time.monotonic() + AWAY_S
+    while True:
+        try:
+            return ask()
+        except ObjectNotFound:
+            raise
+        except (PrefectException, httpx.HTTPError, OSError) as error:
+            if time.monotonic() > deadline:
+                raise PrerequisiteError(
+                    f"the Prefect server does not answer ({error}); start it again, then run again: what was paid for "
+                    "is kept"
+                ) from error
+            progress.wait("shards", f"the Prefect server does not answer ({type(error).__name__}); waiting for it")
+            time.sleep(_AWAY_POLL_S)
+
+
+def _no_deployment(deployment: str) -> RecipeError:
+    return RecipeError(f"execution.shard_deployment: there is no deployment {deployment!r}; see prefect.yaml")

@@ -1,0 +1,79 @@
+"""Runs on workers, as the Prefect server sees them: the automation for lost runs, pools, and a server that is away."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from infra.errors import PrerequisiteError, RecipeError
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    from infra.running import remote_runs
+
+    monkeypatch.setattr(remote_runs.time, "sleep", lambda seconds: None)
+    yield
+
+
+def failing(times: int, value: Any) -> Callable[..., Any]:
+    """Refuses the connection so many times, then gives the value."""
+    left = [times]
+
+    def answer(*_: Any, **__: Any) -> Any:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise httpx.ConnectError("connection refused")
+        return value
+
+    return answer
+
+
+@pytest.mark.usefixtures("prefect")
+def test_the_automation_for_lost_runs_is_made_once() -> None:
+    from prefect.client.orchestration import get_client
+
+    from infra.running.remote_runs import AUTOMATION, watch_for_lost_runs
+
+    watch_for_lost_runs()
+    watch_for_lost_runs()
+    with get_client(sync_client=True) as client:
+        (automation,) = client.read_automations_by_name(AUTOMATION)
+    assert automation.enabled
+    assert automation.trigger.within.total_seconds() == 90  # type: ignore[union-attr]
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_run_that_was_deleted_is_lost_and_a_deployment_that_is_not_there_is_named() -> None:
+    from infra.running.remote_runs import pool_of, run_states, start_run
+
+    run_id = uuid.uuid4()
+    state = run_states([run_id])[run_id]
+    assert state.is_final
+    assert state.is_lost
+    with pytest.raises(RecipeError, match="there is no deployment 'shard/nowhere'"):
+        pool_of("shard/nowhere")
+    with pytest.raises(RecipeError, match="there is no deployment 'shard/nowhere'"):
+        start_run("shard/nowhere", {}, "key", "name")
+
+
+def test_a_server_that_is_away_is_asked_again_and_named_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    from infra.running import remote_runs
+
+    class Client:
+        read_flow_runs = staticmethod(failing(3, []))
+
+        def __enter__(self) -> "Client":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(remote_runs, "get_client", lambda sync_client: Client())
+    assert remote_runs.run_states([]) == {}
+    monkeypatch.setattr(Client, "read_flow_runs", staticmethod(failing(10**6, [])))
+    monkeypatch.setattr(remote_runs, "AWAY_S", 0.0)
+    with pytest.raises(PrerequisiteError, match="the Prefect server does not answer"):
+        remote_runs.run_states([])
