@@ -7,7 +7,6 @@ out: prompts, seeds and what to do with a failure.
 """
 
 import asyncio
-import sys
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
@@ -353,7 +352,10 @@ class ModelClient:
         """The outcome, its thinking counted. In the caller's thread: it may load a tokenizer."""
         if isinstance(outcome, Failure) or outcome.reasoning_tokens or not outcome.thinking:
             return outcome
-        tokens = min(self._usage.text_tokens(outcome.thinking), outcome.completion_tokens or sys.maxsize)
+        tokens = self._usage.text_tokens(outcome.thinking)
+        if outcome.completion_tokens:  # its share of what the server has counted, by whatever tokenizer
+            answer_tokens = self._usage.text_tokens(outcome.text) if outcome.text else 0
+            tokens = round(outcome.completion_tokens * tokens / max(1, tokens + answer_tokens))
         return replace(outcome, reasoning_tokens=tokens)
 
     def _count_ended(self, request: Request, outcome: Outcome, paid: Usage | None) -> None:
