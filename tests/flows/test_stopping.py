@@ -1,6 +1,5 @@
 """SIGTERM with calls in flight: all are recorded, nothing has failed, and the next run pays for the rest."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -90,26 +89,30 @@ import sys
 from pathlib import Path
 from flows.build import plan_questions
 from flows.recipes import read_recipe
-from flows.shard import shard, shard_recipe
+from flows.shard import shard_recipe
+from flows.workers import shard
 recipe = read_recipe(sys.argv[1])
-shard(shard_recipe(recipe), plan_questions.fn(recipe, recipe.name), 0)
+shard(shard_recipe(recipe), plan_questions.fn(recipe, recipe.name), [0])
 """
 
 
 @pytest.mark.usefixtures("prefect")
 def test_a_shard_on_a_worker_that_is_stopped_waits_for_the_next_build(folder: Path, stub: StubServer) -> None:
     recipe = recipe_for(folder, stub)
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", SHARD, "recipe.yaml"],
         cwd=folder,
         env=prefect_environment() | {"PYTHONPATH": str(ROOT), "HOME": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-    )
-    stub.wait_for(IN_FLIGHT, 180)
-    os.kill(process.pid, signal.SIGTERM)
-    output, _ = process.communicate(timeout=120)
+    ) as process:
+        try:
+            stub.wait_for(IN_FLIGHT, 90)
+            process.terminate()
+            output, _ = process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert process.returncode == -signal.SIGTERM, output
     assert recorded(recipe) == stub.requests == IN_FLIGHT
     assert states(recipe) == {"waiting"}
