@@ -4,7 +4,7 @@ import os
 
 from infra.errors import RecipeError
 from infra.models.api_key import check_api_keys
-from infra.models.request_form import headers_of
+from infra.models.forms.request_form import headers_of
 from infra.models.served_window import served_window
 from infra.recipe import Recipe
 from infra.running import progress

@@ -6,7 +6,7 @@ from typing import Any
 from prefect import flow
 
 from infra.errors import RecipeError
-from infra.models.request_form import template_arguments
+from infra.models.forms.request_form import template_arguments
 from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
 from infra.running.prefect import announce

@@ -8,9 +8,9 @@ from infra.errors import ModelError
 from infra.ledger import Entry
 from infra.models.batches.server import BatchFault, BatchServer
 from infra.models.client import Failure, ModelClient, Prompt, Request
-from infra.models.form_refusals import INT32_MAX
-from infra.models.form_settler import FormSettler
-from infra.models.request_form import RequestForm, headers_of, parameters_of, prompt_for
+from infra.models.forms.refusals import INT32_MAX
+from infra.models.forms.request_form import RequestForm, headers_of, parameters_of, prompt_for
+from infra.models.forms.settler import FormSettler
 from infra.recipe import Model, Recipe
 
 _TIMEOUT_S = 120.0

@@ -11,7 +11,7 @@ from dataclasses import replace
 from infra.canonical import canonical_json
 from infra.models.completions import FINISHED, refusal_in
 from infra.models.protocol import LedgerLike
-from infra.models.refusals import refusal_message, without_secrets
+from infra.models.refusals.rules import refusal_message, without_secrets
 from infra.models.thinking import UNFINISHED
 from tasks.records.example import Answer, AnswerId, Judgement
 

@@ -13,12 +13,12 @@ from infra.ledger import Ledger
 from infra.models.batches.scheduler import Batching
 from infra.models.budget import BudgetMeter
 from infra.models.client import CallCounts, ModelClient
-from infra.models.embedding import Embedder, open_embedder
-from infra.models.form_settler import FormMemory, FormSettler
-from infra.models.lost_calls import LostCalls
-from infra.models.rates import RateLimiter, RateLimits, StoreClaims
-from infra.models.recorded_refusals import CalledModel, RecordedRefusals
-from infra.models.request_form import RequestForm, headers_of
+from infra.models.embedding.embedder import Embedder, open_embedder
+from infra.models.forms.request_form import RequestForm, headers_of
+from infra.models.forms.settler import FormMemory, FormSettler
+from infra.models.rates.limiter import RateLimiter, RateLimits, StoreClaims
+from infra.models.refusals.lost_calls import LostCalls
+from infra.models.refusals.recorded import CalledModel, RecordedRefusals
 from infra.models.tokens import Tokenizer, load_tokenizer
 from infra.models.usage import ByTokenizer
 from infra.recipe import Model, Recipe

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 
 from infra.ledger import Entry
 from infra.models.protocol import LedgerLike, parse_reply
-from infra.models.recorded_refusals import RecordedRefusals
-from infra.models.refusals import BAD_REQUEST, PROMPT_REFUSALS, PROMPT_TOO_LONG
+from infra.models.refusals.recorded import RecordedRefusals
+from infra.models.refusals.rules import BAD_REQUEST, PROMPT_REFUSALS, PROMPT_TOO_LONG
 from infra.store import Store
 from tasks.records.example import Answer
 from tasks.records.shard import ShardResult

@@ -15,8 +15,8 @@ from collections.abc import Collection, Sequence
 
 from infra.canonical import seed_number
 from infra.models.client import Failure, ModelClient, Prompt, Reply, Request
-from infra.models.model_errors import failed_error
-from infra.models.request_form import parameters_of, prompt_for
+from infra.models.forms.request_form import parameters_of, prompt_for
+from infra.models.sending.errors import failed_error
 from infra.models.special_tokens import NO_TOKENS, break_special_tokens
 from infra.recipe import Model, Recipe, Sampling
 from tasks.prompts import PromptText, load_prompt

@@ -24,8 +24,8 @@ from infra.canonical import fingerprint
 from infra.errors import ModelError
 from infra.models.batches.lines import MOST_LINES
 from infra.models.completions import FINISHED
+from infra.models.forms.request_form import prompt_for
 from infra.models.protocol import CHAT
-from infra.models.request_form import prompt_for
 from infra.recipe import Execution, Recipe
 from infra.running.prefect import TASK_SETTINGS, cache_key, live, retry_settings
 from infra.store import Store

@@ -13,7 +13,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from infra.models.embedding import open_embedder
+from infra.models.embedding.embedder import open_embedder
 from infra.recipe import Embedding, Recipe, parse_recipe
 from tasks.judging.context import ScoringContext
 from tasks.judging.similarity import ConsensusSettings, consensus_scores

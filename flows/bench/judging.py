@@ -22,7 +22,7 @@ from flows.bench.common import stub_server
 from infra.canonical import text_id
 from infra.ledger import Ledger
 from infra.models.client import ModelClient, Outcome, Request
-from infra.models.embedding import Embedder, open_embedder
+from infra.models.embedding.embedder import Embedder, open_embedder
 from infra.models.tokens import count_tokens, load_tokenizer
 from infra.recipe import Recipe, parse_recipe
 from infra.store import open_store

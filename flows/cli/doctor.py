@@ -7,7 +7,7 @@ from pathlib import Path
 
 from infra.errors import LongmillError, PrerequisiteError
 from infra.models.api_key import check_api_keys, read_api_key
-from infra.models.request_form import headers_of
+from infra.models.forms.request_form import headers_of
 from infra.models.served_window import read_models, window_in
 from infra.models.tokens import load_tokenizer
 from infra.recipe import Model, Recipe, Serving

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from flows.evidence import FILE, SEALONG, WORLDS, EvidenceTableRow, Figures, Observation, SeedResult, figure_value
 from flows.evidence.experiment import Experiment
-from infra.models.embedding import open_embedder
+from infra.models.embedding.embedder import open_embedder
 from infra.recipe import Recipe
 from tasks.judging.similarity import ConsensusSettings
 from tasks.metrics import example_sub_em

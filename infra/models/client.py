@@ -19,14 +19,14 @@ from infra.errors import BudgetReached, LongmillError, ModelError, RecipeError
 from infra.ledger import Entry
 from infra.models.batches.scheduler import Batching, BatchScheduler
 from infra.models.budget import BudgetMeter
-from infra.models.call_settings import CallLimits, CallListener, RequestManner
-from infra.models.form_settler import FormSettler
-from infra.models.lost_calls import LostCalls, lost_entry
+from infra.models.forms.settler import FormSettler
 from infra.models.protocol import Failure, LedgerLike, Outcome, Prompt, Reply, Request, new_entry, parse_reply
-from infra.models.rates import RateLimiter
-from infra.models.recorded_refusals import RecordedRefusals
-from infra.models.scheduler import Scheduler
-from infra.models.single_flight import CallBatch, PendingCall, SingleFlight
+from infra.models.rates.limiter import RateLimiter
+from infra.models.refusals.lost_calls import LostCalls, lost_entry
+from infra.models.refusals.recorded import RecordedRefusals
+from infra.models.sending.call_settings import CallLimits, CallListener, RequestManner
+from infra.models.sending.scheduler import Scheduler
+from infra.models.sending.single_flight import CallBatch, PendingCall, SingleFlight
 from infra.models.thinking import Reasoning
 from infra.models.usage import TokenCounter, Usage, UsageReader
 from infra.recipe import Budget, Price

@@ -17,7 +17,7 @@ from infra.canonical import canonical_json, fingerprint
 from infra.errors import LedgerError
 from infra.ledger import Entry
 from infra.models.completions import FINISHED, UNKNOWN, BadReply, Completion, read_completion
-from infra.models.refusals import BAD_REQUEST, FAILED, classify_refusal, refusal_message
+from infra.models.refusals.rules import BAD_REQUEST, FAILED, classify_refusal, refusal_message
 from infra.models.scores import read_scores
 from infra.models.thinking import UNFINISHED, Reasoning, joined, split_thinking
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from infra.errors import PrerequisiteError, RecipeError
-from infra.models.packaged import BOX, PACKAGE, packaged_model
+from infra.models.packaged.models import BOX, PACKAGE, packaged_model
 
 Tokenizer: TypeAlias = Any  # a transformers tokenizer; the library is imported only where one is loaded
 Conversation = Sequence[Mapping[str, str]]  # messages {"role", "content"}

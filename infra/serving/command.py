@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from infra.models.packaged import BOX
+from infra.models.packaged.models import BOX
 from infra.models.tokens import resolve_model
 from infra.recipe import RULE_BASED, Model, Serving
 from infra.serving import hardware

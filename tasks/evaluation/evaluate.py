@@ -15,8 +15,8 @@ from infra.canonical import seed_number, text_id
 from infra.errors import EvaluationError, ModelError
 from infra.ledger import Ledger
 from infra.models.client import Failure, ModelClient, Outcome, Prompt, Request
-from infra.models.embedding import Embedder
-from infra.models.request_form import parameters_of, template_arguments
+from infra.models.embedding.embedder import Embedder
+from infra.models.forms.request_form import parameters_of, template_arguments
 from infra.models.special_tokens import own_special_tokens
 from infra.models.tokens import Tokenizer, load_tokenizer, prompt_tokens
 from infra.recipe import Evaluation, Model, Recipe

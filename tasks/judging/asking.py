@@ -23,9 +23,9 @@ from infra.errors import RecipeError
 from infra.ledger import Entry
 from infra.models.client import Failure, ModelClient, Outcome, Prompt, Reply, Request, parse_reply
 from infra.models.completions import REFUSED, refusal_in
-from infra.models.model_errors import failed_error
+from infra.models.forms.request_form import parameters_of, prompt_for
 from infra.models.protocol import CHAT
-from infra.models.request_form import parameters_of, prompt_for
+from infra.models.sending.errors import failed_error
 from infra.models.special_tokens import break_special_tokens, special_tokens_of
 from infra.recipe import Judge, Recipe
 from tasks.judging.context import ScoringContext

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.models.embedding_endpoint import Vectors
+from infra.models.embedding.endpoint import Vectors
 
 
 def bertscore_matrix(texts: Sequence[Vectors]) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from infra.models.client import ModelClient
 from infra.models.completions import FINISHED
-from infra.models.embedding import Embedder
+from infra.models.embedding.embedder import Embedder
 from infra.recipe import Recipe
 from tasks.judging.cache import SharedCache
 from tasks.judging.trial import JudgeTrial

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import PrerequisiteError, RecipeError
-from infra.models.quiet import without_progress_bars
+from infra.models.packaged.quiet import without_progress_bars
 from tasks.judging.context import SCORE_DIGITS, AnsweredQuestion
 from tasks.judging.reward_settings import NAME, RewardModelSettings
 from tasks.judging.steps import Job

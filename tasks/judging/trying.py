@@ -9,7 +9,7 @@ from typing import Any
 
 from infra.canonical import text_id
 from infra.errors import PrerequisiteError
-from infra.models.embedding import Embedder
+from infra.models.embedding.embedder import Embedder
 from infra.recipe import Recipe
 from tasks.judging.asking import ask_judge, judge_settings
 from tasks.judging.context import AnsweredQuestion, ScoringContext

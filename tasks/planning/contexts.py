@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from infra.canonical import seeded_random, text_id
-from infra.models.request_form import template_arguments
+from infra.models.forms.request_form import template_arguments
 from infra.models.special_tokens import NO_TOKENS, find_special_tokens, own_special_tokens, special_tokens_of
 from infra.models.tokens import Tokenizer, count_tokens, prompt_tokens, rough_tokens
 from infra.recipe import Contexts, Recipe

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from infra.errors import PrerequisiteError, RecipeError
-from infra.models.embedding_local import model_place
-from infra.models.embedding_windows import TextWindows, TokenMeter
+from infra.models.embedding.local import model_place
+from infra.models.embedding.windows import TextWindows, TokenMeter
 from infra.models.tokens import load_tokenizer
 from infra.recipe import Embedding, Recipe
 from infra.store import Store

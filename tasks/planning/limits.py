@@ -10,7 +10,7 @@ be built for a training elsewhere: its plan holds all questions, and a note says
 
 from dataclasses import dataclass
 
-from infra.models.request_form import template_arguments
+from infra.models.forms.request_form import template_arguments
 from infra.models.tokens import Tokenizer, closing_tokens, count_tokens, has_chat_template
 from infra.recipe import Recipe, Training
 from infra.store import Store

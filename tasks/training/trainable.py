@@ -7,7 +7,7 @@ where training wants it.
 from jinja2 import TemplateError
 
 from infra.errors import PrerequisiteError, RecipeError, TrainingError
-from infra.models.request_form import template_arguments
+from infra.models.forms.request_form import template_arguments
 from infra.models.tokens import Tokenizer, has_chat_template, load_tokenizer
 from infra.recipe import Recipe
 from infra.recipe.public import public_text

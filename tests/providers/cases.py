@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from infra.models.streaks import LIMIT
+from infra.models.refusals.streaks import LIMIT
 
 Body = dict[str, Any] | list[Any] | str | bytes
 

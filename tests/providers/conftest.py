@@ -5,6 +5,6 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def short_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.models.rate_window.WINDOW_S", 0.01)
-    monkeypatch.setattr("infra.models.rate_window._MARGIN_S", 0.0)
-    monkeypatch.setattr("infra.models.rate_window.LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr("infra.models.rates.window.WINDOW_S", 0.01)
+    monkeypatch.setattr("infra.models.rates.window._MARGIN_S", 0.0)
+    monkeypatch.setattr("infra.models.rates.window.LONGEST_WAIT_S", 0.02)

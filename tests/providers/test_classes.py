@@ -8,9 +8,9 @@ from aiohttp import web
 
 from infra.errors import ModelError, RefusedError
 from infra.models.client import Failure
-from infra.models.form_refusals import form_after
-from infra.models.refusals import RULES, classify_refusal, error_text
-from infra.models.request_form import RequestForm
+from infra.models.forms.refusals import form_after
+from infra.models.forms.request_form import RequestForm
+from infra.models.refusals.rules import RULES, classify_refusal, error_text
 from infra.running.prefect import LASTING_ERRORS
 from tests.providers.cases import OUTCOMES, REFUSALS, RefusalCase
 from tests.support.memory_ledger import MemoryLedger

@@ -19,8 +19,8 @@ from aiohttp import web
 from infra.errors import ModelError, RefusedError
 from infra.models.client import Failure, ModelClient, Outcome, Reply, Request
 from infra.models.completions import FINISHED
-from infra.models.rate_waits import RateWaits
-from infra.models.transport import HttpResponse, Transport
+from infra.models.rates.waits import RateWaits
+from infra.models.sending.transport import HttpResponse, Transport
 from infra.recipe import Pairing
 from tasks.judging.asking import ask_judge
 from tasks.pairing import pair_example

@@ -11,7 +11,7 @@ from flows.bench.stub_server import completion
 from infra.errors import ModelError
 from infra.ledger import Entry, Ledger
 from infra.models.client import Failure, ModelClient, Outcome, Reply
-from infra.models.recorded_refusals import CalledModel, RecordedRefusals
+from infra.models.refusals.recorded import CalledModel, RecordedRefusals
 from infra.store import open_store
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.requests import client_of, requests

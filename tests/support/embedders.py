@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from infra.models.embedding import Embedder, Vectors
-from infra.models.embedding_windows import TextWindows, TokenMeter
+from infra.models.embedding.embedder import Embedder, Vectors
+from infra.models.embedding.windows import TextWindows, TokenMeter
 
 
 def letters(texts: list[str]) -> Vectors:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from infra.models.embedding import Embedder
+from infra.models.embedding.embedder import Embedder
 from infra.recipe import Recipe, parse_recipe
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from infra.canonical import text_id
 from infra.models.client import Failure, Outcome, Reply, Request
-from infra.models.embedding import Embedder
+from infra.models.embedding.embedder import Embedder
 from infra.recipe import Recipe, parse_recipe
 from tasks.records.example import Answer, Context, Example, Judgement
 from tasks.scoring import AnsweredQuestion, ScoringContext

@@ -13,7 +13,7 @@ from prefect.utilities.annotations import quote
 
 from flows.shard import calls_per_span
 from infra.ledger import Entry
-from infra.models.recorded_refusals import RecordedRefusals
+from infra.models.refusals.recorded import RecordedRefusals
 from infra.recipe import Execution
 from infra.store import open_store
 from tasks.records.example import Answer

@@ -6,6 +6,6 @@
     scheduler.py  gathers calls, sends them as batches, looks at these until they end
     collector.py  brings their outcomes to the ledger and to the calls
 
-A batch scheduler stands in the place of the live one (infra/models/scheduler.py); keys, ledger and replies are the
-same.
+A batch scheduler stands in the place of the live one (infra/models/sending/scheduler.py); keys, ledger and replies are
+the same.
 """

@@ -16,18 +16,18 @@ from infra.models.batches.lines import OutcomeLine, read_outcomes
 from infra.models.batches.records import BatchLines, BatchState
 from infra.models.batches.server import BatchServer, BatchView
 from infra.models.budget import NOTHING, BudgetMeter, Expected, call_cost
-from infra.models.call_settings import CallLimits, CallListener, RequestManner
-from infra.models.model_errors import refused_error
+from infra.models.forms.request_form import RequestForm
 from infra.models.protocol import Failure, LedgerLike, Outcome, Request, parse_reply, reply_from
-from infra.models.rates import tokens_of_call
-from infra.models.recorder import Recorder
-from infra.models.refusals import BAD_REQUEST
-from infra.models.request_form import RequestForm
-from infra.models.single_flight import PendingCall, SingleFlight
-from infra.models.streaks import RefusalStreaks
+from infra.models.rates.limiter import tokens_of_call
+from infra.models.refusals.rules import BAD_REQUEST
+from infra.models.refusals.streaks import RefusalStreaks
+from infra.models.sending.call_settings import CallLimits, CallListener, RequestManner
+from infra.models.sending.errors import refused_error
+from infra.models.sending.recorder import Recorder
+from infra.models.sending.single_flight import PendingCall, SingleFlight
+from infra.models.sending.transport import Recordable, Refused, TemporaryFailure, classify_response
 from infra.models.thinking import Reasoning
 from infra.models.tokens import estimated_tokens
-from infra.models.transport import Recordable, Refused, TemporaryFailure, classify_response
 from infra.models.usage import Usage, UsageReader
 from infra.recipe import Price
 

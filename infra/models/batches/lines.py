@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from infra.models.transport import HttpResponse
+from infra.models.sending.transport import HttpResponse
 
 MOST_LINES = 50_000  # of a file; the protocol's limit, like the next
 MOST_BYTES = 200_000_000

@@ -23,15 +23,15 @@ from infra.models.batches.lines import MOST_BYTES, MOST_LINES, request_line, rou
 from infra.models.batches.records import BatchLines, BatchRecords, BatchState
 from infra.models.batches.server import ENDED, FAILED, BatchFault, BatchServer, BatchView
 from infra.models.budget import BudgetMeter
-from infra.models.call_settings import CallLimits, CallListener, RequestManner
-from infra.models.endpoint import backoff
-from infra.models.model_errors import refused_error
+from infra.models.forms.request_form import RequestForm
 from infra.models.protocol import LedgerLike, Request
-from infra.models.refusals import classify_refusal
-from infra.models.request_form import RequestForm
-from infra.models.single_flight import PendingCall, SingleFlight
+from infra.models.refusals.rules import classify_refusal
+from infra.models.sending.call_settings import CallLimits, CallListener, RequestManner
+from infra.models.sending.endpoint import backoff
+from infra.models.sending.errors import refused_error
+from infra.models.sending.single_flight import PendingCall, SingleFlight
+from infra.models.sending.transport import Refused, TemporaryFailure
 from infra.models.thinking import Reasoning
-from infra.models.transport import Refused, TemporaryFailure
 from infra.models.usage import UsageReader
 from infra.recipe import BatchSettings, Price
 from infra.store import Store

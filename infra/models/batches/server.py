@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from infra.models.refusals import classify_refusal
-from infra.models.transport import Refused, TemporaryFailure, is_here
+from infra.models.refusals.rules import classify_refusal
+from infra.models.sending.transport import Refused, TemporaryFailure, is_here
 
 if TYPE_CHECKING:
     from openai.types import Batch

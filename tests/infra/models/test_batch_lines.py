@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.models.batches.lines import read_outcomes, request_line, route_of
-from infra.models.transport import Recordable, TemporaryFailure, classify_response
+from infra.models.sending.transport import Recordable, TemporaryFailure, classify_response
 from tests.support.requests import requests
 
 KEY = "a" * 64

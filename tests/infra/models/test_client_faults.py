@@ -9,10 +9,10 @@ from aiohttp import web
 
 from infra.errors import LedgerError, ModelError, RefusedError, StoreError
 from infra.models.client import Failure, Reply
-from infra.models.endpoint import Endpoint
-from infra.models.scheduler import CallListener
-from infra.models.streaks import LIMIT
-from infra.models.transport import proxy_for
+from infra.models.refusals.streaks import LIMIT
+from infra.models.sending.endpoint import Endpoint
+from infra.models.sending.scheduler import CallListener
+from infra.models.sending.transport import proxy_for
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.requests import client_of, requests
 from tests.support.stub_server import StubServer, running_stub
@@ -324,7 +324,7 @@ def test_a_server_error_does_not_lower_the_limit(stub, ledger):
 
 
 def test_closing_ends_a_call_that_backs_off(stub, ledger, monkeypatch):
-    monkeypatch.setattr("infra.models.scheduler.backoff", lambda attempt, base_s: 30.0)
+    monkeypatch.setattr("infra.models.sending.scheduler.backoff", lambda attempt, base_s: 30.0)
     stub.options.script = ["500"]
     client = client_of(ledger, stub)
     with ThreadPoolExecutor(1) as pool:

@@ -18,9 +18,9 @@ LIMIT = 20
 
 @pytest.fixture(autouse=True)
 def short_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.models.rate_window.WINDOW_S", WINDOW_S)
-    monkeypatch.setattr("infra.models.rate_window._MARGIN_S", 0.02)
-    monkeypatch.setattr("infra.models.rate_waits._SHORT_S", 0.0)
+    monkeypatch.setattr("infra.models.rates.window.WINDOW_S", WINDOW_S)
+    monkeypatch.setattr("infra.models.rates.window._MARGIN_S", 0.02)
+    monkeypatch.setattr("infra.models.rates.waits._SHORT_S", 0.0)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The calls that wait, by context: order, room, and what is left after a call has ended."""
 
-from infra.models.context_queue import ContextQueue
-from infra.models.single_flight import PendingCall
+from infra.models.sending.context_queue import ContextQueue
+from infra.models.sending.single_flight import PendingCall
 from tests.support.requests import requests
 
 

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.errors import ModelError, RecipeError, StoppedError
-from infra.models.embedding import Embedder, Vectors, normalise_rows, open_embedder
-from infra.models.embedding_windows import TextSize, TextWindows, TokenMeter
+from infra.models.embedding.embedder import Embedder, Vectors, normalise_rows, open_embedder
+from infra.models.embedding.windows import TextSize, TextWindows, TokenMeter
 from infra.recipe import Embedding
 from tests.support.embedders import in_windows, letters, words_tokenizer
 from tests.support.memory_ledger import MemoryLedger

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.models.endpoint import AdaptiveLimit, Endpoint, backoff, rank, retry_after
+from infra.models.sending.endpoint import AdaptiveLimit, Endpoint, backoff, rank, retry_after
 
 
 def endpoint(url="http://a/v1", ceiling=8):
@@ -165,5 +165,5 @@ def test_the_ranking_of_a_context_is_the_same_in_every_run():
 
 
 def test_the_longest_back_off_doubles_with_each_attempt_up_to_half_a_minute(monkeypatch):
-    monkeypatch.setattr("infra.models.endpoint.random.uniform", lambda low, high: high)
+    monkeypatch.setattr("infra.models.sending.endpoint.random.uniform", lambda low, high: high)
     assert [backoff(attempt, 1.5) for attempt in (1, 2, 3, 5, 6, 10_000)] == [1.5, 3.0, 6.0, 24.0, 30.0, 30.0]

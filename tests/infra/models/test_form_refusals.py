@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from infra.models.form_refusals import INT32_MAX, form_after
-from infra.models.request_form import RequestForm
+from infra.models.forms.refusals import INT32_MAX, form_after
+from infra.models.forms.request_form import RequestForm
 
 SENT = {"max_tokens": 64, "temperature": 0.7, "top_p": 1.0, "seed": INT32_MAX}
 RENAMED = {"rename": {"max_tokens": "max_completion_tokens"}}

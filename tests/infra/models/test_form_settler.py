@@ -8,8 +8,8 @@ import pytest
 
 from infra.errors import RefusedError
 from infra.models.client import Reply
-from infra.models.form_settler import REMEMBERED_S, FormMemory, FormSettler
-from infra.models.request_form import RequestForm
+from infra.models.forms.request_form import RequestForm
+from infra.models.forms.settler import REMEMBERED_S, FormMemory, FormSettler
 from infra.store import Store, open_store
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.requests import client_of, requests
@@ -93,7 +93,7 @@ def test_a_real_refusal_has_the_words_of_the_server() -> None:
 
 
 def test_a_slow_first_reply_does_not_hold_the_others_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.models.scheduler.ALONE_S", 0.05)
+    monkeypatch.setattr("infra.models.sending.scheduler.ALONE_S", 0.05)
     with running_stub() as stub:
         stub.hold()
         with (

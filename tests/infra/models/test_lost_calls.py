@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from infra.models.client import Failure, ModelClient, Prompt, Reply, Request
-from infra.models.lost_calls import LostCalls
-from infra.models.recorded_refusals import RecordedRefusals
+from infra.models.refusals.lost_calls import LostCalls
+from infra.models.refusals.recorded import RecordedRefusals
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.stub_server import StubServer, running_stub
 

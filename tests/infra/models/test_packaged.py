@@ -8,8 +8,16 @@ from pathlib import Path
 import pytest
 
 from infra.errors import PrerequisiteError
-from infra.models import packaged
-from infra.models.packaged import BOX, PACKAGE, SOURCE, box_models, check_packaged_model, models_folder, packaged_model
+from infra.models.packaged import models as packaged
+from infra.models.packaged.models import (
+    BOX,
+    PACKAGE,
+    SOURCE,
+    box_models,
+    check_packaged_model,
+    models_folder,
+    packaged_model,
+)
 from infra.models.tokens import resolve_model
 
 BOX_FOLDER = BOX / "smollm2"

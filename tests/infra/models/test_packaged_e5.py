@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from infra.errors import PrerequisiteError
-from infra.models.embedding import open_embedder
-from infra.models.packaged_e5 import convert_e5
+from infra.models.embedding.embedder import open_embedder
+from infra.models.packaged.e5 import convert_e5
 from infra.recipe import Embedding
 
 WIDTH, WORDS, POSITIONS = 32, 8, 16

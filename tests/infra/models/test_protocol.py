@@ -11,7 +11,7 @@ from infra.errors import LedgerError
 from infra.ledger import Entry
 from infra.models.completions import BadReply, read_completion
 from infra.models.protocol import Failure, Prompt, Reply, Request, parse_reply
-from infra.models.refusals import refusal_message
+from infra.models.refusals.rules import refusal_message
 
 PARAMETERS = {"temperature": 0.7, "top_p": 1.0, "max_tokens": 64, "seed": 11}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from infra.models.rate_signals import Remaining, is_of_a_minute, read_remaining, stated_wait
+from infra.models.rates.signals import Remaining, is_of_a_minute, read_remaining, stated_wait
 
 NOW = 1_800_000_000.0
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from infra.models.rate_signals import Remaining
-from infra.models.rate_window import RateWindow
+from infra.models.rates.signals import Remaining
+from infra.models.rates.window import RateWindow
 
 
 class Server:

@@ -8,7 +8,7 @@ import pytest
 
 from infra.errors import StoreError
 from infra.models.client import Reply
-from infra.models.rates import OwnClaims, RateLimiter, RateLimits, StoreClaims, share_of, tokens_of_call
+from infra.models.rates.limiter import OwnClaims, RateLimiter, RateLimits, StoreClaims, share_of, tokens_of_call
 from infra.store import open_store
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.requests import client_of, requests
@@ -105,7 +105,7 @@ def test_processes_share_a_limit_through_the_store(tmp_path: Path) -> None:
 
 
 def test_files_of_shares_that_are_over_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.models.rates._OLD_S", 8)
+    monkeypatch.setattr("infra.models.rates.limiter._OLD_S", 8)
     store = open_store(str(tmp_path))
     for first in (1000, 2000):  # an earlier process's, and this one's
         claims = StoreClaims(store, "m", ["http://a/v1"])

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from infra.ledger import Entry
-from infra.models import completions, recorded_refusals
-from infra.models.recorded_refusals import FIELD, CalledModel, RecordedRefusals, listing_of, with_listing
-from infra.models.refusals import classify_refusal, error_text, recorded_body, refusal_message
+from infra.models import completions
+from infra.models.refusals import recorded as recorded_refusals
+from infra.models.refusals.recorded import FIELD, CalledModel, RecordedRefusals, listing_of, with_listing
+from infra.models.refusals.rules import classify_refusal, error_text, recorded_body, refusal_message
 from infra.models.served_window import Listing, listing_in
 from tests.providers.cases import REFUSALS
 

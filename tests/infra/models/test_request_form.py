@@ -5,8 +5,8 @@ import json
 import pytest
 
 from infra.errors import PrerequisiteError
+from infra.models.forms.request_form import RequestForm, headers_of, parameters_of, prompt_for
 from infra.models.protocol import Prompt, Request
-from infra.models.request_form import RequestForm, headers_of, parameters_of, prompt_for
 from infra.recipe import Model
 
 OWN = {"temperature": 0.7, "top_p": 1.0, "max_tokens": 1024, "seed": 5}

@@ -2,7 +2,7 @@
 
 from infra.errors import LedgerError, ModelError
 from infra.models.protocol import Outcome, Reply
-from infra.models.single_flight import SingleFlight
+from infra.models.sending.single_flight import SingleFlight
 from tests.support.requests import requests
 
 

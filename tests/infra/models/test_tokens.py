@@ -158,7 +158,7 @@ def test_code_in_a_tokenizers_folder_does_not_run_unasked(tmp_path):
 def test_a_plain_tokenizer_is_the_same_without_torch(name):
     from transformers import AutoTokenizer
 
-    from infra.models.embedding_local import model_place
+    from infra.models.embedding.local import model_place
 
     place = resolve_model(name) if name == "microworld" else model_place(name)
     plain, found = load_tokenizer(place), AutoTokenizer.from_pretrained(place)

@@ -8,7 +8,7 @@ import ssl
 import aiohttp
 import pytest
 
-from infra.models.transport import HttpResponse, Transport
+from infra.models.sending.transport import HttpResponse, Transport
 
 _BODY = json.dumps({"messages": [{"role": "user", "content": "Why?"}], "model": "stub"}).encode()
 

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from infra.errors import ModelError, ServingError
-from infra.models import scheduler
 from infra.models.client import ModelClient, Reply
+from infra.models.sending import scheduler
 from infra.recipe import Execution, Recipe
 from infra.serving import local_http, records, server
 from infra.serving.adapters import load_adapter
@@ -219,7 +219,7 @@ def test_a_server_of_a_full_model_is_looked_after_too(folder: Path) -> None:
 def test_calls_wait_until_the_server_is_up_with_its_adapters_although_it_listens(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("infra.models.endpoint.RESTART_POLL_S", 0.02)
+    monkeypatch.setattr("infra.models.sending.endpoint.RESTART_POLL_S", 0.02)
     port = free_port()
     records.write_record(ServerRecord(port, "restarting", restarts=1))
     try:

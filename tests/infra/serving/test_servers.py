@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from infra.errors import PrerequisiteError, ServingError
-from infra.models.packaged import BOX
+from infra.models.packaged.models import BOX
 from infra.recipe import Execution, Model
 from infra.serving.adapters import load_adapter
 from infra.serving.checks import check_port, free_port

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from infra.errors import RecipeError
-from infra.models.embedding import Embedder, open_embedder
-from infra.models.embedding_endpoint import Vectors
-from infra.models.token_vectors import token_vectors
+from infra.models.embedding.embedder import Embedder, open_embedder
+from infra.models.embedding.endpoint import Vectors
+from infra.models.embedding.token_vectors import token_vectors
 from infra.recipe import Embedding
 from tasks.judging.bertscore import bertscore_f1, bertscore_matrix
 from tasks.scoring import check_scorers

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from infra.models.embedding import Embedder
+from infra.models.embedding.embedder import Embedder
 from tasks.judging.retrieval import nearest_chunks
 from tasks.scoring import ScoringContext
 from tests.support.scripted_judge import ScriptedJudge, case_of, count_words, judged_recipe, scoring_with

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.errors import RecipeError
-from infra.models.embedding import Embedder, Vectors
+from infra.models.embedding.embedder import Embedder, Vectors
 from infra.recipe import Embedding
 from tasks.judging.similarity import ConsensusSettings
 from tasks.records.example import Answer, Context, Example, Judgement

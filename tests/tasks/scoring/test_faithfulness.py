@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from infra.models.client import Failure, Request
-from infra.models.embedding import Embedder
+from infra.models.embedding.embedder import Embedder
 from tasks.judging.fact_settings import FactSettings
 from tasks.scoring import faithfulness
 from tests.support.scripted_judge import (

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.models.client import Request
-from infra.models.embedding import Embedder
+from infra.models.embedding.embedder import Embedder
 from infra.recipe import Recipe
 from tasks.judging.pruning import saved_calls
 from tasks.pairing import pair_example

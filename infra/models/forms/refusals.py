@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from infra.models.refusals import classify_refusal
-from infra.models.request_form import RequestForm
+from infra.models.forms.request_form import RequestForm
+from infra.models.refusals.rules import classify_refusal
 
 STATUSES = frozenset({400, 422})  # of refusals that can be about a field
 INT32_MAX = 2**31 - 1

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from infra.models.embedding_endpoint import Vectors
+from infra.models.embedding.endpoint import Vectors
 
 _SPECIAL_TOKENS = ("bos", "eos", "cls", "sep", "pad", "mask")
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import aiohttp
 
 from infra.models.completions import BadReply, Completion, ErrorInReply
-from infra.models.endpoint import retry_after
 from infra.models.protocol import CHAT, read_reply
-from infra.models.refusals import Refusal, classify_refusal, without_secrets
+from infra.models.refusals.rules import Refusal, classify_refusal, without_secrets
+from infra.models.sending.endpoint import retry_after
 
 _READ_BUFFER = 2**20  # bytes; aiohttp's default of 64 KB pauses and resumes the socket on larger replies
 _KEEP_ALIVE_S = 4.0  # below the 5 s after which uvicorn (vLLM) drops an idle connection

@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from infra.models.endpoint import Endpoint
-from infra.models.single_flight import PendingCall
+from infra.models.sending.endpoint import Endpoint
+from infra.models.sending.single_flight import PendingCall
 
 
 @dataclass(eq=False, slots=True)

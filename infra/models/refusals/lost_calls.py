@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from infra.canonical import canonical_json
 from infra.ledger import Entry
 from infra.models.protocol import Failure, Request, new_entry
-from infra.models.recorded_refusals import RecordedRefusals
+from infra.models.refusals.recorded import RecordedRefusals
 
 _STATUS = 599  # of the ledger entries of such calls: the server's own may have been any other, or none
 _ABOUT_THE_PROMPT = frozenset({"server_error", "bad_reply", "timeout", "connection"})

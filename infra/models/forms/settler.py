@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 
 from infra.canonical import canonical_json, fingerprint
 from infra.errors import MissingError
-from infra.models.form_refusals import STATUSES, form_after
+from infra.models.forms.refusals import STATUSES, form_after
+from infra.models.forms.request_form import RequestForm
 from infra.models.protocol import CHAT, Request
-from infra.models.request_form import RequestForm
 from infra.store import Store
 
 FOLDER = "forms"  # in the store

@@ -3,13 +3,13 @@
 import time
 from collections.abc import Callable, Iterable
 
-from infra.models.call_settings import CallLimits
-from infra.models.endpoint import Endpoint
 from infra.models.protocol import Request
-from infra.models.rate_signals import is_of_a_minute, read_remaining, stated_wait
-from infra.models.rates import RateLimiter
-from infra.models.single_flight import PendingCall
-from infra.models.transport import HttpResponse, Recordable, TemporaryFailure
+from infra.models.rates.limiter import RateLimiter
+from infra.models.rates.signals import is_of_a_minute, read_remaining, stated_wait
+from infra.models.sending.call_settings import CallLimits
+from infra.models.sending.endpoint import Endpoint
+from infra.models.sending.single_flight import PendingCall
+from infra.models.sending.transport import HttpResponse, Recordable, TemporaryFailure
 
 UNEXPLAINED = 3  # attempts of a call with short back-offs, before a bare 429 is taken for a minute's limit
 _OVERLOADED = (503, 529)  # of a server that is short of room, whoever calls

@@ -10,7 +10,7 @@ stalled when it has taken none for long. Times are seconds of a monotonic clock.
 
 from collections.abc import Iterable
 
-from infra.models.rate_signals import Remaining
+from infra.models.rates.signals import Remaining
 
 WINDOW_S = 60.0
 LONGEST_WAIT_S = 600.0  # a server that asks for more is asked again after so long

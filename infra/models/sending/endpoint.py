@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from infra.models.rate_window import RateWindow
+from infra.models.rates.window import RateWindow
 
 MAX_BACKOFF_S = 30.0
 RESTART_POLL_S = 1.0  # between two looks at a server that is being started again

@@ -7,7 +7,7 @@ refuses. Plain state, no input or output.
 """
 
 from infra.models.protocol import Request
-from infra.models.refusals import Refusal
+from infra.models.refusals.rules import Refusal
 
 LIMIT = 3  # refusals in a row that stop a run
 

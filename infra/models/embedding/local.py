@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from infra.errors import RecipeError
-from infra.models.embedding_endpoint import Vectors
-from infra.models.embedding_windows import TextWindows, TokenMeter
-from infra.models.quiet import without_progress_bars
-from infra.models.token_vectors import token_vectors
+from infra.models.embedding.endpoint import Vectors
+from infra.models.embedding.token_vectors import token_vectors
+from infra.models.embedding.windows import TextWindows, TokenMeter
+from infra.models.packaged.quiet import without_progress_bars
 from infra.models.tokens import resolve_model
 from infra.recipe import Embedding
 

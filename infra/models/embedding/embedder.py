@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from infra.errors import LongmillError, RecipeError
 from infra.models.client import CallCounts
-from infra.models.embedding_endpoint import EmbeddingEndpoint, Vectors
-from infra.models.embedding_local import local_model
-from infra.models.embedding_windows import TextSize, TextWindows, TokenMeter, Window
+from infra.models.embedding.endpoint import EmbeddingEndpoint, Vectors
+from infra.models.embedding.local import local_model
+from infra.models.embedding.windows import TextSize, TextWindows, TokenMeter, Window
 from infra.models.protocol import LedgerLike
 from infra.models.tokens import load_tokenizer
 from infra.recipe import Embedding

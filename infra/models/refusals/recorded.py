@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 
 from infra.canonical import canonical_json
 from infra.ledger import Entry
-from infra.models.refusals import CONTENT_FILTER, classify_refusal, error_text, refusal_message
+from infra.models.refusals.rules import CONTENT_FILTER, classify_refusal, error_text, refusal_message
 from infra.models.served_window import Listing, listing_in, read_models
 
 FIELD = "longmill_listing"  # of a recorded error body

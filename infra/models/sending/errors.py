@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from infra.errors import ModelError, RefusedError
-from infra.models.call_settings import RequestManner
-from infra.models.endpoint import Endpoint
 from infra.models.protocol import Failure
-from infra.models.transport import Refused
+from infra.models.sending.call_settings import RequestManner
+from infra.models.sending.endpoint import Endpoint
+from infra.models.sending.transport import Refused
 
 _NAMED = 3  # of what failed calls were about
 _LEDGER = "the replies that arrived are in the ledger."

@@ -28,7 +28,7 @@ from infra.errors import LongmillError, ModelError
 from infra.ledger import Entry
 from infra.models.client import CallCounts
 from infra.models.protocol import LedgerLike
-from infra.models.refusals import refusal_reason
+from infra.models.refusals.rules import refusal_reason
 from infra.recipe import Embedding
 
 Vectors = NDArray[np.float32]

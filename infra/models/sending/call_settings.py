@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from infra.models.form_settler import FormSettler
+from infra.models.forms.settler import FormSettler
 from infra.models.protocol import Outcome, Request
-from infra.models.rates import RateLimiter
-from infra.models.recorded_refusals import RecordedRefusals
+from infra.models.rates.limiter import RateLimiter
+from infra.models.refusals.recorded import RecordedRefusals
 from infra.models.usage import Usage
 
 _SHORTEST_SECRET = 8  # characters of a header's value; a shorter one is part of many words

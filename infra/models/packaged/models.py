@@ -23,11 +23,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from infra.errors import PrerequisiteError
-from infra.models.packaged_e5 import convert_e5
-from infra.models.quiet import without_progress_bars
+from infra.models.packaged.e5 import convert_e5
+from infra.models.packaged.quiet import without_progress_bars
 from infra.running import progress
 
-BOX = Path(__file__).parent / "box"  # a model in the box is a folder here, found by its name
+BOX = Path(__file__).parents[1] / "box"  # a model in the box is a folder here, found by its name
 PACKAGE = "package.json"
 SOURCE = "source.json"  # in a converted model's folder: what it was made from, and the hashes of its files
 _STAGE = "model"

@@ -2,12 +2,12 @@
 
 import asyncio
 
-from infra.models.call_settings import RequestManner
 from infra.models.completions import FINISHED
 from infra.models.protocol import LedgerLike, Outcome, Reply, Request, new_entry, parse_reply, reply_from
-from infra.models.refusals import recorded_body
+from infra.models.refusals.rules import recorded_body
+from infra.models.sending.call_settings import RequestManner
+from infra.models.sending.transport import Recordable, Refused
 from infra.models.thinking import Reasoning
-from infra.models.transport import Recordable, Refused
 
 
 class Recorder:

@@ -17,18 +17,17 @@ import aiohttp
 
 from infra.errors import BudgetReached, ModelError
 from infra.models.budget import BudgetMeter
-from infra.models.call_settings import CallLimits, CallListener, RequestManner
-from infra.models.context_queue import ContextQueue, QueuedContext
-from infra.models.endpoint import RESTART_POLL_S, AdaptiveLimit, Endpoint, backoff, rank
-from infra.models.model_errors import rate_error, refused_error, unreachable_error
 from infra.models.protocol import Failure, LedgerLike, Outcome, Request
-from infra.models.rate_waits import RateWaits
-from infra.models.recorder import Recorder
-from infra.models.refusals import BAD_REQUEST
-from infra.models.single_flight import PendingCall, SingleFlight
-from infra.models.streaks import RefusalStreaks
-from infra.models.thinking import Reasoning
-from infra.models.transport import (
+from infra.models.rates.waits import RateWaits
+from infra.models.refusals.rules import BAD_REQUEST
+from infra.models.refusals.streaks import RefusalStreaks
+from infra.models.sending.call_settings import CallLimits, CallListener, RequestManner
+from infra.models.sending.context_queue import ContextQueue, QueuedContext
+from infra.models.sending.endpoint import RESTART_POLL_S, AdaptiveLimit, Endpoint, backoff, rank
+from infra.models.sending.errors import rate_error, refused_error, unreachable_error
+from infra.models.sending.recorder import Recorder
+from infra.models.sending.single_flight import PendingCall, SingleFlight
+from infra.models.sending.transport import (
     NoRoute,
     Recordable,
     Refused,
@@ -38,6 +37,7 @@ from infra.models.transport import (
     classify_response,
     could_not_connect,
 )
+from infra.models.thinking import Reasoning
 from infra.models.usage import Usage, UsageReader
 from infra.recipe import Price
 from infra.serving.records import ServerRecord, call_server, read_record

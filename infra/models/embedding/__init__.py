@@ -1,0 +1,1 @@
+"""Embedding models: here or on a server, long texts in windows, and the vectors of their tokens."""
