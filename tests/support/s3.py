@@ -71,7 +71,7 @@ def s3_bucket(monkeypatch: pytest.MonkeyPatch, server: dict[str, str] | None = N
         for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
             patch.delenv(name, raising=False)
         bucket = f"mill-{uuid.uuid4().hex[:12]}"
-        client = boto3.client("s3")
+        client = boto3.session.Session().client("s3")  # the default one keeps the keys of the first server
         client.create_bucket(Bucket=bucket)
         client.close()
         yield f"s3://{bucket}"
