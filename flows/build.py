@@ -35,7 +35,7 @@ from tasks.planning.references import count_references
 from tasks.planning.rules import as_planned
 from tasks.publish_tasks import publish_dataset
 from tasks.records.plan import Plan, load_plan, resolve_plan
-from tasks.records.shard import finished_results, read_shard_results, unfinished_shards
+from tasks.records.shard import finished_results, missing_results, unfinished_shards
 from tasks.reporting.bill import bill_view
 from tasks.reporting.tables import build_table
 from tasks.resources import RunResources, open_resources
@@ -96,8 +96,7 @@ def build(
         restarts = restart_counts(settings)
         clock = time.monotonic()
         indices = [shard.index for shard in plan.shards] if shards is None else list(shards)
-        earlier = read_shard_results(resources.store, plan_id, indices)
-        unscored = [index for index, result in zip(indices, earlier, strict=True) if result is None]
+        unscored = missing_results(resources.store, plan_id, indices)
         run_shards(resources, plan, indices)
         seconds["shards"] = time.monotonic() - clock
         clock = time.monotonic()

@@ -5,7 +5,6 @@ goes on in its place when that one has ended, failed or fallen silent; when all 
 """
 
 import contextlib
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -18,12 +17,12 @@ from infra.running import progress
 from infra.store import Store
 from infra.store.lease import Holder, Lease
 from tasks.records.plan import Plan
+from tasks.records.shard import unfinished_shards
 
 FOLDER = "leases"  # in the store
 STAGE = "waiting"
 _STORE_PATIENCE_S = 120.0  # that the store may be away while a build waits
 _COUNT_EVERY_S = 30.0
-_RESULT = re.compile(r"\d+\.json")
 
 # By the store's URL and the plan: a round (flows/improve.py) has the lease while its build wants it.
 _leases: ContextVar[dict[tuple[str, str], Lease]] = ContextVar("leases")
@@ -92,7 +91,7 @@ class _Done:
 
     def __init__(self, store: Store, plan: Plan) -> None:
         self._store = store
-        self._folder = f"plans/{plan.plan_id}/shards"
+        self._plan = plan
         self._next = 0.0
         self._shards = 0
         progress.expect(STAGE, len(plan.shards))
@@ -102,9 +101,7 @@ class _Done:
         if time.monotonic() < self._next:
             return
         with contextlib.suppress(StoreError):
-            shards = 0
-            for path in self._store.list(self._folder):
-                shards += _RESULT.fullmatch(path.removeprefix(f"{self._folder}/")) is not None
+            shards = len(self._plan.shards) - len(unfinished_shards(self._store, self._plan))
             progress.advance(STAGE, shards - self._shards)
             self._shards = shards
         self._next = time.monotonic() + _COUNT_EVERY_S

@@ -15,7 +15,7 @@ from infra.errors import InputError
 from infra.recipe import Recipe, parse_recipe
 from infra.store import open_store
 from tasks.records.plan import load_plan, resolve_plan
-from tasks.records.shard import discard_shard_result, read_shard_result
+from tasks.records.shard import discard_shard_result, missing_results
 
 
 @flow(name="rerun", flow_run_name="rerun of plan {plan_id}")
@@ -67,11 +67,7 @@ def choose_shards(recipe: Recipe, plan_id: str, ranges: str) -> list[int]:
     plan = load_plan(store, resolve_plan(store, plan_id))
     planned = [shard.index for shard in plan.shards]
     if not ranges:
-        missing = []
-        for index in planned:
-            if read_shard_result(store, plan.plan_id, index) is None:
-                missing.append(index)
-        return missing
+        return missing_results(store, plan.plan_id, planned)
     chosen = parse_ranges(ranges)
     for index in chosen:
         if index not in planned:

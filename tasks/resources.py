@@ -98,7 +98,7 @@ class RunResources:
         """Calls to all models by kind."""
         total: dict[str, CallCounts] = {}
         for _, kind, counts in self._all_counts():
-            total[kind] = total[kind].plus(**asdict(counts)) if kind in total else counts
+            total[kind] = total.get(kind, CallCounts()).plus(**asdict(counts))
         return total
 
     def counts_by_model(self) -> dict[str, dict[str, dict[str, int]]]:
@@ -106,7 +106,7 @@ class RunResources:
         total: dict[str, dict[str, CallCounts]] = {section: {} for section in self.clients()}
         for section, kind, counts in self._all_counts():
             kinds = total.setdefault(section, {})
-            kinds[kind] = kinds[kind].plus(**asdict(counts)) if kind in kinds else counts
+            kinds[kind] = kinds.get(kind, CallCounts()).plus(**asdict(counts))
         by_model = {}
         for section, kinds in total.items():
             by_model[section] = {kind: asdict(counts) for kind, counts in kinds.items()}

@@ -24,7 +24,7 @@ from infra.models.protocol import Failure, LedgerLike, Outcome, Prompt, Reply, R
 from infra.models.rates.limiter import RateLimiter
 from infra.models.refusals.lost_calls import LostCalls, lost_entry
 from infra.models.refusals.recorded import RecordedRefusals
-from infra.models.sending.call_settings import CallLimits, CallListener, RequestManner
+from infra.models.sending.call_settings import CallLimits, CallListener, CallSettings, RequestManner
 from infra.models.sending.scheduler import Scheduler
 from infra.models.sending.single_flight import CallBatch, PendingCall, SingleFlight
 from infra.models.thinking import Reasoning
@@ -139,10 +139,10 @@ class ModelClient:
         limits = CallLimits(concurrency, contexts_in_flight, timeout_s, attempts, backoff_s, try_first)
         listener = CallListener(self._count_ended, self._count_retried, self._report_wait)
         manner = RequestManner(api_key, api_key_env, self._form, dict(headers or {}), rates, self._refusals)
+        settings = CallSettings(manner, limits, ledger, self._single_flight, meter, price, listener, usage, reasoning)
 
         async def new_scheduler() -> Scheduler | BatchScheduler:
-            what = manner, limits, ledger, self._single_flight, meter, price, listener, usage, reasoning
-            return Scheduler(urls, *what) if batching is None else BatchScheduler(urls[0], batching, *what)
+            return Scheduler(urls, settings) if batching is None else BatchScheduler(urls[0], batching, settings)
 
         self._scheduler = self._run_in_loop(new_scheduler()).result(30)
 
@@ -191,14 +191,13 @@ class ModelClient:
 
     def count_entry(self, prompt: Prompt, entry: Entry) -> None:
         """Count a reply of the ledger, to such a prompt, as reused and as spent."""
-        usage = self._usage.of_entry(prompt, entry)
-        self.spend(entry.key, usage.prompt_tokens, usage.completion_tokens)
-        self._count_shared(entry.kind, usage)
+        self._count_shared(entry.kind, self.spend_entry(prompt, entry))
 
-    def spend_entry(self, prompt: Prompt, entry: Entry) -> None:
-        """Count a reply of the ledger, to such a prompt, as spent."""
-        usage = self._usage.of_entry(prompt, entry)
+    def spend_entry(self, prompt: Prompt, entry: Entry) -> Usage:
+        """Count a reply of the ledger, to such a prompt, as spent; returns its tokens."""
+        usage = self.usage_of(prompt, entry)
         self.spend(entry.key, usage.prompt_tokens, usage.completion_tokens)
+        return usage
 
     def usage_of(self, prompt: Prompt, entry: Entry) -> Usage:
         """The tokens of a reply of the ledger to such a prompt; what the server has left out is counted."""
@@ -295,9 +294,7 @@ class ModelClient:
             entry = entries[call.request.key]
             if entry.status == 200:
                 self._scheduler.streaks.count_recorded(call.request)
-            usage = self._usage.of_entry(call.request.prompt, entry)
-            self.spend(entry.key, usage.prompt_tokens, usage.completion_tokens)
-            self._count_shared(call.request.kind, usage)
+            self._count_shared(call.request.kind, self.spend_entry(call.request.prompt, entry))
             self._single_flight.finish(call, outcomes[entry.key])
         return missing
 

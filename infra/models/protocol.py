@@ -81,6 +81,16 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class SentCall:
+    """What is known of a call whose request is no longer at hand: what the ledger keeps of it."""
+
+    key: str
+    kind: str
+    model: str
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """A completion. An empty one has text "", one cut at max_tokens has finish_reason "length".
 
@@ -177,14 +187,19 @@ def reply_from(key: str, completion: Completion, raw: str, reused: bool, reasoni
 
 
 def new_entry(
-    request: Request, status: int, reply: str, seconds: float, prompt_tokens: int = 0, completion_tokens: int = 0
+    call: Request | SentCall,
+    status: int,
+    reply: str,
+    seconds: float,
+    prompt_tokens: int = 0,
+    completion_tokens: int = 0,
 ) -> Entry:
     """What the ledger keeps of a call that ends now: its reply, or a refusal of its prompt."""
     return Entry(
-        key=request.key,
-        kind=request.kind,
-        model=request.model,
-        revision=request.revision,
+        key=call.key,
+        kind=call.kind,
+        model=call.model,
+        revision=call.revision,
         status=status,
         reply=reply,
         prompt_tokens=prompt_tokens,

@@ -138,8 +138,14 @@ def finished_results(store: Store, plan_id: str, shards: int) -> list[ShardResul
     return [result for result in read_shard_results(store, plan_id, range(shards)) if result is not None]
 
 
+def missing_results(store: Store, plan_id: str, indices: Sequence[int]) -> list[int]:
+    """Those of the shards that have no result. Raises StoreError for a result that cannot be read."""
+    results = read_shard_results(store, plan_id, indices)
+    return [index for index, result in zip(indices, results, strict=True) if result is None]
+
+
 def unfinished_shards(store: Store, plan: Plan) -> list[int]:
-    """The shards of a plan without a result, from one listing."""
+    """The shards of a plan without a result, from one listing: no result is read, nor checked."""
     paths = set(store.list(f"plans/{plan.plan_id}/shards"))
     unfinished = []
     for shard in plan.shards:

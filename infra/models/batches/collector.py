@@ -11,25 +11,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from infra.errors import ModelError
-from infra.ledger import Entry
 from infra.models.batches.lines import OutcomeLine, read_outcomes
 from infra.models.batches.records import BatchLines, BatchState
 from infra.models.batches.server import BatchServer, BatchView
-from infra.models.budget import NOTHING, BudgetMeter, Expected, call_cost
+from infra.models.budget import NOTHING, Expected, call_cost
 from infra.models.forms.request_form import RequestForm
-from infra.models.protocol import Failure, LedgerLike, Outcome, Request, parse_reply, reply_from
+from infra.models.protocol import Failure, Outcome, Request, parse_reply
 from infra.models.rates.limiter import tokens_of_call
 from infra.models.refusals.rules import BAD_REQUEST
 from infra.models.refusals.streaks import RefusalStreaks
-from infra.models.sending.call_settings import CallLimits, CallListener, RequestManner
+from infra.models.sending.call_settings import CallSettings
 from infra.models.sending.errors import refused_error
 from infra.models.sending.recorder import Recorder
-from infra.models.sending.single_flight import PendingCall, SingleFlight
+from infra.models.sending.single_flight import PendingCall
 from infra.models.sending.transport import Recordable, Refused, TemporaryFailure, classify_response
-from infra.models.thinking import Reasoning
 from infra.models.tokens import estimated_tokens
-from infra.models.usage import Usage, UsageReader
-from infra.recipe import Price
+from infra.models.usage import Usage
 
 _AT_ONCE = 256  # entries that are looked up or recorded together
 
@@ -59,30 +56,18 @@ class OpenBatch:
 class Collector:
     """Brings the outcomes of one model's batches home. Used in one event loop."""
 
-    def __init__(
-        self,
-        url: str,
-        manner: RequestManner,
-        limits: CallLimits,
-        ledger: LedgerLike,
-        single_flight: SingleFlight,
-        meter: BudgetMeter | None,
-        price: Price,
-        listener: CallListener,
-        usage: UsageReader,
-        reasoning: Reasoning,
-    ) -> None:
+    def __init__(self, url: str, settings: CallSettings) -> None:
         self._url = url
-        self._manner = manner
-        self._limits = limits
-        self._ledger = ledger
-        self._single_flight = single_flight
-        self._meter = meter
-        self._price = price
-        self._listener = listener
-        self._usage = usage
-        self._reasoning: Reasoning = reasoning
-        self._recorder = Recorder(ledger, manner, reasoning)
+        self._manner = settings.manner
+        self._limits = settings.limits
+        self._ledger = settings.ledger
+        self._single_flight = settings.single_flight
+        self._meter = settings.meter
+        self._price = settings.price
+        self._listener = settings.listener
+        self._usage = settings.usage
+        self._reasoning = settings.reasoning
+        self._recorder = Recorder(settings.ledger, settings.manner, settings.reasoning)
         self.streaks = RefusalStreaks()
         self._expected: dict[PendingCall, Expected] = {}  # what is reserved in the budget
 
@@ -194,27 +179,15 @@ class Collector:
         await asyncio.gather(*(self._record_one(batch, key, result) for key, result in replies.items()))
 
     async def _record_one(self, batch: OpenBatch, key: str, result: Recordable) -> None:
-        completion, now = result.completion, time.time()
-        entry = Entry(
-            key=key,
-            kind=batch.lines.kinds[key],
-            model=batch.lines.model,
-            revision=batch.lines.revision,
-            status=200,
-            reply=result.raw,
-            prompt_tokens=completion.prompt_tokens,
-            completion_tokens=completion.completion_tokens,
-            seconds=now - batch.state.at,
-            created=now,
-        )
-        await self._ledger.record(entry)
+        seconds = time.time() - batch.state.at
+        reply = await self._recorder.record_reply(batch.lines.sent_call(key), result, seconds)
         call = batch.calls.pop(key, None)
         if call is None:  # the run that has sent it was killed, and this one does not need it yet
             return
         self.streaks.count_success(self._url, call.request)
-        usage = await self._usage.of_reply(call.request.prompt, completion, result.raw)
+        usage = await self._usage.of_reply(call.request.prompt, result.completion, result.raw)
         self._settle(call, usage)
-        self._end(call, reply_from(key, completion, result.raw, False, self._reasoning), usage)
+        self._end(call, reply, usage)
 
     async def _refuse(self, batch: OpenBatch, call: PendingCall, line: OutcomeLine) -> bool | Exception:
         """What a line without a reply means for its call: it is sent again (True), or has ended, or ends the run."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from infra.canonical import canonical_json, fingerprint
 from infra.errors import MissingError, StoreError
+from infra.models.protocol import SentCall
 from infra.store import Store
 
 FOLDER = "batches"  # in the store
@@ -24,6 +25,10 @@ class BatchLines:
     model: str
     revision: str
     kinds: Mapping[str, str]
+
+    def sent_call(self, key: str) -> SentCall:
+        """The call of a request, for the ledger."""
+        return SentCall(key, self.kinds[key], self.model, self.revision)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,18 +22,15 @@ from infra.models.batches.collector import Collector, OpenBatch, without_file
 from infra.models.batches.lines import MOST_BYTES, MOST_LINES, request_line, route_of
 from infra.models.batches.records import BatchLines, BatchRecords, BatchState
 from infra.models.batches.server import ENDED, FAILED, BatchFault, BatchServer, BatchView
-from infra.models.budget import BudgetMeter
 from infra.models.forms.request_form import RequestForm
-from infra.models.protocol import LedgerLike, Request
+from infra.models.protocol import Request
 from infra.models.refusals.rules import classify_refusal
-from infra.models.sending.call_settings import CallLimits, CallListener, RequestManner
+from infra.models.sending.call_settings import CallSettings
 from infra.models.sending.endpoint import backoff
 from infra.models.sending.errors import refused_error
-from infra.models.sending.single_flight import PendingCall, SingleFlight
+from infra.models.sending.single_flight import PendingCall
 from infra.models.sending.transport import Refused, TemporaryFailure
-from infra.models.thinking import Reasoning
-from infra.models.usage import UsageReader
-from infra.recipe import BatchSettings, Price
+from infra.recipe import BatchSettings
 from infra.store import Store
 
 LOST_S = 60.0  # after which a batch that the server does not list was never made: its request ended long before
@@ -57,33 +54,18 @@ class Batching:
 class BatchScheduler:
     """Sends calls as batches to one endpoint."""
 
-    def __init__(
-        self,
-        url: str,
-        batching: Batching,
-        manner: RequestManner,
-        limits: CallLimits,
-        ledger: LedgerLike,
-        single_flight: SingleFlight,
-        meter: BudgetMeter | None,
-        price: Price,
-        listener: CallListener,
-        usage: UsageReader,
-        reasoning: Reasoning,
-    ) -> None:
+    def __init__(self, url: str, batching: Batching, settings: CallSettings) -> None:
         self._url = url
-        self._ledger = ledger
-        self._manner = manner
-        self._limits = limits
-        self._single_flight = single_flight
-        self._listener = listener
+        self._ledger = settings.ledger
+        self._manner = manner = settings.manner
+        self._limits = limits = settings.limits
+        self._single_flight = settings.single_flight
+        self._listener = settings.listener
         self._settings = batching.settings
         self._say = batching.say
         self._records = BatchRecords(batching.store, batching.model, url)
         self._server = BatchServer(url, manner.api_key, manner.headers, limits.timeout_s, limits.attempts)
-        self._collector = Collector(
-            url, manner, limits, ledger, single_flight, meter, price, listener, usage, reasoning
-        )
+        self._collector = Collector(url, settings)
         self.streaks = self._collector.streaks
         self._gathered: list[PendingCall] = []
         self._gathered_bytes = 0

@@ -3,11 +3,15 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from infra.models.budget import BudgetMeter
 from infra.models.forms.settler import FormSettler
-from infra.models.protocol import Outcome, Request
+from infra.models.protocol import LedgerLike, Outcome, Request
 from infra.models.rates.limiter import RateLimiter
 from infra.models.refusals.recorded import RecordedRefusals
-from infra.models.usage import Usage
+from infra.models.sending.single_flight import SingleFlight
+from infra.models.thinking import Reasoning
+from infra.models.usage import Usage, UsageReader
+from infra.recipe import Price
 
 _SHORTEST_SECRET = 8  # characters of a header's value; a shorter one is part of many words
 
@@ -53,3 +57,18 @@ class CallListener:
     ended: Callable[[Request, Outcome, Usage | None], None]
     retried: Callable[[Request], None]
     waits: Callable[[Request, str], None] = lambda request, text: None
+
+
+@dataclass(frozen=True, slots=True)
+class CallSettings:
+    """All that a scheduler of a model's calls is given, whether it sends them one by one or as batches."""
+
+    manner: RequestManner
+    limits: CallLimits
+    ledger: LedgerLike
+    single_flight: SingleFlight
+    meter: BudgetMeter | None
+    price: Price
+    listener: CallListener
+    usage: UsageReader
+    reasoning: Reasoning  # the recipe's key of the model

@@ -3,7 +3,7 @@
 import asyncio
 
 from infra.models.completions import FINISHED
-from infra.models.protocol import LedgerLike, Outcome, Reply, Request, new_entry, parse_reply, reply_from
+from infra.models.protocol import LedgerLike, Outcome, Reply, Request, SentCall, new_entry, parse_reply, reply_from
 from infra.models.refusals.rules import recorded_body
 from infra.models.sending.call_settings import RequestManner
 from infra.models.sending.transport import Recordable, Refused
@@ -18,14 +18,14 @@ class Recorder:
         self._manner = manner
         self._reasoning: Reasoning = reasoning
 
-    async def record_reply(self, request: Request, result: Recordable, seconds: float) -> Reply:
+    async def record_reply(self, call: Request | SentCall, result: Recordable, seconds: float) -> Reply:
         """The reply. Raises LedgerError."""
         completion = result.completion
         if completion.finish_reason not in FINISHED:
-            self._manner.refusals.count_recorded(request.key)
-        entry = new_entry(request, 200, result.raw, seconds, completion.prompt_tokens, completion.completion_tokens)
+            self._manner.refusals.count_recorded(call.key)
+        entry = new_entry(call, 200, result.raw, seconds, completion.prompt_tokens, completion.completion_tokens)
         await self._ledger.record(entry)
-        return reply_from(request.key, completion, result.raw, False, self._reasoning)
+        return reply_from(call.key, completion, result.raw, False, self._reasoning)
 
     async def record_refusal(self, request: Request, url: str, result: Refused, seconds: float) -> Outcome:
         """The failure, of which the ledger knows what it depended on at the endpoint. Raises LedgerError."""

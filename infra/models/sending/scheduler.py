@@ -16,17 +16,16 @@ from collections.abc import Iterable
 import aiohttp
 
 from infra.errors import BudgetReached, ModelError
-from infra.models.budget import BudgetMeter
-from infra.models.protocol import Failure, LedgerLike, Outcome, Request
+from infra.models.protocol import Failure, Outcome, Request
 from infra.models.rates.waits import RateWaits
 from infra.models.refusals.rules import BAD_REQUEST
 from infra.models.refusals.streaks import RefusalStreaks
-from infra.models.sending.call_settings import CallLimits, CallListener, RequestManner
+from infra.models.sending.call_settings import CallSettings
 from infra.models.sending.context_queue import ContextQueue, QueuedContext
 from infra.models.sending.endpoint import RESTART_POLL_S, AdaptiveLimit, Endpoint, backoff, rank
 from infra.models.sending.errors import rate_error, refused_error, unreachable_error
 from infra.models.sending.recorder import Recorder
-from infra.models.sending.single_flight import PendingCall, SingleFlight
+from infra.models.sending.single_flight import PendingCall
 from infra.models.sending.transport import (
     NoRoute,
     Recordable,
@@ -37,9 +36,7 @@ from infra.models.sending.transport import (
     classify_response,
     could_not_connect,
 )
-from infra.models.thinking import Reasoning
-from infra.models.usage import Usage, UsageReader
-from infra.recipe import Price
+from infra.models.usage import Usage
 from infra.serving.records import ServerRecord, call_server, read_record
 
 ALONE_S = 2.0  # that the first call is alone: a refusal of its form comes at once, a reply may take long
@@ -50,30 +47,18 @@ _LOOK_S = 0.5  # between two looks at it
 class Scheduler:
     """Sends calls, in one queue per context."""
 
-    def __init__(
-        self,
-        urls: Iterable[str],
-        manner: RequestManner,
-        limits: CallLimits,
-        ledger: LedgerLike,
-        single_flight: SingleFlight,
-        meter: BudgetMeter | None,
-        price: Price,
-        listener: CallListener,
-        usage: UsageReader,
-        reasoning: Reasoning = "auto",
-    ) -> None:
-        self._manner = manner
+    def __init__(self, urls: Iterable[str], settings: CallSettings) -> None:
+        self._manner = manner = settings.manner
         self._form = manner.form
-        self._rates = RateWaits(manner.rates, listener.waits)
+        self._rates = RateWaits(manner.rates, settings.listener.waits)
         self._rates.connect(self.send_ready, self.fail_queued)
-        self._limits = limits
-        self._recorder = Recorder(ledger, manner, reasoning)
-        self._single_flight = single_flight
-        self._meter = meter
-        self._price = price
-        self._listener = listener
-        self._usage = usage
+        self._limits = limits = settings.limits
+        self._recorder = Recorder(settings.ledger, manner, settings.reasoning)
+        self._single_flight = settings.single_flight
+        self._meter = settings.meter
+        self._price = settings.price
+        self._listener = settings.listener
+        self._usage = settings.usage
         self.streaks = RefusalStreaks()
         self._endpoints: list[Endpoint] = []
         self._transports: dict[str, Transport] = {}  # by URL

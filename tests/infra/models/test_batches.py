@@ -22,11 +22,6 @@ QUICK = BatchSettings(gather_s=0.05, poll_s=0.02)
 
 
 @pytest.fixture
-def ledger():
-    return MemoryLedger()
-
-
-@pytest.fixture
 def store(tmp_path):
     return open_store(str(tmp_path / "mill"))
 
@@ -240,14 +235,18 @@ def test_a_file_that_fails_to_come_is_fetched_again(ledger, store):
     assert stub.sizes == [4]
 
 
+def close_while_waiting(stub, client):
+    """Close a client while the stub is held at the place where it stops; its three calls end with an error."""
+    thread = threading.Thread(target=pytest.raises, args=(ModelError, client.complete, requests(1, 3)))
+    thread.start()
+    assert stub.stopped.wait(20)
+    client.close()
+    thread.join(20)
+
+
 def test_a_lost_batch_is_named_and_not_paid_again(ledger, store):
     with running_batches(stops_at="look") as stub:
-        client = batch_client(stub, ledger, store)
-        thread = threading.Thread(target=pytest.raises, args=(ModelError, client.complete, requests(1, 3)))
-        thread.start()
-        assert stub.stopped.wait(20)
-        client.close()
-        thread.join(20)
+        close_while_waiting(stub, batch_client(stub, ledger, store))
         stub.go_on()
         stub.batches.clear()
         with batch_client(stub, ledger, store) as client, pytest.raises(ModelError, match=r"does not know batch_?\S*"):
@@ -258,12 +257,7 @@ def test_a_lost_batch_is_named_and_not_paid_again(ledger, store):
 def test_an_interrupted_run_leaves_its_batch_running_says_so_and_takes_it_over(ledger, store):
     said = []
     with running_batches(stops_at="look") as stub:
-        client = batch_client(stub, ledger, store, said)
-        thread = threading.Thread(target=pytest.raises, args=(ModelError, client.complete, requests(1, 3)))
-        thread.start()
-        assert stub.stopped.wait(20)
-        client.close()
-        thread.join(20)
+        close_while_waiting(stub, batch_client(stub, ledger, store, said))
         assert len(said) == 1 and said[0].startswith("batch batch_1 goes on") and "the same command" in said[0]
         assert [state.batch for state in open_batches(store)] == ["batch_1"]
         stub.go_on()
@@ -288,12 +282,7 @@ class CountingLedger(MemoryLedger):
 def test_what_a_killed_run_had_recorded_is_not_recorded_again(store):
     live, ledger = MemoryLedger(), CountingLedger()
     with running_batches(stops_at="look") as stub:
-        client = batch_client(stub, ledger, store)
-        thread = threading.Thread(target=pytest.raises, args=(ModelError, client.complete, requests(1, 3)))
-        thread.start()
-        assert stub.stopped.wait(20)
-        client.close()
-        thread.join(20)
+        close_while_waiting(stub, batch_client(stub, ledger, store))
         stub.go_on()
         with client_of(live, stub) as client:
             client.complete(requests(1, 2))

@@ -20,17 +20,6 @@ from tests.support.requests import client_of, requests
 from tests.support.stub_server import running_stub
 
 
-@pytest.fixture
-def stub():
-    with running_stub() as running:
-        yield running
-
-
-@pytest.fixture
-def ledger():
-    return MemoryLedger()
-
-
 def test_replies_come_in_the_order_of_their_requests(stub, ledger):
     batch = requests(5, 4)[::-1]
     with client_of(ledger, stub, concurrency=7) as client:

@@ -10,23 +10,12 @@ from aiohttp import web
 from infra.errors import LedgerError, ModelError, RefusedError, StoreError
 from infra.models.client import Failure, Reply
 from infra.models.refusals.streaks import LIMIT
+from infra.models.sending.call_settings import CallListener
 from infra.models.sending.endpoint import Endpoint
-from infra.models.sending.scheduler import CallListener
 from infra.models.sending.transport import proxy_for
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.requests import client_of, requests
 from tests.support.stub_server import StubServer, running_stub
-
-
-@pytest.fixture
-def stub():
-    with running_stub() as running:
-        yield running
-
-
-@pytest.fixture
-def ledger():
-    return MemoryLedger()
 
 
 def free_port():

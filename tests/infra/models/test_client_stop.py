@@ -7,20 +7,7 @@ import pytest
 
 from infra.errors import BusyError, StoppedError
 from infra.models.client import Reply
-from tests.support.memory_ledger import MemoryLedger
 from tests.support.requests import client_of, requests
-from tests.support.stub_server import running_stub
-
-
-@pytest.fixture
-def stub():
-    with running_stub() as running:
-        yield running
-
-
-@pytest.fixture
-def ledger():
-    return MemoryLedger()
 
 
 def test_stopping_ends_the_waiting_calls_with_its_error_and_records_those_in_flight(stub, ledger):
