@@ -91,11 +91,14 @@ def until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
 def test_of_two_builds_at_once_one_pays_and_both_end_with_the_dataset(
     folder: Path, stub: StubServer, kind: str, lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stub.options.latency = 0.1
     load_tokenizer("microworld")  # transformers cannot be imported in two threads at once
+    stub.hold()  # so that the first cannot end before the second is there
     with store_url(kind, folder, monkeypatch) as url, ThreadPoolExecutor(2) as pool:
         recipe = recipe_for(folder, stub, url)
-        first, second = (future.result() for future in [pool.submit(build, recipe) for _ in range(2)])
+        builds = [pool.submit(build, recipe) for _ in range(2)]
+        until(lambda: bool(lines))
+        stub.release()
+        first, second = (future.result() for future in builds)
         assert first["dataset"] == second["dataset"]
         made = sorted(built["calls"]["sample"]["made"] for built in (first, second))
         assert made == [0, 48]
