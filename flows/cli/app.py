@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from flows.cli.deploying import deploy
 from flows.cli.display import (
     AsJson,
     console,
@@ -201,6 +202,7 @@ def evaluate(
     finish(as_json, outcome, [])
 
 
+app.command()(deploy)
 app.command()(formats)
 app.command()(serve)
 app.command()(agreement)
