@@ -32,10 +32,11 @@ TAG = "longmill"
 TEMPLATES = Path(__file__).parents[1] / "deploy" / "pools"
 
 # One process a run: without a command of its own Prefect starts a second one. `python` is the worker's, or the image's.
-# Heartbeats tell the server of a run whose process was killed.
+# Heartbeats tell the server of a run whose process was killed; with 500 as an extra code a restart of the server's
+# database is waited for.
 _JOB: Mapping[str, Any] = {
     "command": "python -m prefect.engine",
-    "env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"},
+    "env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30", "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500"},
 }
 # What a run of the queue `train` gets where each run has a container of its own.
 _TRAIN_JOB: Mapping[str, Mapping[str, Any]] = {
