@@ -53,6 +53,8 @@ _TRAIN_JOB: Mapping[str, Mapping[str, Any]] = {
         "memory": "64Gi",
         "node_selector": {"nvidia.com/gpu.present": "true"},
         "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+        "shm_size": "16Gi",
+        "work_volume": {"name": "work", "persistentVolumeClaim": {"claimName": "longmill-train"}},
     },
 }
 _PULL_STEPS: list[dict[str, Any]] = [{"infra.running.worker_folder.enter_worker_folder": {}}]
