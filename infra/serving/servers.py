@@ -147,9 +147,9 @@ def shared_servers(recipe: Recipe, section: str) -> tuple[str, ...]:
 
 
 def local_folder(store: str) -> Path:
-    """The folder for logs and working files: the store itself when it is a local folder, else `mill`."""
+    """The folder for logs and working files: the store itself where it is a folder, else LONGMILL_WORK, else `mill`."""
     local = "::" not in store and (store.startswith("file://") or "://" not in store)
-    return Path(store.removeprefix("file://")) if local else Path("mill")
+    return Path(store.removeprefix("file://")) if local else Path(os.environ.get("LONGMILL_WORK", "mill"))
 
 
 def _identity(recipe: Recipe, section: str) -> str:
