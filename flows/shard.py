@@ -23,6 +23,7 @@ from tasks.records.plan import Plan, load_shard
 from tasks.records.shard import (
     ShardResult,
     discard_shard_result,
+    forget_failure,
     read_shard_result,
     rerun_count,
     write_failure,
@@ -70,7 +71,8 @@ def work_on_shard(resources: RunResources, plan: Plan, index: int) -> ShardResul
         discard_shard_result(store, plan.plan_id, index)
         forget_spending(resources, result)
     try:
-        with resources.shards_in_memory:
+        with resources.shards_in_memory, resources.working_on(index):
+            forget_failure(store, plan.plan_id, index)
             examples, contexts = load_shard(store, plan, index)
             count_earlier_spending(resources, plan)
             reruns = rerun_count(store, plan.plan_id, index)
@@ -105,7 +107,7 @@ def sample_score_pair(shard: ShardInMemory) -> ShardResult:
             steps = TaskSteps(shard, span, submit_step)
             judgements = score_answers(questions, scorers, shard.resources.scoring(), steps)
             judgements = with_words(judgements, refusal_words(answers, shard.resources.ledger))
-            progress.advance("score", span[1] - span[0])
+            shard.resources.count_scored(span[1] - span[0])
             return judgements
 
         with _task_threads(shard, stopped) as submit_sampling:

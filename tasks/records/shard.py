@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from infra.canonical import canonical_json
 from infra.errors import StoreError
 from infra.store import Store
+from tasks.records.hint import rerun_command
 from tasks.records.plan import Plan
 from tasks.records.table import StoredTable
 
@@ -129,7 +130,7 @@ def read_shard_results(store: Store, plan_id: str, indices: Sequence[int]) -> It
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(
                 f"{store.place(_path(plan_id, index))}: not a shard result ({type(error).__name__}: {error}); "
-                f"run the shard again with: longmill rerun {plan_id} --shards {index}"
+                f"run the shard again with: {rerun_command(store, plan_id, '--shards', str(index))}"
             ) from error
 
 
