@@ -35,7 +35,7 @@ from tasks.planning.make_plan import make_plan
 from tasks.planning.references import count_references
 from tasks.planning.rules import as_planned
 from tasks.publish_tasks import publish_dataset
-from tasks.records.plan import Plan, load_plan, resolve_plan
+from tasks.records.plan import Plan, load_plan, recipe_path, resolve_plan
 from tasks.records.shard import finished_results, missing_results, unfinished_shards
 from tasks.reporting.bill import bill_view
 from tasks.reporting.tables import build_table
@@ -223,8 +223,3 @@ def keep_recipe(store: Store, plan_id: str, recipe: Recipe) -> None:
     execution = recipe.execution.model_copy(update={"drop_failed": False})  # that was said for one run
     lasting = recipe.model_copy(update={**without_endpoints, "execution": execution})
     store.write(recipe_path(plan_id), json.dumps(lasting.model_dump(mode="json"), indent=2).encode())
-
-
-def recipe_path(plan_id: str) -> str:
-    """Where the recipe of a plan lies in the store."""
-    return f"plans/{plan_id}/recipe.json"

@@ -155,7 +155,10 @@ class RunResources:
 
     def scored(self) -> int:
         """Questions that this run has scored, in all its processes."""
-        return self._scored + sum(report.get("scored", 0) for report in list(self._reports.values()))
+        total = self._scored
+        for report in list(self._reports.values()):
+            total += report.get("scored", 0)
+        return total
 
     def shards_in_work(self) -> list[int]:
         """The shards that are worked on now, in all processes of this run."""

@@ -20,6 +20,7 @@ from infra.recipe.training import Training
 from infra.recipe.yaml_text import RepeatedKeyError, read_yaml
 
 Language = Literal["en", "zh"]
+DEFAULT_STORE = "mill"
 NAME = r"^[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$"  # of a folder in the store: `.` and `..` are none
 
 
@@ -232,7 +233,7 @@ class Recipe(RecipeSection):
     """All settings of a run."""
 
     name: str = Field(description="name of the recipe", pattern=NAME)
-    store: str = Field("mill", description="folder or fsspec URL (s3://bucket/prefix) that keeps everything")
+    store: str = Field(DEFAULT_STORE, description="folder or fsspec URL (s3://bucket/prefix) that keeps everything")
     seed: int = Field(0, description="seed of every random choice")
     questions: Questions = Field(description="where the questions come from")
     contexts: Contexts = Field(Contexts(), description="how a question gets its context")
