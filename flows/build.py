@@ -19,6 +19,7 @@ from prefect.runtime import deployment, flow_run
 from flows.early import check_windows, say_early
 from flows.one_build import lease_of_plan
 from flows.recipes import read_recipe
+from flows.reports import BuildReport
 from flows.shard import shard_recipe
 from flows.shards import raise_failures, run_here
 from infra.models.api_key import check_api_keys
@@ -34,7 +35,7 @@ from tasks.planning.make_plan import make_plan
 from tasks.planning.references import count_references
 from tasks.planning.rules import as_planned
 from tasks.publish_tasks import publish_dataset
-from tasks.records.plan import Plan, load_plan, resolve_plan
+from tasks.records.plan import Plan, load_plan, recipe_path, resolve_plan
 from tasks.records.shard import finished_results, missing_results, unfinished_shards
 from tasks.reporting.bill import bill_view
 from tasks.reporting.tables import build_table
@@ -97,16 +98,19 @@ def build(
         clock = time.monotonic()
         indices = [shard.index for shard in plan.shards] if shards is None else list(shards)
         unscored = missing_results(resources.store, plan_id, indices)
-        run_shards(resources, plan, indices)
-        seconds["shards"] = time.monotonic() - clock
-        clock = time.monotonic()
-        dataset = None
-        results = finished_results(resources.store, plan_id, len(plan.shards))
-        if len(results) == len(plan.shards):
-            lease.check()
-            dataset = publish_dataset(resources, plan, results)
-            for note in filter(None, (dataset["yield"]["smaller"], dataset["yield"]["warning"])):
-                get_logger("build").warning(note)
+        report = BuildReport(resources, plan, unscored, lease)
+        with report.written():
+            run_shards(resources, plan, indices)
+            seconds["shards"] = time.monotonic() - clock
+            clock = time.monotonic()
+            dataset = None
+            results = finished_results(resources.store, plan_id, len(plan.shards))
+            if len(results) == len(plan.shards):
+                lease.check()
+                dataset = publish_dataset(resources, plan, results)
+                report.dataset = {name: dataset[name] for name in ("name", "folder", "manifest")}
+                for note in filter(None, (dataset["yield"]["smaller"], dataset["yield"]["warning"])):
+                    get_logger("build").warning(note)
         seconds["publish"] = time.monotonic() - clock
         built: dict[str, Any] = {
             "plan_id": plan_id,
@@ -178,7 +182,7 @@ def run_shards(resources: RunResources, plan: Plan, indices: Sequence[int]) -> N
         from flows.workers import run_on_workers
 
         failures = run_on_workers(resources, plan, indices)
-    raise_failures(plan, indices, failures)
+    raise_failures(resources.store, plan, indices, failures)
 
 
 def request_training(recipe: dict[str, Any], dataset: dict[str, Any]) -> str | None:
@@ -219,8 +223,3 @@ def keep_recipe(store: Store, plan_id: str, recipe: Recipe) -> None:
     execution = recipe.execution.model_copy(update={"drop_failed": False})  # that was said for one run
     lasting = recipe.model_copy(update={**without_endpoints, "execution": execution})
     store.write(recipe_path(plan_id), json.dumps(lasting.model_dump(mode="json"), indent=2).encode())
-
-
-def recipe_path(plan_id: str) -> str:
-    """Where the recipe of a plan lies in the store."""
-    return f"plans/{plan_id}/recipe.json"

@@ -19,6 +19,8 @@ from infra.errors import (
     YieldError,
 )
 from infra.running.prefect import FlowTurns, without_heartbeats
+from infra.store import Store
+from tasks.records.hint import rerun_command
 from tasks.records.plan import Plan
 from tasks.resources import RunResources
 
@@ -70,7 +72,7 @@ def is_stopped(failures: Mapping[int, BaseException]) -> bool:
     return any(isinstance(error, LASTING_FAULTS) for error in failures.values())
 
 
-def raise_failures(plan: Plan, indices: Sequence[int], failures: Mapping[int, BaseException]) -> None:
+def raise_failures(store: Store, plan: Plan, indices: Sequence[int], failures: Mapping[int, BaseException]) -> None:
     """Raise what has failed, if anything: one of STOPPED as it is, else LongmillError that says how to go on."""
     for error in failures.values():
         if isinstance(error, STOPPED):
@@ -80,7 +82,7 @@ def raise_failures(plan: Plan, indices: Sequence[int], failures: Mapping[int, Ba
         names = ", ".join(map(str, sorted(failures)))
         raise LongmillError(
             f"{len(failures)} of {len(indices)} shards failed ({names}); the first says: {str(first).rstrip('.')}. "
-            f"What was paid for is kept. Run them again with: longmill rerun {plan.plan_id} --failed"
+            f"What was paid for is kept. Run them again with: {rerun_command(store, plan.plan_id, '--failed')}"
         ) from first
 
 

@@ -11,10 +11,9 @@ which the build counts.
 
 import contextlib
 import json
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -22,9 +21,9 @@ from uuid import UUID
 from prefect import flow
 from prefect.runtime import flow_run
 
+from flows.reports import REPORT_S, reporting
 from flows.shard import shard_recipe, work_on_shard
 from flows.shards import STOPPED, Failures, is_stopped, raise_failures, run_here
-from infra.canonical import canonical_json
 from infra.errors import LongmillError, MissingError, StoreError
 from infra.recipe import Execution, Recipe, parse_recipe
 from infra.running import progress
@@ -37,7 +36,6 @@ from tasks.sampling import calls_per_example
 from tasks.spending import PlanSpending, count_given_spending
 
 POLL_S = 2.0  # between two looks at the runs
-REPORT_S = 10.0  # between two reports of a run
 STILL_S = 35.0  # that the report of a lost run must have stood still
 _POOL_S = 30.0  # between two looks at the workers
 MOST_LOSSES = 3  # of runs with one shard: then it may be the shard that kills them
@@ -70,43 +68,12 @@ def shard(
         if spent is not None:
             count_given_spending(resources, plan, spent)
         failures: Failures = {}
-        with _reporting(resources, report):
+        with reporting(resources.store, report, resources.report):
             if len(indices) == 1:
                 work_on_shard(resources, plan, indices[0])
             else:
                 failures = run_here(resources, plan, indices)
-        raise_failures(plan, indices, failures)
-
-
-@contextlib.contextmanager
-def _reporting(resources: RunResources, path: str) -> Iterator[None]:
-    """Write the run's report every few seconds, and when the block ends."""
-    ended = threading.Event()
-    store = resources.store
-
-    def write(number: int) -> None:
-        calls = resources.counts_by_model()
-        with contextlib.suppress(StoreError):  # a store that is away for long fails the shards themselves
-            store.write(path, canonical_json({"number": number, "calls": calls}))
-
-    def write_until_end() -> None:
-        number = 0
-        while not ended.wait(REPORT_S):
-            number += 1
-            write(number)
-
-    if not path:
-        yield
-        return
-    write(0)
-    thread = threading.Thread(target=write_until_end, name="report", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        write(-1)
+        raise_failures(resources.store, plan, indices, failures)
 
 
 @dataclass(slots=True)
@@ -249,14 +216,21 @@ class Workers:
                 report, run.report = run.report, b"unknown"
             if report != run.report:
                 run.report, run.still_since = report, now
+                self._take_report(run, report, ended=False)
         return now - run.still_since
 
     def _count_calls(self, run: _Run) -> None:
         """Add what a run has called and paid to the counts of the build; of a killed one all but the last seconds."""
         store = self._resources.store
-        with contextlib.suppress(StoreError, ValueError, KeyError, TypeError):
-            self._resources.add_counts(json.loads(store.read(run.report_path))["calls"])
+        with contextlib.suppress(StoreError):
+            self._take_report(run, store.read(run.report_path), ended=True)
             store.delete(run.report_path)
+
+    def _take_report(self, run: _Run, report: bytes, *, ended: bool) -> None:
+        """Count what a run says. One that has ended works on no shard, whatever it has said last."""
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+            values = json.loads(report)
+            self._resources.take_report(run.report_path, {**values, "shards": []} if ended else values)
 
     def _failure(self, index: int, state: str) -> LongmillError:
         return unfinished_error(self._resources.store, self._plan.plan_id, index, state)

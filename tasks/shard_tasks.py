@@ -27,6 +27,7 @@ from infra.models.completions import FINISHED
 from infra.models.forms.request_form import prompt_for
 from infra.models.protocol import CHAT
 from infra.recipe import Execution, Recipe
+from infra.running import progress
 from infra.running.prefect import TASK_SETTINGS, cache_key, live, retry_settings
 from infra.store import Store
 from tasks.judging.asking import ask_judge, judge_settings, query_identity, verdict_from_ledger
@@ -37,6 +38,7 @@ from tasks.pairing import pair_example
 from tasks.records import example as records
 from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
 from tasks.records.plan import Plan
+from tasks.records.shard import NO_RERUNS, Reruns
 from tasks.records.table import StoredTable
 from tasks.refused_answers import refusal_words
 from tasks.resources import RunResources
@@ -71,7 +73,7 @@ class ShardInMemory:
     examples: list[Example]
     contexts: dict[str, Context]
     run_task: RunTask
-    reruns: int = 0  # how often its result was discarded
+    reruns: Reruns = NO_RERUNS
 
     @property
     def key(self) -> str:
@@ -81,7 +83,7 @@ class ShardInMemory:
     @property
     def rerun_key(self) -> str:
         """The end of keys in Prefect's cache: what an earlier run of the shard has cached is not used by a re-run."""
-        return f"-rerun{self.reruns}" if self.reruns else ""
+        return f"-rerun{self.reruns.count}" if self.reruns.count else ""
 
     def run(self, prefect_task: Any, arguments: tuple[Any, ...], is_whole: IsWhole) -> tuple[Any, bool]:
         """What a task returned, and whether it had run before."""
@@ -154,6 +156,8 @@ def pair(
 
 def sample_span(shard: ShardInMemory, span: Span) -> list[Answer]:
     """The answers of the examples in `span`, in a task run or from an earlier one."""
+    if "answers" in shard.reruns.tables:
+        return _earlier_answers(shard, span)
     label = f"sample {shard.index:04d} · {shard.spans(span)}"
     key = f"{shard.key}-{span[0]}-{span[1]}"
     table, cached = shard.run(sample, (live(shard), span, label, key), lambda result: answers_hold(shard, result))
@@ -161,6 +165,24 @@ def sample_span(shard: ShardInMemory, span: Span) -> list[Answer]:
     if cached:
         count_reused_answers(shard.resources, shard.plan, shard.index, answers)
     return answers
+
+
+def _earlier_answers(shard: ShardInMemory, span: Span) -> list[Answer]:
+    """The answers of the examples in `span` that the shard takes over from its last run."""
+    of_span = {example.example_id for example in shard.examples[span[0] : span[1]]}
+    answers: list[Answer] = []
+    for answer in load_rows(shard.resources.store, "answers", shard.reruns.tables["answers"]):
+        if answer.example_id in of_span:
+            answers.append(answer)
+    count_reused_answers(shard.resources, shard.plan, shard.index, answers)
+    progress.advance("sample", len(answers))
+    return answers
+
+
+def earlier_judgements(shard: ShardInMemory) -> list[Judgement] | None:
+    """The judgements that the shard takes over from its last run; None where it makes them."""
+    table = shard.reruns.tables.get("judgements")
+    return None if table is None else load_rows(shard.resources.store, "judgements", table)
 
 
 def pair_shard(shard: ShardInMemory, answers: list[Answer], judgements: list[Judgement]) -> dict[str, StoredTable]:

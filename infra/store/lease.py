@@ -251,6 +251,19 @@ class Lease:
         return f"{self._folder}/{self._number:04d}.{kind}"
 
 
+def current_holder(store: Store, folder: str) -> Holder | None:
+    """The process that has the lease in `folder`, if any; one of this machine that has ended has it no more.
+
+    Whether one of another machine still lives cannot be seen at a glance: its files look the same. Raises StoreError.
+    """
+    lease = Lease(store, folder, Holder.this_process(""))
+    standing = lease._read()
+    if standing is None or standing.is_over():
+        return None
+    holder = lease._holder_of(standing)
+    return None if holder.has_ended() else holder
+
+
 def _machine() -> str:
     """This boot of this kernel, and the name space of process ids: containers have their own."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -16,6 +16,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -118,6 +119,33 @@ class ObjectStore:
             if name.startswith(folder) and not name.endswith("/"):
                 sizes[name.removeprefix(f"{self.root}/")] = int(info["size"])
         return sizes
+
+    def children(self, folder: str) -> tuple[list[str], list[str]]:
+        """Paths of the objects and of the folders in a folder; the server leaves out what is below these."""
+        files: list[str] = []
+        folders: list[str] = []
+        with _bucket_must_exist():
+            try:
+                entries = self.filesystem.ls(self.key(folder), detail=True)
+            except FileNotFoundError as error:
+                if _code(error) == "NoSuchBucket":
+                    raise
+                return files, folders
+        for entry in entries:
+            name = entry["name"].strip("/")
+            if name.startswith(f"{self.key(folder)}/"):
+                kind = folders if entry["type"] == "directory" else files
+                kind.append(name.removeprefix(f"{self.root}/"))
+        return files, folders
+
+    def written_at(self, path: str) -> datetime | None:
+        """The time of the object's last change, where the server tells it."""
+        with _bucket_must_exist():
+            try:
+                written: datetime = self.filesystem.modified(self.key(path))
+            except NotImplementedError:
+                return None
+        return written.astimezone(UTC) if written.tzinfo else written.replace(tzinfo=UTC)
 
     def delete(self, *paths: str) -> None:
         """Remove objects, several at a time; an object that is already gone is no error."""

@@ -15,6 +15,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -52,6 +53,8 @@ class Backend(Protocol):
     def exists(self, path: str) -> bool: ...
     def size(self, path: str) -> int: ...
     def sizes(self, prefix: str) -> dict[str, int]: ...
+    def children(self, folder: str) -> tuple[list[str], list[str]]: ...
+    def written_at(self, path: str) -> datetime | None: ...
     def delete(self, *paths: str) -> None: ...
     def move(self, source: str, target: str) -> None: ...
     def copy(self, targets: Mapping[str, str]) -> None: ...
@@ -143,6 +146,18 @@ class Store:
         folder = prefix.rstrip("/")
         with self._translated_faults("list", folder):
             return self._backend.sizes(folder)
+
+    def children(self, prefix: str = "") -> tuple[Paths, Paths]:
+        """Files and folders that lie in the folder `prefix` itself, sorted: one listing, however much is below it."""
+        folder = prefix.rstrip("/")
+        with self._translated_faults("list", folder):
+            files, folders = self._backend.children(folder)
+        return sorted(files), sorted(folders)
+
+    def written_at(self, path: str) -> datetime | None:
+        """When a file was written, by the store's clock, UTC; None where the store does not say it."""
+        with self._translated_faults("read", path):
+            return self._backend.written_at(path)
 
     def delete(self, *paths: str) -> None:
         """Remove files; a file that is already gone is no error."""

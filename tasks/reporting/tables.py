@@ -81,23 +81,6 @@ def _token_rows(prefix: str, tokens: dict[str, Any], exact: bool) -> list[list[s
     ]
 
 
-def status_rows(status: dict[str, Any]) -> Rows:
-    """Counts by state, then a row for each shard that failed."""
-    shards = status["shards"]
-    rows = []
-    for state in ("done", "failed", "waiting"):
-        count = questions = 0
-        for shard in shards:
-            if shard["state"] == state:
-                count += 1
-                questions += shard["questions"]
-        rows.append([state, str(count), str(questions), ""])
-    for shard in shards:
-        if shard["state"] == "failed":
-            rows.append([f"  shard {shard['shard']}", "", str(shard["questions"]), shard["error"]])
-    return ["state", "shards", "questions", "last error"], rows
-
-
 def build_rows(built: dict[str, Any]) -> Rows:
     """Questions, pairs and drops of a build, its calls, and its seconds by stage."""
     rows = []

@@ -73,7 +73,7 @@ def test_two_stores_get_the_same_bytes(folder: Path, stub: StubServer) -> None:
 
 
 def test_a_failed_shard_leaves_the_others_and_can_be_run_again(folder: Path, stub: StubServer) -> None:
-    from flows.cli.views import plan_status
+    from flows.cli.plan_state import plan_status
     from flows.rerun import rerun
 
     recipe = recipe_for(folder, stub)

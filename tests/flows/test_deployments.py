@@ -144,7 +144,7 @@ def test_a_night_on_workers_publishes_once_and_asks_for_training_once(folder: Pa
 @pytest.mark.usefixtures("worker")
 def test_failed_shards_are_run_again_by_the_rerun_deployment(folder: Path, stub: StubServer) -> None:
     from flows.build import nightly
-    from flows.cli.views import plan_status
+    from flows.cli.plan_state import plan_status
 
     recipe, path = recipe_file(folder, stub, dataset={"name": "mended"})
     stub.options.script = ["ok"] * 25 + ["500"] * 1000
