@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
+from flows.cli.deploying import deploy
 from flows.cli.display import (
     AsJson,
     console,
@@ -203,6 +204,7 @@ def evaluate(
     finish(as_json, outcome, [])
 
 
+app.command()(deploy)
 app.command()(formats)
 app.command()(serve)
 app.command()(agreement)

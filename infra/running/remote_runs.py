@@ -2,7 +2,7 @@
 
 A worker that is killed leaves its flow run "Running". The automation that `watch_for_lost_runs` keeps on the server
 marks a run as crashed when no heartbeat came for `LOST_AFTER_S` seconds; deployments have their runs send one every
-30 seconds (prefect.yaml). A server that is away for a while (a restart, its database) is waited for.
+30 seconds (registration.py). A server that is away for a while (a restart, its database) is waited for.
 """
 
 import time
@@ -107,7 +107,7 @@ def pool_of(deployment: str) -> Pool:
         with get_client(sync_client=True) as client:
             name = client.read_deployment_by_name(deployment).work_pool_name
             if name is None:
-                raise RecipeError(f"execution.shard_deployment: {deployment!r} has no work pool; see prefect.yaml")
+                raise RecipeError(f"execution.shard_deployment: {deployment!r} has no work pool; run `longmill deploy`")
             pool = client.read_work_pool(name)
             workers = client.read_workers_for_work_pool(name)
         online = sum(worker.status == WorkerStatus.ONLINE for worker in workers)
@@ -121,8 +121,8 @@ def pool_of(deployment: str) -> Pool:
         raise _no_deployment(deployment) from error
 
 
-def watch_for_lost_runs() -> None:
-    """Have the server mark runs of killed processes as crashed, unless it does so already."""
+def watch_for_lost_runs() -> bool:
+    """Have the server mark runs of killed processes as crashed. Returns False where it does so already."""
     ended = {f"prefect.flow-run.{state}" for state in _ENDED}
     automation = AutomationCore(
         name=AUTOMATION,
@@ -139,12 +139,14 @@ def watch_for_lost_runs() -> None:
         actions=[ChangeFlowRunState(state=StateType.CRASHED, message=f"no sign of life for {LOST_AFTER_S} s")],
     )
 
-    def create() -> None:
+    def create() -> bool:
         with get_client(sync_client=True) as client:
-            if not client.read_automations_by_name(AUTOMATION):
+            is_there = bool(client.read_automations_by_name(AUTOMATION))
+            if not is_there:
                 client.create_automation(automation)
+        return not is_there
 
-    _when_server_answers(create)
+    return _when_server_answers(create)
 
 
 def _when_server_answers(ask: Callable[[], Value]) -> Value:
@@ -166,4 +168,4 @@ def _when_server_answers(ask: Callable[[], Value]) -> Value:
 
 
 def _no_deployment(deployment: str) -> RecipeError:
-    return RecipeError(f"execution.shard_deployment: there is no deployment {deployment!r}; see prefect.yaml")
+    return RecipeError(f"execution.shard_deployment: there is no deployment {deployment!r}; run `longmill deploy`")

@@ -1,5 +1,6 @@
-"""Longmill as it is deployed: `prefect.yaml` on the session's Prefect server, and a worker in processes of its own."""
+"""Longmill as it is deployed: `longmill deploy` on the session's Prefect server, and a worker of its own processes."""
 
+import json
 import os
 import subprocess
 import sys
@@ -25,15 +26,17 @@ def prefect_environment() -> dict[str, str]:
         "PREFECT_API_URL": str(settings.api.url),
         "PREFECT_HOME": str(settings.home),
         "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # as in an activated environment
+        "PYTHONPATH": str(ROOT),
     }
 
 
-def prefect_command(*arguments: str) -> str:
-    """Run `prefect ...` in the checkout, as a script would; returns what it printed."""
+def deploy(folder: Path, *options: str) -> dict[str, str]:
+    """Run `longmill deploy` in `folder`, as a script would; returns what became of each thing, by its name."""
     ended = subprocess.run(
-        [sys.executable, "-m", "prefect", *arguments],
-        cwd=ROOT,
-        env=prefect_environment() | {"PWD": str(ROOT)},  # as a shell sets it
+        [sys.executable, "-m", "flows.cli", "deploy", "--json", *options],
+        cwd=folder,
+        env=prefect_environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -41,7 +44,7 @@ def prefect_command(*arguments: str) -> str:
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
+    return {thing["name"]: thing["outcome"] for thing in json.loads(ended.stdout)}
 
 
 @contextmanager
