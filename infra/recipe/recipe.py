@@ -13,6 +13,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from infra.errors import RecipeError
+from infra.recipe.documents import Documents
 from infra.recipe.fields import QuestionFields
 from infra.recipe.models import Embedding, Fraction, Judge, Model, Positive, RecipeSection, require_one_currency
 from infra.recipe.source import recipe_text, without_user
@@ -235,6 +236,7 @@ class Recipe(RecipeSection):
     name: str = Field(description="name of the recipe", pattern=NAME)
     store: str = Field(DEFAULT_STORE, description="folder or fsspec URL (s3://bucket/prefix) that keeps everything")
     seed: int = Field(0, description="seed of every random choice")
+    documents: Documents | None = Field(None, description="documents that questions are asked about")
     questions: Questions = Field(description="where the questions come from")
     contexts: Contexts = Field(Contexts(), description="how a question gets its context")
     policy: Model = Field(description="the model that answers, and that is improved")
@@ -281,7 +283,7 @@ class Recipe(RecipeSection):
     def identity(self) -> dict[str, Any]:
         """The settings that decide the bytes of the dataset, as JSON values. The id of a plan depends on it."""
         settings = self.model_dump(
-            mode="json", exclude={"name", "store", "budget", "execution", "training", "evaluation"}
+            mode="json", exclude={"name", "store", "documents", "budget", "execution", "training", "evaluation"}
         )
         # A plan names its questions and contexts by content, so the places that they come from do not matter.
         for section, keys in _PLACE_KEYS.items():
