@@ -34,11 +34,11 @@ def deployed(prefect: None, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     """Every deployment by its name, made from a folder that is not the checkout."""
     from prefect.client.orchestration import get_client
 
-    from flows.deployments import DEPLOYMENTS
+    from flows.deployments import deployments
 
     deploy(tmp_path_factory.mktemp("elsewhere"))
     with get_client(sync_client=True) as client:
-        names = [deployment.full_name for deployment in DEPLOYMENTS]
+        names = [deployment.full_name for deployment in deployments()]
         return {name: client.read_deployment_by_name(name) for name in names}
 
 
