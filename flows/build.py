@@ -12,8 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from prefect import flow, task
-from prefect.logging import get_logger
+from prefect import flow, tags, task
 from prefect.runtime import deployment, flow_run
 
 from flows.early import check_windows, say_early
@@ -25,7 +24,8 @@ from flows.shards import raise_failures, run_here
 from infra.models.api_key import check_api_keys
 from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
-from infra.running.prefect import announce, live, run_elsewhere
+from infra.running.prefect import live, run_elsewhere
+from infra.running.run_page import announce, name_run, run_log, said_in_log
 from infra.serving.servers import restart_counts, restarts_since, start_servers
 from infra.store import Store, open_store
 from infra.store.lease import Lease
@@ -38,7 +38,7 @@ from tasks.publish_tasks import publish_dataset
 from tasks.records.plan import Plan, load_plan, recipe_path, resolve_plan
 from tasks.records.shard import finished_results, missing_results, unfinished_shards
 from tasks.reporting.bill import bill_view
-from tasks.reporting.tables import build_table
+from tasks.reporting.run_summary import build_page
 from tasks.resources import RunResources, open_resources
 from tasks.sampling import calls_per_example
 from tasks.scoring import check_scorers, embeds_texts
@@ -59,7 +59,7 @@ def plan_questions(recipe: Recipe, name: str) -> str:
     fit = embedding_fit(store, plan, recipe)
     for note in (count_references(store, plan).note, fit.note if fit else ""):
         if note:
-            get_logger("plan").warning(note)
+            run_log().warning(note)
     return plan.plan_id
 
 
@@ -82,11 +82,19 @@ def build(
     With `plan_id` an existing plan is worked on; with `shards` only those of its shards; with `retry_drops` refused
     calls are made again, and finished shards that dropped questions for them are run again. Returns the plan's id,
     the published dataset (null while shards are missing), the calls made, how often servers were started again, the
-    seconds by stage, the bill beside the plan's estimate (`bill`, where the shards ran here), and, if anything, what
+    seconds by stage, the bill beside the plan's estimate (`bill`), and, if anything, what
     servers refused in the form of requests (`settled`). Raises YieldError when too many questions gave no pair: nothing
     is published then. With `train` the training deployment is started for the manifest, once per manifest.
     """
     given = as_recipe(recipe)
+    with said_in_log():
+        return _build(given, plan_id, shards, train=train, retry_drops=retry_drops)
+
+
+def _build(
+    given: Recipe, plan_id: str | None, shards: Sequence[int] | None, *, train: bool, retry_drops: bool
+) -> dict[str, Any]:
+    log = run_log()
     with (
         planned(given, plan_id) as (settings, plan_id, seconds, lease),
         open_resources(settings, retry_drops) as resources,
@@ -99,7 +107,7 @@ def build(
         indices = [shard.index for shard in plan.shards] if shards is None else list(shards)
         unscored = missing_results(resources.store, plan_id, indices)
         report = BuildReport(resources, plan, unscored, lease)
-        with report.written():
+        with tags(*_name_this_run(settings, plan)), report.written():
             run_shards(resources, plan, indices)
             seconds["shards"] = time.monotonic() - clock
             clock = time.monotonic()
@@ -108,9 +116,9 @@ def build(
             if len(results) == len(plan.shards):
                 lease.check()
                 dataset = publish_dataset(resources, plan, results)
-                report.dataset = {name: dataset[name] for name in ("name", "folder", "manifest")}
+                report.published(settings.dataset.name, dataset)
                 for note in filter(None, (dataset["yield"]["smaller"], dataset["yield"]["warning"])):
-                    get_logger("build").warning(note)
+                    log.warning(note)
         seconds["publish"] = time.monotonic() - clock
         built: dict[str, Any] = {
             "plan_id": plan_id,
@@ -122,14 +130,22 @@ def build(
         }
         if settled := resources.settled():
             built["settled"] = settled
-        if settings.execution.shard_deployment is None:  # else other processes have made the calls
-            built["bill"] = bill_view(plan, settings, resources.store, built["calls_by_model"], indices, unscored)
-            for warning in built["bill"]["warnings"]:
-                get_logger("build").warning(warning)
-    announce(f"build-{plan_id}", build_table(built))
+        built["bill"] = bill_view(plan, settings, resources.store, built["calls_by_model"], indices, unscored)
+        for warning in built["bill"]["warnings"]:
+            log.warning(warning)
+        announce(f"build-{plan_id}", build_page(built, resources.store, settings.name))
     if train and dataset and settings.training is not None:
-        request_training(shard_recipe(given), dataset)
+        state = request_training(shard_recipe(given), dataset)
+        log.info(f"training requested: {state}" if state else f"no training: there is no deployment {TRAIN_DEPLOYMENT}")
     return built
+
+
+def _name_this_run(recipe: Recipe, plan: Plan) -> list[str]:
+    """Name and tag the flow run for the UI, now that its size is known; returns the tags, which its parts get too."""
+    questions = sum(shard.questions for shard in plan.shards)
+    own_tags = [f"recipe:{recipe.name}", f"plan:{plan.plan_id}", f"dataset:{recipe.dataset.name}"]
+    name_run(f"build {recipe.name} · {questions:,} questions", own_tags)
+    return own_tags
 
 
 @contextlib.contextmanager
@@ -161,7 +177,7 @@ def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe
         settings = as_planned(own.wait_until_ready() if needed else own.with_endpoints(), plan)
         check_windows(settings, plan, store)
         if settings.embedding.long_texts == "cut" and embeds_texts(settings):
-            get_logger("build").warning(CUT_PLAN)
+            run_log().warning(CUT_PLAN)
         seconds["serve"] = time.monotonic() - clock - seconds["plan"] - seconds.get("wait", 0.0)
         yield settings, whole_id, seconds, lease
 

@@ -22,7 +22,7 @@ from infra.errors import EvaluationError, ServingError
 from infra.models.client import CallCounts
 from infra.models.tokens import resolve_model
 from infra.recipe import Model, Recipe, parse_recipe
-from infra.running.prefect import announce
+from infra.running.run_page import announce
 from infra.serving import hardware
 from infra.serving.adapters import load_adapter
 from infra.serving.servers import local_folder, serve, start_servers

@@ -17,7 +17,7 @@ from flows.shard import shard_recipe
 from flows.train import train
 from infra.errors import RecipeError
 from infra.recipe import Recipe, parse_recipe
-from infra.running.prefect import announce
+from infra.running.run_page import announce
 from infra.serving.servers import restart_counts, restarts_since
 from infra.store import open_store
 from tasks.reporting.report import write_report

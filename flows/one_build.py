@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
-from prefect.logging import get_logger
 from prefect.runtime import flow_run
 
 from infra.errors import BusyError, StoreError
@@ -109,4 +108,3 @@ class _Done:
 
 def _say(text: str) -> None:
     progress.say(text)
-    get_logger("build").info(text)

@@ -11,19 +11,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from prefect.runtime import flow_run
 
 from infra.canonical import canonical_json
 from infra.errors import MissingError, StoreError
+from infra.running.run_page import ProgressBar, run_log
 from infra.store import Store
 from infra.store.lease import Lease
+from tasks.records.hint import status_command
 from tasks.records.plan import Plan
 from tasks.resources import RunResources
 
 REPORT_S = 10.0  # between two reports
+_LINE_S = 300.0  # between two lines in the run's log
 _RATE_S = 600.0  # the rate is that of the last ten minutes
 _SUMMED = ("made", "prompt_tokens", "completion_tokens")  # over the builds of a plan
 
@@ -71,6 +74,8 @@ class BuildReport:
     def __init__(self, resources: RunResources, plan: Plan, unfinished: Sequence[int], lease: Lease) -> None:
         """`unfinished`: the shards of the build that have no result yet."""
         self.state = "running"
+        self._bar: ProgressBar | None = None  # where there is work to do
+        self._is_at_end = False
         self.error = ""
         self.dataset: Mapping[str, Any] | None = None
         self._resources = resources
@@ -80,13 +85,23 @@ class BuildReport:
         self._started = _now()
         self._scored = deque([(time.monotonic(), 0)])
         previous = read_build(resources.store, plan.plan_id) or {}
+        self._shards = len(unfinished)
+        self._plan_id = plan.plan_id
+        self._log = run_log()
+        self._next_line = 0.0
         self._earlier = _sums(previous.get("earlier", {}), previous.get("calls", {}))
         self._dataset_before = previous.get("dataset")
 
     @contextlib.contextmanager
     def written(self) -> Iterator[None]:
-        """Write the report until the block ends, with how it has ended."""
-        with reporting(self._resources.store, self._path, self.to_json):
+        """Write the report until the block ends, with how it has ended, and show it on the run's page."""
+        if self._questions:
+            self._log.info(
+                f"plan {self._plan_id}: {self._questions:,} questions in {self._shards:,} shards to work on; how far: "
+                f"{status_command(self._resources.store, self._plan_id)}"
+            )
+            self._bar = ProgressBar(f"progress-{self._plan_id}", self.words())
+        with reporting(self._resources.store, self._path, self._look):
             try:
                 yield
             except Exception as error:
@@ -97,6 +112,34 @@ class BuildReport:
                 self.state = "stopped"
                 raise
             self.state = "completed"
+
+    def published(self, name: str, dataset: Mapping[str, Any]) -> None:
+        """Take note of the dataset that the build has published."""
+        self.dataset = {"name": name, "folder": dataset["folder"], "manifest": dataset["manifest"]}
+        counts = dataset["counts"]
+        self._log.info(f"published {counts['pairs']:,} pairs of {counts['questions']:,} questions: {dataset['folder']}")
+
+    def _look(self) -> dict[str, Any] | None:
+        """Show how far the build is on its page; returns the report."""
+        values = self.to_json()
+        if self._bar is not None:
+            share = self._resources.scored() / self._questions
+            self._bar.show(100 * min(1.0, share), self.words())
+            if time.monotonic() >= self._next_line or (share >= 1 and not self._is_at_end):
+                self._log.info(self.words())
+                self._next_line = time.monotonic() + _LINE_S
+                self._is_at_end = share >= 1
+        return values
+
+    def words(self) -> str:
+        """How far the build is, in a line."""
+        scored = self._resources.scored()
+        text = f"{scored:,} of {self._questions:,} questions scored"
+        if rate := self._rate(scored):
+            left = timedelta(seconds=round(60 * max(0, self._questions - scored) / rate))
+            text += f", {rate:,.0f} a minute" + (f", about {left} left" if left else "")
+        made = sum(counts.made for counts in self._resources.counts().values())
+        return f"{text}; {made:,} calls made"
 
     def to_json(self) -> dict[str, Any] | None:
         """JSON-ready values; None once another build has taken over."""

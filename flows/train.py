@@ -9,7 +9,7 @@ from infra.errors import RecipeError
 from infra.models.forms.request_form import template_arguments
 from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
-from infra.running.prefect import announce
+from infra.running.run_page import announce
 from infra.serving import hardware
 from infra.serving.servers import local_folder
 from infra.store import open_store

@@ -23,7 +23,15 @@ from prefect.runtime import flow_run
 
 from flows.reports import REPORT_S, reporting
 from flows.shard import shard_recipe, work_on_shard
-from flows.shards import STOPPED, Failures, is_stopped, raise_failures, run_here
+from flows.shards import (
+    STOPPED,
+    Failures,
+    is_stopped,
+    raise_failures,
+    run_here,
+    saying_how_to_go_on,
+    shards_name,
+)
 from infra.errors import LongmillError, MissingError, StoreError
 from infra.recipe import Execution, Recipe, parse_recipe
 from infra.running import progress
@@ -45,7 +53,7 @@ STAGE = "shards"
 def run_name() -> str:
     """The name of a run of shards."""
     parameters = flow_run.parameters
-    return _name_of(parameters["plan_id"], parameters["indices"])
+    return shards_name(parameters["recipe"]["name"], parameters["indices"])
 
 
 @flow(name="shard", flow_run_name=run_name, validate_parameters=False)
@@ -70,7 +78,8 @@ def shard(
         failures: Failures = {}
         with reporting(resources.store, report, resources.report):
             if len(indices) == 1:
-                work_on_shard(resources, plan, indices[0])
+                with saying_how_to_go_on(resources.store, plan_id, indices[0]):
+                    work_on_shard(resources, plan, indices[0])
             else:
                 failures = run_here(resources, plan, indices)
         raise_failures(resources.store, plan, indices, failures)
@@ -168,7 +177,7 @@ class Workers:
         if spent := self._spending.besides(indices):
             parameters["spent"] = spent
         key = f"{plan_id}-{flow_run.id}-{self._started}"
-        run_id = start_run(self._deployment, parameters, key, _name_of(plan_id, indices))
+        run_id = start_run(self._deployment, parameters, key, shards_name(self._resources.recipe.name, indices))
         self._started += 1
         self._runs[run_id] = _Run(indices, concurrency, report)
 
@@ -268,8 +277,3 @@ def unfinished_error(store: Store, plan_id: str, index: int, state: str) -> Long
                 return error(f"shard {index}: {failure}")
         return LongmillError(f"shard {index}: {failure}")
     return LongmillError(f"shard {index} has no result and its flow run is {state}; the Prefect UI says why")
-
-
-def _name_of(plan_id: str, indices: Sequence[int]) -> str:
-    shards = f"shard {indices[0]:04d}" if len(indices) == 1 else f"shards {indices[0]:04d}–{indices[-1]:04d}"
-    return f"{shards} of plan {plan_id}"

@@ -11,9 +11,10 @@ entries in the ledger. Prefect caches it under the content of its calls. A resul
 made again, so Prefect's cache saves time and never decides what is paid for.
 """
 
+import contextlib
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -109,18 +110,27 @@ def sample(shard: ShardInMemory, span: Span, label: str, key: str) -> dict[str, 
     resources = shard.resources
     examples = shard.examples[span[0] : span[1]]
     models = resources.policy, resources.strong
-    answers = draw_answers(examples, shard.contexts, resources.recipe, *models, shard.plan.special_tokens)
+    with _named_in_errors(label):
+        answers = draw_answers(examples, shard.contexts, resources.recipe, *models, shard.plan.special_tokens)
     return put_table(shard, "answers", answers).to_json()
 
 
 @task(name="ask", task_run_name="{label}", cache_key_fn=cache_key, **TASK_SETTINGS)
 def ask(shard: ShardInMemory, batch: QueryBatch, label: str, key: str) -> dict[str, Any]:
     """Ask the judge; returns {"keys": ledger keys by query}. The verdicts stay on the batch."""
-    try:
+    with _named_in_errors(label):
         batch.verdicts = ask_judge(batch.queries, shard.resources.scoring(), batch.role)
+    assert batch.verdicts is not None
+    return {"keys": [list(verdict.keys) for verdict in batch.verdicts]}
+
+
+@contextlib.contextmanager
+def _named_in_errors(label: str) -> Iterator[None]:
+    """Let errors of a model name the task: its step, its shard and its questions."""
+    try:
+        yield
     except ModelError as error:
         raise type(error)(f"{label}: {error}") from error
-    return {"keys": [list(verdict.keys) for verdict in batch.verdicts]}
 
 
 @task(name="compute", task_run_name="{label}", cache_key_fn=cache_key, **TASK_SETTINGS)
@@ -158,7 +168,7 @@ def sample_span(shard: ShardInMemory, span: Span) -> list[Answer]:
     """The answers of the examples in `span`, in a task run or from an earlier one."""
     if "answers" in shard.reruns.tables:
         return _earlier_answers(shard, span)
-    label = f"sample {shard.index:04d} · {shard.spans(span)}"
+    label = f"sample · shard {shard.index:04d} · {shard.spans(span)}"
     key = f"{shard.key}-{span[0]}-{span[1]}"
     table, cached = shard.run(sample, (live(shard), span, label, key), lambda result: answers_hold(shard, result))
     answers: list[Answer] = load_rows(shard.resources.store, "answers", StoredTable.from_json(table))
@@ -188,7 +198,13 @@ def earlier_judgements(shard: ShardInMemory) -> list[Judgement] | None:
 def pair_shard(shard: ShardInMemory, answers: list[Answer], judgements: list[Judgement]) -> dict[str, StoredTable]:
     """The shard's four tables, in a task run or from an earlier one."""
     content = fingerprint([[asdict(answer) for answer in answers], [asdict(judgement) for judgement in judgements]])
-    arguments = (live(shard), live(answers), live(judgements), f"pair {shard.index:04d}", f"{shard.key}-{content}")
+    arguments = (
+        live(shard),
+        live(answers),
+        live(judgements),
+        f"pair · shard {shard.index:04d}",
+        f"{shard.key}-{content}",
+    )
     tables, _ = shard.run(pair, arguments, lambda result: _exist(shard, list(result.values())))
     return {kind: StoredTable.from_json(table) for kind, table in tables.items()}
 
@@ -207,7 +223,7 @@ class TaskSteps:
     def run(self, step: AskStep | ComputeStep) -> list[Future[list[Any]]]:
         """One future for each micro-batch; its results are those of the step, in order."""
         self._rounds[step.kind] = self._rounds.get(step.kind, 0) + 1
-        place = f"{step.kind} {self._shard.index:04d} · {self._shard.spans(self._span)}"
+        place = f"{step.kind} · shard {self._shard.index:04d} · {self._shard.spans(self._span)}"
         number = self._rounds[step.kind]
         suffix = f" · round {number}" if number > 1 else ""
         if isinstance(step, ComputeStep):

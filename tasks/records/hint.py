@@ -16,7 +16,16 @@ def default_store() -> str:
 
 def rerun_command(store: Store, plan_id: str, *options: str) -> str:
     """`longmill rerun PLAN --failed`, as it works in the current folder, in a shell without LONGMILL_STORE too."""
-    words = ["longmill", "rerun", plan_id, *options]
+    return _command(store, "rerun", plan_id, *options)
+
+
+def status_command(store: Store, plan_id: str) -> str:
+    """`longmill status PLAN --watch`, likewise."""
+    return _command(store, "status", plan_id, "--watch")
+
+
+def _command(store: Store, *words: str) -> str:
+    where = []
     if os.environ.get(_VARIABLE) or store.url != open_store(DEFAULT_STORE).url:
-        words += ["--store", store.place("")]
-    return shlex.join(words)
+        where = ["--store", store.place("")]
+    return shlex.join(["longmill", *words, *where])

@@ -118,7 +118,9 @@ def test_a_plan_that_is_built_shows_shards_calls_cost_rate_and_who_builds_it(
     assert words["time left"] == "about 0:02:00"
     assert "2 of 6 questions, 2.0 a minute" in words["scored"]
     assert ["sample", "15", "2", "1", "0", "64"] in step_rows(state)[1]
-    assert progress_line(state).startswith(f"plan {plan.plan_id}: 1 done, 1 running, 1 failed, 1 waiting; scored 2 of 6")
+    assert progress_line(state).startswith(
+        f"plan {plan.plan_id}: 1 done, 1 running, 1 failed, 1 waiting; scored 2 of 6"
+    )
 
 
 def test_a_build_that_was_killed_runs_nothing_any_more_and_says_how_to_go_on(
