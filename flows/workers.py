@@ -11,6 +11,7 @@ which the build counts.
 
 import contextlib
 import json
+import socket
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from uuid import UUID
 from prefect import flow
 from prefect.runtime import flow_run
 
+from flows.reach import check_reach
 from flows.reports import REPORT_S, reporting
 from flows.shard import shard_recipe, work_on_shard
 from flows.shards import (
@@ -64,14 +66,18 @@ def shard(
     report: str = "",
     retry_drops: bool = False,
     spent: dict[str, list[int]] | None = None,
+    build_host: str = "",
 ) -> None:
     """Work on shards of a plan until their results are in the store: what the deployment runs.
 
     `report`: where in the store the run says that it lives, and what it has called. With `retry_drops` refused calls
     are made again. `spent` is what the plan's other shards have cost, where a build says so; else it is read from the
-    store. Raises as a build does, after the last of the shards has ended.
+    store. `build_host` is the host of a build that has started servers itself. Raises as a build does, after the last
+    of the shards has ended.
     """
-    with open_resources(parse_recipe(recipe), retry_drops) as resources:
+    settings = parse_recipe(recipe)
+    check_reach(settings, build_host)
+    with open_resources(settings, retry_drops) as resources:
         plan = load_plan(resources.store, plan_id)
         if spent is not None:
             count_given_spending(resources, plan, spent)
@@ -176,6 +182,8 @@ class Workers:
             parameters["retry_drops"] = True
         if spent := self._spending.besides(indices):
             parameters["spent"] = spent
+        if any(model.starts_here() for model in self._resources.recipe.models().values()):
+            parameters["build_host"] = socket.gethostname()
         key = f"{plan_id}-{flow_run.id}-{self._started}"
         run_id = start_run(self._deployment, parameters, key, shards_name(self._resources.recipe.name, indices))
         self._started += 1

@@ -269,18 +269,8 @@ def _await_health(server: ChildProcess, port: int, timeout_s: float = 180) -> No
     raise ServingError(f"the Prefect server did not answer within {timeout_s:.0f} s; see {server.log}")
 
 
-def run_elsewhere(deployment: str, parameters: dict[str, Any], idempotency_key: str, *, timeout_s: float) -> str | None:
-    """Start a deployment's flow run, once per idempotency key, and wait at most `timeout_s` for its end.
+def emit(event: str, resource: str, name: str, payload: dict[str, Any]) -> None:
+    """Send an event to the server, on which automations act. The event is lost where the server is away."""
+    from prefect.events import emit_event
 
-    Returns None when there is no such deployment, else the name of the state it was last seen in.
-    """
-    from prefect.client.schemas.objects import FlowRun
-    from prefect.deployments import run_deployment
-    from prefect.exceptions import ObjectNotFound
-
-    try:
-        run = run_deployment(deployment, parameters=parameters, idempotency_key=idempotency_key, timeout=timeout_s)
-    except ObjectNotFound:
-        return None
-    assert isinstance(run, FlowRun)  # a coroutine in asynchronous code alone
-    return run.state.name if run.state else "Unknown"
+    emit_event(event, resource={"prefect.resource.id": resource, "prefect.resource.name": name}, payload=payload)

@@ -51,6 +51,7 @@ class Pool:
     name: str
     workers: int
     most_runs: int
+    type: str = "process"
 
 
 def start_run(deployment: str, parameters: dict[str, Any], key: str, name: str) -> UUID:
@@ -66,6 +67,24 @@ def start_run(deployment: str, parameters: dict[str, Any], key: str, name: str) 
         return _when_server_answers(start).id
     except ObjectNotFound as error:
         raise _no_deployment(deployment) from error
+
+
+def request_run(deployment: str, parameters: dict[str, Any], key: str) -> str | None:
+    """Start a deployment's flow run, once per key, and do not wait for it.
+
+    Returns the state of the run, new or old; None where there is no such deployment.
+    """
+
+    def start() -> FlowRun:
+        return run_deployment(  # type: ignore[return-value]  # a coroutine in asynchronous code alone
+            deployment, parameters=parameters, idempotency_key=key, timeout=0
+        )
+
+    try:
+        state = _when_server_answers(start).state
+    except ObjectNotFound:
+        return None
+    return state.name if state else "Unknown"
 
 
 def run_states(run_ids: Sequence[UUID]) -> dict[UUID, RunState]:
@@ -114,7 +133,7 @@ def pool_of(deployment: str) -> Pool:
         online = sum(worker.status == WorkerStatus.ONLINE for worker in workers)
         limit = pool.concurrency_limit
         runs = online if pool.type == "process" or limit is None else limit
-        return Pool(name, online, min(runs, limit) if limit else runs)
+        return Pool(name, online, min(runs, limit) if limit else runs, pool.type)
 
     try:
         return _when_server_answers(read)
@@ -159,6 +178,11 @@ def _when_server_answers(ask: Callable[[], Value]) -> Value:
         except ObjectNotFound:
             raise
         except (PrefectException, httpx.HTTPError, OSError) as error:
+            status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else 0
+            if 400 <= status < 500 and status not in (408, 429):
+                raise PrerequisiteError(
+                    f"the Prefect server refuses: {error}; `longmill doctor` may say why"
+                ) from error
             if time.monotonic() > deadline:
                 raise PrerequisiteError(
                     f"the Prefect server does not answer ({error}); start it again, then run again: what was paid for "
