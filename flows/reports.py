@@ -82,6 +82,7 @@ class BuildReport:
         self._lease = lease
         self._path = build_path(plan.plan_id)
         self._questions = sum(plan.shards[index].questions for index in unfinished)
+        self._run = {"id": str(flow_run.id or ""), "name": flow_run.name or ""}  # the thread that reports has none
         self._started = _now()
         self._scored = deque([(time.monotonic(), 0)])
         previous = read_build(resources.store, plan.plan_id) or {}
@@ -147,7 +148,7 @@ class BuildReport:
             return None
         scored = self._resources.scored()
         return {
-            "run": {"id": str(flow_run.id or ""), "name": flow_run.name or ""},
+            "run": self._run,
             "state": self.state,
             "error": self.error,
             "started": self._started,

@@ -42,7 +42,7 @@ def plan_status(store_url: str, prefix: str, newest: int | None = None) -> list[
     """
     store = open_store(store_url)
     if prefix:
-        states = [plan_state(store, load_plan(store, resolve_plan(store, prefix)))]
+        states = [plan_state(store, load_plan(store, _resolved(store, prefix)))]
     else:
         states = _all_states(store, newest)
     if not states:
@@ -51,6 +51,15 @@ def plan_status(store_url: str, prefix: str, newest: int | None = None) -> list[
         for state in states:
             state["batches"] = batches
     return states
+
+
+def _resolved(store: Store, prefix: str) -> str:
+    try:
+        return resolve_plan(store, prefix)
+    except InputError as error:
+        raise InputError(
+            f"{error}. If it is in another store: longmill status {prefix} --store s3://BUCKET/PREFIX"
+        ) from error
 
 
 def _all_states(store: Store, newest: int | None) -> list[dict[str, Any]]:
