@@ -26,7 +26,7 @@ from tasks.records.plan import Plan
 from tasks.resources import RunResources
 
 REPORT_S = 10.0  # between two reports
-_LINE_S = 300.0  # between two lines in the run's log
+_FIRST_LINE_S, _LINE_S = 60.0, 300.0  # to the first line in the run's log, and between two
 _RATE_S = 600.0  # the rate is that of the last ten minutes
 _SUMMED = ("made", "prompt_tokens", "completion_tokens")  # over the builds of a plan
 
@@ -89,7 +89,7 @@ class BuildReport:
         self._shards = len(unfinished)
         self._plan_id = plan.plan_id
         self._log = run_log()
-        self._next_line = 0.0
+        self._next_line = time.monotonic() + _FIRST_LINE_S
         self._earlier = _sums(previous.get("earlier", {}), previous.get("calls", {}))
         self._dataset_before = previous.get("dataset")
 
