@@ -38,7 +38,7 @@ from tasks.publish_tasks import publish_dataset
 from tasks.records.plan import Plan, load_plan, recipe_path, resolve_plan
 from tasks.records.shard import finished_results, missing_results, unfinished_shards
 from tasks.reporting.bill import bill_view
-from tasks.reporting.run_summary import build_page
+from tasks.reporting.run_summary import build_summary
 from tasks.resources import RunResources, open_resources
 from tasks.sampling import calls_per_example
 from tasks.scoring import check_scorers, embeds_texts
@@ -133,17 +133,22 @@ def _build(
         built["bill"] = bill_view(plan, settings, resources.store, built["calls_by_model"], indices, unscored)
         for warning in built["bill"]["warnings"]:
             log.warning(warning)
-        announce(f"build-{plan_id}", build_page(built, resources.store, settings.name))
+        announce(f"build-{plan_id}", build_summary(built, resources.store, settings.name))
     if train and dataset and settings.training is not None:
         state = request_training(shard_recipe(given), dataset)
         log.info(f"training requested: {state}" if state else f"no training: there is no deployment {TRAIN_DEPLOYMENT}")
     return built
 
 
+def recipe_tags(recipe: Recipe) -> list[str]:
+    """The tags of a recipe's flow runs."""
+    return [f"recipe:{recipe.name}", f"dataset:{recipe.dataset.name}"]
+
+
 def _name_this_run(recipe: Recipe, plan: Plan) -> list[str]:
     """Name and tag the flow run for the UI, now that its size is known; returns the tags, which its parts get too."""
     questions = sum(shard.questions for shard in plan.shards)
-    own_tags = [f"recipe:{recipe.name}", f"plan:{plan.plan_id}", f"dataset:{recipe.dataset.name}"]
+    own_tags = [*recipe_tags(recipe), f"plan:{plan.plan_id}"]
     name_run(f"build {recipe.name} · {questions:,} questions", own_tags)
     return own_tags
 
@@ -223,15 +228,19 @@ def as_recipe(recipe: dict[str, Any] | Recipe) -> Recipe:
 
 @flow(name="nightly", flow_run_name="nightly {recipe}")
 def nightly(recipe: str, changes: tuple[str, ...] = (), retry_drops: bool = False) -> dict[str, Any]:
-    """Build from a recipe file and request the training: what the schedule runs.
+    """Build the dataset of a recipe, publish it, and request its training: what the schedule runs.
 
-    With `retry_drops` calls that servers have refused are made again.
+    Args:
+        recipe: Recipe: a file on the worker, a URL (s3://bucket/recipe.yaml), or the name of one in the box.
+        changes: Changes of recipe keys, one a line: sampling.samples=8, store=s3://bucket/mill.
+        retry_drops: Ask again what servers refused, and run shards again that dropped questions for it.
     """
     if deployment.id:  # a night whose process is killed must not keep the next one from starting
         from infra.running.remote_runs import watch_for_lost_runs
 
         watch_for_lost_runs()
     settings = read_recipe(recipe, changes)
+    name_run(f"nightly {settings.name}", recipe_tags(settings))
     say_early(settings)
     return build(settings, train=True, retry_drops=retry_drops)
 

@@ -25,6 +25,10 @@ def maintain(recipe: str, changes: tuple[str, ...] = ()) -> dict[str, Any]:
 
     Returns {"requested": {manifest: state of its training run}}. A training run that failed is started again from its
     page in the Prefect UI, not from here.
+
+    Args:
+        recipe: Recipe: a file on the worker, a URL (s3://bucket/recipe.yaml), or the name of one in the box.
+        changes: Changes of recipe keys, one a line: sampling.samples=8, store=s3://bucket/mill.
     """
     settings = read_recipe(recipe, changes)
     store = open_store(settings.store)

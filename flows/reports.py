@@ -26,7 +26,7 @@ from tasks.records.plan import Plan
 from tasks.resources import RunResources
 
 REPORT_S = 10.0  # between two reports
-_LINE_S = 300.0  # between two lines in the run's log
+_FIRST_LINE_S, _LINE_S = 60.0, 300.0  # to the first line in the run's log, and between two
 _RATE_S = 600.0  # the rate is that of the last ten minutes
 _SUMMED = ("made", "prompt_tokens", "completion_tokens")  # over the builds of a plan
 
@@ -82,13 +82,14 @@ class BuildReport:
         self._lease = lease
         self._path = build_path(plan.plan_id)
         self._questions = sum(plan.shards[index].questions for index in unfinished)
+        self._run = {"id": str(flow_run.id or ""), "name": flow_run.name or ""}  # the thread that reports has none
         self._started = _now()
         self._scored = deque([(time.monotonic(), 0)])
         previous = read_build(resources.store, plan.plan_id) or {}
         self._shards = len(unfinished)
         self._plan_id = plan.plan_id
         self._log = run_log()
-        self._next_line = 0.0
+        self._next_line = time.monotonic() + _FIRST_LINE_S
         self._earlier = _sums(previous.get("earlier", {}), previous.get("calls", {}))
         self._dataset_before = previous.get("dataset")
 
@@ -147,7 +148,7 @@ class BuildReport:
             return None
         scored = self._resources.scored()
         return {
-            "run": {"id": str(flow_run.id or ""), "name": flow_run.name or ""},
+            "run": self._run,
             "state": self.state,
             "error": self.error,
             "started": self._started,

@@ -5,10 +5,9 @@ The store has the recipe that a plan was last built with, so that the plan's id 
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from prefect import flow
-from pydantic import Field
 
 from flows.build import build
 from flows.one_build import lease_of_plan
@@ -32,43 +31,31 @@ _TAKEN_OVER: Mapping[Step, tuple[str, ...]] = {
 
 @flow(name="rerun", flow_run_name="rerun of plan {plan_id}")
 def rerun(
-    plan_id: Annotated[str, Field(description="Plan to work on; the beginning of its id is enough.")],
-    store: Annotated[
-        str,
-        Field(description="Folder or URL of the store; empty: the recipe's, else LONGMILL_STORE, else mill."),
-    ] = "",
-    failed: Annotated[
-        bool, Field(description="Run the shards that failed or never ran; where `shards` is empty.")
-    ] = True,
-    shards: Annotated[
-        str, Field(description='Run these shards in place of the failed ones, done or not: "3,7-9", or "all".')
-    ] = "",
-    from_step: Annotated[
-        Step,
-        Field(
-            description="Where finished shards of `shards` begin: sample makes all their tables anew, score keeps the "
-            "answers, pair the judgements too. All from the ledger: no reply is paid for again."
-        ),
-    ] = "sample",
-    recipe: Annotated[
-        str,
-        Field(description="Recipe for endpoints and limits, a file, URL or name; empty: the one it was built with."),
-    ] = "",
-    train: Annotated[
-        bool, Field(description="Request the training of the published dataset, as a nightly build does.")
-    ] = True,
-    retry_drops: Annotated[
-        bool, Field(description="Ask again what servers refused, and run shards again that dropped questions for it.")
-    ] = False,
-    drop_failed: Annotated[
-        bool, Field(description="Give calls up that fail every time; their questions may be dropped.")
-    ] = False,
+    plan_id: str,
+    store: str = "",
+    failed: bool = True,
+    shards: str = "",
+    from_step: Step = "sample",
+    recipe: str = "",
+    train: bool = True,
+    retry_drops: bool = False,
+    drop_failed: bool = False,
 ) -> dict[str, Any]:
     """Run the failed and missing shards of a plan, or those that `shards` names, then publish.
 
-    With `retry_drops` calls that servers have refused are made again: in those of `shards`, else in all shards, of
-    which the finished ones are run again where they dropped questions for them. Other calls come from the ledger.
-    Raises RecipeError for options that contradict one another.
+    No reply is paid for twice: what the ledger has is read there. Raises RecipeError for options that contradict one
+    another.
+
+    Args:
+        plan_id: Plan to work on; the beginning of its id is enough.
+        store: Folder or URL of the store that has the plan; empty for the recipe's, else LONGMILL_STORE, else mill.
+        failed: Run the shards that failed or never ran. Where `shards` says which, these run instead.
+        shards: Run these shards, done or not: numbers and ranges like 3,7-9, or all.
+        from_step: Where finished ones of `shards` begin: score keeps their answers, pair their judgements too.
+        recipe: Recipe for endpoints and limits, a file, URL or name; empty for the one that the plan was built with.
+        train: Request the training of the published dataset, as a nightly build does.
+        retry_drops: Ask again what servers refused, and run shards again that dropped questions for it.
+        drop_failed: Give calls up that fail every time; their questions may be dropped.
     """
     _check_options(failed, shards, from_step, retry_drops)
     settings = recipe_for(plan_id, store, recipe)

@@ -94,7 +94,7 @@ def saying_how_to_go_on(store: Store, plan_id: str, index: int) -> Iterator[None
 
 def shards_name(recipe_name: str, indices: Sequence[int]) -> str:
     """The name of a flow run of shards."""
-    shards = f"shard {indices[0]:04d}" if len(indices) == 1 else f"shards {indices[0]:04d}–{indices[-1]:04d}"
+    shards = f"shard {indices[0]:04d}" if len(indices) == 1 else f"shards {indices[0]:04d}-{indices[-1]:04d}"
     return f"{shards} · {recipe_name}"
 
 

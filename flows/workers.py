@@ -68,12 +68,18 @@ def shard(
     spent: dict[str, list[int]] | None = None,
     build_host: str = "",
 ) -> None:
-    """Work on shards of a plan until their results are in the store: what the deployment runs.
+    """Work on shards of a plan until their results are in the store. A build starts it; `rerun` is for people.
 
-    `report`: where in the store the run says that it lives, and what it has called. With `retry_drops` refused calls
-    are made again. `spent` is what the plan's other shards have cost, where a build says so; else it is read from the
-    store. `build_host` is the host of a build that has started servers itself. Raises as a build does, after the last
-    of the shards has ended.
+    Raises as a build does, after the last of the shards has ended.
+
+    Args:
+        recipe: The whole recipe as JSON, as the build has it.
+        plan_id: The whole id of the plan.
+        indices: Numbers of the shards to work on.
+        report: Where in the store the run says that it lives, and what it has called; the build reads it.
+        retry_drops: Ask again what servers refused, and run shards again that dropped questions for it.
+        spent: Calls and tokens that the plan's other shards have cost; null where the store is to be read for it.
+        build_host: Host of a build that has started servers itself: its addresses mean nothing on another host.
     """
     settings = parse_recipe(recipe)
     check_reach(settings, build_host)

@@ -84,7 +84,7 @@ def _publish_part(
     resources: RunResources, plan: Plan, results: Sequence[ShardResult], draft: DatasetDraft
 ) -> list[list[ManifestFile]]:
     first, last = results[0].shard, results[-1].shard
-    label = f"publish part {first:04d}" if first == last else f"publish part {first:04d}–{last:04d}"
+    label = f"publish part {first:04d}" if first == last else f"publish part {first:04d}-{last:04d}"
     identity = [draft.folder, draft.split.to_json(), draft.with_reasoning, [result.to_json() for result in results]]
     key = f"{store_key(resources.store)}-{fingerprint(identity)}"
 

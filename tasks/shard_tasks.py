@@ -91,8 +91,8 @@ class ShardInMemory:
         return self.run_task(prefect_task, arguments, is_whole, self.resources.recipe.execution)
 
     def spans(self, span: Span) -> str:
-        """A span as a person counts: "questions 1–10"."""
-        return f"questions {span[0] + 1}–{span[1]}"
+        """A span as a person counts: "questions 1-10"."""
+        return f"questions {span[0] + 1}-{span[1]}"
 
 
 class QueryBatch:
@@ -234,7 +234,7 @@ class TaskSteps:
         futures = []
         for start in range(0, len(step.queries), self._batch_calls):
             queries = step.queries[start : start + self._batch_calls]
-            label = f"{place} · {step.unit} {start + 1}–{start + len(queries)}{suffix}"
+            label = f"{place} · {step.unit} {start + 1}-{start + len(queries)}{suffix}"
             futures.append(self._submit(self._ask_batch, step.kind, queries, step.role, label))
         return futures
 

@@ -41,16 +41,21 @@ def plan_status(store_url: str, prefix: str, newest: int | None = None) -> list[
     With `newest` only so many. Raises InputError when the store holds no plan.
     """
     store = open_store(store_url)
-    if prefix:
-        states = [plan_state(store, load_plan(store, resolve_plan(store, prefix)))]
-    else:
-        states = _all_states(store, newest)
+    states = [_state_of(store, prefix)] if prefix else _all_states(store, newest)
     if not states:
         raise InputError(f"{store_url}: no plan in this store; `longmill plan RECIPE` makes one, or give --store")
     if batches := [asdict(batch) for batch in open_batches(store)]:
         for state in states:
             state["batches"] = batches
     return states
+
+
+def _state_of(store: Store, prefix: str) -> dict[str, Any]:
+    try:
+        return plan_state(store, load_plan(store, resolve_plan(store, prefix)))
+    except InputError as error:
+        elsewhere = f"longmill status {prefix} --store s3://BUCKET/PREFIX"
+        raise InputError(f"{error}. If it is in another store: {elsewhere}") from error
 
 
 def _all_states(store: Store, newest: int | None) -> list[dict[str, Any]]:

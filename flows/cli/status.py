@@ -43,7 +43,8 @@ def status(
 
     plans = plan_status(url, plan_id, newest)
     if not as_json:
-        console.print(_page(plans))
+        for part in _page(plans):
+            console.print(part, soft_wrap=isinstance(part, Text))  # a command must stay one line
     finish(as_json, plans, [])
 
 
@@ -54,10 +55,10 @@ def _watch(url: str, plan_id: str, newest: int | None) -> None:
 
     try:
         if console.is_terminal:
-            with Live(_page(plan_status(url, plan_id, newest)), console=console, auto_refresh=False) as live:
+            with Live(Group(*_page(plan_status(url, plan_id, newest))), console=console, auto_refresh=False) as live:
                 while True:
                     time.sleep(_DRAW_S)
-                    live.update(_page(plan_status(url, plan_id, newest)), refresh=True)
+                    live.update(Group(*_page(plan_status(url, plan_id, newest))), refresh=True)
         while True:
             for state in plan_status(url, plan_id, newest):
                 console.print(plain(progress_line(state)), soft_wrap=True)
@@ -66,7 +67,7 @@ def _watch(url: str, plan_id: str, newest: int | None) -> None:
         return
 
 
-def _page(plans: list[dict[str, Any]]) -> RenderableType:
+def _page(plans: list[dict[str, Any]]) -> list[RenderableType]:
     """What `status` prints: a table of several plans, or all of one."""
     from tasks.reporting.status_tables import plans_rows
 
@@ -81,7 +82,7 @@ def _page(plans: list[dict[str, Any]]) -> RenderableType:
     for batch in plans[0].get("batches", ()):  # of the store: a batch may hold calls of several plans
         done = f"{batch['done']:,} of {batch['total']:,} done"
         parts.append(plain(f"waiting for batch {batch['batch'] or '(about to be made)'}, {done}: {batch['status']}"))
-    return Group(*parts)
+    return parts
 
 
 def _plan_page(state: dict[str, Any]) -> Iterator[RenderableType]:
@@ -89,12 +90,14 @@ def _plan_page(state: dict[str, Any]) -> Iterator[RenderableType]:
     from flows.cli.plan_state import failed_shards
     from tasks.reporting.status_tables import build_lines, model_rows, plan_title, state_rows, step_rows
 
-    yield table(plan_title(state), *state_rows(state))
+    yield Text(plan_title(state), "bold")
+    yield table("", *state_rows(state))
     for what, words in build_lines(state):
         yield Text.assemble((f"{what}: ", "bold"), plain(words))
-    for title, rows in (("", step_rows(state)), ("", model_rows(state))):
+    for rows in (step_rows(state), model_rows(state)):
         if rows[1]:
-            yield table(title, *rows)
+            yield Text()
+            yield table("", *rows)
     failed = state["states"]["failed"]["shards"]
     errors = failed_shards(state)
     if errors:
@@ -103,4 +106,4 @@ def _plan_page(state: dict[str, Any]) -> Iterator[RenderableType]:
     for shard in errors:
         yield plain(f"  {shard['shard']}: {shard['error']}")
     if state["rerun"]:
-        yield Text.assemble(("run them again with: ", "bold"), state["rerun"])
+        yield Text.assemble(("\nrun them again with: ", "bold"), state["rerun"])

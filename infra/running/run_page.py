@@ -21,7 +21,6 @@ LogTo = logging.Logger | logging.LoggerAdapter[Any]
 
 _LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 _ENDED = re.compile(r"Finished in state (\w+)\(.*\)$", re.DOTALL)
-_WELL = ("Completed", "Cached")
 
 
 def shorten_logs() -> None:
@@ -42,7 +41,7 @@ def _is_for_people(record: logging.LogRecord) -> bool:
         record.exc_info = record.exc_text = None
         return True
     if isinstance(record.msg, str) and (ended := _ENDED.match(record.msg)):
-        if ended[1] in _WELL and record.name == "prefect.task_runs":
+        if record.name == "prefect.task_runs":
             return False
         record.msg, record.args = f"Finished in state {ended[1]}", ()
     return True

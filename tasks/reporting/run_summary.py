@@ -1,37 +1,48 @@
-"""What a run leaves on its page in the Prefect UI, as Markdown: its figures, and where its results are."""
+"""What a run leaves on its page in the Prefect UI, as Markdown: where its results are, and its figures.
+
+Paths stand as code, since pages of the UI cannot link to a folder or a bucket.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
 from infra.store import Store
 from tasks.records.hint import rerun_command
-from tasks.reporting.tables import bill_rows, build_rows, markdown
+from tasks.reporting.tables import bill_rows, build_rows, markdown, report_rows
 
 
-def build_page(built: Mapping[str, Any], store: Store, name: str) -> str:
-    """The page of a build: yield, drops, calls, bill, and the paths of what it has published."""
-    parts = [f"# {markdown_text(name)}, plan {built['plan_id']}", markdown(*build_rows(dict(built)))]
+def build_summary(built: Mapping[str, Any], store: Store, name: str) -> str:
+    """The summary of a build: what it has published, yield, drops, calls and bill."""
+    dataset = built["dataset"]
+    if dataset:
+        results = _results(
+            ("dataset", dataset["folder"]),
+            ("manifest", store.place(dataset["manifest"])),
+            ("look at its pairs", f"longmill inspect {dataset['folder']}"),
+        )
+    else:
+        command = rerun_command(store, built["plan_id"], "--failed")
+        results = _results(("nothing is published: some shards have no result; run them with", command))
+    parts = [f"## {_plain(name)}, plan {built['plan_id']}", results, markdown(*build_rows(dict(built)))]
     columns, rows = bill_rows(built.get("bill"))
     if rows:
-        parts.append("## Bill\n\n" + markdown(columns, rows))
-    parts.append("## Results\n\n" + results_list(built, store))
-    return "\n".join(parts)
+        parts.append("### Bill\n\n" + markdown(columns, rows))
+    return "\n\n".join(parts)
 
 
-def results_list(outcome: Mapping[str, Any], store: Store) -> str:
-    """Where the dataset and the report are; how to go on where shards have no result."""
-    dataset = outcome.get("dataset")
-    if not dataset:
-        command = rerun_command(store, outcome["plan_id"], "--failed")
-        return f"- nothing is published: some shards have no result. Run them with `{command}`\n"
-    lines = [
-        f"- dataset: `{dataset['folder']}`",
-        f"- manifest: `{store.place(dataset['manifest'])}`",
-        f"- look at its pairs: `longmill inspect {dataset['folder']}`",
-    ]
-    return "\n".join(lines) + "\n"
+def report_summary(report: Mapping[str, Any], name: str) -> str:
+    """The summary of a round: its dataset, model and report, and its figures."""
+    paths = [("dataset", report["dataset"])]
+    if report["trained"]:
+        paths.append(("model", report["adapter"]))
+    paths.append(("report", report["report"]))
+    return "\n\n".join([f"## {_plain(name)}", _results(*paths), markdown(*report_rows(dict(report)))])
 
 
-def markdown_text(text: str) -> str:
+def _results(*paths: tuple[str, str]) -> str:
+    return "\n".join(f"- {what}: `{path}`" for what, path in paths)
+
+
+def _plain(text: str) -> str:
     """A text in which no character makes markup."""
     return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>#|" else letter for letter in text)

@@ -56,14 +56,15 @@ def build_lines(state: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append((ended, f"{build['run']['name']}, {_time(build['at'])}"))
     if build:
         done = f"{build['scored']:,} of {build['questions']:,} questions"
-        rate = f", {build['per_minute']:,.1f} a minute" if build["per_minute"] else ""
+        rate = f", {build['per_minute']:,.1f} a minute" if builder and build["per_minute"] else ""
         lines.append(("scored", f"{done}{rate}"))
         if builder and build["seconds_left"] is not None:
             lines.append(("time left", f"about {timedelta(seconds=build['seconds_left'])}"))
         if builder:
             lines.append(("last sign", _time(build["at"])))
     if cost := state["cost"]:
-        words = f"{cost['paid']:,.2f} {cost['currency']} so far, of about {cost['expected']:,.2f} for the whole plan"
+        whole = f"of about {_money(cost['expected'])} {cost['currency']} for the whole plan"
+        words = f"{_money(cost['paid'])} {cost['currency']} so far, {whole}"
         lines.append(("cost", words if cost["expected"] else "no price in the recipe"))
     lines.append(("dataset", state["dataset"]["folder"] if state["dataset"] else "not published"))
     if build and build["link"]:
@@ -87,7 +88,7 @@ def model_rows(state: Mapping[str, Any]) -> Rows:
     for section, model in state["models"].items():
         figures = [f"{model.get(name, 0):,}" for name in ("made", "reused", "prompt_tokens", "completion_tokens")]
         currency = state["cost"]["currency"]
-        rows.append([f"{section}: {model['name']}", *figures, f"{model['money']:,.2f} {currency}"])
+        rows.append([f"{section}: {model['name']}", *figures, f"{_money(model['money'])} {currency}"])
     return ["model", "calls made", "reused", "prompt tokens", "completion tokens", "cost"], rows
 
 
@@ -99,6 +100,11 @@ def progress_line(state: Mapping[str, Any]) -> str:
         if what in ("scored", "time left", "cost"):
             words.append(f"{what} {text}")
     return "; ".join(words)
+
+
+def _money(amount: float) -> str:
+    """Cents, and less of small amounts."""
+    return f"{amount:,.2f}" if amount >= 1 or not amount else f"{amount:,.4f}"
 
 
 def _time(iso: str) -> str:

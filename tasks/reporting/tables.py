@@ -26,7 +26,7 @@ def markdown(columns: list[str], rows: list[list[str]]) -> str:
 
 
 def _escaped(cell: str) -> str:
-    return html.escape(cell).replace("|", "&#124;").replace("\n", " ")
+    return html.escape(cell, quote=False).replace("|", "&#124;").replace("\n", " ")
 
 
 def count_reasons(counts: Mapping[str, int]) -> str:
@@ -240,11 +240,6 @@ def training_rows(trained: Mapping[str, Any]) -> Rows:
     return ["", ""], rows
 
 
-def build_table(built: dict[str, Any]) -> str:
-    """`build_rows` as Markdown."""
-    return markdown(*build_rows(built))
-
-
 def comparison_table(outcome: dict[str, Any]) -> str:
     """`comparison_rows` as Markdown."""
     return markdown(*comparison_rows(outcome))
@@ -253,11 +248,6 @@ def comparison_table(outcome: dict[str, Any]) -> str:
 def models_table(outcome: Mapping[str, Any]) -> str:
     """`models_rows` as Markdown."""
     return markdown(*models_rows(outcome))
-
-
-def report_table(report: dict[str, Any]) -> str:
-    """`report_rows` as Markdown."""
-    return markdown(*report_rows(report))
 
 
 def training_table(trained: dict[str, Any]) -> str:
