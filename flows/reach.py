@@ -1,4 +1,4 @@
-"""Servers that a build starts itself listen on its own host alone; shards on workers of other hosts cannot call them."""
+"""Servers that a build starts listen on its own host alone: shards on workers of other hosts cannot call them."""
 
 import socket
 from urllib.parse import urlsplit
@@ -25,13 +25,13 @@ def check_workers_reach(recipe: Recipe) -> None:
     sections = own_servers(recipe)
     if sections and pool.type != "process":
         raise RecipeError(
-            f"{sections[0]}: this build would start a server that listens on its own host alone, and its shards run in "
-            f"containers of the pool {pool.name} ({pool.type}): name a server that they reach in {sections[0]}.endpoints"
+            f"{sections[0]}: a server that this build starts listens on its own host alone, and its shards run in "
+            f"containers of the pool {pool.name} ({pool.type}): name a server that all reach in {sections[0]}.endpoints"
         )
 
 
 def check_reach(recipe: Recipe, build_host: str) -> None:
-    """In a shard's run: look for the servers of a build on another host. Raises ServingError where one is out of reach."""
+    """In a shard's run: look for servers that a build on another host has started. Raises ServingError without them."""
     here = socket.gethostname()
     if not build_host or build_host == here:
         return

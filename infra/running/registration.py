@@ -46,6 +46,8 @@ _TRAIN_JOB: Mapping[str, Mapping[str, Any]] = {
         "memory": "64Gi",
         "node_selector": {"nvidia.com/gpu.present": "true"},
         "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+        "shm_size": "16Gi",
+        "work_volume": {"name": "work", "persistentVolumeClaim": {"claimName": "longmill-train"}},
     },
 }
 
