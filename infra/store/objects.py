@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 _log = logging.getLogger(__name__)
 
 _WRITER_KEY = "longmill-writer"  # of an object's metadata: which call of put_if_absent wrote it
-_THREADS = 16  # that delete or copy objects at once
+_THREADS = 48  # that delete or copy objects at once
 _MAX_CONNECTIONS = 64
 _CREATE_ATTEMPTS = 5
 
