@@ -17,7 +17,7 @@ from infra.recipe import Documents
 from infra.running import progress
 from tasks.documents.document import DocumentFormat, Heading, Parsed, SourceDocument, SourceFile
 from tasks.documents.duplicates import Duplicates
-from tasks.documents.formats import document_formats
+from tasks.documents.formats import document_formats, format_of
 from tasks.documents.languages import detect_language
 from tasks.documents.reading import read_sources
 from tasks.questions.question import json_object
@@ -30,6 +30,7 @@ __all__ = [
     "SourceDocument",
     "SourceFile",
     "document_formats",
+    "format_of",
     "read_documents",
 ]
 
@@ -82,7 +83,7 @@ def _checked(
     earlier = duplicates.earlier(document_id, _writable(source), text)
     if earlier is not None:
         first, likeness = earlier
-        if likeness == 1.0:
+        if likeness is None:
             return UnreadableError("duplicate", f"the same text as {first}")
         return UnreadableError("near_duplicate", f"{likeness:.0%} like {first}; documents.near_duplicates")
     return SourceDocument(

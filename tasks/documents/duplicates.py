@@ -42,12 +42,15 @@ class Duplicates:
             "CREATE TABLE bands (band INTEGER, number INTEGER, PRIMARY KEY (band, number)) WITHOUT ROWID"
         )
 
-    def earlier(self, document_id: str, source: str, text: str) -> tuple[str, float] | None:
-        """(source of an earlier document that is alike, likeness); None for a new one, which is remembered."""
+    def earlier(self, document_id: str, source: str, text: str) -> tuple[str, float | None] | None:
+        """(source of an earlier document that is alike, its likeness, or None where the texts are equal).
+
+        None for a new document, which is remembered.
+        """
         key = bytes.fromhex(document_id)
         row = self._database.execute("SELECT source FROM texts WHERE id = ?", (key,)).fetchone()
         if row:
-            return row[0], 1.0
+            return row[0], None
         if self._threshold is not None:
             near = self._near(source, text, self._threshold)
             if near is not None:

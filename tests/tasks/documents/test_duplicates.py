@@ -27,7 +27,7 @@ def likeness(one: list[str], other: list[str]) -> float:
     return len(first & second) / len(first | second)
 
 
-def earlier(duplicates: Duplicates, source: str, words: list[str]) -> tuple[str, float] | None:
+def earlier(duplicates: Duplicates, source: str, words: list[str]) -> tuple[str, float | None] | None:
     text = " ".join(words)
     return duplicates.earlier(text_id(text), source, text)
 
@@ -50,7 +50,7 @@ def test_near_duplicates_are_recognised_and_others_are_not() -> None:
 def test_equal_texts_are_duplicates_without_a_threshold() -> None:
     with closing(Duplicates(None)) as duplicates:
         assert earlier(duplicates, "a", ["one", "two"]) is None
-        assert earlier(duplicates, "b", ["one", "two"]) == ("a", 1.0)
+        assert earlier(duplicates, "b", ["one", "two"]) == ("a", None)
         assert earlier(duplicates, "c", ["one", "two", "three"]) is None
 
 
