@@ -125,6 +125,8 @@ class Lease:
             raise
         if standing is None:
             return self._claim(1)
+        if self._clock() - now > self.times.beat_s:  # the store was away, for the holder too perhaps
+            self._standing = None
         holder = self._holder_of(standing)
         if standing.is_over() or holder.has_ended():
             return self._claim(standing.number + 1)

@@ -242,6 +242,8 @@ class Store:
         number = getattr(error, "errno", None)
         if number in (errno.ENOSPC, errno.EDQUOT):
             return "free some space, or set the recipe's store to another place, and run again to resume"
+        if number == errno.ETIME:
+            return "set the clock of this machine, or of the server, and run again to resume"
         if number == errno.ENXIO:
             return "make the bucket, or correct the recipe's store"
         if isinstance(error, PermissionError) or "redentials" in type(error).__name__:

@@ -45,7 +45,7 @@ _NAMES = re.compile(r"[0-9a-f]{16,}|\b\d{4}\b|(data|evidence)/(train|test)|(?<=p
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a build ended: the status as of `os.waitpid`, what the flow returned or raised, and its steps to the store."""
+    """How a build ended: its status (`os.waitpid`), what the flow returned or raised, and its steps to the store."""
 
     status: int
     seconds: float
@@ -165,7 +165,7 @@ def _build_and_exit(request: Request, report: Path) -> None:
         if request.clock_s:
             _set_clock(request.clock_s)
         answer["built"] = build(recipe)
-    except BaseException as error:  # noqa: BLE001
+    except BaseException as error:
         answer["error"] = f"{type(error).__name__}: {error}"
     report.write_text(json.dumps(answer))
     os._exit(0)

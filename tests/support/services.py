@@ -114,10 +114,11 @@ def running_prefect(database: str, folder: Path) -> Iterator[tuple[Service, dict
     }
 
     def is_ready() -> bool:
-        with contextlib.suppress(OSError):
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=5) as reply:
-                return bool(reply.status == 200)
-        return False
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=5).close()
+        except OSError:
+            return False
+        return True
 
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     log = folder / "prefect-server.log"
