@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
 from infra.canonical import fingerprint
 from infra.running.prefect import TASK_SETTINGS, cache_key, live
@@ -30,7 +31,7 @@ def publish_part(
     return parts
 
 
-@task(name="publish manifest", task_run_name="publish {name}")
+@task(name="publish manifest", task_run_name="publish {name}", cache_policy=NO_CACHE)
 def publish_manifest(
     resources: RunResources,
     plan: Plan,
