@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from prefect import flow, tags, task
+from prefect.cache_policies import NO_CACHE
 from prefect.runtime import deployment, flow_run
 
 from flows.early import check_windows, say_early
@@ -51,7 +52,7 @@ CUT_PLAN = (
 )
 
 
-@task(name="plan", task_run_name="plan {name}")
+@task(name="plan", task_run_name="plan {name}", cache_policy=NO_CACHE)
 def plan_questions(recipe: Recipe, name: str) -> str:
     """Read the questions, build the contexts, count the tokens; returns the plan's id."""
     store = open_store(recipe.store)

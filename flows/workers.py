@@ -250,10 +250,10 @@ class Workers:
             store.delete(run.report_path)
 
     def _take_report(self, run: _Run, report: bytes, *, ended: bool) -> None:
-        """Count what a run says. One that has ended works on no shard, whatever it has said last."""
+        """Count what a run says. From its first report to its end all its shards count as being worked on."""
         with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
             values = json.loads(report)
-            self._resources.take_report(run.report_path, {**values, "shards": []} if ended else values)
+            self._resources.take_report(run.report_path, {**values, "shards": [] if ended else run.indices})
 
     def _failure(self, index: int, state: str) -> LongmillError:
         return unfinished_error(self._resources.store, self._plan.plan_id, index, state)

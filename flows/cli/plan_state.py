@@ -109,11 +109,11 @@ def plan_state(store: Store, plan: Plan) -> dict[str, Any]:
 def _shards(store: Store, plan: Plan, running: set[int]) -> Iterator[dict[str, Any]]:
     """Each shard with its state, its questions, and its last error where it has failed and few have."""
     states = shard_states(store, plan)
-    failed = [index for index, state in states.items() if state == "failed" and index not in running]
+    failed = [index for index, state in states.items() if state == "failed"]
     errors = dict(zip(failed[:MOST_ERRORS], read_failures(store, plan.plan_id, failed[:MOST_ERRORS]), strict=True))
     for shard in plan.shards:
         state, error = states[shard.index], None
-        if state != "done" and shard.index in running:
+        if state == "waiting" and shard.index in running:
             state = "running"
         elif state == "failed":
             error = errors.get(shard.index, f"see plans/{plan.plan_id}/shards/{shard.index:04d}.failed.json")

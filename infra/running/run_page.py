@@ -80,28 +80,34 @@ class ProgressBar:
     """A progress artifact of the current flow run, which may be updated from any thread."""
 
     def __init__(self, key: str, description: str) -> None:
-        from prefect.artifacts import create_progress_artifact
-
-        self._id: UUID | None = None
-        with _server_may_be_away():
-            created: Any = create_progress_artifact(0.0, key=key, description=description)
-            self._id = created
+        self._id = _create_artifact("progress", key, 0.0, description)
 
     def show(self, percent: float, description: str) -> None:
         """Move the bar."""
-        from prefect.artifacts import update_progress_artifact
+        from prefect.client.orchestration import get_client
+        from prefect.client.schemas.actions import ArtifactUpdate
 
         if self._id is not None:
-            with _server_may_be_away():
-                update_progress_artifact(self._id, percent, description)
+            with _server_may_be_away(), get_client(sync_client=True) as client:
+                client.update_artifact(self._id, ArtifactUpdate(data=percent, description=description))
 
 
 def announce(key: str, markdown: str) -> None:
     """Keep a Markdown artifact on the current flow run."""
-    from prefect.artifacts import create_markdown_artifact
+    _create_artifact("markdown", key, markdown)
 
-    with _server_may_be_away():
-        create_markdown_artifact(markdown, key=key)
+
+def _create_artifact(kind: str, key: str, data: str | float, description: str | None = None) -> UUID | None:
+    """The id of a new artifact; None where the server is away. Prefect's own functions leave their clients open."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import ArtifactCreate
+    from prefect.runtime import flow_run
+
+    run_id = UUID(flow_run.id) if flow_run.id else None
+    artifact = ArtifactCreate(type=kind, key=key, data=data, description=description, flow_run_id=run_id)
+    with _server_may_be_away(), get_client(sync_client=True) as client:
+        return client.create_artifact(artifact).id
+    return None
 
 
 @contextlib.contextmanager
