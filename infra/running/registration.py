@@ -200,7 +200,7 @@ def settings_of(
         "pull_steps": deployment.pull_steps,
         "work_pool_name": named.pool,
         "work_queue_name": deployment.queue,
-        "job_variables": _job_variables(deployment, pool_type, named, there.job_variables if there else {}),
+        "job_variables": _job_variables(deployment, pool_type, named, there),
     }
 
 
@@ -209,10 +209,14 @@ def changes_of(there: DeploymentResponse, settings: Mapping[str, Any]) -> list[s
     return [name for name, value in settings.items() if getattr(there, name) != value]
 
 
-def _job_variables(deployment: Deployment, pool_type: str, named: Named, there: Mapping[str, Any]) -> dict[str, Any]:
-    variables = dict(_TRAIN_JOB[pool_type]) if deployment.queue == "train" and pool_type in _TRAIN_JOB else {}
-    variables.update(there)
-    variables |= {**deployment.job, "env": {**deployment.job["env"], **there.get("env", {})}}
+def _job_variables(
+    deployment: Deployment, pool_type: str, named: Named, there: DeploymentResponse | None
+) -> dict[str, Any]:
+    variables = dict(_TRAIN_JOB.get(pool_type, {})) if deployment.queue == "train" else {}
+    if there is not None and there.work_pool_name == named.pool:  # those of another pool mean nothing in this one
+        variables.update(there.job_variables)
+    environment = there.job_variables.get("env", {}) if there else {}
+    variables |= {**deployment.job, "env": {**deployment.job["env"], **environment}}
     image = named.train_image if deployment.queue == "train" and named.train_image else named.image
     if image and pool_type != "process":
         variables["image"] = image

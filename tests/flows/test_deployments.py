@@ -9,18 +9,13 @@ from typing import Any
 
 import psutil
 import pytest
-import yaml
 
-from flows.bench.common import stub_recipe, write_questions
 from infra.errors import BudgetReached, LongmillError
-from infra.recipe import Recipe
 from infra.store import open_store
-from tests.support.deployed import ROOT, deploy, run_on_worker, running_worker, runs_of
+from tests.support.deployed import ROOT, deploy, recipe_file, run_on_worker, running_worker, runs_of
 from tests.support.stub_server import StubServer, running_stub
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect")]
-
-TRAINING = {"base": "microworld", "method": "lora"}
 
 
 @pytest.fixture
@@ -46,21 +41,6 @@ def deployed(prefect: None, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 def worker(deployed: dict[str, Any], tmp_path: Path) -> Iterator[None]:
     with running_worker(tmp_path):
         yield
-
-
-def recipe_file(folder: Path, stub: StubServer, **sections: dict[str, Any]) -> tuple[Recipe, str]:
-    """A recipe of twelve questions in two shards, and the file that it was written to."""
-    write_questions(folder / "questions.jsonl", 12, 600)
-    sections = {
-        "sampling": {"samples": 4},
-        "dataset": {"test_fraction": 0.2},
-        "training": TRAINING,
-    } | sections
-    sections["execution"] = {"shard_size": 6, "attempts": 2, "task_retries": 0} | sections.get("execution", {})
-    recipe = stub_recipe(folder, stub.url, **sections)
-    path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")), encoding="utf-8")
-    return recipe, str(path)
 
 
 def training_runs(built: dict[str, Any]) -> list[Any]:

@@ -9,10 +9,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from flows.bench.common import stub_recipe, write_questions
+from infra.recipe import Recipe
 from infra.running.processes import ChildProcess
+from tests.support.stub_server import StubServer
 
 ROOT = Path(__file__).parents[2]
+TRAINING = {"base": "microworld", "method": "lora"}
 WAIT_S = 150  # a flow run on a worker is a Python of its own: ten seconds and more on a busy machine
+
+
+def recipe_file(folder: Path, stub: StubServer, **sections: dict[str, Any]) -> tuple[Recipe, str]:
+    """A recipe of twelve questions in two shards, and the file that it was written to."""
+    write_questions(folder / "questions.jsonl", 12, 600)
+    sections = {
+        "sampling": {"samples": 4},
+        "dataset": {"test_fraction": 0.2},
+        "training": TRAINING,
+    } | sections
+    sections["execution"] = {"shard_size": 6, "attempts": 2, "task_retries": 0} | sections.get("execution", {})
+    recipe = stub_recipe(folder, stub.url, **sections)
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")), encoding="utf-8")
+    return recipe, str(path)
 
 
 def prefect_environment() -> dict[str, str]:
@@ -48,10 +69,11 @@ def deploy(folder: Path, *options: str) -> dict[str, str]:
 
 
 @contextmanager
-def running_worker(folder: Path) -> Iterator[ChildProcess]:
-    """A worker for the queue `default`: it runs every deployment but training and evaluation."""
+def running_worker(folder: Path, checkout: Path = ROOT) -> Iterator[ChildProcess]:
+    """A worker with the Longmill of `checkout`, for the queue `default`: all but training and evaluation."""
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "longmill", "--work-queue", "default"]
-    with ChildProcess(command, log=folder / "worker.log", env=prefect_environment(), cwd=folder) as worker:
+    environment = prefect_environment() | {"PYTHONPATH": str(checkout)}
+    with ChildProcess(command, log=folder / "worker.log", env=environment, cwd=folder) as worker:
         yield worker
 
 
