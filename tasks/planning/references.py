@@ -51,7 +51,7 @@ def first_question(store: Store, plan: Plan, recipe: Recipe) -> Mapping[str, Any
     """The first planned question: example_id, kind, references, and its whole `prompt` as the policy will see it."""
     examples, contexts = load_shard(store, plan, 0)
     example = examples[0]
-    context = contexts[example.context_id].text
+    context = contexts[example.context_id]
     prompt = sample_prompt(example, context, recipe.sampling.strategy, recipe.policy, plan.special_tokens)
     return {
         "example_id": example.example_id,

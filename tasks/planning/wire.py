@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from tasks.planning.contexts import BuiltQuestion
+from tasks.contexts import BuiltQuestion
 from tasks.questions import RawQuestion
 from tasks.records.example import Context, Document, Drop, Example
 
@@ -63,8 +63,8 @@ def outcomes_from_json(values: Iterable[Mapping[str, Any]]) -> list[BuiltQuestio
             outcomes.append(Drop(**value["drop"]))
             continue
         example, context = value["example"], value["context"]
-        for name in ("span_starts", "span_ends", "span_titles"):
-            context[name] = tuple(context[name])
+        for name in ("span_starts", "span_ends", "span_titles", "span_roles"):
+            context[name] = None if context[name] is None else tuple(context[name])
         outcomes.append(
             BuiltQuestion(
                 Example(**{**example, "references": tuple(example["references"])}),

@@ -25,6 +25,7 @@ from tasks.records.example import Document, Drop
 
 __all__ = [
     "REPEATS",
+    "Build",
     "QuestionFormat",
     "RawQuestion",
     "SourceRow",
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 REPEATS = "repeats row"  # in the detail of a duplicate_id whose row says the same as the first one
-Build = Literal["given", "pooled"]
+Build = Literal["given", "pooled", "history"]
 _FirstRows = dict[bytes, tuple[int, bytes]]  # digest of an id -> number and content digest of its first row
 
 
