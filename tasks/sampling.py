@@ -21,6 +21,7 @@ from infra.models.special_tokens import NO_TOKENS, break_special_tokens
 from infra.recipe import Model, Recipe, Sampling
 from tasks.prompts import PromptText, load_prompt
 from tasks.records.example import Answer, Context, Example
+from tasks.records.history import messages_of
 
 CONTEXT_PLACE = "{context}"  # in a prompt file
 TURN_GAP = "\n\n"  # between the parts of one message
@@ -62,8 +63,8 @@ def _history_messages(
 ) -> tuple[dict[str, str], ...]:
     """The messages of a context, and the question as the user's last one."""
     messages = []
-    for role, start, end in zip(context.span_roles or (), context.span_starts, context.span_ends, strict=True):
-        messages.append({"role": role, "content": break_special_tokens(context.text[start:end], special_tokens)})
+    for message in messages_of(context):
+        messages.append({**message, "content": break_special_tokens(message["content"], special_tokens)})
     text = template.after(CONTEXT_PLACE).render(question=question)
     if messages and messages[-1]["role"] == "user":  # chat templates want the roles by turns
         text = f"{messages.pop()['content']}{TURN_GAP}{text}"

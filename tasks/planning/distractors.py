@@ -108,7 +108,14 @@ def gather_pool(recipe: Recipe, questions: Questions, tokenizer: Tokenizer) -> P
             documents = articles.collect(documents)
     else:
         documents = own_documents(questions.model_copy(update={"limit": None}))
-    sample, left_out, unwritable = _sample(documents, recipe.seed)
+    sample, warnings = sample_documents(documents, recipe.seed)
+    sizes = tuple(passage_sizes(sample, tokenizer, recipe.contexts.passages))
+    return Pool(tuple(sample), sizes, tuple(warnings), articles)
+
+
+def sample_documents(documents: Iterable[Document], seed: int) -> tuple[list[Document], list[str]]:
+    """(different documents that fit into memory, by a seeded digest; what a plan says of those left out)."""
+    sample, left_out, unwritable = _sample(documents, seed)
     warnings = []
     if left_out:
         warnings.append(
@@ -117,8 +124,7 @@ def gather_pool(recipe: Recipe, questions: Questions, tokenizer: Tokenizer) -> P
         )
     if unwritable:
         warnings.append(f"{unwritable} documents of the pool hold lone surrogates and are left out")
-    sizes = tuple(passage_sizes(sample, tokenizer, recipe.contexts.passages))
-    return Pool(tuple(sample), sizes, tuple(warnings), articles)
+    return sample, warnings
 
 
 def draw(count: int, rng: random.Random) -> Iterator[int]:

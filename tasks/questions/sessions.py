@@ -5,11 +5,11 @@ for is text of a turn (`flat_turns`): tool calls and results, system messages wi
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.questions.question import SourceRow, Turn, Session, fault, question_text
+from tasks.prompts import load_prompt
+from tasks.questions.question import Session, SourceRow, Turn, fault, language_code
 
 ROLES = {
     "user": "user",
@@ -87,39 +87,45 @@ def _calls(message: Mapping[str, Any], names: dict[str, str]) -> tuple[tuple[str
     return tuple(calls)
 
 
-def flat_turns(sessions: Iterable[Session], language: str) -> list[list[Turn]]:
-    """Each session as turns of "user" and "assistant" by turns, all of whose parts are text; the first is the user's.
+def turn_text(name: str, language: str, **values: str) -> str:
+    """The text of the prompt file `turn-NAME.txt` in a language; in English where there is no such language."""
+    return load_prompt(f"turn-{name}", language_code(language) or "en").render(**values)
 
-    A session's time stands before its first turn, a turn's own where it has one. Turns of one role that follow another
-    are one turn.
+
+def flat_turns(session: Session, language: str) -> list[Turn]:
+    """The turns of a session as "user" and "assistant", all of whose parts are text.
+
+    The session's time stands before its first turn, a turn's own where it has one. What a tool or the system says is
+    the user's side of the conversation: not every chat template has a place for it.
     """
-    flat = []
-    for session in sessions:
-        turns: list[Turn] = []
-        time = session.time
-        for turn in session.turns:
-            stamp = turn.time or time
-            time = ""
-            text = _text_of(turn, language)
-            if stamp:
-                text = question_text("turn-dated", language, time=stamp, text=text)
-            role = "assistant" if turn.role == "assistant" else "user"
-            if not turns and role == "assistant":
-                turns.append(Turn("user", question_text("turn-begins", language)))
-            if turns and turns[-1].role == role:
-                text = f"{turns.pop().text}\n\n{text}"
-            turns.append(Turn(role, text))
-        flat.append(turns)
-    return flat
+    turns: list[Turn] = []
+    time = session.time
+    for turn in session.turns:
+        text = _text_of(turn, language)
+        if turn.time or time:
+            text = turn_text("dated", language, time=turn.time or time, text=text)
+        time = ""
+        turns.append(Turn("assistant" if turn.role == "assistant" else "user", text))
+    return turns
+
+
+def session_text(session: Session) -> str:
+    """A session as one text, a line for each message: for contexts that are texts."""
+    lines = []
+    for turn in session.turns:
+        parts = [turn.text] if turn.text else []
+        parts += [f"{name} {arguments}" for name, arguments in turn.calls]
+        lines.append(f"{turn.name or turn.role}: " + " ".join(parts))
+    return "\n".join(lines)
 
 
 def _text_of(turn: Turn, language: str) -> str:
     """What a turn says, with its tool calls, or with what it is where it is no message of a person or a model."""
     if turn.role == "tool":
-        return question_text("turn-result", language, name=turn.name, text=turn.text)
+        return turn_text("result", language, tool=turn.name, text=turn.text)
     if turn.role == "system":
-        return question_text("turn-system", language, text=turn.text)
+        return turn_text("system", language, text=turn.text)
     parts = [f"{turn.name}: {turn.text}" if turn.name else turn.text] if turn.text.strip() else []
     for name, arguments in turn.calls:
-        parts.append(question_text("turn-call", language, name=name, arguments=arguments))
+        parts.append(turn_text("call", language, tool=name, arguments=arguments))
     return "\n".join(parts)

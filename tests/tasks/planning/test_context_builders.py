@@ -36,7 +36,7 @@ def document_rows(numbers: range) -> list[dict[str, Any]]:
 
 
 def test_every_builder_is_listed_and_another_is_an_error(tmp_path) -> None:
-    assert set(context_builders()) == {"document", "given", "keychain", "pooled"}
+    assert set(context_builders()) == {"document", "given", "history", "keychain", "pooled"}
     recipe = small_recipe(tmp_path, pooled_rows(1), contexts={"build": "nothing"})
     with pytest.raises(RecipeError, match="there is no 'nothing'; there are: document, given"):
         make_plan(recipe, open_store(recipe.store))
