@@ -17,13 +17,9 @@ REQUIRED = {  # what nobody could guess
 
 def deployed_flows() -> dict[str, Any]:
     """The flows that prefect.yaml deploys, by name."""
-    from prefect.flows import load_flow_from_entrypoint
+    from flows.deployments import deployments
 
-    flows = {}
-    for deployment in yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]:
-        flow: Any = load_flow_from_entrypoint(str(ROOT / deployment["entrypoint"]), use_placeholder_flow=False)
-        flows[flow.name] = flow
-    return flows
+    return {deployment.flow.name: deployment.flow for deployment in deployments()}
 
 
 @pytest.fixture(scope="module")
