@@ -25,6 +25,7 @@ from flows.cli.doctor import require_machine, run_checks
 from flows.cli.ending import run_to_the_end
 from flows.cli.formats import formats
 from flows.cli.inspecting import agreement, inspect, plain
+from flows.cli.maintaining import maintain
 from flows.cli.microworld import microworld
 from flows.cli.serving import serve
 from flows.cli.training import model_name, train
@@ -201,6 +202,7 @@ def evaluate(
     finish(as_json, outcome, [])
 
 
+app.command()(maintain)
 app.command()(formats)
 app.command()(serve)
 app.command()(agreement)

@@ -60,8 +60,8 @@ _QUIET_SERVER = {
     "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "5",
 }
 
-# A server whose database is away answers 500, at which Prefect's client would end the flow run. With this it asks again,
-# as it does while the server itself is away: five times within a minute.
+# A server whose database is away answers 500, at which Prefect's client would end the flow run. With this it asks
+# again, as it does while the server itself is away: five times within a minute.
 PATIENCE = {"PREFECT_CLIENT_RETRY_EXTRA_CODES": "500"}
 
 _ANSWER_S = 10.0  # that a server at PREFECT_API_URL may take to answer

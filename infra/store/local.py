@@ -94,6 +94,13 @@ class LocalFolder:
             sizes[os.path.relpath(path, self.root)] = size
         return sizes
 
+    def written(self, prefix: str) -> dict[str, tuple[int, float]]:
+        """Bytes and time of writing (seconds of the epoch) of every file below a folder, those of killed writes too."""
+        written = {}
+        for path, size, time in _entries_below(self.root / prefix):
+            written[os.path.relpath(path, self.root)] = size, time
+        return written
+
     def delete(self, *paths: str) -> None:
         """Remove files; a file that is already gone is no error."""
         for path in paths:
@@ -173,14 +180,23 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _files_below(folder: Path) -> Iterator[tuple[str, int]]:
-    """Path and bytes of every file. os.walk would skip a folder that cannot be read: an empty store, it would seem."""
+    """Path and bytes of every file but those of killed writes."""
+    for path, size, _ in _entries_below(folder):
+        name = path.rpartition("/")[2]
+        if not (name.startswith(".") and name.endswith(_TEMPORARY_SUFFIX)):
+            yield path, size
+
+
+def _entries_below(folder: Path) -> Iterator[tuple[str, int, float]]:
+    """Path, bytes and time of every file. os.walk would skip a folder that cannot be read, as if it were empty."""
     try:
         entries = list(os.scandir(folder))
     except FileNotFoundError:
         return
     for entry in entries:
         if entry.is_dir():
-            yield from _files_below(Path(entry.path))
-        elif not (entry.name.startswith(".") and entry.name.endswith(_TEMPORARY_SUFFIX)):
-            with contextlib.suppress(FileNotFoundError):  # removed since the folder was listed
-                yield entry.path, entry.stat().st_size
+            yield from _entries_below(Path(entry.path))
+            continue
+        with contextlib.suppress(FileNotFoundError):  # removed since the folder was listed
+            status = entry.stat()
+            yield entry.path, status.st_size, status.st_mtime

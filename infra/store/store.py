@@ -12,6 +12,7 @@ import hashlib
 import io
 import os
 import re
+import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -52,6 +53,7 @@ class Backend(Protocol):
     def exists(self, path: str) -> bool: ...
     def size(self, path: str) -> int: ...
     def sizes(self, prefix: str) -> dict[str, int]: ...
+    def written(self, prefix: str) -> dict[str, tuple[int, float]]: ...
     def delete(self, *paths: str) -> None: ...
     def move(self, source: str, target: str) -> None: ...
     def copy(self, targets: Mapping[str, str]) -> None: ...
@@ -143,6 +145,22 @@ class Store:
         folder = prefix.rstrip("/")
         with self._translated_faults("list", folder):
             return self._backend.sizes(folder)
+
+    def ages(self, prefix: str = "") -> dict[str, tuple[int, float]]:
+        """Bytes of every file below the folder `prefix`, and the seconds since it was written, by path.
+
+        In a folder also the files that killed writes have left. The age is by the clock of the store itself: that of
+        an object which is written now.
+        """
+        probe = f".probe/{uuid.uuid4().hex}"
+        self.write(probe, b"now")
+        with self._translated_faults("list", prefix.rstrip("/")):
+            try:
+                now = self._backend.written(".probe")[probe][1]
+            finally:
+                self._backend.delete(probe)
+            written = self._backend.written(prefix.rstrip("/"))
+        return {path: (size, now - time) for path, (size, time) in written.items()}
 
     def delete(self, *paths: str) -> None:
         """Remove files; a file that is already gone is no error."""
