@@ -27,6 +27,7 @@ from flows.cli.documents import documents
 from flows.cli.ending import run_to_the_end
 from flows.cli.formats import formats
 from flows.cli.inspecting import agreement, inspect
+from flows.cli.maintaining import maintain
 from flows.cli.microworld import microworld
 from flows.cli.serving import serve
 from flows.cli.status import status
@@ -206,6 +207,7 @@ def evaluate(
 
 
 app.command()(deploy)
+app.command()(maintain)
 app.command()(formats)
 app.command()(documents)
 app.command()(serve)

@@ -111,6 +111,10 @@ class ObjectStore:
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """Bytes by path of every object below a folder."""
+        return {path: int(info["size"]) for path, info in self._objects(prefix).items()}
+
+    def _objects(self, prefix: str) -> dict[str, dict[str, Any]]:
+        """What the server says of every object below a folder, by path."""
         with _bucket_must_exist():
             try:
                 objects = self._ask(lambda: self.filesystem.find(self.key(prefix), withdirs=False, detail=True))
@@ -119,11 +123,21 @@ class ObjectStore:
                     raise
                 return {}
         folder = self.key(prefix).rstrip("/") + "/"
-        sizes: dict[str, int] = {}
+        infos: dict[str, dict[str, Any]] = {}
         for name, info in objects.items():
             if name.startswith(folder) and not name.endswith("/"):
-                sizes[name.removeprefix(f"{self.root}/")] = int(info["size"])
-        return sizes
+                infos[name.removeprefix(f"{self.root}/")] = info
+        return infos
+
+    def written(self, prefix: str) -> dict[str, tuple[int, float]]:
+        """Bytes and time of writing (seconds of the epoch, by the server's clock) of every object below a folder."""
+        written = {}
+        for path, info in self._objects(prefix).items():
+            time = info.get("LastModified") or info.get("updated") or info.get("mtime")
+            if time is None:
+                raise OSError(errno.ENOTSUP, f"{self.protocol} does not say when an object was written")
+            written[path] = int(info["size"]), time.timestamp() if isinstance(time, datetime) else float(time)
+        return written
 
     def children(self, folder: str) -> tuple[list[str], list[str]]:
         """Paths of the objects and of the folders in a folder; the server leaves out what is below these."""

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect")]
 
 TIMEOUT_S = 1.0
 
-# What happens to the requests in turn, and how many of the replies were sent and are of no use, so that they are paid for again.
+# What happens to the requests in turn, and how many replies were sent in vain, so that they are paid for again.
 FAULTS = {
     "429 storm": (["429:0.1", "429:0.1", "ok"] * 5, 0),
     "500s": (["500", "ok", "502"] * 5, 0),
