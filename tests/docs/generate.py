@@ -115,7 +115,7 @@ def evidence() -> str:
 
 GENERATED: dict[str, tuple[Path, Callable[[], str]]] = {
     "keys": (ROOT / "docs/recipes.md", keys),
-    "verbs": (ROOT / "docs/operate.md", verbs),
+    "verbs": (ROOT / "docs/verbs.md", verbs),
     "evidence.md": (ROOT / "docs/evidence.md", evidence),
 }
 

@@ -141,9 +141,9 @@ def test_every_verb_has_help_and_is_named_in_the_readme() -> None:
 
 
 def test_every_verb_option_and_recipe_key_is_documented() -> None:
-    operate = (ROOT / "docs/operate.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/verbs.md").read_text(encoding="utf-8")
     for name, command in verbs().items():
-        _, heading, rest = operate.partition(f"**`longmill {name}`**")
+        _, heading, rest = page.partition(f"**`longmill {name}`**")
         assert heading, name
         entry = rest.partition("**`longmill ")[0]
         for parameter in command.params:
