@@ -48,7 +48,7 @@ from tasks.spending import PlanSpending, count_given_spending
 POLL_S = 2.0  # between two looks at the runs
 STILL_S = 35.0  # that the report of a lost run must have stood still
 _POOL_S = 30.0  # between two looks at the workers
-MOST_LOSSES = 3  # of runs with one shard: then it may be the shard that kills them
+MOST_LOSSES = 4  # of runs with one shard: then it may be the shard that kills them
 STAGE = "shards"
 
 
@@ -121,7 +121,7 @@ class Workers:
         self._spending = PlanSpending(resources, plan)
         self._waiting = deque(indices)
         self._runs: dict[UUID, _Run] = {}
-        self._losses: dict[int, int] = {}  # of runs, by shard
+        self._losses: dict[int, int] = {}  # of runs with one shard, by shard; 0 for one that was lost with others
         self._started = 0
         self._room = 0
         self._next_look = 0.0  # at the pool
@@ -213,17 +213,17 @@ class Workers:
                     progress.advance("sample", questions * calls_per_example(self._resources.recipe))
                     progress.advance("score", questions)
                     continue
-                if state.is_lost and self._may_run_again(index):
+                if state.is_lost and self._may_run_again(index, len(run.indices) == 1):
                     self._waiting.appendleft(index)
                 else:
                     self.failures[index] = self._failure(index, f"{state.name} ({state.message})")
 
-    def _may_run_again(self, index: int) -> bool:
-        """Whether a shard whose run was lost goes to another one."""
-        self._losses[index] = self._losses.get(index, 0) + 1
+    def _may_run_again(self, index: int, alone: bool) -> bool:
+        """Whether a shard whose run was lost goes to another one. `alone`: it was the only shard of its run."""
+        self._losses[index] = self._losses.get(index, 0) + alone
         again = self._losses[index] <= MOST_LOSSES
         if again:
-            progress.say(f"shard {index}: its run was lost ({self._losses[index]} of {MOST_LOSSES}); another takes it")
+            progress.say(f"shard {index}: its run was lost; another takes it")
         return again
 
     def _look_at_report(self, run: _Run) -> float:
