@@ -14,8 +14,7 @@ from prefect.runtime import flow_run
 from infra.errors import BusyError, StoreError
 from infra.running import progress
 from infra.store import Store
-from infra.store.lease import Holder, Lease
-from tasks.maintenance import LEASES
+from infra.store.lease import LEASES, Holder, Lease
 from tasks.records.plan import Plan
 from tasks.records.shard import unfinished_shards
 

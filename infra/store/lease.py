@@ -26,6 +26,8 @@ from pathlib import Path
 from infra.errors import BusyError, MissingError, StoreError
 from infra.store.store import Store
 
+LEASES = "leases"  # folder of a store; in it a folder for each plan
+
 _log = logging.getLogger(__name__)
 
 _CLAIM = re.compile(r"(\d+)\.json")

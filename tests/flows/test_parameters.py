@@ -4,10 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from flows.cli.app import app
-from tests.support.deployed import ROOT
 
 REQUIRED = {  # what nobody could guess
     "rerun": {"plan_id"},
