@@ -105,9 +105,10 @@ def _create_artifact(kind: str, key: str, data: str | float, description: str | 
 
     run_id = UUID(flow_run.id) if flow_run.id else None
     artifact = ArtifactCreate(type=kind, key=key, data=data, description=description, flow_run_id=run_id)
+    created: UUID | None = None
     with _server_may_be_away(), get_client(sync_client=True) as client:
-        return client.create_artifact(artifact).id
-    return None
+        created = client.create_artifact(artifact).id
+    return created
 
 
 @contextlib.contextmanager
