@@ -1,72 +1,37 @@
-"""What Longmill deploys: each flow that is run on workers, its queue, its parameters and its schedule.
+"""What Longmill deploys, as `prefect.yaml` lists it: each flow that workers run, its queue, parameters and schedule."""
 
-`longmill deploy` registers this list with a Prefect server. Training and evaluation wait in the queue `train`, so that
-a host with GPUs can serve it alone and others not at all.
-"""
+import functools
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
-from flows.build import nightly
-from flows.evaluate import evaluate_recipe
-from flows.improve import improve_recipe
-from flows.maintain import maintain
-from flows.rerun import rerun
-from flows.train import train
-from flows.workers import shard
+import yaml
+
 from infra.running.registration import Deployment
 
-RECIPE = {"recipe": "sealong"}  # in the box, so that every worker has it
+FILE = Path(__file__).parents[1] / "prefect.yaml"
+_NIGHTLY = "longmill-nightly"  # whose cron `longmill deploy --schedule` may name
 
-DEPLOYMENTS = (
-    Deployment(
-        name="longmill-nightly",
-        flow=nightly,
-        description="Build the dataset of a recipe every night, then request its training.",
-        parameters=RECIPE,
-        cron="0 1 * * *",
-        cron_is_named=True,
-        most_runs=1,
-    ),
-    Deployment(
-        name="longmill-build",
-        flow=nightly,
-        description="Build the dataset of a recipe now, then request its training.",
-        parameters=RECIPE,
-    ),
-    Deployment(
-        name="longmill-shard",
-        flow=shard,
-        description="Work on shards of a plan; started by a build with execution.shard_deployment.",
-    ),
-    Deployment(
-        name="longmill-rerun",
-        flow=rerun,
-        description='Run the failed shards of a plan again (or "3,7-9"), then publish.',
-        parameters={"store": "mill", "failed": True},
-    ),
-    Deployment(
-        name="longmill-train",
-        flow=train,
-        description="Train on a published manifest; started by a build, once per manifest.",
-        queue="train",
-        most_runs=1,
-    ),
-    Deployment(
-        name="longmill-evaluate",
-        flow=evaluate_recipe,
-        description="Compare the policy with a trained model on held-out questions.",
-        queue="train",
-        parameters=RECIPE,
-    ),
-    Deployment(
-        name="longmill-improve",
-        flow=improve_recipe,
-        description="Rounds of build, train and evaluate.",
-        parameters={**RECIPE, "rounds": 1},
-    ),
-    Deployment(
-        name="longmill-maintain",
-        flow=maintain,
-        description="Request the training of manifests that were never trained; tidy the ledger.",
-        parameters=RECIPE,
-        cron="30 * * * *",
-    ),
-)
+
+@functools.cache
+def deployments() -> tuple[Deployment, ...]:
+    """All deployments, in the order of the file."""
+    listed = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    return tuple(_deployment(entry, listed["pull"]) for entry in listed["deployments"])
+
+
+def _deployment(entry: dict[str, Any], pull_steps: list[dict[str, Any]]) -> Deployment:
+    module, _, function = entry["entrypoint"].rpartition(".")
+    crons = [schedule["cron"] for schedule in entry["schedules"]]
+    return Deployment(
+        name=entry["name"],
+        flow=getattr(import_module(module), function),
+        description=entry["description"],
+        queue=entry["work_pool"]["work_queue_name"],
+        job=entry["work_pool"]["job_variables"],
+        pull_steps=pull_steps,
+        parameters=entry.get("parameters", {}),
+        cron=crons[0] if crons else "",
+        cron_is_named=entry["name"] == _NIGHTLY,
+        most_runs=entry.get("concurrency_limit"),
+    )

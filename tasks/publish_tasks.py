@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
 from infra.canonical import fingerprint
 from infra.running.prefect import TASK_SETTINGS, cache_key, emit, live, without_user
@@ -31,7 +32,7 @@ def publish_part(
     return parts
 
 
-@task(name="publish manifest", task_run_name="publish {name}")
+@task(name="publish manifest", task_run_name="publish {name}", cache_policy=NO_CACHE)
 def publish_manifest(
     resources: RunResources,
     plan: Plan,
@@ -84,7 +85,7 @@ def _publish_part(
     resources: RunResources, plan: Plan, results: Sequence[ShardResult], draft: DatasetDraft
 ) -> list[list[ManifestFile]]:
     first, last = results[0].shard, results[-1].shard
-    label = f"publish part {first:04d}" if first == last else f"publish part {first:04d}–{last:04d}"
+    label = f"publish part {first:04d}" if first == last else f"publish part {first:04d}-{last:04d}"
     identity = [draft.folder, draft.split.to_json(), draft.with_reasoning, [result.to_json() for result in results]]
     key = f"{store_key(resources.store)}-{fingerprint(identity)}"
 

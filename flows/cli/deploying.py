@@ -58,7 +58,7 @@ def register_all(named: "Named", notify: str) -> "list[Registered]":
     from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectException
 
-    from flows.deployments import DEPLOYMENTS
+    from flows.deployments import deployments
     from infra.running.automations import register_automations
     from infra.running.registration import Registered, register_deployment, register_pool
     from infra.running.remote_runs import AUTOMATION, watch_for_lost_runs
@@ -66,7 +66,7 @@ def register_all(named: "Named", notify: str) -> "list[Registered]":
     try:
         with get_client(sync_client=True) as client:
             pool_type, outcomes = register_pool(client, named)
-            for deployment in DEPLOYMENTS:
+            for deployment in deployments():
                 outcomes.append(register_deployment(client, deployment, pool_type, named))
             made = watch_for_lost_runs()
             note = "marks runs as crashed whose process was killed"

@@ -90,12 +90,12 @@ def _check_workers(client: "SyncPrefectClient") -> list[str]:
 
 
 def _check_deployments(client: "SyncPrefectClient") -> list[str]:
-    from flows.deployments import DEPLOYMENTS
+    from flows.deployments import deployments
     from infra.running.registration import Named, changes_of, find_deployment, settings_of
 
     missing, other = [], []
     pool = client.read_work_pool(_pool_name(client))
-    for deployment in DEPLOYMENTS:
+    for deployment in deployments():
         there = find_deployment(client, deployment)
         if there is None:
             missing.append(deployment.name)
@@ -106,7 +106,7 @@ def _check_deployments(client: "SyncPrefectClient") -> list[str]:
         if other:
             faults.append(f"{_names(other)} of another version")
         raise PrerequisiteError(f"{', '.join(faults)}: run `longmill deploy`")
-    return [f"{len(DEPLOYMENTS)}, of this version"]
+    return [f"{len(deployments())}, of this version"]
 
 
 def _names(deployments: list[str]) -> str:
@@ -126,10 +126,10 @@ def _check_automation(client: "SyncPrefectClient") -> list[str]:
 
 def _pool_name(client: "SyncPrefectClient") -> str:
     """The pool of Longmill's deployments; before they are there, the one that they would get."""
-    from flows.deployments import DEPLOYMENTS
+    from flows.deployments import deployments
     from infra.running.registration import find_deployment
 
-    for deployment in DEPLOYMENTS:
+    for deployment in deployments():
         there = find_deployment(client, deployment)
         if there is not None and there.work_pool_name:
             return there.work_pool_name

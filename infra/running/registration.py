@@ -5,7 +5,7 @@ tags, further job variables, limits, and the base job template of the pool.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -31,13 +31,6 @@ POOL_TYPES = ("process", "docker", "kubernetes")
 TAG = "longmill"
 TEMPLATES = Path(__file__).parents[1] / "deploy" / "pools"
 
-# One process a run: without a command of its own Prefect starts a second one. `python` is the worker's, or the image's.
-# Heartbeats tell the server of a run whose process was killed; with 500 as an extra code a restart of the server's
-# database is waited for.
-_JOB: Mapping[str, Any] = {
-    "command": "python -m prefect.engine",
-    "env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30", "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500"},
-}
 # What a run of the queue `train` gets where each run has a container of its own.
 _TRAIN_JOB: Mapping[str, Mapping[str, Any]] = {
     "process": {},
@@ -57,7 +50,6 @@ _TRAIN_JOB: Mapping[str, Mapping[str, Any]] = {
         "work_volume": {"name": "work", "persistentVolumeClaim": {"claimName": "longmill-train"}},
     },
 }
-_PULL_STEPS: list[dict[str, Any]] = [{"infra.running.worker_folder.enter_worker_folder": {}}]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +62,8 @@ class Deployment:
     name: str
     flow: Flow[..., Any]
     description: str
+    job: Mapping[str, Any]  # variables of the work pool's job template
+    pull_steps: Sequence[Mapping[str, Any]]
     queue: str = "default"
     parameters: Mapping[str, Any] = field(default_factory=dict)
     cron: str = ""
@@ -203,7 +197,7 @@ def settings_of(
         "parameter_openapi_schema": schema.model_dump(mode="json", exclude_unset=True),
         "entrypoint": f"{deployment.flow.fn.__module__}.{deployment.flow.fn.__name__}",
         "path": None,  # deployments of before had the folder of who deployed
-        "pull_steps": _PULL_STEPS,
+        "pull_steps": deployment.pull_steps,
         "work_pool_name": named.pool,
         "work_queue_name": deployment.queue,
         "job_variables": _job_variables(deployment, pool_type, named, there),
@@ -221,8 +215,8 @@ def _job_variables(
     variables = dict(_TRAIN_JOB.get(pool_type, {})) if deployment.queue == "train" else {}
     if there is not None and there.work_pool_name == named.pool:  # those of another pool mean nothing in this one
         variables.update(there.job_variables)
-    variables["command"] = _JOB["command"]
-    variables["env"] = {**_JOB["env"], **(there.job_variables.get("env", {}) if there else {})}
+    environment = there.job_variables.get("env", {}) if there else {}
+    variables |= {**deployment.job, "env": {**deployment.job["env"], **environment}}
     image = named.train_image if deployment.queue == "train" and named.train_image else named.image
     if image and pool_type != "process":
         variables["image"] = image

@@ -55,11 +55,12 @@ class Pool:
 
 
 def start_run(deployment: str, parameters: dict[str, Any], key: str, name: str) -> UUID:
-    """Start a flow run, once per key. Raises RecipeError where there is no such deployment."""
+    """Start a flow run, once per key, with the tags of the caller's. Raises RecipeError without such a deployment."""
+    from prefect.runtime import flow_run
 
     def start() -> FlowRun:
         return run_deployment(  # type: ignore[return-value]  # a coroutine in asynchronous code alone
-            deployment, parameters=parameters, idempotency_key=key, flow_run_name=name, timeout=0
+            deployment, parameters=parameters, idempotency_key=key, flow_run_name=name, tags=flow_run.tags, timeout=0
         )
 
     try:

@@ -29,11 +29,11 @@ def deployed(prefect: None, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     """Every deployment by its name, made from a folder that is not the checkout."""
     from prefect.client.orchestration import get_client
 
-    from flows.deployments import DEPLOYMENTS
+    from flows.deployments import deployments
 
     deploy(tmp_path_factory.mktemp("elsewhere"))
     with get_client(sync_client=True) as client:
-        names = [deployment.full_name for deployment in DEPLOYMENTS]
+        names = [deployment.full_name for deployment in deployments()]
         return {name: client.read_deployment_by_name(name) for name in names}
 
 
@@ -117,7 +117,7 @@ def test_a_night_on_workers_publishes_once_and_asks_for_training_once(folder: Pa
 @pytest.mark.usefixtures("worker")
 def test_failed_shards_are_run_again_by_the_rerun_deployment(folder: Path, stub: StubServer) -> None:
     from flows.build import nightly
-    from flows.cli.views import plan_status
+    from flows.cli.plan_state import plan_status
 
     recipe, path = recipe_file(folder, stub, dataset={"name": "mended"})
     stub.options.script = ["ok"] * 25 + ["500"] * 1000
