@@ -27,29 +27,6 @@ def sentences(seed: int = 1) -> list[str]:
     """Different English sentences of made-up and common words."""
     rng = random.Random(seed)
     common = ("the", "of", "and", "to", "in", "is", "was", "for", "on", "that", "with", "as", "by", "at", "from", "his")
-        [
-            "the",
-            "of",
-            "and",
-            "to",
-            "in",
-            "is",
-            "was",
-            "for",
-            "on",
-            "that",
-            "with",
-            "as",
-            "by",
-            "at",
-            "from",
-            "his",
-            "it",
-            "an",
-            "were",
-            "which",
-        ]
-    )
     letters = "etaoinshrdlucmfw"
     words = ["".join(rng.choices(letters, k=rng.randint(3, 10))) for _ in range(_WORDS)]
     results = []
