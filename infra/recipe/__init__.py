@@ -14,6 +14,7 @@ from infra.recipe.models import (
     Serving,
 )
 from infra.recipe.recipe import (
+    DEFAULT_STORE,
     Budget,
     Contexts,
     Dataset,
@@ -31,6 +32,7 @@ from infra.recipe.recipe import (
 from infra.recipe.training import Mix, Training
 
 __all__ = [
+    "DEFAULT_STORE",
     "RULE_BASED",
     "BatchSettings",
     "Budget",

@@ -16,10 +16,12 @@ from infra.errors import RecipeError
 from infra.recipe.documents import Documents
 from infra.recipe.fields import QuestionFields
 from infra.recipe.models import Embedding, Fraction, Judge, Model, Positive, RecipeSection, require_one_currency
+from infra.recipe.source import recipe_text, without_user
 from infra.recipe.training import Training
 from infra.recipe.yaml_text import RepeatedKeyError, read_yaml
 
 Language = Literal["en", "zh"]
+DEFAULT_STORE = "mill"
 NAME = r"^[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$"  # of a folder in the store: `.` and `..` are none
 
 
@@ -236,7 +238,7 @@ class Recipe(RecipeSection):
     """All settings of a run."""
 
     name: str = Field(description="name of the recipe", pattern=NAME)
-    store: str = Field("mill", description="folder or fsspec URL (s3://bucket/prefix) that keeps everything")
+    store: str = Field(DEFAULT_STORE, description="folder or fsspec URL (s3://bucket/prefix) that keeps everything")
     seed: int = Field(0, description="seed of every random choice")
     documents: Documents | None = Field(None, description="documents that questions are asked about")
     questions: Questions = Field(description="where the questions come from")
@@ -354,22 +356,20 @@ _LATER_KEYS: dict[str, dict[str, Any]] = {
 
 
 def load_recipe(path: str | Path, changes: tuple[str, ...] = ()) -> Recipe:
-    """Read a recipe and apply `changes` like "sampling.samples=8".
+    """Read a recipe, from a file or any fsspec URL, and apply `changes` like "sampling.samples=8".
 
     Raises RecipeError naming the file, the key and what is wrong with it.
     """
-    source = Path(path)
+    source = without_user(str(path))
     try:
-        settings = read_yaml(source.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise RecipeError(f"{source}: cannot read the recipe ({error.strerror}); check the path") from error
+        settings = read_yaml(recipe_text(str(path)))
     except RepeatedKeyError as error:
         raise RecipeError(f"{source}: {error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{source}: not valid YAML: {error}") from error
     if not isinstance(settings, dict):
         raise RecipeError(f"{source}: a recipe is a mapping of settings; this file holds {type(settings).__name__}")
-    return parse_recipe(settings, str(source), changes)
+    return parse_recipe(settings, source, changes)
 
 
 def parse_recipe(settings: dict[str, Any], source: str = "recipe", changes: tuple[str, ...] = ()) -> Recipe:
