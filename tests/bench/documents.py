@@ -123,7 +123,8 @@ def memory(path: Path, megabytes: int, pool: list[str]) -> Iterator[dict[str, fl
     size = documents = 0
     with path.open("w") as file:
         while size < megabytes * 1e6:
-            file.write(json.dumps({"text": " ".join(rng.choices(pool, k=_ROW_SENTENCES))}) + "\n")
+            text = " ".join(rng.choices(pool, k=_ROW_SENTENCES))
+            file.write(json.dumps({"text": text, "language": "en"}) + "\n")
             size, documents = file.tell(), documents + 1
     before = processor_s()
     for read, outcome in enumerate(read_documents(Documents(source=str(path)), 1), 1):
