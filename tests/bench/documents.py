@@ -31,7 +31,7 @@ _FILES = {
     "html": 300,
     "pdf": 120,
     "pdf-zh": 60,
-    "docx": 100,
+    "docx": 300,
 }
 
 
