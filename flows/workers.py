@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from prefect import flow
+from prefect import flow, tags
 from prefect.runtime import flow_run
 
 from flows.reports import REPORT_S, reporting
@@ -77,7 +77,7 @@ def shard(
         retry_drops: Ask again what servers refused, and run shards again that dropped questions for it.
         spent: Calls and tokens that the plan's other shards have cost; null where the store is to be read for it.
     """
-    with open_resources(parse_recipe(recipe), retry_drops) as resources:
+    with tags(*flow_run.tags), open_resources(parse_recipe(recipe), retry_drops) as resources:
         plan = load_plan(resources.store, plan_id)
         if spent is not None:
             count_given_spending(resources, plan, spent)
