@@ -25,7 +25,7 @@ from flows.shards import raise_failures, run_here
 from infra.models.api_key import check_api_keys
 from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
-from infra.running.prefect import live, run_elsewhere
+from infra.running.prefect import live
 from infra.running.run_page import announce, name_run, run_log, said_in_log
 from infra.serving.servers import restart_counts, restarts_since, start_servers
 from infra.store import Store, open_store
@@ -171,6 +171,10 @@ def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe
     clock = time.monotonic()
     check_scorers(recipe)
     check_api_keys(recipe)
+    if recipe.execution.shard_deployment is not None:
+        from flows.reach import check_workers_reach
+
+        check_workers_reach(recipe)
     with contextlib.ExitStack() as leases, contextlib.ExitStack() as servers:  # who waits needs the servers' GPUs
         store = open_store(recipe.store)
         waiting = servers_may_wait(store, recipe)
@@ -217,8 +221,10 @@ def request_training(recipe: dict[str, Any], dataset: dict[str, Any]) -> str | N
 
     Returns the state of the manifest's training run, new or old; None where the deployment does not exist.
     """
+    from infra.running.remote_runs import request_run
+
     parameters = {"recipe": recipe, "manifest": dataset["manifest"]}
-    return run_elsewhere(TRAIN_DEPLOYMENT, parameters, f"train-{dataset['sha256']}", timeout_s=0)
+    return request_run(TRAIN_DEPLOYMENT, parameters, f"train-{dataset['sha256']}")
 
 
 def as_recipe(recipe: dict[str, Any] | Recipe) -> Recipe:

@@ -109,7 +109,7 @@ def evaluation_rows(
 ) -> tuple[list[EvaluationRow], list[EvaluationRow] | None, dict[str, CallCounts]]:
     """The rows of the policy and of `trained` on the same questions, and the calls made."""
     with open_resources(settings) as resources:
-        before = evaluate_model(questions, resources.policy, settings.policy, settings, resources.embedder)
+        before = evaluate_model(questions, resources.policy, settings.policy, settings, resources.recorded_embedder)
         after, calls = None, resources.policy.counts()
         if trained is not None:
             improved = _with_policy(settings, {"name": trained["name"], "revision": trained["revision"]})
@@ -118,7 +118,7 @@ def evaluation_rows(
             else:
                 served = trained_recipe(settings, trained)
             with served as improved, open_resources(improved) as other:
-                after = evaluate_model(questions, other.policy, improved.policy, improved, other.embedder)
+                after = evaluate_model(questions, other.policy, improved.policy, improved, other.recorded_embedder)
                 for kind, counts in other.policy.counts().items():
                     calls[f"{kind} after"] = counts
     return before, after, calls

@@ -11,6 +11,7 @@ which the build counts.
 
 import contextlib
 import json
+import socket
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from uuid import UUID
 from prefect import flow, tags
 from prefect.runtime import flow_run
 
+from flows.reach import check_reach
 from flows.reports import REPORT_S, reporting
 from flows.shard import shard_recipe, work_on_shard
 from flows.shards import (
@@ -46,7 +48,7 @@ from tasks.spending import PlanSpending, count_given_spending
 POLL_S = 2.0  # between two looks at the runs
 STILL_S = 35.0  # that the report of a lost run must have stood still
 _POOL_S = 30.0  # between two looks at the workers
-MOST_LOSSES = 3  # of runs with one shard: then it may be the shard that kills them
+MOST_LOSSES = 4  # of runs with one shard: then it may be the shard that kills them
 STAGE = "shards"
 
 
@@ -64,6 +66,7 @@ def shard(
     report: str = "",
     retry_drops: bool = False,
     spent: dict[str, list[int]] | None = None,
+    build_host: str = "",
 ) -> None:
     """Work on shards of a plan until their results are in the store. A build starts it; `rerun` is for people.
 
@@ -76,8 +79,11 @@ def shard(
         report: Where in the store the run says that it lives, and what it has called; the build reads it.
         retry_drops: Ask again what servers refused, and run shards again that dropped questions for it.
         spent: Calls and tokens that the plan's other shards have cost; null where the store is to be read for it.
+        build_host: Host of a build that has started servers itself: its addresses mean nothing on another host.
     """
-    with tags(*flow_run.tags), open_resources(parse_recipe(recipe), retry_drops) as resources:
+    settings = parse_recipe(recipe)
+    check_reach(settings, build_host)
+    with tags(*flow_run.tags), open_resources(settings, retry_drops) as resources:
         plan = load_plan(resources.store, plan_id)
         if spent is not None:
             count_given_spending(resources, plan, spent)
@@ -115,7 +121,7 @@ class Workers:
         self._spending = PlanSpending(resources, plan)
         self._waiting = deque(indices)
         self._runs: dict[UUID, _Run] = {}
-        self._losses: dict[int, int] = {}  # of runs, by shard
+        self._losses: dict[int, int] = {}  # of runs with one shard, by shard; 0 for one that was lost with others
         self._started = 0
         self._room = 0
         self._next_look = 0.0  # at the pool
@@ -182,6 +188,8 @@ class Workers:
             parameters["retry_drops"] = True
         if spent := self._spending.besides(indices):
             parameters["spent"] = spent
+        if any(model.starts_here() for model in self._resources.recipe.models().values()):
+            parameters["build_host"] = socket.gethostname()
         key = f"{plan_id}-{flow_run.id}-{self._started}"
         run_id = start_run(self._deployment, parameters, key, shards_name(self._resources.recipe.name, indices))
         self._started += 1
@@ -205,17 +213,17 @@ class Workers:
                     progress.advance("sample", questions * calls_per_example(self._resources.recipe))
                     progress.advance("score", questions)
                     continue
-                if state.is_lost and self._may_run_again(index):
+                if state.is_lost and self._may_run_again(index, len(run.indices) == 1):
                     self._waiting.appendleft(index)
                 else:
                     self.failures[index] = self._failure(index, f"{state.name} ({state.message})")
 
-    def _may_run_again(self, index: int) -> bool:
-        """Whether a shard whose run was lost goes to another one."""
-        self._losses[index] = self._losses.get(index, 0) + 1
+    def _may_run_again(self, index: int, alone: bool) -> bool:
+        """Whether a shard whose run was lost goes to another one. `alone`: it was the only shard of its run."""
+        self._losses[index] = self._losses.get(index, 0) + alone
         again = self._losses[index] <= MOST_LOSSES
         if again:
-            progress.say(f"shard {index}: its run was lost ({self._losses[index]} of {MOST_LOSSES}); another takes it")
+            progress.say(f"shard {index}: its run was lost; another takes it")
         return again
 
     def _look_at_report(self, run: _Run) -> float:

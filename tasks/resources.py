@@ -15,6 +15,7 @@ from infra.models.batches.scheduler import Batching
 from infra.models.budget import BudgetMeter
 from infra.models.client import CallCounts, ModelClient
 from infra.models.embedding.embedder import Embedder, open_embedder
+from infra.models.embedding.recorded import recorded_embedder
 from infra.models.forms.request_form import RequestForm, headers_of
 from infra.models.forms.settler import FormMemory, FormSettler
 from infra.models.rates.limiter import RateLimiter, RateLimits, StoreClaims
@@ -77,6 +78,10 @@ class RunResources:
                 if self.stopped is not None:
                     self._embedder.stop(self.stopped)
             return self._embedder
+
+    def recorded_embedder(self) -> Embedder:
+        """The same with its vectors in the ledger, so that texts which come again need no model."""
+        return recorded_embedder(self.recipe.embedding, self.ledger, self.embedder)
 
     def scoring(self) -> ScoringContext:
         """What scorers may use of it."""

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from flows.bench.finished_shards import finished_recipe
-from flows.cli.plan_state import plan_status
-from flows.reports import build_path
 from infra.canonical import canonical_json, fingerprint
 from infra.recipe import Recipe
 from infra.store import open_store
@@ -24,6 +22,8 @@ _TOKENS = 8000  # of a prompt
 
 def measure(shards: int = 15_625, questions: int = 64) -> dict[str, Any]:
     """Seconds of `status PLAN`, of `status`, and of finding a plan by the beginning of its id, in a local folder."""
+    from flows.cli.plan_state import plan_status
+
     with tempfile.TemporaryDirectory() as folder:
         plan_id = make_plan_of_many_shards(Path(folder), shards, questions)
         store = open_store(folder)
@@ -38,6 +38,8 @@ def measure(shards: int = 15_625, questions: int = 64) -> dict[str, Any]:
 
 def make_plan_of_many_shards(folder: Path, shards: int, questions: int) -> str:
     """Write the records of a plan into a store's folder, and files with the names of its tables; returns its id."""
+    from flows.reports import build_path
+
     recipe = finished_recipe(str(folder), 8)
     plan = _plan(recipe, shards, questions)
     place = folder / "plans" / plan.plan_id

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
+from flows.cli.deploying import deploy
 from flows.cli.display import (
     AsJson,
     console,
@@ -22,9 +23,11 @@ from flows.cli.display import (
     table,
 )
 from flows.cli.doctor import require_machine, run_checks
+from flows.cli.documents import documents
 from flows.cli.ending import run_to_the_end
 from flows.cli.formats import formats
 from flows.cli.inspecting import agreement, inspect
+from flows.cli.maintaining import maintain
 from flows.cli.microworld import microworld
 from flows.cli.serving import serve
 from flows.cli.status import status
@@ -203,7 +206,10 @@ def evaluate(
     finish(as_json, outcome, [])
 
 
+app.command()(deploy)
+app.command()(maintain)
 app.command()(formats)
+app.command()(documents)
 app.command()(serve)
 app.command()(agreement)
 app.command()(inspect)

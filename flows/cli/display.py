@@ -183,6 +183,16 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
     return result
 
 
+def text_table(title: str, rows: list[list[str]]) -> Table:
+    """A table of words without a head."""
+    result = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, show_header=False)
+    for _ in rows[0] if rows else ():
+        result.add_column(overflow="fold")
+    for row in rows:
+        result.add_row(*map(Text, row))
+    return result
+
+
 def finish(as_json: bool, outcome: Any, paths: list[tuple[str, str]]) -> None:
     """The last lines: the outcome as JSON, or (name, path) of what was made."""
     if as_json:

@@ -13,14 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from flows.one_build import FOLDER as LEASES
 from flows.reports import Sums, read_build
 from infra.errors import InputError, LongmillError, MissingError, StoreError
 from infra.models.batches.records import open_batches
 from infra.models.budget import call_cost
 from infra.recipe import Recipe, parse_recipe
 from infra.store import Store, open_store
-from infra.store.lease import current_holder
+from infra.store.lease import LEASES, current_holder
 from tasks.evaluation.heldout import is_heldout
 from tasks.judging.reward_settings import called_models
 from tasks.planning.estimate import currency

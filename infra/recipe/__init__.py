@@ -1,5 +1,6 @@
 """A recipe: every setting of a run, typed, documented and checked before any work starts."""
 
+from infra.recipe.documents import Documents
 from infra.recipe.models import (
     RULE_BASED,
     BatchSettings,
@@ -37,6 +38,7 @@ __all__ = [
     "Budget",
     "Contexts",
     "Dataset",
+    "Documents",
     "Embedding",
     "Evaluation",
     "Execution",

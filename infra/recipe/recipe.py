@@ -13,6 +13,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from infra.errors import RecipeError
+from infra.recipe.documents import Documents
 from infra.recipe.fields import QuestionFields
 from infra.recipe.models import Embedding, Fraction, Judge, Model, Positive, RecipeSection, require_one_currency
 from infra.recipe.source import recipe_text, without_user
@@ -47,9 +48,13 @@ class Questions(RecipeSection):
 class Contexts(RecipeSection):
     """How a question gets its long context."""
 
-    build: Literal["given", "pooled"] = Field(
-        "given", description="given: the row holds its context; pooled: supporting documents + distractors"
+    build: str = Field(
+        "given",
+        description="a file of tasks/contexts. given: the row holds its context; pooled: supporting documents + "
+        "distractors; document: the question's whole document and its neighbours; keychain: as pooled, the question "
+        "at the end of a chain of keys (LoongRL); history: chat messages, which stay messages",
     )
+    options: dict[str, Any] = Field({}, description="the builder's own settings (docs/documents.md)")
     pool: str | None = Field(
         None, description="JSONL or Parquet of documents {title, text}; without it, the questions' own documents"
     )
@@ -235,6 +240,7 @@ class Recipe(RecipeSection):
     name: str = Field(description="name of the recipe", pattern=NAME)
     store: str = Field(DEFAULT_STORE, description="folder or fsspec URL (s3://bucket/prefix) that keeps everything")
     seed: int = Field(0, description="seed of every random choice")
+    documents: Documents | None = Field(None, description="documents that questions are asked about")
     questions: Questions = Field(description="where the questions come from")
     contexts: Contexts = Field(Contexts(), description="how a question gets its context")
     policy: Model = Field(description="the model that answers, and that is improved")
@@ -281,7 +287,7 @@ class Recipe(RecipeSection):
     def identity(self) -> dict[str, Any]:
         """The settings that decide the bytes of the dataset, as JSON values. The id of a plan depends on it."""
         settings = self.model_dump(
-            mode="json", exclude={"name", "store", "budget", "execution", "training", "evaluation"}
+            mode="json", exclude={"name", "store", "documents", "budget", "execution", "training", "evaluation"}
         )
         # A plan names its questions and contexts by content, so the places that they come from do not matter.
         for section, keys in _PLACE_KEYS.items():
@@ -331,7 +337,7 @@ _LATER_KEYS_OF_SCORERS = {"no_facts_despite_notes": "ignore_notes", "granularity
 # Keys that are younger than the first plans, by their defaults: with these, a plan keeps its id.
 _LATER_KEYS: dict[str, dict[str, Any]] = {
     "questions": {"fields": None},
-    "contexts": {"articles": "never", "passages": "numbered"},
+    "contexts": {"articles": "never", "passages": "numbered", "options": {}},
     "policy": {"reasoning": "auto"},
     "judge": {"reasoning": "auto", "reasoning_tokens": 0},
     "strong": {"reasoning": "auto"},

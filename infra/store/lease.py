@@ -26,6 +26,8 @@ from pathlib import Path
 from infra.errors import BusyError, MissingError, StoreError
 from infra.store.store import Store
 
+LEASES = "leases"  # folder of a store; in it a folder for each plan
+
 _log = logging.getLogger(__name__)
 
 _CLAIM = re.compile(r"(\d+)\.json")
@@ -125,6 +127,8 @@ class Lease:
             raise
         if standing is None:
             return self._claim(1)
+        if self._clock() - now > self.times.beat_s:  # the store was away, for the holder too perhaps
+            self._standing = None
         holder = self._holder_of(standing)
         if standing.is_over() or holder.has_ended():
             return self._claim(standing.number + 1)

@@ -115,6 +115,13 @@ class LocalFolder:
         """The time of the file's last change."""
         return datetime.fromtimestamp((self.root / path).stat().st_mtime, UTC)
 
+    def written(self, prefix: str) -> dict[str, tuple[int, float]]:
+        """Bytes and time of writing (seconds of the epoch) of every file below a folder, those of killed writes too."""
+        written = {}
+        for path, size, time in _entries_below(self.root / prefix):
+            written[os.path.relpath(path, self.root)] = size, time
+        return written
+
     def delete(self, *paths: str) -> None:
         """Remove files; a file that is already gone is no error."""
         for path in paths:
@@ -194,17 +201,25 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _files_below(folder: Path) -> Iterator[tuple[str, int]]:
-    """Path and bytes of every file. os.walk would skip a folder that cannot be read: an empty store, it would seem."""
+    """Path and bytes of every file but those of killed writes."""
+    for path, size, _ in _entries_below(folder):
+        if not _is_temporary(path.rpartition("/")[2]):
+            yield path, size
+
+
+def _entries_below(folder: Path) -> Iterator[tuple[str, int, float]]:
+    """Path, bytes and time of every file. os.walk would skip a folder that cannot be read, as if it were empty."""
     try:
         entries = list(os.scandir(folder))
     except FileNotFoundError:
         return
     for entry in entries:
         if entry.is_dir():
-            yield from _files_below(Path(entry.path))
-        elif not _is_temporary(entry.name):
-            with contextlib.suppress(FileNotFoundError):  # removed since the folder was listed
-                yield entry.path, entry.stat().st_size
+            yield from _entries_below(Path(entry.path))
+            continue
+        with contextlib.suppress(FileNotFoundError):  # removed since the folder was listed
+            status = entry.stat()
+            yield entry.path, status.st_size, status.st_mtime
 
 
 def _is_temporary(name: str) -> bool:

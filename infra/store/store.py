@@ -12,6 +12,7 @@ import hashlib
 import io
 import os
 import re
+import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -55,6 +56,7 @@ class Backend(Protocol):
     def sizes(self, prefix: str) -> dict[str, int]: ...
     def children(self, folder: str) -> tuple[list[str], list[str]]: ...
     def written_at(self, path: str) -> datetime | None: ...
+    def written(self, prefix: str) -> dict[str, tuple[int, float]]: ...
     def delete(self, *paths: str) -> None: ...
     def move(self, source: str, target: str) -> None: ...
     def copy(self, targets: Mapping[str, str]) -> None: ...
@@ -159,6 +161,22 @@ class Store:
         with self._translated_faults("read", path):
             return self._backend.written_at(path)
 
+    def ages(self, prefix: str = "") -> dict[str, tuple[int, float]]:
+        """Bytes of every file below the folder `prefix`, and the seconds since it was written, by path.
+
+        In a folder also the files that killed writes have left. The age is by the clock of the store itself: that of
+        an object which is written now.
+        """
+        probe = f".probe/{uuid.uuid4().hex}"
+        self.write(probe, b"now")
+        with self._translated_faults("list", prefix.rstrip("/")):
+            try:
+                now = self._backend.written(".probe")[probe][1]
+            finally:
+                self._backend.delete(probe)
+            written = self._backend.written(prefix.rstrip("/"))
+        return {path: (size, now - time) for path, (size, time) in written.items()}
+
     def delete(self, *paths: str) -> None:
         """Remove files; a file that is already gone is no error."""
         for path in paths:
@@ -242,6 +260,8 @@ class Store:
         number = getattr(error, "errno", None)
         if number in (errno.ENOSPC, errno.EDQUOT):
             return "free some space, or set the recipe's store to another place, and run again to resume"
+        if number == errno.ETIME:
+            return "set the clock of this machine, or of the server, and run again to resume"
         if number == errno.ENXIO:
             return "make the bucket, or correct the recipe's store"
         if isinstance(error, PermissionError) or "redentials" in type(error).__name__:

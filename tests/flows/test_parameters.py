@@ -4,10 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from flows.cli.app import app
-from tests.support.deployed import ROOT
 
 REQUIRED = {  # what nobody could guess
     "rerun": {"plan_id"},
@@ -17,13 +15,9 @@ REQUIRED = {  # what nobody could guess
 
 def deployed_flows() -> dict[str, Any]:
     """The flows that prefect.yaml deploys, by name."""
-    from prefect.flows import load_flow_from_entrypoint
+    from flows.deployments import deployments
 
-    flows = {}
-    for deployment in yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]:
-        flow: Any = load_flow_from_entrypoint(str(ROOT / deployment["entrypoint"]), use_placeholder_flow=False)
-        flows[flow.name] = flow
-    return flows
+    return {deployment.flow.name: deployment.flow for deployment in deployments()}
 
 
 @pytest.fixture(scope="module")
