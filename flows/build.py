@@ -146,10 +146,15 @@ def recipe_tags(recipe: Recipe) -> list[str]:
     return [f"recipe:{recipe.name}", f"dataset:{recipe.dataset.name}"]
 
 
+def plan_tags(recipe: Recipe, plan: Plan) -> list[str]:
+    """The tags of flow runs that work on a plan."""
+    return [*recipe_tags(recipe), f"plan:{plan.plan_id}"]
+
+
 def _name_this_run(recipe: Recipe, plan: Plan) -> list[str]:
     """Name and tag the flow run for the UI, now that its size is known; returns the tags, which its parts get too."""
     questions = sum(shard.questions for shard in plan.shards)
-    own_tags = [*recipe_tags(recipe), f"plan:{plan.plan_id}"]
+    own_tags = plan_tags(recipe, plan)
     name_run(f"build {recipe.name} · {questions:,} questions", own_tags)
     return own_tags
 

@@ -98,7 +98,7 @@ class BuildReport:
         """Write the report until the block ends, with how it has ended, and show it on the run's page."""
         if self._questions:
             self._log.info(
-                f"plan {self._plan_id}: {self._questions:,} questions in {self._shards:,} shards to work on; how far: "
+                f"plan {self._plan_id}: {self._questions:,} questions to work on, shards: {self._shards:,}; how far: "
                 f"{status_command(self._resources.store, self._plan_id)}"
             )
             self._bar = ProgressBar(f"progress-{self._plan_id}", self.words())

@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 from prefect import flow
 
-from flows.build import build
+from flows.build import build, plan_tags
 from flows.one_build import lease_of_plan
 from flows.recipes import read_recipe
 from infra.errors import InputError, RecipeError, StoreError
 from infra.recipe import Recipe, parse_recipe
+from infra.running.run_page import name_run
 from infra.store import Store, open_store
 from tasks.records.hint import default_store
 from tasks.records.plan import load_plan, recipe_path, resolve_plan
@@ -64,6 +65,7 @@ def rerun(
         settings = settings.model_copy(update={"execution": execution})
     files = open_store(settings.store)
     plan = load_plan(files, resolve_plan(files, plan_id))
+    name_run(f"rerun {settings.name} · {f'shards {shards}' if shards else 'failed shards'}", plan_tags(settings, plan))
     everywhere = retry_drops and not shards
     with lease_of_plan(files, plan, settings.execution.wait_s):  # results are discarded under no other build
         indices = None if everywhere else choose_shards(settings, plan.plan_id, shards, from_step)

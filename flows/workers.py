@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from prefect import flow
+from prefect import flow, tags
 from prefect.runtime import flow_run
 
 from flows.reach import check_reach
@@ -83,7 +83,7 @@ def shard(
     """
     settings = parse_recipe(recipe)
     check_reach(settings, build_host)
-    with open_resources(settings, retry_drops) as resources:
+    with tags(*flow_run.tags), open_resources(settings, retry_drops) as resources:
         plan = load_plan(resources.store, plan_id)
         if spent is not None:
             count_given_spending(resources, plan, spent)

@@ -17,6 +17,7 @@ from prefect.automations import AutomationCore
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, StateType, WorkerStatus
+from prefect.context import TagsContext
 from prefect.deployments import run_deployment
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
@@ -56,11 +57,11 @@ class Pool:
 
 def start_run(deployment: str, parameters: dict[str, Any], key: str, name: str) -> UUID:
     """Start a flow run, once per key, with the tags of the caller's. Raises RecipeError without such a deployment."""
-    from prefect.runtime import flow_run
+    current_tags = TagsContext.get().current_tags
 
     def start() -> FlowRun:
         return run_deployment(  # type: ignore[return-value]  # a coroutine in asynchronous code alone
-            deployment, parameters=parameters, idempotency_key=key, flow_run_name=name, tags=flow_run.tags, timeout=0
+            deployment, parameters=parameters, idempotency_key=key, flow_run_name=name, tags=current_tags, timeout=0
         )
 
     try:

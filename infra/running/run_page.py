@@ -108,7 +108,7 @@ def _create_artifact(kind: str, key: str, data: str | float, description: str | 
     created: UUID | None = None
     with _server_may_be_away(), get_client(sync_client=True) as client:
         created = client.create_artifact(artifact).id
-    return created
+    return created  # noqa: RET504  # mypy takes a return inside for the end of the function
 
 
 @contextlib.contextmanager

@@ -55,7 +55,7 @@ def runs_of(recipe: Recipe, plan_id: str, wait_for: int) -> list[tuple[str, str]
 
     deadline = time.monotonic() + 40
     while True:
-        runs = [run for run in task_runs() if re.match(r"[a-z_]+ \d{4}", run[0])]
+        runs = [run for run in task_runs() if re.match(r"[a-z_]+ · shard \d{4}", run[0])]
         if len(runs) >= wait_for or time.monotonic() > deadline:
             return runs
         time.sleep(0.5)
@@ -71,7 +71,7 @@ def test_every_kind_of_call_is_a_task_with_a_name_that_says_what_it_does(
     assert {name.split(" ")[0] for name in names} >= KINDS
     shard_names = [name for name in names if name.startswith("support")]
     assert all(
-        re.fullmatch(r"support 000\d · questions \d+-\d+ · facts \d+-\d+( · round \d+)?", name) for name in shard_names
+        re.fullmatch(r"support · shard 000\d · questions \d+-\d+ · facts \d+-\d+( · round \d+)?", name) for name in shard_names
     )
     assert "notes · shard 0001 · questions 1-3 · chunks 1-3" in names
     assert "helpfulness · shard 0000 · questions 1-3 · answers 1-9" in names
@@ -97,7 +97,7 @@ def test_a_dimension_that_fails_is_named_with_its_facts_and_only_that_part_runs_
     plan_id = store.list("plans")[0].split("/")[1]
     failure = read_failure(store, plan_id, 0)
     assert failure is not None
-    assert "support 0000" in failure
+    assert "support · shard 0000" in failure
 
     judge.says = judge_reply
     judge.bodies.clear()

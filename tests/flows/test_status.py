@@ -9,11 +9,10 @@ import pytest
 
 from flows.bench.common import stub_recipe, write_questions
 from flows.cli.plan_state import plan_state, plan_status, run_link
-from flows.one_build import FOLDER as LEASES
 from flows.reports import build_path
 from infra.recipe import Recipe
 from infra.store import Store, open_store
-from infra.store.lease import Holder, Lease
+from infra.store.lease import LEASES, Holder, Lease
 from tasks.planning.make_plan import make_plan
 from tasks.records.plan import Plan, recipe_path
 from tasks.records.shard import write_failure
@@ -175,3 +174,50 @@ def test_a_report_that_cannot_be_read_costs_its_figures_alone(store: Store, plan
     state = plan_state(store, plan)
     assert (state["build"], state["steps"], state["cost"]) == (None, {}, None)
     assert state["states"]["waiting"]["shards"] == SHARDS
+
+
+@pytest.mark.usefixtures("built")
+def test_watching_prints_a_line_now_and_then_until_ctrl_c_which_is_its_normal_end(
+    store: Store, plan: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from flows.cli import status as verb
+    from flows.cli.ending import Interrupted
+
+    looks = 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            raise Interrupted
+
+    monkeypatch.setattr(verb.time, "sleep", sleep)
+    verb.status(plan.plan_id, store=store.place(""), watch=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith(f"plan {plan.plan_id}: 1 done, 1 running") for line in lines)
+
+
+@pytest.mark.usefixtures("built")
+def test_a_command_to_type_is_one_line_however_narrow_the_terminal_is(
+    store: Store, plan: Plan, built: Lease, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from flows.cli.status import status
+
+    built.release()
+    status(plan.plan_id, store=store.place(""))
+    printed = capsys.readouterr().out
+    assert f"\nrun them again with: longmill rerun {plan.plan_id} --failed --store {store.place('')}\n" in printed
+    assert "question q4, step sample, http://gpu-1:8000: no luck" in printed
+
+
+def test_a_plan_of_many_shards_is_shown_from_listings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.bench.status import make_plan_of_many_shards
+
+    without_tables(monkeypatch)
+    plan_id = make_plan_of_many_shards(tmp_path, shards=2000, questions=64)
+    (state,) = plan_status(str(tmp_path), plan_id[:4])
+    assert state["states"]["failed"]["shards"] == 2
+    assert state["states"]["done"]["shards"] == 1799
+    assert state["questions"] == 128_000
+    assert {"sample", "facts", "helpfulness"} <= set(state["steps"])
