@@ -20,7 +20,7 @@ from infra.store import open_store
 from tests.support.s3 import s3_bucket
 from tests.support.stub_server import StubServer, running_stub
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect"), pytest.mark.timeout(900)]
 
 API_KEY = "sk-geheim-0123456789"
 AWS_SECRET = "kept-out-of-every-log"
