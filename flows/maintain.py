@@ -14,7 +14,7 @@ from flows.recipes import read_recipe
 from flows.shard import shard_recipe
 from flows.train import training_job
 from infra.ledger import Ledger
-from infra.running.prefect import announce
+from infra.running.run_page import announce
 from infra.store import Store, open_store
 from tasks.maintenance import GRACE_DAYS, unnamed_files, unnamed_rows, view
 from tasks.records.manifest import manifests
@@ -30,6 +30,12 @@ def maintain(
 
     Returns {"requested": {manifest: state of its training run}, "unnamed": what nothing names any more (see `tidy`)}.
     A training run that failed is started again from its page in the Prefect UI, not from here.
+
+    Args:
+        recipe: Recipe: a file on the worker, a URL (s3://bucket/recipe.yaml), or the name of one in the box.
+        changes: Changes of recipe keys, one a line: sampling.samples=8, store=s3://bucket/mill.
+        remove: Remove what nothing in the store names any more; without it, it is listed alone.
+        grace_days: Days that a file which nothing names stays, for builds that are about to name it.
     """
     settings = read_recipe(recipe, changes)
     store = open_store(settings.store)

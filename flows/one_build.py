@@ -9,14 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
-from prefect.logging import get_logger
 from prefect.runtime import flow_run
 
 from infra.errors import BusyError, StoreError
 from infra.running import progress
 from infra.store import Store
-from infra.store.lease import Holder, Lease
-from tasks.maintenance import LEASES
+from infra.store.lease import LEASES, Holder, Lease
 from tasks.records.plan import Plan
 from tasks.records.shard import unfinished_shards
 
@@ -109,4 +107,3 @@ class _Done:
 
 def _say(text: str) -> None:
     progress.say(text)
-    get_logger("build").info(text)

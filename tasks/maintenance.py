@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.store import Store
+from infra.store.lease import LEASES
 from tasks.records.manifest import read_manifest
 from tasks.records.part import part_path, read_parts, rows_folder
 from tasks.records.plan import Plan, load_plan, plan_path
 from tasks.records.shard import TABLES, finished_results
 from tasks.reporting.tables import Rows
 
-LEASES = "leases"  # folder in the store
 GRACE_DAYS = 7.0
 _DAY_S = 86_400.0
 _LIVE_S = _DAY_S  # a holder that has been silent for so long is dead, whatever its clock says

@@ -40,6 +40,7 @@ def benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
         prefect_share,
         publishing,
         shard_start,
+        status,
         training,
         vllm_flow,
     )
@@ -56,5 +57,6 @@ def benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
         "publish": publishing.measure,
         "ledger": ledger_keys.measure,
         "shard_start": shard_start.measure,
+        "status": status.measure,
         "training": training.measure,
     }

@@ -26,7 +26,7 @@ from infra.store.patience import Patience
 _log = logging.getLogger(__name__)
 
 _WRITER_KEY = "longmill-writer"  # of an object's metadata: which call of put_if_absent wrote it
-_THREADS = 16  # that delete or copy objects at once
+_THREADS = 48  # that delete or copy objects at once
 _MAX_CONNECTIONS = 64
 _CREATE_ATTEMPTS = 5
 _AWAY_STATUSES = (500, 502, 503, 504)
@@ -138,6 +138,33 @@ class ObjectStore:
                 raise OSError(errno.ENOTSUP, f"{self.protocol} does not say when an object was written")
             written[path] = int(info["size"]), time.timestamp() if isinstance(time, datetime) else float(time)
         return written
+
+    def children(self, folder: str) -> tuple[list[str], list[str]]:
+        """Paths of the objects and of the folders in a folder; the server leaves out what is below these."""
+        files: list[str] = []
+        folders: list[str] = []
+        with _bucket_must_exist():
+            try:
+                entries = self.filesystem.ls(self.key(folder), detail=True)
+            except FileNotFoundError as error:
+                if _code(error) == "NoSuchBucket":
+                    raise
+                return files, folders
+        for entry in entries:
+            name = entry["name"].strip("/")
+            if name.startswith(f"{self.key(folder)}/"):
+                kind = folders if entry["type"] == "directory" else files
+                kind.append(name.removeprefix(f"{self.root}/"))
+        return files, folders
+
+    def written_at(self, path: str) -> datetime | None:
+        """The time of the object's last change, where the server tells it."""
+        with _bucket_must_exist():
+            try:
+                written: datetime = self.filesystem.modified(self.key(path))
+            except NotImplementedError:
+                return None
+        return written.astimezone(UTC) if written.tzinfo else written.replace(tzinfo=UTC)
 
     def delete(self, *paths: str) -> None:
         """Remove objects, several at a time; an object that is already gone is no error."""

@@ -24,7 +24,7 @@ class Patience:
         self._url = url
         self._is_away = is_away
         self._has_answered = False
-        self._said = False  # that it is away
+        self._is_reported = False  # that it is away
         self._lock = threading.Lock()
 
     def ask(self, request: Callable[[], Value]) -> Value:
@@ -44,11 +44,11 @@ class Patience:
                 pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
             else:
                 self._has_answered = True
-                self._said = False
+                self._is_reported = False
                 return value
 
     def _say_once(self, error: Exception) -> None:
         with self._lock:
-            said, self._said = self._said, True
-        if not said:
+            was_reported, self._is_reported = self._is_reported, True
+        if not was_reported:
             progress.say(f"{self._url} does not answer ({type(error).__name__}); waiting up to {AWAY_S:.0f} s for it")

@@ -16,6 +16,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -53,6 +54,8 @@ class Backend(Protocol):
     def exists(self, path: str) -> bool: ...
     def size(self, path: str) -> int: ...
     def sizes(self, prefix: str) -> dict[str, int]: ...
+    def children(self, folder: str) -> tuple[list[str], list[str]]: ...
+    def written_at(self, path: str) -> datetime | None: ...
     def written(self, prefix: str) -> dict[str, tuple[int, float]]: ...
     def delete(self, *paths: str) -> None: ...
     def move(self, source: str, target: str) -> None: ...
@@ -145,6 +148,18 @@ class Store:
         folder = prefix.rstrip("/")
         with self._translated_faults("list", folder):
             return self._backend.sizes(folder)
+
+    def children(self, prefix: str = "") -> tuple[Paths, Paths]:
+        """Files and folders that lie in the folder `prefix` itself, sorted: one listing, however much is below it."""
+        folder = prefix.rstrip("/")
+        with self._translated_faults("list", folder):
+            files, folders = self._backend.children(folder)
+        return sorted(files), sorted(folders)
+
+    def written_at(self, path: str) -> datetime | None:
+        """When a file was written, by the store's clock, UTC; None where the store does not say it."""
+        with self._translated_faults("read", path):
+            return self._backend.written_at(path)
 
     def ages(self, prefix: str = "") -> dict[str, tuple[int, float]]:
         """Bytes of every file below the folder `prefix`, and the seconds since it was written, by path.

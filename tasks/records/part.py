@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic_core import from_json
+
 from infra.canonical import canonical_json, fingerprint
 from infra.store import Store
 from tasks.records.dataset import Split
@@ -116,7 +118,15 @@ def read_figures(store: Store, parts: Sequence[ShardPart]) -> Iterator[Mapping[s
         if data is None or hashlib.sha256(data).hexdigest() != part.figures_sha256:
             yield None
         else:
-            yield json.loads(data)
+            yield _figures(data)
+
+
+def _figures(data: bytes) -> Mapping[str, Any]:
+    try:
+        figures: Mapping[str, Any] = from_json(data)  # a third of the time of json.loads, for 20 KB a shard
+    except ValueError:  # lone surrogates
+        figures = json.loads(data)
+    return figures
 
 
 def write_part(store: Store, result: ShardResult, part: ShardPart) -> None:

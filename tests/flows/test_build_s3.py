@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from flows.bench.common import stub_recipe, write_questions
-from flows.cli.views import path_in_store, plan_status
+from flows.cli.plan_state import plan_status
+from flows.cli.views import path_in_store
 from infra.errors import InputError, LongmillError, StoreError
 from infra.recipe import Pairing, Recipe
 from infra.store import open_store
