@@ -301,9 +301,10 @@ class Embedding(RecipeSection):
 def check_endpoint(url: str) -> None:
     """Raise ValueError for an endpoint that is no base URL. One with a password is refused before (public.py)."""
     if "?" in url or "#" in url:  # what follows may be a token, and is not repeated
+        base = url.partition("?")[0].partition("#")[0]
         raise ValueError(
-            f"endpoint {url.partition('?')[0].partition('#')[0]}: write it without '?' and '#'; what a gateway wants to "
-            "see belongs in headers, whose values come from the environment"
+            f"endpoint {base}: write it without '?' and '#'; what a gateway wants to see belongs in headers, whose "
+            "values come from the environment"
         )
     if "${" in url:
         raise ValueError(f"endpoint {url}: variables of the environment are not filled in; use --set, or write the URL")
