@@ -11,7 +11,7 @@ from tests.faults.test_model_server import FAULTS
 ROOT = HERE.parents[1]
 
 
-def tests_of(path: Path) -> set[str]:
+def names_of_tests(path: Path) -> set[str]:
     """The names of a file's tests."""
     tree = ast.parse(path.read_text())
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
@@ -20,7 +20,7 @@ def tests_of(path: Path) -> set[str]:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.fault[:40])
 def test_every_row_has_its_test(row: object) -> None:
     path, _, name = row.test.partition("::")  # type: ignore[attr-defined]
-    assert name.partition("[")[0] in tests_of(ROOT / path)
+    assert name.partition("[")[0] in names_of_tests(ROOT / path)
 
 
 def test_every_test_of_a_fault_has_a_row() -> None:
@@ -28,7 +28,7 @@ def test_every_test_of_a_fault_has_a_row() -> None:
     named = {row.test.partition("[")[0] for row in ROWS}
     for path in HERE.glob("test_*.py"):
         if path.name != "test_table.py":
-            for name in tests_of(path):
+            for name in names_of_tests(path):
                 assert f"tests/faults/{path.name}::{name}" in named
     tests = [row.test for row in ROWS]
     assert len(set(tests)) == len(tests)
