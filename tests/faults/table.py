@@ -152,6 +152,8 @@ def _cell(figures: Mapping[str, Any]) -> str:
         words.append(f"{figures['paid_again']} calls paid again")
     if "away_s" in figures:
         words.append(f"away for {figures['away_s']:g} s")
+    if "seconds_of_calls" in figures:
+        words.append(f"the last call started {figures['seconds_of_calls']:g} s later")
     if "seconds" in figures:
         words.append(f"{figures['seconds']:g} s until the end of the build")
     if "message" in figures:
