@@ -97,6 +97,9 @@ ROWS = (
         "tests/flows/test_deployments.py::"
         "test_a_worker_that_is_killed_is_noticed_and_its_shards_are_taken_over",
         "its run is marked as crashed, its shards go to another; paid again ≤ calls in flight of the run"),
+    Row("a shard's run is cancelled in the UI",
+        "tests/faults/test_services.py::test_a_run_that_is_cancelled_in_the_ui_stops_paying_within_ten_seconds",
+        "no call starts ten seconds later; the build names the shard"),
     Row("SIGTERM with calls in flight",
         "tests/flows/test_stopping.py::test_calls_in_flight_at_a_signal_are_recorded_and_none_is_paid_again",
         "calls in flight are recorded; shards wait for the next build; none paid again"),
