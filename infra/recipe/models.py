@@ -287,6 +287,8 @@ class Embedding(RecipeSection):
 
     @model_validator(mode="after")
     def _check_window(self) -> "Embedding":
+        if self.endpoint is not None:
+            check_endpoint(self.endpoint)
         if self.truncate_tokens is not None and self.max_tokens is not None:
             raise ValueError("truncate_tokens has the endpoint cut texts: leave it out, so that max_tokens has windows")
         if self.tokenizer is not None and self.endpoint is None:
@@ -297,9 +299,13 @@ class Embedding(RecipeSection):
 
 
 def check_endpoint(url: str) -> None:
-    """Raise ValueError for an endpoint that is no URL, or has a password in it: recipes are stored."""
-    if "@" in url.partition("://")[2].partition("/")[0]:
-        raise ValueError("an endpoint has a password in its URL; keys belong in the environment (api_key_env)")
+    """Raise ValueError for an endpoint that is no base URL. One with a password is refused before (public.py)."""
+    if "?" in url or "#" in url:  # what follows may be a token, and is not repeated
+        base = url.partition("?")[0].partition("#")[0]
+        raise ValueError(
+            f"endpoint {base}: write it without '?' and '#'; what a gateway wants to see belongs in headers, whose "
+            "values come from the environment"
+        )
     if "${" in url:
         raise ValueError(f"endpoint {url}: variables of the environment are not filled in; use --set, or write the URL")
     if not url.startswith(("http://", "https://")):

@@ -6,10 +6,24 @@ are: whether a name that the user chose is private is not decided here.
 """
 
 import re
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+_URL_WITH_USER = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/\s@]+@")
 _PATH = re.compile(r"^(?:file://|local://|/|~/|\\|[A-Za-z]:[/\\]|(?:\.\.?[/\\])+)")
+
+
+def urls_with_user(settings: Any, key: str = "") -> Iterator[str]:
+    """The keys whose URL has a user or a password: recipes are stored, and Prefect shows them."""
+    if isinstance(settings, dict):
+        for name, member in settings.items():
+            yield from urls_with_user(member, f"{key}.{name}" if key else str(name))
+    elif isinstance(settings, list | tuple):
+        for member in settings:
+            yield from urls_with_user(member, key)
+    elif isinstance(settings, str) and _URL_WITH_USER.match(settings):
+        yield key
 
 
 def public_settings(value: Any) -> Any:

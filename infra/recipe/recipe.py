@@ -16,6 +16,7 @@ from infra.errors import RecipeError
 from infra.recipe.documents import Documents
 from infra.recipe.fields import QuestionFields
 from infra.recipe.models import Embedding, Fraction, Judge, Model, Positive, RecipeSection, require_one_currency
+from infra.recipe.public import urls_with_user
 from infra.recipe.source import recipe_text, without_user
 from infra.recipe.training import Training
 from infra.recipe.yaml_text import RepeatedKeyError, read_yaml
@@ -376,6 +377,11 @@ def parse_recipe(settings: dict[str, Any], source: str = "recipe", changes: tupl
     """Apply `changes` and check the settings. Raises RecipeError that names every wrong key."""
     for change in changes:
         _apply(settings, change)
+    if keys := sorted(set(urls_with_user(settings))):
+        raise RecipeError(
+            f"{source}: {', '.join(keys)}: a URL has a password in it, and recipes are stored; keys belong in the "
+            "environment (api_key_env, headers)"
+        )
     try:
         return Recipe.model_validate(settings)
     except ValidationError as error:
@@ -383,7 +389,7 @@ def parse_recipe(settings: dict[str, Any], source: str = "recipe", changes: tupl
         for fault in error.errors(include_url=False):
             key = ".".join(map(str, fault["loc"])) or "(whole recipe)"
             messages.append(f"{key}: {_fault_message(fault['type'], fault['input'], fault['msg'])}")
-        raise RecipeError(f"{source}: " + "; ".join(messages)) from error
+        raise RecipeError(f"{source}: " + "; ".join(messages)) from None  # pydantic's error shows all values
 
 
 def _fault_message(kind: str, value: Any, message: str) -> str:

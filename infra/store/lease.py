@@ -127,7 +127,7 @@ class Lease:
             raise
         if standing is None:
             return self._claim(1)
-        if self._clock() - now > self.times.beat_s:  # the store was away, for the holder too perhaps
+        if self._clock() - now > self.times.silent_s / 2:  # the store was away, for the holder too perhaps
             self._standing = None
         holder = self._holder_of(standing)
         if standing.is_over() or holder.has_ended():

@@ -86,6 +86,35 @@ def test_a_build_goes_on_when_the_services_come_back(
     figures(paid_again=paid_again, in_flight=IN_FLIGHT, away_s=AWAY_S, seconds=round(seconds, 1))
 
 
+def test_a_run_that_is_cancelled_in_the_ui_stops_paying_within_ten_seconds(
+    folder: Path, deployed: Deployed, figures: Callable[..., None]
+) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+    from prefect.client.schemas.objects import StateType
+    from prefect.states import Cancelling
+
+    with running_stub(latency=0.5) as stub, shard_worker(deployed, folder):
+        recipe = small_recipe(folder, stub.url, execution={"concurrency": 1, "shard_size": CALLS})
+        execution = recipe.execution.model_copy(update={"shard_deployment": "shard/longmill-shard"})
+        number = deployed.forks.start(recipe.model_copy(update={"execution": execution}))
+        stub.wait_for(2, 180)
+        running = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
+        api = deployed.environment["PREFECT_API_URL"]
+        with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
+            runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(state=running))
+            (run,) = [run for run in runs if run.deployment_id]
+            client.set_flow_run_state(run.id, Cancelling())
+        start = time.monotonic()
+        outcome = deployed.forks.outcome(number)
+        assert outcome.built is None
+        assert "its flow run is Cancelled" in outcome.error
+        seconds = max(0.0, max(entry["at"] for entry in stub.log) - start)
+        assert seconds < 10
+        assert stub.requests < CALLS
+    figures(seconds_of_calls=round(seconds, 1), message=outcome.error.partition(";")[2].partition(";")[0].strip())
+
+
 @contextlib.contextmanager
 def shard_worker(deployed: Deployed, folder: Path) -> Iterator[None]:
     """The deployment of shards, and a worker that runs it in processes."""
@@ -99,7 +128,7 @@ def shard_worker(deployed: Deployed, folder: Path) -> Iterator[None]:
     steps = [{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}]
     api = deployed.environment["PREFECT_API_URL"]
     with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
-        client.create_work_pool(WorkPoolCreate(name="longmill", type="process"))
+        client.create_work_pool(WorkPoolCreate(name="longmill", type="process"), overwrite=True)
         client.create_deployment(
             client.create_flow_from_name("shard"),
             "longmill-shard",

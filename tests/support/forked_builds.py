@@ -109,12 +109,11 @@ def forked_builds(environment: Mapping[str, str]) -> Iterator[Forks]:
 
 @dataclass(frozen=True)
 class Request:
-    """`die_at`: the kind of step at which the build is killed, as `step_kind` has it. `clock_s`: its clock is ahead."""
+    """`die_at`: the kind of step at which the build is killed, as `step_kind` has it."""
 
     number: int
     recipe: dict[str, Any]
     die_at: str = ""
-    clock_s: float = 0.0
 
 
 def step_kind(step: str) -> str:
@@ -162,8 +161,6 @@ def _build_and_exit(request: Request, report: Path) -> None:
 
         recipe = parse_recipe(request.recipe)
         answer["steps"] = _watch_steps(Path(recipe.store), request.die_at)
-        if request.clock_s:
-            _set_clock(request.clock_s)
         answer["built"] = build(recipe)
     except BaseException as error:
         answer["error"] = f"{type(error).__name__}: {error}"
@@ -225,12 +222,6 @@ def _watch_steps(root: Path, die_at: str) -> list[str]:
     local.LocalFolder.delete = watched_delete  # type: ignore[method-assign]
     os.link = watched_link
     return steps
-
-
-def _set_clock(ahead_s: float) -> None:
-    """Let the process read another time of day, as on a host whose clock is wrong."""
-    clock = time.time
-    time.time = lambda: clock() + ahead_s
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from tests.support.memory_store import MemoryStore, Turns
 from tests.support.s3 import store_url
 
 ELSEWHERE = "another machine"
-QUICK = LeaseTimes(beat_s=0.05, silent_s=1.0, look_s=0.05, settle_s=0.05)
+QUICK = LeaseTimes(beat_s=0.05, silent_s=2.0, look_s=0.05, settle_s=0.05)
 
 
 class Clock:
@@ -119,6 +119,27 @@ def test_an_outage_of_the_store_is_no_silence_of_the_holder(monkeypatch: pytest.
     assert second.try_to_take() is not None
     clock.now += 60
     assert second.try_to_take() is None
+
+
+def test_a_store_that_lets_a_look_wait_for_long_is_no_silence_of_the_holder(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    store = Store(MemoryStore(Turns()))
+    holder, waiting = lease_at(store, clock), lease_at(store, clock)
+    assert holder.try_to_take() is None
+    assert waiting.try_to_take() is not None
+    read = store.read
+
+    def read_after_an_outage(path: str) -> bytes:
+        clock.now += 40
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "read", read_after_an_outage)
+        assert waiting.try_to_take() is not None
+    clock.now += 40  # 120 s since the first look, 40 since the store is back
+    assert waiting.try_to_take() is not None
+    clock.now += 50
+    assert waiting.try_to_take() is None
 
 
 def test_a_claim_that_cannot_be_read_is_named(store: Store) -> None:
@@ -231,9 +252,12 @@ def test_a_process_that_was_paused_finds_out_that_it_was_succeeded(
     process: "subprocess.Popen[str]", tmp_path: Path
 ) -> None:
     lease = quick_lease(tmp_path)
-    for _ in range(30):  # longer than the silence that counts: its beats are seen
+    beat, beats = tmp_path / "leases" / "p" / "0001.beat", set()
+    while len(beats) < 5:
         assert lease.try_to_take() is not None
-        time.sleep(0.05)
+        if beat.exists():
+            beats.add(beat.read_bytes())
+        time.sleep(0.02)
     process.send_signal(signal.SIGSTOP)
     wait_for(lease)
     process.send_signal(signal.SIGCONT)
