@@ -22,7 +22,7 @@ from infra.errors import EvaluationError, ServingError
 from infra.models.client import CallCounts
 from infra.models.tokens import resolve_model
 from infra.recipe import Model, Recipe, parse_recipe
-from infra.running.prefect import announce
+from infra.running.run_page import announce
 from infra.serving import hardware
 from infra.serving.adapters import load_adapter
 from infra.serving.servers import local_folder, serve, start_servers
@@ -126,7 +126,14 @@ def evaluation_rows(
 
 @flow(name="evaluate-recipe", flow_run_name="evaluate {recipe}")
 def evaluate_recipe(recipe: str, manifest: str = "", model: str = "", changes: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Evaluate from a recipe file, with the paths that `longmill evaluate` takes: what the deployment runs."""
+    """Compare the policy of a recipe with a trained model on held-out questions.
+
+    Args:
+        recipe: Recipe: a file on the worker, a URL (s3://bucket/recipe.yaml), or the name of one in the box.
+        manifest: The manifest.json of the dataset whose test contexts are asked about, or its folder in the store.
+        model: Folder of a trained adapter or model in the store; empty for the policy alone.
+        changes: Changes of recipe keys, one a line: sampling.samples=8, store=s3://bucket/mill.
+    """
     settings = read_recipe(recipe, changes)
     where = path_in_store(settings.store, manifest) if manifest else None
     return evaluate(shard_recipe(settings), where, trained_at(settings.store, model) if model else None)

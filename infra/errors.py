@@ -2,6 +2,7 @@
 
     LongmillError
     ├── InputError          the user's questions, documents or dataset cannot be read as they stand
+    │   └── UnreadableError one document cannot be read: a counted drop, which stops nothing
     ├── RecipeError         a recipe key is unknown, missing, or contradicts another
     ├── PrerequisiteError   something that the machine must have is missing: Python, CPU, port, disk
     ├── StoreError          the store cannot be reached, or refuses a read or a write
@@ -12,6 +13,7 @@
     ├── JudgeError          half of a judge's first replies cannot be used; the run stops before more is spent
     ├── BudgetReached       the recipe's budget is spent; the replies so far are in the ledger
     ├── YieldError          too many questions gave no pair for a fault, or none gave one; nothing is published
+    ├── ShardError          a shard has failed; the error that it comes from says why
     ├── BusyError           another build works on the same plan
     ├── StoppedError        a person or the platform stops the run; nothing has failed
     ├── ServingError        a server that Longmill starts did not come up, or went down
@@ -37,6 +39,14 @@ class InputError(LongmillError):
     """Questions, documents or a dataset that cannot be read; names file, row, field and remedy."""
 
     exit_code = 2
+
+
+class UnreadableError(InputError):
+    """One document that cannot be read: a drop with this `reason`, a word, and the message as its detail."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class RecipeError(LongmillError):
@@ -85,6 +95,10 @@ class YieldError(LongmillError):
     """The yield gate: nothing is published. What was paid for is in the ledger; mend the cause, or raise the limit."""
 
     exit_code = 4
+
+
+class ShardError(LongmillError):
+    """A shard has failed: the message is that of its cause, with how to run it again."""
 
 
 class BusyError(LongmillError):

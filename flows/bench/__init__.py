@@ -41,6 +41,7 @@ def benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
         prefect_share,
         publishing,
         shard_start,
+        status,
         training,
         vllm_flow,
     )
@@ -58,5 +59,6 @@ def benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
         "ledger": ledger_keys.measure,
         "shard_start": shard_start.measure,
         "fleet": fleet.measure,
+        "status": status.measure,
         "training": training.measure,
     }

@@ -1,5 +1,6 @@
 """A recipe: every setting of a run, typed, documented and checked before any work starts."""
 
+from infra.recipe.documents import Documents
 from infra.recipe.models import (
     RULE_BASED,
     BatchSettings,
@@ -13,6 +14,7 @@ from infra.recipe.models import (
     Serving,
 )
 from infra.recipe.recipe import (
+    DEFAULT_STORE,
     Budget,
     Contexts,
     Dataset,
@@ -30,11 +32,13 @@ from infra.recipe.recipe import (
 from infra.recipe.training import Mix, Training
 
 __all__ = [
+    "DEFAULT_STORE",
     "RULE_BASED",
     "BatchSettings",
     "Budget",
     "Contexts",
     "Dataset",
+    "Documents",
     "Embedding",
     "Evaluation",
     "Execution",

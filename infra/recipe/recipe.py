@@ -13,12 +13,15 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from infra.errors import RecipeError
+from infra.recipe.documents import Documents
 from infra.recipe.fields import QuestionFields
 from infra.recipe.models import Embedding, Fraction, Judge, Model, Positive, RecipeSection, require_one_currency
+from infra.recipe.source import recipe_text, without_user
 from infra.recipe.training import Training
 from infra.recipe.yaml_text import RepeatedKeyError, read_yaml
 
 Language = Literal["en", "zh"]
+DEFAULT_STORE = "mill"
 NAME = r"^[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$"  # of a folder in the store: `.` and `..` are none
 
 
@@ -45,9 +48,13 @@ class Questions(RecipeSection):
 class Contexts(RecipeSection):
     """How a question gets its long context."""
 
-    build: Literal["given", "pooled"] = Field(
-        "given", description="given: the row holds its context; pooled: supporting documents + distractors"
+    build: str = Field(
+        "given",
+        description="a file of tasks/contexts. given: the row holds its context; pooled: supporting documents + "
+        "distractors; document: the question's whole document and its neighbours; keychain: as pooled, the question "
+        "at the end of a chain of keys (LoongRL); history: chat messages, which stay messages",
     )
+    options: dict[str, Any] = Field({}, description="the builder's own settings (docs/documents.md)")
     pool: str | None = Field(
         None, description="JSONL or Parquet of documents {title, text}; without it, the questions' own documents"
     )
@@ -231,8 +238,9 @@ class Recipe(RecipeSection):
     """All settings of a run."""
 
     name: str = Field(description="name of the recipe", pattern=NAME)
-    store: str = Field("mill", description="folder or fsspec URL (s3://bucket/prefix) that keeps everything")
+    store: str = Field(DEFAULT_STORE, description="folder or fsspec URL (s3://bucket/prefix) that keeps everything")
     seed: int = Field(0, description="seed of every random choice")
+    documents: Documents | None = Field(None, description="documents that questions are asked about")
     questions: Questions = Field(description="where the questions come from")
     contexts: Contexts = Field(Contexts(), description="how a question gets its context")
     policy: Model = Field(description="the model that answers, and that is improved")
@@ -279,7 +287,7 @@ class Recipe(RecipeSection):
     def identity(self) -> dict[str, Any]:
         """The settings that decide the bytes of the dataset, as JSON values. The id of a plan depends on it."""
         settings = self.model_dump(
-            mode="json", exclude={"name", "store", "budget", "execution", "training", "evaluation"}
+            mode="json", exclude={"name", "store", "documents", "budget", "execution", "training", "evaluation"}
         )
         # A plan names its questions and contexts by content, so the places that they come from do not matter.
         for section, keys in _PLACE_KEYS.items():
@@ -329,7 +337,7 @@ _LATER_KEYS_OF_SCORERS = {"no_facts_despite_notes": "ignore_notes", "granularity
 # Keys that are younger than the first plans, by their defaults: with these, a plan keeps its id.
 _LATER_KEYS: dict[str, dict[str, Any]] = {
     "questions": {"fields": None},
-    "contexts": {"articles": "never", "passages": "numbered"},
+    "contexts": {"articles": "never", "passages": "numbered", "options": {}},
     "policy": {"reasoning": "auto"},
     "judge": {"reasoning": "auto", "reasoning_tokens": 0},
     "strong": {"reasoning": "auto"},
@@ -348,22 +356,20 @@ _LATER_KEYS: dict[str, dict[str, Any]] = {
 
 
 def load_recipe(path: str | Path, changes: tuple[str, ...] = ()) -> Recipe:
-    """Read a recipe and apply `changes` like "sampling.samples=8".
+    """Read a recipe, from a file or any fsspec URL, and apply `changes` like "sampling.samples=8".
 
     Raises RecipeError naming the file, the key and what is wrong with it.
     """
-    source = Path(path)
+    source = without_user(str(path))
     try:
-        settings = read_yaml(source.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise RecipeError(f"{source}: cannot read the recipe ({error.strerror}); check the path") from error
+        settings = read_yaml(recipe_text(str(path)))
     except RepeatedKeyError as error:
         raise RecipeError(f"{source}: {error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{source}: not valid YAML: {error}") from error
     if not isinstance(settings, dict):
         raise RecipeError(f"{source}: a recipe is a mapping of settings; this file holds {type(settings).__name__}")
-    return parse_recipe(settings, str(source), changes)
+    return parse_recipe(settings, source, changes)
 
 
 def parse_recipe(settings: dict[str, Any], source: str = "recipe", changes: tuple[str, ...] = ()) -> Recipe:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from infra.errors import InputError
+from infra.store.sources import file_faults, file_system, open_unpacked, unpacked_name
 from tasks.questions.folders import choose_files, without_metadata
 from tasks.questions.question import SourceRow
 
@@ -26,20 +27,24 @@ LONGEST_ROW = 1 << 28  # bytes of a JSONL line or characters of an array's eleme
 _BATCH_BYTES = 8 << 20  # of Parquet rows decoded at once
 _CHUNK = 1 << 20
 _JSON, _PARQUET = (".jsonl", ".json", ".ndjson"), (".parquet",)
-_PACKED = (".gz", ".bz2", ".xz", ".zst")
-_SAVED = ("dataset_dict.json", "state.json")
+SAVED = ("dataset_dict.json", "state.json")
 _TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".arrow", ".feather")
 _FROM_CSV = "python -c \"import pandas; pandas.read_csv('A.csv').to_json('A.jsonl', orient='records', lines=True)\""
 _INDENTED = re.compile(rb"\{\s*[\r\n]")  # an object that goes on in the next line
-_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+_Skip = Callable[[InputError], None] | None  # what gets the fault of a row that is left out; None: a fault is an error
 
 
-def read_rows(source: str, subset: str | None = None, split: str = "train") -> Iterator[SourceRow]:
+def read_rows(
+    source: str, subset: str | None = None, split: str = "train", skip: Callable[[InputError], None] | None = None
+) -> Iterator[SourceRow]:
     """All rows of `source`; `subset` and `split` choose within `datasets` folders and hub datasets.
 
-    Raises InputError when the source is missing, holds no row, or a row of it cannot be read.
+    Raises InputError when the source is missing, holds no row, or a row of it cannot be read. With `skip` a broken line
+    of JSONL is given to it, and the rows after it are read.
     """
-    rows = _rows(source, subset, split)
+    rows = _rows(source, subset, split, skip)
     first = next(rows, None)
     if first is None:
         raise InputError(f"{source}: holds no rows; give a file with at least one")
@@ -49,22 +54,22 @@ def read_rows(source: str, subset: str | None = None, split: str = "train") -> I
 
 def source_note(source: str, subset: str | None, split: str) -> str:
     """What is read of a folder with several splits or configurations; empty for any other source."""
-    filesystem, path = _filesystem(source)
+    filesystem, path = file_system(source)
     try:
-        if not filesystem.isdir(path) or any(filesystem.exists(f"{path}/{name}") for name in _SAVED):
+        if not filesystem.isdir(path) or any(filesystem.exists(f"{path}/{name}") for name in SAVED):
             return ""
         files = _files(filesystem, path, True) or []
         return choose_files(filesystem, path, files, source, subset, split)[1]
-    except _faults(filesystem):
+    except file_faults(filesystem):
         return ""  # reading the rows says it
 
 
-def _rows(source: str, subset: str | None, split: str) -> Iterator[SourceRow]:
-    filesystem, path = _filesystem(source)
-    faults = _faults(filesystem)
+def _rows(source: str, subset: str | None, split: str, skip: _Skip) -> Iterator[SourceRow]:
+    filesystem, path = file_system(source)
+    faults = file_faults(filesystem)
     try:
         is_folder = filesystem.isdir(path)
-        if is_folder and any(filesystem.exists(f"{path}/{name}") for name in _SAVED):
+        if is_folder and any(filesystem.exists(f"{path}/{name}") for name in SAVED):
             yield from _saved_rows(source, split)
             return
         files = _files(filesystem, path, is_folder)
@@ -73,7 +78,7 @@ def _rows(source: str, subset: str | None, split: str) -> Iterator[SourceRow]:
     except faults as error:
         raise InputError(f"{source}: cannot be reached ({error}); check the address and the credentials") from error
     if files is None:
-        if "://" in source or not _HUB_NAME.fullmatch(source) or _suffix(source):
+        if "://" in source or not HUB_NAME.fullmatch(source) or _suffix(source):
             raise InputError(f"{source}: there is no such file or folder; check the name and the folder")
         yield from _hub_rows(source, subset, split)
         return
@@ -82,33 +87,13 @@ def _rows(source: str, subset: str | None, split: str) -> Iterator[SourceRow]:
     for file in files:
         name = source if file == path else filesystem.unstrip_protocol(file).removeprefix("file://")
         _refuse_table(name)
-        read = _parquet_rows if _suffix(file) in _PARQUET else _json_rows
         try:
-            yield from read(filesystem, file, name)
+            if _suffix(file) in _PARQUET:
+                yield from _parquet_rows(filesystem, file, name)
+            else:
+                yield from _json_rows(filesystem, file, name, skip)
         except faults as error:
             raise InputError(f"{name}: cannot be read ({error}); check the file and the connection") from error
-
-
-def _filesystem(source: str) -> tuple[Any, str]:
-    from fsspec.core import url_to_fs
-
-    protocol, separator, rest = source.partition("://")
-    if separator and "@" in rest.partition("/")[0]:  # not shown: it would reach logs and plans
-        raise InputError(f"a {protocol} source with a user or password in its URL is refused; use the environment")
-    try:
-        filesystem, path = url_to_fs(source)
-    except (ValueError, ImportError) as error:
-        raise InputError(f"{source}: no file system for this address ({error}); check the part before ://") from error
-    return filesystem, path
-
-
-def _faults(filesystem: Any) -> tuple[type[BaseException], ...]:
-    """The errors that this file system raises when it cannot be reached."""
-    if "s3" not in filesystem.protocol:
-        return (OSError,)
-    from botocore.exceptions import BotoCoreError
-
-    return (OSError, BotoCoreError)
 
 
 def _files(filesystem: Any, path: str, is_folder: bool) -> list[str] | None:
@@ -124,10 +109,7 @@ def _files(filesystem: Any, path: str, is_folder: bool) -> list[str] | None:
 
 def _refuse_table(name: str) -> None:
     """Raise InputError for a file of a kind that holds no JSON and no Parquet."""
-    plain = name.lower()
-    for packed in _PACKED:
-        plain = plain.removesuffix(packed)
-    if plain.endswith(_TABLES):
+    if unpacked_name(name).endswith(_TABLES):
         raise InputError(
             f"{name}: neither JSON nor Parquet, and a table has no place for lists of answers and documents; write it "
             f"as JSONL, a CSV file with: {_FROM_CSV}"
@@ -136,21 +118,19 @@ def _refuse_table(name: str) -> None:
 
 def _suffix(path: str) -> str:
     """The suffix without compression, as ".jsonl" for "a.jsonl.gz"; empty for a file that cannot be read."""
-    name = path.lower()
-    for packed in _PACKED:
-        name = name.removesuffix(packed)
+    name = unpacked_name(path)
     for suffix in _JSON + _PARQUET:
         if name.endswith(suffix):
             return suffix
     return ""
 
 
-def _json_rows(filesystem: Any, path: str, name: str) -> Iterator[SourceRow]:
+def _json_rows(filesystem: Any, path: str, name: str, skip: _Skip) -> Iterator[SourceRow]:
     number = 0
-    with _opened(filesystem, path) as file, io.BufferedReader(file, _CHUNK) as stream:
+    with open_unpacked(filesystem, path) as file, io.BufferedReader(file, _CHUNK) as stream:
         try:
             rows = _reader(path, stream.peek())
-            for row in rows(stream, name):
+            for row in rows(stream, name, skip):
                 number = row.number
                 yield row
         except (EOFError, zlib.error, UnicodeDecodeError) as error:
@@ -160,7 +140,7 @@ def _json_rows(filesystem: Any, path: str, name: str) -> Iterator[SourceRow]:
             raise InputError(f"{name}, after row {number}: {problem} ({error}); copy or download it again") from error
 
 
-def _reader(path: str, start: bytes) -> Callable[[IO[bytes], str], Iterator[SourceRow]]:
+def _reader(path: str, start: bytes) -> Callable[[IO[bytes], str, _Skip], Iterator[SourceRow]]:
     """How the rows of a JSON file are read, by how it begins."""
     start = start.lstrip(b"\xef\xbb\xbf \t\r\n")
     if start.startswith(b"["):  # no row is an array, so it is one of rows, whatever the suffix
@@ -168,16 +148,7 @@ def _reader(path: str, start: bytes) -> Callable[[IO[bytes], str], Iterator[Sour
     return _whole_row if _suffix(path) == ".json" and _INDENTED.match(start) else _line_rows
 
 
-def _opened(filesystem: Any, path: str) -> Any:
-    """The file, unpacked while it is read."""
-    if not path.lower().endswith(".zst"):
-        return filesystem.open(path, "rb", compression="infer")
-    import pyarrow as pa
-
-    return pa.CompressedInputStream(filesystem.open(path, "rb"), "zstd")
-
-
-def _whole_row(stream: IO[bytes], name: str) -> Iterator[SourceRow]:
+def _whole_row(stream: IO[bytes], name: str, skip: _Skip) -> Iterator[SourceRow]:
     """The one object of an indented file, as SQuAD's."""
     data = stream.read(LONGEST_ROW + 1)
     if len(data) > LONGEST_ROW:
@@ -190,7 +161,7 @@ def _whole_row(stream: IO[bytes], name: str) -> Iterator[SourceRow]:
     yield SourceRow(name, 1, _object(value, name, 1))
 
 
-def _line_rows(stream: IO[bytes], name: str) -> Iterator[SourceRow]:
+def _line_rows(stream: IO[bytes], name: str, skip: _Skip) -> Iterator[SourceRow]:
     """The rows of a JSONL file, numbered by line from 1; blank lines are no rows."""
     for number in itertools.count(1):
         line = stream.readline(LONGEST_ROW + 1)
@@ -200,8 +171,16 @@ def _line_rows(stream: IO[bytes], name: str) -> Iterator[SourceRow]:
             raise InputError(f"{name}, row {number}: longer than {LONGEST_ROW:,} bytes; is it one JSON object a line?")
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
-        if line.strip():
-            yield SourceRow(name, number, _parsed(line, name, number))
+        if not line.strip():
+            continue
+        try:
+            values = _parsed(line, name, number)
+        except InputError as error:
+            if skip is None:
+                raise
+            skip(error)
+            continue
+        yield SourceRow(name, number, values)
 
 
 def _parsed(line: bytes, name: str, number: int) -> dict[str, Any]:
@@ -227,7 +206,7 @@ def _object(value: Any, name: str, number: int) -> dict[str, Any]:
     return value
 
 
-def _array_rows(stream: IO[bytes], name: str) -> Iterator[SourceRow]:
+def _array_rows(stream: IO[bytes], name: str, skip: _Skip) -> Iterator[SourceRow]:
     """The elements of a file that is one JSON array, as HotpotQA's, read piece by piece."""
     utf8 = codecs.getincrementaldecoder("utf-8-sig")()
     decoder = json.JSONDecoder()

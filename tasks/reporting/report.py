@@ -17,6 +17,7 @@ from infra.recipe import Recipe
 from infra.store import Store
 from tasks.judging.reward_settings import called_models
 from tasks.planning.estimate import currency
+from tasks.records.hint import rerun_command
 from tasks.records.manifest import read_manifest
 from tasks.records.shard import paired_questions
 from tasks.reporting.page import report_page, sample_pairs
@@ -49,7 +50,7 @@ def write_report(
     if not built.get("dataset"):
         raise InputError(
             f"plan {built['plan_id']} has no dataset yet, so there is nothing to report on; "
-            f"run its other shards with: longmill rerun {built['plan_id']} --failed"
+            f"run its other shards with: {rerun_command(store, built['plan_id'], '--failed')}"
         )
     manifest = read_manifest(store, built["dataset"]["manifest"])
     data_folder = built["dataset"]["manifest"].rpartition("/")[0]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.recipes import BOX
+from infra.models.embedding.local import BOXED, model_place  # a tokenizer of English words that is at hand
 from infra.recipe import load_recipe
 
 DOCUMENTS = (10_000, 100_000, 1_000_000)
@@ -62,13 +63,13 @@ def _view(method: str) -> dict[str, Any]:
             "contexts.build=given",
             "contexts.articles=never",
             "contexts.pool=null",
-            "policy.tokenizer=microworld",
+            f"policy.tokenizer={model_place(BOXED)}",
             "policy.context_window=69632",
             f"store={name}/mill",
             "training=null",
         ]
         if method == "longreward":
-            changes += ["judge.tokenizer=microworld-judge", f"judge.price={json.dumps(_PRICE)}"]
+            changes += [f"judge.tokenizer={model_place(BOXED)}", f"judge.price={json.dumps(_PRICE)}"]
         recipe = load_recipe(BOX[method], tuple(changes))
         store = open_store(recipe.store)
         plan = make_plan(recipe, store)
@@ -98,7 +99,7 @@ def _words_of(words: list[str]) -> int:
     """Words that have so many tokens; a word with its punctuation has more than one."""
     from infra.models.tokens import count_tokens, load_tokenizer
 
-    (tokens,) = count_tokens(load_tokenizer("microworld"), [" ".join(words[:2000])])
+    (tokens,) = count_tokens(load_tokenizer(model_place(BOXED)), [" ".join(words[:2000])])
     return _TOKENS * 2000 // tokens
 
 
