@@ -202,7 +202,8 @@ building.SMALL_CHARACTERS, building._BATCH_QUESTIONS = 0, 3
 start = line_processes.start_process
 def started(module, first_line):
     process = start(module, first_line)
-    print(process.pid, flush=True)
+    sys.stdout.write(f"{{process.pid}}\\n")  # at once: processes are started by several threads
+    sys.stdout.flush()
     return process
 line_processes.start_process = started
 recipe = parse_recipe(json.load(open({str(path)!r})))
