@@ -32,6 +32,7 @@ def benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
     from flows.bench import (
         client,
         consensus,
+        fleet,
         judging,
         kill,
         ledger_keys,
@@ -57,6 +58,7 @@ def benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
         "publish": publishing.measure,
         "ledger": ledger_keys.measure,
         "shard_start": shard_start.measure,
+        "fleet": fleet.measure,
         "status": status.measure,
         "training": training.measure,
     }

@@ -31,7 +31,7 @@ from flows.bench.fleet_services import PrefectServer, postgres, s3_server
 from flows.bench.fleet_simulation import simulate
 from flows.bench.fleet_workers import Killer, fleet_of_workers
 
-SHARD_SIZE, SAMPLES, LATENCY_S = 16, 4, 1.0
+SHARD_SIZE, SAMPLES, LATENCY_S = 8, 4, 1.0
 CONCURRENCY = 16  # calls in flight of a worker
 _LOOK_S = 2.0
 

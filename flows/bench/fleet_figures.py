@@ -32,7 +32,7 @@ class RunFigures:
 
 def run_figures(flow_runs: Iterable[dict[str, Any]], kills: Sequence[Kill]) -> RunFigures:
     """The figures of flow runs as the server's API gives them."""
-    runs = list(flow_runs)
+    runs = [run for run in flow_runs if "indices" in run["parameters"]]  # a shard beside others is a run of its own too
     completed = [run for run in runs if run["state_type"] == "COMPLETED"]
     crashed = [run for run in runs if run["state_type"] == "CRASHED"]
     seconds = [_time(run["end_time"]) - _time(run["start_time"]) for run in completed]

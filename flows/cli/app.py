@@ -64,14 +64,24 @@ def options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks
 
 
 @app.command()
-def plan(recipe: RecipePath, changes: Changes = None, as_json: AsJson = False) -> None:
+def plan(
+    recipe: RecipePath,
+    changes: Changes = None,
+    gpu_speed: Annotated[
+        tuple[float, float],
+        typer.Option(help="Prompt tokens that a GPU of the policy reads, and reply tokens it writes, in a second."),
+    ] = (10_000, 1_500),
+    judge_gpu_speed: Annotated[tuple[float, float], typer.Option(help="The same of the judge.")] = (3_000, 500),
+    as_json: AsJson = False,
+) -> None:
     """Read the questions and say what a run would do and cost, without a paid call."""
     from flows.cli.views import first_question_page, plan_view
+    from tasks.planning.sizing import GpuSpeed
     from tasks.reporting.tables import plan_rows
 
     settings = read_recipe(recipe, changes)
     with progress_unless_json(as_json):
-        view = plan_view(settings)
+        view = plan_view(settings, GpuSpeed(*gpu_speed), GpuSpeed(*judge_gpu_speed))
     if not as_json:
         console.print(table(f"plan {view['plan_id']}", *plan_rows(view)))
         print_notes(view["warnings"])
@@ -287,7 +297,7 @@ def bench(
         typer.Argument(
             help=(
                 "client, flow, prefect, judging, consensus, kill, memory, plan, publish, ledger, shard_start, status, "
-                "training or all."
+                "fleet, training or all."
             ),
             metavar="WHAT",
         ),

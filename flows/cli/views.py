@@ -18,6 +18,7 @@ from tasks.planning.estimate import estimate
 from tasks.planning.limits import unsaid_training_note
 from tasks.planning.make_plan import make_plan
 from tasks.planning.references import count_references, first_question
+from tasks.planning.sizing import JUDGE_SPEED, POLICY_SPEED, GpuSpeed, sizing
 from tasks.planning.training_steps import expected_training
 from tasks.reporting.dataset_card import shortened
 from tasks.yield_gate import reading_yield
@@ -25,15 +26,16 @@ from tasks.yield_gate import reading_yield
 _PROMPT_LENGTH = 1000  # characters of the first prompt that `plan` shows
 
 
-def plan_view(recipe: Recipe) -> dict[str, Any]:
-    """Make the plan of a recipe and estimate it, without a paid call."""
+def plan_view(recipe: Recipe, policy: GpuSpeed = POLICY_SPEED, judge: GpuSpeed = JUDGE_SPEED) -> dict[str, Any]:
+    """Make the plan of a recipe and estimate it, without a paid call; the speeds are those of one GPU."""
     template_notes = check_early(recipe)
     store = open_store(recipe.store)
     plan = make_plan(recipe, store)
     with Ledger(store) as ledger:
-        estimated = estimate(plan, recipe, store, ledger).to_json()
+        estimated = estimate(plan, recipe, store, ledger)
     counts = count_references(store, plan)
-    view = {"plan_id": plan.plan_id, "shards": len(plan.shards), **estimated, "references": counts.to_json()}
+    view = {"plan_id": plan.plan_id, "shards": len(plan.shards), **estimated.to_json(), "references": counts.to_json()}
+    view["sizing"] = sizing(plan, estimated, recipe, store, policy, judge).to_json()
     fit = embedding_fit(store, plan, recipe)
     view["embedding"] = fit.to_json() if fit else None
     for note in (counts.note, fit.note if fit else "", unsaid_training_note(plan, recipe, store), *template_notes):

@@ -8,7 +8,7 @@ marks a run as crashed when no heartbeat came for `LOST_AFTER_S` seconds; deploy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -16,16 +16,18 @@ import httpx
 from prefect.automations import AutomationCore
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.objects import FlowRun, StateType, WorkerStatus
+from prefect.client.schemas.objects import FlowRun, State, StateType, WorkerStatus
 from prefect.context import TagsContext
 from prefect.deployments import run_deployment
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.states import Crashed
 
 from infra.errors import PrerequisiteError, RecipeError
 from infra.running import progress
 
+BEGIN_S = 600.0  # from a worker's taking of a run until its process begins; an image may have to be fetched
 LOST_AFTER_S = 90  # without a heartbeat; a process sends one every 30 s
 AWAY_S = 600.0  # that a server may be away
 _AWAY_POLL_S = 5.0
@@ -89,11 +91,20 @@ def request_run(deployment: str, parameters: dict[str, Any], key: str) -> str | 
 
 
 def run_states(run_ids: Sequence[UUID]) -> dict[UUID, RunState]:
-    """The states of flow runs; one that was deleted is lost."""
+    """The states of flow runs; one that was deleted is lost.
+
+    A run that a worker took and that has not begun after `BEGIN_S` seconds is closed as crashed: its worker was killed
+    in between, or the server was away. No heartbeat is missed there, as none has come.
+    """
 
     def read() -> list[FlowRun]:
         with get_client(sync_client=True) as client:
-            return client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=list(run_ids))))
+            runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=list(run_ids))))
+            for run in runs:
+                if run.state is not None and run.state.type == StateType.PENDING and _age_s(run.state) > BEGIN_S:
+                    message = f"a worker took it {BEGIN_S:.0f} s ago, and it has not begun"
+                    client.set_flow_run_state(run.id, Crashed(message=message), force=True)
+            return runs
 
     states = dict.fromkeys(run_ids, RunState("deleted", "its flow run was deleted", is_final=True, is_lost=True))
     for run in _when_server_answers(read):
@@ -101,6 +112,11 @@ def run_states(run_ids: Sequence[UUID]) -> dict[UUID, RunState]:
             lost = run.state.type == StateType.CRASHED
             states[run.id] = RunState(run.state.name or "", run.state.message or "", run.state.is_final(), lost)
     return states
+
+
+def _age_s(state: State) -> float:
+    """Seconds since a run came into its state, by the clocks of the server and of this host."""
+    return (datetime.now(UTC) - state.timestamp).total_seconds()
 
 
 def cancel_runs(run_ids: Sequence[UUID]) -> None:

@@ -16,7 +16,7 @@ from tasks.planning.workers import planning_processes, planning_workers
 from tasks.questions import RawQuestion, read_questions
 from tasks.records.example import Drop
 
-SMALL_CHARACTERS = 16_000_000  # of text; so much is built here before other processes are worth their start
+SMALL_CHARACTERS = 4_000_000  # of text; so much is built here before other processes are worth their start
 _BATCH_QUESTIONS = 32
 _BATCH_CHARACTERS = 8_000_000
 _BATCH_TOKENS = 2_000_000  # of pooled contexts made at once

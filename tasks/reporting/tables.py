@@ -59,9 +59,23 @@ def plan_rows(view: dict[str, Any]) -> Rows:
             rows.append([f"calls: {kind}", f"{total} ({calls['held']:,} in the ledger)"])
         rows += _token_rows("judging: ", judge["tokens"], exact=not judge["tokens"]["input"])
     rows.append(["cost", f"{cost['low']:.2f} to {cost['high']:.2f} {cost['currency']}, about {cost['expected']:.2f}"])
+    if sizing := view.get("sizing"):
+        hours = ", ".join(f"{section} {value:,.2f}" for section, value in sizing["gpu_hours"].items())
+        rows.append(["GPU hours, where you serve", f"about {hours}"])
+        rows.append(["store", f"about {bytes_in_words(sizing['store_bytes'])}"])
     if training := view.get("training"):
         rows.append(["training", _training_words(training)])
     return ["", ""], rows
+
+
+def bytes_in_words(count: float) -> str:
+    """12 MB, 1.2 GB, 12 GB: two digits of the largest unit."""
+    size, unit = count / 1e6, "MB"
+    for larger in ("GB", "TB", "PB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.1f} {unit}" if size < 10 else f"{size:,.0f} {unit}"
 
 
 def _training_words(training: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The parts of the documentation that are written from the code: recipe keys, verbs, the evidence table.
+"""The parts of the documentation that are written from the code: recipe keys, verbs, sizes, evidence.
 
 `python -m tests.docs.generate` writes them into their pages, between `<!-- NAME begins -->` and `<!-- NAME ends -->`;
 a test compares them.
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.docs.pages import ROOT
+from tests.docs.sizing import sizing_table
 
 
 def keys() -> str:
@@ -116,6 +117,7 @@ def evidence() -> str:
 GENERATED: dict[str, tuple[Path, Callable[[], str]]] = {
     "keys": (ROOT / "docs/recipes.md", keys),
     "verbs": (ROOT / "docs/verbs.md", verbs),
+    "sizing": (ROOT / "docs/operate.md", sizing_table),
     "evidence.md": (ROOT / "docs/evidence.md", evidence),
 }
 

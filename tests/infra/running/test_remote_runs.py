@@ -59,6 +59,29 @@ def test_a_run_that_was_deleted_is_lost_and_a_deployment_that_is_not_there_is_na
         start_run("shard/nowhere", {}, "key", "name")
 
 
+@pytest.mark.usefixtures("prefect")
+def test_a_run_that_was_taken_and_never_began_is_lost_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its worker was killed in between: no heartbeat is missed, as none has come."""
+    from prefect import flow
+    from prefect.client.orchestration import get_client
+    from prefect.states import Pending, Running
+
+    from infra.running import remote_runs
+
+    @flow
+    def shard() -> None: ...
+
+    with get_client(sync_client=True) as client:
+        taken, running = (client.create_flow_run(shard, state=state).id for state in (Pending(), Running()))
+    assert not remote_runs.run_states([taken])[taken].is_final  # it may still begin
+    monkeypatch.setattr(remote_runs, "BEGIN_S", -60.0)
+    remote_runs.run_states([taken, running])
+    states = remote_runs.run_states([taken, running])
+    assert (states[taken].is_final, states[taken].is_lost) == (True, True)
+    assert "has not begun" in states[taken].message
+    assert not states[running].is_final
+
+
 def test_a_server_that_is_away_is_asked_again_and_named_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     from infra.running import remote_runs
 
