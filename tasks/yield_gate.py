@@ -18,6 +18,8 @@ from typing import Any
 from infra.errors import YieldError
 from infra.recipe import Execution
 from infra.store import Store
+from tasks.asking.checks import BY_DESIGN as ASKED_BY_DESIGN
+from tasks.asking.checks import STAGE as ASKING
 from tasks.questions import REPEATS
 from tasks.records import example as records
 from tasks.records.example import Drop
@@ -31,10 +33,13 @@ _CHARACTERS = 300  # of an example's detail
 
 # Reasons that no limit counts, by stage: the data's own, lengths that a plan shows, the provider's, the pairing rule's.
 BY_DESIGN: Mapping[str, frozenset[str]] = {
-    "read": frozenset({"unanswerable", "language", "code"}),
-    "context": frozenset({"prompt_too_long", "context_too_long", "too_long_to_train", "no_article"}),
+    "read": frozenset({"unanswerable", "language", "code", "too_short", "repeated_document"}),
+    "context": frozenset(
+        {"prompt_too_long", "context_too_long", "too_long_to_train", "no_article", "no_span", "no_neighbour"}
+    ),
     "sample": frozenset({FILTERED}),
     "pair": frozenset({"tie", "small_margin", "near_identical"}),
+    ASKING: ASKED_BY_DESIGN,
 }
 _PLANNING_STAGES = ("read", "context")
 _NO_SCORES = "too_few_scored"
@@ -71,6 +76,9 @@ REMEDIES: Mapping[str, str] = {
     "too_long_to_train": "raise training.max_length, or lower sampling.max_tokens",
     "no_article": "give a contexts.pool that holds these articles",
     "refused": "the model declines: take another model, or texts that it answers about",
+    "no_question": "the replies of the model that writes hold no question in JSON: try the other judge.prompts (full, "
+    "terse), a larger asking.max_tokens, or another asking.model",
+    "no_verdict": "the replies that check questions cannot be used: look at the model of asking.answerer",
     "tool_calls": "the model calls tools in place of answering: start its server without tools",
     "sample: prompt_too_long": "the server takes less than policy.context_window: start it with --max-model-len of "
     "that size, then the same command asks again (with --retry-drops, where the server tells no max_model_len), or "

@@ -104,9 +104,24 @@ def build(
         require_machine(settings)
         say_early(settings)
     with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
+        from flows.ask import with_questions
         from flows.build import build as build_flow
 
-        built = build_flow(settings, retry_drops=retry_drops)
+        built = build_flow(with_questions(settings, retry_drops), retry_drops=retry_drops)
+    _show_build(built, as_json)
+
+
+@app.command()
+def ask(recipe: RecipePath, changes: Changes = None, retry_drops: RetryDrops = False, as_json: AsJson = False) -> None:
+    """Ask questions about the recipe's documents, check them, and publish them as a dataset of questions."""
+    settings = read_recipe(recipe, changes)
+    with progress_unless_json(as_json):
+        require_machine(settings)
+        say_early(settings)
+    with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
+        from flows.ask import ask as ask_flow
+
+        built = ask_flow(settings, retry_drops=retry_drops)
     _show_build(built, as_json)
 
 

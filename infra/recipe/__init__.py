@@ -1,5 +1,7 @@
 """A recipe: every setting of a run, typed, documented and checked before any work starts."""
 
+from infra.recipe.asking import Asking, Checks
+from infra.recipe.documents import Documents
 from infra.recipe.models import (
     RULE_BASED,
     BatchSettings,
@@ -31,10 +33,13 @@ from infra.recipe.training import Mix, Training
 
 __all__ = [
     "RULE_BASED",
+    "Asking",
     "BatchSettings",
     "Budget",
+    "Checks",
     "Contexts",
     "Dataset",
+    "Documents",
     "Embedding",
     "Evaluation",
     "Execution",

@@ -13,6 +13,8 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from infra.errors import RecipeError
+from infra.recipe.asking import Asking, with_asked_questions
+from infra.recipe.documents import Documents
 from infra.recipe.fields import QuestionFields
 from infra.recipe.models import Embedding, Fraction, Judge, Model, Positive, RecipeSection, require_one_currency
 from infra.recipe.training import Training
@@ -233,6 +235,8 @@ class Recipe(RecipeSection):
     name: str = Field(description="name of the recipe", pattern=NAME)
     store: str = Field("mill", description="folder or fsspec URL (s3://bucket/prefix) that keeps everything")
     seed: int = Field(0, description="seed of every random choice")
+    documents: Documents | None = Field(None, description="documents that questions are asked about")
+    asking: Asking | None = Field(None, description="how questions are asked about the documents")
     questions: Questions = Field(description="where the questions come from")
     contexts: Contexts = Field(Contexts(), description="how a question gets its context")
     policy: Model = Field(description="the model that answers, and that is improved")
@@ -249,6 +253,17 @@ class Recipe(RecipeSection):
     execution: Execution = Field(Execution(), description="how the work runs")
     training: Training | None = Field(Training(), description="training on the dataset; null publishes only")
     evaluation: Evaluation | None = Field(Evaluation(), description="comparison before and after; null skips it")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, settings: Any) -> Any:
+        return with_asked_questions(settings)
+
+    @model_validator(mode="after")
+    def _check_asking(self) -> "Recipe":
+        if self.asking is not None and self.documents is None:
+            raise ValueError("asking: there are no `documents` to ask about; add that section")
+        return self
 
     @model_validator(mode="after")
     def _check_strong(self) -> "Recipe":
@@ -279,8 +294,10 @@ class Recipe(RecipeSection):
     def identity(self) -> dict[str, Any]:
         """The settings that decide the bytes of the dataset, as JSON values. The id of a plan depends on it."""
         settings = self.model_dump(
-            mode="json", exclude={"name", "store", "budget", "execution", "training", "evaluation"}
+            mode="json", exclude={"name", "store", "documents", "budget", "execution", "training", "evaluation"}
         )
+        if self.asking is None:
+            del settings["asking"]
         # A plan names its questions and contexts by content, so the places that they come from do not matter.
         for section, keys in _PLACE_KEYS.items():
             if settings[section] is not None:

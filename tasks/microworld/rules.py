@@ -114,7 +114,12 @@ def support(passages: str, statement: str) -> str:
 
 def stated_values(passages: str, claim: ParsedClaim) -> list[str]:
     """The values to which the passages lead from the claim's subject by its hops, in a fixed order."""
-    return sorted(_follow(claim.subject, claim.hops, _facts_of_passages(passages))[-1])
+    return values_by_hops(claim.subject, claim.hops, _facts_of_passages(passages))
+
+
+def values_by_hops(subject: str, hops: Sequence[str], stated: Facts) -> list[str]:
+    """The values to which facts lead from a subject by hops, in a fixed order."""
+    return sorted(_follow(subject, hops, stated)[-1])
 
 
 def completeness(note_text: str, question: str, answer: str) -> float:

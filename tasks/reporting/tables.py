@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tasks.judging.embedding_fit import EmbeddedTexts
+from tasks.records.product import PAIRS, product_of_counts
 from tasks.records.shard import paired_questions
 from tasks.training.settings import epochs_in_words
 
@@ -103,7 +104,10 @@ def build_rows(built: dict[str, Any]) -> Rows:
     rows = []
     if built["dataset"]:
         counts = built["dataset"]["counts"]
-        rows += [["questions", f"{counts['questions']:,}"], ["pairs", _pair_count(counts)]]
+        if product_of_counts(counts) == PAIRS:
+            rows += [["questions", f"{counts['questions']:,}"], ["pairs", _pair_count(counts)]]
+        else:
+            rows += [["planned", f"{counts['planned']:,}"], ["questions", f"{counts['questions']:,}"]]
         rows += _drop_rows(counts["drops"])
     for kind, calls in built["calls"].items():
         rows.append([f"calls: {kind}", f"{calls['made']:,} made, {calls['reused']:,} reused"])
