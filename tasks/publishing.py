@@ -227,7 +227,7 @@ def check_balance(plan: Plan, results: Sequence[ShardResult]) -> dict[str, Any]:
             f"plan {plan.plan_id} has the shards {planned_shards}, but there are results of {result_shards}"
         )
     drops = Counter(plan.drop_counts)
-    most = plan.recipe["pairing"].get("pairs_per_question", 1)
+    most = plan.recipe["pairing"].get("pairs_per_question", 1) if plan.product == PAIRS else 1
     pairs = all_paired = answers = 0
     for planned, result in zip(plan.shards, results, strict=True):
         dropped, paired = sum(result.drops.values()), result.paired_questions

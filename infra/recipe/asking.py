@@ -89,6 +89,12 @@ class Asking(RecipeSection):
         return self
 
 
+def asking_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the settings that decide the bytes of a dataset, those that decide the bytes of one of questions."""
+    own = {name: settings[name] for name in ("seed", "asking", "policy", "judge", "strong", "dataset", "shard_size")}
+    return {**own, "sampling": {"strategy": settings["sampling"]["strategy"]}}
+
+
 def with_asked_questions(settings: Any) -> Any:
     """A recipe's settings with what a recipe with documents may leave out: its questions are those that it asks."""
     if not isinstance(settings, Mapping) or settings.get("documents") is None:

@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from infra.errors import RecipeError
-from infra.recipe.asking import Asking, with_asked_questions
+from infra.recipe.asking import Asking, asking_settings, with_asked_questions
 from infra.recipe.documents import Documents
 from infra.recipe.fields import QuestionFields
 from infra.recipe.models import Embedding, Fraction, Judge, Model, Positive, RecipeSection, require_one_currency
@@ -319,7 +319,7 @@ class Recipe(RecipeSection):
         for section in _MODELS:
             if settings[section] is not None:
                 _drop_request_defaults(settings[section])
-        return settings
+        return settings if self.asking is None else asking_settings(settings)
 
 
 def _drop_request_defaults(model: dict[str, Any]) -> None:

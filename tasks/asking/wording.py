@@ -5,7 +5,7 @@ import re
 _POINTING_EN = re.compile(
     r"\b(?:(?:the|this|that|these|those|above|given|following|provided|preceding) "
     r"(?:\w+ )?(?:text|passages?|documents?|articles?|excerpts?|paragraphs?|sections?|extracts?|sources?|authors?|"
-    r"contexts?|snippets?|chapters?|pages?|table|figure)|"
+    r"contexts?|snippets?|chapters?|pages?|table|figure)(?! (?:of|by|from|titled|called|named|in|on|for)\b)|"
     r"(?:according to|based on|as (?:stated|mentioned|described|noted) in) (?:the|this|these)\b|"
     r"(?:mentioned|described|listed|discussed|stated|named|given|cited|noted|referred to) "
     r"(?:above|below|here|earlier|previously|first|last)|in the (?:first|second|third|last|next|previous) "

@@ -94,7 +94,7 @@ def planned_amounts(
     """What is expected of each model that the run calls, by the names of `called_models`. Raises StoreError."""
     amounts = {section: Amounts() for section in called_models(recipe)}
     if plan.product == QUESTIONS:
-        for index in judged:
+        for index in shards:
             for asking in shard_calls(plan, index, recipe, store):
                 count = asking.count
                 amounts[section_of(asking.kind, recipe)].add(count, count * asking.prompt, count * asking.reply)
