@@ -2,6 +2,7 @@
 
     LongmillError
     ├── InputError          the user's questions, documents or dataset cannot be read as they stand
+    │   └── UnreadableError one document cannot be read: a counted drop, which stops nothing
     ├── RecipeError         a recipe key is unknown, missing, or contradicts another
     ├── PrerequisiteError   something that the machine must have is missing: Python, CPU, port, disk
     ├── StoreError          the store cannot be reached, or refuses a read or a write
@@ -37,6 +38,14 @@ class InputError(LongmillError):
     """Questions, documents or a dataset that cannot be read; names file, row, field and remedy."""
 
     exit_code = 2
+
+
+class UnreadableError(InputError):
+    """One document that cannot be read: a drop with this `reason`, a word, and the message as its detail."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class RecipeError(LongmillError):

@@ -20,6 +20,7 @@ from infra.recipe import Execution
 from infra.store import Store
 from tasks.asking.checks import BY_DESIGN as ASKED_BY_DESIGN
 from tasks.asking.checks import STAGE as ASKING
+from tasks.documents import STAGE as DOCUMENTS
 from tasks.questions import REPEATS
 from tasks.records import example as records
 from tasks.records.example import Drop
@@ -33,7 +34,8 @@ _CHARACTERS = 300  # of an example's detail
 
 # Reasons that no limit counts, by stage: the data's own, lengths that a plan shows, the provider's, the pairing rule's.
 BY_DESIGN: Mapping[str, frozenset[str]] = {
-    "read": frozenset({"unanswerable", "language", "code", "too_short", "repeated_document"}),
+    "read": frozenset({"unanswerable", "language", "code"}),
+    DOCUMENTS: frozenset({"language", "empty", "too_short", "too_long", "duplicate", "near_duplicate"}),
     "context": frozenset(
         {"prompt_too_long", "context_too_long", "too_long_to_train", "no_article", "no_span", "no_neighbour"}
     ),
@@ -41,7 +43,7 @@ BY_DESIGN: Mapping[str, frozenset[str]] = {
     "pair": frozenset({"tie", "small_margin", "near_identical"}),
     ASKING: ASKED_BY_DESIGN,
 }
-_PLANNING_STAGES = ("read", "context")
+_PLANNING_STAGES = ("read", "context", DOCUMENTS)
 _NO_SCORES = "too_few_scored"
 
 _NO_TEXT = (

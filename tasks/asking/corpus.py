@@ -19,17 +19,17 @@ _MOST_TERMS = 2000  # of a document that are remembered, the most frequent
 _RAREST = 48  # terms of a document by which its neighbour is found
 _MOST_DOCUMENTS = 50  # that share a term, so that it still says something
 _SHORTEST = 4  # letters of a term; of Chinese, two characters
-_ADD = "INSERT OR IGNORE INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD = "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class Corpus:
-    """Documents by number, in the order of reading, and their terms where `with_terms`."""
+    """Documents by number, in the order of reading, without their headings; and their terms where `with_terms`."""
 
     def __init__(self, *, with_terms: bool) -> None:
         self._database = sqlite3.connect("")  # a file of its own, which is removed when the database is closed
         self._database.execute(
             "CREATE TABLE documents (number INTEGER PRIMARY KEY, id TEXT UNIQUE, title TEXT, text TEXT, language TEXT, "
-            "side TEXT, pages TEXT, metadata TEXT)"
+            "side TEXT, pages TEXT, source TEXT, metadata TEXT)"
         )
         self._database.execute("CREATE TABLE terms (term TEXT, number INTEGER)")
         self._with_terms = with_terms
@@ -38,18 +38,16 @@ class Corpus:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, document: SourceDocument, side: str) -> bool:
-        """Remember a document of a split; False for one whose text was there before."""
+    def add(self, document: SourceDocument, side: str) -> None:
+        """Remember a document of a split."""
         pages = json.dumps(list(document.page_starts))
-        metadata = json.dumps(dict(document.metadata), default=str)
-        own = document.document_id, document.title, document.text, document.language, side, pages, metadata
-        if not self._database.execute(_ADD, (self._count, *own)).rowcount:
-            return False
+        texts = document.document_id, document.title, document.text, document.language
+        own = (*texts, side, pages, document.source, document.metadata)
+        self._database.execute(_ADD, (self._count, *own))
         if self._with_terms:
             rows = [(term, self._count) for term in _terms(document.text)]
             self._database.executemany("INSERT INTO terms VALUES (?, ?)", rows)
         self._count += 1
-        return True
 
     def settle(self) -> None:
         """All documents are there: order the terms for `neighbour`."""
@@ -67,16 +65,18 @@ class Corpus:
 
     def document(self, number: int) -> SourceDocument:
         """A document by its number."""
-        columns = "id, title, text, language, pages, metadata"
+        columns = "id, title, text, language, pages, source, metadata"
         row = self._database.execute(f"SELECT {columns} FROM documents WHERE number = ?", (number,)).fetchone()  # noqa: S608
-        document_id, title, text, language, pages, metadata = row
+        document_id, title, text, language, pages, source, metadata = row
         return SourceDocument(
             document_id=document_id,
             title=title,
             text=text,
-            language=language,
+            headings=(),
             page_starts=tuple(json.loads(pages)),
-            metadata=json.loads(metadata),
+            language=language,
+            source=source,
+            metadata=metadata,
         )
 
     def neighbour(self, number: int) -> int | None:

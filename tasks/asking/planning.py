@@ -5,8 +5,8 @@ their kinds by the recipe's shares, their spans by the kind. A row of the plan i
 `Example` without a text. Its context is what stands in the row of the question, its metadata says what it is written
 from. The plan depends on the documents' content alone. Memory holds one shard and the drops.
 
-Drops: what reading says; repeated_document; language; no_span, where a document is too short for the kind; and
-no_neighbour, where no other document is like it.
+Drops: what reading says; language, where there are no prompts in it; no_span, where a document is too short for the
+kind; and no_neighbour, where no other document is like it.
 """
 
 from collections import Counter
@@ -23,9 +23,9 @@ from infra.running import progress
 from infra.store import Store
 from tasks.asking.corpus import Corpus
 from tasks.asking.kind import QuestionKind, kinds_of
-from tasks.asking.spans import Lengths, Part, choose_spans, cut_parts, page_at
+from tasks.asking.spans import Lengths, Part, choose_spans, cut_parts
 from tasks.asking.writing import IntendedQuestion, write_prompt
-from tasks.documents import SourceDocument, read_documents
+from tasks.documents import STAGE, SourceDocument, read_documents
 from tasks.planning.contexts import BuiltQuestion
 from tasks.planning.make_plan import sharded, write_input, write_planned_shard
 from tasks.prompts import load_prompt, prompt_names
@@ -98,14 +98,11 @@ def _read(recipe: Recipe, corpus: Corpus, drops: list[Drop]) -> None:
         if isinstance(document, Drop):
             drops.append(document)
         elif document.language not in LANGUAGES:
-            drops.append(_drop(document, "language", f"{document.title}: {document.language!r} is neither en nor zh"))
-        elif not corpus.add(document, split.side(document.document_id)):
-            drops.append(_drop(document, "repeated_document", f"{document.title}: its text was there before"))
+            detail = f"{document.title}: {document.language!r} is neither en nor zh"
+            drops.append(Drop(document.source, STAGE, "language", detail))
+        else:
+            corpus.add(document, split.side(document.document_id))
     corpus.settle()
-
-
-def _drop(document: SourceDocument, reason: str, detail: str) -> Drop:
-    return Drop(document.document_id[:16], "read", reason, detail)
 
 
 class _Planner:
@@ -238,10 +235,10 @@ def _kind_at(place: float, kinds: Sequence[tuple[QuestionKind, float]]) -> Quest
 def _source(document: SourceDocument, part: Part) -> dict[str, Any]:
     """A document of a row, as its metadata says it."""
     source: dict[str, Any] = {"document_id": document.document_id, "title": document.title, "start": part[0]}
-    page = page_at(document.page_starts, part[0])
+    page = document.page_at(part[0])
     if page is not None:
         source["page"] = page
-        source["page_starts"] = [start for start in document.page_starts if part[0] < start < part[1]]
+        source["page_starts"] = [start - part[0] for start in document.page_starts if part[0] < start < part[1]]
     return source
 
 

@@ -6,7 +6,6 @@ policy, by the document's own characters to a token, so they are about right. Ev
 
 import random
 import re
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -126,8 +125,3 @@ def _stretch(pieces: Sequence[Part], place: int, longest: int) -> Part:
         first -= 1
         start = pieces[first][0]
     return start, end
-
-
-def page_at(page_starts: Sequence[int], place: int) -> int | None:
-    """The page, from 1, on which a character stands; None for a document without pages."""
-    return bisect_right(page_starts, place) if page_starts else None

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from infra.errors import InputError
+from infra.store.sources import file_faults, file_system, open_unpacked, unpacked_name
 from tasks.questions.folders import choose_files, without_metadata
 from tasks.questions.published import latest_version, published_files
 from tasks.questions.question import SourceRow
@@ -27,12 +28,11 @@ LONGEST_ROW = 1 << 28  # bytes of a JSONL line or characters of an array's eleme
 _BATCH_BYTES = 8 << 20  # of Parquet rows decoded at once
 _CHUNK = 1 << 20
 _JSON, _PARQUET = (".jsonl", ".json", ".ndjson"), (".parquet",)
-_PACKED = (".gz", ".bz2", ".xz", ".zst")
-_SAVED = ("dataset_dict.json", "state.json")
+SAVED = ("dataset_dict.json", "state.json")
 _TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".arrow", ".feather")
 _FROM_CSV = "python -c \"import pandas; pandas.read_csv('A.csv').to_json('A.jsonl', orient='records', lines=True)\""
 _INDENTED = re.compile(rb"\{\s*[\r\n]")  # an object that goes on in the next line
-_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 def read_rows(source: str, subset: str | None = None, split: str = "train") -> Iterator[SourceRow]:
@@ -50,26 +50,26 @@ def read_rows(source: str, subset: str | None = None, split: str = "train") -> I
 
 def source_note(source: str, subset: str | None, split: str) -> str:
     """What is read of a folder with several splits or configurations; empty for any other source."""
-    filesystem, path = _filesystem(source)
+    filesystem, path = file_system(source)
     try:
         if not filesystem.isdir(path) or filesystem.exists(f"{latest_version(filesystem, path)}/manifest.json"):
             return ""
-        if any(filesystem.exists(f"{path}/{name}") for name in _SAVED):
+        if any(filesystem.exists(f"{path}/{name}") for name in SAVED):
             return ""
         files = _files(filesystem, path, True) or []
         return choose_files(filesystem, path, files, source, subset, split)[1]
-    except _faults(filesystem):
+    except file_faults(filesystem):
         return ""  # reading the rows says it
 
 
 def _rows(source: str, subset: str | None, split: str) -> Iterator[SourceRow]:
-    filesystem, path = _filesystem(source)
-    faults = _faults(filesystem)
+    filesystem, path = file_system(source)
+    faults = file_faults(filesystem)
     try:
         is_folder = filesystem.isdir(path)
         if is_folder:
             path = latest_version(filesystem, path)
-        if is_folder and any(filesystem.exists(f"{path}/{name}") for name in _SAVED):
+        if is_folder and any(filesystem.exists(f"{path}/{name}") for name in SAVED):
             yield from _saved_rows(source, split)
             return
         files = published_files(filesystem, path, source, split) if is_folder else None
@@ -81,7 +81,7 @@ def _rows(source: str, subset: str | None, split: str) -> Iterator[SourceRow]:
     except faults as error:
         raise InputError(f"{source}: cannot be reached ({error}); check the address and the credentials") from error
     if files is None:
-        if "://" in source or not _HUB_NAME.fullmatch(source) or _suffix(source):
+        if "://" in source or not HUB_NAME.fullmatch(source) or _suffix(source):
             raise InputError(f"{source}: there is no such file or folder; check the name and the folder")
         yield from _hub_rows(source, subset, split)
         return
@@ -97,28 +97,6 @@ def _rows(source: str, subset: str | None, split: str) -> Iterator[SourceRow]:
             raise InputError(f"{name}: cannot be read ({error}); check the file and the connection") from error
 
 
-def _filesystem(source: str) -> tuple[Any, str]:
-    from fsspec.core import url_to_fs
-
-    protocol, separator, rest = source.partition("://")
-    if separator and "@" in rest.partition("/")[0]:  # not shown: it would reach logs and plans
-        raise InputError(f"a {protocol} source with a user or password in its URL is refused; use the environment")
-    try:
-        filesystem, path = url_to_fs(source)
-    except (ValueError, ImportError) as error:
-        raise InputError(f"{source}: no file system for this address ({error}); check the part before ://") from error
-    return filesystem, path
-
-
-def _faults(filesystem: Any) -> tuple[type[BaseException], ...]:
-    """The errors that this file system raises when it cannot be reached."""
-    if "s3" not in filesystem.protocol:
-        return (OSError,)
-    from botocore.exceptions import BotoCoreError
-
-    return (OSError, BotoCoreError)
-
-
 def _files(filesystem: Any, path: str, is_folder: bool) -> list[str] | None:
     """The data files of a folder or pattern, sorted, or the one file at the path; None when nothing is there."""
     if is_folder:
@@ -132,10 +110,7 @@ def _files(filesystem: Any, path: str, is_folder: bool) -> list[str] | None:
 
 def _refuse_table(name: str) -> None:
     """Raise InputError for a file of a kind that holds no JSON and no Parquet."""
-    plain = name.lower()
-    for packed in _PACKED:
-        plain = plain.removesuffix(packed)
-    if plain.endswith(_TABLES):
+    if unpacked_name(name).endswith(_TABLES):
         raise InputError(
             f"{name}: neither JSON nor Parquet, and a table has no place for lists of answers and documents; write it "
             f"as JSONL, a CSV file with: {_FROM_CSV}"
@@ -144,9 +119,7 @@ def _refuse_table(name: str) -> None:
 
 def _suffix(path: str) -> str:
     """The suffix without compression, as ".jsonl" for "a.jsonl.gz"; empty for a file that cannot be read."""
-    name = path.lower()
-    for packed in _PACKED:
-        name = name.removesuffix(packed)
+    name = unpacked_name(path)
     for suffix in _JSON + _PARQUET:
         if name.endswith(suffix):
             return suffix
@@ -155,7 +128,7 @@ def _suffix(path: str) -> str:
 
 def _json_rows(filesystem: Any, path: str, name: str) -> Iterator[SourceRow]:
     number = 0
-    with _opened(filesystem, path) as file, io.BufferedReader(file, _CHUNK) as stream:
+    with open_unpacked(filesystem, path) as file, io.BufferedReader(file, _CHUNK) as stream:
         try:
             rows = _reader(path, stream.peek())
             for row in rows(stream, name):
@@ -174,15 +147,6 @@ def _reader(path: str, start: bytes) -> Callable[[IO[bytes], str], Iterator[Sour
     if start.startswith(b"["):  # no row is an array, so it is one of rows, whatever the suffix
         return _array_rows
     return _whole_row if _suffix(path) == ".json" and _INDENTED.match(start) else _line_rows
-
-
-def _opened(filesystem: Any, path: str) -> Any:
-    """The file, unpacked while it is read."""
-    if not path.lower().endswith(".zst"):
-        return filesystem.open(path, "rb", compression="infer")
-    import pyarrow as pa
-
-    return pa.CompressedInputStream(filesystem.open(path, "rb"), "zstd")
 
 
 def _whole_row(stream: IO[bytes], name: str) -> Iterator[SourceRow]:

@@ -1,0 +1,43 @@
+"""Documents that are rows of a table: the text column, a title, a language, and the other short fields as metadata."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from infra.errors import InputError, UnreadableError
+from infra.recipe import Documents
+from tasks.documents.document import Parsed, SourceFile
+from tasks.questions.question import SourceRow
+from tasks.questions.rows import read_rows
+
+_LONGEST_METADATA = 1_000  # characters of one field
+
+
+def file_rows(file: SourceFile, settings: Documents) -> Iterator[Parsed | UnreadableError]:
+    """What the rows of a file hold. Raises UnreadableError for a file that is damaged, after the rows before."""
+    try:
+        for row in read_rows(file.url):
+            yield row_document(row, settings)
+    except InputError as error:
+        raise UnreadableError("unreadable", str(error)) from error
+
+
+def row_document(row: SourceRow, settings: Documents) -> Parsed | UnreadableError:
+    """What one row holds, or why it cannot be used."""
+    text = row.values.get(settings.text_column)
+    if not isinstance(text, str):
+        problem = f"no text in the field {settings.text_column!r}"
+        names = ", ".join(sorted(map(str, row.values))[:12])
+        return UnreadableError("no_text_column", f"row {row.number}: {problem}; it has {names}: documents.text_column")
+    title, language = row.values.get(settings.title_column), row.values.get("language")
+    metadata: dict[str, Any] = {}
+    for name, value in row.values.items():
+        used = name in (settings.text_column, settings.title_column, "language")
+        if not used and isinstance(value, (str, int, float)) and len(str(value)) <= _LONGEST_METADATA:
+            metadata[name] = value
+    return Parsed(
+        text,
+        title if isinstance(title, str) else "",
+        language=language if isinstance(language, str) else "",
+        metadata=metadata,
+        row=row.number,
+    )
