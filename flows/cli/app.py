@@ -62,11 +62,21 @@ def options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks
 
 @app.command()
 def plan(recipe: RecipePath, changes: Changes = None, as_json: AsJson = False) -> None:
-    """Read the questions and say what a run would do and cost, without a paid call."""
-    from flows.cli.views import first_question_page, plan_view
+    """Read the questions, or the documents, and say what a run would do and cost, without a paid call."""
+    from flows.cli.views import asking_plan_view, first_question_page, plan_view
+    from tasks.reporting.asking_tables import asking_plan_rows
     from tasks.reporting.tables import plan_rows
 
     settings = read_recipe(recipe, changes)
+    if settings.documents is not None:
+        with progress_unless_json(as_json):
+            view = asking_plan_view(settings)
+        if not as_json:
+            console.print(table(f"plan {view['plan_id']}", *asking_plan_rows(view)))
+            print_notes(view["warnings"])
+            console.print(plain(f"\nthe first prompt\n{view['first_prompt']}"))
+        finish(as_json, view, [])
+        return
     with progress_unless_json(as_json):
         view = plan_view(settings)
     if not as_json:

@@ -5,8 +5,9 @@ from typing import Any
 
 from infra.recipe import Recipe
 from tasks.records.product import QUESTIONS
+from tasks.reporting.asking_tables import call_rows, check_rows, kind_rows
 from tasks.reporting.dataset_card import card_metadata, render_card, shortened
-from tasks.reporting.tables import NOTHING, Rows
+from tasks.reporting.tables import NOTHING
 
 _CONFIGS = (QUESTIONS.name, "drops")
 _TAGS = ["long-context", "longmill", "question-answering", "synthetic"]
@@ -28,39 +29,6 @@ def question_card(recipe: Recipe, manifest: Mapping[str, Any], figures: Mapping[
         examples=_examples(figures),
         drops=sorted(manifest["counts"]["drops"].items(), key=lambda item: (-item[1], item[0])),
     )
-
-
-def kind_rows(figures: Mapping[str, Any]) -> Rows:
-    """Questions by kind and split, and how hard they are."""
-    rows = []
-    for kind, counts in figures["kinds"].items():
-        difficulty = NOTHING if counts["difficulty"] is None else f"{counts['difficulty']:.2f}"
-        rows.append([kind, f"{counts['train']:,}", f"{counts['test']:,}", difficulty])
-    return ["kind", "train", "test", "mean difficulty"], rows
-
-
-def check_rows(figures: Mapping[str, Any]) -> Rows:
-    """The checks in their order, with the questions that reached each, and those that it dropped."""
-    rows = []
-    for counts in figures["checks"]:
-        dropped = counts.get("dropped", 0)
-        reached = dropped + counts.get("passed", 0)
-        rows.append([counts["check"], f"{reached:,}", f"{dropped:,}", f"{100 * dropped / reached:.1f}"])
-    return ["check", "questions", "dropped", "%"], rows
-
-
-def call_rows(figures: Mapping[str, Any]) -> Rows:
-    """Calls and tokens by kind of call, and of each published question."""
-    rows = []
-    total = {"calls": 0, "prompt_tokens": 0, "completion_tokens": 0}
-    for kind, counts in figures["calls"].items():
-        rows.append([kind, *(f"{counts.get(name, 0):,}" for name in total)])
-        for name in total:
-            total[name] += counts.get(name, 0)
-    questions = figures["counts"]["questions"]
-    if questions:
-        rows.append(["for each question", *(f"{number / questions:,.1f}" for number in total.values())])
-    return ["call", "calls", "prompt tokens", "output tokens"], rows
 
 
 def _examples(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
