@@ -30,6 +30,7 @@ def run_benchmarks(name: str) -> dict[str, Any]:
 def benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
     """The benchmarks' functions by name. Prefect is imported inside them, after its server has started."""
     from flows.bench import (
+        asking,
         client,
         consensus,
         judging,
@@ -57,4 +58,5 @@ def benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
         "ledger": ledger_keys.measure,
         "shard_start": shard_start.measure,
         "training": training.measure,
+        "ask": asking.measure,
     }

@@ -303,8 +303,8 @@ def bench(
         str,
         typer.Argument(
             help=(
-                "client, flow, prefect, judging, consensus, kill, memory, plan, publish, ledger, shard_start, training "
-                "or all."
+                "client, flow, prefect, judging, consensus, kill, memory, plan, publish, ledger, shard_start, "
+                "training, ask or all."
             ),
             metavar="WHAT",
         ),

@@ -25,7 +25,9 @@ _CANDIDATES_FROM = 0.5  # Jaccard; below the likeness of any two questions that 
 
 
 @dataclass(frozen=True, slots=True)
-class _Text:
+class QuestionText:
+    """A question with what tells it from another."""
+
     example_id: str
     question: str
     answers: tuple[str, ...]
@@ -38,18 +40,18 @@ def repeated_questions(results: Sequence[ShardResult], recipe: Recipe, store: St
     for result in results:
         table = result.files[QUESTIONS.name].read_checked(store, ["example_id", "question", "answers"])
         for row in table.to_pylist():
-            texts.append(_Text(row["example_id"], row["question"], tuple(row["answers"])))
+            texts.append(QuestionText(row["example_id"], row["question"], tuple(row["answers"])))
     texts.sort(key=lambda text: text.example_id)
     return find_repeats(texts, recipe.asking.checks.likeness)
 
 
-def find_repeats(texts: Iterable[_Text], limit: float) -> dict[str, Drop]:
+def find_repeats(texts: Iterable[QuestionText], limit: float) -> dict[str, Drop]:
     """The drops of texts that come in the order of their ids."""
     from datasketch import MinHash, MinHashLSH  # type: ignore[import-untyped]
 
     index = MinHashLSH(threshold=_CANDIDATES_FROM, num_perm=_HASHES)
     first_by_text: dict[str, str] = {}
-    by_id: dict[str, _Text] = {}
+    by_id: dict[str, QuestionText] = {}
     repeats: dict[str, Drop] = {}
     for text in texts:
         plain = normalised(text.question)
@@ -81,7 +83,7 @@ def without_repeats(counts: Mapping[str, Any], repeats: Iterable[Drop]) -> dict[
     return {**counts, QUESTIONS.name: counts[QUESTIONS.name] - number, "drops": dict(sorted(drops.items()))}
 
 
-def _is_repeat(text: _Text, other: _Text, limit: float) -> bool:
+def _is_repeat(text: QuestionText, other: QuestionText, limit: float) -> bool:
     if numbers_in(text.question) != numbers_in(other.question):
         return False
     if likeness(normalised(text.question), normalised(other.question)) < limit:

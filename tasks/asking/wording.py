@@ -14,17 +14,22 @@ _POINTING_EN = re.compile(
 )
 _POINTING_ZH = re.compile(
     "本文|文中|上文|下文|原文|全文|该文|此文|这篇|这段|本篇|本段|该段|上述|以上|如下|(?:根据|依据|按照)(?:文章|材料|段落|文档|上面|短文)|"
-    "(?:文章|材料|段落|文档|短文|片段|资料)(?:中|里|内)|作者(?:认为|指出|提到)|第[一二三四五六七八九十\\d]+[段章节页]"
+    "(?<!哪篇)(?<!哪份)(?:文章|材料|段落|文档|短文|片段|资料)(?:中|里|内)|作者(?:认为|指出|提到)|第[一二三四五六七八九十\\d]+[段章节页]"
 )
-_DANGLING_EN = re.compile(
-    r"^(?:(?:what|who|when|where|why|how|which)\b.{0,24}\b)?(?:he|she|it|they|his|her|their)\b", re.I
-)
+_PRONOUN_EN = re.compile(r"\b(?:he|she|it|they|his|her|its|their)\b", re.IGNORECASE)
+_NAME_EN = re.compile(r"(?<!^)\b[A-Z0-9]|[\"“'‘]")
 
 
 def points_at_text(question: str) -> str | None:
-    """The words by which a question points at a text, or begins with a pronoun; None for one that does not."""
-    for pattern in (_POINTING_EN, _POINTING_ZH, _DANGLING_EN):
+    """The words by which a question points at a text, or its pronoun where it names nothing; None where there are none.
+
+    The rules are for English and Chinese.
+    """
+    for pattern in (_POINTING_EN, _POINTING_ZH):
         match = pattern.search(question)
         if match:
             return match.group().strip()
+    pronoun = _PRONOUN_EN.search(question)
+    if pronoun and not _NAME_EN.search(question):
+        return pronoun.group()
     return None
