@@ -8,7 +8,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 OWN = {"flows", "tasks", "infra", "tests"}
-DISTRIBUTIONS = {"yaml": "pyyaml", "PIL": "pillow"}  # where the name differs by more than - and _
+DISTRIBUTIONS = {
+    "yaml": "pyyaml",
+    "PIL": "pillow",
+    "docx": "python-docx",
+}  # where the name differs by more than - and _
 # Loaded by name: the S3 file system of fsspec, what transformers reads GGUF files with, and the pin of a package that
 # Prefect's server imports.
 NOT_IMPORTED = {"s3fs", "gguf", "fastapi"}
@@ -32,6 +36,13 @@ def _imports(folders: tuple[str, ...]) -> dict[str, str]:
     return packages
 
 
+def _loaded_by_name(folder: Path) -> set[str]:
+    names: set[str] = set()
+    for path in folder.rglob("*.py"):
+        names.update(re.findall(r'load_library\("(\w+)"', path.read_text(encoding="utf-8")))
+    return names
+
+
 def _declared(requirements: list[str]) -> set[str]:
     return {re.split(r"[\[<>=!~ ]", requirement)[0].lower() for requirement in requirements}
 
@@ -45,5 +56,8 @@ def test_every_import_is_declared_and_the_runtime_list_has_nothing_else() -> Non
     assert not missing, f"imported and not declared in pyproject.toml's dependencies: {missing}"
     unused = runtime - imported.keys() - NOT_IMPORTED
     assert not unused, f"declared in pyproject.toml's dependencies and not imported: {unused}"
+    optional = _declared(project["optional-dependencies"]["documents"])
+    loaded = {name.replace("_", "-") for name in _loaded_by_name(ROOT / "tasks" / "documents")}
+    assert loaded == optional, "what tasks/documents loads is not what the extra `documents` declares"
     tests = {name: path for name, path in _imports(("tests",)).items() if name not in runtime | development}
     assert not tests, f"imported by tests and declared nowhere: {tests}"

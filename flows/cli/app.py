@@ -22,6 +22,7 @@ from flows.cli.display import (
     table,
 )
 from flows.cli.doctor import require_machine, run_checks
+from flows.cli.documents import documents
 from flows.cli.ending import run_to_the_end
 from flows.cli.formats import formats
 from flows.cli.inspecting import agreement, inspect, plain
@@ -227,6 +228,7 @@ def evaluate(
 
 
 app.command()(formats)
+app.command()(documents)
 app.command()(serve)
 app.command()(agreement)
 app.command()(inspect)

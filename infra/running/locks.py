@@ -44,7 +44,7 @@ def renew_locks(arguments: list[str]) -> None:
     of_pip.pop("extra-index-url", None)  # a folder of some files, whose hashes would be all that a lock has
     settings = uv_settings(of_pip, os.environ)
     project = ["pyproject.toml"]
-    tested = [*project, "--extra", "dev"]
+    tested = [*project, "--extra", "dev", "--extra", "documents"]
 
     earlier = _earlier("factory.txt", "development.txt")
     without_cpu_files = {name: value for name, value in settings.items() if name != "UV_FIND_LINKS"}

@@ -7,16 +7,20 @@ invalid_text, too_short, too_long, language, duplicate, near_duplicate. Only a s
 with an error.
 """
 
-import json
+import contextlib
+import os
 from collections.abc import Iterator
 
 from infra.canonical import text_id
 from infra.errors import UnreadableError
 from infra.recipe import Documents
+from infra.running import progress
 from tasks.documents.document import DocumentFormat, Heading, Parsed, SourceDocument, SourceFile
+from tasks.documents.duplicates import Duplicates
 from tasks.documents.formats import document_formats, format_of
 from tasks.documents.languages import detect_language
-from tasks.documents.sources import source_files, source_rows
+from tasks.documents.reading import read_sources
+from tasks.questions.question import json_object
 from tasks.records.example import Drop
 
 __all__ = [
@@ -26,52 +30,38 @@ __all__ = [
     "SourceDocument",
     "SourceFile",
     "document_formats",
+    "format_of",
     "read_documents",
 ]
 
 STAGE = "document"
 
 
-def read_documents(settings: Documents) -> Iterator[SourceDocument | Drop]:
+def read_documents(settings: Documents, processes: int | None = None) -> Iterator[SourceDocument | Drop]:
     """A SourceDocument or Drop for every document of a source, in its order, until `settings.limit` are used.
 
-    Raises InputError when the source is not there, or cannot be reached.
+    `processes` parse beside this one, where the formats take long; default: one for each core. Raises InputError when
+    the source is not there or cannot be reached, PrerequisiteError when a library for it is missing.
     """
     used = 0
-    seen: dict[str, str] = {}  # by document id, the source that it came from first
-    for source, parsed in _parsed(settings):
-        outcome = parsed if isinstance(parsed, UnreadableError) else _checked(source, parsed, settings, seen)
-        if isinstance(outcome, UnreadableError):
-            yield Drop(_writable(source), STAGE, outcome.reason, _writable(str(outcome)))
-            continue
-        yield outcome
-        used += 1
-        if used == settings.limit:
-            return
-
-
-def _parsed(settings: Documents) -> Iterator[tuple[str, Parsed | UnreadableError]]:
-    """(source, what was read) for every document of all files."""
-    files = source_files(settings)
-    if files is None:
-        for parsed in source_rows(settings):
-            yield f"#{parsed.row}" if isinstance(parsed, Parsed) else settings.source, parsed
-        return
-    for file in files:
-        form = format_of(file.name)
-        if form is None:
-            yield file.name, UnreadableError("format", "no format has such a name: `longmill documents` lists them")
-            continue
-        try:
-            for parsed in form.read(file, settings):
-                row = parsed.row if isinstance(parsed, Parsed) else 0
-                yield f"{file.name}#{row}" if row else file.name, parsed
-        except UnreadableError as error:
-            yield file.name, error
+    with (
+        contextlib.closing(Duplicates(settings.near_duplicates)) as duplicates,
+        contextlib.closing(read_sources(settings, processes or len(os.sched_getaffinity(0)))) as parts,
+    ):
+        for source, parsed in parts:
+            progress.advance("documents")
+            outcome = parsed if isinstance(parsed, UnreadableError) else _checked(source, parsed, settings, duplicates)
+            if isinstance(outcome, UnreadableError):
+                yield Drop(_writable(source), STAGE, outcome.reason, _writable(str(outcome)))
+                continue
+            yield outcome
+            used += 1
+            if used == settings.limit:
+                return
 
 
 def _checked(
-    source: str, parsed: Parsed, settings: Documents, seen: dict[str, str]
+    source: str, parsed: Parsed, settings: Documents, duplicates: Duplicates
 ) -> SourceDocument | UnreadableError:
     """The document, or why it is not used."""
     text = parsed.text
@@ -90,20 +80,21 @@ def _checked(
     if language not in settings.languages:
         return UnreadableError("language", f"{language!r} is not among documents.languages")
     document_id = text_id(text)
-    if document_id in seen:
-        return UnreadableError("duplicate", f"the same text as {seen[document_id]}")
-    seen[document_id] = source
-    title = " ".join(_writable(parsed.title).split()) or source.rpartition("/")[2].partition(".")[0]
-    metadata = json.dumps(dict(parsed.metadata), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    earlier = duplicates.earlier(document_id, _writable(source), text)
+    if earlier is not None:
+        first, likeness = earlier
+        if likeness is None:
+            return UnreadableError("duplicate", f"the same text as {first}")
+        return UnreadableError("near_duplicate", f"{likeness:.0%} like {first}; documents.near_duplicates")
     return SourceDocument(
         document_id,
-        title,
+        " ".join(_writable(parsed.title).split()) or source.rpartition("/")[2].partition(".")[0],
         text,
         parsed.headings,
         parsed.page_starts,
         language,
         _writable(source),
-        _writable(metadata),
+        _writable(json_object(parsed.metadata)),
     )
 
 

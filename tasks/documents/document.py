@@ -72,6 +72,12 @@ class Parsed:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     row: int = 0
 
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> "Parsed":
+        """The value of which `values` are the fields, as JSON has them."""
+        headings = tuple(Heading(**heading) for heading in values["headings"])
+        return Parsed(**{**values, "headings": headings, "page_starts": tuple(values["page_starts"])})
+
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
@@ -81,7 +87,7 @@ class SourceFile:
     name: str
 
     def content(self) -> bytes:
-        """All bytes, unpacked. Raises UnreadableError for a file that cannot be read or is too large."""
+        """All bytes, unpacked. Raises UnreadableError for a file that cannot be read, is too large, or has none."""
         filesystem, path = file_system(self.url)
         faults: tuple[type[BaseException], ...] = (*file_faults(filesystem), EOFError, zlib.error, ValueError)
         try:
@@ -89,6 +95,8 @@ class SourceFile:
                 data: bytes = stream.read(LARGEST_FILE + 1)
         except faults as error:
             raise UnreadableError("unreadable", f"cannot be read ({error})") from error
+        if not data:
+            raise UnreadableError("empty", "a file of no bytes")
         if len(data) > LARGEST_FILE:
             raise UnreadableError("too_large", f"one document of more than {LARGEST_FILE >> 20} MiB; split the file")
         return data
@@ -105,4 +113,4 @@ class DocumentFormat:
     read: Reader
     about: str
     suffixes: tuple[str, ...]  # in small letters, without that of a compression
-    slow: bool = False  # parsing takes most of the time: it is done by processes beside this one
+    apart: bool = False  # a file is read by a process of its own: a damaged one may end it, or take minutes

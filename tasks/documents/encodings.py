@@ -7,11 +7,11 @@ _SAMPLE = 1 << 16
 _MOST_CONTROL = 0.01  # share of control characters in a text
 
 
-def decoded(data: bytes) -> str:
+def decoded(data: bytes, stated: str = "") -> str:
     """The text of a file's bytes, with LF at the ends of its lines.
 
-    By its mark, else as UTF-8, else as GB 18030, which all older Chinese encodings are part of. Raises UnreadableError:
-    encoding, or binary for a file that is no text.
+    By its mark, else as UTF-8, else in the encoding that the file states, else as GB 18030, which GBK and GB 2312 are
+    part of. Raises UnreadableError: encoding, or binary for a file that is no text.
     """
     encoding = "utf-8"
     for mark, name in _MARKS.items():
@@ -20,8 +20,9 @@ def decoded(data: bytes) -> str:
     if encoding == "utf-8" and b"\0" in data[:_SAMPLE]:
         encoding = _utf16_without_mark(data)
     text = _decoded_as(data, encoding)
-    if text is None and encoding == "utf-8":
-        text = _decoded_as(data, "gb18030")
+    for other in (stated, "gb18030"):
+        if text is None and other and encoding == "utf-8":
+            text = _decoded_as(data, other)
     if text is None:
         raise UnreadableError("encoding", "neither UTF-8, UTF-16 nor GB 18030; convert it to UTF-8")
     if _is_binary(text):
@@ -32,7 +33,7 @@ def decoded(data: bytes) -> str:
 def _decoded_as(data: bytes, encoding: str) -> str | None:
     try:
         return data.decode(encoding)
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, LookupError):  # the latter: there is no such encoding
         return None
 
 

@@ -13,12 +13,17 @@ _LONGEST_METADATA = 1_000  # characters of one field
 
 
 def file_rows(file: SourceFile, settings: Documents) -> Iterator[Parsed | UnreadableError]:
-    """What the rows of a file hold. Raises UnreadableError for a file that is damaged, after the rows before."""
+    """What the rows of a file hold. A fault of the file comes last."""
+    broken: list[InputError] = []  # rows that were left out since the last one that was read
     try:
-        for row in read_rows(file.url):
+        for row in read_rows(file.url, skip=broken.append):
+            while broken:
+                yield UnreadableError("unreadable", str(broken.pop(0)))
             yield row_document(row, settings)
     except InputError as error:
-        raise UnreadableError("unreadable", str(error)) from error
+        broken.append(error)
+    for fault in broken:
+        yield UnreadableError("unreadable", str(fault))
 
 
 def row_document(row: SourceRow, settings: Documents) -> Parsed | UnreadableError:

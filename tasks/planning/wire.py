@@ -1,6 +1,5 @@
 """Questions and their outcomes as JSON lines, between the process that plans and its workers."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
@@ -13,11 +12,6 @@ _EXAMPLE = [field.name for field in fields(Example)]
 _CONTEXT = [field.name for field in fields(Context)]
 _QUESTION = [field.name for field in fields(RawQuestion)]
 _DROP = [field.name for field in fields(Drop)]
-
-
-def line(value: Any) -> bytes:
-    """A JSON value as one line; lone surrogates are escaped."""
-    return json.dumps(value, separators=(",", ":")).encode("ascii") + b"\n"
 
 
 def questions_to_json(questions: Iterable[RawQuestion]) -> list[dict[str, Any]]:

@@ -13,10 +13,11 @@ from typing import Any, BinaryIO
 from infra.errors import LongmillError
 from infra.models.tokens import CountingTokenizer
 from infra.recipe import parse_recipe
+from infra.running.line_processes import json_line
 from tasks.planning.contexts import build_batch
 from tasks.planning.distractors import map_pool
 from tasks.planning.limits import prompt_limits
-from tasks.planning.wire import line, outcomes_to_json, questions_from_json
+from tasks.planning.wire import outcomes_to_json, questions_from_json
 
 
 def main() -> None:
@@ -40,7 +41,7 @@ def answer(batches: BinaryIO, replies: BinaryIO) -> None:
             reply = {"outcomes": outcomes_to_json(outcomes)}
         except LongmillError as error:
             reply = {"error": type(error).__name__, "message": str(error)}
-        replies.write(line(reply))
+        replies.write(json_line(reply))
         replies.flush()
 
 

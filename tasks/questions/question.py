@@ -86,7 +86,7 @@ def make_question(
         references=tuple(references),
         kind=kind,
         language=language,
-        metadata=_json_object(metadata or {}),
+        metadata=json_object(metadata or {}),
         context=context,
         documents=tuple(documents),
         distractors=tuple(distractors),
@@ -224,7 +224,7 @@ def metadata_of(row: SourceRow, used: Collection[str]) -> dict[str, Any]:
     return metadata
 
 
-def _json_object(values: Mapping[str, Any]) -> str:
+def json_object(values: Mapping[str, Any]) -> str:
     """JSON with sorted keys. NaN becomes null, values that JSON does not have become text, and lone surrogates are
     written as escapes."""
     text = json.dumps(_plain(values), sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -34,13 +34,18 @@ _FROM_CSV = "python -c \"import pandas; pandas.read_csv('A.csv').to_json('A.json
 _INDENTED = re.compile(rb"\{\s*[\r\n]")  # an object that goes on in the next line
 HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
+_Skip = Callable[[InputError], None] | None  # what gets the fault of a row that is left out; None: a fault is an error
 
-def read_rows(source: str, subset: str | None = None, split: str = "train") -> Iterator[SourceRow]:
+
+def read_rows(
+    source: str, subset: str | None = None, split: str = "train", skip: Callable[[InputError], None] | None = None
+) -> Iterator[SourceRow]:
     """All rows of `source`; `subset` and `split` choose within `datasets` folders and hub datasets.
 
-    Raises InputError when the source is missing, holds no row, or a row of it cannot be read.
+    Raises InputError when the source is missing, holds no row, or a row of it cannot be read. With `skip` a broken line
+    of JSONL is given to it, and the rows after it are read.
     """
-    rows = _rows(source, subset, split)
+    rows = _rows(source, subset, split, skip)
     first = next(rows, None)
     if first is None:
         raise InputError(f"{source}: holds no rows; give a file with at least one")
@@ -62,7 +67,7 @@ def source_note(source: str, subset: str | None, split: str) -> str:
         return ""  # reading the rows says it
 
 
-def _rows(source: str, subset: str | None, split: str) -> Iterator[SourceRow]:
+def _rows(source: str, subset: str | None, split: str, skip: _Skip) -> Iterator[SourceRow]:
     filesystem, path = file_system(source)
     faults = file_faults(filesystem)
     try:
@@ -90,9 +95,11 @@ def _rows(source: str, subset: str | None, split: str) -> Iterator[SourceRow]:
     for file in files:
         name = source if file == path else filesystem.unstrip_protocol(file).removeprefix("file://")
         _refuse_table(name)
-        read = _parquet_rows if _suffix(file) in _PARQUET else _json_rows
         try:
-            yield from read(filesystem, file, name)
+            if _suffix(file) in _PARQUET:
+                yield from _parquet_rows(filesystem, file, name)
+            else:
+                yield from _json_rows(filesystem, file, name, skip)
         except faults as error:
             raise InputError(f"{name}: cannot be read ({error}); check the file and the connection") from error
 
@@ -126,12 +133,12 @@ def _suffix(path: str) -> str:
     return ""
 
 
-def _json_rows(filesystem: Any, path: str, name: str) -> Iterator[SourceRow]:
+def _json_rows(filesystem: Any, path: str, name: str, skip: _Skip) -> Iterator[SourceRow]:
     number = 0
     with open_unpacked(filesystem, path) as file, io.BufferedReader(file, _CHUNK) as stream:
         try:
             rows = _reader(path, stream.peek())
-            for row in rows(stream, name):
+            for row in rows(stream, name, skip):
                 number = row.number
                 yield row
         except (EOFError, zlib.error, UnicodeDecodeError) as error:
@@ -141,7 +148,7 @@ def _json_rows(filesystem: Any, path: str, name: str) -> Iterator[SourceRow]:
             raise InputError(f"{name}, after row {number}: {problem} ({error}); copy or download it again") from error
 
 
-def _reader(path: str, start: bytes) -> Callable[[IO[bytes], str], Iterator[SourceRow]]:
+def _reader(path: str, start: bytes) -> Callable[[IO[bytes], str, _Skip], Iterator[SourceRow]]:
     """How the rows of a JSON file are read, by how it begins."""
     start = start.lstrip(b"\xef\xbb\xbf \t\r\n")
     if start.startswith(b"["):  # no row is an array, so it is one of rows, whatever the suffix
@@ -149,7 +156,7 @@ def _reader(path: str, start: bytes) -> Callable[[IO[bytes], str], Iterator[Sour
     return _whole_row if _suffix(path) == ".json" and _INDENTED.match(start) else _line_rows
 
 
-def _whole_row(stream: IO[bytes], name: str) -> Iterator[SourceRow]:
+def _whole_row(stream: IO[bytes], name: str, skip: _Skip) -> Iterator[SourceRow]:
     """The one object of an indented file, as SQuAD's."""
     data = stream.read(LONGEST_ROW + 1)
     if len(data) > LONGEST_ROW:
@@ -162,7 +169,7 @@ def _whole_row(stream: IO[bytes], name: str) -> Iterator[SourceRow]:
     yield SourceRow(name, 1, _object(value, name, 1))
 
 
-def _line_rows(stream: IO[bytes], name: str) -> Iterator[SourceRow]:
+def _line_rows(stream: IO[bytes], name: str, skip: _Skip) -> Iterator[SourceRow]:
     """The rows of a JSONL file, numbered by line from 1; blank lines are no rows."""
     for number in itertools.count(1):
         line = stream.readline(LONGEST_ROW + 1)
@@ -172,8 +179,16 @@ def _line_rows(stream: IO[bytes], name: str) -> Iterator[SourceRow]:
             raise InputError(f"{name}, row {number}: longer than {LONGEST_ROW:,} bytes; is it one JSON object a line?")
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
-        if line.strip():
-            yield SourceRow(name, number, _parsed(line, name, number))
+        if not line.strip():
+            continue
+        try:
+            values = _parsed(line, name, number)
+        except InputError as error:
+            if skip is None:
+                raise
+            skip(error)
+            continue
+        yield SourceRow(name, number, values)
 
 
 def _parsed(line: bytes, name: str, number: int) -> dict[str, Any]:
@@ -199,7 +214,7 @@ def _object(value: Any, name: str, number: int) -> dict[str, Any]:
     return value
 
 
-def _array_rows(stream: IO[bytes], name: str) -> Iterator[SourceRow]:
+def _array_rows(stream: IO[bytes], name: str, skip: _Skip) -> Iterator[SourceRow]:
     """The elements of a file that is one JSON array, as HotpotQA's, read piece by piece."""
     utf8 = codecs.getincrementaldecoder("utf-8-sig")()
     decoder = json.JSONDecoder()

@@ -27,7 +27,7 @@ pytestmark = [
     needs_vllm,
 ]
 
-QUESTIONS, SAMPLES, HELD_OUT = 6, 4, 4
+QUESTIONS, SAMPLES, HELD_OUT = 4, 4, 2
 SMALL = (
     f"questions.limit={QUESTIONS}",
     f"sampling.samples={SAMPLES}",

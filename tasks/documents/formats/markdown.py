@@ -14,9 +14,14 @@ _UNDERLINED = re.compile(r"^(?P<title>[^\s#>*+|`~-][^\n]*)\n(?P<line>=+|-{3,})[ 
 
 def read_markdown(file: SourceFile, settings: Documents) -> Iterator[Parsed]:
     """The whole file as one document; its first heading of the highest level is the title."""
-    text = _FRONT_MATTER.sub("", decoded(file.content()), count=1)
+    text = without_front_matter(decoded(file.content()))
     headings = markdown_headings(text)
     yield Parsed(text, title_of(headings), headings)
+
+
+def without_front_matter(text: str) -> str:
+    """Markdown without the block of settings that it may begin with."""
+    return _FRONT_MATTER.sub("", text, count=1)
 
 
 def markdown_headings(text: str) -> tuple[Heading, ...]:

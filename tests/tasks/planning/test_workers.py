@@ -24,8 +24,9 @@ from infra.models.tokens import (
     tokenizer_settings,
 )
 from infra.recipe import Recipe
+from infra.running import line_processes
 from infra.store import open_store
-from tasks.planning import building, workers
+from tasks.planning import building
 from tasks.planning.building import build_examples
 from tasks.planning.distractors import gather_pool, map_pool, write_pool
 from tasks.planning.make_plan import make_plan
@@ -145,13 +146,13 @@ def test_an_error_of_a_worker_is_raised_here_with_its_class(tmp_path: Path) -> N
 def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[bytes]]]:
     """The worker processes that are started."""
     processes: list[subprocess.Popen[bytes]] = []
-    start = workers._started
+    start = line_processes.start_process
 
-    def recorded(settings: bytes) -> subprocess.Popen[bytes]:
-        processes.append(start(settings))
+    def recorded(module: str, first_line: bytes) -> subprocess.Popen[bytes]:
+        processes.append(start(module, first_line))
         return processes[-1]
 
-    monkeypatch.setattr(workers, "_started", recorded)
+    monkeypatch.setattr(line_processes, "start_process", recorded)
     yield processes
     for process in processes:
         process.kill()
@@ -160,7 +161,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[b
 def test_a_worker_that_dies_is_named_and_the_others_end(tmp_path: Path, started: list[subprocess.Popen[bytes]]) -> None:
     recipe = recipe_of(tmp_path, pooled_rows(60), 2)
     outcomes = build_examples(recipe, load_tokenizer(recipe.policy.tokenizer))
-    for _ in itertools.islice(outcomes, 4):
+    for _ in itertools.islice(outcomes, 10):
         pass
     started[0].send_signal(signal.SIGKILL)
     with pytest.raises(LongmillError, match=r"has ended \(status -9\).*planning_processes=1"):
@@ -171,7 +172,7 @@ def test_a_worker_that_dies_is_named_and_the_others_end(tmp_path: Path, started:
 def test_a_reader_that_stops_early_leaves_no_process(tmp_path: Path, started: list[subprocess.Popen[bytes]]) -> None:
     recipe = recipe_of(tmp_path, pooled_rows(60), 2)
     outcomes = build_examples(recipe, load_tokenizer(recipe.policy.tokenizer))
-    for _ in itertools.islice(outcomes, 4):
+    for _ in itertools.islice(outcomes, 10):
         pass
     assert len(started) == 2
     outcomes.close()
@@ -195,14 +196,15 @@ def test_workers_end_when_the_process_that_plans_is_killed(tmp_path: Path) -> No
 import json, os, sys, time
 from infra.models.tokens import load_tokenizer
 from infra.recipe import parse_recipe
-from tasks.planning import building, workers
+from infra.running import line_processes
+from tasks.planning import building
 building.SMALL_CHARACTERS, building._BATCH_QUESTIONS = 0, 3
-start = workers._started
-def started(settings):
-    process = start(settings)
+start = line_processes.start_process
+def started(module, first_line):
+    process = start(module, first_line)
     print(process.pid, flush=True)
     return process
-workers._started = started
+line_processes.start_process = started
 recipe = parse_recipe(json.load(open({str(path)!r})))
 for number, outcome in enumerate(building.build_examples(recipe, load_tokenizer(recipe.policy.tokenizer))):
     if number == 10:
