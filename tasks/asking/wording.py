@@ -16,7 +16,11 @@ _POINTING_ZH = re.compile(
     "本文|文中|上文|下文|原文|全文|该文|此文|这篇|这段|本篇|本段|该段|上述|以上|如下|(?:根据|依据|按照)(?:文章|材料|段落|文档|上面|短文)|"
     "(?<!哪篇)(?<!哪份)(?:文章|材料|段落|文档|短文|片段|资料)(?:中|里|内)|作者(?:认为|指出|提到)|第[一二三四五六七八九十\\d]+[段章节页]"
 )
-_PRONOUN_EN = re.compile(r"\b(?:he|she|it|they|his|her|its|their)\b", re.IGNORECASE)
+_PRONOUN_EN = re.compile(
+    r"^(?:\w+ ){0,4}(?:is|was|are|were|did|does|do|has|had|have|can|could|will|would|should|might|must) "
+    r"(?:he|she|it|they|this|these)\b",
+    re.IGNORECASE,
+)
 _NAME_EN = re.compile(r"(?<!^)\b[A-Z0-9]|[\"“'‘]")
 
 
