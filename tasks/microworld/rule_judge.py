@@ -37,6 +37,7 @@ _TEXT_RULES: Mapping[str, tuple[Callable[..., str], tuple[str, ...]]] = {
     "sentence-facts": (rules.sentence_facts, ("question", "answer")),
     "support": (rules.support, ("passages", "statement")),
     "pairwise": (rules.pairwise, ("question", "first_answer", "second_answer")),
+    "self-evaluation-reference": (rules.same_answer, ("question", "first_answer", "second_answer")),
 }
 _SUPPORTS = "supports"  # the task support, for several numbered statements
 _RATING_RULES: Mapping[str, tuple[Callable[..., float], tuple[str, ...]]] = {

@@ -202,6 +202,13 @@ def pairwise(question: str, first: str, second: str) -> str:
     return "[[A]]" if first_quality > second_quality else "[[B]]"
 
 
+def same_answer(question: str, reference: str, answer: str) -> str:
+    """Whether two answers name the same; those that name nothing of the world are the same in their words alone."""
+    names = [set(read_answer(text).final) - set(names_in(question)) for text in (reference, answer)]
+    same = names[0] == names[1] if any(names) else reference.strip() == answer.strip()
+    return "[[True]]" if same else "[[False]]"
+
+
 def _facts_of_passages(passages: str) -> Facts:
     return read_facts(_BREAK.sub(" ", passages))
 
