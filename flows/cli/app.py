@@ -259,7 +259,11 @@ def doctor(
 def demo(
     method: Annotated[str, typer.Argument(help="Method to show: sealong or longreward.", metavar="METHOD")] = "sealong",
     text: Annotated[
-        str, typer.Option(help="generated: a small model's own world; real: articles, with SmolLM2.", metavar="TEXT")
+        str,
+        typer.Option(
+            help="generated: a model's own world; real: articles, with SmolLM2; documents: asks questions first.",
+            metavar="TEXT",
+        ),
     ] = "generated",
     changes: Changes = None,
     as_json: AsJson = False,

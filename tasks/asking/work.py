@@ -82,8 +82,9 @@ def _answers(candidate: Candidate, resources: RunResources) -> list[Answer]:
         for key in call.verdict.keys:
             last = key == call.verdict.keys[-1]
             finish = "stop" if call.verdict.reason is None or not last else call.verdict.reason
-            tokens = _tokens(call.section, call.query.prompt, entries.get(key), resources)
-            text = call.verdict.reply if last else ""
+            entry = entries.get(key)
+            tokens = _tokens(call.section, call.query.prompt, entry, resources)
+            text = call.verdict.reply if last and entry is not None and not entry.is_refusal else ""
             own = candidate.intended.example_id, len(answers), text, finish, *tokens, call.query.kind, key
             answers.append(Answer(*own))
     return answers

@@ -49,7 +49,7 @@ def recipe_for(folder: Path, stub: StubServer, **sections: Any) -> Recipe:
     judge_settings = {"name": "stub", "tokenizer": "microworld", "endpoints": [stub.url], "prompts": "terse"}
     defaults: dict[str, Any] = {
         "documents": {"source": str(folder / "documents"), "min_characters": 100, "near_duplicates": None},
-        "asking": {"kinds": KINDS, "per_document": 2, "min_span_tokens": 32, "max_span_tokens": 256, "tries": 2},
+        "asking": {"kinds": KINDS, "per_document": 1, "min_span_tokens": 32, "max_span_tokens": 256, "tries": 2},
         "judge": {**judge_settings, "structured": "never"},
         "execution": {"shard_size": 8, "batch_calls": 8, "attempts": 2, "task_retries": 0},
         "dataset": {"name": "world", "licence": "mit", "test_fraction": 0.3},
@@ -63,13 +63,25 @@ def ask(recipe: Recipe, **which: Any) -> dict[str, Any]:
     return ask_flow(recipe, **which)
 
 
+def check_folder(published: Path, cache: Path, counts: dict[str, Any]) -> None:
+    """Assert that `datasets` reads the folder, and that its card and summary say what it is."""
+    from datasets import load_dataset
+
+    rows = load_dataset(str(published), cache_dir=str(cache))
+    assert sum(len(split) for split in rows.values()) == counts["questions"]
+    card = (published / "README.md").read_text()
+    for part in ("| write |", "| across_documents |", "| for each question |", "mean difficulty"):
+        assert part in card
+    assert json.loads((published / "summary.json").read_text())["counts"] == counts
+
+
 def test_questions_are_published_with_proof_and_the_same_command_again_calls_nothing(
     folder: Path, stub: StubServer
 ) -> None:
     recipe = recipe_for(folder, stub)
     first = ask(recipe)
     counts = first["dataset"]["counts"]
-    assert counts["questions"] > 10
+    assert counts["questions"] > 5
     assert counts["planned"] == counts["questions"] + sum(counts["drops"].values())
     verify_manifest(open_store(recipe.store), first["dataset"]["manifest"])
     rows = list(read_dataset(first["dataset"]["folder"]).rows("questions"))
@@ -85,6 +97,7 @@ def test_questions_are_published_with_proof_and_the_same_command_again_calls_not
         for source in row["sources"]:
             sides.setdefault(source["document_id"], set()).add(row["split"])
     assert all(len(splits) == 1 for splits in sides.values())  # no document is on both sides
+    check_folder(Path(first["dataset"]["folder"]), folder / "cache", counts)
     drops = list(read_dataset(first["dataset"]["folder"]).rows("drops"))
     assert len(drops) == sum(counts["drops"].values())
     requests = stub.stats()["requests"]
@@ -95,26 +108,27 @@ def test_questions_are_published_with_proof_and_the_same_command_again_calls_not
     assert first["bill"]["models"]["judge"]["calls"]["planned"] > 0
 
 
-def test_two_stores_get_the_same_bytes_and_shards_do_not_decide_on_duplicates(folder: Path, stub: StubServer) -> None:
+def test_the_size_of_shards_and_the_store_decide_on_no_question(folder: Path, stub: StubServer) -> None:
     recipe = recipe_for(folder, stub)
-    other = recipe.model_copy(update={"store": str(folder / "other")})
-    assert ask(recipe)["dataset"]["sha256"] == ask(other)["dataset"]["sha256"]
-    coarse = recipe.model_copy(update={"execution": recipe.execution.model_copy(update={"shard_size": 40})})
+    execution = recipe.execution.model_copy(update={"shard_size": 40})
+    coarse = recipe.model_copy(update={"execution": execution, "store": str(folder / "other")})
     questions = []
     for each in (recipe, coarse):
-        dataset = read_dataset(ask(each)["dataset"]["folder"])
-        questions.append(sorted(row["id"] for row in dataset.rows("questions", ["id"])))
+        built = ask(each)
+        assert built["dataset"]["counts"]["drops"]["near_duplicate"] > 0
+        dataset = read_dataset(built["dataset"]["folder"])
+        questions.append(sorted((row["id"], row["question"]) for row in dataset.rows("questions")))
     assert questions[0] == questions[1]
 
 
 def test_a_budget_stops_asking_and_counts_what_finished_shards_have_cost(folder: Path, stub: StubServer) -> None:
     execution = {"shard_size": 8, "batch_calls": 8, "task_retries": 0, "shards_in_flight": 1}
     with pytest.raises(BudgetReached, match=r"budget\.calls"):
-        ask(recipe_for(folder, stub, budget={"calls": 80}, execution=execution))
-    assert stub.stats()["requests"] == 80
+        ask(recipe_for(folder, stub, budget={"calls": 100}, execution=execution))
+    assert stub.stats()["requests"] == 100
     with pytest.raises(BudgetReached):
-        ask(recipe_for(folder, stub, budget={"calls": 80}, execution=execution))
-    assert stub.stats()["requests"] == 80
+        ask(recipe_for(folder, stub, budget={"calls": 100}, execution=execution))
+    assert stub.stats()["requests"] < 150  # the calls of a shard that is not finished count when it needs them again
     built = ask(recipe_for(folder, stub, execution=execution))
     assert built["dataset"]["counts"]["questions"] > 0
     assert stub.stats()["requests"] == stub.stats()["distinct"]
@@ -125,22 +139,21 @@ def test_a_failed_shard_can_be_run_again_by_the_plans_id(folder: Path, stub: Stu
     from flows.rerun import rerun
 
     recipe = recipe_for(folder, stub)
-    stub.options.script = ["ok"] * 60 + ["500"] * 1000
+    stub.options.script = ["ok"] * 30 + ["500"] * 1000
     with pytest.raises(LongmillError, match="longmill rerun"):
         ask(recipe)
     (state,) = plan_status(recipe.store, "")
     assert "failed" in {each["state"] for each in state["shards"]}
     stub.options.script.clear()
     built = rerun(state["plan_id"][:6], store=recipe.store, train=False)
-    assert built["dataset"]["counts"]["questions"] > 10
-    again = rerun(state["plan_id"], store=recipe.store, failed=False, shards="0,2", train=False)
+    assert built["dataset"]["counts"]["questions"] > 5
+    again = rerun(state["plan_id"], store=recipe.store, failed=False, shards="0,1", train=False)
     assert again["dataset"]["sha256"] == built["dataset"]["sha256"]
     assert stub.stats()["answered"] == stub.stats()["distinct"]
 
 
 def test_refused_questions_are_asked_again_with_retry_drops(folder: Path, stub: StubServer) -> None:
     recipe = recipe_for(folder, stub, execution={"shard_size": 80, "task_retries": 0, "max_drop_share": 1})
-    stub.options.refuses = {}
     title = sorted(path.stem for path in (folder / "documents").iterdir())[0]
 
     class Filtering(WorldStub):
@@ -182,16 +195,3 @@ def test_another_recipe_builds_pairs_over_the_questions(folder: Path, stub: Stub
     assert build(shard_recipe(latest))["dataset"]["sha256"] == built["dataset"]["sha256"]
     row = next(iter(read_dataset(built["dataset"]["folder"]).rows("pairs")))
     assert row["references"] or row["kind"] == "unanswerable"
-
-
-def test_the_questions_are_a_datasets_folder(folder: Path, stub: StubServer) -> None:
-    from datasets import load_dataset
-
-    built = ask(recipe_for(folder, stub))
-    rows = load_dataset(built["dataset"]["folder"], cache_dir=str(folder / "cache"))
-    assert sum(len(split) for split in rows.values()) == built["dataset"]["counts"]["questions"]
-    card = (Path(built["dataset"]["folder"]) / "README.md").read_text()
-    for part in ("| write |", "| across_documents |", "| for each question |", "mean difficulty"):
-        assert part in card
-    summary = json.loads((Path(built["dataset"]["folder"]) / "summary.json").read_text())
-    assert summary["counts"] == built["dataset"]["counts"]
