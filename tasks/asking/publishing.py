@@ -23,7 +23,7 @@ from tasks.records.dataset import Split, SplitName
 from tasks.records.example import Context, Drop, Example
 from tasks.records.manifest import ManifestFile
 from tasks.records.product import QUESTIONS
-from tasks.records.question import EvidenceSpan, WrittenQuestion
+from tasks.records.question import WrittenQuestion
 from tasks.records.schema import schema_of
 from tasks.records.shard import ShardResult
 from tasks.records.table import BUILD_AGAIN, StoredTable
@@ -38,6 +38,16 @@ class DocumentText(TypedDict):
 
     title: str
     text: str
+
+
+class ProofSentence(TypedDict):
+    """A sentence that proves the answer: [start, end) in the text of the row's document `document`."""
+
+    document: int  # its place among the documents of the row, from 0
+    start: int
+    end: int
+    sentence: str
+    page: int | None  # of its document, from 1
 
 
 class SourceOfText(TypedDict):
@@ -58,7 +68,7 @@ class QuestionRow(TypedDict):
     kind: str
     language: str
     documents: list[DocumentText]
-    evidence: list[EvidenceSpan]
+    evidence: list[ProofSentence]
     sources: list[SourceOfText]
     difficulty: float | None
     tries: int
@@ -108,8 +118,13 @@ def question_row(question: WrittenQuestion, intended: IntendedQuestion, recipe: 
     sources: list[SourceOfText] = []
     for place in intended.places:
         documents.append({"title": place.title, "text": place.text})
-        own = {"document_id": place.document_id, "title": place.title, "start": place.start, "page": place.page}
-        sources.append(SourceOfText(**own))  # type: ignore[typeddict-item]
+        sources.append(
+            {"document_id": place.document_id, "title": place.title, "start": place.start, "page": place.page}
+        )
+    evidence: list[ProofSentence] = []
+    for span in question.evidence:
+        page = intended.places[span["document"]].page_at(span["start"])
+        evidence.append({**span, "page": page})
     writer = recipe.models()[sections_of(recipe)[0]]
     return {
         "id": question.example_id,
@@ -118,7 +133,7 @@ def question_row(question: WrittenQuestion, intended: IntendedQuestion, recipe: 
         "kind": question.kind,
         "language": question.language,
         "documents": documents,
-        "evidence": list(question.evidence),
+        "evidence": evidence,
         "sources": sources,
         "difficulty": question.difficulty,
         "tries": question.tries,

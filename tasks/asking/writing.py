@@ -27,13 +27,21 @@ Span = tuple[int, int, int]  # document of the row, [start, end) of its text
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A document of a question's row. `start`: of the text, in characters of the whole document."""
+    """A document of a question's row. `start`: of the text, in characters of the whole document.
+
+    `page_starts`: offsets in the text at which further pages begin.
+    """
 
     document_id: str
     title: str
     start: int
     text: str
     page: int | None = None  # on which the text begins, from 1
+    page_starts: tuple[int, ...] = ()
+
+    def page_at(self, offset: int) -> int | None:
+        """The page on which a character of the text stands; None for a document without pages."""
+        return None if self.page is None else self.page + sum(start <= offset for start in self.page_starts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +61,8 @@ class IntendedQuestion:
         metadata: Mapping[str, Any] = json.loads(example.metadata)
         places = []
         for source, start, end in zip(metadata["documents"], context.span_starts, context.span_ends, strict=True):
-            own = source["document_id"], source["title"], source["start"], context.text[start:end], source.get("page")
-            places.append(Place(*own))
+            own = source["document_id"], source["title"], source["start"], context.text[start:end]
+            places.append(Place(*own, source.get("page"), tuple(source.get("page_starts", ()))))
         spans = tuple((int(place), int(start), int(end)) for place, start, end in metadata["spans"])
         kind = known_kinds()[example.kind]
         return cls(example.example_id, example.context_id, kind, example.language, tuple(places), spans)
