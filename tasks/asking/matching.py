@@ -6,16 +6,23 @@ from collections.abc import Sequence
 from tasks.metrics import final_answer, normalised_tokens, sub_em, token_f1
 
 _NUMBER = re.compile(r"[-+]?\d[\d,\u2009\u202f]*(?:\.\d+)?")
-_SAME_WORDS = 0.6  # F1 over words from which two short answers are the same
+_SAME_WORDS = 0.75  # F1 over words from which two short answers are the same
+_SAME_CHARACTERS = 0.9  # over characters, of Chinese: one other character is another name
 _SAME_SUMMARY = 0.35  # of two longer texts
+_CHINESE = re.compile("[\u4e00-\u9fff]")
 
 
 def same_text(answers: Sequence[str], reply: str) -> bool:
-    """True when the reply holds an answer as whole words, or has most of its words in common with one."""
+    """True when the reply holds an answer as whole words, or has most words and all numbers in common with one."""
     text = final_answer(reply)
     if sub_em(text, answers) == 1.0:
         return True
-    return (token_f1(text, answers) or 0.0) >= _SAME_WORDS
+    numbers = sorted(numbers_in(text))
+    for answer in answers:
+        limit = _SAME_CHARACTERS if _CHINESE.search(answer) else _SAME_WORDS
+        if (token_f1(text, [answer]) or 0.0) >= limit and sorted(numbers_in(answer)) == numbers:
+            return True
+    return False
 
 
 def same_items(answers: Sequence[str], reply: str) -> bool:

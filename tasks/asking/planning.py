@@ -6,7 +6,7 @@ their kinds by the recipe's shares, their spans by the kind. A row of the plan i
 from. The plan depends on the documents' content alone. Memory holds one shard and the drops.
 
 Drops: what reading says; language, where there are no prompts in it; no_span, where a document is too short for the
-kind; and no_neighbour, where no other document is like it.
+kind; no_neighbour, where no other document is like it; and prompt_too_long, which does not fit a model's window.
 """
 
 from collections import Counter
@@ -21,12 +21,14 @@ from infra.models.tokens import Tokenizer, count_tokens, has_chat_template, load
 from infra.recipe import Asking, Recipe
 from infra.running import progress
 from infra.store import Store
+from tasks.asking.checks import sections_of
 from tasks.asking.corpus import Corpus
 from tasks.asking.kind import QuestionKind, kinds_of
 from tasks.asking.spans import Lengths, Part, choose_spans, cut_parts
 from tasks.asking.writing import IntendedQuestion, write_prompt
 from tasks.documents import STAGE, SourceDocument, read_documents
 from tasks.planning.contexts import BuiltQuestion
+from tasks.planning.limits import PROMPT_TOO_LONG
 from tasks.planning.make_plan import sharded, write_input, write_planned_shard
 from tasks.prompts import load_prompt, prompt_names
 from tasks.records import example as records
@@ -36,6 +38,7 @@ from tasks.records.plan import Plan, plan_path
 from tasks.records.product import QUESTIONS
 
 LANGUAGES = ("en", "zh")  # that there are prompts for
+_TEXTS_REMEMBERED = 8
 _GAP = "\n\n"  # between the documents of a context
 _SHARED_PROMPTS = ("ask-terse", "ask-closed-book", "ask-full-answer", "ask-full-self-contained")  # of all kinds
 _SAMPLE_CHARACTERS = 20_000  # of a document, by which its characters to a token are known
@@ -123,6 +126,10 @@ class _Planner:
         self._kinds = kinds
         self._drops = drops
         self._parts: Counter[str] = Counter()
+        self._tokens: dict[str, int] = {}
+        models = recipe.models()
+        sections = {"policy", *sections_of(recipe)}
+        self._window = min(models[section].context_window for section in sections)
 
     def questions(self) -> Iterator[BuiltQuestion]:
         """The intended questions, those of a document together and of each part of it."""
@@ -185,14 +192,14 @@ class _Planner:
         sources: Sequence[Mapping[str, Any]],
         spans: Sequence[tuple[int, int, int]],
         number: int,
-    ) -> BuiltQuestion:
+    ) -> BuiltQuestion | Drop:
         starts, ends, place = [], [], 0
         for text in texts:
             starts.append(place)
             ends.append(place + len(text))
             place += len(text) + len(_GAP)
         whole = _GAP.join(texts)
-        (tokens,) = count_tokens(self._tokenizer, [whole])
+        tokens = self._count(whole)
         titles = tuple(str(source["title"]) for source in sources)
         context = Context(text_id(whole), whole, tokens, tuple(starts), tuple(ends), titles)
         ids = [source["document_id"] for source in sources]
@@ -203,7 +210,21 @@ class _Planner:
         prompt = write_prompt(IntendedQuestion.of(example, context), prompts)
         arguments = template_arguments(self._recipe.policy)
         (prompt_count,) = prompt_tokens(self._tokenizer, [prompt.messages], (), arguments)
+        if prompt_count + self._asking.max_tokens > self._window:
+            detail = (
+                f"the prompt has {prompt_count} tokens, which do not fit a window of {self._window} together with "
+                f"asking.max_tokens ({self._asking.max_tokens})"
+            )
+            return Drop(example_id, "context", PROMPT_TOO_LONG, detail)
         return BuiltQuestion(example, context, prompt_count)
+
+    def _count(self, text: str) -> int:
+        """Tokens of a text; the questions about a document share it, so the last few are remembered."""
+        if text not in self._tokens:
+            if len(self._tokens) >= _TEXTS_REMEMBERED:
+                self._tokens.clear()
+            (self._tokens[text],) = count_tokens(self._tokenizer, [text])
+        return self._tokens[text]
 
     def _characters_per_token(self, text: str) -> float:
         sample = text[:_SAMPLE_CHARACTERS]

@@ -128,6 +128,9 @@ def test_answers_are_compared_by_what_their_kind_asks_for() -> None:
     assert same_text(["in the year 1907"], "Answer: 1907") is False
     assert same_text(["Sir George Murray"], "George Murray")
     assert not same_text(["Ada Brolin"], "Carl Emmer")
+    assert not same_text(["12 May of the year 1911"], "14 May of the year 1911")
+    assert same_text(["在原粮站旧址"], "原粮站旧址")
+    assert not same_text(["石门水文站"], "红门水文站")
     assert same_items(["Roth", "Lund"], "Lund and Roth")
     assert not same_items(["Roth", "Lund"], "Roth")
     assert same_order(["begun", "finished"], "First begun, then finished.")
