@@ -120,7 +120,7 @@ def evidence_rows(shard: ShardData, plan_id: str, split: Split) -> dict[SplitNam
 
 def _prompt(example: Example, context: Context, recipe: Recipe, special_tokens: Collection[str]) -> list[Message]:
     messages: list[Message] = []
-    prompt = sample_prompt(example, context.text, recipe.sampling.strategy, recipe.policy, special_tokens)
+    prompt = sample_prompt(example, context, recipe.sampling.strategy, recipe.policy, special_tokens)
     for message in prompt.messages:
         messages.append({"role": message["role"], "content": message["content"]})
     return messages

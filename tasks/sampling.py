@@ -21,7 +21,10 @@ from infra.models.special_tokens import NO_TOKENS, break_special_tokens
 from infra.recipe import Model, Recipe, Sampling
 from tasks.prompts import PromptText, load_prompt
 from tasks.records.example import Answer, Context, Example
+from tasks.records.history import messages_of
 
+CONTEXT_PLACE = "{context}"  # in a prompt file
+TURN_GAP = "\n\n"  # between the parts of one message
 GREEDY = -1  # sample_index of the greedy answer
 STRONG = -2  # sample_index of the answer of the recipe's stronger model
 ANSWERS = ("sample", "greedy", "strong")  # kinds of calls that bring an answer
@@ -38,18 +41,34 @@ def sample_prompt_text(strategy: str, language: str) -> PromptText:
 
 
 def sample_prompt(
-    example: Example, context: str, strategy: str, model: Model, special_tokens: Collection[str] = NO_TOKENS
+    example: Example, context: Context | str, strategy: str, model: Model, special_tokens: Collection[str] = NO_TOKENS
 ) -> Prompt:
     """The messages that the model sees: its system prompt, if it has one, and one user message.
 
+    A context of chat messages stays messages: then what the prompt file has after the context is the last of them.
     Those of the policy are also the `prompt` of a published pair. `special_tokens`: what is broken up in context and
     question beside the common ones, as the plan has it.
     """
-    text = sample_prompt_text(strategy, example.language).render(
-        context=break_special_tokens(context, special_tokens),
-        question=break_special_tokens(example.question, special_tokens),
-    )
-    return prompt_for(model, Prompt(({"role": "user", "content": text},)))
+    template = sample_prompt_text(strategy, example.language)
+    question = break_special_tokens(example.question, special_tokens)
+    if isinstance(context, Context) and context.span_roles is not None:
+        return prompt_for(model, Prompt(_history_messages(context, template, question, special_tokens)))
+    text = context if isinstance(context, str) else context.text
+    filled = template.render(context=break_special_tokens(text, special_tokens), question=question)
+    return prompt_for(model, Prompt(({"role": "user", "content": filled},)))
+
+
+def _history_messages(
+    context: Context, template: PromptText, question: str, special_tokens: Collection[str]
+) -> tuple[dict[str, str], ...]:
+    """The messages of a context, and the question as the user's last one."""
+    messages = []
+    for message in messages_of(context):
+        messages.append({**message, "content": break_special_tokens(message["content"], special_tokens)})
+    text = template.after(CONTEXT_PLACE).render(question=question)
+    if messages and messages[-1]["role"] == "user":  # chat templates want the roles by turns
+        text = f"{messages.pop()['content']}{TURN_GAP}{text}"
+    return (*messages, {"role": "user", "content": text})
 
 
 def sample_requests(
@@ -57,7 +76,7 @@ def sample_requests(
 ) -> list[Request]:
     """The N requests of an example, sample 0 first; then the greedy one if the recipe wants it."""
     sampling = recipe.sampling
-    prompt = sample_prompt(example, context.text, sampling.strategy, recipe.policy, special_tokens)
+    prompt = sample_prompt(example, context, sampling.strategy, recipe.policy, special_tokens)
     indices = [*range(sampling.samples), *([GREEDY] if sampling.greedy else [])]
     return [_request(prompt, example, recipe.policy, sampling, recipe.seed, index) for index in indices]
 
@@ -68,7 +87,7 @@ def strong_requests(
     """The one request to the stronger model, greedy, with the same prompt; none without such a model."""
     if recipe.strong is None:
         return []
-    prompt = sample_prompt(example, context.text, recipe.sampling.strategy, recipe.strong, special_tokens)
+    prompt = sample_prompt(example, context, recipe.sampling.strategy, recipe.strong, special_tokens)
     return [_request(prompt, example, recipe.strong, recipe.sampling, recipe.seed, STRONG)]
 
 

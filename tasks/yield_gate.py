@@ -71,6 +71,7 @@ REMEDIES: Mapping[str, str] = {
     "empty_question": "say where the question stands: questions.fields",
     "empty_context": "say where the text stands: questions.fields",
     "no_supporting_documents": "rows that bring their whole context need contexts.build: given",
+    "no_messages": "contexts.build: history needs rows of chat messages: longmill formats FILE",
     "no_separator": "questions.fields.separator is not in these rows",
     "unclear_choice": "write the right option as its letter or as its text",
     "prompt_too_long": "raise policy.context_window, or build with a smaller contexts.max_tokens",

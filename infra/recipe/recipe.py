@@ -47,9 +47,13 @@ class Questions(RecipeSection):
 class Contexts(RecipeSection):
     """How a question gets its long context."""
 
-    build: Literal["given", "pooled"] = Field(
-        "given", description="given: the row holds its context; pooled: supporting documents + distractors"
+    build: str = Field(
+        "given",
+        description="a file of tasks/contexts. given: the row holds its context; pooled: supporting documents + "
+        "distractors; document: the question's whole document and its neighbours; keychain: as pooled, the question "
+        "at the end of a chain of keys (LoongRL); history: chat messages, which stay messages",
     )
+    options: dict[str, Any] = Field({}, description="the builder's own settings (docs/documents.md)")
     pool: str | None = Field(
         None, description="JSONL or Parquet of documents {title, text}; without it, the questions' own documents"
     )
@@ -346,7 +350,7 @@ _LATER_KEYS_OF_SCORERS = {"no_facts_despite_notes": "ignore_notes", "granularity
 # Keys that are younger than the first plans, by their defaults: with these, a plan keeps its id.
 _LATER_KEYS: dict[str, dict[str, Any]] = {
     "questions": {"fields": None},
-    "contexts": {"articles": "never", "passages": "numbered"},
+    "contexts": {"articles": "never", "passages": "numbered", "options": {}},
     "policy": {"reasoning": "auto"},
     "judge": {"reasoning": "auto", "reasoning_tokens": 0},
     "strong": {"reasoning": "auto"},

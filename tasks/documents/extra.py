@@ -12,6 +12,6 @@ def load_library(name: str, purpose: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise PrerequisiteError(
-            f"{purpose} needs the package {name.replace('_', '-')}, which cannot be loaded ({error}): "
+            f"{purpose} needs the library {name}, which cannot be loaded ({error}): "
             'pip install "longmill[documents]", or `make setup` in a checkout'
         ) from error

@@ -23,7 +23,7 @@ from infra.recipe import Evaluation, Model, Recipe
 from infra.running import progress
 from tasks.evaluation.compare import EvaluationRow, compare
 from tasks.evaluation.suites import NO_REFERENCE, Suite, find_suite
-from tasks.evaluation.truncation import Fitted, fit_context
+from tasks.evaluation.truncation import Fitted, fit_context, fit_messages
 from tasks.judging.similarity import ConsensusSettings
 from tasks.records.example import Answer, Context, Example
 from tasks.refused_answers import is_refused
@@ -106,14 +106,18 @@ def _prepare(
     strategy = recipe.sampling.strategy
     own, arguments = own_special_tokens(tokenizer), template_arguments(model)
 
-    def prompt(text: str) -> Prompt:
-        return sample_prompt(example, text, strategy, model, own)
+    def prompt(part: Context | str) -> Prompt:
+        return sample_prompt(example, part, strategy, model, own)
 
-    def count(text: str) -> int:
-        return prompt_tokens(tokenizer, [prompt(text).messages], (), arguments)[0]
+    def count(part: Context | str) -> int:
+        return prompt_tokens(tokenizer, [prompt(part).messages], (), arguments)[0]
 
-    fitted = fit_context(context.text, model.context_window - settings.max_tokens, tokenizer, count)
-    fitted_prompt = prompt(fitted.text)
+    limit = model.context_window - settings.max_tokens
+    if context.span_roles is None:
+        fitted = fit_context(context.text, limit, tokenizer, count)
+    else:
+        fitted = fit_messages(context, limit, count)
+    fitted_prompt = prompt(fitted.context)
     indices = [GREEDY, *range(settings.samples)]
     requests = [_request(fitted_prompt, example, model, recipe, settings, index) for index in indices]
     return _PreparedQuestion(question, fitted, tuple(requests))

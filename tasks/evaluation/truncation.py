@@ -10,17 +10,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from infra.models.tokens import Tokenizer
+from tasks.records.example import Context
+from tasks.records.history import history_text, messages_of
 
 Span = tuple[int, int]  # [start, end) in characters
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A context that fits, and the prompt's tokens before and after the cut."""
+    """A context that fits, and the prompt's tokens before and after the cut. Chat messages stay messages."""
 
-    text: str
+    context: Context | str
     tokens_before: int
     tokens: int
+
+    @property
+    def text(self) -> str:
+        """The text of the context."""
+        return self.context if isinstance(self.context, str) else self.context.text
 
     @property
     def cut(self) -> bool:
@@ -47,6 +54,25 @@ def fit_context(text: str, limit: int, tokenizer: Tokenizer, prompt_tokens: Call
         cut_text = cut_middle(text, units, remaining)
         tokens = prompt_tokens(cut_text)
     return Fitted(cut_text, before, tokens)
+
+
+def fit_messages(context: Context, limit: int, prompt_tokens: Callable[[Context], int]) -> Fitted:
+    """As `fit_context`, of a context of chat messages: whole ones in the middle are left out, two neighbours at once.
+
+    So the user's and the model's still come by turns.
+    """
+    before = tokens = prompt_tokens(context)
+    cut_context, messages = context, messages_of(context)
+    while tokens > limit and len(messages) > 2:
+        count = 2 * max(1, math.ceil((tokens - limit) / tokens * len(messages) / 2))
+        start = max(0, (len(messages) - count) // 2)
+        start -= start % 2
+        del messages[start : start + count]
+        text, starts, ends = history_text(messages)
+        roles = tuple(message["role"] for message in messages)
+        cut_context = Context(context.context_id, text, 0, starts, ends, ("",) * len(roles), roles)
+        tokens = prompt_tokens(cut_context)
+    return Fitted(cut_context, before, tokens)
 
 
 def cut_middle(text: str, spans: Sequence[Span], count: int) -> str:

@@ -4,8 +4,9 @@ A context is cut into chunks of at most so many tokens, without gap or overlap, 
 are [start, end) character offsets into the context's text, so that evidence can point at them. The context is
 tokenised once, whatever sizes are cut from it. A token that begins inside a character (byte-level tokenizers write
 one emoji with four) belongs to the chunk in which its character begins. For a tokenizer that does not say where its
-tokens stand, tokens are counted word by word. Left out: sentence borders, and characters that Unicode composes of
-several; a chunk may end within a word, or between a flag's two letters.
+tokens stand, tokens are counted word by word. Chat messages are cut where a message begins, if it fits. Left out:
+sentence borders, and characters that Unicode composes of several; a chunk may end within a word, or between a flag's
+two letters.
 
 Nearest means cosine of sentence embeddings. The chunks of a context are embedded once, however many answers there
 are. The nearest chunks are put back into the order of the document, because the judge reads them as text. Of equally
@@ -25,6 +26,7 @@ from infra.recipe import Judge
 from tasks.judging.asking import judge_settings
 from tasks.judging.context import ScoringContext
 from tasks.records.example import Context
+from tasks.records.history import turn_starts
 
 Span = tuple[int, int]  # [start, end) in characters
 
@@ -83,7 +85,7 @@ def _cut(context: Context, size: int, judge: Judge, scoring: ScoringContext) -> 
         return ()
     tokenizer = _tokenizer(judge.tokenizer, judge.trust_remote_code)
     starts = scoring.cache.get(("tokens", context.context_id), lambda: _token_starts(tokenizer, context.text))
-    borders = _borders(starts, size)
+    borders = _borders(starts, size, turn_starts(context))
     return tuple(zip((0, *borders), (*borders, len(context.text)), strict=True))
 
 
@@ -130,16 +132,26 @@ def _starts_by_count(tokenizer: Tokenizer, text: str) -> NDArray[np.int32]:
     return np.repeat(np.array([match.start() for match in matches], np.int32), [counts[word] for word in words])
 
 
-def _borders(starts: NDArray[np.int32], size: int) -> list[int]:
-    """Characters at which a chunk begins, the first chunk left out."""
+def _borders(starts: NDArray[np.int32], size: int, turns: Sequence[int] = ()) -> list[int]:
+    """Characters at which a chunk begins, the first chunk left out.
+
+    `turns`: where the messages of a history begin; a chunk has whole ones where they fit.
+    """
     borders = []
-    token = size
+    first_tokens = np.searchsorted(starts, np.asarray(turns, np.int32), "left")  # of the turns
+    begin, token = 0, size
     while token < len(starts):
+        turn = int(np.searchsorted(first_tokens, token, "right")) - 1  # the last that begins within the chunk
+        if turn >= 0 and first_tokens[turn] > begin:
+            begin = int(first_tokens[turn])
+            borders.append(int(turns[turn]))
+            token = begin + size
+            continue
         first = int(np.searchsorted(starts, starts[token], "left"))  # of the tokens that make up this character
         if first <= token - size:  # the character alone is longer than a chunk: it is not cut all the same
             first = int(np.searchsorted(starts, starts[token], "right"))
             if first >= len(starts):
                 break
         borders.append(int(starts[first]))
-        token = first + size
+        begin, token = first, first + size
     return borders

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from infra.models.tokens import Tokenizer
 from infra.recipe import Questions, Recipe
-from tasks.planning.contexts import BuiltQuestion, build_batch
-from tasks.planning.distractors import Pool, gather_pool
+from tasks.contexts import BuiltQuestion, build_batch, context_builder, gather_pool_for
+from tasks.planning.distractors import Pool
 from tasks.planning.limits import prompt_limits
 from tasks.planning.workers import planning_processes, planning_workers
 from tasks.questions import RawQuestion, read_questions
@@ -33,11 +33,12 @@ def build_examples(
     `pool` is the recipe's own when it is not given. Raises InputError for input that cannot be read.
     """
     settings = questions or recipe.questions
-    pool = pool or gather_pool(recipe, settings, tokenizer)
+    pool = pool or gather_pool_for(recipe, settings, tokenizer)
     size = _BATCH_QUESTIONS
-    if recipe.contexts.build == "pooled":
+    builder = context_builder(recipe.contexts.build)
+    if builder.draws:
         size = max(1, min(size, _BATCH_TOKENS // recipe.contexts.max_tokens))
-    outcomes = read_questions(settings, recipe.contexts.build)
+    outcomes = read_questions(settings, builder.reads)
     if pool.articles is not None:
         outcomes = pool.articles.replaced(outcomes)
     for batch, built in _built(_batches(outcomes, size), recipe, tokenizer, pool):

@@ -9,6 +9,7 @@ articles of the pool, those are collected on the way, sampled or not (tasks/plan
 
 import hashlib
 import heapq
+import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from tasks.records.example import Document, Drop
 
 POOL_BYTES = 128 << 20  # of UTF-8 text
 _COUNT_AT_ONCE = 256  # documents
+_QUESTIONS = b"questions"  # in the metadata of a file of `write_pool`
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,10 @@ class Pool:
     tokens: Sequence[int]
     warnings: tuple[str, ...]
     articles: Articles | None = None  # in place of the questions' documents, where the recipe wants them
+    questions: tuple[str, ...] = ()  # of other rows, where contexts hold some
+
+
+NO_POOL = Pool((), (), ())
 
 
 class MappedDocuments(Sequence[Document]):
@@ -67,7 +73,7 @@ def write_pool(pool: Pool, path: Path) -> None:
         "text": pa.array([document.text for document in pool.documents], pa.string()),
         "tokens": pa.array(pool.tokens, pa.int64()),
     }
-    table = pa.table(columns)
+    table = pa.table(columns).replace_schema_metadata({_QUESTIONS: json.dumps(pool.questions)})
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
 
@@ -75,15 +81,15 @@ def write_pool(pool: Pool, path: Path) -> None:
 def map_pool(path: Path) -> Pool:
     """The pool in a file of `write_pool`; its texts stay on disk until they are drawn."""
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    if not table.num_rows:
-        return Pool((), (), ())
-    return Pool(MappedDocuments(table), table.column("tokens").to_pylist(), ())
+    questions = tuple(json.loads(table.schema.metadata[_QUESTIONS]))
+    documents = MappedDocuments(table) if table.num_rows else ()
+    return Pool(documents, table.column("tokens").to_pylist(), (), questions=questions)
 
 
 def articles_mode(recipe: Recipe) -> Literal["prefer", "require"] | None:
     """How articles of the pool take the place of the questions' documents; None where they do not."""
     contexts = recipe.contexts
-    if contexts.build == "given" or not contexts.pool or contexts.articles == "never":
+    if contexts.build != "pooled" or not contexts.pool or contexts.articles == "never":
         return None
     return contexts.articles
 
@@ -91,20 +97,25 @@ def articles_mode(recipe: Recipe) -> Literal["prefer", "require"] | None:
 def gather_pool(recipe: Recipe, questions: Questions, tokenizer: Tokenizer) -> Pool:
     """The pool of a recipe: of `contexts.pool`, or of all rows of `questions` (its limit does not count here).
 
-    Empty when contexts are given. Raises InputError for a pool that cannot be read.
+    Raises InputError for a pool that cannot be read.
     """
-    if recipe.contexts.build == "given":
-        return Pool((), (), ())
     articles = None
     if recipe.contexts.pool:
-        documents = _pool_file(recipe.contexts.pool)
+        documents = pool_file(recipe.contexts.pool)
         mode = articles_mode(recipe)
         if mode is not None:
             articles = Articles(_own_titles(questions), mode)
             documents = articles.collect(documents)
     else:
-        documents = _own_documents(questions.model_copy(update={"limit": None}))
-    sample, left_out, unwritable = _sample(documents, recipe.seed)
+        documents = own_documents(questions.model_copy(update={"limit": None}))
+    sample, warnings = sample_documents(documents, recipe.seed)
+    sizes = tuple(passage_sizes(sample, tokenizer, recipe.contexts.passages))
+    return Pool(tuple(sample), sizes, tuple(warnings), articles)
+
+
+def sample_documents(documents: Iterable[Document], seed: int) -> tuple[list[Document], list[str]]:
+    """(different documents that fit into memory, by a seeded digest; what a plan says of those left out)."""
+    sample, left_out, unwritable = _sample(documents, seed)
     warnings = []
     if left_out:
         warnings.append(
@@ -113,8 +124,7 @@ def gather_pool(recipe: Recipe, questions: Questions, tokenizer: Tokenizer) -> P
         )
     if unwritable:
         warnings.append(f"{unwritable} documents of the pool hold lone surrogates and are left out")
-    sizes = tuple(_sizes(sample, tokenizer, recipe.contexts.passages))
-    return Pool(tuple(sample), sizes, tuple(warnings), articles)
+    return sample, warnings
 
 
 def draw(count: int, rng: random.Random) -> Iterator[int]:
@@ -126,17 +136,17 @@ def draw(count: int, rng: random.Random) -> Iterator[int]:
         moved[index] = moved.pop(last, last)
 
 
-def _pool_file(source: str) -> Iterator[Document]:
+def pool_file(source: str) -> Iterator[Document]:
     for row in read_rows(source):
         yield document_field(row, "(document)", row.values)
 
 
 def _own_titles(questions: Questions) -> Iterator[str]:
-    for document in _own_documents(questions):
+    for document in own_documents(questions):
         yield document.title
 
 
-def _own_documents(questions: Questions) -> Iterator[Document]:
+def own_documents(questions: Questions) -> Iterator[Document]:
     for outcome in read_questions(questions, "pooled"):
         if not isinstance(outcome, Drop):
             yield from outcome.documents
@@ -172,7 +182,7 @@ def _sample(documents: Iterable[Document], seed: int) -> tuple[list[Document], i
     return [sample[digest][0] for digest in sorted(sample)], left_out, unwritable
 
 
-def _sizes(documents: list[Document], tokenizer: Tokenizer, form: str) -> Iterator[int]:
+def passage_sizes(documents: Sequence[Document], tokenizer: Tokenizer, form: str) -> Iterator[int]:
     """About how many tokens each document takes as a passage."""
     for start in range(0, len(documents), _COUNT_AT_ONCE):
         yield from passage_tokens(documents[start : start + _COUNT_AT_ONCE], tokenizer, form)

@@ -23,10 +23,10 @@ from infra.models.tokens import has_chat_template, load_tokenizer
 from infra.recipe import Language, Questions, Recipe
 from infra.running import progress
 from infra.store import Store, table_bytes
+from tasks.contexts import BuiltQuestion, context_options, gather_pool_for
 from tasks.planning.articles import NO_ARTICLE
 from tasks.planning.building import build_examples
-from tasks.planning.contexts import BuiltQuestion
-from tasks.planning.distractors import Pool, gather_pool
+from tasks.planning.distractors import Pool
 from tasks.planning.limits import PROMPT_TOO_LONG, TOO_LONG_TO_TRAIN
 from tasks.planning.passages import heading_prompt
 from tasks.planning.rules import rules_of
@@ -51,10 +51,11 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     PrerequisiteError for a tokenizer, format or strategy that is not there, StoreError for the store.
     """
     judge_prompts = _judge_prompt_names(recipe)
+    context_options(recipe)
     sample_prompt_text(recipe.sampling.strategy, recipe.questions.language)
     heading_prompt(recipe.contexts.passages, recipe.questions.language)
     tokenizer = load_tokenizer(recipe.policy.tokenizer, recipe.policy.trust_remote_code)
-    pool = gather_pool(recipe, recipe.questions, tokenizer)
+    pool = gather_pool_for(recipe, recipe.questions, tokenizer)
     tally = _Tally()
     questions = tally.counted(build_examples(recipe, tokenizer, pool=pool))
     shards = []

@@ -26,12 +26,13 @@ _TEXT = "{text}"
 
 @dataclass(frozen=True, slots=True)
 class Passages:
-    """A context's text, and for each document [start, end) of its text, in characters, and its title."""
+    """A context's text, and for each part (a document) [start, end) of its text, in characters, and its title."""
 
     text: str
     starts: tuple[int, ...]
     ends: tuple[int, ...]
     titles: tuple[str, ...]
+    roles: tuple[str, ...] | None = None  # of chat messages, of which the spans are the contents
 
 
 def render(documents: Sequence[Document], language: str, form: str = NUMBERED) -> Passages:

@@ -7,6 +7,7 @@ from typing import Any
 from infra.recipe import Recipe
 from infra.store import Store
 from tasks.metrics import options_of
+from tasks.records.history import prompt_text
 from tasks.records.plan import Plan, load_examples, load_shard
 from tasks.sampling import sample_prompt
 
@@ -51,11 +52,11 @@ def first_question(store: Store, plan: Plan, recipe: Recipe) -> Mapping[str, Any
     """The first planned question: example_id, kind, references, and its whole `prompt` as the policy will see it."""
     examples, contexts = load_shard(store, plan, 0)
     example = examples[0]
-    context = contexts[example.context_id].text
+    context = contexts[example.context_id]
     prompt = sample_prompt(example, context, recipe.sampling.strategy, recipe.policy, plan.special_tokens)
     return {
         "example_id": example.example_id,
         "kind": example.kind,
         "references": list(example.references),
-        "prompt": prompt.messages[-1]["content"],
+        "prompt": prompt_text(prompt.messages),
     }

@@ -1,11 +1,12 @@
 """Questions and their outcomes as JSON lines, between the process that plans and its workers."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
-from tasks.planning.contexts import BuiltQuestion
+from tasks.contexts import BuiltQuestion
 from tasks.questions import RawQuestion
+from tasks.questions.question import Session
 from tasks.records.example import Context, Document, Drop, Example
 
 _EXAMPLE = [field.name for field in fields(Example)]
@@ -21,6 +22,7 @@ def questions_to_json(questions: Iterable[RawQuestion]) -> list[dict[str, Any]]:
         value = {name: getattr(question, name) for name in _QUESTION}
         for name in ("documents", "distractors"):
             value[name] = [[document.title, document.text] for document in value[name]]
+        value["sessions"] = [asdict(session) for session in value["sessions"]]
         values.append(value)
     return values
 
@@ -29,10 +31,10 @@ def questions_from_json(values: Iterable[Mapping[str, Any]]) -> list[RawQuestion
     """The inverse of `questions_to_json`."""
     questions = []
     for value in values:
-        documents = {}
+        parts: dict[str, Any] = {"sessions": tuple(map(Session.from_json, value["sessions"]))}
         for name in ("documents", "distractors"):
-            documents[name] = tuple(Document(title, text) for title, text in value[name])
-        questions.append(RawQuestion(**{**value, **documents, "references": tuple(value["references"])}))
+            parts[name] = tuple(Document(title, text) for title, text in value[name])
+        questions.append(RawQuestion(**{**value, **parts, "references": tuple(value["references"])}))
     return questions
 
 
@@ -63,8 +65,8 @@ def outcomes_from_json(values: Iterable[Mapping[str, Any]]) -> list[BuiltQuestio
             outcomes.append(Drop(**value["drop"]))
             continue
         example, context = value["example"], value["context"]
-        for name in ("span_starts", "span_ends", "span_titles"):
-            context[name] = tuple(context[name])
+        for name in ("span_starts", "span_ends", "span_titles", "span_roles"):
+            context[name] = None if context[name] is None else tuple(context[name])
         outcomes.append(
             BuiltQuestion(
                 Example(**{**example, "references": tuple(example["references"])}),

@@ -14,7 +14,7 @@ from infra.errors import LongmillError
 from infra.models.tokens import CountingTokenizer
 from infra.recipe import parse_recipe
 from infra.running.line_processes import json_line
-from tasks.planning.contexts import build_batch
+from tasks.contexts import build_batch
 from tasks.planning.distractors import map_pool
 from tasks.planning.limits import prompt_limits
 from tasks.planning.wire import outcomes_to_json, questions_from_json

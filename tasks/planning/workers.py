@@ -16,7 +16,7 @@ from infra.errors import LongmillError
 from infra.models.tokens import Tokenizer, tokenizer_settings
 from infra.recipe import Recipe
 from infra.running.line_processes import LineProcesses, ProcessEndedError, json_line
-from tasks.planning.contexts import BuiltQuestion
+from tasks.contexts import BuiltQuestion
 from tasks.planning.distractors import Pool, write_pool
 from tasks.planning.wire import outcomes_from_json, questions_to_json
 from tasks.questions import RawQuestion

@@ -6,7 +6,7 @@ a new plan.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +29,11 @@ class PromptText:
     def render(self, **values: str) -> str:
         """Fill every placeholder in one pass. Raises KeyError for a placeholder without a value."""
         return _PLACEHOLDER.sub(lambda match: values[match.group(1)], self.text)
+
+    def after(self, place: str) -> "PromptText":
+        """What stands after a placeholder, as "{context}"; all of it where there is none."""
+        before, placeholder, rest = self.text.partition(place)
+        return replace(self, text=(rest if placeholder else before).strip())
 
 
 @cache

@@ -2,9 +2,9 @@
 
 Hard faults (a file that cannot be read, a missing field, a wrong type) raise InputError and stop a plan before
 anything is paid. Soft faults give a Drop of stage "read": duplicate_id, language, invalid_text, empty_question,
-empty_context, no_supporting_documents, unanswerable. A lone surrogate cannot be written as UTF-8, so its row is
-dropped (invalid_text); NUL is a character like others and stays. Ids stay in memory as short digests, about 200 bytes
-a row, to find duplicates; nothing else does.
+empty_context, no_supporting_documents, no_messages, unanswerable. A lone surrogate cannot be written as UTF-8, so its
+row is dropped (invalid_text); NUL is a character like others and stays. Ids stay in memory as short digests, about 200
+bytes a row, to find duplicates; nothing else does.
 """
 
 import itertools
@@ -19,12 +19,13 @@ from infra.plugins import find_plugins
 from infra.recipe import Questions
 from tasks.questions.fields import read_by_fields
 from tasks.questions.guess import format_hint
-from tasks.questions.question import QuestionFormat, RawQuestion, SourceRow, content_digest, language_code
+from tasks.questions.question import QuestionFormat, RawQuestion, Session, SourceRow, content_digest, language_code
 from tasks.questions.rows import read_rows
 from tasks.records.example import Document, Drop
 
 __all__ = [
     "REPEATS",
+    "Build",
     "QuestionFormat",
     "RawQuestion",
     "SourceRow",
@@ -35,8 +36,9 @@ __all__ = [
     "source_hint",
 ]
 
+NO_MESSAGES = "no_messages"  # reason of a drop
 REPEATS = "repeats row"  # in the detail of a duplicate_id whose row says the same as the first one
-Build = Literal["given", "pooled"]
+Build = Literal["given", "pooled", "history"]
 _FirstRows = dict[bytes, tuple[int, bytes]]  # digest of an id -> number and content digest of its first row
 
 
@@ -100,6 +102,8 @@ def _checked(question: RawQuestion, row: SourceRow, build: Build, first_rows: _F
         return Drop(readable_id, "read", "empty_question", place)
     if build == "pooled" and not question.documents:
         return Drop(readable_id, "read", "no_supporting_documents", place)
+    if build == "history" and not question.sessions:
+        return Drop(readable_id, "read", NO_MESSAGES, place)
     if build == "given" and not (question.context or "").strip() and not question.documents:
         return Drop(readable_id, "read", "empty_context", place)
     return replace(question, language=language)
@@ -128,6 +132,7 @@ def _unwritable_part(question: RawQuestion) -> str:
         "kind": [question.kind],
         "documents": _texts_of(question.documents),
         "distractors": _texts_of(question.distractors),
+        "sessions": _texts_of_sessions(question.sessions),
     }
     for name, texts in parts.items():
         for text in texts:
@@ -142,4 +147,15 @@ def _texts_of(documents: Iterable[Document]) -> list[str]:
     texts = []
     for document in documents:
         texts += [document.title, document.text]
+    return texts
+
+
+def _texts_of_sessions(sessions: Iterable[Session]) -> list[str]:
+    texts = []
+    for session in sessions:
+        texts.append(session.time)
+        for turn in session.turns:
+            texts += [turn.text, turn.name, turn.time]
+            for call in turn.calls:
+                texts += call
     return texts

@@ -3,7 +3,8 @@
     {"question_id", "question_type", "question", "answer", "question_date", "haystack_dates", "haystack_session_ids",
      "haystack_sessions": [[{"role", "content"}, ...], ...], "answer_session_ids"}
 
-The context is the whole history in its order, a date before each session. For `contexts.build: pooled` the sessions
+The context is the whole history in its order, a date before each session; for `contexts.build: history` it stays
+messages. For `contexts.build: pooled` the sessions
 that hold the answer are the documents, the others the distractors. The kind is the question's type.
 """
 
@@ -13,7 +14,9 @@ from typing import Any
 from tasks.questions.question import (
     QuestionFormat,
     RawQuestion,
+    Session,
     SourceRow,
+    Turn,
     answers_field,
     fault,
     id_field,
@@ -23,6 +26,7 @@ from tasks.questions.question import (
     text_field,
     texts_field,
 )
+from tasks.questions.sessions import session_text
 from tasks.records.example import Document
 
 _HAYSTACK = ("haystack_sessions", "haystack_dates", "haystack_session_ids")
@@ -39,12 +43,16 @@ def read_longmemeval(row: SourceRow, language: str) -> RawQuestion:
     documents: list[Document] = []
     distractors: list[Document] = []
     parts = []
-    for session_id, session in _sessions(row):
-        parts.append(f"{session.title}\n{session.text}")
-        if session_id in answer_ids:
-            documents.append(session)
+    sessions = []
+    for session_id, date, turns in _sessions(row):
+        session = Session(date, turns, supports=session_id in answer_ids)
+        document = Document(date, session_text(session))
+        sessions.append(session)
+        parts.append(f"{document.title}\n{document.text}")
+        if session.supports:
+            documents.append(document)
         else:
-            distractors.append(session)
+            distractors.append(document)
     return make_question(
         id_field(row, "question_id"),
         question,
@@ -55,31 +63,31 @@ def read_longmemeval(row: SourceRow, language: str) -> RawQuestion:
         references=answers_field(row, "answer"),
         kind=text_field(row, "question_type") or "",
         metadata=metadata_of(row, _FIELDS),
+        sessions=sessions,
     )
 
 
-def _sessions(row: SourceRow) -> list[tuple[str, Document]]:
-    """(id, document) of every session; its date is the title."""
+def _sessions(row: SourceRow) -> list[tuple[str, str, tuple[Turn, ...]]]:
+    """(id, date, turns) of every session."""
     sessions, dates, ids = (row.values.get(name) for name in _HAYSTACK)
     if not isinstance(sessions, (list, tuple)):
         raise fault(row, "haystack_sessions", "is missing or no list of sessions", _REMEDY)
     dates, ids = dates or [""] * len(sessions), ids or [""] * len(sessions)
     if not len(sessions) == len(dates) == len(ids):
         raise fault(row, "haystack_sessions", "has not as many sessions as there are dates and ids", _REMEDY)
-    documents = []
+    results = []
     for session_id, date, messages in zip(ids, dates, sessions, strict=True):
-        documents.append((str(session_id), Document(str(date), _chat(row, messages))))
-    return documents
+        results.append((str(session_id), str(date), _turns(row, messages)))
+    return results
 
 
-def _chat(row: SourceRow, messages: Sequence[Any]) -> str:
-    """A session as text, a line for each message."""
-    lines = []
+def _turns(row: SourceRow, messages: Sequence[Any]) -> tuple[Turn, ...]:
+    turns = []
     for message in messages:
         if not isinstance(message, Mapping) or not isinstance(message.get("content"), str):
             raise fault(row, "haystack_sessions.content", "is missing or no text", _REMEDY)
-        lines.append(f"{message.get('role', '')}: {message['content']}")
-    return "\n".join(lines)
+        turns.append(Turn(str(message.get("role", "")), message["content"]))
+    return tuple(turns)
 
 
 def _fits(values: Mapping[str, Any]) -> bool:

@@ -32,8 +32,39 @@ class SourceRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """A message of a conversation. `role`: "user", "assistant", "system" or "tool"."""
+
+    role: str
+    text: str
+    name: str = ""  # of the speaker or the tool
+    calls: tuple[tuple[str, str], ...] = ()  # of tools: name and arguments
+    time: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A conversation in one sitting. `supports`: the answer needs it."""
+
+    time: str
+    turns: tuple[Turn, ...]
+    supports: bool = False
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> "Session":
+        """The session of which `values` are the fields, as JSON has them."""
+        turns = []
+        for turn in values["turns"]:
+            turns.append(Turn(**{**turn, "calls": tuple((name, arguments) for name, arguments in turn["calls"])}))
+        return Session(values["time"], tuple(turns), values["supports"])
+
+
+@dataclass(frozen=True, slots=True)
 class RawQuestion:
-    """A question before it has its context. `documents` support the answer, `distractors` do not."""
+    """A question before it has its context. `documents` support the answer, `distractors` do not.
+
+    `sessions` are there where the row holds chat messages: the same text once more, as messages.
+    """
 
     example_id: str
     question: str
@@ -44,6 +75,7 @@ class RawQuestion:
     context: str | None
     documents: tuple[Document, ...]
     distractors: tuple[Document, ...]
+    sessions: tuple[Session, ...] = ()
 
 
 Adapter = Callable[[SourceRow, str], RawQuestion | Drop]  # the row, and the language of rows that state none
@@ -75,6 +107,7 @@ def make_question(
     references: Sequence[str] = (),
     kind: str = "",
     metadata: Mapping[str, Any] | None = None,
+    sessions: Sequence[Session] = (),
 ) -> RawQuestion:
     """A RawQuestion, without the documents that have no text. A missing id is derived from question and sources."""
     documents = [document for document in documents if document.text.strip()]
@@ -90,6 +123,7 @@ def make_question(
         context=context,
         documents=tuple(documents),
         distractors=tuple(distractors),
+        sessions=tuple(sessions),
     )
 
 

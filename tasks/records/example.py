@@ -41,7 +41,10 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A long text. `context_id` is the sha256 of `text`; spans are [start, end) per source document."""
+    """A long text. `context_id` is the sha256 of `text`; spans are [start, end) per source document.
+
+    A context of chat messages has a role for each span ("user", "assistant"): the span is the message's content.
+    """
 
     context_id: str
     text: str
@@ -49,6 +52,7 @@ class Context:
     span_starts: tuple[int, ...]
     span_ends: tuple[int, ...]
     span_titles: tuple[str, ...]
+    span_roles: tuple[str, ...] | None = None  # of chat messages; null where the context is one text
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,33 +145,38 @@ JUDGEMENT = schema_of(Judgement)
 PAIR = schema_of(Pair)
 DROP = schema_of(Drop)
 
-REASONING = ("reasoning", "reasoning_tokens")  # columns that only tables of models that think have
+# Columns that only some tables have: those of models that think, and those of contexts that are chat messages.
+REASONING = ("reasoning", "reasoning_tokens")
+_OPTIONAL = (REASONING, ("span_roles",))
 
 Record = TypeVar("Record", Example, Context, Answer, Judgement, Pair, WrittenQuestion, Drop)
 
 
 def to_table(rows: Iterable[Record], schema: pa.Schema) -> pa.Table:
-    """Rows as an Arrow table, in their order. The columns of reasoning are left out where no row has any."""
+    """Rows as an Arrow table, in their order. Columns that only some tables have are left out where no row has any."""
     rows = list(rows)
     columns = {}
     for name in schema.names:
         columns[name] = [getattr(row, name) for row in rows]
     table = pa.Table.from_pydict(columns, schema=schema)
-    unused = [name for name in REASONING if name in columns and table.column(name).null_count == len(rows)]
-    return table.drop_columns(unused) if len(unused) == len(REASONING) else table
+    for group in _OPTIONAL:
+        unused = [name for name in group if name in columns and table.column(name).null_count == len(rows)]
+        if len(unused) == len(group):
+            table = table.drop_columns(unused)
+    return table
 
 
 def from_table(table: pa.Table, record: type[Record]) -> list[Record]:
-    """An Arrow table's rows as records of this type; Arrow lists become tuples. Without columns of reasoning, there
-    was none."""
+    """An Arrow table's rows as records of this type; Arrow lists become tuples. Of a column that it does not have, the
+    values are null."""
     columns = [_column_values(table, field.name) for field in fields(record)]
     return [record(*values) for values in zip(*columns, strict=True)]
 
 
 def _column_values(table: pa.Table, name: str) -> list[Any]:
-    if name in REASONING and name not in table.schema.names:
+    if name not in table.schema.names and any(name in group for group in _OPTIONAL):
         return [None] * table.num_rows
     values: list[Any] = table.column(name).to_pylist()
     if pa.types.is_list(table.schema.field(name).type):
-        return list(map(tuple, values))
+        return [None if value is None else tuple(value) for value in values]
     return values

@@ -134,7 +134,7 @@ def pair_view(dataset: PublishedDataset, pair_id: str, number: int = 1) -> dict[
             f"{dataset.place}: question {example_id} has {count} pairs and no pair {number}; give a smaller --number"
         )
     pair = next(islice(_rows_of(dataset, "pairs", example_id), number - 1, None))
-    context = context_in(pair["prompt"][-1]["content"], pair)
+    context = context_in(pair["prompt"], pair)
     evidence = {row["sample_index"]: row for row in _rows_of(dataset, "evidence", example_id)}
     answers = {}
     notes: Sequence[Mapping[str, Any]] = []

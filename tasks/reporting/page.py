@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.store import Store
+from tasks.records.history import prompt_text
 from tasks.reporting.dataset_card import shortened
 from tasks.reporting.plots import PLOTS, metric_name
 from tasks.reporting.shard_figures import SIDES
@@ -125,7 +126,7 @@ def excerpt(prompt: str, references: Sequence[str]) -> str:
 
 def _short_pair(row: Mapping[str, Any]) -> dict[str, Any]:
     """A pair as the page shows it."""
-    prompt = row["prompt"][-1]["content"]
+    prompt = prompt_text(row["prompt"])
     answers = []
     for side in SIDES:
         text = shortened(row[side][-1]["content"], _ANSWER_CHARACTERS)

@@ -190,4 +190,4 @@ def test_passages_of_evidence_are_found_in_a_prompt_with_broken_tokens() -> None
     prompt = sample_prompt(example, context, "default", judged_recipe().policy).messages[-1]["content"]
     row = {"strategy": "default", "language": "en", "question": example.question, "context_id": example.context_id}
     assert context not in prompt
-    assert context_in(prompt, row) == context
+    assert context_in([{"role": "user", "content": prompt}], row) == context

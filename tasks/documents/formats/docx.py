@@ -1,20 +1,24 @@
-"""Word's .docx: mammoth makes HTML of it, html-to-markdown makes Markdown of that: headings, lists and tables stay.
+"""Word's .docx by python-docx: paragraphs and tables in their order, headings and lists as Markdown has them.
 
-Left out: pages, which Word alone can tell, pictures, and changes that were not accepted.
+Left out: pages, which Word alone can tell, pictures, footnotes, headers and footers, deleted text of tracked changes.
 """
 
 import io
+import re
 import zipfile
 from collections.abc import Iterator
+from typing import Any
 
 from infra.errors import UnreadableError
 from infra.recipe import Documents
-from tasks.documents.document import LARGEST_FILE, DocumentFormat, Parsed, SourceFile
+from tasks.documents.document import LARGEST_FILE, DocumentFormat, Heading, Parsed, SourceFile
 from tasks.documents.extra import load_library
-from tasks.documents.formats.html import html_to_text
-from tasks.documents.formats.markdown import markdown_headings, title_of
+from tasks.documents.formats.markdown import title_of
 
 _OLE = b"\xd0\xcf\x11\xe0"  # how an encrypted .docx begins, and an old .doc
+_HEADING = re.compile(r"heading (\d)", re.IGNORECASE)
+_TITLE = "Title"
+_LIST = "List"  # how the names of Word's styles of lists begin
 
 
 def read_docx(file: SourceFile, settings: Documents) -> Iterator[Parsed]:
@@ -22,18 +26,73 @@ def read_docx(file: SourceFile, settings: Documents) -> Iterator[Parsed]:
     data = file.content()
     if data.startswith(_OLE):
         raise UnreadableError("encrypted", "encrypted, or an old .doc; save it as .docx without a password")
-    mammoth = load_library("mammoth", "reading .docx")
+    library = load_library("docx", "reading .docx")
     try:
         _refuse_large(data)
-        pictures = mammoth.images.img_element(lambda image: {"src": ""})
-        html = mammoth.convert_to_html(io.BytesIO(data), convert_image=pictures).value
+        document = library.Document(io.BytesIO(data))
+        text, headings = _markdown(document, library)
+        title = document.core_properties.title or title_of(headings)
     except UnreadableError:
         raise
-    except Exception as error:  # a damaged file makes mammoth raise whatever its XML led to
+    except Exception as error:  # a damaged file makes the library raise whatever its XML led to
         raise UnreadableError("unreadable", f"not a whole .docx ({type(error).__name__}: {error})") from error
-    text, _, _ = html_to_text(html, web_page=False)
-    headings = markdown_headings(text)
-    yield Parsed(text, title_of(headings), headings)
+    yield Parsed(text, title, headings)
+
+
+def _markdown(document: Any, library: Any) -> tuple[str, tuple[Heading, ...]]:
+    """The body as Markdown, and its headings."""
+    parts: list[str] = []
+    headings: list[Heading] = []
+    levels: dict[str, int] = {}  # of headings, by style; 0 for a style of no heading
+    length = 0
+    in_list = False
+    for block in document.iter_inner_content():
+        if isinstance(block, library.table.Table):
+            part, gap, in_list = _table(block), "\n\n", False
+        else:
+            part = block.text.strip()
+            if not part:
+                continue
+            style = block.style
+            if style.name not in levels:
+                levels[style.name] = _heading_level(style)
+            level, is_item = levels[style.name], style.name.startswith(_LIST)
+            gap = "\n" if is_item and in_list else "\n\n"
+            in_list = is_item
+            if level:
+                title = " ".join(part.split())
+                part = f"{'#' * level} {title}"
+                headings.append(Heading(length + (len(gap) if parts else 0), level, title))
+            elif is_item:
+                part = f"- {part}"
+        parts.append(f"{gap if parts else ''}{part}")
+        length += len(parts[-1])
+    return "".join(parts), tuple(headings)
+
+
+def _heading_level(style: Any) -> int:
+    """The level of a heading's style, or of the one that it is derived from; 0 where there is none."""
+    while style is not None:
+        match = _HEADING.fullmatch(style.name or "")
+        if match:
+            return min(6, int(match.group(1)))
+        if style.name == _TITLE:
+            return 1
+        style = style.base_style
+    return 0
+
+
+def _table(table: Any) -> str:
+    """A line for each row; cells that were joined come once."""
+    lines = []
+    for row in table.rows:
+        texts: list[str] = []
+        for cell in row.cells:
+            text = " ".join(cell.text.split())
+            if not texts or text != texts[-1] or not text:
+                texts.append(text)
+        lines.append(f"| {' | '.join(texts)} |")
+    return "\n".join(lines)
 
 
 def _refuse_large(data: bytes) -> None:

@@ -24,23 +24,20 @@ def read_html(file: SourceFile, settings: Documents) -> Iterator[Parsed]:
     data = file.content()
     stated = _CHARSET.search(data[:_HEAD_BYTES])
     html = decoded(data, stated.group(1).decode("ascii") if stated else "")
-    text, title, language = html_to_text(html, web_page=True)
+    text, title, language = _markdown(html)
     headings = markdown_headings(text)
     yield Parsed(text, title or title_of(headings), headings, language=language)
 
 
-def html_to_text(html: str, *, web_page: bool) -> tuple[str, str, str]:
-    """(Markdown, title, language) of HTML; of a `web_page` what stands around its text is left out.
-
-    Raises UnreadableError for HTML that the library does not read.
-    """
+def _markdown(html: str) -> tuple[str, str, str]:
+    """(Markdown, title, language) of a page. Raises UnreadableError for one that the library does not read."""
     library = load_library("html_to_markdown", "reading HTML")
     options = library.ConversionOptions(
         autolinks=False,
         skip_images=True,
         strip_tags=_WORDS_ALONE,
-        exclude_selectors=_LEFT_OUT if web_page else [],
-        preprocessing=library.PreprocessingOptions(preset="aggressive") if web_page else None,
+        exclude_selectors=_LEFT_OUT,
+        preprocessing=library.PreprocessingOptions(preset="aggressive"),
     )
     try:
         result = library.convert(html, options)

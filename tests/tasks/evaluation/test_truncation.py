@@ -6,8 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infra.canonical import text_id
 from infra.models.tokens import count_tokens, load_tokenizer
-from tasks.evaluation.truncation import Fitted, cut_middle, fit_context
+from tasks.evaluation.truncation import Fitted, cut_middle, fit_context, fit_messages
+from tasks.records.example import Context
+from tasks.records.history import history_text, messages_of
 from tests.support.tokenizer import save_byte_tokenizer
 
 AROUND = 10  # tokens of the prompt around the context
@@ -73,3 +76,24 @@ def test_what_is_kept_fits_and_is_a_head_and_a_tail_of_the_text(tokenizer: Any, 
     assert fitted.tokens == AROUND + len(fitted.text.encode())
     assert any(text.startswith(fitted.text[:i]) and text.endswith(fitted.text[i:]) for i in range(len(fitted.text) + 1))
     assert fitted.tokens == fitted.tokens_before or fitted.tokens > AROUND + room - 8
+
+
+def test_chat_messages_are_left_out_in_the_middle_by_pairs() -> None:
+    messages = []
+    for number in range(10):
+        messages.append({"role": "user" if number % 2 == 0 else "assistant", "content": f"turn {number} " + "x" * 40})
+    text, starts, ends = history_text(messages)
+    roles = tuple(message["role"] for message in messages)
+    context = Context(text_id(text), text, 0, starts, ends, ("",) * 10, roles)
+
+    def count(part: Context) -> int:
+        return AROUND + len(part.text)
+
+    fitted = fit_messages(context, AROUND + 260, count)
+    assert fitted.cut
+    assert fitted.tokens <= AROUND + 260
+    rest = messages_of(fitted.context)
+    assert rest[0] == messages[0]
+    assert rest[-1] == messages[-1]
+    assert [message["role"] for message in rest] == ["user", "assistant"] * (len(rest) // 2)
+    assert fit_messages(context, AROUND + len(text), count).context is context

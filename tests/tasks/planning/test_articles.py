@@ -9,9 +9,9 @@ from infra.errors import InputError, RecipeError
 from infra.models.tokens import load_tokenizer
 from infra.recipe import Recipe
 from infra.store import open_store
+from tasks.contexts import BuiltQuestion
 from tasks.planning.articles import Articles, title_key
 from tasks.planning.building import build_examples
-from tasks.planning.contexts import BuiltQuestion
 from tasks.planning.distractors import gather_pool
 from tasks.planning.make_plan import make_plan
 from tasks.records.example import Document, Drop

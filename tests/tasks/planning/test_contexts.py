@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from infra.canonical import text_id
 from infra.models.tokens import load_tokenizer
 from infra.recipe import Contexts, Model
-from tasks.planning import building, contexts
+from tasks.contexts import built as contexts
+from tasks.contexts import given as builder
+from tasks.contexts.built import BuiltQuestion, target_tokens
+from tasks.planning import building
 from tasks.planning.building import build_examples
-from tasks.planning.contexts import BuiltQuestion, target_tokens
 from tasks.planning.distractors import Pool, gather_pool
 from tasks.planning.passages import render
 from tasks.records.example import Document, Drop
@@ -90,7 +92,7 @@ def test_a_prompt_fits_to_the_token_or_is_dropped(tmp_path, tokenizer, room):
 
 
 def test_a_text_far_too_long_is_dropped_without_an_exact_count(tmp_path, tokenizer, monkeypatch):
-    monkeypatch.setattr(contexts, "_LONG_CHARACTERS", 5_000)
+    monkeypatch.setattr(builder, "LONG_CHARACTERS", 5_000)
     counted_texts = []
     monkeypatch.setattr(contexts, "count_tokens", lambda tokenizer, texts: counted_texts.extend(texts) or [])
     monkeypatch.setattr(contexts, "prompt_tokens", lambda tokenizer, prompts, counts, arguments: [])

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.models.tokens import load_tokenizer
+from tasks.contexts import gather_pool_for
 from tasks.planning import distractors
 from tasks.planning.distractors import draw, gather_pool
 from tests.support.planning import pooled_rows, small_recipe
@@ -59,4 +60,4 @@ def test_a_pool_too_large_is_sampled_fairly_and_says_so(tmp_path, monkeypatch):
 
 def test_nothing_is_gathered_for_given_contexts(tmp_path):
     recipe = small_recipe(tmp_path, pooled_rows(2))
-    assert gather_pool(recipe, recipe.questions, None).documents == ()
+    assert gather_pool_for(recipe, recipe.questions, None).documents == ()

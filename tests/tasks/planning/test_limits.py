@@ -9,9 +9,9 @@ from infra.errors import InputError
 from infra.models.tokens import closing_tokens, load_tokenizer
 from infra.recipe import Recipe, parse_recipe
 from infra.store import open_store
+from tasks.contexts import BuiltQuestion
 from tasks.evaluation.heldout import heldout_questions
 from tasks.planning.building import build_examples
-from tasks.planning.contexts import BuiltQuestion
 from tasks.planning.limits import prompt_limits, unsaid_training_note
 from tasks.planning.make_plan import make_plan
 from tasks.planning.training_steps import expected_training

@@ -218,10 +218,10 @@ _MEASURE = """
 import json, resource, sys
 from infra.recipe import parse_recipe
 from infra.store import open_store
-from tasks.planning import contexts
+from tasks.contexts import built, given
 from tasks.planning.make_plan import make_plan
-contexts.rough_tokens = contexts.count_tokens = lambda tokenizer, texts: [len(text) for text in texts]
-contexts.prompt_tokens = lambda tokenizer, prompts, counts, arguments: [tokens for _, tokens in counts]
+given.rough_tokens = built.count_tokens = lambda tokenizer, texts: [len(text) for text in texts]
+built.prompt_tokens = lambda tokenizer, prompts, counts, arguments: [tokens for _, tokens in counts]
 recipe = parse_recipe(json.loads(sys.argv[1]))
 make_plan(recipe, open_store(recipe.store))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)

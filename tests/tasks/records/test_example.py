@@ -68,3 +68,12 @@ def test_columns_of_reasoning_are_in_tables_with_some_alone() -> None:
         assert from_table(table, Answer) == [ANSWER_ROW, row]
     assert to_table([], ANSWER).column_names == without.column_names
     assert (thought.answer_tokens, hidden.answer_tokens, ANSWER_ROW.answer_tokens) == (2, 3, 5)
+
+
+def test_a_table_of_contexts_has_roles_only_where_one_is_chat_messages() -> None:
+    text = Context("a", "one text", 2, (0,), (8,), ("T",))
+    chat = Context("b", "one two", 2, (0, 4), (3, 7), ("", ""), ("user", "assistant"))
+    assert "span_roles" not in to_table([text], CONTEXT).schema.names
+    table = to_table([text, chat], CONTEXT)
+    assert from_table(table, Context) == [text, chat]
+    assert from_table(to_table([text], CONTEXT), Context) == [text]

@@ -31,7 +31,7 @@ def test_the_folder_alone_is_enough(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "mill")
     dataset = read_dataset(str(tmp_path / "copy"))
     (pair,) = dataset.rows("pairs")
-    assert context_in(pair["prompt"][-1]["content"], pair) == CONTEXT
+    assert context_in(pair["prompt"], pair) == CONTEXT
     assert [row["split"] for row in dataset.rows("evidence", ("sample_index",))] == ["train"] * 4
     assert dataset.weights == dict.fromkeys(("helpfulness", "logicality", "completeness", "faithfulness"), 1.0)
 

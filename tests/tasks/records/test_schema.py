@@ -52,6 +52,7 @@ SCHEMAS = [
                 pa.field("span_starts", pa.list_(pa.int32()), False),
                 pa.field("span_ends", pa.list_(pa.int32()), False),
                 pa.field("span_titles", TEXTS, False),
+                pa.field("span_roles", TEXTS),
             ]
         ),
     ),

@@ -11,13 +11,17 @@ def row(context: str = CONTEXT) -> dict[str, str]:
     return {"strategy": "default", "language": "en", "question": QUESTION, "context_id": text_id(context)}
 
 
+def messages(prompt: str) -> list[dict[str, str]]:
+    return [{"role": "system", "content": "Be brief."}, {"role": "user", "content": prompt}]
+
+
 @pytest.mark.parametrize("context", [CONTEXT, "one line", "\n\nedges\n\n", "Question: {question}\n\nx\n\nQuestion: y"])
 def test_a_context_is_found_under_another_prompt_than_todays(context: str) -> None:
     for before, after in (("Another text.\nRead:\n", f"\nNow: {QUESTION}\nGo."), ("", ""), ("a\n" * 60, "\nb" * 60)):
-        assert context_in(f"{before}{context}{after}", row(context)) == context
+        assert context_in(messages(f"{before}{context}{after}"), row(context)) == context
 
 
 def test_no_other_text_passes_for_the_context() -> None:
     prompt = f"Read the following text and answer the question at the end of it.\n\n{CONTEXT}x\n\nQuestion: {QUESTION}"
-    assert context_in(prompt, row()) is None
-    assert context_in(prompt, row() | {"strategy": "../../secret"}) is None
+    assert context_in(messages(prompt), row()) is None
+    assert context_in(messages(prompt), row() | {"strategy": "../../secret"}) is None

@@ -1,0 +1,104 @@
+"""Contexts: every question gets its long text, with exact token counts, or becomes a counted drop.
+
+A builder is one file of this package with a constant `BUILDER`; adding the file is all it takes. It gets questions and
+gives each a context: a text with the spans of its parts, or chat messages (spans with roles). Every draw is seeded by
+the recipe's seed and the example id, so a question's context is the same in any batch and in any process. Memory holds
+one batch of questions and the pool.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from pydantic import ValidationError
+
+from infra.errors import RecipeError
+from infra.models.tokens import Tokenizer
+from infra.plugins import find_plugins
+from infra.recipe import Questions, Recipe, RecipeSection
+from tasks.contexts.built import BuiltQuestion, Inputs
+from tasks.planning.distractors import NO_POOL, Pool
+from tasks.planning.limits import PromptLimits
+from tasks.questions import Build, RawQuestion
+from tasks.records.example import Drop
+
+__all__ = [
+    "BuiltQuestion",
+    "ContextBuilder",
+    "Inputs",
+    "build_batch",
+    "context_builder",
+    "context_builders",
+    "context_options",
+    "gather_pool_for",
+]
+
+Outcomes = dict[str, BuiltQuestion | Drop]  # by example id
+
+
+class NoOptions(RecipeSection):
+    """A builder without options of its own."""
+
+
+def _no_pool(recipe: Recipe, questions: Questions, tokenizer: Tokenizer) -> Pool:
+    return NO_POOL
+
+
+@dataclass(frozen=True, slots=True)
+class ContextBuilder:
+    """A way to give questions their contexts. `about` says in a few words what it makes.
+
+    `build(questions, inputs)` returns an outcome for each question. `reads`: what a row must bring (`read_questions`).
+    `gather(recipe, questions, tokenizer)` reads what contexts are made longer with. `options` are the keys of
+    `contexts.options`. `draws`: it aims at target lengths.
+    """
+
+    name: str
+    build: Callable[[Sequence[RawQuestion], Inputs], Outcomes]
+    about: str
+    reads: Build
+    gather: Callable[[Recipe, Questions, Tokenizer], Pool] = _no_pool
+    options: type[RecipeSection] = NoOptions
+    draws: bool = True
+
+
+@cache
+def context_builders() -> Mapping[str, ContextBuilder]:
+    """All builders by name: every file of this folder that holds a BUILDER."""
+    return find_plugins(__name__, "BUILDER")
+
+
+def context_builder(name: str) -> ContextBuilder:
+    """A builder by its name. Raises RecipeError naming those that exist."""
+    if name not in context_builders():
+        raise RecipeError(f"contexts.build: there is no {name!r}; there are: {', '.join(context_builders())}")
+    return context_builders()[name]
+
+
+def context_options(recipe: Recipe) -> Any:
+    """The options of the recipe's builder, checked. Raises RecipeError naming the key at fault."""
+    builder = context_builder(recipe.contexts.build)
+    try:
+        return builder.options.model_validate(recipe.contexts.options)
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors(include_url=False):
+            key = ".".join(map(str, fault["loc"]))
+            problem = f"{builder.name} has no such option" if fault["type"] == "extra_forbidden" else fault["msg"]
+            faults.append(f"contexts.options.{key}: {problem}")
+        raise RecipeError("; ".join(faults)) from error
+
+
+def gather_pool_for(recipe: Recipe, questions: Questions, tokenizer: Tokenizer) -> Pool:
+    """What the recipe's contexts are made longer with. Raises InputError for a source that cannot be read."""
+    return context_builder(recipe.contexts.build).gather(recipe, questions, tokenizer)
+
+
+def build_batch(
+    questions: Sequence[RawQuestion], recipe: Recipe, tokenizer: Tokenizer, pool: Pool, limits: PromptLimits
+) -> list[BuiltQuestion | Drop]:
+    """A BuiltQuestion or Drop for each question. It depends on the question alone, and not on the others."""
+    inputs = Inputs(recipe, tokenizer, pool, limits, context_options(recipe))
+    outcomes = context_builder(recipe.contexts.build).build(questions, inputs)
+    return [outcomes[question.example_id] for question in questions]

@@ -1,0 +1,127 @@
+"""Conversations and agents' trajectories as chat messages: OpenAI's form, or ShareGPT's.
+
+    {"id"?, "messages": [{"role", "content", "tool_calls"?, "tool_call_id"?, "name"?, "timestamp"?}, ...],
+     "question"?, "answer"? | "answers"?, "kind"?, "language"?, "metadata"?}
+    {"id"?, "conversations": [{"from": "human" | "gpt" | "system" | "tool", "value"}, ...], ...}
+    {"id"?, "sessions": [{"time"?, "messages": [...], "supports"?}, ...] | [[...], ...], "question", ...}
+
+Without a question, the last message of the user is the question, what came after it is the reference, and all before it
+is the history.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tasks.questions.question import (
+    QuestionFormat,
+    RawQuestion,
+    Session,
+    SourceRow,
+    Turn,
+    answers_field,
+    fault,
+    id_field,
+    language_of,
+    make_question,
+    metadata_of,
+    text_field,
+    texts_field,
+)
+from tasks.questions.sessions import read_turns, session_text
+from tasks.records.example import Document, Drop
+
+_MESSAGES = ("messages", "conversations", "conversation", "trajectory")
+_FIELDS = {"id", "question", "answer", "answers", "kind", "language", "metadata", "sessions", *_MESSAGES}
+_FEWEST_MESSAGES = 3  # of a conversation whose last question has a history
+_REMEDY = 'write {"messages": [{"role": "user", "content": "..."}, ...]}, and a "question" where there is one'
+
+
+def read_messages(row: SourceRow, language: str) -> RawQuestion | Drop:
+    """A row as described above."""
+    sessions = _sessions(row)
+    question = text_field(row, "question") or ""
+    references = texts_field(row, "answers") or answers_field(row, "answer")
+    if not question.strip():
+        sessions, question, reply = _without_last_question(sessions)
+        references = references or ((reply,) if reply.strip() else ())
+        if not sessions:
+            detail = f"row {row.number} has no message before the last question"
+            return Drop(id_field(row, "id") or f"row-{row.number}", "read", "no_messages", detail)
+    documents: list[Document] = []
+    distractors: list[Document] = []
+    for session in sessions:
+        document = Document(session.time, session_text(session))
+        (documents if session.supports or len(sessions) == 1 else distractors).append(document)
+    metadata = row.values.get("metadata")
+    return make_question(
+        id_field(row, "id"),
+        question,
+        language_of(row, question, language),
+        context="\n\n".join(document.text for document in map(_document, sessions)),
+        documents=documents,
+        distractors=distractors,
+        references=references,
+        kind=text_field(row, "kind") or "",
+        metadata={**metadata_of(row, _FIELDS), **(metadata if isinstance(metadata, Mapping) else {})},
+        sessions=sessions,
+    )
+
+
+def _document(session: Session) -> Document:
+    text = session_text(session)
+    return Document(session.time, f"{session.time}\n{text}" if session.time else text)
+
+
+def _sessions(row: SourceRow) -> list[Session]:
+    """The sessions of a row; messages without sessions are one."""
+    listed = row.values.get("sessions")
+    if isinstance(listed, (list, tuple)):
+        sessions = []
+        for value in listed:
+            if isinstance(value, Mapping):
+                time, supports = str(value.get("time") or value.get("date") or ""), value.get("supports") is True
+                sessions.append(Session(time, read_turns(row, "sessions.messages", value.get("messages")), supports))
+            else:
+                sessions.append(Session("", read_turns(row, "sessions", value)))
+        return [session for session in sessions if session.turns]
+    for name in _MESSAGES:
+        if row.values.get(name) is not None:
+            turns = read_turns(row, name, row.values[name])
+            return [Session("", turns)] if turns else []
+    raise fault(row, "messages", "is missing", _REMEDY)
+
+
+def _without_last_question(sessions: Sequence[Session]) -> tuple[list[Session], str, str]:
+    """(the sessions before the user's last message, that message, the assistant's text after it)."""
+    before = list(sessions)
+    while before:
+        last = before.pop()
+        for place in range(len(last.turns) - 1, -1, -1):
+            turn = last.turns[place]
+            if turn.role != "user":
+                continue
+            earlier = last.turns[:place]
+            if any(other.role == "user" for other in earlier):
+                before.append(Session(last.time, earlier, last.supports))
+            return before, turn.text, _reply(last.turns[place + 1 :])
+    return [], "", ""
+
+
+def _reply(turns: Sequence[Turn]) -> str:
+    texts = [turn.text for turn in turns if turn.role == "assistant" and turn.text.strip()]
+    return texts[-1] if texts else ""
+
+
+def _fits(values: Mapping[str, Any]) -> bool:
+    if isinstance(values.get("question"), str) and isinstance(values.get("sessions"), (list, tuple)):
+        return True
+    for name in _MESSAGES:
+        messages = values.get(name)
+        if isinstance(messages, (list, tuple)) and all(isinstance(message, Mapping) for message in messages):
+            return len(messages) >= _FEWEST_MESSAGES or (bool(messages) and bool(values.get("question")))
+    return False
+
+
+FORMAT = QuestionFormat(
+    "messages", read_messages, "chat messages of OpenAI's or ShareGPT's form: dialogues, agents' trajectories", _fits
+)

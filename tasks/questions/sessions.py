@@ -1,0 +1,131 @@
+"""Chat messages that a question is about: sessions of turns, as formats of dialogues and of agents have them.
+
+Roles are those of the OpenAI messages: "user", "assistant", "system" and "tool". What a chat template may have no place
+for is text of a turn (`flat_turns`): tool calls and results, system messages within a history, time stamps.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tasks.prompts import load_prompt
+from tasks.questions.question import Session, SourceRow, Turn, fault, language_code
+
+ROLES = {
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "model": "assistant",
+    "ai": "assistant",
+    "system": "system",
+    "developer": "system",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+    "function_call": "assistant",
+}
+_REMEDY = 'write each message as {"role": "user" | "assistant" | "system" | "tool", "content": "..."}'
+
+
+def read_turns(row: SourceRow, field: str, messages: Any) -> tuple[Turn, ...]:
+    """Messages of a row: OpenAI's {"role", "content", "tool_calls"?, "name"?}, or ShareGPT's {"from", "value"}.
+
+    Content may be text, a list of parts of which those of text are read, or null beside tool calls. Raises InputError.
+    """
+    if not isinstance(messages, (list, tuple)):
+        raise fault(row, field, "is no list of messages", _REMEDY)
+    turns = []
+    names: dict[str, str] = {}  # of tools, by the id of their call
+    for message in messages:
+        if not isinstance(message, Mapping):
+            raise fault(row, field, f"holds {type(message).__name__} instead of a message", _REMEDY)
+        stated = str(message.get("role") or message.get("from") or "").lower()
+        if stated not in ROLES:
+            raise fault(row, f"{field}.role", f"is {stated!r}", _REMEDY)
+        calls = _calls(message, names)
+        text = _content(row, field, message)
+        name = str(message.get("name") or "")
+        if ROLES[stated] == "tool":
+            name = name or names.get(str(message.get("tool_call_id")), "")
+        time = str(message.get("timestamp") or message.get("time") or "")
+        if text.strip() or calls:
+            turns.append(Turn(ROLES[stated], text, name, calls, time))
+    return tuple(turns)
+
+
+def _content(row: SourceRow, field: str, message: Mapping[str, Any]) -> str:
+    content = message.get("content", message.get("value"))
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, (list, tuple)):
+        texts = [str(part["text"]) for part in content if isinstance(part, Mapping) and part.get("text")]
+        return "\n".join(texts)
+    raise fault(row, f"{field}.content", f"holds {type(content).__name__} instead of text", _REMEDY)
+
+
+def _calls(message: Mapping[str, Any], names: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    """(name, arguments) of a message's tool calls; the names are remembered by the ids of the calls."""
+    calls = []
+    listed: Sequence[Any] = message.get("tool_calls") or ()
+    if isinstance(message.get("function_call"), Mapping):
+        listed = [{"function": message["function_call"]}]
+    for call in listed:
+        function = call.get("function") if isinstance(call, Mapping) else None
+        if not isinstance(function, Mapping):
+            continue
+        arguments = function.get("arguments")
+        if not isinstance(arguments, str):
+            arguments = json.dumps(arguments, ensure_ascii=False)
+        calls.append((str(function.get("name") or ""), arguments))
+        names[str(call.get("id"))] = str(function.get("name") or "")
+    return tuple(calls)
+
+
+def turn_text(name: str, language: str, **values: str) -> str:
+    """The text of the prompt file `turn-NAME.txt` in a language; in English where there is no such language."""
+    return load_prompt(f"turn-{name}", language_code(language) or "en").render(**values)
+
+
+def flat_turns(session: Session, language: str) -> list[Turn]:
+    """The turns of a session as "user" and "assistant", all of whose parts are text.
+
+    The session's time stands before its first turn, a turn's own where it has one. What a tool or the system says is
+    the user's side of the conversation: not every chat template has a place for it.
+    """
+    turns: list[Turn] = []
+    time = session.time
+    for turn in session.turns:
+        text = _text_of(turn, language)
+        if turn.time or time:
+            text = turn_text("dated", language, time=turn.time or time, text=text)
+        time = ""
+        turns.append(Turn("assistant" if turn.role == "assistant" else "user", text))
+    return turns
+
+
+def session_text(session: Session) -> str:
+    """A session as one text, a line for each message: for contexts that are texts."""
+    lines = []
+    for turn in session.turns:
+        parts = [turn.text] if turn.text else []
+        parts += [f"{name} {arguments}" for name, arguments in turn.calls]
+        lines.append(f"{turn.name or turn.role}: " + " ".join(parts))
+    return "\n".join(lines)
+
+
+def _text_of(turn: Turn, language: str) -> str:
+    """What a turn says, with its tool calls, or with what it is where it is no message of a person or a model."""
+    if turn.role == "tool":
+        return turn_text("result", language, tool=turn.name, text=turn.text)
+    if turn.role == "system":
+        return turn_text("system", language, text=turn.text)
+    parts = [f"{turn.name}: {turn.text}" if turn.name else turn.text] if turn.text.strip() else []
+    for name, arguments in turn.calls:
+        parts.append(turn_text("call", language, tool=name, arguments=arguments))
+    return "\n".join(parts)

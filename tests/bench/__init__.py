@@ -1,0 +1,1 @@
+"""Measurements that need packages of the tests alone."""
