@@ -26,8 +26,8 @@ from tasks.asking.corpus import Corpus
 from tasks.asking.kind import QuestionKind, kinds_of
 from tasks.asking.spans import Lengths, Part, choose_spans, cut_parts
 from tasks.asking.writing import IntendedQuestion, write_prompt
+from tasks.contexts.built import BuiltQuestion
 from tasks.documents import STAGE, SourceDocument, read_documents
-from tasks.planning.contexts import BuiltQuestion
 from tasks.planning.limits import PROMPT_TOO_LONG
 from tasks.planning.make_plan import sharded, write_input, write_planned_shard
 from tasks.prompts import load_prompt, prompt_names
