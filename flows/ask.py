@@ -8,10 +8,11 @@ from typing import Any
 
 from prefect import flow
 
-from flows.build import as_recipe, build, build_run_name
+from flows.build import as_recipe, build, build_run_name, recipe_tags
 from flows.recipes import read_recipe
 from flows.shard import shard_recipe
 from infra.recipe import Recipe
+from infra.running.run_page import name_run
 from tasks.asking.recipes import asking_half, building_half
 
 
@@ -27,8 +28,16 @@ def ask(recipe: dict[str, Any] | Recipe, retry_drops: bool = False) -> dict[str,
 
 @flow(name="ask-recipe", flow_run_name="ask {recipe}")
 def ask_recipe(recipe: str, changes: tuple[str, ...] = (), retry_drops: bool = False) -> dict[str, Any]:
-    """Ask from a recipe file: what the deployment runs."""
-    built: dict[str, Any] = ask(shard_recipe(read_recipe(recipe, changes)), retry_drops)
+    """Ask questions about the documents of a recipe, and publish them for other recipes: what the deployment runs.
+
+    Args:
+        recipe: Recipe: a file on the worker, a URL (s3://bucket/recipe.yaml), or the name of one in the box.
+        changes: Changes of recipe keys, one a line: asking.per_document=8, store=s3://bucket/mill.
+        retry_drops: Ask again what servers refused, and run shards again that dropped questions for it.
+    """
+    settings = read_recipe(recipe, changes)
+    name_run(f"ask {settings.name}", recipe_tags(settings))
+    built: dict[str, Any] = ask(shard_recipe(settings), retry_drops)
     return built
 
 

@@ -14,19 +14,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from prefect import flow, task
-from prefect.logging import get_logger
+from prefect import flow, tags, task
+from prefect.cache_policies import NO_CACHE
 from prefect.runtime import deployment, flow_run
 
 from flows.early import check_windows, say_early
 from flows.one_build import lease_of_plan
 from flows.recipes import read_recipe
+from flows.reports import BuildReport
 from flows.shard import shard_recipe
 from flows.shards import raise_failures, run_here
 from infra.models.api_key import check_api_keys
 from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
-from infra.running.prefect import announce, live, run_elsewhere
+from infra.running.prefect import live
+from infra.running.run_page import announce, name_run, run_log, said_in_log
 from infra.serving.servers import restart_counts, restarts_since, start_servers
 from infra.store import Store, open_store
 from infra.store.lease import Lease
@@ -38,11 +40,11 @@ from tasks.planning.make_plan import make_plan
 from tasks.planning.references import count_references
 from tasks.planning.rules import as_planned
 from tasks.publish_tasks import publish_dataset
-from tasks.records.plan import Plan, load_plan, resolve_plan
+from tasks.records.plan import Plan, load_plan, recipe_path, resolve_plan
 from tasks.records.product import PAIRS, QUESTIONS
 from tasks.records.shard import finished_results, missing_results, unfinished_shards
 from tasks.reporting.bill import bill_view
-from tasks.reporting.tables import build_table
+from tasks.reporting.run_summary import build_summary
 from tasks.resources import RunResources, open_resources
 from tasks.sampling import calls_per_example
 from tasks.scoring import check_scorers, embeds_texts
@@ -57,7 +59,7 @@ CUT_PLAN = (
 PLANNERS = {PAIRS.name: make_plan, QUESTIONS.name: make_asking_plan}  # by what a plan's shards make
 
 
-@task(name="plan", task_run_name="plan {name}")
+@task(name="plan", task_run_name="plan {name}", cache_policy=NO_CACHE)
 def plan_questions(recipe: Recipe, name: str) -> str:
     """Read the questions, build the contexts, count the tokens; returns the plan's id."""
     store = open_store(recipe.store)
@@ -66,7 +68,7 @@ def plan_questions(recipe: Recipe, name: str) -> str:
         fit = embedding_fit(store, plan, recipe)
         for note in (count_references(store, plan).note, fit.note if fit else ""):
             if note:
-                get_logger("plan").warning(note)
+                run_log().warning(note)
     return plan.plan_id
 
 
@@ -89,13 +91,21 @@ def build(
     With `plan_id` an existing plan is worked on; with `shards` only those of its shards; with `retry_drops` refused
     calls are made again, and finished shards that dropped questions for them are run again. Returns the plan's id,
     the published dataset (null while shards are missing), the calls made, how often servers were started again, the
-    seconds by stage, the bill beside the plan's estimate (`bill`, where the shards ran here), and, if anything, what
+    seconds by stage, the bill beside the plan's estimate (`bill`), and, if anything, what
     servers refused in the form of requests (`settled`). Raises YieldError when too many questions gave no pair: nothing
     is published then. With `train` the training deployment is started for the manifest, once per manifest.
     """
     given = as_recipe(recipe)
     if given.documents is not None:
         given = asking_half(given)
+    with said_in_log():
+        return _build(given, plan_id, shards, train=train, retry_drops=retry_drops)
+
+
+def _build(
+    given: Recipe, plan_id: str | None, shards: Sequence[int] | None, *, train: bool, retry_drops: bool
+) -> dict[str, Any]:
+    log = run_log()
     with (
         planned(given, plan_id) as (settings, plan_id, seconds, lease),
         open_resources(settings, retry_drops) as resources,
@@ -107,16 +117,19 @@ def build(
         clock = time.monotonic()
         indices = [shard.index for shard in plan.shards] if shards is None else list(shards)
         unscored = missing_results(resources.store, plan_id, indices)
-        run_shards(resources, plan, indices)
-        seconds["shards"] = time.monotonic() - clock
-        clock = time.monotonic()
-        dataset = None
-        results = finished_results(resources.store, plan_id, len(plan.shards))
-        if len(results) == len(plan.shards):
-            lease.check()
-            dataset = publish_dataset(resources, plan, results)
-            for note in filter(None, (dataset["yield"]["smaller"], dataset["yield"]["warning"])):
-                get_logger("build").warning(note)
+        report = BuildReport(resources, plan, unscored, lease)
+        with tags(*_name_this_run(settings, plan)), report.written():
+            run_shards(resources, plan, indices)
+            seconds["shards"] = time.monotonic() - clock
+            clock = time.monotonic()
+            dataset = None
+            results = finished_results(resources.store, plan_id, len(plan.shards))
+            if len(results) == len(plan.shards):
+                lease.check()
+                dataset = publish_dataset(resources, plan, results)
+                report.published(settings.dataset.name, dataset)
+                for note in filter(None, (dataset["yield"]["smaller"], dataset["yield"]["warning"])):
+                    log.warning(note)
         seconds["publish"] = time.monotonic() - clock
         built: dict[str, Any] = {
             "plan_id": plan_id,
@@ -128,14 +141,27 @@ def build(
         }
         if settled := resources.settled():
             built["settled"] = settled
-        if settings.execution.shard_deployment is None:  # else other processes have made the calls
-            built["bill"] = bill_view(plan, settings, resources.store, built["calls_by_model"], indices, unscored)
-            for warning in built["bill"]["warnings"]:
-                get_logger("build").warning(warning)
-    announce(f"build-{plan_id}", build_table(built))
+        built["bill"] = bill_view(plan, settings, resources.store, built["calls_by_model"], indices, unscored)
+        for warning in built["bill"]["warnings"]:
+            log.warning(warning)
+        announce(f"build-{plan_id}", build_summary(built, resources.store, settings.name))
     if train and dataset and settings.training is not None:
-        request_training(shard_recipe(given), dataset)
+        state = request_training(shard_recipe(given), dataset)
+        log.info(f"training requested: {state}" if state else f"no training: there is no deployment {TRAIN_DEPLOYMENT}")
     return built
+
+
+def recipe_tags(recipe: Recipe) -> list[str]:
+    """The tags of a recipe's flow runs."""
+    return [f"recipe:{recipe.name}", f"dataset:{recipe.dataset.name}"]
+
+
+def _name_this_run(recipe: Recipe, plan: Plan) -> list[str]:
+    """Name and tag the flow run for the UI, now that its size is known; returns the tags, which its parts get too."""
+    questions = sum(shard.questions for shard in plan.shards)
+    own_tags = [*recipe_tags(recipe), f"plan:{plan.plan_id}"]
+    name_run(f"build {recipe.name} · {questions:,} questions", own_tags)
+    return own_tags
 
 
 @contextlib.contextmanager
@@ -150,6 +176,10 @@ def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe
     clock = time.monotonic()
     check_scorers(recipe)
     check_api_keys(recipe)
+    if recipe.execution.shard_deployment is not None:
+        from flows.reach import check_workers_reach
+
+        check_workers_reach(recipe)
     with contextlib.ExitStack() as leases, contextlib.ExitStack() as servers:  # who waits needs the servers' GPUs
         store = open_store(recipe.store)
         waiting = servers_may_wait(store, recipe)
@@ -169,7 +199,7 @@ def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe
             settings = as_planned(settings, plan)
             check_windows(settings, plan, store)
             if settings.embedding.long_texts == "cut" and embeds_texts(settings):
-                get_logger("build").warning(CUT_PLAN)
+                run_log().warning(CUT_PLAN)
         seconds["serve"] = time.monotonic() - clock - seconds["plan"] - seconds.get("wait", 0.0)
         yield settings, whole_id, seconds, lease
 
@@ -191,7 +221,7 @@ def run_shards(resources: RunResources, plan: Plan, indices: Sequence[int]) -> N
         from flows.workers import run_on_workers
 
         failures = run_on_workers(resources, plan, indices)
-    raise_failures(plan, indices, failures)
+    raise_failures(resources.store, plan, indices, failures)
 
 
 def request_training(recipe: dict[str, Any], dataset: dict[str, Any]) -> str | None:
@@ -199,8 +229,10 @@ def request_training(recipe: dict[str, Any], dataset: dict[str, Any]) -> str | N
 
     Returns the state of the manifest's training run, new or old; None where the deployment does not exist.
     """
+    from infra.running.remote_runs import request_run
+
     parameters = {"recipe": recipe, "manifest": dataset["manifest"]}
-    return run_elsewhere(TRAIN_DEPLOYMENT, parameters, f"train-{dataset['sha256']}", timeout_s=0)
+    return request_run(TRAIN_DEPLOYMENT, parameters, f"train-{dataset['sha256']}")
 
 
 def as_recipe(recipe: dict[str, Any] | Recipe) -> Recipe:
@@ -210,9 +242,12 @@ def as_recipe(recipe: dict[str, Any] | Recipe) -> Recipe:
 
 @flow(name="nightly", flow_run_name="nightly {recipe}")
 def nightly(recipe: str, changes: tuple[str, ...] = (), retry_drops: bool = False) -> dict[str, Any]:
-    """Build from a recipe file and request the training: what the schedule runs.
+    """Build the dataset of a recipe, publish it, and request its training: what the schedule runs.
 
-    With `retry_drops` calls that servers have refused are made again.
+    Args:
+        recipe: Recipe: a file on the worker, a URL (s3://bucket/recipe.yaml), or the name of one in the box.
+        changes: Changes of recipe keys, one a line: sampling.samples=8, store=s3://bucket/mill.
+        retry_drops: Ask again what servers refused, and run shards again that dropped questions for it.
     """
     if deployment.id:  # a night whose process is killed must not keep the next one from starting
         from infra.running.remote_runs import watch_for_lost_runs
@@ -221,6 +256,7 @@ def nightly(recipe: str, changes: tuple[str, ...] = (), retry_drops: bool = Fals
     from flows.ask import with_questions  # it builds too
 
     settings = read_recipe(recipe, changes)
+    name_run(f"nightly {settings.name}", recipe_tags(settings))
     say_early(settings)
     return build(with_questions(settings, retry_drops), train=True, retry_drops=retry_drops)
 
@@ -234,8 +270,3 @@ def keep_recipe(store: Store, plan_id: str, recipe: Recipe) -> None:
     execution = recipe.execution.model_copy(update={"drop_failed": False})  # that was said for one run
     lasting = recipe.model_copy(update={**without_endpoints, "execution": execution})
     store.write(recipe_path(plan_id), json.dumps(lasting.model_dump(mode="json"), indent=2).encode())
-
-
-def recipe_path(plan_id: str) -> str:
-    """Where the recipe of a plan lies in the store."""
-    return f"plans/{plan_id}/recipe.json"

@@ -22,7 +22,7 @@ from infra.errors import EvaluationError, ServingError
 from infra.models.client import CallCounts
 from infra.models.tokens import resolve_model
 from infra.recipe import Model, Recipe, parse_recipe
-from infra.running.prefect import announce
+from infra.running.run_page import announce
 from infra.serving import hardware
 from infra.serving.adapters import load_adapter
 from infra.serving.servers import local_folder, serve, start_servers
@@ -109,7 +109,7 @@ def evaluation_rows(
 ) -> tuple[list[EvaluationRow], list[EvaluationRow] | None, dict[str, CallCounts]]:
     """The rows of the policy and of `trained` on the same questions, and the calls made."""
     with open_resources(settings) as resources:
-        before = evaluate_model(questions, resources.policy, settings.policy, settings, resources.embedder)
+        before = evaluate_model(questions, resources.policy, settings.policy, settings, resources.recorded_embedder)
         after, calls = None, resources.policy.counts()
         if trained is not None:
             improved = _with_policy(settings, {"name": trained["name"], "revision": trained["revision"]})
@@ -118,7 +118,7 @@ def evaluation_rows(
             else:
                 served = trained_recipe(settings, trained)
             with served as improved, open_resources(improved) as other:
-                after = evaluate_model(questions, other.policy, improved.policy, improved, other.embedder)
+                after = evaluate_model(questions, other.policy, improved.policy, improved, other.recorded_embedder)
                 for kind, counts in other.policy.counts().items():
                     calls[f"{kind} after"] = counts
     return before, after, calls
@@ -126,7 +126,14 @@ def evaluation_rows(
 
 @flow(name="evaluate-recipe", flow_run_name="evaluate {recipe}")
 def evaluate_recipe(recipe: str, manifest: str = "", model: str = "", changes: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Evaluate from a recipe file, with the paths that `longmill evaluate` takes: what the deployment runs."""
+    """Compare the policy of a recipe with a trained model on held-out questions.
+
+    Args:
+        recipe: Recipe: a file on the worker, a URL (s3://bucket/recipe.yaml), or the name of one in the box.
+        manifest: The manifest.json of the dataset whose test contexts are asked about, or its folder in the store.
+        model: Folder of a trained adapter or model in the store; empty for the policy alone.
+        changes: Changes of recipe keys, one a line: sampling.samples=8, store=s3://bucket/mill.
+    """
     settings = read_recipe(recipe, changes)
     where = path_in_store(settings.store, manifest) if manifest else None
     return evaluate(shard_recipe(settings), where, trained_at(settings.store, model) if model else None)

@@ -5,12 +5,13 @@ model, and the merged model is the next round's policy.
 """
 
 import time
-from typing import Any
+from typing import Annotated, Any
 
-from prefect import flow
+from prefect import flow, tags
+from pydantic import Field
 
 from flows.ask import with_questions
-from flows.build import build, planned
+from flows.build import build, planned, recipe_tags
 from flows.early import say_early
 from flows.evaluate import evaluate, local_model_folder
 from flows.recipes import read_recipe
@@ -18,11 +19,11 @@ from flows.shard import shard_recipe
 from flows.train import train
 from infra.errors import RecipeError
 from infra.recipe import Recipe, parse_recipe
-from infra.running.prefect import announce
+from infra.running.run_page import announce
 from infra.serving.servers import restart_counts, restarts_since
 from infra.store import open_store
 from tasks.reporting.report import write_report
-from tasks.reporting.tables import report_table
+from tasks.reporting.run_summary import report_summary
 from tasks.training.outputs import merge_adapter
 
 
@@ -48,7 +49,7 @@ def run_rounds(recipe: Recipe, rounds: int) -> list[dict[str, Any]]:
 
 def run_round(recipe: Recipe, number: int) -> dict[str, Any]:
     """One round: build, train, evaluate, report."""
-    with planned(recipe) as (settings, plan_id, seconds, _lease):
+    with tags(*recipe_tags(recipe)), planned(recipe) as (settings, plan_id, seconds, _lease):
         parameters = shard_recipe(settings)
         restarts = restart_counts(settings)
         built = build(parameters, plan_id)
@@ -68,7 +69,7 @@ def run_round(recipe: Recipe, number: int) -> dict[str, Any]:
     store = open_store(recipe.store)
     name = recipe.name if number == 1 else f"{recipe.name}-round-{number}"
     report: dict[str, Any] = write_report(store, name, recipe, built, trained, comparison, seconds)
-    announce(f"report-{built['plan_id']}", report_table(report))
+    announce(f"report-{built['plan_id']}", report_summary(report, name))
     return report
 
 
@@ -89,8 +90,16 @@ def next_policy(recipe: Recipe, trained: dict[str, Any]) -> Recipe:
 
 
 @flow(name="improve-recipe", flow_run_name="improve {recipe}")
-def improve_recipe(recipe: str, rounds: int = 1, changes: tuple[str, ...] = ()) -> list[dict[str, Any]]:
-    """Rounds from a recipe file: what the deployment runs."""
+def improve_recipe(
+    recipe: str, rounds: Annotated[int, Field(ge=1)] = 1, changes: tuple[str, ...] = ()
+) -> list[dict[str, Any]]:
+    """Rounds of build, train and evaluate.
+
+    Args:
+        recipe: Recipe: a file on the worker, a URL (s3://bucket/recipe.yaml), or the name of one in the box.
+        rounds: How many; each starts from the model that the one before trained.
+        changes: Changes of recipe keys, one a line: sampling.samples=8, store=s3://bucket/mill.
+    """
     settings = read_recipe(recipe, changes)
     say_early(settings, trains=True)
     return improve(shard_recipe(settings), rounds)

@@ -9,17 +9,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
-from prefect.logging import get_logger
 from prefect.runtime import flow_run
 
 from infra.errors import BusyError, StoreError
 from infra.running import progress
 from infra.store import Store
-from infra.store.lease import Holder, Lease
+from infra.store.lease import LEASES, Holder, Lease
 from tasks.records.plan import Plan
 from tasks.records.shard import unfinished_shards
 
-FOLDER = "leases"  # in the store
 STAGE = "waiting"
 _STORE_PATIENCE_S = 120.0  # that the store may be away while a build waits
 _COUNT_EVERY_S = 30.0
@@ -42,7 +40,7 @@ def lease_of_plan(
     if key in own:
         yield own[key]
         return
-    lease = Lease(store, f"{FOLDER}/{plan.plan_id}", Holder.this_process(flow_run.name or "build"))
+    lease = Lease(store, f"{LEASES}/{plan.plan_id}", Holder.this_process(flow_run.name or "build"))
     holder = lease.try_to_take()
     if holder is not None:
         start = time.monotonic()
@@ -109,4 +107,3 @@ class _Done:
 
 def _say(text: str) -> None:
     progress.say(text)
-    get_logger("build").info(text)

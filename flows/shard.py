@@ -28,8 +28,9 @@ from tasks.records.product import PAIRS, QUESTIONS
 from tasks.records.shard import (
     ShardResult,
     discard_shard_result,
+    forget_failure,
+    read_reruns,
     read_shard_result,
-    rerun_count,
     write_failure,
     write_shard_result,
 )
@@ -47,6 +48,7 @@ from tasks.shard_tasks import (
     TaskSteps,
     answered_questions,
     cut_spans,
+    earlier_judgements,
     load_rows,
     pair_shard,
     put_table,
@@ -76,10 +78,11 @@ def work_on_shard(resources: RunResources, plan: Plan, index: int) -> ShardResul
         discard_shard_result(store, plan.plan_id, index)
         forget_spending(resources, result)
     try:
-        with resources.shards_in_memory:
+        with resources.shards_in_memory, resources.working_on(index):
+            forget_failure(store, plan.plan_id, index)
             examples, contexts = load_shard(store, plan, index)
             count_earlier_spending(resources, plan)
-            reruns = rerun_count(store, plan.plan_id, index)
+            reruns = read_reruns(store, plan.plan_id, index)
             in_memory = ShardInMemory(resources, plan, index, examples, contexts, run_in_prefect, reruns)
             result = WORK[plan.makes](in_memory)
             check_shard(store, plan, result, resources.recipe.execution)
@@ -101,8 +104,12 @@ def _answers(store: Store, result: ShardResult) -> Iterator[Answer]:
 
 
 def sample_score_pair(shard: ShardInMemory) -> ShardResult:
-    """Sample and score a shard span by span, then pair it."""
+    """Sample and score a shard span by span, then pair it; what it takes over from an earlier run is not made again."""
     recipe = shard.resources.recipe
+    if (judgements := earlier_judgements(shard)) is not None:
+        answers = sample_span(shard, (0, len(shard.examples)))
+        shard.resources.count_scored(len(shard.examples))
+        return _paired(shard, answers, judgements)
     scorers = parse_scorers(recipe)
     stopped = threading.Event()
     with _task_threads(shard, stopped) as submit_step, _task_threads(shard, stopped) as submit_scoring:
@@ -112,7 +119,7 @@ def sample_score_pair(shard: ShardInMemory) -> ShardResult:
             steps = TaskSteps(shard, span, submit_step)
             judgements = score_answers(questions, scorers, shard.resources.scoring(), steps)
             judgements = with_words(judgements, refusal_words(answers, shard.resources.ledger))
-            progress.advance("score", span[1] - span[0])
+            shard.resources.count_scored(span[1] - span[0])
             return judgements
 
         with _task_threads(shard, stopped) as submit_sampling:
@@ -122,15 +129,19 @@ def sample_score_pair(shard: ShardInMemory) -> ShardResult:
                 return answers, submit_scoring(score_span, span, answers)
 
             sampled = [submit_sampling(sample_then_score, span) for span in spans_of(shard, calls_per_example(recipe))]
-            answers: list[Answer] = []
+            answers = []
             scored: list[Future[list[Judgement]]] = []
             for future in sampled:
                 of_span, judgements_of_span = future.result()
                 answers.extend(of_span)
                 scored.append(judgements_of_span)
-        judgements: list[Judgement] = []
+        judgements = []
         for future_judgements in scored:
             judgements.extend(future_judgements.result())
+    return _paired(shard, answers, judgements)
+
+
+def _paired(shard: ShardInMemory, answers: list[Answer], judgements: list[Judgement]) -> ShardResult:
     tables = pair_shard(shard, answers, judgements)
     return ShardResult.of(shard.resources.store, shard.plan.plan_id, shard.index, len(shard.examples), tables)
 
@@ -145,6 +156,7 @@ def ask_and_check(shard: ShardInMemory) -> ShardResult:
             steps = TaskSteps(shard, span, submit_step)
             candidates = ask_questions(examples, shard.contexts, shard.resources.scoring(), steps)
             progress.advance(QUESTIONS.stage, len(candidates))
+            shard.resources.count_scored(len(candidates))
             return candidates
 
         spans = spans_of(shard, calls_per_question(shard.resources.recipe))

@@ -1,11 +1,13 @@
 """Shards of a plan in this process: some at once, each a flow run of its own, with the resources of the run."""
 
+import contextlib
 import contextvars
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from prefect import flow
+from prefect.runtime import flow_run
 
 from flows.shard import work_on_shard
 from infra.errors import (
@@ -15,10 +17,13 @@ from infra.errors import (
     LedgerError,
     LongmillError,
     RefusedError,
+    ShardError,
     StoppedError,
     YieldError,
 )
 from infra.running.prefect import FlowTurns, without_heartbeats
+from infra.store import Store
+from tasks.records.hint import rerun_command
 from tasks.records.plan import Plan
 from tasks.resources import RunResources
 
@@ -44,6 +49,8 @@ def run_here(resources: RunResources, plan: Plan, indices: Sequence[int]) -> Fai
             return
         try:
             run_shard(index)
+        except ShardError as error:
+            failures[index] = error.__cause__ or error
         except Exception as error:
             failures[index] = error
 
@@ -70,7 +77,28 @@ def is_stopped(failures: Mapping[int, BaseException]) -> bool:
     return any(isinstance(error, LASTING_FAULTS) for error in failures.values())
 
 
-def raise_failures(plan: Plan, indices: Sequence[int], failures: Mapping[int, BaseException]) -> None:
+@contextlib.contextmanager
+def saying_how_to_go_on(store: Store, plan_id: str, index: int) -> Iterator[None]:
+    """Raise what fails the block as a ShardError: the page of a shard's flow run has its message.
+
+    Errors that say by themselves what to do stay as they are.
+    """
+    try:
+        yield
+    except STOPPED:
+        raise
+    except LongmillError as error:
+        command = rerun_command(store, plan_id, "--shards", str(index))
+        raise ShardError(f"shard {index} has failed: {str(error).rstrip('.')}. Run it again with: {command}") from error
+
+
+def shards_name(recipe_name: str, indices: Sequence[int]) -> str:
+    """The name of a flow run of shards."""
+    shards = f"shard {indices[0]:04d}" if len(indices) == 1 else f"shards {indices[0]:04d}-{indices[-1]:04d}"
+    return f"{shards} · {recipe_name}"
+
+
+def raise_failures(store: Store, plan: Plan, indices: Sequence[int], failures: Mapping[int, BaseException]) -> None:
     """Raise what has failed, if anything: one of STOPPED as it is, else LongmillError that says how to go on."""
     for error in failures.values():
         if isinstance(error, STOPPED):
@@ -80,7 +108,7 @@ def raise_failures(plan: Plan, indices: Sequence[int], failures: Mapping[int, Ba
         names = ", ".join(map(str, sorted(failures)))
         raise LongmillError(
             f"{len(failures)} of {len(indices)} shards failed ({names}); the first says: {str(first).rstrip('.')}. "
-            f"What was paid for is kept. Run them again with: longmill rerun {plan.plan_id} --failed"
+            f"What was paid for is kept. Run them again with: {rerun_command(store, plan.plan_id, '--failed')}"
         ) from first
 
 
@@ -88,9 +116,12 @@ def _shard_flow(resources: RunResources, plan: Plan) -> Callable[[int], None]:
     """Runs a shard as a flow run of this process."""
     turns = FlowTurns()
 
-    @flow(name="shard", flow_run_name="shard {index:04d} of plan {plan_id}", validate_parameters=False)
+    def run_name() -> str:
+        return shards_name(resources.recipe.name, [flow_run.parameters["index"]])
+
+    @flow(name="shard", flow_run_name=run_name, validate_parameters=False)
     def shard(plan_id: str, index: int) -> dict[str, Any]:
-        with turns.work():
+        with turns.work(), saying_how_to_go_on(resources.store, plan_id, index):
             return work_on_shard(resources, plan, index).to_json()
 
     def run(index: int) -> None:

@@ -1,15 +1,18 @@
 """Train on a published manifest or on others' pairs: DPO, ORPO or SFT in a subprocess; the outcome is in the store."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
+from prefect.runtime import flow_run
 
-from infra.errors import RecipeError
+from flows.recipes import read_recipe
+from infra.errors import InputError, MissingError, RecipeError
 from infra.models.forms.request_form import template_arguments
 from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
-from infra.running.prefect import announce
+from infra.running.run_page import announce
 from infra.serving import hardware
 from infra.serving.servers import local_folder
 from infra.store import open_store
@@ -31,14 +34,34 @@ def train_on_pairs(recipe: dict[str, Any], pairs: dict[str, Any]) -> dict[str, A
     return _train(training_job(parse_recipe(recipe), "", PairSource(**pairs)))
 
 
-@flow(name="train", flow_run_name="train {recipe[name]}", validate_parameters=False)
-def train(recipe: dict[str, Any], manifest: str) -> dict[str, Any]:
-    """Train the recipe's base model on the dataset of `manifest` (a path in the store).
+def train_run_name() -> str:
+    """The name of a training's flow run."""
+    recipe = flow_run.parameters["recipe"]
+    return f"train {recipe if isinstance(recipe, str) else recipe['name']}"
 
-    Returns {"model": folder in the store, "name", "revision", "kind": "adapter" or "full", "steps", ...}. A
-    job that finished before is not trained again.
+
+@flow(name="train", flow_run_name=train_run_name, validate_parameters=False)
+def train(recipe: dict[str, Any] | str, manifest: str = "") -> dict[str, Any]:
+    """Train the recipe's base model on a published dataset. A job that finished before is not trained again.
+
+    Returns {"model": folder in the store, "name", "revision", "kind": "adapter" or "full", "steps", ...}.
+
+    Args:
+        recipe: Recipe: a file on the worker, a URL, or a name in the box; a build gives the whole one as JSON.
+        manifest: Path in the store of the dataset's manifest.json; empty for that of the latest dataset.
     """
-    return _train(training_job(parse_recipe(recipe), manifest))
+    settings = read_recipe(recipe) if isinstance(recipe, str) else parse_recipe(recipe)
+    return _train(training_job(settings, manifest or latest_manifest(settings)))
+
+
+def latest_manifest(recipe: Recipe) -> str:
+    """The path of the latest manifest of the recipe's dataset. Raises InputError where nothing is published."""
+    store = open_store(recipe.store)
+    path = f"datasets/{recipe.dataset.name}/latest.json"
+    try:
+        return str(json.loads(store.read(path))["manifest"])
+    except MissingError as error:
+        raise InputError(f"{store.place(path)}: nothing is published under this name; build it first") from error
 
 
 def _train(job: TrainingJob) -> dict[str, Any]:

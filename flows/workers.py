@@ -11,10 +11,10 @@ which the build counts.
 
 import contextlib
 import json
-import threading
+import socket
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -22,9 +22,18 @@ from uuid import UUID
 from prefect import flow
 from prefect.runtime import flow_run
 
+from flows.reach import check_reach
+from flows.reports import REPORT_S, reporting
 from flows.shard import shard_recipe, work_on_shard
-from flows.shards import STOPPED, Failures, is_stopped, raise_failures, run_here
-from infra.canonical import canonical_json
+from flows.shards import (
+    STOPPED,
+    Failures,
+    is_stopped,
+    raise_failures,
+    run_here,
+    saying_how_to_go_on,
+    shards_name,
+)
 from infra.errors import LongmillError, MissingError, StoreError
 from infra.recipe import Execution, Recipe, parse_recipe
 from infra.running import progress
@@ -38,17 +47,16 @@ from tasks.sampling import calls_per_example
 from tasks.spending import PlanSpending, count_given_spending
 
 POLL_S = 2.0  # between two looks at the runs
-REPORT_S = 10.0  # between two reports of a run
 STILL_S = 35.0  # that the report of a lost run must have stood still
 _POOL_S = 30.0  # between two looks at the workers
-MOST_LOSSES = 3  # of runs with one shard: then it may be the shard that kills them
+MOST_LOSSES = 4  # of runs with one shard: then it may be the shard that kills them
 STAGE = "shards"
 
 
 def run_name() -> str:
     """The name of a run of shards."""
     parameters = flow_run.parameters
-    return _name_of(parameters["plan_id"], parameters["indices"])
+    return shards_name(parameters["recipe"]["name"], parameters["indices"])
 
 
 @flow(name="shard", flow_run_name=run_name, validate_parameters=False)
@@ -59,55 +67,35 @@ def shard(
     report: str = "",
     retry_drops: bool = False,
     spent: dict[str, list[int]] | None = None,
+    build_host: str = "",
 ) -> None:
-    """Work on shards of a plan until their results are in the store: what the deployment runs.
+    """Work on shards of a plan until their results are in the store. A build starts it; `rerun` is for people.
 
-    `report`: where in the store the run says that it lives, and what it has called. With `retry_drops` refused calls
-    are made again. `spent` is what the plan's other shards have cost, where a build says so; else it is read from the
-    store. Raises as a build does, after the last of the shards has ended.
+    Raises as a build does, after the last of the shards has ended.
+
+    Args:
+        recipe: The whole recipe as JSON, as the build has it.
+        plan_id: The whole id of the plan.
+        indices: Numbers of the shards to work on.
+        report: Where in the store the run says that it lives, and what it has called; the build reads it.
+        retry_drops: Ask again what servers refused, and run shards again that dropped questions for it.
+        spent: Calls and tokens that the plan's other shards have cost; null where the store is to be read for it.
+        build_host: Host of a build that has started servers itself: its addresses mean nothing on another host.
     """
-    with open_resources(parse_recipe(recipe), retry_drops) as resources:
+    settings = parse_recipe(recipe)
+    check_reach(settings, build_host)
+    with open_resources(settings, retry_drops) as resources:
         plan = load_plan(resources.store, plan_id)
         if spent is not None:
             count_given_spending(resources, plan, spent)
         failures: Failures = {}
-        with _reporting(resources, report):
+        with reporting(resources.store, report, resources.report):
             if len(indices) == 1:
-                work_on_shard(resources, plan, indices[0])
+                with saying_how_to_go_on(resources.store, plan_id, indices[0]):
+                    work_on_shard(resources, plan, indices[0])
             else:
                 failures = run_here(resources, plan, indices)
-        raise_failures(plan, indices, failures)
-
-
-@contextlib.contextmanager
-def _reporting(resources: RunResources, path: str) -> Iterator[None]:
-    """Write the run's report every few seconds, and when the block ends."""
-    ended = threading.Event()
-    store = resources.store
-
-    def write(number: int) -> None:
-        calls = resources.counts_by_model()
-        with contextlib.suppress(StoreError):  # a store that is away for long fails the shards themselves
-            store.write(path, canonical_json({"number": number, "calls": calls}))
-
-    def write_until_end() -> None:
-        number = 0
-        while not ended.wait(REPORT_S):
-            number += 1
-            write(number)
-
-    if not path:
-        yield
-        return
-    write(0)
-    thread = threading.Thread(target=write_until_end, name="report", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        write(-1)
+        raise_failures(resources.store, plan, indices, failures)
 
 
 @dataclass(slots=True)
@@ -134,7 +122,7 @@ class Workers:
         self._spending = PlanSpending(resources, plan)
         self._waiting = deque(indices)
         self._runs: dict[UUID, _Run] = {}
-        self._losses: dict[int, int] = {}  # of runs, by shard
+        self._losses: dict[int, int] = {}  # of runs with one shard, by shard; 0 for one that was lost with others
         self._started = 0
         self._room = 0
         self._next_look = 0.0  # at the pool
@@ -201,8 +189,10 @@ class Workers:
             parameters["retry_drops"] = True
         if spent := self._spending.besides(indices):
             parameters["spent"] = spent
+        if any(model.starts_here() for model in self._resources.recipe.models().values()):
+            parameters["build_host"] = socket.gethostname()
         key = f"{plan_id}-{flow_run.id}-{self._started}"
-        run_id = start_run(self._deployment, parameters, key, _name_of(plan_id, indices))
+        run_id = start_run(self._deployment, parameters, key, shards_name(self._resources.recipe.name, indices))
         self._started += 1
         self._runs[run_id] = _Run(indices, concurrency, report)
 
@@ -225,17 +215,17 @@ class Workers:
                         progress.advance("sample", questions * calls_per_example(self._resources.recipe))
                     progress.advance(self._plan.product.stage, questions)
                     continue
-                if state.is_lost and self._may_run_again(index):
+                if state.is_lost and self._may_run_again(index, len(run.indices) == 1):
                     self._waiting.appendleft(index)
                 else:
                     self.failures[index] = self._failure(index, f"{state.name} ({state.message})")
 
-    def _may_run_again(self, index: int) -> bool:
-        """Whether a shard whose run was lost goes to another one."""
-        self._losses[index] = self._losses.get(index, 0) + 1
+    def _may_run_again(self, index: int, alone: bool) -> bool:
+        """Whether a shard whose run was lost goes to another one. `alone`: it was the only shard of its run."""
+        self._losses[index] = self._losses.get(index, 0) + alone
         again = self._losses[index] <= MOST_LOSSES
         if again:
-            progress.say(f"shard {index}: its run was lost ({self._losses[index]} of {MOST_LOSSES}); another takes it")
+            progress.say(f"shard {index}: its run was lost; another takes it")
         return again
 
     def _look_at_report(self, run: _Run) -> float:
@@ -251,14 +241,21 @@ class Workers:
                 report, run.report = run.report, b"unknown"
             if report != run.report:
                 run.report, run.still_since = report, now
+                self._take_report(run, report, ended=False)
         return now - run.still_since
 
     def _count_calls(self, run: _Run) -> None:
         """Add what a run has called and paid to the counts of the build; of a killed one all but the last seconds."""
         store = self._resources.store
-        with contextlib.suppress(StoreError, ValueError, KeyError, TypeError):
-            self._resources.add_counts(json.loads(store.read(run.report_path))["calls"])
+        with contextlib.suppress(StoreError):
+            self._take_report(run, store.read(run.report_path), ended=True)
             store.delete(run.report_path)
+
+    def _take_report(self, run: _Run, report: bytes, *, ended: bool) -> None:
+        """Count what a run says. From its first report to its end all its shards count as being worked on."""
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+            values = json.loads(report)
+            self._resources.take_report(run.report_path, {**values, "shards": [] if ended else run.indices})
 
     def _failure(self, index: int, state: str) -> LongmillError:
         return unfinished_error(self._resources.store, self._plan.plan_id, index, state)
@@ -296,8 +293,3 @@ def unfinished_error(store: Store, plan_id: str, index: int, state: str) -> Long
                 return error(f"shard {index}: {failure}")
         return LongmillError(f"shard {index}: {failure}")
     return LongmillError(f"shard {index} has no result and its flow run is {state}; the Prefect UI says why")
-
-
-def _name_of(plan_id: str, indices: Sequence[int]) -> str:
-    shards = f"shard {indices[0]:04d}" if len(indices) == 1 else f"shards {indices[0]:04d}–{indices[-1]:04d}"
-    return f"{shards} of plan {plan_id}"

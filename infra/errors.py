@@ -13,6 +13,7 @@
     ├── JudgeError          half of a judge's first replies cannot be used; the run stops before more is spent
     ├── BudgetReached       the recipe's budget is spent; the replies so far are in the ledger
     ├── YieldError          too many questions gave no pair for a fault, or none gave one; nothing is published
+    ├── ShardError          a shard has failed; the error that it comes from says why
     ├── BusyError           another build works on the same plan
     ├── StoppedError        a person or the platform stops the run; nothing has failed
     ├── ServingError        a server that Longmill starts did not come up, or went down
@@ -94,6 +95,10 @@ class YieldError(LongmillError):
     """The yield gate: nothing is published. What was paid for is in the ledger; mend the cause, or raise the limit."""
 
     exit_code = 4
+
+
+class ShardError(LongmillError):
+    """A shard has failed: the message is that of its cause, with how to run it again."""
 
 
 class BusyError(LongmillError):

@@ -1,13 +1,14 @@
 """Publishing a dataset as Prefect tasks: the rows of shards that did not write them, then the manifest."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 
 from infra.canonical import fingerprint
-from infra.running.prefect import TASK_SETTINGS, cache_key, live
+from infra.running.prefect import TASK_SETTINGS, cache_key, emit, live, without_user
 from tasks.publishing import DatasetDraft, Published, draft_dataset, finish_dataset, write_shard
 from tasks.records.manifest import ManifestFile
 from tasks.records.plan import Plan
@@ -16,6 +17,7 @@ from tasks.resources import RunResources
 from tasks.shard_tasks import run_in_prefect, store_key
 from tasks.yield_gate import check_plan, warning_of
 
+PUBLISHED = "longmill.dataset.published"  # the event
 MOST_PARTS = 400  # tasks of one publication; with more shards, a part holds several
 
 
@@ -30,7 +32,7 @@ def publish_part(
     return parts
 
 
-@task(name="publish manifest", task_run_name="publish {name}")
+@task(name="publish manifest", task_run_name="publish {name}", cache_policy=NO_CACHE)
 def publish_manifest(
     resources: RunResources,
     plan: Plan,
@@ -65,15 +67,25 @@ def publish_dataset(resources: RunResources, plan: Plan, results: Sequence[Shard
                 written[result.shard] = files
     name = resources.recipe.dataset.name
     published = publish_manifest(live(resources), live(plan), live(results), live(draft), live(written), name)
+    if draft.manifest is None:
+        _tell_of_dataset(resources, published)
     lines = {"warning": warning_of(store, plan, results, outcome, execution), "smaller": published.pop("smaller")}
     return {**published, "yield": {**outcome.to_json(), **lines}}
+
+
+def _tell_of_dataset(resources: RunResources, published: Mapping[str, Any]) -> None:
+    """An event of a new dataset, for automations: infra/deploy/automations/published.yaml acts on it."""
+    payload = {name: published[name] for name in ("manifest", "sha256", "version", "counts")}
+    payload["store"] = without_user(resources.recipe.store)
+    name = resources.recipe.dataset.name
+    emit(PUBLISHED, f"longmill.dataset.{name}.{published['version']}", name, payload)
 
 
 def _publish_part(
     resources: RunResources, plan: Plan, results: Sequence[ShardResult], draft: DatasetDraft
 ) -> list[list[ManifestFile]]:
     first, last = results[0].shard, results[-1].shard
-    label = f"publish part {first:04d}" if first == last else f"publish part {first:04d}–{last:04d}"
+    label = f"publish part {first:04d}" if first == last else f"publish part {first:04d}-{last:04d}"
     identity = [draft.folder, draft.split.to_json(), draft.with_reasoning, [result.to_json() for result in results]]
     key = f"{store_key(resources.store)}-{fingerprint(identity)}"
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from typing import Any
 
 from infra.errors import LongmillError, PrerequisiteError, StoppedError
 from infra.ledger import Ledger
@@ -14,6 +15,7 @@ from infra.models.batches.scheduler import Batching
 from infra.models.budget import BudgetMeter
 from infra.models.client import CallCounts, ModelClient
 from infra.models.embedding.embedder import Embedder, open_embedder
+from infra.models.embedding.recorded import recorded_embedder
 from infra.models.forms.request_form import RequestForm, headers_of
 from infra.models.forms.settler import FormMemory, FormSettler
 from infra.models.rates.limiter import RateLimiter, RateLimits, StoreClaims
@@ -64,7 +66,9 @@ class RunResources:
         self._trial = JudgeTrial(recipe.execution.judge_trial, judge_name)
         self.counting_earlier_spending = threading.Lock()
         self.plans_counted: set[str] = set()  # plans whose earlier spending is counted
-        self._counts_elsewhere: list[tuple[str, str, CallCounts]] = []  # section, kind and calls, of other processes
+        self._scored = 0  # questions, by this process
+        self._in_work: set[int] = set()  # shards, of this process
+        self._reports: dict[str, Mapping[str, Any]] = {}  # of other processes of this run, by their names
 
     def embedder(self) -> Embedder:
         """The recipe's sentence-embedding model, loaded at its first use."""
@@ -74,6 +78,10 @@ class RunResources:
                 if self.stopped is not None:
                     self._embedder.stop(self.stopped)
             return self._embedder
+
+    def recorded_embedder(self) -> Embedder:
+        """The same with its vectors in the ledger, so that texts which come again need no model."""
+        return recorded_embedder(self.recipe.embedding, self.ledger, self.embedder)
 
     def scoring(self) -> ScoringContext:
         """What scorers may use of it."""
@@ -112,18 +120,58 @@ class RunResources:
             by_model[section] = {kind: asdict(counts) for kind, counts in kinds.items()}
         return by_model
 
-    def add_counts(self, by_model: Mapping[str, Mapping[str, Mapping[str, int]]]) -> None:
-        """Add what another process has called for this run: its `counts_by_model`."""
-        for section, kinds in by_model.items():
-            for kind, counts in kinds.items():
-                self._counts_elsewhere.append((section, kind, CallCounts(**counts)))
-
     def _all_counts(self) -> Iterator[tuple[str, str, CallCounts]]:
         """Section, kind and calls: of the clients here, and of other processes."""
         for section, client in self.clients().items():
             for kind, counts in client.counts().items():
                 yield section, kind, counts
-        yield from self._counts_elsewhere
+        for report in list(self._reports.values()):
+            for section, kinds in report["calls"].items():
+                for kind, counts in kinds.items():
+                    yield section, kind, CallCounts(**counts)
+
+    def report(self) -> dict[str, Any]:
+        """What this process has done for its run; JSON-ready."""
+        return {"calls": self.counts_by_model(), "scored": self.scored(), "shards": self.shards_in_work()}
+
+    def take_report(self, process: str, report: Mapping[str, Any]) -> None:
+        """Count the `report` of another process of this run, in place of its last one."""
+        for kinds in report["calls"].values():
+            for counts in kinds.values():
+                CallCounts(**counts)  # raises TypeError for a report of another version
+        self._reports[process] = report
+
+    @contextlib.contextmanager
+    def working_on(self, shard: int) -> Iterator[None]:
+        """Let a shard count as being worked on until the block ends."""
+        with self._lock:
+            self._in_work.add(shard)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_work.discard(shard)
+
+    def count_scored(self, questions: int) -> None:
+        """Count questions whose answers have their scores now."""
+        with self._lock:
+            self._scored += questions
+        progress.advance("score", questions)
+
+    def scored(self) -> int:
+        """Questions that this run has scored, in all its processes."""
+        total = self._scored
+        for report in list(self._reports.values()):
+            total += report.get("scored", 0)
+        return total
+
+    def shards_in_work(self) -> list[int]:
+        """The shards that are worked on now, in all processes of this run."""
+        with self._lock:
+            shards = set(self._in_work)
+        for report in list(self._reports.values()):
+            shards.update(report.get("shards", ()))
+        return sorted(shards)
 
     def settled(self) -> dict[str, list[str]]:
         """What servers' refusals have changed in the form of requests, by section, a line each; {} for most runs."""

@@ -11,9 +11,10 @@ entries in the ledger. Prefect caches it under the content of its calls. A resul
 made again, so Prefect's cache saves time and never decides what is paid for.
 """
 
+import contextlib
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -27,6 +28,7 @@ from infra.models.completions import FINISHED
 from infra.models.forms.request_form import prompt_for
 from infra.models.protocol import CHAT
 from infra.recipe import Execution, Recipe
+from infra.running import progress
 from infra.running.prefect import TASK_SETTINGS, cache_key, live, retry_settings
 from infra.store import Store
 from tasks.asking.estimate import calls_per_question
@@ -40,6 +42,7 @@ from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pai
 from tasks.records.plan import Plan
 from tasks.records.product import QUESTIONS
 from tasks.records.question import QUESTION, WrittenQuestion
+from tasks.records.shard import NO_RERUNS, Reruns
 from tasks.records.table import StoredTable
 from tasks.refused_answers import refusal_words
 from tasks.resources import RunResources
@@ -75,7 +78,7 @@ class ShardInMemory:
     examples: list[Example]
     contexts: dict[str, Context]
     run_task: RunTask
-    reruns: int = 0  # how often its result was discarded
+    reruns: Reruns = NO_RERUNS
 
     @property
     def key(self) -> str:
@@ -85,15 +88,15 @@ class ShardInMemory:
     @property
     def rerun_key(self) -> str:
         """The end of keys in Prefect's cache: what an earlier run of the shard has cached is not used by a re-run."""
-        return f"-rerun{self.reruns}" if self.reruns else ""
+        return f"-rerun{self.reruns.count}" if self.reruns.count else ""
 
     def run(self, prefect_task: Any, arguments: tuple[Any, ...], is_whole: IsWhole) -> tuple[Any, bool]:
         """What a task returned, and whether it had run before."""
         return self.run_task(prefect_task, arguments, is_whole, self.resources.recipe.execution)
 
     def spans(self, span: Span) -> str:
-        """A span as a person counts: "questions 1–10"."""
-        return f"questions {span[0] + 1}–{span[1]}"
+        """A span as a person counts: "questions 1-10"."""
+        return f"questions {span[0] + 1}-{span[1]}"
 
 
 class QueryBatch:
@@ -111,18 +114,27 @@ def sample(shard: ShardInMemory, span: Span, label: str, key: str) -> dict[str, 
     resources = shard.resources
     examples = shard.examples[span[0] : span[1]]
     models = resources.policy, resources.strong
-    answers = draw_answers(examples, shard.contexts, resources.recipe, *models, shard.plan.special_tokens)
+    with _named_in_errors(label):
+        answers = draw_answers(examples, shard.contexts, resources.recipe, *models, shard.plan.special_tokens)
     return put_table(shard, "answers", answers).to_json()
 
 
 @task(name="ask", task_run_name="{label}", cache_key_fn=cache_key, **TASK_SETTINGS)
 def ask(shard: ShardInMemory, batch: QueryBatch, label: str, key: str) -> dict[str, Any]:
     """Ask the judge; returns {"keys": ledger keys by query}. The verdicts stay on the batch."""
-    try:
+    with _named_in_errors(label):
         batch.verdicts = ask_judge(batch.queries, shard.resources.scoring(), batch.role)
+    assert batch.verdicts is not None
+    return {"keys": [list(verdict.keys) for verdict in batch.verdicts]}
+
+
+@contextlib.contextmanager
+def _named_in_errors(label: str) -> Iterator[None]:
+    """Let errors of a model name the task: its step, its shard and its questions."""
+    try:
+        yield
     except ModelError as error:
         raise type(error)(f"{label}: {error}") from error
-    return {"keys": [list(verdict.keys) for verdict in batch.verdicts]}
 
 
 @task(name="compute", task_run_name="{label}", cache_key_fn=cache_key, **TASK_SETTINGS)
@@ -158,7 +170,9 @@ def pair(
 
 def sample_span(shard: ShardInMemory, span: Span) -> list[Answer]:
     """The answers of the examples in `span`, in a task run or from an earlier one."""
-    label = f"sample {shard.index:04d} · {shard.spans(span)}"
+    if "answers" in shard.reruns.tables:
+        return _earlier_answers(shard, span)
+    label = f"sample · shard {shard.index:04d} · {shard.spans(span)}"
     key = f"{shard.key}-{span[0]}-{span[1]}"
     table, cached = shard.run(sample, (live(shard), span, label, key), lambda result: answers_hold(shard, result))
     answers: list[Answer] = load_rows(shard.resources.store, "answers", StoredTable.from_json(table))
@@ -167,10 +181,34 @@ def sample_span(shard: ShardInMemory, span: Span) -> list[Answer]:
     return answers
 
 
+def _earlier_answers(shard: ShardInMemory, span: Span) -> list[Answer]:
+    """The answers of the examples in `span` that the shard takes over from its last run."""
+    of_span = {example.example_id for example in shard.examples[span[0] : span[1]]}
+    answers: list[Answer] = []
+    for answer in load_rows(shard.resources.store, "answers", shard.reruns.tables["answers"]):
+        if answer.example_id in of_span:
+            answers.append(answer)
+    count_reused_answers(shard.resources, shard.plan, shard.index, answers)
+    progress.advance("sample", len(answers))
+    return answers
+
+
+def earlier_judgements(shard: ShardInMemory) -> list[Judgement] | None:
+    """The judgements that the shard takes over from its last run; None where it makes them."""
+    table = shard.reruns.tables.get("judgements")
+    return None if table is None else load_rows(shard.resources.store, "judgements", table)
+
+
 def pair_shard(shard: ShardInMemory, answers: list[Answer], judgements: list[Judgement]) -> dict[str, StoredTable]:
     """The shard's four tables, in a task run or from an earlier one."""
     content = fingerprint([[asdict(answer) for answer in answers], [asdict(judgement) for judgement in judgements]])
-    arguments = (live(shard), live(answers), live(judgements), f"pair {shard.index:04d}", f"{shard.key}-{content}")
+    arguments = (
+        live(shard),
+        live(answers),
+        live(judgements),
+        f"pair · shard {shard.index:04d}",
+        f"{shard.key}-{content}",
+    )
     tables, _ = shard.run(pair, arguments, lambda result: _exist(shard, list(result.values())))
     return {kind: StoredTable.from_json(table) for kind, table in tables.items()}
 
@@ -189,7 +227,7 @@ class TaskSteps:
     def run(self, step: AskStep | ComputeStep) -> list[Future[list[Any]]]:
         """One future for each micro-batch; its results are those of the step, in order."""
         self._rounds[step.kind] = self._rounds.get(step.kind, 0) + 1
-        place = f"{step.kind} {self._shard.index:04d} · {self._shard.spans(self._span)}"
+        place = f"{step.kind} · shard {self._shard.index:04d} · {self._shard.spans(self._span)}"
         number = self._rounds[step.kind]
         suffix = f" · round {number}" if number > 1 else ""
         if isinstance(step, ComputeStep):
@@ -200,7 +238,7 @@ class TaskSteps:
         futures = []
         for start in range(0, len(step.queries), self._batch_calls):
             queries = step.queries[start : start + self._batch_calls]
-            label = f"{place} · {step.unit} {start + 1}–{start + len(queries)}{suffix}"
+            label = f"{place} · {step.unit} {start + 1}-{start + len(queries)}{suffix}"
             futures.append(self._submit(self._ask_batch, step.kind, queries, step.role, label))
         return futures
 

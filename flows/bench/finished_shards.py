@@ -3,7 +3,7 @@
 import hashlib
 import json
 import random
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pyarrow as pa
 
@@ -12,6 +12,8 @@ from infra.recipe import Recipe, parse_recipe
 from infra.store import Store, table_bytes
 from tasks.records import example as records
 from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
+from tasks.records.manifest import ManifestFile
+from tasks.records.part import ShardPart, rows_folder, write_part
 from tasks.records.plan import Plan, PlannedShard, plan_path
 from tasks.records.shard import ShardResult, write_shard_result
 from tasks.records.table import StoredTable
@@ -40,12 +42,18 @@ def finished_recipe(url: str, samples: int) -> Recipe:
 
 
 def finished_plan(
-    store: Store, recipe: Recipe, shards: int, questions: int, context_characters: int
+    store: Store, recipe: Recipe, shards: int, questions: int, context_characters: int, different: int | None = None
 ) -> tuple[Plan, list[ShardResult]]:
-    """Write a plan of `shards` × `questions`, a context each, every tenth question a drop, and all shard results."""
+    """Write a plan of `shards` × `questions`, a context each, every tenth question a drop, and all shard results.
+
+    With `different`, only so many shards have tables of their own; those after them repeat them.
+    """
     rng = random.Random(0)
-    planned = []
+    planned: list[PlannedShard] = []
     for index in range(shards):
+        if different is not None and index >= different:
+            planned.append(replace(planned[index % different], index=index))
+            continue
         contexts = [_context(rng, context_characters) for _ in range(questions)]
         examples = [_example(context, index * questions + place) for place, context in enumerate(contexts)]
         planned.append(
@@ -70,10 +78,28 @@ def finished_plan(
     }
     plan = Plan.from_json(json.loads(canonical_json({"plan_id": fingerprint(content)[:16], **content})))
     store.write(plan_path(plan.plan_id), canonical_json(plan.to_json()))
-    results = []
+    results: list[ShardResult] = []
     for shard in planned:
-        results.append(_finished_shard(store, plan, recipe, shard, rng))
+        if different is not None and shard.index >= different:
+            results.append(replace(results[shard.index % different], shard=shard.index))
+            write_shard_result(store, results[-1])
+        else:
+            results.append(_finished_shard(store, plan, recipe, shard, rng))
     return plan, results
+
+
+def repeat_part(store: Store, result: ShardResult, part: ShardPart) -> None:
+    """Write the part of a shard that repeats another one's tables: the same, with files of rows under its own names."""
+    folder = rows_folder(result.plan_id)
+    rows: list[ManifestFile] = []
+    places = {}
+    for file in part.rows:
+        stem, _, name = file["path"].rpartition("/")
+        path = f"{stem}/{result.shard:04d}-{name.partition('-')[2]}"
+        places[f"{folder}/{file['path']}"] = f"{folder}/{path}"
+        rows.append({**file, "path": path})
+    store.copy(places)
+    write_part(store, result, replace(part, rows=rows))
 
 
 def _finished_shard(store: Store, plan: Plan, recipe: Recipe, shard: PlannedShard, rng: random.Random) -> ShardResult:

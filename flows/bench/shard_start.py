@@ -1,12 +1,11 @@
 """What it costs to start a shard on a worker: processor seconds before its first call, and in all.
 
-A Prefect server, a process worker of this checkout's prefect.yaml and the stub model server; the worker's descendants
+A Prefect server, a process worker and the stub model server; the worker's descendants
 are measured from outside (/proc), when the stub gets its first request and when the build has ended.
 """
 
 import contextlib
 import os
-import subprocess
 import sys
 import tempfile
 import threading
@@ -17,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from flows.bench.common import ROOT, rounded, stub_recipe, stub_server, stub_stats, write_questions
+from flows.bench.common import rounded, stub_recipe, stub_server, stub_stats, write_questions
 from infra.recipe import Recipe
 from infra.running.processes import ChildProcess
 
@@ -27,11 +26,13 @@ LATENCY_S = 3.0  # of each reply: long enough to look at the processes while the
 
 def measure(rounds: int = 3) -> dict[str, Any]:
     """Processor and clock seconds from the build's request to the first call of a shard, and in all, by round."""
+    from flows.cli.deploying import register_all
+    from infra.running.registration import Named
+
     figures: dict[str, list[float]] = {"before_first_call_cpu_s": [], "before_first_call_s": [], "one_shard_cpu_s": []}
     with tempfile.TemporaryDirectory() as name, stub_server("--latency", str(LATENCY_S)) as url:
         folder = Path(name)
-        _prefect("work-pool", "create", "longmill", "--type", "process", "--overwrite")
-        _prefect("deploy", "--all")
+        register_all(Named("longmill"), notify="")
         with _worker(folder) as worker:
             for number in range(-1, rounds):  # the first round warms up and is not counted
                 cpu_s, clock_s, whole_s = _one_shard(folder / str(number), url, worker)
@@ -98,7 +99,8 @@ def _spent(worker: psutil.Process) -> float:
 @contextlib.contextmanager
 def _worker(folder: Path) -> Iterator[psutil.Process]:
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "longmill", "--work-queue", "default"]
-    environment = os.environ | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PREFECT_WORKER_QUERY_SECONDS": "1", "PATH": path}
     with ChildProcess(command, log=folder / "worker.log", env=environment, cwd=folder):
         while True:
             for process in psutil.Process().children(recursive=True):
@@ -107,10 +109,3 @@ def _worker(folder: Path) -> Iterator[psutil.Process]:
                         yield process
                         return
             time.sleep(0.1)
-
-
-def _prefect(*arguments: str) -> None:
-    """Run `prefect ...` in this checkout."""
-    command = [sys.executable, "-m", "prefect", *arguments]
-    environment = os.environ | {"PWD": str(ROOT)}
-    subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)

@@ -6,11 +6,12 @@ its local server must be started before, and `longmill --help` should be quick.
 
 import json
 import os
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
 
+from flows.cli.deploying import deploy
 from flows.cli.display import (
     AsJson,
     console,
@@ -26,8 +27,10 @@ from flows.cli.documents import documents
 from flows.cli.ending import run_to_the_end
 from flows.cli.formats import formats
 from flows.cli.inspecting import agreement, inspect, plain
+from flows.cli.maintaining import maintain
 from flows.cli.microworld import microworld
 from flows.cli.serving import serve
+from flows.cli.status import status
 from flows.cli.training import model_name, train
 from flows.comparing.command import compare
 from flows.early import say_early
@@ -48,7 +51,6 @@ RecipePath = Annotated[str, typer.Argument(help="Recipe file (YAML), or the name
 Changes = Annotated[
     list[str] | None, typer.Option("--set", help="Change a recipe key: --set sampling.samples=8.", metavar="KEY=VALUE")
 ]
-StoreUrl = Annotated[str, typer.Option(help="Folder or URL of the store.")]
 RetryDrops = Annotated[
     bool,
     typer.Option("--retry-drops", help="Ask again what servers refused, and run shards again that dropped for it."),
@@ -142,49 +144,51 @@ def rerun(
         str, typer.Argument(help="Plan to work on (the beginning of its id is enough).", metavar="PLAN")
     ],
     failed: Annotated[bool, typer.Option("--failed", help="Run the shards that failed or never ran.")] = False,
-    shards: Annotated[str, typer.Option(help="Run these shards, done or not: 3,7-9.")] = "",
+    shards: Annotated[str, typer.Option(help="Run these shards, done or not: 3,7-9, or all.")] = "",
+    from_step: Annotated[
+        Literal["sample", "score", "pair"],
+        typer.Option(
+            "--from",
+            help="Where finished shards of --shards begin: score keeps their answers, pair their judgements too. "
+            "Everything comes from the ledger; no verb pays for the same reply again.",
+        ),
+    ] = "sample",
     retry_drops: RetryDrops = False,
     drop_failed: Annotated[
         bool, typer.Option("--drop-failed", help="Give calls up that fail every time; their questions may be dropped.")
     ] = False,
-    recipe: Annotated[str, typer.Option(help="Recipe for endpoints and limits; else the one it was built with.")] = "",
-    store: StoreUrl = "mill",
+    recipe: Annotated[
+        str, typer.Option(help="Recipe for endpoints, limits and store; else the one it was built with.")
+    ] = "",
+    store: Annotated[
+        str, typer.Option(help="Folder or URL of the store; else the --recipe's, else LONGMILL_STORE, else mill.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Run some shards of a plan again, then publish."""
     if (failed and shards) or not (failed or shards or retry_drops):
-        raise RecipeError("rerun: say either --failed or --shards 3,7-9, or --retry-drops")
-    with prefect_at(local_folder(store)), progress_unless_json(as_json):
+        raise RecipeError("rerun: say either --failed or --shards 3,7-9 (or all), or --retry-drops")
+    from tasks.records.hint import default_store
+
+    folder = store or (read_recipe(recipe).store if recipe else default_store())
+    with prefect_at(local_folder(folder)), progress_unless_json(as_json):
         from flows.rerun import rerun as rerun_flow
 
         built = rerun_flow(
-            plan_id, store, failed, shards, recipe, train=False, retry_drops=retry_drops, drop_failed=drop_failed
+            plan_id,
+            store,
+            failed,
+            shards,
+            from_step,
+            recipe,
+            train=False,
+            retry_drops=retry_drops,
+            drop_failed=drop_failed,
         )
     _show_build(built, as_json)
 
 
-@app.command()
-def status(
-    plan_id: Annotated[str, typer.Argument(help="Plan; without it, all plans of the store.", metavar="PLAN")] = "",
-    store: StoreUrl = "mill",
-    as_json: AsJson = False,
-) -> None:
-    """Show the shards of a plan by state, with the last error of each that failed."""
-    from flows.cli.views import plan_status
-    from tasks.reporting.tables import status_rows
-
-    plans = plan_status(store, plan_id)
-    if not as_json:
-        for plan_state in plans:
-            console.print(table(f"plan {plan_state['plan_id']}", *status_rows(plan_state)))
-        for batch in plans[0].get("batches", ()):  # of the store: a batch may hold calls of several plans
-            done = f"{batch['done']:,} of {batch['total']:,} done"
-            console.print(
-                plain(f"waiting for batch {batch['batch'] or '(about to be made)'}, {done}: {batch['status']}")
-            )
-    finish(as_json, plans, [])
-
-
+app.command()(status)
 app.command()(train)
 
 
@@ -227,6 +231,8 @@ def evaluate(
     finish(as_json, outcome, [])
 
 
+app.command()(deploy)
+app.command()(maintain)
 app.command()(formats)
 app.command()(documents)
 app.command()(serve)
@@ -309,7 +315,7 @@ def bench(
         str,
         typer.Argument(
             help=(
-                "client, flow, prefect, judging, consensus, kill, memory, plan, publish, ledger, shard_start, "
+                "client, flow, prefect, judging, consensus, kill, memory, plan, publish, ledger, shard_start, status, "
                 "training, ask or all."
             ),
             metavar="WHAT",

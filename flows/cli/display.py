@@ -29,6 +29,7 @@ from infra.running.progress import ProgressUpdate
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+StoreUrl = Annotated[str, typer.Option(help="Folder or URL of the store; else LONGMILL_STORE, else mill.")]
 LINE_INTERVAL_S = 60.0  # between two lines of a stage that has not ended, where nothing can be drawn again
 
 
@@ -179,6 +180,16 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
         result.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
     for row in rows:
         result.add_row(*map(Text, row))  # as text: an error or a name in square brackets is no markup
+    return result
+
+
+def text_table(title: str, rows: list[list[str]]) -> Table:
+    """A table of words without a head."""
+    result = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, show_header=False)
+    for _ in rows[0] if rows else ():
+        result.add_column(overflow="fold")
+    for row in rows:
+        result.add_row(*map(Text, row))
     return result
 
 

@@ -1,11 +1,14 @@
 """The checks of the machine and the recipe: what `longmill doctor` prints, and what every run looks at first."""
 
+import itertools
 import os
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from infra.errors import LongmillError, PrerequisiteError
+from flows.cli.server_checks import server_checks
+from infra.errors import LongmillError, PrerequisiteError, StoreError
 from infra.models.api_key import check_api_keys, read_api_key
 from infra.models.forms.request_form import headers_of
 from infra.models.served_window import read_models, window_in
@@ -32,7 +35,7 @@ def require_machine(recipe: Recipe) -> None:
 
 def run_checks(recipe: Recipe) -> list[tuple[str, str]]:
     """Run every check: (its name and what it has to say, what is missing or '')."""
-    return list(_results([*_machine_checks(recipe), *_recipe_checks(recipe)]))
+    return list(_results(itertools.chain(_machine_checks(recipe), server_checks(), _recipe_checks(recipe))))
 
 
 def _results(some_checks: Iterable[Check]) -> Iterator[tuple[str, str]]:
@@ -94,8 +97,20 @@ def _recipe_checks(recipe: Recipe) -> Iterator[Check]:
         yield "judge's replies to 32 small calls", partial(_try_judge, recipe)
 
 
-def _check_store(recipe: Recipe) -> None:
-    open_store(recipe.store).list("plans")
+def _check_store(recipe: Recipe) -> list[str]:
+    """Write, read and remove a file, and see whether of two writers one wins."""
+    store = open_store(recipe.store)
+    path, data = f".probe/{uuid.uuid4().hex}", b"longmill doctor"
+    store.list("plans")
+    store.write(path, data)
+    try:
+        if store.read(path) != data:
+            raise StoreError(f"{store.place(path)} reads otherwise than it was written; use another store")
+    finally:
+        store.delete(path)
+    if store.has_one_winner():
+        return []
+    return ["it ignores conditional writes, so publish from one process at a time"]
 
 
 def _check_scorers(recipe: Recipe) -> None:

@@ -1,8 +1,7 @@
-"""What `plan` and `status` show, as JSON values; and paths that a person gives, as paths in the store."""
+"""What `plan` shows, as JSON values; and paths that a person gives, as paths in the store."""
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,17 @@ from flows.early import check_early
 from infra.errors import InputError
 from infra.ledger import Ledger
 from infra.models.api_key import check_api_keys
-from infra.models.batches.records import open_batches
 from infra.recipe import Recipe
-from infra.store import Store, open_store
+from infra.store import open_store
 from tasks.asking.forecast import asking_view
 from tasks.asking.planning import make_asking_plan
 from tasks.asking.recipes import asking_half
-from tasks.evaluation.heldout import is_heldout
 from tasks.planning.embedding_fit import embedding_fit
 from tasks.planning.estimate import estimate
 from tasks.planning.limits import unsaid_training_note
 from tasks.planning.make_plan import make_plan
 from tasks.planning.references import count_references, first_question
 from tasks.planning.training_steps import expected_training
-from tasks.records.plan import load_plan, resolve_plan
-from tasks.records.shard import read_failure, read_shard_result
 from tasks.reporting.dataset_card import shortened
 from tasks.yield_gate import reading_yield
 
@@ -77,42 +72,6 @@ def first_question_page(first: Mapping[str, Any]) -> Iterator[Text]:
     yield plain(first["prompt"])
     yield Text("\nits references", "bold")
     yield plain(" · ".join(first["references"]) or "none")
-
-
-def plan_status(store_url: str, prefix: str) -> list[dict[str, Any]]:
-    """The shards of one plan, or of all, by state, and the store's open batches (`batches`), if there are any.
-
-    Raises InputError when the store holds no plan.
-    """
-    store = open_store(store_url)
-    if prefix:
-        plan_ids = [resolve_plan(store, prefix)]
-    else:
-        plan_ids = []
-        for path in sorted(store.list("plans")):
-            _, plan_id, *rest = path.split("/")
-            if rest == ["plan.json"] and not is_heldout(load_plan(store, plan_id)):
-                plan_ids.append(plan_id)
-    if not plan_ids:
-        raise InputError(f"{store_url}: no plan in this store; `longmill plan RECIPE` makes one, or give --store")
-    states = [_plan_state(store, plan_id) for plan_id in plan_ids]
-    if batches := [asdict(batch) for batch in open_batches(store)]:
-        for state in states:
-            state["batches"] = batches
-    return states
-
-
-def _plan_state(store: Store, plan_id: str) -> dict[str, Any]:
-    shards = []
-    for shard in load_plan(store, plan_id).shards:
-        error = None
-        if read_shard_result(store, plan_id, shard.index):
-            state = "done"
-        else:
-            error = read_failure(store, plan_id, shard.index)
-            state = "failed" if error else "waiting"
-        shards.append({"shard": shard.index, "state": state, "questions": shard.questions, "error": error})
-    return {"plan_id": plan_id, "shards": shards}
 
 
 def path_in_store(store_url: str, path: str, file: str = "manifest.json") -> str:

@@ -10,10 +10,12 @@ BOX = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.yaml"))}
 
 
 def read_recipe(name: str, changes: Sequence[str] | None = None) -> Recipe:
-    """The recipe at a path, or of a name in the box, with changes like "sampling.samples=8".
+    """The recipe at a path or an fsspec URL, or of a name in the box, with changes like "sampling.samples=8".
 
-    Raises RecipeError when there is neither.
+    Raises RecipeError when there is none.
     """
+    if "://" in name:
+        return load_recipe(name, tuple(changes or ()))
     path = Path(name)
     if not path.is_file() and name in BOX:
         path = BOX[name]

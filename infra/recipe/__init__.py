@@ -15,6 +15,7 @@ from infra.recipe.models import (
     Serving,
 )
 from infra.recipe.recipe import (
+    DEFAULT_STORE,
     Budget,
     Contexts,
     Dataset,
@@ -32,6 +33,7 @@ from infra.recipe.recipe import (
 from infra.recipe.training import Mix, Training
 
 __all__ = [
+    "DEFAULT_STORE",
     "RULE_BASED",
     "Asking",
     "BatchSettings",

@@ -14,13 +14,16 @@ from pydantic import Field, ValidationError, model_validator
 
 from infra.errors import RecipeError
 from infra.recipe.asking import Asking, asking_settings, with_asked_questions
+from infra.recipe.changes import apply_change
 from infra.recipe.documents import Documents
 from infra.recipe.fields import QuestionFields
 from infra.recipe.models import Embedding, Fraction, Judge, Model, Positive, RecipeSection, require_one_currency
+from infra.recipe.source import recipe_text, without_user
 from infra.recipe.training import Training
 from infra.recipe.yaml_text import RepeatedKeyError, read_yaml
 
 Language = Literal["en", "zh"]
+DEFAULT_STORE = "mill"
 NAME = r"^[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$"  # of a folder in the store: `.` and `..` are none
 
 
@@ -237,7 +240,7 @@ class Recipe(RecipeSection):
     """All settings of a run."""
 
     name: str = Field(description="name of the recipe", pattern=NAME)
-    store: str = Field("mill", description="folder or fsspec URL (s3://bucket/prefix) that keeps everything")
+    store: str = Field(DEFAULT_STORE, description="folder or fsspec URL (s3://bucket/prefix) that keeps everything")
     seed: int = Field(0, description="seed of every random choice")
     documents: Documents | None = Field(None, description="documents that questions are asked about")
     asking: Asking | None = Field(None, description="how questions are asked about the documents")
@@ -369,28 +372,26 @@ _LATER_KEYS: dict[str, dict[str, Any]] = {
 
 
 def load_recipe(path: str | Path, changes: tuple[str, ...] = ()) -> Recipe:
-    """Read a recipe and apply `changes` like "sampling.samples=8".
+    """Read a recipe, from a file or any fsspec URL, and apply `changes` like "sampling.samples=8".
 
     Raises RecipeError naming the file, the key and what is wrong with it.
     """
-    source = Path(path)
+    source = without_user(str(path))
     try:
-        settings = read_yaml(source.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise RecipeError(f"{source}: cannot read the recipe ({error.strerror}); check the path") from error
+        settings = read_yaml(recipe_text(str(path)))
     except RepeatedKeyError as error:
         raise RecipeError(f"{source}: {error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{source}: not valid YAML: {error}") from error
     if not isinstance(settings, dict):
         raise RecipeError(f"{source}: a recipe is a mapping of settings; this file holds {type(settings).__name__}")
-    return parse_recipe(settings, str(source), changes)
+    return parse_recipe(settings, source, changes)
 
 
 def parse_recipe(settings: dict[str, Any], source: str = "recipe", changes: tuple[str, ...] = ()) -> Recipe:
     """Apply `changes` and check the settings. Raises RecipeError that names every wrong key."""
     for change in changes:
-        _apply(settings, change)
+        apply_change(settings, change)
     try:
         return Recipe.model_validate(settings)
     except ValidationError as error:
@@ -414,44 +415,3 @@ def _fault_message(kind: str, value: Any, message: str) -> str:
     if kind == "string_pattern_mismatch":
         return f"{value!r} is no name; a name has letters (A-Z, a-z), digits, '.', '_' and '-', and not dots alone"
     return message.removeprefix("Value error, ")
-
-
-def _apply(settings: dict[str, Any], change: str) -> None:
-    """Apply one change "a.b=c" in place. The value is YAML: 8 is a number, true a boolean, [a, b] a list.
-
-    The entries of `scoring.scorers` go by their scorer: "scoring.scorers.consensus.over=final".
-    """
-    path, equals, value = change.partition("=")
-    if not equals or not path:
-        raise RecipeError(f"--set {change}: write it as key.sub_key=value")
-    *parents, last = path.split(".")
-    section: Any = settings
-    for part in parents:
-        if isinstance(section, list):
-            section = _scorer_entry(section, part, change)
-            continue
-        if section.get(part) is None:
-            section[part] = {}
-        section = section[part]
-        is_list_of_scorers = isinstance(section, list) and path.startswith("scoring.scorers.")
-        if not isinstance(section, dict) and not is_list_of_scorers:
-            raise RecipeError(f"--set {change}: {part} is not a section")
-    if not isinstance(section, dict):
-        raise RecipeError(f"--set {change}: name the key of the scorer: scoring.scorers.{last}.KEY=value")
-    try:
-        section[last] = read_yaml(value)
-    except RepeatedKeyError as error:
-        raise RecipeError(f"--set {change}: {error}") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--set {change}: the value is not valid YAML: {error}") from error
-
-
-def _scorer_entry(scorers: list[Any], name: str, change: str) -> dict[str, Any]:
-    """The entry of `scoring.scorers` for a scorer."""
-    names = []
-    for entry in scorers:
-        if isinstance(entry, dict):
-            if entry.get("scorer") == name:
-                return entry
-            names.append(str(entry.get("scorer")))
-    raise RecipeError(f"--set {change}: the recipe has no scorer {name!r}; it has: {', '.join(names)}")

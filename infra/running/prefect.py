@@ -60,6 +60,13 @@ _QUIET_SERVER = {
     "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "5",
 }
 
+# A server whose database is away answers 500, at which Prefect's client would end the flow run. With this it asks
+# again, as it does while the server itself is away: five times within a minute.
+PATIENCE = {"PREFECT_CLIENT_RETRY_EXTRA_CODES": "500"}
+
+# The command line shows progress and errors itself; the log of a run is on its page.
+_QUIET_CONSOLE = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL"
+
 _ANSWER_S = 10.0  # that a server at PREFECT_API_URL may take to answer
 
 # Trying again cannot help.
@@ -110,8 +117,12 @@ def local_server(home: Path) -> Iterator[str]:
 
     Yields the URL of its pages. Its database, results and log lie under `home`.
     """
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
     if url := os.environ.get("PREFECT_API_URL"):
         require_server(url)
+        if not os.environ.get("LONGMILL_DEBUG"):
+            os.environ.setdefault(*_QUIET_CONSOLE)
         yield url.removesuffix("/api")
         return
     if "prefect" in sys.modules:
@@ -236,7 +247,7 @@ def _settings(home: Path, port: int) -> dict[str, str]:
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_HOME": str(folder),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        **dict([_QUIET_CONSOLE]),
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",  # it is this installation's
         "DO_NOT_TRACK": "1",
@@ -258,27 +269,8 @@ def _await_health(server: ChildProcess, port: int, timeout_s: float = 180) -> No
     raise ServingError(f"the Prefect server did not answer within {timeout_s:.0f} s; see {server.log}")
 
 
-def announce(key: str, markdown: str) -> None:
-    """Keep a Markdown artifact on the current flow run. A server that is away costs the artifact alone."""
-    from prefect.artifacts import create_markdown_artifact
-    from prefect.exceptions import PrefectException
+def emit(event: str, resource: str, name: str, payload: dict[str, Any]) -> None:
+    """Send an event to the server, on which automations act. The event is lost where the server is away."""
+    from prefect.events import emit_event
 
-    with contextlib.suppress(PrefectException, OSError):
-        create_markdown_artifact(markdown, key=key)
-
-
-def run_elsewhere(deployment: str, parameters: dict[str, Any], idempotency_key: str, *, timeout_s: float) -> str | None:
-    """Start a deployment's flow run, once per idempotency key, and wait at most `timeout_s` for its end.
-
-    Returns None when there is no such deployment, else the name of the state it was last seen in.
-    """
-    from prefect.client.schemas.objects import FlowRun
-    from prefect.deployments import run_deployment
-    from prefect.exceptions import ObjectNotFound
-
-    try:
-        run = run_deployment(deployment, parameters=parameters, idempotency_key=idempotency_key, timeout=timeout_s)
-    except ObjectNotFound:
-        return None
-    assert isinstance(run, FlowRun)  # a coroutine in asynchronous code alone
-    return run.state.name if run.state else "Unknown"
+    emit_event(event, resource={"prefect.resource.id": resource, "prefect.resource.name": name}, payload=payload)

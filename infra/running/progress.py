@@ -4,9 +4,10 @@ Steps of the work call `expect`, `advance`, `note`, `wait` and `say`, from any t
 watcher, which draws them. Without a watcher, as on a worker, nothing happens: there, Prefect shows the task runs.
 """
 
+import contextlib
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,16 @@ class _Display:
     """The place where a process shows its progress: one per process, like its standard output."""
 
     watcher: Watcher | None = None
+    listeners: list[Callable[[str], object]] = field(default_factory=list)  # to what is said
 
     def send(self, step: ProgressUpdate) -> None:
         watcher = self.watcher
+        listeners = tuple(self.listeners) if step.says else ()
+        for listener in listeners:
+            listener(step.note or "")
         if watcher is not None:
             watcher(step)
-        elif step.says:
+        elif step.says and not listeners:
             _log.warning(step.note)
 
 
@@ -49,6 +54,16 @@ _display = _Display()
 def watch(watcher: Watcher | None) -> None:
     """Call `watcher` with every update from now on, in place of the watcher before; None ends watching."""
     _display.watcher = watcher
+
+
+@contextlib.contextmanager
+def also_to(listener: Callable[[str], object]) -> Iterator[None]:
+    """Call `listener` too with every line that is said while the block runs: a log."""
+    _display.listeners.append(listener)
+    try:
+        yield
+    finally:
+        _display.listeners.remove(listener)
 
 
 def expect(stage: str, total: int) -> None:

@@ -2,7 +2,7 @@
 
 A worker that is killed leaves its flow run "Running". The automation that `watch_for_lost_runs` keeps on the server
 marks a run as crashed when no heartbeat came for `LOST_AFTER_S` seconds; deployments have their runs send one every
-30 seconds (prefect.yaml). A server that is away for a while (a restart, its database) is waited for.
+30 seconds (registration.py). A server that is away for a while (a restart, its database) is waited for.
 """
 
 import time
@@ -51,20 +51,40 @@ class Pool:
     name: str
     workers: int
     most_runs: int
+    type: str = "process"
 
 
 def start_run(deployment: str, parameters: dict[str, Any], key: str, name: str) -> UUID:
-    """Start a flow run, once per key. Raises RecipeError where there is no such deployment."""
+    """Start a flow run, once per key, with the tags of the caller's. Raises RecipeError without such a deployment."""
+    from prefect.runtime import flow_run
 
     def start() -> FlowRun:
         return run_deployment(  # type: ignore[return-value]  # a coroutine in asynchronous code alone
-            deployment, parameters=parameters, idempotency_key=key, flow_run_name=name, timeout=0
+            deployment, parameters=parameters, idempotency_key=key, flow_run_name=name, tags=flow_run.tags, timeout=0
         )
 
     try:
         return _when_server_answers(start).id
     except ObjectNotFound as error:
         raise _no_deployment(deployment) from error
+
+
+def request_run(deployment: str, parameters: dict[str, Any], key: str) -> str | None:
+    """Start a deployment's flow run, once per key, and do not wait for it.
+
+    Returns the state of the run, new or old; None where there is no such deployment.
+    """
+
+    def start() -> FlowRun:
+        return run_deployment(  # type: ignore[return-value]  # a coroutine in asynchronous code alone
+            deployment, parameters=parameters, idempotency_key=key, timeout=0
+        )
+
+    try:
+        state = _when_server_answers(start).state
+    except ObjectNotFound:
+        return None
+    return state.name if state else "Unknown"
 
 
 def run_states(run_ids: Sequence[UUID]) -> dict[UUID, RunState]:
@@ -107,13 +127,13 @@ def pool_of(deployment: str) -> Pool:
         with get_client(sync_client=True) as client:
             name = client.read_deployment_by_name(deployment).work_pool_name
             if name is None:
-                raise RecipeError(f"execution.shard_deployment: {deployment!r} has no work pool; see prefect.yaml")
+                raise RecipeError(f"execution.shard_deployment: {deployment!r} has no work pool; run `longmill deploy`")
             pool = client.read_work_pool(name)
             workers = client.read_workers_for_work_pool(name)
         online = sum(worker.status == WorkerStatus.ONLINE for worker in workers)
         limit = pool.concurrency_limit
         runs = online if pool.type == "process" or limit is None else limit
-        return Pool(name, online, min(runs, limit) if limit else runs)
+        return Pool(name, online, min(runs, limit) if limit else runs, pool.type)
 
     try:
         return _when_server_answers(read)
@@ -121,8 +141,8 @@ def pool_of(deployment: str) -> Pool:
         raise _no_deployment(deployment) from error
 
 
-def watch_for_lost_runs() -> None:
-    """Have the server mark runs of killed processes as crashed, unless it does so already."""
+def watch_for_lost_runs() -> bool:
+    """Have the server mark runs of killed processes as crashed. Returns False where it does so already."""
     ended = {f"prefect.flow-run.{state}" for state in _ENDED}
     automation = AutomationCore(
         name=AUTOMATION,
@@ -139,12 +159,14 @@ def watch_for_lost_runs() -> None:
         actions=[ChangeFlowRunState(state=StateType.CRASHED, message=f"no sign of life for {LOST_AFTER_S} s")],
     )
 
-    def create() -> None:
+    def create() -> bool:
         with get_client(sync_client=True) as client:
-            if not client.read_automations_by_name(AUTOMATION):
+            is_there = bool(client.read_automations_by_name(AUTOMATION))
+            if not is_there:
                 client.create_automation(automation)
+        return not is_there
 
-    _when_server_answers(create)
+    return _when_server_answers(create)
 
 
 def _when_server_answers(ask: Callable[[], Value]) -> Value:
@@ -156,6 +178,11 @@ def _when_server_answers(ask: Callable[[], Value]) -> Value:
         except ObjectNotFound:
             raise
         except (PrefectException, httpx.HTTPError, OSError) as error:
+            status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else 0
+            if 400 <= status < 500 and status not in (408, 429):
+                raise PrerequisiteError(
+                    f"the Prefect server refuses: {error}; `longmill doctor` may say why"
+                ) from error
             if time.monotonic() > deadline:
                 raise PrerequisiteError(
                     f"the Prefect server does not answer ({error}); start it again, then run again: what was paid for "
@@ -166,4 +193,4 @@ def _when_server_answers(ask: Callable[[], Value]) -> Value:
 
 
 def _no_deployment(deployment: str) -> RecipeError:
-    return RecipeError(f"execution.shard_deployment: there is no deployment {deployment!r}; see prefect.yaml")
+    return RecipeError(f"execution.shard_deployment: there is no deployment {deployment!r}; run `longmill deploy`")

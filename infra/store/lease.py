@@ -26,6 +26,8 @@ from pathlib import Path
 from infra.errors import BusyError, MissingError, StoreError
 from infra.store.store import Store
 
+LEASES = "leases"  # folder of a store; in it a folder for each plan
+
 _log = logging.getLogger(__name__)
 
 _CLAIM = re.compile(r"(\d+)\.json")
@@ -125,6 +127,8 @@ class Lease:
             raise
         if standing is None:
             return self._claim(1)
+        if self._clock() - now > self.times.beat_s:  # the store was away, for the holder too perhaps
+            self._standing = None
         holder = self._holder_of(standing)
         if standing.is_over() or holder.has_ended():
             return self._claim(standing.number + 1)
@@ -249,6 +253,19 @@ class Lease:
 
     def _path(self, kind: str) -> str:
         return f"{self._folder}/{self._number:04d}.{kind}"
+
+
+def current_holder(store: Store, folder: str) -> Holder | None:
+    """The process that has the lease in `folder`, if any; one of this machine that has ended has it no more.
+
+    Whether one of another machine still lives cannot be seen at a glance: its files look the same. Raises StoreError.
+    """
+    lease = Lease(store, folder, Holder.this_process(""))
+    standing = lease._read()
+    if standing is None or standing.is_over():
+        return None
+    holder = lease._holder_of(standing)
+    return None if holder.has_ended() else holder
 
 
 def _machine() -> str:

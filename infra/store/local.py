@@ -11,6 +11,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -94,6 +95,33 @@ class LocalFolder:
             sizes[os.path.relpath(path, self.root)] = size
         return sizes
 
+    def children(self, folder: str) -> tuple[list[str], list[str]]:
+        """Paths of the files and of the folders in a folder. Raises OSError for one that cannot be read."""
+        files: list[str] = []
+        folders: list[str] = []
+        try:
+            entries = list(os.scandir(self.root / folder))
+        except FileNotFoundError:
+            return files, folders
+        for entry in entries:
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.is_dir():
+                folders.append(path)
+            elif not _is_temporary(entry.name):
+                files.append(path)
+        return files, folders
+
+    def written_at(self, path: str) -> datetime | None:
+        """The time of the file's last change."""
+        return datetime.fromtimestamp((self.root / path).stat().st_mtime, UTC)
+
+    def written(self, prefix: str) -> dict[str, tuple[int, float]]:
+        """Bytes and time of writing (seconds of the epoch) of every file below a folder, those of killed writes too."""
+        written = {}
+        for path, size, time in _entries_below(self.root / prefix):
+            written[os.path.relpath(path, self.root)] = size, time
+        return written
+
     def delete(self, *paths: str) -> None:
         """Remove files; a file that is already gone is no error."""
         for path in paths:
@@ -173,14 +201,27 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _files_below(folder: Path) -> Iterator[tuple[str, int]]:
-    """Path and bytes of every file. os.walk would skip a folder that cannot be read: an empty store, it would seem."""
+    """Path and bytes of every file but those of killed writes."""
+    for path, size, _ in _entries_below(folder):
+        if not _is_temporary(path.rpartition("/")[2]):
+            yield path, size
+
+
+def _entries_below(folder: Path) -> Iterator[tuple[str, int, float]]:
+    """Path, bytes and time of every file. os.walk would skip a folder that cannot be read, as if it were empty."""
     try:
         entries = list(os.scandir(folder))
     except FileNotFoundError:
         return
     for entry in entries:
         if entry.is_dir():
-            yield from _files_below(Path(entry.path))
-        elif not (entry.name.startswith(".") and entry.name.endswith(_TEMPORARY_SUFFIX)):
-            with contextlib.suppress(FileNotFoundError):  # removed since the folder was listed
-                yield entry.path, entry.stat().st_size
+            yield from _entries_below(Path(entry.path))
+            continue
+        with contextlib.suppress(FileNotFoundError):  # removed since the folder was listed
+            status = entry.stat()
+            yield entry.path, status.st_size, status.st_mtime
+
+
+def _is_temporary(name: str) -> bool:
+    """Whether a file is one that a write has not finished."""
+    return name.startswith(".") and name.endswith(_TEMPORARY_SUFFIX)

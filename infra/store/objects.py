@@ -5,7 +5,8 @@ An object is written by one PUT, so a reader sees all of it or nothing. `put_if_
 probe object. Where it is ignored, the store checks first and then writes, and logs a warning, because two
 processes that publish at the same moment may then both win. AWS_ENDPOINT_URL and the other settings of the
 AWS command line apply. Listings are not cached, so that the writes of other workers are seen.
-Retries after network faults are the client's own (botocore's standard mode, and s3fs's).
+Retries after network faults are the client's own (botocore's standard mode, and s3fs's); a server that is away for
+longer is waited for (patience.py).
 Leaves out: versions of objects, and folder markers.
 """
 
@@ -16,15 +17,19 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from infra.store.patience import Patience
 
 _log = logging.getLogger(__name__)
 
 _WRITER_KEY = "longmill-writer"  # of an object's metadata: which call of put_if_absent wrote it
-_THREADS = 16  # that delete or copy objects at once
+_THREADS = 48  # that delete or copy objects at once
 _MAX_CONNECTIONS = 64
 _CREATE_ATTEMPTS = 5
+_AWAY_STATUSES = (500, 502, 503, 504)
 
 
 class ObjectStore:
@@ -44,6 +49,7 @@ class ObjectStore:
         self._one_request = {"max_concurrency": 1} if protocol == "s3" else {}
         self._conditional: bool | None = None  # whether the server keeps the condition; None before the probe
         self._probe_lock = threading.Lock()
+        self._ask = Patience(self.url, lambda error: _is_away(error, protocol)).ask
 
     def key(self, path: str) -> str:
         """bucket/prefix/path, as `filesystem` takes it."""
@@ -60,18 +66,18 @@ class ObjectStore:
     def read(self, path: str) -> bytes:
         """The whole object."""
         with _bucket_must_exist():
-            return bytes(self.filesystem.cat_file(self.key(path), **self._one_request))
+            return bytes(self._ask(lambda: self.filesystem.cat_file(self.key(path), **self._one_request)))
 
     def open(self, path: str) -> BinaryIO:
         """The object, open for reading at any position; each read is one ranged request."""
         with _bucket_must_exist():
-            handle: BinaryIO = self.filesystem.open(self.key(path), "rb", cache_type="none")
+            handle: BinaryIO = self._ask(lambda: self.filesystem.open(self.key(path), "rb", cache_type="none"))
         return handle
 
     def write(self, path: str, data: bytes) -> None:
         """Write or replace the object in one step."""
         with _bucket_must_exist():
-            self.filesystem.pipe_file(self.key(path), data)
+            self._ask(lambda: self.filesystem.pipe_file(self.key(path), data))
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
         """Write the object unless it exists. True for one of many writers, where the server keeps the condition."""
@@ -80,7 +86,7 @@ class ObjectStore:
                 return self._create(path, data)
             if self.exists(path):
                 return False
-            self.filesystem.pipe_file(self.key(path), data)
+            self._ask(lambda: self.filesystem.pipe_file(self.key(path), data))
             return True
 
     def has_one_winner(self) -> bool:
@@ -92,7 +98,7 @@ class ObjectStore:
         """Whether there is an object of this name."""
         with _bucket_must_exist():
             try:
-                return bool(self.filesystem.info(self.key(path))["type"] == "file")
+                return bool(self._ask(lambda: self.filesystem.info(self.key(path)))["type"] == "file")
             except FileNotFoundError as error:
                 if _code(error) == "NoSuchBucket":
                     raise
@@ -101,30 +107,71 @@ class ObjectStore:
     def size(self, path: str) -> int:
         """Bytes."""
         with _bucket_must_exist():
-            return int(self.filesystem.info(self.key(path))["size"])
+            return int(self._ask(lambda: self.filesystem.info(self.key(path)))["size"])
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """Bytes by path of every object below a folder."""
+        return {path: int(info["size"]) for path, info in self._objects(prefix).items()}
+
+    def _objects(self, prefix: str) -> dict[str, dict[str, Any]]:
+        """What the server says of every object below a folder, by path."""
         with _bucket_must_exist():
             try:
-                objects = self.filesystem.find(self.key(prefix), withdirs=False, detail=True)
+                objects = self._ask(lambda: self.filesystem.find(self.key(prefix), withdirs=False, detail=True))
             except FileNotFoundError as error:
                 if _code(error) == "NoSuchBucket":
                     raise
                 return {}
         folder = self.key(prefix).rstrip("/") + "/"
-        sizes: dict[str, int] = {}
+        infos: dict[str, dict[str, Any]] = {}
         for name, info in objects.items():
             if name.startswith(folder) and not name.endswith("/"):
-                sizes[name.removeprefix(f"{self.root}/")] = int(info["size"])
-        return sizes
+                infos[name.removeprefix(f"{self.root}/")] = info
+        return infos
+
+    def written(self, prefix: str) -> dict[str, tuple[int, float]]:
+        """Bytes and time of writing (seconds of the epoch, by the server's clock) of every object below a folder."""
+        written = {}
+        for path, info in self._objects(prefix).items():
+            time = info.get("LastModified") or info.get("updated") or info.get("mtime")
+            if time is None:
+                raise OSError(errno.ENOTSUP, f"{self.protocol} does not say when an object was written")
+            written[path] = int(info["size"]), time.timestamp() if isinstance(time, datetime) else float(time)
+        return written
+
+    def children(self, folder: str) -> tuple[list[str], list[str]]:
+        """Paths of the objects and of the folders in a folder; the server leaves out what is below these."""
+        files: list[str] = []
+        folders: list[str] = []
+        with _bucket_must_exist():
+            try:
+                entries = self.filesystem.ls(self.key(folder), detail=True)
+            except FileNotFoundError as error:
+                if _code(error) == "NoSuchBucket":
+                    raise
+                return files, folders
+        for entry in entries:
+            name = entry["name"].strip("/")
+            if name.startswith(f"{self.key(folder)}/"):
+                kind = folders if entry["type"] == "directory" else files
+                kind.append(name.removeprefix(f"{self.root}/"))
+        return files, folders
+
+    def written_at(self, path: str) -> datetime | None:
+        """The time of the object's last change, where the server tells it."""
+        with _bucket_must_exist():
+            try:
+                written: datetime = self.filesystem.modified(self.key(path))
+            except NotImplementedError:
+                return None
+        return written.astimezone(UTC) if written.tzinfo else written.replace(tzinfo=UTC)
 
     def delete(self, *paths: str) -> None:
         """Remove objects, several at a time; an object that is already gone is no error."""
 
         def remove(path: str) -> None:
             with contextlib.suppress(FileNotFoundError):
-                self.filesystem.rm_file(self.key(path))
+                self._ask(lambda: self.filesystem.rm_file(self.key(path)))
 
         if len(paths) == 1:
             remove(paths[0])
@@ -135,7 +182,7 @@ class ObjectStore:
     def move(self, source: str, target: str) -> None:
         """Copy, then remove the source."""
         with _bucket_must_exist():
-            self.filesystem.cp_file(self.key(source), self.key(target))
+            self._ask(lambda: self.filesystem.cp_file(self.key(source), self.key(target)))
             self.delete(source)
 
     def copy(self, targets: Mapping[str, str]) -> None:
@@ -144,12 +191,12 @@ class ObjectStore:
         def copy_one(names: tuple[str, str]) -> None:
             source, target = map(self.key, names)
             if self.protocol != "s3":
-                self.filesystem.cp_file(source, target)
+                self._ask(lambda: self.filesystem.cp_file(source, target))
                 return
             bucket, _, key = target.partition("/")
             source_bucket, _, source_key = source.partition("/")
             copied = {"Bucket": source_bucket, "Key": source_key}
-            self.filesystem.call_s3("copy_object", Bucket=bucket, Key=key, CopySource=copied)
+            self._ask(lambda: self.filesystem.call_s3("copy_object", Bucket=bucket, Key=key, CopySource=copied))
 
         with _bucket_must_exist(), ThreadPoolExecutor(_THREADS) as pool:
             list(pool.map(copy_one, targets.items()))
@@ -157,12 +204,12 @@ class ObjectStore:
     def download(self, path: str, target: Path) -> None:
         """Copy an object out of the store."""
         with _bucket_must_exist():
-            self.filesystem.get_file(self.key(path), str(target))
+            self._ask(lambda: self.filesystem.get_file(self.key(path), str(target)))
 
     def upload(self, source: Path, path: str) -> None:
         """Copy a file into the store; a large one is sent in parts and appears when the last one has arrived."""
         with _bucket_must_exist():
-            self.filesystem.put_file(str(source), self.key(path))
+            self._ask(lambda: self.filesystem.put_file(str(source), self.key(path)))
 
     def _create(self, path: str, data: bytes) -> bool:
         """A conditional PUT.
@@ -170,9 +217,13 @@ class ObjectStore:
         When the answer of a PUT is lost, the client's retry finds our own object there: its metadata shows that.
         """
         writer = uuid.uuid4().hex
+
+        def create() -> None:
+            self.filesystem.pipe_file(self.key(path), data, mode="create", **self._metadata(writer))
+
         for _ in range(_CREATE_ATTEMPTS):
             try:
-                self.filesystem.pipe_file(self.key(path), data, mode="create", **self._metadata(writer))
+                self._ask(create)
             except (FileExistsError, OSError) as error:
                 status = _status(error)
                 if status == 409 and not self.exists(path):  # another write of this name was under way
@@ -189,7 +240,7 @@ class ObjectStore:
     def _was_written_by(self, path: str, writer: str) -> bool:
         if self.protocol != "s3":
             return False
-        return bool(self.filesystem.metadata(self.key(path)).get(_WRITER_KEY) == writer)
+        return bool(self._ask(lambda: self.filesystem.metadata(self.key(path))).get(_WRITER_KEY) == writer)
 
     def _keeps_conditions(self) -> bool:
         """Whether the server keeps `If-None-Match: *`; tried once, with an object that is removed again."""
@@ -233,14 +284,32 @@ def _client_faults(protocol: str) -> tuple[type[Exception], ...]:
     return (OSError, BotoCoreError, ClientError, NetworkError)
 
 
+def _is_away(error: BaseException, protocol: str) -> bool:
+    """Whether the server could not be reached, went away in the middle, or cannot do the request now."""
+    if isinstance(error, ConnectionError | TimeoutError) or _status(error) in _AWAY_STATUSES:
+        return True
+    if protocol != "s3":
+        return False
+    from aiohttp import ClientError as NetworkError
+    from botocore.exceptions import EndpointConnectionError, HTTPClientError, SSLError
+
+    return isinstance(error, NetworkError | EndpointConnectionError | HTTPClientError) and not isinstance(
+        error, SSLError
+    )
+
+
 @contextlib.contextmanager
 def _bucket_must_exist() -> Iterator[None]:
-    """A bucket that is not there must not look like an empty one."""
+    """A bucket that is not there must not look like an empty one, nor a wrong clock like a wrong key."""
     try:
         yield
     except FileNotFoundError as error:
         if _code(error) == "NoSuchBucket":
             raise OSError(errno.ENXIO, "the bucket does not exist") from error
+        raise
+    except OSError as error:
+        if _code(error) == "RequestTimeTooSkewed":
+            raise OSError(errno.ETIME, f"{error}; this machine's clock says {datetime.now(UTC):%F %T} UTC") from error
         raise
 
 

@@ -12,9 +12,11 @@ import hashlib
 import io
 import os
 import re
+import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -52,6 +54,9 @@ class Backend(Protocol):
     def exists(self, path: str) -> bool: ...
     def size(self, path: str) -> int: ...
     def sizes(self, prefix: str) -> dict[str, int]: ...
+    def children(self, folder: str) -> tuple[list[str], list[str]]: ...
+    def written_at(self, path: str) -> datetime | None: ...
+    def written(self, prefix: str) -> dict[str, tuple[int, float]]: ...
     def delete(self, *paths: str) -> None: ...
     def move(self, source: str, target: str) -> None: ...
     def copy(self, targets: Mapping[str, str]) -> None: ...
@@ -144,6 +149,34 @@ class Store:
         with self._translated_faults("list", folder):
             return self._backend.sizes(folder)
 
+    def children(self, prefix: str = "") -> tuple[Paths, Paths]:
+        """Files and folders that lie in the folder `prefix` itself, sorted: one listing, however much is below it."""
+        folder = prefix.rstrip("/")
+        with self._translated_faults("list", folder):
+            files, folders = self._backend.children(folder)
+        return sorted(files), sorted(folders)
+
+    def written_at(self, path: str) -> datetime | None:
+        """When a file was written, by the store's clock, UTC; None where the store does not say it."""
+        with self._translated_faults("read", path):
+            return self._backend.written_at(path)
+
+    def ages(self, prefix: str = "") -> dict[str, tuple[int, float]]:
+        """Bytes of every file below the folder `prefix`, and the seconds since it was written, by path.
+
+        In a folder also the files that killed writes have left. The age is by the clock of the store itself: that of
+        an object which is written now.
+        """
+        probe = f".probe/{uuid.uuid4().hex}"
+        self.write(probe, b"now")
+        with self._translated_faults("list", prefix.rstrip("/")):
+            try:
+                now = self._backend.written(".probe")[probe][1]
+            finally:
+                self._backend.delete(probe)
+            written = self._backend.written(prefix.rstrip("/"))
+        return {path: (size, now - time) for path, (size, time) in written.items()}
+
     def delete(self, *paths: str) -> None:
         """Remove files; a file that is already gone is no error."""
         for path in paths:
@@ -227,6 +260,8 @@ class Store:
         number = getattr(error, "errno", None)
         if number in (errno.ENOSPC, errno.EDQUOT):
             return "free some space, or set the recipe's store to another place, and run again to resume"
+        if number == errno.ETIME:
+            return "set the clock of this machine, or of the server, and run again to resume"
         if number == errno.ENXIO:
             return "make the bucket, or correct the recipe's store"
         if isinstance(error, PermissionError) or "redentials" in type(error).__name__:

@@ -24,7 +24,7 @@ from infra.running import progress
 from tasks.evaluation.compare import EvaluationRow, compare
 from tasks.evaluation.suites import NO_REFERENCE, Suite, find_suite
 from tasks.evaluation.truncation import Fitted, fit_context, fit_messages
-from tasks.judging.similarity import ConsensusSettings
+from tasks.judging.similarity import ConsensusSettings, compared_text
 from tasks.records.example import Answer, Context, Example
 from tasks.refused_answers import is_refused
 from tasks.sampling import GREEDY, answer_from, sample_prompt
@@ -153,22 +153,37 @@ def _rows(
         requests += question.requests
     outcomes = client.complete(requests)
     _check_temporary_failures(outcomes)
-    rows: list[EvaluationRow] = []
-    start = 0
+    strategy = scoring.recipe.sampling.strategy
+    answers_by_question: list[list[Answer]] = []
+    replies = iter(outcomes)
     for question in questions:
-        end = start + len(question.requests)
-        rows.append(_row(question, outcomes[start:end], suite, scoring))
-        start = end
+        answers = []
+        for request in question.requests:
+            answers.append(answer_from(question.question[0].example_id, request, next(replies), strategy))
+        answers_by_question.append(answers)
+    _embed_samples(answers_by_question, scoring)
+    rows: list[EvaluationRow] = []
+    for question, answers in zip(questions, answers_by_question, strict=True):
+        rows.append(_row(question, answers, suite, scoring))
     return rows
 
 
+def _embed_samples(answers_by_question: Sequence[Sequence[Answer]], scoring: ScoringContext) -> None:
+    """Embed the samples of a batch of questions at once: the pick then finds their vectors in the ledger."""
+    settings = _pick_settings(scoring.recipe)
+    if settings.similarity != "embedding":
+        return
+    texts = []
+    for answers in answers_by_question:
+        texts += [compared_text(answer, settings) for answer in answers[1:]]
+    if texts:
+        scoring.embedder().embed(texts)
+
+
 def _row(
-    prepared: _PreparedQuestion, outcomes: Sequence[Outcome], suite: Suite, scoring: ScoringContext
+    prepared: _PreparedQuestion, answers: Sequence[Answer], suite: Suite, scoring: ScoringContext
 ) -> EvaluationRow:
     example, context = prepared.question
-    answers: list[Answer] = []
-    for request, outcome in zip(prepared.requests, outcomes, strict=True):
-        answers.append(answer_from(example.example_id, request, outcome, scoring.recipe.sampling.strategy))
     greedy, samples = answers[0], tuple(answers[1:])
     answered = not is_refused(greedy)
     refused = None if answered else greedy.finish_reason
@@ -207,12 +222,7 @@ def _measure(
 
 def _consensus_pick(question: AnsweredQuestion, scoring: ScoringContext) -> Answer | None:
     """The sample nearest to all samples; of equals the one whose text's hash is first. None when none has text."""
-    settings = ConsensusSettings()
-    for scorer in parse_scorers(scoring.recipe):
-        if scorer.name == CONSENSUS:
-            assert isinstance(scorer.settings, ConsensusSettings)
-            settings = scorer.settings
-    judgements = score_with(CONSENSUS, settings, [question], scoring)
+    judgements = score_with(CONSENSUS, _pick_settings(scoring.recipe), [question], scoring)
     pick: Answer | None = None
     pick_order = (math.inf, "")
     for answer, judgement in zip(question.answers, judgements, strict=True):
@@ -222,6 +232,15 @@ def _consensus_pick(question: AnsweredQuestion, scoring: ScoringContext) -> Answ
         if order < pick_order:
             pick, pick_order = answer, order
     return pick
+
+
+def _pick_settings(recipe: Recipe) -> ConsensusSettings:
+    """How alike two samples are: as in the recipe's consensus scorer, if it has one."""
+    for scorer in parse_scorers(recipe):
+        if scorer.name == CONSENSUS:
+            assert isinstance(scorer.settings, ConsensusSettings)
+            return scorer.settings
+    return ConsensusSettings()
 
 
 def _settings(recipe: Recipe) -> Evaluation:

@@ -6,13 +6,15 @@ its scores, so a question that is hard for both models does not widen the interv
 over questions (a share of pairs, a kappa) is computed again from the sums of each resample, so that all numbers of one
 question are drawn together. Seeded, so the same scores give the same interval.
 
-Intervals of means are those of scipy.stats.bootstrap. Figures of sums are not: one matrix product here gives the sums
-of a whole block of resamples, and the published intervals were computed by it.
+Intervals of means are those of scipy.stats.bootstrap to the last digit, without its import, which takes a second. Of
+sums over questions one matrix product gives those of a whole block of resamples.
 
 Leaves out: several questions over one context count as independent; tests of significance.
 """
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 LEVEL = 0.95
 DIGITS = 6
-_DRAWS_AT_ONCE = 4_000_000  # bounds the memory of a block of resamples
+_DRAWS_AT_ONCE = 1_000_000  # of a block of resamples: half as fast where they do not fit the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +43,15 @@ def mean_interval(scores: Sequence[float], resamples: int, seed: int, level: flo
     mean = _rounded(values.mean())
     if values.size == 1:
         return Interval(mean, mean, mean, 1)
-    from scipy.stats import bootstrap
-
-    result = bootstrap(
-        (values,),
-        np.mean,
-        n_resamples=resamples,
-        batch=max(1, _DRAWS_AT_ONCE // values.size),
-        vectorized=True,
-        confidence_level=level,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    low, high = result.confidence_interval
+    edge = 100 * (1 - level) / 2
+    low, high = np.percentile(_resampled_means(values, resamples, seed), [edge, 100 - edge])
     return Interval(mean, _rounded(low), _rounded(high), values.size)
+
+
+def mean_intervals(columns: Sequence[Sequence[float]], resamples: int, seed: int) -> list[Interval]:
+    """`mean_interval` of each column, in threads: a dataset of 10,000 shards has half a million questions."""
+    with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)))) as pool:
+        return list(pool.map(lambda scores: mean_interval(scores, resamples, seed), columns))
 
 
 def difference_interval(
@@ -147,6 +144,17 @@ def _interval(value: np.float64, drawn: NDArray[np.float64], n: int, level: floa
     edge = (1 - level) / 2
     low, high = np.nanquantile(drawn, [edge, 1 - edge]) if not np.isnan(drawn).all() else (value, value)
     return Interval(_rounded(value), _rounded(low), _rounded(high), n)
+
+
+def _resampled_means(values: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
+    """Means of as many values as there are, drawn with replacement, [resamples]."""
+    random = np.random.default_rng(seed)
+    block = max(1, _DRAWS_AT_ONCE // values.size)
+    means = []
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        means.append(values[random.integers(0, values.size, (size, values.size))].mean(axis=-1))
+    return np.concatenate(means)
 
 
 def _resampled_sums(sums: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:

@@ -92,14 +92,10 @@ def load_plan(store: Store, plan_id: str) -> Plan:
 def resolve_plan(store: Store, prefix: str) -> str:
     """The id of the one plan whose id begins with `prefix`. Raises InputError when there is none, or several."""
     if _PLAN_ID.fullmatch(prefix) and store.exists(plan_path(prefix)):
-        return prefix  # a store with many shards takes long to list
-    ids, matches = [], []
-    for path in store.list("plans"):
-        plan_id = path.removeprefix("plans/").removesuffix("/plan.json")
-        if path == plan_path(plan_id):
-            ids.append(plan_id)
-            if plan_id.startswith(prefix):
-                matches.append(plan_id)
+        return prefix
+    _, folders = store.children("plans")
+    ids = [folder.removeprefix("plans/") for folder in folders]
+    matches = [plan_id for plan_id in ids if plan_id.startswith(prefix) and store.exists(plan_path(plan_id))]
     if len(matches) == 1:
         return matches[0]
     candidates = ", ".join(matches or ids) or "none"
@@ -127,6 +123,11 @@ def load_examples(store: Store, plan: Plan, index: int) -> list[Example]:
 def plan_path(plan_id: str) -> str:
     """The path of a plan in the store."""
     return f"plans/{plan_id}/plan.json"
+
+
+def recipe_path(plan_id: str) -> str:
+    """Where the recipe that a plan was last built with lies in the store."""
+    return f"plans/{plan_id}/recipe.json"
 
 
 def _read_input(store: Store, path: str) -> pa.Table:

@@ -10,7 +10,7 @@ cached of its earlier runs is not used by the next one.
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from infra.canonical import canonical_json
 from infra.errors import StoreError
 from infra.store import Store
+from tasks.records.hint import rerun_command
 from tasks.records.plan import Plan
 from tasks.records.product import PAIRS, PRODUCTS, Product
 from tasks.records.table import StoredTable
@@ -151,7 +152,7 @@ def read_shard_results(store: Store, plan_id: str, indices: Sequence[int]) -> It
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(
                 f"{store.place(_path(plan_id, index))}: not a shard result ({type(error).__name__}: {error}); "
-                f"run the shard again with: longmill rerun {plan_id} --shards {index}"
+                f"run the shard again with: {rerun_command(store, plan_id, '--shards', str(index))}"
             ) from error
 
 
@@ -168,12 +169,22 @@ def missing_results(store: Store, plan_id: str, indices: Sequence[int]) -> list[
 
 def unfinished_shards(store: Store, plan: Plan) -> list[int]:
     """The shards of a plan without a result, from one listing: no result is read, nor checked."""
-    paths = set(store.list(f"plans/{plan.plan_id}/shards"))
-    unfinished = []
+    return [index for index, state in shard_states(store, plan).items() if state != "done"]
+
+
+def shard_states(store: Store, plan: Plan) -> dict[int, str]:
+    """ "done", "failed" or "waiting" for each shard of a plan, from one listing: no result is read, nor checked."""
+    files, _ = store.children(f"plans/{plan.plan_id}/shards")
+    paths = set(files)
+    states = {}
     for shard in plan.shards:
-        if _path(plan.plan_id, shard.index) not in paths:
-            unfinished.append(shard.index)
-    return unfinished
+        state = "waiting"
+        if _path(plan.plan_id, shard.index) in paths:
+            state = "done"
+        elif _failure_path(plan.plan_id, shard.index) in paths:
+            state = "failed"
+        states[shard.index] = state
+    return states
 
 
 def write_shard_result(store: Store, result: ShardResult) -> None:
@@ -182,20 +193,43 @@ def write_shard_result(store: Store, result: ShardResult) -> None:
     forget_failure(store, result.plan_id, result.shard)
 
 
-def discard_shard_result(store: Store, plan_id: str, index: int) -> None:
-    """Remove a shard's result, so that the shard runs again. Its tables stay; they are named by content."""
-    count = rerun_count(store, plan_id, index) + 1
-    store.write(_reruns_path(plan_id, index), canonical_json({"shard": index, "plan_id": plan_id, "reruns": count}))
+@dataclass(frozen=True, slots=True)
+class Reruns:
+    """How often a shard's result was discarded, and the tables that its next run takes over from the last one."""
+
+    count: int = 0
+    tables: Mapping[str, StoredTable] = field(default_factory=dict)
+
+
+NO_RERUNS = Reruns()
+
+
+def discard_shard_result(
+    store: Store, plan_id: str, index: int, tables: Mapping[str, StoredTable] | None = None
+) -> None:
+    """Remove a shard's result, so that the shard runs again. Its tables stay; they are named by content.
+
+    The next run takes over `tables`: its answers, or its answers and judgements.
+    """
+    count = read_reruns(store, plan_id, index).count + 1
+    record: dict[str, Any] = {"shard": index, "plan_id": plan_id, "reruns": count}
+    if tables:
+        record["tables"] = {name: table.to_json() for name, table in tables.items()}
+    store.write(_reruns_path(plan_id, index), canonical_json(record))
     store.delete(_path(plan_id, index))
 
 
-def rerun_count(store: Store, plan_id: str, index: int) -> int:
-    """How often a shard's result was discarded. Raises StoreError for a file that cannot be read."""
+def read_reruns(store: Store, plan_id: str, index: int) -> Reruns:
+    """The record of a shard's re-runs. Raises StoreError for a file that cannot be read."""
     path = _reruns_path(plan_id, index)
     if not store.exists(path):
-        return 0
+        return Reruns()
     try:
-        return int(json.loads(store.read(path))["reruns"])
+        record = json.loads(store.read(path))
+        tables = {}
+        for name, table in record.get("tables", {}).items():
+            tables[name] = StoredTable.from_json(table)
+        return Reruns(int(record["reruns"]), tables)
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{store.place(path)}: no count of re-runs; remove the file and run again") from error
 
@@ -213,14 +247,21 @@ def forget_failure(store: Store, plan_id: str, index: int) -> None:
 
 def read_failure(store: Store, plan_id: str, index: int) -> str | None:
     """The last error of a shard, as "CLASS: MESSAGE", or None when it has not failed."""
-    path = _failure_path(plan_id, index)
-    if not store.exists(path):
-        return None
-    try:
-        record = json.loads(store.read(path))
-        return f"{record['error']}: {record['message']}"
-    except (ValueError, KeyError, TypeError):
-        return f"{store.place(path)} cannot be read"
+    return next(read_failures(store, plan_id, [index]))
+
+
+def read_failures(store: Store, plan_id: str, indices: Sequence[int]) -> Iterator[str | None]:
+    """`read_failure` of each shard in turn."""
+    paths = [_failure_path(plan_id, index) for index in indices]
+    for path, data in zip(paths, store.read_several(paths), strict=True):
+        if data is None:
+            yield None
+            continue
+        try:
+            record = json.loads(data)
+            yield f"{record['error']}: {record['message']}"
+        except (ValueError, KeyError, TypeError):
+            yield f"{store.place(path)} cannot be read"
 
 
 def _total(table: pa.Table, column: str) -> int:

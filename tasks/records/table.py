@@ -7,6 +7,7 @@ and the remedy.
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,10 +17,11 @@ import pyarrow.parquet as pq
 
 from infra.errors import MissingError, StoreError
 from infra.store import Store, table_bytes
+from tasks.records.hint import rerun_command
 
-RUN_SHARD_AGAIN = "remove the file and run its shard again with: longmill rerun PLAN --shards N"
 BUILD_AGAIN = "remove the dataset's folder and build it again"
 
+_SHARD_TABLE = re.compile(r"plans/([0-9a-f]+)/shards/(\d+)/")
 _PIECE_BYTES = 1 << 20
 _BATCH_ROWS = 32
 
@@ -54,9 +56,7 @@ class StoredTable:
         """Whether a file is at the path; its bytes are not looked at."""
         return store.exists(self.path)
 
-    def read_checked(
-        self, store: Store, columns: Sequence[str] | None = None, *, remedy: str = RUN_SHARD_AGAIN
-    ) -> pa.Table:
+    def read_checked(self, store: Store, columns: Sequence[str] | None = None, *, remedy: str = "") -> pa.Table:
         """The whole table, or some columns of it, in memory. Raises StoreError for a file that is not as written."""
         return read_checked(store, self.path, self.sha256, columns, remedy=remedy)
 
@@ -97,9 +97,10 @@ class StoredTable:
 
 
 def read_checked(
-    store: Store, path: str, sha256: str, columns: Sequence[str] | None = None, *, remedy: str
+    store: Store, path: str, sha256: str, columns: Sequence[str] | None = None, *, remedy: str = ""
 ) -> pa.Table:
     """The table at `path`, whose bytes must have this sha256. Raises StoreError where they are not there or others."""
+    remedy = remedy or _run_shard_again(store, path)
     try:
         data = store.read(path)
     except MissingError as error:
@@ -110,6 +111,13 @@ def read_checked(
         return pq.ParquetFile(pa.BufferReader(data)).read(columns=columns and list(columns))
     except pa.ArrowInvalid as error:
         raise StoreError(f"{store.place(path)}: not a whole Parquet file ({error}); {remedy}") from error
+
+
+def _run_shard_again(store: Store, path: str) -> str:
+    """The remedy for a table of a shard, whose path names the shard."""
+    shard = _SHARD_TABLE.match(path)
+    plan_id, index = (shard[1], str(int(shard[2]))) if shard else ("PLAN", "N")
+    return f"remove the file and run its shard again with: {rerun_command(store, plan_id, '--shards', index)}"
 
 
 def check_bytes(store: Store, path: str, sha256: str, *, remedy: str) -> None:

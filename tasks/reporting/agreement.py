@@ -171,10 +171,11 @@ class AgreementTally:
         if not self._pairs:
             return None
         agreed, compared, gained, both_compared = self._sums_by_question()
-        intervals = ratio_intervals(agreed, compared, RESAMPLES, SEED)
-        gains = ratio_intervals(gained, both_compared, RESAMPLES, SEED)
+        parts, wholes = np.hstack([agreed, gained]), np.hstack([compared, both_compared])
+        intervals = ratio_intervals(parts, wholes, RESAMPLES, SEED)
+        gains = intervals[len(self._columns) :]
         figures = []
-        for interval, missing in zip(intervals, self._missing, strict=True):
+        for interval, missing in zip(intervals, self._missing, strict=False):  # the first are of the columns
             figures.append(_accuracy_figure(interval, missing))
         mean = len(self._weights)
         without = figures[mean + 1 :]

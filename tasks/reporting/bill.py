@@ -5,7 +5,7 @@ shards nothing is counted. Replies that the ledger had are on the bill as well: 
 paid. The expectation is the one that `longmill plan` shows for an empty ledger, with the stronger model's calls.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -119,6 +119,35 @@ def planned_amounts(
         count, size = calls_of_kind.count, calls_of_kind.size
         amounts[calls_of_kind.section].add(count, count * size.prompt, count * size.reply.expected)
     return amounts
+
+
+def rough_amounts(plan: Plan, recipe: Recipe) -> tuple[dict[str, tuple[float, ...]], dict[str, float]]:
+    """What is expected of each model for the whole plan (FIGURES), and calls by kind, from the plan's record alone.
+
+    Contexts count with the mean length of their shard, rounded, which `planned_amounts` reads one by one.
+    """
+    amounts = {section: Amounts() for section in called_models(recipe)}
+    by_kind: dict[str, float] = defaultdict(float)
+    answer_tokens = expected_answer_tokens(recipe)
+    strong = recipe.strong is not None
+    context_tokens: Counter[int] = Counter()
+    for shard in plan.shards:
+        calls_each = calls_per_example(recipe) - strong
+        calls = calls_each * shard.questions
+        amounts["policy"].add(calls, calls_each * shard.prompt_tokens, calls * answer_tokens)
+        by_kind["sample"] += recipe.sampling.samples * shard.questions
+        by_kind["greedy"] += recipe.sampling.greedy * shard.questions
+        if strong:
+            amounts["strong"].add(shard.questions, shard.prompt_tokens, shard.questions * answer_tokens)
+            by_kind["strong"] += shard.questions
+        tokens = shard.prompt_tokens / max(1, shard.questions)
+        context_tokens[int(float(f"{tokens:.1e}"))] += shard.questions  # two digits: few different lengths
+    for calls_of_kind in judge_calls(recipe, context_tokens, answer_tokens):
+        count, size = calls_of_kind.count, calls_of_kind.size
+        amounts[calls_of_kind.section].add(count, count * size.prompt, count * size.reply.expected)
+        by_kind[calls_of_kind.kind] += count
+    figures = {section: amounts[section].figures(model.call_price) for section, model in called_models(recipe).items()}
+    return figures, dict(by_kind)
 
 
 def _warning(section: str, figures: Mapping[str, Mapping[str, Any]], currency: str) -> str | None:

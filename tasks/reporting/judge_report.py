@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.evaluation.statistics import mean_interval, ratio_intervals
+from tasks.evaluation.statistics import mean_intervals, ratio_intervals
 from tasks.judging.embedding_fit import EmbeddedTexts
 from tasks.judging.pruning import saved_verdicts
 from tasks.reporting.agreement import RESAMPLES, SEED
@@ -88,10 +88,11 @@ class JudgeTally:
         "saved": {"shared", "pruned", and "batched" where there are some}: verdicts on facts that cost no call,
         "embedded": `EmbeddedTexts` of the answers, only where they were counted}
         """
+        *intervals, of_longer = mean_intervals([*self._correlations.values(), self._longer_chosen], RESAMPLES, SEED)
         correlation = {}
-        for name, values in self._correlations.items():
-            correlation[name] = asdict(mean_interval(values, RESAMPLES, SEED))
-        longer = asdict(mean_interval(self._longer_chosen, RESAMPLES, SEED)) if self._longer_chosen else None
+        for name, interval in zip(self._correlations, intervals, strict=True):
+            correlation[name] = asdict(interval)
+        longer = asdict(of_longer) if self._longer_chosen else None
         length = {"correlation": correlation, "longer_chosen": longer} if correlation or longer else None
         expected = {}
         for name, values in sorted(self._ratings.items()):

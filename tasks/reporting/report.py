@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
+from pathlib import PurePosixPath
 from typing import Any
 
 from infra.errors import InputError
@@ -16,10 +17,11 @@ from infra.recipe import Recipe
 from infra.store import Store
 from tasks.judging.reward_settings import called_models
 from tasks.planning.estimate import currency
+from tasks.records.hint import rerun_command
 from tasks.records.manifest import read_manifest
 from tasks.records.shard import paired_questions
 from tasks.reporting.page import report_page, sample_pairs
-from tasks.reporting.plots import comparison_plot, dataset_plots
+from tasks.reporting.plots import comparison_plot
 from tasks.reporting.summary import Summary
 
 CALLS = ("made", "reused", "retried", "failed")
@@ -48,7 +50,7 @@ def write_report(
     if not built.get("dataset"):
         raise InputError(
             f"plan {built['plan_id']} has no dataset yet, so there is nothing to report on; "
-            f"run its other shards with: longmill rerun {built['plan_id']} --failed"
+            f"run its other shards with: {rerun_command(store, built['plan_id'], '--failed')}"
         )
     manifest = read_manifest(store, built["dataset"]["manifest"])
     data_folder = built["dataset"]["manifest"].rpartition("/")[0]
@@ -64,7 +66,7 @@ def write_report(
         "report": store.place(folder),
         "versions": _versions(),
     }
-    plots = _plots(summary, comparison)
+    plots = _plots(store, data_folder, manifest, comparison)
     for plot, image in plots.items():
         store.write(f"{folder}/plots/{plot}.png", image)
     page = report_page(report, plots, sample_pairs(store, data_folder, manifest), data_folder)
@@ -137,9 +139,15 @@ def _figures(
     }
 
 
-def _plots(summary: Summary, comparison: Mapping[str, Any] | None) -> dict[str, bytes]:
-    """The dataset's plots, and before them the comparison by length of the first metric that has one."""
-    plots = dataset_plots(summary)
+def _plots(
+    store: Store, data_folder: str, manifest: Mapping[str, Any], comparison: Mapping[str, Any] | None
+) -> dict[str, bytes]:
+    """The dataset's plots as published, and before them the comparison by length of the first metric that has one."""
+    plots = {}
+    for file in manifest["files"]:
+        path = PurePosixPath(file["path"])
+        if path.parent.name == "plots":
+            plots[path.stem] = store.read(f"{data_folder}/{path}")
     buckets: Sequence[Mapping[str, Any]] = (comparison or {}).get("buckets") or []
     for metric in (comparison or {}).get("before") or {}:
         image = comparison_plot(buckets, metric)

@@ -8,6 +8,7 @@ question, not rows. SubEM, agreement and the judge's figures are in modules of t
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -107,6 +108,9 @@ class SummaryTally:
             subem[name] = mean.to_json()
         for name, spread in sorted(self._scores.items()):
             scores[name] = spread.to_json()
+        with ThreadPoolExecutor(1) as pool:  # beside each other: both draw a thousand resamples
+            agreement = pool.submit(self._agreement.figures)
+            judging = self._judge.figures()
         return Summary(
             questions=self._counts["questions"],
             pairs=self._counts["pairs"],
@@ -119,8 +123,8 @@ class SummaryTally:
             scores=scores,
             histograms=_histograms(self._histograms),
             score_histograms=score_histograms,
-            agreement=self._agreement.figures(),
-            judging=self._judge.figures(),
+            agreement=agreement.result(),
+            judging=judging,
         )
 
 

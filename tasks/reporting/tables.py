@@ -27,7 +27,7 @@ def markdown(columns: list[str], rows: list[list[str]]) -> str:
 
 
 def _escaped(cell: str) -> str:
-    return html.escape(cell).replace("|", "&#124;").replace("\n", " ")
+    return html.escape(cell, quote=False).replace("|", "&#124;").replace("\n", " ")
 
 
 def count_reasons(counts: Mapping[str, int]) -> str:
@@ -80,23 +80,6 @@ def token_rows(prefix: str, tokens: dict[str, Any], exact: bool) -> list[list[st
         [f"{prefix}input tokens", f"{tokens['input']:,}" if exact else f"about {tokens['input']:,}, expected"],
         [f"{prefix}output tokens", f"{output['low']:,} to {output['high']:,}, about {output['expected']:,}"],
     ]
-
-
-def status_rows(status: dict[str, Any]) -> Rows:
-    """Counts by state, then a row for each shard that failed."""
-    shards = status["shards"]
-    rows = []
-    for state in ("done", "failed", "waiting"):
-        count = questions = 0
-        for shard in shards:
-            if shard["state"] == state:
-                count += 1
-                questions += shard["questions"]
-        rows.append([state, str(count), str(questions), ""])
-    for shard in shards:
-        if shard["state"] == "failed":
-            rows.append([f"  shard {shard['shard']}", "", str(shard["questions"]), shard["error"]])
-    return ["state", "shards", "questions", "last error"], rows
 
 
 def build_rows(built: dict[str, Any]) -> Rows:
@@ -261,11 +244,6 @@ def training_rows(trained: Mapping[str, Any]) -> Rows:
     return ["", ""], rows
 
 
-def build_table(built: dict[str, Any]) -> str:
-    """`build_rows` as Markdown."""
-    return markdown(*build_rows(built))
-
-
 def comparison_table(outcome: dict[str, Any]) -> str:
     """`comparison_rows` as Markdown."""
     return markdown(*comparison_rows(outcome))
@@ -274,11 +252,6 @@ def comparison_table(outcome: dict[str, Any]) -> str:
 def models_table(outcome: Mapping[str, Any]) -> str:
     """`models_rows` as Markdown."""
     return markdown(*models_rows(outcome))
-
-
-def report_table(report: dict[str, Any]) -> str:
-    """`report_rows` as Markdown."""
-    return markdown(*report_rows(report))
 
 
 def training_table(trained: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flows.build import build
-from flows.cli.views import plan_status
+from flows.cli.plan_state import plan_status
 from flows.shard import shard_recipe
 from infra.models.batches.records import BatchLines, BatchRecords, BatchState
 from infra.recipe import Recipe, parse_recipe

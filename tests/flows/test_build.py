@@ -73,7 +73,7 @@ def test_two_stores_get_the_same_bytes(folder: Path, stub: StubServer) -> None:
 
 
 def test_a_failed_shard_leaves_the_others_and_can_be_run_again(folder: Path, stub: StubServer) -> None:
-    from flows.cli.views import plan_status
+    from flows.cli.plan_state import plan_status
     from flows.rerun import rerun
 
     recipe = recipe_for(folder, stub)
@@ -115,11 +115,11 @@ def test_a_spent_budget_stops_cleanly_and_a_raised_one_goes_on(folder: Path, stu
 def test_shards_run_as_children_of_the_build_with_readable_names(folder: Path, stub: StubServer) -> None:
     from prefect.client.orchestration import get_client
 
-    built = build(recipe_for(folder, stub))
+    build(recipe_for(folder, stub))
     with get_client(sync_client=True) as client:
         names = {run.name for run in client.read_flow_runs(limit=200)}
-    assert f"shard 0002 of plan {built['plan_id']}" in names
-    assert "build bench" in names
+    assert "shard 0002 · bench" in names
+    assert "build bench · 12 questions" in names
 
 
 def test_results_of_tasks_are_json_references(folder: Path, stub: StubServer) -> None:

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from flows.bench.common import stub_recipe, write_questions
-from flows.cli.views import path_in_store, plan_status
+from flows.cli.plan_state import plan_status
+from flows.cli.views import path_in_store
 from infra.errors import InputError, LongmillError, StoreError
 from infra.recipe import Pairing, Recipe
 from infra.store import open_store
@@ -38,7 +39,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.fixture
 def line(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProxySwitch]:
-    """A line to the bucket that can be cut; the client's retries do not wait."""
+    """A line to the bucket that can be cut; the client's retries do not wait, and a cut line is not waited for."""
+    monkeypatch.setattr("infra.store.patience.AWAY_S", 0.0)
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
     with running_proxy(int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2])) as line:
         monkeypatch.setenv("AWS_ENDPOINT_URL", line.url)

@@ -1,4 +1,4 @@
-"""The deployed life: prefect.yaml on a real server, flow runs on a real worker, training asked for once."""
+"""The deployed life: `longmill deploy` on a real server, flow runs on a real worker, training asked for once."""
 
 import json
 import threading
@@ -9,18 +9,13 @@ from typing import Any
 
 import psutil
 import pytest
-import yaml
 
-from flows.bench.common import stub_recipe, write_questions
 from infra.errors import BudgetReached, LongmillError
-from infra.recipe import Recipe
 from infra.store import open_store
-from tests.support.deployed import ROOT, prefect_command, run_on_worker, running_worker, runs_of
+from tests.support.deployed import ROOT, deploy, recipe_file, run_on_worker, running_worker, runs_of
 from tests.support.stub_server import StubServer, running_stub
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect")]
-
-TRAINING = {"base": "microworld", "method": "lora"}
 
 
 @pytest.fixture
@@ -30,16 +25,15 @@ def stub() -> Iterator[StubServer]:
 
 
 @pytest.fixture(scope="module")
-def deployed(prefect: None) -> dict[str, Any]:
-    """Every deployment by its name, made by the commands of infra/deploy/compose.yaml."""
+def deployed(prefect: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Every deployment by its name, made from a folder that is not the checkout."""
     from prefect.client.orchestration import get_client
 
-    prefect_command("work-pool", "create", "longmill", "--type", "process", "--overwrite")
-    prefect_command("deploy", "--all")
-    written = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    from flows.deployments import deployments
+
+    deploy(tmp_path_factory.mktemp("elsewhere"))
     with get_client(sync_client=True) as client:
-        flows = {each["entrypoint"]: _flow_at(each["entrypoint"]).name for each in written}
-        names = [f"{flows[each['entrypoint']]}/{each['name']}" for each in written]
+        names = [deployment.full_name for deployment in deployments()]
         return {name: client.read_deployment_by_name(name) for name in names}
 
 
@@ -49,39 +43,18 @@ def worker(deployed: dict[str, Any], tmp_path: Path) -> Iterator[None]:
         yield
 
 
-def _flow_at(entrypoint: str) -> Any:
-    from prefect.flows import load_flow_from_entrypoint
-
-    return load_flow_from_entrypoint(str(ROOT / entrypoint))
-
-
-def recipe_file(folder: Path, stub: StubServer, **sections: dict[str, Any]) -> tuple[Recipe, str]:
-    """A recipe of twelve questions in two shards, and the file that it was written to."""
-    write_questions(folder / "questions.jsonl", 12, 600)
-    sections = {
-        "sampling": {"samples": 4},
-        "dataset": {"test_fraction": 0.2},
-        "training": TRAINING,
-    } | sections
-    sections["execution"] = {"shard_size": 6, "attempts": 2, "task_retries": 0} | sections.get("execution", {})
-    recipe = stub_recipe(folder, stub.url, **sections)
-    path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")), encoding="utf-8")
-    return recipe, str(path)
-
-
 def training_runs(built: dict[str, Any]) -> list[Any]:
     """The training runs for the manifest of a build. A dataset's name is its content, so the store tells them."""
     return [run for run in runs_of("train") if run.parameters["manifest"] == built["dataset"]["manifest"]]
 
 
-def test_deployments_are_as_prefect_yaml_says_and_no_schedule_is_on(deployed: dict[str, Any]) -> None:
+def test_deployments_name_no_folder_and_no_schedule_is_on(deployed: dict[str, Any]) -> None:
     assert len(deployed) == 8
     for name, deployment in deployed.items():
         assert deployment.work_pool_name == "longmill", name
         assert deployment.description, name
-        (step,) = deployment.pull_steps
-        assert step == {"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}
+        assert str(ROOT) not in deployment.model_dump_json(), name
+        assert deployment.entrypoint.startswith("flows."), name
         assert not any(each.active for each in deployment.schedules), name
     scheduled = {name for name, deployment in deployed.items() if deployment.schedules}
     assert scheduled == {"nightly/longmill-nightly", "maintain/longmill-maintain"}
@@ -111,7 +84,7 @@ def test_recipes_that_deployments_name_can_be_read(deployed: dict[str, Any]) -> 
     named = {each.parameters["recipe"] for each in deployed.values() if "recipe" in each.parameters}
     assert named
     for recipe in named:
-        read_recipe(str(ROOT / recipe))
+        read_recipe(recipe)
 
 
 @pytest.mark.usefixtures("worker")
@@ -144,7 +117,7 @@ def test_a_night_on_workers_publishes_once_and_asks_for_training_once(folder: Pa
 @pytest.mark.usefixtures("worker")
 def test_failed_shards_are_run_again_by_the_rerun_deployment(folder: Path, stub: StubServer) -> None:
     from flows.build import nightly
-    from flows.cli.views import plan_status
+    from flows.cli.plan_state import plan_status
 
     recipe, path = recipe_file(folder, stub, dataset={"name": "mended"})
     stub.options.script = ["ok"] * 25 + ["500"] * 1000

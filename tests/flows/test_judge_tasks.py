@@ -71,10 +71,10 @@ def test_every_kind_of_call_is_a_task_with_a_name_that_says_what_it_does(
     assert {name.split(" ")[0] for name in names} >= KINDS
     shard_names = [name for name in names if name.startswith("support")]
     assert all(
-        re.fullmatch(r"support 000\d · questions \d+–\d+ · facts \d+–\d+( · round \d+)?", name) for name in shard_names
+        re.fullmatch(r"support 000\d · questions \d+-\d+ · facts \d+-\d+( · round \d+)?", name) for name in shard_names
     )
-    assert "notes 0001 · questions 1–3 · chunks 1–3" in names
-    assert "helpfulness 0000 · questions 1–3 · answers 1–9" in names
+    assert "notes · shard 0001 · questions 1-3 · chunks 1-3" in names
+    assert "helpfulness · shard 0000 · questions 1-3 · answers 1-9" in names
     assert any(name.startswith("publish ") for name, _ in task_runs())
 
 
@@ -90,7 +90,7 @@ def test_a_dimension_that_fails_is_named_with_its_facts_and_only_that_part_runs_
 
     judge.says = broken
     with pytest.raises(
-        LongmillError, match=r"(?s)support 0000 · questions 1–3 · facts 1–\d+: .*question q\d, fact “The text"
+        LongmillError, match=r"(?s)support · shard 0000 · questions 1-3 · facts 1-\d+: .*question q\d, fact “The text"
     ):
         build(recipe)
     store = open_store(recipe.store)

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from flows.bench.common import stub_recipe, write_questions
-from flows.cli.views import plan_status
+from flows.cli.plan_state import plan_status
 from infra.errors import BusyError
 from infra.models.tokens import load_tokenizer
 from infra.recipe import Recipe

@@ -13,7 +13,7 @@ from flows.bench.common import stub_recipe
 from infra.errors import YieldError
 from infra.recipe import Recipe
 from infra.store import open_store
-from tasks.records.shard import rerun_count
+from tasks.records.shard import read_reruns
 from tests.support.command import Command
 from tests.support.judge_replies import running_judge
 from tests.support.judged_stub import judge_reply, judged_stub_recipe
@@ -66,7 +66,7 @@ def drops(built: dict[str, Any]) -> dict[str, int]:
 
 
 def reruns(built: dict[str, Any]) -> list[int]:
-    return [rerun_count(open_store("store"), built["plan_id"], index) for index in range(2)]
+    return [read_reruns(open_store("store"), built["plan_id"], index).count for index in range(2)]
 
 
 def latest() -> str:

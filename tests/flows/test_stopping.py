@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from flows.bench.common import stub_recipe, write_questions
-from flows.cli.views import plan_status
+from flows.cli.plan_state import plan_status
 from infra.ledger import Ledger
 from infra.recipe import Recipe
 from infra.store import open_store

@@ -96,7 +96,7 @@ def test_a_build_ends_with_0_3_4_or_5_and_latest_moves_with_a_word_or_not_at_all
 
 def test_a_stopped_build_is_a_failed_flow_run_with_the_message(recipe: str, stub: StubServer) -> None:
     from flows.build import build as build_flow
-    from flows.cli.views import plan_status
+    from flows.cli.plan_state import plan_status
     from flows.recipes import read_recipe
 
     write_questions(empty=12)

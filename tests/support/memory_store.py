@@ -6,6 +6,7 @@ The order of the turns is given, so that a test can try many. `one_winner=False`
 import io
 import threading
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -124,6 +125,19 @@ class MemoryStore:
     def sizes(self, prefix: str) -> dict[str, int]:
         self._turns.pause()
         return {path: len(data) for path, data in self.files.items() if path.startswith(f"{prefix}/")}
+
+    def children(self, folder: str) -> tuple[list[str], list[str]]:
+        files, folders = [], set()
+        for path in self.sizes(folder):
+            name, slash, _ = path.removeprefix(f"{folder}/").partition("/")
+            if slash:
+                folders.add(f"{folder}/{name}")
+            else:
+                files.append(path)
+        return files, list(folders)
+
+    def written_at(self, path: str) -> datetime | None:
+        return None
 
     def delete(self, *paths: str) -> None:
         for path in paths:

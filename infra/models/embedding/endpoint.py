@@ -74,7 +74,7 @@ class EmbeddingEndpoint:
         keys = [embedding_key(self._settings, text) for text in texts]
         with self._reserved(keys):
             replies = self._replies(keys, texts)
-        vectors = [_vector(replies[key], self._name) for key in keys]
+        vectors = [read_vector(replies[key], self._name) for key in keys]
         if len(set(map(np.shape, vectors))) > 1:
             raise ModelError(
                 f"{self._name} has sent vectors of different lengths; when the model changes, change embedding.revision"
@@ -223,11 +223,11 @@ def _items(body: Any, count: int, name: str) -> list[str]:
     except ValueError as error:
         raise ModelError(f"{name} sent a vector with values that are no numbers") from error
     for reply in replies:
-        _vector(reply, name)
+        read_vector(reply, name)
     return replies
 
 
-def _vector(reply: str, name: str) -> Vectors:
+def read_vector(reply: str, name: str) -> Vectors:
     """The vector of one item. Raises ModelError when there is none."""
     embedding = json.loads(reply).get("embedding")
     try:

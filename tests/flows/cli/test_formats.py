@@ -109,7 +109,7 @@ def test_a_build_warns_of_questions_without_references(tmp_path: Path, monkeypat
         def warning(self, message: str) -> None:
             warnings.append(message)
 
-    monkeypatch.setattr(build, "get_logger", lambda name: Log())
+    monkeypatch.setattr(build, "run_log", Log)
     with_answer = small_recipe(tmp_path, [{"question": "Q", "context": "C", "answer": "x"}])
     build.plan_questions.fn(with_answer, "small")
     assert warnings == []

@@ -214,3 +214,28 @@ def test_an_endpoint_with_a_password_is_refused_and_not_shown() -> None:
 def test_settings_of_windows_that_contradict_each_other_are_refused(embedding: dict[str, object]) -> None:
     with pytest.raises(RecipeError, match="embedding: "):
         parse_recipe(SETTINGS | {"embedding": embedding})
+
+
+def test_a_recipe_is_read_from_any_fsspec_url(tmp_path: Path) -> None:
+    import fsspec
+
+    text = (Path(__file__).parents[3] / "flows/recipes/demo-sealong.yaml").read_bytes()
+    with fsspec.open("memory://recipes/demo.yaml", "wb") as file:
+        file.write(text)
+    (tmp_path / "demo.yaml").write_bytes(text)
+    assert load_recipe("memory://recipes/demo.yaml") == load_recipe(f"file://{tmp_path}/demo.yaml")
+    assert load_recipe("memory://recipes/demo.yaml", ("sampling.samples=3",)).sampling.samples == 3
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("memory://recipes/nowhere.yaml", r"^memory://recipes/nowhere\.yaml: there is no such recipe"),
+        ("odd://bucket/recipe.yaml", r"^odd://bucket/recipe\.yaml: cannot read the recipe .*AWS_ENDPOINT_URL"),
+        ("https://me:secret@host/recipe.yaml", r"^https://host/recipe\.yaml: a URL with a user or password is refused"),
+    ],
+)
+def test_a_recipe_that_cannot_be_read_from_its_url_is_named(url: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message) as error:
+        load_recipe(url)
+    assert "secret" not in str(error.value)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,24 @@ def test_files_are_written_listed_moved_and_removed(store: Store) -> None:
     store.delete("b/2", "b/c/3", "never-there")
     assert store.list() == ["a", "b-side/4", "deep/er/1"]
     assert store.read("deep/er/1") == b"b/1"
+
+
+def test_a_folder_lists_its_own_files_and_folders_alone(store: Store) -> None:
+    assert store.children() == store.children("plans") == ([], [])
+    for path in ("b/2", "b/1", "a", "b/c/3", "b/c/d/4", "b-side/4"):
+        store.write(path, b"")
+    assert store.children() == (["a"], ["b", "b-side"])
+    assert store.children("b") == (["b/1", "b/2"], ["b/c"])
+    assert store.children("b/") == store.children("b")
+
+
+def test_a_file_has_the_time_of_its_last_writing(store: Store) -> None:
+    store.write("a", b"1")
+    written = store.written_at("a")
+    assert written is not None
+    assert abs((datetime.now(UTC) - written).total_seconds()) < 3600
+    with pytest.raises(MissingError):
+        store.written_at("b")
 
 
 def test_small_files_are_read_in_order_and_a_missing_one_is_none(store: Store) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flows.cli.views import plan_status
+from flows.cli.plan_state import plan_status
 from infra.errors import EvaluationError
 from infra.recipe import Recipe
 from infra.store import Store, open_store

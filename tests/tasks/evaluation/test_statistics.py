@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import bootstrap
 
 from tasks.evaluation.statistics import (
     Interval,
     difference_interval,
     mean_interval,
+    mean_intervals,
     nested_interval,
     ratio_intervals,
     sums_interval,
@@ -29,6 +31,15 @@ def test_intervals_are_those_of_earlier_versions() -> None:
     scores = [0.1 * number % 1 for number in range(17)]
     assert mean_interval(scores, 777, seed=7) == Interval(0.388235, 0.270588, 0.517647, 17)
     assert mean_interval([0.0, 0.25, 1.0, 0.5, 0.5], 500, seed=11, level=0.8) == Interval(0.45, 0.25, 0.65, 5)
+
+
+@pytest.mark.parametrize("count", [2, 96, 5000])
+def test_means_have_the_intervals_of_scipy_to_the_last_digit(count: int) -> None:
+    scores = np.random.default_rng(count).normal(size=count)
+    ours = mean_intervals([scores.tolist()] * 2, 300, seed=7)
+    theirs = bootstrap((scores,), np.mean, n_resamples=300, method="percentile", rng=np.random.default_rng(7))
+    low, high = theirs.confidence_interval
+    assert [(interval.low, interval.high) for interval in ours] == [(round(low, 6), round(high, 6))] * 2
 
 
 def test_the_interval_of_many_questions_is_near_the_normal_one() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from infra.errors import StoreError
 from infra.store import Store, open_store
-from tasks.records.table import BUILD_AGAIN, RUN_SHARD_AGAIN, StoredTable
+from tasks.records.table import BUILD_AGAIN, StoredTable
 
 TABLE = pa.table({"name": ["a", "b", "c"], "size": [1, 2, 3]})
 WITHOUT_FILE: list[Callable[[StoredTable, Store], object]] = [
@@ -50,12 +50,13 @@ def test_a_missing_file_and_other_bytes_are_the_same_error(
 
 def test_the_remedy_is_that_of_the_reader(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
-    gone = StoredTable("answers.parquet", "0" * 64, 3)
+    gone = StoredTable("plans/36d67029a4c6096a/shards/0007/answers-00.parquet", "0" * 64, 3)
     with pytest.raises(StoreError) as shard_error:
         gone.read_checked(store)
     with pytest.raises(StoreError) as dataset_error:
         gone.read_checked(store, remedy=BUILD_AGAIN)
-    assert str(shard_error.value).endswith(RUN_SHARD_AGAIN)
+    command = f"longmill rerun 36d67029a4c6096a --shards 7 --store {tmp_path}"
+    assert str(shard_error.value).endswith(f"run its shard again with: {command}")
     assert str(dataset_error.value).endswith(BUILD_AGAIN)
 
 

@@ -1,0 +1,177 @@
+"""`longmill status`: what it shows of plans that run, fail, end and publish, and that it reads no table."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.bench.common import stub_recipe, write_questions
+from flows.cli.plan_state import plan_state, plan_status, run_link
+from flows.one_build import FOLDER as LEASES
+from flows.reports import build_path
+from infra.recipe import Recipe
+from infra.store import Store, open_store
+from infra.store.lease import Holder, Lease
+from tasks.planning.make_plan import make_plan
+from tasks.records.plan import Plan, recipe_path
+from tasks.records.shard import write_failure
+from tasks.reporting.status_tables import build_lines, plans_rows, progress_line, step_rows
+
+SHARDS = 4
+
+
+@pytest.fixture
+def recipe(folder: Path) -> Recipe:
+    write_questions(folder / "questions.jsonl", 2 * SHARDS, 200)
+    return stub_recipe(
+        folder,
+        "http://127.0.0.1:9/v1",
+        execution={"shard_size": 2},
+        policy={"price": {"input_per_million": 1.0, "output_per_million": 2.0}},
+    )
+
+
+@pytest.fixture
+def store(recipe: Recipe) -> Store:
+    return open_store(recipe.store)
+
+
+@pytest.fixture
+def plan(recipe: Recipe, store: Store) -> Plan:
+    plan = make_plan(recipe, store)
+    store.write(recipe_path(plan.plan_id), json.dumps(recipe.model_dump(mode="json")).encode())
+    return plan
+
+
+@pytest.fixture
+def built(store: Store, plan: Plan) -> Iterator[Lease]:
+    """A build that goes on: shard 0 is done, 1 is in work, 2 has failed, 3 waits."""
+    store.write(f"plans/{plan.plan_id}/shards/0000.json", b"{}")
+    write_failure(store, plan.plan_id, 2, ValueError("question q4, step sample, http://gpu-1:8000: no luck"))
+    write_report(store, plan)
+    lease = Lease(store, f"{LEASES}/{plan.plan_id}", Holder.this_process("nightly sealong"))
+    assert lease.try_to_take() is None
+    yield lease
+
+
+def write_report(store: Store, plan: Plan, **changes: Any) -> None:
+    counts = {"made": 10, "reused": 2, "retried": 1, "failed": 0, "prompt_tokens": 1_000_000, "completion_tokens": 50}
+    earlier = {"made": 5, "prompt_tokens": 1_000_000, "completion_tokens": 500_000}
+    report = {
+        "number": 3,
+        "run": {"id": "0b7e", "name": "build bench"},
+        "state": "running",
+        "error": "",
+        "started": "2026-11-28T12:00:00+00:00",
+        "at": "2026-11-28T12:01:00+00:00",
+        "questions": 6,
+        "scored": 2,
+        "per_minute": 2.0,
+        "shards": [1],
+        "calls": {"policy": {"sample": counts}},
+        "earlier": {"policy": {"sample": earlier}},
+        "dataset": None,
+    }
+    store.write(build_path(plan.plan_id), json.dumps({**report, **changes}).encode())
+
+
+def without_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail when a table is read."""
+
+    def refuse(self: Store, path: str, *_: Any) -> None:
+        raise AssertionError(f"{path} was read")
+
+    monkeypatch.setattr(Store, "read_table", refuse)
+    read = Store.read
+
+    def read_others(self: Store, path: str) -> bytes:
+        assert not path.endswith(".parquet"), path
+        return read(self, path)
+
+    monkeypatch.setattr(Store, "read", read_others)
+
+
+@pytest.mark.usefixtures("built")
+def test_a_plan_that_is_built_shows_shards_calls_cost_rate_and_who_builds_it(
+    store: Store, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_tables(monkeypatch)
+    (state,) = plan_status(store.place(""), plan.plan_id[:5])
+    assert {name: counts["shards"] for name, counts in state["states"].items()} == {
+        "done": 1,
+        "running": 1,
+        "failed": 1,
+        "waiting": 1,
+    }
+    assert state["states"]["done"]["questions"] == 2
+    assert (state["recipe"], state["questions"], state["dataset"]) == ("bench", 8, None)
+    assert "'nightly sealong', process" in state["builder"]["words"]
+    assert (state["build"]["state"], state["build"]["seconds_left"]) == ("running", 120)
+    assert state["steps"]["sample"] == {"made": 15, "reused": 2, "retried": 1, "failed": 0, "expected": 64}
+    assert state["cost"]["paid"] == pytest.approx(2 * 1.0 + 0.5 * 2.0, abs=0.001)  # of both builds
+    assert state["cost"]["expected"] > 0
+    assert state["shards"][2]["error"] == "ValueError: question q4, step sample, http://gpu-1:8000: no luck"
+    assert state["rerun"] is None  # it may still be mended
+    words = dict(build_lines(state))
+    assert words["time left"] == "about 0:02:00"
+    assert "2 of 6 questions, 2.0 a minute" in words["scored"]
+    assert ["sample", "15", "2", "1", "0", "64"] in step_rows(state)[1]
+    assert progress_line(state).startswith(
+        f"plan {plan.plan_id}: 1 done, 1 running, 1 failed, 1 waiting; scored 2 of 6"
+    )
+
+
+def test_a_build_that_was_killed_runs_nothing_any_more_and_says_how_to_go_on(
+    store: Store, plan: Plan, built: Lease
+) -> None:
+    built.release()
+    state = plan_state(store, plan)
+    assert (state["build"]["state"], state["builder"]) == ("killed", None)
+    assert state["states"]["running"]["shards"] == 0
+    assert state["build"]["seconds_left"] is None
+    assert state["rerun"] == f"longmill rerun {plan.plan_id} --failed --store {store.place('')}"
+
+
+def test_the_command_to_type_leaves_the_default_store_out(
+    store: Store, plan: Plan, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    write_failure(store, plan.plan_id, 2, ValueError("no luck"))
+    (folder / "mill").symlink_to(folder / "store")
+    in_mill = open_store("mill")
+    assert plan_state(in_mill, plan)["rerun"] == f"longmill rerun {plan.plan_id} --failed"
+    monkeypatch.setenv("LONGMILL_STORE", "s3://elsewhere/mill")  # a shell without --store would look there
+    assert plan_state(in_mill, plan)["rerun"].endswith(f"--store {in_mill.place('')}")
+
+
+def test_plans_are_listed_the_newest_first_with_name_and_dataset(store: Store, recipe: Recipe, plan: Plan) -> None:
+    import os
+
+    more = recipe.model_copy(update={"sampling": recipe.sampling.model_copy(update={"samples": 3})})
+    newer = make_plan(more, store)
+    path = store.local_path(f"plans/{plan.plan_id}/plan.json")
+    assert path is not None
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    states = plan_status(store.place(""), "")
+    assert [state["plan_id"] for state in states] == [newer.plan_id, plan.plan_id]
+    assert states[1]["written"].startswith("2001-09-09")
+    assert plan_status(store.place(""), "", newest=1) == [states[0]]
+    _, rows = plans_rows(states)
+    assert rows[1][:4] == [plan.plan_id, "bench", "2001-09-09 01:46", "8"]
+    assert rows[0][1] == "—"  # never built
+
+
+def test_a_run_has_its_page_where_a_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    assert run_link("0b7e") is None
+    monkeypatch.setenv("PREFECT_API_URL", "http://gpu-1:4200/api")
+    assert run_link("0b7e") == "http://gpu-1:4200/runs/flow-run/0b7e"
+    assert run_link("") is None
+
+
+def test_a_report_that_cannot_be_read_costs_its_figures_alone(store: Store, plan: Plan) -> None:
+    store.write(build_path(plan.plan_id), b"{")
+    state = plan_state(store, plan)
+    assert (state["build"], state["steps"], state["cost"]) == (None, {}, None)
+    assert state["states"]["waiting"]["shards"] == SHARDS
