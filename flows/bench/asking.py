@@ -1,9 +1,9 @@
 """Asking measured on gold: how many planted faults the checks catch, how many good questions they lose.
 
 The questions are gold: those of the shipped library in English and Chinese, and those of a generated world. A stub
-writes them (`stub_asker`), with six faults at known rates; it also answers, with errors at known rates. The checks,
-the prompts, the client and the ledger are the real ones. No model takes part, so the figures are of the checks and not
-of a generator.
+writes them (`stub_asker`), with six faults at given rates; it also answers, with errors at given rates. The checks, the
+prompts, the client and the ledger are the real ones. No model takes part, so the figures are of the checks and not of a
+generator.
 """
 
 import json
@@ -49,7 +49,7 @@ class BankRow:
     documents: tuple[tuple[str, str], ...]
     other: str  # a wrong answer
     fault: str = ""
-    known: bool = False
+    knows_answer: bool = False
     self_contained: bool = True
     written_answers: tuple[str, ...] = ()
     written_proof: tuple[str, ...] = ()
@@ -191,8 +191,8 @@ def library_bank() -> list[BankRow]:
             if known_kinds()[kind].needs_each and len(proof) < 2:
                 kind = "single_fact"
             gold = question.answers if answerable else ()
-            shown = tuple(proof) if answerable else ()
-            rows.append(_row(kind, language, question.question, gold, (), shown, documents))
+            sentences = tuple(proof) if answerable else ()
+            rows.append(_row(kind, language, question.question, gold, (), sentences, documents))
     return rows
 
 
@@ -257,7 +257,7 @@ def _planted(row: BankRow, fault: str, first_way: bool, before: BankRow) -> Bank
         question = opening + row.question if first_way else f"{row.question} [who was named before]"
         return replace(row, question=question, self_contained=False)
     if fault == "closed_book":
-        return replace(row, known=True)
+        return replace(row, knows_answer=True)
     if fault == "wrong_answer":
         return replace(row, written_answers=(row.other, "Nobody", "Nothing") if row.items else (row.other,))
     if fault == "duplicate":

@@ -61,13 +61,13 @@ class StubAsker(StubServer):
             right = self._stated(prompt, row)
             return self._answered(row, right, draw < self._errors)
         if "<question>" in prompt and plain(row["proof"][0] if row["proof"] else "?") not in plain(prompt):
-            return str(row["answers"][0]) if row["known"] or draw < self._label_errors else _UNKNOWN
+            return str(row["answers"][0]) if row["knows_answer"] or draw < self._label_errors else _UNKNOWN
         return self._answered(row, self._stated(prompt, row), draw < self._misses)
 
     def _row(self, prompt: str) -> Mapping[str, Any] | None:
-        asked = _QUESTION.findall(prompt)
-        if asked:
-            return self._by_question.get(asked[-1].strip())
+        questions = _QUESTION.findall(prompt)
+        if questions:
+            return self._by_question.get(questions[-1].strip())
         for question, row in self._by_question.items():  # a prompt of sampling, in which the question stands bare
             if question in prompt:
                 return row

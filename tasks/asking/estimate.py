@@ -120,7 +120,7 @@ def shard_calls(plan: Plan, index: int, recipe: Recipe, store: Store) -> list[As
     write_tokens = shard.prompt_tokens / max(1, questions)
     passages = max(0.0, write_tokens - write_file_tokens(recipe))
     calls = []
-    for each in asking_calls(recipe):
-        prompt = write_tokens if each.kind == WRITE else each.prompt + (passages if each.passages else 0.0)
-        calls.append(replace(each, count=each.count * questions, prompt=prompt))
+    for of_kind in asking_calls(recipe):
+        prompt = write_tokens if of_kind.kind == WRITE else of_kind.prompt + (passages if of_kind.passages else 0.0)
+        calls.append(replace(of_kind, count=of_kind.count * questions, prompt=prompt))
     return calls

@@ -182,10 +182,10 @@ def question_figures(
             languages[row["language"]] += 1
             if row["difficulty"] is not None:
                 difficulties.setdefault(row["kind"], []).append(row["difficulty"])
-            shown = examples.setdefault(row["kind"], [])
-            if len(shown) < EXAMPLES_SHOWN:
+            of_kind = examples.setdefault(row["kind"], [])
+            if len(of_kind) < EXAMPLES_SHOWN:
                 sentences = [span["sentence"] for span in row["evidence"]]
-                shown.append({"question": row["question"], "answers": row["answers"], "evidence": sentences})
+                of_kind.append({"question": row["question"], "answers": row["answers"], "evidence": sentences})
     checks: dict[str, Counter[str]] = {}
     calls: dict[str, Counter[str]] = {}
     for result in results:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from infra.canonical import canonical_json
 from infra.models.protocol import Prompt
 from infra.recipe import Asking
 from tasks.asking.kind import NO_DRAFT, Draft, QuestionKind, known_kinds
@@ -100,7 +99,7 @@ def write_query(
         intended.context_id,
         partial(read_draft, kind=intended.kind),
         asking.max_tokens,
-        ReplyForm("json", canonical_json(schema(intended.kind)).decode()),
+        ReplyForm("json", json.dumps(schema(intended.kind))),  # in this order: the question comes first
         cut="never",
         parameters=(("temperature", asking.temperature),),
         subject=f"question {intended.example_id}",

@@ -84,8 +84,8 @@ def stated_facts(documents: Sequence[str]) -> list[StatedFact]:
 
 def _candidates(kind: str, stated: Sequence[StatedFact]) -> Iterator[_Question]:
     if kind == "single_fact":
-        for each in stated:
-            yield _Question(_asked(each.fact.relation, each.fact.subject), each.fact.value, (each.sentence,))
+        for one in stated:
+            yield _Question(_asked(one.fact.relation, one.fact.subject), one.fact.value, (one.sentence,))
     elif kind in ("multi_hop", "across_documents"):
         yield from _chains(stated, across=kind == "across_documents")
     elif kind == "list":
@@ -108,9 +108,9 @@ def _chains(stated: Sequence[StatedFact], *, across: bool) -> Iterator[_Question
 
 def _lists(stated: Sequence[StatedFact]) -> Iterator[_Question]:
     groups: dict[tuple[str, str], dict[str, str]] = {}
-    for each in stated:
-        sentences_by_subject = groups.setdefault((each.fact.relation, each.fact.value), {})
-        sentences_by_subject.setdefault(each.fact.subject, each.sentence)
+    for one in stated:
+        sentences_by_subject = groups.setdefault((one.fact.relation, one.fact.value), {})
+        sentences_by_subject.setdefault(one.fact.subject, one.sentence)
     for (relation, value), by_subject in groups.items():
         templates = RELATIONS[relation].list_questions
         if templates and len(by_subject) >= FEWEST_ITEMS:
@@ -119,8 +119,8 @@ def _lists(stated: Sequence[StatedFact]) -> Iterator[_Question]:
 
 def _unanswered(stated: Sequence[StatedFact]) -> Iterator[_Question]:
     """Questions on the documents' entities whose answers are not stated."""
-    stated_relations = {(each.fact.subject, each.fact.relation) for each in stated}
-    entities = dict.fromkeys(name for each in stated for name in (each.fact.subject, each.fact.value))
+    stated_relations = {(one.fact.subject, one.fact.relation) for one in stated}
+    entities = dict.fromkeys(name for one in stated for name in (one.fact.subject, one.fact.value))
     for name in entities:
         for relation, about in RELATIONS.items():
             if about.subject_kind == kind_of(name) and (name, relation) not in stated_relations:
