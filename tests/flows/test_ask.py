@@ -135,7 +135,7 @@ def test_a_budget_stops_asking_and_counts_what_finished_shards_have_cost(folder:
 
 
 def test_a_failed_shard_can_be_run_again_by_the_plans_id(folder: Path, stub: StubServer) -> None:
-    from flows.cli.views import plan_status
+    from flows.cli.plan_state import plan_status
     from flows.rerun import rerun
 
     recipe = recipe_for(folder, stub)
