@@ -127,9 +127,7 @@ class _Planner:
         self._drops = drops
         self._parts: Counter[str] = Counter()
         self._tokens: dict[str, int] = {}
-        models = recipe.models()
-        sections = {"policy", *sections_of(recipe)}
-        self._window = min(models[section].context_window for section in sections)
+        self._longest_prompt = longest_prompt(recipe)
 
     def questions(self) -> Iterator[BuiltQuestion]:
         """The intended questions, those of a document together and of each part of it."""
@@ -210,10 +208,10 @@ class _Planner:
         prompt = write_prompt(IntendedQuestion.of(example, context), prompts)
         arguments = template_arguments(self._recipe.policy)
         (prompt_count,) = prompt_tokens(self._tokenizer, [prompt.messages], (), arguments)
-        if prompt_count + self._asking.max_tokens > self._window:
+        if prompt_count > self._longest_prompt:
             detail = (
-                f"the prompt has {prompt_count} tokens, which do not fit a window of {self._window} together with "
-                f"asking.max_tokens ({self._asking.max_tokens})"
+                f"the prompt has {prompt_count} tokens, and {self._longest_prompt} fit the windows of the models that "
+                "write and answer, beside their longest reply"
             )
             return Drop(example_id, "context", PROMPT_TOO_LONG, detail)
         return BuiltQuestion(example, context, prompt_count)
@@ -229,6 +227,17 @@ class _Planner:
     def _characters_per_token(self, text: str) -> float:
         sample = text[:_SAMPLE_CHARACTERS]
         return len(sample) / max(1, rough_tokens(self._tokenizer, [sample])[0])
+
+
+def longest_prompt(recipe: Recipe) -> int:
+    """Tokens of the longest prompt that writes a question. One that answers it holds the same passages."""
+    asking = _asking_of(recipe)
+    models = recipe.models()
+    writer, answerer = sections_of(recipe)
+    rooms = [models[writer].context_window - asking.max_tokens]
+    for section in ("policy", answerer):
+        rooms.append(models[section].context_window - asking.answer_tokens)
+    return min(rooms)
 
 
 def draw_kinds(

@@ -152,7 +152,7 @@ def test_a_long_document_stands_in_its_rows_as_a_part(tmp_path: Path) -> None:
 def test_a_prompt_that_fits_no_window_is_a_drop(tmp_path: Path) -> None:
     write_documents(tmp_path)
     recipe = asking_recipe(tmp_path, asking={"kinds": {"unanswerable": 1, "single_fact": 1}, "min_span_tokens": 40})
-    narrow = recipe.policy.model_copy(update={"context_window": 1600})
+    narrow = recipe.policy.model_copy(update={"context_window": 900})
     plan = make_asking_plan(asking_half(recipe.model_copy(update={"policy": narrow})), open_store(recipe.store))
     assert plan.drop_counts["prompt_too_long"] > 0
     assert plan.questions == 48
