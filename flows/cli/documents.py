@@ -74,7 +74,7 @@ def documents_view(settings: Documents, count_tokens: Callable[[str], int] | Non
             drop["documents"] += 1
             continue
         tokens = count_tokens(outcome.text) if count_tokens else 0
-        form = format_of(outcome.source.partition("#")[0])
+        form = format_of(outcome.source) or format_of(outcome.source.rpartition("#")[0])
         name = form.name if form else "dataset"
         for counts in (
             total,

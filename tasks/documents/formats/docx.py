@@ -43,28 +43,29 @@ def _markdown(document: Any, library: Any) -> tuple[str, tuple[Heading, ...]]:
     """The body as Markdown, and its headings."""
     parts: list[str] = []
     headings: list[Heading] = []
-    levels: dict[str, int] = {}  # of headings, by style; 0 for a style of no heading
+    styles: dict[str | None, tuple[int, bool]] = {}  # by id: level of a heading or 0, whether it is of a list
     length = 0
     in_list = False
-    for block in document.iter_inner_content():
-        if isinstance(block, library.table.Table):
-            part, gap, in_list = _table(block), "\n\n", False
+    for block in document.element.body.inner_content_elements:  # the XML itself: a paragraph's style takes long to find
+        level, is_item = 0, False
+        if isinstance(block, library.oxml.table.CT_Tbl):
+            part = _table(library.table.Table(block, document))
         else:
             part = block.text.strip()
             if not part:
                 continue
-            style = block.style
-            if style.name not in levels:
-                levels[style.name] = _heading_level(style)
-            level, is_item = levels[style.name], style.name.startswith(_LIST)
-            gap = "\n" if is_item and in_list else "\n\n"
-            in_list = is_item
-            if level:
-                title = " ".join(part.split())
-                part = f"{'#' * level} {title}"
-                headings.append(Heading(length + (len(gap) if parts else 0), level, title))
-            elif is_item:
-                part = f"- {part}"
+            if block.style not in styles:
+                style = document.styles.get_by_id(block.style, library.enum.style.WD_STYLE_TYPE.PARAGRAPH)
+                styles[block.style] = (_heading_level(style), (style.name or "").startswith(_LIST))
+            level, is_item = styles[block.style]
+        gap = "\n" if is_item and in_list else "\n\n"
+        in_list = is_item
+        if level:
+            title = " ".join(part.split())
+            part = f"{'#' * level} {title}"
+            headings.append(Heading(length + (len(gap) if parts else 0), level, title))
+        elif is_item:
+            part = f"- {part}"
         parts.append(f"{gap if parts else ''}{part}")
         length += len(parts[-1])
     return "".join(parts), tuple(headings)

@@ -1,6 +1,7 @@
 """HTML: the text as Markdown by html-to-markdown, without menus, forms, side columns, footers and what is hidden.
 
-Headings are Markdown's; links and emphasis are their words alone. `<title>` is the title, `<html lang>` the language.
+Headings are Markdown's; links and emphasis are their words alone. `<title>` is the title. `<html lang>` is not trusted:
+many pages have that of the template they were made from.
 """
 
 import re
@@ -24,13 +25,13 @@ def read_html(file: SourceFile, settings: Documents) -> Iterator[Parsed]:
     data = file.content()
     stated = _CHARSET.search(data[:_HEAD_BYTES])
     html = decoded(data, stated.group(1).decode("ascii") if stated else "")
-    text, title, language = _markdown(html)
+    text, title = _markdown(html)
     headings = markdown_headings(text)
-    yield Parsed(text, title or title_of(headings), headings, language=language)
+    yield Parsed(text, title or title_of(headings), headings)
 
 
-def _markdown(html: str) -> tuple[str, str, str]:
-    """(Markdown, title, language) of a page. Raises UnreadableError for one that the library does not read."""
+def _markdown(html: str) -> tuple[str, str]:
+    """(Markdown, title) of a page. Raises UnreadableError for one that the library does not read."""
     library = load_library("html_to_markdown", "reading HTML")
     options = library.ConversionOptions(
         autolinks=False,
@@ -43,8 +44,8 @@ def _markdown(html: str) -> tuple[str, str, str]:
         result = library.convert(html, options)
     except (ValueError, RuntimeError, library.ConversionError) as error:
         raise UnreadableError("unreadable", f"not HTML that can be read ({error})") from error
-    about = result.metadata.document if result.metadata else None
-    return without_front_matter(result.content), (about and about.title) or "", (about and about.language) or ""
+    title = result.metadata.document.title if result.metadata else None
+    return without_front_matter(result.content), title or ""
 
 
 FORMAT = DocumentFormat(

@@ -96,3 +96,13 @@ def test_a_pattern_and_a_limit(tmp_path: Path) -> None:
         (tmp_path / name).write_text(f"{name}: {ENGLISH}")
     documents, _ = read(tmp_path / "*.txt", limit=1)
     assert [document.source for document in documents] == ["a.txt"]
+
+
+def test_names_with_signs_of_urls_and_patterns_are_read(tmp_path: Path) -> None:
+    names = ["a#1.txt", "b c.txt", "d%20.txt", "e?.txt", "f[1].txt", "g*.md", "书.txt"]
+    for number, name in enumerate(names):
+        (tmp_path / name).write_text(f"Number {number}. {ENGLISH}")
+    (tmp_path / "k#2.html").write_text(f"<p>Number ten. {ENGLISH}</p>")
+    documents, drops = read(tmp_path, near_duplicates=None)
+    assert drops == []
+    assert [document.source for document in documents] == sorted([*names, "k#2.html"])

@@ -24,8 +24,8 @@ from tests.support.planning import small_recipe
 MODEL = Model(name="policy", tokenizer="microworld", endpoints=("http://127.0.0.1:9/v1",), system="Be brief.")
 
 
-def memory_row(number: int, sessions: int = 3, turns: int = 2, length: int = 20) -> dict[str, Any]:
-    """A row of LongMemEval; the first of its sessions holds the answer."""
+def memory_row(number: int, sessions: int = 3, turns: int = 2, length: int = 20, answer_in: int = 0) -> dict[str, Any]:
+    """A row of LongMemEval; one of its sessions holds the answer."""
     haystack = []
     for session in range(sessions):
         messages = []
@@ -42,7 +42,7 @@ def memory_row(number: int, sessions: int = 3, turns: int = 2, length: int = 20)
         "haystack_dates": [f"2023/05/{10 + session}" for session in range(sessions)],
         "haystack_session_ids": [f"s{session}" for session in range(sessions)],
         "haystack_sessions": haystack,
-        "answer_session_ids": ["s0"],
+        "answer_session_ids": [f"s{answer_in}"],
     }
 
 
@@ -109,13 +109,13 @@ def test_sessions_of_other_rows_stand_between_up_to_the_target(tmp_path) -> None
 
 
 def test_the_middle_is_cut_by_whole_turns_and_the_answers_session_stays(tmp_path) -> None:
-    row = memory_row(1, sessions=9, turns=4, length=100)
+    row = memory_row(1, sessions=9, turns=4, length=100, answer_in=4)
     [whole] = built_by(history_recipe(tmp_path, [row], window=16384))
     [built] = built_by(history_recipe(tmp_path, [row], window=2048))
     assert built.prompt_tokens <= 2048 - 64 < whole.prompt_tokens
     assert "turns are left out here]" in built.context.text
     for turn in range(4):
-        assert f"Row 1, session 0, turn {turn}: {'x' * 100}" in built.context.text
+        assert f"Row 1, session 4, turn {turn}: {'x' * 100}" in built.context.text
     assert "session 8, turn 3" in built.context.text
     assert built.context.text.count("x" * 100) * 100 == built.context.text.count("x")
     [drop] = outcomes_of(history_recipe(tmp_path, [memory_row(1, sessions=1, turns=4, length=900)], window=2048))

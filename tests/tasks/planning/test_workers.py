@@ -202,7 +202,7 @@ building.SMALL_CHARACTERS, building._BATCH_QUESTIONS = 0, 3
 start = line_processes.start_process
 def started(module, first_line):
     process = start(module, first_line)
-    print(process.pid, flush=True)
+    os.write(1, f"{{process.pid}}\\n".encode())
     return process
 line_processes.start_process = started
 recipe = parse_recipe(json.load(open({str(path)!r})))
