@@ -8,12 +8,14 @@ with the smaller id stays. Memory holds the questions' texts and their hashes.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from infra.recipe import Recipe
 from infra.store import Store
 from tasks.asking.checks import STAGE
 from tasks.asking.matching import numbers_in
+from tasks.documents.extra import load_library
 from tasks.metrics import likeness, normalised, normalised_tokens, sub_em
 from tasks.records.example import Drop
 from tasks.records.product import QUESTIONS
@@ -47,16 +49,15 @@ def repeated_questions(results: Sequence[ShardResult], recipe: Recipe, store: St
 
 def find_repeats(texts: Iterable[QuestionText], limit: float) -> dict[str, Drop]:
     """The drops of texts that come in the order of their ids."""
-    from datasketch import MinHash, MinHashLSH  # type: ignore[import-untyped]
-
-    index = MinHashLSH(threshold=_CANDIDATES_FROM, num_perm=_HASHES)
+    datasketch = load_hashing()
+    index = datasketch.MinHashLSH(threshold=_CANDIDATES_FROM, num_perm=_HASHES)
     first_by_text: dict[str, str] = {}
     by_id: dict[str, QuestionText] = {}
     repeats: dict[str, Drop] = {}
     for text in texts:
         plain = normalised(text.question)
         repeated = first_by_text.get(plain)
-        hashes = MinHash(num_perm=_HASHES)
+        hashes = datasketch.MinHash(num_perm=_HASHES)
         hashes.update_batch([token.encode("utf-8", "surrogatepass") for token in normalised_tokens(text.question)])
         if repeated is None:
             for candidate in sorted(index.query(hashes)):
@@ -71,6 +72,11 @@ def find_repeats(texts: Iterable[QuestionText], limit: float) -> dict[str, Drop]
         by_id[text.example_id] = text
         index.insert(text.example_id, hashes)
     return repeats
+
+
+def load_hashing() -> ModuleType:
+    """The library of MinHash. Raises PrerequisiteError where it is missing; a plan asks before anything is paid."""
+    return load_library("datasketch", "finding questions that are nearly the same")
 
 
 def without_repeats(counts: Mapping[str, Any], repeats: Iterable[Drop]) -> dict[str, Any]:

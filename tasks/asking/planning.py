@@ -23,6 +23,7 @@ from infra.running import progress
 from infra.store import Store
 from tasks.asking.checks import sections_of
 from tasks.asking.corpus import Corpus
+from tasks.asking.duplicates import load_hashing
 from tasks.asking.kind import QuestionKind, kinds_of
 from tasks.asking.spans import Lengths, Part, choose_spans, cut_parts
 from tasks.asking.writing import IntendedQuestion, write_prompt
@@ -49,10 +50,12 @@ Row = tuple[int, int, QuestionKind]  # number of the document, number of the que
 def make_asking_plan(recipe: Recipe, store: Store) -> Plan:
     """Read every document, choose what to ask, write the shards and the plan. No call is made.
 
-    Raises InputError when the documents cannot be read or give no question, RecipeError for an unknown kind.
+    Raises InputError when the documents cannot be read or give no question, RecipeError for an unknown kind, and
+    PrerequisiteError for a library or a tokenizer that is missing.
     """
     asking = _asking_of(recipe)
     kinds = kinds_of(asking.kinds)
+    load_hashing()
     tokenizer = load_tokenizer(recipe.policy.tokenizer, recipe.policy.trust_remote_code)
     corpus = Corpus(with_terms=any(kind.source == "documents" for kind, _ in kinds))
     drops: list[Drop] = []
