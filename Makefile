@@ -3,7 +3,8 @@
 
 PYTHON ?= python3.11
 METHOD ?= sealong
-TEXT ?= generated
+FROM ?=
+TEXT ?= $(or $(FROM),generated)
 ARGS ?=
 # The build of torch in .venv: the CUDA build on a machine with NVIDIA's driver, else the much smaller CPU build.
 TORCH ?= $(if $(wildcard /proc/driver/nvidia/version),cuda,cpu)

@@ -1,5 +1,7 @@
 """Build a dataset: plan, run every shard, publish. Then the training run is requested.
 
+The dataset has pairs of answers to questions; of a recipe with documents, questions about them (`flows/ask.py`).
+
 A shard that fails leaves the others running; the dataset is published when all shards have a result. With
 `execution.shard_deployment` the shards run as that deployment's flow runs on whatever workers serve it, else
 in this process.
@@ -30,6 +32,8 @@ from infra.running.run_page import announce, name_run, run_log, said_in_log
 from infra.serving.servers import restart_counts, restarts_since, start_servers
 from infra.store import Store, open_store
 from infra.store.lease import Lease
+from tasks.asking.planning import make_asking_plan
+from tasks.asking.recipes import asking_half, product_of
 from tasks.late_servers import servers_may_wait
 from tasks.planning.embedding_fit import embedding_fit
 from tasks.planning.make_plan import make_plan
@@ -37,6 +41,7 @@ from tasks.planning.references import count_references
 from tasks.planning.rules import as_planned
 from tasks.publish_tasks import publish_dataset
 from tasks.records.plan import Plan, load_plan, recipe_path, resolve_plan
+from tasks.records.product import PAIRS, QUESTIONS
 from tasks.records.shard import finished_results, missing_results, unfinished_shards
 from tasks.reporting.bill import bill_view
 from tasks.reporting.run_summary import build_summary
@@ -51,16 +56,19 @@ CUT_PLAN = (
     "embedding.long_texts; a new plan, with embedding.long_texts: windows, sees them whole and pays for no answer again"
 )
 
+PLANNERS = {PAIRS.name: make_plan, QUESTIONS.name: make_asking_plan}  # by what a plan's shards make
+
 
 @task(name="plan", task_run_name="plan {name}", cache_policy=NO_CACHE)
 def plan_questions(recipe: Recipe, name: str) -> str:
     """Read the questions, build the contexts, count the tokens; returns the plan's id."""
     store = open_store(recipe.store)
-    plan = make_plan(recipe, store)
-    fit = embedding_fit(store, plan, recipe)
-    for note in (count_references(store, plan).note, fit.note if fit else ""):
-        if note:
-            run_log().warning(note)
+    plan = PLANNERS[product_of(recipe).name](recipe, store)
+    if plan.product == PAIRS:
+        fit = embedding_fit(store, plan, recipe)
+        for note in (count_references(store, plan).note, fit.note if fit else ""):
+            if note:
+                run_log().warning(note)
     return plan.plan_id
 
 
@@ -78,7 +86,7 @@ def build(
     train: bool = False,
     retry_drops: bool = False,
 ) -> dict[str, Any]:
-    """Build the recipe's dataset.
+    """Build the recipe's dataset; of a recipe with documents, that of its questions.
 
     With `plan_id` an existing plan is worked on; with `shards` only those of its shards; with `retry_drops` refused
     calls are made again, and finished shards that dropped questions for them are run again. Returns the plan's id,
@@ -88,6 +96,8 @@ def build(
     is published then. With `train` the training deployment is started for the manifest, once per manifest.
     """
     given = as_recipe(recipe)
+    if given.documents is not None:
+        given = asking_half(given)
     with said_in_log():
         return _build(given, plan_id, shards, train=train, retry_drops=retry_drops)
 
@@ -189,10 +199,12 @@ def planned(recipe: Recipe, plan_id: str | None = None) -> Iterator[tuple[Recipe
             waiting = servers_may_wait(store, recipe)
             own = servers.enter_context(start_servers(recipe, waiting=waiting))
         needed = not waiting or unfinished_shards(store, plan)
-        settings = as_planned(own.wait_until_ready() if needed else own.with_endpoints(), plan)
-        check_windows(settings, plan, store)
-        if settings.embedding.long_texts == "cut" and embeds_texts(settings):
-            run_log().warning(CUT_PLAN)
+        settings = own.wait_until_ready() if needed else own.with_endpoints()
+        if plan.product == PAIRS:
+            settings = as_planned(settings, plan)
+            check_windows(settings, plan, store)
+            if settings.embedding.long_texts == "cut" and embeds_texts(settings):
+                run_log().warning(CUT_PLAN)
         seconds["serve"] = time.monotonic() - clock - seconds["plan"] - seconds.get("wait", 0.0)
         yield settings, whole_id, seconds, lease
 
@@ -205,8 +217,9 @@ def run_shards(resources: RunResources, plan: Plan, indices: Sequence[int]) -> N
     """
     chosen = set(indices)
     questions = sum(shard.questions for shard in plan.shards if shard.index in chosen)
-    progress.expect("sample", questions * calls_per_example(resources.recipe))
-    progress.expect("score", questions)
+    if plan.product == PAIRS:
+        progress.expect("sample", questions * calls_per_example(resources.recipe))
+    progress.expect(plan.product.stage, questions)
     if resources.recipe.execution.shard_deployment is None:
         failures = run_here(resources, plan, indices)
     else:
@@ -245,10 +258,12 @@ def nightly(recipe: str, changes: tuple[str, ...] = (), retry_drops: bool = Fals
         from infra.running.remote_runs import watch_for_lost_runs
 
         watch_for_lost_runs()
+    from flows.ask import with_questions  # it builds too
+
     settings = read_recipe(recipe, changes)
     name_run(f"nightly {settings.name}", recipe_tags(settings))
     say_early(settings)
-    return build(settings, train=True, retry_drops=retry_drops)
+    return build(with_questions(settings, retry_drops), train=True, retry_drops=retry_drops)
 
 
 def keep_recipe(store: Store, plan_id: str, recipe: Recipe) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from prefect import flow, tags
 from pydantic import Field
 
+from flows.ask import with_questions
 from flows.build import build, planned, recipe_tags
 from flows.early import say_early
 from flows.evaluate import evaluate, local_model_folder
@@ -34,6 +35,7 @@ def improve(recipe: dict[str, Any], rounds: int = 1) -> list[dict[str, Any]]:
 
 def run_rounds(recipe: Recipe, rounds: int) -> list[dict[str, Any]]:
     """The reports of the rounds. Raises RecipeError when the recipe cannot serve or train a second round's model."""
+    recipe = with_questions(recipe)
     if rounds > 1 and (recipe.policy.serve is None or recipe.training is None):
         raise RecipeError("rounds need policy.serve and training: each round starts a server for the model before it")
     reports = []

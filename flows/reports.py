@@ -23,6 +23,7 @@ from infra.store import Store
 from infra.store.lease import Lease
 from tasks.records.hint import status_command
 from tasks.records.plan import Plan
+from tasks.records.product import product_of_counts
 from tasks.resources import RunResources
 
 REPORT_S = 10.0  # between two reports
@@ -118,7 +119,9 @@ class BuildReport:
         """Take note of the dataset that the build has published."""
         self.dataset = {"name": name, "folder": dataset["folder"], "manifest": dataset["manifest"]}
         counts = dataset["counts"]
-        self._log.info(f"published {counts['pairs']:,} pairs of {counts['questions']:,} questions: {dataset['folder']}")
+        product = product_of_counts(counts)
+        made, planned = f"{product.made(counts):,} {product.name}", f"{counts[product.planned]:,} {product.planned}"
+        self._log.info(f"published {made} of {planned}: {dataset['folder']}")
 
     def _look(self) -> dict[str, Any] | None:
         """Show how far the build is on its page; returns the report."""

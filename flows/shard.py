@@ -1,4 +1,5 @@
-"""One shard of a plan: sample, score, pair, then the shard's result. It can be run again alone.
+"""One shard of a plan: sample, score, pair (or: write questions, check), then the shard's result. It can be run again
+alone.
 
 The shard is cut into spans of questions. Some spans are sampled at once; as soon as a span has its answers it is
 scored, so the judge works while the policy still answers. A shard that fails leaves its error beside its place in
@@ -18,8 +19,12 @@ from infra.errors import LongmillError, StoreError
 from infra.recipe import Execution, Recipe
 from infra.running import progress
 from infra.store import Store
+from tasks.asking.checks import Candidate
+from tasks.asking.estimate import calls_per_question
+from tasks.asking.work import ask_questions, tables_of
 from tasks.records.example import Answer, Judgement
 from tasks.records.plan import Plan, load_shard
+from tasks.records.product import PAIRS, QUESTIONS
 from tasks.records.shard import (
     ShardResult,
     discard_shard_result,
@@ -46,6 +51,7 @@ from tasks.shard_tasks import (
     earlier_judgements,
     load_rows,
     pair_shard,
+    put_table,
     run_in_prefect,
     sample_span,
 )
@@ -66,7 +72,7 @@ def work_on_shard(resources: RunResources, plan: Plan, index: int) -> ShardResul
     if result is not None:
         if not has_due_drop(result, _answers(store, result), store, resources.ledger, resources.refusals):
             count_finished(resources, plan, result)
-            progress.advance("score", plan.shards[index].questions)
+            progress.advance(plan.product.stage, plan.shards[index].questions)
             return result
         progress.say(f"shard {index} runs again: questions of it were dropped for refusals that are tried again now")
         discard_shard_result(store, plan.plan_id, index)
@@ -78,9 +84,10 @@ def work_on_shard(resources: RunResources, plan: Plan, index: int) -> ShardResul
             count_earlier_spending(resources, plan)
             reruns = read_reruns(store, plan.plan_id, index)
             in_memory = ShardInMemory(resources, plan, index, examples, contexts, run_in_prefect, reruns)
-            result = sample_score_pair(in_memory)
+            result = WORK[plan.makes](in_memory)
             check_shard(store, plan, result, resources.recipe.execution)
-            write_shard_part(plan, result, resources.recipe, store, examples, contexts)
+            if plan.product == PAIRS:  # questions are compared with those of other shards before they are rows
+                write_shard_part(plan, result, resources.recipe, store, examples, contexts)
     except LongmillError as error:
         if resources.stopped is not None:  # nothing has failed: the shard waits for the next build
             raise resources.stopped from error
@@ -121,7 +128,7 @@ def sample_score_pair(shard: ShardInMemory) -> ShardResult:
                 answers = sample_span(shard, span)
                 return answers, submit_scoring(score_span, span, answers)
 
-            sampled = [submit_sampling(sample_then_score, span) for span in spans_of(shard)]
+            sampled = [submit_sampling(sample_then_score, span) for span in spans_of(shard, calls_per_example(recipe))]
             answers = []
             scored: list[Future[list[Judgement]]] = []
             for future in sampled:
@@ -139,12 +146,38 @@ def _paired(shard: ShardInMemory, answers: list[Answer], judgements: list[Judgem
     return ShardResult.of(shard.resources.store, shard.plan.plan_id, shard.index, len(shard.examples), tables)
 
 
-def spans_of(shard: ShardInMemory) -> list[Span]:
-    """The spans in which a shard is sampled and scored; one where calls go out as batches, which are to be large."""
+def ask_and_check(shard: ShardInMemory) -> ShardResult:
+    """Write the questions of a shard and check them, span by span."""
+    stopped = threading.Event()
+    with _task_threads(shard, stopped) as submit_step, _task_threads(shard, stopped) as submit_asking:
+
+        def ask_span(span: Span) -> list[Candidate]:
+            examples = shard.examples[span[0] : span[1]]
+            steps = TaskSteps(shard, span, submit_step)
+            candidates = ask_questions(examples, shard.contexts, shard.resources.scoring(), steps)
+            progress.advance(QUESTIONS.stage, len(candidates))
+            shard.resources.count_scored(len(candidates))
+            return candidates
+
+        spans = spans_of(shard, calls_per_question(shard.resources.recipe))
+        candidates: list[Candidate] = []
+        for future in [submit_asking(ask_span, span) for span in spans]:
+            candidates.extend(future.result())
+    tables = {}
+    for name, rows in tables_of(candidates, shard.resources).items():
+        tables[name] = put_table(shard, name, rows)
+    return ShardResult.of(shard.resources.store, shard.plan.plan_id, shard.index, len(shard.examples), tables)
+
+
+WORK = {PAIRS.name: sample_score_pair, QUESTIONS.name: ask_and_check}  # of a shard, by what it makes
+
+
+def spans_of(shard: ShardInMemory, calls: int) -> list[Span]:
+    """The spans in which a shard is worked on, by the calls of an example; one where calls go out as batches, which are
+    to be large."""
     recipe = shard.resources.recipe
     if recipe.sends_batches():
         return [(0, len(shard.examples))]
-    calls = calls_per_example(recipe)
     planned_calls = calls * sum(planned.questions for planned in shard.plan.shards)
     span_calls = calls_per_span(planned_calls, recipe.execution, recipe.policy.replicas())
     return cut_spans(len(shard.examples), calls, span_calls)

@@ -40,6 +40,7 @@ from infra.running import progress
 from infra.running.remote_runs import cancel_runs, pool_of, run_states, start_run, watch_for_lost_runs
 from infra.store import Store
 from tasks.records.plan import Plan, load_plan
+from tasks.records.product import PAIRS
 from tasks.records.shard import forget_failure, read_failure, read_shard_result
 from tasks.resources import RunResources, open_resources
 from tasks.sampling import calls_per_example
@@ -210,8 +211,9 @@ class Workers:
             for index in run.indices:
                 if read_shard_result(self._resources.store, self._plan.plan_id, index) is not None:
                     questions = self._plan.shards[index].questions
-                    progress.advance("sample", questions * calls_per_example(self._resources.recipe))
-                    progress.advance("score", questions)
+                    if self._plan.product == PAIRS:
+                        progress.advance("sample", questions * calls_per_example(self._resources.recipe))
+                    progress.advance(self._plan.product.stage, questions)
                     continue
                 if state.is_lost and self._may_run_again(index, len(run.indices) == 1):
                     self._waiting.appendleft(index)

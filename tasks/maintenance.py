@@ -16,7 +16,7 @@ from infra.store.lease import LEASES
 from tasks.records.manifest import read_manifest
 from tasks.records.part import part_path, read_parts, rows_folder
 from tasks.records.plan import Plan, load_plan, plan_path
-from tasks.records.shard import TABLES, finished_results
+from tasks.records.shard import finished_results
 from tasks.reporting.tables import Rows
 
 GRACE_DAYS = 7.0
@@ -120,7 +120,7 @@ def _unnamed_of_plan(store: Store, ages: Ages, plan: Plan) -> Iterator[tuple[str
     finished = set()
     for result, part in zip(results, read_parts(store, results), strict=True):
         finished.add(f"{result.shard:04d}")
-        named |= {result.files[name].path for name in TABLES} | {part_path(result)}
+        named |= {table.path for table in result.files.values()} | {part_path(result)}
         if part is not None:
             rows = rows_folder(plan.plan_id)
             named |= {part.figures} | {f"{rows}/{file['path']}" for file in part.rows}

@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from infra.canonical import canonical_json
@@ -23,10 +23,14 @@ from infra.errors import BalanceError, RecipeError, StoreError
 from infra.recipe import Recipe
 from infra.running import progress
 from infra.store import Store
+from tasks.asking.duplicates import repeated_questions, without_repeats
+from tasks.asking.publishing import write_question_papers, write_questions
 from tasks.records.dataset import ShardData, Split
+from tasks.records.example import Drop
 from tasks.records.manifest import ManifestFile, commit, finished_manifest, manifest_head, read_manifest
 from tasks.records.part import ShardPart, read_figures, read_parts, rows_folder
 from tasks.records.plan import Plan, load_examples, load_shard
+from tasks.records.product import PAIRS, QUESTIONS, product_of_counts
 from tasks.records.shard import ShardResult, with_paired
 from tasks.records.table import BUILD_AGAIN, StoredTable
 from tasks.reporting.dataset_card import dataset_card, reads_folders
@@ -69,6 +73,7 @@ class DatasetDraft:
     with_reasoning: bool  # an answer of the dataset has reasoning, so its tables have columns for it
     parts: Mapping[int, ShardPart]  # by shard, of those that have one
     ready: frozenset[int]  # shards whose final rows are in the store, by this split and with these columns
+    repeats: Mapping[str, Drop] = field(default_factory=dict)  # by example, of questions that repeat another
 
 
 def publish(plan: Plan, results: Sequence[ShardResult], recipe: Recipe, store: Store) -> Published:
@@ -111,6 +116,9 @@ def draft_dataset(
     _check_recipe(plan, recipe)
     ordered = _by_shard(results)
     counts = check_balance(plan, ordered)
+    repeats = repeated_questions(ordered, recipe, store) if plan.product == QUESTIONS else {}
+    if repeats:
+        counts = without_repeats(counts, repeats.values())
     progress.expect(STAGE, len(ordered))
     if parts is None:
         parts = parts_of(store, ordered)
@@ -122,7 +130,7 @@ def draft_dataset(
         progress.advance(STAGE, len(ordered))
     with_reasoning = any(result.reasoning_tokens is not None for result in ordered)
     ready = _ready(store, plan.plan_id, parts, split, with_reasoning) if manifest is None else frozenset()
-    return DatasetDraft(folder, split, head, manifest, with_reasoning, parts, ready)
+    return DatasetDraft(folder, split, head, manifest, with_reasoning, parts, ready, repeats)
 
 
 def write_shard(
@@ -132,8 +140,12 @@ def write_shard(
 
     Raises BalanceError when an example of the shard is not in pairs or in one drop, StoreError for a changed table.
     """
-    shard = load_shard_data(plan, result, recipe, store)
-    files = write_rows(store, draft.folder, result.shard, shard, recipe, plan, draft.split, draft.with_reasoning)
+    if plan.product == QUESTIONS:
+        examples, contexts = load_shard(store, plan, result.shard)
+        files = write_questions(store, draft.folder, result, examples, contexts, recipe, draft.split, draft.repeats)
+    else:
+        shard = load_shard_data(plan, result, recipe, store)
+        files = write_rows(store, draft.folder, result.shard, shard, recipe, plan, draft.split, draft.with_reasoning)
     progress.advance(STAGE)
     return files
 
@@ -162,8 +174,11 @@ def finish_dataset(
             rows = written[result.shard] if result.shard in written else draft.parts[result.shard].rows
             files.extend(rows)
         _place_rows(store, plan.plan_id, draft, written)
-        summary = _summary(plan, results, recipe, store, draft.parts)
-        papers = _write_papers(recipe, store, draft, files, summary)
+        if plan.product == QUESTIONS:
+            papers = write_question_papers(_by_shard(results), recipe, store, draft.folder, draft.head, files)
+        else:
+            summary = _summary(plan, results, recipe, store, draft.parts)
+            papers = _write_papers(recipe, store, draft, files, summary)
         manifest = {**draft.head, "files": [*files, *papers]}
         if reads_folders(files):
             _refuse_strays(store, draft.folder, files)
@@ -189,12 +204,16 @@ def move_latest(store: Store, name: str, folder: str, manifest: Mapping[str, Any
 
 def _smaller(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """The line about a dataset with fewer pairs than the one before it; empty where it has as many."""
-    pairs_before, pairs = before["counts"]["pairs"], now["counts"]["pairs"]
+    product = product_of_counts(now["counts"])
+    if product != product_of_counts(before["counts"]):
+        return ""
+    pairs_before, pairs = product.made(before["counts"]), product.made(now["counts"])
     if pairs >= pairs_before:
         return ""
     return (
-        f"datasets/{name}/latest.json moves to a smaller dataset: {pairs:,} pairs of {now['counts']['questions']:,} "
-        f"questions ({now['version']}), after {pairs_before:,} of {before['counts']['questions']:,} "
+        f"datasets/{name}/latest.json moves to a smaller dataset: {pairs:,} {product.name} of "
+        f"{now['counts'][product.planned]:,} {product.planned} ({now['version']}), after {pairs_before:,} of "
+        f"{before['counts'][product.planned]:,} "
         f"({before['version']}): {100 * (pairs_before - pairs) / pairs_before:.0f}% fewer"
     )
 
@@ -208,7 +227,7 @@ def check_balance(plan: Plan, results: Sequence[ShardResult]) -> dict[str, Any]:
             f"plan {plan.plan_id} has the shards {planned_shards}, but there are results of {result_shards}"
         )
     drops = Counter(plan.drop_counts)
-    most = plan.recipe["pairing"].get("pairs_per_question", 1)
+    most = plan.recipe["pairing"].get("pairs_per_question", 1) if plan.product == PAIRS else 1
     pairs = all_paired = answers = 0
     for planned, result in zip(plan.shards, results, strict=True):
         dropped, paired = sum(result.drops.values()), result.paired_questions
@@ -228,8 +247,11 @@ def check_balance(plan: Plan, results: Sequence[ShardResult]) -> dict[str, Any]:
             f"plan {plan.plan_id}: {plan.questions} questions, but {all_paired} with pairs + {drops.total()} drops; "
             "nothing is published"
         )
-    counts = {"questions": plan.questions, "pairs": pairs, "drops": dict(sorted(drops.items())), "answers": answers}
-    return with_paired(counts, all_paired)
+    product = plan.product
+    counts = {product.planned: plan.questions, product.name: pairs, "drops": dict(sorted(drops.items()))}
+    return (
+        with_paired({**counts, "answers": answers}, all_paired) if product == PAIRS else {**counts, "answers": answers}
+    )
 
 
 def read_summary(store: Store, folder: str) -> Summary:
@@ -279,7 +301,7 @@ def _split(results: Sequence[ShardResult], parts: Mapping[int, ShardPart], recip
         for result in results:
             part = parts.get(result.shard)
             if part is None or part.split.seed != split.seed:
-                table = result.files["pairs"].read_checked(store, ["context_id"])
+                table = result.files[result.product.name].read_checked(store, ["context_id"])
                 yield from table.column("context_id").to_pylist()
             elif part.last_context is not None:
                 yield part.last_context
@@ -381,8 +403,9 @@ def _pointer(folder: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def _published(store: Store, folder: str, manifest: Mapping[str, Any]) -> Published:
     splits: Counter[str] = Counter()
+    product = product_of_counts(manifest["counts"])
     for file in manifest["files"]:
-        if file.get("config") == "pairs":
+        if file.get("config") == product.name:
             splits[file["split"]] += file["rows"]
     return Published(
         manifest=f"{folder}/manifest.json",

@@ -86,7 +86,7 @@ class RunResources:
     def scoring(self) -> ScoringContext:
         """What scorers may use of it."""
         clients = self.policy, self.recipe, self.judge, self._cache, self.reward_model
-        return ScoringContext(self.embedder, *clients, self._trial)
+        return ScoringContext(self.embedder, *clients, self._trial, self.strong)
 
     def clients(self) -> dict[str, ModelClient]:
         """The clients by the section of the recipe, or by the scorer, that names their model."""

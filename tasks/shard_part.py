@@ -15,6 +15,8 @@ from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pai
 from tasks.records.manifest import ManifestFile
 from tasks.records.part import ShardPart, Spending, rows_folder, write_figures, write_part
 from tasks.records.plan import Plan
+from tasks.records.product import PAIRS as PAIRS_OF_ANSWERS
+from tasks.records.product import QUESTIONS, Product
 from tasks.records.shard import ShardResult
 from tasks.records.table import StoredTable
 from tasks.reporting.shard_figures import shard_figures
@@ -149,8 +151,11 @@ class AnswerSpending:
     without_usage: Sequence[str]
 
 
-def spending_of(answers: Iterable[Answer]) -> AnswerSpending:
-    """What the calls of these answers have cost; a call that gave several counts once."""
+def spending_of(answers: Iterable[Answer], product: Product = PAIRS_OF_ANSWERS) -> AnswerSpending:
+    """What the calls of these answers have cost; a call that gave several counts once.
+
+    The answers of a shard that makes questions say the kind of their call.
+    """
     by_kind: dict[str, Spending] = {}
     keys: set[str] = set()
     without_usage: dict[str, None] = {}  # an ordered set
@@ -161,5 +166,6 @@ def spending_of(answers: Iterable[Answer]) -> AnswerSpending:
         elif answer.key and answer.key not in keys:
             keys.add(answer.key)
             spent = Spending(1, answer.prompt_tokens, answer.completion_tokens)
-            by_kind[kind_of(answer)] = by_kind.get(kind_of(answer), Spending()).plus(spent)
+            kind = answer.strategy if product == QUESTIONS else kind_of(answer)
+            by_kind[kind] = by_kind.get(kind, Spending()).plus(spent)
     return AnswerSpending(by_kind, list(without_usage))

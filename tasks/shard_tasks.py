@@ -31,6 +31,7 @@ from infra.recipe import Execution, Recipe
 from infra.running import progress
 from infra.running.prefect import TASK_SETTINGS, cache_key, live, retry_settings
 from infra.store import Store
+from tasks.asking.estimate import calls_per_question
 from tasks.judging.asking import ask_judge, judge_settings, query_identity, verdict_from_ledger
 from tasks.judging.context import AnsweredQuestion
 from tasks.judging.refusals import unfounded_refusals
@@ -39,6 +40,8 @@ from tasks.pairing import pair_example
 from tasks.records import example as records
 from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
 from tasks.records.plan import Plan
+from tasks.records.product import QUESTIONS
+from tasks.records.question import QUESTION, WrittenQuestion
 from tasks.records.shard import NO_RERUNS, Reruns
 from tasks.records.table import StoredTable
 from tasks.refused_answers import refusal_words
@@ -60,6 +63,7 @@ _SCHEMAS = {
     "answers": (Answer, records.ANSWER),
     "judgements": (Judgement, records.JUDGEMENT),
     "pairs": (Pair, records.PAIR),
+    "questions": (WrittenQuestion, QUESTION),
     "drops": (Drop, records.DROP),
 }
 
@@ -306,8 +310,12 @@ def calls_per_batch(shard: ShardInMemory) -> int:
     recipe = shard.resources.recipe
     if recipe.sends_batches():
         return MOST_LINES
-    longest = max((context.tokens for context in shard.contexts.values()), default=0)
-    expected = len(shard.examples) * judge_calls_per_example(recipe, longest)
+    if shard.plan.product == QUESTIONS:
+        calls_each = calls_per_question(recipe)
+    else:
+        longest = max((context.tokens for context in shard.contexts.values()), default=0)
+        calls_each = judge_calls_per_example(recipe, longest)
+    expected = len(shard.examples) * calls_each
     return max(recipe.execution.batch_calls, math.ceil(expected / MOST_CALL_BATCHES))
 
 

@@ -6,7 +6,8 @@ the sums by shard; each shard's run is given the sum of the others, whatever the
 no usage are counted from their prompts and their replies in the ledger (infra/models/usage.py).
 
 Counted are the answers of finished shards and, of the others, the samples that the ledger holds. What other processes
-pay for later is not, nor are calls to the judge before they are needed again.
+pay for later is not, nor are calls to the judge before they are needed again. A shard that asks questions has all of
+its calls among its answers; those of one that is not finished are counted when they are needed again.
 """
 
 import threading
@@ -16,10 +17,13 @@ from infra.ledger import Entry
 from infra.models.client import ModelClient
 from infra.models.protocol import Request
 from infra.recipe import Budget
+from tasks.asking.work import CALLS as ASKING_CALLS
+from tasks.asking.work import section_of
 from tasks.records import example as records
 from tasks.records.example import Answer
 from tasks.records.part import Spending, read_parts
 from tasks.records.plan import Plan, load_shard
+from tasks.records.product import QUESTIONS
 from tasks.records.shard import ShardResult, read_shard_results
 from tasks.resources import RunResources
 from tasks.sampling import ANSWERS, kind_of, sample_requests, strong_requests
@@ -117,7 +121,7 @@ def count_finished(resources: RunResources, plan: Plan, result: ShardResult) -> 
 
 def forget_spending(resources: RunResources, result: ShardResult) -> None:
     """Take the sums of a finished shard back, because it runs again: its calls are counted when it needs them."""
-    for kind in ANSWERS:
+    for kind in ASKING_CALLS if result.product == QUESTIONS else ANSWERS:
         _client(resources, kind).forget_sum(f"{result.plan_id}/{result.shard} {kind}")
 
 
@@ -146,7 +150,7 @@ def _spending_of_results(resources: RunResources, results: Sequence[ShardResult]
     for result, part in zip(results, read_parts(resources.store, results), strict=True):
         if part is None:
             answers = records.from_table(result.files["answers"].read_checked(resources.store), Answer)
-            spending[result.shard] = spending_of(answers)
+            spending[result.shard] = spending_of(answers, result.product)
         else:
             spending[result.shard] = AnswerSpending(part.spending, part.without_usage)
     return spending
@@ -164,7 +168,7 @@ def _paid_answers(
     resources: RunResources, plan: Plan, index: int, keys: set[str] | None
 ) -> Iterator[tuple[Request, Entry]]:
     """The requests for answers of a shard that the ledger has replies to, all or those with these keys."""
-    if keys is not None and not keys:
+    if plan.product == QUESTIONS or (keys is not None and not keys):  # what asking calls next depends on its replies
         return
     resources.ledger.refresh(when_due=True)
     if not resources.ledger.entries:
@@ -191,5 +195,8 @@ def _spend_sums(resources: RunResources, name: str, by_kind: Mapping[str, Spendi
 
 
 def _client(resources: RunResources, kind: str) -> ModelClient:
-    """The client whose model gives answers of this kind."""
+    """The client whose model calls of this kind go to."""
+    if kind in ASKING_CALLS:
+        client = resources.clients().get(section_of(kind, resources.recipe))
+        return client or resources.policy
     return resources.strong if kind == "strong" and resources.strong is not None else resources.policy

@@ -18,11 +18,15 @@ from typing import Any
 from infra.errors import YieldError
 from infra.recipe import Execution
 from infra.store import Store
+from tasks.asking.checks import BY_DESIGN as ASKED_BY_DESIGN
+from tasks.asking.checks import STAGE as ASKING
+from tasks.documents import STAGE as DOCUMENTS
 from tasks.questions import REPEATS
 from tasks.records import example as records
 from tasks.records.example import Drop
 from tasks.records.part import ShardPart
 from tasks.records.plan import Plan
+from tasks.records.product import PAIRS
 from tasks.records.shard import ShardResult
 
 FILTERED = "content_filter"  # the reason under which the gate counts what a filter stopped
@@ -32,11 +36,15 @@ _CHARACTERS = 300  # of an example's detail
 # Reasons that no limit counts, by stage: the data's own, lengths that a plan shows, the provider's, the pairing rule's.
 BY_DESIGN: Mapping[str, frozenset[str]] = {
     "read": frozenset({"unanswerable", "language", "code"}),
-    "context": frozenset({"prompt_too_long", "context_too_long", "too_long_to_train", "no_article"}),
+    DOCUMENTS: frozenset({"language", "empty", "too_short", "too_long", "duplicate", "near_duplicate"}),
+    "context": frozenset(
+        {"prompt_too_long", "context_too_long", "too_long_to_train", "no_article", "no_span", "no_neighbour"}
+    ),
     "sample": frozenset({FILTERED}),
     "pair": frozenset({"tie", "small_margin", "near_identical"}),
+    ASKING: ASKED_BY_DESIGN,
 }
-_PLANNING_STAGES = ("read", "context")
+_PLANNING_STAGES = ("read", "context", DOCUMENTS)
 _NO_SCORES = "too_few_scored"
 
 _NO_TEXT = (
@@ -44,6 +52,7 @@ _NO_TEXT = (
     "endpoint"
 )
 _CUT_SHORT = f"{_NO_TEXT}; then --retry-drops asks again"
+_WEAK_WRITER = "take a larger model to write and to answer (asking.model, asking.answerer), or other asking.kinds"
 REMEDIES: Mapping[str, str] = {
     "no_answers": _NO_TEXT,
     "abort": _CUT_SHORT,
@@ -72,11 +81,32 @@ REMEDIES: Mapping[str, str] = {
     "too_long_to_train": "raise training.max_length, or lower sampling.max_tokens",
     "no_article": "give a contexts.pool that holds these articles",
     "refused": "the model declines: take another model, or texts that it answers about",
+    "no_question": "the replies of the model that writes hold no question in JSON: try the other judge.prompts (full, "
+    "terse), a larger asking.max_tokens, or another asking.model",
+    "no_verdict": "the replies that check questions cannot be used: look at the model of asking.answerer",
     "tool_calls": "the model calls tools in place of answering: start its server without tools",
     "sample: prompt_too_long": "the server takes less than policy.context_window: start it with --max-model-len of "
     "that size, then the same command asks again (with --retry-drops, where the server tells no max_model_len), or "
     "lower policy.context_window",
     "failed": "look at the server's log for what it does with this prompt; --retry-drops asks again",
+    "empty": "mend the documents at their source: they hold no text",
+    "too_short": "lower documents.min_characters",
+    "too_long": "raise documents.max_characters",
+    "duplicate": "leave texts that come twice out of documents.source",
+    "near_duplicate": "leave texts that are nearly the same out; of documents, raise documents.near_duplicates; of "
+    "questions, lower asking.per_document or raise asking.checks.likeness",
+    "no_span": "give longer documents, or other asking.kinds",
+    "no_neighbour": "give documents on related matters, or take across_documents out of asking.kinds",
+    "declined": "give documents with more in them, longer spans (asking.max_span_tokens) or other asking.kinds",
+    "points_at_text": _WEAK_WRITER,
+    "proof_not_verbatim": _WEAK_WRITER,
+    "fails_kind_test": _WEAK_WRITER,
+    "not_self_contained": _WEAK_WRITER,
+    "answered_closed_book": "take documents that the policy has not learned by heart, or lower "
+    "asking.checks.closed_book",
+    "not_answered_from_proof": _WEAK_WRITER,
+    "answered_without_sentence": _WEAK_WRITER,
+    "answers_differ": _WEAK_WRITER,
     FILTERED: "take a model or a provider that reads such texts, or ask again with --retry-drops",
 }
 _OTHER_REMEDY = "look at the drops of the plan"
@@ -190,9 +220,10 @@ def check_plan(
     place, limit = f"plan {plan.plan_id}", execution.max_drop_share
     if not sum(result.pairs for result in results):
         reasons = outcome if outcome.drops else reading_yield(store, plan)
+        rows, single = ("questions", "pair") if plan.product == PAIRS else ("rows", "question")
         raise YieldError(
-            f"{place}: none of its {plan.questions:,} questions gave a pair, and a dataset without a pair is never "
-            f"published. {_most_frequent(reasons, reasons.drops, store, results)}"
+            f"{place}: none of its {plan.questions:,} {rows} gave a {single}, and a dataset without a {single} is "
+            f"never published. {_most_frequent(reasons, reasons.drops, store, results)}"
         )
     if outcome.share > limit:
         raise YieldError(f"{_too_many(place, outcome, 'max_drop_share', limit, store, results)}. {_PAID}")

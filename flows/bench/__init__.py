@@ -30,6 +30,7 @@ def run_benchmarks(name: str) -> dict[str, Any]:
 def benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
     """The benchmarks' functions by name. Prefect is imported inside them, after its server has started."""
     from flows.bench import (
+        asking,
         client,
         consensus,
         fleet,
@@ -61,4 +62,5 @@ def benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
         "fleet": fleet.measure,
         "status": status.measure,
         "training": training.measure,
+        "ask": asking.measure,
     }

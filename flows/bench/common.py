@@ -20,7 +20,9 @@ ROOT = Path(__file__).resolve().parents[2]  # the folder of the package `flows`:
 
 
 @contextlib.contextmanager
-def stub_server(*arguments: str, module: Literal["stub_server", "stub_judge"] = "stub_server") -> Iterator[str]:
+def stub_server(
+    *arguments: str, module: Literal["stub_server", "stub_judge", "stub_asker"] = "stub_server"
+) -> Iterator[str]:
     """Run a stub of this package as a process; yields its base URL ending in /v1.
 
     Raises ServingError when it ends before it listens.

@@ -26,7 +26,8 @@ from flows.bench.common import stub_recipe
 from infra.running.remote_runs import LOST_AFTER_S, Pool, RunState
 from infra.store import Store
 from tasks.records.plan import Plan, PlannedShard
-from tasks.records.shard import TABLES, ShardResult, write_shard_result
+from tasks.records.product import PAIRS
+from tasks.records.shard import ShardResult, table_names, write_shard_result
 from tasks.records.table import StoredTable
 from tasks.resources import open_resources
 
@@ -228,5 +229,5 @@ def _plan(shards: int, recipe: dict[str, Any]) -> Plan:
 
 
 def _result(plan_id: str, index: int) -> ShardResult:
-    tables = {name: StoredTable(f"{name}.parquet", "0" * 64, 64) for name in TABLES}
+    tables = {name: StoredTable(f"{name}.parquet", "0" * 64, 64) for name in table_names(PAIRS)}
     return ShardResult(plan_id, index, tables, 64, 64, 64, {}, 0, 0)

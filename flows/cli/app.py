@@ -26,7 +26,7 @@ from flows.cli.doctor import require_machine, run_checks
 from flows.cli.documents import documents
 from flows.cli.ending import run_to_the_end
 from flows.cli.formats import formats
-from flows.cli.inspecting import agreement, inspect
+from flows.cli.inspecting import agreement, inspect, plain
 from flows.cli.maintaining import maintain
 from flows.cli.microworld import microworld
 from flows.cli.serving import serve
@@ -74,12 +74,22 @@ def plan(
     judge_gpu_speed: Annotated[tuple[float, float], typer.Option(help="The same of the judge.")] = (3_000, 500),
     as_json: AsJson = False,
 ) -> None:
-    """Read the questions and say what a run would do and cost, without a paid call."""
-    from flows.cli.views import first_question_page, plan_view
+    """Read the questions, or the documents, and say what a run would do and cost, without a paid call."""
+    from flows.cli.views import asking_plan_view, first_question_page, plan_view
     from tasks.planning.sizing import GpuSpeed
+    from tasks.reporting.asking_tables import asking_plan_rows
     from tasks.reporting.tables import plan_rows
 
     settings = read_recipe(recipe, changes)
+    if settings.documents is not None:
+        with progress_unless_json(as_json):
+            view = asking_plan_view(settings)
+        if not as_json:
+            console.print(table(f"plan {view['plan_id']}", *asking_plan_rows(view)))
+            print_notes(view["warnings"])
+            console.print(plain(f"\nthe first prompt\n{view['first_prompt']}"))
+        finish(as_json, view, [])
+        return
     with progress_unless_json(as_json):
         view = plan_view(settings, GpuSpeed(*gpu_speed), GpuSpeed(*judge_gpu_speed))
     if not as_json:
@@ -117,9 +127,24 @@ def build(
         require_machine(settings)
         say_early(settings)
     with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
+        from flows.ask import with_questions
         from flows.build import build as build_flow
 
-        built = build_flow(settings, retry_drops=retry_drops)
+        built = build_flow(with_questions(settings, retry_drops), retry_drops=retry_drops)
+    _show_build(built, as_json)
+
+
+@app.command()
+def ask(recipe: RecipePath, changes: Changes = None, retry_drops: RetryDrops = False, as_json: AsJson = False) -> None:
+    """Ask questions about the recipe's documents, check them, and publish them as a dataset of questions."""
+    settings = read_recipe(recipe, changes)
+    with progress_unless_json(as_json):
+        require_machine(settings)
+        say_early(settings)
+    with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
+        from flows.ask import ask as ask_flow
+
+        built = ask_flow(settings, retry_drops=retry_drops)
     _show_build(built, as_json)
 
 
@@ -250,7 +275,11 @@ def doctor(
 def demo(
     method: Annotated[str, typer.Argument(help="Method to show: sealong or longreward.", metavar="METHOD")] = "sealong",
     text: Annotated[
-        str, typer.Option(help="generated: a small model's own world; real: articles, with SmolLM2.", metavar="TEXT")
+        str,
+        typer.Option(
+            help="generated: a model's own world; real: articles, with SmolLM2; documents: asks questions first.",
+            metavar="TEXT",
+        ),
     ] = "generated",
     changes: Changes = None,
     as_json: AsJson = False,
@@ -297,7 +326,7 @@ def bench(
         typer.Argument(
             help=(
                 "client, flow, prefect, judging, consensus, kill, memory, plan, publish, ledger, shard_start, status, "
-                "fleet, training or all."
+                "fleet, training, ask or all."
             ),
             metavar="WHAT",
         ),

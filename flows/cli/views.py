@@ -11,8 +11,12 @@ from flows.cli.inspecting import plain
 from flows.early import check_early
 from infra.errors import InputError
 from infra.ledger import Ledger
+from infra.models.api_key import check_api_keys
 from infra.recipe import Recipe
 from infra.store import open_store
+from tasks.asking.forecast import asking_view
+from tasks.asking.planning import make_asking_plan
+from tasks.asking.recipes import asking_half
 from tasks.planning.embedding_fit import embedding_fit
 from tasks.planning.estimate import estimate
 from tasks.planning.limits import unsaid_training_note
@@ -52,6 +56,16 @@ def plan_view(recipe: Recipe, policy: GpuSpeed = POLICY_SPEED, judge: GpuSpeed =
     first = dict(first_question(store, plan, recipe))
     first["prompt"] = shortened(first["prompt"], _PROMPT_LENGTH)
     return {**view, "first_question": first}
+
+
+def asking_plan_view(recipe: Recipe) -> dict[str, Any]:
+    """Make the plan of asking about a recipe's documents, and say what it takes, without a paid call."""
+    check_api_keys(recipe)
+    half = asking_half(recipe)
+    store = open_store(half.store)
+    view = asking_view(make_asking_plan(half, store), half, store)
+    view["first_prompt"] = shortened(view["first_prompt"], _PROMPT_LENGTH)
+    return view
 
 
 def first_question_page(first: Mapping[str, Any]) -> Iterator[Text]:

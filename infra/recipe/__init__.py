@@ -1,5 +1,6 @@
 """A recipe: every setting of a run, typed, documented and checked before any work starts."""
 
+from infra.recipe.asking import Asking, Checks
 from infra.recipe.documents import Documents
 from infra.recipe.models import (
     RULE_BASED,
@@ -34,8 +35,10 @@ from infra.recipe.training import Mix, Training
 __all__ = [
     "DEFAULT_STORE",
     "RULE_BASED",
+    "Asking",
     "BatchSettings",
     "Budget",
+    "Checks",
     "Contexts",
     "Dataset",
     "Documents",

@@ -13,6 +13,8 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from infra.errors import RecipeError
+from infra.recipe.asking import Asking, asking_settings, with_asked_questions
+from infra.recipe.changes import apply_change
 from infra.recipe.documents import Documents
 from infra.recipe.fields import QuestionFields
 from infra.recipe.models import Embedding, Fraction, Judge, Model, Positive, RecipeSection, require_one_currency
@@ -242,6 +244,7 @@ class Recipe(RecipeSection):
     store: str = Field(DEFAULT_STORE, description="folder or fsspec URL (s3://bucket/prefix) that keeps everything")
     seed: int = Field(0, description="seed of every random choice")
     documents: Documents | None = Field(None, description="documents that questions are asked about")
+    asking: Asking | None = Field(None, description="how questions are asked about the documents")
     questions: Questions = Field(description="where the questions come from")
     contexts: Contexts = Field(Contexts(), description="how a question gets its context")
     policy: Model = Field(description="the model that answers, and that is improved")
@@ -258,6 +261,17 @@ class Recipe(RecipeSection):
     execution: Execution = Field(Execution(), description="how the work runs")
     training: Training | None = Field(Training(), description="training on the dataset; null publishes only")
     evaluation: Evaluation | None = Field(Evaluation(), description="comparison before and after; null skips it")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, settings: Any) -> Any:
+        return with_asked_questions(settings)
+
+    @model_validator(mode="after")
+    def _check_asking(self) -> "Recipe":
+        if self.asking is not None and self.documents is None:
+            raise ValueError("asking: there are no `documents` to ask about; add that section")
+        return self
 
     @model_validator(mode="after")
     def _check_strong(self) -> "Recipe":
@@ -290,6 +304,8 @@ class Recipe(RecipeSection):
         settings = self.model_dump(
             mode="json", exclude={"name", "store", "documents", "budget", "execution", "training", "evaluation"}
         )
+        if self.asking is None:
+            del settings["asking"]
         # A plan names its questions and contexts by content, so the places that they come from do not matter.
         for section, keys in _PLACE_KEYS.items():
             if settings[section] is not None:
@@ -311,7 +327,7 @@ class Recipe(RecipeSection):
         for section in _MODELS:
             if settings[section] is not None:
                 _drop_request_defaults(settings[section])
-        return settings
+        return settings if self.asking is None else asking_settings(settings)
 
 
 def _drop_request_defaults(model: dict[str, Any]) -> None:
@@ -376,7 +392,7 @@ def load_recipe(path: str | Path, changes: tuple[str, ...] = ()) -> Recipe:
 def parse_recipe(settings: dict[str, Any], source: str = "recipe", changes: tuple[str, ...] = ()) -> Recipe:
     """Apply `changes` and check the settings. Raises RecipeError that names every wrong key."""
     for change in changes:
-        _apply(settings, change)
+        apply_change(settings, change)
     if keys := sorted(set(urls_with_user(settings))):
         raise RecipeError(
             f"{source}: {', '.join(keys)}: a URL has a password in it, and recipes are stored; keys belong in the "
@@ -405,44 +421,3 @@ def _fault_message(kind: str, value: Any, message: str) -> str:
     if kind == "string_pattern_mismatch":
         return f"{value!r} is no name; a name has letters (A-Z, a-z), digits, '.', '_' and '-', and not dots alone"
     return message.removeprefix("Value error, ")
-
-
-def _apply(settings: dict[str, Any], change: str) -> None:
-    """Apply one change "a.b=c" in place. The value is YAML: 8 is a number, true a boolean, [a, b] a list.
-
-    The entries of `scoring.scorers` go by their scorer: "scoring.scorers.consensus.over=final".
-    """
-    path, equals, value = change.partition("=")
-    if not equals or not path:
-        raise RecipeError(f"--set {change}: write it as key.sub_key=value")
-    *parents, last = path.split(".")
-    section: Any = settings
-    for part in parents:
-        if isinstance(section, list):
-            section = _scorer_entry(section, part, change)
-            continue
-        if section.get(part) is None:
-            section[part] = {}
-        section = section[part]
-        is_list_of_scorers = isinstance(section, list) and path.startswith("scoring.scorers.")
-        if not isinstance(section, dict) and not is_list_of_scorers:
-            raise RecipeError(f"--set {change}: {part} is not a section")
-    if not isinstance(section, dict):
-        raise RecipeError(f"--set {change}: name the key of the scorer: scoring.scorers.{last}.KEY=value")
-    try:
-        section[last] = read_yaml(value)
-    except RepeatedKeyError as error:
-        raise RecipeError(f"--set {change}: {error}") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--set {change}: the value is not valid YAML: {error}") from error
-
-
-def _scorer_entry(scorers: list[Any], name: str, change: str) -> dict[str, Any]:
-    """The entry of `scoring.scorers` for a scorer."""
-    names = []
-    for entry in scorers:
-        if isinstance(entry, dict):
-            if entry.get("scorer") == name:
-                return entry
-            names.append(str(entry.get("scorer")))
-    raise RecipeError(f"--set {change}: the recipe has no scorer {name!r}; it has: {', '.join(names)}")

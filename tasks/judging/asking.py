@@ -11,11 +11,12 @@ Replies are constrained to a form where the server can do it. vLLM takes a regul
 body's `structured_outputs`; other servers refuse the field or ignore it, and only a reply tells which. So the server
 is asked once for a text that no model would write by itself (the probe). The ledger keeps the reply, so a second run
 does not ask; a judge that is asked by batches is not probed, since that would be a batch of one call. Parsing is as
-strict with a form as without. Left out: JSON schemas, and the field's older names.
+strict with a form as without. Left out: the field's older names.
 """
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from infra.canonical import fingerprint, seed_number
@@ -27,7 +28,7 @@ from infra.models.forms.request_form import parameters_of, prompt_for
 from infra.models.protocol import CHAT
 from infra.models.sending.errors import failed_error
 from infra.models.special_tokens import break_special_tokens, special_tokens_of
-from infra.recipe import Judge, Recipe
+from infra.recipe import Judge, Model, Recipe
 from tasks.judging.context import ScoringContext
 from tasks.judging.quoting import TAGS, quoted
 from tasks.judging.replies import Unusable
@@ -47,15 +48,22 @@ _TOKEN_LIKE = re.compile(rf"<(?!/?(?:{'|'.join(TAGS)})\b)[^\s<>]{{1,48}}>|\[/?[A
 
 def judge_prompt(step: str, language: str, prompts: str, **values: str) -> Prompt:
     """The prompt of a step, every value quoted. `prompts`: the set of prompt files, "full", "terse" or "expected"."""
-    text = load_prompt(f"judge-{prompts}-{step}", language)
+    return quoted_prompt(f"judge-{prompts}-{step}", language, values)
+
+
+def quoted_prompt(name: str, language: str, values: Mapping[str, str], **parts: str) -> Prompt:
+    """The prompt of a file, every value quoted. `parts` are put in as they are: they hold tags, and quoted texts."""
+    text = load_prompt(name, language)
     quoted_values = {name: quoted(value) for name, value in values.items()}
-    return Prompt(({"role": "user", "content": text.render(**quoted_values)},))
+    return Prompt(({"role": "user", "content": text.render(**quoted_values, **parts)},))
 
 
 def judge_settings(scoring: ScoringContext, role: ModelRole = "judge") -> Judge:
     """The settings of the model that is asked. Raises RecipeError when the recipe has no judge."""
     if role == "policy":
         return policy_as_judge(scoring.recipe)
+    if role == "strong" and scoring.recipe.strong is not None:
+        return asked_as_judge(scoring.recipe.strong, scoring.recipe)
     if role == "reward_model":
         return reward_judge(scoring.recipe)
     if scoring.recipe.judge is None:
@@ -65,8 +73,13 @@ def judge_settings(scoring: ScoringContext, role: ModelRole = "judge") -> Judge:
 
 def policy_as_judge(recipe: Recipe) -> Judge:
     """The policy in the place of a judge; how a judge is asked stays as the recipe's judge section says."""
+    return asked_as_judge(recipe.policy, recipe)
+
+
+def asked_as_judge(model: Model, recipe: Recipe) -> Judge:
+    """A model of the recipe in the place of a judge."""
     manner = recipe.judge.model_dump(include=_SHARED_WITH_JUDGE) if recipe.judge else {}
-    return Judge.model_validate(recipe.policy.model_dump() | manner)
+    return Judge.model_validate(model.model_dump() | manner)
 
 
 def ask_judge(
@@ -247,6 +260,8 @@ def _without_own_tokens(prompt: Prompt, judge: Judge) -> Prompt:
 
 def form_value(form: ReplyForm) -> dict[str, Any]:
     """The value of the body's `structured_outputs`."""
+    if form.kind == "json":
+        return {form.kind: json.loads(str(form.value))}
     return {form.kind: form.value if isinstance(form.value, str) else list(form.value)}
 
 

@@ -38,10 +38,12 @@ class ScoringContext:
     cache: SharedCache = field(default_factory=SharedCache)
     reward_model: ModelClient | None = None  # of a reward model behind an endpoint
     trial: JudgeTrial = field(default_factory=JudgeTrial)  # of the judge
+    strong: ModelClient | None = None
 
     def client(self, role: str) -> ModelClient | None:
-        """The client of the model that a query goes to: "judge", "policy" or "reward_model"."""
-        return {"judge": self.judge, "policy": self.policy, "reward_model": self.reward_model}[role]
+        """The client of the model that a query goes to: "judge", "policy", "strong" or "reward_model"."""
+        clients = {"judge": self.judge, "policy": self.policy, "strong": self.strong, "reward_model": self.reward_model}
+        return clients[role]
 
 
 def no_text_reason(answer: Answer) -> str | None:

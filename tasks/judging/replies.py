@@ -101,7 +101,7 @@ def read_supports(text: str, count: int, material: str = "") -> tuple[float, ...
 
     Exactly one for each number, in any order; lines without a label are none. Raises Unusable.
     """
-    reply = _without_thinking(text)
+    reply = without_thinking(text)
     values: dict[int, float] = {}
     for line in reply.splitlines():
         verdict = _numbered_verdict(line, material)
@@ -114,7 +114,7 @@ def read_supports(text: str, count: int, material: str = "") -> tuple[float, ...
             raise Unusable("repeated_verdict")
         values[number] = support
     if len(values) < count:
-        raise Unusable("missing_verdict" if values else _refusal_reason(reply) or "no_label")
+        raise Unusable("missing_verdict" if values else refusal_reason(reply) or "no_label")
     return tuple(values[number] for number in range(1, count + 1))
 
 
@@ -136,7 +136,7 @@ def read_same(text: str, material: str = "") -> bool:
 
 def read_facts(text: str) -> tuple[str, ...]:
     """The statements of a reply, each once, in their order; none for the sentence that says so. Raises Unusable."""
-    reply = _without_thinking(text)
+    reply = without_thinking(text)
     if _is_sentence(reply, NO_FACTS) or _begins_with_sentence(reply, NO_FACTS):
         return ()
     listed = _statements(reply)
@@ -147,16 +147,16 @@ def read_facts(text: str) -> tuple[str, ...]:
         raise Unusable("cut_off")
     facts = [statement for statement in statements if statement and not _is_sentence(statement, NO_FACTS)]
     if not any(statements):
-        raise Unusable(_refusal_reason(reply) or "no_statements")
+        raise Unusable(refusal_reason(reply) or "no_statements")
     return tuple(dict.fromkeys(facts))
 
 
 def read_notes(text: str) -> str | None:
     """The notes of a reply; None when it says that the part holds nothing relevant. Raises Unusable."""
-    reply = _without_thinking(text)
+    reply = without_thinking(text)
     if _is_sentence(reply, NO_NOTES):
         return None
-    refusal = _refusal_reason(reply)
+    refusal = refusal_reason(reply)
     if refusal:
         raise Unusable(refusal)
     return reply
@@ -199,7 +199,7 @@ def _only_label(text: str, material: str, kind: manners.LabelKind, fault: Unusab
     """The only label of a reply that is not written as it was asked for. Raises the fault where there is none."""
     if fault.reason in _FINAL:
         raise fault
-    labels = manners.own_labels(_without_thinking(text), material, kind)
+    labels = manners.own_labels(without_thinking(text), material, kind)
     if len(labels) > 1:
         raise Unusable("several_labels") from fault
     if not labels:
@@ -248,10 +248,10 @@ def _support(label: str) -> float:
 
 
 def _last_label(text: str, missing: str) -> str:
-    reply = _without_thinking(text)
+    reply = without_thinking(text)
     labels = list(_BRACKETS.finditer(reply))
     if not labels:
-        raise Unusable(_refusal_reason(reply) or missing)
+        raise Unusable(refusal_reason(reply) or missing)
     last = labels[-1]
     if reply[last.end() :].strip(_FULL_STOPS) and not _is_first_line(reply, labels):
         raise Unusable("not_last")
@@ -264,7 +264,7 @@ def _is_first_line(reply: str, labels: list[re.Match[str]]) -> bool:
     return len(labels) == 1 and first_line.strip(_FULL_STOPS) == labels[0].group()
 
 
-def _without_thinking(text: str) -> str:
+def without_thinking(text: str) -> str:
     """The reply after the judge's thinking, stripped: also thinking that the client has left in the text.
 
     A judge's own words hold no such tags, for those of quoted texts are broken up: here the last one counts.
@@ -277,7 +277,7 @@ def _without_thinking(text: str) -> str:
     return reply
 
 
-def _refusal_reason(reply: str) -> str | None:
+def refusal_reason(reply: str) -> str | None:
     if len(reply) > _SHORT:
         return None
     if _FILTERED.match(reply):

@@ -19,14 +19,17 @@ from tasks.judging.pruning import PruningBounds
 from tasks.records.example import AnswerId, Judgement
 
 Value = TypeVar("Value")
-ModelRole = Literal["judge", "policy", "reward_model"]  # which model of the recipe a query goes to
+ModelRole = Literal["judge", "policy", "strong", "reward_model"]  # which model of the recipe a query goes to
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyForm:
-    """The form of a reply where the server can constrain it: a regular expression, or one of some strings."""
+    """The form of a reply where the server can constrain it: a regular expression, one of some strings, or JSON.
 
-    kind: Literal["regex", "choice"]
+    The value of "json" is a JSON schema, as text.
+    """
+
+    kind: Literal["regex", "choice", "json"]
     value: str | tuple[str, ...]
 
 

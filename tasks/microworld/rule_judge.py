@@ -22,10 +22,11 @@ from aiohttp import web
 
 from infra.errors import InputError
 from infra.recipe import RULE_BASED
-from tasks.microworld import rules
+from tasks.microworld import question_rules, rules
 
 NAME = RULE_BASED
 _TASK = re.compile(r"(?:Task: |任务：)(\S+)")
+_DOCUMENT = re.compile(r"<document>\n(.*?)\n</document>", re.DOTALL)
 _TOKEN = re.compile(r"\s*(?:\w+|[^\w\s])")  # a word or a mark, with the blanks before it
 _MAX_BODY_BYTES = 2**26
 
@@ -36,6 +37,7 @@ _TEXT_RULES: Mapping[str, tuple[Callable[..., str], tuple[str, ...]]] = {
     "sentence-facts": (rules.sentence_facts, ("question", "answer")),
     "support": (rules.support, ("passages", "statement")),
     "pairwise": (rules.pairwise, ("question", "first_answer", "second_answer")),
+    "self-evaluation-reference": (rules.same_answer, ("question", "first_answer", "second_answer")),
 }
 _SUPPORTS = "supports"  # the task support, for several numbered statements
 _RATING_RULES: Mapping[str, tuple[Callable[..., float], tuple[str, ...]]] = {
@@ -71,6 +73,8 @@ def judge(prompt: str) -> JudgeReply:
         return JudgeReply(write(*_values(prompt, tags)))
     if step == _SUPPORTS and not is_expected:
         return JudgeReply(_support_lines(prompt))
+    if step.startswith("ask-") and not is_expected:
+        return JudgeReply(_asking(step, prompt))
     if step in _RATING_RULES:
         rate, tags = _RATING_RULES[step]
         rating = rate(*_values(prompt, tags))
@@ -164,6 +168,18 @@ def _support_lines(prompt: str) -> str:
     for number, statement in statements.items():
         lines.append(f"{number}. {rules.support(passages[number], statement)}")
     return "\n".join(lines)
+
+
+def _asking(step: str, prompt: str) -> str:
+    """The reply where a question is written or checked."""
+    documents = _DOCUMENT.findall(prompt)
+    if step == "ask-write":
+        return question_rules.write_question(_value(prompt, "kind"), documents)
+    if step == "ask-answer":
+        return question_rules.answer_question(documents, _value(prompt, "question"))
+    if step == "ask-self-contained":
+        return question_rules.is_self_contained(_value(prompt, "question"))
+    raise UnknownTask(f"there is no rule for the task {step}")
 
 
 def _numbered_values(prompt: str, tag: str) -> dict[str, str]:

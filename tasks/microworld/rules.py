@@ -114,7 +114,12 @@ def support(passages: str, statement: str) -> str:
 
 def stated_values(passages: str, claim: ParsedClaim) -> list[str]:
     """The values to which the passages lead from the claim's subject by its hops, in a fixed order."""
-    return sorted(_follow(claim.subject, claim.hops, _facts_of_passages(passages))[-1])
+    return values_by_hops(claim.subject, claim.hops, _facts_of_passages(passages))
+
+
+def values_by_hops(subject: str, hops: Sequence[str], stated: Facts) -> list[str]:
+    """The values to which facts lead from a subject by hops, in a fixed order."""
+    return sorted(_follow(subject, hops, stated)[-1])
 
 
 def completeness(note_text: str, question: str, answer: str) -> float:
@@ -195,6 +200,13 @@ def pairwise(question: str, first: str, second: str) -> str:
     if math.isclose(first_quality, second_quality):
         return "[[C]]"
     return "[[A]]" if first_quality > second_quality else "[[B]]"
+
+
+def same_answer(question: str, reference: str, answer: str) -> str:
+    """Whether two answers name the same; those that name nothing of the world are the same in their words alone."""
+    names = [set(read_answer(text).final) - set(names_in(question)) for text in (reference, answer)]
+    same = names[0] == names[1] if any(names) else reference.strip() == answer.strip()
+    return "[[True]]" if same else "[[False]]"
 
 
 def _facts_of_passages(passages: str) -> Facts:

@@ -59,8 +59,8 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     tally = _Tally()
     questions = tally.counted(build_examples(recipe, tokenizer, pool=pool))
     shards = []
-    for index, shard in enumerate(_sharded(questions, recipe.execution.shard_size)):
-        shards.append(_write_shard(store, index, shard))
+    for index, shard in enumerate(sharded(questions, recipe.execution.shard_size)):
+        shards.append(write_planned_shard(store, index, shard))
     planned = sum(shard.questions for shard in shards)
     reasons = Counter(drop.reason for drop in tally.drops)
     counts = dict(sorted(reasons.items()))
@@ -74,7 +74,7 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
         "prompts": _prompt_fingerprints(recipe.sampling.strategy, tally.languages, judge_prompts),
         "shards": [asdict(shard) for shard in shards],
         "questions": tally.rows,
-        "drops": _write_input(store, records.to_table(tally.drops, records.DROP)),
+        "drops": write_input(store, records.to_table(tally.drops, records.DROP)),
         "drop_counts": counts,
         "exact_prompt_tokens": exact,
         "warnings": [*pool.warnings, *_article_warnings(pool), *_warnings(recipe, tally, counts, exact)],
@@ -114,7 +114,7 @@ class _Tally:
             yield outcome
 
 
-def _sharded(questions: Iterable[BuiltQuestion], shard_size: int) -> Iterator[list[BuiltQuestion]]:
+def sharded(questions: Iterable[BuiltQuestion], shard_size: int) -> Iterator[list[BuiltQuestion]]:
     """The questions cut into shards, by number and by the characters of their different contexts."""
     shard: list[BuiltQuestion] = []
     sizes: dict[str, int] = {}  # characters of each context of the shard
@@ -129,7 +129,7 @@ def _sharded(questions: Iterable[BuiltQuestion], shard_size: int) -> Iterator[li
         yield shard
 
 
-def _write_shard(store: Store, index: int, shard: list[BuiltQuestion]) -> PlannedShard:
+def write_planned_shard(store: Store, index: int, shard: list[BuiltQuestion]) -> PlannedShard:
     """Write the two tables of a shard; the examples of one context come together, contexts in order of first use."""
     contexts: dict[str, Context] = {}
     examples_of_context: dict[str, list[Example]] = {}
@@ -141,15 +141,15 @@ def _write_shard(store: Store, index: int, shard: list[BuiltQuestion]) -> Planne
     examples = list(itertools.chain.from_iterable(examples_of_context.values()))
     return PlannedShard(
         index=index,
-        examples=_write_input(store, records.to_table(examples, records.EXAMPLE)),
-        contexts=_write_input(store, records.to_table(contexts.values(), records.CONTEXT), _CONTEXT_ROWS),
+        examples=write_input(store, records.to_table(examples, records.EXAMPLE)),
+        contexts=write_input(store, records.to_table(contexts.values(), records.CONTEXT), _CONTEXT_ROWS),
         questions=len(shard),
         context_count=len(contexts),
         prompt_tokens=prompt_tokens,
     )
 
 
-def _write_input(store: Store, table: pa.Table, rows_per_group: int | None = None) -> str:
+def write_input(store: Store, table: pa.Table, rows_per_group: int | None = None) -> str:
     """Write a table under the name of its content, unless it is there; returns the path."""
     data = table_bytes(table, rows_per_group=rows_per_group, dictionary=False)
     path = f"inputs/{hashlib.sha256(data).hexdigest()}.parquet"

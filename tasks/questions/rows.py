@@ -21,6 +21,7 @@ from typing import IO, Any
 from infra.errors import InputError
 from infra.store.sources import file_faults, file_system, open_unpacked, unpacked_name
 from tasks.questions.folders import choose_files, without_metadata
+from tasks.questions.published import latest_version, published_files
 from tasks.questions.question import SourceRow
 
 LONGEST_ROW = 1 << 28  # bytes of a JSONL line or characters of an array's element
@@ -56,7 +57,9 @@ def source_note(source: str, subset: str | None, split: str) -> str:
     """What is read of a folder with several splits or configurations; empty for any other source."""
     filesystem, path = file_system(source)
     try:
-        if not filesystem.isdir(path) or any(filesystem.exists(f"{path}/{name}") for name in SAVED):
+        if not filesystem.isdir(path) or filesystem.exists(f"{latest_version(filesystem, path)}/manifest.json"):
+            return ""
+        if any(filesystem.exists(f"{path}/{name}") for name in SAVED):
             return ""
         files = _files(filesystem, path, True) or []
         return choose_files(filesystem, path, files, source, subset, split)[1]
@@ -69,11 +72,16 @@ def _rows(source: str, subset: str | None, split: str, skip: _Skip) -> Iterator[
     faults = file_faults(filesystem)
     try:
         is_folder = filesystem.isdir(path)
+        if is_folder:
+            path = latest_version(filesystem, path)
         if is_folder and any(filesystem.exists(f"{path}/{name}") for name in SAVED):
             yield from _saved_rows(source, split)
             return
-        files = _files(filesystem, path, is_folder)
-        if is_folder and files:
+        files = published_files(filesystem, path, source, split) if is_folder else None
+        published = files is not None
+        if files is None:
+            files = _files(filesystem, path, is_folder)
+        if is_folder and files and not published:
             files, _ = choose_files(filesystem, path, files, source, subset, split)
     except faults as error:
         raise InputError(f"{source}: cannot be reached ({error}); check the address and the credentials") from error

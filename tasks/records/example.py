@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from infra.canonical import canonical_json
+from tasks.records.question import WrittenQuestion
 from tasks.records.schema import schema_of
 
 AnswerId = tuple[str, int]  # example_id, sample_index
@@ -132,7 +133,7 @@ class Drop:
     """An example that gives no pair, and why."""
 
     example_id: str
-    stage: str  # "read", "context", "sample", "score" or "pair"
+    stage: str  # "read", "context", "sample", "score", "pair" or "ask"
     reason: str
     detail: str
 
@@ -148,7 +149,7 @@ DROP = schema_of(Drop)
 REASONING = ("reasoning", "reasoning_tokens")
 _OPTIONAL = (REASONING, ("span_roles",))
 
-Record = TypeVar("Record", Example, Context, Answer, Judgement, Pair, Drop)
+Record = TypeVar("Record", Example, Context, Answer, Judgement, Pair, WrittenQuestion, Drop)
 
 
 def to_table(rows: Iterable[Record], schema: pa.Schema) -> pa.Table:

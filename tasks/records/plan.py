@@ -17,6 +17,7 @@ from infra.errors import InputError, StoreError
 from infra.store import Store
 from tasks.records import example as records
 from tasks.records.example import Context, Example
+from tasks.records.product import PAIRS, PRODUCTS, Product
 from tasks.records.table import read_checked
 
 _PLAN_ID = re.compile(r"[0-9a-f]{16}")
@@ -49,6 +50,7 @@ class Plan:
     warnings: tuple[str, ...]
     rules: Mapping[str, str] = field(default_factory=dict)  # of scoring, that plans from before them do not have
     special_tokens: tuple[str, ...] = ()  # of the models' own, those in questions and contexts; broken up in prompts
+    makes: str = PAIRS.name  # what its shards make
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values, as in `plan.json`."""
@@ -56,6 +58,8 @@ class Plan:
         for optional in ("rules", "special_tokens"):
             if not values[optional]:
                 del values[optional]
+        if self.makes == PAIRS.name:
+            del values["makes"]
         return values
 
     @staticmethod
@@ -64,6 +68,11 @@ class Plan:
         shards = tuple(PlannedShard(**shard) for shard in values["shards"])
         lists = {name: tuple(values.get(name, ())) for name in ("warnings", "special_tokens")}
         return Plan(**{**values, **lists, "shards": shards})
+
+    @property
+    def product(self) -> Product:
+        """What its shards make."""
+        return PRODUCTS[self.makes]
 
 
 def load_plan(store: Store, plan_id: str) -> Plan:

@@ -21,16 +21,18 @@ from infra.errors import StoreError
 from infra.store import Store
 from tasks.records.hint import rerun_command
 from tasks.records.plan import Plan
+from tasks.records.product import PAIRS, PRODUCTS, Product
 from tasks.records.table import StoredTable
 
-TABLES = ("answers", "judgements", "pairs", "drops")
 _REASONING_TOKENS = "reasoning_tokens"
 _TOKENS = ("prompt_tokens", "completion_tokens", _REASONING_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)
 class ShardResult:
-    """A finished shard: a file for each of `TABLES`, and counts over them.
+    """A finished shard: a file for each of its tables, and counts over them.
+
+    `pairs` counts the rows of the table of its product, which are pairs or questions.
 
     Its JSON has `paired_questions` only where it is not the number of pairs, and tokens of reasoning only where an
     answer has any.
@@ -46,32 +48,37 @@ class ShardResult:
     prompt_tokens: int  # over all answers, as the server counted
     completion_tokens: int
     reasoning_tokens: int | None = None  # of completion_tokens; None where no answer has reasoning
+    product: Product = PAIRS
 
     @classmethod
     def of(
         cls, store: Store, plan_id: str, index: int, questions: int, tables: Mapping[str, StoredTable]
     ) -> "ShardResult":
-        """The result of a shard whose `TABLES` are written. Raises StoreError for a missing or changed table."""
+        """The result of a shard whose tables are written. Raises StoreError for a missing or changed table."""
+        product = _product_of(tables)
         reasons = tables["drops"].read_checked(store, ["reason"]).column("reason").to_pylist()
-        paired = tables["pairs"].read_checked(store, ["example_id"]).column("example_id")
+        paired = tables[product.name].read_checked(store, ["example_id"]).column("example_id")
         tokens = tables["answers"].read_checked(store, _TOKENS)
         has_reasoning = _REASONING_TOKENS in tokens.schema.names
         return cls(
             plan_id=plan_id,
             shard=index,
-            files={name: tables[name] for name in TABLES},
+            files={name: tables[name] for name in table_names(product)},
             questions=questions,
-            pairs=tables["pairs"].rows,
+            pairs=tables[product.name].rows,
             paired_questions=len(paired.unique()),
             drops=dict(sorted(Counter(reasons).items())),
             prompt_tokens=_total(tokens, "prompt_tokens"),
             completion_tokens=_total(tokens, "completion_tokens"),
             reasoning_tokens=_total(tokens, _REASONING_TOKENS) if has_reasoning else None,
+            product=product,
         )
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values; the canonical bytes of them are the file."""
-        counts = with_paired({"questions": self.questions, "pairs": self.pairs}, self.paired_questions)
+        counts = {self.product.planned: self.questions, self.product.name: self.pairs}
+        if self.product == PAIRS:
+            counts = with_paired(counts, self.paired_questions)
         tokens = {"prompt": self.prompt_tokens, "completion": self.completion_tokens}
         if self.reasoning_tokens is not None:
             tokens["reasoning"] = self.reasoning_tokens
@@ -87,21 +94,36 @@ class ShardResult:
     def from_json(cls, value: Mapping[str, Any]) -> "ShardResult":
         """The inverse of `to_json`. Raises KeyError or TypeError for a value of another shape."""
         counts, tokens = value["counts"], value["tokens"]
+        product = _product_of(value["files"])
         files = {}
-        for name in TABLES:
+        for name in table_names(product):
             files[name] = StoredTable.from_json(value["files"][name])
         return cls(
             plan_id=value["plan_id"],
             shard=value["shard"],
             files=files,
-            questions=counts["questions"],
-            pairs=counts["pairs"],
-            paired_questions=paired_questions(counts),
+            questions=counts[product.planned],
+            pairs=counts[product.name],
+            paired_questions=counts.get("paired_questions", counts[product.name]),
             drops=dict(counts["drops"]),
             prompt_tokens=tokens["prompt"],
             completion_tokens=tokens["completion"],
             reasoning_tokens=tokens.get("reasoning"),
+            product=product,
         )
+
+
+def table_names(product: Product) -> tuple[str, ...]:
+    """The names of the tables of a shard that makes this."""
+    return ("answers", "judgements", product.name, "drops")
+
+
+def _product_of(tables: Mapping[str, Any]) -> Product:
+    """What a shard with these tables has made. Raises KeyError where there is no such table."""
+    for product in PRODUCTS.values():
+        if product.name in tables:
+            return product
+    raise KeyError(PAIRS.name)
 
 
 def with_paired(counts: Mapping[str, Any], paired: int) -> dict[str, Any]:

@@ -13,9 +13,12 @@ from typing import Any
 from infra.models.budget import call_cost
 from infra.recipe import Price, Recipe
 from infra.store import Store
+from tasks.asking.estimate import shard_calls
+from tasks.asking.work import section_of
 from tasks.judging.reward_settings import called_models
 from tasks.planning.estimate import currency, expected_answer_tokens, judge_calls
 from tasks.records.plan import Plan, load_examples
+from tasks.records.product import QUESTIONS
 from tasks.sampling import calls_per_example
 
 FIGURES = ("calls", "prompt_tokens", "completion_tokens", "money")
@@ -90,6 +93,12 @@ def planned_amounts(
 ) -> dict[str, Amounts]:
     """What is expected of each model that the run calls, by the names of `called_models`. Raises StoreError."""
     amounts = {section: Amounts() for section in called_models(recipe)}
+    if plan.product == QUESTIONS:
+        for index in shards:
+            for asking in shard_calls(plan, index, recipe, store):
+                count = asking.count
+                amounts[section_of(asking.kind, recipe)].add(count, count * asking.prompt, count * asking.reply)
+        return amounts
     answer_tokens = expected_answer_tokens(recipe)
     strong = recipe.strong is not None
     for index in shards:

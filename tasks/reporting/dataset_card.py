@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from infra.recipe import Recipe
+from infra.recipe import Dataset, Recipe
 from tasks.records.shard import paired_questions
 from tasks.reporting.plots import PLOTS
 from tasks.reporting.summary import Summary
@@ -70,14 +70,16 @@ def dataset_card(
         saved_rows(judging),
         embedded_rows(judging),
     ]
-    return _template().render(
-        metadata=_safe(_front_matter(recipe, tables, summary)),
+    tags = ["dpo", "long-context", "longmill", "preference", "synthetic", "trl"]
+    languages = sorted(summary.languages)
+    return render_card(
+        "card.md.jinja",
+        card_metadata(recipe.dataset, tables, languages, summary.pairs, _CONFIGS, tags),
+        manifest,
         description=recipe.dataset.description,
-        manifest=manifest,
         summary=summary,
         paired_questions=paired_questions(manifest["counts"]),
         row_counts=row_counts,
-        settings=list(_flat(_settings(manifest["recipe"]))),
         plots=plots,
         plot_titles=PLOTS,
         sample=sample,
@@ -85,6 +87,12 @@ def dataset_card(
         tables=figure_tables,
         with_reasoning=with_reasoning,
     )
+
+
+def render_card(template: str, metadata: str, manifest: Mapping[str, Any], **values: Any) -> str:
+    """A card by its template: the YAML of `card_metadata`, the settings of the manifest, and further values."""
+    settings = list(_flat(_settings(manifest["recipe"])))
+    return _template(template).render(metadata=_safe(metadata), manifest=manifest, settings=settings, **values)
 
 
 def markdown_text(value: Any) -> str:
@@ -120,35 +128,42 @@ def _size_category(pairs: int) -> str:
     return "n>1M"
 
 
-def _front_matter(recipe: Recipe, tables: Sequence[Mapping[str, Any]], summary: Summary) -> str:
-    """The card's YAML."""
+def card_metadata(
+    dataset: Dataset,
+    tables: Sequence[Mapping[str, Any]],
+    languages: Sequence[str],
+    rows: int,
+    configs: Sequence[str],
+    tags: Sequence[str],
+) -> str:
+    """The card's YAML. `configs` are the names of the configurations, the first of which is the default."""
     metadata: dict[str, Any] = {
-        "license": recipe.dataset.licence,
-        "language": sorted(summary.languages),
-        "pretty_name": recipe.dataset.name,
-        "size_categories": [_size_category(summary.pairs)],
+        "license": dataset.licence,
+        "language": list(languages),
+        "pretty_name": dataset.name,
+        "size_categories": [_size_category(rows)],
         "task_categories": ["text-generation", "question-answering"],
-        "tags": ["dpo", "long-context", "longmill", "preference", "synthetic", "trl"],
-        "configs": list(_configs(tables)),
+        "tags": list(tags),
+        "configs": list(_configs(tables, configs)),
     }
     return yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True, width=1000).rstrip()
 
 
 def reads_folders(tables: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the card names folders in place of files: then no file may be there that is not of the dataset."""
-    for config in _CONFIGS:
+    for config in {file["config"] for file in tables if "config" in file}:
         for split in _SPLITS:
             if len(_files_of(tables, config, split)) > MOST_PATHS:
                 return True
     return False
 
 
-def _configs(tables: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def _configs(tables: Sequence[Mapping[str, Any]], configs: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The configurations by name.
 
     Every file is named, so that a file which does not belong there is never read; of many files, their folder.
     """
-    for config in _CONFIGS:
+    for config in configs:
         data_files = []
         for split in _SPLITS:
             paths = [file["path"] for file in _files_of(tables, config, split)]
@@ -157,7 +172,7 @@ def _configs(tables: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
             if paths:
                 data_files.append({"split": split, "path": paths})
         if data_files:
-            default = {"default": True} if config == "pairs" else {}
+            default = {"default": True} if config == configs[0] else {}
             yield {"config_name": config, **default, "data_files": data_files}
 
 
@@ -195,7 +210,7 @@ def _shares(counts: Mapping[str, int]) -> list[tuple[str, int, str]]:
 
 
 @cache
-def _template() -> "Template":
+def _template(name: str) -> "Template":
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -212,7 +227,7 @@ def _template() -> "Template":
     environment.filters["number"] = lambda value: f"{value:,}"
     environment.filters["decimal"] = lambda value: NOTHING if value is None else f"{value:.4g}"
     environment.filters["percent"] = lambda value: f"{100 * value:.1f}%"
-    return environment.get_template("card.md.jinja")
+    return environment.get_template(name)
 
 
 def _safe(text: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from infra.store import Store
 from tasks.records.hint import rerun_command
+from tasks.records.product import QUESTIONS, product_of_counts
 from tasks.reporting.tables import bill_rows, build_rows, markdown, report_rows
 
 
@@ -18,7 +19,7 @@ def build_summary(built: Mapping[str, Any], store: Store, name: str) -> str:
         results = _results(
             ("dataset", dataset["folder"]),
             ("manifest", store.place(dataset["manifest"])),
-            ("look at its pairs", f"longmill inspect {dataset['folder']}"),
+            _next_step(dataset),
         )
     else:
         command = rerun_command(store, built["plan_id"], "--failed")
@@ -37,6 +38,13 @@ def report_summary(report: Mapping[str, Any], name: str) -> str:
         paths.append(("model", report["adapter"]))
     paths.append(("report", report["report"]))
     return "\n\n".join([f"## {_plain(name)}", _results(*paths), markdown(*report_rows(dict(report)))])
+
+
+def _next_step(dataset: Mapping[str, Any]) -> tuple[str, str]:
+    """What to do with a dataset."""
+    if product_of_counts(dataset["counts"]) == QUESTIONS:
+        return "build on them, in a recipe", f"questions: {{source: {dataset['folder']}}}"
+    return "look at its pairs", f"longmill inspect {dataset['folder']}"
 
 
 def _results(*paths: tuple[str, str]) -> str:

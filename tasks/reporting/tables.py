@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tasks.judging.embedding_fit import EmbeddedTexts
+from tasks.records.product import PAIRS, product_of_counts
 from tasks.records.shard import paired_questions
 from tasks.training.settings import epochs_in_words
 
@@ -40,7 +41,7 @@ def count_reasons(counts: Mapping[str, int]) -> str:
 def plan_rows(view: dict[str, Any]) -> Rows:
     """What a plan holds, the calls it needs, and its cost."""
     rows = [["questions", f"{view['questions']:,}"], ["shards", f"{view['shards']:,}"]]
-    rows += _drop_rows(view["drops"])
+    rows += drop_rows(view["drops"])
     if references := view.get("references"):
         rows.append(["with references", f"{references['with_references']:,} of {references['questions']:,}"])
         if references["multiple_choice"]:
@@ -51,13 +52,13 @@ def plan_rows(view: dict[str, Any]) -> Rows:
         rows.append(["pairs", f"at most {view['most_pairs']:,}"])
     for kind, calls in view["calls"].items():
         rows.append([f"calls: {kind}", f"{calls['total']:,} ({calls['held']:,} in the ledger)"])
-    rows += _token_rows("", view["tokens"], exact=True)
+    rows += token_rows("", view["tokens"], exact=True)
     judge, cost = view["judge"], view["cost"]
     if judge is not None:
         for kind, calls in judge["calls"].items():
             total = f"about {calls['total']:,}, expected" if calls["to_make"] else f"{calls['total']:,}"
             rows.append([f"calls: {kind}", f"{total} ({calls['held']:,} in the ledger)"])
-        rows += _token_rows("judging: ", judge["tokens"], exact=not judge["tokens"]["input"])
+        rows += token_rows("judging: ", judge["tokens"], exact=not judge["tokens"]["input"])
     rows.append(["cost", f"{cost['low']:.2f} to {cost['high']:.2f} {cost['currency']}, about {cost['expected']:.2f}"])
     if sizing := view.get("sizing"):
         hours = ", ".join(f"{section} {value:,.2f}" for section, value in sizing["gpu_hours"].items())
@@ -87,7 +88,7 @@ def _training_words(training: Mapping[str, Any]) -> str:
     return text if training["epochs_end"] else f"{text} (ended by training.max_steps)"
 
 
-def _token_rows(prefix: str, tokens: dict[str, Any], exact: bool) -> list[list[str]]:
+def token_rows(prefix: str, tokens: dict[str, Any], exact: bool) -> list[list[str]]:
     output = tokens["output"]
     return [
         [f"{prefix}input tokens", f"{tokens['input']:,}" if exact else f"about {tokens['input']:,}, expected"],
@@ -100,8 +101,11 @@ def build_rows(built: dict[str, Any]) -> Rows:
     rows = []
     if built["dataset"]:
         counts = built["dataset"]["counts"]
-        rows += [["questions", f"{counts['questions']:,}"], ["pairs", _pair_count(counts)]]
-        rows += _drop_rows(counts["drops"])
+        if product_of_counts(counts) == PAIRS:
+            rows += [["questions", f"{counts['questions']:,}"], ["pairs", _pair_count(counts)]]
+        else:
+            rows += [["planned", f"{counts['planned']:,}"], ["questions", f"{counts['questions']:,}"]]
+        rows += drop_rows(counts["drops"])
     for kind, calls in built["calls"].items():
         rows.append([f"calls: {kind}", f"{calls['made']:,} made, {calls['reused']:,} reused"])
         if calls.get("reasoning_tokens"):
@@ -247,7 +251,7 @@ def training_rows(trained: Mapping[str, Any]) -> Rows:
     rows = [["training", steps]]
     if others := trained.get("source_rows"):
         pairs, short = trained["pairs"] - trained["short_rows"], trained["short_rows"]
-        rows += [["rows read", f"{others:,}"], *_drop_rows(trained["dropped"])]
+        rows += [["rows read", f"{others:,}"], *drop_rows(trained["dropped"])]
         rows.append(["rows trained on", f"{pairs:,}" + (f" and {short:,} short ones" if short else "")])
     elif dropped := trained.get("dropped_pairs"):
         rows.append(["pairs too long for training", f"{dropped:,} left out"])
@@ -272,7 +276,7 @@ def training_table(trained: dict[str, Any]) -> str:
     return markdown(["", ""], rows)
 
 
-def _drop_rows(drops: Mapping[str, int]) -> list[list[str]]:
+def drop_rows(drops: Mapping[str, int]) -> list[list[str]]:
     rows = []
     for reason, count in drops.items():
         rows.append([f"dropped: {reason}", f"{count:,}"])

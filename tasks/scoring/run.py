@@ -6,7 +6,7 @@ soon as its results are there, and a scorer that wants to prune waits until the 
 done by a `StepRunner`: as Prefect tasks in a shard (`tasks/shard_tasks.py`), or at once in this thread (`InThread`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from typing import Any, Protocol
@@ -41,6 +41,20 @@ class InThread:
         else:
             future.set_result([job.run() for job in step.jobs])
         return [future]
+
+
+def run_to_end(steps: Generator[Step, Any, None], runner: StepRunner) -> None:
+    """Run steps that wait for nobody else, one after another. Raises what a step raises."""
+    results: list[Any] | None = None
+    while True:
+        try:
+            step = steps.send(results)
+        except StopIteration:
+            return
+        assert isinstance(step, AskStep | ComputeStep)  # the others are of scorers that wait for scorers
+        results = []
+        for future in runner.run(step):
+            results.extend(future.result())
 
 
 def score_answers(

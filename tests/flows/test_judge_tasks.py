@@ -71,7 +71,8 @@ def test_every_kind_of_call_is_a_task_with_a_name_that_says_what_it_does(
     assert {name.split(" ")[0] for name in names} >= KINDS
     shard_names = [name for name in names if name.startswith("support")]
     assert all(
-        re.fullmatch(r"support · shard 000\d · questions \d+-\d+ · facts \d+-\d+( · round \d+)?", name) for name in shard_names
+        re.fullmatch(r"support · shard 000\d · questions \d+-\d+ · facts \d+-\d+( · round \d+)?", name)
+        for name in shard_names
     )
     assert "notes · shard 0001 · questions 1-3 · chunks 1-3" in names
     assert "helpfulness · shard 0000 · questions 1-3 · answers 1-9" in names

@@ -156,6 +156,7 @@ def test_what_decides_the_data_changes_the_identity(change: dict[str, object]) -
 IDENTITIES = {
     "demo-longreward": "78a4df34f1f859ea2528c3a63a8d11d0c3d136fd784476e954abd85f8626288e",
     "demo-sealong": "187a524d41a95d78767154f67999fc3403a2c49b1c01166fdf0e8de7ea92c640",
+    "documents-sealong": "138471b49f928344d32d69314e715a47242a583172a9395518b9aa4eca2d60bb",
     # Its strategy is `plain` since `default` was seen to invite refusals; its embedder knows 100 languages.
     "longreward": "461f98ce9cf846fecbaad284c7cd271a41bdb6d6f14376522bb49d67feee6012",
     "real-sealong": "9c36565674e9ac548d60c1f1ed8ae1d8fc161e5f2f03c474e14871d83757ec91",

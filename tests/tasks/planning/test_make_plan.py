@@ -193,8 +193,8 @@ def test_a_strategy_or_format_that_is_not_there_is_refused(tmp_path):
 
 
 def test_a_lost_question_is_never_planned_over(tmp_path, monkeypatch):
-    sharded = planning._sharded
-    monkeypatch.setattr(planning, "_sharded", lambda questions, size: list(sharded(questions, size))[1:])
+    sharded = planning.sharded
+    monkeypatch.setattr(planning, "sharded", lambda questions, size: list(sharded(questions, size))[1:])
     with pytest.raises(BalanceError, match="9 rows were read, but 5 are planned and 0 dropped"):
         planned(small_recipe(tmp_path, given_rows(9)))
 

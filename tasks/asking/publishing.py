@@ -1,0 +1,211 @@
+"""A dataset of questions: its rows, its figures, its card.
+
+A row is a question in Longmill's own format, with the documents that it is about, so that the dataset is the source of
+another recipe's questions as it stands. It also has the sentences that prove the answer and the question's difficulty.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+import pyarrow as pa
+
+from infra.canonical import canonical_json
+from infra.recipe import Recipe
+from infra.recipe.public import public_text
+from infra.store import Store
+from tasks.asking.checks import CHECKS, sections_of
+from tasks.asking.writing import IntendedQuestion
+from tasks.records import example as records
+from tasks.records.dataset import Split, SplitName
+from tasks.records.example import Context, Drop, Example
+from tasks.records.manifest import ManifestFile
+from tasks.records.product import QUESTIONS
+from tasks.records.question import WrittenQuestion
+from tasks.records.schema import schema_of
+from tasks.records.shard import ShardResult
+from tasks.records.table import BUILD_AGAIN, StoredTable
+from tasks.reporting.question_card import question_card
+from tasks.shard_part import write_table
+
+EXAMPLES_SHOWN = 1  # of each kind, in the card
+
+
+class DocumentText(TypedDict):
+    """A document of a row, or the part of it that the row has."""
+
+    title: str
+    text: str
+
+
+class ProofSentence(TypedDict):
+    """A sentence that proves the answer: [start, end) in the text of the row's document `document`."""
+
+    document: int  # its place among the documents of the row, from 0
+    start: int
+    end: int
+    sentence: str
+    page: int | None  # of its document, from 1
+
+
+class SourceOfText(TypedDict):
+    """Where the text of a row's document comes from: [start, …) in characters of the whole document."""
+
+    document_id: str
+    title: str
+    start: int
+    page: int | None  # on which it begins, from 1
+
+
+class QuestionRow(TypedDict):
+    """A row of `questions`."""
+
+    id: str
+    question: str
+    answers: list[str]
+    kind: str
+    language: str
+    documents: list[DocumentText]
+    evidence: list[ProofSentence]
+    sources: list[SourceOfText]
+    difficulty: float | None
+    tries: int
+    model: str
+    plan_id: str
+
+
+ROWS = schema_of(QuestionRow)
+
+
+def write_questions(
+    store: Store,
+    folder: str,
+    result: ShardResult,
+    examples: Sequence[Example],
+    contexts: Mapping[str, Context],
+    recipe: Recipe,
+    split: Split,
+    repeats: Mapping[str, Drop],
+) -> list[ManifestFile]:
+    """Write the Parquet files of a shard: questions by split, and drops, to which those that repeat another belong."""
+    questions = records.from_table(result.files[QUESTIONS.name].read_checked(store), WrittenQuestion)
+    drops = records.from_table(result.files["drops"].read_checked(store), Drop)
+    by_id = {example.example_id: example for example in examples}
+    rows: dict[SplitName, list[QuestionRow]] = {"train": [], "test": []}
+    for question in questions:
+        if question.example_id in repeats:
+            drops.append(repeats[question.example_id])
+            continue
+        example = by_id[question.example_id]
+        intended = IntendedQuestion.of(example, contexts[example.context_id])
+        rows[split.side(question.context_id)].append(question_row(question, intended, recipe, result.plan_id))
+    files: list[ManifestFile] = []
+    for side, of_side in rows.items():
+        if of_side:
+            table = pa.Table.from_pylist(of_side, schema=ROWS)
+            files.append(write_table(store, folder, f"data/{side}/{result.shard:04d}", table, QUESTIONS.name, side))
+    if drops:
+        table = records.to_table(drops, records.DROP)
+        files.append(write_table(store, folder, f"drops/{result.shard:04d}", table, "drops", "train"))
+    return files
+
+
+def question_row(question: WrittenQuestion, intended: IntendedQuestion, recipe: Recipe, plan_id: str) -> QuestionRow:
+    """The row of a question."""
+    documents: list[DocumentText] = []
+    sources: list[SourceOfText] = []
+    for place in intended.places:
+        documents.append({"title": place.title, "text": place.text})
+        sources.append(
+            {"document_id": place.document_id, "title": place.title, "start": place.start, "page": place.page}
+        )
+    evidence: list[ProofSentence] = []
+    for span in question.evidence:
+        page = intended.places[span["document"]].page_at(span["start"])
+        evidence.append({**span, "page": page})
+    writer = recipe.models()[sections_of(recipe)[0]]
+    return {
+        "id": question.example_id,
+        "question": question.question,
+        "answers": list(question.answers),
+        "kind": question.kind,
+        "language": question.language,
+        "documents": documents,
+        "evidence": evidence,
+        "sources": sources,
+        "difficulty": question.difficulty,
+        "tries": question.tries,
+        "model": public_text(writer.name),
+        "plan_id": plan_id,
+    }
+
+
+def write_question_papers(
+    results: Sequence[ShardResult],
+    recipe: Recipe,
+    store: Store,
+    folder: str,
+    head: Mapping[str, Any],
+    tables: Sequence[ManifestFile],
+) -> list[ManifestFile]:
+    """Write the figures and the card."""
+    figures = question_figures(results, store, folder, head, tables)
+    card = question_card(recipe, {**head, "files": list(tables)}, figures)
+    papers = []
+    for path, data in (("summary.json", canonical_json(figures)), ("README.md", card.encode("utf-8", "replace"))):
+        store.write(f"{folder}/{path}", data)
+        papers.append(ManifestFile(path=path, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data)))
+    return papers
+
+
+def question_figures(
+    results: Sequence[ShardResult],
+    store: Store,
+    folder: str,
+    head: Mapping[str, Any],
+    tables: Sequence[ManifestFile],
+) -> dict[str, Any]:
+    """Counts by kind and language, the checks with what they dropped, calls and tokens, and examples; JSON-ready."""
+    kinds: dict[str, Counter[str]] = {}
+    languages: Counter[str] = Counter()
+    difficulties: dict[str, list[float]] = {}
+    examples: dict[str, list[dict[str, Any]]] = {}
+    for file in tables:
+        if file.get("config") != QUESTIONS.name:
+            continue
+        table = StoredTable(f"{folder}/{file['path']}", file["sha256"], file["rows"])
+        columns = ["question", "answers", "kind", "language", "evidence", "difficulty"]
+        for row in table.read_checked(store, columns, remedy=BUILD_AGAIN).to_pylist():
+            kinds.setdefault(row["kind"], Counter())[file["split"]] += 1
+            languages[row["language"]] += 1
+            if row["difficulty"] is not None:
+                difficulties.setdefault(row["kind"], []).append(row["difficulty"])
+            of_kind = examples.setdefault(row["kind"], [])
+            if len(of_kind) < EXAMPLES_SHOWN:
+                sentences = [span["sentence"] for span in row["evidence"]]
+                of_kind.append({"question": row["question"], "answers": row["answers"], "evidence": sentences})
+    checks: dict[str, Counter[str]] = {}
+    calls: dict[str, Counter[str]] = {}
+    for result in results:
+        for row in result.files["judgements"].read_checked(store, ["scorer", "score"]).to_pylist():
+            checks.setdefault(row["scorer"], Counter())["passed" if row["score"] else "dropped"] += 1
+        columns = ["strategy", "prompt_tokens", "completion_tokens"]
+        for row in result.files["answers"].read_checked(store, columns).to_pylist():
+            tokens = Counter(calls=1, prompt_tokens=row["prompt_tokens"], completion_tokens=row["completion_tokens"])
+            calls.setdefault(row["strategy"], Counter()).update(tokens)
+    by_kind = {}
+    for kind, counts in sorted(kinds.items()):
+        values = difficulties.get(kind, [])
+        mean = round(sum(values) / len(values), 4) if values else None
+        by_kind[kind] = {"train": counts["train"], "test": counts["test"], "difficulty": mean}
+    figures = {
+        "counts": head["counts"],
+        "kinds": by_kind,
+        "languages": dict(sorted(languages.items())),
+        "checks": [{"check": name, **checks[name]} for name in CHECKS if name in checks],
+        "calls": {kind: dict(counts) for kind, counts in sorted(calls.items())},
+        "examples": dict(sorted(examples.items())),
+    }
+    return dict(json.loads(canonical_json(figures)))
