@@ -28,7 +28,6 @@ import yaml
 from flows.bench.common import ROOT, stub_recipe, stub_server, stub_stats, write_questions
 from flows.bench.fleet_figures import RunFigures, requests_by_kind, run_figures
 from flows.bench.fleet_services import PrefectServer, postgres, s3_server
-from flows.bench.fleet_simulation import simulate
 from flows.bench.fleet_workers import Killer, fleet_of_workers
 
 SHARD_SIZE, SAMPLES, LATENCY_S = 8, 4, 1.0
@@ -46,6 +45,8 @@ def measure(
     simulated_shards: int = 10_000,
 ) -> dict[str, Any]:
     """The figures of a real build, in which every `kill_every`th run is killed, and of a simulated one."""
+    from flows.bench.fleet_simulation import simulate  # it imports Prefect
+
     with tempfile.TemporaryDirectory(prefix="longmill-fleet-") as name:
         real = _Fleet(Path(name), workers, shards, kill_every).measured(store, requests)
     return {"real": real, "simulated": simulate(simulated_workers, simulated_shards)}

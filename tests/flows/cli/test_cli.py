@@ -58,7 +58,7 @@ def test_a_name_that_is_not_in_the_box_gets_the_list_of_those_that_are(tmp_path:
     ended = longmill("plan", "seelong", cwd=tmp_path)
     assert ended.returncode == 2
     assert (
-        "no recipe of this name in the box: demo-longreward, demo-sealong, longreward, real-sealong, sealong"
+        "no recipe of this name in the box: demo-longreward, demo-sealong, documents-sealong, longreward, real-sealong, sealong"
         in ended.stderr
     )
     ended = longmill("demo", "seelong", cwd=tmp_path)
