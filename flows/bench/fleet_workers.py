@@ -1,6 +1,7 @@
 """Process workers of a fleet, and who kills their runs."""
 
 import contextlib
+import os
 import random
 import sys
 import threading
