@@ -1,6 +1,7 @@
 """Process workers of a fleet, and who kills their runs."""
 
 import contextlib
+import os
 import random
 import sys
 import threading
@@ -34,6 +35,7 @@ class Fleet:
         self._environment = environment | {
             "PREFECT_WORKER_QUERY_SECONDS": "2",
             "PREFECT_WORKER_HEARTBEAT_SECONDS": "10",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # a run's `python` is the first
         }
         self._workers: dict[int, ChildProcess] = {}
         for number in range(count):
