@@ -12,7 +12,6 @@ from typing import Any
 from flows.bench.fleet_workers import Kill
 
 _REQUEST = re.compile(r'"(GET|PUT|HEAD|POST|DELETE) /[^/ ?]*/?([^ "]*) HTTP')
-_NEAR_S = 20.0  # between a kill and the end of its run, as the server knows it, unless its worker died with it
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,8 @@ def run_figures(flow_runs: Iterable[dict[str, Any]], kills: Sequence[Kill]) -> R
     for kill in kills:
         takers = []
         for run in crashed:
-            if run["start_time"] is None or not _time(run["start_time"]) <= kill.time <= _time(run["end_time"]):
+            # Of a run that was killed before it said so, the server knows no earlier beginning than its end.
+            if not _time(run["created"]) <= kill.time <= _time(run["end_time"]) + 1:
                 continue
             for other in completed:
                 begun = _time(other["start_time"])

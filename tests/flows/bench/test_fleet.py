@@ -40,7 +40,8 @@ def test_figures_of_runs_and_of_the_time_that_kills_cost() -> None:
     def run(indices: list[int], state: str, start: int, end: int) -> dict[str, object]:
         times = [f"2026-11-28T10:{minute:02d}:00Z" for minute in (start, end)]
         parameters = {"indices": indices}
-        return {"state_type": state, "start_time": times[0], "end_time": times[1], "parameters": parameters}
+        known = {"created": times[0], "start_time": times[0], "end_time": times[1]}
+        return {"state_type": state, "parameters": parameters, **known}
 
     runs = [run([0, 1], "CRASHED", 0, 4), run([0], "COMPLETED", 5, 6), run([1], "COMPLETED", 6, 9)]
     runs.append({"state_type": "COMPLETED", "start_time": None, "end_time": None, "parameters": {"index": 0}})
