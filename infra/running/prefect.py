@@ -64,6 +64,9 @@ _QUIET_SERVER = {
 # again, as it does while the server itself is away: five times within a minute.
 PATIENCE = {"PREFECT_CLIENT_RETRY_EXTRA_CODES": "500"}
 
+TAG = "longmill"  # of the flow runs of a server that others use too
+_HEARTBEATS = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30"  # seconds; runs with the tag must send them (remote_runs.py)
+
 # The command line shows progress and errors itself; the log of a run is on its page.
 _QUIET_CONSOLE = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL"
 
@@ -123,7 +126,11 @@ def local_server(home: Path) -> Iterator[str]:
         require_server(url)
         if not os.environ.get("LONGMILL_DEBUG"):
             os.environ.setdefault(*_QUIET_CONSOLE)
-        yield url.removesuffix("/api")
+        os.environ.setdefault(*_HEARTBEATS)
+        from prefect import tags
+
+        with tags(TAG):
+            yield url.removesuffix("/api")
         return
     if "prefect" in sys.modules:
         raise ServingError("prefect was imported before its local server was started; this is a bug in Longmill")

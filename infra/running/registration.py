@@ -25,10 +25,10 @@ from prefect.utilities.callables import parameter_schema
 from prefect.workers.process import ProcessWorker
 
 from infra.errors import InputError
+from infra.running.prefect import TAG
 
 QUEUES = ("default", "train")
 POOL_TYPES = ("process", "docker", "kubernetes")
-TAG = "longmill"
 TEMPLATES = Path(__file__).parents[1] / "deploy" / "pools"
 
 # What a run of the queue `train` gets where each run has a container of its own.

@@ -1,8 +1,10 @@
 """Flow runs on other workers: started once per key, looked at all together, and closed when their process is gone.
 
 A worker that is killed leaves its flow run "Running". The automation that `watch_for_lost_runs` keeps on the server
-marks a run as crashed when no heartbeat came for `LOST_AFTER_S` seconds; deployments have their runs send one every
-30 seconds (registration.py). A server that is away for a while (a restart, its database) is waited for.
+marks a run as crashed when no heartbeat came for `LOST_AFTER_S` seconds. It looks at runs with the tag `longmill`
+alone, since others may send one every three minutes, which is Prefect's default; ours do so every 30 seconds
+(prefect.yaml and `local_server`). The shards' own places in a run are closed with it. A server that is away for a while
+(a restart, its database) is waited for.
 """
 
 import time
@@ -14,9 +16,16 @@ from uuid import UUID
 
 import httpx
 from prefect.automations import AutomationCore
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterParentFlowRunId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
 from prefect.client.schemas.objects import FlowRun, State, StateType, WorkerStatus
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import TagsContext
 from prefect.deployments import run_deployment
 from prefect.events.actions import ChangeFlowRunState
@@ -26,12 +35,15 @@ from prefect.states import Crashed
 
 from infra.errors import PrerequisiteError, RecipeError
 from infra.running import progress
+from infra.running.prefect import TAG
 
 BEGIN_S = 600.0  # from a worker's taking of a run until its process begins; an image may have to be fetched
 LOST_AFTER_S = 90  # without a heartbeat; a process sends one every 30 s
 AWAY_S = 600.0  # that a server may be away
 _AWAY_POLL_S = 5.0
 AUTOMATION = "longmill-lost-runs"
+_WATCHED = {"prefect.resource.id": [f"prefect.tag.{TAG}"], "prefect.resource.role": ["tag"]}
+_LOST_LOOKED_AT = 50  # of the runs that crashed last
 _ENDED = ("Completed", "Failed", "Crashed", "Cancelled", "Paused", "AwaitingRetry")
 
 Value = TypeVar("Value")
@@ -104,6 +116,7 @@ def run_states(run_ids: Sequence[UUID]) -> dict[UUID, RunState]:
                 if run.state is not None and run.state.type == StateType.PENDING and _age_s(run.state) > BEGIN_S:
                     message = f"a worker took it {BEGIN_S:.0f} s ago, and it has not begun"
                     client.set_flow_run_state(run.id, Crashed(message=message), force=True)
+            _close_children(client, runs)
             return runs
 
     states = dict.fromkeys(run_ids, RunState("deleted", "its flow run was deleted", is_final=True, is_lost=True))
@@ -112,6 +125,18 @@ def run_states(run_ids: Sequence[UUID]) -> dict[UUID, RunState]:
             lost = run.state.type == StateType.CRASHED
             states[run.id] = RunState(run.state.name or "", run.state.message or "", run.state.is_final(), lost)
     return states
+
+
+def _close_children(client: SyncPrefectClient, runs: Sequence[FlowRun]) -> None:
+    """Mark as crashed what still runs within runs that have crashed: its process is theirs."""
+    crashed = [run.id for run in runs if run.state is not None and run.state.type == StateType.CRASHED]
+    if not crashed:
+        return
+    running = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
+    within = FlowRunFilterParentFlowRunId(any_=crashed)
+    for child in client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=within, state=running)):
+        if child.deployment_id is None:  # else it has a process of its own
+            client.set_flow_run_state(child.id, Crashed(message="the process of its run was lost"), force=True)
 
 
 def _age_s(state: State) -> float:
@@ -159,7 +184,10 @@ def pool_of(deployment: str) -> Pool:
 
 
 def watch_for_lost_runs() -> bool:
-    """Have the server mark runs of killed processes as crashed. Returns False where it does so already."""
+    """Have the server mark runs of killed processes as crashed. Returns False where it does so already.
+
+    What still runs within those that have crashed is closed.
+    """
     ended = {f"prefect.flow-run.{state}" for state in _ENDED}
     automation = AutomationCore(
         name=AUTOMATION,
@@ -170,6 +198,7 @@ def watch_for_lost_runs() -> bool:
             expect={"prefect.flow-run.heartbeat", *ended},
             for_each={"prefect.resource.id"},
             match={"prefect.resource.id": ["prefect.flow-run.*"]},
+            match_related=_WATCHED,
             threshold=1,
             within=timedelta(seconds=LOST_AFTER_S),
         ),
@@ -178,10 +207,19 @@ def watch_for_lost_runs() -> bool:
 
     def create() -> bool:
         with get_client(sync_client=True) as client:
-            is_there = bool(client.read_automations_by_name(AUTOMATION))
-            if not is_there:
+            there = client.read_automations_by_name(AUTOMATION)
+            if not there:
                 client.create_automation(automation)
-        return not is_there
+            elif not isinstance(there[0].trigger, EventTrigger) or TAG not in str(there[0].trigger.match_related):
+                client.update_automation(there[0].id, automation)  # an earlier version watched the runs of all
+            lost = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED]))
+            _close_children(
+                client,
+                client.read_flow_runs(
+                    flow_run_filter=FlowRunFilter(state=lost), sort=FlowRunSort.END_TIME_DESC, limit=_LOST_LOOKED_AT
+                ),
+            )
+        return not there
 
     return _when_server_answers(create)
 

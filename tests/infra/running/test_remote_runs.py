@@ -42,7 +42,40 @@ def test_the_automation_for_lost_runs_is_made_once() -> None:
     with get_client(sync_client=True) as client:
         (automation,) = client.read_automations_by_name(AUTOMATION)
     assert automation.enabled
-    assert automation.trigger.within.total_seconds() == 90  # type: ignore[union-attr]
+    trigger = automation.trigger
+    assert trigger.within.total_seconds() == 90  # type: ignore[union-attr]
+    # Not those of others, who may send a heartbeat every three minutes.
+    assert trigger.match_related["prefect.resource.id"] == ["prefect.tag.longmill"]  # type: ignore[union-attr]
+
+
+@pytest.mark.usefixtures("prefect")
+def test_what_runs_within_a_run_that_has_crashed_is_closed_with_it() -> None:
+    from prefect import flow
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.objects import StateType
+    from prefect.runtime import flow_run
+    from prefect.states import Crashed
+
+    from infra.running.remote_runs import run_states
+
+    states: dict[str, Any] = {}
+
+    @flow
+    def inner() -> None:
+        run_id = uuid.UUID(flow_run.parent_flow_run_id)
+        with get_client(sync_client=True) as client:
+            run_states([run_id])
+            states["before"] = client.read_flow_run(uuid.UUID(flow_run.id)).state.type  # type: ignore[union-attr]
+            client.set_flow_run_state(run_id, Crashed(message="no sign of life"), force=True)
+            run_states([run_id])
+            states["after"] = client.read_flow_run(uuid.UUID(flow_run.id)).state.type  # type: ignore[union-attr]
+
+    @flow
+    def outer() -> None:
+        inner(return_state=True)
+
+    outer(return_state=True)
+    assert states == {"before": StateType.RUNNING, "after": StateType.CRASHED}
 
 
 @pytest.mark.usefixtures("prefect")
