@@ -30,6 +30,7 @@ TOKENIZER_FILE = Path(resolve_model("microworld")) / "tokenizer.json"
 PAD, BOS, EOS, USER, ASSISTANT = SPECIAL = ("<pad>", "<bos>", "<eos>", "<|user|>", "<|assistant|>")
 SPACE = "\u0120"  # how a byte-level vocabulary writes a space
 _NUMBERS = 200  # passage numbers that are one token
+_UNREAD = ("ask-", "turn-", "question-keychain")  # prompts that no model of the world is taught to read
 _ANSWER_WORDS = "Passage Question Answer : The of is and I find need must then First the with Facts Reflection"
 
 _ESCAPE = "".join(f" | replace('{token}', '< {token[1:]}')" for token in SPECIAL)
@@ -46,11 +47,13 @@ CHAT_TEMPLATE = (
 
 
 def build_tokenizer(prompts: Path) -> PreTrainedTokenizerFast:
-    """Make the tokenizer for the words of the world and the words of every `*.txt` file in the prompts folder."""
+    """Make the tokenizer for the words of the world and of the prompts in a folder, but those of `_UNREAD`."""
     from transformers import PreTrainedTokenizerFast  # slow to import, and counting does not need it
 
     texts = []
     for path in sorted(prompts.glob("*.txt")):
+        if path.name.startswith(_UNREAD):
+            continue
         texts.append(path.read_text(encoding="utf-8"))
     vocabulary: dict[str, int] = {}
     for symbol in (*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())):

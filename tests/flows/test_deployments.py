@@ -49,7 +49,7 @@ def training_runs(built: dict[str, Any]) -> list[Any]:
 
 
 def test_deployments_name_no_folder_and_no_schedule_is_on(deployed: dict[str, Any]) -> None:
-    assert len(deployed) == 8
+    assert len(deployed) == 9
     for name, deployment in deployed.items():
         assert deployment.work_pool_name == "longmill", name
         assert deployment.description, name
@@ -73,7 +73,7 @@ def test_what_a_person_starts_takes_plain_values_with_defaults(deployed: dict[st
     for name in deployed.keys() - internal:
         schema, given = deployed[name].parameter_openapi_schema, deployed[name].parameters
         for key, value in schema["properties"].items():
-            assert value["type"] in ("string", "integer", "boolean", "array"), (name, key)
+            assert value["type"] in ("string", "integer", "number", "boolean", "array"), (name, key)
         missing = set(schema.get("required", [])) - given.keys()
         assert missing == ({"plan_id"} if name == "rerun/longmill-rerun" else set()), name
 
