@@ -146,8 +146,9 @@ def choose_shards(recipe: Recipe, plan_id: str, ranges: str, from_step: Step = "
 def _tables(store: Store, result: ShardResult | None, from_step: Step) -> dict[str, StoredTable]:
     """The tables that a shard takes over: none of one without a result. Raises StoreError for a damaged one."""
     tables: dict[str, StoredTable] = {}
-    for name in _TAKEN_OVER[from_step] if result is not None else ():
-        assert result is not None
+    if result is None:
+        return tables
+    for name in _TAKEN_OVER[from_step]:
         table = result.files[name]
         try:
             table.check(store, remedy="")

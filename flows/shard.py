@@ -108,7 +108,7 @@ def sample_score_pair(shard: ShardInMemory) -> ShardResult:
     recipe = shard.resources.recipe
     if (judgements := earlier_judgements(shard)) is not None:
         answers = sample_span(shard, (0, len(shard.examples)))
-        shard.resources.count_scored(len(shard.examples))
+        shard.resources.count_scored(len(shard.examples), PAIRS.stage)
         return _paired(shard, answers, judgements)
     scorers = parse_scorers(recipe)
     stopped = threading.Event()
@@ -119,7 +119,7 @@ def sample_score_pair(shard: ShardInMemory) -> ShardResult:
             steps = TaskSteps(shard, span, submit_step)
             judgements = score_answers(questions, scorers, shard.resources.scoring(), steps)
             judgements = with_words(judgements, refusal_words(answers, shard.resources.ledger))
-            shard.resources.count_scored(span[1] - span[0])
+            shard.resources.count_scored(span[1] - span[0], PAIRS.stage)
             return judgements
 
         with _task_threads(shard, stopped) as submit_sampling:
@@ -155,8 +155,7 @@ def ask_and_check(shard: ShardInMemory) -> ShardResult:
             examples = shard.examples[span[0] : span[1]]
             steps = TaskSteps(shard, span, submit_step)
             candidates = ask_questions(examples, shard.contexts, shard.resources.scoring(), steps)
-            progress.advance(QUESTIONS.stage, len(candidates))
-            shard.resources.count_scored(len(candidates))
+            shard.resources.count_scored(len(candidates), QUESTIONS.stage)
             return candidates
 
         spans = spans_of(shard, calls_per_question(shard.resources.recipe))

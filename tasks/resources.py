@@ -152,11 +152,11 @@ class RunResources:
             with self._lock:
                 self._in_work.discard(shard)
 
-    def count_scored(self, questions: int) -> None:
-        """Count questions whose answers have their scores now."""
+    def count_scored(self, questions: int, stage: str) -> None:
+        """Count questions that are done with: their answers have scores, or they are checked. `stage` shows it."""
         with self._lock:
             self._scored += questions
-        progress.advance("score", questions)
+        progress.advance(stage, questions)
 
     def scored(self) -> int:
         """Questions that this run has scored, in all its processes."""

@@ -17,6 +17,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from infra import errors
+from infra.errors import LongmillError
+
 _ROOT = Path(__file__).resolve().parents[2]  # the folder of the packages
 _AHEAD = 2  # jobs that wait for a free process
 _END_S = 5.0  # for a process to end once it has closed its output
@@ -59,6 +62,13 @@ class LineProcesses:
             return reply[:-1]
         finally:
             self._idle.put(process)
+
+    def ask_json(self, value: Any, timeout_s: float | None = None) -> Any:
+        """The reply to a JSON value. Raises ProcessEndedError, and the error that the process has replied with."""
+        reply = json.loads(self.ask(json_line(value), timeout_s))
+        if "error" in reply:
+            raise getattr(errors, reply["error"])(reply["message"])
+        return reply
 
     def in_order(
         self, jobs: Iterable[tuple[Name, Job]], work: Callable[[Job], Result]
@@ -118,6 +128,24 @@ def start_process(module: str, first_line: bytes) -> subprocess.Popen[bytes]:
         process.stdin.write(first_line)
         process.stdin.flush()
     return process
+
+
+def answer_lines(prepare: Callable[[Any], Callable[[Any], dict[str, Any]]]) -> None:
+    """The other end, which such a program runs: a reply for each line, until there are no more.
+
+    `prepare` gets the first line, and returns what makes the reply to each of the others. A LongmillError that this
+    raises is the reply.
+    """
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not get among the replies
+    reply_to = prepare(json.loads(sys.stdin.buffer.readline()))
+    for line in sys.stdin.buffer:
+        try:
+            reply = reply_to(json.loads(line))
+        except LongmillError as error:
+            reply = {"error": type(error).__name__, "message": str(error)}
+        replies.write(json_line(reply))
+        replies.flush()
 
 
 def json_line(value: Any) -> bytes:

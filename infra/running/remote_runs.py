@@ -72,14 +72,8 @@ class Pool:
 def start_run(deployment: str, parameters: dict[str, Any], key: str, name: str) -> UUID:
     """Start a flow run, once per key, with the tags of the caller's. Raises RecipeError without such a deployment."""
     current_tags = TagsContext.get().current_tags
-
-    def start() -> FlowRun:
-        return run_deployment(  # type: ignore[return-value]  # a coroutine in asynchronous code alone
-            deployment, parameters=parameters, idempotency_key=key, flow_run_name=name, tags=current_tags, timeout=0
-        )
-
     try:
-        return _when_server_answers(start).id
+        return _run_once(deployment, parameters, key, flow_run_name=name, tags=current_tags).id
     except ObjectNotFound as error:
         raise _no_deployment(deployment) from error
 
@@ -89,17 +83,22 @@ def request_run(deployment: str, parameters: dict[str, Any], key: str) -> str | 
 
     Returns the state of the run, new or old; None where there is no such deployment.
     """
-
-    def start() -> FlowRun:
-        return run_deployment(  # type: ignore[return-value]  # a coroutine in asynchronous code alone
-            deployment, parameters=parameters, idempotency_key=key, timeout=0
-        )
-
     try:
-        state = _when_server_answers(start).state
+        state = _run_once(deployment, parameters, key).state
     except ObjectNotFound:
         return None
     return state.name if state else "Unknown"
+
+
+def _run_once(deployment: str, parameters: dict[str, Any], key: str, **settings: Any) -> FlowRun:
+    """The one run of a key, new or old, without waiting for its end. Raises ObjectNotFound without a deployment."""
+
+    def start() -> FlowRun:
+        return run_deployment(  # type: ignore[return-value]  # a coroutine in asynchronous code alone
+            deployment, parameters=parameters, idempotency_key=key, timeout=0, **settings
+        )
+
+    return _when_server_answers(start)
 
 
 def run_states(run_ids: Sequence[UUID]) -> dict[UUID, RunState]:

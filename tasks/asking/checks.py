@@ -222,17 +222,16 @@ class Checks:
     def _without_sentence(self, candidates: Sequence[Candidate]) -> Work:
         """Leave out each sentence of the proof in turn: none may be answered all the same."""
         needing = [candidate for candidate in candidates if candidate.intended.kind.needs_each and candidate.evidence]
-        owners, queries = [], []
+        owners, sentences, queries = [], [], []
         for candidate in needing:
-            for place in range(len(candidate.evidence)):
+            for place, span in enumerate(candidate.evidence):
                 owners.append(candidate)
+                sentences.append(span["sentence"])
                 queries.append(self._answer_query(WITHOUT_SENTENCE, candidate, _proof_of(candidate, without=place)))
         rights = yield from self._right_answers(self._answerer, owners, queries)
         spare: dict[str, str] = {}
-        for candidate, right, query_number in zip(owners, rights, range(len(owners)), strict=True):
+        for candidate, sentence, right in zip(owners, sentences, rights, strict=True):
             if right:
-                first = owners.index(candidate)
-                sentence = candidate.evidence[query_number - first]["sentence"]
                 spare.setdefault(candidate.intended.example_id, sentence)
         for candidate in needing:
             sentence_left = spare.get(candidate.intended.example_id)

@@ -281,10 +281,6 @@ def _prompt_fingerprints(kinds: Sequence[tuple[QuestionKind, float]]) -> dict[st
     fingerprints = {}
     for language in LANGUAGES:
         for name in prompt_names(language):
-            is_shared = name.startswith(("ask-terse", "ask-closed")) or name in (
-                "ask-full-answer",
-                "ask-full-self-contained",
-            )
-            if name in of_kinds or is_shared:
+            if name in of_kinds or name.startswith(_SHARED_PROMPTS):
                 fingerprints[f"{language}/{name}"] = load_prompt(name, language).fingerprint
     return fingerprints

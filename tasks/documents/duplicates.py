@@ -73,9 +73,7 @@ class Duplicates:
             rows = self._database.execute("SELECT number FROM bands WHERE band = ? LIMIT ?", (band, _MOST_COMPARED))
             numbers.update(row[0] for row in rows)
         for number in sorted(numbers):
-            row = self._database.execute(
-                "SELECT source, signature FROM documents WHERE number = ?", (number,)
-            ).fetchone()
+            row = self._database.execute(_SIGNATURE, (number,)).fetchone()
             likeness = float(np.mean(np.frombuffer(row[1], values.dtype) == values))
             if likeness >= threshold:
                 return row[0], likeness

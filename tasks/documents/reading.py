@@ -5,10 +5,8 @@ costs one document. Rows are streamed here, so memory holds a row, or a few whol
 """
 
 import contextlib
-import json
 from collections.abc import Generator, Iterator
 
-from infra import errors
 from infra.errors import UnreadableError
 from infra.recipe import Documents
 from infra.running.line_processes import LineProcesses, ProcessEndedError, json_line
@@ -63,15 +61,11 @@ class _Reading:
         if form is None or not form.apart:
             return None
         try:
-            reply = json.loads(
-                self.processes.ask(json_line({"url": file.url, "name": file.name, "format": form.name}), TIMEOUT_S)
-            )
+            reply = self.processes.ask_json({"url": file.url, "name": file.name, "format": form.name}, TIMEOUT_S)
         except ProcessEndedError as error:
             if error.timed_out:
                 return [UnreadableError("too_slow", f"was not read within {TIMEOUT_S:.0f} s")]
             return [UnreadableError("unreadable", f"the process that read it ended (status {error.status})")]
-        if "error" in reply:
-            raise getattr(errors, reply["error"])(reply["message"])
         if "reason" in reply:
             return [UnreadableError(reply["reason"], reply["message"])]
         return [Parsed.from_json(part) for part in reply["parsed"]]

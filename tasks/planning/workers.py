@@ -4,14 +4,12 @@ The tokenizer and the pool lie in a temporary folder; the pool is mapped, so all
 """
 
 import contextlib
-import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from infra import errors
 from infra.errors import LongmillError
 from infra.models.tokens import Tokenizer, tokenizer_settings
 from infra.recipe import Recipe
@@ -43,14 +41,12 @@ class PlanningWorkers:
 
     def _build_one(self, questions: Sequence[RawQuestion]) -> Outcomes:
         try:
-            content = json.loads(self._processes.ask(json_line(questions_to_json(questions))))
+            content = self._processes.ask_json(questions_to_json(questions))
         except ProcessEndedError as error:
             raise LongmillError(
                 f"a process that builds contexts has ended (status {error.status}): its error is above, or there was "
                 "too little memory; plan again with fewer: --set execution.planning_processes=1"
             ) from error
-        if "error" in content:
-            raise getattr(errors, content["error"])(content["message"])
         return outcomes_from_json(content["outcomes"])
 
 
