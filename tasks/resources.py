@@ -32,6 +32,7 @@ from tasks.judging.context import ScoringContext
 from tasks.judging.reward_settings import NAME as REWARD_MODEL
 from tasks.judging.reward_settings import called_models
 from tasks.judging.trial import JudgeTrial
+from tasks.judging.verifier_settings import VERIFIER
 from tasks.sampling import ANSWERS, STRONG
 
 EVALUATING = "evaluate"  # begins the kinds of evaluation's calls
@@ -57,6 +58,7 @@ class RunResources:
         self.judge = clients.get("judge")
         self.strong = clients.get("strong")
         self.reward_model = clients.get(REWARD_MODEL)
+        self.verifier = clients.get(VERIFIER)
         self.shards_in_memory = threading.Semaphore(recipe.execution.shards_in_flight)
         self.stopped: LongmillError | None = None  # why no further call is sent
         self._lock = threading.Lock()
@@ -86,7 +88,7 @@ class RunResources:
     def scoring(self) -> ScoringContext:
         """What scorers may use of it."""
         clients = self.policy, self.recipe, self.judge, self._cache, self.reward_model
-        return ScoringContext(self.embedder, *clients, self._trial, self.strong)
+        return ScoringContext(self.embedder, *clients, self._trial, self.strong, self.verifier, self.ledger)
 
     def clients(self) -> dict[str, ModelClient]:
         """The clients by the section of the recipe, or by the scorer, that names their model."""
@@ -95,6 +97,7 @@ class RunResources:
             "judge": self.judge,
             "strong": self.strong,
             REWARD_MODEL: self.reward_model,
+            VERIFIER: self.verifier,
         }
         return {section: client for section, client in sections.items() if client is not None}
 

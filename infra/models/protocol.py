@@ -22,6 +22,7 @@ from infra.models.scores import read_scores
 from infra.models.thinking import UNFINISHED, Reasoning, joined, split_thinking
 
 CHAT = "chat/completions"  # the route of requests for text
+TEXT = "text"  # the role of a message that is no turn: a classifier's input, which no chat template touches
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,9 @@ class Request:
         if self.route == "score":  # it takes two texts, and no conversation
             first, second = (message["content"] for message in self.prompt.messages)
             return canonical_json({"model": self.model, "text_1": first, "text_2": second, **self.parameters})
+        if self.route != CHAT and self.prompt.messages[0]["role"] == TEXT:
+            text = self.prompt.messages[0]["content"]
+            return canonical_json({"model": self.model, "input": text, **self.parameters})
         rest = canonical_json({"model": self.model, **(self.parameters if fields is None else fields)})
         return b"".join((b'{"messages":', self.prompt.encoded, b",", rest[1:]))
 

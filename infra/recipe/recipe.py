@@ -313,10 +313,11 @@ class Recipe(RecipeSection):
                     del settings[section][key]
         settings["shard_size"] = self.execution.shard_size
         for scorer in settings["scoring"]["scorers"]:
-            for key in _PLACE_KEYS_OF_SCORERS:
-                scorer.pop(key, None)
+            for model_settings in (scorer, scorer.get("verifier") or {}):
+                for key in _PLACE_KEYS_OF_SCORERS:
+                    model_settings.pop(key, None)
             for key, earlier in _LATER_KEYS_OF_SCORERS.items():
-                if scorer.get(key) == earlier:
+                if key in scorer and scorer[key] == earlier:
                     del scorer[key]
         if settings["embedding"]["long_texts"] == "cut":  # as before the key; a plan's rules tell windows from it
             settings["embedding"]["long_texts"] = "windows"
@@ -348,9 +349,14 @@ _PLACE_KEYS = {
     "strong": ("tokenizer", "endpoints", "api_key_env", "serve", "price", *_TRANSPORT),
     "embedding": ("endpoint", "api_key_env", "batch_size", "price"),
 }
-_PLACE_KEYS_OF_SCORERS = ("endpoint", "api_key_env", "price")  # of a scorer with a model of its own
+_PLACE_KEYS_OF_SCORERS = ("endpoint", "api_key_env", "price")  # of a scorer, or its verifier, with a model of its own
 # Keys of scorers that are younger than the first plans, by the value that means what these plans did.
-_LATER_KEYS_OF_SCORERS = {"no_facts_despite_notes": "ignore_notes", "granularity": "atomic"}
+_LATER_KEYS_OF_SCORERS: dict[str, Any] = {
+    "no_facts_despite_notes": "ignore_notes",
+    "granularity": "atomic",
+    "verifier": None,
+    "control_share": 0,
+}
 # Keys that are younger than the first plans, by their defaults: with these, a plan keeps its id.
 _LATER_KEYS: dict[str, dict[str, Any]] = {
     "questions": {"fields": None},

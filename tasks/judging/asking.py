@@ -34,6 +34,7 @@ from tasks.judging.quoting import TAGS, quoted
 from tasks.judging.replies import Unusable
 from tasks.judging.reward_settings import reward_judge
 from tasks.judging.steps import JudgeQuery, ModelRole, ReplyForm, Verdict
+from tasks.judging.verifier_settings import verifier_judge
 from tasks.prompts import load_prompt
 
 Value = TypeVar("Value")
@@ -66,6 +67,8 @@ def judge_settings(scoring: ScoringContext, role: ModelRole = "judge") -> Judge:
         return asked_as_judge(scoring.recipe.strong, scoring.recipe)
     if role == "reward_model":
         return reward_judge(scoring.recipe)
+    if role == "verifier":
+        return verifier_judge(scoring.recipe)
     if scoring.recipe.judge is None:
         raise RecipeError("scoring.scorers: a scorer asks a judge, and the recipe has no `judge` section; add one")
     return scoring.recipe.judge

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from infra.models.client import ModelClient
 from infra.models.completions import FINISHED
 from infra.models.embedding.embedder import Embedder
+from infra.models.protocol import LedgerLike
 from infra.recipe import Recipe
 from tasks.judging.cache import SharedCache
 from tasks.judging.trial import JudgeTrial
@@ -39,11 +40,13 @@ class ScoringContext:
     reward_model: ModelClient | None = None  # of a reward model behind an endpoint
     trial: JudgeTrial = field(default_factory=JudgeTrial)  # of the judge
     strong: ModelClient | None = None
+    verifier: ModelClient | None = None  # of a verifier of facts behind an endpoint
+    ledger: LedgerLike | None = None  # where a local verifier's numbers are recorded
 
     def client(self, role: str) -> ModelClient | None:
-        """The client of the model that a query goes to: "judge", "policy", "strong" or "reward_model"."""
-        clients = {"judge": self.judge, "policy": self.policy, "strong": self.strong, "reward_model": self.reward_model}
-        return clients[role]
+        """The client of the model that a query goes to, by its role (`ModelRole`)."""
+        clients = {"judge": self.judge, "policy": self.policy, "strong": self.strong}
+        return {**clients, "reward_model": self.reward_model, "verifier": self.verifier}[role]
 
 
 def no_text_reason(answer: Answer) -> str | None:

@@ -5,7 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from infra.recipe import Positive, RecipeSection
+from infra.recipe.models import Fraction
 from tasks.judging.refusals import DespiteNotes
+from tasks.judging.verifier_settings import VerifierSettings
 
 GRANULARITY = "granularity"  # the key of the scorer
 ATOMIC = "atomic"  # a value of the key
@@ -40,6 +42,14 @@ class FactSettings(RecipeSection):
     facts_per_call: Positive = Field(
         1,
         description="most facts of a question that the judge is asked about in one call; 1: each in a call of its own",
+    )
+    verifier: VerifierSettings | None = Field(
+        None, description="a small classifier that gives the verdicts of which it is sure, in the judge's place"
+    )
+    control_share: Fraction = Field(
+        0.0,
+        description="share of answers, by seed, whose facts are judged one a call as well where their verdicts came "
+        "from a call on several facts or from the verifier; both verdicts are kept, and the report has their agreement",
     )
     expected_facts: Positive | None = Field(
         None, description="facts per answer, for estimates before a run alone; null: 14, or 30 where they are atomic"

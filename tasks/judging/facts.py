@@ -5,29 +5,34 @@ Then facts are judged in rounds over all questions at once. Where answers may be
 for as many verdicts as should decide the pair; otherwise one round asks for all. Equal facts of a question are one
 query, and its verdict holds for every answer that states the fact.
 
-Where the recipe wants several facts per call, the facts of a question are put into bundles before any is judged, in
-the order in which the answers state them. So a call holds the same facts whichever of them is needed first, and
-pruning changes no verdict. In the prompt every fact stands between tags with its number, after its passages; texts are
-quoted, so that none can bring a tag, a number or a label of its own. A reply must give exactly one verdict on each
-number. Facts of a bundle without a usable reply are judged one by one.
+Where the recipe has a verifier (`verifier.py`), it reads every fact first, and the judge is asked about those alone
+on which it is not sure.
+
+Where the recipe wants several facts per call, the facts of a question are put into bundles (`bundles.py`) before any is
+judged, in the order in which the answers state them. So a call holds the same facts whichever of them is needed first,
+and pruning changes no verdict. Facts of a bundle without a usable reply are judged one by one.
+
+A control sample of the answers (`control_share`) has the judge's verdict on each fact alone as well, where another way
+gave the one that counts. It is for the report: the scores do not depend on it.
 """
 
 import math
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from infra.models.protocol import Prompt
+from infra.canonical import seeded_random
 from tasks.judging.asking import judge_prompt, judge_settings
-from tasks.judging.context import SCORE_DIGITS, AnsweredQuestion, ScoringContext
+from tasks.judging.bundles import Bundle, Claim, bundle_query, fact_subject, make_bundles
+from tasks.judging.calibration import load_calibration
+from tasks.judging.context import AnsweredQuestion, ScoringContext
 from tasks.judging.fact_settings import FactSettings, Granularity
-from tasks.judging.pruning import PRUNED, PruningBounds, ScoreBounds, verdicts_needed
-from tasks.judging.quoting import quoted
+from tasks.judging.pruning import PruningBounds, ScoreBounds, verdicts_needed
 from tasks.judging.rating import subject_of
-from tasks.judging.refusals import DESPITE_NOTES, IGNORED, Notes, notes_by_answer
-from tasks.judging.replies import NO_FACTS, SUPPORT_LABELS, read_facts, read_support, read_supports
+from tasks.judging.refusals import IGNORED, Notes, notes_by_answer
+from tasks.judging.replies import NO_FACTS, read_facts, read_support
 from tasks.judging.retrieval import Span, nearest_chunks, passages_text
 from tasks.judging.steps import (
     Job,
@@ -40,25 +45,12 @@ from tasks.judging.steps import (
     other_judgements,
     pruning_bounds,
 )
-from tasks.prompts import load_prompt
-from tasks.records.example import Answer, Judgement
+from tasks.judging.verifier import Statement, Verified, verify
+from tasks.records.example import Answer
 
-BUNDLE_KIND = "supports"  # of calls about several facts, and the step of their prompts
 _STATEMENT_CHARACTERS: Mapping[Granularity, int] = {"sentence": 1200, "atomic": 600}  # the most, where the form holds
 _SUPPORT_FORM = ReplyForm("choice", ("[[Fully supported]]", "[[Partially supported]]", "[[No support]]"))
-_REASON = r"[^\[\]\n]{1,600}"
-_FACT_CHARACTERS = 60  # of a fact, in a message
 
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A fact and the passages of the context that it is checked against."""
-
-    fact: str
-    passages: tuple[Span, ...]
-
-
-Bundle = tuple[Claim, ...]
 ClaimId = tuple[str, int, str]  # example_id, variant, fact: equal claims get one verdict
 
 
@@ -74,6 +66,8 @@ class FactCheck:
     verdicts: dict[str, Verdict[float]]  # by fact; grows, and is shared by all checks with this variant
     bundles: dict[str, Bundle]  # by fact: what is asked about in one call
     failed_bundles: dict[str, tuple[str, ...]]  # by fact: keys of the calls on its bundle, when none could be used
+    verified: Mapping[str, Verified] | None = None  # by fact: what the verifier says; None without one
+    controls: dict[str, Verdict[float]] = field(default_factory=dict)  # by fact: the judge's verdict on it alone
     notes: Notes = "unknown"  # what completeness' notes hold on the question
 
     @property
@@ -101,11 +95,15 @@ class FactCheck:
         return None
 
     def number(self, fact: str) -> int | None:
-        """The fact's number in the call that its verdict came from; None when the call was about it alone."""
-        bundle = self.bundles[fact]
-        if len(bundle) == 1 or fact in self.failed_bundles or fact not in self.verdicts:
+        """The fact's number in the call that its verdict came from; None when there was no call on several facts."""
+        bundle = self.bundles.get(fact, ())
+        if len(bundle) <= 1 or fact in self.failed_bundles or fact not in self.verdicts:
             return None
         return 1 + [claim.fact for claim in bundle].index(fact)
+
+    def is_verified(self, fact: str) -> bool:
+        """Whether the verdict on the fact is the verifier's."""
+        return self.verified is not None and self.verified[fact].support is not None
 
     def claim_id(self, fact: str) -> ClaimId:
         return self.question.example.example_id, self.variant, fact
@@ -147,52 +145,10 @@ def check_facts(
     while True:
         claims = _claims_of_round(checks, settings, bounds)
         if not claims:
-            return checks
+            break
         yield from _judge_claims(claims, settings, scoring)
-
-
-def checked_judgement(scorer: str, check: FactCheck, settings: FactSettings, judged: set[tuple[int, str]]) -> Judgement:
-    """The judgement on a checked answer. `judged`: (variant, fact) of verdicts that an earlier answer has; grows."""
-    facts = [_fact_evidence(check, place, judged) for place in range(len(check.facts))]
-    judged.update((check.variant, fact) for fact in check.facts if fact in check.verdicts)
-    evidence = {"reply": check.listed.reply, "facts": facts, "no_facts": check.listed.value == ()}
-    if check.despite_notes(settings) and check.notes == "hold":
-        evidence[DESPITE_NOTES] = True
-    score, reason = support_score(check, settings)
-    keys = dict.fromkeys(check.listed.keys)
-    for verdict in check.own_verdicts:
-        keys.update(dict.fromkeys(verdict.keys))
-    return check.answer.judged(scorer, score, reason, evidence, keys)
-
-
-def support_score(check: FactCheck, settings: FactSettings) -> tuple[float | None, str | None]:
-    """The score and, where it is None, the reason."""
-    if check.fault is not None:
-        return None, check.fault
-    if check.missing:
-        return None, PRUNED
-    if not check.facts:
-        score = check.no_facts_score(settings)
-        reason = DESPITE_NOTES if check.despite_notes(settings) else "no_facts"
-        return score, reason if score is None else None
-    supported = math.fsum(verdict.value or 0.0 for verdict in check.own_verdicts)
-    return round(10 * supported / len(check.facts), SCORE_DIGITS), None
-
-
-def _fact_evidence(check: FactCheck, place: int, judged: set[tuple[int, str]]) -> dict[str, Any]:
-    fact = check.facts[place]
-    verdict = check.verdicts.get(fact)
-    number = check.number(fact)
-    evidence = {
-        "text": fact,
-        "support": verdict.value if verdict else None,
-        "reason": verdict.reason if verdict else PRUNED,
-        "passages": [list(span) for span in check.passages[place]],
-        "reply": verdict.reply if verdict else None,
-        "key": verdict.keys[-1] if verdict else None,
-        "shared": verdict is not None and (check.variant, fact) in judged,
-    }
-    return evidence if number is None else {**evidence, "number": number}
+    yield from _judge_controls(checks, settings, scoring)
+    return checks
 
 
 def _list_facts(
@@ -211,10 +167,43 @@ def _list_facts(
             facts.extend(facts_list.value or ())
         jobs.append(_lookup_job(question, facts, settings, scoring))
     passages = yield from compute("embed", jobs)
+    claims_by_question = []
+    for of_question, of_facts in zip(lists_by_question, passages, strict=True):
+        claims_by_question.append(_claims(of_question, of_facts))
+    verified = yield from _verify(questions, claims_by_question, settings, scoring)
     checks = []
-    for question, of_question, of_facts in zip(questions, lists_by_question, passages, strict=True):
-        checks.append(_checks(question, of_question, of_facts, settings))
+    for place, question in enumerate(questions):
+        of_answers = lists_by_question[place], claims_by_question[place]
+        checks.append(_checks(question, *of_answers, settings, verified[place] if verified else None))
     return checks
+
+
+def _verify(
+    questions: Sequence[AnsweredQuestion],
+    claims: Sequence[Sequence[Sequence[Claim]]],
+    settings: FactSettings,
+    scoring: ScoringContext,
+) -> Generator[Step, Any, list[dict[str, Verified]] | None]:
+    """What the verifier says of the facts of each question, each once; None without a verifier."""
+    if settings.verifier is None:
+        return None
+    statements: list[list[Statement]] = []
+    for question, of_answers in zip(questions, claims, strict=True):
+        passages: dict[str, str] = {}  # by fact
+        for of_answer in of_answers:
+            for claim in of_answer:
+                passages[claim.fact] = passages_text(question.context, claim.passages)
+        own = question.example.example_id, question.context.context_id
+        statements.append(
+            [Statement(text, fact, *own, fact_subject(question, fact)) for fact, text in passages.items()]
+        )
+    calibration = load_calibration(scoring.recipe, settings.verifier)
+    verified = yield from verify(statements, settings.verifier, calibration, scoring)
+    by_fact = []
+    for of_question, verified_of_question in zip(statements, verified, strict=True):
+        facts = [statement.text for statement in of_question]
+        by_fact.append(dict(zip(facts, verified_of_question, strict=True)))
+    return by_fact
 
 
 def list_query(
@@ -252,45 +241,46 @@ def _lookup_job(
     )
 
 
+def _claims(
+    lists: Sequence[Verdict[tuple[str, ...]]], passages: Sequence[Sequence[Sequence[int]]]
+) -> list[list[Claim]]:
+    """The claims of each answer to a question, from its facts in turn and their passages."""
+    remaining = iter(passages)
+    claims = []
+    for facts_list in lists:
+        of_answer = []
+        for fact in facts_list.value or ():
+            of_answer.append(Claim(fact, tuple((start, end) for start, end in next(remaining))))
+        claims.append(of_answer)
+    return claims
+
+
 def _checks(
     question: AnsweredQuestion,
     lists: Sequence[Verdict[tuple[str, ...]]],
-    passages: Sequence[Sequence[Sequence[int]]],
+    claims: Sequence[Sequence[Claim]],
     settings: FactSettings,
+    verified: Mapping[str, Verified] | None,
 ) -> list[FactCheck]:
-    remaining = iter(passages)
-    claims_by_answer = []
-    all_claims: list[Claim] = []
-    for facts_list in lists:
-        claims = []
-        for fact in facts_list.value or ():
-            claims.append(Claim(fact, tuple((start, end) for start, end in next(remaining))))
-        claims_by_answer.append(claims)
-        all_claims.extend(claims)
+    settled: dict[str, Verdict[float]] = {}
+    for fact, says in (verified or {}).items():
+        if says.support is not None:
+            settled[fact] = Verdict(says.support, None, "", says.keys)
+    for_judge = []  # by answer: claims that the verifier has left open
+    for of_answer in claims:
+        for_judge.append([claim for claim in of_answer if claim.fact not in settled])
+    all_claims = [claim for of_answer in for_judge for claim in of_answer]
     bundles = make_bundles(all_claims, settings.facts_per_call)
-    verdicts: dict[str, Verdict[float]] = {}
-    failed: dict[str, tuple[str, ...]] = {}
+    verdicts, failed, controls = dict(settled), dict[str, tuple[str, ...]](), dict[str, Verdict[float]]()
     checks = []
-    for answer, facts_list, claims in zip(question.answers, lists, claims_by_answer, strict=True):
-        of_facts = tuple(claim.passages for claim in claims)
+    for place, (answer, facts_list) in enumerate(zip(question.answers, lists, strict=True)):
+        own = question, answer, facts_list, tuple(claim.passages for claim in claims[place])
         if settings.share_facts:
-            checks.append(FactCheck(question, answer, facts_list, of_facts, 0, verdicts, bundles, failed))
+            checks.append(FactCheck(*own, 0, verdicts, bundles, failed, verified, controls))
         else:
-            own_bundles = make_bundles(claims, settings.facts_per_call)
-            variant = 1 + answer.sample_index
-            checks.append(FactCheck(question, answer, facts_list, of_facts, variant, {}, own_bundles, {}))
+            own_bundles = make_bundles(for_judge[place], settings.facts_per_call)
+            checks.append(FactCheck(*own, 1 + answer.sample_index, dict(settled), own_bundles, {}, verified, {}))
     return checks
-
-
-def make_bundles(claims: Sequence[Claim], size: int) -> dict[str, Bundle]:
-    """The bundle of each fact: at most `size` claims in the order given, each fact once."""
-    distinct = list({claim.fact: claim for claim in claims}.values())
-    bundles: dict[str, Bundle] = {}
-    for start in range(0, len(distinct), size):
-        bundle = tuple(distinct[start : start + size])
-        for claim in bundle:
-            bundles[claim.fact] = bundle
-    return bundles
 
 
 def _claims_of_round(
@@ -347,6 +337,25 @@ def _judge_claims(
         check.verdicts[fact] = replace(verdict, keys=(*keys_of_bundle, *verdict.keys))
 
 
+def _judge_controls(
+    checks: Sequence[Sequence[FactCheck]], settings: FactSettings, scoring: ScoringContext
+) -> Generator[Step, Any, None]:
+    """For a sample of the answers, the judge's verdict on each fact alone whose verdict came in another way."""
+    claims: dict[ClaimId, tuple[FactCheck, int]] = {}
+    for of_question in checks:
+        for check in of_question:
+            draw = seeded_random(scoring.recipe.seed, "control", *check.answer.id).random()
+            if draw >= settings.control_share:
+                continue
+            for place, fact in enumerate(check.facts):
+                if fact in check.verdicts and (check.is_verified(fact) or check.number(fact) is not None):
+                    claims.setdefault(check.claim_id(fact), (check, place))
+    queries = [_support_query(check, place, settings, scoring) for check, place in claims.values()]
+    verdicts = yield from ask(queries, "facts")
+    for (check, place), verdict in zip(claims.values(), verdicts, strict=True):
+        check.controls[check.facts[place]] = verdict
+
+
 def _judge_bundles(
     claims: Sequence[tuple[FactCheck, int]], settings: FactSettings, scoring: ScoringContext
 ) -> Generator[Step, Any, None]:
@@ -385,53 +394,5 @@ def _support_query(check: FactCheck, place: int, settings: FactSettings, scoring
         settings.max_tokens,
         _SUPPORT_FORM if prompts == "terse" else None,
         check.variant,
-        subject=_fact_subject(question, fact),
+        subject=fact_subject(question, fact),
     )
-
-
-def bundle_query(
-    bundle: Bundle, question: AnsweredQuestion, variant: int, max_tokens: int, scoring: ScoringContext
-) -> JudgeQuery[tuple[float, ...]]:
-    """The query whether each fact of the bundle is supported. `max_tokens`: of the verdict on one fact."""
-    prompts = judge_settings(scoring).prompts
-    language = question.example.language
-    count = len(bundle)
-    statements = _bundle_statements(bundle, question)
-    return JudgeQuery(
-        BUNDLE_KIND,
-        _bundle_prompt(statements, language, prompts),
-        question.context.context_id,
-        partial(read_supports, count=count, material=statements),
-        max_tokens * count,
-        bundle_form(language, prompts, count),
-        variant,
-        subject=_fact_subject(question, bundle[0].fact),
-    )
-
-
-def _bundle_statements(bundle: Bundle, question: AnsweredQuestion) -> str:
-    """The facts of a bundle with their passages, numbered and quoted."""
-    statements = []
-    for number, claim in enumerate(bundle, 1):
-        statements.append(
-            f'<passages number="{number}">\n{quoted(passages_text(question.context, claim.passages))}\n</passages>\n\n'
-            f'<statement number="{number}">\n{quoted(claim.fact)}\n</statement>'
-        )
-    return "\n\n".join(statements)
-
-
-def _bundle_prompt(statements: str, language: str, prompts: str) -> Prompt:
-    text = load_prompt(f"judge-{prompts}-{BUNDLE_KIND}", language)
-    return Prompt(({"role": "user", "content": text.render(statements=statements)},))
-
-
-def bundle_form(language: str, prompts: str, count: int) -> ReplyForm:
-    """One line for each number in turn: the number, reasons where the prompt wants some, the label."""
-    label = rf"\[\[({'|'.join(SUPPORT_LABELS[language])})\]\]"
-    reason = _REASON if prompts == "full" else ""
-    return ReplyForm("regex", r"\n".join(rf"{number}\. {reason}{label}" for number in range(1, count + 1)))
-
-
-def _fact_subject(question: AnsweredQuestion, fact: str) -> str:
-    short = fact if len(fact) <= _FACT_CHARACTERS else fact[: _FACT_CHARACTERS - 1] + "…"
-    return f"question {question.example.example_id}, fact “{short}”"

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.recipe import Pairing
+from tasks.judging.verifier_settings import VERIFIER
 from tasks.pairing import may_be_chosen
 from tasks.records.example import Answer, AnswerId, Judgement
 
@@ -154,8 +155,8 @@ def _reward_bounds(score: ScoreBounds, bounds: PruningBounds) -> _RewardBounds:
 def saved_calls(judgements: Iterable[Judgement]) -> dict[str, int]:
     """Verdicts on facts that cost no call, counted from the evidence alone.
 
-    "shared" with an equal fact, "pruned", and where several facts were judged in a call, "batched": all but the
-    first of each call. What the ledger saved is not in the evidence.
+    "shared" with an equal fact, "pruned"; where several facts were judged in a call, "batched": all but the first of
+    each call; where there is a verifier, "verified" by it. What the ledger saved is not in the evidence.
     """
     saved = Counter({"shared": 0, "pruned": 0})
     for judgement in judgements:
@@ -165,9 +166,11 @@ def saved_calls(judgements: Iterable[Judgement]) -> dict[str, int]:
 
 def saved_verdicts(evidence: Mapping[str, Any]) -> dict[str, int]:
     """The same of one judgement's evidence."""
-    shared = pruned = batched = 0
+    shared = pruned = batched = verified = 0
     for fact in evidence.get("facts", ()):
         shared += fact["shared"]
         pruned += fact["reason"] == PRUNED
         batched += fact.get("number", 1) > 1 and not fact["shared"]
-    return {"shared": shared, "pruned": pruned, **({"batched": batched} if batched else {})}
+        verified += fact.get("by") == VERIFIER and not fact["shared"]
+    further = {"batched": batched, "verified": verified}
+    return {"shared": shared, "pruned": pruned, **{way: count for way, count in further.items() if count}}

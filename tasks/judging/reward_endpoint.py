@@ -12,21 +12,18 @@ import math
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from infra.errors import RecipeError
-from infra.models.client import Failure, Prompt, Request
-from infra.models.scores import Route, Scores, read_scores
-from infra.recipe import Judge
-from tasks.judging.asking import client_of, refuse_passing_failures
+from infra.models.client import Prompt
+from infra.models.scores import Scores, read_scores
+from tasks.judging.classifier_endpoint import PARAMETERS, find_route
 from tasks.judging.context import SCORE_DIGITS, AnsweredQuestion, ScoringContext
 from tasks.judging.quoting import quoted
 from tasks.judging.rating import subject_of
 from tasks.judging.replies import Unusable
-from tasks.judging.reward_settings import NAME, RewardModelSettings, reward_judge
+from tasks.judging.reward_settings import NAME, RewardModelSettings
 from tasks.judging.steps import JudgeQuery, Step, ask
 from tasks.records.example import Judgement
 
 _PROBE = ("What is two and two?", "Four.")
-_PARAMETERS = (("use_activation", False),)  # the logit as it is
 _TOO_LONG = "input_too_long"
 
 
@@ -36,7 +33,8 @@ def ask_reward_model(
     """One judgement for each answer; evidence {"tokens": of the conversation, 0 when unknown, "limit"}."""
     if not any(question.answers for question in questions):
         return []
-    route = find_route(settings, scoring)
+    probes = dict.fromkeys(settings.routes, conversation(*_PROBE))
+    route = find_route(NAME, NAME, settings, probes, _fault_of, scoring)
     queries = []
     answers = []
     for question in questions:
@@ -50,7 +48,7 @@ def ask_reward_model(
                     lambda raw: _tokens_and_score(raw, settings),
                     settings.max_tokens,
                     reads="raw",
-                    parameters=_PARAMETERS,
+                    parameters=PARAMETERS,
                     subject=subject_of(answer),
                     route=route,
                 )
@@ -72,39 +70,10 @@ def conversation(question: str, answer: str) -> Prompt:
     return Prompt(({"role": "user", "content": quoted(question)}, {"role": "assistant", "content": quoted(answer)}))
 
 
-def find_route(settings: RewardModelSettings, scoring: ScoringContext) -> Route:
-    """The route by which the server gives one score; asked once per model, then read from the ledger.
-
-    Raises RecipeError when there is none, with what the server said to each, and ModelError when it cannot be reached.
-    """
-
-    def probe() -> Route:
-        judge, client = reward_judge(scoring.recipe), client_of(scoring, NAME)
-        refusals = []
-        for route in settings.routes:
-            outcome = client.complete([_probe(judge, route)])[0]
-            refuse_passing_failures([outcome], [f"the first call to /{route}"])
-            if isinstance(outcome, Failure):
-                refusals.append(f"/{route}: {outcome.detail}")
-                continue
-            labels = read_scores(outcome.raw).labels
-            if labels == 1:
-                return route
-            raise RecipeError(
-                f"{NAME}.model: {settings.model!r} at {settings.endpoint} gives {labels} numbers by /{route} and not "
-                "one; take a reward model with one label, or for an embedding model `protocol: score`"
-            )
-        raise RecipeError(
-            f"{NAME}.endpoint: {settings.endpoint} gives no score for {settings.model!r} ({'; '.join(refusals)}). "
-            "Serve a reward model there with vLLM (--runner pooling), or name another protocol"
-        )
-
-    return scoring.cache.get(("reward route", settings.model, settings.revision, settings.protocol), probe)
-
-
-def _probe(judge: Judge, route: Route) -> Request:
-    own = "probe", judge.name, judge.revision, conversation(*_PROBE), dict(_PARAMETERS), 0, "probe", route
-    return Request(*own, has_alternative=True)
+def _fault_of(labels: int) -> str | None:
+    if labels == 1:
+        return None
+    return " and not one; take a reward model with one label, or for an embedding model `protocol: score`"
 
 
 def _tokens_and_score(raw: str, settings: RewardModelSettings) -> tuple[int, float | None]:

@@ -3,32 +3,28 @@
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError
 
 from infra.errors import RecipeError
 from infra.models.scores import ROUTES, Route
-from infra.recipe import Judge, Model, Positive, Price, Recipe, RecipeSection
-from infra.recipe.models import check_endpoint
+from infra.recipe import Judge, Model, Positive, Recipe
+from tasks.judging.classifier_settings import ClassifierSettings
+from tasks.judging.verifier_settings import VERIFIER, asked_verifier, verifier_judge
 
 NAME: Final = "reward_model"  # of the scorer, of its calls, and of its model among those of a run
 
 
-class RewardModelSettings(RecipeSection):
+class RewardModelSettings(ClassifierSettings):
     """Which model scores, and what fits into it."""
 
     model: str = Field(
         description="folder or hub name of a transformers sequence classifier with one label, or the model's name at "
         "`endpoint`"
     )
-    revision: str = Field("main", description="revision of a hub model; part of the plan, and of every ledger key")
     max_tokens: Positive = Field(
         4096, description="longest conversation that is scored, in tokens, within the model's window; null beyond it"
     )
     batch: Positive = Field(8, description="answers to a question per forward pass of a local model")
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="number format of a local model")
-    endpoint: str | None = Field(
-        None, description="base URL ending in /v1 of a vLLM server that runs the model (`--runner pooling`)"
-    )
     protocol: Literal["auto", "classify", "pooling", "score"] = Field(
         "auto",
         description="what the endpoint is asked: /classify (a sequence classifier), /pooling (a reward model, also one "
@@ -38,15 +34,6 @@ class RewardModelSettings(RecipeSection):
         "last",
         description="the score of a conversation whose every token has one: that of the last, the mean, or the lowest",
     )
-    api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the endpoint's key")
-    price: Price = Field(Price(), description="price of the endpoint's tokens")
-
-    @field_validator("endpoint")
-    @classmethod
-    def _check_endpoint(cls, endpoint: str | None) -> str | None:
-        if endpoint is not None:
-            check_endpoint(endpoint)
-        return endpoint
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -70,23 +57,16 @@ def reward_settings(recipe: Recipe) -> RewardModelSettings | None:
 def reward_judge(recipe: Recipe) -> Judge:
     """The reward model behind an endpoint as a model that is asked: once for each answer. Raises RecipeError."""
     settings = reward_settings(recipe)
-    if settings is None or settings.endpoint is None:
+    if settings is None:
         raise RecipeError(f"scoring.scorers: {NAME} has no endpoint to ask")
-    return Judge(
-        name=settings.model,
-        revision=settings.revision,
-        tokenizer="",  # the server's own
-        endpoints=(settings.endpoint,),
-        api_key_env=settings.api_key_env,
-        price=settings.price,
-        replies=1,
-        structured="never",
-    )
+    return settings.as_judge()
 
 
 def called_models(recipe: Recipe) -> Mapping[str, Model]:
-    """The models that a run calls, by their names in its report: the recipe's sections, and the reward model."""
+    """The models that a run calls, by their names in its report: the recipe's sections, reward model and verifier."""
     models: dict[str, Any] = dict(recipe.models())
     if reward_settings(recipe) is not None:
         models[NAME] = reward_judge(recipe)
+    if asked_verifier(recipe) is not None:
+        models[VERIFIER] = verifier_judge(recipe)
     return models

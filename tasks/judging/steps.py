@@ -19,7 +19,7 @@ from tasks.judging.pruning import PruningBounds
 from tasks.records.example import AnswerId, Judgement
 
 Value = TypeVar("Value")
-ModelRole = Literal["judge", "policy", "strong", "reward_model"]  # which model of the recipe a query goes to
+ModelRole = Literal["judge", "policy", "strong", "reward_model", "verifier"]  # whom a query goes to
 
 
 @dataclass(frozen=True, slots=True)

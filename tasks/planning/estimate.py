@@ -27,7 +27,7 @@ from infra.models.usage import ByTokenizer, UsageReader
 from infra.recipe import Price, Recipe
 from infra.running import progress
 from infra.store import Store
-from tasks.judging.facts import BUNDLE_KIND
+from tasks.judging.bundles import BUNDLE_KIND
 from tasks.judging.reward_settings import NAME as REWARD_MODEL
 from tasks.judging.reward_settings import called_models
 from tasks.prompts import load_prompt, prompt_names

@@ -16,9 +16,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from infra.recipe import Recipe
+from tasks.judging.bundles import BUNDLE_KIND
 from tasks.judging.context import AnsweredQuestion, ScoringContext
+from tasks.judging.fact_evidence import checked_judgement
 from tasks.judging.fact_settings import FactSettings
-from tasks.judging.facts import BUNDLE_KIND, check_facts, checked_judgement
+from tasks.judging.facts import check_facts
 from tasks.judging.steps import Steps
 from tasks.scoring import Scorer
 

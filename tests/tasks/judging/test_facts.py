@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.models.client import Failure, Request
+from tasks.judging.bundles import Claim, bundle_form, bundle_query, make_bundles
 from tasks.judging.fact_settings import FactSettings
-from tasks.judging.facts import Claim, bundle_form, bundle_query, make_bundles
 from tasks.judging.pruning import saved_calls
 from tasks.judging.quoting import quoted
 from tasks.judging.replies import SUPPORT_LABELS, Unusable, read_supports

@@ -19,7 +19,7 @@ import pytest
 
 from infra.serving.checks import free_port
 from tasks.judging.asking import form_value, judge_prompt
-from tasks.judging.facts import Claim, bundle_query
+from tasks.judging.bundles import Claim, bundle_query
 from tasks.judging.rating import EXPECTED_PARAMETERS, read_expected
 from tasks.judging.replies import read_duel, read_facts, read_notes, read_rating, read_support
 from tasks.microworld.rule_judge import UnknownTask, complete, judge

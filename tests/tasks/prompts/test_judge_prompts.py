@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from tasks.judging.facts import bundle_form
+from tasks.judging.bundles import bundle_form
 from tasks.judging.quoting import TAGS, quoted
 from tasks.judging.rating import FORMS
 from tasks.judging.replies import (
