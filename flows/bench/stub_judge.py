@@ -3,22 +3,26 @@
 An answer reads "Answer 3 to question 7, quality 6.25."; the stub rates it by that number (another text by a number
 drawn from it) and lists `--facts` facts for it, the first `--common` of them the same for all answers to the
 question. Ratings are whole numbers and verdicts whole labels whose mean is the quality, drawn from the hash of the
-text. Run as `stub_server` is.
+text. At /score it is a verifier of facts. Run as `stub_server` is.
 """
 
 import argparse
 import asyncio
 import hashlib
+import math
 import re
 from typing import Any
 
 from aiohttp import web
 
 from flows.bench.stub_server import StubServer, completion, serve
+from tasks.prompts import load_prompt
 
 _ANSWER = re.compile(r"Answer (\d+) to question (\d+), quality (\d+\.\d+)")
 _FACT = re.compile(r"quality (\d+\.\d+) has fact")
 _SHARED_QUALITY = 7.0  # of a fact that several answers share
+_FASTER = 10  # times: a verifier beside the judge
+_MOST_LOGIT = 8.0  # of the verifier: a mean of 9% wrong
 
 
 class StubJudge(StubServer):
@@ -28,6 +32,18 @@ class StubJudge(StubServer):
         super().__init__(latency_s)
         self._facts = facts
         self._common = common
+
+    def add_routes(self, app: web.Application) -> None:
+        """The verifier's route, which lies beside /v1."""
+        app.router.add_post("/score", self._score)
+
+    async def _score(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        await asyncio.sleep(self.latency_s / _FASTER)
+        passages, statement = body["text_1"], body["text_2"]
+        tokens = len(passages.split()) + len(statement.split())
+        data = [{"index": 0, "object": "score", "score": verifier_number(passages, statement)}]
+        return web.json_response({"object": "list", "data": data, "usage": {"prompt_tokens": tokens}})
 
     def _answer(self, raw: bytes, body: dict[str, Any], content: str) -> web.Response:
         text = judge_reply(content, self._facts, self._common)
@@ -55,6 +71,16 @@ def judge_reply(prompt: str, facts: int, common: int) -> str:
             statements.append(f"<statement>{owner} has fact {index}.</statement>")
         return "\n".join(statements)
     return f"[[{int(float(quality) + _draw(step, number, question))}]]"
+
+
+def verifier_number(passages: str, statement: str) -> float:
+    """A log-odds of support, calibrated to the stub's own verdicts: it is wrong as often as its size says."""
+    prompt = load_prompt("judge-terse-support", "en").render(passages=passages, statement=statement)
+    supported = judge_reply(prompt, 0, 0) == "[[Fully supported]]"
+    size = _MOST_LOGIT * _draw("size", passages[-200:], statement)
+    if _draw("wrong", passages[-200:], statement) < 1 / (1 + math.exp(size)):
+        supported = not supported
+    return size if supported else -size
 
 
 def _label(text: str, seed: str) -> str:

@@ -14,6 +14,7 @@ from rich.markup import escape
 from flows.cli.deploying import deploy
 from flows.cli.display import (
     AsJson,
+    Changes,
     console,
     end_with_notes,
     finish,
@@ -48,9 +49,6 @@ app = typer.Typer(
 )
 
 RecipePath = Annotated[str, typer.Argument(help="Recipe file (YAML), or the name of one in the box.", metavar="RECIPE")]
-Changes = Annotated[
-    list[str] | None, typer.Option("--set", help="Change a recipe key: --set sampling.samples=8.", metavar="KEY=VALUE")
-]
 RetryDrops = Annotated[
     bool,
     typer.Option("--retry-drops", help="Ask again what servers refused, and run shards again that dropped for it."),

@@ -29,6 +29,9 @@ from infra.running.progress import ProgressUpdate
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a recipe key: --set sampling.samples=8.", metavar="KEY=VALUE")
+]
 StoreUrl = Annotated[str, typer.Option(help="Folder or URL of the store; else LONGMILL_STORE, else mill.")]
 LINE_INTERVAL_S = 60.0  # between two lines of a stage that has not ended, where nothing can be drawn again
 

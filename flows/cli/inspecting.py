@@ -14,8 +14,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.display import AsJson, console, finish, table
+from flows.cli.display import AsJson, Changes, console, finish, table
+from flows.recipes import read_recipe
 from infra.errors import InputError
+from infra.recipe import Recipe
 
 # Control and format characters that are printed: the last two join or separate letters in some scripts.
 _ALLOWED_CONTROLS = "\n\t\u200c\u200d"
@@ -34,15 +36,41 @@ def agreement(
     other: Annotated[
         str, typer.Option("--with", help="Dataset of the same answers, judged by another or again.", metavar="DATASET")
     ] = "",
+    verifier: Annotated[
+        str,
+        typer.Option(
+            help="Calibrate this recipe's verifier on the dataset's verdicts, write it to the store.", metavar="RECIPE"
+        ),
+    ] = "",
+    changes: Changes = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare a dataset's scores with references, with people's labels, or with another judge's."""
+    """Compare a dataset's scores with references, with people's labels, with another judge's, or with a verifier's."""
+    if verifier:
+        _calibrate(dataset, read_recipe(verifier, changes), as_json)
+        return
     from tasks.reporting.dataset_views import agreement_view
 
     view = agreement_view(dataset, labels, other)
     if not as_json:
         for part in agreement_page(view):
             console.print(part)
+    finish(as_json, view, [])
+
+
+def _calibrate(dataset: str, recipe: Recipe, as_json: bool) -> None:
+    """Calibrate a recipe's verifier, and show how far it can be trusted."""
+    from tasks.reporting.verdict_tables import verifier_rows, within_rows
+    from tasks.reporting.verifier_calibration import calibrate_verifier
+
+    view = calibrate_verifier(dataset, recipe)
+    if not as_json:
+        facts = view["facts"]
+        title = f"the verifier beside the judge, on {facts['measured']:,} facts; fitted on {facts['fitted']:,} others"
+        console.print(table(title, *verifier_rows(view)))
+        console.print(Text(""))
+        console.print(table("", *within_rows(view)))
+        console.print(Text(f"\nin the recipe, under verifier: calibration: {view['calibration']}"))
     finish(as_json, view, [])
 
 
@@ -70,6 +98,7 @@ def inspect(
 def agreement_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
     """The tables of `agreement_view` that have rows, and a line for what has none."""
     from tasks.reporting import tables
+    from tasks.reporting.verdict_tables import control_rows
 
     counts = view["agreement"]
     if counts:
@@ -88,6 +117,7 @@ def agreement_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
         tables.bias_rows(judging),
         tables.expected_rows(judging),
         tables.saved_rows(judging),
+        control_rows(judging),
     ]
     for columns, rows in parts:
         if rows:

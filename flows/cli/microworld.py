@@ -125,6 +125,33 @@ def judge(
     _finish_training("judge", ["calls", "right %"], rows, _write_curves({"judge": work}, work), out, as_json)
 
 
+@train.command()
+def verifier(
+    start: Annotated[
+        str, typer.Option(help="Folder of the judge that it begins with.", metavar="FOLDER")
+    ] = "microworld-judge",
+    out: Out = Path("build/microworld/verifier/model"),
+    work: Work = Path("build/microworld/verifier"),
+    steps: Annotated[int, typer.Option(min=0, help="Optimiser steps; 0: the judge's weights as they are.")] = 400,
+    seed: Seed = 0,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train the verifier of facts, which begins as the judge with a head of three labels. About ten minutes."""
+    with progress_unless_json(as_json):
+        _use_threads(threads)
+        from infra.models.tokens import resolve_model
+        from tasks.microworld.train_verifier import VerifierTrainingSettings, train_verifier
+
+        settings = VerifierTrainingSettings(steps=steps, seed=seed)
+        measured = train_verifier(settings, Path(resolve_model(start)), PROMPTS, work, out)
+    rows = [[truth, f"{percent:.1f}"] for truth, percent in measured.items()]
+    files = [("model", str(out))]
+    if not as_json:
+        console.print(table("microworld, verifier", ["statements", "right %"], rows))
+    finish(as_json, {"measured": measured, "files": dict(files)}, files)
+
+
 def _made_rows(made: DatasetSummary, seconds: float) -> tuple[list[str], list[list[str]]]:
     """Columns and rows of what was made."""
     counts = {"questions": made.questions, **dict(sorted(made.kinds.items())), "worlds": made.worlds}

@@ -110,6 +110,15 @@ def load_calibration(recipe: Recipe, settings: VerifierSettings) -> Calibration:
     return calibration
 
 
+def expected_judge_share(recipe: Recipe, settings: VerifierSettings) -> float:
+    """The share of facts that the verifier is expected to leave to the judge; for estimates, so it never raises."""
+    try:
+        calibration = load_calibration(recipe, settings)
+    except RecipeError:
+        return settings.ask_judge_within
+    return calibration.share_near(settings.ask_judge_within)
+
+
 @lru_cache(maxsize=8)
 def _load(store_url: str, path: str) -> Calibration:
     try:

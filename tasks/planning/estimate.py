@@ -16,7 +16,7 @@ One shard is in memory at a time.
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from infra.ledger import Entry, Ledger
@@ -30,6 +30,8 @@ from infra.store import Store
 from tasks.judging.bundles import BUNDLE_KIND
 from tasks.judging.reward_settings import NAME as REWARD_MODEL
 from tasks.judging.reward_settings import called_models
+from tasks.judging.verifier_settings import VERIFIER, VERIFY
+from tasks.planning.full_judge import judged_in_full
 from tasks.prompts import load_prompt, prompt_names
 from tasks.records.example import Context, Example
 from tasks.records.plan import Plan, load_shard
@@ -82,21 +84,40 @@ _NOTHING = Range(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """What a stage of judging is still expected to take: calls of one kind, or all of them."""
+
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
 class JudgeEstimate:
-    """What judging takes. Calls and tokens of what is still to be made are expectations, and so is their cost."""
+    """What judging takes. Calls and tokens of what is still to be made are expectations, and so is their cost.
+
+    `full`: what it would take where the judge gives every verdict on a fact, one a call; None where it does so.
+    """
 
     calls: Mapping[str, Calls]  # by kind
     input_tokens: int
     output_tokens: Range
     cost: Range
+    stages: Mapping[str, Stage] = field(default_factory=dict)  # by kind
+    full: Stage | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready values: calls, tokens, cost."""
-        return {
+        """JSON-ready values: calls, tokens, cost; and stages and full_judge where the judge gives not all verdicts."""
+        view: dict[str, Any] = {
             "calls": _calls_to_json(self.calls),
             "tokens": {"input": self.input_tokens, "output": asdict(self.output_tokens)},
             "cost": asdict(self.cost),
         }
+        if self.full is not None:
+            view["stages"] = {kind: asdict(stage) for kind, stage in self.stages.items()}
+            view["full_judge"] = asdict(self.full)
+        return view
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +242,8 @@ def size_of_call(kind: str, settings: Any, recipe: Recipe, context_tokens: int, 
         prompt += values.get(placeholder, 0.0)
     if kind == REWARD_MODEL:
         return CallSize(prompt, _NOTHING)
+    if kind == VERIFY:
+        return CallSize(passages + _SENTENCE, _NOTHING)
     thinking = _thinking(recipe)
     limit = getattr(settings, _LISTS.get(kind, "max_tokens"), recipe.sampling.max_tokens) * facts
     if prompts == "terse" and kind not in _LISTS:
@@ -246,9 +269,9 @@ def judge_calls(recipe: Recipe, context_tokens: Mapping[int, int], answer_tokens
     """
     for tokens, examples in context_tokens.items():
         for scorer in parse_scorers(recipe):
-            section = _section_of(scorer, recipe)
             calls = known_scorers()[scorer.name].calls(scorer.settings, recipe, tokens)
             for kind, calls_of_example in calls.items():
+                section = VERIFIER if kind == VERIFY else _section_of(scorer, recipe)
                 size = size_of_call(kind, scorer.settings, recipe, tokens, answer_tokens)
                 yield JudgeCalls(section, kind, calls_of_example * examples, size)
 
@@ -302,23 +325,58 @@ class _JudgeTally:
 
     def estimate(self, answer_tokens: float) -> JudgeEstimate | None:
         """What to expect when an answer has so many tokens; None when no scorer asks a model."""
-        to_make: dict[str, float] = {}  # calls by kind; an expectation is no whole number
-        prompts, replies, cost = 0.0, _NOTHING, _NOTHING
-        models = called_models(self._recipe)
-        for calls in judge_calls(self._recipe, self._unfinished, answer_tokens):
-            to_make[calls.kind] = to_make.get(calls.kind, 0.0) + calls.count
-            prompts += calls.size.prompt * calls.count
-            replies += calls.size.reply.times(calls.count)
-            price = models[calls.section].call_price
-            cost += _cost(calls.size.prompt, calls.size.reply, price).times(calls.count)
-        kinds = sorted({*to_make, *self._in_ledger})
+        sums = self._sums(self._recipe, answer_tokens)
+        kinds = sorted({*sums, *self._in_ledger})
         if not kinds:
             return None
         calls_by_kind = {}
         for kind in kinds:
-            made, rest = self._in_ledger[kind], round(to_make.get(kind, 0.0))
+            made, rest = self._in_ledger[kind], round(sums[kind].calls) if kind in sums else 0
             calls_by_kind[kind] = Calls(made + rest, made, rest)
-        return JudgeEstimate(calls_by_kind, round(prompts), replies.rounded(), cost.rounded(4))
+        total = _total(sums.values())
+        every_fact = judged_in_full(self._recipe)
+        full = None if every_fact is None else _total(self._sums(every_fact, answer_tokens).values()).stage()
+        stages = {kind: sums_of_kind.stage() for kind, sums_of_kind in sums.items()}
+        return JudgeEstimate(
+            calls_by_kind, round(total.prompts), total.replies.rounded(), total.cost.rounded(4), stages, full
+        )
+
+    def _sums(self, recipe: Recipe, answer_tokens: float) -> dict[str, "_Sums"]:
+        """What is still to be made, by kind of call."""
+        sums: dict[str, _Sums] = {}
+        models = called_models(recipe)
+        for calls in judge_calls(recipe, self._unfinished, answer_tokens):
+            size = calls.size
+            of_calls = _Sums(
+                calls.count,
+                size.prompt * calls.count,
+                size.reply.times(calls.count),
+                _cost(size.prompt, size.reply, models[calls.section].call_price).times(calls.count),
+            )
+            sums[calls.kind] = _total([sums[calls.kind], of_calls]) if calls.kind in sums else of_calls
+        return sums
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Expected calls and their tokens; an expectation is no whole number."""
+
+    calls: float = 0.0
+    prompts: float = 0.0
+    replies: Range = _NOTHING
+    cost: Range = _NOTHING
+
+    def stage(self) -> Stage:
+        expected = round(self.replies.expected), round(self.cost.expected, 4)
+        return Stage(round(self.calls), round(self.prompts), *expected)
+
+
+def _total(parts: Iterable[_Sums]) -> _Sums:
+    total = _Sums()
+    for part in parts:
+        calls, prompts = total.calls + part.calls, total.prompts + part.prompts
+        total = _Sums(calls, prompts, total.replies + part.replies, total.cost + part.cost)
+    return total
 
 
 def _calls_to_json(calls: Mapping[str, Calls]) -> dict[str, dict[str, int]]:

@@ -26,6 +26,7 @@ from tasks.reporting.tables import (
     length_rows,
     saved_rows,
 )
+from tasks.reporting.verdict_tables import control_rows
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -68,6 +69,7 @@ def dataset_card(
         bias_rows(judging),
         expected_rows(judging),
         saved_rows(judging),
+        control_rows(judging),
         embedded_rows(judging),
     ]
     tags = ["dpo", "long-context", "longmill", "preference", "synthetic", "trl"]

@@ -26,6 +26,7 @@ from tasks.evaluation.statistics import sums_interval
 from tasks.reporting.agreement import RESAMPLES, SEED
 from tasks.reporting.judge_report import REWARD
 from tasks.reporting.judged_questions import JudgedAnswer, JudgedQuestion
+from tasks.reporting.verdict_agreement import cohens_kappa
 
 _TERMS = 8  # n, Σx, Σy, Σx², Σy², Σ(x - y)², Σ|x - y|, count of x = y
 _PREFERENCES = 3  # first, second, tie
@@ -115,17 +116,6 @@ class JudgeComparison:
             "agreed": round(float(np.trace(table)) / pairs, _DIGITS),
             "table": table.round().astype(int).tolist(),
         }
-
-
-def cohens_kappa(tables: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Cohen's kappa of tables [draws, k·k] of counts; NaN for an empty one, and where chance alone agrees fully."""
-    size = round(tables.shape[1] ** 0.5)
-    counts = tables.reshape(-1, size, size)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        shares = counts / counts.sum(axis=(1, 2), keepdims=True)
-        observed = np.trace(shares, axis1=1, axis2=2)
-        chance = (shares.sum(axis=2) * shares.sum(axis=1)).sum(axis=1)
-        return np.where(chance < 1 - 1e-12, (observed - chance) / (1 - chance), np.nan)
 
 
 def quadratic_kappa(sums: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,4 +1,5 @@
-"""How the judge behaved: bias of length and of position, expected and sampled ratings, calls that were saved.
+"""How the judge behaved: bias of length and of position, expected and sampled ratings, calls that were saved, verdicts
+beside the judge's own.
 
 - Length: Spearman's rank correlation of a score with the answer's length in characters, within each question, so that
   harder questions with longer answers do not look like a bias; the mean over questions with three scored answers or
@@ -25,6 +26,7 @@ from tasks.judging.embedding_fit import EmbeddedTexts
 from tasks.judging.pruning import saved_verdicts
 from tasks.reporting.agreement import RESAMPLES, SEED
 from tasks.reporting.judged_questions import JudgedAnswer, JudgedQuestion, Score
+from tasks.reporting.verdict_agreement import VerdictAgreement, control_pairs
 
 PAIRWISE = "pairwise"  # the scorer that holds duels
 REWARD = "reward"
@@ -43,12 +45,14 @@ class JudgeTally:
         self._ratings: dict[str, array[float]] = {}  # by scorer: expected, sampled, expected, ...
         self._saved: Counter[str] = Counter()
         self._embedded = EmbeddedTexts()
+        self._control = VerdictAgreement()
 
     def add(self, question: JudgedQuestion) -> None:
         """Count a question."""
         self._add_correlations(question)
         self._add_longer_chosen(question)
         self._add_duels(question)
+        self._add_controls(question)
         for answer in question.answers:
             for scorer, score in answer.scores.items():
                 self._add_ratings(scorer, score)
@@ -59,7 +63,9 @@ class JudgeTally:
 
     def state(self) -> dict[str, Any]:
         """What has been counted, as JSON values, for `merge`. The order of the scorers matters."""
+        control = self._control.state()
         return {
+            **({"control": control} if control else {}),  # the figures of earlier datasets do not have it
             "correlations": {name: values.tolist() for name, values in self._correlations.items()},
             "longer_chosen": self._longer_chosen.tolist(),
             "duels": self._duels.tolist(),
@@ -78,6 +84,7 @@ class JudgeTally:
             self._ratings.setdefault(name, array("d")).extend(values)
         self._saved.update(state["saved"])
         self._embedded.merge(EmbeddedTexts(**state["embedded"]))
+        self._control.merge(state.get("control", {}))
 
     def figures(self) -> dict[str, Any]:
         """The figures of the report; a part is null when there is nothing to report.
@@ -85,8 +92,9 @@ class JudgeTally:
         {"length": {"correlation": {scorer or "reward": {"value", "low", "high", "n"}}, "longer_chosen": the same},
         "position": {"duels", "changed": {"value", "low", "high", "n"}, "first": the same},
         "expected": {scorer: {"n", "correlation", "mean_difference", "mean_absolute_difference"}},
-        "saved": {"shared", "pruned", and "batched" where there are some}: verdicts on facts that cost no call,
-        "embedded": `EmbeddedTexts` of the answers, only where they were counted}
+        "saved": {"shared", "pruned", and "batched" and "verified" where there are some}: verdicts on facts that cost no
+        call, "embedded": `EmbeddedTexts` of the answers, only where they were counted, "control":
+        `VerdictAgreement.figures` by way and by way and language, only with a control sample}
         """
         *intervals, of_longer = mean_intervals([*self._correlations.values(), self._longer_chosen], RESAMPLES, SEED)
         correlation = {}
@@ -105,6 +113,8 @@ class JudgeTally:
         }
         if self._embedded.texts:  # the figures of earlier datasets do not have it
             figures["embedded"] = asdict(self._embedded)
+        if control := self._control.figures():
+            figures["control"] = control
         return figures
 
     def _add_correlations(self, question: JudgedQuestion) -> None:
@@ -143,6 +153,17 @@ class JudgeTally:
                 first_won += verdict == "A"
                 decided += verdict != "C"
         self._duels.extend((changed, len(duels), first_won, decided))
+
+    def _add_controls(self, question: JudgedQuestion) -> None:
+        """Count the facts that were judged alone as well, by the way in which their verdict was given."""
+        pairs: dict[str, list[tuple[float, float]]] = {}
+        for answer in question.answers:
+            for score in answer.scores.values():
+                for way, of_way in control_pairs(score.evidence).items():
+                    pairs.setdefault(way, []).extend(of_way)
+        for way, of_way in pairs.items():
+            self._control.add(way, of_way)
+            self._control.add(f"{way}, {question.example.language}", of_way)
 
     def _add_ratings(self, scorer: str, score: Score) -> None:
         """Add the expected and the sampled rating of an answer that has both."""

@@ -32,6 +32,7 @@ from tasks.reporting.tables import (
     saved_rows,
     usage_words,
 )
+from tasks.reporting.verdict_tables import control_rows
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -69,6 +70,7 @@ def report_page(
         bias_rows(judging),
         expected_rows(judging),
         saved_rows(judging),
+        control_rows(judging),
         embedded_rows(judging),
     ]
     model = report["trained"]["model"] if report["trained"] else None

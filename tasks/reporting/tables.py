@@ -59,6 +59,10 @@ def plan_rows(view: dict[str, Any]) -> Rows:
             total = f"about {calls['total']:,}, expected" if calls["to_make"] else f"{calls['total']:,}"
             rows.append([f"calls: {kind}", f"{total} ({calls['held']:,} in the ledger)"])
         rows += token_rows("judging: ", judge["tokens"], exact=not judge["tokens"]["input"])
+        for kind, stage in judge.get("stages", {}).items():
+            rows.append([f"stage: {kind}", _stage_words(stage, cost["currency"])])
+        if "full_judge" in judge:
+            rows.append(["judging by the full judge", _stage_words(judge["full_judge"], cost["currency"])])
     rows.append(["cost", f"{cost['low']:.2f} to {cost['high']:.2f} {cost['currency']}, about {cost['expected']:.2f}"])
     if sizing := view.get("sizing"):
         hours = ", ".join(f"{section} {value:,.2f}" for section, value in sizing["gpu_hours"].items())
@@ -67,6 +71,11 @@ def plan_rows(view: dict[str, Any]) -> Rows:
     if training := view.get("training"):
         rows.append(["training", _training_words(training)])
     return ["", ""], rows
+
+
+def _stage_words(stage: Mapping[str, Any], currency: str) -> str:
+    tokens = stage["input_tokens"] + stage["output_tokens"]
+    return f"about {stage['calls']:,} calls, {tokens:,} tokens, {stage['cost']:.2f} {currency}"
 
 
 def bytes_in_words(count: float) -> str:
@@ -371,6 +380,7 @@ def saved_rows(judging: Mapping[str, Any]) -> Rows:
         "shared": "verdicts shared by equal facts of a question",
         "pruned": "verdicts not asked for, as they could change no pair",
         "batched": "verdicts that came in one call with others",
+        "verified": "verdicts of the verifier",
     }
     saved = judging.get("saved") or {}
     rows = []

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from tasks.evaluation.statistics import sums_interval
 from tasks.reporting.agreement import RESAMPLES, SEED
-from tasks.reporting.judge_comparison import cohens_kappa
 
 VERDICTS = (1.0, 0.5, 0.0)
 CONTROL = "control"  # of a fact's evidence: the judge's verdict on it alone, beside the one that counts
@@ -62,6 +61,17 @@ class VerdictAgreement:
                 "table": table.round().astype(int).tolist(),
             }
         return figures
+
+
+def cohens_kappa(tables: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cohen's kappa of tables [draws, k·k] of counts; NaN for an empty one, and where chance alone agrees fully."""
+    size = round(tables.shape[1] ** 0.5)
+    counts = tables.reshape(-1, size, size)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = counts / counts.sum(axis=(1, 2), keepdims=True)
+        observed = np.trace(shares, axis1=1, axis2=2)
+        chance = (shares.sum(axis=2) * shares.sum(axis=1)).sum(axis=1)
+        return np.where(chance < 1 - 1e-12, (observed - chance) / (1 - chance), np.nan)
 
 
 def control_pairs(evidence: Mapping[str, Any]) -> dict[str, list[tuple[float, float]]]:

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.records.example import Example
-from tasks.reporting.judge_comparison import JudgeComparison, cohens_kappa, quadratic_kappa, scored_answers
+from tasks.reporting.judge_comparison import JudgeComparison, quadratic_kappa, scored_answers
 from tasks.reporting.judged_questions import JudgedAnswer, JudgedQuestion, Score
+from tasks.reporting.verdict_agreement import cohens_kappa
 
 RATINGS = st.lists(st.tuples(st.integers(0, 10), st.integers(0, 10)), min_size=1, max_size=12)
 
