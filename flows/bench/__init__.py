@@ -44,6 +44,7 @@ def benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
         shard_start,
         status,
         training,
+        verifying,
         vllm_flow,
     )
 
@@ -63,4 +64,5 @@ def benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
         "status": status.measure,
         "training": training.measure,
         "ask": asking.measure,
+        "verifying": verifying.measure,
     }

@@ -129,11 +129,11 @@ def _run(way: str, url: str, cases: Sequence[AnsweredQuestion]) -> tuple[dict[st
                 figures["verifier_tokens_per_question"] = read
     pairs = []
     for case, case_judgements in zip(cases, judgements, strict=True):
-        pairs.append(_pair(case, case_judgements, recipe))
+        pairs.append(pair_of(case, case_judgements, recipe))
     return figures, pairs
 
 
-def _pair(case: AnsweredQuestion, judgements: Sequence[Judgement], recipe: Recipe) -> Any:
+def pair_of(case: AnsweredQuestion, judgements: Sequence[Judgement], recipe: Recipe) -> Any:
     """The case's pair, or its drop without the detail, whose figures pruning may change."""
     reward = rewards(judgements, parse_scorers(recipe))
     pair = pair_example(case.example, case.answers, reward, recipe.pairing, recipe.seed)

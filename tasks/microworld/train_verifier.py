@@ -6,7 +6,7 @@ It is the sequence classifier of faithfulness' `verifier` on the generated world
 "[[Fully supported]]"; the classifier reads a shorter prompt that ends in "[[" (TEMPLATE), and its head begins as the
 three rows of the judge's output embeddings for the words that follow. Lessons are those of the judge for `support`,
 labels the replies of the rules. A training takes minutes; it is not resumed. The running average of the weights is
-exported, in 16 bits.
+exported, in 16 bits. With no steps at all it is the judge's weights in another form, made in a minute.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def train_verifier(
             progress.note(STAGE, f"loss {loss:.2f}")
             right = statements = 0
     accuracy = verifier_accuracy(average, factory_lessons, settings.seed)
-    _export(average, tokenizer, out)
+    export_verifier(average, tokenizer, out)
     card = _card(average, settings, (before, accuracy), round((time.monotonic() - started) / 60))
     (out / "README.md").write_text(card, encoding="utf-8")
     return {"all": accuracy.right, **{truth: percent for truth, (_, percent) in accuracy.by_truth.items()}}
@@ -206,7 +206,8 @@ def _train_step(
     return loss_sum, right, total
 
 
-def _export(model: Any, tokenizer: Any, out: Path) -> None:
+def export_verifier(model: Any, tokenizer: Any, out: Path) -> None:
+    """Write the model, in 16 bits, and its tokenizer."""
     out.mkdir(parents=True, exist_ok=True)
     half_weights = {}
     for name, weight in model.state_dict().items():

@@ -45,7 +45,9 @@ class ScoreServer:
             return _error(404, f"The model `{body['model']}` does not exist.")
         if "messages" in body and not self.template:
             return _error(400, "default chat template is no longer allowed, so you must provide a chat template")
-        texts = [message["content"] for message in body.get("messages", ())] or [body["text_1"], body["text_2"]]
+        texts = [message["content"] for message in body.get("messages", ())]
+        if not texts:
+            texts = [body["input"]] if "input" in body else [body["text_1"], body["text_2"]]
         text = "\n".join(texts)
         if len(text) > WINDOW:
             return _error(400, f"This model's maximum context length is {WINDOW} tokens.")

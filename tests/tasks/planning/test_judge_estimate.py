@@ -8,6 +8,8 @@ from infra.errors import RecipeError
 from infra.ledger import Ledger
 from infra.recipe import Pairing, Recipe, Scoring, parse_recipe
 from infra.store import open_store
+from tasks.judging.calibration import Calibration
+from tasks.judging.verifier_settings import VerifierSettings
 from tasks.planning import make_plan as planning
 from tasks.planning.estimate import Range, estimate, size_of_call
 from tasks.planning.make_plan import make_plan
@@ -154,3 +156,41 @@ def test_the_judges_prompts_are_part_of_the_plan_and_a_changed_word_makes_a_new_
 
     monkeypatch.setattr(planning, "load_prompt", reworded)
     assert make_plan(recipe, store).plan_id != plan.plan_id
+
+
+def test_the_full_judge_stands_beside_a_cheaper_one(tmp_path):
+    own = {"model": "m", "endpoint": "http://127.0.0.1:9/v1", "price": {"input_per_million": 10.0, "currency": "EUR"}}
+    identity = VerifierSettings.model_validate(own).identity()
+    near = {"0": 0.0, "0.1": 0.1, "0.2": 0.2, "0.4": 0.9}
+    path = Calibration(1.0, 0.5, 0.5, identity, near).write(open_store(str(tmp_path / "mill")))
+    plain = judged_recipe(tmp_path)
+    full = view_of(plain)["judge"]
+    assert not {"stages", "full_judge"} & full.keys()
+
+    faithfulness = {**SCORERS[2], "verifier": {**own, "calibration": path}}
+    recipe = parse_recipe({**plain.model_dump(), "scoring": {"scorers": [*SCORERS[:2], faithfulness]}})
+    view = view_of(recipe)
+    judge = view["judge"]
+    assert (judge["calls"]["verify"]["to_make"], judge["calls"]["support"]["to_make"]) == (30, 6)  # a fifth is near
+    assert judge["full_judge"]["calls"] == sum(calls["to_make"] for calls in full["calls"].values())
+    assert judge["full_judge"]["cost"] == pytest.approx(full["cost"]["expected"])
+    assert judge["cost"]["expected"] < judge["full_judge"]["cost"]
+    assert sum(stage["cost"] for stage in judge["stages"].values()) == pytest.approx(judge["cost"]["expected"])
+    assert 0 < judge["stages"]["verify"]["cost"] < 0.02 * judge["stages"]["support"]["cost"] * 30 / 6
+    values = dict(map(tuple, plan_rows({"shards": 2, **view})[1]))
+    assert values["stage: support"].startswith("about 6 calls, ")
+    assert values["judging by the full judge"].endswith(" EUR")
+
+    bundled = {**SCORERS[2], "facts_per_call": 3, "control_share": 0.1}
+    recipe = parse_recipe({**plain.model_dump(), "scoring": {"scorers": [*SCORERS[:2], bundled]}})
+    judge = view_of(recipe)["judge"]
+    assert (judge["calls"]["supports"]["to_make"], judge["calls"]["support"]["to_make"]) == (10, 3)
+    assert judge["full_judge"]["calls"] == sum(calls["to_make"] for calls in full["calls"].values())
+
+
+def test_a_verifier_without_a_calibration_is_refused_before_a_plan(tmp_path):
+    faithfulness = {"scorer": "faithfulness", "verifier": {"model": "m"}}
+    plain = judged_recipe(tmp_path)
+    recipe = parse_recipe({**plain.model_dump(), "scoring": {"scorers": [faithfulness]}})
+    with pytest.raises(RecipeError, match=r"longmill agreement DATASET --verifier RECIPE"):
+        make_plan(recipe, open_store(recipe.store))

@@ -1,0 +1,91 @@
+"""Calibrating a verifier on a published dataset, whose evidence has the judge's verdicts."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli.app import app
+from infra.errors import InputError, RecipeError
+from infra.store import open_store
+from tasks.judging.calibration import load_calibration
+from tasks.judging.verifier_settings import verifier_settings
+from tasks.records.reader import read_dataset
+from tasks.reporting.verifier_calibration import calibrate_verifier, judged_facts
+from tests.support.longreward import CONTEXT, longreward_recipe, publish_longreward
+from tests.support.published import fake_plan, fake_recipe
+from tests.support.score_server import MODEL, running_scores
+from tests.support.scripted_judge import judged_recipe
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    place = tmp_path_factory.mktemp("mill")
+    return publish_longreward(open_store(str(place)), longreward_recipe(place), 60).folder
+
+
+def verifier_recipe(store: Path, url: str) -> dict[str, object]:
+    verifier = {"model": MODEL, "endpoint": url}
+    recipe = judged_recipe({"scorer": "faithfulness", "verifier": verifier}, store=str(store))
+    return recipe.model_dump(mode="json")
+
+
+def test_the_judges_verdicts_come_with_their_passages(folder: str) -> None:
+    facts = list(judged_facts(read_dataset(folder)))
+    texts = {fact.statement.text: fact for fact in facts if fact.example_id == "arden-000"}
+    architect = texts["Ilse Brandt was the architect."]
+    assert architect.support == 1.0
+    assert "Its architect, Ilse Brandt, was born in Lübeck." in architect.statement.passages
+    assert architect.statement.passages != CONTEXT
+    assert len(facts) == len({(fact.example_id, fact.statement.text) for fact in facts})
+
+
+def test_a_calibration_is_written_and_measured_on_other_questions(folder: str, tmp_path: Path) -> None:
+    supports = {fact.statement.text: fact.support for fact in judged_facts(read_dataset(folder))}
+
+    def number(text: str) -> list[float]:
+        """As the judge, but for what it finds half supported."""
+        support = supports.get(text.rpartition("\n")[2], 0.5)
+        return [{1.0: 4.0, 0.5: -1.0, 0.0: -5.0}[support]]
+
+    with running_scores(number, routes=("score",)) as server:
+        settings = verifier_recipe(tmp_path, server.url)
+        path = tmp_path / "recipe.yaml"
+        path.write_text(json.dumps(settings), encoding="utf-8")
+        ended = CliRunner().invoke(app, ["agreement", folder, "--verifier", str(path), "--json"])
+        assert ended.exit_code == 0, ended.output
+        view = json.loads(ended.stdout)
+        calls = len(server.bodies)
+        shown = CliRunner().invoke(app, ["agreement", folder, "--verifier", str(path)])
+        assert len(server.bodies) == calls  # the ledger has every number
+    assert view["low"] < view["high"]
+    assert view["facts"]["fitted"] + view["facts"]["measured"] == len(
+        {(fact.example_id, fact.statement.text) for fact in judged_facts(read_dataset(folder))}
+    )
+    assert view["facts"]["measured"] > 0
+    assert view["agreement"]["all"]["agreement"]["value"] == 1.0
+    assert view["agreement"]["language en"]["n"] == view["agreement"]["all"]["n"] == view["facts"]["measured"]
+    assert [row["within"] for row in view["within"]][:2] == [0.0, 0.05]
+    assert view["within"][0] == {"within": 0.0, "share": 0.0, "verifier": 1.0, "all": 1.0}
+    assert f"calibration: {view['calibration']}" in shown.output
+    recipe = judged_recipe(
+        {"scorer": "faithfulness", "verifier": {"model": MODEL, "calibration": view["calibration"]}},
+        store=str(tmp_path),
+    )
+    own = verifier_settings(recipe)
+    assert own is not None
+    assert load_calibration(recipe, own).high == view["high"]
+
+
+def test_what_cannot_be_calibrated_is_named(folder: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"the recipe has no faithfulness\.verifier"):
+        calibrate_verifier(folder, judged_recipe())
+    store = open_store(str(tmp_path / "other"))
+    from tasks.publishing import publish
+
+    recipe = fake_recipe(tmp_path / "other")
+    plain = publish(*fake_plan(store, recipe), recipe, store).folder
+    own = judged_recipe({"scorer": "faithfulness", "verifier": {"model": "m"}}, store=str(tmp_path))
+    with pytest.raises(InputError, match="no verdict of a judge on a fact"):
+        calibrate_verifier(plain, own)
