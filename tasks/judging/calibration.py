@@ -21,7 +21,7 @@ from infra.canonical import canonical_json
 from infra.errors import InputError, RecipeError, StoreError
 from infra.recipe import Recipe
 from infra.store import Store, open_store
-from tasks.judging.verifier_settings import KEY, VerifierSettings
+from tasks.judging.verifier_settings import KEY, VerifierSettings, verifier_settings
 
 FOLDER = "verifiers"  # in the store
 DISTANCES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)  # from a threshold, for figures
@@ -108,6 +108,13 @@ def load_calibration(recipe: Recipe, settings: VerifierSettings) -> Calibration:
             f"settings than this recipe's; {_REMEDY}"
         )
     return calibration
+
+
+def check_calibration(recipe: Recipe) -> None:
+    """Raise RecipeError where the recipe has a verifier without a calibration that is its own."""
+    settings = verifier_settings(recipe)
+    if settings is not None:
+        load_calibration(recipe, settings)
 
 
 def expected_judge_share(recipe: Recipe, settings: VerifierSettings) -> float:

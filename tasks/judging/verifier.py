@@ -154,8 +154,8 @@ def _computed(statements: Sequence[Statement], settings: VerifierSettings) -> li
     distinct = sorted(set(rows))
     logits = dict(zip(distinct, model.logits(distinct, settings.batch), strict=True))
     numbers = []
-    for of_statement in places:
-        support = [settings.support_logit(logits[rows[place]], model.labels) for place in of_statement]
+    for of_windows in places:
+        support = [settings.support_logit(logits[rows[place]], model.labels) for place in of_windows]
         numbers.append(_best(support))
     return numbers
 

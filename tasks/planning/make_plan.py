@@ -24,6 +24,7 @@ from infra.recipe import Language, Questions, Recipe
 from infra.running import progress
 from infra.store import Store, table_bytes
 from tasks.contexts import BuiltQuestion, context_options, gather_pool_for
+from tasks.judging.calibration import check_calibration
 from tasks.planning.articles import NO_ARTICLE
 from tasks.planning.building import build_examples
 from tasks.planning.distractors import Pool
@@ -51,6 +52,7 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     PrerequisiteError for a tokenizer, format or strategy that is not there, StoreError for the store.
     """
     judge_prompts = _judge_prompt_names(recipe)
+    check_calibration(recipe)
     context_options(recipe)
     sample_prompt_text(recipe.sampling.strategy, recipe.questions.language)
     heading_prompt(recipe.contexts.passages, recipe.questions.language)

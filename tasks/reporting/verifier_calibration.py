@@ -72,7 +72,8 @@ def calibrate_verifier(place: str, recipe: Recipe) -> dict[str, Any]:
     with open_resources(recipe) as resources:
         numbers = _numbers(facts, settings, resources.scoring())
         store = resources.store
-    fitted, measured = [], []
+    fitted: list[_NumberedFact] = []
+    measured: list[_NumberedFact] = []
     for fact, logit in zip(facts, numbers, strict=True):
         if logit is not None:
             for_fit = int(text_id(f"calibration {fact.example_id}")[0], 16) % 2 == 0

@@ -17,7 +17,6 @@ from infra.errors import RecipeError
 from infra.plugins import find_plugins
 from infra.recipe import Recipe, RecipeSection
 from infra.recipe.models import require_one_currency
-from tasks.judging.calibration import load_calibration
 from tasks.judging.context import SCORE_DIGITS, AnsweredQuestion, ScoringContext
 from tasks.judging.reward_settings import called_models
 from tasks.judging.steps import Steps
@@ -112,7 +111,7 @@ def embeds_texts(recipe: Recipe) -> bool:
 
 def check_scorers(recipe: Recipe) -> list[ActiveScorer]:
     """The recipe's scorers. Raises RecipeError also when one asks a judge and the recipe has none, when one wants what
-    a judge that thinks cannot give, when a verifier has no calibration, or when prices are in different currencies."""
+    a judge that thinks cannot give, or when prices are in different currencies."""
     scorers = parse_scorers(recipe)
     for scorer in scorers:
         if known_scorers()[scorer.name].needs_judge and recipe.judge is None:
@@ -120,8 +119,6 @@ def check_scorers(recipe: Recipe) -> list[ActiveScorer]:
                 f"scoring.scorers: {scorer.name} asks a judge, and the recipe has no `judge` section; add one"
             )
         _check_thinking(scorer, recipe)
-        if (verifier := getattr(scorer.settings, "verifier", None)) is not None:
-            load_calibration(recipe, verifier)
         if getattr(scorer.settings, "similarity", "") == "bertscore" and recipe.embedding.endpoint is not None:
             raise RecipeError(
                 f"scoring.scorers: {scorer.name}.similarity: bertscore compares vectors of tokens, which an endpoint "
