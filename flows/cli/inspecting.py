@@ -276,6 +276,8 @@ def _facts(side: str, answer: Mapping[str, Any]) -> Iterator[RenderableType]:
     for fact in facts:
         verdict, style = _VERDICTS.get(fact["support"], (f"null: {_clean(str(fact['reason']))}", "magenta"))
         shared = Text(" (shared)", "dim") if fact["shared"] else Text("")
+        if fact.get("by") == "verifier":
+            shared += Text(f" (verifier, {fact['probability']:.2f})", "dim")
         yield _indented(Text(f"{verdict:<8}", style) + plain(fact["text"]) + shared)
         yield Padding(_passages(fact), (0, 0, 0, 10))
 

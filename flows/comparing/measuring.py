@@ -16,6 +16,8 @@ from infra.models.budget import call_cost
 from infra.recipe import Price, Recipe
 from infra.store import Store
 from tasks.evaluation.statistics import difference_interval, mean_interval
+from tasks.judging.reward_settings import called_models
+from tasks.judging.verifier_settings import VERIFIER, VERIFY
 from tasks.planning.estimate import scorer_price
 from tasks.publishing import load_shard_data, read_summary
 from tasks.records.plan import Plan
@@ -81,6 +83,8 @@ def picks_of(store: Store, plan: Plan, recipe: Recipe) -> Picks:
 def calls_of(store: Store, ledger: Ledger, plan: Plan, recipe: Recipe) -> VariantCalls:
     """The calls that a finished plan rests on."""
     calls = VariantCalls(set())
+    called = called_models(recipe)
+    prices_of_verifier = {VERIFY: called[VERIFIER].call_price} if VERIFIER in called else {}
     for shard in plan.shards:
         price_of_key = _prices_by_key(store, plan, shard.index, recipe)
         new_keys = sorted(price_of_key.keys() - calls.keys)
@@ -89,7 +93,8 @@ def calls_of(store: Store, ledger: Ledger, plan: Plan, recipe: Recipe) -> Varian
                 calls.keys.add(key)
                 calls.prompt_tokens += entry.prompt_tokens
                 calls.completion_tokens += entry.completion_tokens
-                calls.cost += call_cost(entry.prompt_tokens, entry.completion_tokens, price_of_key[key])
+                price = prices_of_verifier.get(entry.kind, price_of_key[key])
+                calls.cost += call_cost(entry.prompt_tokens, entry.completion_tokens, price)
     calls.cost = round(calls.cost, _COST_DIGITS)
     return calls
 

@@ -38,6 +38,7 @@ _EVIDENCE_COLUMNS = (
 _LIST_COLUMNS = ("example_id", "question", "chosen_reward", "rejected_reward", "margin")
 _PAIR_FIELDS = ("example_id", "split", "question", "references", "kind", "language", "margin")
 _FACT_FIELDS = ("support", "reason", "shared", "reply", "number", "key")
+_VERIFIER_FIELDS = ("by", "probability")
 _SIDES = ("chosen", "rejected")
 _MOST_IDS = 5  # ids that an error names
 
@@ -124,7 +125,8 @@ def pair_view(dataset: PublishedDataset, pair_id: str, number: int = 1) -> dict[
     "context": {"id", "characters" or null}, "notes": [{"part", "of", "start", "end", "text", "reason"}],
     "answers": {"chosen" and "rejected": {"index", "text", "reasoning" or null, "reward",
     "scores": [{"scorer", "score", "reason", "reply"}],
-    "facts": [{"text", "support", "reason", "passages": [{"start", "end", "text"}], "nearest"}], "no_facts"}}}
+    "facts": [{"text", "support", "reason", "passages": [{"start", "end", "text"}], "nearest"}], "no_facts"}}}, and
+    of each fact "by" and "probability" where there was a verifier.
 
     Raises InputError for an unknown id, with similar ids, and for a number above the question's pairs.
     """
@@ -235,6 +237,7 @@ def _fact_view(fact: Mapping[str, Any], context: str | None) -> dict[str, Any]:
     return {
         "text": str(fact.get("text", "")),
         **_fields(fact, _FACT_FIELDS),
+        **({name: fact[name] for name in _VERIFIER_FIELDS} if "by" in fact else {}),
         "passages": passages,
         "nearest": nearest,
     }
