@@ -10,11 +10,12 @@ import threading
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from infra.errors import PrerequisiteError, RecipeError
+from infra.models.embedding.windows import TokenMeter
 from infra.models.packaged.quiet import without_progress_bars
 from infra.models.tokens import resolve_model
 from tasks.judging.classifier_settings import ClassifierSettings
@@ -49,6 +50,11 @@ class Classifier:
         """Tokens that the model and its tokenizer say they can take."""
         positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         return min(positions or math.inf, self.tokenizer.model_max_length or math.inf)
+
+    @cached_property
+    def meter(self) -> TokenMeter:
+        """Where the tokens of a text stand."""
+        return TokenMeter(self.tokenizer)
 
     def encode(self, *texts: str, special_tokens: bool = True) -> TokenRow:
         """One text, or a pair of texts, in tokens; nothing is cut."""

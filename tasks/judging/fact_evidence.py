@@ -51,7 +51,7 @@ def _fact_evidence(check: FactCheck, place: int, judged: set[tuple[int, str]]) -
     fact = check.facts[place]
     verdict = check.verdicts.get(fact)
     number = check.number(fact)
-    evidence = {
+    evidence: dict[str, Any] = {
         "text": fact,
         "support": verdict.value if verdict else None,
         "reason": verdict.reason if verdict else PRUNED,

@@ -187,7 +187,7 @@ def _rows(model: Classifier, statement: Statement, settings: VerifierSettings) -
         return [whole]
     room = limit - len(_row(model, "", text, settings).ids) - _SPARE
     rows = []
-    for part in overlapping_windows(passages, TokenMeter(model.tokenizer), room):
+    for part in overlapping_windows(passages, model.meter, room):
         row = _row(model, part, text, settings)
         if len(row.ids) > limit:
             return []
@@ -226,13 +226,13 @@ def _ask_endpoint(
     if not any(statements):
         return [[] for _ in statements]
     route = _find_route(settings, scoring)
-    tokenizer, own_tokens = _tokenizer(settings)
+    meter, own_tokens = _meter(settings.tokenizer)
     queries: list[JudgeQuery[float]] = []
     counts: list[list[int]] = []  # windows by statement
     for of_question in statements:
         counts.append([])
         for statement in of_question:
-            prompts = _prompts(statement, settings, tokenizer, own_tokens)
+            prompts = _prompts(statement, settings, meter, own_tokens)
             counts[-1].append(len(prompts))
             for prompt in prompts:
                 queries.append(_query(prompt, statement, route, settings))
@@ -288,12 +288,11 @@ def _read_number(raw: str, settings: VerifierSettings) -> float:
 
 
 def _prompts(
-    statement: Statement, settings: VerifierSettings, tokenizer: Any, own_tokens: frozenset[str]
+    statement: Statement, settings: VerifierSettings, meter: TokenMeter, own_tokens: frozenset[str]
 ) -> list[Prompt]:
     """A prompt for each window of the passages; none where the statement is too long."""
     passages = break_special_tokens(quoted(statement.passages), own_tokens)
     text = break_special_tokens(quoted(statement.text), own_tokens)
-    meter = TokenMeter(tokenizer)
     around = meter.whole_length((settings.template or "") + text)
     if around + meter.whole_length(passages) <= settings.max_tokens:
         return [_prompt(passages, text, settings)]
@@ -307,13 +306,9 @@ def _prompt(passages: str, statement: str, settings: VerifierSettings) -> Prompt
     return Prompt(({"role": "user", "content": passages}, {"role": "assistant", "content": statement}))
 
 
-def _tokenizer(settings: VerifierSettings) -> tuple[Any, frozenset[str]]:
-    """The tokenizer that measures windows, and its own special tokens."""
-    if settings.tokenizer is None:
-        return None, frozenset()
-    return _load_tokenizer(settings.tokenizer), special_tokens_of(settings.tokenizer)
-
-
 @lru_cache(maxsize=2)
-def _load_tokenizer(name: str) -> Any:
-    return load_tokenizer(name)
+def _meter(tokenizer: str | None) -> tuple[TokenMeter, frozenset[str]]:
+    """What measures windows by this tokenizer, and the tokenizer's own special tokens."""
+    if tokenizer is None:
+        return TokenMeter(), frozenset()
+    return TokenMeter(load_tokenizer(tokenizer)), special_tokens_of(tokenizer)

@@ -22,7 +22,7 @@ from tests.support.scripted_judge import judged_recipe
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     place = tmp_path_factory.mktemp("mill")
-    return publish_longreward(open_store(str(place)), longreward_recipe(place), 60).folder
+    return publish_longreward(open_store(str(place)), longreward_recipe(place), 120).folder
 
 
 def verifier_recipe(store: Path, url: str) -> dict[str, object]:
