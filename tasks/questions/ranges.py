@@ -5,10 +5,10 @@ are those of `read_rows`, with the same numbers and the same faults.
 """
 
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import IO, Any
 
 from infra.errors import InputError
@@ -57,7 +57,7 @@ def row_ranges(
     """
     try:
         files = source_files(source, subset, split)
-        if files is None or "::" in source or not all(map(_has_ranges, files)):
+        if files is None or not all(map(_has_ranges, files)):
             return None
         ranges = _ranges(files, limit, rows_at_once)
         first = next(ranges, None)
@@ -81,12 +81,14 @@ def read_range(rows: RowRange) -> Iterator[SourceRow]:
 
 def _has_ranges(file: SourceFile) -> bool:
     refuse_table(file.name)
+    if "::" in file.name:  # an archive's file, which its URL alone does not name
+        return False
     with file.faults_named():
         if suffix(file.path) in PARQUET:
             with parquet_file(file, lambda: 0) as parquet:
                 return all(size <= _GROUP_BYTES for _, size in _groups(parquet))
         is_plain = unpacked_name(file.path) == file.path.lower()
-        return is_plain and "file" in file.filesystem.protocol and os.path.isfile(file.path) and has_lines(file)
+        return is_plain and "file" in file.filesystem.protocol and Path(file.path).is_file() and has_lines(file)
 
 
 def _ranges(files: Sequence[SourceFile], limit: int | None, rows_at_once: int) -> Iterator[RowRange]:
