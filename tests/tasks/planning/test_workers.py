@@ -1,5 +1,6 @@
 """Planning in several processes: the same plan and bytes, faults that are told, and no process that is left."""
 
+import gzip
 import itertools
 import json
 import os
@@ -11,9 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from infra.errors import LongmillError, RecipeError
+from infra.errors import InputError, LongmillError, RecipeError
 from infra.models.special_tokens import own_special_tokens
 from infra.models.tokens import (
     CountingTokenizer,
@@ -81,6 +84,52 @@ def test_any_number_of_processes_gives_the_same_bytes(tmp_path: Path, build: str
     assert plan_files(tmp_path / "several", several) == files
     reasons = json.loads(next(data for path, data in files.items() if path.endswith("plan.json")))["drop_counts"]
     assert {"duplicate_id", "empty_question"} < reasons.keys()
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "jsonl.gz"])
+def test_workers_read_their_ranges_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Blank lines, a byte order mark, Chinese, ids that repeat in another range, and row groups of five."""
+    rows = mixed_rows(31)
+    rows[20]["id"] = rows[7]["id"]
+    recipe = recipe_of(tmp_path, rows, 1, questions={"source": str(tmp_path / f"rows.{kind}"), "limit": 29})
+    write_source(Path(recipe.questions.source), rows)
+    files = plan_files(tmp_path / "one", recipe)
+    read_here = []
+    build_range = building.build_range
+
+    def recorded(*arguments: Any) -> Any:
+        read_here.append(arguments[0])
+        return build_range(*arguments)
+
+    monkeypatch.setattr(building, "build_range", recorded)
+    execution = recipe.execution.model_copy(update={"planning_processes": 3})
+    assert plan_files(tmp_path / "three", recipe.model_copy(update={"execution": execution})) == files
+    assert len(read_here) == (0 if kind == "jsonl.gz" else 1)
+
+
+def test_a_broken_row_is_named_alike_by_any_number_of_processes(tmp_path: Path) -> None:
+    messages = set()
+    for processes in (1, 2):
+        recipe = recipe_of(tmp_path, pooled_rows(20), processes)
+        path = Path(recipe.questions.source)
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join([*lines[:9], "", lines[9], "{" + lines[10], *lines[11:]]))
+        with pytest.raises(InputError) as error:
+            plan_files(tmp_path / str(processes), recipe)
+        messages.add(str(error.value))
+    assert len(messages) == 1
+    assert "questions.jsonl, row 12: not valid JSON" in messages.pop()
+
+
+def write_source(path: Path, rows: list[dict[str, Any]]) -> None:
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=5)
+        return
+    text = "\ufeff"
+    for number, row in enumerate(rows):
+        text += json.dumps(row, ensure_ascii=False) + ("\n\n \r\n" if number % 4 == 2 else "\n")
+    data = text.encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
 
 
 def test_articles_of_the_pool_are_the_same_in_a_worker(tmp_path: Path) -> None:
