@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.errors import InputError
@@ -45,6 +45,7 @@ def in_ranges(source: object, limit: int | None = None, at_once: int = 2) -> lis
     return rows
 
 
+@settings(deadline=None, max_examples=60)
 @given(LINES, st.booleans(), st.sampled_from([b"", b"\xef\xbb\xbf"]), st.integers(1, 4), st.integers(1, 9))
 def test_lines_are_the_same_wherever_the_borders_are(tmp_path_factory, lines, ends, mark, at_once, limit) -> None:
     path = tmp_path_factory.mktemp("lines") / "a [1].jsonl"
