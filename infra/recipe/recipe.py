@@ -103,6 +103,13 @@ class Sampling(RecipeSection):
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="nucleus sampling bound")
     max_tokens: Positive = Field(1024, description="longest answer, in tokens")
     greedy: bool = Field(False, description="draw a greedy answer too, for the report alone")
+    context: str = Field(
+        "full",
+        description="what a sample sees of the context: a file of tasks/samplers. full: all of it; evidence: some "
+        "samples the parts that hold the answer alone (LongPO); bandit: chunks, by the rewards of the samples before "
+        "(LongMab-PO). Pairs are published with the whole context",
+    )
+    options: dict[str, Any] = Field({}, description="the sampler's own settings (docs/samplers.md)")
 
 
 class Scoring(RecipeSection):
@@ -368,6 +375,7 @@ _LATER_KEYS: dict[str, dict[str, Any]] = {
         "dimensions": None,
         "trust_remote_code": False,
     },
+    "sampling": {"context": "full", "options": {}},
     "pairing": {"pairs_per_question": 1},
 }
 

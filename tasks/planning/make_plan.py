@@ -11,7 +11,6 @@ import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import get_args
 
 import pyarrow as pa
@@ -36,6 +35,7 @@ from tasks.questions.rows import source_note
 from tasks.records import example as records
 from tasks.records.example import Context, Drop, Example
 from tasks.records.plan import Plan, PlannedShard, plan_path
+from tasks.samplers import check_sampler
 from tasks.sampling import sample_prompt_text
 from tasks.scoring import check_scorers, known_scorers
 
@@ -52,6 +52,7 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     """
     judge_prompts = _judge_prompt_names(recipe)
     context_options(recipe)
+    check_sampler(recipe)
     sample_prompt_text(recipe.sampling.strategy, recipe.questions.language)
     heading_prompt(recipe.contexts.passages, recipe.questions.language)
     tokenizer = load_tokenizer(recipe.policy.tokenizer, recipe.policy.trust_remote_code)
@@ -72,7 +73,7 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     content = {
         "recipe": recipe.identity(),
         "prompts": _prompt_fingerprints(recipe.sampling.strategy, tally.languages, judge_prompts),
-        "shards": [asdict(shard) for shard in shards],
+        "shards": [shard.to_json() for shard in shards],
         "questions": tally.rows,
         "drops": write_input(store, records.to_table(tally.drops, records.DROP)),
         "drop_counts": counts,
@@ -134,8 +135,11 @@ def write_planned_shard(store: Store, index: int, shard: list[BuiltQuestion]) ->
     contexts: dict[str, Context] = {}
     examples_of_context: dict[str, list[Example]] = {}
     prompt_tokens = 0
+    sample_tokens: int | None = None
     for built in shard:
         prompt_tokens += built.prompt_tokens
+        if built.sample_tokens is not None:
+            sample_tokens = (sample_tokens or 0) + built.sample_tokens
         contexts[built.context.context_id] = built.context
         examples_of_context.setdefault(built.context.context_id, []).append(built.example)
     examples = list(itertools.chain.from_iterable(examples_of_context.values()))
@@ -146,6 +150,7 @@ def write_planned_shard(store: Store, index: int, shard: list[BuiltQuestion]) ->
         questions=len(shard),
         context_count=len(contexts),
         prompt_tokens=prompt_tokens,
+        sample_tokens=sample_tokens,
     )
 
 
