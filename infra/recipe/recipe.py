@@ -133,8 +133,8 @@ class Pairing(RecipeSection):
 
     rule: str = Field(
         "best_vs_lower_half",
-        description="best_vs_lower_half (SeaLong), best_vs_worst (LongReward), contrast (`strong` over policy); to "
-        "compare these with: random_pair, and oracle, which looks at the references",
+        description="best_vs_lower_half (SeaLong), best_vs_worst (LongReward), short_over_full (LongPO), contrast "
+        "(`strong` over policy); to compare these with: random_pair, and oracle, which looks at the references",
     )
     min_margin: Annotated[float, Field(ge=0)] = Field(0.0, description="smallest difference in reward")
     min_scored: Annotated[int, Field(ge=2)] = Field(2, description="answers with a score that a question needs")

@@ -16,13 +16,14 @@ from typing import get_args
 import pyarrow as pa
 
 from infra.canonical import canonical_json, fingerprint
-from infra.errors import BalanceError, InputError
+from infra.errors import BalanceError, InputError, RecipeError
 from infra.models.special_tokens import uncommon
 from infra.models.tokens import has_chat_template, load_tokenizer
 from infra.recipe import Language, Questions, Recipe
 from infra.running import progress
 from infra.store import Store, table_bytes
 from tasks.contexts import BuiltQuestion, context_options, gather_pool_for
+from tasks.pairing import find_rule
 from tasks.planning.articles import NO_ARTICLE
 from tasks.planning.building import build_examples
 from tasks.planning.distractors import Pool
@@ -35,9 +36,10 @@ from tasks.questions.rows import source_note
 from tasks.records import example as records
 from tasks.records.example import Context, Drop, Example
 from tasks.records.plan import Plan, PlannedShard, plan_path
-from tasks.samplers import check_sampler
+from tasks.samplers import check_sampler, find_sampler, no_short_context
 from tasks.sampling import sample_prompt_text
 from tasks.scoring import check_scorers, known_scorers
+from tasks.training.losses import all_losses
 
 SHARD_CHARACTERS = 64_000_000  # of contexts in one shard
 _TOKENS_NAMED = 8  # in a warning
@@ -53,6 +55,7 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     judge_prompts = _judge_prompt_names(recipe)
     context_options(recipe)
     check_sampler(recipe)
+    _check_short_prompts(recipe)
     sample_prompt_text(recipe.sampling.strategy, recipe.questions.language)
     heading_prompt(recipe.contexts.passages, recipe.questions.language)
     tokenizer = load_tokenizer(recipe.policy.tokenizer, recipe.policy.trust_remote_code)
@@ -161,6 +164,23 @@ def write_input(store: Store, table: pa.Table, rows_per_group: int | None = None
     if not store.exists(path):
         store.write(path, data)
     return path
+
+
+def _check_short_prompts(recipe: Recipe) -> None:
+    """Raises RecipeError for a pairing rule or a loss that takes answers over a part of the context, and has none."""
+    if find_sampler(recipe.sampling.context).short is not no_short_context:
+        return
+    loss = all_losses().get(recipe.training.loss) if recipe.training is not None else None
+    taker = ""
+    if find_rule(recipe.pairing.rule).needs_short:
+        taker = f"pairing.rule: {recipe.pairing.rule}"
+    elif loss is not None and loss.short_reference:
+        taker = f"training.loss: {loss.name}"
+    if taker:
+        raise RecipeError(
+            f"{taker} takes answers over the evidence alone, and sampling.context is {recipe.sampling.context}; set it "
+            "to evidence"
+        )
 
 
 def _judge_prompt_names(recipe: Recipe) -> list[str]:
