@@ -122,9 +122,7 @@ def test_a_run_that_was_stopped_asks_the_same_again_and_the_plan_knows_what_is_p
     recipe, store, plan, ledger = work
     before = estimate(plan, recipe, store, ledger)
     assert before.calls["sample"].total == before.calls["sample"].to_make == 4 * SAMPLES
-    around = plan.shards[0].prompt_tokens - sum(
-        context.tokens for context in load_shard(store, plan, 0)[1].values()
-    )
+    around = plan.shards[0].prompt_tokens - sum(context.tokens for context in load_shard(store, plan, 0)[1].values())
     assert plan.shards[0].sample_tokens == SAMPLES * (4 * 2 * 120 + around)
     assert before.input_tokens_total == plan.shards[0].sample_tokens + plan.shards[0].prompt_tokens
     policy = InMemoryPolicy(say)
