@@ -31,7 +31,7 @@ def heldout_questions(recipe: Recipe, store: Store, manifest: str | None) -> lis
         # and nothing is trained on.
         policy = recipe.policy.model_copy(update={"context_window": NO_WINDOW})
         changes = {"questions": evaluation.questions, "contexts": contexts, "sampling": sampling, "policy": policy}
-        plan = make_plan(recipe.model_copy(update={**changes, "training": None}), store)
+        plan = make_plan(recipe.model_copy(update={**changes, "training": None}), store, for_pairs=False)
         split = None
     elif manifest is not None:
         published = json.loads(store.read(manifest))

@@ -46,8 +46,10 @@ _TOKENS_NAMED = 8  # in a warning
 _CONTEXT_ROWS = 16  # rows per row group
 
 
-def make_plan(recipe: Recipe, store: Store) -> Plan:
+def make_plan(recipe: Recipe, store: Store, *, for_pairs: bool = True) -> Plan:
     """Read every question, build every context, write the shards and the plan. No call is made.
+
+    `for_pairs`: its answers will be paired, so that the pairing rule and the loss must go with what they see.
 
     Raises InputError naming the fault when the input cannot be read or no question is left, RecipeError and
     PrerequisiteError for a tokenizer, format or strategy that is not there, StoreError for the store.
@@ -55,7 +57,8 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     judge_prompts = _judge_prompt_names(recipe)
     context_options(recipe)
     check_sampler(recipe)
-    _check_short_prompts(recipe)
+    if for_pairs:
+        _check_short_prompts(recipe)
     sample_prompt_text(recipe.sampling.strategy, recipe.questions.language)
     heading_prompt(recipe.contexts.passages, recipe.questions.language)
     tokenizer = load_tokenizer(recipe.policy.tokenizer, recipe.policy.trust_remote_code)

@@ -10,6 +10,7 @@ from infra.errors import RecipeError
 from infra.models.tokens import load_tokenizer, prompt_tokens
 from infra.recipe import Recipe
 from infra.store import open_store
+from tasks.evaluation.heldout import heldout_questions
 from tasks.pairing import pair_example
 from tasks.planning.make_plan import make_plan
 from tasks.planning.wire import outcomes_from_json, outcomes_to_json
@@ -17,7 +18,7 @@ from tasks.published_rows import evidence_rows, pair_rows, sampler_columns
 from tasks.records.dataset import PAIRS, ShardData, Split, published_schema
 from tasks.records.plan import Plan, load_plan, load_shard
 from tests.support.drawing import InMemoryPolicy, drawn
-from tests.support.planning import pooled_rows, small_recipe
+from tests.support.planning import pooled_rows, small_recipe, write_rows
 
 POOLED = {"build": "pooled", "min_tokens": 600, "max_tokens": 900, "step_tokens": 100}
 
@@ -170,6 +171,18 @@ def test_the_loss_longpo_takes_evidence(tmp_path: Path) -> None:
     recipe = small_recipe(tmp_path, pooled_rows(2), contexts=POOLED, training={"loss": "longpo"})
     with pytest.raises(RecipeError, match=r"training\.loss: longpo takes answers over the evidence alone"):
         make_plan(recipe, open_store(recipe.store))
+
+
+def test_held_out_questions_are_seen_whole_and_none_is_dropped_for_want_of_evidence(tmp_path: Path) -> None:
+    recipe = evidence_recipe(tmp_path, pooled_rows(2), evaluation={"contexts": {"build": "given"}})
+    plain = [{"id": "e", "question": "Where?", "context": "It is in Oslo.", "answers": ["Oslo"]}]
+    source = str(write_rows(tmp_path / "held-out.jsonl", plain))
+    evaluation = recipe.evaluation
+    assert evaluation is not None
+    questions = recipe.questions.model_copy(update={"source": source})
+    recipe = recipe.model_copy(update={"evaluation": evaluation.model_copy(update={"questions": questions})})
+    ((example, context),) = heldout_questions(recipe, open_store(recipe.store), None)
+    assert (example.example_id, context.text) == ("e", "It is in Oslo.")
 
 
 def test_what_workers_build_comes_back_whole(tmp_path: Path) -> None:
