@@ -11,7 +11,6 @@ kind; no_neighbour, where no other document is like it; and prompt_too_long, whi
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from infra.canonical import canonical_json, fingerprint, seeded_random, text_id
@@ -77,7 +76,7 @@ def make_asking_plan(recipe: Recipe, store: Store) -> Plan:
     content = {
         "recipe": recipe.identity(),
         "prompts": _prompt_fingerprints(kinds),
-        "shards": [asdict(shard) for shard in shards],
+        "shards": [shard.to_json() for shard in shards],
         "questions": planned + len(drops),
         "drops": write_input(store, records.to_table(drops, records.DROP)),
         "drop_counts": counts,

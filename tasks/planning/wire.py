@@ -52,6 +52,7 @@ def outcomes_to_json(outcomes: Iterable[BuiltQuestion | Drop]) -> list[dict[str,
                 "prompt_tokens": outcome.prompt_tokens,
                 "short": outcome.short,
                 "special_tokens": sorted(outcome.special_tokens),
+                "sample_tokens": outcome.sample_tokens,
             }
         )
     return values
@@ -67,6 +68,8 @@ def outcomes_from_json(values: Iterable[Mapping[str, Any]]) -> list[BuiltQuestio
         example, context = value["example"], value["context"]
         for name in ("span_starts", "span_ends", "span_titles", "span_roles"):
             context[name] = None if context[name] is None else tuple(context[name])
+        for name in ("evidence_starts", "evidence_ends"):
+            example[name] = None if example[name] is None else tuple(example[name])
         outcomes.append(
             BuiltQuestion(
                 Example(**{**example, "references": tuple(example["references"])}),
@@ -74,6 +77,7 @@ def outcomes_from_json(values: Iterable[Mapping[str, Any]]) -> list[BuiltQuestio
                 value["prompt_tokens"],
                 value["short"],
                 frozenset(value["special_tokens"]),
+                value["sample_tokens"],
             )
         )
     return outcomes
