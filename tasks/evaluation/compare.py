@@ -7,7 +7,7 @@ mean is the number of questions that are missing, by reason.
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from infra.canonical import seed_number
@@ -31,6 +31,10 @@ class EvaluationRow:
     answered: bool  # whether the greedy call brought a reply
     scores: Mapping[str, float | None]  # by metric, in [0, 1]
     missing: Mapping[str, str]  # why a metric has no score, by metric
+    suite: str = ""  # name of the suite, as the recipe labels it
+    task: str = ""  # of the suite: scores are averaged over it before the macro average; empty where there is one
+    groups: Mapping[str, float | str] = field(default_factory=dict)  # what else figures are read by: "depth" in [0, 1],
+    # "position" an index, "length" the tokens that a generated prompt was made for, "language"
 
 
 Paired = Sequence[tuple[EvaluationRow, EvaluationRow | None]]
