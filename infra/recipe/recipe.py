@@ -231,7 +231,7 @@ class Evaluation(RecipeSection):
     suites: tuple[str | dict[str, Any], ...] = Field(
         ("qa",),
         min_length=1,
-        description="what is measured: files of tasks/evaluation/suites by name, or mappings {name: NAME, ...settings}; "
+        description="what is measured: files of tasks/evaluation/suites by name, or {name: NAME, ...settings}; "
         "one with `questions` of its own asks these (docs/evaluate.md). `suite: NAME` means one alone",
     )
     samples: Annotated[int, Field(ge=0)] = Field(0, description="samples for MBR@N beside greedy; 0 leaves it out")
