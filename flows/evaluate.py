@@ -27,8 +27,10 @@ from infra.serving import hardware
 from infra.serving.adapters import load_adapter
 from infra.serving.servers import local_folder, serve, start_servers
 from infra.store import open_store
+from tasks.evaluation.contamination import check_overlap
 from tasks.evaluation.evaluate import EvaluationRow, HeldOutQuestion, all_answered, compare, evaluate_model
 from tasks.evaluation.heldout import heldout_questions
+from tasks.evaluation.trained_rows import overlap_with_training
 from tasks.reporting.tables import comparison_table, models_table
 from tasks.resources import open_resources
 from tasks.training.outputs import merge_adapter
@@ -49,8 +51,9 @@ def evaluate(recipe: dict[str, Any], manifest: str | None, trained: dict[str, An
 def evaluate_models(recipe: Recipe, manifest: str | None, trained: dict[str, Any] | None) -> dict[str, Any]:
     """What the flow `evaluate` returns, without the flow; the servers of the recipe run meanwhile."""
     with _heldout_and_servers(recipe, manifest) as (questions, settings):
+        overlap = checked_overlap(settings, questions, manifest, trained)
         before, after, calls = evaluation_rows(questions, settings, trained)
-    return _outcome(before, after, calls, settings)
+    return _outcome(before, after, calls, settings) | {"overlap": overlap}
 
 
 @flow(name="compare-models", flow_run_name="compare models on {recipe[name]}", validate_parameters=False)
@@ -65,8 +68,9 @@ def compare_models(recipe: dict[str, Any], manifest: str | None, models: list[di
     first: list[EvaluationRow] | None = None
     with _heldout_and_servers(parse_recipe(recipe), manifest) as (questions, settings):
         for trained in models:
+            overlap = checked_overlap(settings, questions, manifest, trained)
             before, after, calls = evaluation_rows(questions, settings, trained)
-            outcomes[trained["name"]] = _outcome(before, after, calls, settings)
+            outcomes[trained["name"]] = _outcome(before, after, calls, settings) | {"overlap": overlap}
             if first is None:
                 first = after
             else:
@@ -88,6 +92,22 @@ def _heldout_and_servers(recipe: Recipe, manifest: str | None) -> Iterator[tuple
                 "there is no held-out question: raise dataset.test_fraction, or give evaluation.questions"
             )
         yield questions, servers.with_endpoints()
+
+
+def checked_overlap(
+    recipe: Recipe, questions: Sequence[HeldOutQuestion], manifest: str | None, trained: dict[str, Any] | None
+) -> dict[str, Any] | None:
+    """The overlap of the questions with what `trained` has learned from; None without a model or its training data.
+
+    Raises ContaminationError for questions that were trained on, unless the recipe allows it.
+    """
+    if trained is None:
+        return None
+    overlap = overlap_with_training(open_store(recipe.store), questions, manifest, trained)
+    if overlap is None:
+        return None
+    check_overlap(overlap, recipe.evaluation is not None and recipe.evaluation.allow_overlap)
+    return overlap.to_json()
 
 
 def _outcome(
