@@ -9,7 +9,7 @@ with it (hardware.slow_with_adapters): there the adapter is merged into the mode
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,20 @@ from infra.serving.adapters import load_adapter
 from infra.serving.servers import local_folder, serve, start_servers
 from infra.store import open_store
 from tasks.evaluation.contamination import check_overlap
-from tasks.evaluation.evaluate import EvaluationRow, HeldOutQuestion, all_answered, compare, evaluate_model
-from tasks.evaluation.heldout import heldout_questions
+from tasks.evaluation.evaluate import (
+    EvaluationRow,
+    SuiteQuestions,
+    all_answered,
+    baseline_of,
+    compare,
+    evaluate_model,
+)
+from tasks.evaluation.suite_questions import read_suite_questions
+from tasks.evaluation.suites import parse_suites, with_judges_of_suites
 from tasks.evaluation.trained_rows import overlap_with_training
+from tasks.judging.context import ScoringContext
 from tasks.reporting.tables import comparison_table, models_table
-from tasks.resources import open_resources
+from tasks.resources import RunResources, open_resources
 from tasks.training.outputs import merge_adapter
 
 
@@ -81,21 +90,17 @@ def compare_models(recipe: dict[str, Any], manifest: str | None, models: list[di
 
 
 @contextlib.contextmanager
-def _heldout_and_servers(recipe: Recipe, manifest: str | None) -> Iterator[tuple[Sequence[HeldOutQuestion], Recipe]]:
-    """The held-out questions, and the recipe with endpoints of servers that run until the block ends."""
+def _heldout_and_servers(recipe: Recipe, manifest: str | None) -> Iterator[tuple[SuiteQuestions, Recipe]]:
+    """The questions of every suite, and the recipe with endpoints of servers that run until the block ends."""
     if recipe.evaluation is None:
         raise EvaluationError("the recipe has no `evaluation` section; add one, or leave evaluation out")
-    with start_servers(without_judge(recipe), waiting=True) as servers:
-        questions = heldout_questions(recipe, open_store(recipe.store), manifest)
-        if not questions:
-            raise EvaluationError(
-                "there is no held-out question: raise dataset.test_fraction, or give evaluation.questions"
-            )
+    with start_servers(with_judges_of_suites(recipe), waiting=True) as servers:
+        questions = read_suite_questions(recipe, open_store(recipe.store), manifest)
         yield questions, servers.with_endpoints()
 
 
 def checked_overlap(
-    recipe: Recipe, questions: Sequence[HeldOutQuestion], manifest: str | None, trained: dict[str, Any] | None
+    recipe: Recipe, questions: SuiteQuestions, manifest: str | None, trained: dict[str, Any] | None
 ) -> dict[str, Any] | None:
     """The overlap of the questions with what `trained` has learned from; None without a model or its training data.
 
@@ -103,7 +108,8 @@ def checked_overlap(
     """
     if trained is None:
         return None
-    overlap = overlap_with_training(open_store(recipe.store), questions, manifest, trained)
+    asked = [(question.example, question.context) for _, of_suite in questions for question in of_suite]
+    overlap = overlap_with_training(open_store(recipe.store), asked, manifest, trained)
     if overlap is None:
         return None
     check_overlap(overlap, recipe.evaluation is not None and recipe.evaluation.allow_overlap)
@@ -116,8 +122,16 @@ def _outcome(
     calls: dict[str, CallCounts],
     settings: Recipe,
 ) -> dict[str, Any]:
-    """The comparison of two models, with the calls that were made for it."""
-    outcome: dict[str, Any] = compare(before, after, settings)
+    """The comparison of two models, with the calls that were made for it.
+
+    It has the figures of the recipe's first suite, and those of every suite in "suites", by label.
+    """
+    suites: dict[str, Any] = {}
+    for suite in parse_suites(settings):
+        of_suite = [row for row in before if row.suite == suite.label]
+        other = None if after is None else [row for row in after if row.suite == suite.label]
+        suites[suite.label] = compare(of_suite, other, settings)
+    outcome: dict[str, Any] = {**next(iter(suites.values())), "suites": suites}
     outcome["calls"] = {}
     for kind, counts in calls.items():
         outcome["calls"][kind] = asdict(counts)
@@ -125,23 +139,28 @@ def _outcome(
 
 
 def evaluation_rows(
-    questions: Sequence[HeldOutQuestion], settings: Recipe, trained: dict[str, Any] | None
+    questions: SuiteQuestions, settings: Recipe, trained: dict[str, Any] | None
 ) -> tuple[list[EvaluationRow], list[EvaluationRow] | None, dict[str, CallCounts]]:
     """The rows of the policy and of `trained` on the same questions, and the calls made."""
     with open_resources(settings) as resources:
-        before = evaluate_model(questions, resources.policy, settings.policy, settings, resources.recorded_embedder)
-        after, calls = None, resources.policy.counts()
+        before = evaluate_model(questions, _scoring(resources))
+        after, calls = None, resources.counts()
         if trained is not None:
             improved = _with_policy(settings, {"name": trained["name"], "revision": trained["revision"]})
-            if all_answered(questions, improved.policy, improved, resources.ledger):
+            if all_answered(questions, improved, resources.ledger):
                 served: contextlib.AbstractContextManager[Recipe] = contextlib.nullcontext(improved)
             else:
                 served = trained_recipe(settings, trained)
             with served as improved, open_resources(improved) as other:
-                after = evaluate_model(questions, other.policy, improved.policy, improved, other.recorded_embedder)
-                for kind, counts in other.policy.counts().items():
+                after = evaluate_model(questions, _scoring(other), baseline_of(before))
+                for kind, counts in other.counts().items():
                     calls[f"{kind} after"] = counts
     return before, after, calls
+
+
+def _scoring(resources: RunResources) -> ScoringContext:
+    """What suites may use. Vectors of answers are recorded, since the same answers come again in every run."""
+    return replace(resources.scoring(), embedder=resources.recorded_embedder)
 
 
 @flow(name="evaluate-recipe", flow_run_name="evaluate {recipe}")
@@ -157,11 +176,6 @@ def evaluate_recipe(recipe: str, manifest: str = "", model: str = "", changes: t
     settings = read_recipe(recipe, changes)
     where = path_in_store(settings.store, manifest) if manifest else None
     return evaluate(shard_recipe(settings), where, trained_at(settings.store, model) if model else None)
-
-
-def without_judge(recipe: Recipe) -> Recipe:
-    """The recipe without its judge: evaluation makes no judge call, and needs neither its server nor its key."""
-    return recipe.model_copy(update={"judge": None})
 
 
 @contextlib.contextmanager
