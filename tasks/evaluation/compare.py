@@ -55,7 +55,7 @@ def compare(before: Sequence[EvaluationRow], after: Sequence[EvaluationRow] | No
      "before": {metric: {"value", "low", "high", "n", "missing": {reason: count}}}, "after": the same or null,
      "difference": {metric: {"value", "low", "high", "n", "p", "test", "detectable", "words"}} or null,
      "buckets": [part], by prompt tokens in [low, high], high null in the last; "kinds": [part];
-     "tasks": [part] with their "suite", where there are any; "groups": {name: [part]};
+     "tasks": [part] with their "suite", where there are any; "groups": {name: [part]} of two values and more;
      "macro": {suite: {metric: {"tasks", "before", "after", "difference"}}}, averages of the tasks' averages}
     A part: {"name", "questions", "before", "after", "difference"}; its differences have "p_corrected" beside "p":
     Holm's correction for all parts that a metric is read by.
@@ -198,6 +198,9 @@ def _correct(outcome: Figures) -> None:
     families: dict[str, list[Figures]] = {}
     for part in parts_of(outcome):
         for metric, figure in (part["difference"] or {}).items():
+            figure["p_corrected"] = figure["p"]
+            if part["questions"] == outcome["questions"]:
+                continue  # the whole, and no further look at it
             families.setdefault(metric, []).append(figure)
     for family in families.values():
         for figure, corrected in zip(family, holm([figure["p"] for figure in family]), strict=True):
@@ -277,6 +280,8 @@ def _by_group(paired: Paired, figures: Callable[[Paired], Figures]) -> dict[str,
     groups: dict[str, list[Figures]] = {}
     for name in names:
         values = {row.groups[name] for row, _ in paired if name in row.groups}
+        if len(values) < 2:
+            continue
         numbers = [value for value in values if not isinstance(value, str)]
         bins = _Bins(numbers) if len(numbers) > _DISTINCT else None
         groups[name] = _parts(paired, lambda row, name=name, bins=bins: _group_value(row, name, bins), figures)  # type: ignore[misc]
