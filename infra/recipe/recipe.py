@@ -231,8 +231,8 @@ class Evaluation(RecipeSection):
     suites: tuple[str | dict[str, Any], ...] = Field(
         ("qa",),
         min_length=1,
-        description="what is measured: names of files in tasks/evaluation/suites, or mappings {name: NAME, ...settings} "
-        "(docs/evaluate.md); one with `questions` of its own asks these. `suite: NAME` means one alone",
+        description="what is measured: files of tasks/evaluation/suites by name, or {name: NAME, ...settings}; "
+        "one with `questions` of its own asks these (docs/evaluate.md). `suite: NAME` means one alone",
     )
     samples: Annotated[int, Field(ge=0)] = Field(0, description="samples for MBR@N beside greedy; 0 leaves it out")
     max_tokens: Positive = Field(512, description="longest answer, in tokens")
