@@ -21,6 +21,7 @@ from flows.recipes import read_recipe
 from flows.shard import shard_recipe
 from flows.task_threads import task_threads
 from infra.errors import EvaluationError, ServingError
+from infra.ledger import Ledger
 from infra.models.client import CallCounts
 from infra.models.tokens import resolve_model
 from infra.recipe import Model, Recipe, parse_recipe
@@ -41,12 +42,8 @@ from tasks.evaluation.evaluate import (
 )
 from tasks.evaluation.suite_questions import read_suite_questions
 from tasks.evaluation.suites import parse_suites, with_judges_of_suites
-<<<<<<< HEAD
-from tasks.evaluation.trained_rows import overlap_with_training
-from tasks.judging.context import ScoringContext
-=======
 from tasks.evaluation.task_work import WorkInTasks
->>>>>>> w26-suites
+from tasks.evaluation.trained_rows import overlap_with_training
 from tasks.records.example import Example
 from tasks.reporting.evaluation_report import write_evaluation
 from tasks.reporting.tables import comparison_table
@@ -144,20 +141,33 @@ def evaluation_rows(
     questions: SuiteQuestions, settings: Recipe, trained: dict[str, Any] | None, in_tasks: bool = False
 ) -> tuple[list[EvaluationRow], list[EvaluationRow] | None, dict[str, CallCounts]]:
     """The rows of the policy and of `trained` on the same questions, and the calls made."""
-    with open_resources(settings) as resources:
-        before = _rows(questions, resources, None, in_tasks)
-        after, calls = None, resources.counts()
-        if trained is not None:
-            improved = _with_policy(settings, {"name": trained["name"], "revision": trained["revision"]})
-            if all_answered(questions, improved, resources.ledger):
-                served: contextlib.AbstractContextManager[Recipe] = contextlib.nullcontext(improved)
-            else:
-                served = trained_recipe(settings, trained)
-            with served as improved, open_resources(improved) as other:
-                after = _rows(questions, other, baseline_of(before), in_tasks)
-                for kind, counts in other.counts().items():
-                    calls[f"{kind} after"] = counts
+    before, calls = policy_rows(questions, settings, None, in_tasks)
+    if trained is None:
+        return before, None, calls
+    after, calls_after = trained_rows(questions, settings, trained, baseline_of(before), in_tasks)
+    for kind, counts in calls_after.items():
+        calls[f"{kind} after"] = counts
     return before, after, calls
+
+
+def policy_rows(
+    questions: SuiteQuestions, settings: Recipe, baseline: Baseline | None, in_tasks: bool
+) -> tuple[list[EvaluationRow], dict[str, CallCounts]]:
+    """The rows of a recipe's policy, and the calls made."""
+    with open_resources(settings) as resources:
+        return _rows(questions, resources, baseline, in_tasks), resources.counts()
+
+
+def trained_rows(
+    questions: SuiteQuestions, settings: Recipe, trained: dict[str, Any], baseline: Baseline, in_tasks: bool
+) -> tuple[list[EvaluationRow], dict[str, CallCounts]]:
+    """The rows of a trained model, and the calls made; it is served where the ledger does not have all its answers."""
+    improved = _with_policy(settings, {"name": trained["name"], "revision": trained["revision"]})
+    with Ledger(open_store(settings.store)) as ledger:
+        answered = all_answered(questions, improved, ledger)
+    served = contextlib.nullcontext(improved) if answered else trained_recipe(settings, trained)
+    with served as improved:
+        return policy_rows(questions, improved, baseline, in_tasks)
 
 
 def _rows(
