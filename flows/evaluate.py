@@ -21,6 +21,7 @@ from flows.recipes import read_recipe
 from flows.shard import shard_recipe
 from flows.task_threads import task_threads
 from infra.errors import EvaluationError, ServingError
+from infra.ledger import Ledger
 from infra.models.client import CallCounts
 from infra.models.tokens import resolve_model
 from infra.recipe import Model, Recipe, parse_recipe
@@ -29,6 +30,7 @@ from infra.serving import hardware
 from infra.serving.adapters import load_adapter
 from infra.serving.servers import local_folder, serve, start_servers
 from infra.store import open_store
+from tasks.evaluation.contamination import check_overlap
 from tasks.evaluation.evaluate import (
     Baseline,
     EvaluationRow,
@@ -41,7 +43,10 @@ from tasks.evaluation.evaluate import (
 from tasks.evaluation.suite_questions import read_suite_questions
 from tasks.evaluation.suites import parse_suites, with_judges_of_suites
 from tasks.evaluation.task_work import WorkInTasks
-from tasks.reporting.tables import comparison_table, models_table
+from tasks.evaluation.trained_rows import overlap_with_training
+from tasks.records.example import Example
+from tasks.reporting.evaluation_report import write_evaluation
+from tasks.reporting.tables import comparison_table
 from tasks.resources import RunResources, open_resources
 from tasks.training.outputs import merge_adapter
 
@@ -65,36 +70,17 @@ def evaluate_models(
 
     `in_tasks`: calls are made by task runs of the flow run that this is in; else in this thread.
     """
-    with _heldout_and_servers(recipe, manifest) as (questions, settings):
+    with questions_and_servers(recipe, manifest) as (questions, settings):
+        overlap = checked_overlap(settings, questions, manifest, trained)
         before, after, calls = evaluation_rows(questions, settings, trained, in_tasks)
-    return _outcome(before, after, calls, settings)
-
-
-@flow(name="compare-models", flow_run_name="compare models on {recipe[name]}", validate_parameters=False)
-def compare_models(recipe: dict[str, Any], manifest: str | None, models: list[dict[str, Any]]) -> dict[str, Any]:
-    """Evaluate several trained models (what the train flow returned) on the same questions, beside the policy.
-
-    Returns {"models": {name: what `evaluate` returns}, "differences": {name: {metric: difference to the first of the
-    models}}}; the policy's answers are paid for once.
-    """
-    outcomes: dict[str, Any] = {}
-    differences: dict[str, Any] = {}
-    first: list[EvaluationRow] | None = None
-    with _heldout_and_servers(parse_recipe(recipe), manifest) as (questions, settings):
-        for trained in models:
-            before, after, calls = evaluation_rows(questions, settings, trained, in_tasks=True)
-            outcomes[trained["name"]] = _outcome(before, after, calls, settings)
-            if first is None:
-                first = after
-            else:
-                differences[trained["name"]] = compare(first, after, settings)["difference"]
-    outcome = {"models": outcomes, "differences": differences}
-    announce("models", models_table(outcome))
-    return outcome
+    outcome = outcome_of(before, after, calls, settings) | {"overlap": overlap}
+    store = open_store(recipe.store)
+    report = write_evaluation(store, recipe, outcome, trained, manifest, before, after, examples_of(questions))
+    return outcome | {"report": report["report"]}
 
 
 @contextlib.contextmanager
-def _heldout_and_servers(recipe: Recipe, manifest: str | None) -> Iterator[tuple[SuiteQuestions, Recipe]]:
+def questions_and_servers(recipe: Recipe, manifest: str | None) -> Iterator[tuple[SuiteQuestions, Recipe]]:
     """The questions of every suite, and the recipe with endpoints of servers that run until the block ends."""
     if recipe.evaluation is None:
         raise EvaluationError("the recipe has no `evaluation` section; add one, or leave evaluation out")
@@ -103,7 +89,33 @@ def _heldout_and_servers(recipe: Recipe, manifest: str | None) -> Iterator[tuple
         yield questions, servers.with_endpoints()
 
 
-def _outcome(
+def checked_overlap(
+    recipe: Recipe, questions: SuiteQuestions, manifest: str | None, trained: dict[str, Any] | None
+) -> dict[str, Any] | None:
+    """The overlap of the questions with what `trained` has learned from; None without a model or its training data.
+
+    Raises ContaminationError for questions that were trained on, unless the recipe allows it.
+    """
+    if trained is None:
+        return None
+    asked = [(question.example, question.context) for _, of_suite in questions for question in of_suite]
+    overlap = overlap_with_training(open_store(recipe.store), asked, manifest, trained)
+    if overlap is None:
+        return None
+    check_overlap(overlap, recipe.evaluation is not None and recipe.evaluation.allow_overlap)
+    return overlap.to_json()
+
+
+def examples_of(questions: SuiteQuestions) -> dict[tuple[str, str], Example]:
+    """The questions by suite's label and example id."""
+    examples = {}
+    for suite, of_suite in questions:
+        for question in of_suite:
+            examples[suite.label, question.example.example_id] = question.example
+    return examples
+
+
+def outcome_of(
     before: Sequence[EvaluationRow],
     after: Sequence[EvaluationRow] | None,
     calls: dict[str, CallCounts],
@@ -129,20 +141,33 @@ def evaluation_rows(
     questions: SuiteQuestions, settings: Recipe, trained: dict[str, Any] | None, in_tasks: bool = False
 ) -> tuple[list[EvaluationRow], list[EvaluationRow] | None, dict[str, CallCounts]]:
     """The rows of the policy and of `trained` on the same questions, and the calls made."""
-    with open_resources(settings) as resources:
-        before = _rows(questions, resources, None, in_tasks)
-        after, calls = None, resources.counts()
-        if trained is not None:
-            improved = _with_policy(settings, {"name": trained["name"], "revision": trained["revision"]})
-            if all_answered(questions, improved, resources.ledger):
-                served: contextlib.AbstractContextManager[Recipe] = contextlib.nullcontext(improved)
-            else:
-                served = trained_recipe(settings, trained)
-            with served as improved, open_resources(improved) as other:
-                after = _rows(questions, other, baseline_of(before), in_tasks)
-                for kind, counts in other.counts().items():
-                    calls[f"{kind} after"] = counts
+    before, calls = policy_rows(questions, settings, None, in_tasks)
+    if trained is None:
+        return before, None, calls
+    after, calls_after = trained_rows(questions, settings, trained, baseline_of(before), in_tasks)
+    for kind, counts in calls_after.items():
+        calls[f"{kind} after"] = counts
     return before, after, calls
+
+
+def policy_rows(
+    questions: SuiteQuestions, settings: Recipe, baseline: Baseline | None, in_tasks: bool
+) -> tuple[list[EvaluationRow], dict[str, CallCounts]]:
+    """The rows of a recipe's policy, and the calls made."""
+    with open_resources(settings) as resources:
+        return _rows(questions, resources, baseline, in_tasks), resources.counts()
+
+
+def trained_rows(
+    questions: SuiteQuestions, settings: Recipe, trained: dict[str, Any], baseline: Baseline, in_tasks: bool
+) -> tuple[list[EvaluationRow], dict[str, CallCounts]]:
+    """The rows of a trained model, and the calls made; it is served where the ledger does not have all its answers."""
+    improved = _with_policy(settings, {"name": trained["name"], "revision": trained["revision"]})
+    with Ledger(open_store(settings.store)) as ledger:
+        answered = all_answered(questions, improved, ledger)
+    served = contextlib.nullcontext(improved) if answered else trained_recipe(settings, trained)
+    with served as improved:
+        return policy_rows(questions, improved, baseline, in_tasks)
 
 
 def _rows(

@@ -240,6 +240,9 @@ class Evaluation(RecipeSection):
         (4096, 8192, 16384, 32768, 65536), description="upper ends of the prompt-length buckets, in tokens"
     )
     resamples: Positive = Field(2000, description="bootstrap resamples for the intervals")
+    allow_overlap: bool = Field(
+        False, description="evaluate on questions that were trained on too, and say so, instead of stopping"
+    )
 
     @model_validator(mode="before")
     @classmethod
