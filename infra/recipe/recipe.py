@@ -231,8 +231,8 @@ class Evaluation(RecipeSection):
     suites: tuple[str | dict[str, Any], ...] = Field(
         ("qa",),
         min_length=1,
-        description="what is measured: names of files in tasks/evaluation/suites, or mappings {name: NAME, ...settings} "
-        "(docs/evaluate.md); one with `questions` of its own asks these. `suite: NAME` means one alone",
+        description="what is measured: files of tasks/evaluation/suites by name, or {name: NAME, ...settings}; "
+        "one with `questions` of its own asks these (docs/evaluate.md). `suite: NAME` means one alone",
     )
     samples: Annotated[int, Field(ge=0)] = Field(0, description="samples for MBR@N beside greedy; 0 leaves it out")
     max_tokens: Positive = Field(512, description="longest answer, in tokens")
@@ -240,6 +240,9 @@ class Evaluation(RecipeSection):
         (4096, 8192, 16384, 32768, 65536), description="upper ends of the prompt-length buckets, in tokens"
     )
     resamples: Positive = Field(2000, description="bootstrap resamples for the intervals")
+    allow_overlap: bool = Field(
+        False, description="evaluate on questions that were trained on too, and say so, instead of stopping"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -9,13 +9,13 @@ suites/.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from infra.canonical import seed_number, text_id
-from infra.errors import EvaluationError, ModelError
+from infra.errors import EvaluationError
 from infra.ledger import Ledger
-from infra.models.client import Failure, Outcome, Prompt, Request
+from infra.models.client import Prompt, Request
 from infra.models.forms.request_form import parameters_of, template_arguments
 from infra.models.special_tokens import own_special_tokens
 from infra.models.tokens import Tokenizer, load_tokenizer, prompt_tokens
@@ -24,6 +24,7 @@ from infra.running import progress
 from tasks.evaluation.compare import EvaluationRow, compare
 from tasks.evaluation.suites import NO_REFERENCE, ActiveSuite, Score, Scores, SuiteAnswer, SuiteQuestion
 from tasks.evaluation.truncation import Fitted, fit_context, fit_messages
+from tasks.evaluation.work import EvaluationWork, WorkInThread, span_size
 from tasks.judging.similarity import ConsensusSettings, compared_text
 from tasks.prompts import load_prompt
 from tasks.records.example import Answer, Context, Example
@@ -31,11 +32,12 @@ from tasks.refused_answers import is_refused
 from tasks.sampling import GREEDY, answer_from, prompt_from, sample_prompt_text
 from tasks.scoring import AnsweredQuestion, ScoringContext, parse_scorers
 from tasks.scoring.consensus import NAME as CONSENSUS
-from tasks.scoring.run import InThread, StepRunner, run_to_end, score_with
+from tasks.scoring.run import run_to_end, score_with
 
 __all__ = ["Baseline", "EvaluationRow", "SuiteQuestions", "baseline_of", "compare", "evaluate_model"]
 
 STAGE = "evaluate"
+_CHECKED_AT_ONCE = 64  # questions
 MBR = "mbr_"  # before the names of metrics of the consensus pick
 
 SuiteQuestions = Sequence[tuple[ActiveSuite, Sequence[SuiteQuestion]]]
@@ -59,6 +61,19 @@ class _PreparedQuestion:
 
 
 @dataclass(frozen=True, slots=True)
+class _Span:
+    """Questions of a suite that are worked on together, and what that takes."""
+
+    questions: Sequence[SuiteQuestion]
+    suite: ActiveSuite
+    label: str
+    tokenizer: Tokenizer
+    scoring: ScoringContext
+    baseline: Baseline | None
+    work: EvaluationWork
+
+
+@dataclass(frozen=True, slots=True)
 class _AnsweredForm:
     """A form with its answers, and what the judge says of the greedy one."""
 
@@ -77,12 +92,12 @@ def evaluate_model(
     questions: SuiteQuestions,
     scoring: ScoringContext,
     baseline: Baseline | None = None,
-    runner: StepRunner | None = None,
+    work: EvaluationWork | None = None,
 ) -> list[EvaluationRow]:
     """One row a question, suite by suite, in their order. The model is the policy of `scoring`.
 
-    `baseline`: the first model's answers; None where this is the first. `runner` asks the judges; without it they are
-    asked in this thread.
+    `baseline`: the first model's answers; None where this is the first. `work` makes the calls; without it they are
+    made in this thread.
 
     Raises EvaluationError when there is no question or no answer at all, and ModelError at a temporary fault.
     """
@@ -90,14 +105,19 @@ def evaluate_model(
     if not any(of_suite for _, of_suite in questions):
         raise EvaluationError("there is no question to evaluate on; give evaluation.questions or a test split")
     tokenizer = load_tokenizer(recipe.policy.tokenizer, recipe.policy.trust_remote_code)
-    runner = runner or InThread(scoring)
+    work = work or WorkInThread(scoring)
     progress.expect(STAGE, sum(len(of_suite) for _, of_suite in questions))
-    rows: list[EvaluationRow] = []
+    spans = []
     for suite, of_suite in questions:
-        for batch in _batches(of_suite, _batch_size(suite, recipe)):
-            prepared = [_prepare(question, suite, recipe, tokenizer) for question in batch]
-            rows += _rows(prepared, suite, scoring, baseline, runner)
-            progress.advance(STAGE, len(batch))
+        size = span_size(len(of_suite), _calls(suite, of_suite, recipe), recipe)
+        for start in range(0, len(of_suite), size):
+            of_span = of_suite[start : start + size]
+            label = f"{suite.label} · questions {start + 1}-{start + len(of_span)}"
+            span = _Span(of_span, suite, label, tokenizer, scoring, baseline, work)
+            spans.append(work.submit(_rows_of_span, span))
+    rows: list[EvaluationRow] = []
+    for future in spans:
+        rows += future.result()
     if not any(row.answered for row in rows):
         raise EvaluationError(
             f"{recipe.policy.name} answered none of {len(rows)} questions; the first was refused as "
@@ -110,9 +130,9 @@ def all_answered(questions: SuiteQuestions, recipe: Recipe, ledger: Ledger) -> b
     """Whether the ledger holds every answer of the recipe's policy, so that evaluating it needs no server."""
     tokenizer = load_tokenizer(recipe.policy.tokenizer, recipe.policy.trust_remote_code)
     for suite, of_suite in questions:
-        for batch in _batches(of_suite, _batch_size(suite, recipe)):
+        for start in range(0, len(of_suite), _CHECKED_AT_ONCE):
             keys: set[str] = set()
-            for question in batch:
+            for question in of_suite[start : start + _CHECKED_AT_ONCE]:
                 for form in _prepare(question, suite, recipe, tokenizer).forms:
                     keys.update(request.key for request in form.requests)
             if ledger.holds(list(keys)) != keys:
@@ -125,9 +145,10 @@ def baseline_of(rows: Sequence[EvaluationRow]) -> Baseline:
     return {(row.suite, row.example_id): row.answer for row in rows}
 
 
-def _batch_size(suite: ActiveSuite, recipe: Recipe) -> int:
-    """Questions whose calls are made together."""
-    return max(1, recipe.execution.batch_calls // (1 + suite.samples(_settings(recipe).samples)))
+def _calls(suite: ActiveSuite, questions: Sequence[SuiteQuestion], recipe: Recipe) -> int:
+    """Calls to the model for one question."""
+    forms = len(questions[0].all_forms) if questions else 1
+    return forms * (1 + suite.samples(_settings(recipe).samples))
 
 
 def _prepare(question: SuiteQuestion, suite: ActiveSuite, recipe: Recipe, tokenizer: Tokenizer) -> _PreparedQuestion:
@@ -184,57 +205,45 @@ def _request(prompt: Prompt, example: Example, model: Model, recipe: Recipe, max
     )
 
 
-def _rows(
-    questions: Sequence[_PreparedQuestion],
-    suite: ActiveSuite,
-    scoring: ScoringContext,
-    baseline: Baseline | None,
-    runner: StepRunner,
-) -> list[EvaluationRow]:
-    """The rows of a batch of questions."""
-    answers = _answers(questions, scoring)
-    _embed_samples(answers, scoring)
-    judged = iter(_judged(questions, answers, suite, scoring, baseline, runner))
+def _rows_of_span(span: _Span) -> list[EvaluationRow]:
+    """The rows of a span of questions."""
+    recipe = span.scoring.recipe
+    prepared = [_prepare(question, span.suite, recipe, span.tokenizer) for question in span.questions]
+    answers = _answers(prepared, span)
+    _embed_samples(answers, span.scoring)
+    judged = iter(_judged(prepared, answers, span))
     answers_of_forms = iter(answers)
     rows: list[EvaluationRow] = []
-    for prepared in questions:
+    for question in prepared:
         forms: list[_AnsweredForm] = []
-        for form in prepared.forms:
+        for form in question.forms:
             of_form = next(answers_of_forms)
             forms.append(_AnsweredForm(form, of_form[0], tuple(of_form[1:]), next(judged)))
-        rows.append(_row(prepared.question, forms, suite, scoring))
+        rows.append(_row(question.question, forms, span.suite, span.scoring))
+    progress.advance(STAGE, len(rows))
     return rows
 
 
-def _answers(questions: Sequence[_PreparedQuestion], scoring: ScoringContext) -> list[list[Answer]]:
+def _answers(questions: Sequence[_PreparedQuestion], span: _Span) -> list[list[Answer]]:
     """The answers to all forms, the greedy one first."""
     forms = [form for question in questions for form in question.forms]
     requests: list[Request] = []
     for form in forms:
         requests += form.requests
-    assert scoring.policy is not None  # every run has one
-    outcomes = scoring.policy.complete(requests)
-    _check_temporary_failures(outcomes)
-    replies = iter(outcomes)
+    replies = iter(span.work.complete(requests, span.label))
+    strategy = span.scoring.recipe.sampling.strategy
     answers_by_form: list[list[Answer]] = []
     for form in forms:
         answers = []
         for request in form.requests:
-            strategy = scoring.recipe.sampling.strategy
             answers.append(answer_from(form.example.example_id, request, next(replies), strategy))
         answers_by_form.append(answers)
     return answers_by_form
 
 
-def _judged(
-    questions: Sequence[_PreparedQuestion],
-    answers: Sequence[Sequence[Answer]],
-    suite: ActiveSuite,
-    scoring: ScoringContext,
-    baseline: Baseline | None,
-    runner: StepRunner,
-) -> list[Scores]:
+def _judged(questions: Sequence[_PreparedQuestion], answers: Sequence[Sequence[Answer]], span: _Span) -> list[Scores]:
     """What the suite's judge says of the greedy answer to every form; an answer without text is not judged."""
+    suite, baseline = span.suite, span.baseline
     judge = suite.suite.judge
     forms = [(question, form) for question in questions for form in question.forms]
     if judge is None or suite.judge_role is None:
@@ -245,16 +254,18 @@ def _judged(
     for place, ((prepared, form), of_form) in enumerate(zip(forms, answers, strict=True)):
         greedy, task = of_form[0], prepared.question.task
         first = None if baseline is None else baseline.get((suite.label, prepared.question.example.example_id), "")
+        subject = SuiteAnswer(form.example, form.context, greedy.text, task, first)
         if is_refused(greedy):
             judged.append(dict.fromkeys(judge.metrics, Score(None, greedy.finish_reason)))
         elif not greedy.text.strip():
-            judged.append(dict.fromkeys(judge.metrics, Score(0.0)))
+            judged.append(judge.of_empty(subject))
         else:
             judged.append({})
             places.append(place)
-            subjects.append(SuiteAnswer(form.example, form.context, greedy.text, task, first))
+            subjects.append(subject)
     if subjects:
-        scores = run_to_end(judge.score(subjects, suite.settings, scoring), runner)
+        steps = judge.score(subjects, suite.settings, span.scoring)
+        scores = run_to_end(steps, span.work.steps(span.label))
         for place, of_answer in zip(places, scores, strict=True):
             judged[place] = of_answer
     return judged
@@ -356,20 +367,3 @@ def _settings(recipe: Recipe) -> Evaluation:
     if recipe.evaluation is None:
         raise EvaluationError("the recipe has no `evaluation` section; add one, or leave evaluation out")
     return recipe.evaluation
-
-
-def _batches(questions: Sequence[SuiteQuestion], size: int) -> Iterator[Sequence[SuiteQuestion]]:
-    for start in range(0, len(questions), size):
-        yield questions[start : start + size]
-
-
-def _check_temporary_failures(outcomes: Sequence[Outcome]) -> None:
-    failures: list[Failure] = []
-    for outcome in outcomes:
-        if isinstance(outcome, Failure) and not outcome.permanent:
-            failures.append(outcome)
-    if failures:
-        raise ModelError(
-            f"{len(failures)} of {len(outcomes)} calls failed after all attempts; the first: {failures[0].reason}: "
-            f"{failures[0].detail}. The replies that arrived are in the ledger; evaluate again when the server is well."
-        )

@@ -3,7 +3,7 @@
 The frame splits off the answers without text and gives them a null score with the reason, so that a scorer cannot
 forget them. It drives each scorer from step to step: the scorers of a question work side by side, a step goes on as
 soon as its results are there, and a scorer that wants to prune waits until the others are done. What a step takes is
-done by a `StepRunner`: as Prefect tasks in a shard (`tasks/shard_tasks.py`), or at once in this thread (`InThread`).
+done by a `StepRunner`: as Prefect tasks in a shard (`tasks/step_tasks.py`), or at once in this thread (`InThread`).
 """
 
 from collections.abc import Generator, Sequence

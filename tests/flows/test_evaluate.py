@@ -168,7 +168,8 @@ def test_several_models_are_compared_on_the_same_questions_with_the_first(
     def row(example_id: str, score: float) -> EvaluationRow:
         return EvaluationRow(example_id, "qa", 100, False, "", "stop", True, {"sub_em": score}, {}, "qa")
 
-    def evaluation_rows(questions: list[str], settings: Recipe, trained: dict[str, Any]) -> Any:
+    def evaluation_rows(questions: list[str], settings: Recipe, trained: dict[str, Any], in_tasks: bool) -> Any:
+        assert in_tasks
         scores = {"a": (0.0, 1.0), "b": (1.0, 1.0)}[trained["name"]]
         before = [row(question, 0.0) for question in questions]
         return before, [row(question, score) for question, score in zip(questions, scores, strict=True)], {}
