@@ -1,6 +1,6 @@
 """Common words: a numbered list in which ten words come far more often than all others; after RULER.
 
-Each of the ten comes 30 times and the others 3 times; in prompts of fewer than 4,096 tokens 6 times and once.
+The ten fill half of the list, but come at most 30 times each, and the others at most 3 times.
 """
 
 import random
@@ -18,8 +18,8 @@ from tasks.questions.question import question_text
 
 COMMON = "common_words"
 WORDS = 10
-_SHORT = 4096  # tokens
-_LESS = 0.99  # of the room, which is filled to its end afterwards
+_LEAST, _MOST = 3, 30  # times that each of them comes
+_FILLED = 0.99  # of the room; the rest is filled afterwards, up to its end
 _MORE = 60  # words that follow the list, to make the length exact
 
 
@@ -30,12 +30,14 @@ def common_words(case: Case, depths: Sequence[float], workshop: Workshop) -> Ite
     question = question_text("common_words", language, count=str(WORDS))
     render = workshop.prompt(question)
     room = case.target - workshop.counter.whole_prompt("", render)
-    often, seldom = (30, 3) if case.length >= _SHORT else (6, 1)
-    words = draw_words(language, WORDS + room // (2 * seldom) + _MORE, rng)
+    entries = room // max(1, max(workshop.counter.pieces([f" 100. {word}" for word in draw_words(language, 20, rng)])))
+    often = max(_LEAST, min(_MOST, entries // (2 * WORDS)))
+    seldom = max(1, often // 10)
+    words = draw_words(language, WORDS + 2 * entries // seldom + _MORE, rng)
     common = words[:WORDS]
-    entries = _entries(words, often, seldom, int(_LESS * room), workshop, rng)
-    text = "".join(_numbered(entries, 1)).lstrip()
-    rest = "".join(_numbered(words[-_MORE:], len(entries) + 1))
+    listed = _entries(words, often, seldom, int(_FILLED * room), workshop, rng)
+    text = "".join(_numbered(listed, 1)).lstrip()
+    rest = "".join(_numbered(words[-_MORE:], len(listed) + 1))
     counted = workshop.counter.count(text)
     counted = filled(counted, len(text), len(text), rest, word_ends(rest), case.target, workshop.counter, render)
     check_common(case, counted.text, common, often)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from infra.canonical import seeded_random
-from infra.errors import InputError
+from infra.errors import EvaluationError, InputError
 from infra.models.special_tokens import break_special_tokens, own_special_tokens
 from infra.models.tokens import Tokenizer
 from infra.recipe import Documents
@@ -25,6 +25,7 @@ from tasks.prompts import load_prompt
 LIBRARY, NOISE = "library", "noise"
 GAP = "\n\n"  # between documents
 _ROUGH = 200  # tokens that a haystack may be shorter than it was asked for
+_LEAST = 100  # tokens of a haystack
 _SENTENCE_END = re.compile(r"[.!?][\"”’)\]]*(?=\s)|[。！？][”’」』）]*|\n(?=\s*\S)")
 
 
@@ -99,7 +100,12 @@ def split_sentences(text: str) -> tuple[str, ...]:
 
 
 def make_haystack(source: HaystackSource, seed: Sequence[str | int], tokens: int, counter: TextCounter) -> Haystack:
-    """A haystack of at most `tokens` tokens and few fewer, counted exactly."""
+    """A haystack of at most `tokens` tokens and few fewer, counted exactly. Raises EvaluationError for too few."""
+    if tokens < _LEAST:
+        raise EvaluationError(
+            f"beside what is hidden and asked there is room for {tokens} tokens of a haystack, and it takes {_LEAST}; "
+            "give longer `lengths`"
+        )
     characters = 8 * tokens + 2000
     sentences = source.sentences(seed, characters)
     sizes = counter.pieces(sentences)
@@ -124,7 +130,8 @@ def make_haystack(source: HaystackSource, seed: Sequence[str | int], tokens: int
     for sentence in sentences[:number]:
         starts.append(place)
         place += len(sentence)
-    following = "".join(sentences[number:])[: 40 * _ROUGH]
+    per_token = len(counted.text) / max(1, counted.tokens)
+    following = "".join(sentences[number:])[: round(2 * _ROUGH * per_token) + 200]
     return Haystack(counted, tuple(starts), tuple(sizes[:number]), following)
 
 
