@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 
 from infra.canonical import seeded_random
 from infra.errors import EvaluationError
-from tasks.evaluation.generated.counting import CountedText
 from tasks.evaluation.generated.fitting import filled, word_ends
-from tasks.evaluation.generated.question import Case, GeneratedQuestion, Workshop
+from tasks.evaluation.generated.question import Case, Workshop
 from tasks.evaluation.generated.words import draw_words
+from tasks.evaluation.suites import SuiteQuestion
 from tasks.questions.question import question_text
 
 COMMON = "common_words"
@@ -23,7 +23,7 @@ _FILLED = 0.99  # of the room; the rest is filled afterwards, up to its end
 _MORE = 60  # words that follow the list, to make the length exact
 
 
-def common_words(case: Case, depths: Sequence[float], workshop: Workshop) -> Iterator[GeneratedQuestion]:
+def common_words(case: Case, depths: Sequence[float], workshop: Workshop) -> Iterator[SuiteQuestion]:
     """One question: which words come most often."""
     language = workshop.language
     rng = seeded_random(workshop.seed, COMMON, language, case.length, case.sample)
@@ -41,7 +41,7 @@ def common_words(case: Case, depths: Sequence[float], workshop: Workshop) -> Ite
     counted = workshop.counter.count(text)
     counted = filled(counted, len(text), len(text), rest, word_ends(rest), case.target, workshop.counter, render)
     check_common(case, counted.text, common, often)
-    yield workshop.question(case, "", counted, question, common, {})
+    yield workshop.question(case, "", counted, question, common, {}, in_haystack=False)
 
 
 def _entries(
@@ -59,7 +59,7 @@ def _entries(
     others = bisect_right(range(len(words) - WORDS - _MORE), tokens, key=size) - 1
     if others < 1:
         raise EvaluationError(f"{COMMON}: {tokens} tokens hold no list of common words; give longer `lengths`")
-    entries = [*words[:WORDS] * often, *words[WORDS : WORDS + others] * seldom]
+    entries = [*words[:WORDS]] * often + [*words[WORDS : WORDS + others]] * seldom
     rng.shuffle(entries)
     return entries
 

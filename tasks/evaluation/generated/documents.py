@@ -5,13 +5,14 @@ from dataclasses import replace
 
 from infra.canonical import seeded_random
 from tasks.evaluation.generated.haystack import GAP, HaystackSource
-from tasks.evaluation.generated.question import Case, GeneratedQuestion, Hidden, Workshop, check_hidden
+from tasks.evaluation.generated.question import Case, Hidden, Workshop, check_hidden
+from tasks.evaluation.suites import SuiteQuestion
 from tasks.library import LIST, UNANSWERABLE, library_articles, library_questions
 
 DISTRACTORS = "qa"
 
 
-def distractors(case: Case, depths: Sequence[float], workshop: Workshop) -> Iterator[GeneratedQuestion]:
+def distractors(case: Case, depths: Sequence[float], workshop: Workshop) -> Iterator[SuiteQuestion]:
     """A question at each depth; its first article stands there, a second one anywhere."""
     language = workshop.language
     articles = library_articles(language)

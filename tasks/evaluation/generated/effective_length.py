@@ -16,9 +16,7 @@ class EffectiveLength:
     dips: tuple[int, ...]  # shorter lengths that do not reach the threshold
 
 
-def effective_length(
-    scores: Iterable[tuple[int, str, float | None]], threshold: float = THRESHOLD
-) -> EffectiveLength:
+def effective_length(scores: Iterable[tuple[int, str, float | None]], threshold: float = THRESHOLD) -> EffectiveLength:
     """Of (length, task, score) of every question; one without a score is left out."""
     by_task: dict[int, dict[str, list[float]]] = {}
     for length, task, score in scores:

@@ -13,7 +13,8 @@ from infra.canonical import seeded_random
 from infra.errors import EvaluationError
 from tasks.evaluation.generated.counting import CountedText
 from tasks.evaluation.generated.fitting import filled
-from tasks.evaluation.generated.question import Case, GeneratedQuestion, Workshop
+from tasks.evaluation.generated.question import Case, Workshop
+from tasks.evaluation.suites import SuiteQuestion
 from tasks.questions.question import question_text
 
 PAIRS = "key_values"
@@ -24,7 +25,7 @@ _END = '"\n}'
 Pair = tuple[str, str]
 
 
-def key_values(case: Case, depths: Sequence[float], workshop: Workshop) -> Iterator[GeneratedQuestion]:
+def key_values(case: Case, depths: Sequence[float], workshop: Workshop) -> Iterator[SuiteQuestion]:
     """A question for each depth: about the pair nearest to it, of all but the last one."""
     rng = seeded_random(workshop.seed, PAIRS, case.length, case.sample)
     last, digits = str(_uuid(rng)), f"{rng.getrandbits(4 * _DIGITS):0{_DIGITS}x}"
@@ -35,12 +36,10 @@ def key_values(case: Case, depths: Sequence[float], workshop: Workshop) -> Itera
         key, value = pairs[position]
         question = question_text("key_value", workshop.language, key=key)
         ends = range(len(digits) + 1)
-        fitted = filled(
-            counted, place, place, digits, ends, case.target, workshop.counter, workshop.prompt(question)
-        )
+        fitted = filled(counted, place, place, digits, ends, case.target, workshop.counter, workshop.prompt(question))
         check_pairs(case, fitted.text, pairs)
         groups = {"position": float(position), "depth": round(position / (len(pairs) - 1), 3)}
-        yield workshop.question(case, str(position), fitted, question, [value], groups)
+        yield workshop.question(case, str(position), fitted, question, [value], groups, in_haystack=False)
 
 
 def _pairs(

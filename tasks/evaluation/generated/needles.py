@@ -15,8 +15,9 @@ import random
 from collections.abc import Iterator, Sequence
 
 from infra.canonical import seeded_random
-from tasks.evaluation.generated.question import Case, GeneratedQuestion, Hidden, Workshop, check_hidden
+from tasks.evaluation.generated.question import Case, Hidden, Workshop, check_hidden
 from tasks.evaluation.generated.words import draw_keys
+from tasks.evaluation.suites import SuiteQuestion
 from tasks.prompts import load_prompt
 from tasks.questions.question import question_text
 
@@ -26,7 +27,7 @@ _DIGITS = 7
 _LISTED = {"en": ", ", "zh": "、"}
 
 
-def single(case: Case, depths: Sequence[float], workshop: Workshop) -> Iterator[GeneratedQuestion]:
+def single(case: Case, depths: Sequence[float], workshop: Workshop) -> Iterator[SuiteQuestion]:
     """A question at each depth, each with a needle of its own."""
     rng = seeded_random(workshop.seed, SINGLE, workshop.language, case.length, case.sample)
     keys = draw_keys(workshop.language, len(depths), rng)
@@ -43,7 +44,7 @@ def single(case: Case, depths: Sequence[float], workshop: Workshop) -> Iterator[
         yield workshop.question(case, f"{needle.depth:g}", counted, question, [value], {"depth": needle.depth})
 
 
-def multi_key(case: Case, depths: Sequence[float], workshop: Workshop) -> Iterator[GeneratedQuestion]:
+def multi_key(case: Case, depths: Sequence[float], workshop: Workshop) -> Iterator[SuiteQuestion]:
     """A question at each depth, about a text with needles at all depths."""
     needles, keys, values = _several(case, depths, workshop)
     questions = [question_text("needle", workshop.language, key=key) for key in keys[: len(depths)]]
@@ -54,7 +55,7 @@ def multi_key(case: Case, depths: Sequence[float], workshop: Workshop) -> Iterat
         yield workshop.question(case, f"{depth:g}", counted, question, [value], {"depth": depth})
 
 
-def multi_query(case: Case, depths: Sequence[float], workshop: Workshop) -> Iterator[GeneratedQuestion]:
+def multi_query(case: Case, depths: Sequence[float], workshop: Workshop) -> Iterator[SuiteQuestion]:
     """One question about four of the needles of a text with needles at all depths."""
     needles, keys, values = _several(case, depths, workshop)
     rng = seeded_random(workshop.seed, MULTI_QUERY, workshop.language, case.length, case.sample)
@@ -67,7 +68,7 @@ def multi_query(case: Case, depths: Sequence[float], workshop: Workshop) -> Iter
     yield workshop.question(case, "", counted, question, [values[place] for place in chosen], {})
 
 
-def multi_value(case: Case, depths: Sequence[float], workshop: Workshop) -> Iterator[GeneratedQuestion]:
+def multi_value(case: Case, depths: Sequence[float], workshop: Workshop) -> Iterator[SuiteQuestion]:
     """One question about all numbers of one thing, which stand at random depths."""
     rng = seeded_random(workshop.seed, MULTI_VALUE, workshop.language, case.length, case.sample)
     (key,) = draw_keys(workshop.language, 1, rng)
@@ -99,3 +100,6 @@ def _needle(depth: float, key: str, value: str, language: str) -> Hidden:
 def _numbers(count: int, rng: random.Random) -> list[str]:
     """Distinct numbers of seven digits."""
     return [str(number) for number in rng.sample(range(10 ** (_DIGITS - 1), 10**_DIGITS), count)]
+
+
+NEEDLE_TASKS = {SINGLE: single, MULTI_KEY: multi_key, MULTI_QUERY: multi_query, MULTI_VALUE: multi_value}

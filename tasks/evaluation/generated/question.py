@@ -9,6 +9,7 @@ from infra.models.tokens import Conversation
 from tasks.evaluation.generated.counting import CountedText, Render, TextCounter
 from tasks.evaluation.generated.fitting import TOLERANCE, filled, word_ends
 from tasks.evaluation.generated.haystack import GAP, Haystack, HaystackSource, make_haystack
+from tasks.evaluation.suites import SuiteQuestion
 from tasks.metrics import LIST
 from tasks.records.example import Context, Example
 
@@ -24,17 +25,6 @@ class Case:
     length: int  # tokens that were asked for
     target: int  # tokens of the whole prompt: fewer than `length` where the model's window must hold the answer too
     sample: int  # which haystack, from 0
-
-
-@dataclass(frozen=True, slots=True)
-class GeneratedQuestion:
-    """A question with its context. `shared`: questions with the same one have contexts that begin alike."""
-
-    example: Example
-    context: Context
-    task: str
-    groups: Groups  # "length" in tokens, "depth" in [0, 1], "position" an index, "language"
-    shared: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +64,11 @@ class Workshop:
         filling = haystack.counted.text[start:] + haystack.next_sentences
         joint = _JOINTS[self.language]
         counted = haystack.counted
-        places = [(haystack.place(part.depth, part.text.startswith(GAP)), part.text) for part in hidden]
-        for place, text in sorted(reversed(places), key=lambda placed: -placed[0]):
+        places: list[tuple[int, int, str]] = []
+        for number, hidden_part in enumerate(hidden):
+            place = haystack.place(hidden_part.depth, hidden_part.text.startswith(GAP))
+            places.append((place, number, hidden_part.text))
+        for place, _, text in sorted(places, reverse=True):  # so that the places before stay what they are
             part = text if text.startswith(GAP) else joint + text
             if place == 0:
                 part = part.lstrip() + (GAP if text.startswith(GAP) else joint)
@@ -95,10 +88,12 @@ class Workshop:
         groups: Groups,
         *,
         all_needed: bool = True,
-    ) -> GeneratedQuestion:
+        in_haystack: bool = True,
+    ) -> SuiteQuestion:
         """A question about a context, checked for its length.
 
-        `name` tells it from others of the case; `all_needed`: an answer must hold all references, not one of them.
+        `name` tells it from others of the case; `all_needed`: an answer must hold all references, not one of them;
+        `in_haystack`: the context begins like that of every question with the same haystack.
         """
         check_length(case, self.counter.prompt(counted, self.prompt(question)))
         parts = (case.task, self.language, case.length, case.sample, name)
@@ -113,8 +108,9 @@ class Workshop:
             self.language,
             "{}",
         )
-        shared = f"{self.language}-{case.sample}"
-        return GeneratedQuestion(example, context, case.task, {"length": float(case.length), **groups}, shared)
+        of_case = () if in_haystack else (case.task, case.length)
+        shared = "-".join(map(str, ("generated", self.language, self.seed, case.sample, *of_case)))
+        return SuiteQuestion(example, context, case.task, {"length": case.length, **groups}, (), shared)
 
 
 def check_length(case: Case, tokens: int) -> None:

@@ -3,11 +3,13 @@
 One chain of five variables. Its sentences stand in their order, at random depths.
 """
 
+import itertools
 import string
 from collections.abc import Iterator, Sequence
 
 from infra.canonical import seeded_random
-from tasks.evaluation.generated.question import Case, GeneratedQuestion, Hidden, Workshop, check_hidden
+from tasks.evaluation.generated.question import Case, Hidden, Workshop, check_hidden
+from tasks.evaluation.suites import SuiteQuestion
 from tasks.prompts import load_prompt
 from tasks.questions.question import question_text
 
@@ -16,7 +18,7 @@ HOPS = 4
 _LETTERS = 5
 
 
-def variable_tracking(case: Case, depths: Sequence[float], workshop: Workshop) -> Iterator[GeneratedQuestion]:
+def variable_tracking(case: Case, depths: Sequence[float], workshop: Workshop) -> Iterator[SuiteQuestion]:
     """One question: which variables have the value."""
     language = workshop.language
     rng = seeded_random(workshop.seed, TRACKING, language, case.length, case.sample)
@@ -27,7 +29,7 @@ def variable_tracking(case: Case, depths: Sequence[float], workshop: Workshop) -
             names.append(name)
     value = str(rng.randrange(10_000, 100_000))
     sentences = [load_prompt("hidden-variable", language).render(name=names[0], value=value)]
-    for source, name in zip(names, names[1:], strict=False):
+    for source, name in itertools.pairwise(names):
         sentences.append(load_prompt("hidden-copy", language).render(name=name, source=source))
     places = sorted(rng.random() for _ in sentences)
     hidden = [Hidden(depth, sentence) for depth, sentence in zip(places, sentences, strict=True)]
