@@ -222,7 +222,9 @@ def evaluate(
     path = path_in_store(settings.store, manifest) if manifest else None
     trained = [trained_at(settings.store, folder) for folder in model or ()]
     with progress_unless_json(as_json):
-        require_machine(settings.model_copy(update={"judge": None}))  # evaluation calls no judge
+        from tasks.evaluation.suites import with_judges_of_suites
+
+        require_machine(with_judges_of_suites(settings))
     with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
         from flows.evaluate import compare_models
         from flows.evaluate import evaluate as evaluate_flow

@@ -64,7 +64,7 @@ def write_report(
         "judge": recipe.judge.name if recipe.judge else None,
         **_products(store, data_folder, built, trained),
         "report": store.place(folder),
-        "versions": _versions(),
+        "versions": versions(),
     }
     plots = _plots(store, data_folder, manifest, comparison)
     for plot, image in plots.items():
@@ -156,7 +156,8 @@ def _plots(
     return plots
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """The versions of the libraries that figures depend on."""
     versions = {}
     for library in _LIBRARIES:
         try:

@@ -166,15 +166,16 @@ def test_several_models_are_compared_on_the_same_questions_with_the_first(
         yield RecipeServers(recipe)
 
     def row(example_id: str, score: float) -> EvaluationRow:
-        return EvaluationRow(example_id, "qa", 100, False, "", "stop", True, {"sub_em": score}, {})
+        return EvaluationRow(example_id, "qa", 100, False, "", "stop", True, {"sub_em": score}, {}, "qa")
 
-    def evaluation_rows(questions: list[str], settings: Recipe, trained: dict[str, Any]) -> Any:
+    def evaluation_rows(questions: list[str], settings: Recipe, trained: dict[str, Any], in_tasks: bool) -> Any:
+        assert in_tasks
         scores = {"a": (0.0, 1.0), "b": (1.0, 1.0)}[trained["name"]]
         before = [row(question, 0.0) for question in questions]
         return before, [row(question, score) for question, score in zip(questions, scores, strict=True)], {}
 
     monkeypatch.setattr(module, "start_servers", start_servers)
-    monkeypatch.setattr(module, "heldout_questions", lambda *_: ["first", "second"])
+    monkeypatch.setattr(module, "read_suite_questions", lambda *_: ["first", "second"])
     monkeypatch.setattr(module, "evaluation_rows", evaluation_rows)
     monkeypatch.setattr(module, "announce", lambda *_: None)
     outcome = module.compare_models.fn(recipe.model_dump(mode="json"), None, [{"name": "a"}, {"name": "b"}])

@@ -1,0 +1,113 @@
+"""Tables of an evaluation: metrics before and after with what could be seen, macro averages, and every part.
+
+Figures are in per cent, differences in points. An outcome is what `tasks.evaluation.compare` returned; those of earlier
+versions have no tests, and the columns of tests are empty.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tasks.evaluation.compare import parts_of
+from tasks.reporting.plots import metric_name
+from tasks.reporting.tables import NOTHING, Rows
+
+Outcome = Mapping[str, Any]
+Figure = Mapping[str, Any] | None
+
+
+def metric_rows(outcome: Outcome) -> Rows:
+    """Every metric before and after, the change, its p, and the questions."""
+    rows = []
+    for metric, before in outcome["before"].items():
+        after, change = _of(outcome, "after", metric), _of(outcome, "difference", metric)
+        cells = [percent(before), percent(after), percent(change, "+.1f"), p_words(change)]
+        rows.append([metric_name(metric), *cells, f"{before['n']:,}"])
+    return ["metric", "before", "after", "change", "p", "questions"], rows
+
+
+def word_lines(outcome: Outcome) -> list[str]:
+    """For every metric what its questions can show, metrics of the same words in one line; and what has no score."""
+    metrics_of_words: dict[str, list[str]] = {}
+    for metric, figure in (outcome["difference"] or {}).items():
+        if figure.get("words"):
+            metrics_of_words.setdefault(figure["words"], []).append(metric_name(metric))
+    lines = [f"{', '.join(metrics)}: {words}." for words, metrics in metrics_of_words.items()]
+    for metric, before in outcome["before"].items():
+        missing = _missing(before, _of(outcome, "after", metric))
+        if missing:
+            lines.append(f"{metric_name(metric)}, without a score: {missing}.")
+    return lines
+
+
+def macro_rows(outcome: Outcome) -> Rows:
+    """The macro averages of a suite's metrics; no rows where it has one task."""
+    rows = []
+    for by_metric in (outcome.get("macro") or {}).values():
+        for metric, figure in by_metric.items():
+            change = figure["difference"]
+            cells = [percent(figure["before"]), percent(figure["after"]), percent(change, "+.1f"), p_words(change)]
+            rows.append([metric_name(metric), *cells, f"{figure['tasks']:,}"])
+    return ["macro average", "before", "after", "change", "p", "tasks"], rows
+
+
+def part_rows(outcome: Outcome, metric: str) -> Rows:
+    """A metric in every bucket, kind, task and group."""
+    rows = []
+    for what, part in _named_parts(outcome):
+        change = _of(part, "difference", metric)
+        cells = [percent(_of(part, "before", metric)), percent(_of(part, "after", metric)), percent(change, "+.1f")]
+        rows.append([what, *cells, p_words(change, "p_corrected"), f"{part['questions']:,}"])
+    return [metric_name(metric), "before", "after", "change", "p, corrected", "questions"], rows
+
+
+def headline_metric(outcome: Outcome) -> str | None:
+    """The first metric that has a value; None where none has."""
+    for metric, figure in outcome["before"].items():
+        if figure["value"] is not None:
+            return str(metric)
+    return None
+
+
+def percent(figure: Figure, form: str = ".1f") -> str:
+    """A value in per cent and its interval."""
+    if figure is None or figure.get("value") is None:
+        return NOTHING
+    values = (format(100 * figure[name], form) for name in ("value", "low", "high"))
+    return "{} [{}, {}]".format(*values)
+
+
+def p_words(figure: Figure, name: str = "p") -> str:
+    """A p value as people write it."""
+    p = (figure or {}).get(name)
+    if p is None:
+        return NOTHING
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def _named_parts(outcome: Outcome) -> Iterator[tuple[str, Outcome]]:
+    names = {}
+    for label, parts in (
+        ("tokens", outcome["buckets"]),
+        ("kind", outcome["kinds"]),
+        ("task", outcome.get("tasks") or []),
+        *(outcome.get("groups") or {}).items(),
+    ):
+        for part in parts:
+            names[id(part)] = label
+    for part in parts_of(outcome):
+        if part["questions"] < outcome["questions"]:
+            yield f"{names[id(part)]} {part['name'] or 'other'}", part
+
+
+def _of(outcome: Outcome, side: str, metric: str) -> Figure:
+    figure: Figure = (outcome.get(side) or {}).get(metric)
+    return figure
+
+
+def _missing(before: Mapping[str, Any], after: Figure) -> str:
+    """How many questions have no score, by side and reason; empty where all have one."""
+    texts = []
+    for side, figure in (("before", before), ("after", after)):
+        for reason, count in ((figure or {}).get("missing") or {}).items():
+            texts.append(f"{count:,} {reason} {side}")
+    return ", ".join(texts)
