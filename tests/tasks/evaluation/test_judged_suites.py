@@ -1,6 +1,7 @@
 """What a suite's judge is asked, and the score that its reply becomes: by task, by type, in both orders, or missing."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -56,9 +57,8 @@ def test_a_grade_that_cannot_be_read_is_missing_and_never_a_number() -> None:
     scores, asked = judged(LONGBENCH, answers, says)
     assert (scores[0]["judged"].value, scores[0]["judged"].reason) == (None, "judge_no_rating")
     assert (scores[1]["judged"].value, scores[1]["judged"].reason) == (None, "judge_content_filter")
-    assert (
-        len([request for request in asked if inside(request, "first_answer") == "b"]) == 5
-    )  # asked again, and paid for
+    unread = [request for request in asked if inside(request, "first_answer") == "b"]
+    assert len(unread) == 5  # it was asked for again, and paid for
 
 
 def test_an_answer_cannot_grade_itself() -> None:
@@ -122,7 +122,7 @@ def test_sentences_are_numbered_and_the_text_between_the_numbers_stays() -> None
     assert numbered.startswith("<C0>Ann built the dam. <C1>Bob paid for it! <C2>It opened in 1911?")
     assert numbered.endswith("<C3>水库在1912年建成。<C4>湖水很深。")
     assert numbered_sentences("3.5 m. high") == "<C0>3.5 m. <C1>high"
-    assert "".join(__import__("re").sub(r"<C\d+>", "", numbered)) == CONTEXT
+    assert re.sub(r"<C\d+>", "", numbered) == CONTEXT
 
 
 def test_statements_have_the_sentences_that_they_cite() -> None:
@@ -195,10 +195,8 @@ def test_a_win_needs_both_orders_and_equal_texts_need_no_call() -> None:
 
 def test_the_length_controlled_rate_takes_out_a_liking_for_length() -> None:
     lengths = [100.0] * 30 + [-100.0] * 10
-    by_length = [1.0] * 30 + [0.0] * 10  # who is longer wins: 75% of all
-    controlled = length_controlled(by_length, lengths)
-    assert controlled is not None
-    assert abs(controlled - 0.5) < 0.1
+    by_length = [1.0] * 27 + [0.0] * 3 + [1.0] + [0.0] * 9  # who is longer wins nine times of ten: 70% of all
+    assert length_controlled(by_length, lengths) == pytest.approx(0.5, abs=0.01)
     without_liking = length_controlled([1.0, 1.0, 1.0, 0.0] * 10, lengths)
     assert without_liking == pytest.approx(0.75, abs=0.02)
     assert length_controlled([0.5] * 8, [0.0] * 8) == pytest.approx(0.5)

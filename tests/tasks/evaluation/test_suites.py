@@ -15,6 +15,7 @@ from tasks.metrics import CHOICE
 from tasks.prompts import load_prompt
 from tasks.records.example import Context, Example
 
+KINDS = ("narrativeqa", "qasper", "qmsum", "gov_report", "dureader", "hotpotqa", "lcc", "trec", CHOICE, "number")
 CONTEXT = Context("c", "text", 1, (), (), ())
 
 
@@ -160,18 +161,7 @@ def test_the_number_of_an_answer(text: str, number: float | None) -> None:
 def test_every_suite_says_what_it_is_and_has_its_prompts_in_both_languages() -> None:
     for suite in all_suites().values():
         assert suite.about, suite.name
-        for kind in (
-            "narrativeqa",
-            "qasper",
-            "qmsum",
-            "gov_report",
-            "dureader",
-            "hotpotqa",
-            "lcc",
-            "trec",
-            CHOICE,
-            "number",
-        ):
+        for kind in KINDS:
             name = suite.prompt(example_of(kind, "x"), suite.settings())
             for language in ("en", "zh"):
                 if name is not None:
