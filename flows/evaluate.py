@@ -45,7 +45,7 @@ from tasks.evaluation.suites import parse_suites, with_judges_of_suites
 from tasks.evaluation.task_work import WorkInTasks
 from tasks.evaluation.trained_rows import overlap_with_training
 from tasks.records.example import Example
-from tasks.reporting.evaluation_report import write_evaluation
+from tasks.reporting.evaluation_report import evaluation_command, write_evaluation
 from tasks.reporting.tables import comparison_table
 from tasks.resources import RunResources, open_resources
 from tasks.training.outputs import merge_adapter
@@ -74,8 +74,17 @@ def evaluate_models(
         overlap = checked_overlap(settings, questions, manifest, trained)
         before, after, calls = evaluation_rows(questions, settings, trained, in_tasks)
     outcome = outcome_of(before, after, calls, settings) | {"overlap": overlap}
-    store = open_store(recipe.store)
-    report = write_evaluation(store, recipe, outcome, trained, manifest, before, after, examples_of(questions))
+    options = [("--model", trained["model"])] if trained else []
+    report = write_evaluation(
+        open_store(recipe.store),
+        recipe,
+        outcome,
+        before,
+        after,
+        examples_of(questions),
+        after_name=trained["name"] if trained else None,
+        command=evaluation_command("evaluate", recipe, manifest, options),
+    )
     return outcome | {"report": report["report"]}
 
 

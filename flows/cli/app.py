@@ -32,7 +32,7 @@ from flows.cli.microworld import microworld
 from flows.cli.serving import serve
 from flows.cli.status import status
 from flows.cli.training import model_name, train
-from flows.comparing.command import compare
+from flows.comparing.command import ModelChoice, compare, compare_on_questions, evaluation_pages
 from flows.early import say_early
 from flows.evidence.command import evidence
 from flows.recipes import read_recipe
@@ -214,33 +214,29 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Compare the policy with a trained model, or with several, on held-out questions."""
+    if len(model or ()) > 1:
+        compare_on_questions(recipe, manifest, ModelChoice(tuple(model or ())), changes, as_json)
+        return
     settings = read_recipe(recipe, changes)
     from flows.cli.views import path_in_store, trained_at
 
     if settings.evaluation is None:
         raise RecipeError(f"{recipe}: the recipe has no `evaluation` section; add one")
     path = path_in_store(settings.store, manifest) if manifest else None
-    trained = [trained_at(settings.store, folder) for folder in model or ()]
+    trained = trained_at(settings.store, model[0]) if model else None
     with progress_unless_json(as_json):
         from tasks.evaluation.suites import with_judges_of_suites
 
         require_machine(with_judges_of_suites(settings))
     with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
-        from flows.evaluate import compare_models
         from flows.evaluate import evaluate as evaluate_flow
         from flows.shard import shard_recipe
 
-        parameters = shard_recipe(settings)
-        if len(trained) > 1:
-            outcome = compare_models(parameters, path, trained)
-        else:
-            outcome = evaluate_flow(parameters, path, trained[0] if trained else None)
-    from tasks.reporting.tables import comparison_rows, models_rows
-
+        outcome = evaluate_flow(shard_recipe(settings), path, trained)
     if not as_json:
-        rows = models_rows(outcome) if len(trained) > 1 else comparison_rows(outcome)
-        console.print(table(settings.name, *rows))
-    finish(as_json, outcome, [])
+        for part in evaluation_pages(settings.name, outcome):
+            console.print(part, soft_wrap=isinstance(part, str), markup=False)
+    finish(as_json, outcome, [("report", f"{outcome['report']}/report.html")])
 
 
 app.command()(deploy)
