@@ -128,17 +128,20 @@ class _Comparison:
         outcome = outcome_of(base, shown.runs[0], {}, settings)
         outcome |= {"calls": {kind: dict(counts) for kind, counts in self._calls.items()}, "overlap": self._overlap}
         several = _several(figures, choice, shown.name)
+        store, command = open_store(self.recipe.store), evaluation_command("compare", self.recipe, self._manifest, options)
         report = write_evaluation(
-            open_store(self.recipe.store),
+            store,
             self.recipe,
             outcome,
             base,
             shown.runs[0],
             examples_of(questions),
             after_name=shown.name,
-            command=evaluation_command("compare", self.recipe, self._manifest, options),
+            command=command,
             several=several,
         )
+        if choice is not None:
+            write_evaluation_to_card(store, best.seeds[0]["model"], best.name, outcome["suites"], command)
         return {
             "models": figures,
             "choice": choice,
