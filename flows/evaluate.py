@@ -144,6 +144,11 @@ def outcome_of(
         of_suite = [row for row in before if row.suite == suite.label]
         other = None if after is None else [row for row in after if row.suite == suite.label]
         suites[suite.label] = compare(of_suite, other, settings)
+        summary = suite.suite.summary
+        suites[suite.label]["summary"] = {
+            "before": summary(of_suite, None),
+            "after": None if other is None else summary(other, of_suite),
+        }
     outcome: dict[str, Any] = {**next(iter(suites.values())), "suites": suites}
     outcome["calls"] = {}
     for kind, counts in calls.items():
@@ -219,8 +224,11 @@ def evaluate_recipe(recipe: str, manifest: str = "", model: str = "", changes: t
 @contextlib.contextmanager
 def trained_recipe(recipe: Recipe, trained: dict[str, Any]) -> Iterator[Recipe]:
     """The recipe with the trained model as its policy, reachable until the block ends."""
-    folder = local_model_folder(recipe, trained["model"])
     changes: dict[str, Any] = {"name": trained["name"], "revision": trained["revision"]}
+    if trained["kind"] == "endpoint":  # it is served elsewhere
+        yield _with_policy(recipe, {**changes, "serve": None, "endpoints": (trained["endpoint"],)})
+        return
+    folder = local_model_folder(recipe, trained["model"])
     if trained["kind"] == "adapter":
         if not _is_slow_with_adapters(recipe) and _load_adapter_everywhere(recipe, trained["name"], folder):
             yield _with_policy(recipe, changes)

@@ -25,6 +25,7 @@ from flows.cli.display import (
 from flows.cli.doctor import require_machine, run_checks
 from flows.cli.documents import documents
 from flows.cli.ending import run_to_the_end
+from flows.cli.evaluating import evaluate
 from flows.cli.formats import formats
 from flows.cli.inspecting import agreement, inspect, plain
 from flows.cli.maintaining import maintain
@@ -32,7 +33,7 @@ from flows.cli.microworld import microworld
 from flows.cli.serving import serve
 from flows.cli.status import status
 from flows.cli.training import model_name, train
-from flows.comparing.command import ModelChoice, compare, compare_on_questions, evaluation_pages
+from flows.comparing.command import compare
 from flows.early import say_early
 from flows.evidence.command import evidence
 from flows.recipes import read_recipe
@@ -202,43 +203,7 @@ app.command()(status)
 app.command()(train)
 
 
-@app.command()
-def evaluate(
-    recipe: RecipePath,
-    manifest: Annotated[str, typer.Option(help="Dataset whose test contexts are asked about.")] = "",
-    model: Annotated[
-        list[str] | None,
-        typer.Option(help="Folder of a trained adapter or model in the store; several are compared with one another."),
-    ] = None,
-    changes: Changes = None,
-    as_json: AsJson = False,
-) -> None:
-    """Compare the policy with a trained model, or with several, on held-out questions."""
-    if len(model or ()) > 1:
-        compare_on_questions(recipe, manifest, ModelChoice(tuple(model or ())), changes, as_json)
-        return
-    settings = read_recipe(recipe, changes)
-    from flows.cli.views import path_in_store, trained_at
-
-    if settings.evaluation is None:
-        raise RecipeError(f"{recipe}: the recipe has no `evaluation` section; add one")
-    path = path_in_store(settings.store, manifest) if manifest else None
-    trained = trained_at(settings.store, model[0]) if model else None
-    with progress_unless_json(as_json):
-        from tasks.evaluation.suites import with_judges_of_suites
-
-        require_machine(with_judges_of_suites(settings))
-    with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
-        from flows.evaluate import evaluate as evaluate_flow
-        from flows.shard import shard_recipe
-
-        outcome = evaluate_flow(shard_recipe(settings), path, trained)
-    if not as_json:
-        for part in evaluation_pages(settings.name, outcome):
-            console.print(part, soft_wrap=isinstance(part, str), markup=False)
-    finish(as_json, outcome, [("report", f"{outcome['report']}/report.html")])
-
-
+app.command()(evaluate)
 app.command()(deploy)
 app.command()(maintain)
 app.command()(formats)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from flows.cli.models_at import served_model
 from flows.cli.views import path_in_store, trained_at
 from flows.recipes import read_recipe
 from infra.errors import InputError, RecipeError
@@ -15,12 +16,16 @@ KEEP = "train with training.keep_checkpoints: true, which leaves one every train
 
 
 def contenders_of(store: str, models: Sequence[str], recipes: Sequence[str]) -> list[dict[str, Any]]:
-    """Trained models by their folders, NAME=FOLDER,FOLDER for several seeds; then the policies of other recipes.
+    """Trained models by their folders, NAME=FOLDER,FOLDER for several seeds, or NAME=URL; then other recipes' policies.
 
     Raises RecipeError for names that are there twice, InputError for a folder without a model.
     """
     contenders: list[dict[str, Any]] = []
     for text in models:
+        if "://" in text:
+            served = served_model(text).as_trained()
+            contenders.append(_contender(str(served["name"]), [served]))
+            continue
         name, equals, folders = text.partition("=")
         seeds = [trained_at(store, folder) for folder in (folders if equals else text).split(",")]
         if not equals and len(seeds) > 1:

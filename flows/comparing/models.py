@@ -128,7 +128,10 @@ class _Comparison:
         outcome = outcome_of(base, shown.runs[0], {}, settings)
         outcome |= {"calls": {kind: dict(counts) for kind, counts in self._calls.items()}, "overlap": self._overlap}
         several = _several(figures, choice, shown.name)
-        store, command = open_store(self.recipe.store), evaluation_command("compare", self.recipe, self._manifest, options)
+        store, command = (
+            open_store(self.recipe.store),
+            evaluation_command("compare", self.recipe, self._manifest, options),
+        )
         report = write_evaluation(
             store,
             self.recipe,

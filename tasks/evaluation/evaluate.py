@@ -254,14 +254,15 @@ def _judged(questions: Sequence[_PreparedQuestion], answers: Sequence[Sequence[A
     for place, ((prepared, form), of_form) in enumerate(zip(forms, answers, strict=True)):
         greedy, task = of_form[0], prepared.question.task
         first = None if baseline is None else baseline.get((suite.label, prepared.question.example.example_id), "")
+        subject = SuiteAnswer(form.example, form.context, greedy.text, task, first)
         if is_refused(greedy):
             judged.append(dict.fromkeys(judge.metrics, Score(None, greedy.finish_reason)))
         elif not greedy.text.strip():
-            judged.append(dict.fromkeys(judge.metrics, Score(0.0)))
+            judged.append(judge.of_empty(subject))
         else:
             judged.append({})
             places.append(place)
-            subjects.append(SuiteAnswer(form.example, form.context, greedy.text, task, first))
+            subjects.append(subject)
     if subjects:
         steps = judge.score(subjects, suite.settings, span.scoring)
         scores = run_to_end(steps, span.work.steps(span.label))

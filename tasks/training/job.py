@@ -179,7 +179,7 @@ def _stored_result(job: TrainingJob, model: str) -> TrainingResult | None:
     result = TrainingResult(**json.loads(job.store.read(path)))
     if result.dropped_pairs and job.settings.over_length == "stop":
         return None  # the gate will stop the job
-    if job.settings.keep_checkpoints and not job.store.children(f"{model}/{CHECKPOINTS}")[1]:
+    if job.settings.keep_checkpoints and not job.store.list(f"{model}/{CHECKPOINTS}"):
         return None  # trained before, without them
     return result
 
