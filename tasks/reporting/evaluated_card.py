@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from infra.store import Store
 from tasks.reporting.comparison_tables import macro_rows, metric_rows, word_lines
 from tasks.reporting.plots import metric_name
@@ -38,15 +40,16 @@ def write_evaluation_to_card(
 def with_evaluation(card: str, name: str, suites: Mapping[str, Any], command: str) -> str:
     """The text of a card with the evaluation of the model `name`."""
     from huggingface_hub import ModelCard
+    from huggingface_hub.repocard_data import eval_results_to_model_index
 
     parsed = ModelCard(card, ignore_metadata_errors=True)
+    metadata = parsed.data.to_dict()
     results = list(eval_results(suites))
     if results:
-        parsed.data.model_name = name
-        parsed.data.eval_results = results
-    text = _SECTION.sub("\n\n", parsed.text).rstrip()
-    parsed.text = f"{text}\n\n{_section(suites, command)}\n"
-    return str(parsed)
+        metadata["model-index"] = eval_results_to_model_index(name, results)
+    text = _SECTION.sub("\n\n", parsed.text).strip("\n")
+    head = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True).rstrip()
+    return f"---\n{head}\n---\n{text}\n\n{_section(suites, command)}\n"
 
 
 def eval_results(suites: Mapping[str, Any]) -> "Iterator[EvalResult]":
