@@ -45,7 +45,8 @@ from tasks.evaluation.suites import parse_suites, with_judges_of_suites
 from tasks.evaluation.task_work import WorkInTasks
 from tasks.evaluation.trained_rows import overlap_with_training
 from tasks.records.example import Example
-from tasks.reporting.evaluation_report import write_evaluation
+from tasks.reporting.evaluated_card import write_evaluation_to_card
+from tasks.reporting.evaluation_report import evaluation_command, write_evaluation
 from tasks.reporting.tables import comparison_table
 from tasks.resources import RunResources, open_resources
 from tasks.training.outputs import merge_adapter
@@ -74,8 +75,21 @@ def evaluate_models(
         overlap = checked_overlap(settings, questions, manifest, trained)
         before, after, calls = evaluation_rows(questions, settings, trained, in_tasks)
     outcome = outcome_of(before, after, calls, settings) | {"overlap": overlap}
+    options = [("--model", trained["model"])] if trained else []
+    command = evaluation_command("evaluate", recipe, manifest, options)
     store = open_store(recipe.store)
-    report = write_evaluation(store, recipe, outcome, trained, manifest, before, after, examples_of(questions))
+    report = write_evaluation(
+        store,
+        recipe,
+        outcome,
+        before,
+        after,
+        examples_of(questions),
+        after_name=trained["name"] if trained else None,
+        command=command,
+    )
+    if trained is not None:
+        write_evaluation_to_card(store, trained["model"], trained["name"], outcome["suites"], command)
     return outcome | {"report": report["report"]}
 
 
