@@ -19,9 +19,10 @@ from infra.recipe.documents import Documents
 from infra.recipe.fields import QuestionFields
 from infra.recipe.models import Embedding, Fraction, Judge, Model, Positive, RecipeSection, require_one_currency
 from infra.recipe.public import urls_with_user
-from infra.recipe.source import recipe_text, without_user
+from infra.recipe.source import recipe_text
 from infra.recipe.training import Training
 from infra.recipe.yaml_text import RepeatedKeyError, read_yaml
+from infra.urls import without_user
 
 Language = Literal["en", "zh"]
 DEFAULT_STORE = "mill"

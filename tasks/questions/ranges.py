@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from infra.errors import InputError
-from infra.store.sources import file_system, unpacked_name
+from infra.store.sources import file_system
 from tasks.questions.question import SourceRow
 from tasks.questions.rows import (
     BYTE_ORDER_MARK,
+    JSON,
     LONGEST_ROW,
     PARQUET,
     SourceFile,
@@ -87,7 +88,7 @@ def _has_ranges(file: SourceFile) -> bool:
         if suffix(file.path) in PARQUET:
             with parquet_file(file, lambda: 0) as parquet:
                 return all(size <= _GROUP_BYTES for _, size in _groups(parquet))
-        is_plain = unpacked_name(file.path) == file.path.lower()
+        is_plain = file.path.lower().endswith(JSON)
         return is_plain and "file" in file.filesystem.protocol and Path(file.path).is_file() and has_lines(file)
 
 

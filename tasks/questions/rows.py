@@ -29,7 +29,7 @@ LONGEST_ROW = 1 << 28  # bytes of a JSONL line or characters of an array's eleme
 _BATCH_BYTES = 8 << 20  # of Parquet rows decoded at once
 _CHUNK = 1 << 20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_JSON, PARQUET = (".jsonl", ".json", ".ndjson"), (".parquet",)
+JSON, PARQUET = (".jsonl", ".json", ".ndjson"), (".parquet",)
 SAVED = ("dataset_dict.json", "state.json")
 _TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".arrow", ".feather")
 _FROM_CSV = "python -c \"import pandas; pandas.read_csv('A.csv').to_json('A.jsonl', orient='records', lines=True)\""
@@ -127,7 +127,7 @@ def source_files(source: str, subset: str | None, split: str) -> list[SourceFile
             raise InputError(f"{source}: there is no such file or folder; check the name and the folder")
         return None
     if not files:
-        raise InputError(f"{source}: holds no {', '.join(_JSON + PARQUET)} file; name the file, or convert it")
+        raise InputError(f"{source}: holds no {', '.join(JSON + PARQUET)} file; name the file, or convert it")
     results = []
     for file in files:
         name = source if file == path else filesystem.unstrip_protocol(file).removeprefix("file://")
@@ -158,7 +158,7 @@ def refuse_table(name: str) -> None:
 def suffix(path: str) -> str:
     """The suffix without compression, as ".jsonl" for "a.jsonl.gz"; empty for a file that cannot be read."""
     name = unpacked_name(path)
-    for ending in _JSON + PARQUET:
+    for ending in JSON + PARQUET:
         if name.endswith(ending):
             return ending
     return ""
@@ -190,7 +190,8 @@ def _reader(path: str, start: bytes) -> Callable[[IO[bytes], str, _Skip], Iterat
 def has_lines(file: SourceFile) -> bool:
     """Whether a file of JSON that is not compressed has a row on each line."""
     with file.filesystem.open(file.path, "rb") as opened:
-        return _reader(file.path, opened.read(_CHUNK)) is line_rows
+        start = opened.read(_CHUNK >> 4)
+        return _reader(file.path, start if start.strip() else start + opened.read(_CHUNK)) is line_rows
 
 
 def _whole_row(stream: IO[bytes], name: str, skip: _Skip) -> Iterator[SourceRow]:

@@ -2,13 +2,14 @@
 
 import gzip
 import json
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.errors import InputError
@@ -44,6 +45,7 @@ def in_ranges(source: object, limit: int | None = None, at_once: int = 2) -> lis
     return rows
 
 
+@settings(deadline=None, max_examples=60)
 @given(LINES, st.booleans(), st.sampled_from([b"", b"\xef\xbb\xbf"]), st.integers(1, 4), st.integers(1, 9))
 def test_lines_are_the_same_wherever_the_borders_are(tmp_path_factory, lines, ends, mark, at_once, limit) -> None:
     path = tmp_path_factory.mktemp("lines") / "a [1].jsonl"
@@ -95,9 +97,12 @@ def test_a_broken_row_has_the_same_fault_in_its_range(tmp_path: Path) -> None:
 def test_other_sources_are_not_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "array.json").write_text('[{"n": 1}]')
     (tmp_path / "packed.jsonl.gz").write_bytes(gzip.compress(b'{"n": 1}\n'))
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w") as packed:
+        packed.writestr("a.jsonl", '{"n": 1}\n')
+    assert [row.values for row in read_rows(str(tmp_path / "packed.zip"))] == [{"n": 1}]
     (tmp_path / "table.csv").write_text("n\n1\n")
     (tmp_path / "cut.parquet").write_bytes(b"PAR1")
-    for name in ("array.json", "packed.jsonl.gz", "table.csv", "cut.parquet", "nothing.jsonl"):
+    for name in ("array.json", "packed.jsonl.gz", "packed.zip", "table.csv", "cut.parquet", "nothing.jsonl"):
         assert row_ranges(str(tmp_path / name), None, "train", None, 2) is None
     pq.write_table(pa.table({"n": [1, 2]}), tmp_path / "huge.parquet")
     assert in_ranges(tmp_path / "huge.parquet")
