@@ -29,6 +29,7 @@ from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
 from infra.running.prefect import live
 from infra.running.run_page import announce, name_run, run_log, said_in_log
+from infra.running.server_away import run_when_server_answers
 from infra.serving.servers import restart_counts, restarts_since, start_servers
 from infra.store import Store, open_store
 from infra.store.lease import Lease
@@ -263,7 +264,7 @@ def nightly(recipe: str, changes: tuple[str, ...] = (), retry_drops: bool = Fals
     settings = read_recipe(recipe, changes)
     name_run(f"nightly {settings.name}", recipe_tags(settings))
     say_early(settings)
-    return build(with_questions(settings, retry_drops), train=True, retry_drops=retry_drops)
+    return run_when_server_answers(build, with_questions(settings, retry_drops), train=True, retry_drops=retry_drops)
 
 
 def keep_recipe(store: Store, plan_id: str, recipe: Recipe) -> None:

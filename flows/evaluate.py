@@ -45,7 +45,8 @@ from tasks.evaluation.suites import parse_suites, with_judges_of_suites
 from tasks.evaluation.task_work import WorkInTasks
 from tasks.evaluation.trained_rows import overlap_with_training
 from tasks.records.example import Example
-from tasks.reporting.evaluation_report import write_evaluation
+from tasks.reporting.evaluated_card import write_evaluation_to_card
+from tasks.reporting.evaluation_report import evaluation_command, write_evaluation
 from tasks.reporting.tables import comparison_table
 from tasks.resources import RunResources, open_resources
 from tasks.training.outputs import merge_adapter
@@ -74,8 +75,21 @@ def evaluate_models(
         overlap = checked_overlap(settings, questions, manifest, trained)
         before, after, calls = evaluation_rows(questions, settings, trained, in_tasks)
     outcome = outcome_of(before, after, calls, settings) | {"overlap": overlap}
+    options = [("--model", trained["model"])] if trained else []
+    command = evaluation_command("evaluate", recipe, manifest, options)
     store = open_store(recipe.store)
-    report = write_evaluation(store, recipe, outcome, trained, manifest, before, after, examples_of(questions))
+    report = write_evaluation(
+        store,
+        recipe,
+        outcome,
+        before,
+        after,
+        examples_of(questions),
+        after_name=trained["name"] if trained else None,
+        command=command,
+    )
+    if trained is not None and trained["kind"] != "endpoint":
+        write_evaluation_to_card(store, trained["model"], trained["name"], outcome["suites"], command)
     return outcome | {"report": report["report"]}
 
 
@@ -130,6 +144,11 @@ def outcome_of(
         of_suite = [row for row in before if row.suite == suite.label]
         other = None if after is None else [row for row in after if row.suite == suite.label]
         suites[suite.label] = compare(of_suite, other, settings)
+        summary = suite.suite.summary
+        suites[suite.label]["summary"] = {
+            "before": summary(of_suite, None),
+            "after": None if other is None else summary(other, of_suite),
+        }
     outcome: dict[str, Any] = {**next(iter(suites.values())), "suites": suites}
     outcome["calls"] = {}
     for kind, counts in calls.items():
@@ -205,8 +224,11 @@ def evaluate_recipe(recipe: str, manifest: str = "", model: str = "", changes: t
 @contextlib.contextmanager
 def trained_recipe(recipe: Recipe, trained: dict[str, Any]) -> Iterator[Recipe]:
     """The recipe with the trained model as its policy, reachable until the block ends."""
-    folder = local_model_folder(recipe, trained["model"])
     changes: dict[str, Any] = {"name": trained["name"], "revision": trained["revision"]}
+    if trained["kind"] == "endpoint":  # it is served elsewhere
+        yield _with_policy(recipe, {**changes, "serve": None, "endpoints": (trained["endpoint"],)})
+        return
+    folder = local_model_folder(recipe, trained["model"])
     if trained["kind"] == "adapter":
         if not _is_slow_with_adapters(recipe) and _load_adapter_everywhere(recipe, trained["name"], folder):
             yield _with_policy(recipe, changes)

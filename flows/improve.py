@@ -20,6 +20,7 @@ from flows.train import train
 from infra.errors import RecipeError
 from infra.recipe import Recipe, parse_recipe
 from infra.running.run_page import announce
+from infra.running.server_away import run_when_server_answers
 from infra.serving.servers import restart_counts, restarts_since
 from infra.store import open_store
 from tasks.reporting.report import write_report
@@ -52,18 +53,18 @@ def run_round(recipe: Recipe, number: int) -> dict[str, Any]:
     with tags(*recipe_tags(recipe)), planned(recipe) as (settings, plan_id, seconds, _lease):
         parameters = shard_recipe(settings)
         restarts = restart_counts(settings)
-        built = build(parameters, plan_id)
+        built = run_when_server_answers(build, parameters, plan_id)
         for stage, stage_seconds in built["seconds"].items():
             seconds.setdefault(stage, stage_seconds)
         manifest = built["dataset"]["manifest"]
         trained = comparison = None
         if settings.training is not None:
             start = time.monotonic()
-            trained = train(parameters, manifest)
+            trained = run_when_server_answers(train, parameters, manifest)
             seconds["train"] = time.monotonic() - start
         if settings.evaluation is not None:
             start = time.monotonic()
-            comparison = evaluate(parameters, manifest, trained)
+            comparison = run_when_server_answers(evaluate, parameters, manifest, trained)
             seconds["evaluate"] = time.monotonic() - start
         built["restarts"] = restarts_since(restarts, settings)  # of the whole round
     store = open_store(recipe.store)

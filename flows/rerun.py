@@ -15,6 +15,7 @@ from flows.recipes import read_recipe
 from infra.errors import InputError, RecipeError, StoreError
 from infra.recipe import Recipe, parse_recipe
 from infra.running.run_page import name_run
+from infra.running.server_away import run_when_server_answers
 from infra.store import Store, open_store
 from tasks.records.hint import default_store
 from tasks.records.plan import load_plan, recipe_path, resolve_plan
@@ -69,8 +70,8 @@ def rerun(
     everywhere = retry_drops and not shards
     with lease_of_plan(files, plan, settings.execution.wait_s):  # results are discarded under no other build
         indices = None if everywhere else choose_shards(settings, plan.plan_id, shards, from_step)
-        built: dict[str, Any] = build(
-            settings, plan_id=plan.plan_id, shards=indices, train=train, retry_drops=retry_drops
+        built: dict[str, Any] = run_when_server_answers(
+            build, settings, plan_id=plan.plan_id, shards=indices, train=train, retry_drops=retry_drops
         )
     return built
 

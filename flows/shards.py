@@ -22,6 +22,7 @@ from infra.errors import (
     YieldError,
 )
 from infra.running.prefect import FlowTurns, without_heartbeats
+from infra.running.server_away import run_when_server_answers
 from infra.store import Store
 from tasks.records.hint import rerun_command
 from tasks.records.plan import Plan
@@ -126,6 +127,6 @@ def _shard_flow(resources: RunResources, plan: Plan) -> Callable[[int], None]:
 
     def run(index: int) -> None:
         with turns.run():
-            shard(plan.plan_id, index)
+            run_when_server_answers(shard, plan.plan_id, index)
 
     return run

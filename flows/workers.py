@@ -208,6 +208,7 @@ class Workers:
             del self._runs[run_id]
             self._count_calls(run)
             self._spending.count(run.indices)
+            again: list[int] = []
             for index in run.indices:
                 if read_shard_result(self._resources.store, self._plan.plan_id, index) is not None:
                     questions = self._plan.shards[index].questions
@@ -216,17 +217,18 @@ class Workers:
                     progress.advance(self._plan.product.stage, questions)
                     continue
                 if state.is_lost and self._may_run_again(index, len(run.indices) == 1):
-                    self._waiting.appendleft(index)
+                    again.append(index)
                 else:
                     self.failures[index] = self._failure(index, f"{state.name} ({state.message})")
+            self._waiting.extendleft(reversed(again))
+            if again:
+                name = shards_name(self._resources.recipe.name, again)
+                progress.say(f"{name}: the run was lost; another takes what it has left")
 
     def _may_run_again(self, index: int, alone: bool) -> bool:
         """Whether a shard whose run was lost goes to another one. `alone`: it was the only shard of its run."""
         self._losses[index] = self._losses.get(index, 0) + alone
-        again = self._losses[index] <= MOST_LOSSES
-        if again:
-            progress.say(f"shard {index}: its run was lost; another takes it")
-        return again
+        return self._losses[index] <= MOST_LOSSES
 
     def _look_at_report(self, run: _Run) -> float:
         """For how many seconds the report of a run has stood still. While it cannot be read nothing is known."""

@@ -26,6 +26,7 @@ from infra.errors import YieldError
 from infra.ledger import Ledger
 from infra.recipe import Recipe
 from infra.running import progress
+from infra.running.server_away import run_when_server_answers
 from infra.serving.servers import serve_recipe
 from infra.store import Store, open_store
 from tasks.planning.estimate import currency
@@ -110,14 +111,18 @@ def _build_group(
             progress.note(STAGE, f"building {planned.variant.name}")
             parameters = shard_recipe(planned.recipe.model_copy(update=served.models()))
             if folder is None:
-                built = _build(parameters, planned)
+                built = run_when_server_answers(_build, parameters, planned)
                 folder = built["dataset"]["path"]
                 _add_calls(run, built["calls"])
             model = None
             if trained:
                 manifest = f"{folder}/manifest.json"
-                adapter = train(parameters, manifest) if planned.recipe.training is not None else None
-                model = evaluate(parameters, manifest, adapter)
+                adapter = (
+                    run_when_server_answers(train, parameters, manifest)
+                    if planned.recipe.training is not None
+                    else None
+                )
+                model = run_when_server_answers(evaluate, parameters, manifest, adapter)
                 _add_calls(run, model["calls"])
             built_variants.append(BuiltVariant(planned, folder, model))
             progress.advance(STAGE)

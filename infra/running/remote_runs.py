@@ -7,8 +7,7 @@ alone, since others may send one every three minutes, which is Prefect's default
 (a restart, its database) is waited for.
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -33,14 +32,13 @@ from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.states import Crashed
 
-from infra.errors import PrerequisiteError, RecipeError
-from infra.running import progress
+from infra.errors import RecipeError
 from infra.running.prefect import TAG
+from infra.running.server_away import when_server_answers
 
-BEGIN_S = 600.0  # from a worker's taking of a run until its process begins; an image may have to be fetched
+BEGIN_S = 600.0  # from a worker's taking of a run until it begins, where an image may have to be fetched
+PROCESS_BEGIN_S = 120.0  # the same, where the worker starts a process
 LOST_AFTER_S = 90  # without a heartbeat; a process sends one every 30 s
-AWAY_S = 600.0  # that a server may be away
-_AWAY_POLL_S = 5.0
 AUTOMATION = "longmill-lost-runs"
 _WATCHED = {"prefect.resource.id": [f"prefect.tag.{TAG}"], "prefect.resource.role": ["tag"]}
 _LOST_LOOKED_AT = 50  # of the runs that crashed last
@@ -98,32 +96,42 @@ def _run_once(deployment: str, parameters: dict[str, Any], key: str, **settings:
             deployment, parameters=parameters, idempotency_key=key, timeout=0, **settings
         )
 
-    return _when_server_answers(start)
+    return when_server_answers(start)
 
 
 def run_states(run_ids: Sequence[UUID]) -> dict[UUID, RunState]:
     """The states of flow runs; one that was deleted is lost.
 
-    A run that a worker took and that has not begun after `BEGIN_S` seconds is closed as crashed: its worker was killed
-    in between, or the server was away. No heartbeat is missed there, as none has come.
+    A run that a worker took and that does not begin is closed as crashed: its worker was killed in between, or the
+    server was away. No heartbeat is missed there, as none has come.
     """
 
     def read() -> list[FlowRun]:
         with get_client(sync_client=True) as client:
             runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=list(run_ids))))
             for run in runs:
-                if run.state is not None and run.state.type == StateType.PENDING and _age_s(run.state) > BEGIN_S:
-                    message = f"a worker took it {BEGIN_S:.0f} s ago, and it has not begun"
+                if run.state is not None and _does_not_begin(client, run, run.state):
+                    message = f"a worker took it {_age_s(run.state):.0f} s ago, and it has not begun"
                     client.set_flow_run_state(run.id, Crashed(message=message), force=True)
             _close_children(client, runs)
             return runs
 
     states = dict.fromkeys(run_ids, RunState("deleted", "its flow run was deleted", is_final=True, is_lost=True))
-    for run in _when_server_answers(read):
+    for run in when_server_answers(read):
         if run.state is not None:
             lost = run.state.type == StateType.CRASHED
             states[run.id] = RunState(run.state.name or "", run.state.message or "", run.state.is_final(), lost)
     return states
+
+
+def _does_not_begin(client: SyncPrefectClient, run: FlowRun, state: State) -> bool:
+    """Whether a worker took a run so long ago that it must be dead."""
+    age_s = _age_s(state)
+    if state.type != StateType.PENDING or age_s <= min(PROCESS_BEGIN_S, BEGIN_S):
+        return False
+    if age_s > BEGIN_S or run.work_pool_name is None:
+        return age_s > BEGIN_S
+    return client.read_work_pool(run.work_pool_name).type == "process"
 
 
 def _close_children(client: SyncPrefectClient, runs: Sequence[FlowRun]) -> None:
@@ -177,7 +185,7 @@ def pool_of(deployment: str) -> Pool:
         return Pool(name, online, min(runs, limit) if limit else runs, pool.type)
 
     try:
-        return _when_server_answers(read)
+        return when_server_answers(read)
     except ObjectNotFound as error:
         raise _no_deployment(deployment) from error
 
@@ -220,30 +228,7 @@ def watch_for_lost_runs() -> bool:
             )
         return not there
 
-    return _when_server_answers(create)
-
-
-def _when_server_answers(ask: Callable[[], Value]) -> Value:
-    """What the server answers; while it is away, it is asked again. Raises PrerequisiteError after `AWAY_S` seconds."""
-    deadline = time.monotonic() + AWAY_S
-    while True:
-        try:
-            return ask()
-        except ObjectNotFound:
-            raise
-        except (PrefectException, httpx.HTTPError, OSError) as error:
-            status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else 0
-            if 400 <= status < 500 and status not in (408, 429):
-                raise PrerequisiteError(
-                    f"the Prefect server refuses: {error}; `longmill doctor` may say why"
-                ) from error
-            if time.monotonic() > deadline:
-                raise PrerequisiteError(
-                    f"the Prefect server does not answer ({error}); start it again, then run again: what was paid for "
-                    "is kept"
-                ) from error
-            progress.wait("shards", f"the Prefect server does not answer ({type(error).__name__}); waiting for it")
-            time.sleep(_AWAY_POLL_S)
+    return when_server_answers(create)
 
 
 def _no_deployment(deployment: str) -> RecipeError:

@@ -95,16 +95,16 @@ def _paired(before: Sequence[EvaluationRow], after: Sequence[EvaluationRow] | No
     """Rows of the same question side by side, by suite and example id, whatever order they came in."""
     if not before:
         raise EvaluationError("there is no evaluated question to compare")
-    ordered = _by_question(before)
+    ordered = by_question(before)
     if after is None:
         return [(row, None) for row in ordered.values()]
-    ordered_after = _by_question(after)
+    ordered_after = by_question(after)
     if ordered.keys() != ordered_after.keys():
         raise EvaluationError("the two evaluations are not about the same questions; evaluate both models again")
     return [(row, ordered_after[question]) for question, row in ordered.items()]
 
 
-def _by_question(rows: Sequence[EvaluationRow]) -> dict[tuple[str, str], EvaluationRow]:
+def by_question(rows: Sequence[EvaluationRow]) -> dict[tuple[str, str], EvaluationRow]:
     """One row a question, in the order of suite and example id; the scores of several rows are averaged."""
     grouped: dict[tuple[str, str], list[EvaluationRow]] = {}
     for row in rows:

@@ -22,9 +22,9 @@ _COLUMNS = ("example_id", "context_id", "question", "references", "prompt")
 def training_manifest(store: Store, manifest: str | None, trained: Mapping[str, Any] | None) -> str | None:
     """The manifest of the dataset that `trained` learned from, else `manifest`; None where neither is in the store.
 
-    A model that was trained on pairs of others has none.
+    A model that was trained on pairs of others has none. Of one that is served elsewhere nothing is known.
     """
-    if trained is None:
+    if trained is None or trained.get("kind") == "endpoint":
         return manifest
     job_path = f"{trained.get('model')}/job.json"
     if not store.exists(job_path):

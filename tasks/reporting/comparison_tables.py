@@ -4,7 +4,7 @@ Figures are in per cent, differences in points. An outcome is what `tasks.evalua
 versions have no tests, and the columns of tests are empty.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tasks.evaluation.compare import parts_of
@@ -58,6 +58,49 @@ def part_rows(outcome: Outcome, metric: str) -> Rows:
         cells = [percent(_of(part, "before", metric)), percent(_of(part, "after", metric)), percent(change, "+.1f")]
         rows.append([what, *cells, p_words(change, "p_corrected"), f"{part['questions']:,}"])
     return [metric_name(metric), "before", "after", "change", "p, corrected", "questions"], rows
+
+
+def several_rows(models: Sequence[Mapping[str, Any]]) -> Rows:
+    """Every metric of several models (`several_figures`), and the change of each from the first model."""
+    columns = ["metric", "model", "figure", "change", "p, corrected", "questions"]
+    rows = []
+    for label, by_metric in models[0]["suites"].items():
+        for metric in by_metric:
+            name = metric_name(metric) if len(models[0]["suites"]) == 1 else f"{label}: {metric_name(metric)}"
+            for model in models:
+                cell = model["suites"][label].get(metric)
+                if cell is None:
+                    continue
+                change = cell["difference"]
+                cells = [percent(cell["figure"]), percent(change, "+.1f"), p_words(change, "p_corrected")]
+                rows.append([name, _model_words(model), *cells, f"{cell['figure']['n']:,}"])
+                name = ""
+    return columns, rows
+
+
+def several_words(models: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the questions can show of each model's first metric."""
+    lines = []
+    for model in models[1:]:
+        for by_metric in model["suites"].values():
+            metric, cell = next(iter(by_metric.items()))
+            if cell["difference"]:
+                lines.append(f"{model['name']}, {metric_name(metric)}: {cell['difference']['words']}.")
+    return lines
+
+
+def choice_words(choice: Mapping[str, Any]) -> str:
+    """How a checkpoint was chosen, in a sentence."""
+    metric, checkpoints = metric_name(choice["metric"]), len(choice["curve"])
+    return (
+        f"Step {choice['step']:,} of {checkpoints} checkpoints has the highest {metric} on "
+        f"{choice['development']:,} development questions. All figures of the table are of {choice['test']:,} other "
+        "questions, which had no say in the choice."
+    )
+
+
+def _model_words(model: Mapping[str, Any]) -> str:
+    return f"{model['name']} ({model['seeds']} seeds)" if model["seeds"] > 1 else str(model["name"])
 
 
 def headline_metric(outcome: Outcome) -> str | None:

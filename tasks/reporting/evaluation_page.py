@@ -6,6 +6,7 @@ and answers are texts of others.
 
 import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ from tasks.reporting.tables import NOTHING, Rows
 
 if TYPE_CHECKING:
     from jinja2 import Template
+
+    from tasks.reporting.evaluation_report import Several
 
 _ANSWER_CHARACTERS, _QUESTION_CHARACTERS = 1600, 600
 _TITLES = {
@@ -48,17 +51,17 @@ _COUNTS = {
 Image = dict[str, str]  # "light" and "dark": SVG text, then data URLs
 
 
-def evaluation_page(report: Mapping[str, Any], several: Mapping[str, Any] | None, images: Mapping[str, Image]) -> str:
+def evaluation_page(report: Mapping[str, Any], several: "Several | None", images: Mapping[str, Image]) -> str:
     """The page of an evaluation report (`evaluation_report.py`).
 
-    `several`: {"about", "tables", "notes", "plot", "plot_title"} of a comparison of several models, or None. `images`
-    are further plots by title, shown with the first suite.
+    `several`: what the report says of several models, or None. `images` are further plots by title, shown with the
+    first suite.
     """
     suites = [_suite(label, report["suites"][label], report["changed"].get(label, [])) for label in report["suites"]]
     if suites:
         suites[0]["images"] += [(title, _sources(image)) for title, image in images.items()]
-    if several and several["plot"]:
-        several = {**several, "plot": _sources(several["plot"])}
+    if several and several.plot:
+        several = replace(several, plot=_sources(several.plot))
     return _template().render(
         report=report,
         several=several,

@@ -161,7 +161,7 @@ def both_grounds(figure: "Figure") -> dict[str, str]:
 
 def _draw_legend(axes: "Axes", columns: int) -> None:
     """Names of the series in one line above the plot."""
-    place = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.1}
+    place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.1}
     axes.legend(frameon=False, fontsize=9, ncols=columns, labelcolor=INK, **place)
 
 

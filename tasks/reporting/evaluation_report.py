@@ -6,11 +6,11 @@ has all figures, the questions that changed most with both answers, the overlap 
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from infra.canonical import fingerprint
 from infra.recipe import Recipe
-from infra.recipe.public import public_text
 from infra.store import Store
 from tasks.evaluation.compare import EvaluationRow
 from tasks.records.example import Example
@@ -18,36 +18,48 @@ from tasks.reporting.comparison_tables import headline_metric
 from tasks.reporting.evaluation_page import Image, evaluation_page
 from tasks.reporting.evaluation_plots import evaluation_plots
 from tasks.reporting.report import versions
+from tasks.reporting.tables import Rows
 
 CHANGED = 10  # questions that are shown with both answers
 
 Examples = Mapping[tuple[str, str], Example]  # by suite's label and example id
-Trained = Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """What a report says of several models. `figures` go into report.json; the rest is shown on the page."""
+
+    figures: Mapping[str, Any]
+    about: str
+    tables: Sequence[Rows]
+    notes: Sequence[str]
+    plot: Image | None
+    plot_title: str
 
 
 def write_evaluation(
     store: Store,
     recipe: Recipe,
     outcome: Mapping[str, Any],
-    trained: Trained,
-    manifest: str | None,
     before: Sequence[EvaluationRow],
     after: Sequence[EvaluationRow] | None,
     examples: Examples,
-    several: Mapping[str, Any] | None = None,
+    *,
+    after_name: str | None,
+    command: str,
+    several: Several | None = None,
     images: Mapping[str, Image] | None = None,
 ) -> dict[str, Any]:
     """Write the folder and return the content of report.json, with the folder's place in "report".
 
-    `outcome` is what the flow `evaluate` returns; `several` is the part of a comparison of several models, see
-    `evaluation_page`; `images` are further plots by title.
+    `outcome` is what the flow `evaluate` returns; `command` makes it again; `images` are further plots by title.
     """
     suites = outcome.get("suites") or {"": outcome}
     models = {"before": f"{recipe.policy.name} {recipe.policy.revision}".strip()}
-    if trained is not None:
-        models["after"] = trained["name"]
+    if after_name is not None:
+        models["after"] = after_name
     asked = sorted([suite, example.question, example.context_id] for (suite, _), example in examples.items())
-    identity = fingerprint({"models": models, "asked": asked, "several": several["models"] if several else None})[:8]
+    identity = fingerprint({"models": models, "asked": asked, "command": command})[:8]
     folder = f"evaluations/{recipe.name}-{identity}"
     changed = {}
     for label, of_suite in suites.items():
@@ -56,13 +68,13 @@ def write_evaluation(
         changed[label] = changed_most(rows, after or (), examples, metric) if metric else []
     report = {
         "recipe": recipe.name,
-        "command": evaluation_command(recipe, trained, manifest),
+        "command": command,
         "models": models,
         "suites": dict(suites),
         "changed": changed,
         "overlap": outcome.get("overlap"),
         "calls": dict(outcome.get("calls") or {}),
-        "several": several["figures"] if several else None,
+        "several": dict(several.figures) if several else None,
         "report": store.place(folder),
         "versions": versions(),
     }
@@ -70,8 +82,8 @@ def write_evaluation(
         metric = headline_metric(of_suite)
         for name, image in (evaluation_plots(of_suite, metric) if metric else {}).items():
             _write_plot(store, f"{folder}/plots/{label or 'all'}-{name}", image)
-    if several and several["plot"]:
-        _write_plot(store, f"{folder}/plots/steps", several["plot"])
+    if several and several.plot:
+        _write_plot(store, f"{folder}/plots/steps", several.plot)
     page = evaluation_page(report, several, images or {})
     store.write(f"{folder}/report.html", page.encode("utf-8", "replace"))
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -110,13 +122,12 @@ def changed_most(
     return changed
 
 
-def evaluation_command(recipe: Recipe, trained: Trained, manifest: str | None) -> str:
+def evaluation_command(verb: str, recipe: Recipe, manifest: str | None, options: Sequence[tuple[str, str]] = ()) -> str:
     """The command that makes an evaluation again, without folders of this machine."""
-    words = ["longmill evaluate", f"{recipe.name}.yaml"]
-    if manifest:
-        words.append(f"--manifest {public_text(manifest) if '://' in manifest else manifest}")
-    if trained is not None:
-        words.append(f"--model {trained['model']}")
+    words = ["longmill", verb, f"{recipe.name}.yaml"]
+    for name, value in [("--manifest", manifest or ""), *options]:
+        if value:
+            words += [name, value]
     return " ".join(words)
 
 

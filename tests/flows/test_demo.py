@@ -107,13 +107,7 @@ def killed(place: Workplace) -> CommandRun:
 
 
 @pytest.fixture(scope="module")
-def interrupted(place: Workplace, killed: CommandRun) -> CommandRun:
-    command = place.start("demo", changes=SMALL + ONE_CALL_AT_A_TIME)
-    return place.finish(command.when(place.sampling()).signal(signal.SIGINT))
-
-
-@pytest.fixture(scope="module")
-def whole(place: Workplace, interrupted: CommandRun) -> CommandRun:
+def whole(place: Workplace, killed: CommandRun) -> CommandRun:
     return place.finish(place.start("demo", changes=SMALL))
 
 
@@ -140,23 +134,11 @@ def test_kill_9_in_the_middle_of_sampling_leaves_no_process_and_keeps_what_was_p
     assert 0 < len(killed.ledger) < SAMPLE_CALLS
 
 
-def test_ctrl_c_in_the_middle_of_sampling_says_so_and_leaves_no_process(
-    killed: CommandRun, interrupted: CommandRun
-) -> None:
-    assert interrupted.ended.status == 130
-    last = interrupted.ended.err.splitlines()[-1]
-    assert last == "interrupted: what was paid for is kept, and the same command goes on from there"
-    assert "Traceback" not in interrupted.ended.err + interrupted.ended.out
-    assert interrupted.left == []
-    assert killed.ledger < interrupted.ledger
-    assert len(interrupted.ledger) < SAMPLE_CALLS
-
-
-def test_the_run_after_that_pays_for_the_missing_calls_alone(interrupted: CommandRun, whole: CommandRun) -> None:
+def test_the_run_after_that_pays_for_the_missing_calls_alone(killed: CommandRun, whole: CommandRun) -> None:
     calls = [whole.report["calls"][kind] for kind in ("sample", "greedy")]
-    assert sum(counts["reused"] for counts in calls) == len(interrupted.ledger)
-    assert sum(counts["made"] for counts in calls) == SAMPLE_CALLS - len(interrupted.ledger)
-    assert interrupted.ledger < whole.ledger
+    assert sum(counts["reused"] for counts in calls) == len(killed.ledger)
+    assert sum(counts["made"] for counts in calls) == SAMPLE_CALLS - len(killed.ledger)
+    assert killed.ledger < whole.ledger
 
 
 def test_the_demo_ends_with_three_paths_that_are_there(place: Workplace, whole: CommandRun) -> None:

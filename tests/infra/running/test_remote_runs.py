@@ -12,9 +12,9 @@ from infra.errors import PrerequisiteError, RecipeError
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    from infra.running import remote_runs
+    from infra.running import server_away
 
-    monkeypatch.setattr(remote_runs.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(server_away, "_POLL_S", 0.0)
     yield
 
 
@@ -115,8 +115,67 @@ def test_a_run_that_was_taken_and_never_began_is_lost_in_the_end(monkeypatch: py
     assert not states[running].is_final
 
 
-def test_a_server_that_is_away_is_asked_again_and_named_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("prefect")
+@pytest.mark.parametrize(("pool_type", "is_lost"), [("process", True), ("kubernetes", False)])
+def test_a_process_begins_sooner_than_a_container(
+    monkeypatch: pytest.MonkeyPatch, pool_type: str, is_lost: bool
+) -> None:
+    """An image may have to be fetched first."""
+    from prefect import flow
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.states import Pending
+
     from infra.running import remote_runs
+
+    @flow
+    def shard() -> None: ...
+
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name=pool_type, type=pool_type))
+        taken = client.create_flow_run(shard, state=Pending(), work_pool_name=pool_type).id
+    assert not remote_runs.run_states([taken])[taken].is_final
+    monkeypatch.setattr(remote_runs, "PROCESS_BEGIN_S", -60.0)
+    remote_runs.run_states([taken])
+    assert remote_runs.run_states([taken])[taken].is_lost == is_lost
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_flow_that_does_not_reach_the_server_at_its_beginning_is_begun_again() -> None:
+    from prefect.settings import PREFECT_API_URL
+
+    from infra.running.server_away import run_when_server_answers
+
+    request = httpx.Request("POST", f"{PREFECT_API_URL.value()}/flow_runs/")
+    failures = [httpx.ConnectError("All connection attempts failed", request=request)] * 3
+
+    def begin(shard: int) -> int:
+        if failures:
+            raise failures.pop()
+        return shard
+
+    assert run_when_server_answers(begin, 7) == 7
+    assert not failures
+
+
+@pytest.mark.usefixtures("prefect")
+@pytest.mark.parametrize("request_of", [httpx.Request("GET", "http://hub.invalid/data"), None])
+def test_another_server_that_is_away_is_not_taken_for_prefect(request_of: httpx.Request | None) -> None:
+    from infra.running.server_away import run_when_server_answers
+
+    calls = []
+
+    def fetch() -> None:
+        calls.append(1)
+        raise httpx.ConnectError("All connection attempts failed", request=request_of)
+
+    with pytest.raises(httpx.ConnectError):
+        run_when_server_answers(fetch)
+    assert len(calls) == 1
+
+
+def test_a_server_that_is_away_is_asked_again_and_named_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    from infra.running import remote_runs, server_away
 
     class Client:
         read_flow_runs = staticmethod(failing(3, []))
@@ -130,6 +189,6 @@ def test_a_server_that_is_away_is_asked_again_and_named_in_the_end(monkeypatch: 
     monkeypatch.setattr(remote_runs, "get_client", lambda sync_client: Client())
     assert remote_runs.run_states([]) == {}
     monkeypatch.setattr(Client, "read_flow_runs", staticmethod(failing(10**6, [])))
-    monkeypatch.setattr(remote_runs, "AWAY_S", 0.0)
+    monkeypatch.setattr(server_away, "AWAY_S", 0.0)
     with pytest.raises(PrerequisiteError, match="the Prefect server does not answer"):
         remote_runs.run_states([])
