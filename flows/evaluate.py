@@ -55,30 +55,37 @@ from tasks.training.outputs import merge_adapter
 
 
 @flow(name="evaluate", flow_run_name="evaluate {recipe[name]}", validate_parameters=False)
-def evaluate(recipe: dict[str, Any], manifest: str | None, trained: dict[str, Any] | None) -> dict[str, Any]:
+def evaluate(
+    recipe: dict[str, Any], manifest: str | None, trained: dict[str, Any] | None, command: str | None = None
+) -> dict[str, Any]:
     """Evaluate the policy, and `trained` (what the train flow returned) beside it.
 
     The questions are the recipe's `evaluation.questions`, else the test contexts of the dataset's plan. Returns
     {"before": {metric: {value, low, high, n}}, "after": ..., "difference": ..., "buckets": ..., "calls": ...}.
     """
-    outcome = evaluate_models(parse_recipe(recipe), manifest, trained, in_tasks=True)
+    outcome = evaluate_models(parse_recipe(recipe), manifest, trained, True, command)
     announce("evaluation", comparison_table(outcome))
     return outcome
 
 
 def evaluate_models(
-    recipe: Recipe, manifest: str | None, trained: dict[str, Any] | None, in_tasks: bool = False
+    recipe: Recipe,
+    manifest: str | None,
+    trained: dict[str, Any] | None,
+    in_tasks: bool = False,
+    command: str | None = None,
 ) -> dict[str, Any]:
     """What the flow `evaluate` returns; the servers of the recipe run meanwhile.
 
-    `in_tasks`: calls are made by task runs of the flow run that this is in; else in this thread.
+    `in_tasks`: calls are made by task runs of the flow run that this is in; else in this thread. `command`: the one that
+    the report and the card name, where it is not that of the recipe.
     """
     with questions_and_servers(recipe, manifest) as (questions, settings):
         overlap = checked_overlap(settings, questions, manifest, trained)
         before, after, calls = evaluation_rows(questions, settings, trained, in_tasks)
     outcome = outcome_of(before, after, calls, settings) | {"overlap": overlap}
     options = [("--model", trained["model"])] if trained else []
-    command = evaluation_command("evaluate", recipe, manifest, options)
+    command = command or evaluation_command("evaluate", recipe, manifest, options)
     store = open_store(recipe.store)
     report = write_evaluation(
         store,
