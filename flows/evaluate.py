@@ -40,11 +40,11 @@ from tasks.evaluation.evaluate import (
     compare,
     evaluate_model,
 )
-from tasks.evaluation.suite_questions import read_suite_questions
+from tasks.evaluation.suite_questions import is_of_split, read_suite_questions
 from tasks.evaluation.suites import parse_suites, with_judges_of_suites
 from tasks.evaluation.task_work import WorkInTasks
 from tasks.evaluation.trained_rows import overlap_with_training
-from tasks.records.example import Example
+from tasks.records.example import Context, Example
 from tasks.reporting.evaluated_card import write_evaluation_to_card
 from tasks.reporting.evaluation_report import evaluation_command, write_evaluation
 from tasks.reporting.tables import comparison_table
@@ -112,8 +112,13 @@ def checked_overlap(
     """
     if trained is None:
         return None
-    asked = [(question.example, question.context) for _, of_suite in questions for question in of_suite]
-    overlap = overlap_with_training(open_store(recipe.store), asked, manifest, trained)
+    asked: list[tuple[Example, Context]] = []
+    of_split: set[str] = set()
+    for suite, of_suite in questions:
+        asked += [(question.example, question.context) for question in of_suite]
+        if is_of_split(suite, recipe):
+            of_split.update(question.example.example_id for question in of_suite)
+    overlap = overlap_with_training(open_store(recipe.store), asked, manifest, trained, of_split)
     if overlap is None:
         return None
     check_overlap(overlap, recipe.evaluation is not None and recipe.evaluation.allow_overlap)

@@ -3,6 +3,7 @@
 import random
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -50,6 +51,17 @@ def test_distractors_of_one_pool_are_no_leak_and_are_measured() -> None:
     assert overlap.leaks == ()
     assert overlap.context_most == pytest.approx(0.5, abs=0.06)  # five of ten documents
     check_overlap(overlap, allowed=False)
+
+
+def test_of_a_test_split_only_contexts_that_were_not_drawn_are_compared_as_a_whole() -> None:
+    example, context = asked("q1", "Who wrote it?", document(1))
+    drawn = replace(context, span_starts=(0, 99), span_ends=(98, 200), span_titles=("", ""))
+    row = trained("t1", "Where is it?", document(1))
+    assert measure_overlap([(example, drawn)], [row], of_split={"q1"}).leaks == ()
+    assert measure_overlap([(example, drawn)], [row]).leaks  # questions of their own
+    assert measure_overlap([(example, context)], [row], of_split={"q1"}).leaks  # one document
+    asked_again = trained("t1", "who wrote it", document(1))
+    assert measure_overlap([(example, drawn)], [asked_again], of_split={"q1"}).leaks
 
 
 def test_the_same_question_and_answer_is_a_leak_where_the_contexts_share_a_document() -> None:
