@@ -72,7 +72,7 @@ def evaluate_models(
     `in_tasks`: calls are made by task runs of the flow run that this is in; else in this thread.
     """
     with questions_and_servers(recipe, manifest) as (questions, settings):
-        overlap = checked_overlap(settings, questions, manifest, trained)
+        overlap = checked_overlap(settings, questions, manifest, trained) if trained else None
         before, after, calls = evaluation_rows(questions, settings, trained, in_tasks)
     outcome = outcome_of(before, after, calls, settings) | {"overlap": overlap}
     options = [("--model", trained["model"])] if trained else []
@@ -103,15 +103,21 @@ def questions_and_servers(recipe: Recipe, manifest: str | None) -> Iterator[tupl
         yield questions, servers.with_endpoints()
 
 
+def check_before_training(recipe: Recipe, manifest: str) -> None:
+    """Raises what evaluating a model that is trained on `manifest` would: ContaminationError, or EvaluationError where
+    there is no question."""
+    questions = read_suite_questions(recipe, open_store(recipe.store), manifest)
+    checked_overlap(recipe, questions, manifest, None)
+
+
 def checked_overlap(
     recipe: Recipe, questions: SuiteQuestions, manifest: str | None, trained: dict[str, Any] | None
 ) -> dict[str, Any] | None:
-    """The overlap of the questions with what `trained` has learned from; None without a model or its training data.
+    """The overlap of the questions with what `trained` has learned from, or would from `manifest` where it is None.
 
-    Raises ContaminationError for questions that were trained on, unless the recipe allows it.
+    None where the training data is not in the store. Raises ContaminationError for questions that were trained on,
+    unless the recipe allows it.
     """
-    if trained is None:
-        return None
     asked: list[tuple[Example, Context]] = []
     of_split: set[str] = set()
     for suite, of_suite in questions:
