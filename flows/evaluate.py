@@ -45,9 +45,9 @@ from tasks.evaluation.suites import parse_suites, with_judges_of_suites
 from tasks.evaluation.task_work import WorkInTasks
 from tasks.evaluation.trained_rows import overlap_with_training
 from tasks.records.example import Context, Example
+from tasks.reporting.comparison_tables import evaluation_markdown
 from tasks.reporting.evaluated_card import write_evaluation_to_card
 from tasks.reporting.evaluation_report import evaluation_command, write_evaluation
-from tasks.reporting.tables import comparison_table
 from tasks.resources import RunResources, open_resources
 from tasks.training.outputs import merge_adapter
 
@@ -60,7 +60,7 @@ def evaluate(recipe: dict[str, Any], manifest: str | None, trained: dict[str, An
     {"before": {metric: {value, low, high, n}}, "after": ..., "difference": ..., "buckets": ..., "calls": ...}.
     """
     outcome = evaluate_models(parse_recipe(recipe), manifest, trained, in_tasks=True)
-    announce("evaluation", comparison_table(outcome))
+    announce("evaluation", evaluation_markdown(outcome))
     return outcome
 
 
@@ -118,13 +118,13 @@ def checked_overlap(
     None where the training data is not in the store. Raises ContaminationError for questions that were trained on,
     unless the recipe allows it.
     """
-    asked: list[tuple[Example, Context]] = []
+    pairs: list[tuple[Example, Context]] = []
     of_split: set[str] = set()
     for suite, of_suite in questions:
-        asked += [(question.example, question.context) for question in of_suite]
+        pairs += [(question.example, question.context) for question in of_suite]
         if is_of_split(suite, recipe):
             of_split.update(question.example.example_id for question in of_suite)
-    overlap = overlap_with_training(open_store(recipe.store), asked, manifest, trained, of_split)
+    overlap = overlap_with_training(open_store(recipe.store), pairs, manifest, trained, of_split)
     if overlap is None:
         return None
     check_overlap(overlap, recipe.evaluation is not None and recipe.evaluation.allow_overlap)

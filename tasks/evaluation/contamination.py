@@ -90,7 +90,7 @@ def measure_overlap(
     contexts = {context.context_id: context.text for _, context in questions}
     places = {context_id: place for place, context_id in enumerate(contexts)}
     index = TextIndex(list(contexts.values()))
-    asked = _QuestionIndex([example for example, _ in questions])
+    index_of_questions = _QuestionIndex([example for example, _ in questions])
     questions_of_context: list[list[int]] = [[] for _ in contexts]
     for place, (example, context) in enumerate(questions):
         drawn = example.example_id in of_split and len(context.span_starts) > 1
@@ -108,7 +108,7 @@ def measure_overlap(
             same_context = []
             for number in np.flatnonzero(shares >= SAME_CONTEXT):
                 same_context += questions_of_context[number]
-        matches = asked.matches(row)
+        matches = index_of_questions.matches(row)
         for place in sorted({*matches, *same_context}):
             example, context = questions[place]
             leak = Leak(
@@ -136,10 +136,10 @@ def check_overlap(overlap: Overlap, allowed: bool) -> None:
 
 def overlap_id(questions: Sequence[tuple[Example, Context]], training: str, of_split: Collection[str] = ()) -> str:
     """The identity of a measurement: the evaluation questions, and `training`, the hash of what was trained on."""
-    asked = [[example.question, list(example.references), context.context_id] for example, context in questions]
+    contents = [[example.question, list(example.references), context.context_id] for example, context in questions]
     ids = [example.example_id for example, _ in questions]
     rules = [UNITS, SAME_QUESTION, SAME_CONTEXT, SHARED_CONTEXT]
-    identity = {"asked": asked, "ids": ids, "training": training, "rules": rules, "of_split": sorted(of_split)}
+    identity = {"questions": contents, "ids": ids, "training": training, "rules": rules, "of_split": sorted(of_split)}
     return fingerprint(identity)[:16]
 
 

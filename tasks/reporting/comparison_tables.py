@@ -4,13 +4,14 @@ Figures are in per cent, differences in points. An outcome is what `tasks.evalua
 versions have no tests, and the columns of tests are empty.
 """
 
+import html
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tasks.evaluation.compare import parts_of
 from tasks.evaluation.reward_bench import bench_rows
 from tasks.reporting.plots import metric_name
-from tasks.reporting.tables import NOTHING, Rows, count_reasons
+from tasks.reporting.tables import NOTHING, Rows, count_reasons, markdown
 
 Outcome = Mapping[str, Any]
 Figure = Mapping[str, Any] | None
@@ -115,6 +116,16 @@ def bench_table_rows(figures: Mapping[str, Any]) -> Rows:
         rows.insert(1, ["mean of subsets", f"{100 * figures['macro']:.1f}", "", "", ""])
     rows.insert(1, ["pairs in the right order", percent(figures["pairs"]), f"{figures['pairs']['n']:,}", "", ""])
     return ["reward bench", "right %", "sets", "ties", "left out"], rows
+
+
+def evaluation_markdown(outcome: Outcome) -> str:
+    """The tables of every suite, and in words what their questions can show, for the Prefect UI."""
+    parts = []
+    for label, of_suite in (outcome.get("suites") or {"": outcome}).items():
+        lines = [f"**{html.escape(label)}**"] if label else []
+        lines += [markdown(*metric_rows(of_suite)), *word_lines(of_suite)]
+        parts.append("\n\n".join(lines))
+    return "\n\n".join(parts)
 
 
 def headline_metric(outcome: Outcome) -> str | None:

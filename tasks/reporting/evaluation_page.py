@@ -117,9 +117,9 @@ def _tiles(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             continue
         name = f"{metric_name(metric)}, {label}"
         before, after = outcome["before"][metric], (outcome["after"] or {}).get(metric)
-        shown = after if after and after["value"] is not None else before
-        note = f"{100 * before['value']:.1f} before" if shown is after else f"{before['n']:,} questions"
-        tiles.append((name, f"{100 * shown['value']:.1f}%", note))
+        main = after if after and after["value"] is not None else before
+        note = f"{100 * before['value']:.1f} before" if main is after else f"{before['n']:,} questions"
+        tiles.append((name, f"{100 * main['value']:.1f}%", note))
         change = (outcome["difference"] or {}).get(metric)
         if change and change["value"] is not None:
             low, high = (f"{100 * change[end]:+.1f}" for end in ("low", "high"))

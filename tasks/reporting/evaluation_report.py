@@ -58,8 +58,8 @@ def write_evaluation(
     models = {"before": f"{recipe.policy.name} {recipe.policy.revision}".strip()}
     if after_name is not None:
         models["after"] = after_name
-    asked = sorted([suite, example.question, example.context_id] for (suite, _), example in examples.items())
-    identity = fingerprint({"models": models, "asked": asked, "command": command})[:8]
+    contents = sorted([suite, example.question, example.context_id] for (suite, _), example in examples.items())
+    identity = fingerprint({"models": models, "questions": contents, "command": command})[:8]
     folder = f"evaluations/{recipe.name}-{identity}"
     changed = {}
     for label, of_suite in suites.items():

@@ -37,14 +37,14 @@ class World:
 
     def __init__(self, right: dict[str, set[str]]) -> None:
         self.right = right
-        self.asked: dict[str, set[str]] = {}
+        self.questions_of: dict[str, set[str]] = {}
 
     def rows(self, name: str, questions: SuiteQuestions) -> tuple[list[EvaluationRow], dict[str, CallCounts]]:
         rows = []
         for suite, of_suite in questions:
             for one in of_suite:
                 example_id = one.example.example_id
-                self.asked.setdefault(name, set()).add(example_id)
+                self.questions_of.setdefault(name, set()).add(example_id)
                 score = float(example_id in self.right[name])
                 scores = {"sub_em": score}
                 rows.append(EvaluationRow(example_id, "qa", 9, False, "", "stop", True, scores, {}, suite.label))
@@ -137,8 +137,8 @@ def test_the_checkpoint_is_chosen_on_development_questions_alone(
     assert choice["curve"][0]["figure"]["value"] == 0
     assert [model["name"] for model in outcome["models"]] == [recipe.policy.name, "step 20", "step 40"]
     assert outcome["models"][1]["suites"]["qa"]["sub_em"]["figure"]["value"] == 0
-    assert world.asked["s10"] == world.asked["s30"] == set(development)  # never a test question
-    assert world.asked["s20"] == world.asked["s40"] == all_ids()
+    assert world.questions_of["s10"] == world.questions_of["s30"] == set(development)  # never a test question
+    assert world.questions_of["s20"] == world.questions_of["s40"] == all_ids()
     folder = Path(outcome["report"])
     assert (folder / "plots/steps-dark.svg").exists()
     page = (folder / "report.html").read_text()
@@ -172,7 +172,7 @@ def test_a_model_that_was_trained_on_the_questions_stops_the_comparison_before_a
     monkeypatch.setattr(module, "checked_overlap", checked_overlap)
     with pytest.raises(ContaminationError):
         compare(monkeypatch, recipe, world, [contender("one", "one")])
-    assert world.asked == {}
+    assert world.questions_of == {}
 
 
 def test_contenders_are_found_by_their_folders(folder: Path, recipe: Recipe) -> None:

@@ -30,9 +30,9 @@ def published(tmp_path: Path) -> tuple[Store, str, list[tuple[Example, Context]]
 def test_the_rows_are_the_train_questions_once_with_their_prompts(
     published: tuple[Store, str, list[tuple[Example, Context]]],
 ) -> None:
-    store, manifest, asked = published
+    store, manifest, posed = published
     rows = list(training_rows(open_dataset(store, manifest)))
-    contexts = {example.example_id: context for example, context in asked}
+    contexts = {example.example_id: context for example, context in posed}
     assert len(rows) == len({row.row_id for row in rows}) > 2
     for row in rows:
         assert contexts[row.row_id].text in row.text
@@ -42,23 +42,23 @@ def test_the_rows_are_the_train_questions_once_with_their_prompts(
 def test_questions_that_were_trained_on_leak_and_the_measurement_is_stored(
     published: tuple[Store, str, list[tuple[Example, Context]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, manifest, asked = published
+    store, manifest, posed = published
     trained_ids = {row.row_id for row in training_rows(open_dataset(store, manifest))}
-    overlap = overlap_with_training(store, asked, manifest, TRAINED)
+    overlap = overlap_with_training(store, posed, manifest, TRAINED)
     assert overlap is not None
     assert trained_ids <= {leak.example_id for leak in overlap.leaks}
     assert overlap.rows == len(trained_ids)
     monkeypatch.setattr(module, "measure_overlap", None)
-    assert overlap_with_training(store, asked, manifest, TRAINED) == overlap
+    assert overlap_with_training(store, posed, manifest, TRAINED) == overlap
 
 
 def test_a_model_s_job_says_what_it_was_trained_on(published: tuple[Store, str, list[tuple[Example, Context]]]) -> None:
-    store, manifest, asked = published
+    store, manifest, posed = published
     sha256 = open_dataset(store, manifest).sha256
     job = {"manifest": sha256, "dataset": "fake"}
     store.write("models/fake/abc/job.json", json.dumps(job).encode())
     assert training_manifest(store, None, TRAINED) == manifest
     store.write("models/fake/abc/job.json", json.dumps({**job, "manifest": None}).encode())
     assert training_manifest(store, manifest, TRAINED) is None  # on pairs of others
-    assert overlap_with_training(store, asked, manifest, TRAINED) is None
+    assert overlap_with_training(store, posed, manifest, TRAINED) is None
     assert training_manifest(store, manifest, None) == manifest
