@@ -88,7 +88,7 @@ def evaluate_models(
         after_name=trained["name"] if trained else None,
         command=command,
     )
-    if trained is not None:
+    if trained is not None and trained["kind"] != "endpoint":
         write_evaluation_to_card(store, trained["model"], trained["name"], outcome["suites"], command)
     return outcome | {"report": report["report"]}
 

@@ -288,8 +288,8 @@ def bench(
         str,
         typer.Argument(
             help=(
-                "client, flow, prefect, judging, consensus, kill, memory, plan, publish, ledger, shard_start, status, "
-                "fleet, training, ask or all."
+                "client, flow, prefect, judging, suite_judging, consensus, kill, memory, plan, publish, ledger, "
+                "shard_start, status, fleet, training, ask or all."
             ),
             metavar="WHAT",
         ),

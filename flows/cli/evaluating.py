@@ -7,7 +7,7 @@ import typer
 
 from flows.cli.display import AsJson, console, finish, prefect_at, progress_unless_json, table
 from flows.cli.doctor import require_machine
-from flows.cli.models_at import evaluation_recipe, served_model, with_judge, with_suites
+from flows.cli.models_at import check_names, evaluation_recipe, served_model, with_judge, with_suites
 from flows.recipes import read_recipe
 from infra.errors import RecipeError
 from infra.recipe import Recipe
@@ -26,8 +26,8 @@ def evaluate(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="Model to evaluate: its folder in the store, or NAME=URL of one that is served; several are compared "
-            "with one another. Without a recipe, the first is what the others are compared with."
+            help="Model to evaluate: its folder in the store, or NAME=URL, NAME@REVISION=URL, of one that is served; "
+            "several are compared with one another. Without a recipe, the first is what the others are compared with."
         ),
     ] = None,
     suite: Annotated[
@@ -80,6 +80,7 @@ def evaluate(
         settings = with_judge(settings, judge)
     settings = with_suites(settings, suite or [])
     trained = [_trained(name, settings) for name in names]
+    check_names(trained, settings)
     outcome: dict[str, Any] = {}
     if recipe or suite or not lm_eval:
         outcome = _evaluated(settings, manifest, trained, as_json)

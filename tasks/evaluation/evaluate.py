@@ -154,16 +154,21 @@ def _calls(suite: ActiveSuite, questions: Sequence[SuiteQuestion], recipe: Recip
 def _prepare(question: SuiteQuestion, suite: ActiveSuite, recipe: Recipe, tokenizer: Tokenizer) -> _PreparedQuestion:
     forms = []
     for example, context in question.all_forms:
-        forms.append(_form(example, context, question.task, suite, recipe, tokenizer))
+        forms.append(_form(example, context, question, suite, recipe, tokenizer))
     return _PreparedQuestion(question, tuple(forms))
 
 
 def _form(
-    example: Example, context: Context, task: str, suite: ActiveSuite, recipe: Recipe, tokenizer: Tokenizer
+    example: Example,
+    context: Context,
+    question: SuiteQuestion,
+    suite: ActiveSuite,
+    recipe: Recipe,
+    tokenizer: Tokenizer,
 ) -> _Form:
-    """Fit a form to the model's window and make its requests."""
+    """Fit a form of a question to the model's window and make its requests."""
     model, settings = recipe.policy, _settings(recipe)
-    max_tokens = suite.answer_tokens(task, settings.max_tokens)
+    max_tokens = suite.answer_tokens(question.task, settings.max_tokens)
     own, arguments = own_special_tokens(tokenizer), template_arguments(model)
     name = suite.suite.prompt(example, suite.settings)
     language = example.language
@@ -182,11 +187,14 @@ def _form(
         fitted = fit_messages(context, limit, count)
     fitted_prompt = prompt(fitted.context)
     indices = [GREEDY, *range(suite.samples(settings.samples))]
-    requests = [_request(fitted_prompt, example, model, recipe, max_tokens, index) for index in indices]
+    affinity = question.shared or example.context_id
+    requests = [_request(fitted_prompt, example, affinity, model, recipe, max_tokens, index) for index in indices]
     return _Form(example, context, fitted, tuple(requests))
 
 
-def _request(prompt: Prompt, example: Example, model: Model, recipe: Recipe, max_tokens: int, index: int) -> Request:
+def _request(
+    prompt: Prompt, example: Example, affinity: str, model: Model, recipe: Recipe, max_tokens: int, index: int
+) -> Request:
     greedy = index == GREEDY
     own = {
         "temperature": 0.0 if greedy else recipe.sampling.temperature,
@@ -201,7 +209,7 @@ def _request(prompt: Prompt, example: Example, model: Model, recipe: Recipe, max
         prompt=prompt,
         parameters=parameters_of(model, own),
         sample_index=index,
-        affinity=example.context_id,
+        affinity=affinity,
     )
 
 

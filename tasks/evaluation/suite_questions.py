@@ -29,9 +29,9 @@ def read_suite_questions(recipe: Recipe, store: Store, manifest: str | None) -> 
 
 
 def _questions_of(suite: ActiveSuite, recipe: Recipe, store: Store, manifest: str | None) -> list[SuiteQuestion]:
-    if suite.suite.generate is not None and suite.settings.questions is None:
+    if suite.suite.generate is not None:
         tokenizer = load_tokenizer(recipe.policy.tokenizer, recipe.policy.trust_remote_code)
-        questions = list(suite.suite.generate(suite.settings, tokenizer, recipe.seed))
+        questions = list(suite.suite.generate(suite.settings, recipe, tokenizer))
     else:
         cases = heldout_questions(_with_source(suite, recipe), store, manifest, suite.suite.needs_references)
         questions = as_suite_questions(cases)

@@ -24,7 +24,7 @@ def training_manifest(store: Store, manifest: str | None, trained: Mapping[str, 
 
     A model that was trained on pairs of others has none. Of one that is served elsewhere nothing is known.
     """
-    if trained is None or trained["kind"] == "endpoint":
+    if trained is None or trained.get("kind") == "endpoint":
         return manifest
     job_path = f"{trained.get('model')}/job.json"
     if not store.exists(job_path):

@@ -2,8 +2,8 @@
 
 A suite may give, and has a default for each of them:
 
-    generate     its own questions: (settings, tokenizer, seed) -> SuiteQuestions; without it they are read from the
-                 entry's `questions`, in the suite's `format`, or else they are the recipe's held-out ones
+    generate     its own questions: (settings, recipe, tokenizer) -> SuiteQuestions, made or read as it likes; without it
+                 they are read from the entry's `questions`, in the suite's `format`, or they are the held-out ones
     prepare      a question as it is asked: its task, its groups, another text, or several forms, whose scores are
                  averaged (options in another order)
     prompt       the name of a prompt file `tasks/prompts/LANGUAGE/NAME.txt` with {context} and {question}, by question;
@@ -71,7 +71,8 @@ class SuiteQuestion:
 
     `groups` are what figures are read by: "depth" in [0, 1], "position" an index, "length" the tokens that a generated
     prompt was made for, "language". `forms` are asked in place of the example, and their scores averaged; () where it
-    is asked as it is.
+    is asked as it is. Questions with the same `shared` have contexts that begin alike, and are sent together, so that a
+    server reads the beginning once; "": those with the same context are.
     """
 
     example: Example
@@ -79,6 +80,7 @@ class SuiteQuestion:
     task: str = ""
     groups: Mapping[str, Group] = field(default_factory=dict)
     forms: tuple[tuple[Example, Context], ...] = ()
+    shared: str = ""
 
     @property
     def all_forms(self) -> tuple[tuple[Example, Context], ...]:
@@ -110,7 +112,7 @@ class Score:
 
 Metric = Callable[[str, Example, Context], float | None]  # of an answer's text, in [0, 1]; None where it has no value
 Scores = Mapping[str, Score]  # of one answer, by metric
-Generated = Callable[[Any, Tokenizer, int], Iterable[SuiteQuestion]]
+Generated = Callable[[Any, Recipe, Tokenizer], Iterable[SuiteQuestion]]
 
 
 @dataclass(frozen=True, slots=True)

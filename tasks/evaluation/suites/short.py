@@ -19,6 +19,7 @@ from pydantic import Field
 from infra.canonical import fingerprint
 from infra.errors import RecipeError
 from infra.models.tokens import Tokenizer
+from infra.recipe import Recipe
 from tasks.choices import LETTERS
 from tasks.evaluation.suites import Suite, SuiteQuestion
 from tasks.evaluation.suites.choice import ChoiceSettings, accuracy, in_orders
@@ -40,7 +41,7 @@ class ShortSettings(ChoiceSettings):
     orders: Annotated[int, Field(ge=1, le=26)] = Field(1, description="orders of the options that are asked about")
 
 
-def _generate(settings: ShortSettings, tokenizer: Tokenizer, seed: int) -> Iterator[SuiteQuestion]:
+def _generate(settings: ShortSettings, recipe: Recipe, tokenizer: Tokenizer) -> Iterator[SuiteQuestion]:
     source = settings.questions
     if source is None:
         raise RecipeError(

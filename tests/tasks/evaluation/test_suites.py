@@ -103,7 +103,7 @@ def short_questions(folder: Path, rows: list[dict[str, Any]], **settings: Any) -
     own = ShortSettings.model_validate({"questions": {"source": str(file)}, **settings})
     generate = find_suite("short").generate
     assert generate is not None
-    return list(generate(own, None, 0))
+    return list(generate(own, None, None))
 
 
 def test_rows_of_gsm8k_arc_and_mmlu_are_read_by_their_shape(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_row_that_is_no_short_question_is_named(tmp_path: Path) -> None:
     generate = find_suite("short").generate
     assert generate is not None
     with pytest.raises(RecipeError, match=r"suites\[short\]: give `questions"):
-        list(generate(ShortSettings(), None, 0))
+        list(generate(ShortSettings(), None, None))
 
 
 @pytest.mark.parametrize(
