@@ -19,7 +19,6 @@ from tasks.reporting.comparison_tables import (
     word_lines,
 )
 from tasks.reporting.dataset_card import shortened
-from tasks.reporting.evaluation_plots import evaluation_plots
 from tasks.reporting.plots import metric_name
 from tasks.reporting.tables import NOTHING, Rows
 
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 _ANSWER_CHARACTERS, _QUESTION_CHARACTERS = 1600, 600
 _TITLES = {
     "by-length": "by prompt length",
+    "by-depth-and-length": "by depth and length",
     "by-depth": "by depth in the context",
     "by-position": "by position",
     "by-kind": "by kind of question",
@@ -51,15 +51,16 @@ _COUNTS = {
 Image = dict[str, str]  # "light" and "dark": SVG text, then data URLs
 
 
-def evaluation_page(report: Mapping[str, Any], several: "Several | None", images: Mapping[str, Image]) -> str:
+def evaluation_page(
+    report: Mapping[str, Any], several: "Several | None", plots: Mapping[str, Mapping[str, Image]]
+) -> str:
     """The page of an evaluation report (`evaluation_report.py`).
 
-    `several`: what the report says of several models, or None. `images` are further plots by title, shown with the
-    first suite.
+    `several`: what the report says of several models, or None. `plots`: those of each suite, by name.
     """
-    suites = [_suite(label, report["suites"][label], report["changed"].get(label, [])) for label in report["suites"]]
-    if suites:
-        suites[0]["images"] += [(title, _sources(image)) for title, image in images.items()]
+    suites = []
+    for label, outcome in report["suites"].items():
+        suites.append(_suite(label, outcome, report["changed"].get(label, []), plots.get(label, {})))
     if several and several.plot:
         several = replace(several, plot=_sources(several.plot))
     return _template().render(
@@ -72,11 +73,13 @@ def evaluation_page(report: Mapping[str, Any], several: "Several | None", images
     )
 
 
-def _suite(label: str, outcome: Mapping[str, Any], changed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _suite(
+    label: str, outcome: Mapping[str, Any], changed: Sequence[Mapping[str, Any]], plots: Mapping[str, Image]
+) -> dict[str, Any]:
     metric = headline_metric(outcome)
     images = []
     if metric is not None:
-        for name, image in evaluation_plots(outcome, metric).items():
+        for name, image in plots.items():
             title = f"{metric_name(metric)} {_TITLES.get(name, name.replace('-', ' '))}, with 95% intervals"
             images.append((title, _sources(image)))
     return {
