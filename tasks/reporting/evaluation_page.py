@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from tasks.reporting.evaluation_report import Several
 
 _ANSWER_CHARACTERS, _QUESTION_CHARACTERS = 1600, 600
+HEAT_MAP = "by-depth-and-length"
 _TITLES = {
     "by-length": "by prompt length",
-    "by-depth-and-length": "by depth and length",
+    HEAT_MAP: "by depth and length",
     "by-depth": "by depth in the context",
     "by-position": "by position",
     "by-kind": "by kind of question",
@@ -80,8 +81,8 @@ def _suite(
     images = []
     if metric is not None:
         for name, image in plots.items():
-            title = f"{metric_name(metric)} {_TITLES.get(name, name.replace('-', ' '))}, with 95% intervals"
-            images.append((title, _sources(image)))
+            title = f"{metric_name(metric)} {_TITLES.get(name, name.replace('-', ' '))}"
+            images.append((title if name == HEAT_MAP else f"{title}, with 95% intervals", _sources(image)))
     return {
         "label": label,
         "questions": outcome["questions"],

@@ -15,7 +15,7 @@ from infra.store import Store
 from tasks.evaluation.compare import EvaluationRow
 from tasks.records.example import Example
 from tasks.reporting.comparison_tables import headline_metric
-from tasks.reporting.evaluation_page import Image, evaluation_page
+from tasks.reporting.evaluation_page import HEAT_MAP, Image, evaluation_page
 from tasks.reporting.evaluation_plots import evaluation_plots
 from tasks.reporting.heat_map import heat_map
 from tasks.reporting.report import versions
@@ -102,7 +102,7 @@ def suite_plots(
     """The plots of a suite by name; where its questions have a depth and a length, the map of both comes first."""
     plots = evaluation_plots(outcome, metric)
     depth_by_length = heat_map(before, after, metric)
-    return plots if depth_by_length is None else {"by-depth-and-length": depth_by_length, **plots}
+    return plots if depth_by_length is None else {HEAT_MAP: depth_by_length, **plots}
 
 
 def changed_most(
