@@ -41,15 +41,15 @@ from tasks.evaluation.evaluate import (
     compare,
     evaluate_model,
 )
-from tasks.evaluation.suite_questions import read_suite_questions
+from tasks.evaluation.suite_questions import is_of_split, read_suite_questions
 from tasks.evaluation.suites import parse_suites, with_judges_of_suites
 from tasks.evaluation.task_work import WorkInTasks
 from tasks.evaluation.trained_rows import overlap_with_training
-from tasks.records.example import Example
+from tasks.records.example import Context, Example
+from tasks.reporting.comparison_tables import evaluation_markdown
 from tasks.reporting.evaluated_card import write_evaluation_to_card
 from tasks.reporting.evaluation_report import evaluation_command, write_evaluation
 from tasks.reporting.report import run_cost
-from tasks.reporting.tables import comparison_table
 from tasks.resources import RunResources, open_resources
 from tasks.training.outputs import merge_adapter
 
@@ -64,7 +64,7 @@ def evaluate(
     {"before": {metric: {value, low, high, n}}, "after": ..., "difference": ..., "buckets": ..., "calls": ...}.
     """
     outcome = evaluate_models(parse_recipe(recipe), manifest, trained, True, command)
-    announce("evaluation", comparison_table(outcome))
+    announce("evaluation", evaluation_markdown(outcome))
     return outcome
 
 
@@ -77,11 +77,11 @@ def evaluate_models(
 ) -> dict[str, Any]:
     """What the flow `evaluate` returns; the servers of the recipe run meanwhile.
 
-    `in_tasks`: calls are made by task runs of the flow run that this is in; else in this thread. `command`: the one that
-    the report and the card name, where it is not that of the recipe.
+    `in_tasks`: calls are made by task runs of the flow run that this is in; else in this thread. `command`: the one
+    that the report and the card name, where it is not that of the recipe.
     """
     with questions_and_servers(recipe, manifest) as (questions, settings):
-        overlap = checked_overlap(settings, questions, manifest, trained)
+        overlap = checked_overlap(settings, questions, manifest, trained) if trained else None
         before, after, calls = evaluation_rows(questions, settings, trained, in_tasks)
     outcome = outcome_of(before, after, calls, settings) | {"overlap": overlap}
     options = [("--model", trained["model"])] if trained else []
@@ -112,17 +112,28 @@ def questions_and_servers(recipe: Recipe, manifest: str | None) -> Iterator[tupl
         yield questions, servers.with_endpoints()
 
 
+def check_before_training(recipe: Recipe, manifest: str) -> None:
+    """Raises what evaluating a model that is trained on `manifest` would: ContaminationError, or EvaluationError where
+    there is no question."""
+    questions = read_suite_questions(recipe, open_store(recipe.store), manifest)
+    checked_overlap(recipe, questions, manifest, None)
+
+
 def checked_overlap(
     recipe: Recipe, questions: SuiteQuestions, manifest: str | None, trained: dict[str, Any] | None
 ) -> dict[str, Any] | None:
-    """The overlap of the questions with what `trained` has learned from; None without a model or its training data.
+    """The overlap of the questions with what `trained` has learned from, or would from `manifest` where it is None.
 
-    Raises ContaminationError for questions that were trained on, unless the recipe allows it.
+    None where the training data is not in the store. Raises ContaminationError for questions that were trained on,
+    unless the recipe allows it.
     """
-    if trained is None:
-        return None
-    asked = [(question.example, question.context) for _, of_suite in questions for question in of_suite]
-    overlap = overlap_with_training(open_store(recipe.store), asked, manifest, trained)
+    pairs: list[tuple[Example, Context]] = []
+    of_split: set[str] = set()
+    for suite, of_suite in questions:
+        pairs += [(question.example, question.context) for question in of_suite]
+        if is_of_split(suite, recipe):
+            of_split.update(question.example.example_id for question in of_suite)
+    overlap = overlap_with_training(open_store(recipe.store), pairs, manifest, trained, of_split)
     if overlap is None:
         return None
     check_overlap(overlap, recipe.evaluation is not None and recipe.evaluation.allow_overlap)

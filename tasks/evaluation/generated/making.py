@@ -71,7 +71,10 @@ def generated(
     recipe: Recipe,
     tokenizer: Tokenizer,
 ) -> Iterator[SuiteQuestion]:
-    """The questions of the tasks of these names at all lengths. Raises RecipeError for a length that the model cannot read."""
+    """The questions of the tasks of these names at all lengths.
+
+    Raises RecipeError for a length that the model cannot read.
+    """
     workshop = _workshop(settings, recipe, tokenizer)
     lengths = sorted(_lengths(settings, recipe.policy.context_window), reverse=True)
     depths = sorted(set(settings.depths), reverse=True)
