@@ -166,8 +166,8 @@ def outcome_of(
         suites[suite.label] = compare(of_suite, other, settings)
         summary = suite.suite.summary
         suites[suite.label]["summary"] = {
-            "before": summary(of_suite, None),
-            "after": None if other is None else summary(other, of_suite),
+            "before": summary(of_suite, None, suite.settings),
+            "after": None if other is None else summary(other, of_suite, suite.settings),
         }
     outcome: dict[str, Any] = {**next(iter(suites.values())), "suites": suites}
     outcome["calls"] = {}
