@@ -38,6 +38,13 @@ def _questions_of(suite: ActiveSuite, recipe: Recipe, store: Store, manifest: st
     return [suite.suite.prepare(question, suite.settings, recipe.seed) for question in questions]
 
 
+def is_of_split(suite: ActiveSuite, recipe: Recipe) -> bool:
+    """Whether a suite asks the test split of a dataset: neither it nor the recipe has questions for it."""
+    if suite.settings.questions is not None or suite.suite.generate is not None:
+        return False
+    return recipe.evaluation is None or recipe.evaluation.questions is None
+
+
 def as_suite_questions(cases: Sequence[HeldOutQuestion]) -> list[SuiteQuestion]:
     """Held-out questions as they are."""
     return [SuiteQuestion(example, context) for example, context in cases]

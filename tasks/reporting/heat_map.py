@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tasks.evaluation.compare import EvaluationRow
 from tasks.reporting.evaluation_plots import both_grounds
-from tasks.reporting.plots import BLUE, INK, SIZE, new_plot
+from tasks.reporting.plots import BLUE, GROUND, INK, SIZE, new_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,6 +84,7 @@ def _draw(axes: "Axes", cells: Sequence[Cell], lengths: Sequence[int], depths: S
         value = "–" if cell.value is None else f"{100 * cell.value:.0f}"
         axes.text(x, y - 0.12, value, ha="center", va="center", fontsize=10, color=INK)
         axes.text(x, y + 0.24, f"n = {cell.n}", ha="center", va="center", fontsize=6.5, color=INK)
+    axes.set_facecolor(GROUND)
     axes.set_xlim(-0.5, len(lengths) - 0.5)
     axes.set_ylim(len(depths) - 0.5, -0.5)
     axes.set_xticks(range(len(lengths)), [length_name(length) for length in lengths])
