@@ -30,6 +30,7 @@ from infra.serving import hardware
 from infra.serving.adapters import load_adapter
 from infra.serving.servers import local_folder, serve, start_servers
 from infra.store import open_store
+from tasks.evaluation.calls import AFTER, calls_by_section
 from tasks.evaluation.contamination import check_overlap
 from tasks.evaluation.evaluate import (
     Baseline,
@@ -48,6 +49,7 @@ from tasks.records.example import Context, Example
 from tasks.reporting.comparison_tables import evaluation_markdown
 from tasks.reporting.evaluated_card import write_evaluation_to_card
 from tasks.reporting.evaluation_report import evaluation_command, write_evaluation
+from tasks.reporting.report import run_cost
 from tasks.resources import RunResources, open_resources
 from tasks.training.outputs import merge_adapter
 
@@ -146,7 +148,7 @@ def outcome_of(
     calls: dict[str, CallCounts],
     settings: Recipe,
 ) -> dict[str, Any]:
-    """The comparison of two models, with the calls that were made for it.
+    """The comparison of two models, with the calls that were made for it and their cost.
 
     It has the figures of the recipe's first suite, and those of every suite in "suites", by label.
     """
@@ -164,6 +166,7 @@ def outcome_of(
     outcome["calls"] = {}
     for kind, counts in calls.items():
         outcome["calls"][kind] = asdict(counts)
+    outcome["cost"] = run_cost(settings, calls_by_section(outcome["calls"], settings))
     return outcome
 
 
@@ -176,7 +179,7 @@ def evaluation_rows(
         return before, None, calls
     after, calls_after = trained_rows(questions, settings, trained, baseline_of(before), in_tasks)
     for kind, counts in calls_after.items():
-        calls[f"{kind} after"] = counts
+        calls[f"{kind}{AFTER}"] = counts
     return before, after, calls
 
 

@@ -2,8 +2,8 @@
 
 A suite may give, and has a default for each of them:
 
-    generate     its own questions: (settings, recipe, tokenizer) -> SuiteQuestions, made or read as it likes; without it
-                 they are read from the entry's `questions`, in the suite's `format`, or they are the held-out ones
+    generate     its own questions: (settings, recipe, tokenizer) -> SuiteQuestions, made or read as it likes;
+                 without it they are read from the entry's `questions`, in the suite's `format`, else the held-out ones
     prepare      a question as it is asked: its task, its groups, another text, or several forms, whose scores are
                  averaged (options in another order)
     prompt       the name of a prompt file `tasks/prompts/LANGUAGE/NAME.txt` with {context} and {question}, by question;
