@@ -30,6 +30,7 @@ from infra.serving import hardware
 from infra.serving.adapters import load_adapter
 from infra.serving.servers import local_folder, serve, start_servers
 from infra.store import open_store
+from tasks.evaluation.calls import AFTER, calls_by_section
 from tasks.evaluation.contamination import check_overlap
 from tasks.evaluation.evaluate import (
     Baseline,
@@ -40,43 +41,51 @@ from tasks.evaluation.evaluate import (
     compare,
     evaluate_model,
 )
-from tasks.evaluation.suite_questions import read_suite_questions
+from tasks.evaluation.suite_questions import is_of_split, read_suite_questions
 from tasks.evaluation.suites import parse_suites, with_judges_of_suites
 from tasks.evaluation.task_work import WorkInTasks
 from tasks.evaluation.trained_rows import overlap_with_training
-from tasks.records.example import Example
+from tasks.records.example import Context, Example
+from tasks.reporting.comparison_tables import evaluation_markdown
 from tasks.reporting.evaluated_card import write_evaluation_to_card
 from tasks.reporting.evaluation_report import evaluation_command, write_evaluation
-from tasks.reporting.tables import comparison_table
+from tasks.reporting.report import run_cost
 from tasks.resources import RunResources, open_resources
 from tasks.training.outputs import merge_adapter
 
 
 @flow(name="evaluate", flow_run_name="evaluate {recipe[name]}", validate_parameters=False)
-def evaluate(recipe: dict[str, Any], manifest: str | None, trained: dict[str, Any] | None) -> dict[str, Any]:
+def evaluate(
+    recipe: dict[str, Any], manifest: str | None, trained: dict[str, Any] | None, command: str | None = None
+) -> dict[str, Any]:
     """Evaluate the policy, and `trained` (what the train flow returned) beside it.
 
     The questions are the recipe's `evaluation.questions`, else the test contexts of the dataset's plan. Returns
     {"before": {metric: {value, low, high, n}}, "after": ..., "difference": ..., "buckets": ..., "calls": ...}.
     """
-    outcome = evaluate_models(parse_recipe(recipe), manifest, trained, in_tasks=True)
-    announce("evaluation", comparison_table(outcome))
+    outcome = evaluate_models(parse_recipe(recipe), manifest, trained, True, command)
+    announce("evaluation", evaluation_markdown(outcome))
     return outcome
 
 
 def evaluate_models(
-    recipe: Recipe, manifest: str | None, trained: dict[str, Any] | None, in_tasks: bool = False
+    recipe: Recipe,
+    manifest: str | None,
+    trained: dict[str, Any] | None,
+    in_tasks: bool = False,
+    command: str | None = None,
 ) -> dict[str, Any]:
     """What the flow `evaluate` returns; the servers of the recipe run meanwhile.
 
-    `in_tasks`: calls are made by task runs of the flow run that this is in; else in this thread.
+    `in_tasks`: calls are made by task runs of the flow run that this is in; else in this thread. `command`: the one
+    that the report and the card name, where it is not that of the recipe.
     """
     with questions_and_servers(recipe, manifest) as (questions, settings):
-        overlap = checked_overlap(settings, questions, manifest, trained)
+        overlap = checked_overlap(settings, questions, manifest, trained) if trained else None
         before, after, calls = evaluation_rows(questions, settings, trained, in_tasks)
     outcome = outcome_of(before, after, calls, settings) | {"overlap": overlap}
     options = [("--model", trained["model"])] if trained else []
-    command = evaluation_command("evaluate", recipe, manifest, options)
+    command = command or evaluation_command("evaluate", recipe, manifest, options)
     store = open_store(recipe.store)
     report = write_evaluation(
         store,
@@ -88,7 +97,7 @@ def evaluate_models(
         after_name=trained["name"] if trained else None,
         command=command,
     )
-    if trained is not None:
+    if trained is not None and trained["kind"] != "endpoint":
         write_evaluation_to_card(store, trained["model"], trained["name"], outcome["suites"], command)
     return outcome | {"report": report["report"]}
 
@@ -103,17 +112,28 @@ def questions_and_servers(recipe: Recipe, manifest: str | None) -> Iterator[tupl
         yield questions, servers.with_endpoints()
 
 
+def check_before_training(recipe: Recipe, manifest: str) -> None:
+    """Raises what evaluating a model that is trained on `manifest` would: ContaminationError, or EvaluationError where
+    there is no question."""
+    questions = read_suite_questions(recipe, open_store(recipe.store), manifest)
+    checked_overlap(recipe, questions, manifest, None)
+
+
 def checked_overlap(
     recipe: Recipe, questions: SuiteQuestions, manifest: str | None, trained: dict[str, Any] | None
 ) -> dict[str, Any] | None:
-    """The overlap of the questions with what `trained` has learned from; None without a model or its training data.
+    """The overlap of the questions with what `trained` has learned from, or would from `manifest` where it is None.
 
-    Raises ContaminationError for questions that were trained on, unless the recipe allows it.
+    None where the training data is not in the store. Raises ContaminationError for questions that were trained on,
+    unless the recipe allows it.
     """
-    if trained is None:
-        return None
-    asked = [(question.example, question.context) for _, of_suite in questions for question in of_suite]
-    overlap = overlap_with_training(open_store(recipe.store), asked, manifest, trained)
+    pairs: list[tuple[Example, Context]] = []
+    of_split: set[str] = set()
+    for suite, of_suite in questions:
+        pairs += [(question.example, question.context) for question in of_suite]
+        if is_of_split(suite, recipe):
+            of_split.update(question.example.example_id for question in of_suite)
+    overlap = overlap_with_training(open_store(recipe.store), pairs, manifest, trained, of_split)
     if overlap is None:
         return None
     check_overlap(overlap, recipe.evaluation is not None and recipe.evaluation.allow_overlap)
@@ -135,7 +155,7 @@ def outcome_of(
     calls: dict[str, CallCounts],
     settings: Recipe,
 ) -> dict[str, Any]:
-    """The comparison of two models, with the calls that were made for it.
+    """The comparison of two models, with the calls that were made for it and their cost.
 
     It has the figures of the recipe's first suite, and those of every suite in "suites", by label.
     """
@@ -146,13 +166,14 @@ def outcome_of(
         suites[suite.label] = compare(of_suite, other, settings)
         summary = suite.suite.summary
         suites[suite.label]["summary"] = {
-            "before": summary(of_suite, None),
-            "after": None if other is None else summary(other, of_suite),
+            "before": summary(of_suite, None, suite.settings),
+            "after": None if other is None else summary(other, of_suite, suite.settings),
         }
     outcome: dict[str, Any] = {**next(iter(suites.values())), "suites": suites}
     outcome["calls"] = {}
     for kind, counts in calls.items():
         outcome["calls"][kind] = asdict(counts)
+    outcome["cost"] = run_cost(settings, calls_by_section(outcome["calls"], settings))
     return outcome
 
 
@@ -165,7 +186,7 @@ def evaluation_rows(
         return before, None, calls
     after, calls_after = trained_rows(questions, settings, trained, baseline_of(before), in_tasks)
     for kind, counts in calls_after.items():
-        calls[f"{kind} after"] = counts
+        calls[f"{kind}{AFTER}"] = counts
     return before, after, calls
 
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from flows.ask import with_questions
 from flows.build import build, planned, recipe_tags
 from flows.early import say_early
-from flows.evaluate import evaluate, local_model_folder
+from flows.evaluate import check_before_training, evaluate, local_model_folder
 from flows.recipes import read_recipe
 from flows.shard import shard_recipe
 from flows.train import train
@@ -90,6 +90,8 @@ def run_round(recipe: Recipe, number: int, served: Recipe) -> dict[str, Any]:
             seconds.setdefault(stage, stage_seconds)
         manifest = built["dataset"]["manifest"]
         trained = comparison = None
+        if settings.training is not None and settings.evaluation is not None:
+            check_before_training(settings, manifest)
         if settings.training is not None:
             start = time.monotonic()
             trained = run_when_server_answers(train, parameters, manifest)

@@ -1,5 +1,6 @@
 """`longmill evaluate`: a recipe's models, or any served ones, on the suites of a recipe, or on any."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,7 +8,7 @@ import typer
 
 from flows.cli.display import AsJson, console, finish, prefect_at, progress_unless_json, table
 from flows.cli.doctor import require_machine
-from flows.cli.models_at import evaluation_recipe, served_model, with_judge, with_suites
+from flows.cli.models_at import check_names, evaluation_recipe, served_model, with_judge, with_suites
 from flows.recipes import read_recipe
 from infra.errors import RecipeError
 from infra.recipe import Recipe
@@ -26,8 +27,8 @@ def evaluate(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="Model to evaluate: its folder in the store, or NAME=URL of one that is served; several are compared "
-            "with one another. Without a recipe, the first is what the others are compared with."
+            help="Model to evaluate: its folder in the store, or NAME=URL, NAME@REVISION=URL, of one that is served; "
+            "several are compared with one another. Without a recipe, the first is what the others are compared with."
         ),
     ] = None,
     suite: Annotated[
@@ -80,15 +81,26 @@ def evaluate(
         settings = with_judge(settings, judge)
     settings = with_suites(settings, suite or [])
     trained = [_trained(name, settings) for name in names]
+    check_names(trained, settings)
     outcome: dict[str, Any] = {}
     if recipe or suite or not lm_eval:
-        outcome = _evaluated(settings, manifest, trained, as_json)
+        outcome = _evaluated(settings, manifest, trained, None if recipe else _command(model, suite, judge), as_json)
     if lm_eval:
         outcome["lm_eval"] = _lm_eval_results(settings, trained, lm_eval, lm_eval_chat, lm_eval_args.split())
         if not as_json:
             console.print(table("lm-eval", *_lm_eval_rows(outcome["lm_eval"])))
     report = outcome.get("report")
     finish(as_json, outcome, [("report", f"{report}/report.html")] if report else [])
+
+
+def _command(models: list[str] | None, suites: list[str] | None, judge: str) -> str:
+    """The command of an evaluation without a recipe."""
+    options = [("--model", models), ("--suite", suites), ("--judge", [judge] if judge else [])]
+    words = ["longmill", "evaluate"]
+    for option, values in options:
+        for value in values or ():
+            words += [option, value]
+    return shlex.join(words)
 
 
 def _trained(name: str, settings: Recipe) -> dict[str, Any]:
@@ -100,7 +112,9 @@ def _trained(name: str, settings: Recipe) -> dict[str, Any]:
     return trained_at(settings.store, name)
 
 
-def _evaluated(settings: Recipe, manifest: str, trained: list[dict[str, Any]], as_json: bool) -> dict[str, Any]:
+def _evaluated(
+    settings: Recipe, manifest: str, trained: list[dict[str, Any]], command: str | None, as_json: bool
+) -> dict[str, Any]:
     from flows.cli.views import path_in_store
     from tasks.evaluation.suites import with_judges_of_suites
 
@@ -120,7 +134,7 @@ def _evaluated(settings: Recipe, manifest: str, trained: list[dict[str, Any]], a
         else:
             from flows.evaluate import evaluate as evaluate_flow
 
-            outcome = evaluate_flow(parameters, path, trained[0] if trained else None)
+            outcome = evaluate_flow(parameters, path, trained[0] if trained else None, command)
     if not as_json:
         _show(settings.name, outcome, several=len(trained) > 1)
     return outcome

@@ -1,5 +1,8 @@
 """Models that are served somewhere, NAME=URL, and the recipe that evaluates them where the user gives none.
 
+NAME is what the server calls the model. The ledger knows a model by its name and revision: other weights under the same
+name are another revision, NAME@REVISION=URL, or their answers would be those of the earlier ones.
+
 Its defaults are those for an instruct model of some billion parameters: plain prompts, answers of up to 1,024 tokens,
 the window that the server names (vLLM does), else 32,768 tokens.
 """
@@ -28,24 +31,39 @@ class Served:
 
     name: str
     url: str
+    revision: str = "main"
 
     def as_trained(self) -> dict[str, Any]:
         """The form in which flows take a model that is compared with the policy."""
         return {
             "name": self.name,
-            "revision": "main",
+            "revision": self.revision,
             "kind": "endpoint",
-            "model": f"{self.name}={self.url}",
+            "model": f"{self.name}@{self.revision}={self.url}",
             "endpoint": self.url,
         }
 
 
 def served_model(text: str) -> Served:
-    """The model of "NAME=URL". Raises RecipeError for another form."""
-    name, equals, url = text.partition("=")
+    """The model of "NAME=URL" or "NAME@REVISION=URL". Raises RecipeError for another form."""
+    names, equals, url = text.partition("=")
+    name, _, revision = names.partition("@")
     if not equals or not name or not url.startswith(("http://", "https://")):
         raise RecipeError(f"{text!r}: write a served model as NAME=URL, as my-model=http://127.0.0.1:8000/v1")
-    return Served(name, url.rstrip("/"))
+    return Served(name, url.rstrip("/"), revision or "main")
+
+
+def check_names(models: Sequence[dict[str, Any]], recipe: Recipe) -> None:
+    """Raise RecipeError where two models have one name and one revision: the ledger would take them for one."""
+    identities = [(recipe.policy.name, recipe.policy.revision)]
+    for model in models:
+        identity = (model["name"], model["revision"])
+        if identity in identities:
+            raise RecipeError(
+                f"--model: two models are called {identity[0]}, revision {identity[1]}, and would share their answers; "
+                "write NAME@REVISION=URL for other weights under the same name"
+            )
+        identities.append(identity)
 
 
 def evaluation_recipe(
@@ -65,6 +83,7 @@ def evaluation_recipe(
         "questions": {"source": "none"},  # nothing is built of it; a suite names its own
         "policy": {
             "name": first.name,
+            "revision": first.revision,
             "endpoints": [first.url],
             "tokenizer": tokenizer or _tokenizer_of(first, listing),
             "context_window": window or window_in(listing, first.name) or _WINDOW,
@@ -108,7 +127,12 @@ def _suite_entry(text: str) -> str | dict[str, Any]:
 
 def _judge_settings(judge: str, tokenizer: str) -> dict[str, Any]:
     served = served_model(judge)
-    return {"name": served.name, "endpoints": [served.url], "tokenizer": tokenizer}
+    return {
+        "name": served.name,
+        "revision": served.revision,
+        "endpoints": [served.url],
+        "tokenizer": tokenizer,
+    }
 
 
 def _listing(model: Served) -> bytes:

@@ -125,10 +125,10 @@ class _Comparison:
             compared.append(self._rows(questions, settings, contender, base))
             progress.advance(STAGE)
         figures = several_figures(compared, self.recipe)
-        shown = compared[-1] if choice is None else compared[1 + models.index(best)]
-        outcome = outcome_of(base, shown.runs[0], {}, settings)
+        detailed = compared[-1] if choice is None else compared[1 + models.index(best)]
+        outcome = outcome_of(base, detailed.runs[0], {}, settings)
         outcome |= {"calls": {kind: dict(counts) for kind, counts in self._calls.items()}, "overlap": self._overlap}
-        several = _several(figures, choice, shown.name)
+        several = _several(figures, choice, detailed.name)
         store, command = (
             open_store(self.recipe.store),
             evaluation_command("compare", self.recipe, self._manifest, options),
@@ -138,9 +138,9 @@ class _Comparison:
             self.recipe,
             outcome,
             base,
-            shown.runs[0],
+            detailed.runs[0],
             examples_of(questions),
-            after_name=shown.name,
+            after_name=detailed.name,
             command=command,
             several=several,
         )
@@ -234,9 +234,9 @@ def _options(models: Sequence[Contender], checkpoints: Sequence[Contender]) -> l
     return options
 
 
-def _several(figures: list[dict[str, Any]], choice: dict[str, Any] | None, shown: str) -> Several:
+def _several(figures: list[dict[str, Any]], choice: dict[str, Any] | None, detailed: str) -> Several:
     """What the report's page shows of all models."""
-    about = f"Every model on the same questions; below, {figures[0]['name']} and {shown} in detail."
+    about = f"Every model on the same questions; below, {figures[0]['name']} and {detailed} in detail."
     notes, plot = several_words(figures), None
     if choice is not None:
         notes.insert(0, choice_words(choice))

@@ -5,14 +5,15 @@ A question has leaked where one training row has
 - the same question (at least half of its n-grams; a short one as a whole) with the same reference, and, unless the
   question is longer than an n-gram, a twentieth of the context: a template such as "Write a summary of the report." or
   a name of a generated world comes again with another context and another answer, and that is no leak; or
-- the same context: at least four fifths of its n-grams. Contexts that share distractors from one pool have less, and
-  are not meant.
+- the same context: at least four fifths of its n-grams. Contexts that share some distractors have less. Where the
+  questions are the test split of the training data itself, and a context is several documents that were drawn from the
+  one pool, this is left out: in a small pool two draws may be nearly the same.
 
 Leaves out: paraphrases and translations, which share no n-grams; what the base model has read before; and of pairs that
 others published, their questions by themselves (they stand in the prompt, and so count with the context).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -79,15 +80,22 @@ class Overlap:
         return Overlap(**{**fields, "leaks": tuple(Leak(**leak) for leak in value["leaks"])})
 
 
-def measure_overlap(questions: Sequence[tuple[Example, Context]], rows: Iterable[TrainingRow]) -> Overlap:
-    """Compare evaluation questions, at least one, with the rows that were trained on, which are read once."""
+def measure_overlap(
+    questions: Sequence[tuple[Example, Context]], rows: Iterable[TrainingRow], of_split: Collection[str] = ()
+) -> Overlap:
+    """Compare evaluation questions, at least one, with the rows that were trained on, which are read once.
+
+    `of_split`: ids of the questions that are the test split of the training data.
+    """
     contexts = {context.context_id: context.text for _, context in questions}
     places = {context_id: place for place, context_id in enumerate(contexts)}
     index = TextIndex(list(contexts.values()))
-    asked = _QuestionIndex([example for example, _ in questions])
+    index_of_questions = _QuestionIndex([example for example, _ in questions])
     questions_of_context: list[list[int]] = [[] for _ in contexts]
-    for place, (_, context) in enumerate(questions):
-        questions_of_context[places[context.context_id]].append(place)
+    for place, (example, context) in enumerate(questions):
+        drawn = example.example_id in of_split and len(context.span_starts) > 1
+        if not drawn:
+            questions_of_context[places[context.context_id]].append(place)
     most = np.zeros(len(contexts))
     leaks: dict[str, Leak] = {}
     count, shares, last_context = 0, most, None
@@ -100,7 +108,7 @@ def measure_overlap(questions: Sequence[tuple[Example, Context]], rows: Iterable
             same_context = []
             for number in np.flatnonzero(shares >= SAME_CONTEXT):
                 same_context += questions_of_context[number]
-        matches = asked.matches(row)
+        matches = index_of_questions.matches(row)
         for place in sorted({*matches, *same_context}):
             example, context = questions[place]
             leak = Leak(
@@ -109,7 +117,7 @@ def measure_overlap(questions: Sequence[tuple[Example, Context]], rows: Iterable
                 round(matches.get(place, 0.0), _DIGITS),
                 round(float(shares[places[context.context_id]]), _DIGITS),
             )
-            if _has_leaked(example, row, leak):
+            if place in same_context or _has_leaked(example, row, leak):
                 leaks.setdefault(example.example_id, leak)
     mean, largest = (round(float(figure), _DIGITS) for figure in (most.mean(), most.max()))
     return Overlap(len(questions), count, tuple(leaks.values()), mean, largest)
@@ -126,17 +134,17 @@ def check_overlap(overlap: Overlap, allowed: bool) -> None:
     )
 
 
-def overlap_id(questions: Sequence[tuple[Example, Context]], training: str) -> str:
+def overlap_id(questions: Sequence[tuple[Example, Context]], training: str, of_split: Collection[str] = ()) -> str:
     """The identity of a measurement: the evaluation questions, and `training`, the hash of what was trained on."""
-    asked = [[example.question, list(example.references), context.context_id] for example, context in questions]
+    contents = [[example.question, list(example.references), context.context_id] for example, context in questions]
     ids = [example.example_id for example, _ in questions]
     rules = [UNITS, SAME_QUESTION, SAME_CONTEXT, SHARED_CONTEXT]
-    return fingerprint({"asked": asked, "ids": ids, "training": training, "rules": rules})[:16]
+    identity = {"questions": contents, "ids": ids, "training": training, "rules": rules, "of_split": sorted(of_split)}
+    return fingerprint(identity)[:16]
 
 
 def _has_leaked(example: Example, row: TrainingRow, leak: Leak) -> bool:
-    if leak.context >= SAME_CONTEXT:
-        return True
+    """Whether a row with another context has the question."""
     if leak.question < SAME_QUESTION or not _same_reference(example.references, row.references):
         return False
     return leak.context >= SHARED_CONTEXT or len(units_of(example.question)) > UNITS

@@ -37,6 +37,7 @@ from tasks.scoring.run import run_to_end, score_with
 __all__ = ["Baseline", "EvaluationRow", "SuiteQuestions", "baseline_of", "compare", "evaluate_model"]
 
 STAGE = "evaluate"
+ANSWER_KINDS = ("evaluate", "evaluate_sample")  # of calls for answers: greedy, and drawn
 _CHECKED_AT_ONCE = 64  # questions
 MBR = "mbr_"  # before the names of metrics of the consensus pick
 
@@ -203,7 +204,7 @@ def _request(
         "seed": 0 if greedy else seed_number(recipe.seed, "evaluate", example.example_id, index),
     }
     return Request(
-        kind="evaluate" if greedy else "evaluate_sample",
+        kind=ANSWER_KINDS[0 if greedy else 1],
         model=model.name,
         revision=model.revision,
         prompt=prompt,

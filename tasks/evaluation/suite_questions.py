@@ -29,13 +29,20 @@ def read_suite_questions(recipe: Recipe, store: Store, manifest: str | None) -> 
 
 
 def _questions_of(suite: ActiveSuite, recipe: Recipe, store: Store, manifest: str | None) -> list[SuiteQuestion]:
-    if suite.suite.generate is not None and suite.settings.questions is None:
+    if suite.suite.generate is not None:
         tokenizer = load_tokenizer(recipe.policy.tokenizer, recipe.policy.trust_remote_code)
         questions = list(suite.suite.generate(suite.settings, recipe, tokenizer))
     else:
         cases = heldout_questions(_with_source(suite, recipe), store, manifest, suite.suite.needs_references)
         questions = as_suite_questions(cases)
     return [suite.suite.prepare(question, suite.settings, recipe.seed) for question in questions]
+
+
+def is_of_split(suite: ActiveSuite, recipe: Recipe) -> bool:
+    """Whether a suite asks the test split of a dataset: neither it nor the recipe has questions for it."""
+    if suite.settings.questions is not None or suite.suite.generate is not None:
+        return False
+    return recipe.evaluation is None or recipe.evaluation.questions is None
 
 
 def as_suite_questions(cases: Sequence[HeldOutQuestion]) -> list[SuiteQuestion]:

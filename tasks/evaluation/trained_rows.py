@@ -6,7 +6,7 @@ a nightly evaluation of the same questions reads the training rows once.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from infra.canonical import canonical_json
@@ -24,7 +24,7 @@ def training_manifest(store: Store, manifest: str | None, trained: Mapping[str, 
 
     A model that was trained on pairs of others has none. Of one that is served elsewhere nothing is known.
     """
-    if trained is None or trained["kind"] == "endpoint":
+    if trained is None or trained.get("kind") == "endpoint":
         return manifest
     job_path = f"{trained.get('model')}/job.json"
     if not store.exists(job_path):
@@ -41,16 +41,20 @@ def overlap_with_training(
     questions: Sequence[tuple[Example, Context]],
     manifest: str | None,
     trained: Mapping[str, Any] | None,
+    of_split: Collection[str] = (),
 ) -> Overlap | None:
-    """The overlap of evaluation questions with what was trained on; None where that is not in the store."""
+    """The overlap of evaluation questions with what was trained on; None where that is not in the store.
+
+    `of_split`: ids of the questions that are the test split of the dataset.
+    """
     path = training_manifest(store, manifest, trained)
     if path is None or not questions:
         return None
     dataset = open_dataset(store, path)
-    place = f"evaluations/overlaps/{overlap_id(questions, dataset.sha256)}.json"
+    place = f"evaluations/overlaps/{overlap_id(questions, dataset.sha256, of_split)}.json"
     if store.exists(place):
         return Overlap.from_json(json.loads(store.read(place)))
-    overlap = measure_overlap(questions, training_rows(dataset))
+    overlap = measure_overlap(questions, training_rows(dataset), of_split)
     store.write(place, canonical_json(overlap.to_json()))
     return overlap
 

@@ -4,12 +4,14 @@ Figures are in per cent, differences in points. An outcome is what `tasks.evalua
 versions have no tests, and the columns of tests are empty.
 """
 
+import html
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tasks.evaluation.compare import parts_of
+from tasks.evaluation.reward_bench import bench_rows
 from tasks.reporting.plots import metric_name
-from tasks.reporting.tables import NOTHING, Rows
+from tasks.reporting.tables import NOTHING, Rows, count_reasons, markdown
 
 Outcome = Mapping[str, Any]
 Figure = Mapping[str, Any] | None
@@ -101,6 +103,29 @@ def choice_words(choice: Mapping[str, Any]) -> str:
 
 def _model_words(model: Mapping[str, Any]) -> str:
     return f"{model['name']} ({model['seeds']} seeds)" if model["seeds"] > 1 else str(model["name"])
+
+
+def bench_table_rows(figures: Mapping[str, Any]) -> Rows:
+    """The agreement of a reward with a bench, by kind, subset, length and scorer."""
+    rows = []
+    for what, name, figure in bench_rows(figures):
+        missing = count_reasons(figure["missing"])
+        label = "all sets" if what == "all" else f"{what.removesuffix('s')} {name}"
+        rows.append([label, percent(figure), f"{figure['n']:,}", f"{figure['ties']:,}", missing])
+    if figures["macro"] is not None:
+        rows.insert(1, ["mean of subsets", f"{100 * figures['macro']:.1f}", "", "", ""])
+    rows.insert(1, ["pairs in the right order", percent(figures["pairs"]), f"{figures['pairs']['n']:,}", "", ""])
+    return ["reward bench", "right %", "sets", "ties", "left out"], rows
+
+
+def evaluation_markdown(outcome: Outcome) -> str:
+    """The tables of every suite, and in words what their questions can show, for the Prefect UI."""
+    parts = []
+    for label, of_suite in (outcome.get("suites") or {"": outcome}).items():
+        lines = [f"**{html.escape(label)}**"] if label else []
+        lines += [markdown(*metric_rows(of_suite)), *word_lines(of_suite)]
+        parts.append("\n\n".join(lines))
+    return "\n\n".join(parts)
 
 
 def headline_metric(outcome: Outcome) -> str | None:

@@ -43,7 +43,7 @@ def with_evaluation(card: str, name: str, suites: Mapping[str, Any], command: st
     from huggingface_hub.repocard_data import eval_results_to_model_index
 
     parsed = ModelCard(card, ignore_metadata_errors=True)
-    metadata = parsed.data.to_dict()
+    metadata: dict[str, Any] = parsed.data.to_dict()  # type: ignore[no-untyped-call]
     results = list(eval_results(suites))
     if results:
         metadata["model-index"] = eval_results_to_model_index(name, results)

@@ -19,7 +19,6 @@ from tasks.reporting.comparison_tables import (
     word_lines,
 )
 from tasks.reporting.dataset_card import shortened
-from tasks.reporting.evaluation_plots import evaluation_plots
 from tasks.reporting.plots import metric_name
 from tasks.reporting.tables import NOTHING, Rows
 
@@ -29,8 +28,10 @@ if TYPE_CHECKING:
     from tasks.reporting.evaluation_report import Several
 
 _ANSWER_CHARACTERS, _QUESTION_CHARACTERS = 1600, 600
+HEAT_MAP = "by-depth-and-length"
 _TITLES = {
     "by-length": "by prompt length",
+    HEAT_MAP: "by depth and length",
     "by-depth": "by depth in the context",
     "by-position": "by position",
     "by-kind": "by kind of question",
@@ -51,15 +52,16 @@ _COUNTS = {
 Image = dict[str, str]  # "light" and "dark": SVG text, then data URLs
 
 
-def evaluation_page(report: Mapping[str, Any], several: "Several | None", images: Mapping[str, Image]) -> str:
+def evaluation_page(
+    report: Mapping[str, Any], several: "Several | None", plots: Mapping[str, Mapping[str, Image]]
+) -> str:
     """The page of an evaluation report (`evaluation_report.py`).
 
-    `several`: what the report says of several models, or None. `images` are further plots by title, shown with the
-    first suite.
+    `several`: what the report says of several models, or None. `plots`: those of each suite, by name.
     """
-    suites = [_suite(label, report["suites"][label], report["changed"].get(label, [])) for label in report["suites"]]
-    if suites:
-        suites[0]["images"] += [(title, _sources(image)) for title, image in images.items()]
+    suites = []
+    for label, outcome in report["suites"].items():
+        suites.append(_suite(label, outcome, report["changed"].get(label, []), plots.get(label, {})))
     if several and several.plot:
         several = replace(several, plot=_sources(several.plot))
     return _template().render(
@@ -72,13 +74,15 @@ def evaluation_page(report: Mapping[str, Any], several: "Several | None", images
     )
 
 
-def _suite(label: str, outcome: Mapping[str, Any], changed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _suite(
+    label: str, outcome: Mapping[str, Any], changed: Sequence[Mapping[str, Any]], plots: Mapping[str, Image]
+) -> dict[str, Any]:
     metric = headline_metric(outcome)
     images = []
     if metric is not None:
-        for name, image in evaluation_plots(outcome, metric).items():
-            title = f"{metric_name(metric)} {_TITLES.get(name, name.replace('-', ' '))}, with 95% intervals"
-            images.append((title, _sources(image)))
+        for name, image in plots.items():
+            title = f"{metric_name(metric)} {_TITLES.get(name, name.replace('-', ' '))}"
+            images.append((title if name == HEAT_MAP else f"{title}, with 95% intervals", _sources(image)))
     return {
         "label": label,
         "questions": outcome["questions"],
@@ -117,9 +121,9 @@ def _tiles(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             continue
         name = f"{metric_name(metric)}, {label}"
         before, after = outcome["before"][metric], (outcome["after"] or {}).get(metric)
-        shown = after if after and after["value"] is not None else before
-        note = f"{100 * before['value']:.1f} before" if shown is after else f"{before['n']:,} questions"
-        tiles.append((name, f"{100 * shown['value']:.1f}%", note))
+        main = after if after and after["value"] is not None else before
+        note = f"{100 * before['value']:.1f} before" if main is after else f"{before['n']:,} questions"
+        tiles.append((name, f"{100 * main['value']:.1f}%", note))
         change = (outcome["difference"] or {}).get(metric)
         if change and change["value"] is not None:
             low, high = (f"{100 * change[end]:+.1f}" for end in ("low", "high"))

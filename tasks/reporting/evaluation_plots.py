@@ -134,7 +134,8 @@ def steps_plot(curve: Sequence[Mapping[str, Any]], base: Mapping[str, Any], best
     axes.set_xticks(steps, [f"{step:,}" for step in steps])
     if len(steps) > _ROTATED:
         axes.tick_params(axis="x", labelrotation=45)
-    axes.set_ylim(-3, 104)
+    lows, highs = ([100 * point["figure"][end] for point in curve] for end in ("low", "high"))
+    axes.set_ylim(max(-3, min(lows) - 8), min(104, max(highs) + 8))
     axes.set_xlabel("optimiser step")
     axes.set_ylabel(f"{metric_name(metric)} (%), development")
     _draw_legend(axes, 3)

@@ -15,8 +15,9 @@ from infra.store import Store
 from tasks.evaluation.compare import EvaluationRow
 from tasks.records.example import Example
 from tasks.reporting.comparison_tables import headline_metric
-from tasks.reporting.evaluation_page import Image, evaluation_page
+from tasks.reporting.evaluation_page import HEAT_MAP, Image, evaluation_page
 from tasks.reporting.evaluation_plots import evaluation_plots
+from tasks.reporting.heat_map import heat_map
 from tasks.reporting.report import versions
 from tasks.reporting.tables import Rows
 
@@ -48,24 +49,26 @@ def write_evaluation(
     after_name: str | None,
     command: str,
     several: Several | None = None,
-    images: Mapping[str, Image] | None = None,
 ) -> dict[str, Any]:
     """Write the folder and return the content of report.json, with the folder's place in "report".
 
-    `outcome` is what the flow `evaluate` returns; `command` makes it again; `images` are further plots by title.
+    `outcome` is what the flow `evaluate` returns; `command` makes it again.
     """
     suites = outcome.get("suites") or {"": outcome}
     models = {"before": f"{recipe.policy.name} {recipe.policy.revision}".strip()}
     if after_name is not None:
         models["after"] = after_name
-    asked = sorted([suite, example.question, example.context_id] for (suite, _), example in examples.items())
-    identity = fingerprint({"models": models, "asked": asked, "command": command})[:8]
+    contents = sorted([suite, example.question, example.context_id] for (suite, _), example in examples.items())
+    identity = fingerprint({"models": models, "questions": contents, "command": command})[:8]
     folder = f"evaluations/{recipe.name}-{identity}"
-    changed = {}
+    changed: dict[str, list[dict[str, Any]]] = {}
+    plots: dict[str, dict[str, Image]] = {}
     for label, of_suite in suites.items():
         rows = [row for row in before if row.suite == label]
+        other = None if after is None else [row for row in after if row.suite == label]
         metric = headline_metric(of_suite)
-        changed[label] = changed_most(rows, after or (), examples, metric) if metric else []
+        changed[label] = changed_most(rows, other or (), examples, metric) if metric else []
+        plots[label] = suite_plots(of_suite, rows, other, metric) if metric else {}
     report = {
         "recipe": recipe.name,
         "command": command,
@@ -78,17 +81,28 @@ def write_evaluation(
         "report": store.place(folder),
         "versions": versions(),
     }
-    for label, of_suite in suites.items():
-        metric = headline_metric(of_suite)
-        for name, image in (evaluation_plots(of_suite, metric) if metric else {}).items():
+    for label, of_label in plots.items():
+        for name, image in of_label.items():
             _write_plot(store, f"{folder}/plots/{label or 'all'}-{name}", image)
     if several and several.plot:
         _write_plot(store, f"{folder}/plots/steps", several.plot)
-    page = evaluation_page(report, several, images or {})
+    page = evaluation_page(report, several, plots)
     store.write(f"{folder}/report.html", page.encode("utf-8", "replace"))
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     store.write(f"{folder}/report.json", text.encode("utf-8", "replace"))
     return report
+
+
+def suite_plots(
+    outcome: Mapping[str, Any],
+    before: Sequence[EvaluationRow],
+    after: Sequence[EvaluationRow] | None,
+    metric: str,
+) -> dict[str, Image]:
+    """The plots of a suite by name; where its questions have a depth and a length, the map of both comes first."""
+    plots = evaluation_plots(outcome, metric)
+    depth_by_length = heat_map(before, after, metric)
+    return plots if depth_by_length is None else {HEAT_MAP: depth_by_length, **plots}
 
 
 def changed_most(

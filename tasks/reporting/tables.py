@@ -241,11 +241,6 @@ def training_rows(trained: Mapping[str, Any]) -> Rows:
     return ["", ""], rows
 
 
-def comparison_table(outcome: dict[str, Any]) -> str:
-    """`comparison_rows` as Markdown."""
-    return markdown(*comparison_rows(outcome))
-
-
 def training_table(trained: dict[str, Any]) -> str:
     """What a training run returned, as Markdown."""
     rows = []

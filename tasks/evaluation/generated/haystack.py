@@ -26,7 +26,7 @@ LIBRARY, NOISE = "library", "noise"
 GAP = "\n\n"  # between documents
 _ROUGH = 200  # tokens that a haystack may be shorter than it was asked for
 _LEAST = 100  # tokens of a haystack
-_SENTENCE_END = re.compile(r"[.!?][\"”’)\]]*(?=\s)|[。！？][”’」』）]*|\n(?=\s*\S)")
+_SENTENCE_END = re.compile(r"[.!?][\"”’)\]]*(?=\s)|[。！？][”’」』）]*|(?<![\s.!?。！？\"”’」』）)\]])\n+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +35,17 @@ class Haystack:
 
     counted: CountedText
     starts: tuple[int, ...]  # of each sentence, in characters
+    document_starts: frozenset[int]  # those of sentences that begin a document
     sizes: tuple[int, ...]  # tokens of each sentence, roughly
     next_sentences: str  # how the text would go on
 
     def place(self, depth: float, between_documents: bool = False) -> int:
         """The place between two sentences, or documents, that is nearest to a depth in [0, 1] of the tokens."""
-        total, text = sum(self.sizes), self.counted.text
+        total, end = sum(self.sizes), len(self.counted.text)
         before, nearest, place = 0, math.inf, 0
-        for start, size in zip((*self.starts, len(text)), (*self.sizes, 0), strict=True):
+        for start, size in zip((*self.starts, end), (*self.sizes, 0), strict=True):
             distance = abs(before - depth * total)
-            if distance < nearest and (not between_documents or start in (0, len(text)) or text.startswith(GAP, start)):
+            if distance < nearest and (not between_documents or start == end or start in self.document_starts):
                 nearest, place = distance, start
             before += size
         return place
@@ -57,21 +58,26 @@ class HaystackSource:
     documents: tuple[tuple[str, ...], ...]
     gap: str = GAP
 
-    def sentences(self, seed: Sequence[str | int], characters: int) -> list[str]:
-        """The sentences of a haystack of at least so many characters; the first ones are always the same."""
+    def sentences(self, seed: Sequence[str | int], characters: int) -> tuple[list[str], list[int]]:
+        """The sentences of a haystack of at least so many characters, and the numbers of those that begin a document.
+
+        The first sentences are the same for any number of characters.
+        """
         random = seeded_random("haystack", *seed)
         sentences: list[str] = []
+        beginnings: list[int] = []
         size = 0
         while size < characters:
             documents = list(self.documents)
             random.shuffle(documents)
             for document in documents:
                 gap = self.gap if sentences else ""
+                beginnings.append(len(sentences))
                 sentences += [gap + document[0], *document[1:]]
                 size += len(gap) + sum(map(len, document))
                 if size >= characters:
                     break
-        return sentences
+        return sentences, beginnings
 
 
 def haystack_source(name: str, language: str, tokenizer: Tokenizer) -> HaystackSource:
@@ -107,11 +113,11 @@ def make_haystack(source: HaystackSource, seed: Sequence[str | int], tokens: int
             "give longer `lengths`"
         )
     characters = 8 * tokens + 2000
-    sentences = source.sentences(seed, characters)
+    sentences, beginnings = source.sentences(seed, characters)
     sizes = counter.pieces(sentences)
     while sum(sizes) < 1.2 * tokens + 2 * _ROUGH:  # a tokenizer whose tokens are long
         characters *= 2
-        sentences = source.sentences(seed, characters)
+        sentences, beginnings = source.sentences(seed, characters)
         sizes = counter.pieces(sentences)
     sums = _sums(sizes)
     number = max(1, bisect_right(sums, tokens) - 1)
@@ -132,7 +138,8 @@ def make_haystack(source: HaystackSource, seed: Sequence[str | int], tokens: int
         place += len(sentence)
     per_token = len(counted.text) / max(1, counted.tokens)
     following = "".join(sentences[number:])[: round(2 * _ROUGH * per_token) + 200]
-    return Haystack(counted, tuple(starts), tuple(sizes[:number]), following)
+    documents = frozenset(starts[place] for place in beginnings if place < number)
+    return Haystack(counted, tuple(starts), documents, tuple(sizes[:number]), following)
 
 
 def _sums(sizes: Sequence[int]) -> list[int]:

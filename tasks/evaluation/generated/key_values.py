@@ -32,14 +32,15 @@ def key_values(case: Case, depths: Sequence[float], workshop: Workshop) -> Itera
     some_question = question_text("key_value", workshop.language, key=last)
     pairs, counted = _pairs(case, some_question, last, rng, workshop)
     place = len(counted.text) - len(_END)
-    for position in dict.fromkeys(round(depth * (len(pairs) - 1)) for depth in depths):
+    for depth in depths:
+        position = round(depth * (len(pairs) - 1))
         key, value = pairs[position]
         question = question_text("key_value", workshop.language, key=key)
         ends = range(len(digits) + 1)
         fitted = filled(counted, place, place, digits, ends, case.target, workshop.counter, workshop.prompt(question))
         check_pairs(case, fitted.text, pairs)
-        groups = {"position": float(position), "depth": round(position / (len(pairs) - 1), 3)}
-        yield workshop.question(case, str(position), fitted, question, [value], groups, in_haystack=False)
+        groups = {"position": position, "depth": depth}
+        yield workshop.question(case, f"{depth:g}", fitted, question, [value], groups, in_haystack=False)
 
 
 def _pairs(

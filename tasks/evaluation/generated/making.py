@@ -29,7 +29,7 @@ from tasks.sampling import prompt_from
 SHORTEST, LONGEST = 1_000, 1_048_576  # tokens of a prompt
 _DEFAULT_SHORTEST, _DEFAULT_LONGEST = 4_096, 131_072
 PROMPT = "sample-direct_answer"
-RECALL = "recall"
+RECALL, ACCURACY = "recall", "accuracy"
 
 Length = Annotated[int, Field(ge=SHORTEST, le=LONGEST)]
 Task = Callable[[Case, Sequence[float], Workshop], Iterator[SuiteQuestion]]
@@ -71,7 +71,10 @@ def generated(
     recipe: Recipe,
     tokenizer: Tokenizer,
 ) -> Iterator[SuiteQuestion]:
-    """The questions of the tasks of these names at all lengths. Raises RecipeError for a length that the model cannot read."""
+    """The questions of the tasks of these names at all lengths.
+
+    Raises RecipeError for a length that the model cannot read.
+    """
     workshop = _workshop(settings, recipe, tokenizer)
     lengths = sorted(_lengths(settings, recipe.policy.context_window), reverse=True)
     depths = sorted(set(settings.depths), reverse=True)
@@ -88,12 +91,27 @@ def recall(text: str, example: Example, context: Context) -> float | None:
     return gold_value(text, example)
 
 
-def effective(rows: Sequence[EvaluationRow], metric: str, threshold: float) -> dict[str, float | None]:
-    """The effective length of a model's rows, by the threshold."""
+def recall_length(
+    rows: Sequence[EvaluationRow], baseline: object, settings: LengthSettings
+) -> Mapping[str, float | None]:
+    """The effective length by recall, for a suite's `summary`."""
+    return _effective_length(rows, RECALL, settings)
+
+
+def accuracy_length(
+    rows: Sequence[EvaluationRow], baseline: object, settings: LengthSettings
+) -> Mapping[str, float | None]:
+    """The effective length by accuracy, for a suite's `summary`."""
+    return _effective_length(rows, ACCURACY, settings)
+
+
+def _effective_length(
+    rows: Sequence[EvaluationRow], metric: str, settings: LengthSettings
+) -> Mapping[str, float | None]:
     scores = []
     for row in rows:
         scores.append((int(row.groups["length"]), row.task, row.scores.get(metric)))
-    return {"effective_length": effective_length(scores, threshold).length}
+    return {"effective_length": effective_length(scores, settings.threshold).length}
 
 
 def _lengths(settings: LengthSettings, window: int) -> list[int]:

@@ -2,8 +2,9 @@
 
 A suite may give, and has a default for each of them:
 
-    generate     its own questions: (settings, recipe, tokenizer) -> SuiteQuestions; without it they are read from the
-                 entry's `questions`, in the suite's `format`, or else they are the recipe's held-out ones
+    generate     its own questions: (settings, recipe, tokenizer) -> SuiteQuestions, made or read as it likes;
+                 without it they are read from the entry's `questions`, in the suite's `format`, or they are the
+                 held-out ones
     prepare      a question as it is asked: its task, its groups, another text, or several forms, whose scores are
                  averaged (options in another order)
     prompt       the name of a prompt file `tasks/prompts/LANGUAGE/NAME.txt` with {context} and {question}, by question;
@@ -143,7 +144,7 @@ def _own_strategy(example: Example, settings: Any) -> str | None:
     return None
 
 
-def _no_summary(rows: Any, baseline: Any) -> Mapping[str, float | None]:
+def _no_summary(rows: Any, baseline: Any, settings: Any) -> Mapping[str, float | None]:
     return {}
 
 
@@ -152,7 +153,8 @@ class Suite:
     """See the top of the file.
 
     A metric that is None for an answer counts as missing: for the reason that `reasons` gives for the metric, else
-    because there is no reference. `summary(rows of a model, rows of the first model)`; the latter None for the first.
+    because there is no reference. `summary(rows of a model, rows of the first model, settings)`; the second are None
+    for the first model.
     """
 
     name: str
@@ -169,7 +171,7 @@ class Suite:
     answer_tokens: Mapping[str, int] = field(default_factory=dict)
     samples: int | None = None
     average: Literal["questions", "tasks"] = "questions"
-    summary: Callable[[Any, Any], Mapping[str, float | None]] = _no_summary
+    summary: Callable[[Any, Any, Any], Mapping[str, float | None]] = _no_summary
 
 
 @dataclass(frozen=True, slots=True)

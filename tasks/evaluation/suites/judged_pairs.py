@@ -79,7 +79,9 @@ def _duel(
     )
 
 
-def _summary(rows: Sequence[EvaluationRow], baseline: Sequence[EvaluationRow] | None) -> Mapping[str, float | None]:
+def _summary(
+    rows: Sequence[EvaluationRow], baseline: Sequence[EvaluationRow] | None, settings: Any
+) -> Mapping[str, float | None]:
     if baseline is None:
         return {}
     first = {row.example_id: row.answer for row in baseline}

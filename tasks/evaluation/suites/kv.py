@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from infra.models.tokens import Tokenizer
 from infra.recipe import Recipe
 from tasks.evaluation.generated.key_values import PAIRS, key_values
-from tasks.evaluation.generated.making import PROMPT, LengthSettings, generated
+from tasks.evaluation.generated.making import ACCURACY, PROMPT, LengthSettings, accuracy_length, generated
 from tasks.evaluation.suites import Suite, SuiteQuestion
 from tasks.metrics import sub_em
 from tasks.records.example import Context, Example
@@ -26,10 +26,11 @@ def _generate(settings: LengthSettings, recipe: Recipe, tokenizer: Tokenizer) ->
 
 SUITE = Suite(
     "kv",
-    {"accuracy": _accuracy},
+    {ACCURACY: _accuracy},
     about="one of many key-value pairs, by its position",
     settings=LengthSettings,
     generate=_generate,
     prompt=lambda example, settings: PROMPT,
     answer_tokens=_ANSWER_TOKENS,
+    summary=accuracy_length,
 )

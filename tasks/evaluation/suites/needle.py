@@ -11,7 +11,7 @@ from pydantic import Field
 
 from infra.models.tokens import Tokenizer
 from infra.recipe import Recipe
-from tasks.evaluation.generated.making import PROMPT, RECALL, HaystackSettings, generated, recall
+from tasks.evaluation.generated.making import PROMPT, RECALL, HaystackSettings, generated, recall, recall_length
 from tasks.evaluation.generated.needles import NEEDLE_TASKS
 from tasks.evaluation.suites import Suite, SuiteQuestion
 
@@ -39,4 +39,5 @@ SUITE = Suite(
     prompt=lambda example, settings: PROMPT,
     answer_tokens=_ANSWER_TOKENS,
     average="tasks",
+    summary=recall_length,
 )

@@ -14,7 +14,7 @@ from infra.models.tokens import Tokenizer
 from infra.recipe import Recipe
 from tasks.evaluation.generated.common_words import COMMON, common_words
 from tasks.evaluation.generated.documents import DISTRACTORS, distractors
-from tasks.evaluation.generated.making import PROMPT, RECALL, HaystackSettings, generated, recall
+from tasks.evaluation.generated.making import PROMPT, RECALL, HaystackSettings, generated, recall, recall_length
 from tasks.evaluation.generated.needles import NEEDLE_TASKS
 from tasks.evaluation.generated.tracking import TRACKING, variable_tracking
 from tasks.evaluation.suites import Suite, SuiteQuestion
@@ -48,4 +48,5 @@ SUITE = Suite(
     prompt=lambda example, settings: PROMPT,
     answer_tokens=_ANSWER_TOKENS,
     average="tasks",
+    summary=recall_length,
 )

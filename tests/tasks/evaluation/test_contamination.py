@@ -3,6 +3,7 @@
 import random
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -20,7 +21,7 @@ def document(seed: int, words: int = 200) -> str:
     return " ".join(random.Random(seed).choices(WORDS, k=words))
 
 
-def asked(name: str, question: str, text: str, *references: str) -> tuple[Example, Context]:
+def posed(name: str, question: str, text: str, *references: str) -> tuple[Example, Context]:
     context = Context(f"context of {name}", text, 0, (), (), ())
     return Example(name, question, context.context_id, references, "qa", "en", "{}"), context
 
@@ -34,7 +35,7 @@ def leaks(questions: list[tuple[Example, Context]], rows: list[TrainingRow]) -> 
 
 
 def test_the_same_context_with_another_question_is_a_leak() -> None:
-    question = asked("q1", "Who wrote it?", document(1), "Ava")
+    question = posed("q1", "Who wrote it?", document(1), "Ava")
     changed = document(1).upper().replace(" ", ",\n")  # case, punctuation and space do not hide it
     assert leaks([question], [trained("t0", "x", document(2)), trained("t1", "Where is it?", changed)]) == [
         ("q1", "t1")
@@ -43,7 +44,7 @@ def test_the_same_context_with_another_question_is_a_leak() -> None:
 
 def test_distractors_of_one_pool_are_no_leak_and_are_measured() -> None:
     pool = [document(seed) for seed in range(10, 30)]
-    question = asked("q1", "Who wrote it?", "\n".join([document(1), *pool[:9]]), "Ava")
+    question = posed("q1", "Who wrote it?", "\n".join([document(1), *pool[:9]]), "Ava")
     overlap = measure_overlap(
         [question], [trained("t1", "Where is it?", "\n".join([document(2), *pool[4:13]]), "Rome")]
     )
@@ -52,9 +53,20 @@ def test_distractors_of_one_pool_are_no_leak_and_are_measured() -> None:
     check_overlap(overlap, allowed=False)
 
 
+def test_of_a_test_split_only_contexts_that_were_not_drawn_are_compared_as_a_whole() -> None:
+    example, context = posed("q1", "Who wrote it?", document(1))
+    drawn = replace(context, span_starts=(0, 99), span_ends=(98, 200), span_titles=("", ""))
+    row = trained("t1", "Where is it?", document(1))
+    assert measure_overlap([(example, drawn)], [row], of_split={"q1"}).leaks == ()
+    assert measure_overlap([(example, drawn)], [row]).leaks  # questions of their own
+    assert measure_overlap([(example, context)], [row], of_split={"q1"}).leaks  # one document
+    posed_again = trained("t1", "who wrote it", document(1))
+    assert measure_overlap([(example, drawn)], [posed_again], of_split={"q1"}).leaks
+
+
 def test_the_same_question_and_answer_is_a_leak_where_the_contexts_share_a_document() -> None:
     pool = [document(seed) for seed in range(10, 30)]
-    question = asked("q1", "Who wrote it?", "\n".join([document(1), *pool[:9]]), "Ava")
+    question = posed("q1", "Who wrote it?", "\n".join([document(1), *pool[:9]]), "Ava")
     other = "\n".join([document(1), *pool[10:19]])
     assert leaks([question], [trained("t1", "who wrote it", other, "ava")]) == [("q1", "t1")]
     assert leaks([question], [trained("t1", "who wrote it", other)]) == [("q1", "t1")]  # no reference to tell apart
@@ -62,15 +74,15 @@ def test_the_same_question_and_answer_is_a_leak_where_the_contexts_share_a_docum
 
 
 def test_a_template_or_a_name_in_another_world_is_no_leak() -> None:
-    question = asked("q1", "Where does Ava live?", document(1), "Rome")
+    question = posed("q1", "Where does Ava live?", document(1), "Rome")
     assert leaks([question], [trained("t1", "Where does Ava live?", document(2), "Rome")]) == []
     summary = "Write a summary of this report in one page, with all of its findings and none of its figures."
-    report = asked("q2", summary, document(3), "The report says this.")
+    report = posed("q2", summary, document(3), "The report says this.")
     assert leaks([report], [trained("t2", summary, document(4), "The report says that.")]) == []
 
 
 def test_a_long_question_is_a_leak_with_any_context() -> None:
-    question = asked("q1", LONG_QUESTION, document(1), "1907")
+    question = posed("q1", LONG_QUESTION, document(1), "1907")
     row = trained("t1", f"Answer briefly. {LONG_QUESTION}", document(2), "1907")
     assert leaks([question], [row]) == [("q1", "t1")]
     assert leaks([question], [trained("t1", LONG_QUESTION, document(2), "1908")]) == []
@@ -79,7 +91,7 @@ def test_a_long_question_is_a_leak_with_any_context() -> None:
 def test_chinese_is_compared_by_characters() -> None:
     assert units_of("东京的Capital-City，ＡＢＣ") == ["东", "京", "的", "capital", "city", "abc"]
     text = "".join(random.Random(1).choices([chr(code) for code in range(0x4E00, 0x9000)], k=400))
-    question = asked("q1", "谁写的？", text)
+    question = posed("q1", "谁写的？", text)
     assert leaks([question], [trained("t1", "", "。".join([text[:100], text[100:]]))]) == [("q1", "t1")]
     assert leaks([question], [trained("t1", "", text[:200])]) == []
 
@@ -95,7 +107,7 @@ def test_a_share_is_that_of_the_sampled_n_grams() -> None:
 
 
 def test_an_error_names_the_question_and_the_row_unless_it_is_allowed() -> None:
-    overlap = measure_overlap([asked("q1", "Who wrote it?", document(1))], [trained("t1", "", document(1))])
+    overlap = measure_overlap([posed("q1", "Who wrote it?", document(1))], [trained("t1", "", document(1))])
     with pytest.raises(
         ContaminationError, match=r"1 of 1 .* q1 \(0% of its question and 100% of its context .* row t1\)"
     ):
@@ -106,7 +118,7 @@ def test_an_error_names_the_question_and_the_row_unless_it_is_allowed() -> None:
 
 
 def test_a_measurement_belongs_to_its_questions_and_its_training_data() -> None:
-    first, second = asked("q1", "a", "text"), asked("q1", "b", "text")
+    first, second = posed("q1", "a", "text"), posed("q1", "b", "text")
     assert overlap_id([first], "x") == overlap_id([first], "x")
     assert len({overlap_id([first], "x"), overlap_id([second], "x"), overlap_id([first], "y")}) == 3
 
@@ -117,7 +129,7 @@ def test_memory_does_not_grow_with_what_was_trained_on() -> None:
         for number in range(count):
             yield trained(f"t{number}", "", f"{number} {text}")
 
-    question = asked("q1", "Who?", document(1, 20_000))
+    question = posed("q1", "Who?", document(1, 20_000))
     measure_overlap([question], rows(2))
     peaks = []
     for count in (5, 50):

@@ -13,7 +13,8 @@ from tasks.evaluation.suites.longbench import LongBenchSettings, edit_similarity
 from tasks.evaluation.suites.short import ShortSettings, number_in
 from tasks.metrics import CHOICE
 from tasks.prompts import load_prompt
-from tasks.records.example import Context, Example
+from tasks.questions import RawQuestion, SourceRow, question_format
+from tasks.records.example import Context, Drop, Example
 
 KINDS = ("narrativeqa", "qasper", "qmsum", "gov_report", "dureader", "hotpotqa", "lcc", "trec", CHOICE, "number")
 CONTEXT = Context("c", "text", 1, (), (), ())
@@ -56,6 +57,20 @@ def test_edit_similarity_is_of_the_first_line_that_is_code() -> None:
     assert edit_similarity("# a comment\nreturn total", "return total") == 1.0
     assert 0 < edit_similarity("return x", "return total") < 1
     assert edit_similarity("// nothing", "x") == 0.0
+
+
+def test_rows_of_the_code_tasks_are_questions_in_a_format_of_their_own() -> None:
+    row = {"context": "def f(x):\n    y = x\n", "input": "", "answers": ["    return y"], "dataset": "lcc", "_id": "1"}
+    read = question_format("longbench_code").read
+    question = read(SourceRow("rows.jsonl", 1, {**row, "language": "python"}), "en")
+    assert isinstance(question, RawQuestion)
+    assert (question.context, question.question, question.language) == ("def f(x):\n", "    y = x\n", "en")
+    with_code = read(SourceRow("rows.jsonl", 1, {**row, "input": "z = ", "dataset": "repobench-p_e"}), "en")
+    assert isinstance(with_code, RawQuestion)
+    assert (with_code.context, with_code.question) == (row["context"], "z = ")
+    other = read(SourceRow("rows.jsonl", 1, {**row, "dataset": "qasper"}), "en")
+    assert isinstance(other, Drop)
+    assert other.reason == "no_code"
 
 
 def test_open_answers_of_longbench_are_asked_plainly_and_may_be_long() -> None:
@@ -103,7 +118,7 @@ def short_questions(folder: Path, rows: list[dict[str, Any]], **settings: Any) -
     own = ShortSettings.model_validate({"questions": {"source": str(file)}, **settings})
     generate = find_suite("short").generate
     assert generate is not None
-    return list(generate(own, None, 0))
+    return list(generate(own, None, None))
 
 
 def test_rows_of_gsm8k_arc_and_mmlu_are_read_by_their_shape(tmp_path: Path) -> None:
@@ -138,7 +153,7 @@ def test_a_row_that_is_no_short_question_is_named(tmp_path: Path) -> None:
     generate = find_suite("short").generate
     assert generate is not None
     with pytest.raises(RecipeError, match=r"suites\[short\]: give `questions"):
-        list(generate(ShortSettings(), None, 0))
+        list(generate(ShortSettings(), None, None))
 
 
 @pytest.mark.parametrize(
