@@ -15,7 +15,7 @@ from tasks.records.manifest import ManifestFile
 from tasks.records.plan import Plan
 from tasks.records.shard import ShardResult
 from tasks.resources import RunResources
-from tasks.shard_tasks import run_in_prefect, store_key
+from tasks.step_tasks import run_in_prefect, store_key
 from tasks.yield_gate import check_plan, warning_of
 
 PUBLISHED = "longmill.dataset.published"  # the event

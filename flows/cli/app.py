@@ -25,6 +25,7 @@ from flows.cli.display import (
 from flows.cli.doctor import require_machine, run_checks
 from flows.cli.documents import documents
 from flows.cli.ending import run_to_the_end
+from flows.cli.evaluating import evaluate
 from flows.cli.formats import formats
 from flows.cli.inspecting import agreement, inspect, plain
 from flows.cli.maintaining import maintain
@@ -202,45 +203,7 @@ app.command()(status)
 app.command()(train)
 
 
-@app.command()
-def evaluate(
-    recipe: RecipePath,
-    manifest: Annotated[str, typer.Option(help="Dataset whose test contexts are asked about.")] = "",
-    model: Annotated[
-        list[str] | None,
-        typer.Option(help="Folder of a trained adapter or model in the store; several are compared with one another."),
-    ] = None,
-    changes: Changes = None,
-    as_json: AsJson = False,
-) -> None:
-    """Compare the policy with a trained model, or with several, on held-out questions."""
-    settings = read_recipe(recipe, changes)
-    from flows.cli.views import path_in_store, trained_at
-
-    if settings.evaluation is None:
-        raise RecipeError(f"{recipe}: the recipe has no `evaluation` section; add one")
-    path = path_in_store(settings.store, manifest) if manifest else None
-    trained = [trained_at(settings.store, folder) for folder in model or ()]
-    with progress_unless_json(as_json):
-        require_machine(settings.model_copy(update={"judge": None}))  # evaluation calls no judge
-    with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
-        from flows.evaluate import compare_models
-        from flows.evaluate import evaluate as evaluate_flow
-        from flows.shard import shard_recipe
-
-        parameters = shard_recipe(settings)
-        if len(trained) > 1:
-            outcome = compare_models(parameters, path, trained)
-        else:
-            outcome = evaluate_flow(parameters, path, trained[0] if trained else None)
-    from tasks.reporting.tables import comparison_rows, models_rows
-
-    if not as_json:
-        rows = models_rows(outcome) if len(trained) > 1 else comparison_rows(outcome)
-        console.print(table(settings.name, *rows))
-    finish(as_json, outcome, [])
-
-
+app.command()(evaluate)
 app.command()(deploy)
 app.command()(maintain)
 app.command()(formats)
@@ -325,8 +288,8 @@ def bench(
         str,
         typer.Argument(
             help=(
-                "client, flow, prefect, judging, consensus, kill, memory, plan, publish, ledger, shard_start, status, "
-                "fleet, training, ask or all."
+                "client, flow, prefect, judging, suite_judging, consensus, kill, memory, plan, publish, ledger, "
+                "shard_start, status, fleet, training, ask or all."
             ),
             metavar="WHAT",
         ),

@@ -22,6 +22,7 @@ from tasks.planning.distractors import NO_POOL, Pool, passage_sizes
 from tasks.planning.limits import PromptLimits
 from tasks.questions import Build, RawQuestion
 from tasks.records.example import Document, Drop
+from tasks.samplers import find_sampler
 
 __all__ = [
     "SIZES_AT_ONCE",
@@ -112,7 +113,15 @@ def pool_sizes(documents: Sequence[Document], recipe: Recipe, tokenizer: Tokeniz
 def build_batch(
     questions: Sequence[RawQuestion], recipe: Recipe, tokenizer: Tokenizer, pool: Pool, limits: PromptLimits
 ) -> list[BuiltQuestion | Drop]:
-    """A BuiltQuestion or Drop for each question. It depends on the question alone, and not on the others."""
+    """A BuiltQuestion or Drop for each question. It depends on the question alone, and not on the others.
+
+    What the recipe's sampler has to know of a question is found here, where its row is still at hand.
+    """
     inputs = Inputs(recipe, tokenizer, pool, limits, context_options(recipe))
     outcomes = context_builder(recipe.contexts.build).build(questions, inputs)
-    return [outcomes[question.example_id] for question in questions]
+    prepare = find_sampler(recipe.sampling.context).prepare
+    built: list[BuiltQuestion | Drop] = []
+    for question in questions:
+        outcome = outcomes[question.example_id]
+        built.append(outcome if prepare is None or isinstance(outcome, Drop) else prepare(question, outcome, inputs))
+    return built

@@ -87,19 +87,23 @@ def _outcome_to_json(outcome: BuiltQuestion | Drop) -> dict[str, Any]:
         "prompt_tokens": outcome.prompt_tokens,
         "short": outcome.short,
         "special_tokens": sorted(outcome.special_tokens),
+        "sample_tokens": outcome.sample_tokens,
     }
 
 
 def _outcome_from_json(value: Mapping[str, Any]) -> BuiltQuestion | Drop:
     if "drop" in value:
         return Drop(**value["drop"])
-    example, context = value["example"], dict(value["context"])
+    example, context = dict(value["example"]), dict(value["context"])
     for name in ("span_starts", "span_ends", "span_titles", "span_roles"):
         context[name] = None if context[name] is None else tuple(context[name])
+    for name in ("evidence_starts", "evidence_ends"):
+        example[name] = None if example[name] is None else tuple(example[name])
     return BuiltQuestion(
         Example(**{**example, "references": tuple(example["references"])}),
         Context(**context),
         value["prompt_tokens"],
         value["short"],
         frozenset(value["special_tokens"]),
+        value["sample_tokens"],
     )
