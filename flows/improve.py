@@ -15,17 +15,18 @@ from pydantic import Field
 from flows.ask import with_questions
 from flows.build import build, planned, recipe_tags
 from flows.early import say_early
-from flows.evaluate import evaluate, local_model_folder
+from flows.evaluate import check_before_training, evaluate, local_model_folder
 from flows.recipes import read_recipe
 from flows.shard import shard_recipe
 from flows.train import train
 from infra.errors import RecipeError
 from infra.recipe import Recipe, parse_recipe
-from infra.running.run_page import announce
+from infra.running.run_page import announce, run_log
 from infra.running.server_away import run_when_server_answers
 from infra.serving.servers import restart_counts, restarts_since, start_servers
 from infra.store import open_store
 from tasks.asking.recipes import asking_half
+from tasks.finished_run import finished_run, record_run, run_inputs
 from tasks.late_servers import servers_may_wait
 from tasks.reporting.report import write_report
 from tasks.reporting.run_summary import report_summary
@@ -34,8 +35,21 @@ from tasks.training.outputs import merge_adapter
 
 @flow(name="improve", flow_run_name="improve {recipe[name]}", validate_parameters=False)
 def improve(recipe: dict[str, Any], rounds: int = 1) -> list[dict[str, Any]]:
-    """Run `rounds` rounds; returns the content of report.json of each round."""
-    return run_rounds(parse_recipe(recipe), rounds)
+    """Run `rounds` rounds; returns the content of report.json of each round.
+
+    Where the same run has ended before, and all that it made is there, these are its reports.
+    """
+    settings = parse_recipe(recipe)
+    store, inputs = open_store(settings.store), run_inputs(settings, rounds)
+    finished = finished_run(store, settings, inputs)
+    if finished is not None:
+        run_log().info(f"nothing to do: this run ended at {finished.ended}, and all that it made is there")
+        for report in finished.reports:
+            announce(f"report-{report['plan_id']}", report_summary(report, settings.name))
+        return finished.reports
+    reports = run_rounds(settings, rounds)
+    record_run(store, settings, inputs, reports)
+    return reports
 
 
 def run_rounds(recipe: Recipe, rounds: int) -> list[dict[str, Any]]:
@@ -76,6 +90,8 @@ def run_round(recipe: Recipe, number: int, served: Recipe) -> dict[str, Any]:
             seconds.setdefault(stage, stage_seconds)
         manifest = built["dataset"]["manifest"]
         trained = comparison = None
+        if settings.training is not None and settings.evaluation is not None:
+            check_before_training(settings, manifest)
         if settings.training is not None:
             start = time.monotonic()
             trained = run_when_server_answers(train, parameters, manifest)

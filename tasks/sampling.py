@@ -49,13 +49,23 @@ def sample_prompt_text(strategy: str, language: str) -> PromptText:
 def sample_prompt(
     example: Example, context: Context | str, strategy: str, model: Model, special_tokens: Collection[str] = NO_TOKENS
 ) -> Prompt:
+    """The messages that the model sees, by the prompt of a sampling strategy; those of the policy are also the `prompt`
+    of a published pair. See `prompt_from`."""
+    return prompt_from(sample_prompt_text(strategy, example.language), example, context, model, special_tokens)
+
+
+def prompt_from(
+    template: PromptText,
+    example: Example,
+    context: Context | str,
+    model: Model,
+    special_tokens: Collection[str] = NO_TOKENS,
+) -> Prompt:
     """The messages that the model sees: its system prompt, if it has one, and one user message.
 
-    A context of chat messages stays messages: then what the prompt file has after the context is the last of them.
-    Those of the policy are also the `prompt` of a published pair. `special_tokens`: what is broken up in context and
-    question beside the common ones, as the plan has it.
+    A context of chat messages stays messages: then what the template has after the context is the last of them.
+    `special_tokens`: what is broken up in context and question beside the common ones, as the plan has it.
     """
-    template = sample_prompt_text(strategy, example.language)
     question = break_special_tokens(example.question, special_tokens)
     if isinstance(context, Context) and context.span_roles is not None:
         return prompt_for(model, Prompt(_history_messages(context, template, question, special_tokens)))

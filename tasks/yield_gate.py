@@ -209,7 +209,7 @@ def check_shard(store: Store, plan: Plan, result: ShardResult, execution: Execut
     if outcome.share > execution.max_shard_drop_share:
         place, limit = f"shard {result.shard} of plan {plan.plan_id}", execution.max_shard_drop_share
         fault = _too_many(place, outcome, "max_shard_drop_share", limit, store, [result])
-        share_of_plan = outcome.faults.total() / sum(shard.questions for shard in plan.shards)
+        share_of_plan = outcome.faults.total() / plan.planned_questions
         if share_of_plan > execution.max_drop_share:
             fault += f" --set execution.max_drop_share={_at_least(share_of_plan)}"
         raise YieldError(f"{fault}. {_PAID}")

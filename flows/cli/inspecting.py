@@ -1,4 +1,5 @@
-"""Two verbs that read a published dataset: `longmill agreement` and `longmill inspect`. They call no model.
+"""Two verbs that read a published dataset: `longmill agreement` and `longmill inspect`. They call no model, except
+for `agreement --bench`, which judges the answers of a reward bench.
 
 Texts of models and documents are printed as plain text: without Rich's markup, and without the control characters
 that a terminal would obey.
@@ -14,7 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.display import AsJson, console, finish, table
+from flows.cli.display import AsJson, console, finish, progress_unless_json, table
 from infra.errors import InputError
 
 # Control and format characters that are printed: the last two join or separate letters in some scripts.
@@ -27,16 +28,34 @@ DatasetUrl = Annotated[str, typer.Argument(help="Folder or URL of a published da
 
 
 def agreement(
-    dataset: DatasetUrl,
+    dataset: Annotated[
+        str,
+        typer.Argument(help="Folder or URL of a published dataset; with --bench, a recipe.", metavar="DATASET"),
+    ],
     labels: Annotated[
         str, typer.Option(help="People's labels (JSONL or Parquet), instead of the references.", metavar="FILE")
     ] = "",
     other: Annotated[
         str, typer.Option("--with", help="Dataset of the same answers, judged by another or again.", metavar="DATASET")
     ] = "",
+    bench: Annotated[
+        str,
+        typer.Option(help="Reward bench whose answers the recipe's scorers judge: JSONL, Parquet or a folder."),
+    ] = "",
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="With --bench: change a recipe key.", metavar="KEY=VALUE"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare a dataset's scores with references, with people's labels, or with another judge's."""
+    """Compare scores with references, people's labels or another judge's; or a recipe's reward with a bench."""
+    if bench:
+        if labels or other:
+            raise InputError("agreement: --bench is about a recipe; leave out --labels and --with")
+        _bench(dataset, bench, changes, as_json)
+        return
+    if changes:
+        raise InputError("agreement: --set changes a recipe, and a dataset has its own; give it with --bench")
     from tasks.reporting.dataset_views import agreement_view
 
     view = agreement_view(dataset, labels, other)
@@ -44,6 +63,27 @@ def agreement(
         for part in agreement_page(view):
             console.print(part)
     finish(as_json, view, [])
+
+
+def _bench(recipe: str, bench: str, changes: list[str] | None, as_json: bool) -> None:
+    """A recipe's reward on a reward bench; the calls are paid for once."""
+    from flows.cli.doctor import require_machine
+    from flows.recipes import read_recipe
+
+    settings = read_recipe(recipe, changes)
+    with progress_unless_json(as_json):
+        require_machine(settings)
+        from flows.reward_bench import judge_bench
+
+        outcome = judge_bench(settings, bench)
+    if not as_json:
+        from tasks.reporting.comparison_tables import bench_table_rows
+
+        console.print(table(f"{settings.name} on {bench}", *bench_table_rows(outcome)))
+        made = sum(counts["made"] for counts in outcome["calls"].values())
+        reused = sum(counts["reused"] for counts in outcome["calls"].values())
+        console.print(f"this run made {made:,} calls and reused {reused:,}")
+    finish(as_json, outcome, [])
 
 
 def inspect(

@@ -91,6 +91,10 @@ class Training(RecipeSection):
         description="DPO, ORPO: read a question's prompt once; auto does where lengths say that it is faster",
     )
     save_steps: Positive = Field(50, description="optimiser steps between checkpoints")
+    keep_checkpoints: bool = Field(
+        False,
+        description="store the weights of every checkpoint beside the model, for `longmill compare --checkpoints`",
+    )
     processes: Positive = Field(1, description="processes for accelerate: one per GPU")
     accelerate_config: str | None = Field(
         None, description="an accelerate configuration file, for FSDP or more machines"

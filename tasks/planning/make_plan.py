@@ -11,6 +11,7 @@ import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import get_args
 
 import pyarrow as pa
@@ -22,14 +23,15 @@ from infra.models.tokens import has_chat_template, load_tokenizer
 from infra.recipe import Language, Questions, Recipe
 from infra.running import progress
 from infra.store import Store, table_bytes
-from tasks.contexts import BuiltQuestion, context_options, gather_pool_for
+from tasks.contexts import BuiltQuestion, context_options
 from tasks.pairing import find_rule
 from tasks.planning.articles import NO_ARTICLE
-from tasks.planning.building import build_examples
+from tasks.planning.building import build_with, counted_pool
 from tasks.planning.distractors import Pool
 from tasks.planning.limits import PROMPT_TOO_LONG, TOO_LONG_TO_TRAIN
 from tasks.planning.passages import heading_prompt
 from tasks.planning.rules import rules_of
+from tasks.planning.workers import planning_workers
 from tasks.prompts import load_prompt
 from tasks.questions import source_hint
 from tasks.questions.rows import source_note
@@ -62,12 +64,13 @@ def make_plan(recipe: Recipe, store: Store, *, for_pairs: bool = True) -> Plan:
     sample_prompt_text(recipe.sampling.strategy, recipe.questions.language)
     heading_prompt(recipe.contexts.passages, recipe.questions.language)
     tokenizer = load_tokenizer(recipe.policy.tokenizer, recipe.policy.trust_remote_code)
-    pool = gather_pool_for(recipe, recipe.questions, tokenizer)
     tally = _Tally()
-    questions = tally.counted(build_examples(recipe, tokenizer, pool=pool))
     shards = []
-    for index, shard in enumerate(sharded(questions, recipe.execution.shard_size)):
-        shards.append(write_planned_shard(store, index, shard))
+    with planning_workers(recipe, recipe.questions, tokenizer) as workers:
+        pool = counted_pool(recipe, recipe.questions, tokenizer, workers)
+        with closing(build_with(pool, workers, recipe, recipe.questions, tokenizer)) as outcomes:
+            for index, shard in enumerate(sharded(tally.counted(outcomes), recipe.execution.shard_size)):
+                shards.append(write_planned_shard(store, index, shard))
     planned = sum(shard.questions for shard in shards)
     reasons = Counter(drop.reason for drop in tally.drops)
     counts = dict(sorted(reasons.items()))

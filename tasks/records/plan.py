@@ -80,6 +80,11 @@ class Plan:
         return Plan(**{**values, **lists, "shards": shards})
 
     @property
+    def planned_questions(self) -> int:
+        """Questions of all shards."""
+        return sum(shard.questions for shard in self.shards)
+
+    @property
     def product(self) -> Product:
         """What its shards make."""
         return PRODUCTS[self.makes]
