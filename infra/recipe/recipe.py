@@ -17,11 +17,20 @@ from infra.recipe.asking import Asking, asking_settings, with_asked_questions
 from infra.recipe.changes import apply_change
 from infra.recipe.documents import Documents
 from infra.recipe.fields import QuestionFields
+from infra.recipe.identity import (
+    LATER_KEYS,
+    LATER_KEYS_OF_SCORERS,
+    MODELS,
+    PLACE_KEYS,
+    PLACE_KEYS_OF_SCORERS,
+    drop_request_defaults,
+)
 from infra.recipe.models import Embedding, Fraction, Judge, Model, Positive, RecipeSection, require_one_currency
 from infra.recipe.public import urls_with_user
-from infra.recipe.source import recipe_text, without_user
+from infra.recipe.source import recipe_text
 from infra.recipe.training import Training
 from infra.recipe.yaml_text import RepeatedKeyError, read_yaml
+from infra.urls import without_user
 
 Language = Literal["en", "zh"]
 DEFAULT_STORE = "mill"
@@ -103,6 +112,13 @@ class Sampling(RecipeSection):
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="nucleus sampling bound")
     max_tokens: Positive = Field(1024, description="longest answer, in tokens")
     greedy: bool = Field(False, description="draw a greedy answer too, for the report alone")
+    context: str = Field(
+        "full",
+        description="what a sample sees of the context: a file of tasks/samplers. full: all of it; evidence: some "
+        "samples the parts that hold the answer alone (LongPO); bandit: chunks, by the rewards of the samples before "
+        "(LongMab-PO). Pairs are published with the whole context",
+    )
+    options: dict[str, Any] = Field({}, description="the sampler's own settings (docs/samplers.md)")
 
 
 class Scoring(RecipeSection):
@@ -126,8 +142,8 @@ class Pairing(RecipeSection):
 
     rule: str = Field(
         "best_vs_lower_half",
-        description="best_vs_lower_half (SeaLong), best_vs_worst (LongReward), contrast (`strong` over policy); to "
-        "compare these with: random_pair, and oracle, which looks at the references",
+        description="best_vs_lower_half (SeaLong), best_vs_worst (LongReward), short_over_full (LongPO), contrast "
+        "(`strong` over policy); to compare these with: random_pair, and oracle, which looks at the references",
     )
     min_margin: Annotated[float, Field(ge=0)] = Field(0.0, description="smallest difference in reward")
     min_scored: Annotated[int, Field(ge=2)] = Field(2, description="answers with a score that a question needs")
@@ -228,13 +244,31 @@ class Evaluation(RecipeSection):
 
     questions: Questions | None = Field(None, description="held-out questions; without it, the dataset's test split")
     contexts: Contexts | None = Field(None, description="how they get their contexts; without it, as in `contexts`")
-    suite: str = Field("qa", description="how answers are measured: a file of tasks/evaluation/suites")
+    suites: tuple[str | dict[str, Any], ...] = Field(
+        ("qa",),
+        min_length=1,
+        description="what is measured: files of tasks/evaluation/suites by name, or {name: NAME, ...settings}; "
+        "one with `questions` of its own asks these (docs/evaluate.md). `suite: NAME` means one alone",
+    )
     samples: Annotated[int, Field(ge=0)] = Field(0, description="samples for MBR@N beside greedy; 0 leaves it out")
     max_tokens: Positive = Field(512, description="longest answer, in tokens")
     buckets: tuple[int, ...] = Field(
         (4096, 8192, 16384, 32768, 65536), description="upper ends of the prompt-length buckets, in tokens"
     )
     resamples: Positive = Field(2000, description="bootstrap resamples for the intervals")
+    allow_overlap: bool = Field(
+        False, description="evaluate on questions that were trained on too, and say so, instead of stopping"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_suite(cls, settings: Any) -> Any:
+        """`suite: NAME`, as recipes before `suites` have it."""
+        if not isinstance(settings, dict) or "suite" not in settings:
+            return settings
+        if "suites" in settings:
+            raise ValueError("suite and suites: give one of them; `suites` is a list")
+        return {key: value for key, value in settings.items() if key != "suite"} | {"suites": [settings["suite"]]}
 
 
 class Recipe(RecipeSection):
@@ -307,75 +341,28 @@ class Recipe(RecipeSection):
         if self.asking is None:
             del settings["asking"]
         # A plan names its questions and contexts by content, so the places that they come from do not matter.
-        for section, keys in _PLACE_KEYS.items():
+        for section, keys in PLACE_KEYS.items():
             if settings[section] is not None:
                 for key in keys:
                     del settings[section][key]
         settings["shard_size"] = self.execution.shard_size
         for scorer in settings["scoring"]["scorers"]:
             for model_settings in (scorer, scorer.get("verifier") or {}):
-                for key in _PLACE_KEYS_OF_SCORERS:
+                for key in PLACE_KEYS_OF_SCORERS:
                     model_settings.pop(key, None)
-            for key, earlier in _LATER_KEYS_OF_SCORERS.items():
+            for key, earlier in LATER_KEYS_OF_SCORERS.items():
                 if key in scorer and scorer[key] == earlier:
                     del scorer[key]
         if settings["embedding"]["long_texts"] == "cut":  # as before the key; a plan's rules tell windows from it
             settings["embedding"]["long_texts"] = "windows"
-        for section, defaults in _LATER_KEYS.items():
+        for section, defaults in LATER_KEYS.items():
             for key, default in defaults.items():
                 if settings[section] is not None and settings[section][key] == default:
                     del settings[section][key]
-        for section in _MODELS:
+        for section in MODELS:
             if settings[section] is not None:
-                _drop_request_defaults(settings[section])
+                drop_request_defaults(settings[section])
         return settings if self.asking is None else asking_settings(settings)
-
-
-def _drop_request_defaults(model: dict[str, Any]) -> None:
-    """Leave out what a model's requests do not have; the seed names a draw, whether a server gets it or not."""
-    model["omit"] = [name for name in model["omit"] if name != "seed"]
-    for key in ("system", "parameters", "omit"):
-        if not model[key]:
-            del model[key]
-
-
-_MODELS = ("policy", "judge", "strong")
-_TRANSPORT = ("rename", "headers", "organization", "mode", "batch", "requests_per_minute", "tokens_per_minute")
-_PLACE_KEYS = {
-    "questions": ("source", "subset", "split", "limit"),
-    "contexts": ("pool",),
-    "policy": ("tokenizer", "endpoints", "api_key_env", "serve", "price", *_TRANSPORT),
-    "judge": ("endpoints", "api_key_env", "serve", "price", *_TRANSPORT),
-    "strong": ("tokenizer", "endpoints", "api_key_env", "serve", "price", *_TRANSPORT),
-    "embedding": ("endpoint", "api_key_env", "batch_size", "price"),
-}
-_PLACE_KEYS_OF_SCORERS = ("endpoint", "api_key_env", "price")  # of a scorer, or its verifier, with a model of its own
-# Keys of scorers that are younger than the first plans, by the value that means what these plans did.
-_LATER_KEYS_OF_SCORERS: dict[str, Any] = {
-    "no_facts_despite_notes": "ignore_notes",
-    "granularity": "atomic",
-    "verifier": None,
-    "control_share": 0,
-}
-# Keys that are younger than the first plans, by their defaults: with these, a plan keeps its id.
-_LATER_KEYS: dict[str, dict[str, Any]] = {
-    "questions": {"fields": None},
-    "contexts": {"articles": "never", "passages": "numbered", "options": {}},
-    "policy": {"reasoning": "auto"},
-    "judge": {"reasoning": "auto", "reasoning_tokens": 0},
-    "strong": {"reasoning": "auto"},
-    "embedding": {
-        "truncate_tokens": None,
-        "max_tokens": None,
-        "long_texts": "windows",
-        "tokenizer": None,
-        "prompt": None,
-        "task": None,
-        "dimensions": None,
-        "trust_remote_code": False,
-    },
-    "pairing": {"pairs_per_question": 1},
-}
 
 
 def load_recipe(path: str | Path, changes: tuple[str, ...] = ()) -> Recipe:

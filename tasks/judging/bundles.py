@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from infra.models.protocol import Prompt
+from tasks.chunks import Span
 from tasks.judging.asking import judge_settings
 from tasks.judging.context import AnsweredQuestion, ScoringContext
 from tasks.judging.quoting import quoted
 from tasks.judging.replies import SUPPORT_LABELS, read_supports
-from tasks.judging.retrieval import Span, passages_text
+from tasks.judging.retrieval import passages_text
 from tasks.judging.steps import JudgeQuery, ReplyForm
 from tasks.prompts import load_prompt
 

@@ -24,6 +24,7 @@ from functools import partial
 from typing import Any
 
 from infra.canonical import seeded_random
+from tasks.chunks import Span
 from tasks.judging.asking import judge_prompt, judge_settings
 from tasks.judging.bundles import Bundle, Claim, bundle_query, fact_subject, make_bundles
 from tasks.judging.calibration import load_calibration
@@ -33,7 +34,7 @@ from tasks.judging.pruning import PruningBounds, ScoreBounds, verdicts_needed
 from tasks.judging.rating import subject_of
 from tasks.judging.refusals import IGNORED, Notes, notes_by_answer
 from tasks.judging.replies import NO_FACTS, read_facts, read_support
-from tasks.judging.retrieval import Span, nearest_chunks, passages_text
+from tasks.judging.retrieval import nearest_chunks, passages_text
 from tasks.judging.steps import (
     Job,
     JudgeQuery,
