@@ -175,7 +175,9 @@ def test_the_full_judge_stands_beside_a_cheaper_one(tmp_path):
     assert judge["full_judge"]["calls"] == sum(calls["to_make"] for calls in full["calls"].values())
     assert judge["full_judge"]["cost"] == pytest.approx(full["cost"]["expected"])
     assert judge["cost"]["expected"] < judge["full_judge"]["cost"]
-    assert sum(stage["cost"] for stage in judge["stages"].values()) == pytest.approx(judge["cost"]["expected"])
+    assert sum(stage["cost"] for stage in judge["stages"].values()) == pytest.approx(
+        judge["cost"]["expected"], abs=1e-3
+    )
     assert 0 < judge["stages"]["verify"]["cost"] < 0.02 * judge["stages"]["support"]["cost"] * 30 / 6
     values = dict(map(tuple, plan_rows({"shards": 2, **view})[1]))
     assert values["stage: support"].startswith("about 6 calls, ")

@@ -7,9 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli.app import app
+from infra.canonical import text_id
 from infra.errors import InputError, RecipeError
 from infra.store import open_store
-from tasks.judging.calibration import load_calibration
+from tasks.judging.calibration import Calibration, load_calibration
 from tasks.judging.verifier_settings import verifier_settings
 from tasks.records.reader import read_dataset
 from tasks.reporting.verifier_calibration import calibrate_verifier, judged_facts
@@ -42,12 +43,14 @@ def test_the_judges_verdicts_come_with_their_passages(folder: str) -> None:
 
 
 def test_a_calibration_is_written_and_measured_on_other_questions(folder: str, tmp_path: Path) -> None:
-    supports = {fact.statement.text: fact.support for fact in judged_facts(read_dataset(folder))}
+    facts = list(judged_facts(read_dataset(folder)))
+    numbers = dict(
+        zip(sorted({fact.statement.text for fact in facts}), (4.0, -1.0, -5.0, 2.0, 3.0, -3.0), strict=False)
+    )
 
     def number(text: str) -> list[float]:
-        """As the judge, but for what it finds half supported."""
-        support = supports.get(text.rpartition("\n")[2], 0.5)
-        return [{1.0: 4.0, 0.5: -1.0, 0.0: -5.0}[support]]
+        """A number for each statement, whatever the judge has said."""
+        return [numbers.get(text.rpartition("\n")[2], 0.0)]
 
     with running_scores(number, routes=("score",)) as server:
         settings = verifier_recipe(tmp_path, server.url)
@@ -59,15 +62,21 @@ def test_a_calibration_is_written_and_measured_on_other_questions(folder: str, t
         calls = len(server.bodies)
         shown = CliRunner().invoke(app, ["agreement", folder, "--verifier", str(path)])
         assert len(server.bodies) == calls  # the ledger has every number
-    assert view["low"] < view["high"]
-    assert view["facts"]["fitted"] + view["facts"]["measured"] == len(
-        {(fact.example_id, fact.statement.text) for fact in judged_facts(read_dataset(folder))}
-    )
+    assert view["facts"]["fitted"] + view["facts"]["measured"] == len(facts)
     assert view["facts"]["measured"] > 0
-    assert view["agreement"]["all"]["agreement"]["value"] == 1.0
+    calibration = Calibration(view["temperature"], view["low"], view["high"])
+    agreed = []
+    for fact in facts:
+        if int(text_id(f"calibration {fact.example_id}")[0], 16) % 2:  # the half that nothing was fitted on
+            probability = calibration.probability(numbers.get(fact.statement.text, 0.0))
+            agreed.append(calibration.support(probability) == fact.support)
+    assert 0 < sum(agreed) < len(agreed)
+    assert view["agreement"]["all"]["agreement"]["value"] == pytest.approx(sum(agreed) / len(agreed), abs=1e-6)
     assert view["agreement"]["language en"]["n"] == view["agreement"]["all"]["n"] == view["facts"]["measured"]
     assert [row["within"] for row in view["within"]][:2] == [0.0, 0.05]
-    assert view["within"][0] == {"within": 0.0, "share": 0.0, "verifier": 1.0, "all": 1.0}
+    value = pytest.approx(sum(agreed) / len(agreed), abs=1e-4)
+    assert view["within"][0] == {"within": 0.0, "share": 0.0, "verifier": value, "all": value}
+    assert [row["all"] for row in view["within"]] == sorted(row["all"] for row in view["within"])
     assert f"calibration: {view['calibration']}" in shown.output
     recipe = judged_recipe(
         {"scorer": "faithfulness", "verifier": {"model": MODEL, "calibration": view["calibration"]}},
