@@ -35,9 +35,11 @@ FACT = {"scorer": "faithfulness", "chunk_tokens": 40, "nearest": 2}
 
 
 def number_of(text: str) -> list[float]:
-    """The stub verifier: sure of figs and nuts, not of plums."""
-    statement = text.rpartition("\n")[2]
-    return [0.1 if "plums" in statement else 9.0 if "figs" in statement else -9.0]
+    """The stub verifier: sure that figs are supported where the passages have them, and that nuts are not."""
+    passages, _, statement = text.rpartition("\n")
+    if "plums" in statement:
+        return [0.1]
+    return [9.0 if "figs" in statement and "figs is 3" in passages else -9.0]
 
 
 @contextmanager
@@ -112,7 +114,9 @@ def test_passages_beyond_the_window_are_read_in_windows_and_the_best_counts(tmp_
         bodies = [body for _, body in server.bodies if body["text_2"] == "The number of figs is 3."]
         assert len(bodies) > 1
         assert all(len(body["text_1"]) <= 2 * 70 for body in bodies)
-        assert facts_of(judgements)["figs"]["by"] == "verifier"
+        figs = facts_of(judgements)["figs"]
+        assert (figs["by"], figs["support"]) == ("verifier", 1.0)
+        assert not all("figs is 3" in body["text_1"] for body in bodies)
 
 
 def test_a_statement_as_long_as_the_window_goes_to_the_judge(tmp_path: Path) -> None:
