@@ -86,12 +86,12 @@ def _measure(common: int, questions: int, ways: Sequence[str]) -> dict[str, dict
         by_way = {FULL: figures}
         for way in ways:
             of_way, pairs_of_way = _run(way, url, cases)
-            same = [pair == other for pair, other in zip(pairs, pairs_of_way, strict=True)]
+            same = [choice_of(pair) == choice_of(other) for pair, other in zip(pairs, pairs_of_way, strict=True)]
             of_way["calls_saved"] = round(1 - of_way["calls_per_question"] / figures["calls_per_question"], 3)
             of_way["tokens_saved"] = round(
                 1 - of_way["prompt_tokens_per_question"] / figures["prompt_tokens_per_question"], 3
             )
-            of_way["same_pairs"] = all(same)
+            of_way["same_pairs"] = pairs == pairs_of_way
             of_way["pairs_as_everything_judged"] = round(sum(same) / len(same), 3)
             by_way[way] = of_way
     return by_way
@@ -131,6 +131,11 @@ def _run(way: str, url: str, cases: Sequence[AnsweredQuestion]) -> tuple[dict[st
     for case, case_judgements in zip(cases, judgements, strict=True):
         pairs.append(pair_of(case, case_judgements, recipe))
     return figures, pairs
+
+
+def choice_of(outcome: Any) -> Any:
+    """The answers of a pair, whatever their rewards; a drop as it is."""
+    return outcome if isinstance(outcome, Drop) else [(pair.chosen_index, pair.rejected_index) for pair in outcome]
 
 
 def pair_of(case: AnsweredQuestion, judgements: Sequence[Judgement], recipe: Recipe) -> Any:

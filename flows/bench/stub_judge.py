@@ -3,7 +3,8 @@
 An answer reads "Answer 3 to question 7, quality 6.25."; the stub rates it by that number (another text by a number
 drawn from it) and lists `--facts` facts for it, the first `--common` of them the same for all answers to the
 question. Ratings are whole numbers and verdicts whole labels whose mean is the quality, drawn from the hash of the
-text. At /score it is a verifier of facts. Run as `stub_server` is.
+text: of a fact the same, however many are asked about at once. At /score it is a verifier of facts. Run as
+`stub_server` is.
 """
 
 import argparse
@@ -16,9 +17,9 @@ from typing import Any
 from aiohttp import web
 
 from flows.bench.stub_server import StubServer, completion, serve
-from tasks.prompts import load_prompt
 
 _ANSWER = re.compile(r"Answer (\d+) to question (\d+), quality (\d+\.\d+)")
+_STATEMENT = re.compile(r"<statement>\n(.*?)\n</statement>", re.DOTALL)
 _FACT = re.compile(r"quality (\d+\.\d+) has fact")
 _SHARED_QUALITY = 7.0  # of a fact that several answers share
 _FASTER = 10  # times: a verifier beside the judge
@@ -42,7 +43,7 @@ class StubJudge(StubServer):
         await asyncio.sleep(self.latency_s / _FASTER)
         passages, statement = body["text_1"], body["text_2"]
         tokens = len(passages.split()) + len(statement.split())
-        data = [{"index": 0, "object": "score", "score": verifier_number(passages, statement)}]
+        data = [{"index": 0, "object": "score", "score": verifier_number(statement)}]
         return web.json_response({"object": "list", "data": data, "usage": {"prompt_tokens": tokens}})
 
     def _answer(self, raw: bytes, body: dict[str, Any], content: str) -> web.Response:
@@ -56,7 +57,8 @@ def judge_reply(prompt: str, facts: int, common: int) -> str:
     if step == "notes":
         return "The part says that the harbour was built, and by whom."
     if step == "support":
-        return _label(prompt, prompt[-200:])
+        statement = _STATEMENT.findall(prompt)[-1]
+        return _label(statement, statement)
     if step == "supports":
         labels = []
         for number, statement in re.findall(r'<statement number="(\d+)">\n(.*?)\n</statement>', prompt, re.DOTALL):
@@ -73,12 +75,11 @@ def judge_reply(prompt: str, facts: int, common: int) -> str:
     return f"[[{int(float(quality) + _draw(step, number, question))}]]"
 
 
-def verifier_number(passages: str, statement: str) -> float:
+def verifier_number(statement: str) -> float:
     """A log-odds of support, calibrated to the stub's own verdicts: it is wrong as often as its size says."""
-    prompt = load_prompt("judge-terse-support", "en").render(passages=passages, statement=statement)
-    supported = judge_reply(prompt, 0, 0) == "[[Fully supported]]"
-    size = _MOST_LOGIT * _draw("size", passages[-200:], statement)
-    if _draw("wrong", passages[-200:], statement) < 1 / (1 + math.exp(size)):
+    supported = _label(statement, statement) == "[[Fully supported]]"
+    size = _MOST_LOGIT * _draw("size", statement)
+    if _draw("wrong", statement) < 1 / (1 + math.exp(size)):
         supported = not supported
     return size if supported else -size
 

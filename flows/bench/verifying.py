@@ -19,9 +19,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from flows.bench.judging import pair_of
+from flows.bench.judging import choice_of, pair_of
 from flows.bench.stub_server import stub_embedding
 from infra.canonical import text_id
+from infra.ledger import Ledger
 from infra.models.client import ModelClient, Outcome, Reply, Request
 from infra.models.embedding.embedder import Embedder
 from infra.models.tokens import resolve_model
@@ -71,7 +72,7 @@ def measure(questions: int = QUESTIONS) -> dict[str, Any]:
 
     cases = [_case(number) for number in range(questions)]
     half = questions // 2
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Ledger(open_store(folder)) as ledger:
         start, model = Path(resolve_model("microworld-judge")), Path(folder) / "verifier"
         tokenizer = AutoTokenizer.from_pretrained(start)
         export_verifier(verifier_from_judge(start, tokenizer), tokenizer, model)
@@ -91,7 +92,7 @@ def measure(questions: int = QUESTIONS) -> dict[str, Any]:
             for prune in (False, True):
                 recipe = _recipe(folder, prune=prune, verifier=own)
                 name = f"entailment, within {within:g}" + (", pruned" if prune else "")
-                rows[name] = _figures(*_judge(cases[half:], recipe), full, full_judge, cases[half:], recipe)
+                rows[name] = _figures(*_judge(cases[half:], recipe, ledger), full, full_judge, cases[half:], recipe)
     return {
         "questions": len(cases[half:]),
         "answers": ANSWERS,
@@ -113,7 +114,8 @@ def _figures(
     support, full_support = judge.calls["support"], full_judge.calls["support"]
     same_pairs = 0
     for case in cases:
-        same_pairs += pair_of(case, _of(case, judgements), recipe) == pair_of(case, _of(case, full), recipe)
+        pairs = [choice_of(pair_of(case, _of(case, way), recipe)) for way in (judgements, full)]
+        same_pairs += pairs[0] == pairs[1]
     figures: dict[str, Any] = {
         "calls": judge.calls.total(),
         "support_calls": support,
@@ -167,10 +169,12 @@ def _calibrate(cases: Sequence[AnsweredQuestion], judgements: Sequence[Judgement
     return replace(fit_calibration(logits, supports, settings.identity()), figures={"logits": logits})
 
 
-def _judge(cases: Sequence[AnsweredQuestion], recipe: Recipe) -> tuple[list[Judgement], _RuleJudge]:
+def _judge(
+    cases: Sequence[AnsweredQuestion], recipe: Recipe, ledger: Ledger | None = None
+) -> tuple[list[Judgement], _RuleJudge]:
     judge = _RuleJudge()
     embedder = Embedder(lambda texts: np.array([stub_embedding(text, _DIMENSIONS) for text in texts], np.float32))
-    scoring = ScoringContext(lambda: embedder, None, recipe, cast(ModelClient, judge))
+    scoring = ScoringContext(lambda: embedder, None, recipe, cast(ModelClient, judge), ledger=ledger)
     return score_answers(list(cases), parse_scorers(recipe), scoring), judge
 
 
