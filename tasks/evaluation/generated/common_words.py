@@ -20,7 +20,7 @@ COMMON = "common_words"
 WORDS = 10
 _LEAST, _MOST = 3, 30  # times that each of them comes
 _FILLED = 0.99  # of the room; the rest is filled afterwards, up to its end
-_MORE = 60  # words that follow the list, to make the length exact
+_FEWEST_MORE = 60  # words that may follow the list, to make the length exact
 
 
 def common_words(case: Case, depths: Sequence[float], workshop: Workshop) -> Iterator[SuiteQuestion]:
@@ -33,11 +33,12 @@ def common_words(case: Case, depths: Sequence[float], workshop: Workshop) -> Ite
     entries = room // max(1, max(workshop.counter.pieces([f" 100. {word}" for word in draw_words(language, 20, rng)])))
     often = max(_LEAST, min(_MOST, entries // (2 * WORDS)))
     seldom = max(1, often // 10)
-    words = draw_words(language, WORDS + 2 * entries // seldom + _MORE, rng)
+    more = _FEWEST_MORE + entries // 20
+    words = draw_words(language, WORDS + 2 * entries // seldom + more, rng)
     common = words[:WORDS]
-    listed = _entries(words, often, seldom, int(_FILLED * room), workshop, rng)
+    listed = _entries(words[:-more], often, seldom, int(_FILLED * room), workshop, rng)
     text = "".join(_numbered(listed, 1)).lstrip()
-    rest = "".join(_numbered(words[-_MORE:], len(listed) + 1))
+    rest = "".join(_numbered(words[-more:], len(listed) + 1))
     counted = workshop.counter.count(text)
     counted = filled(counted, len(text), len(text), rest, word_ends(rest), case.target, workshop.counter, render)
     check_common(case, counted.text, common, often)
@@ -56,7 +57,7 @@ def _entries(
         numbers = workshop.counter.pieces([f" {number}." for number in range(1, entries + 1)])
         return fixed + seldom * sum(sizes[WORDS : WORDS + others]) + sum(numbers)
 
-    others = bisect_right(range(len(words) - WORDS - _MORE), tokens, key=size) - 1
+    others = bisect_right(range(len(words) - WORDS), tokens, key=size) - 1
     if others < 1:
         raise EvaluationError(f"{COMMON}: {tokens} tokens hold no list of common words; give longer `lengths`")
     entries = [*words[:WORDS]] * often + [*words[WORDS : WORDS + others]] * seldom
