@@ -180,7 +180,7 @@ def spans_of(shard: ShardInMemory, calls: int) -> list[Span]:
     recipe = shard.resources.recipe
     if recipe.sends_batches():
         return [(0, len(shard.examples))]
-    planned_calls = calls * sum(planned.questions for planned in shard.plan.shards)
+    planned_calls = calls * shard.plan.planned_questions
     span_calls = calls_per_span(planned_calls, recipe.execution, recipe.policy.replicas())
     return cut_spans(len(shard.examples), calls, span_calls)
 

@@ -8,7 +8,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from infra.canonical import fingerprint
-from infra.running.prefect import TASK_SETTINGS, cache_key, emit, live, without_user
+from infra.running.prefect import TASK_SETTINGS, cache_key, emit, live
+from infra.urls import without_user
 from tasks.publishing import DatasetDraft, Published, draft_dataset, finish_dataset, write_shard
 from tasks.records.manifest import ManifestFile
 from tasks.records.plan import Plan

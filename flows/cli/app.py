@@ -311,15 +311,20 @@ def keys() -> None:
 
 
 def _improve(settings: Recipe, rounds: int, as_json: bool) -> None:
-    """Run the improve flow, then print a table for each round and the paths of the last."""
-    with progress_unless_json(as_json):  # a model in the box may have to be fetched
-        require_machine(settings)
-        say_early(settings, trains=True)
-    with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
-        from flows.improve import improve as improve_flow
-        from flows.shard import shard_recipe
+    """Run the improve flow, then print a table for each round and the paths of the last.
 
-        reports = improve_flow(shard_recipe(settings), rounds)
+    A run that has nothing to do is a flow run only where a Prefect server shows it to others.
+    """
+    reports = None if os.environ.get("PREFECT_API_URL") else _finished_reports(settings, rounds)
+    if reports is None:
+        with progress_unless_json(as_json):  # a model in the box may have to be fetched
+            require_machine(settings)
+            say_early(settings, trains=True)
+        with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
+            from flows.improve import improve as improve_flow
+            from flows.shard import shard_recipe
+
+            reports = improve_flow(shard_recipe(settings), rounds)
     from tasks.reporting.tables import report_rows
 
     if not as_json:
@@ -332,6 +337,18 @@ def _improve(settings: Recipe, rounds: int, as_json: bool) -> None:
         paths.append((model_name(last["trained"]), last["adapter"]))
     finish(as_json, reports, [*paths, ("report", last["report"])])
     end_with_notes([report["yield"] for report in reports])
+
+
+def _finished_reports(settings: Recipe, rounds: int) -> list[dict[str, Any]] | None:
+    """The reports of the same run where it has ended before and its results are there; says so."""
+    from infra.store import open_store
+    from tasks.finished_run import finished_run, run_inputs
+
+    finished = finished_run(open_store(settings.store), settings, run_inputs(settings, rounds))
+    if finished is None:
+        return None
+    print_notes([f"nothing to do: this run ended at {finished.ended}, and all that it made is there"])
+    return finished.reports
 
 
 def _show_build(built: dict[str, Any], as_json: bool) -> None:

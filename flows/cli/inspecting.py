@@ -89,20 +89,42 @@ def _bench(recipe: str, bench: str, changes: list[str] | None, as_json: bool) ->
 def inspect(
     dataset: DatasetUrl,
     pair: Annotated[str, typer.Option(help="Pair to show: its id, or how the id begins.", metavar="ID")] = "",
+    question: Annotated[
+        str, typer.Option(help="Question to show, of a dataset of questions: its id, or how it begins.", metavar="ID")
+    ] = "",
     number: Annotated[int, typer.Option(min=1, help="Which of them, where its question has several.")] = 1,
-    limit: Annotated[int, typer.Option(min=1, help="Pairs to list, without --pair.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Pairs or questions to list, without an id.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Show a dataset's pairs, or one pair with its scores, its facts and the passages that support them."""
+    """Show a dataset's pairs, or one pair with its scores, its facts and the passages that support them; of a dataset
+    of questions, these, or one with its proof."""
+    from tasks.records.product import QUESTIONS, product_of_counts
     from tasks.records.reader import read_dataset
     from tasks.reporting.dataset_views import pair_list, pair_view
 
     if number > 1 and not pair:
         raise InputError("--number tells the pairs of one question apart; give the question with --pair ID")
     published = read_dataset(dataset)
+    if product_of_counts(published.manifest["counts"]) == QUESTIONS:
+        _inspect_questions(published, pair, question, limit, as_json)
+        return
+    if question:
+        raise InputError(f"{dataset}: a dataset of pairs; give the question of a pair with --pair ID")
     view = pair_view(published, pair, number) if pair else pair_list(published, limit)
     if not as_json:
         for part in pair_page(view) if pair else list_page(view):
+            console.print(part)
+    finish(as_json, view, [])
+
+
+def _inspect_questions(published: Any, pair: str, question: str, limit: int, as_json: bool) -> None:
+    from tasks.reporting.question_views import question_list, question_view
+
+    if pair:
+        raise InputError(f"{published.place}: a dataset of questions; give one with --question ID")
+    view = question_view(published, question) if question else question_list(published, limit)
+    if not as_json:
+        for part in question_page(view) if question else questions_page(view):
             console.print(part)
     finish(as_json, view, [])
 
@@ -143,11 +165,8 @@ def list_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
     pairs = _table("pair", "question", "chosen", "rejected", "margin")
     for row in view["rows"]:
         option = f" --number {row['number']}" if row["number"] > 1 else ""  # as `longmill inspect` takes it
-        question = " ".join(row["question"].split())
-        if len(question) > _QUESTION_LENGTH:
-            question = f"{question[:_QUESTION_LENGTH]}…"
         figures = [f"{row[name]:.3g}" for name in ("chosen_reward", "rejected_reward", "margin")]
-        pairs.add_row(plain(f"{row['example_id']}{option}"), plain(question), *figures)
+        pairs.add_row(plain(f"{row['example_id']}{option}"), plain(_start(row["question"])), *figures)
     yield pairs
     if view["more"]:
         yield Text(f"and {view['more']:,} more of {view['pairs']:,}; --limit shows more of them")
@@ -186,6 +205,58 @@ def pair_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield from _facts(side, answer)
 
 
+def questions_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """The questions as a table with kind, answer and difficulty; how many more there are, and the drops."""
+    if view["questions"]:
+        questions = _table("question", "kind", "asks", "answer", "difficulty")
+        for row in view["rows"]:
+            difficulty = "—" if row["difficulty"] is None else f"{row['difficulty']:.2f}"
+            cells = [row["id"], row["kind"], _start(row["question"]), _start(" · ".join(row["answers"]))]
+            questions.add_row(*map(plain, cells), difficulty)
+        yield questions
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in view["kinds"].items())
+        yield Text("")
+        yield plain(f"{view['questions']:,} questions: {counts}")
+        if view["more"]:
+            yield Text(f"{view['more']:,} of them are not shown; --limit shows more of them")
+    else:
+        yield Text("no questions", "bold")
+    if view["drops"]:
+        yield Text(f"dropped: {sum(view['drops'].values()):,}")
+    for reason, count in view["drops"].items():
+        yield _indented(Text(f"{count:>7,}  ") + plain(reason))
+
+
+def question_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """One question: its answers, its difficulty, its documents, and the sentences that prove it with their places."""
+    yield Text(f"question {_clean(view['id'])} ({view['split']}), {_clean(view['kind'])}", "bold")
+    yield Text("")
+    yield _field("question", view["question"])
+    yield _field("answer", " · ".join(view["answers"]) or "the documents do not say it")
+    if view["difficulty"] is not None:
+        wrong = round(view["difficulty"] * view["tries"])
+        yield _field("difficulty", f"{view['difficulty']:.2f}: the policy is wrong in {wrong} of {view['tries']} tries")
+    yield _field("written by", view["model"])
+    yield Text("\ndocuments", "bold")
+    for document in view["documents"]:
+        page = f", from page {document['page']}" if document["page"] else ""
+        yield _indented(
+            plain(document["title"] or "untitled") + Text(f" {document['characters']:,} characters{page}", "dim")
+        )
+    yield Text("\nproof" if view["proof"] else "\nno proof", "bold")
+    for sentence in view["proof"]:
+        page = f", page {sentence['page']}" if sentence.get("page") else ""
+        turn = f", turn {sentence['turn']} of the {sentence['role']}" if sentence.get("turn") else ""
+        place = f"{_clean(sentence['document'] or 'untitled')} [{sentence['start']}, {sentence['end']}){page}{turn}: "
+        yield _indented(Text(place, "dim") + plain(" ".join(sentence["sentence"].split())))
+
+
+def _start(text: str) -> str:
+    """A text as one line, cut to the width of a list."""
+    line = " ".join(text.split())
+    return f"{line[:_QUESTION_LENGTH]}…" if len(line) > _QUESTION_LENGTH else line
+
+
 def plain(text: str, style: str = "") -> Text:
     """A text of any origin as it is, harmless to the terminal."""
     return Text(_clean(text), style)
@@ -217,6 +288,7 @@ def _answers(answers: Mapping[str, Any]) -> Table:
     texts = []
     for side, answer in answers.items():
         ending = "" if answer["finish_reason"] == "stop" else f", ended by {_clean(str(answer['finish_reason']))}"
+        ending += f", saw {_clean(answer['seen'])}" if answer["seen"] else ""
         style = "bold blue" if side == "chosen" else "bold dark_orange"
         head = f"{side}: answer {answer['index']}, reward {answer['reward']:.3g}, {answer['tokens']} tokens{ending}"
         result.add_column(Text(head, style), ratio=1, overflow="fold")

@@ -19,9 +19,10 @@ from infra.recipe.documents import Documents
 from infra.recipe.fields import QuestionFields
 from infra.recipe.models import Embedding, Fraction, Judge, Model, Positive, RecipeSection, require_one_currency
 from infra.recipe.public import urls_with_user
-from infra.recipe.source import recipe_text, without_user
+from infra.recipe.source import recipe_text
 from infra.recipe.training import Training
 from infra.recipe.yaml_text import RepeatedKeyError, read_yaml
+from infra.urls import without_user
 
 Language = Literal["en", "zh"]
 DEFAULT_STORE = "mill"
@@ -103,6 +104,13 @@ class Sampling(RecipeSection):
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="nucleus sampling bound")
     max_tokens: Positive = Field(1024, description="longest answer, in tokens")
     greedy: bool = Field(False, description="draw a greedy answer too, for the report alone")
+    context: str = Field(
+        "full",
+        description="what a sample sees of the context: a file of tasks/samplers. full: all of it; evidence: some "
+        "samples the parts that hold the answer alone (LongPO); bandit: chunks, by the rewards of the samples before "
+        "(LongMab-PO). Pairs are published with the whole context",
+    )
+    options: dict[str, Any] = Field({}, description="the sampler's own settings (docs/samplers.md)")
 
 
 class Scoring(RecipeSection):
@@ -126,8 +134,8 @@ class Pairing(RecipeSection):
 
     rule: str = Field(
         "best_vs_lower_half",
-        description="best_vs_lower_half (SeaLong), best_vs_worst (LongReward), contrast (`strong` over policy); to "
-        "compare these with: random_pair, and oracle, which looks at the references",
+        description="best_vs_lower_half (SeaLong), best_vs_worst (LongReward), short_over_full (LongPO), contrast "
+        "(`strong` over policy); to compare these with: random_pair, and oracle, which looks at the references",
     )
     min_margin: Annotated[float, Field(ge=0)] = Field(0.0, description="smallest difference in reward")
     min_scored: Annotated[int, Field(ge=2)] = Field(2, description="answers with a score that a question needs")
@@ -386,6 +394,7 @@ _LATER_KEYS: dict[str, dict[str, Any]] = {
         "dimensions": None,
         "trust_remote_code": False,
     },
+    "sampling": {"context": "full", "options": {}},
     "pairing": {"pairs_per_question": 1},
 }
 

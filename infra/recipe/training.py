@@ -27,7 +27,7 @@ class Mix(RecipeSection):
 class Training(RecipeSection):
     """How a model is trained on the published pairs."""
 
-    loss: str = Field("orpo", description="orpo, dpo or sft")
+    loss: str = Field("orpo", description="orpo, dpo, longpo or sft")
     beta: Annotated[float, Field(gt=0)] = Field(0.1, description="weight of the odds ratio (ORPO) or of the KL (DPO)")
     sft_weight: Annotated[float, Field(ge=0)] = Field(0.0, description="DPO: weight of the likelihood of the chosen")
     nll_over: Literal["answer", "all"] = Field(

@@ -29,12 +29,13 @@ def heldout_questions(
     evaluation = recipe.evaluation
     if evaluation is not None and evaluation.questions is not None:
         contexts = evaluation.contexts or recipe.contexts
-        sampling = recipe.sampling.model_copy(update={"max_tokens": evaluation.max_tokens})
+        settings = {"max_tokens": evaluation.max_tokens, "context": "full", "options": {}}
+        sampling = recipe.sampling.model_copy(update=settings)
         # No question is dropped for its length here: evaluation cuts the middle out of a context that is too long,
         # and nothing is trained on.
         policy = recipe.policy.model_copy(update={"context_window": NO_WINDOW})
         changes = {"questions": evaluation.questions, "contexts": contexts, "sampling": sampling, "policy": policy}
-        plan = make_plan(recipe.model_copy(update={**changes, "training": None}), store)
+        plan = make_plan(recipe.model_copy(update={**changes, "training": None}), store, for_pairs=False)
         split = None
     elif manifest is not None:
         published = json.loads(store.read(manifest))

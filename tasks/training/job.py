@@ -28,7 +28,7 @@ from tasks.training.checkpoints import last_checkpoint, rewind
 from tasks.training.external import ExternalPairs, PairSource, TrainingData, all_drops, read_external_pairs
 from tasks.training.gate import Lengths, PairsFile, gate
 from tasks.training.launching import OnReference, OnStep, launch
-from tasks.training.losses import find_loss
+from tasks.training.losses import all_losses, find_loss
 from tasks.training.mixing import ShortPairs, mix_summary, read_short_pairs
 from tasks.training.outputs import checkpoint_models, write_outputs
 from tasks.training.published import read_train_split
@@ -107,9 +107,20 @@ def stored_training(job: TrainingJob) -> TrainingResult | None:
 
 def read_data(job: TrainingJob) -> TrainingData:
     """What the job trains on, checked as far as it can be without a model. Raises InputError or StoreError."""
+    short = _reads_short_prompts(job)
     if job.pairs is None:
-        return read_train_split(job.store, job.manifest, with_reasoning=job.settings.reasoning == "keep")
+        with_reasoning = job.settings.reasoning == "keep"
+        return read_train_split(job.store, job.manifest, with_reasoning=with_reasoning, with_short_prompt=short)
+    if short:
+        raise RecipeError(
+            f"training.loss: {job.settings.loss} compares with the reference over a short prompt, which pairs of "
+            "others have not; take the loss dpo"
+        )
     return read_external_pairs(job.pairs, grouped=job.settings.loss != "sft")  # SFT reads one pair of a question
+
+
+def _reads_short_prompts(job: TrainingJob) -> bool:
+    return job.settings.loss in all_losses() and all_losses()[job.settings.loss].short_reference
 
 
 def train(
@@ -266,7 +277,7 @@ def _encoded(job: TrainingJob, data: TrainingData, short: ShortPairs | None, fol
             return lengths
     data.check()
     tokenizer = load_tokenizer(job.base, job.trust_remote_code)
-    with PairsFile(folder / "pairs.arrow") as pairs:
+    with PairsFile(folder / "pairs.arrow", _reads_short_prompts(job)) as pairs:
         through_gate = partial(
             gate,
             tokenizer=tokenizer,
@@ -274,6 +285,7 @@ def _encoded(job: TrainingJob, data: TrainingData, short: ShortPairs | None, fol
             add=pairs.add,
             over_length=job.settings.over_length,
             arguments=job.template_arguments,
+            short_prompts=_reads_short_prompts(job),
         )
         lengths = through_gate(data.pairs(), unfit="drop" if isinstance(data, ExternalPairs) else "stop")
         if short:
