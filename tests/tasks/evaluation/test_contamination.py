@@ -89,9 +89,7 @@ def test_a_long_question_is_a_leak_with_any_context() -> None:
 
 
 def test_an_instruction_that_questions_share_is_no_leak() -> None:
-    instruction = (
-        "Answer the question below from the text above, in one sentence; say unknown where it does not say."
-    )
+    instruction = "Answer the question below from the text above, in one sentence; say unknown where it does not say."
     own = "In which year was the old bridge of Alder built, who drew it, who paid, and what did it cost in the end?"
     question = posed("q1", f"{instruction} {own}", document(1), "1907")
     other = "Who sold the mill of Brook to the mayor, when, and for how much in all, and what became of it later on?"
