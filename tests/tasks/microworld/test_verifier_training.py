@@ -41,7 +41,7 @@ def test_the_verifier_says_what_the_judge_would_and_learns(tmp_path: Path) -> No
     assert number == pytest.approx(settings.support_logit(expected.tolist(), training.LABELS), abs=0.05)  # 16 bits
 
     model.set_attn_implementation(BRANCHED)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5)
     batches = judge_batches(lessons, "test", {"support": (1.0, 16)})
     losses = [training._train_step(model, optimizer, batches, words)[0] for _ in range(3)]
     assert losses[-1] < losses[0]
