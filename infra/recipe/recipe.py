@@ -20,7 +20,7 @@ from infra.recipe.fields import QuestionFields
 from infra.recipe.models import Embedding, Fraction, Judge, Model, Positive, RecipeSection, require_one_currency
 from infra.recipe.public import urls_with_user
 from infra.recipe.source import recipe_text, without_user
-from infra.recipe.training import Training
+from infra.recipe.training import RewardTraining, Training
 from infra.recipe.yaml_text import RepeatedKeyError, read_yaml
 
 Language = Literal["en", "zh"]
@@ -260,6 +260,9 @@ class Recipe(RecipeSection):
     budget: Budget = Field(Budget(), description="most that a plan may cost")
     execution: Execution = Field(Execution(), description="how the work runs")
     training: Training | None = Field(Training(), description="training on the dataset; null publishes only")
+    reward_training: RewardTraining = Field(
+        RewardTraining(), description="`longmill train reward`: a reward model that learns from all judged answers"
+    )
     evaluation: Evaluation | None = Field(Evaluation(), description="comparison before and after; null skips it")
 
     @model_validator(mode="before")
@@ -301,9 +304,7 @@ class Recipe(RecipeSection):
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide the bytes of the dataset, as JSON values. The id of a plan depends on it."""
-        settings = self.model_dump(
-            mode="json", exclude={"name", "store", "documents", "budget", "execution", "training", "evaluation"}
-        )
+        settings = self.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
         if self.asking is None:
             del settings["asking"]
         # A plan names its questions and contexts by content, so the places that they come from do not matter.
@@ -339,6 +340,16 @@ def _drop_request_defaults(model: dict[str, Any]) -> None:
 
 
 _MODELS = ("policy", "judge", "strong")
+_WITHOUT_EFFECT = {  # on the bytes of a dataset
+    "name",
+    "store",
+    "documents",
+    "budget",
+    "execution",
+    "training",
+    "reward_training",
+    "evaluation",
+}
 _TRANSPORT = ("rename", "headers", "organization", "mode", "batch", "requests_per_minute", "tokens_per_minute")
 _PLACE_KEYS = {
     "questions": ("source", "subset", "split", "limit"),
@@ -350,7 +361,12 @@ _PLACE_KEYS = {
 }
 _PLACE_KEYS_OF_SCORERS = ("endpoint", "api_key_env", "price")  # of a scorer with a model of its own
 # Keys of scorers that are younger than the first plans, by the value that means what these plans did.
-_LATER_KEYS_OF_SCORERS = {"no_facts_despite_notes": "ignore_notes", "granularity": "atomic"}
+_LATER_KEYS_OF_SCORERS = {
+    "no_facts_despite_notes": "ignore_notes",
+    "granularity": "atomic",
+    "with_context": False,
+    "labels": 1,
+}
 # Keys that are younger than the first plans, by their defaults: with these, a plan keeps its id.
 _LATER_KEYS: dict[str, dict[str, Any]] = {
     "questions": {"fields": None},

@@ -134,18 +134,20 @@ def gate(
 class PairsFile:
     """Writes encoded questions until it is closed; the file gets its name only when all are in it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, schema: pa.Schema = SCHEMA) -> None:
+        """`schema` names the attributes of a row that are written."""
         self._path = path
+        self._schema = schema
         self._part = path.with_suffix(".part")
-        self._rows: list[EncodedTree] = []
+        self._rows: list[Any] = []
 
     def __enter__(self) -> "PairsFile":
         self._sink = pa.OSFile(str(self._part), "wb")
-        self._writer = pa.ipc.new_stream(self._sink, SCHEMA)
+        self._writer = pa.ipc.new_stream(self._sink, self._schema)
         return self
 
-    def add(self, row: EncodedTree) -> None:
-        """Add one more question."""
+    def add(self, row: Any) -> None:
+        """Add one more question: an EncodedTree, or what else has the schema's attributes."""
         self._rows.append(row)
         if len(self._rows) == _ROWS_PER_BATCH:
             self._flush()
@@ -165,9 +167,9 @@ class PairsFile:
         if not self._rows:
             return
         columns: dict[str, list[Any]] = {}
-        for name in SCHEMA.names:
+        for name in self._schema.names:
             columns[name] = [getattr(row, name) for row in self._rows]
-        self._writer.write_batch(pa.RecordBatch.from_pydict(columns, schema=SCHEMA))
+        self._writer.write_batch(pa.RecordBatch.from_pydict(columns, schema=self._schema))
         self._rows.clear()
 
 

@@ -127,7 +127,7 @@ def train(
     _check_settings(job.settings)
     folder = (job.folder / "training" / identity).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with locked(folder):
         before = _stored_result(job, model)
         if before is not None:
             return before
@@ -137,7 +137,7 @@ def train(
         finally:  # also after a failure, so that the next run need not compute them again
             store_reference(job.store, config)
         result = _publish(job, data, identity, config)
-        _remove_work_files(folder)
+        remove_work_files(folder)
     return result
 
 
@@ -307,7 +307,7 @@ def _publish(job: TrainingJob, data: TrainingData, identity: str, config: RunCon
     return result
 
 
-def _remove_work_files(folder: Path) -> None:
+def remove_work_files(folder: Path) -> None:
     """Remove the files that only a resumed run needs; log and progress stay."""
     for name in ("checkpoints", "output", "cache"):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -316,7 +316,7 @@ def _remove_work_files(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """One training of a job at a time on this machine; the lock ends with its process."""
     with (folder / "lock").open("w") as lock:
         try:
