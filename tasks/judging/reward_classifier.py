@@ -1,12 +1,12 @@
-"""A trained reward model loaded here: a sequence classifier over (question, answer), once per process.
+"""A trained reward model loaded here: a sequence classifier over question and answer, once per process.
 
-The tokenizer's chat template makes one conversation of both; the score is the model's one logit as it is. Special
-tokens of the tokenizer are broken up in both texts, so that no answer can end its turn and begin another.
+The tokenizer's chat template makes one conversation of both, with the context before the question where the recipe
+says so; the score is the model's one logit as it is, or the mean of its heads. With the context, the prompt is read
+once for all answers of a question where the model's layers allow it (tasks/training/shared_prefix).
 """
 
 import math
 import os
-import re
 import threading
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -17,21 +17,24 @@ from typing import Any
 
 from infra.errors import PrerequisiteError, RecipeError
 from infra.models.packaged.quiet import without_progress_bars
+from infra.recipe import Recipe
 from tasks.judging.context import SCORE_DIGITS, AnsweredQuestion
+from tasks.judging.reward_input import Messages, RewardEncoder, common_prefix, question_messages
 from tasks.judging.reward_settings import NAME, RewardModelSettings
 from tasks.judging.steps import Job
-from tasks.records.example import Answer
 
 _guard = threading.RLock()  # one thread at a time loads or runs a model
+Row = list[int]  # token ids of a conversation
 
 
 @dataclass(frozen=True)
 class RewardModel:
-    """A loaded model with its tokenizer."""
+    """A loaded model with its encoder; `shares` says whether it can read the prompt of several answers once."""
 
     model: Any
     tokenizer: Any
-    special: re.Pattern[str] | None  # the tokenizer's special tokens
+    encoder: RewardEncoder
+    shares: bool
 
     @property
     def window(self) -> float:
@@ -39,52 +42,59 @@ class RewardModel:
         positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         return min(positions or math.inf, self.tokenizer.model_max_length or math.inf)
 
-    def tokens(self, question: str, answer: str) -> list[int]:
-        """The conversation as the model reads it. Raises RecipeError when the chat template refuses it."""
-        from jinja2 import TemplateError
-
-        texts = {"user": self._plain(question), "assistant": self._plain(answer)}
-        messages = [{"role": role, "content": text} for role, text in texts.items()]
-        try:
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False)
-        except (TemplateError, ValueError) as error:
-            raise RecipeError(f"{NAME}.model: its chat template is of no use ({error}); take another model") from error
-        with _guard:  # a tokenizer that is told how to cut cannot be told by two threads at once
-            return list(self.tokenizer(text, add_special_tokens=False, truncation=False)["input_ids"])
-
-    def scores(self, rows: Sequence[Sequence[int]], batch: int) -> list[float]:
-        """The logit of each row of tokens, in the order given."""
+    def scores(self, rows: Sequence[Row], batch: int) -> list[list[float]]:
+        """The logits of each row of tokens, in the order given, `batch` rows at a time; each row is read whole."""
         import torch
 
         pad = self.model.config.get_text_config().pad_token_id
         size = 1 if pad is None else batch  # without the model's own padding, it takes the end of the row for the end
         order = sorted(range(len(rows)), key=lambda place: (len(rows[place]), rows[place]))
-        scores: dict[int, float] = {}
+        scores: dict[int, list[float]] = {}
         with _guard, torch.inference_mode():
             for start in range(0, len(order), size):
                 places = order[start : start + size]
-                longest = len(rows[places[-1]])
-                padded = [[*rows[place], *[pad] * (longest - len(rows[place]))] for place in places]
-                mask = [[1] * len(rows[place]) + [0] * (longest - len(rows[place])) for place in places]
-                tensors = {
-                    name: torch.tensor(values, device=self.model.device)
-                    for name, values in (("input_ids", padded), ("attention_mask", mask))
-                }
-                logits = self.model(**tensors).logits[:, 0].float().tolist()
+                tensors = padded_batch([rows[place] for place in places], pad or 0, self.model.device)
+                logits = self.model(**tensors).logits.float().tolist()
                 scores.update(zip(places, logits, strict=True))
         return [scores[place] for place in range(len(rows))]
 
-    def _plain(self, text: str) -> str:
-        """The text with every special token broken up: it stays readable."""
-        while self.special and (broken := self.special.sub(_broken_up, text)) != text:
-            text = broken
-        return text
+    def scores_of_question(self, rows: Sequence[Row], batch: int) -> list[list[float]]:
+        """`scores` of distinct rows that differ in their answers alone; what they begin with is read once."""
+        import torch
+
+        prompt = common_prefix(rows) if len(rows) > 1 else 0
+        if not (self.shares and prompt and self._fits_layers(max(map(len, rows)))):
+            return self.scores(rows, batch)
+        order = sorted(range(len(rows)), key=lambda place: (len(rows[place]), rows[place]))
+        with _guard, torch.inference_mode():
+            tensors = padded_batch([rows[place] for place in order], 0, self.model.device)
+            logits = self.model(**tensors, trees=torch.tensor([[prompt, len(rows)]])).logits.float().tolist()
+        scores = dict(zip(order, logits, strict=True))
+        return [scores[place] for place in range(len(rows))]
+
+    def _fits_layers(self, longest: int) -> bool:
+        from tasks.training.shared_prefix.classifier import classifier_obstacle
+
+        return classifier_obstacle(self.model, longest) is None
+
+
+def padded_batch(rows: Sequence[Row], pad: int, device: Any) -> dict[str, Any]:
+    """input_ids and attention_mask of rows, padded on the right: both [rows, tokens of the longest]."""
+    import torch
+
+    longest = max(map(len, rows))
+    padded = [[*row, *[pad] * (longest - len(row))] for row in rows]
+    mask = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
+    return {
+        "input_ids": torch.tensor(padded, device=device),
+        "attention_mask": torch.tensor(mask, device=device),
+    }
 
 
 def open_reward_model(settings: RewardModelSettings) -> RewardModel:
     """The model, loaded once per process. Raises RecipeError or PrerequisiteError when it cannot be."""
     with _guard:
-        return _load(settings.model, settings.revision, settings.dtype)
+        return _load(settings.model, settings.revision, settings.dtype, settings.labels, settings.with_context)
 
 
 def check_reward_model(settings: RewardModelSettings) -> None:
@@ -111,42 +121,51 @@ def _check_endpoint(endpoint: str, settings: RewardModelSettings) -> None:
         raise PrerequisiteError(f"{endpoint} does not answer ({error}); start it, or mend {NAME}.endpoint") from error
 
 
-AnswerScore = tuple[int, int, float | None, str | None]  # tokens, limit in tokens, score, reason of a null score
+# Tokens, limit in tokens, score, reason of a null score, and the model's numbers where it gives several.
+AnswerScore = tuple[int, int, float | None, str | None, list[float]]
 
 
-def reward_job(question: AnsweredQuestion, settings: RewardModelSettings) -> Job[list[AnswerScore]]:
+def reward_job(question: AnsweredQuestion, settings: RewardModelSettings, recipe: Recipe) -> Job[list[AnswerScore]]:
+    """The scores of a question's answers, in order."""
     own = settings.model_dump(include={"model", "revision", "max_tokens", "batch", "dtype"})
-    identity = [own, question.example.question, [answer.text for answer in question.answers]]
-    return Job(
-        lambda: _score_answers(question.example.question, question.answers, settings),
-        identity,
-        len(question.answers),
-        question.example.example_id,
-    )
+    texts = [answer.text for answer in question.answers]
+    identity: list[Any] = [own, question.example.question, texts]
+    if settings.labels > 1:
+        identity.append(settings.labels)
+    context = question.context if settings.with_context else None
+    messages = question_messages(question.example, context, recipe)
+    if settings.with_context:
+        identity.append(messages)
+    return Job(lambda: _score_answers(messages, texts, settings), identity, len(texts), question.example.example_id)
 
 
-def _score_answers(question: str, answers: Sequence[Answer], settings: RewardModelSettings) -> list[AnswerScore]:
+def _score_answers(messages: Messages, answers: Sequence[str], settings: RewardModelSettings) -> list[AnswerScore]:
     if not answers:
         return []
     model = open_reward_model(settings)
     limit = int(min(settings.max_tokens, model.window))
-    rows = [tuple(model.tokens(question, answer.text)) for answer in answers]
-    distinct = sorted({row for row in rows if len(row) <= limit})
-    scores = dict(zip(distinct, model.scores(distinct, settings.batch), strict=True))
+    rows = model.encoder.rows(messages, answers)
+    distinct = [list(row) for row in sorted({tuple(row) for row in rows if len(row) <= limit})]
+    score_rows = model.scores_of_question if settings.with_context else model.scores
+    scored = score_rows(distinct, settings.batch) if distinct else []
+    heads_of_row = dict(zip(map(tuple, distinct), scored, strict=True))
     results: list[AnswerScore] = []
     for row in rows:
-        score = scores.get(row)
-        if score is None:
-            results.append((len(row), limit, None, "input_too_long"))
-        elif math.isfinite(score):
-            results.append((len(row), limit, round(score, SCORE_DIGITS), None))
+        heads = heads_of_row.get(tuple(row))
+        if heads is None:
+            results.append((len(row), limit, None, "input_too_long", []))
+            continue
+        score = sum(heads) / len(heads)
+        if math.isfinite(score):
+            several = [round(head, SCORE_DIGITS) for head in heads] if settings.labels > 1 else []
+            results.append((len(row), limit, round(score, SCORE_DIGITS), None, several))
         else:
-            results.append((len(row), limit, None, "not_finite"))
+            results.append((len(row), limit, None, "not_finite", []))
     return results
 
 
 @lru_cache(maxsize=2)
-def _load(model_name: str, revision: str, dtype: str) -> RewardModel:
+def _load(model_name: str, revision: str, dtype: str, labels: int, with_context: bool) -> RewardModel:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -163,11 +182,22 @@ def _load(model_name: str, revision: str, dtype: str) -> RewardModel:
         return tokenizer, model, loading_info
 
     tokenizer, model, loading_info = _load_from(model_name, revision, load)
-    fault = _unfit_reason(tokenizer, model, loading_info)
+    fault = _unfit_reason(tokenizer, model, loading_info, labels)
     if fault:
         raise RecipeError(f"{NAME}.model: {model_name!r} {fault}; take a reward model made for chats")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return RewardModel(model.eval().to(device), tokenizer, _special_tokens(tokenizer))
+    model = model.eval().to(device)
+    return RewardModel(model, tokenizer, RewardEncoder(tokenizer, f"{NAME}.model"), with_context and can_share(model))
+
+
+def can_share(model: Any) -> bool:
+    """Let a loaded classifier read the prompt of several answers once, where that gives the same logits."""
+    from tasks.training.shared_prefix.classifier import classifier_obstacle, passes_trial, share_classifier
+
+    if classifier_obstacle(model, 1) is not None:
+        return False
+    share_classifier(model)
+    return passes_trial(model)
 
 
 def _load_from(model_name: str, revision: str, load: Callable[[str, dict[str, Any]], Any]) -> Any:
@@ -184,24 +214,11 @@ def _load_from(model_name: str, revision: str, load: Callable[[str, dict[str, An
         ) from error
 
 
-def _unfit_reason(tokenizer: Any, model: Any, loading_info: Any) -> str | None:
+def _unfit_reason(tokenizer: Any, model: Any, loading_info: Any, labels: int) -> str | None:
     """Why the model gives no reward."""
-    if model.config.num_labels != 1:
-        return f"has {model.config.num_labels} labels and not one"
+    if model.config.num_labels != labels:
+        expected = "one" if labels == 1 else f"the {labels} of {NAME}.labels"
+        return f"has {model.config.num_labels} labels and not {expected}"
     if loading_info["missing_keys"]:  # transformers would fill them with chance
         return f"has no trained weights for {', '.join(sorted(loading_info['missing_keys']))}"
     return None if tokenizer.chat_template else "has a tokenizer without a chat template"
-
-
-def _special_tokens(tokenizer: Any) -> re.Pattern[str] | None:
-    tokens = set()
-    for token in tokenizer.added_tokens_decoder.values():
-        text = str(token)
-        if token.special and len(text) > 1 and not re.search(r"\s", text):
-            tokens.add(text)
-    longest_first = sorted(tokens, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
-
-
-def _broken_up(match: re.Match[str]) -> str:
-    return f"{match.group()[0]} {match.group()[1:]}"

@@ -21,11 +21,12 @@ from tasks.judging.context import SCORE_DIGITS, AnsweredQuestion, ScoringContext
 from tasks.judging.quoting import quoted
 from tasks.judging.rating import subject_of
 from tasks.judging.replies import Unusable
+from tasks.judging.reward_input import Messages, question_messages
 from tasks.judging.reward_settings import NAME, RewardModelSettings, reward_judge
 from tasks.judging.steps import JudgeQuery, Step, ask
 from tasks.records.example import Judgement
 
-_PROBE = ("What is two and two?", "Four.")
+_PROBE = ([{"role": "user", "content": "What is two and two?"}], "Four.")
 _PARAMETERS = (("use_activation", False),)  # the logit as it is
 _TOO_LONG = "input_too_long"
 
@@ -33,19 +34,22 @@ _TOO_LONG = "input_too_long"
 def ask_reward_model(
     questions: Sequence[AnsweredQuestion], settings: RewardModelSettings, scoring: ScoringContext
 ) -> Generator[Step, Any, list[Judgement]]:
-    """One judgement for each answer; evidence {"tokens": of the conversation, 0 when unknown, "limit"}."""
+    """One judgement for each answer; evidence {"tokens": of the conversation, 0 when unknown, "limit",
+    "heads": the numbers of several heads}."""
     if not any(question.answers for question in questions):
         return []
     route = find_route(settings, scoring)
     queries = []
     answers = []
     for question in questions:
+        context = question.context if settings.with_context else None
+        messages = question_messages(question.example, context, scoring.recipe)
         for answer in question.answers:
             answers.append(answer)
             queries.append(
                 JudgeQuery(
                     NAME,
-                    conversation(question.example.question, answer.text),
+                    conversation(messages, answer.text),
                     question.context.context_id,
                     lambda raw: _tokens_and_score(raw, settings),
                     settings.max_tokens,
@@ -58,18 +62,19 @@ def ask_reward_model(
     verdicts = yield from ask(queries, role=NAME)
     judgements = []
     for answer, verdict in zip(answers, verdicts, strict=True):
-        tokens, score = verdict.value or (0, None)
+        tokens, score, heads = verdict.value or (0, None, [])
         reason = verdict.reason if verdict.reason != "prompt_too_long" else _TOO_LONG
         if verdict.value is not None and score is None:
             reason = _TOO_LONG
-        evidence = {"tokens": tokens, "limit": settings.max_tokens}
+        evidence = {"tokens": tokens, "limit": settings.max_tokens, **({"heads": heads} if heads else {})}
         judgements.append(answer.judged(NAME, score, reason, evidence, verdict.keys))
     return judgements
 
 
-def conversation(question: str, answer: str) -> Prompt:
-    """A question and an answer as the reward model is shown them."""
-    return Prompt(({"role": "user", "content": quoted(question)}, {"role": "assistant", "content": quoted(answer)}))
+def conversation(prompt: Messages, answer: str) -> Prompt:
+    """The messages before an answer, and the answer, as the reward model is shown them."""
+    messages = [{"role": message["role"], "content": quoted(message["content"])} for message in prompt]
+    return Prompt((*messages, {"role": "assistant", "content": quoted(answer)}))
 
 
 def find_route(settings: RewardModelSettings, scoring: ScoringContext) -> Route:
@@ -88,18 +93,21 @@ def find_route(settings: RewardModelSettings, scoring: ScoringContext) -> Route:
                 refusals.append(f"/{route}: {outcome.detail}")
                 continue
             labels = read_scores(outcome.raw).labels
-            if labels == 1:
+            if labels == settings.labels:
                 return route
+            expected = "one" if settings.labels == 1 else f"the {settings.labels} of {NAME}.labels"
             raise RecipeError(
                 f"{NAME}.model: {settings.model!r} at {settings.endpoint} gives {labels} numbers by /{route} and not "
-                "one; take a reward model with one label, or for an embedding model `protocol: score`"
+                f"{expected}; set labels, take another reward model, or for an embedding model `protocol: score`"
             )
         raise RecipeError(
             f"{NAME}.endpoint: {settings.endpoint} gives no score for {settings.model!r} ({'; '.join(refusals)}). "
             "Serve a reward model there with vLLM (--runner pooling), or name another protocol"
         )
 
-    return scoring.cache.get(("reward route", settings.model, settings.revision, settings.protocol), probe)
+    return scoring.cache.get(
+        ("reward route", settings.model, settings.revision, settings.routes, settings.labels), probe
+    )
 
 
 def _probe(judge: Judge, route: Route) -> Request:
@@ -107,21 +115,27 @@ def _probe(judge: Judge, route: Route) -> Request:
     return Request(*own, has_alternative=True)
 
 
-def _tokens_and_score(raw: str, settings: RewardModelSettings) -> tuple[int, float | None]:
-    """Tokens of the conversation and its score, None when it is longer than the recipe allows. Raises Unusable."""
+def _tokens_and_score(raw: str, settings: RewardModelSettings) -> tuple[int, float | None, list[float]]:
+    """Tokens of the conversation, its score, None when it is longer than the recipe allows, and the numbers of several
+    heads. Raises Unusable."""
     scores = read_scores(raw)
-    if scores.labels != 1:
+    if scores.labels != settings.labels:
         raise Unusable("not_one_label")
     if scores.prompt_tokens > settings.max_tokens:
-        return scores.prompt_tokens, None
-    score = _of_tokens(scores, settings)
+        return scores.prompt_tokens, None, []
+    heads = _of_tokens(scores, settings)
+    score = math.fsum(heads) / len(heads)
     if not math.isfinite(score):
         raise Unusable("not_finite")
-    return scores.prompt_tokens, round(score, SCORE_DIGITS)
+    several = [round(head, SCORE_DIGITS) for head in heads] if settings.labels > 1 else []
+    return scores.prompt_tokens, round(score, SCORE_DIGITS), several
 
 
-def _of_tokens(scores: Scores, settings: RewardModelSettings) -> float:
-    values = [row[0] for row in scores.rows]
+def _of_tokens(scores: Scores, settings: RewardModelSettings) -> list[float]:
+    """The number of each head."""
+    if settings.combine == "last":
+        return list(scores.rows[-1])
+    heads = list(zip(*scores.rows, strict=True))
     if settings.combine == "min":
-        return min(values)
-    return math.fsum(values) / len(values) if settings.combine == "mean" else values[-1]
+        return [min(values) for values in heads]
+    return [math.fsum(values) / len(values) for values in heads]

@@ -220,7 +220,7 @@ def size_of_call(kind: str, settings: Any, recipe: Recipe, context_tokens: int, 
     for placeholder in re.findall(r"\{([a-z_]+)\}", text):
         prompt += values.get(placeholder, 0.0)
     if kind == REWARD_MODEL:
-        return CallSize(prompt, _NOTHING)
+        return CallSize(prompt + (context_tokens if getattr(settings, "with_context", False) else 0.0), _NOTHING)
     thinking = _thinking(recipe)
     limit = getattr(settings, _LISTS.get(kind, "max_tokens"), recipe.sampling.max_tokens) * facts
     if prompts == "terse" and kind not in _LISTS:
