@@ -199,7 +199,7 @@ def rerun(
 
 
 app.command()(status)
-app.command()(train)
+app.add_typer(train, name="train")
 
 
 @app.command()

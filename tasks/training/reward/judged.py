@@ -1,17 +1,15 @@
 """Judged answers of published datasets: every answer with its scores, and the prompt of its question.
 
 The answers and their scores are a dataset's `evidence`. The prompt, with the whole context, comes from the plan in the
-store; where the plan is not there any more, from the dataset's pairs, which questions without a pair do not have. A head
-is a scorer of the reward. It learns its scores times its weight over the mean weight, so that the mean of all heads
-is the reward, whatever the weights. Leaves out: the greedy and the stronger model's answers, which are not judged.
+store; where the plan is not there any more, from the dataset's pairs, which questions without a pair do not have. A
+head is a scorer of the reward. It learns its scores times its weight over the mean weight, so that the mean of all
+heads is the reward, whatever the weights. Leaves out: the greedy and the stronger model's answers, which are not judged.
 """
 
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any
 
 from infra.errors import InputError, LongmillError
 from infra.recipe import Recipe, RewardTraining, parse_recipe
@@ -20,13 +18,17 @@ from tasks.judging.reward_input import Messages, question_messages
 from tasks.records.dataset import Split, SplitName
 from tasks.records.plan import load_examples, load_plan, load_shard, recipe_path
 from tasks.records.reader import SPLITS, PublishedDataset, open_dataset
+from tasks.reporting.judged_questions import JudgedAnswer, JudgedQuestion, questions_of_rows
 
 REWARD = "reward"  # the one head of a pairwise model
-_COLUMNS = ("example_id", "context_id", "sample_index", "text", "reward", "judgements")
+_COLUMNS = (
+    *("example_id", "context_id", "question", "references", "kind", "language"),
+    *("sample_index", "text", "finish_reason", "reward", "judgements"),
+)
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedAnswer:
+class RewardAnswer:
     """An answer with its score for each head; null where the scorer gave none."""
 
     sample_index: int
@@ -36,14 +38,14 @@ class JudgedAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedQuestion:
+class RewardQuestion:
     """A question's prompt and its judged answers."""
 
     example_id: str
     context_id: str
     split: SplitName
     prompt: Messages
-    answers: tuple[JudgedAnswer, ...]
+    answers: tuple[RewardAnswer, ...]
 
 
 @dataclass(frozen=True)
@@ -74,26 +76,22 @@ class JudgedData:
                     for table in dataset.tables(config, split):
                         table.check(dataset.store)
 
-    def questions(self, drops: Counter[str]) -> Iterator[JudgedQuestion]:
+    def questions(self, drops: Counter[str]) -> Iterator[RewardQuestion]:
         """The questions with an answer to learn from; answers that are left out are counted by reason."""
         for dataset in self.datasets:
             prompts = StoredPrompts(dataset)
             for split in SPLITS:
                 for table in dataset.tables("evidence", split):
                     rows = table.rows_of(dataset.store, _COLUMNS)
-                    for example_id, of_question in groupby(rows, lambda row: str(row["example_id"])):
-                        question = self._question(example_id, list(of_question), prompts, drops)
+                    for judged in questions_of_rows(rows, {}):
+                        question = self._question(judged, prompts, drops)
                         if question is not None:
                             yield question
 
-    def _question(
-        self, example_id: str, rows: Sequence[dict[str, Any]], prompts: "StoredPrompts", drops: Counter[str]
-    ) -> JudgedQuestion | None:
+    def _question(self, judged: JudgedQuestion, prompts: "StoredPrompts", drops: Counter[str]) -> RewardQuestion | None:
         answers = []
-        for row in rows:
-            if row["sample_index"] < 0:
-                continue
-            answer = self._answer(row)
+        for of_dataset in judged.answers:
+            answer = self._answer(of_dataset)
             if not answer.text.strip():
                 drops["no_text"] += 1
             elif all(score is None for score in answer.scores):
@@ -102,22 +100,22 @@ class JudgedData:
                 answers.append(answer)
         if not answers:
             return None
-        prompt = prompts.of(example_id)
+        example = judged.example
+        prompt = prompts.of(example.example_id)
         if prompt is None:
             drops["no_context"] += len(answers)
             return None
-        context_id = str(rows[0]["context_id"])
-        return JudgedQuestion(example_id, context_id, self.sides.of(context_id), prompt, tuple(answers))
+        side = self.sides.of(example.context_id)
+        return RewardQuestion(example.example_id, example.context_id, side, prompt, tuple(answers))
 
-    def _answer(self, row: dict[str, Any]) -> JudgedAnswer:
+    def _answer(self, judged: JudgedAnswer) -> RewardAnswer:
         if self.heads == (REWARD,):
-            return JudgedAnswer(row["sample_index"], row["text"], (row["reward"],), row["reward"])
-        found = {judgement["scorer"]: judgement["score"] for judgement in row["judgements"]}
-        scores = []
+            return RewardAnswer(judged.index, judged.text, (judged.reward,), judged.reward)
+        scores: list[float | None] = []
         for head, share in zip(self.heads, self.shares, strict=True):
-            score = found.get(head)
-            scores.append(None if score is None else score * share)
-        return JudgedAnswer(row["sample_index"], row["text"], tuple(scores), row["reward"])
+            score = judged.scores.get(head)
+            scores.append(None if score is None or score.value is None else score.value * share)
+        return RewardAnswer(judged.index, judged.text, tuple(scores), judged.reward)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Judged questions as token ids: the prompt once, each answer, its scores; every answer is used or a counted drop.
 
-An answer that is longer than the model reads, or than `reward_training.max_length`, is dropped and never cut. Scores are
-written to disk as they are; a head's mean and spread over the training answers scale its loss.
+An answer that is longer than the model reads, or than `reward_training.max_length`, is dropped and never cut. Scores
+are written to disk as they are; a head's mean and spread over the training answers scale its loss.
 """
 
 import json
@@ -18,7 +18,7 @@ from infra.errors import BalanceError, TrainingError
 from infra.recipe import RewardTraining
 from tasks.judging.reward_input import RewardEncoder, common_prefix
 from tasks.training.gate import PairsFile
-from tasks.training.reward.judged import JudgedAnswer, JudgedData, JudgedQuestion
+from tasks.training.reward.judged import JudgedData, RewardAnswer, RewardQuestion
 from tasks.training.reward.settings import Head
 
 _IDS = pa.list_(pa.int32())
@@ -123,11 +123,11 @@ def encode_rows(
 
 
 def _encode(
-    question: JudgedQuestion, encoder: RewardEncoder, longest: int, pairwise: bool, drops: Counter[str]
+    question: RewardQuestion, encoder: RewardEncoder, longest: int, pairwise: bool, drops: Counter[str]
 ) -> JudgedTree | None:
     """The tree of a question, with those of its answers that fit; None where there is nothing to learn."""
     rows = encoder.rows(question.prompt, [answer.text for answer in question.answers])
-    fitting: list[tuple[JudgedAnswer, list[int]]] = []
+    fitting: list[tuple[RewardAnswer, list[int]]] = []
     for answer, row in zip(question.answers, rows, strict=True):
         if len(row) <= longest:
             fitting.append((answer, row))
@@ -156,8 +156,8 @@ def _encode(
 def _check_amounts(train: "_Tally", drops: Counter[str], read: int, longest: int) -> None:
     if drops["too_long"] > read // 2:
         raise TrainingError(
-            f"{drops['too_long']} of {read} judged answers are longer than {longest} tokens with their prompt, more than "
-            "half; set reward_training.max_length higher, or train a base model that reads more"
+            f"{drops['too_long']} of {read} judged answers are longer than {longest} tokens with their prompt, more "
+            "than half; set reward_training.max_length higher, or train a base model that reads more"
         )
     if not train.questions:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(drops.items())) or "there are none"
