@@ -41,6 +41,7 @@ def benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
         planning,
         prefect_share,
         publishing,
+        reward,
         shard_start,
         status,
         training,
@@ -62,5 +63,6 @@ def benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
         "fleet": fleet.measure,
         "status": status.measure,
         "training": training.measure,
+        "reward": reward.measure,
         "ask": asking.measure,
     }

@@ -326,7 +326,7 @@ def bench(
         typer.Argument(
             help=(
                 "client, flow, prefect, judging, consensus, kill, memory, plan, publish, ledger, shard_start, status, "
-                "fleet, training, ask or all."
+                "fleet, training, reward, ask or all."
             ),
             metavar="WHAT",
         ),

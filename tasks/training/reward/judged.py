@@ -3,7 +3,7 @@
 The answers and their scores are a dataset's `evidence`. The prompt, with the whole context, comes from the plan in the
 store; where the plan is not there any more, from the dataset's pairs, which questions without a pair do not have. A
 head is a scorer of the reward. It learns its scores times its weight over the mean weight, so that the mean of all
-heads is the reward, whatever the weights. Leaves out: the greedy and the stronger model's answers, which are not judged.
+heads is the reward, whatever the weights. Leaves out: the greedy and the stronger model's answers, which have no score.
 """
 
 import json
