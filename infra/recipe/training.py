@@ -119,6 +119,9 @@ class RewardTraining(TrainingRun):
     method: Literal["lora", "full"] = Field("lora", description="what is trained; an adapter is merged in the end")
     learning_rate: Annotated[float, Field(gt=0)] = Field(1e-4, description="peak learning rate")
     device_batch_size: Positive = Field(1, description="questions per device and forward pass, with all their answers")
+    accelerate_config: str | None = Field(
+        None, description="an accelerate configuration file, for more machines; not for FSDP"
+    )
     max_length: Positive = Field(
         32768, description="longest prompt + answer in tokens; longer answers are counted drops, and nothing is cut"
     )

@@ -133,7 +133,7 @@ def test_pairwise_is_the_loss_of_trls_reward_trainer() -> None:
     share_classifier(model)
     loss = loss_of(model, settings, 1, True, [row])
     loss.backward()
-    assert float(loss) == pytest.approx(float(expected), abs=TOLERANCE)
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), abs=TOLERANCE)
     assert close(gradients(model), of_trl)
 
 

@@ -52,6 +52,7 @@ def trained_folder(job: RewardJob) -> tuple[Path, Any]:
     return Path(local), result
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_in_process")
 @pytest.mark.parametrize(
     "changes", [{}, {"objective": "pairwise", "method": "lora", "lora_rank": 4, "learning_rate": 1e-2}], ids=str
@@ -94,6 +95,7 @@ def _without(scorer: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in scorer.items() if key != "scorer"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_in_process")
 def test_a_stopped_run_goes_on_from_its_last_checkpoint(
     tmp_path: Path, manifest: str, monkeypatch: pytest.MonkeyPatch
