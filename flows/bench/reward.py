@@ -1,6 +1,6 @@
 """A reward model over ten answers to one question: the prompt read once for all of them, and once for each.
 
-A random Llama (4 layers, width 64) with a head of four labels, in float32, 8,192 tokens of prompt and ten answers
+A random Llama (2 layers, width 64) with a head of four labels, in float32, 8,192 tokens of prompt and ten answers
 of 64 to 128 tokens. Scoring and a training step (regression, all weights) take turns both ways in one process, so the
 ratio is of one run, whatever else the machine does. `one by one` is a row for each answer, as transformers has it,
 without padding and so at its best. Medians of the clock and of processor seconds, the first round not counted.
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 PROMPT, ANSWERS = 8192, tuple(range(64, 129, 7))
-ROUNDS = 5
+ROUNDS = 3
 _LABELS = ("helpfulness", "logicality", "completeness", "faithfulness")
 _WAYS = ("shared", "one by one")
 
@@ -93,7 +93,7 @@ def _question(prompt: int) -> tuple[Any, list[list[int]], Any]:
         vocab_size=1024,
         hidden_size=64,
         intermediate_size=192,
-        num_hidden_layers=4,
+        num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=2 * prompt,
         pad_token_id=0,
