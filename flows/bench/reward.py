@@ -98,6 +98,7 @@ def _question(prompt: int) -> tuple[Any, list[list[int]], Any]:
         max_position_embeddings=2 * prompt,
         pad_token_id=0,
         num_labels=len(_LABELS),
+        initializer_range=0.3,  # far from 0, so that attention matters to the logits
         id2label=dict(enumerate(_LABELS)),
         label2id={label: place for place, label in enumerate(_LABELS)},
     )

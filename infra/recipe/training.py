@@ -61,7 +61,7 @@ class TrainingRun(RecipeSection):
 class Training(TrainingRun):
     """How a model is trained on the published pairs."""
 
-    loss: str = Field("orpo", description="orpo, dpo or sft")
+    loss: str = Field("orpo", description="orpo, dpo, longpo or sft")
     beta: Annotated[float, Field(gt=0)] = Field(0.1, description="weight of the odds ratio (ORPO) or of the KL (DPO)")
     sft_weight: Annotated[float, Field(ge=0)] = Field(0.0, description="DPO: weight of the likelihood of the chosen")
     nll_over: Literal["answer", "all"] = Field(
@@ -99,6 +99,10 @@ class Training(TrainingRun):
     sharing: Literal["auto", "on", "off"] = Field(
         "auto",
         description="DPO, ORPO: read a question's prompt once; auto does where lengths say that it is faster",
+    )
+    keep_checkpoints: bool = Field(
+        False,
+        description="store the weights of every checkpoint beside the model, for `longmill compare --checkpoints`",
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import LongmillError, TrainingError
+from infra.recipe import Training
 from tasks.training.settings import RunConfig, RunFiles, steps_argument, warmup_steps
 
 REMOVED_FILES = ("training_args.bin", "README.md")  # a pickle, and a card without numbers
@@ -55,7 +56,7 @@ def run(config: RunConfig) -> None:
         max_length=config.lengths.total_max,
         settings=config.settings,
         arguments=trainer_arguments(config),
-        callbacks=(ProgressCallback(config.progress),),
+        callbacks=(ProgressCallback(config.progress, config.settings.keep_checkpoints),),
         reference=config.reference_rows if config.reference else None,
         sharing=sharing,
     )
@@ -126,7 +127,7 @@ def trainer_arguments(config: RunFiles) -> dict[str, Any]:
         "logging_nan_inf_filter": False,  # would show 0 where the loss is NaN
         "save_strategy": "steps",
         "save_steps": settings.save_steps,
-        "save_total_limit": 2,
+        "save_total_limit": None if isinstance(settings, Training) and settings.keep_checkpoints else 2,
         "report_to": [],
         "disable_tqdm": True,
     }
