@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from infra.canonical import fingerprint
 from tasks.evaluation.statistics import mean_interval
 from tasks.reporting.judge_report import spearman
+from tasks.training.reward.judged import REWARD
 from tasks.training.reward.passes import reward_pairs
 
 MARGINS = (0.5, 1.0, 2.0, 4.0)  # inner edges of the margins' ranges, on the scale of the judged reward
@@ -57,7 +58,9 @@ def held_out_figures(questions: Sequence[ScoredQuestion], heads: Sequence[str]) 
         "accuracy_by_prompt_tokens": _by_length(questions, pairs),
         "longer_answer_is_better": _accuracy(_longer_wins(questions)),
         "spearman": _correlations(questions, heads),
-        "error": _errors(questions, heads),
+        "error": {}
+        if list(heads) == [REWARD]
+        else _errors(questions, heads),  # a pairwise model has a scale of its own
         "calibration": _calibration(questions, pairs),
         "length_bias": _length_bias(questions),
         "best_of_n": _best_of_n(questions),
