@@ -60,7 +60,7 @@ def held_out_figures(questions: Sequence[ScoredQuestion], heads: Sequence[str]) 
         "spearman": _correlations(questions, heads),
         "error": {}
         if list(heads) == [REWARD]
-        else _errors(questions, heads),  # a pairwise model has a scale of its own
+        else _errors(questions, heads),  # its scale is its own
         "calibration": _calibration(questions, pairs),
         "length_bias": _length_bias(questions),
         "best_of_n": _best_of_n(questions),
