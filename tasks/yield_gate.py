@@ -35,7 +35,7 @@ _CHARACTERS = 300  # of an example's detail
 
 # Reasons that no limit counts, by stage: the data's own, lengths that a plan shows, the provider's, the pairing rule's.
 BY_DESIGN: Mapping[str, frozenset[str]] = {
-    "read": frozenset({"unanswerable", "language", "code"}),
+    "read": frozenset({"unanswerable", "language", "code", "no_code"}),
     DOCUMENTS: frozenset({"language", "empty", "too_short", "too_long", "duplicate", "near_duplicate"}),
     "context": frozenset(
         {
@@ -89,6 +89,7 @@ REMEDIES: Mapping[str, str] = {
     "too_long_to_train": "raise training.max_length, or lower sampling.max_tokens",
     "no_evidence": "take questions whose rows say where the answer is: supporting documents among others, or the "
     "sentences that prove it (`evidence`), as longmill ask writes them",
+    "no_code": "rows of LongBench's other tasks are read by the format longbench",
     "no_article": "give a contexts.pool that holds these articles",
     "refused": "the model declines: take another model, or texts that it answers about",
     "no_question": "the replies of the model that writes hold no question in JSON: try the other judge.prompts (full, "

@@ -93,7 +93,8 @@ def test_max_steps_as_a_cap_renames_only_the_jobs_that_it_changes(tmp_path: Path
     def identity_before(**changes: Any) -> str:
         """As job ids were made before."""
         settings = job.settings.model_copy(update=changes).model_dump(mode="json")
-        for name in ("save_steps", "gradient_checkpointing", "offload_activations", "over_length", "mix", "reasoning"):
+        new = ("keep_checkpoints", "gradient_checkpointing", "offload_activations", "over_length", "mix", "reasoning")
+        for name in ("save_steps", *new):
             del settings[name]
         base = {"base": base_identity(job.base), "base_revision": job.base_revision, "seed": job.seed}
         return fingerprint({"manifest": published.sha256, "settings": settings, **base})[:16]

@@ -71,6 +71,6 @@ def test_quarters_are_means_of_the_first_and_last_steps() -> None:
 
 
 def test_losses_are_found_by_name() -> None:
-    assert list(all_losses()) == ["dpo", "orpo", "sft"]
-    with pytest.raises(RecipeError, match=r"'ppo'; there are: dpo, orpo, sft"):
+    assert list(all_losses()) == ["dpo", "longpo", "orpo", "sft"]
+    with pytest.raises(RecipeError, match=r"'ppo'; there are: dpo, longpo, orpo, sft"):
         find_loss("ppo")
