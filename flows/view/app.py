@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from flows.view import listed, rendering, runs, shown
+from flows.view import details, listed, rendering, runs
 from flows.view.guard import Guard
 from infra.errors import InputError, LongmillError, MissingError
 from tasks.viewing.library import Library
@@ -45,13 +45,13 @@ def view_app(library: Library, token: str) -> Starlette:
         "/runs": lambda request: runs.runs_page(library, request),
         "/runs/{plan_id}": lambda request: runs.run_page(library, request),
         "/compare": lambda request: listed.compare_page(library, request),
-        "/datasets/{version}": lambda request: shown.dataset_page(library, overviews, request),
+        "/datasets/{version}": lambda request: details.dataset_page(library, overviews, request),
         "/datasets/{version}/pairs": lambda request: listed.list_page(library, request, "pairs"),
         "/datasets/{version}/questions": lambda request: listed.list_page(library, request, "questions"),
         "/datasets/{version}/drops": lambda request: listed.list_page(library, request, "drops"),
-        "/datasets/{version}/pair": lambda request: shown.pair_page(library, request),
-        "/datasets/{version}/prompt": lambda request: shown.prompt_page(library, request),
-        "/datasets/{version}/question": lambda request: shown.question_page(library, request),
+        "/datasets/{version}/pair": lambda request: details.pair_page(library, request),
+        "/datasets/{version}/prompt": lambda request: details.prompt_page(library, request),
+        "/datasets/{version}/question": lambda request: details.question_page(library, request),
     }
     routes = [Route(path, _answering(make)) for path, make in pages.items()]
     routes.append(Route("/view.css", lambda request: Response(rendering.style(), media_type="text/css")))

@@ -12,7 +12,7 @@ from tasks.viewing.comparison import LIMIT, compared_questions
 from tasks.viewing.library import DROPS, Library, ViewedDataset
 from tasks.viewing.listing import PAGE_ROWS, PAIR_ORDERS, QUESTION_ORDERS, Query, choices, positions, rows_at
 
-_FIRST_S = 5.0  # that a list waits for its first rows
+_FIRST_S = 20.0  # that a list waits for its first rows
 _ALL_S = 1.0  # that a list which needs all rows waits for them; then it shows what there is, and says so
 
 
@@ -45,7 +45,7 @@ def list_page(library: Library, request: Request, config: str) -> str:
         start=start,
         total=index.rows,
         read=table.num_rows if table else 0,
-        complete=index.complete or not query.all_rows,
+        complete=index.complete or (len(rows) == PAGE_ROWS and not query.all_rows),
         offered=offered,
         orders=orders,
         number=number,
@@ -77,4 +77,4 @@ def _page_number(values: Mapping[str, str]) -> int:
 
 def _with(query: Query, **more: int) -> str:
     """The part of a URL behind the question mark: the query, and something more."""
-    return urlencode([*query.asked(), *((name, str(value)) for name, value in more.items())])
+    return urlencode([*query.parts(), *((name, str(value)) for name, value in more.items())])

@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from tasks.viewing.text import visible
+from tasks.viewing.text import cleaned, visible
 
 
 def page(name: str, **values: Any) -> str:
@@ -38,6 +38,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     templates.filters["text"] = visible
+    templates.filters["plain"] = cleaned
     templates.filters["number"] = lambda value: f"{value:,}"
     templates.filters["figure"] = _figure
     templates.filters["percent"] = lambda value: f"{100 * value:.1f}%"

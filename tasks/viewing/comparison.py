@@ -55,10 +55,8 @@ def _first_pairs(dataset: ViewedDataset) -> pa.Table:
     if table is None:
         return pa.table({name: pa.array([], pa.string()) for name in _COLUMNS})
     ids = table.column("example_id").combine_chunks()
-    new = (
-        pa.concat_arrays([pa.array([True]), pc.not_equal(ids[1:], ids[:-1])]) if len(ids) else pa.array([], pa.bool_())
-    )
-    return table.select(_COLUMNS).filter(new)
+    begins = pa.array([True] * min(1, len(ids)))  # where a question's rows begin
+    return table.select(_COLUMNS).filter(pa.concat_arrays([begins, pc.not_equal(ids[1:], ids[:-1])]))
 
 
 def _groups(joined: pa.Table) -> pa.ChunkedArray:

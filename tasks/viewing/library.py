@@ -85,8 +85,8 @@ class ViewedDataset:
         table = index.table(index.rows, LOOKUP_S)
         if table is None:
             return []
-        found = pc.indices_nonzero(pc.equal(table.column("example_id"), example_id))
-        return [dict(row) for row in table.take(found).to_pylist()]
+        rows = pc.indices_nonzero(pc.equal(table.column("example_id"), example_id))
+        return [dict(row) for row in table.take(rows).to_pylist()]
 
     def number(self, config: str, place: Mapping[str, Any]) -> tuple[int, int]:
         """Which of its question's rows, from 1, a row of the index is, and how many there are; they are neighbours."""

@@ -64,9 +64,9 @@ class Query:
 
     def words(self) -> str:
         """The query as the part of a URL behind the question mark, without what is not asked."""
-        return urlencode(dict(self.asked()))
+        return urlencode(dict(self.parts()))
 
-    def asked(self) -> Iterator[tuple[str, str]]:
+    def parts(self) -> Iterator[tuple[str, str]]:
         """(name, value) of what is asked."""
         for part in fields(self):
             value = getattr(self, part.name)
@@ -78,7 +78,7 @@ class Query:
     @property
     def all_rows(self) -> bool:
         """Whether the first page needs all rows: not where rows come as they are in the dataset."""
-        return any(True for _ in self.asked())
+        return any(True for _ in self.parts())
 
 
 def positions(table: pa.Table, query: Query) -> np.ndarray:
@@ -87,16 +87,16 @@ def positions(table: pa.Table, query: Query) -> np.ndarray:
     for condition in _conditions(table, query):
         mask = condition if mask is None else pc.and_kleene(mask, condition)
     if mask is None:
-        found = np.arange(table.num_rows)
+        places = np.arange(table.num_rows)
     else:
-        found = pc.indices_nonzero(mask.combine_chunks() if isinstance(mask, pa.ChunkedArray) else mask).to_numpy()
+        places = pc.indices_nonzero(mask.combine_chunks() if isinstance(mask, pa.ChunkedArray) else mask).to_numpy()
     column = _sort_column(table, query)
-    if column is None or not len(found):
-        return found
-    values = table.column(column).take(pa.array(found))
+    if column is None or not len(places):
+        return places
+    values = table.column(column).take(pa.array(places))
     direction = "ascending" if query.order == "up" else "descending"
     order = pc.sort_indices(pa.table({"value": values}), [("value", direction)]).to_numpy()
-    sorted_positions: np.ndarray = found[order]
+    sorted_positions: np.ndarray = places[order]
     return sorted_positions
 
 

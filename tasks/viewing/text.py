@@ -27,7 +27,7 @@ def visible(text: str) -> Markup:
     start = 0
     for match in _SPECIAL.finditer(text):
         letter = match.group()
-        if letter in ALLOWED_CONTROLS or not unicodedata.category(letter).startswith(("C", "Zl", "Zp")):
+        if not _is_hidden(letter):
             continue
         pieces.append(escape(text[start : match.start()]))
         name = unicodedata.name(letter, "character without a shape")
@@ -36,6 +36,15 @@ def visible(text: str) -> Markup:
         start = match.end()
     pieces.append(escape(text[start:]))
     return Markup("").join(pieces)
+
+
+def cleaned(text: str) -> str:
+    """The text with a replacement character for what `visible` shows by its code point: for a terminal, or a title."""
+    return _SPECIAL.sub(lambda match: "\ufffd" if _is_hidden(match.group()) else match.group(), text)
+
+
+def _is_hidden(letter: str) -> bool:
+    return letter not in ALLOWED_CONTROLS and unicodedata.category(letter).startswith(("C", "Zl", "Zp"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +82,13 @@ class Passage:
 
 def passages_of(context: str, spans: Iterable[Sequence[int]]) -> list[Passage]:
     """The context cut at every border of the spans, so that each span is some parts in a row."""
-    spans = [(max(0, start), min(len(context), end)) for start, end in spans if start < end]
+    inside = [(max(0, start), min(len(context), end)) for start, end in spans]
+    spans = [(start, end) for start, end in inside if start < end]
     borders = sorted({0, len(context), *(border for span in spans for border in span)})
     steps: dict[int, int] = dict.fromkeys(borders, 0)  # how many spans begin less how many end
     for start, end in spans:
-        if start < end:
-            steps[start] += 1
-            steps[end] -= 1
+        steps[start] += 1
+        steps[end] -= 1
     passages: list[Passage] = []
     covering = 0
     for start, end in pairwise(borders):

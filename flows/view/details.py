@@ -41,12 +41,8 @@ def pair_page(library: Library, request: Request) -> str:
     place, around = _place(dataset, PAIRS.name, query, request.query_params)
     row = dataset.row(PAIRS.name, place)
     evidence = dataset.evidence(PAIRS.name, place)
-    of_question = dataset.places(PAIRS.name, place["example_id"]) or [place]
-    number = 1 + next(
-        (at for at, other in enumerate(of_question) if (other["file"], other["row"]) == (place["file"], place["row"])),
-        0,
-    )
-    view = pair_details(row, evidence, number, len(of_question))
+    number, count = dataset.number(PAIRS.name, place)
+    view = pair_details(row, evidence, number, count)
     context = context_in(row["prompt"], row)
     answers = view["answers"]
     facts = [*answers["chosen"]["facts"], *answers["rejected"]["facts"]]
@@ -124,24 +120,24 @@ def _place(
     if not (digits.isdecimal() and len(digits) < 10):
         places = dataset.places(config, values.get("id", ""))
         number = values.get("number", "1")
-        wanted = int(number) - 1 if number.isdecimal() and len(number) < 10 else 0
-        if not 0 <= wanted < len(places):
+        position = int(number) - 1 if number.isdecimal() and len(number) < 10 else 0
+        if not 0 <= position < len(places):
             raise MissingError(f"{dataset.name}: no {config.removesuffix('s')} of {values.get('id', '')!r}")
-        return places[wanted], {}
+        return places[position], {}
     position = int(digits)
     table = index.table(index.rows if query.all_rows else position + 1, LOOKUP_S)
     count = 0
     if table is not None:
-        found = positions(table, query)
-        count = len(found)
+        places_in_order = positions(table, query)
+        count = len(places_in_order)
     if table is None or position >= count:
         raise InputError(f"{dataset.name}: this list has {count:,} rows and no row {position + 1:,}")
-    (place,) = rows_at(table, found[position : position + 1])
+    (place,) = rows_at(table, places_in_order[position : position + 1])
     around = {"list": query.words(), "position": f"{position + 1:,} of {count if query.all_rows else index.rows:,}"}
     if position > 0:
-        around["previous"] = urlencode([*query.asked(), ("n", position - 1)])
+        around["previous"] = urlencode([*query.parts(), ("n", position - 1)])
     if position + 1 < (count if query.all_rows else index.rows):
-        around["next"] = urlencode([*query.asked(), ("n", position + 1)])
+        around["next"] = urlencode([*query.parts(), ("n", position + 1)])
     return place, around
 
 
