@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from flows.view import details, listed, rendering, runs
+from flows.view import details, labelling, listed, rendering, runs
 from flows.view.guard import Guard
 from infra.errors import InputError, LongmillError, MissingError
 from tasks.viewing.library import Library
@@ -51,9 +51,19 @@ def view_app(library: Library, token: str) -> Starlette:
         "/datasets/{version}/drops": lambda request: listed.list_page(library, request, "drops"),
         "/datasets/{version}/pair": lambda request: details.pair_page(library, request),
         "/datasets/{version}/prompt": lambda request: details.prompt_page(library, request),
+        "/datasets/{version}/blind": lambda request: labelling.blind_page(library, request),
+        "/datasets/{version}/labels": lambda request: labelling.labels_page(library, request),
         "/datasets/{version}/question": lambda request: details.question_page(library, request),
     }
+
+    async def label(request: Request) -> Response:
+        try:
+            return await labelling.take_label(library, request)
+        except LongmillError as error:
+            return _error_page(error)
+
     routes = [Route(path, _answering(make)) for path, make in pages.items()]
+    routes.append(Route("/datasets/{version}/label", label, methods=["POST"]))
     routes.append(Route("/view.css", lambda request: Response(rendering.style(), media_type="text/css")))
     routes.append(
         Route("/view.js", lambda request: Response(rendering.static("view.js"), media_type="text/javascript"))
@@ -68,7 +78,11 @@ def _answering(make: Page) -> Callable[[Request], Response]:
         try:
             return HTMLResponse(make(request))
         except LongmillError as error:
-            status = 404 if isinstance(error, (MissingError, InputError)) else 500
-            return HTMLResponse(rendering.page("error", message=str(error)), status)
+            return _error_page(error)
 
     return answer
+
+
+def _error_page(error: LongmillError) -> Response:
+    status = 404 if isinstance(error, MissingError) else 400 if isinstance(error, InputError) else 500
+    return HTMLResponse(rendering.page("error", message=str(error)), status)

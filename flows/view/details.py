@@ -3,18 +3,19 @@
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlencode
 
 from starlette.requests import Request
 
+from flows.view.labelling import PERSON_COOKIE, label_form
+from flows.view.places import place_of
 from flows.view.rendering import page
-from infra.errors import InputError, MissingError
+from infra.errors import MissingError
 from tasks.records.product import PAIRS, QUESTIONS
 from tasks.reporting.dataset_views import pair_details
 from tasks.reporting.judged_questions import parse_evidence
 from tasks.reporting.prompt_context import context_in
-from tasks.viewing.library import DROPS, LOOKUP_S, Entry, Library, ViewedDataset
-from tasks.viewing.listing import Query, positions, rows_at
+from tasks.viewing.library import DROPS, Entry, Library, ViewedDataset
+from tasks.viewing.listing import Query
 from tasks.viewing.overview import Overviews
 from tasks.viewing.text import fact_spans, passages_of, word_diff
 
@@ -38,7 +39,7 @@ def pair_page(library: Library, request: Request) -> str:
     """A pair: `n` is its place in the list of the URL's query, or `id` and `number` name it."""
     dataset = library.dataset(request.path_params["version"])
     query = Query.parse(request.query_params)
-    place, around = _place(dataset, PAIRS.name, query, request.query_params)
+    place, around = place_of(dataset, PAIRS.name, query, request.query_params)
     row = dataset.row(PAIRS.name, place)
     evidence = dataset.evidence(PAIRS.name, place)
     number, count = dataset.number(PAIRS.name, place)
@@ -48,8 +49,11 @@ def pair_page(library: Library, request: Request) -> str:
     facts = [*answers["chosen"]["facts"], *answers["rejected"]["facts"]]
     note_spans = [(note["start"], note["end"]) for note in view["notes"] if "start" in note]
     diff = word_diff(answers["chosen"]["text"], answers["rejected"]["text"])
+    person = request.cookies.get(PERSON_COOKIE, "")
     return page(
         "pair",
+        labelling=label_form(library, dataset, place, person, blind=False),
+        person=person,
         dataset=dataset,
         view=view,
         around=around,
@@ -66,7 +70,7 @@ def pair_page(library: Library, request: Request) -> str:
 def prompt_page(library: Library, request: Request) -> str:
     """The messages that the policy was sent, to the letter."""
     dataset = library.dataset(request.path_params["version"])
-    place, _ = _place(dataset, PAIRS.name, Query(), request.query_params)
+    place, _ = place_of(dataset, PAIRS.name, Query(), request.query_params)
     row = dataset.row(PAIRS.name, place)
     return page("prompt", dataset=dataset, row=row)
 
@@ -102,43 +106,13 @@ def question_page(library: Library, request: Request) -> str:
 
 def _written_question(dataset: ViewedDataset, request: Request) -> str:
     query = Query.parse(request.query_params)
-    place, around = _place(dataset, QUESTIONS.name, query, request.query_params)
+    place, around = place_of(dataset, QUESTIONS.name, query, request.query_params)
     row = dataset.row(QUESTIONS.name, place)
     documents = []
     for number, document in enumerate(row["documents"]):
         spans = [(span["start"], span["end"]) for span in row["evidence"] if span["document"] == number]
         documents.append({"title": document["title"], "passages": passages_of(document["text"], spans)})
     return page("written", dataset=dataset, row=row, documents=documents, around=around, words=query.words())
-
-
-def _place(
-    dataset: ViewedDataset, config: str, query: Query, values: Mapping[str, str]
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """The row of the index that a URL names, and the queries of the rows before and after it in the list."""
-    index = dataset.index(config)
-    digits = values.get("n", "")
-    if not (digits.isdecimal() and len(digits) < 10):
-        places = dataset.places(config, values.get("id", ""))
-        number = values.get("number", "1")
-        position = int(number) - 1 if number.isdecimal() and len(number) < 10 else 0
-        if not 0 <= position < len(places):
-            raise MissingError(f"{dataset.name}: no {config.removesuffix('s')} of {values.get('id', '')!r}")
-        return places[position], {}
-    position = int(digits)
-    table = index.table(index.rows if query.all_rows else position + 1, LOOKUP_S)
-    count = 0
-    if table is not None:
-        places_in_order = positions(table, query)
-        count = len(places_in_order)
-    if table is None or position >= count:
-        raise InputError(f"{dataset.name}: this list has {count:,} rows and no row {position + 1:,}")
-    (place,) = rows_at(table, places_in_order[position : position + 1])
-    around = {"list": query.words(), "position": f"{position + 1:,} of {count if query.all_rows else index.rows:,}"}
-    if position > 0:
-        around["previous"] = urlencode([*query.parts(), ("n", position - 1)])
-    if position + 1 < (count if query.all_rows else index.rows):
-        around["next"] = urlencode([*query.parts(), ("n", position + 1)])
-    return place, around
 
 
 def _bars(answers: Mapping[str, Any], evidence: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

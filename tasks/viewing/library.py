@@ -21,6 +21,7 @@ from tasks.records.reader import SPLITS, PublishedDataset, open_dataset, read_da
 from tasks.records.table import StoredTable
 from tasks.viewing import columns
 from tasks.viewing.index import FILE, ROW, TableIndex
+from tasks.viewing.labels import Labels
 
 DROPS = "drops"
 LOOKUP_S = 20.0  # that a question is waited for, while the index grows
@@ -153,6 +154,7 @@ class Library:
         """Raises InputError for a place that is neither a store nor a dataset, StoreError where it cannot be read."""
         self._lock = threading.Lock()
         self._entries: dict[str, Entry] = {}
+        self._labels: dict[str, Labels] = {}
         self.stores: list[Store] = []
         for place in places:
             self._add(place)
@@ -180,6 +182,18 @@ class Library:
                 published = open_dataset(entry.store, entry.manifest)
                 entry.dataset = ViewedDataset(published, entry.name, entry.version)
             return entry.dataset
+
+    def labels(self, dataset: ViewedDataset) -> Labels:
+        """People's labels of a dataset of a store. Raises InputError for a dataset that was given alone."""
+        store = self._entries[dataset.version].store
+        if store not in self.stores:
+            raise InputError(
+                f"{dataset.published.place}: labels are written to a store, and this dataset was given alone; start "
+                "the page with its store: longmill view STORE"
+            )
+        if dataset.version not in self._labels:
+            self._labels[dataset.version] = Labels(store, dataset.name, dataset.version)
+        return self._labels[dataset.version]
 
     def close(self) -> None:
         """Remove all indexes."""

@@ -4,12 +4,14 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
 from flows.view.app import view_app
 from infra.store import open_store
+from tasks.reporting.dataset_views import agreement_view
 from tasks.viewing.library import Library
 from tests.support.viewed import pair_row, write_dataset
 
@@ -22,10 +24,15 @@ PLANTED = (
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+def mill(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the store."""
+    return tmp_path_factory.mktemp("mill")
+
+
+@pytest.fixture(scope="module")
+def pages(mill: Path) -> Iterator[TestClient]:
     """The pages of a store with three datasets: one of 120 pairs, one that chose otherwise, one of planted texts."""
-    place = tmp_path_factory.mktemp("mill")
-    store = open_store(str(place))
+    store = open_store(str(mill))
     drops = [{"example_id": "q000900", "stage": "pair", "reason": "tie", "detail": "all rewards are 2"}]
     shards = [[pair_row(number) for number in range(start, start + 40)] for start in (0, 40, 80)]
     write_dataset(store, shards, version=VERSION, drops=drops)
@@ -33,7 +40,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     write_dataset(store, [[*turned, *[pair_row(number) for number in range(10, 30)]]], version=OTHER)
     hostile = [{"example_id": PLANTED, "stage": "pair", "reason": PLANTED, "detail": PLANTED}]
     write_dataset(store, [[pair_row(0, PLANTED)]], version=HOSTILE, text=PLANTED, drops=hostile)
-    with TestClient(view_app(Library([str(place)]), TOKEN), base_url="http://127.0.0.1:8123") as client:
+    with TestClient(view_app(Library([str(mill)]), TOKEN), base_url="http://127.0.0.1:8123") as client:
         assert client.get(f"/?token={TOKEN}").status_code == 200
         yield client
 
@@ -147,6 +154,46 @@ def test_no_text_of_a_model_is_markup(pages: TestClient, path: str) -> None:
     assert "49" not in tags.text.replace("q000049", ""), "a text was taken for a template"
     if path != "/" and "datasets" in path and not path.endswith(HOSTILE):
         assert "<script>alert(1)</script>" in tags.text and "U+202E" in tags.text
+
+
+def test_labels_are_a_file_that_agreement_reads_and_people_are_compared(pages: TestClient, mill: Path) -> None:
+    base = f"/datasets/{VERSION}"
+    origin = {"origin": "http://127.0.0.1:8123"}
+
+    def label(number: int, preferred: str, person: str, **more: str) -> Any:
+        form = {"example_id": f"q{number:06d}", "first": "0", "second": "1", "preferred": preferred, "person": person}
+        return pages.post(f"{base}/label", data={**form, **more}, headers=origin, follow_redirects=False)
+
+    answer = label(3, "first", "anna", note="clear <b>", blind="1", next="sort=margin&n=4")
+    assert (answer.status_code, answer.headers["location"]) == (303, f"{base}/blind?sort=margin&n=4")
+    for number in range(4, 14):
+        assert label(number, "second" if number % 2 else "first", "anna").status_code == 303
+        assert label(number, "second" if number % 2 else "same", "ben").status_code == 303
+    assert label(4, "same", "anna").status_code == 303, "the second label of a pair replaces the first"
+    text = text_of(pages, f"{base}/labels")
+    assert "anna 11 5 5 1 1 5" in text and "ben 10 0 5 5 0 0" in text
+    assert "anna, ben 10 60.0% 0.429 " in text  # by chance .5 × .5 + .1 × .5 = .3; .3 / .7 = .429
+    folder = mill / "labels" / "lr" / VERSION
+    assert f"--labels {folder}" in text
+    view = agreement_view(str(mill / "datasets" / "lr" / VERSION), str(folder))
+    assert (view["gold"], view["agreement"]["pairs"], view["unknown_labels"]) == ("labels", 15, [])
+    assert label(3, "first", "anna", note="clear <b>").headers["location"] == f"{base}/pair?id=q000003"
+    assert 'value="clear &lt;b&gt;"' in pages.get(f"{base}/pair?id=q000003").text
+    for change in ({"person": "../x"}, {"preferred": "both"}, {"second": "0"}, {"first": "-2"}, {"first": "x"}):
+        form = {"preferred": "first", "person": "eve", **change}
+        assert label(5, form.pop("preferred"), form.pop("person"), **form).status_code == 400
+    for headers in ({}, {"origin": "http://evil.example"}, {"origin": "null"}):
+        assert pages.post(f"{base}/label", data={}, headers=headers).status_code == 403
+
+
+def test_the_blind_page_says_nothing_of_scores_and_its_order_is_a_draw(pages: TestClient) -> None:
+    lefts = []
+    for number in range(12):
+        page = pages.get(f"/datasets/{VERSION}/blind?n={number}").text
+        for hidden in ("reward", "margin", "faithfulness", "<ins>", "<del>", "references:"):
+            assert hidden not in page
+        lefts.append(page.index("Nobody") < page.index("Ilse Brandt built it"))
+    assert {True, False} == set(lefts)
 
 
 def test_only_a_browser_of_this_machine_with_the_token_is_let_in(pages: TestClient, tmp_path: Path) -> None:

@@ -1,0 +1,120 @@
+"""Time and memory of the viewer over a million generated pairs: `python -m tests.flows.view.measure [s3]`.
+
+Without "s3" on this machine's disk, in 15,625 files of 64 pairs (the default shard). With it on moto's S3 server, in
+1,954 files of 512 pairs, because that server holds its objects in memory. A few different files stand for all of them.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pytest
+from starlette.testclient import TestClient
+
+from infra.store import Store, open_store
+from tasks.records.dataset import PAIRS, published_schema
+from tasks.records.manifest import ManifestFile
+from tasks.shard_part import write_table
+from tests.support.viewed import pair_row, write_manifest
+
+PAIR_COUNT = 1_000_000
+DIFFERENT = 8  # files
+VERSION = "0123456789abcdef"
+
+
+def main(on_s3: bool) -> None:
+    """Write the dataset, ask for pages, print JSON."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        if on_s3:
+            from tests.support.s3 import s3_bucket
+
+            with s3_bucket(patch) as url:
+                print(json.dumps(_measured(url, 512), indent=1))
+        else:
+            print(json.dumps(_measured(folder, 64), indent=1))
+
+
+def _measured(place: str, rows: int) -> dict[str, Any]:
+    store = open_store(place)
+    _write(store, rows)
+    process = psutil.Process()
+    before = process.memory_info().rss
+    from flows.view.app import view_app
+    from tasks.viewing.library import Library
+
+    base = f"/datasets/{VERSION}/pairs"
+    seconds: dict[str, float] = {}
+    library = Library([place])
+
+    def timed(name: str, path: str, answer: str = "") -> None:
+        begin = time.perf_counter()
+        page = client.get(path)
+        seconds[name] = round(time.perf_counter() - begin, 3)
+        assert page.status_code == 200 and answer in page.text, page.text[:2000]
+
+    with TestClient(view_app(library, "t"), base_url="http://127.0.0.1:1") as client:
+        client.get("/view.js?token=t")
+        timed("first list of pairs, the manifest not read before", base, "1,000,000 pairs")
+        timed("the pair of its first row", f"/datasets/{VERSION}/pair?n=0")
+        timed("a filter while the index grows", f"{base}?margin_min=5&sort=margin", "so far")
+        begin = time.perf_counter()
+        index = library.dataset(VERSION).index("pairs")
+        index.table(index.rows, 3600)
+        seconds["then until all pairs are in the index"] = round(time.perf_counter() - begin, 3)
+        timed("a sort over all", f"{base}?sort=margin", "1,000,000 of 1,000,000")
+        timed("the same, page 10,000", f"{base}?sort=margin&page=10000")
+        timed("a search over all", f"{base}?q=bridge+77")
+        timed("a filter by dimension and kind over all", f"{base}?dimension=faithfulness&dimension_min=6&kind=who")
+        timed("the last page", f"{base}?page=20000")
+        memory = process.memory_full_info()
+    return {
+        "pairs": PAIR_COUNT,
+        "files": -(-PAIR_COUNT // rows),
+        "seconds": seconds,
+        "own memory MB": round(memory.uss / 2**20),
+        "resident MB, with the mapped files": round(memory.rss / 2**20),
+        "before, MB": round(before / 2**20),
+        "load": os.getloadavg(),
+    }
+
+
+def _write(store: Store, rows: int) -> None:
+    """Files with a context of some 20,000 characters for every eight pairs, copied until there are enough pairs."""
+    folder = f"datasets/lr/{VERSION}"
+    different: list[ManifestFile] = []
+    for number in range(DIFFERENT):
+        pairs = []
+        for row in range(number * rows, (number + 1) * rows):
+            pair = pair_row(row)
+            pair["prompt"][0]["content"] += f" context {row // 8} " * 1200
+            pairs.append(pair)
+        table = pa.Table.from_pylist(pairs, schema=published_schema(PAIRS, False))
+        different.append(write_table(store, folder, f"data/train/{number:06d}", table, "pairs", "train"))
+    files = []
+    targets: dict[str, dict[str, str]] = {}
+    for number in range(-(-PAIR_COUNT // rows)):
+        file = dict(different[number % DIFFERENT])
+        source = f"{folder}/{file['path']}"
+        if number >= DIFFERENT:
+            file["path"] = f"data/train/{number:06d}-{file['sha256'][:16]}.parquet"
+            targets.setdefault(str(number // DIFFERENT), {})[source] = f"{folder}/{file['path']}"
+        files.append(file)
+    last = PAIR_COUNT % rows
+    if last:  # so that the numbers are round
+        pairs = [pair_row(row) for row in range(last)]
+        table = pa.Table.from_pylist(pairs, schema=published_schema(PAIRS, False))
+        files[-1] = dict(write_table(store, folder, "data/train/999999", table, "pairs", "train"))
+    for of_round in targets.values():
+        store.copy(of_round)
+    write_manifest(store, folder, files, PAIR_COUNT)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    os.chdir(Path(__file__).parents[3])
+    main("s3" in sys.argv)
