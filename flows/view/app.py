@@ -63,6 +63,7 @@ def view_app(library: Library, token: str) -> Starlette:
             return _error_page(error)
 
     routes = [Route(path, _answering(make)) for path, make in pages.items()]
+    routes.append(Route("/favicon.ico", lambda request: Response(status_code=204)))  # browsers ask for it
     routes.append(Route("/datasets/{version}/label", label, methods=["POST"]))
     routes.append(Route("/view.css", lambda request: Response(rendering.style(), media_type="text/css")))
     routes.append(
