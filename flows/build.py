@@ -164,9 +164,8 @@ def plan_tags(recipe: Recipe, plan: Plan) -> list[str]:
 
 def _name_this_run(recipe: Recipe, plan: Plan) -> list[str]:
     """Name and tag the flow run for the UI, now that its size is known; returns the tags, which its parts get too."""
-    questions = sum(shard.questions for shard in plan.shards)
     own_tags = plan_tags(recipe, plan)
-    name_run(f"build {recipe.name} · {questions:,} questions", own_tags)
+    name_run(f"build {recipe.name} · {plan.planned_questions:,} questions", own_tags)
     return own_tags
 
 
@@ -264,7 +263,11 @@ def nightly(recipe: str, changes: tuple[str, ...] = (), retry_drops: bool = Fals
     settings = read_recipe(recipe, changes)
     name_run(f"nightly {settings.name}", recipe_tags(settings))
     say_early(settings)
-    return run_when_server_answers(build, with_questions(settings, retry_drops), train=True, retry_drops=retry_drops)
+    recipe_of_pairs = with_questions(settings, retry_drops)
+    built = run_when_server_answers(build, recipe_of_pairs, train=True, retry_drops=retry_drops)
+    plan = load_plan(open_store(settings.store), built["plan_id"])
+    name_run(f"nightly {settings.name} · {plan.planned_questions:,} questions", plan_tags(settings, plan))
+    return built
 
 
 def keep_recipe(store: Store, plan_id: str, recipe: Recipe) -> None:

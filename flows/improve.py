@@ -1,10 +1,12 @@
 """Rounds of build, train and evaluate: the whole factory in one flow; one round is `longmill run`.
 
-The server of the policy runs during the whole round. Before the next round the trained adapter is merged into the
-model, and the merged model is the next round's policy.
+The server of the policy runs during the whole round, and before it where the round's questions are asked first. Before
+the next round the trained adapter is merged into the model, and the merged model is the next round's policy.
 """
 
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from prefect import flow, tags
@@ -13,16 +15,19 @@ from pydantic import Field
 from flows.ask import with_questions
 from flows.build import build, planned, recipe_tags
 from flows.early import say_early
-from flows.evaluate import evaluate, local_model_folder
+from flows.evaluate import check_before_training, evaluate, local_model_folder
 from flows.recipes import read_recipe
 from flows.shard import shard_recipe
 from flows.train import train
 from infra.errors import RecipeError
 from infra.recipe import Recipe, parse_recipe
-from infra.running.run_page import announce
+from infra.running.run_page import announce, run_log
 from infra.running.server_away import run_when_server_answers
-from infra.serving.servers import restart_counts, restarts_since
+from infra.serving.servers import restart_counts, restarts_since, start_servers
 from infra.store import open_store
+from tasks.asking.recipes import asking_half
+from tasks.finished_run import finished_run, record_run, run_inputs
+from tasks.late_servers import servers_may_wait
 from tasks.reporting.report import write_report
 from tasks.reporting.run_summary import report_summary
 from tasks.training.outputs import merge_adapter
@@ -30,27 +35,54 @@ from tasks.training.outputs import merge_adapter
 
 @flow(name="improve", flow_run_name="improve {recipe[name]}", validate_parameters=False)
 def improve(recipe: dict[str, Any], rounds: int = 1) -> list[dict[str, Any]]:
-    """Run `rounds` rounds; returns the content of report.json of each round."""
-    return run_rounds(parse_recipe(recipe), rounds)
+    """Run `rounds` rounds; returns the content of report.json of each round.
+
+    Where the same run has ended before, and all that it made is there, these are its reports.
+    """
+    settings = parse_recipe(recipe)
+    store, inputs = open_store(settings.store), run_inputs(settings, rounds)
+    finished = finished_run(store, settings, inputs)
+    if finished is not None:
+        run_log().info(f"nothing to do: this run ended at {finished.ended}, and all that it made is there")
+        for report in finished.reports:
+            announce(f"report-{report['plan_id']}", report_summary(report, settings.name))
+        return finished.reports
+    reports = run_rounds(settings, rounds)
+    record_run(store, settings, inputs, reports)
+    return reports
 
 
 def run_rounds(recipe: Recipe, rounds: int) -> list[dict[str, Any]]:
     """The reports of the rounds. Raises RecipeError when the recipe cannot serve or train a second round's model."""
-    recipe = with_questions(recipe)
     if rounds > 1 and (recipe.policy.serve is None or recipe.training is None):
         raise RecipeError("rounds need policy.serve and training: each round starts a server for the model before it")
-    reports = []
-    for number in range(1, rounds + 1):
-        report = run_round(recipe, number)
-        reports.append(report)
-        if number < rounds:
-            recipe = next_policy(recipe, report["trained"])
+    with _servers_of_both(recipe) as served:
+        served = with_questions(served)
+        recipe = served.model_copy(update=recipe.models())
+        reports = [run_round(recipe, 1, served)]
+    for number in range(2, rounds + 1):
+        recipe = next_policy(recipe, reports[-1]["trained"])
+        reports.append(run_round(recipe, number, recipe))
     return reports
 
 
-def run_round(recipe: Recipe, number: int) -> dict[str, Any]:
-    """One round: build, train, evaluate, report."""
-    with tags(*recipe_tags(recipe)), planned(recipe) as (settings, plan_id, seconds, _lease):
+@contextlib.contextmanager
+def _servers_of_both(recipe: Recipe) -> Iterator[Recipe]:
+    """The recipe with endpoints, where it asks questions before its first round: of servers that run during both.
+
+    Shards that run elsewhere have servers of their own.
+    """
+    if recipe.documents is None or recipe.execution.shard_deployment is not None:
+        yield recipe
+        return
+    waiting = servers_may_wait(open_store(recipe.store), asking_half(recipe))
+    with start_servers(recipe, waiting=waiting) as servers:
+        yield servers.with_endpoints()
+
+
+def run_round(recipe: Recipe, number: int, served: Recipe) -> dict[str, Any]:
+    """One round: build, train, evaluate, report. `served`: the recipe with endpoints of servers that run already."""
+    with tags(*recipe_tags(recipe)), planned(served) as (settings, plan_id, seconds, _lease):
         parameters = shard_recipe(settings)
         restarts = restart_counts(settings)
         built = run_when_server_answers(build, parameters, plan_id)
@@ -58,6 +90,8 @@ def run_round(recipe: Recipe, number: int) -> dict[str, Any]:
             seconds.setdefault(stage, stage_seconds)
         manifest = built["dataset"]["manifest"]
         trained = comparison = None
+        if settings.training is not None and settings.evaluation is not None:
+            check_before_training(settings, manifest)
         if settings.training is not None:
             start = time.monotonic()
             trained = run_when_server_answers(train, parameters, manifest)

@@ -8,13 +8,13 @@ re-run does only what is missing.
 """
 
 import contextlib
-import contextvars
 import math
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
+from flows.task_threads import TASKS_AT_ONCE, task_threads
 from infra.errors import LongmillError, StoreError
 from infra.recipe import Execution, Recipe
 from infra.running import progress
@@ -44,22 +44,19 @@ from tasks.shard_part import write_shard_part
 from tasks.shard_tasks import (
     ShardInMemory,
     Span,
-    Submit,
-    TaskSteps,
     answered_questions,
     cut_spans,
     earlier_judgements,
     load_rows,
     pair_shard,
     put_table,
-    run_in_prefect,
     sample_span,
 )
 from tasks.spending import count_earlier_spending, count_finished, forget_spending
+from tasks.step_tasks import Submit, TaskSteps, run_in_prefect
 from tasks.yield_gate import check_shard
 
 FEWEST_SPANS = 16  # of a plan, if it has as many questions
-TASKS_AT_ONCE = 8  # of a kind in flight: the next one's calls are ready when the last one's run out
 
 
 def work_on_shard(resources: RunResources, plan: Plan, index: int) -> ShardResult:
@@ -112,11 +109,14 @@ def sample_score_pair(shard: ShardInMemory) -> ShardResult:
         return _paired(shard, answers, judgements)
     scorers = parse_scorers(recipe)
     stopped = threading.Event()
-    with _task_threads(shard, stopped) as submit_step, _task_threads(shard, stopped) as submit_scoring:
+    with (
+        _task_threads(shard, stopped) as submit_step,
+        _task_threads(shard, stopped) as submit_scoring,
+    ):
 
         def score_span(span: Span, answers: list[Answer]) -> list[Judgement]:
             questions = answered_questions(shard, span, answers)
-            steps = TaskSteps(shard, span, submit_step)
+            steps = TaskSteps(shard.step_place(span), submit_step)
             judgements = score_answers(questions, scorers, shard.resources.scoring(), steps)
             judgements = with_words(judgements, refusal_words(answers, shard.resources.ledger))
             shard.resources.count_scored(span[1] - span[0], PAIRS.stage)
@@ -149,11 +149,14 @@ def _paired(shard: ShardInMemory, answers: list[Answer], judgements: list[Judgem
 def ask_and_check(shard: ShardInMemory) -> ShardResult:
     """Write the questions of a shard and check them, span by span."""
     stopped = threading.Event()
-    with _task_threads(shard, stopped) as submit_step, _task_threads(shard, stopped) as submit_asking:
+    with (
+        _task_threads(shard, stopped) as submit_step,
+        _task_threads(shard, stopped) as submit_asking,
+    ):
 
         def ask_span(span: Span) -> list[Candidate]:
             examples = shard.examples[span[0] : span[1]]
-            steps = TaskSteps(shard, span, submit_step)
+            steps = TaskSteps(shard.step_place(span), submit_step)
             candidates = ask_questions(examples, shard.contexts, shard.resources.scoring(), steps)
             shard.resources.count_scored(len(candidates), QUESTIONS.stage)
             return candidates
@@ -177,7 +180,7 @@ def spans_of(shard: ShardInMemory, calls: int) -> list[Span]:
     recipe = shard.resources.recipe
     if recipe.sends_batches():
         return [(0, len(shard.examples))]
-    planned_calls = calls * sum(planned.questions for planned in shard.plan.shards)
+    planned_calls = calls * shard.plan.planned_questions
     span_calls = calls_per_span(planned_calls, recipe.execution, recipe.policy.replicas())
     return cut_spans(len(shard.examples), calls, span_calls)
 
@@ -193,31 +196,8 @@ def calls_per_span(planned_calls: int, execution: Execution, replicas: int = 1) 
     return min(execution.batch_calls, max(share, busy))
 
 
-@contextlib.contextmanager
-def _task_threads(shard: ShardInMemory, stopped: threading.Event) -> Iterator[Submit]:
-    """A few threads for task runs of the current flow run.
-
-    When the block fails, what has not started is dropped and what runs comes to its end, recorded; when it is
-    interrupted, calls in flight get `execution.grace_s`.
-    """
-    pool = ThreadPoolExecutor(TASKS_AT_ONCE)
-
-    def submit(work: Any, *arguments: Any) -> Future[Any]:
-        if stopped.is_set():
-            raise LongmillError(f"shard {shard.index} was stopped, because another part of it has failed")
-        # Each task run needs a context of its own to find the flow run.
-        return pool.submit(contextvars.copy_context().run, work, *arguments)
-
-    try:
-        yield submit
-    except BaseException as error:
-        stopped.set()
-        pool.shutdown(wait=False, cancel_futures=True)
-        if not isinstance(error, Exception):
-            shard.resources.stop_at_signal()
-        raise
-    finally:
-        pool.shutdown()
+def _task_threads(shard: ShardInMemory, stopped: threading.Event) -> contextlib.AbstractContextManager[Submit]:
+    return task_threads(shard.resources, f"shard {shard.index}", stopped)
 
 
 def shard_recipe(recipe: Recipe) -> dict[str, Any]:

@@ -20,6 +20,7 @@
     ├── BalanceError        questions do not equal pairs + drops: a bug, never published
     ├── TrainingError       a row would be cut, or the loss is not finite or does not change
     └── EvaluationError     nothing to evaluate, or the model cannot be served
+        └── ContaminationError  evaluation questions were trained on
 
 A message names the thing, the cause and the remedy. The command line prints the message without a traceback (with
 one under `--debug`) and exits with the `exit_code` of the class; it exits with WARNED where a dataset was published
@@ -127,3 +128,7 @@ class TrainingError(LongmillError):
 
 class EvaluationError(LongmillError):
     """Nothing to evaluate, or a model that cannot be served."""
+
+
+class ContaminationError(EvaluationError):
+    """Evaluation questions that the model was trained on; names some, and where they stand in the training data."""

@@ -40,6 +40,14 @@ def lettered_options(question: str) -> list[str]:
     return options if len(options) > 1 else []
 
 
+def with_options(question: str, options: Sequence[str]) -> str:
+    """A question's text with other options in place of its own, the last lettered lines."""
+    lines = question.splitlines()
+    start = max(place for place, line in enumerate(lines) if line.startswith("A. "))
+    lines[start : start + len(options)] = option_lines(options).splitlines()
+    return "\n".join(lines)
+
+
 def chosen_letter(text: str, options: Sequence[str], occurs: Callable[[str, str], bool]) -> str | None:
     """The letter of the option that an answer chooses, "A" for the first; None when it chooses none or several.
 

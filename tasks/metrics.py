@@ -75,6 +75,15 @@ def gold_value(text: str, example: Example) -> float | None:
     return sum(scores) / len(scores) if scores else None
 
 
+def reference_reward(text: str, example: Example) -> float | None:
+    """LongMab-PO's reward of an answer, in [0, 1] to 6 decimals: the mean of its gold value and the token F1 of its
+    final answer; the gold value alone for options and lists. None without references."""
+    value = gold_value(text, example)
+    if value is None or options_of(example) or example.kind == LIST:
+        return value
+    return round((value + (token_f1(final_answer(text), example.references) or 0.0)) / 2, 6)
+
+
 def options_of(example: Example) -> list[str]:
     """The options of a multiple-choice question, "A" first, from the lines of its text; empty for other questions."""
     return lettered_options(example.question) if example.kind == CHOICE else []

@@ -8,13 +8,14 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from infra.canonical import fingerprint
-from infra.running.prefect import TASK_SETTINGS, cache_key, emit, live, without_user
+from infra.running.prefect import TASK_SETTINGS, cache_key, emit, live
+from infra.urls import without_user
 from tasks.publishing import DatasetDraft, Published, draft_dataset, finish_dataset, write_shard
 from tasks.records.manifest import ManifestFile
 from tasks.records.plan import Plan
 from tasks.records.shard import ShardResult
 from tasks.resources import RunResources
-from tasks.shard_tasks import run_in_prefect, store_key
+from tasks.step_tasks import run_in_prefect, store_key
 from tasks.yield_gate import check_plan, warning_of
 
 PUBLISHED = "longmill.dataset.published"  # the event

@@ -6,6 +6,7 @@ from infra.models.special_tokens import NO_TOKENS
 from infra.recipe import Recipe
 from infra.recipe.public import public_text
 from tasks.records.dataset import (
+    SAMPLER_COLUMNS,
     EvidenceRow,
     JudgementEntry,
     Message,
@@ -16,6 +17,7 @@ from tasks.records.dataset import (
     SplitName,
 )
 from tasks.records.example import AnswerId, Context, Example, Pair
+from tasks.samplers import FULL, find_sampler, no_short_context
 from tasks.sampling import STRONG, sample_prompt
 
 
@@ -30,12 +32,17 @@ def pair_rows(
         entry: ScoreEntry = {"scorer": judgement.scorer, "score": judgement.score}
         scores.setdefault(judgement.answer_id, []).append(entry)
     rows: dict[SplitName, list[PairRow]] = {"train": [], "test": []}
-    prompts: dict[str, list[Message]] = {}  # by example; the pairs of a question share one list, to save memory
+    # By example; the pairs of a question share one list, to save memory.
+    prompts: dict[str, list[Message]] = {}
+    short_prompts: dict[str, list[Message] | None] = {}
+    short_context = find_sampler(recipe.sampling.context).short
     for pair in shard.pairs:
         example = examples[pair.example_id]
         if pair.example_id not in prompts:
             context = shard.contexts[pair.context_id]
             prompts[pair.example_id] = _prompt(example, context, recipe, special_tokens)
+            short = short_context(example, context, recipe)
+            short_prompts[pair.example_id] = None if short is None else _prompt(example, short, recipe, special_tokens)
         chosen = answers[pair.example_id, pair.chosen_index]
         rejected = answers[pair.example_id, pair.rejected_index]
         row: PairRow = {
@@ -58,7 +65,8 @@ def pair_rows(
             "strategy": recipe.sampling.strategy,
             "model": _model(pair, recipe),
             "revision": public_text(recipe.policy.revision),
-            "prompt_tokens": rejected.prompt_tokens,  # a chosen answer may be of another model with its own tokenizer
+            # A chosen answer may be of another model with its own tokenizer.
+            "prompt_tokens": example.whole_prompt_tokens or rejected.prompt_tokens,
             "chosen_tokens": chosen.answer_tokens,
             "rejected_tokens": rejected.answer_tokens,
             "plan_id": plan_id,
@@ -66,6 +74,7 @@ def pair_rows(
             "rejected_reasoning": rejected.reasoning,
             "chosen_reasoning_tokens": chosen.reasoning_tokens,
             "rejected_reasoning_tokens": rejected.reasoning_tokens,
+            "short_prompt": short_prompts[pair.example_id],
         }
         rows[split.side(pair.context_id)].append(row)
     return rows
@@ -113,9 +122,18 @@ def evidence_rows(shard: ShardData, plan_id: str, split: Split) -> dict[SplitNam
             "plan_id": plan_id,
             "reasoning": answer.reasoning,
             "reasoning_tokens": answer.reasoning_tokens,
+            "seen": answer.seen,
         }
         rows[split.side(example.context_id)].append(row)
     return rows
+
+
+def sampler_columns(recipe: Recipe) -> frozenset[str]:
+    """The columns that a dataset has for its sampler."""
+    sampler = find_sampler(recipe.sampling.context)
+    if sampler.name == FULL:
+        return frozenset()
+    return SAMPLER_COLUMNS if sampler.short is not no_short_context else SAMPLER_COLUMNS - {"short_prompt"}
 
 
 def _prompt(example: Example, context: Context, recipe: Recipe, special_tokens: Collection[str]) -> list[Message]:

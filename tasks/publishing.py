@@ -30,7 +30,7 @@ from tasks.records.example import Drop
 from tasks.records.manifest import ManifestFile, commit, finished_manifest, manifest_head, read_manifest
 from tasks.records.part import ShardPart, read_figures, read_parts, rows_folder
 from tasks.records.plan import Plan, load_examples, load_shard
-from tasks.records.product import PAIRS, QUESTIONS, product_of_counts
+from tasks.records.product import HISTORIES, PAIRS, QUESTIONS, ROWS, product_of_counts
 from tasks.records.shard import ShardResult, with_paired
 from tasks.records.table import BUILD_AGAIN, StoredTable
 from tasks.reporting.dataset_card import dataset_card, reads_folders
@@ -142,7 +142,9 @@ def write_shard(
     """
     if plan.product == QUESTIONS:
         examples, contexts = load_shard(store, plan, result.shard)
-        files = write_questions(store, draft.folder, result, examples, contexts, recipe, draft.split, draft.repeats)
+        histories = plan.rules.get(ROWS) == HISTORIES
+        own = (recipe, draft.split, draft.repeats)
+        files = write_questions(store, draft.folder, result, examples, contexts, *own, histories=histories)
     else:
         shard = load_shard_data(plan, result, recipe, store)
         files = write_rows(store, draft.folder, result.shard, shard, recipe, plan, draft.split, draft.with_reasoning)

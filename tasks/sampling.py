@@ -11,20 +11,26 @@ What a model has thought is a column of its own, and no part of the text. Specia
 broken up (infra/models/special_tokens.py).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from infra.canonical import seed_number
+from infra.ledger import Entry
 from infra.models.client import Failure, ModelClient, Prompt, Reply, Request
 from infra.models.forms.request_form import parameters_of, prompt_for
+from infra.models.protocol import LedgerLike, parse_reply
 from infra.models.sending.errors import failed_error
 from infra.models.special_tokens import NO_TOKENS, break_special_tokens
 from infra.recipe import Model, Recipe, Sampling
 from tasks.prompts import PromptText, load_prompt
 from tasks.records.example import Answer, Context, Example
 from tasks.records.history import messages_of
+from tasks.records.plan import PlannedShard
+from tasks.samplers import View, find_sampler
 
 CONTEXT_PLACE = "{context}"  # in a prompt file
 TURN_GAP = "\n\n"  # between the parts of one message
+_LOOKUP = 4096  # keys that are looked up in the ledger at once
 GREEDY = -1  # sample_index of the greedy answer
 STRONG = -2  # sample_index of the answer of the recipe's stronger model
 ANSWERS = ("sample", "greedy", "strong")  # kinds of calls that bring an answer
@@ -43,13 +49,23 @@ def sample_prompt_text(strategy: str, language: str) -> PromptText:
 def sample_prompt(
     example: Example, context: Context | str, strategy: str, model: Model, special_tokens: Collection[str] = NO_TOKENS
 ) -> Prompt:
+    """The messages that the model sees, by the prompt of a sampling strategy; those of the policy are also the `prompt`
+    of a published pair. See `prompt_from`."""
+    return prompt_from(sample_prompt_text(strategy, example.language), example, context, model, special_tokens)
+
+
+def prompt_from(
+    template: PromptText,
+    example: Example,
+    context: Context | str,
+    model: Model,
+    special_tokens: Collection[str] = NO_TOKENS,
+) -> Prompt:
     """The messages that the model sees: its system prompt, if it has one, and one user message.
 
-    A context of chat messages stays messages: then what the prompt file has after the context is the last of them.
-    Those of the policy are also the `prompt` of a published pair. `special_tokens`: what is broken up in context and
-    question beside the common ones, as the plan has it.
+    A context of chat messages stays messages: then what the template has after the context is the last of them.
+    `special_tokens`: what is broken up in context and question beside the common ones, as the plan has it.
     """
-    template = sample_prompt_text(strategy, example.language)
     question = break_special_tokens(example.question, special_tokens)
     if isinstance(context, Context) and context.span_roles is not None:
         return prompt_for(model, Prompt(_history_messages(context, template, question, special_tokens)))
@@ -72,13 +88,57 @@ def _history_messages(
 
 
 def sample_requests(
-    example: Example, context: Context, recipe: Recipe, special_tokens: Collection[str] = NO_TOKENS
+    example: Example,
+    context: Context,
+    recipe: Recipe,
+    special_tokens: Collection[str] = NO_TOKENS,
+    earlier: Sequence[Answer] = (),
 ) -> list[Request]:
-    """The N requests of an example, sample 0 first; then the greedy one if the recipe wants it."""
-    sampling = recipe.sampling
-    prompt = sample_prompt(example, context, sampling.strategy, recipe.policy, special_tokens)
-    indices = [*range(sampling.samples), *([GREEDY] if sampling.greedy else [])]
-    return [_request(prompt, example, recipe.policy, sampling, recipe.seed, index) for index in indices]
+    """The requests of an example's next round of samples, in their order; with the first round, after its samples, the
+    greedy one if the recipe wants it. None when all are drawn.
+
+    `earlier` are the answers of the rounds before. Where every sample sees the same (sampling.context), one round has
+    them all.
+    """
+    return [call.request for call in sample_calls(example, context, recipe, special_tokens, earlier)]
+
+
+@dataclass(frozen=True, slots=True)
+class SampleCall:
+    """A request for an answer. `seen` says what of the context is in its prompt; None where it is all of it."""
+
+    request: Request
+    seen: str | None = None
+
+
+def sample_calls(
+    example: Example,
+    context: Context,
+    recipe: Recipe,
+    special_tokens: Collection[str] = NO_TOKENS,
+    earlier: Sequence[Answer] = (),
+) -> list[SampleCall]:
+    """As `sample_requests`, with what each sample sees."""
+    drawn = [answer for answer in earlier if answer.sample_index >= 0]
+    sampler = find_sampler(recipe.sampling.context)
+    indices = next((indices for indices in sampler.rounds(recipe) if indices.start == len(drawn)), range(0))
+    prompts: dict[str, Prompt] = {}  # by context, so that samples which see the same share one
+
+    def call(view: View, index: int) -> SampleCall:
+        seen_id = view.context.context_id
+        if seen_id not in prompts:
+            prompts[seen_id] = sample_prompt(
+                example, view.context, recipe.sampling.strategy, recipe.policy, special_tokens
+            )
+        request = _request(prompts[seen_id], seen_id, example, recipe.policy, recipe.sampling, recipe.seed, index)
+        return SampleCall(request, view.seen)
+
+    calls = []
+    for view, index in zip(sampler.views(example, context, recipe, indices, drawn), indices, strict=True):
+        calls.append(call(view, index))
+    if recipe.sampling.greedy and not earlier:
+        calls.append(call(View(context), GREEDY))
+    return calls
 
 
 def strong_requests(
@@ -88,10 +148,12 @@ def strong_requests(
     if recipe.strong is None:
         return []
     prompt = sample_prompt(example, context, recipe.sampling.strategy, recipe.strong, special_tokens)
-    return [_request(prompt, example, recipe.strong, recipe.sampling, recipe.seed, STRONG)]
+    return [_request(prompt, example.context_id, example, recipe.strong, recipe.sampling, recipe.seed, STRONG)]
 
 
-def _request(prompt: Prompt, example: Example, model: Model, sampling: Sampling, seed: int, index: int) -> Request:
+def _request(
+    prompt: Prompt, seen_id: str, example: Example, model: Model, sampling: Sampling, seed: int, index: int
+) -> Request:
     greedy = index < 0
     own = {
         "temperature": 0.0 if greedy else sampling.temperature,
@@ -106,7 +168,7 @@ def _request(prompt: Prompt, example: Example, model: Model, sampling: Sampling,
         prompt=prompt,
         parameters=parameters_of(model, own),
         sample_index=index,
-        affinity=example.context_id,
+        affinity=seen_id,
     )
 
 
@@ -131,24 +193,99 @@ def draw_answers(
     refuses the account, the model or the form of the requests.
     """
     answers_by_example: dict[str, list[Answer]] = {example.example_id: [] for example in examples}
-    for model_client, requests_of in ((client, sample_requests), (strong, strong_requests)):
-        if model_client is None:
-            continue
-        example_ids = []
-        requests = []
+    while True:  # a round of all examples at a time
+        calls: list[tuple[str, SampleCall]] = []
         for example in examples:
-            for request in requests_of(example, contexts[example.context_id], recipe, special_tokens):
-                example_ids.append(example.example_id)
-                requests.append(request)
-        outcomes = model_client.complete(requests)
-        _refuse_passing_failures(outcomes, example_ids)
-        for example_id, request, outcome in zip(example_ids, requests, outcomes, strict=True):
-            answer = answer_from(example_id, request, outcome, recipe.sampling.strategy)
-            answers_by_example[example_id].append(answer)
+            context, earlier = contexts[example.context_id], answers_by_example[example.example_id]
+            for call in sample_calls(example, context, recipe, special_tokens, earlier):
+                calls.append((example.example_id, call))
+        if not calls:
+            break
+        _draw(calls, client, recipe, answers_by_example)
+    if strong is not None:
+        calls = []
+        for example in examples:
+            for request in strong_requests(example, contexts[example.context_id], recipe, special_tokens):
+                calls.append((example.example_id, SampleCall(request)))
+        _draw(calls, strong, recipe, answers_by_example)
     answers = []
     for of_example in answers_by_example.values():
-        answers.extend(of_example)
+        answers.extend(sorted(of_example, key=lambda answer: answer.sample_index < 0))
     return answers
+
+
+def _draw(
+    calls: Sequence[tuple[str, SampleCall]],
+    client: ModelClient,
+    recipe: Recipe,
+    answers_by_example: Mapping[str, list[Answer]],
+) -> None:
+    """Make calls, each of an example, and add their answers to those of the example."""
+    outcomes = client.complete([call.request for _, call in calls])
+    _refuse_passing_failures(outcomes, [example_id for example_id, _ in calls])
+    for (example_id, call), outcome in zip(calls, outcomes, strict=True):
+        answers_by_example[example_id].append(_answer_of(example_id, call, outcome, recipe))
+
+
+def recorded_calls(
+    examples: Sequence[Example],
+    contexts: Mapping[str, Context],
+    recipe: Recipe,
+    ledger: LedgerLike,
+    special_tokens: Collection[str] = NO_TOKENS,
+) -> list[tuple[Request, Entry | None]]:
+    """The policy's requests for answers that can be told now, each once, with its entry in the ledger.
+
+    What a later round asks depends on the answers before it: of a question it can be told where the ledger has them.
+    """
+    recorded: list[tuple[Request, Entry | None]] = []
+    drawn: dict[str, list[Answer]] = {example.example_id: [] for example in examples}
+    keys: set[str] = set()
+    going_on = list(examples)
+    while going_on:
+        calls_of_round: list[tuple[Example, list[SampleCall]]] = []
+        requests: dict[str, Request] = {}
+        for example in going_on:
+            earlier = drawn[example.example_id]
+            calls = sample_calls(example, contexts[example.context_id], recipe, special_tokens, earlier)
+            calls_of_round.append((example, calls))
+            requests.update({call.request.key: call.request for call in calls if call.request.key not in keys})
+        entries: dict[str, Entry] = {}
+        ordered = list(requests)
+        for start in range(0, len(ordered), _LOOKUP):
+            entries.update(ledger.lookup(ordered[start : start + _LOOKUP]))
+        recorded += [(request, entries.get(key)) for key, request in requests.items()]
+        keys.update(requests)
+        going_on = []
+        if len(find_sampler(recipe.sampling.context).rounds(recipe)) == 1:
+            break
+        for example, calls in calls_of_round:
+            if calls and all(call.request.key in entries for call in calls):
+                for call in calls:
+                    outcome = parse_reply(entries[call.request.key], recipe.policy.reasoning)
+                    drawn[example.example_id].append(_answer_of(example.example_id, call, outcome, recipe))
+                going_on.append(example)
+    return recorded
+
+
+def calls_of_later_rounds(examples: int, recorded: Sequence[tuple[Request, Entry | None]], recipe: Recipe) -> int:
+    """Samples of so many examples whose requests cannot be told yet."""
+    if len(find_sampler(recipe.sampling.context).rounds(recipe)) == 1:
+        return 0
+    return examples * recipe.sampling.samples - sum(request.kind == "sample" for request, _ in recorded)
+
+
+def sample_prompt_tokens(shard: PlannedShard, recipe: Recipe) -> int:
+    """Prompt tokens of all the policy's calls for answers of a planned shard."""
+    tokens = shard.sample_tokens
+    if tokens is None:
+        tokens = recipe.sampling.samples * shard.prompt_tokens
+    return tokens + int(recipe.sampling.greedy) * shard.prompt_tokens
+
+
+def _answer_of(example_id: str, call: SampleCall, outcome: Reply | Failure, recipe: Recipe) -> Answer:
+    answer = answer_from(example_id, call.request, outcome, recipe.sampling.strategy)
+    return answer if call.seen is None else replace(answer, seen=call.seen)
 
 
 def answer_from(example_id: str, request: Request, outcome: Reply | Failure, strategy: str) -> Answer:

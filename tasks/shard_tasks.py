@@ -1,41 +1,30 @@
 """The Prefect tasks of a shard. A task is a micro-batch: Prefect's overhead is per task, not per call.
 
     sample       answers of some questions
-    notes, helpfulness, logicality, completeness, facts, support, ...
-                 calls to the judge, one task name for each kind of call
-    embed, ...   work on this machine for some questions
     pair         the pairs and drops of the whole shard
 
-A task gets live objects (`infra.running.prefect.live`) and returns JSON: references to tables in the store, or keys of
-entries in the ledger. Prefect caches it under the content of its calls. A result whose table or entries have gone is
-made again, so Prefect's cache saves time and never decides what is paid for.
+Those of scorers are in step_tasks.py. A task gets live objects (`infra.running.prefect.live`) and returns JSON:
+references to tables in the store. Prefect caches it. A result whose table has gone is made again, so Prefect's cache
+saves time and never decides what is paid for.
 """
 
-import contextlib
-import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from prefect import State, task
+from prefect import task
 
 from infra.canonical import fingerprint
-from infra.errors import ModelError
 from infra.models.batches.lines import MOST_LINES
 from infra.models.completions import FINISHED
-from infra.models.forms.request_form import prompt_for
-from infra.models.protocol import CHAT
-from infra.recipe import Execution, Recipe
+from infra.recipe import Recipe
 from infra.running import progress
-from infra.running.prefect import TASK_SETTINGS, cache_key, live, retry_settings
+from infra.running.prefect import TASK_SETTINGS, cache_key, live
 from infra.store import Store
 from tasks.asking.estimate import calls_per_question
-from tasks.judging.asking import ask_judge, judge_settings, query_identity, verdict_from_ledger
 from tasks.judging.context import AnsweredQuestion
 from tasks.judging.refusals import unfounded_refusals
-from tasks.judging.steps import AskStep, ComputeStep, Job, JudgeQuery, ModelRole, Verdict
 from tasks.pairing import pair_example
 from tasks.records import example as records
 from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
@@ -50,11 +39,9 @@ from tasks.retried_drops import has_due_answer
 from tasks.sampling import draw_answers
 from tasks.scoring import known_scorers, parse_scorers, rewards
 from tasks.spending import count_reused_answers
+from tasks.step_tasks import IsWhole, RunTask, StepPlace, named_in_errors, store_key
 
 Span = tuple[int, int]  # examples [start, stop) of a shard
-Submit = Callable[..., Future[Any]]  # like `submit` of a thread pool
-IsWhole = Callable[[Any], bool]  # whether what a task returned can still be used
-RunTask = Callable[[Any, tuple[Any, ...], IsWhole, Execution], tuple[Any, bool]]
 
 MOST_SPANS = 40  # of a shard; with at most some twenty tasks for each, a flow run has fewer than a thousand
 MOST_CALL_BATCHES = 200  # of a shard's calls to the judge
@@ -90,6 +77,11 @@ class ShardInMemory:
         """The end of keys in Prefect's cache: what an earlier run of the shard has cached is not used by a re-run."""
         return f"-rerun{self.reruns.count}" if self.reruns.count else ""
 
+    def step_place(self, span: Span) -> StepPlace:
+        """Where the steps of the questions of a span are done."""
+        label = f"shard {self.index:04d} · {self.spans(span)}"
+        return StepPlace(self.resources, label, self.run_task, calls_per_batch(self), self.rerun_key)
+
     def run(self, prefect_task: Any, arguments: tuple[Any, ...], is_whole: IsWhole) -> tuple[Any, bool]:
         """What a task returned, and whether it had run before."""
         return self.run_task(prefect_task, arguments, is_whole, self.resources.recipe.execution)
@@ -99,48 +91,15 @@ class ShardInMemory:
         return f"questions {span[0] + 1}-{span[1]}"
 
 
-class QueryBatch:
-    """A micro-batch of queries to the judge, and their verdicts once it has been asked."""
-
-    def __init__(self, queries: Sequence[JudgeQuery[Any]], role: ModelRole) -> None:
-        self.queries = queries
-        self.role = role
-        self.verdicts: list[Verdict[Any]] | None = None
-
-
 @task(name="sample", task_run_name="{label}", cache_key_fn=cache_key, **TASK_SETTINGS)
 def sample(shard: ShardInMemory, span: Span, label: str, key: str) -> dict[str, Any]:
     """Draw the answers of the shard's examples in `span`; returns their table: {"path", "sha256", "rows"}."""
     resources = shard.resources
     examples = shard.examples[span[0] : span[1]]
     models = resources.policy, resources.strong
-    with _named_in_errors(label):
+    with named_in_errors(label):
         answers = draw_answers(examples, shard.contexts, resources.recipe, *models, shard.plan.special_tokens)
     return put_table(shard, "answers", answers).to_json()
-
-
-@task(name="ask", task_run_name="{label}", cache_key_fn=cache_key, **TASK_SETTINGS)
-def ask(shard: ShardInMemory, batch: QueryBatch, label: str, key: str) -> dict[str, Any]:
-    """Ask the judge; returns {"keys": ledger keys by query}. The verdicts stay on the batch."""
-    with _named_in_errors(label):
-        batch.verdicts = ask_judge(batch.queries, shard.resources.scoring(), batch.role)
-    assert batch.verdicts is not None
-    return {"keys": [list(verdict.keys) for verdict in batch.verdicts]}
-
-
-@contextlib.contextmanager
-def _named_in_errors(label: str) -> Iterator[None]:
-    """Let errors of a model name the task: its step, its shard and its questions."""
-    try:
-        yield
-    except ModelError as error:
-        raise type(error)(f"{label}: {error}") from error
-
-
-@task(name="compute", task_run_name="{label}", cache_key_fn=cache_key, **TASK_SETTINGS)
-def compute(jobs: Sequence[Job[Any]], label: str, key: str) -> list[Any]:
-    """Do work on this machine, job by job; returns the values."""
-    return [job.run() for job in jobs]
 
 
 @task(name="pair", task_run_name="{label}", cache_key_fn=cache_key, **TASK_SETTINGS)
@@ -213,98 +172,6 @@ def pair_shard(shard: ShardInMemory, answers: list[Answer], judgements: list[Jud
     return {kind: StoredTable.from_json(table) for kind, table in tables.items()}
 
 
-class TaskSteps:
-    """Runs the steps of scorers over some questions of a shard as task runs, micro-batch by micro-batch."""
-
-    def __init__(self, shard: ShardInMemory, span: Span, submit: Submit) -> None:
-        self._shard = shard
-        self._span = span
-        self._submit = submit
-        self._rounds: dict[str, int] = {}  # steps so far, by kind
-        self._scoring = shard.resources.scoring()
-        self._batch_calls = calls_per_batch(shard)
-
-    def run(self, step: AskStep | ComputeStep) -> list[Future[list[Any]]]:
-        """One future for each micro-batch; its results are those of the step, in order."""
-        self._rounds[step.kind] = self._rounds.get(step.kind, 0) + 1
-        place = f"{step.kind} · shard {self._shard.index:04d} · {self._shard.spans(self._span)}"
-        number = self._rounds[step.kind]
-        suffix = f" · round {number}" if number > 1 else ""
-        if isinstance(step, ComputeStep):
-            return [
-                self._submit(self._compute_batch, step.kind, jobs, f"{place}{suffix}")
-                for jobs in self._job_batches(step)
-            ]
-        futures = []
-        for start in range(0, len(step.queries), self._batch_calls):
-            queries = step.queries[start : start + self._batch_calls]
-            label = f"{place} · {step.unit} {start + 1}-{start + len(queries)}{suffix}"
-            futures.append(self._submit(self._ask_batch, step.kind, queries, step.role, label))
-        return futures
-
-    def _job_batches(self, step: ComputeStep) -> list[list[Job[Any]]]:
-        batches: list[list[Job[Any]]] = []
-        texts = 0
-        for job in step.jobs:
-            if not batches or texts + job.texts > self._batch_calls:
-                batches.append([])
-                texts = 0
-            batches[-1].append(job)
-            texts += job.texts
-        return batches
-
-    def _ask_batch(
-        self, kind: str, queries: Sequence[JudgeQuery[Any]], role: ModelRole, label: str
-    ) -> list[Verdict[Any]]:
-        """The verdicts on a micro-batch of queries."""
-        shard = self._shard
-        batch = QueryBatch(queries, role)
-        recipe = shard.resources.recipe
-        identities = [query_identity(query, self._scoring, role) for query in queries]
-        key = f"{store_key(shard.resources.store)}-{fingerprint([recipe.seed, identities])}{shard.rerun_key}"
-
-        def is_whole(result: Any) -> bool:
-            if batch.verdicts is None:
-                batch.verdicts = self._verdicts_from_ledger(batch, result)
-            return batch.verdicts is not None
-
-        shard.run(_named(ask, kind), (live(shard), live(batch), label, key), is_whole)
-        assert batch.verdicts is not None  # a batch whose entries have gone was asked again
-        return batch.verdicts
-
-    def _verdicts_from_ledger(self, batch: QueryBatch, result: dict[str, Any]) -> list[Verdict[Any]] | None:
-        """The verdicts of an earlier run, counted as reused calls; None when an entry has gone, or is due again."""
-        keys: list[str] = []
-        for of_query in result["keys"]:
-            keys.extend(of_query)
-        entries = dict(self._shard.resources.ledger.lookup(keys))
-        if any(map(self._shard.resources.refusals.is_due, entries.values())):
-            return None
-        verdicts: list[Verdict[Any]] = []
-        judge = judge_settings(self._scoring, batch.role)
-        for query, of_query in zip(batch.queries, result["keys"], strict=True):
-            verdict = verdict_from_ledger(query, of_query, entries, judge)
-            if verdict is None:
-                return None
-            verdicts.append(verdict)
-        client = self._scoring.client(batch.role)
-        assert client is not None  # it was asked before
-        for query, of_query in zip(batch.queries, result["keys"], strict=True):
-            prompt = prompt_for(judge, query.prompt) if query.route == CHAT else query.prompt
-            for key in of_query:
-                if key in entries:
-                    client.count_entry(prompt, entries[key])
-        return verdicts
-
-    def _compute_batch(self, kind: str, jobs: Sequence[Job[Any]], label: str) -> list[Any]:
-        """The values of a micro-batch of jobs."""
-        recipe = self._shard.resources.recipe
-        identity = [kind, recipe.embedding.model_dump(mode="json"), [job.identity for job in jobs]]
-        key = f"{fingerprint(identity)}{self._shard.rerun_key}"
-        values, _ = self._shard.run(_named(compute, kind), (live(jobs), label, key), lambda result: True)
-        return list(values)
-
-
 def calls_per_batch(shard: ShardInMemory) -> int:
     """Most calls of a task: `batch_calls`, or more where the shard would have too many tasks or calls go as batches."""
     recipe = shard.resources.recipe
@@ -352,33 +219,6 @@ def load_rows(store: Store, kind: str, table: StoredTable) -> list[Any]:
     """The rows of a table that a task wrote."""
     record, _ = _SCHEMAS[kind]
     return records.from_table(table.read_checked(store), record)
-
-
-def store_key(store: Store) -> str:
-    """A short name of the store for keys in Prefect's cache."""
-    return fingerprint(store.place(""))[:8]
-
-
-def run_in_prefect(
-    prefect_task: Any, arguments: tuple[Any, ...], is_whole: IsWhole, execution: Execution
-) -> tuple[Any, bool]:
-    """What a task run returned, and whether Prefect had it from an earlier run. One that has gone is made again."""
-    with_retries = _with_retries(prefect_task, execution)
-    state: State[Any] = with_retries(*arguments, return_state=True)
-    result = state.result()
-    if is_whole(result):
-        return result, state.name == "Cached"
-    return with_retries.with_options(refresh_cache=True)(*arguments), False
-
-
-@functools.cache  # Prefect reads a task's source again each time it is given options
-def _with_retries(prefect_task: Any, execution: Execution) -> Any:
-    return prefect_task.with_options(**retry_settings(execution))
-
-
-@functools.cache
-def _named(prefect_task: Any, kind: str) -> Any:
-    return prefect_task.with_options(name=kind)
 
 
 def put_table(shard: ShardInMemory, kind: str, rows: list[Any]) -> StoredTable:

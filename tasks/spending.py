@@ -26,7 +26,7 @@ from tasks.records.plan import Plan, load_shard
 from tasks.records.product import QUESTIONS
 from tasks.records.shard import ShardResult, read_shard_results
 from tasks.resources import RunResources
-from tasks.sampling import ANSWERS, kind_of, sample_requests, strong_requests
+from tasks.sampling import ANSWERS, kind_of, recorded_calls, strong_requests
 from tasks.shard_part import AnswerSpending, spending_of
 
 _PAID = 200  # status of a reply that was paid for
@@ -176,16 +176,13 @@ def _paid_answers(
     examples, contexts = load_shard(resources.store, plan, index)
     for example in examples:
         context = contexts[example.context_id]
-        requests: dict[str, Request] = {}
-        for request in (
-            *sample_requests(example, context, resources.recipe, plan.special_tokens),
-            *strong_requests(example, context, resources.recipe, plan.special_tokens),
-        ):
-            if keys is None or request.key in keys:
-                requests[request.key] = request
-        for entry in resources.ledger.lookup(list(requests)).values():
-            if entry.status == _PAID:
-                yield requests[entry.key], entry
+        recipe, ledger = resources.recipe, resources.ledger
+        recorded = recorded_calls([example], contexts, recipe, ledger, plan.special_tokens)
+        strong = {request.key: request for request in strong_requests(example, context, recipe, plan.special_tokens)}
+        recorded += [(strong[entry.key], entry) for entry in ledger.lookup(list(strong)).values()]
+        for request, entry in recorded:
+            if entry is not None and entry.status == _PAID and (keys is None or request.key in keys):
+                yield request, entry
 
 
 def _spend_sums(resources: RunResources, name: str, by_kind: Mapping[str, Spending]) -> None:

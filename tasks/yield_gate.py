@@ -38,7 +38,15 @@ BY_DESIGN: Mapping[str, frozenset[str]] = {
     "read": frozenset({"unanswerable", "language", "code"}),
     DOCUMENTS: frozenset({"language", "empty", "too_short", "too_long", "duplicate", "near_duplicate"}),
     "context": frozenset(
-        {"prompt_too_long", "context_too_long", "too_long_to_train", "no_article", "no_span", "no_neighbour"}
+        {
+            "prompt_too_long",
+            "context_too_long",
+            "too_long_to_train",
+            "no_article",
+            "no_evidence",
+            "no_span",
+            "no_neighbour",
+        }
     ),
     "sample": frozenset({FILTERED}),
     "pair": frozenset({"tie", "small_margin", "near_identical"}),
@@ -79,6 +87,8 @@ REMEDIES: Mapping[str, str] = {
     "prompt_too_long": "raise policy.context_window, or build with a smaller contexts.max_tokens",
     "context_too_long": "raise contexts.max_tokens",
     "too_long_to_train": "raise training.max_length, or lower sampling.max_tokens",
+    "no_evidence": "take questions whose rows say where the answer is: supporting documents among others, or the "
+    "sentences that prove it (`evidence`), as longmill ask writes them",
     "no_article": "give a contexts.pool that holds these articles",
     "refused": "the model declines: take another model, or texts that it answers about",
     "no_question": "the replies of the model that writes hold no question in JSON: try the other judge.prompts (full, "
@@ -199,7 +209,7 @@ def check_shard(store: Store, plan: Plan, result: ShardResult, execution: Execut
     if outcome.share > execution.max_shard_drop_share:
         place, limit = f"shard {result.shard} of plan {plan.plan_id}", execution.max_shard_drop_share
         fault = _too_many(place, outcome, "max_shard_drop_share", limit, store, [result])
-        share_of_plan = outcome.faults.total() / sum(shard.questions for shard in plan.shards)
+        share_of_plan = outcome.faults.total() / plan.planned_questions
         if share_of_plan > execution.max_drop_share:
             fault += f" --set execution.max_drop_share={_at_least(share_of_plan)}"
         raise YieldError(f"{fault}. {_PAID}")

@@ -43,6 +43,7 @@ def benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
         publishing,
         shard_start,
         status,
+        suite_judging,
         training,
         vllm_flow,
     )
@@ -52,6 +53,7 @@ def benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
         "flow": vllm_flow.measure,
         "prefect": prefect_share.measure,
         "judging": judging.measure,
+        "suite_judging": suite_judging.measure,
         "consensus": consensus.measure,
         "kill": kill.measure,
         "memory": memory.measure,

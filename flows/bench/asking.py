@@ -1,6 +1,7 @@
 """Asking measured on gold: how many planted faults the checks catch, how many good questions they lose.
 
-The questions are gold: those of the shipped library in English and Chinese, and those of a generated world. A stub
+The questions are gold: those of the shipped library in English and Chinese, those of a generated world, and those of
+dialogues that rules write (history_bank.py). A stub
 writes them (`stub_asker`), with six faults at given rates; it also answers, with errors at given rates. The checks, the
 prompts, the client and the ledger are the real ones. No model takes part, so the figures are of the checks and not of a
 generator.
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.bench.common import stub_server
+from flows.bench.history_bank import Messages, dialogues
 from infra.canonical import seeded_random, text_id
 from infra.recipe import Recipe, parse_recipe
 from tasks.asking.checks import Candidate, Checks
@@ -24,9 +26,11 @@ from tasks.asking.matching import same_text
 from tasks.asking.recipes import asking_half
 from tasks.asking.wording import points_at_text
 from tasks.asking.writing import IntendedQuestion, Place
+from tasks.documents.histories import HistoryTurn, written_turns
 from tasks.library import UNANSWERABLE, library_articles, library_questions
 from tasks.microworld.questions import LIST, ONE_HOP, SHARES, make_questions
 from tasks.microworld.world import make_world, write_documents
+from tasks.questions.question import Session, Turn
 from tasks.resources import open_resources
 from tasks.scoring.run import InThread, run_to_end
 
@@ -53,6 +57,7 @@ class BankRow:
     self_contained: bool = True
     written_answers: tuple[str, ...] = ()
     written_proof: tuple[str, ...] = ()
+    messages: Messages = ()  # of a history, which is its one document
 
     @property
     def reply(self) -> str:
@@ -67,7 +72,7 @@ class BankRow:
 
 def measure() -> dict[str, Any]:
     """The figures for each text and for both."""
-    banks = {"library": library_bank(), "generated": world_bank()}
+    banks = {"library": library_bank(), "generated": world_bank(), "histories": history_bank()}
     figures: dict[str, Any] = {"no model": "a stub writes and answers", "rate of each fault": RATE}
     for name, rows in banks.items():
         figures[name] = measure_bank(with_faults(rows))
@@ -165,7 +170,8 @@ def intended(number: int, row: BankRow) -> IntendedQuestion:
     """The intended question that the stub writes a row for: all of its documents are seen."""
     places = []
     for title, text in row.documents:
-        places.append(Place(text_id(text), f"{title} (row {number})", 0, text))
+        turns = _turns(row)[1] if row.messages else ()
+        places.append(Place(text_id(text), f"{title} (row {number})", 0, text, turns=turns))
     spans = tuple((place, 0, len(document.text)) for place, document in enumerate(places))
     kind = known_kinds()[row.kind]
     return IntendedQuestion(f"row-{number:05d}", places[0].document_id, kind, row.language, tuple(places), spans)
@@ -219,6 +225,23 @@ def world_bank() -> list[BankRow]:
             kind, items = "list", question.answers
         rows.append(_row(kind, "en", question.question, question.answers, items, tuple(proof), documents))
     return rows
+
+
+def history_bank() -> list[BankRow]:
+    """Questions about dialogues and logs of an agent."""
+    rows = []
+    for dialogue in dialogues():
+        empty = BankRow(dialogue.kind, dialogue.language, "", (), (), (), (), "", messages=dialogue.messages)
+        documents = ((dialogue.title, _turns(empty)[0]),)
+        gold = (dialogue.answer,)
+        row = _row(dialogue.kind, dialogue.language, dialogue.question, gold, (), dialogue.proof, documents)
+        rows.append(replace(row, messages=dialogue.messages))
+    return rows
+
+
+def _turns(row: BankRow) -> tuple[str, tuple[HistoryTurn, ...]]:
+    """The text of a row's messages, and their turns in it."""
+    return written_turns([Session("", tuple(Turn(role, content) for role, content in row.messages))], row.language)
 
 
 def with_faults(rows: Iterable[BankRow]) -> list[BankRow]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import random
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -69,7 +69,7 @@ def finished_plan(
     content = {
         "recipe": recipe.identity(),
         "prompts": {},
-        "shards": [asdict(shard) for shard in planned],
+        "shards": [shard.to_json() for shard in planned],
         "questions": shards * questions,
         "drops": _put_input(store, records.to_table([], records.DROP)),
         "drop_counts": {},

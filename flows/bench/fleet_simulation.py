@@ -16,7 +16,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -218,7 +218,7 @@ def _plan(shards: int, recipe: dict[str, Any]) -> Plan:
             "plan_id": "simulated",
             "recipe": recipe,
             "prompts": {},
-            "shards": [asdict(shard) for shard in planned],
+            "shards": [shard.to_json() for shard in planned],
             "questions": 64 * shards,
             "drops": "drops",
             "drop_counts": {},

@@ -25,12 +25,17 @@ CONTEXT_TOKENS = 32_000
 _CHARACTERS = 4  # a token
 
 
-def measure(questions: int = 400, processes: tuple[int, ...] = (1, 2), tokenizer: str = "smollm2") -> dict[str, Any]:
+def measure(
+    questions: int = 400,
+    processes: tuple[int, ...] = (1, 2),
+    tokenizer: str = "smollm2",
+    builds: tuple[str, ...] = ("given", "pooled"),
+) -> dict[str, Any]:
     """Figures by kind of context and by number of processes."""
     figures: dict[str, Any] = {"questions": questions, "context_tokens": CONTEXT_TOKENS, "tokenizer": tokenizer}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for build in ("given", "pooled"):
+        for build in builds:
             _write_rows(folder / "questions.jsonl", questions, build)
             contexts = {"build": build, "min_tokens": CONTEXT_TOKENS, "max_tokens": CONTEXT_TOKENS}
             for count in processes:
@@ -93,6 +98,8 @@ def main() -> None:
         "tokens_per_s": round(tokens / seconds),
         "tokens_per_processor_s": round(tokens / processor),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "worker_peak_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,  # of the largest
+        "load": os.getloadavg()[0],
         "plan_id": plan.plan_id,
     }
     print(json.dumps(figures))

@@ -121,7 +121,7 @@ def _bare_rate(recipe: Recipe) -> float:
 
 
 def _calls(recipe: Recipe, plan: Plan) -> int:
-    return sum(shard.questions for shard in plan.shards) * recipe.sampling.samples
+    return plan.planned_questions * recipe.sampling.samples
 
 
 def _requests(recipe: Recipe, resources: RunResources, plan: Plan) -> list[Request]:

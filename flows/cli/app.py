@@ -25,6 +25,7 @@ from flows.cli.display import (
 from flows.cli.doctor import require_machine, run_checks
 from flows.cli.documents import documents
 from flows.cli.ending import run_to_the_end
+from flows.cli.evaluating import evaluate
 from flows.cli.formats import formats
 from flows.cli.inspecting import agreement, inspect, plain
 from flows.cli.maintaining import maintain
@@ -203,45 +204,7 @@ app.command()(status)
 app.command()(train)
 
 
-@app.command()
-def evaluate(
-    recipe: RecipePath,
-    manifest: Annotated[str, typer.Option(help="Dataset whose test contexts are asked about.")] = "",
-    model: Annotated[
-        list[str] | None,
-        typer.Option(help="Folder of a trained adapter or model in the store; several are compared with one another."),
-    ] = None,
-    changes: Changes = None,
-    as_json: AsJson = False,
-) -> None:
-    """Compare the policy with a trained model, or with several, on held-out questions."""
-    settings = read_recipe(recipe, changes)
-    from flows.cli.views import path_in_store, trained_at
-
-    if settings.evaluation is None:
-        raise RecipeError(f"{recipe}: the recipe has no `evaluation` section; add one")
-    path = path_in_store(settings.store, manifest) if manifest else None
-    trained = [trained_at(settings.store, folder) for folder in model or ()]
-    with progress_unless_json(as_json):
-        require_machine(settings.model_copy(update={"judge": None}))  # evaluation calls no judge
-    with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
-        from flows.evaluate import compare_models
-        from flows.evaluate import evaluate as evaluate_flow
-        from flows.shard import shard_recipe
-
-        parameters = shard_recipe(settings)
-        if len(trained) > 1:
-            outcome = compare_models(parameters, path, trained)
-        else:
-            outcome = evaluate_flow(parameters, path, trained[0] if trained else None)
-    from tasks.reporting.tables import comparison_rows, models_rows
-
-    if not as_json:
-        rows = models_rows(outcome) if len(trained) > 1 else comparison_rows(outcome)
-        console.print(table(settings.name, *rows))
-    finish(as_json, outcome, [])
-
-
+app.command()(evaluate)
 app.command()(deploy)
 app.command()(maintain)
 app.command()(formats)
@@ -327,8 +290,8 @@ def bench(
         str,
         typer.Argument(
             help=(
-                "client, flow, prefect, judging, consensus, kill, memory, plan, publish, ledger, shard_start, status, "
-                "fleet, training, ask or all."
+                "client, flow, prefect, judging, suite_judging, consensus, kill, memory, plan, publish, ledger, "
+                "shard_start, status, fleet, training, ask or all."
             ),
             metavar="WHAT",
         ),
@@ -350,15 +313,20 @@ def keys() -> None:
 
 
 def _improve(settings: Recipe, rounds: int, as_json: bool) -> None:
-    """Run the improve flow, then print a table for each round and the paths of the last."""
-    with progress_unless_json(as_json):  # a model in the box may have to be fetched
-        require_machine(settings)
-        say_early(settings, trains=True)
-    with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
-        from flows.improve import improve as improve_flow
-        from flows.shard import shard_recipe
+    """Run the improve flow, then print a table for each round and the paths of the last.
 
-        reports = improve_flow(shard_recipe(settings), rounds)
+    A run that has nothing to do is a flow run only where a Prefect server shows it to others.
+    """
+    reports = None if os.environ.get("PREFECT_API_URL") else _finished_reports(settings, rounds)
+    if reports is None:
+        with progress_unless_json(as_json):  # a model in the box may have to be fetched
+            require_machine(settings)
+            say_early(settings, trains=True)
+        with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
+            from flows.improve import improve as improve_flow
+            from flows.shard import shard_recipe
+
+            reports = improve_flow(shard_recipe(settings), rounds)
     from tasks.reporting.tables import report_rows
 
     if not as_json:
@@ -371,6 +339,18 @@ def _improve(settings: Recipe, rounds: int, as_json: bool) -> None:
         paths.append((model_name(last["trained"]), last["adapter"]))
     finish(as_json, reports, [*paths, ("report", last["report"])])
     end_with_notes([report["yield"] for report in reports])
+
+
+def _finished_reports(settings: Recipe, rounds: int) -> list[dict[str, Any]] | None:
+    """The reports of the same run where it has ended before and its results are there; says so."""
+    from infra.store import open_store
+    from tasks.finished_run import finished_run, run_inputs
+
+    finished = finished_run(open_store(settings.store), settings, run_inputs(settings, rounds))
+    if finished is None:
+        return None
+    print_notes([f"nothing to do: this run ended at {finished.ended}, and all that it made is there"])
+    return finished.reports
 
 
 def _show_build(built: dict[str, Any], as_json: bool) -> None:

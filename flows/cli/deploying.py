@@ -9,7 +9,8 @@ import typer
 
 from flows.cli.display import AsJson, console, finish, print_notes, text_table
 from infra.errors import LongmillError, PrerequisiteError
-from infra.running.prefect import require_server, without_user
+from infra.running.prefect import require_server
+from infra.urls import without_user
 
 if TYPE_CHECKING:
     from infra.running.registration import Named, Registered
@@ -68,9 +69,8 @@ def register_all(named: "Named", notify: str) -> "list[Registered]":
             pool_type, outcomes = register_pool(client, named)
             for deployment in deployments():
                 outcomes.append(register_deployment(client, deployment, pool_type, named))
-            made = watch_for_lost_runs()
             note = "marks runs as crashed whose process was killed"
-            outcomes.append(Registered("automation", AUTOMATION, "made" if made else "left", note))
+            outcomes.append(Registered("automation", AUTOMATION, watch_for_lost_runs(), note))
             if notify:
                 outcomes.extend(register_automations(client, notify))
     except (PrefectException, httpx.HTTPError) as error:

@@ -1,4 +1,5 @@
-"""Two verbs that read a published dataset: `longmill agreement` and `longmill inspect`. They call no model.
+"""Two verbs that read a published dataset: `longmill agreement` and `longmill inspect`. They call no model, except
+for `agreement --bench`, which judges the answers of a reward bench.
 
 Texts of models and documents are printed as plain text: without Rich's markup, and without the control characters
 that a terminal would obey.
@@ -13,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.display import AsJson, console, finish, table
+from flows.cli.display import AsJson, console, finish, progress_unless_json, table
 from infra.errors import InputError
 from tasks.viewing.text import cleaned
 
@@ -25,16 +26,34 @@ DatasetUrl = Annotated[str, typer.Argument(help="Folder or URL of a published da
 
 
 def agreement(
-    dataset: DatasetUrl,
+    dataset: Annotated[
+        str,
+        typer.Argument(help="Folder or URL of a published dataset; with --bench, a recipe.", metavar="DATASET"),
+    ],
     labels: Annotated[
         str, typer.Option(help="People's labels (JSONL or Parquet), instead of the references.", metavar="FILE")
     ] = "",
     other: Annotated[
         str, typer.Option("--with", help="Dataset of the same answers, judged by another or again.", metavar="DATASET")
     ] = "",
+    bench: Annotated[
+        str,
+        typer.Option(help="Reward bench whose answers the recipe's scorers judge: JSONL, Parquet or a folder."),
+    ] = "",
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="With --bench: change a recipe key.", metavar="KEY=VALUE"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare a dataset's scores with references, with people's labels, or with another judge's."""
+    """Compare scores with references, people's labels or another judge's; or a recipe's reward with a bench."""
+    if bench:
+        if labels or other:
+            raise InputError("agreement: --bench is about a recipe; leave out --labels and --with")
+        _bench(dataset, bench, changes, as_json)
+        return
+    if changes:
+        raise InputError("agreement: --set changes a recipe, and a dataset has its own; give it with --bench")
     from tasks.reporting.dataset_views import agreement_view
 
     view = agreement_view(dataset, labels, other)
@@ -44,23 +63,66 @@ def agreement(
     finish(as_json, view, [])
 
 
+def _bench(recipe: str, bench: str, changes: list[str] | None, as_json: bool) -> None:
+    """A recipe's reward on a reward bench; the calls are paid for once."""
+    from flows.cli.doctor import require_machine
+    from flows.recipes import read_recipe
+
+    settings = read_recipe(recipe, changes)
+    with progress_unless_json(as_json):
+        require_machine(settings)
+        from flows.reward_bench import judge_bench
+
+        outcome = judge_bench(settings, bench)
+    if not as_json:
+        from tasks.reporting.comparison_tables import bench_table_rows
+
+        console.print(table(f"{settings.name} on {bench}", *bench_table_rows(outcome)))
+        made = sum(counts["made"] for counts in outcome["calls"].values())
+        reused = sum(counts["reused"] for counts in outcome["calls"].values())
+        console.print(f"this run made {made:,} calls and reused {reused:,}")
+    finish(as_json, outcome, [])
+
+
 def inspect(
     dataset: DatasetUrl,
     pair: Annotated[str, typer.Option(help="Pair to show: its id, or how the id begins.", metavar="ID")] = "",
+    question: Annotated[
+        str, typer.Option(help="Question to show, of a dataset of questions: its id, or how it begins.", metavar="ID")
+    ] = "",
     number: Annotated[int, typer.Option(min=1, help="Which of them, where its question has several.")] = 1,
-    limit: Annotated[int, typer.Option(min=1, help="Pairs to list, without --pair.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Pairs or questions to list, without an id.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Show a dataset's pairs, or one pair with its scores, its facts and the passages that support them."""
+    """Show a dataset's pairs, or one pair with its scores, its facts and the passages that support them; of a dataset
+    of questions, these, or one with its proof."""
+    from tasks.records.product import QUESTIONS, product_of_counts
     from tasks.records.reader import read_dataset
     from tasks.reporting.dataset_views import pair_list, pair_view
 
     if number > 1 and not pair:
         raise InputError("--number tells the pairs of one question apart; give the question with --pair ID")
     published = read_dataset(dataset)
+    if product_of_counts(published.manifest["counts"]) == QUESTIONS:
+        _inspect_questions(published, pair, question, limit, as_json)
+        return
+    if question:
+        raise InputError(f"{dataset}: a dataset of pairs; give the question of a pair with --pair ID")
     view = pair_view(published, pair, number) if pair else pair_list(published, limit)
     if not as_json:
         for part in pair_page(view) if pair else list_page(view):
+            console.print(part)
+    finish(as_json, view, [])
+
+
+def _inspect_questions(published: Any, pair: str, question: str, limit: int, as_json: bool) -> None:
+    from tasks.reporting.question_views import question_list, question_view
+
+    if pair:
+        raise InputError(f"{published.place}: a dataset of questions; give one with --question ID")
+    view = question_view(published, question) if question else question_list(published, limit)
+    if not as_json:
+        for part in question_page(view) if question else questions_page(view):
             console.print(part)
     finish(as_json, view, [])
 
@@ -101,11 +163,8 @@ def list_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
     pairs = _table("pair", "question", "chosen", "rejected", "margin")
     for row in view["rows"]:
         option = f" --number {row['number']}" if row["number"] > 1 else ""  # as `longmill inspect` takes it
-        question = " ".join(row["question"].split())
-        if len(question) > _QUESTION_LENGTH:
-            question = f"{question[:_QUESTION_LENGTH]}…"
         figures = [f"{row[name]:.3g}" for name in ("chosen_reward", "rejected_reward", "margin")]
-        pairs.add_row(plain(f"{row['example_id']}{option}"), plain(question), *figures)
+        pairs.add_row(plain(f"{row['example_id']}{option}"), plain(_start(row["question"])), *figures)
     yield pairs
     if view["more"]:
         yield Text(f"and {view['more']:,} more of {view['pairs']:,}; --limit shows more of them")
@@ -144,6 +203,58 @@ def pair_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield from _facts(side, answer)
 
 
+def questions_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """The questions as a table with kind, answer and difficulty; how many more there are, and the drops."""
+    if view["questions"]:
+        questions = _table("question", "kind", "asks", "answer", "difficulty")
+        for row in view["rows"]:
+            difficulty = "—" if row["difficulty"] is None else f"{row['difficulty']:.2f}"
+            cells = [row["id"], row["kind"], _start(row["question"]), _start(" · ".join(row["answers"]))]
+            questions.add_row(*map(plain, cells), difficulty)
+        yield questions
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in view["kinds"].items())
+        yield Text("")
+        yield plain(f"{view['questions']:,} questions: {counts}")
+        if view["more"]:
+            yield Text(f"{view['more']:,} of them are not shown; --limit shows more of them")
+    else:
+        yield Text("no questions", "bold")
+    if view["drops"]:
+        yield Text(f"dropped: {sum(view['drops'].values()):,}")
+    for reason, count in view["drops"].items():
+        yield _indented(Text(f"{count:>7,}  ") + plain(reason))
+
+
+def question_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """One question: its answers, its difficulty, its documents, and the sentences that prove it with their places."""
+    yield Text(f"question {cleaned(view['id'])} ({view['split']}), {cleaned(view['kind'])}", "bold")
+    yield Text("")
+    yield _field("question", view["question"])
+    yield _field("answer", " · ".join(view["answers"]) or "the documents do not say it")
+    if view["difficulty"] is not None:
+        wrong = round(view["difficulty"] * view["tries"])
+        yield _field("difficulty", f"{view['difficulty']:.2f}: the policy is wrong in {wrong} of {view['tries']} tries")
+    yield _field("written by", view["model"])
+    yield Text("\ndocuments", "bold")
+    for document in view["documents"]:
+        page = f", from page {document['page']}" if document["page"] else ""
+        yield _indented(
+            plain(document["title"] or "untitled") + Text(f" {document['characters']:,} characters{page}", "dim")
+        )
+    yield Text("\nproof" if view["proof"] else "\nno proof", "bold")
+    for sentence in view["proof"]:
+        page = f", page {sentence['page']}" if sentence.get("page") else ""
+        turn = f", turn {sentence['turn']} of the {sentence['role']}" if sentence.get("turn") else ""
+        place = f"{cleaned(sentence['document'] or 'untitled')} [{sentence['start']}, {sentence['end']}){page}{turn}: "
+        yield _indented(Text(place, "dim") + plain(" ".join(sentence["sentence"].split())))
+
+
+def _start(text: str) -> str:
+    """A text as one line, cut to the width of a list."""
+    line = " ".join(text.split())
+    return f"{line[:_QUESTION_LENGTH]}…" if len(line) > _QUESTION_LENGTH else line
+
+
 def plain(text: str, style: str = "") -> Text:
     """A text of any origin as it is, harmless to the terminal."""
     return Text(cleaned(text), style)
@@ -166,6 +277,7 @@ def _answers(answers: Mapping[str, Any]) -> Table:
     texts = []
     for side, answer in answers.items():
         ending = "" if answer["finish_reason"] == "stop" else f", ended by {cleaned(str(answer['finish_reason']))}"
+        ending += f", saw {cleaned(answer['seen'])}" if answer["seen"] else ""
         style = "bold blue" if side == "chosen" else "bold dark_orange"
         head = f"{side}: answer {answer['index']}, reward {answer['reward']:.3g}, {answer['tokens']} tokens{ending}"
         result.add_column(Text(head, style), ratio=1, overflow="fold")

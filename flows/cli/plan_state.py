@@ -207,8 +207,7 @@ def _recipe_of(store: Store, plan_id: str) -> Recipe | None:
 
 
 def _written(store: Store, plan_id: str) -> str:
-    written = store.written_at(plan_path(plan_id))
-    return written.isoformat(timespec="seconds") if written else ""
+    return store.written_at(plan_path(plan_id)).isoformat(timespec="seconds")
 
 
 def failed_shards(state: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

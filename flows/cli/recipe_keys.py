@@ -11,13 +11,20 @@ from infra.recipe import Recipe
 
 
 def recipe_keys() -> Iterator[tuple[str, str, str]]:
-    """(key path, default, meaning) of every key: first the sections, then the settings of the scorers."""
+    """(key path, default, meaning) of every key: first the sections, then the settings of scorers and of suites."""
     yield from _keys(Recipe, "")
+    from tasks.evaluation.suites import SuiteSettings, all_suites
     from tasks.scoring import known_scorers
 
     for name, scorer in known_scorers().items():
         for key, default, meaning in _keys(scorer.settings, ""):
             yield f"scoring.scorers[{name}].{key}", default, meaning
+    for key, field in SuiteSettings.model_fields.items():
+        yield f"evaluation.suites[any].{key}", _default(field), field.description or ""
+    for name, suite in all_suites().items():
+        for key, field in suite.settings.model_fields.items():
+            if key not in SuiteSettings.model_fields:
+                yield f"evaluation.suites[{name}].{key}", _default(field), field.description or ""
 
 
 def _keys(settings: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:

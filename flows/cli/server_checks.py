@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.errors import LongmillError, PrerequisiteError
-from infra.running.prefect import require_server, without_user
+from infra.running.prefect import require_server
+from infra.urls import without_user
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

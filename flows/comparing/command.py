@@ -1,10 +1,14 @@
-"""The verb `longmill compare`: variants of a recipe, one dataset each, one table and one plot."""
+"""The verb `longmill compare`: variants of a recipe, one dataset each; or several models on the same questions."""
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from flows.cli.display import AsJson, console, finish, prefect_at, progress_unless_json, table
+from infra.errors import RecipeError
 from infra.serving.servers import local_folder
 
 
@@ -16,13 +20,40 @@ def compare(
     ] = None,
     ablate: Annotated[bool, typer.Option("--ablate", help="Also leave out each scorer of the reward in turn.")] = False,
     train: Annotated[bool, typer.Option("--train", help="Train and evaluate on every dataset, too.")] = False,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            help="Trained model to compare with the policy, by its folder in the store; seeds of one: NAME=F,F,F.",
+            metavar="FOLDER",
+        ),
+    ] = None,
+    checkpoints: Annotated[
+        str,
+        typer.Option(help="Model whose checkpoints are compared; the best is chosen on a part of the questions."),
+    ] = "",
+    recipes: Annotated[
+        list[str] | None,
+        typer.Option("--with", help="Recipe whose policy answers the same questions.", metavar="RECIPE"),
+    ] = None,
+    manifest: Annotated[str, typer.Option(help="With models: dataset whose test contexts are asked about.")] = "",
+    metric: Annotated[str, typer.Option(help="With --checkpoints: the metric to choose by; else the first.")] = "",
+    development: Annotated[
+        float, typer.Option(min=0.05, max=0.95, help="With --checkpoints: share of the contexts to choose on.")
+    ] = 0.5,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change a recipe key for all: --set questions.limit=50.", metavar="KEY=VALUE"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Build a dataset for each value of some recipe keys and compare them; nothing is paid for twice."""
+    """Compare a dataset for each value of some recipe keys, or several models; nothing is paid for twice."""
+    if models or checkpoints or recipes:
+        if vary or ablate or train:
+            raise RecipeError("compare: --vary, --ablate and --train are about datasets; leave them out with models")
+        chosen = ModelChoice(tuple(models or ()), checkpoints, tuple(recipes or ()), metric, development)
+        compare_on_questions(recipe, manifest, chosen, changes, as_json)
+        return
     from flows.cli.doctor import require_machine
     from flows.comparing.variants import ablation, make_variants, parse_variation
     from flows.recipes import read_recipe
@@ -39,6 +70,64 @@ def compare(
 
         comparison = compare_variants(variants, variations, train)
     _show(comparison, as_json)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """The models that a person names: folders, the model with checkpoints, recipes; and how to choose a checkpoint."""
+
+    models: tuple[str, ...] = ()
+    checkpoints: str = ""
+    recipes: tuple[str, ...] = ()
+    metric: str = ""
+    development: float = 0.5
+
+
+def evaluation_pages(name: str, outcome: Mapping[str, Any]) -> Iterator[Table | str]:
+    """The tables of an evaluation, suite by suite, and in words what its questions can show."""
+    from tasks.reporting.comparison_tables import macro_rows, metric_rows, word_lines
+
+    for label, of_suite in outcome["suites"].items():
+        yield table(f"{name}: {label}", *metric_rows(of_suite))
+        columns, rows = macro_rows(of_suite)
+        if rows:
+            yield table("", columns, rows)
+        yield from word_lines(of_suite)
+
+
+def compare_on_questions(
+    recipe: str, manifest: str, chosen: ModelChoice, changes: list[str] | None, as_json: bool
+) -> None:
+    """Several models on the same questions, as a table; raises RecipeError for models that are not there."""
+    from flows.cli.contenders import checkpoints_of, contenders_of
+    from flows.cli.doctor import require_machine
+    from flows.cli.views import path_in_store
+    from flows.recipes import read_recipe
+    from tasks.evaluation.suites import with_judges_of_suites
+
+    settings = read_recipe(recipe, changes)
+    if settings.evaluation is None:
+        raise RecipeError(f"{recipe}: the recipe has no `evaluation` section; add one")
+    path = path_in_store(settings.store, manifest) if manifest else None
+    contenders = contenders_of(settings.store, chosen.models, chosen.recipes)
+    steps = checkpoints_of(settings.store, chosen.checkpoints) if chosen.checkpoints else []
+    with progress_unless_json(as_json):
+        require_machine(with_judges_of_suites(settings))
+    with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
+        from flows.comparing.models import compare_models
+        from flows.shard import shard_recipe
+
+        outcome = compare_models(
+            shard_recipe(settings), path, contenders, steps, chosen.metric or None, chosen.development
+        )
+    from tasks.reporting.comparison_tables import choice_words, several_rows, several_words
+
+    if not as_json:
+        console.print(table(settings.name, *several_rows(outcome["models"])))
+        words = [choice_words(outcome["choice"])] if outcome["choice"] else []
+        for line in [*words, *several_words(outcome["models"])]:
+            console.print(line, soft_wrap=True, markup=False)
+    finish(as_json, outcome, [("report", f"{outcome['report']}/report.html")])
 
 
 def _show(comparison: dict[str, Any], as_json: bool) -> None:

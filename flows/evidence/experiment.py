@@ -21,7 +21,7 @@ from infra.recipe import Questions, Recipe
 from infra.serving.servers import local_folder
 from infra.store import open_store
 from tasks.evaluation.compare import EvaluationRow
-from tasks.evaluation.heldout import heldout_questions
+from tasks.evaluation.suite_questions import read_suite_questions
 from tasks.records.dataset import ShardData
 from tasks.training.base_identity import base_identity
 
@@ -65,7 +65,7 @@ class Experiment:
             'contexts={"build": "given"}',
             f"evaluation.questions={json.dumps(measuring)}",
             'evaluation.contexts={"build": "given"}',
-            f"evaluation.suite={FILE_SUITE if self.settings.file else SUITE}",
+            f"evaluation.suites=[{FILE_SUITE if self.settings.file else SUITE}]",
             "evaluation.samples=0",
             f"dataset.name=evidence-{method}",
             "dataset.test_fraction=0",
@@ -178,8 +178,8 @@ class Experiment:
         """
         from flows.evaluate import evaluation_rows
 
-        cases = heldout_questions(recipe, open_store(recipe.store), None)
-        before, after, _ = evaluation_rows(cases, recipe, dict(trained) if trained else None)
+        questions = read_suite_questions(recipe, open_store(recipe.store), None)
+        before, after, _ = evaluation_rows(questions, recipe, dict(trained) if trained else None)
         after_rows: Sequence[EvaluationRow | None] = after or [None] * len(before)
         observations = []
         for before_row, after_row in zip(before, after_rows, strict=True):

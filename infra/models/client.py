@@ -63,6 +63,7 @@ class CallCounts:
     reasoning_tokens: int = 0  # of completion_tokens: what was spent on thinking, by the calls made
     special_tokens: int = 0  # cut from the ends of the texts, by the calls made
     counted_here: int = 0  # replies, made or reused, for which the server has sent no usage
+    cached_prompt_tokens: int = 0  # of prompt_tokens: from the server's cache, where it says so
 
     def plus(self, **more: int) -> "CallCounts":
         """The counts with `more` added, by field."""
@@ -364,6 +365,7 @@ class ModelClient:
                 "completion_tokens": paid.completion_tokens,
                 "special_tokens": outcome.special_tokens,
                 "counted_here": int(paid.counted_here),
+                "cached_prompt_tokens": outcome.cached_tokens,
             }
             self._count(request.kind, made=1, **tokens)
         self._report_progress(request.kind)

@@ -70,6 +70,7 @@ class Completion:
     reasoning_tokens: int = 0  # of completion_tokens; 0 when there is no count
     special_tokens: int = 0  # that were cut from the end of the text
     error: str = ""  # the JSON of an error beside the answer
+    cached_tokens: int = 0  # of prompt_tokens: read before and still in the server's cache; 0 when there is no count
 
 
 class BadReply(ValueError):
@@ -117,7 +118,13 @@ def read_completion(raw: str | bytes) -> Completion:
         _count(_fields(usage.get("completion_tokens_details")).get("reasoning_tokens")),
         special_tokens,
         json.dumps({"error": error}) if error else "",
+        _count(_cached(usage)),
     )
+
+
+def _cached(usage: dict[str, Any]) -> Any:
+    """Prompt tokens from the server's cache; DeepSeek has a field of its own for them."""
+    return _fields(usage.get("prompt_tokens_details")).get("cached_tokens") or usage.get("prompt_cache_hit_tokens")
 
 
 def refusal_in(raw: str) -> str:

@@ -109,6 +109,7 @@ class Reply:
     reasoning_tokens: int = 0  # of completion_tokens, as the server counts; else the client's tokenizer, 0 without one
     special_tokens: int = 0  # that were cut from the end of the text
     thinking_in_text: bool = False  # the recipe keeps it there
+    cached_tokens: int = 0  # of prompt_tokens: from the server's cache, as it counts; 0 when it sends no count
 
     @property
     def finished(self) -> bool:
@@ -183,6 +184,7 @@ def reply_from(key: str, completion: Completion, raw: str, reused: bool, reasoni
         completion.reasoning_tokens,
         completion.special_tokens,
         reasoning == "keep",
+        completion.cached_tokens,
     )
 
 

@@ -19,9 +19,10 @@ from infra.recipe.documents import Documents
 from infra.recipe.fields import QuestionFields
 from infra.recipe.models import Embedding, Fraction, Judge, Model, Positive, RecipeSection, require_one_currency
 from infra.recipe.public import urls_with_user
-from infra.recipe.source import recipe_text, without_user
+from infra.recipe.source import recipe_text
 from infra.recipe.training import Training
 from infra.recipe.yaml_text import RepeatedKeyError, read_yaml
+from infra.urls import without_user
 
 Language = Literal["en", "zh"]
 DEFAULT_STORE = "mill"
@@ -103,6 +104,13 @@ class Sampling(RecipeSection):
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="nucleus sampling bound")
     max_tokens: Positive = Field(1024, description="longest answer, in tokens")
     greedy: bool = Field(False, description="draw a greedy answer too, for the report alone")
+    context: str = Field(
+        "full",
+        description="what a sample sees of the context: a file of tasks/samplers. full: all of it; evidence: some "
+        "samples the parts that hold the answer alone (LongPO); bandit: chunks, by the rewards of the samples before "
+        "(LongMab-PO). Pairs are published with the whole context",
+    )
+    options: dict[str, Any] = Field({}, description="the sampler's own settings (docs/samplers.md)")
 
 
 class Scoring(RecipeSection):
@@ -126,8 +134,8 @@ class Pairing(RecipeSection):
 
     rule: str = Field(
         "best_vs_lower_half",
-        description="best_vs_lower_half (SeaLong), best_vs_worst (LongReward), contrast (`strong` over policy); to "
-        "compare these with: random_pair, and oracle, which looks at the references",
+        description="best_vs_lower_half (SeaLong), best_vs_worst (LongReward), short_over_full (LongPO), contrast "
+        "(`strong` over policy); to compare these with: random_pair, and oracle, which looks at the references",
     )
     min_margin: Annotated[float, Field(ge=0)] = Field(0.0, description="smallest difference in reward")
     min_scored: Annotated[int, Field(ge=2)] = Field(2, description="answers with a score that a question needs")
@@ -228,13 +236,31 @@ class Evaluation(RecipeSection):
 
     questions: Questions | None = Field(None, description="held-out questions; without it, the dataset's test split")
     contexts: Contexts | None = Field(None, description="how they get their contexts; without it, as in `contexts`")
-    suite: str = Field("qa", description="how answers are measured: a file of tasks/evaluation/suites")
+    suites: tuple[str | dict[str, Any], ...] = Field(
+        ("qa",),
+        min_length=1,
+        description="what is measured: files of tasks/evaluation/suites by name, or {name: NAME, ...settings}; "
+        "one with `questions` of its own asks these (docs/evaluate.md). `suite: NAME` means one alone",
+    )
     samples: Annotated[int, Field(ge=0)] = Field(0, description="samples for MBR@N beside greedy; 0 leaves it out")
     max_tokens: Positive = Field(512, description="longest answer, in tokens")
     buckets: tuple[int, ...] = Field(
         (4096, 8192, 16384, 32768, 65536), description="upper ends of the prompt-length buckets, in tokens"
     )
     resamples: Positive = Field(2000, description="bootstrap resamples for the intervals")
+    allow_overlap: bool = Field(
+        False, description="evaluate on questions that were trained on too, and say so, instead of stopping"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_suite(cls, settings: Any) -> Any:
+        """`suite: NAME`, as recipes before `suites` have it."""
+        if not isinstance(settings, dict) or "suite" not in settings:
+            return settings
+        if "suites" in settings:
+            raise ValueError("suite and suites: give one of them; `suites` is a list")
+        return {key: value for key, value in settings.items() if key != "suite"} | {"suites": [settings["suite"]]}
 
 
 class Recipe(RecipeSection):
@@ -368,6 +394,7 @@ _LATER_KEYS: dict[str, dict[str, Any]] = {
         "dimensions": None,
         "trust_remote_code": False,
     },
+    "sampling": {"context": "full", "options": {}},
     "pairing": {"pairs_per_question": 1},
 }
 

@@ -1,11 +1,9 @@
 """The text of a recipe: from a file, or from any fsspec URL (s3://bucket/recipe.yaml), with the store's credentials."""
 
-import re
 from pathlib import Path
 
 from infra.errors import RecipeError
-
-_USER = re.compile(r"//[^/@\s]+@")
+from infra.urls import without_user
 
 
 def recipe_text(path: str) -> str:
@@ -26,13 +24,8 @@ def recipe_text(path: str) -> str:
     except FileNotFoundError as error:
         raise RecipeError(f"{path}: there is no such recipe; check the name, and the bucket") from error
     except Exception as error:  # each file system has errors of its own
-        cause = _USER.sub("//", str(error)) or type(error).__name__
+        cause = without_user(str(error)) or type(error).__name__
         raise RecipeError(
             f"{path}: cannot read the recipe ({cause}); check the URL, AWS_ENDPOINT_URL and the credentials"
         ) from error
     return data.decode("utf-8-sig")
-
-
-def without_user(url: str) -> str:
-    """A URL or path without a user and a password."""
-    return _USER.sub("//", url)

@@ -27,7 +27,7 @@ class Mix(RecipeSection):
 class Training(RecipeSection):
     """How a model is trained on the published pairs."""
 
-    loss: str = Field("orpo", description="orpo, dpo or sft")
+    loss: str = Field("orpo", description="orpo, dpo, longpo or sft")
     beta: Annotated[float, Field(gt=0)] = Field(0.1, description="weight of the odds ratio (ORPO) or of the KL (DPO)")
     sft_weight: Annotated[float, Field(ge=0)] = Field(0.0, description="DPO: weight of the likelihood of the chosen")
     nll_over: Literal["answer", "all"] = Field(
@@ -91,6 +91,10 @@ class Training(RecipeSection):
         description="DPO, ORPO: read a question's prompt once; auto does where lengths say that it is faster",
     )
     save_steps: Positive = Field(50, description="optimiser steps between checkpoints")
+    keep_checkpoints: bool = Field(
+        False,
+        description="store the weights of every checkpoint beside the model, for `longmill compare --checkpoints`",
+    )
     processes: Positive = Field(1, description="processes for accelerate: one per GPU")
     accelerate_config: str | None = Field(
         None, description="an accelerate configuration file, for FSDP or more machines"

@@ -33,6 +33,7 @@ from infra.errors import (
 )
 from infra.recipe import Execution
 from infra.running.processes import ChildProcess
+from infra.urls import without_user
 
 if TYPE_CHECKING:
     from prefect.context import TaskRunContext
@@ -175,12 +176,6 @@ def require_server(api_url: str) -> None:
             f"PREFECT_API_URL={without_user(api_url)} does not answer ({cause}): start that Prefect server, or have "
             "one started for this command alone: unset PREFECT_API_URL"
         ) from error
-
-
-def without_user(url: str) -> str:
-    """A URL without a user and a password."""
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ alone, since others may send one every three minutes, which is Prefect's default
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 import httpx
@@ -190,8 +190,8 @@ def pool_of(deployment: str) -> Pool:
         raise _no_deployment(deployment) from error
 
 
-def watch_for_lost_runs() -> bool:
-    """Have the server mark runs of killed processes as crashed. Returns False where it does so already.
+def watch_for_lost_runs() -> Literal["made", "changed", "left"]:
+    """Have the server mark runs of killed processes as crashed. Returns what became of the automation.
 
     What still runs within those that have crashed is closed.
     """
@@ -212,13 +212,16 @@ def watch_for_lost_runs() -> bool:
         actions=[ChangeFlowRunState(state=StateType.CRASHED, message=f"no sign of life for {LOST_AFTER_S} s")],
     )
 
-    def create() -> bool:
+    def create() -> Literal["made", "changed", "left"]:
         with get_client(sync_client=True) as client:
+            outcome: Literal["made", "changed", "left"] = "left"
             there = client.read_automations_by_name(AUTOMATION)
             if not there:
                 client.create_automation(automation)
+                outcome = "made"
             elif not isinstance(there[0].trigger, EventTrigger) or TAG not in str(there[0].trigger.match_related):
                 client.update_automation(there[0].id, automation)  # an earlier version watched the runs of all
+                outcome = "changed"
             lost = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED]))
             _close_children(
                 client,
@@ -226,7 +229,7 @@ def watch_for_lost_runs() -> bool:
                     flow_run_filter=FlowRunFilter(state=lost), sort=FlowRunSort.END_TIME_DESC, limit=_LOST_LOOKED_AT
                 ),
             )
-        return not there
+        return outcome
 
     return when_server_answers(create)
 

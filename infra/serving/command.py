@@ -25,7 +25,9 @@ def vllm_command(
 ) -> tuple[list[str], dict[str, str]]:
     """The command that starts vLLM for a model, and its environment. `adapters`: LoRA adapters may be loaded."""
     gpu = hardware.has_gpu()
-    command = [python, str(VLLM_SERVER), resolve_model(settings.model_path), "--served-model-name", model.name]
+    command = [python, str(VLLM_SERVER), resolve_model(settings.model_path)]
+    command += ["--enable-prompt-tokens-details"]  # replies then say how much of the prompt was in the cache
+    command += ["--served-model-name", model.name]
     command += ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", str(model.context_window)]
     if adapters:
         command += ["--enable-lora", "--max-lora-rank", str(settings.max_lora_rank)]

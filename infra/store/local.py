@@ -11,7 +11,6 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -111,12 +110,14 @@ class LocalFolder:
                 files.append(path)
         return files, folders
 
-    def written_at(self, path: str) -> datetime | None:
-        """The time of the file's last change."""
-        return datetime.fromtimestamp((self.root / path).stat().st_mtime, UTC)
-
     def written(self, prefix: str) -> dict[str, tuple[int, float]]:
-        """Bytes and time of writing (seconds of the epoch) of every file below a folder, those of killed writes too."""
+        """Bytes and time of writing (seconds of the epoch) of a file, or of every file below a folder.
+
+        Those of killed writes are among them.
+        """
+        if (self.root / prefix).is_file():
+            state = (self.root / prefix).stat()
+            return {prefix: (state.st_size, state.st_mtime)}
         written = {}
         for path, size, time in _entries_below(self.root / prefix):
             written[os.path.relpath(path, self.root)] = size, time

@@ -114,7 +114,7 @@ class ObjectStore:
         return {path: int(info["size"]) for path, info in self._objects(prefix).items()}
 
     def _objects(self, prefix: str) -> dict[str, dict[str, Any]]:
-        """What the server says of every object below a folder, by path."""
+        """What the server says of an object, or of every object below a folder, by path."""
         with _bucket_must_exist():
             try:
                 objects = self._ask(lambda: self.filesystem.find(self.key(prefix), withdirs=False, detail=True))
@@ -125,12 +125,12 @@ class ObjectStore:
         folder = self.key(prefix).rstrip("/") + "/"
         infos: dict[str, dict[str, Any]] = {}
         for name, info in objects.items():
-            if name.startswith(folder) and not name.endswith("/"):
+            if name == self.key(prefix) or (name.startswith(folder) and not name.endswith("/")):
                 infos[name.removeprefix(f"{self.root}/")] = info
         return infos
 
     def written(self, prefix: str) -> dict[str, tuple[int, float]]:
-        """Bytes and time of writing (seconds of the epoch, by the server's clock) of every object below a folder."""
+        """Bytes and time of writing (seconds of the epoch, by the server) of an object, or of all below a folder."""
         written = {}
         for path, info in self._objects(prefix).items():
             time = info.get("LastModified") or info.get("updated") or info.get("mtime")
@@ -145,7 +145,7 @@ class ObjectStore:
         folders: list[str] = []
         with _bucket_must_exist():
             try:
-                entries = self.filesystem.ls(self.key(folder), detail=True)
+                entries = self._ask(lambda: self.filesystem.ls(self.key(folder), detail=True))
             except FileNotFoundError as error:
                 if _code(error) == "NoSuchBucket":
                     raise
@@ -156,15 +156,6 @@ class ObjectStore:
                 kind = folders if entry["type"] == "directory" else files
                 kind.append(name.removeprefix(f"{self.root}/"))
         return files, folders
-
-    def written_at(self, path: str) -> datetime | None:
-        """The time of the object's last change, where the server tells it."""
-        with _bucket_must_exist():
-            try:
-                written: datetime = self.filesystem.modified(self.key(path))
-            except NotImplementedError:
-                return None
-        return written.astimezone(UTC) if written.tzinfo else written.replace(tzinfo=UTC)
 
     def delete(self, *paths: str) -> None:
         """Remove objects, several at a time; an object that is already gone is no error."""

@@ -16,7 +16,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -25,12 +25,12 @@ import pyarrow.parquet as pq
 
 from infra.errors import MissingError, StoreError
 from infra.store.local import LocalFolder
+from infra.urls import without_user
 
 Paths = list[str]  # inside the class, `list` is the method
 
 _READ_AHEAD = 32  # small files that are read at once
 _DICTIONARY_BYTES = 256 << 20  # with the default, 1 MiB, a column that repeats long contexts gets no dictionary
-_PASSWORD = re.compile(r"//[^/@\s]+@")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
@@ -55,7 +55,6 @@ class Backend(Protocol):
     def size(self, path: str) -> int: ...
     def sizes(self, prefix: str) -> dict[str, int]: ...
     def children(self, folder: str) -> tuple[list[str], list[str]]: ...
-    def written_at(self, path: str) -> datetime | None: ...
     def written(self, prefix: str) -> dict[str, tuple[int, float]]: ...
     def delete(self, *paths: str) -> None: ...
     def move(self, source: str, target: str) -> None: ...
@@ -156,10 +155,13 @@ class Store:
             files, folders = self._backend.children(folder)
         return sorted(files), sorted(folders)
 
-    def written_at(self, path: str) -> datetime | None:
-        """When a file was written, by the store's clock, UTC; None where the store does not say it."""
+    def written_at(self, path: str) -> datetime:
+        """When a file was written, by the store's clock, UTC. Raises StoreError where the store does not say it."""
         with self._translated_faults("read", path):
-            return self._backend.written_at(path)
+            written = self._backend.written(path)
+            if path not in written:
+                raise FileNotFoundError
+        return datetime.fromtimestamp(written[path][1], UTC)
 
     def ages(self, prefix: str = "") -> dict[str, tuple[int, float]]:
         """Bytes of every file below the folder `prefix`, and the seconds since it was written, by path.
@@ -253,7 +255,7 @@ class Store:
             raise MissingError(f"{place}: nothing is stored there; check the name and the recipe's store") from error
         except self._backend.faults as error:
             message = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            cause = _PASSWORD.sub("//", message)
+            cause = without_user(message)
             raise StoreError(f"{place}: cannot {verb} ({cause}); {self._remedy(error)}") from error
 
     def _remedy(self, error: Exception) -> str:

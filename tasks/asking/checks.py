@@ -34,7 +34,7 @@ from tasks.asking.answering import (
     try_query,
 )
 from tasks.asking.kind import NO_DRAFT, Draft
-from tasks.asking.proof import find_proof
+from tasks.asking.proof import find_proof, whole_turns
 from tasks.asking.wording import points_at_text
 from tasks.asking.writing import DECLINED, IntendedQuestion, write_query
 from tasks.judging.context import ScoringContext
@@ -168,9 +168,9 @@ class Checks:
         if isinstance(place, str):
             candidate.settle("proof", f"not in the passages: {_short(place)}", "proof_not_verbatim")
             return
-        candidate.evidence = place
+        candidate.evidence = whole_turns(place, intended.places)
         candidate.settle("proof", None, "")
-        candidate.settle("kind", intended.kind.test(draft, place), "fails_kind_test")
+        candidate.settle("kind", intended.kind.test(draft, candidate.evidence), "fails_kind_test")
 
     def _self_contained(self, candidates: Sequence[Candidate]) -> Work:
         if not self._checks.self_contained:
@@ -206,7 +206,7 @@ class Checks:
     def _from_proof(self, candidates: Sequence[Candidate]) -> Work:
         if not self._checks.from_proof:
             return
-        proved = [candidate for candidate in candidates if candidate.evidence]
+        proved = [candidate for candidate in candidates if candidate.evidence and candidate.intended.kind.from_proof]
         queries = []
         for candidate in proved:
             queries.append(self._answer_query(FROM_PROOF, candidate, _proof_of(candidate)))

@@ -42,6 +42,8 @@ class QuestionKind:
 
     `same(answers, reply)`: whether a reply says what the answers say. `needs_each`: leaving one sentence of the proof
     out must make the question impossible to answer. `answered` is False for questions that the documents do not answer.
+    `histories`: it is asked about histories alone, whose proof is whole turns. `from_proof` is False where the proof
+    alone cannot answer it, as what comes after it matters.
     """
 
     name: str
@@ -51,6 +53,8 @@ class QuestionKind:
     needs_each: bool = False
     several_answers: bool = False  # the answer is a list of items
     answered: bool = True
+    histories: bool = False
+    from_proof: bool = True
 
     @property
     def prompt(self) -> str:

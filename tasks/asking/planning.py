@@ -29,6 +29,7 @@ from tasks.asking.spans import Lengths, Part, choose_spans, cut_parts
 from tasks.asking.writing import IntendedQuestion, write_prompt
 from tasks.contexts.built import BuiltQuestion
 from tasks.documents import STAGE, SourceDocument, read_documents
+from tasks.documents.histories import HistoryTurn, turns_of
 from tasks.planning.limits import PROMPT_TOO_LONG
 from tasks.planning.make_plan import sharded, write_input, write_planned_shard
 from tasks.prompts import load_prompt, prompt_names
@@ -36,7 +37,7 @@ from tasks.records import example as records
 from tasks.records.dataset import Split
 from tasks.records.example import Context, Drop, Example
 from tasks.records.plan import Plan, plan_path
-from tasks.records.product import QUESTIONS
+from tasks.records.product import HISTORIES, QUESTIONS, ROWS
 
 LANGUAGES = ("en", "zh")  # that there are prompts for
 _TEXTS_REMEMBERED = 8
@@ -77,7 +78,7 @@ def make_asking_plan(recipe: Recipe, store: Store) -> Plan:
     content = {
         "recipe": recipe.identity(),
         "prompts": _prompt_fingerprints(kinds),
-        "shards": [asdict(shard) for shard in shards],
+        "shards": [shard.to_json() for shard in shards],
         "questions": planned + len(drops),
         "drops": write_input(store, records.to_table(drops, records.DROP)),
         "drop_counts": counts,
@@ -85,6 +86,8 @@ def make_asking_plan(recipe: Recipe, store: Store) -> Plan:
         "warnings": planner.warnings(),
         "makes": QUESTIONS.name,
     }
+    if planner.histories:
+        content["rules"] = {ROWS: HISTORIES}
     plan = Plan.from_json({"plan_id": fingerprint(content)[:16], **content})
     store.put_if_absent(plan_path(plan.plan_id), canonical_json(plan.to_json()))
     return plan
@@ -130,13 +133,21 @@ class _Planner:
         self._drops = drops
         self._parts: Counter[str] = Counter()
         self._tokens: dict[str, int] = {}
+        self.histories = False  # whether a document is one
         self._longest_prompt = longest_prompt(recipe)
 
     def questions(self) -> Iterator[BuiltQuestion]:
         """The intended questions, those of a document together and of each part of it."""
         for number, document in self._corpus.documents():
             built: list[BuiltQuestion] = []
-            for question, kind in enumerate(draw_kinds(self._asking, self._kinds, self._recipe.seed, document)):
+            turns = turns_of(document)
+            self.histories |= bool(turns)
+            kinds = fitting_kinds(self._kinds, bool(turns))
+            if not kinds:
+                detail = f"{document.title}: no kind of asking.kinds is for documents that are no histories"
+                self._drops.append(Drop(document.document_id[:16], "context", "no_span", detail))
+                continue
+            for question, kind in enumerate(draw_kinds(self._asking, kinds, self._recipe.seed, document)):
                 outcome = self._intended(number, document, question, kind)
                 if isinstance(outcome, Drop):
                     self._drops.append(outcome)
@@ -172,16 +183,19 @@ class _Planner:
         for place, source in enumerate(documents):
             rng = seeded_random(seed, "span", document.document_id, question, place)
             lengths = Lengths.of(self._asking, self._characters_per_token(source.text))
-            parts = cut_parts(source.text, lengths.part)
+            turns = turns_of(source)
+            parts = cut_parts(source.text, lengths.part, [(turn.heading, turn.end) for turn in turns])
             part = parts[rng.randrange(len(parts))]
             if len(parts) > 1:
                 self._parts[source.document_id] += 1
             text = source.text[part[0] : part[1]]
-            chosen = choose_spans(text, kind.source, lengths, rng)
+            own_turns = [turn for turn in turns if part[0] <= turn.start and turn.end <= part[1]]
+            pieces = [(turn.heading - part[0], turn.end - part[0]) for turn in own_turns]
+            chosen = choose_spans(text, kind.source, lengths, rng, pieces)
             if not chosen:
                 return Drop(name, "context", "no_span", f"{source.title}: too short for a question of kind {kind.name}")
             texts.append(text)
-            sources.append(_source(source, part))
+            sources.append(_source(source, part, own_turns))
             spans.extend((place, start, end) for start, end in chosen)
         return self._built(kind, document.language, texts, sources, spans, question)
 
@@ -265,13 +279,29 @@ def _kind_at(place: float, kinds: Sequence[tuple[QuestionKind, float]]) -> Quest
     return kinds[-1][0]
 
 
-def _source(document: SourceDocument, part: Part) -> dict[str, Any]:
+def fitting_kinds(
+    kinds: Sequence[tuple[QuestionKind, float]], is_history: bool
+) -> Sequence[tuple[QuestionKind, float]]:
+    """The kinds that may be asked about a document, with their shares of the whole."""
+    fitting = [(kind, share) for kind, share in kinds if is_history or not kind.histories]
+    if len(fitting) == len(kinds):
+        return kinds
+    whole = sum(share for _, share in fitting)
+    return [(kind, share / whole) for kind, share in fitting]
+
+
+def _source(document: SourceDocument, part: Part, turns: Sequence[HistoryTurn]) -> dict[str, Any]:
     """A document of a row, as its metadata says it."""
     source: dict[str, Any] = {"document_id": document.document_id, "title": document.title, "start": part[0]}
     page = document.page_at(part[0])
     if page is not None:
         source["page"] = page
         source["page_starts"] = [start - part[0] for start in document.page_starts if part[0] < start < part[1]]
+    if turns:
+        source["turns"] = []
+        for turn in turns:
+            own = asdict(turn) | {name: getattr(turn, name) - part[0] for name in ("heading", "start", "end")}
+            source["turns"].append(own)
     return source
 
 

@@ -6,6 +6,7 @@ A prompt breaks up what would change its structure (tasks/judging/quoting.py): i
 
 from collections.abc import Sequence
 
+from tasks.asking.writing import Place
 from tasks.records.question import EvidenceSpan
 
 _FEWEST_CHARACTERS = 8  # of a sentence, without its blanks; shorter ones stand everywhere
@@ -58,6 +59,21 @@ def find_proof(
             "sentence": searchable[document].text[start:end],
         }
     return [evidence[place] for place in sorted(evidence)]
+
+
+def whole_turns(evidence: Sequence[EvidenceSpan], places: Sequence[Place]) -> list[EvidenceSpan]:
+    """The proof of a question about a history: the turns that its sentences are of, each once, whole."""
+    spans: dict[tuple[int, int, int], EvidenceSpan] = {}
+    for span in evidence:
+        place = places[span["document"]]
+        turns = [turn for turn in place.turns if turn.heading < span["end"] and span["start"] < turn.end]
+        if not turns:
+            spans[span["document"], span["start"], span["end"]] = span
+        for turn in turns:
+            whole: EvidenceSpan = {**span, "start": turn.start, "end": turn.end}
+            whole["sentence"] = place.text[turn.start : turn.end]
+            spans[span["document"], turn.start, turn.end] = whole
+    return [spans[place_of] for place_of in sorted(spans)]
 
 
 def _find(

@@ -17,7 +17,7 @@ from infra.recipe import Recipe
 from infra.recipe.public import public_text
 from infra.store import Store
 from tasks.asking.checks import CHECKS, sections_of
-from tasks.asking.writing import IntendedQuestion
+from tasks.asking.writing import IntendedQuestion, Place
 from tasks.records import example as records
 from tasks.records.dataset import Split, SplitName
 from tasks.records.example import Context, Drop, Example
@@ -50,6 +50,28 @@ class ProofSentence(TypedDict):
     page: int | None  # of its document, from 1
 
 
+class ProofTurn(ProofSentence):
+    """A turn of a history that proves the answer."""
+
+    turn: int | None  # its number in the whole document, from 1; null in a document that is no history
+    role: str | None  # "user", "assistant", "system" or "tool"
+
+
+class HistoryMessage(TypedDict):
+    """A message as a policy sees it: tools, the system and dates are text of their turn."""
+
+    role: str
+    content: str
+
+
+class HistorySession(TypedDict):
+    """A session of a row's documents; `supports`: it has a turn of the proof."""
+
+    time: str
+    messages: list[HistoryMessage]
+    supports: bool
+
+
 class SourceOfText(TypedDict):
     """Where the text of a row's document comes from: [start, …) in characters of the whole document."""
 
@@ -76,7 +98,15 @@ class QuestionRow(TypedDict):
     plan_id: str
 
 
+class HistoryRow(QuestionRow):
+    """A row of `questions` of a plan with histories."""
+
+    evidence: list[ProofTurn]  # type: ignore[misc]  # with more than the other rows' have
+    sessions: list[HistorySession] | None  # null where no document is a history
+
+
 ROWS = schema_of(QuestionRow)
+HISTORY_ROWS = schema_of(HistoryRow)
 
 
 def write_questions(
@@ -88,23 +118,29 @@ def write_questions(
     recipe: Recipe,
     split: Split,
     repeats: Mapping[str, Drop],
+    *,
+    histories: bool,
 ) -> list[ManifestFile]:
-    """Write the Parquet files of a shard: questions by split, and drops, to which those that repeat another belong."""
+    """Write the Parquet files of a shard: questions by split, and drops, to which those that repeat another belong.
+
+    `histories`: documents of the plan are histories, so that rows have columns for them.
+    """
     questions = records.from_table(result.files[QUESTIONS.name].read_checked(store), WrittenQuestion)
     drops = records.from_table(result.files["drops"].read_checked(store), Drop)
     by_id = {example.example_id: example for example in examples}
-    rows: dict[SplitName, list[QuestionRow]] = {"train": [], "test": []}
+    rows: dict[SplitName, list[HistoryRow]] = {"train": [], "test": []}
     for question in questions:
         if question.example_id in repeats:
             drops.append(repeats[question.example_id])
             continue
         example = by_id[question.example_id]
         intended = IntendedQuestion.of(example, contexts[example.context_id])
-        rows[split.side(question.context_id)].append(question_row(question, intended, recipe, result.plan_id))
+        row = question_row(question, intended, recipe, result.plan_id)
+        rows[split.side(question.context_id)].append(row)
     files: list[ManifestFile] = []
     for side, of_side in rows.items():
         if of_side:
-            table = pa.Table.from_pylist(of_side, schema=ROWS)
+            table = pa.Table.from_pylist(of_side, schema=HISTORY_ROWS if histories else ROWS)
             files.append(write_table(store, folder, f"data/{side}/{result.shard:04d}", table, QUESTIONS.name, side))
     if drops:
         table = records.to_table(drops, records.DROP)
@@ -112,8 +148,8 @@ def write_questions(
     return files
 
 
-def question_row(question: WrittenQuestion, intended: IntendedQuestion, recipe: Recipe, plan_id: str) -> QuestionRow:
-    """The row of a question."""
+def question_row(question: WrittenQuestion, intended: IntendedQuestion, recipe: Recipe, plan_id: str) -> HistoryRow:
+    """The row of a question; what it has of histories is null where its documents are none."""
     documents: list[DocumentText] = []
     sources: list[SourceOfText] = []
     for place in intended.places:
@@ -121,10 +157,12 @@ def question_row(question: WrittenQuestion, intended: IntendedQuestion, recipe: 
         sources.append(
             {"document_id": place.document_id, "title": place.title, "start": place.start, "page": place.page}
         )
-    evidence: list[ProofSentence] = []
+    evidence: list[ProofTurn] = []
     for span in question.evidence:
-        page = intended.places[span["document"]].page_at(span["start"])
-        evidence.append({**span, "page": page})
+        place = intended.places[span["document"]]
+        turn = place.turn_at(span["start"])
+        own = {"turn": turn.number if turn else None, "role": turn.role if turn else None}
+        evidence.append({**span, "page": place.page_at(span["start"]), **own})  # type: ignore[typeddict-item]
     writer = recipe.models()[sections_of(recipe)[0]]
     return {
         "id": question.example_id,
@@ -139,7 +177,23 @@ def question_row(question: WrittenQuestion, intended: IntendedQuestion, recipe: 
         "tries": question.tries,
         "model": public_text(writer.name),
         "plan_id": plan_id,
+        "sessions": _sessions(question, intended.places) or None,
     }
+
+
+def _sessions(question: WrittenQuestion, places: Sequence[Place]) -> list[HistorySession]:
+    """The sessions of the documents that are histories, in their order."""
+    sessions: list[HistorySession] = []
+    for number, place in enumerate(places):
+        proof = {span["start"] for span in question.evidence if span["document"] == number}
+        last = None
+        for turn in place.turns:
+            if turn.session != last:
+                sessions.append({"time": "", "messages": [], "supports": False})  # dates are in the messages
+                last = turn.session
+            sessions[-1]["messages"].append({"role": turn.side, "content": place.text[turn.start : turn.end]})
+            sessions[-1]["supports"] |= turn.start in proof
+    return sessions
 
 
 def write_question_papers(

@@ -69,12 +69,15 @@ def fine_pieces(text: str, longest: int) -> list[Part]:
     return pieces
 
 
-def cut_parts(text: str, longest: int) -> list[Part]:
-    """The text in parts of at most so many characters, at paragraphs; the whole text where it is not longer."""
+def cut_parts(text: str, longest: int, turns: Sequence[Part] = ()) -> list[Part]:
+    """The text in parts of at most so many characters, at paragraphs; the whole text where it is not longer.
+
+    `turns`: those of a history, which are its pieces; one that is longer is a part.
+    """
     if len(text) <= longest:
         return [(0, len(text))]
     parts: list[Part] = []
-    for start, end in fine_pieces(text, longest):
+    for start, end in turns or fine_pieces(text, longest):
         if parts and end - parts[-1][0] <= longest:
             parts[-1] = (parts[-1][0], end)
         else:
@@ -82,13 +85,18 @@ def cut_parts(text: str, longest: int) -> list[Part]:
     return parts
 
 
-def choose_spans(text: str, source: Source, lengths: Lengths, rng: random.Random) -> list[Part]:
-    """The spans of a text that a question of this source is written from; none where the text is too short for it."""
+def choose_spans(
+    text: str, source: Source, lengths: Lengths, rng: random.Random, turns: Sequence[Part] = ()
+) -> list[Part]:
+    """The spans of a text that a question of this source is written from; none where the text is too short for it.
+
+    Of a history they are whole turns.
+    """
     if len(text.strip()) < _FEWEST_CHARACTERS:
         return []
     if source == "whole":
         return [(0, len(text))]
-    pieces = fine_pieces(text, lengths.longest)
+    pieces = turns or fine_pieces(text, lengths.longest)
     longest = lengths.longest if source == "long" else rng.randint(lengths.shortest, lengths.longest)
     if source == "apart":
         return _apart(pieces, longest, rng)

@@ -10,6 +10,7 @@ from typing import Any
 from infra.models.protocol import Prompt
 from infra.recipe import Asking
 from tasks.asking.kind import NO_DRAFT, Draft, QuestionKind, known_kinds
+from tasks.documents.histories import HistoryTurn
 from tasks.judging.asking import judge_settings, quoted_prompt
 from tasks.judging.context import ScoringContext
 from tasks.judging.quoting import quoted
@@ -37,6 +38,11 @@ class Place:
     text: str
     page: int | None = None  # on which the text begins, from 1
     page_starts: tuple[int, ...] = ()
+    turns: tuple[HistoryTurn, ...] = ()  # of a history, with offsets in `text`
+
+    def turn_at(self, offset: int) -> HistoryTurn | None:
+        """The turn that says what stands at a character; None for a document that is no history."""
+        return next((turn for turn in self.turns if turn.heading <= offset < turn.end), None)
 
     def page_at(self, offset: int) -> int | None:
         """The page on which a character of the text stands; None for a document without pages."""
@@ -61,7 +67,8 @@ class IntendedQuestion:
         places = []
         for source, start, end in zip(metadata["documents"], context.span_starts, context.span_ends, strict=True):
             own = source["document_id"], source["title"], source["start"], context.text[start:end]
-            places.append(Place(*own, source.get("page"), tuple(source.get("page_starts", ()))))
+            turns = tuple(HistoryTurn(**turn) for turn in source.get("turns", ()))
+            places.append(Place(*own, source.get("page"), tuple(source.get("page_starts", ())), turns))
         spans = tuple((int(place), int(start), int(end)) for place, start, end in metadata["spans"])
         kind = known_kinds()[example.kind]
         return cls(example.example_id, example.context_id, kind, example.language, tuple(places), spans)

@@ -18,12 +18,14 @@ from infra.models.tokens import Tokenizer
 from infra.plugins import find_plugins
 from infra.recipe import Questions, Recipe, RecipeSection
 from tasks.contexts.built import BuiltQuestion, Inputs
-from tasks.planning.distractors import NO_POOL, Pool
+from tasks.planning.distractors import NO_POOL, Pool, passage_sizes
 from tasks.planning.limits import PromptLimits
 from tasks.questions import Build, RawQuestion
-from tasks.records.example import Drop
+from tasks.records.example import Document, Drop
+from tasks.samplers import find_sampler
 
 __all__ = [
+    "SIZES_AT_ONCE",
     "BuiltQuestion",
     "ContextBuilder",
     "Inputs",
@@ -32,16 +34,18 @@ __all__ = [
     "context_builders",
     "context_options",
     "gather_pool_for",
+    "pool_sizes",
 ]
 
 Outcomes = dict[str, BuiltQuestion | Drop]  # by example id
+SIZES_AT_ONCE = 256  # documents
 
 
 class NoOptions(RecipeSection):
     """A builder without options of its own."""
 
 
-def _no_pool(recipe: Recipe, questions: Questions, tokenizer: Tokenizer) -> Pool:
+def _no_pool(recipe: Recipe, questions: Questions) -> Pool:
     return NO_POOL
 
 
@@ -50,15 +54,17 @@ class ContextBuilder:
     """A way to give questions their contexts. `about` says in a few words what it makes.
 
     `build(questions, inputs)` returns an outcome for each question. `reads`: what a row must bring (`read_questions`).
-    `gather(recipe, questions, tokenizer)` reads what contexts are made longer with. `options` are the keys of
-    `contexts.options`. `draws`: it aims at target lengths.
+    `gather(recipe, questions)` reads what contexts are made longer with, and `sizes(documents, recipe, tokenizer)` says
+    about how many tokens each of it takes. `options` are the keys of `contexts.options`. `draws`: it aims at target
+    lengths.
     """
 
     name: str
     build: Callable[[Sequence[RawQuestion], Inputs], Outcomes]
     about: str
     reads: Build
-    gather: Callable[[Recipe, Questions, Tokenizer], Pool] = _no_pool
+    gather: Callable[[Recipe, Questions], Pool] = _no_pool
+    sizes: Callable[[Sequence[Document], Recipe, Tokenizer], list[int]] = passage_sizes
     options: type[RecipeSection] = NoOptions
     draws: bool = True
 
@@ -90,15 +96,32 @@ def context_options(recipe: Recipe) -> Any:
         raise RecipeError("; ".join(faults)) from error
 
 
-def gather_pool_for(recipe: Recipe, questions: Questions, tokenizer: Tokenizer) -> Pool:
-    """What the recipe's contexts are made longer with. Raises InputError for a source that cannot be read."""
-    return context_builder(recipe.contexts.build).gather(recipe, questions, tokenizer)
+def gather_pool_for(recipe: Recipe, questions: Questions) -> Pool:
+    """What the recipe's contexts are made longer with, not counted. Raises InputError for a source without it."""
+    return context_builder(recipe.contexts.build).gather(recipe, questions)
+
+
+def pool_sizes(documents: Sequence[Document], recipe: Recipe, tokenizer: Tokenizer) -> list[int]:
+    """About how many tokens each document of the recipe's pool takes."""
+    sizes: list[int] = []
+    for start in range(0, len(documents), SIZES_AT_ONCE):
+        some = documents[start : start + SIZES_AT_ONCE]
+        sizes += context_builder(recipe.contexts.build).sizes(some, recipe, tokenizer)
+    return sizes
 
 
 def build_batch(
     questions: Sequence[RawQuestion], recipe: Recipe, tokenizer: Tokenizer, pool: Pool, limits: PromptLimits
 ) -> list[BuiltQuestion | Drop]:
-    """A BuiltQuestion or Drop for each question. It depends on the question alone, and not on the others."""
+    """A BuiltQuestion or Drop for each question. It depends on the question alone, and not on the others.
+
+    What the recipe's sampler has to know of a question is found here, where its row is still at hand.
+    """
     inputs = Inputs(recipe, tokenizer, pool, limits, context_options(recipe))
     outcomes = context_builder(recipe.contexts.build).build(questions, inputs)
-    return [outcomes[question.example_id] for question in questions]
+    prepare = find_sampler(recipe.sampling.context).prepare
+    built: list[BuiltQuestion | Drop] = []
+    for question in questions:
+        outcome = outcomes[question.example_id]
+        built.append(outcome if prepare is None or isinstance(outcome, Drop) else prepare(question, outcome, inputs))
+    return built

@@ -40,13 +40,15 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class BuiltQuestion:
-    """A question with its context. `short`: the pool had too little text for the target length."""
+    """A question with its context. `short`: the pool had too little text for the target length. `sample_tokens`: prompt
+    tokens of all its samples; None where each sees the whole context."""
 
     example: Example
     context: Context
     prompt_tokens: int
     short: bool = False
     special_tokens: frozenset[str] = NO_TOKENS  # in its question and context; the prompt has them broken up
+    sample_tokens: int | None = None
 
 
 def target_tokens(settings: Contexts, seed: int, example_id: str) -> int:

@@ -10,14 +10,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
 from infra.canonical import text_id
-from infra.models.tokens import Tokenizer
 from infra.recipe import Questions, Recipe
 from infra.running import progress
 from tasks.contexts import ContextBuilder, Outcomes
 from tasks.contexts.built import Inputs
 from tasks.contexts.drafts import Draft, Sized, fitted_drafts, supporting_documents, with_targets
 from tasks.documents import SourceDocument, read_documents
-from tasks.planning.distractors import Pool, own_documents, passage_sizes, pool_file
+from tasks.planning.distractors import Pool, own_documents, pool_file
 from tasks.planning.passages import Passages, render
 from tasks.questions import RawQuestion
 from tasks.records.example import Document
@@ -82,7 +81,7 @@ def _nearest_first(own: Sequence[int], count: int) -> Iterator[int]:
             return
 
 
-def gather_neighbours(recipe: Recipe, questions: Questions, tokenizer: Tokenizer) -> Pool:
+def gather_neighbours(recipe: Recipe, questions: Questions) -> Pool:
     """The documents of the source that stand near one of the questions' documents, in the source's order."""
     own_ids = {text_id(document.text) for document in own_documents(questions.model_copy(update={"limit": None}))}
     if recipe.contexts.pool:
@@ -98,8 +97,7 @@ def gather_neighbours(recipe: Recipe, questions: Questions, tokenizer: Tokenizer
             f"the documents near the questions' own have more than {NEIGHBOUR_BYTES >> 20} MiB of text: {left_out:,} "
             "of them are left out, and contexts may be shorter; plan fewer questions at once, or give a contexts.pool"
         )
-    sizes = tuple(passage_sizes(neighbours, tokenizer, recipe.contexts.passages))
-    return Pool(tuple(neighbours), sizes, tuple(warnings))
+    return Pool(tuple(neighbours), (), tuple(warnings))
 
 
 def _source_documents(recipe: Recipe) -> Iterator[Document]:

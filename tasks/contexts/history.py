@@ -176,7 +176,7 @@ def _shortened(draft: _Draft, excess: int, tokenizer: Tokenizer) -> _Draft | Non
     return None if cut == draft.cut else replace(draft, cut=frozenset(cut))
 
 
-def gather_sessions(recipe: Recipe, questions: Questions, tokenizer: Tokenizer) -> Pool:
+def gather_sessions(recipe: Recipe, questions: Questions) -> Pool:
     """The sessions of all rows that no answer of their row needs, as JSON; none where histories are not filled."""
     if not HistoryOptions.model_validate(recipe.contexts.options).fill:
         return NO_POOL
@@ -190,10 +190,13 @@ def gather_sessions(recipe: Recipe, questions: Questions, tokenizer: Tokenizer) 
                     yield Document("", json.dumps(asdict(session), ensure_ascii=False, sort_keys=True))
 
     sample, warnings = sample_documents(sessions(), recipe.seed)
-    sizes = []
-    for document in sample:
-        sizes += rough_tokens(tokenizer, [session_text(Session.from_json(json.loads(document.text)))])
-    return Pool(tuple(sample), tuple(sizes), tuple(warnings))
+    return Pool(tuple(sample), (), tuple(warnings))
+
+
+def session_sizes(documents: Sequence[Document], recipe: Recipe, tokenizer: Tokenizer) -> list[int]:
+    """About how many tokens the messages of each session take."""
+    sessions = [Session.from_json(json.loads(document.text)) for document in documents]
+    return rough_tokens(tokenizer, list(map(session_text, sessions)))
 
 
 BUILDER = ContextBuilder(
@@ -202,5 +205,6 @@ BUILDER = ContextBuilder(
     "chat messages, which stay messages in the prompt",
     reads="history",
     gather=gather_sessions,
+    sizes=session_sizes,
     options=HistoryOptions,
 )

@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import Field
 
 from infra.canonical import seeded_random
-from infra.models.tokens import Tokenizer, rough_tokens
+from infra.models.tokens import rough_tokens
 from infra.recipe import Positive, Questions, Recipe, RecipeSection
 from tasks.contexts import ContextBuilder, Outcomes
 from tasks.contexts.built import Inputs
@@ -109,7 +109,7 @@ def _chains(question: RawQuestion, inputs: Inputs) -> _Chains:
     return _Chains(tuple(lines), start)
 
 
-def gather_with_questions(recipe: Recipe, questions: Questions, tokenizer: Tokenizer) -> Pool:
+def gather_with_questions(recipe: Recipe, questions: Questions) -> Pool:
     """The pool of pooled contexts, and a seeded sample of the source's questions."""
     texts: set[str] = set()
     for outcome in read_questions(questions.model_copy(update={"limit": None}), "pooled"):
@@ -117,7 +117,7 @@ def gather_with_questions(recipe: Recipe, questions: Questions, tokenizer: Token
             texts.add(outcome.question)
     sample = sorted(texts)
     seeded_random(recipe.seed, "keychain questions").shuffle(sample)
-    pool = gather_pool(recipe, questions, tokenizer)
+    pool = gather_pool(recipe, questions)
     return replace(pool, questions=tuple(sample[:_MOST_QUESTIONS]))
 
 

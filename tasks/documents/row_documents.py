@@ -1,4 +1,7 @@
-"""Documents that are rows of a table: the text column, a title, a language, and the other short fields as metadata."""
+"""Documents that are rows of a table: the text column, a title, a language, and the other short fields as metadata.
+
+A row without text that has chat messages is a history (histories.py).
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,6 +9,7 @@ from typing import Any
 from infra.errors import InputError, UnreadableError
 from infra.recipe import Documents
 from tasks.documents.document import Parsed, SourceFile
+from tasks.documents.histories import history_content, history_sessions
 from tasks.questions.question import SourceRow
 from tasks.questions.rows import read_rows
 
@@ -29,6 +33,10 @@ def file_rows(file: SourceFile, settings: Documents) -> Iterator[Parsed | Unread
 def row_document(row: SourceRow, settings: Documents) -> Parsed | UnreadableError:
     """What one row holds, or why it cannot be used."""
     text = row.values.get(settings.text_column)
+    sessions = history_sessions(row) if not isinstance(text, str) else []
+    if sessions:
+        content, name, parts = history_content(row, sessions)
+        return Parsed(content, name, language=str(row.values.get("language") or ""), metadata=parts, row=row.number)
     if not isinstance(text, str):
         problem = f"no text in the field {settings.text_column!r}"
         names = ", ".join(sorted(map(str, row.values))[:12])

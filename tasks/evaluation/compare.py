@@ -1,21 +1,28 @@
-"""Compare two models' rows on the same questions: means with intervals, and the paired difference.
+"""Compare two models' rows on the same questions: means with intervals, and the paired difference with its test.
 
-Means are over the questions that have a score; the difference is over those that have one in both. Beside each
-mean is the number of questions that are missing, by reason.
+Means are over the questions that have a score; the difference is over those that have one in both. Beside each mean
+is the number of questions that are missing, by reason; beside each difference is the smallest one that so many
+questions would show. Several rows of one question (samples, seeds) are averaged first: they are one question.
 """
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from infra.canonical import seed_number
 from infra.errors import EvaluationError
 from infra.recipe import Evaluation, Recipe
-from tasks.evaluation.statistics import difference_interval, mean_interval
+from tasks.evaluation.macro import macro_difference, macro_interval
+from tasks.evaluation.significance import holm, paired_interval, significance, visible_words
+from tasks.evaluation.statistics import mean_interval
 
 Figures = dict[str, Any]
+
+BREAKDOWNS = ("buckets", "kinds", "tasks", "groups")  # of an outcome: where figures are read by something
+_DISTINCT = 12  # values of a group that stand alone; more numbers than that are put into tenths
+_BINS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,11 @@ class EvaluationRow:
     answered: bool  # whether the greedy call brought a reply
     scores: Mapping[str, float | None]  # by metric, in [0, 1]
     missing: Mapping[str, str]  # why a metric has no score, by metric
+    suite: str = ""  # the suite that measured it
+    task: str = ""  # of the suite: scores are averaged over a task first, then over tasks; empty where there is one
+    # What figures are read by besides length and kind: "depth" in [0, 1], "position" an index, "length" the tokens
+    # that a generated prompt was made for, "language".
+    groups: Mapping[str, float | str] = field(default_factory=dict)
 
 
 Paired = Sequence[tuple[EvaluationRow, EvaluationRow | None]]
@@ -40,39 +52,80 @@ def compare(before: Sequence[EvaluationRow], after: Sequence[EvaluationRow] | No
     """The figures of a comparison, ready for JSON; `after` null reports one model alone.
 
     {"questions", "cut": questions whose context was cut,
-     "before": {metric: {"value", "low", "high", "n", "missing": {reason: count}}},
-     "after": the same or null, "difference": {metric: {"value", "low", "high", "n"}} or null,
-     "buckets": [{"name", "low", "high", "questions", "before", "after", "difference"}], by prompt tokens in
-     [low, high], high null in the last; "kinds": [{"name", "questions", "before", "after", "difference"}]}
+     "before": {metric: {"value", "low", "high", "n", "missing": {reason: count}}}, "after": the same or null,
+     "difference": {metric: {"value", "low", "high", "n", "p", "test", "detectable", "words"}} or null,
+     "buckets": [part], by prompt tokens in [low, high], high null in the last; "kinds": [part];
+     "tasks": [part] with their "suite", where there are any; "groups": {name: [part]} of two values and more;
+     "macro": {suite: {metric: {"tasks", "before", "after", "difference"}}}, averages of the tasks' averages}
+    A part: {"name", "questions", "before", "after", "difference"}; its differences have "p_corrected" beside "p":
+    Holm's correction for all parts that a metric is read by.
 
     Raises EvaluationError when there is no row, or the two are not about the same questions.
     """
     settings = recipe.evaluation or Evaluation()
     paired = _paired(before, after)
+    seed = seed_number(recipe.seed, "bootstrap")
 
     def figures(rows: Paired) -> Figures:
-        return _figures(rows, settings.resamples, seed_number(recipe.seed, "bootstrap"))
+        return _figures(rows, settings.resamples, seed)
 
-    return {
+    outcome = {
         "questions": len(paired),
         "cut": sum(row.cut for row, _ in paired),
         **figures(paired),
         "buckets": _by_length(paired, settings.buckets, figures),
-        "kinds": _by_kind(paired, figures),
+        "kinds": _parts(paired, lambda row: row.kind, figures),
+        "tasks": _by_task(paired, figures),
+        "groups": _by_group(paired, figures),
+        "macro": _macro(paired, settings.resamples, seed),
     }
+    _correct(outcome)
+    return outcome
+
+
+def parts_of(outcome: Mapping[str, Any]) -> Iterable[Figures]:
+    """All parts of an outcome: buckets, kinds, tasks and groups. Outcomes of earlier versions have fewer."""
+    for name in BREAKDOWNS:
+        parts = outcome.get(name) or []
+        for some in parts.values() if isinstance(parts, Mapping) else [parts]:
+            yield from some
 
 
 def _paired(before: Sequence[EvaluationRow], after: Sequence[EvaluationRow] | None) -> Paired:
-    """Rows of the same question side by side, by example id, whatever order they came in."""
+    """Rows of the same question side by side, by suite and example id, whatever order they came in."""
     if not before:
         raise EvaluationError("there is no evaluated question to compare")
-    ordered = sorted(before, key=lambda row: row.example_id)
+    ordered = by_question(before)
     if after is None:
-        return [(row, None) for row in ordered]
-    ordered_after = sorted(after, key=lambda row: row.example_id)
-    if [row.example_id for row in ordered] != [row.example_id for row in ordered_after]:
+        return [(row, None) for row in ordered.values()]
+    ordered_after = by_question(after)
+    if ordered.keys() != ordered_after.keys():
         raise EvaluationError("the two evaluations are not about the same questions; evaluate both models again")
-    return list(zip(ordered, ordered_after, strict=True))
+    return [(row, ordered_after[question]) for question, row in ordered.items()]
+
+
+def by_question(rows: Sequence[EvaluationRow]) -> dict[tuple[str, str], EvaluationRow]:
+    """One row a question, in the order of suite and example id; the scores of several rows are averaged."""
+    grouped: dict[tuple[str, str], list[EvaluationRow]] = {}
+    for row in rows:
+        grouped.setdefault((row.suite, row.example_id), []).append(row)
+    merged: dict[tuple[str, str], EvaluationRow] = {}
+    for question, repeats in sorted(grouped.items()):
+        merged[question] = repeats[0] if len(repeats) == 1 else _averaged(repeats)
+    return merged
+
+
+def _averaged(repeats: Sequence[EvaluationRow]) -> EvaluationRow:
+    """The first row of a question with the mean of all its rows' scores; those that are missing are left out."""
+    first = repeats[0]
+    scores: dict[str, float | None] = {}
+    missing: dict[str, str] = {}
+    for metric in first.scores:
+        values = [score for row in repeats if (score := row.scores.get(metric)) is not None]
+        scores[metric] = sum(values) / len(values) if values else None
+        if not values:
+            missing[metric] = first.missing[metric]
+    return replace(first, scores=scores, missing=missing)
 
 
 def _figures(rows: Paired, resamples: int, seed: int) -> Figures:
@@ -85,49 +138,171 @@ def _figures(rows: Paired, resamples: int, seed: int) -> Figures:
     return {
         "before": _means(first, resamples, seed),
         "after": _means(second, resamples, seed) if second else None,
-        "difference": _differences(first, second, resamples, seed) if second else None,
+        "difference": _differences(rows, resamples, seed) if second else None,
     }
+
+
+def metrics_of(rows: Iterable[EvaluationRow]) -> list[str]:
+    """The metrics that any of the rows has, in their order; rows of two suites have different ones."""
+    metrics: dict[str, None] = {}
+    for row in rows:
+        metrics.update(dict.fromkeys(row.scores))
+    return list(metrics)
 
 
 def _means(rows: Sequence[EvaluationRow], resamples: int, seed: int) -> Figures:
     figures: Figures = {}
-    for metric in rows[0].scores:
+    for metric in metrics_of(rows):
         scores: list[float] = []
         missing: Counter[str] = Counter()
         for row in rows:
-            score = row.scores[metric]
-            if score is None:
-                missing[row.missing[metric]] += 1
-            else:
+            score = row.scores.get(metric)
+            if score is not None:
                 scores.append(score)
+            elif metric in row.scores:
+                missing[row.missing[metric]] += 1
         interval = mean_interval(scores, resamples, seed)
         figures[metric] = asdict(interval) | {"missing": dict(sorted(missing.items()))}
     return figures
 
 
-def _differences(before: Sequence[EvaluationRow], after: Sequence[EvaluationRow], resamples: int, seed: int) -> Figures:
+def _differences(rows: Paired, resamples: int, seed: int) -> Figures:
     figures: Figures = {}
-    for metric in before[0].scores:
-        scores_before: list[float] = []
-        scores_after: list[float] = []
-        for row, other in zip(before, after, strict=True):
-            score, other_score = row.scores[metric], other.scores.get(metric)
-            if score is not None and other_score is not None:
-                scores_before.append(score)
-                scores_after.append(other_score)
-        figures[metric] = asdict(difference_interval(scores_before, scores_after, resamples, seed))
+    for metric in metrics_of(row for row, _ in rows):
+        figures[metric] = difference_figure(*paired_scores(rows, metric), resamples, seed)
     return figures
 
 
-def _by_kind(paired: Paired, figures: Callable[[Paired], Figures]) -> list[Figures]:
-    """Figures of each kind of question, by name."""
-    by_kind: dict[str, list[tuple[EvaluationRow, EvaluationRow | None]]] = {}
+def paired_scores(rows: Paired, metric: str) -> tuple[list[float], list[float]]:
+    """The scores of both models on the questions that both have one of."""
+    scores_before: list[float] = []
+    scores_after: list[float] = []
+    for row, other in rows:
+        score, other_score = row.scores.get(metric), other.scores.get(metric) if other else None
+        if score is not None and other_score is not None:
+            scores_before.append(score)
+            scores_after.append(other_score)
+    return scores_before, scores_after
+
+
+def difference_figure(before: Sequence[float], after: Sequence[float], resamples: int, seed: int) -> Figures:
+    """The figure of a paired difference: interval, test, and what could be seen."""
+    differences = [value_after - value_before for value_before, value_after in zip(before, after, strict=True)]
+    interval = paired_interval(differences, resamples, seed)
+    tested = significance(before, after, resamples, seed)
+    return asdict(interval) | asdict(tested) | {"words": visible_words(interval.n, tested.detectable)}
+
+
+def _correct(outcome: Figures) -> None:
+    """Add "p_corrected" to the differences of all parts, a family for each metric."""
+    families: dict[str, list[Figures]] = {}
+    for part in parts_of(outcome):
+        for metric, figure in (part["difference"] or {}).items():
+            figure["p_corrected"] = figure["p"]
+            if part["questions"] == outcome["questions"]:
+                continue  # the whole, and no further look at it
+            families.setdefault(metric, []).append(figure)
+    for family in families.values():
+        for figure, corrected in zip(family, holm([figure["p"] for figure in family]), strict=True):
+            figure["p_corrected"] = corrected
+
+
+def _parts(
+    paired: Paired, name_of: Callable[[EvaluationRow], float | str | None], figures: Callable[[Paired], Figures]
+) -> list[Figures]:
+    """Figures of the questions of each name, in the names' order; questions whose name is None are left out."""
+    by_name: dict[float | str, list[tuple[EvaluationRow, EvaluationRow | None]]] = {}
     for row, other in paired:
-        by_kind.setdefault(row.kind, []).append((row, other))
-    kinds: list[Figures] = []
-    for kind, rows in sorted(by_kind.items()):
-        kinds.append({"name": kind, "questions": len(rows), **figures(rows)})
-    return kinds
+        name = name_of(row)
+        if name is not None:
+            by_name.setdefault(name, []).append((row, other))
+    parts: list[Figures] = []
+    for name, rows in sorted(by_name.items(), key=lambda entry: (isinstance(entry[0], str), entry[0])):
+        number = {} if isinstance(name, str) else {"value": name}
+        parts.append({"name": _name(name), **number, "questions": len(rows), **figures(rows)})
+    return parts
+
+
+def _name(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}" if value < 1e5 else f"{value:.0f}"
+
+
+def _by_task(paired: Paired, figures: Callable[[Paired], Figures]) -> list[Figures]:
+    """Figures of each task of each suite; empty where no suite has several."""
+    if not any(row.task for row, _ in paired):
+        return []
+    parts: list[Figures] = []
+    for suite in sorted({row.suite for row, _ in paired}):
+        of_suite = [pair for pair in paired if pair[0].suite == suite]
+        for part in _parts(of_suite, lambda row: row.task, figures):
+            parts.append({"suite": suite, **part})
+    return parts
+
+
+def _macro(paired: Paired, resamples: int, seed: int) -> Figures:
+    """The macro averages of each suite that has several tasks, by metric."""
+    suites: Figures = {}
+    for suite in sorted({row.suite for row, _ in paired}):
+        of_suite = [pair for pair in paired if pair[0].suite == suite]
+        tasks = sorted({row.task for row, _ in of_suite})
+        if len(tasks) < 2:
+            continue
+        compared = any(other is not None for _, other in of_suite)
+        suites[suite] = {}
+        for metric in metrics_of(row for row, _ in of_suite):
+            before: dict[str, list[float]] = {}
+            after: dict[str, list[float]] = {}
+            differences: dict[str, list[float]] = {}
+            for task in tasks:
+                rows = [pair for pair in of_suite if pair[0].task == task]
+                before[task] = _scores((row for row, _ in rows), metric)
+                after[task] = _scores((other for _, other in rows if other is not None), metric)
+                both = zip(*paired_scores(rows, metric), strict=True)
+                differences[task] = [value_after - value_before for value_before, value_after in both]
+            suites[suite][metric] = {
+                "tasks": len(tasks),
+                "before": asdict(macro_interval(before, resamples, seed)),
+                "after": asdict(macro_interval(after, resamples, seed)) if compared else None,
+                "difference": macro_difference(differences, resamples, seed) if compared else None,
+            }
+    return suites
+
+
+def _scores(rows: Iterable[EvaluationRow], metric: str) -> list[float]:
+    return [score for row in rows if (score := row.scores.get(metric)) is not None]
+
+
+def _by_group(paired: Paired, figures: Callable[[Paired], Figures]) -> dict[str, list[Figures]]:
+    """Figures by each of the rows' groups; numbers of more than a dozen values are put into ten ranges."""
+    names: dict[str, None] = {}
+    for row, _ in paired:
+        names.update(dict.fromkeys(row.groups))
+    groups: dict[str, list[Figures]] = {}
+    for name in names:
+        values = {row.groups[name] for row, _ in paired if name in row.groups}
+        if len(values) < 2:
+            continue
+        numbers = [value for value in values if not isinstance(value, str)]
+        bins = _Bins(numbers) if len(numbers) > _DISTINCT else None
+        groups[name] = _parts(paired, lambda row, name=name, bins=bins: _group_value(row, name, bins), figures)  # type: ignore[misc]
+    return groups
+
+
+class _Bins:
+    """Equal ranges over numbers; a number is named by the middle of its range."""
+
+    def __init__(self, numbers: Sequence[float]) -> None:
+        self._low = min(numbers)
+        self._width = (max(numbers) - self._low) / _BINS
+
+    def middle(self, number: float) -> float:
+        place = min(_BINS - 1, int((number - self._low) / self._width))
+        return round(self._low + (place + 0.5) * self._width, 6)
+
+
+def _group_value(row: EvaluationRow, name: str, bins: _Bins | None) -> float | str | None:
+    value = row.groups.get(name)
+    return value if bins is None or value is None or isinstance(value, str) else bins.middle(value)
 
 
 def _by_length(

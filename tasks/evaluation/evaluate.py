@@ -1,171 +1,283 @@
-"""Evaluate a model on held-out questions: greedy answers, and the consensus pick of N samples beside them.
+"""Evaluate a model by suites: greedy answers, the consensus pick of N samples beside them, and what a judge says.
 
 A prompt longer than the window loses the middle of its context (see truncation.py). Every question becomes an
-`EvaluationRow`. An answer that the server refused for good, or a question without a usable reference, has no score: it
-is missing, counted by reason, and never a number; a metric's mean is over the questions that have it. An empty answer
-is an answer, and scores 0. A temporary fault of the server stops the evaluation, since the figures would depend on
-chance; the replies that came are in the ledger. Comparing is in compare.py.
+`EvaluationRow`. An answer that the server refused for good, a question without a usable reference, or a judgement that
+cannot be used has no score: it is missing, counted by reason, and never a number; a metric's mean is over the questions
+that have it. An empty answer is an answer, and scores 0. A temporary fault of a server stops the evaluation, since the
+figures would depend on chance; the replies that came are in the ledger. Comparing is in compare.py, suites are in
+suites/.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from infra.canonical import seed_number, text_id
-from infra.errors import EvaluationError, ModelError
+from infra.errors import EvaluationError
 from infra.ledger import Ledger
-from infra.models.client import Failure, ModelClient, Outcome, Prompt, Request
-from infra.models.embedding.embedder import Embedder
+from infra.models.client import Prompt, Request
 from infra.models.forms.request_form import parameters_of, template_arguments
 from infra.models.special_tokens import own_special_tokens
 from infra.models.tokens import Tokenizer, load_tokenizer, prompt_tokens
 from infra.recipe import Evaluation, Model, Recipe
 from infra.running import progress
 from tasks.evaluation.compare import EvaluationRow, compare
-from tasks.evaluation.suites import NO_REFERENCE, Suite, find_suite
+from tasks.evaluation.suites import NO_REFERENCE, ActiveSuite, Score, Scores, SuiteAnswer, SuiteQuestion
 from tasks.evaluation.truncation import Fitted, fit_context, fit_messages
+from tasks.evaluation.work import EvaluationWork, WorkInThread, span_size
 from tasks.judging.similarity import ConsensusSettings, compared_text
+from tasks.prompts import load_prompt
 from tasks.records.example import Answer, Context, Example
 from tasks.refused_answers import is_refused
-from tasks.sampling import GREEDY, answer_from, sample_prompt
+from tasks.sampling import GREEDY, answer_from, prompt_from, sample_prompt_text
 from tasks.scoring import AnsweredQuestion, ScoringContext, parse_scorers
 from tasks.scoring.consensus import NAME as CONSENSUS
-from tasks.scoring.run import score_with
+from tasks.scoring.run import run_to_end, score_with
 
-__all__ = ["EvaluationRow", "HeldOutQuestion", "compare", "evaluate_model"]
+__all__ = ["Baseline", "EvaluationRow", "SuiteQuestions", "baseline_of", "compare", "evaluate_model"]
 
 STAGE = "evaluate"
+ANSWER_KINDS = ("evaluate", "evaluate_sample")  # of calls for answers: greedy, and drawn
+_CHECKED_AT_ONCE = 64  # questions
 MBR = "mbr_"  # before the names of metrics of the consensus pick
 
-HeldOutQuestion = tuple[Example, Context]
+SuiteQuestions = Sequence[tuple[ActiveSuite, Sequence[SuiteQuestion]]]
+Baseline = Mapping[tuple[str, str], str]  # the first model's greedy answers, by suite's label and example id
 
 
 @dataclass(frozen=True, slots=True)
-class _PreparedQuestion:
-    """A question with its context cut to the window, and its requests."""
+class _Form:
+    """A form of a question with its context cut to the window, and its requests."""
 
-    question: HeldOutQuestion
+    example: Example
+    context: Context
     fitted: Fitted
     requests: tuple[Request, ...]  # the greedy one first
 
 
+@dataclass(frozen=True, slots=True)
+class _PreparedQuestion:
+    question: SuiteQuestion
+    forms: tuple[_Form, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Questions of a suite that are worked on together, and what that takes."""
+
+    questions: Sequence[SuiteQuestion]
+    suite: ActiveSuite
+    label: str
+    tokenizer: Tokenizer
+    scoring: ScoringContext
+    baseline: Baseline | None
+    work: EvaluationWork
+
+
+@dataclass(frozen=True, slots=True)
+class _AnsweredForm:
+    """A form with its answers, and what the judge says of the greedy one."""
+
+    form: _Form
+    greedy: Answer
+    samples: tuple[Answer, ...]
+    judged: Scores
+
+    @property
+    def refused(self) -> str | None:
+        """Why there is no greedy answer; None where there is one."""
+        return self.greedy.finish_reason if is_refused(self.greedy) else None
+
+
 def evaluate_model(
-    questions: Sequence[HeldOutQuestion],
-    client: ModelClient,
-    model: Model,
-    recipe: Recipe,
-    embedder: Callable[[], Embedder],
+    questions: SuiteQuestions,
+    scoring: ScoringContext,
+    baseline: Baseline | None = None,
+    work: EvaluationWork | None = None,
 ) -> list[EvaluationRow]:
-    """One row a question, in their order; `model` is the one to ask, reached through `client`.
+    """One row a question, suite by suite, in their order. The model is the policy of `scoring`.
+
+    `baseline`: the first model's answers; None where this is the first. `work` makes the calls; without it they are
+    made in this thread.
 
     Raises EvaluationError when there is no question or no answer at all, and ModelError at a temporary fault.
     """
-    settings = _settings(recipe)
-    if not questions:
+    recipe = scoring.recipe
+    if not any(of_suite for _, of_suite in questions):
         raise EvaluationError("there is no question to evaluate on; give evaluation.questions or a test split")
-    suite = find_suite(settings.suite)
-    tokenizer = load_tokenizer(model.tokenizer, model.trust_remote_code)
-    scoring = ScoringContext(embedder, client, recipe)
-    progress.expect(STAGE, len(questions))
+    tokenizer = load_tokenizer(recipe.policy.tokenizer, recipe.policy.trust_remote_code)
+    work = work or WorkInThread(scoring)
+    progress.expect(STAGE, sum(len(of_suite) for _, of_suite in questions))
+    spans = []
+    for suite, of_suite in questions:
+        size = span_size(len(of_suite), _calls(suite, of_suite, recipe), recipe)
+        for start in range(0, len(of_suite), size):
+            of_span = of_suite[start : start + size]
+            label = f"{suite.label} · questions {start + 1}-{start + len(of_span)}"
+            span = _Span(of_span, suite, label, tokenizer, scoring, baseline, work)
+            spans.append(work.submit(_rows_of_span, span))
     rows: list[EvaluationRow] = []
-    for batch in _batches(questions, _batch_size(recipe)):
-        prepared = [_prepare(question, model, recipe, settings, tokenizer) for question in batch]
-        rows += _rows(prepared, client, suite, scoring)
-        progress.advance(STAGE, len(batch))
+    for future in spans:
+        rows += future.result()
     if not any(row.answered for row in rows):
         raise EvaluationError(
-            f"{model.name} answered none of {len(rows)} questions; the first was refused as {rows[0].finish_reason!r}"
+            f"{recipe.policy.name} answered none of {len(rows)} questions; the first was refused as "
+            f"{rows[0].finish_reason!r}"
         )
     return rows
 
 
-def all_answered(questions: Sequence[HeldOutQuestion], model: Model, recipe: Recipe, ledger: Ledger) -> bool:
-    """Whether the ledger holds every answer of a model, so that evaluating it needs no server."""
-    settings = _settings(recipe)
-    tokenizer = load_tokenizer(model.tokenizer, model.trust_remote_code)
-    for batch in _batches(questions, _batch_size(recipe)):
-        keys: set[str] = set()
-        for question in batch:
-            for request in _prepare(question, model, recipe, settings, tokenizer).requests:
-                keys.add(request.key)
-        if ledger.holds(list(keys)) != keys:
-            return False
+def all_answered(questions: SuiteQuestions, recipe: Recipe, ledger: Ledger) -> bool:
+    """Whether the ledger holds every answer of the recipe's policy, so that evaluating it needs no server."""
+    tokenizer = load_tokenizer(recipe.policy.tokenizer, recipe.policy.trust_remote_code)
+    for suite, of_suite in questions:
+        for start in range(0, len(of_suite), _CHECKED_AT_ONCE):
+            keys: set[str] = set()
+            for question in of_suite[start : start + _CHECKED_AT_ONCE]:
+                for form in _prepare(question, suite, recipe, tokenizer).forms:
+                    keys.update(request.key for request in form.requests)
+            if ledger.holds(list(keys)) != keys:
+                return False
     return True
 
 
-def _batch_size(recipe: Recipe) -> int:
-    """Questions whose calls are made together."""
-    return max(1, recipe.execution.batch_calls // (1 + _settings(recipe).samples))
+def baseline_of(rows: Sequence[EvaluationRow]) -> Baseline:
+    """The answers of the first model, for suites that compare answers; "" where there is none."""
+    return {(row.suite, row.example_id): row.answer for row in rows}
 
 
-def _prepare(
-    question: HeldOutQuestion, model: Model, recipe: Recipe, settings: Evaluation, tokenizer: Tokenizer
-) -> _PreparedQuestion:
-    """Fit a question to the model's window and make its requests."""
-    example, context = question
-    strategy = recipe.sampling.strategy
+def _calls(suite: ActiveSuite, questions: Sequence[SuiteQuestion], recipe: Recipe) -> int:
+    """Calls to the model for one question."""
+    forms = len(questions[0].all_forms) if questions else 1
+    return forms * (1 + suite.samples(_settings(recipe).samples))
+
+
+def _prepare(question: SuiteQuestion, suite: ActiveSuite, recipe: Recipe, tokenizer: Tokenizer) -> _PreparedQuestion:
+    forms = []
+    for example, context in question.all_forms:
+        forms.append(_form(example, context, question, suite, recipe, tokenizer))
+    return _PreparedQuestion(question, tuple(forms))
+
+
+def _form(
+    example: Example,
+    context: Context,
+    question: SuiteQuestion,
+    suite: ActiveSuite,
+    recipe: Recipe,
+    tokenizer: Tokenizer,
+) -> _Form:
+    """Fit a form of a question to the model's window and make its requests."""
+    model, settings = recipe.policy, _settings(recipe)
+    max_tokens = suite.answer_tokens(question.task, settings.max_tokens)
     own, arguments = own_special_tokens(tokenizer), template_arguments(model)
+    name = suite.suite.prompt(example, suite.settings)
+    language = example.language
+    template = load_prompt(name, language) if name else sample_prompt_text(recipe.sampling.strategy, language)
 
     def prompt(part: Context | str) -> Prompt:
-        return sample_prompt(example, part, strategy, model, own)
+        return prompt_from(template, example, part, model, own)
 
     def count(part: Context | str) -> int:
         return prompt_tokens(tokenizer, [prompt(part).messages], (), arguments)[0]
 
-    limit = model.context_window - settings.max_tokens
+    limit = model.context_window - max_tokens
     if context.span_roles is None:
         fitted = fit_context(context.text, limit, tokenizer, count)
     else:
         fitted = fit_messages(context, limit, count)
     fitted_prompt = prompt(fitted.context)
-    indices = [GREEDY, *range(settings.samples)]
-    requests = [_request(fitted_prompt, example, model, recipe, settings, index) for index in indices]
-    return _PreparedQuestion(question, fitted, tuple(requests))
+    indices = [GREEDY, *range(suite.samples(settings.samples))]
+    affinity = question.shared or example.context_id
+    requests = [_request(fitted_prompt, example, affinity, model, recipe, max_tokens, index) for index in indices]
+    return _Form(example, context, fitted, tuple(requests))
 
 
 def _request(
-    prompt: Prompt, example: Example, model: Model, recipe: Recipe, settings: Evaluation, index: int
+    prompt: Prompt, example: Example, affinity: str, model: Model, recipe: Recipe, max_tokens: int, index: int
 ) -> Request:
     greedy = index == GREEDY
     own = {
         "temperature": 0.0 if greedy else recipe.sampling.temperature,
         "top_p": 1.0 if greedy else recipe.sampling.top_p,
-        "max_tokens": settings.max_tokens,
+        "max_tokens": max_tokens,
         "seed": 0 if greedy else seed_number(recipe.seed, "evaluate", example.example_id, index),
     }
     return Request(
-        kind="evaluate" if greedy else "evaluate_sample",
+        kind=ANSWER_KINDS[0 if greedy else 1],
         model=model.name,
         revision=model.revision,
         prompt=prompt,
         parameters=parameters_of(model, own),
         sample_index=index,
-        affinity=example.context_id,
+        affinity=affinity,
     )
 
 
-def _rows(
-    questions: Sequence[_PreparedQuestion], client: ModelClient, suite: Suite, scoring: ScoringContext
-) -> list[EvaluationRow]:
-    """The rows of a batch of questions."""
-    requests: list[Request] = []
-    for question in questions:
-        requests += question.requests
-    outcomes = client.complete(requests)
-    _check_temporary_failures(outcomes)
-    strategy = scoring.recipe.sampling.strategy
-    answers_by_question: list[list[Answer]] = []
-    replies = iter(outcomes)
-    for question in questions:
-        answers = []
-        for request in question.requests:
-            answers.append(answer_from(question.question[0].example_id, request, next(replies), strategy))
-        answers_by_question.append(answers)
-    _embed_samples(answers_by_question, scoring)
+def _rows_of_span(span: _Span) -> list[EvaluationRow]:
+    """The rows of a span of questions."""
+    recipe = span.scoring.recipe
+    prepared = [_prepare(question, span.suite, recipe, span.tokenizer) for question in span.questions]
+    answers = _answers(prepared, span)
+    _embed_samples(answers, span.scoring)
+    judged = iter(_judged(prepared, answers, span))
+    answers_of_forms = iter(answers)
     rows: list[EvaluationRow] = []
-    for question, answers in zip(questions, answers_by_question, strict=True):
-        rows.append(_row(question, answers, suite, scoring))
+    for question in prepared:
+        forms: list[_AnsweredForm] = []
+        for form in question.forms:
+            of_form = next(answers_of_forms)
+            forms.append(_AnsweredForm(form, of_form[0], tuple(of_form[1:]), next(judged)))
+        rows.append(_row(question.question, forms, span.suite, span.scoring))
+    progress.advance(STAGE, len(rows))
     return rows
+
+
+def _answers(questions: Sequence[_PreparedQuestion], span: _Span) -> list[list[Answer]]:
+    """The answers to all forms, the greedy one first."""
+    forms = [form for question in questions for form in question.forms]
+    requests: list[Request] = []
+    for form in forms:
+        requests += form.requests
+    replies = iter(span.work.complete(requests, span.label))
+    strategy = span.scoring.recipe.sampling.strategy
+    answers_by_form: list[list[Answer]] = []
+    for form in forms:
+        answers = []
+        for request in form.requests:
+            answers.append(answer_from(form.example.example_id, request, next(replies), strategy))
+        answers_by_form.append(answers)
+    return answers_by_form
+
+
+def _judged(questions: Sequence[_PreparedQuestion], answers: Sequence[Sequence[Answer]], span: _Span) -> list[Scores]:
+    """What the suite's judge says of the greedy answer to every form; an answer without text is not judged."""
+    suite, baseline = span.suite, span.baseline
+    judge = suite.suite.judge
+    forms = [(question, form) for question in questions for form in question.forms]
+    if judge is None or suite.judge_role is None:
+        return [{}] * len(forms)
+    judged: list[Scores] = []
+    places: list[int] = []
+    subjects: list[SuiteAnswer] = []
+    for place, ((prepared, form), of_form) in enumerate(zip(forms, answers, strict=True)):
+        greedy, task = of_form[0], prepared.question.task
+        first = None if baseline is None else baseline.get((suite.label, prepared.question.example.example_id), "")
+        subject = SuiteAnswer(form.example, form.context, greedy.text, task, first)
+        if is_refused(greedy):
+            judged.append(dict.fromkeys(judge.metrics, Score(None, greedy.finish_reason)))
+        elif not greedy.text.strip():
+            judged.append(judge.of_empty(subject))
+        else:
+            judged.append({})
+            places.append(place)
+            subjects.append(subject)
+    if subjects:
+        steps = judge.score(subjects, suite.settings, span.scoring)
+        scores = run_to_end(steps, span.work.steps(span.label))
+        for place, of_answer in zip(places, scores, strict=True):
+            judged[place] = of_answer
+    return judged
 
 
 def _embed_samples(answers_by_question: Sequence[Sequence[Answer]], scoring: ScoringContext) -> None:
@@ -181,43 +293,60 @@ def _embed_samples(answers_by_question: Sequence[Sequence[Answer]], scoring: Sco
 
 
 def _row(
-    prepared: _PreparedQuestion, answers: Sequence[Answer], suite: Suite, scoring: ScoringContext
+    question: SuiteQuestion, forms: Sequence[_AnsweredForm], suite: ActiveSuite, scoring: ScoringContext
 ) -> EvaluationRow:
-    example, context = prepared.question
-    greedy, samples = answers[0], tuple(answers[1:])
-    answered = not is_refused(greedy)
-    refused = None if answered else greedy.finish_reason
-    scores, missing = _measure(suite, prepared.question, greedy.text, refused, "")
-    if samples:
-        pick = _consensus_pick(AnsweredQuestion(example, context, samples), scoring)
-        text, refused = (pick.text, None) if pick else ("", "no_answers")
-        pick_scores, pick_missing = _measure(suite, prepared.question, text, refused, MBR)
-        scores, missing = scores | pick_scores, missing | pick_missing
+    """The row of a question: the first form's answer, and the mean scores of all its forms."""
+    scores_of_forms = [_scores(form, suite, scoring) for form in forms]
+    scores: dict[str, float | None] = {}
+    missing: dict[str, str] = {}
+    for name in scores_of_forms[0]:
+        values: list[float] = []
+        for of_form in scores_of_forms:
+            value = of_form[name].value
+            if value is not None:
+                values.append(value)
+        scores[name] = sum(values) / len(values) if values else None
+        if not values:
+            missing[name] = scores_of_forms[0][name].reason or NO_REFERENCE
+    first, example = forms[0], question.example
     return EvaluationRow(
         example.example_id,
         example.kind,
-        prepared.fitted.tokens_before,
-        prepared.fitted.cut,
-        greedy.text,
-        greedy.finish_reason,
-        answered,
+        first.form.fitted.tokens_before,
+        any(form.form.fitted.cut for form in forms),
+        first.greedy.text,
+        first.greedy.finish_reason,
+        any(form.refused is None for form in forms),
         scores,
         missing,
+        suite.label,
+        question.task,
+        {"language": example.language, **question.groups},
     )
 
 
+def _scores(form: _AnsweredForm, suite: ActiveSuite, scoring: ScoringContext) -> dict[str, Score]:
+    """The scores of a form by metric: of the greedy answer, by its judge, and of the consensus pick."""
+    example, context = form.form.example, form.form.context
+    scores = _measure(suite, example, context, form.greedy.text, form.refused, "")
+    scores |= form.judged
+    if form.samples:
+        pick = _consensus_pick(AnsweredQuestion(example, context, form.samples), scoring)
+        text, refused = (pick.text, None) if pick else ("", "no_answers")
+        scores |= _measure(suite, example, context, text, refused, MBR)
+    return scores
+
+
 def _measure(
-    suite: Suite, question: HeldOutQuestion, text: str, refused: str | None, prefix: str
-) -> tuple[dict[str, float | None], dict[str, str]]:
-    """Scores by metric, and the reasons of those that are missing; `prefix` stands before every metric's name."""
-    scores: dict[str, float | None] = {}
-    missing: dict[str, str] = {}
-    for name, metric in suite.metrics.items():
-        score = None if refused else metric(text, *question)
-        scores[prefix + name] = score
-        if score is None:
-            missing[prefix + name] = refused or suite.reasons.get(name, NO_REFERENCE)
-    return scores, missing
+    suite: ActiveSuite, example: Example, context: Context, text: str, refused: str | None, prefix: str
+) -> dict[str, Score]:
+    """Scores by metric; `prefix` stands before every metric's name."""
+    scores: dict[str, Score] = {}
+    for name, metric in suite.suite.metrics.items():
+        value = None if refused else metric(text, example, context)
+        reason = None if value is not None else refused or suite.suite.reasons.get(name, NO_REFERENCE)
+        scores[prefix + name] = Score(value, reason)
+    return scores
 
 
 def _consensus_pick(question: AnsweredQuestion, scoring: ScoringContext) -> Answer | None:
@@ -247,20 +376,3 @@ def _settings(recipe: Recipe) -> Evaluation:
     if recipe.evaluation is None:
         raise EvaluationError("the recipe has no `evaluation` section; add one, or leave evaluation out")
     return recipe.evaluation
-
-
-def _batches(questions: Sequence[HeldOutQuestion], size: int) -> Iterator[Sequence[HeldOutQuestion]]:
-    for start in range(0, len(questions), size):
-        yield questions[start : start + size]
-
-
-def _check_temporary_failures(outcomes: Sequence[Outcome]) -> None:
-    failures: list[Failure] = []
-    for outcome in outcomes:
-        if isinstance(outcome, Failure) and not outcome.permanent:
-            failures.append(outcome)
-    if failures:
-        raise ModelError(
-            f"{len(failures)} of {len(outcomes)} calls failed after all attempts; the first: {failures[0].reason}: "
-            f"{failures[0].detail}. The replies that arrived are in the ledger; evaluate again when the server is well."
-        )

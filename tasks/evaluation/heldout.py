@@ -9,28 +9,33 @@ import json
 from infra.errors import EvaluationError
 from infra.recipe import Recipe
 from infra.store import Store
-from tasks.evaluation.evaluate import HeldOutQuestion
 from tasks.planning.make_plan import make_plan
 from tasks.records.dataset import Split
+from tasks.records.example import Context, Example
 from tasks.records.plan import Plan, load_plan, load_shard
 
 NO_WINDOW = 2**31 - 1
 
+HeldOutQuestion = tuple[Example, Context]
 
-def heldout_questions(recipe: Recipe, store: Store, manifest: str | None) -> list[HeldOutQuestion]:
-    """(example, context) of every held-out question that has a reference, in the plan's order.
+
+def heldout_questions(
+    recipe: Recipe, store: Store, manifest: str | None, needs_references: bool = True
+) -> list[HeldOutQuestion]:
+    """(example, context) of every held-out question that has a reference, or of all, in the plan's order.
 
     Raises EvaluationError when the recipe names no questions and there is no dataset to take them from.
     """
     evaluation = recipe.evaluation
     if evaluation is not None and evaluation.questions is not None:
         contexts = evaluation.contexts or recipe.contexts
-        sampling = recipe.sampling.model_copy(update={"max_tokens": evaluation.max_tokens})
+        settings = {"max_tokens": evaluation.max_tokens, "context": "full", "options": {}}
+        sampling = recipe.sampling.model_copy(update=settings)
         # No question is dropped for its length here: evaluation cuts the middle out of a context that is too long,
         # and nothing is trained on.
         policy = recipe.policy.model_copy(update={"context_window": NO_WINDOW})
         changes = {"questions": evaluation.questions, "contexts": contexts, "sampling": sampling, "policy": policy}
-        plan = make_plan(recipe.model_copy(update={**changes, "training": None}), store)
+        plan = make_plan(recipe.model_copy(update={**changes, "training": None}), store, for_pairs=False)
         split = None
     elif manifest is not None:
         published = json.loads(store.read(manifest))
@@ -43,7 +48,7 @@ def heldout_questions(recipe: Recipe, store: Store, manifest: str | None) -> lis
         examples, contexts_by_id = load_shard(store, plan, shard.index)
         for example in examples:
             held_out = split is None or split.side(example.context_id) == "test"
-            if held_out and example.references:
+            if held_out and (example.references or not needs_references):
                 questions.append((example, contexts_by_id[example.context_id]))
     return questions
 

@@ -9,7 +9,7 @@ question are drawn together. Seeded, so the same scores give the same interval.
 Intervals of means are those of scipy.stats.bootstrap to the last digit, without its import, which takes a second. Of
 sums over questions one matrix product gives those of a whole block of resamples.
 
-Leaves out: several questions over one context count as independent; tests of significance.
+Leaves out: several questions over one context count as independent; tests of significance (significance.py).
 """
 
 import os
@@ -44,7 +44,7 @@ def mean_interval(scores: Sequence[float], resamples: int, seed: int, level: flo
     if values.size == 1:
         return Interval(mean, mean, mean, 1)
     edge = 100 * (1 - level) / 2
-    low, high = np.percentile(_resampled_means(values, resamples, seed), [edge, 100 - edge])
+    low, high = np.percentile(resampled_means(values, resamples, seed), [edge, 100 - edge])
     return Interval(mean, _rounded(low), _rounded(high), values.size)
 
 
@@ -81,7 +81,7 @@ def sums_interval(
     if not len(values):
         return Interval(None, None, None, n)
     whole = figure(values.sum(axis=0, keepdims=True))
-    return _interval(whole[0], figure(_resampled_sums(values, resamples, seed)), n, level)
+    return interval_of_draws(whole[0], figure(_resampled_sums(values, resamples, seed)), n, level)
 
 
 def nested_interval(groups: Sequence[ArrayLike], resamples: int, seed: int, level: float = LEVEL) -> Interval:
@@ -107,7 +107,7 @@ def nested_interval(groups: Sequence[ArrayLike], resamples: int, seed: int, leve
             chosen = times[:, place] > draw  # the resamples that draw this run more than `draw` times
             drawn[chosen] += _resampled_sums(values, int(chosen.sum()), int(random.integers(2**31)))
     whole = np.concatenate(runs)
-    return _interval(_share(whole.sum(axis=0)[None])[0], _share(drawn), int((whole[:, 1] > 0).sum()), level)
+    return interval_of_draws(_share(whole.sum(axis=0)[None])[0], _share(drawn), int((whole[:, 1] > 0).sum()), level)
 
 
 def _share(sums: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -128,7 +128,7 @@ def ratio_intervals(
     intervals: list[Interval] = []
     for place in range(columns):
         n = round(float(whole[0, columns + place]))
-        intervals.append(_interval(_ratio(whole, place)[0], _ratio(drawn, place), n, level))
+        intervals.append(interval_of_draws(_ratio(whole, place)[0], _ratio(drawn, place), n, level))
     return intervals
 
 
@@ -138,7 +138,8 @@ def _ratio(sums: NDArray[np.float64], place: int) -> NDArray[np.float64]:
         return np.where(lower > 0, upper / lower, np.nan)
 
 
-def _interval(value: np.float64, drawn: NDArray[np.float64], n: int, level: float) -> Interval:
+def interval_of_draws(value: np.float64, drawn: NDArray[np.float64], n: int, level: float) -> Interval:
+    """The percentile interval of a figure that was drawn again; NaN draws are left out."""
     if np.isnan(value):
         return Interval(None, None, None, n)
     edge = (1 - level) / 2
@@ -146,7 +147,7 @@ def _interval(value: np.float64, drawn: NDArray[np.float64], n: int, level: floa
     return Interval(_rounded(value), _rounded(low), _rounded(high), n)
 
 
-def _resampled_means(values: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
+def resampled_means(values: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
     """Means of as many values as there are, drawn with replacement, [resamples]."""
     random = np.random.default_rng(seed)
     block = max(1, _DRAWS_AT_ONCE // values.size)

@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any
 
 from infra.models.protocol import Prompt
+from tasks.chunks import Span
 from tasks.judging.asking import judge_prompt, judge_settings
 from tasks.judging.context import SCORE_DIGITS, AnsweredQuestion, ScoringContext
 from tasks.judging.fact_settings import FactSettings, Granularity
@@ -28,7 +29,7 @@ from tasks.judging.quoting import quoted
 from tasks.judging.rating import subject_of
 from tasks.judging.refusals import DESPITE_NOTES, IGNORED, Notes, notes_by_answer
 from tasks.judging.replies import NO_FACTS, SUPPORT_LABELS, read_facts, read_support, read_supports
-from tasks.judging.retrieval import Span, nearest_chunks, passages_text
+from tasks.judging.retrieval import nearest_chunks, passages_text
 from tasks.judging.steps import (
     Job,
     JudgeQuery,

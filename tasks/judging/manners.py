@@ -60,6 +60,10 @@ SAME = LabelKind(
     label=r"(true|false|相同|不同)",
     names="verdict|label|judge?ment|conclusion|result|same(?: answer)?|结论|判断|判定|结果",
 )
+YES = LabelKind(
+    label=r"(yes|no|是|否)",
+    names="verdict|label|judge?ment|conclusion|answer|reply|result|结论|判断|判定|结果|答案|答复",
+)
 
 
 def own_labels(reply: str, material: str, kind: LabelKind) -> tuple[str, ...]:

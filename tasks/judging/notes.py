@@ -12,11 +12,12 @@ from pydantic import Field
 
 from infra.canonical import canonical_json
 from infra.recipe import Positive
+from tasks.chunks import Span
 from tasks.judging.asking import judge_prompt, judge_settings
 from tasks.judging.context import AnsweredQuestion, ScoringContext
 from tasks.judging.rating import RatingSettings
 from tasks.judging.replies import NO_NOTES, read_notes
-from tasks.judging.retrieval import Span, chunk_spans
+from tasks.judging.retrieval import chunk_spans
 from tasks.judging.steps import JudgeQuery, Step, Verdict, ask
 from tasks.records.example import Judgement
 

@@ -35,6 +35,7 @@ SUPPORT_LABELS = {
     "zh": ("完全支持", "部分支持", "不支持"),
 }
 SAME = {"true": True, "false": False, "相同": True, "不同": False}
+YES = {"yes": True, "no": False, "是": True, "否": False}
 NO_FACTS = {"en": "No factual statements", "zh": "没有事实性陈述"}
 NO_NOTES = {"en": "No relevant information", "zh": "没有相关信息"}
 _REFUSAL = re.compile(
@@ -129,9 +130,17 @@ def read_duel(text: str, material: str = "") -> str:
 def read_same(text: str, material: str = "") -> bool:
     """True or False (the same answer or not) for the last label in brackets, or the only one. Raises Unusable."""
     try:
-        return _same(_last_label(text, "no_label"))
+        return _labelled(_last_label(text, "no_label"), SAME)
     except Unusable as fault:
-        return _same(_only_label(text, material, manners.SAME, fault))
+        return _labelled(_only_label(text, material, manners.SAME, fault), SAME)
+
+
+def read_yes(text: str, material: str = "") -> bool:
+    """True or False (yes or no) for the last label in brackets, or the only one. Raises Unusable."""
+    try:
+        return _labelled(_last_label(text, "no_label"), YES)
+    except Unusable as fault:
+        return _labelled(_only_label(text, material, manners.YES, fault), YES)
 
 
 def read_facts(text: str) -> tuple[str, ...]:
@@ -219,10 +228,10 @@ def _winner(label: str) -> str:
     return label.upper()
 
 
-def _same(label: str) -> bool:
-    if label.lower() not in SAME:
+def _labelled(label: str, values: dict[str, bool]) -> bool:
+    if label.lower() not in values:
         raise Unusable("unknown_label")
-    return SAME[label.lower()]
+    return values[label.lower()]
 
 
 def _on_scale(rating: str, highest: int) -> int:

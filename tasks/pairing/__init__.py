@@ -58,7 +58,8 @@ class Rule:
 
     The ranking is best first and holds two answers or more. With `chooses_strong` its first is the stronger model's
     answer with a reward of 1 and the others are the policy's with 0, whatever the scorers say. `rank(example, answers
-    with text, random)` ranks by something else than the scorers' rewards: a baseline's own.
+    with text, random)` ranks by something else than the scorers' rewards: a baseline's own. `needs_short`: it compares
+    answers over the evidence with those over the whole context.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Rule:
     further: Callable[[Sequence[Ranked], Sequence[Ranked]], Iterable[Couple]]
     extremes_only: bool = False  # its first pair looks at nothing but the highest and the lowest rewards
     chooses_strong: bool = False
+    needs_short: bool = False
     rank: Callable[[Example, Sequence[Answer], random.Random], list[Ranked]] | None = None
 
 

@@ -28,13 +28,12 @@ from tasks.questions.question import document_field
 from tasks.records.example import Document, Drop
 
 POOL_BYTES = 128 << 20  # of UTF-8 text
-_COUNT_AT_ONCE = 256  # documents
-_QUESTIONS = b"questions"  # in the metadata of a file of `write_pool`
+_QUESTIONS = b"questions"  # in the metadata of a file of `write_documents`
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Documents and about how many tokens each takes as a passage."""
+    """Documents and about how many tokens each takes in a context; without `tokens` as it is gathered."""
 
     documents: Sequence[Document]
     tokens: Sequence[int]
@@ -47,7 +46,7 @@ NO_POOL = Pool((), (), ())
 
 
 class MappedDocuments(Sequence[Document]):
-    """The documents of a file that `write_pool` wrote: mapped into memory, which all processes of a machine share."""
+    """The documents of a file of `write_documents`, mapped into memory, which all processes of a machine share."""
 
     def __init__(self, table: pa.Table) -> None:
         self._titles = table.column("title").chunk(0)
@@ -66,12 +65,11 @@ class MappedDocuments(Sequence[Document]):
         return Document(self._titles[index].as_py(), self._texts[index].as_py())
 
 
-def write_pool(pool: Pool, path: Path) -> None:
-    """Write the documents and their tokens as an Arrow file, for `map_pool`."""
+def write_documents(pool: Pool, path: Path) -> None:
+    """Write the documents and questions of a pool as an Arrow file, for `map_pool`."""
     columns = {
         "title": pa.array([document.title for document in pool.documents], pa.string()),
         "text": pa.array([document.text for document in pool.documents], pa.string()),
-        "tokens": pa.array(pool.tokens, pa.int64()),
     }
     table = pa.table(columns).replace_schema_metadata({_QUESTIONS: json.dumps(pool.questions)})
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
@@ -79,11 +77,10 @@ def write_pool(pool: Pool, path: Path) -> None:
 
 
 def map_pool(path: Path) -> Pool:
-    """The pool in a file of `write_pool`; its texts stay on disk until they are drawn."""
+    """The pool in a file of `write_documents`, without tokens; its texts stay on disk until they are drawn."""
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     questions = tuple(json.loads(table.schema.metadata[_QUESTIONS]))
-    documents = MappedDocuments(table) if table.num_rows else ()
-    return Pool(documents, table.column("tokens").to_pylist(), (), questions=questions)
+    return Pool(MappedDocuments(table) if table.num_rows else (), (), (), questions=questions)
 
 
 def articles_mode(recipe: Recipe) -> Literal["prefer", "require"] | None:
@@ -94,8 +91,8 @@ def articles_mode(recipe: Recipe) -> Literal["prefer", "require"] | None:
     return contexts.articles
 
 
-def gather_pool(recipe: Recipe, questions: Questions, tokenizer: Tokenizer) -> Pool:
-    """The pool of a recipe: of `contexts.pool`, or of all rows of `questions` (its limit does not count here).
+def gather_pool(recipe: Recipe, questions: Questions) -> Pool:
+    """The documents of a recipe's pool: of `contexts.pool`, or of all rows of `questions` (its limit does not count).
 
     Raises InputError for a pool that cannot be read.
     """
@@ -109,8 +106,7 @@ def gather_pool(recipe: Recipe, questions: Questions, tokenizer: Tokenizer) -> P
     else:
         documents = own_documents(questions.model_copy(update={"limit": None}))
     sample, warnings = sample_documents(documents, recipe.seed)
-    sizes = tuple(passage_sizes(sample, tokenizer, recipe.contexts.passages))
-    return Pool(tuple(sample), sizes, tuple(warnings), articles)
+    return Pool(tuple(sample), (), tuple(warnings), articles)
 
 
 def sample_documents(documents: Iterable[Document], seed: int) -> tuple[list[Document], list[str]]:
@@ -182,7 +178,6 @@ def _sample(documents: Iterable[Document], seed: int) -> tuple[list[Document], i
     return [sample[digest][0] for digest in sorted(sample)], left_out, unwritable
 
 
-def passage_sizes(documents: Sequence[Document], tokenizer: Tokenizer, form: str) -> Iterator[int]:
+def passage_sizes(documents: Sequence[Document], recipe: Recipe, tokenizer: Tokenizer) -> list[int]:
     """About how many tokens each document takes as a passage."""
-    for start in range(0, len(documents), _COUNT_AT_ONCE):
-        yield from passage_tokens(documents[start : start + _COUNT_AT_ONCE], tokenizer, form)
+    return passage_tokens(documents, tokenizer, recipe.contexts.passages)

@@ -21,7 +21,6 @@ from typing import Any
 
 from infra.ledger import Entry, Ledger
 from infra.models.budget import call_cost
-from infra.models.protocol import Request
 from infra.models.tokens import load_tokenizer
 from infra.models.usage import ByTokenizer, UsageReader
 from infra.recipe import Price, Recipe
@@ -34,7 +33,7 @@ from tasks.prompts import load_prompt, prompt_names
 from tasks.records.example import Context, Example
 from tasks.records.plan import Plan, load_shard
 from tasks.records.shard import read_shard_result
-from tasks.sampling import sample_requests
+from tasks.sampling import calls_of_later_rounds, recorded_calls, sample_prompt_tokens
 from tasks.scoring import ActiveScorer, known_scorers, parse_scorers
 
 _LOOKUP = 4096  # keys that are looked up in the ledger at once
@@ -164,13 +163,12 @@ def estimate(plan: Plan, recipe: Recipe, store: Store, ledger: Ledger) -> Estima
     progress.expect("estimate", len(plan.shards))
     for shard in plan.shards:
         examples, contexts = load_shard(store, plan, shard.index)
-        requests: dict[str, Request] = {}  # by key
-        for example in examples:
-            for request in sample_requests(example, contexts[example.context_id], recipe, plan.special_tokens):
-                requests[request.key] = request
-        totals.update(request.kind for request in requests.values())
-        for entry in _entries(ledger, list(requests)):
-            request = requests[entry.key]
+        recorded = recorded_calls(examples, contexts, recipe, ledger, plan.special_tokens)
+        totals.update(request.kind for request, _ in recorded)
+        totals["sample"] += calls_of_later_rounds(len(examples), recorded, recipe)
+        for request, entry in recorded:
+            if entry is None:
+                continue
             in_ledger[request.kind] += 1
             if entry.status == _PAID:
                 usage = reader.of_entry(request.prompt, entry)
@@ -334,15 +332,11 @@ def _priced(
     judging: JudgeEstimate | None,
 ) -> Estimate:
     """The estimate, from prompt tokens of the calls in the ledger (`paid_input`) and tokens of one answer."""
-    total_calls = to_make = 0
-    for calls_of_kind in calls.values():
-        total_calls += calls_of_kind.total
-        to_make += calls_of_kind.to_make
-    examples = prompt_tokens = 0
+    to_make = sum(calls_of_kind.to_make for calls_of_kind in calls.values())
+    examples = total_input = 0
     for shard in plan.shards:
         examples += shard.questions
-        prompt_tokens += shard.prompt_tokens
-    total_input = total_calls // examples * prompt_tokens
+        total_input += sample_prompt_tokens(shard, recipe)
     remaining_input = max(0, total_input - paid_input) if to_make else 0
     output = answer_tokens.times(to_make).rounded()
     cost = _cost(remaining_input, output, recipe.policy.call_price)

@@ -11,56 +11,66 @@ import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from contextlib import closing
 from typing import get_args
 
 import pyarrow as pa
 
 from infra.canonical import canonical_json, fingerprint
-from infra.errors import BalanceError, InputError
+from infra.errors import BalanceError, InputError, RecipeError
 from infra.models.special_tokens import uncommon
 from infra.models.tokens import has_chat_template, load_tokenizer
 from infra.recipe import Language, Questions, Recipe
 from infra.running import progress
 from infra.store import Store, table_bytes
-from tasks.contexts import BuiltQuestion, context_options, gather_pool_for
+from tasks.contexts import BuiltQuestion, context_options
+from tasks.pairing import find_rule
 from tasks.planning.articles import NO_ARTICLE
-from tasks.planning.building import build_examples
+from tasks.planning.building import build_with, counted_pool
 from tasks.planning.distractors import Pool
 from tasks.planning.limits import PROMPT_TOO_LONG, TOO_LONG_TO_TRAIN
 from tasks.planning.passages import heading_prompt
 from tasks.planning.rules import rules_of
+from tasks.planning.workers import planning_workers
 from tasks.prompts import load_prompt
 from tasks.questions import source_hint
 from tasks.questions.rows import source_note
 from tasks.records import example as records
 from tasks.records.example import Context, Drop, Example
 from tasks.records.plan import Plan, PlannedShard, plan_path
+from tasks.samplers import check_sampler, find_sampler, no_short_context
 from tasks.sampling import sample_prompt_text
 from tasks.scoring import check_scorers, known_scorers
+from tasks.training.losses import all_losses
 
 SHARD_CHARACTERS = 64_000_000  # of contexts in one shard
 _TOKENS_NAMED = 8  # in a warning
 _CONTEXT_ROWS = 16  # rows per row group
 
 
-def make_plan(recipe: Recipe, store: Store) -> Plan:
+def make_plan(recipe: Recipe, store: Store, *, for_pairs: bool = True) -> Plan:
     """Read every question, build every context, write the shards and the plan. No call is made.
+
+    `for_pairs`: its answers will be paired, so that the pairing rule and the loss must go with what they see.
 
     Raises InputError naming the fault when the input cannot be read or no question is left, RecipeError and
     PrerequisiteError for a tokenizer, format or strategy that is not there, StoreError for the store.
     """
     judge_prompts = _judge_prompt_names(recipe)
     context_options(recipe)
+    check_sampler(recipe)
+    if for_pairs:
+        _check_short_prompts(recipe)
     sample_prompt_text(recipe.sampling.strategy, recipe.questions.language)
     heading_prompt(recipe.contexts.passages, recipe.questions.language)
     tokenizer = load_tokenizer(recipe.policy.tokenizer, recipe.policy.trust_remote_code)
-    pool = gather_pool_for(recipe, recipe.questions, tokenizer)
     tally = _Tally()
-    questions = tally.counted(build_examples(recipe, tokenizer, pool=pool))
     shards = []
-    for index, shard in enumerate(sharded(questions, recipe.execution.shard_size)):
-        shards.append(write_planned_shard(store, index, shard))
+    with planning_workers(recipe, recipe.questions, tokenizer) as workers:
+        pool = counted_pool(recipe, recipe.questions, tokenizer, workers)
+        with closing(build_with(pool, workers, recipe, recipe.questions, tokenizer)) as outcomes:
+            for index, shard in enumerate(sharded(tally.counted(outcomes), recipe.execution.shard_size)):
+                shards.append(write_planned_shard(store, index, shard))
     planned = sum(shard.questions for shard in shards)
     reasons = Counter(drop.reason for drop in tally.drops)
     counts = dict(sorted(reasons.items()))
@@ -72,7 +82,7 @@ def make_plan(recipe: Recipe, store: Store) -> Plan:
     content = {
         "recipe": recipe.identity(),
         "prompts": _prompt_fingerprints(recipe.sampling.strategy, tally.languages, judge_prompts),
-        "shards": [asdict(shard) for shard in shards],
+        "shards": [shard.to_json() for shard in shards],
         "questions": tally.rows,
         "drops": write_input(store, records.to_table(tally.drops, records.DROP)),
         "drop_counts": counts,
@@ -134,8 +144,11 @@ def write_planned_shard(store: Store, index: int, shard: list[BuiltQuestion]) ->
     contexts: dict[str, Context] = {}
     examples_of_context: dict[str, list[Example]] = {}
     prompt_tokens = 0
+    sample_tokens: int | None = None
     for built in shard:
         prompt_tokens += built.prompt_tokens
+        if built.sample_tokens is not None:
+            sample_tokens = (sample_tokens or 0) + built.sample_tokens
         contexts[built.context.context_id] = built.context
         examples_of_context.setdefault(built.context.context_id, []).append(built.example)
     examples = list(itertools.chain.from_iterable(examples_of_context.values()))
@@ -146,6 +159,7 @@ def write_planned_shard(store: Store, index: int, shard: list[BuiltQuestion]) ->
         questions=len(shard),
         context_count=len(contexts),
         prompt_tokens=prompt_tokens,
+        sample_tokens=sample_tokens,
     )
 
 
@@ -156,6 +170,23 @@ def write_input(store: Store, table: pa.Table, rows_per_group: int | None = None
     if not store.exists(path):
         store.write(path, data)
     return path
+
+
+def _check_short_prompts(recipe: Recipe) -> None:
+    """Raises RecipeError for a pairing rule or a loss that takes answers over a part of the context, and has none."""
+    if find_sampler(recipe.sampling.context).short is not no_short_context:
+        return
+    loss = all_losses().get(recipe.training.loss) if recipe.training is not None else None
+    taker = ""
+    if find_rule(recipe.pairing.rule).needs_short:
+        taker = f"pairing.rule: {recipe.pairing.rule}"
+    elif loss is not None and loss.short_reference:
+        taker = f"training.loss: {loss.name}"
+    if taker:
+        raise RecipeError(
+            f"{taker} takes answers over the evidence alone, and sampling.context is {recipe.sampling.context}; set it "
+            "to evidence"
+        )
 
 
 def _judge_prompt_names(recipe: Recipe) -> list[str]:

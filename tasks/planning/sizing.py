@@ -2,7 +2,8 @@
 
 Hours come from two speeds of one GPU, which the caller gives: prompt tokens that it reads and reply tokens that it
 writes in a second, over all requests in flight. The samples of a question share its prompt, which a server with a
-prefix cache (vLLM's default) reads once; prompts of the judge are counted in full.
+prefix cache (vLLM's default) reads once; prompts of the judge, and those of samples that do not all see the same
+context, are counted in full.
 
 The inputs of the plan are in the store, so their bytes are known. What comes to them is expected: the published pairs
 repeat the contexts, and lie in an object store twice (the rows that shards wrote, and their copies in the dataset; in a
@@ -59,7 +60,7 @@ def sizing(
     judge: GpuSpeed = JUDGE_SPEED,
 ) -> Sizing:
     """The sizing of a plan: hours of the calls that are still to be made, bytes of the whole."""
-    reading = sum(shard.prompt_tokens for shard in plan.shards)
+    reading = sum(shard.sample_tokens or shard.prompt_tokens for shard in plan.shards)
     share_to_read = estimated.input_tokens / estimated.input_tokens_total if estimated.input_tokens_total else 0.0
     hours = {"policy": policy.hours(reading * share_to_read, estimated.output_tokens.expected)}
     calls = _total(estimated.calls)

@@ -28,7 +28,7 @@ def expected_training(plan: Plan, recipe: Recipe) -> ExpectedTraining | None:
     settings = recipe.training
     if settings is None:
         return None
-    examples = sum(shard.questions for shard in plan.shards)
+    examples = plan.planned_questions
     questions = round(examples * (1 - recipe.dataset.test_fraction))
     short_rows = round(settings.mix.ratio * questions) if settings.mix else 0
     rows = questions + short_rows

@@ -1,27 +1,33 @@
-"""Processes that build contexts beside this one: how many, what they get, and batches in order.
+"""Processes that plan beside this one: how many, what they get, and their results in order.
 
-The tokenizer and the pool lie in a temporary folder; the pool is mapped, so all of them share one copy.
+The tokenizer and the pool lie in a temporary folder; the pool is written once and mapped, so that all of them, and this
+process too, share one copy.
 """
 
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from infra.errors import LongmillError
 from infra.models.tokens import Tokenizer, tokenizer_settings
-from infra.recipe import Recipe
+from infra.recipe import Questions, Recipe
 from infra.running.line_processes import LineProcesses, ProcessEndedError, json_line
-from tasks.contexts import BuiltQuestion
-from tasks.planning.distractors import Pool, write_pool
-from tasks.planning.wire import outcomes_from_json, questions_to_json
+from tasks.contexts import SIZES_AT_ONCE, BuiltQuestion
+from tasks.planning.built_range import BuiltRange
+from tasks.planning.distractors import Pool, map_pool, write_documents
+from tasks.planning.wire import built_range_from_json, outcomes_from_json, questions_to_json
 from tasks.questions import RawQuestion
+from tasks.questions.ranges import RowRange
 from tasks.records.example import Drop
 
-Name = TypeVar("Name")
 Outcomes = list[BuiltQuestion | Drop]
+Name = TypeVar("Name")
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
 def planning_processes(recipe: Recipe) -> int:
@@ -30,42 +36,87 @@ def planning_processes(recipe: Recipe) -> int:
 
 
 class PlanningWorkers:
-    """Processes that build contexts, each one batch at a time."""
+    """Processes that plan, each one job at a time. They start when the first of them is needed."""
 
-    def __init__(self, processes: LineProcesses) -> None:
-        self._processes = processes
+    def __init__(self, recipe: Recipe, questions: Questions, tokenizer: Tokenizer, folder: Path) -> None:
+        self._recipe, self._questions, self._tokenizer = recipe, questions, tokenizer
+        self._files = {name: folder / name for name in ("tokenizer", "documents", "sizes")}
+        self._processes: LineProcesses | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether there are any."""
+        return self._processes is not None
+
+    def start(self, pool: Pool) -> Pool | None:
+        """The pool as the workers have it; None where there is one process, or the tokenizer is of this one alone."""
+        count = planning_processes(self._recipe)
+        settings = tokenizer_settings(self._tokenizer) if count > 1 else None
+        if settings is None:
+            return None
+        self._files["tokenizer"].write_bytes(json_line(settings))
+        write_documents(pool, self._files["documents"])
+        line: dict[str, Any] = {name: str(path) for name, path in self._files.items()}
+        line["recipe"] = self._recipe.model_dump(mode="json")
+        line["questions"] = self._questions.model_dump(mode="json")
+        self._processes = LineProcesses("tasks.planning.worker", json_line(line), count)
+        documents = map_pool(self._files["documents"]).documents
+        sizes = pool.tokens or self._all_sizes(len(documents))
+        self._files["sizes"].write_bytes(json_line(sizes))
+        return replace(pool, documents=documents, tokens=sizes)
+
+    def build_ranges(self, ranges: Iterable[RowRange]) -> Iterator[tuple[RowRange, BuiltRange]]:
+        """Each range, read and built, in their order. Raises what a worker has raised."""
+        return self._in_order(((rows, rows) for rows in ranges), self._build_range)
 
     def build(self, batches: Iterable[tuple[Name, Sequence[RawQuestion]]]) -> Iterator[tuple[Name, Outcomes]]:
         """The outcomes of each batch, in the order of the batches. Raises what a worker has raised."""
-        return self._processes.in_order(batches, self._build_one)
+        return self._in_order(batches, self._build)
 
-    def _build_one(self, questions: Sequence[RawQuestion]) -> Outcomes:
+    def close(self) -> None:
+        """End all of them."""
+        if self._processes is not None:
+            self._processes.close()
+
+    def _build_range(self, rows: RowRange) -> BuiltRange:
+        return built_range_from_json(self._ask({"range": asdict(rows)}))
+
+    def _build(self, questions: Sequence[RawQuestion]) -> Outcomes:
+        return outcomes_from_json(self._ask({"questions": questions_to_json(questions)})["outcomes"])
+
+    def _sizes(self, start: int) -> list[int]:
+        sizes: list[int] = self._ask({"sizes": [start, start + SIZES_AT_ONCE]})["sizes"]
+        return sizes
+
+    def _all_sizes(self, count: int) -> list[int]:
+        sizes: list[int] = []
+        for _, some in self._in_order(((start, start) for start in range(0, count, SIZES_AT_ONCE)), self._sizes):
+            sizes += some
+        return sizes
+
+    def _in_order(
+        self, jobs: Iterable[tuple[Name, Job]], work: Callable[[Job], Result]
+    ) -> Iterator[tuple[Name, Result]]:
+        assert self._processes is not None
+        return self._processes.in_order(jobs, work)
+
+    def _ask(self, job: dict[str, Any]) -> Any:
+        assert self._processes is not None
         try:
-            content = self._processes.ask_json(questions_to_json(questions))
+            return self._processes.ask_json(job)
         except ProcessEndedError as error:
             raise LongmillError(
                 f"a process that builds contexts has ended (status {error.status}): its error is above, or there was "
                 "too little memory; plan again with fewer: --set execution.planning_processes=1"
             ) from error
-        return outcomes_from_json(content["outcomes"])
 
 
 @contextlib.contextmanager
-def planning_workers(recipe: Recipe, tokenizer: Tokenizer, pool: Pool) -> Iterator[PlanningWorkers | None]:
-    """Workers for as long as the block runs; None where the tokenizer cannot be given to another process."""
-    settings = tokenizer_settings(tokenizer)
-    if settings is None:
-        yield None
-        return
+def planning_workers(recipe: Recipe, questions: Questions, tokenizer: Tokenizer) -> Iterator[PlanningWorkers]:
+    """Workers for as long as the block runs."""
     with tempfile.TemporaryDirectory(prefix="longmill-plan-") as name:
-        tokenizer_file, pool_file = Path(name) / "tokenizer.json", Path(name) / "pool.arrow"
-        tokenizer_file.write_bytes(json_line(settings))
-        write_pool(pool, pool_file)
-        start = json_line(
-            {"recipe": recipe.model_dump(mode="json"), "tokenizer": str(tokenizer_file), "pool": str(pool_file)}
-        )
-        processes = LineProcesses("tasks.planning.worker", start, planning_processes(recipe))
+        workers = PlanningWorkers(recipe, questions, tokenizer, Path(name))
         try:
-            yield PlanningWorkers(processes)
+            yield workers
         finally:
-            processes.close()
+            workers.close()

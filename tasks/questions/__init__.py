@@ -9,17 +9,17 @@ bytes a row, to find duplicates; nothing else does.
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
-from infra.canonical import fingerprint
 from infra.errors import InputError, RecipeError
 from infra.plugins import find_plugins
 from infra.recipe import Questions
 from tasks.questions.fields import read_by_fields
 from tasks.questions.guess import format_hint
-from tasks.questions.question import QuestionFormat, RawQuestion, Session, SourceRow, content_digest, language_code
+from tasks.questions.question import QuestionFormat, RawQuestion, Session, SourceRow, language_code
+from tasks.questions.repeats import REPEATS, FirstRows, Identity, identity
 from tasks.questions.rows import read_rows
 from tasks.records.example import Document, Drop
 
@@ -28,18 +28,18 @@ __all__ = [
     "Build",
     "QuestionFormat",
     "RawQuestion",
+    "ReadQuestion",
     "SourceRow",
     "question_format",
     "question_formats",
+    "read_each",
     "read_questions",
     "read_rows",
     "source_hint",
 ]
 
 NO_MESSAGES = "no_messages"  # reason of a drop
-REPEATS = "repeats row"  # in the detail of a duplicate_id whose row says the same as the first one
 Build = Literal["given", "pooled", "history"]
-_FirstRows = dict[bytes, tuple[int, bytes]]  # digest of an id -> number and content digest of its first row
 
 
 def read_questions(settings: Questions, build: Build = "given") -> Iterator[RawQuestion | Drop]:
@@ -48,18 +48,36 @@ def read_questions(settings: Questions, build: Build = "given") -> Iterator[RawQ
     `build` decides what a row needs: a context or documents (given), or supporting documents (pooled).
     Raises InputError for a hard fault and RecipeError for an unknown format.
     """
+    first_rows = FirstRows()
+    rows = read_rows(settings.source, settings.subset, settings.split)
+    for read in read_each(itertools.islice(rows, settings.limit), settings, build):
+        yield first_rows.repetition(read.identity) or read.outcome
+
+
+@dataclass(frozen=True, slots=True)
+class ReadQuestion:
+    """A question of a row, or why it cannot be used, as if no other row had its id.
+
+    `identity` tells whether another row has; None for a drop of the format itself, which counts as it is.
+    """
+
+    outcome: RawQuestion | Drop
+    identity: Identity | None
+
+
+def read_each(rows: Iterable[SourceRow], settings: Questions, build: Build) -> Iterator[ReadQuestion]:
+    """Every question of some rows, each read by itself. Raises as `read_questions` does."""
     form = question_format(settings.format)
     read = read_by_fields(settings.fields) if settings.fields else form.read
-    first_rows: _FirstRows = {}
-    rows = read_rows(settings.source, settings.subset, settings.split)
-    for source_row in itertools.islice(rows, settings.limit):
+    for source_row in rows:
         try:
             for row in form.rows(source_row):
                 outcome = read(row, settings.language)
                 if isinstance(outcome, Drop):
-                    yield outcome
+                    yield ReadQuestion(outcome, None)
                 else:
-                    yield _checked(outcome, row, build, first_rows)
+                    of_row = identity(outcome, row)
+                    yield ReadQuestion(_checked(outcome, of_row, build), of_row)
         except InputError as error:
             hint = format_hint(source_row.values, settings, question_formats().values())
             raise InputError(f"{error}. {hint}" if hint else str(error)) from error
@@ -84,15 +102,10 @@ def question_formats() -> dict[str, QuestionFormat]:
     return find_plugins(__name__, "FORMAT")
 
 
-def _checked(question: RawQuestion, row: SourceRow, build: Build, first_rows: _FirstRows) -> RawQuestion | Drop:
+def _checked(question: RawQuestion, of_row: Identity, build: Build) -> RawQuestion | Drop:
     """The question with its language as "en" or "zh", or the reason why it cannot be used."""
-    readable_id = question.example_id.encode("utf-8", "backslashreplace").decode("utf-8")
-    place = f"row {row.number} of {row.file.replace(chr(92), '/').rsplit('/', 1)[-1]}"
-    place = place.encode("utf-8", "backslashreplace").decode("utf-8")
+    readable_id, place = of_row.example_id, of_row.place
     language = language_code(question.language)
-    repetition = _repetition(question, row.number, first_rows)
-    if repetition:
-        return Drop(readable_id, "read", "duplicate_id", f"{place} {repetition}")
     unwritable = _unwritable_part(question)
     if unwritable:
         return Drop(readable_id, "read", "invalid_text", f"{place}: {unwritable} holds a lone surrogate")
@@ -107,19 +120,6 @@ def _checked(question: RawQuestion, row: SourceRow, build: Build, first_rows: _F
     if build == "given" and not (question.context or "").strip() and not question.documents:
         return Drop(readable_id, "read", "empty_context", place)
     return replace(question, language=language)
-
-
-def _repetition(question: RawQuestion, number: int, first_rows: _FirstRows) -> str:
-    """What an earlier row with the same id has in common with this one; empty for a new id, which is remembered."""
-    key = bytes.fromhex(fingerprint(question.example_id)[:32])
-    content = bytes.fromhex(content_digest(question)[:16])
-    if key not in first_rows:
-        first_rows[key] = (number, content)
-        return ""
-    first_number, first_content = first_rows[key]
-    if first_content == content:
-        return f"{REPEATS} {first_number}"
-    return f"has the id of row {first_number}, which says something else"
 
 
 def _unwritable_part(question: RawQuestion) -> str:

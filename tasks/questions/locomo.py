@@ -75,6 +75,16 @@ def read_locomo(row: SourceRow, language: str) -> RawQuestion:
     )
 
 
+def is_history(values: Mapping[str, Any]) -> bool:
+    """Whether a row has a conversation as LoCoMo writes it."""
+    return isinstance(values.get("conversation"), Mapping)
+
+
+def history_of(row: SourceRow) -> list[Session]:
+    """The sessions of a conversation. Raises InputError."""
+    return [Session(time, turns) for _, time, turns in _sessions(row)]
+
+
 def _sessions(row: SourceRow) -> list[tuple[str, str, tuple[Turn, ...]]]:
     """(number, date, turns) of every session, in their order."""
     conversation = row.values.get("conversation")

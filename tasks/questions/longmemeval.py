@@ -67,6 +67,16 @@ def read_longmemeval(row: SourceRow, language: str) -> RawQuestion:
     )
 
 
+def is_history(values: Mapping[str, Any]) -> bool:
+    """Whether a row has LongMemEval's sessions."""
+    return isinstance(values.get("haystack_sessions"), (list, tuple))
+
+
+def history_of(row: SourceRow) -> list[Session]:
+    """The sessions of a row. Raises InputError."""
+    return [Session(date, turns) for _, date, turns in _sessions(row)]
+
+
 def _sessions(row: SourceRow) -> list[tuple[str, str, tuple[Turn, ...]]]:
     """(id, date, turns) of every session."""
     sessions, dates, ids = (row.values.get(name) for name in _HAYSTACK)

@@ -38,7 +38,7 @@ _REMEDY = 'write {"messages": [{"role": "user", "content": "..."}, ...]}, and a 
 
 def read_messages(row: SourceRow, language: str) -> RawQuestion | Drop:
     """A row as described above."""
-    sessions = _sessions(row)
+    sessions = history_of(row)
     question = text_field(row, "question") or ""
     references = texts_field(row, "answers") or answers_field(row, "answer")
     if not question.strip():
@@ -72,8 +72,13 @@ def _document(session: Session) -> Document:
     return Document(session.time, f"{session.time}\n{text}" if session.time else text)
 
 
-def _sessions(row: SourceRow) -> list[Session]:
-    """The sessions of a row; messages without sessions are one."""
+def is_history(values: Mapping[str, Any]) -> bool:
+    """Whether a row has chat messages, whatever else it has."""
+    return any(isinstance(values.get(name), (list, tuple)) for name in ("sessions", *_MESSAGES))
+
+
+def history_of(row: SourceRow) -> list[Session]:
+    """The sessions of a row; messages without sessions are one. Raises InputError."""
     listed = row.values.get("sessions")
     if isinstance(listed, (list, tuple)):
         sessions = []

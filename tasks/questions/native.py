@@ -2,10 +2,11 @@
 
     {"id"?, "question", "context"? | "documents"? [{"title"?, "text"}], "distractors"? [{"title"?, "text"}],
      "answers"? ["..."] | "answer"? "...", "choices"? ["...", "..."], "kind"?, "language"? "en" | "zh",
-     "metadata"? {...}}
+     "sessions"? [{"time"?, "messages": [{"role", "content"}], "supports"?}], "metadata"? {...}}
 
 `answer` is one reference or a list of them; where a row has `answers` too, these are the references. `choices` (or
-`options`) make it a multiple-choice question (choices.py). Fields that are not listed here go into the metadata.
+`options`) make it a multiple-choice question (choices.py). `sessions` are the documents once more, as chat messages,
+for contexts.build: history. Fields that are not listed here go into the metadata.
 """
 
 import re
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.questions.choices import make_choice_question, options_field
+from tasks.questions.messages import history_of
 from tasks.questions.question import (
     QuestionFormat,
     RawQuestion,
@@ -29,7 +31,8 @@ from tasks.questions.question import (
 )
 from tasks.records.example import Document, Drop
 
-_FIELDS = {"id", "question", "context", "documents", "distractors", "answers", "kind", "language", "metadata"}
+_SOURCES = {"context", "documents", "distractors", "sessions"}
+_FIELDS = {"id", "question", "answers", "kind", "language", "metadata"} | _SOURCES
 _SINGLE_OPTION = re.compile(r"(?:choice|option)[_ ]?[A-Za-z0-9]")
 
 
@@ -59,6 +62,8 @@ def read_native(row: SourceRow, language: str) -> RawQuestion | Drop:
         "distractors": _documents(row, "distractors"),
         "metadata": {**metadata_of(row, fields), **(metadata or {})},
     }
+    if row.values.get("sessions"):
+        sources["sessions"] = history_of(row)
     if options:
         if kind:
             sources["metadata"]["kind"] = kind

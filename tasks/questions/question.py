@@ -81,7 +81,8 @@ class RawQuestion:
 Adapter = Callable[[SourceRow, str], RawQuestion | Drop]  # the row, and the language of rows that state none
 
 
-def _one_row(row: SourceRow) -> Iterable[SourceRow]:
+def one_row(row: SourceRow) -> Iterable[SourceRow]:
+    """The rows of a format that has one question in each."""
     return (row,)
 
 
@@ -93,7 +94,7 @@ class QuestionFormat:
     read: Adapter
     about: str
     fits: Callable[[Mapping[str, Any]], bool]
-    rows: Callable[[SourceRow], Iterable[SourceRow]] = _one_row  # a row for each question of a row
+    rows: Callable[[SourceRow], Iterable[SourceRow]] = one_row  # a row for each question of a row
 
 
 def make_question(

@@ -14,7 +14,8 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,7 +28,8 @@ from tasks.questions.question import SourceRow
 LONGEST_ROW = 1 << 28  # bytes of a JSONL line or characters of an array's element
 _BATCH_BYTES = 8 << 20  # of Parquet rows decoded at once
 _CHUNK = 1 << 20
-_JSON, _PARQUET = (".jsonl", ".json", ".ndjson"), (".parquet",)
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+JSON, PARQUET = (".jsonl", ".json", ".ndjson"), (".parquet",)
 SAVED = ("dataset_dict.json", "state.json")
 _TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".arrow", ".feather")
 _FROM_CSV = "python -c \"import pandas; pandas.read_csv('A.csv').to_json('A.jsonl', orient='records', lines=True)\""
@@ -68,54 +70,83 @@ def source_note(source: str, subset: str | None, split: str) -> str:
 
 
 def _rows(source: str, subset: str | None, split: str, skip: _Skip) -> Iterator[SourceRow]:
+    files = source_files(source, subset, split)
+    if files is None:
+        filesystem, path = file_system(source)
+        of_source = _saved_rows(source, split) if filesystem.isdir(path) else _hub_rows(source, subset, split)
+        yield from of_source
+        return
+    for file in files:
+        refuse_table(file.name)
+        with file.faults_named():
+            if suffix(file.path) in PARQUET:
+                yield from _parquet_rows(file)
+            else:
+                yield from _json_rows(file, skip)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file of a source, and its name in errors."""
+
+    filesystem: Any
+    path: str
+    name: str
+
+    @contextmanager
+    def faults_named(self) -> Iterator[None]:
+        """Raise InputError naming the file where its file system raises an error of its own."""
+        try:
+            yield
+        except file_faults(self.filesystem) as error:
+            raise InputError(f"{self.name}: cannot be read ({error}); check the file and the connection") from error
+
+
+def source_files(source: str, subset: str | None, split: str) -> list[SourceFile] | None:
+    """The files of a source in the order in which they are read; None for a folder of `save_to_disk` and for the hub.
+
+    Raises InputError when there is no file.
+    """
     filesystem, path = file_system(source)
-    faults = file_faults(filesystem)
     try:
         is_folder = filesystem.isdir(path)
         if is_folder:
             path = latest_version(filesystem, path)
         if is_folder and any(filesystem.exists(f"{path}/{name}") for name in SAVED):
-            yield from _saved_rows(source, split)
-            return
+            return None
         files = published_files(filesystem, path, source, split) if is_folder else None
         published = files is not None
         if files is None:
             files = _files(filesystem, path, is_folder)
         if is_folder and files and not published:
             files, _ = choose_files(filesystem, path, files, source, subset, split)
-    except faults as error:
+    except file_faults(filesystem) as error:
         raise InputError(f"{source}: cannot be reached ({error}); check the address and the credentials") from error
     if files is None:
-        if "://" in source or not HUB_NAME.fullmatch(source) or _suffix(source):
+        if "://" in source or not HUB_NAME.fullmatch(source) or suffix(source):
             raise InputError(f"{source}: there is no such file or folder; check the name and the folder")
-        yield from _hub_rows(source, subset, split)
-        return
+        return None
     if not files:
-        raise InputError(f"{source}: holds no {', '.join(_JSON + _PARQUET)} file; name the file, or convert it")
+        raise InputError(f"{source}: holds no {', '.join(JSON + PARQUET)} file; name the file, or convert it")
+    results = []
     for file in files:
         name = source if file == path else filesystem.unstrip_protocol(file).removeprefix("file://")
-        _refuse_table(name)
-        try:
-            if _suffix(file) in _PARQUET:
-                yield from _parquet_rows(filesystem, file, name)
-            else:
-                yield from _json_rows(filesystem, file, name, skip)
-        except faults as error:
-            raise InputError(f"{name}: cannot be read ({error}); check the file and the connection") from error
+        results.append(SourceFile(filesystem, file, name))
+    return results
 
 
 def _files(filesystem: Any, path: str, is_folder: bool) -> list[str] | None:
     """The data files of a folder or pattern, sorted, or the one file at the path; None when nothing is there."""
     if is_folder:
-        return without_metadata(sorted(filter(_suffix, filesystem.find(path))), path)
+        return without_metadata(sorted(filter(suffix, filesystem.find(path))), path)
     if filesystem.exists(path):  # before patterns: a name may have brackets in it
         return [path]
     if any(sign in path for sign in "*?["):
-        return sorted(filter(_suffix, filesystem.glob(path)))
+        return sorted(filter(suffix, filesystem.glob(path)))
     return None
 
 
-def _refuse_table(name: str) -> None:
+def refuse_table(name: str) -> None:
     """Raise InputError for a file of a kind that holds no JSON and no Parquet."""
     if unpacked_name(name).endswith(_TABLES):
         raise InputError(
@@ -124,20 +155,20 @@ def _refuse_table(name: str) -> None:
         )
 
 
-def _suffix(path: str) -> str:
+def suffix(path: str) -> str:
     """The suffix without compression, as ".jsonl" for "a.jsonl.gz"; empty for a file that cannot be read."""
     name = unpacked_name(path)
-    for suffix in _JSON + _PARQUET:
-        if name.endswith(suffix):
-            return suffix
+    for ending in JSON + PARQUET:
+        if name.endswith(ending):
+            return ending
     return ""
 
 
-def _json_rows(filesystem: Any, path: str, name: str, skip: _Skip) -> Iterator[SourceRow]:
-    number = 0
-    with open_unpacked(filesystem, path) as file, io.BufferedReader(file, _CHUNK) as stream:
+def _json_rows(file: SourceFile, skip: _Skip) -> Iterator[SourceRow]:
+    number, name = 0, file.name
+    with open_unpacked(file.filesystem, file.path) as opened, io.BufferedReader(opened, _CHUNK) as stream:
         try:
-            rows = _reader(path, stream.peek())
+            rows = _reader(file.path, stream.peek())
             for row in rows(stream, name, skip):
                 number = row.number
                 yield row
@@ -153,7 +184,14 @@ def _reader(path: str, start: bytes) -> Callable[[IO[bytes], str, _Skip], Iterat
     start = start.lstrip(b"\xef\xbb\xbf \t\r\n")
     if start.startswith(b"["):  # no row is an array, so it is one of rows, whatever the suffix
         return _array_rows
-    return _whole_row if _suffix(path) == ".json" and _INDENTED.match(start) else _line_rows
+    return _whole_row if suffix(path) == ".json" and _INDENTED.match(start) else line_rows
+
+
+def has_lines(file: SourceFile) -> bool:
+    """Whether a file of JSON that is not compressed has a row on each line."""
+    with file.filesystem.open(file.path, "rb") as opened:
+        start = opened.read(_CHUNK >> 4)
+        return _reader(file.path, start if start.strip() else start + opened.read(_CHUNK)) is line_rows
 
 
 def _whole_row(stream: IO[bytes], name: str, skip: _Skip) -> Iterator[SourceRow]:
@@ -169,16 +207,20 @@ def _whole_row(stream: IO[bytes], name: str, skip: _Skip) -> Iterator[SourceRow]
     yield SourceRow(name, 1, _object(value, name, 1))
 
 
-def _line_rows(stream: IO[bytes], name: str, skip: _Skip) -> Iterator[SourceRow]:
-    """The rows of a JSONL file, numbered by line from 1; blank lines are no rows."""
-    for number in itertools.count(1):
-        line = stream.readline(LONGEST_ROW + 1)
+def line_rows(
+    stream: IO[bytes], name: str, skip: _Skip = None, first: int = 1, size: int | None = None
+) -> Iterator[SourceRow]:
+    """The rows of JSONL, numbered by line from `first`, of `size` bytes or to the end; blank lines are no rows."""
+    for number in itertools.count(first):
+        line = stream.readline(LONGEST_ROW + 1) if size is None or size > 0 else b""
         if not line:
             return
+        if size is not None:
+            size -= len(line)
         if len(line) > LONGEST_ROW:
             raise InputError(f"{name}, row {number}: longer than {LONGEST_ROW:,} bytes; is it one JSON object a line?")
         if number == 1:
-            line = line.removeprefix(b"\xef\xbb\xbf")
+            line = line.removeprefix(BYTE_ORDER_MARK)
         if not line.strip():
             continue
         try:
@@ -244,24 +286,34 @@ def _array_rows(stream: IO[bytes], name: str, skip: _Skip) -> Iterator[SourceRow
         yield SourceRow(name, number, _object(value, name, number))
 
 
-def _parquet_rows(filesystem: Any, path: str, name: str) -> Iterator[SourceRow]:
+def _parquet_rows(file: SourceFile) -> Iterator[SourceRow]:
+    number = 0
+    with parquet_file(file, lambda: number) as parquet:
+        for batch in parquet.iter_batches(batch_size=_batch_rows(parquet)):
+            for values in batch.to_pylist():
+                number += 1
+                yield SourceRow(file.name, number, values)
+
+
+@contextmanager
+def parquet_file(file: SourceFile, rows_read: Callable[[], int]) -> Iterator[Any]:
+    """A Parquet file, opened. Raises InputError for a damaged one, naming the row that was read last."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    number = 0
-    with filesystem.open(path, "rb") as stream:
+    with file.filesystem.open(file.path, "rb") as stream:
         try:
             # The buffer keeps pyarrow from reading a whole column of a row group at once.
             with closing(pq.ParquetFile(stream, buffer_size=_CHUNK, pre_buffer=False)) as parquet:
-                for batch in parquet.iter_batches(batch_size=_batch_rows(parquet)):
-                    for values in batch.to_pylist():
-                        number += 1
-                        yield SourceRow(name, number, values)
+                yield parquet
         except UnicodeDecodeError as error:
-            raise InputError(f"{name}, after row {number}: not UTF-8 ({error.reason}); write it again") from error
+            problem = f"not UTF-8 ({error.reason}); write it again"
+            raise InputError(f"{file.name}, after row {rows_read()}: {problem}") from error
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
             problem = "not Parquet, cut off or damaged"
-            raise InputError(f"{name}, after row {number}: {problem} ({error}); copy or write it again") from error
+            raise InputError(
+                f"{file.name}, after row {rows_read()}: {problem} ({error}); copy or write it again"
+            ) from error
 
 
 def _batch_rows(parquet: Any) -> int:

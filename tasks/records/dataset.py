@@ -7,7 +7,7 @@ and rows keep its order, so Parquet stores the text of a context about once.
 Leaves out: how a shard becomes rows (`tasks/published_rows.py`), files, and the manifest.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
@@ -47,7 +47,8 @@ class JudgementEntry(TypedDict):
 class PairRow(TypedDict):
     """A row of `pairs`. Token counts are the server's, by the policy's tokenizer; of an answer without its reasoning.
 
-    Columns of reasoning are in datasets of models that think alone.
+    Columns of reasoning are in datasets of models that think alone; `short_prompt`, which is `prompt` over the part of
+    the context that holds the answer, where chosen answers may have been drawn from it (sampling.context: evidence).
     """
 
     prompt: list[Message]
@@ -77,6 +78,7 @@ class PairRow(TypedDict):
     rejected_reasoning: str | None
     chosen_reasoning_tokens: int | None
     rejected_reasoning_tokens: int | None
+    short_prompt: list[Message] | None
 
 
 class EvidenceRow(TypedDict):
@@ -105,17 +107,23 @@ class EvidenceRow(TypedDict):
     plan_id: str
     reasoning: str | None  # this and the next in datasets of models that think alone
     reasoning_tokens: int | None
+    seen: str | None  # of the context, where not all samples saw all of it; null where this one did
 
 
 PAIRS = schema_of(PairRow)
 EVIDENCE = schema_of(EvidenceRow)
+SAMPLER_COLUMNS = frozenset({"short_prompt", "seen"})  # of datasets whose samples do not all see the whole context
 
 
-def published_schema(schema: pa.Schema, with_reasoning: bool) -> pa.Schema:
-    """`PAIRS` or `EVIDENCE` as a dataset has it: all its files have the same columns."""
-    if with_reasoning:
-        return schema
-    return pa.schema([field for field in schema if "reasoning" not in field.name])
+def published_schema(schema: pa.Schema, with_reasoning: bool, sampler: Collection[str] = ()) -> pa.Schema:
+    """`PAIRS` or `EVIDENCE` as a dataset has it: all its files have the same columns. `sampler`: those of its sampler's
+    columns that it has (SAMPLER_COLUMNS)."""
+    left_out = SAMPLER_COLUMNS.difference(sampler)
+    fields = []
+    for field in schema:
+        if field.name not in left_out and (with_reasoning or "reasoning" not in field.name):
+            fields.append(field)
+    return pa.schema(fields)
 
 
 @dataclass(frozen=True, slots=True)

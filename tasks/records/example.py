@@ -28,7 +28,10 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A question over one context. `references` are gold answers, for reporting only."""
+    """A question over one context. `references` are gold answers, for reporting alone where no scorer names them.
+
+    The last three are of plans whose samples do not all see the whole context (tasks/samplers).
+    """
 
     example_id: str
     question: str
@@ -37,6 +40,9 @@ class Example:
     kind: str
     language: str  # "en" or "zh"
     metadata: str  # a JSON object, as it came
+    evidence_starts: tuple[int, ...] | None = None  # of the parts of the context that hold the answer
+    evidence_ends: tuple[int, ...] | None = None
+    whole_prompt_tokens: int | None = None  # of the prompt with the whole context
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,7 @@ class Answer:
     key: str  # of its ledger entry
     reasoning: str | None = None  # what the model has thought before it; null where it has not
     reasoning_tokens: int | None = None  # of completion_tokens; by its tokenizer where the server does not count them
+    seen: str | None = None  # what its sample saw of the context, in its sampler's words; null where it was all of it
 
     @property
     def answer_tokens(self) -> int:
@@ -145,9 +152,10 @@ JUDGEMENT = schema_of(Judgement)
 PAIR = schema_of(Pair)
 DROP = schema_of(Drop)
 
-# Columns that only some tables have: those of models that think, and those of contexts that are chat messages.
+# Columns that only some tables have: those of models that think, of contexts that are chat messages, and of samples
+# that do not all see the whole context.
 REASONING = ("reasoning", "reasoning_tokens")
-_OPTIONAL = (REASONING, ("span_roles",))
+_OPTIONAL = (REASONING, ("span_roles",), ("evidence_starts", "evidence_ends"), ("whole_prompt_tokens",), ("seen",))
 
 Record = TypeVar("Record", Example, Context, Answer, Judgement, Pair, WrittenQuestion, Drop)
 

@@ -25,7 +25,8 @@ _PLAN_ID = re.compile(r"[0-9a-f]{16}")
 
 @dataclass(frozen=True, slots=True)
 class PlannedShard:
-    """One shard: the paths of its two tables, and its counts. `prompt_tokens` counts one prompt of each example."""
+    """One shard: the paths of its two tables, and its counts. `prompt_tokens` counts one prompt of each example, with
+    the whole context; `sample_tokens` those of all samples, null where each sees the whole context."""
 
     index: int
     examples: str
@@ -33,6 +34,14 @@ class PlannedShard:
     questions: int
     context_count: int
     prompt_tokens: int
+    sample_tokens: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready values, as in `plan.json`."""
+        values = asdict(self)
+        if self.sample_tokens is None:
+            del values["sample_tokens"]
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +67,7 @@ class Plan:
         for optional in ("rules", "special_tokens"):
             if not values[optional]:
                 del values[optional]
+        values["shards"] = [shard.to_json() for shard in self.shards]
         if self.makes == PAIRS.name:
             del values["makes"]
         return values
@@ -68,6 +78,11 @@ class Plan:
         shards = tuple(PlannedShard(**shard) for shard in values["shards"])
         lists = {name: tuple(values.get(name, ())) for name in ("warnings", "special_tokens")}
         return Plan(**{**values, **lists, "shards": shards})
+
+    @property
+    def planned_questions(self) -> int:
+        """Questions of all shards."""
+        return sum(shard.questions for shard in self.shards)
 
     @property
     def product(self) -> Product:

@@ -27,6 +27,7 @@ class Product:
 
 PAIRS = Product("pairs", "questions", "score")
 QUESTIONS = Product("questions", "planned", "ask")
+ROWS, HISTORIES = "rows", "histories"  # rule of a plan of questions some of whose documents are histories
 PRODUCTS = {product.name: product for product in (PAIRS, QUESTIONS)}
 
 

@@ -188,9 +188,8 @@ def shard_states(store: Store, plan: Plan) -> dict[int, str]:
 
 
 def write_shard_result(store: Store, result: ShardResult) -> None:
-    """Write the result of a finished shard, unless there is one already, and remove its last failure."""
+    """Write the result of a finished shard, unless there is one already."""
     store.put_if_absent(_path(result.plan_id, result.shard), canonical_json(result.to_json()))
-    forget_failure(store, result.plan_id, result.shard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +240,7 @@ def write_failure(store: Store, plan_id: str, index: int, error: BaseException) 
 
 
 def forget_failure(store: Store, plan_id: str, index: int) -> None:
-    """Remove the last error of a shard, because it is finished or is about to run again."""
+    """Remove the last error of a shard, because it is about to run again."""
     store.delete(_failure_path(plan_id, index))
 
 

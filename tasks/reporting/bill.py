@@ -19,7 +19,7 @@ from tasks.judging.reward_settings import called_models
 from tasks.planning.estimate import currency, expected_answer_tokens, judge_calls
 from tasks.records.plan import Plan, load_examples
 from tasks.records.product import QUESTIONS
-from tasks.sampling import calls_per_example
+from tasks.sampling import calls_per_example, sample_prompt_tokens
 
 FIGURES = ("calls", "prompt_tokens", "completion_tokens", "money")
 WARNED_ABOVE = 1.5  # times what was planned
@@ -106,7 +106,7 @@ def planned_amounts(
         examples = len(load_examples(store, plan, index))
         calls_each = calls_per_example(recipe) - strong
         calls = calls_each * examples
-        amounts["policy"].add(calls, calls_each * shard.prompt_tokens, calls * answer_tokens)
+        amounts["policy"].add(calls, sample_prompt_tokens(shard, recipe), calls * answer_tokens)
         if strong:
             amounts["strong"].add(examples, shard.prompt_tokens, examples * answer_tokens)
     context_tokens: Counter[int] = Counter()  # examples by the tokens of their contexts
@@ -134,7 +134,7 @@ def rough_amounts(plan: Plan, recipe: Recipe) -> tuple[dict[str, tuple[float, ..
     for shard in plan.shards:
         calls_each = calls_per_example(recipe) - strong
         calls = calls_each * shard.questions
-        amounts["policy"].add(calls, calls_each * shard.prompt_tokens, calls * answer_tokens)
+        amounts["policy"].add(calls, sample_prompt_tokens(shard, recipe), calls * answer_tokens)
         by_kind["sample"] += recipe.sampling.samples * shard.questions
         by_kind["greedy"] += recipe.sampling.greedy * shard.questions
         if strong:

@@ -122,8 +122,8 @@ def pair_view(dataset: PublishedDataset, pair_id: str, number: int = 1) -> dict[
 
     {"example_id", "number", "of": the question's pairs, "split", "question", "references", "margin",
     "context": {"id", "characters" or null}, "notes": [{"part", "of", "start", "end", "text", "reason"}],
-    "answers": {"chosen" and "rejected": {"index", "text", "reasoning" or null, "reward",
-    "scores": [{"scorer", "score", "reason", "reply"}],
+    "answers": {"chosen" and "rejected": {"index", "text", "reasoning" or null, "seen": of the context
+    by its sample, null for all of it, "reward", "scores": [{"scorer", "score", "reason", "reply"}],
     "facts": [{"text", "support", "reason", "passages": [{"start", "end", "text"}], "nearest"}], "no_facts"}}}
 
     Raises InputError for an unknown id, with similar ids, and for a number above the question's pairs.
@@ -216,6 +216,7 @@ def _answer_view(
         "text": pair[side][-1]["content"],
         "finish_reason": row["finish_reason"] if row else None,
         "reasoning": pair.get(f"{side}_reasoning"),
+        "seen": row.get("seen") if row else None,
         "tokens": pair[f"{side}_tokens"],
         "reward": pair[f"{side}_reward"],
         "scores": scores,

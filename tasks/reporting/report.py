@@ -15,6 +15,7 @@ from infra.errors import InputError
 from infra.models.budget import call_cost
 from infra.recipe import Recipe
 from infra.store import Store
+from tasks.evaluation.calls import calls_by_section
 from tasks.judging.reward_settings import called_models
 from tasks.planning.estimate import currency
 from tasks.records.hint import rerun_command
@@ -64,7 +65,7 @@ def write_report(
         "judge": recipe.judge.name if recipe.judge else None,
         **_products(store, data_folder, built, trained),
         "report": store.place(folder),
-        "versions": _versions(),
+        "versions": versions(),
     }
     plots = _plots(store, data_folder, manifest, comparison)
     for plot, image in plots.items():
@@ -113,7 +114,8 @@ def _figures(
     evaluation_counts = (comparison or {}).get("calls", {})
     counts_by_model = dict(built.get("calls_by_model") or {"policy": built.get("calls", {})})
     counts = add_counts(*counts_by_model.values(), evaluation_counts)
-    counts_by_model["policy"] = add_counts(counts_by_model["policy"], evaluation_counts)  # evaluation calls no judge
+    for section, of_section in calls_by_section(evaluation_counts, recipe).items():
+        counts_by_model[section] = add_counts(counts_by_model.get(section, {}), of_section)
     calls = {}
     for kind, counts_of_kind in counts.items():
         calls[kind] = {name: counts_of_kind[name] for name in CALLS}
@@ -156,7 +158,8 @@ def _plots(
     return plots
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """The versions of the libraries that figures depend on."""
     versions = {}
     for library in _LIBRARIES:
         try:

@@ -90,6 +90,7 @@ def _scores(shard: ShardData) -> dict[str, dict[str, Any]]:
 
 def _pair_histograms(shard: ShardData, answers: Mapping[str, Mapping[int, Answer]]) -> dict[str, Counter[float]]:
     histograms: dict[str, Counter[float]] = {name: Counter() for name in HISTOGRAMS}
+    whole_prompts = {example.example_id: example.whole_prompt_tokens for example in shard.examples}
     for pair in shard.pairs:
         chosen = answers[pair.example_id][pair.chosen_index]
         rejected = answers[pair.example_id][pair.rejected_index]
@@ -97,7 +98,7 @@ def _pair_histograms(shard: ShardData, answers: Mapping[str, Mapping[int, Answer
             "margins": round(pair.margin, _HISTOGRAM_DIGITS),
             "chosen_rewards": round(pair.chosen_reward, _HISTOGRAM_DIGITS),
             "rejected_rewards": round(pair.rejected_reward, _HISTOGRAM_DIGITS),
-            "prompt_tokens": chosen.prompt_tokens,
+            "prompt_tokens": whole_prompts[pair.example_id] or chosen.prompt_tokens,
             "chosen_tokens": chosen.answer_tokens,
             "rejected_tokens": rejected.answer_tokens,
         }

@@ -181,23 +181,6 @@ def comparison_rows(outcome: dict[str, Any]) -> Rows:
     return ["held-out questions", "before", "after"], rows
 
 
-def models_rows(outcome: Mapping[str, Any]) -> Rows:
-    """Every metric of the policy and of several models, in per cent, and the difference of each to the first model."""
-    names = list(outcome["models"])
-    columns = ["held-out questions", "before", *names]
-    for name in outcome["differences"]:
-        columns.append(f"{name} - {names[0]}")
-    rows = []
-    for metric, before in outcome["models"][names[0]]["before"].items():
-        cells = [_metric_words(metric), _percent_and_interval(before)]
-        for model in outcome["models"].values():
-            cells.append(_percent_and_interval(model["after"].get(metric)))
-        for difference in outcome["differences"].values():
-            cells.append(_percent_and_interval(difference.get(metric)))
-        rows.append(cells)
-    return columns, rows
-
-
 def report_rows(report: dict[str, Any]) -> Rows:
     """The figures of a whole run."""
     rows = [["questions", f"{report['questions']:,}", ""], ["pairs", _pair_count(report), ""]]
@@ -256,16 +239,6 @@ def training_rows(trained: Mapping[str, Any]) -> Rows:
     elif dropped := trained.get("dropped_pairs"):
         rows.append(["pairs too long for training", f"{dropped:,} left out"])
     return ["", ""], rows
-
-
-def comparison_table(outcome: dict[str, Any]) -> str:
-    """`comparison_rows` as Markdown."""
-    return markdown(*comparison_rows(outcome))
-
-
-def models_table(outcome: Mapping[str, Any]) -> str:
-    """`models_rows` as Markdown."""
-    return markdown(*models_rows(outcome))
 
 
 def training_table(trained: dict[str, Any]) -> str:

@@ -3,13 +3,13 @@
 The frame splits off the answers without text and gives them a null score with the reason, so that a scorer cannot
 forget them. It drives each scorer from step to step: the scorers of a question work side by side, a step goes on as
 soon as its results are there, and a scorer that wants to prune waits until the others are done. What a step takes is
-done by a `StepRunner`: as Prefect tasks in a shard (`tasks/shard_tasks.py`), or at once in this thread (`InThread`).
+done by a `StepRunner`: as Prefect tasks in a shard (`tasks/step_tasks.py`), or at once in this thread (`InThread`).
 """
 
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from infra.errors import BalanceError
 from infra.recipe import Recipe, RecipeSection
@@ -20,6 +20,8 @@ from tasks.judging.steps import AskStep, BoundsStep, ComputeStep, OthersStep, St
 from tasks.pairing import extremes_alone
 from tasks.records.example import AnswerId, Judgement
 from tasks.scoring import ActiveScorer, known_scorers
+
+Value = TypeVar("Value")
 
 
 class StepRunner(Protocol):
@@ -43,14 +45,15 @@ class InThread:
         return [future]
 
 
-def run_to_end(steps: Generator[Step, Any, None], runner: StepRunner) -> None:
-    """Run steps that wait for nobody else, one after another. Raises what a step raises."""
+def run_to_end(steps: Generator[Step, Any, Value], runner: StepRunner) -> Value:
+    """Run steps that wait for nobody else, one after another; returns what they return. Raises what a step raises."""
     results: list[Any] | None = None
     while True:
         try:
             step = steps.send(results)
-        except StopIteration:
-            return
+        except StopIteration as end:
+            value: Value = end.value
+            return value
         assert isinstance(step, AskStep | ComputeStep)  # the others are of scorers that wait for scorers
         results = []
         for future in runner.run(step):

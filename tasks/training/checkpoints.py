@@ -13,6 +13,9 @@ from typing import Any
 from tasks.training.settings import RunConfig
 
 COMPLETE = "longmill-complete"
+FOLDER = "checkpoints"  # of a model in the store, with a folder for each step
+_ADAPTER_FILES = {"adapter_model.safetensors", "adapter_config.json"}
+_MODEL_ENDINGS = {".safetensors", ".json", ".jinja", ".model", ".txt"}  # weights, configuration and tokenizer
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -26,6 +29,36 @@ def last_checkpoint(folder: Path) -> Path | None:
         elif int(step) > last_step:
             last, last_step = path, int(step)
     return last
+
+
+def complete_checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """(step, folder) of every complete checkpoint, in the order of the steps."""
+    checkpoints: list[tuple[int, Path]] = []
+    for path in folder.glob("checkpoint-*"):
+        step = path.name.removeprefix("checkpoint-")
+        if step.isdigit() and (path / COMPLETE).exists():
+            checkpoints.append((int(step), path))
+    return sorted(checkpoints)
+
+
+def remove_resume_state(folder: Path) -> None:
+    """Leave a checkpoint's weights alone: a run resumes from the last one, and the optimiser's state is twice as large
+    as the weights."""
+    for path in folder.iterdir():
+        if path.name != COMPLETE and not _is_model_file(path):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def copy_weights(checkpoint: Path, target: Path, adapter: bool) -> None:
+    """Link the files of a checkpoint that make a model into `target`, a new folder; nothing that is a pickle."""
+    target.mkdir(parents=True)
+    for path in sorted(checkpoint.iterdir()):
+        if path.name in _ADAPTER_FILES or (not adapter and _is_model_file(path)):
+            (target / path.name).hardlink_to(path)
+
+
+def _is_model_file(path: Path) -> bool:
+    return path.suffix in _MODEL_ENDINGS and path.name != "trainer_state.json"
 
 
 def read_progress(path: Path) -> list[dict[str, Any]]:

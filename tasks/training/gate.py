@@ -40,12 +40,14 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class EncodedTree:
-    """Token ids of one question; `prompt_ids` + an answer is what the model reads."""
+    """Token ids of one question; `prompt_ids` + an answer is what the model reads. Of a loss whose reference reads a
+    short prompt, `short_prompt_ids` + the same answer is what that one reads; else they are empty."""
 
     example_id: str
     prompt_ids: list[int]
     answers: list[list[int]]  # each distinct one once
     pairs: list[tuple[int, int]]  # chosen and rejected, by their places in `answers`
+    short_prompt_ids: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +104,13 @@ def gate(
     over_length: Literal["drop", "stop"] = "stop",
     unfit: Literal["drop", "stop"] = "stop",
     arguments: Mapping[str, Any] = NO_ARGUMENTS,
+    short_prompts: bool = False,
 ) -> Lengths:
     """Encode and check all pairs; `add` is called with each question that passes, with those of its pairs that fit.
 
     `rows` have example_id, prompt, chosen and rejected, the last three lists of messages {"role", "content"}; an answer
-    with "reasoning_content" is trained with it. `arguments` are what requests gave the chat template.
+    with "reasoning_content" is trained with it. `arguments` are what requests gave the chat template. `short_prompts`:
+    the `short_prompt` of rows is encoded too; of a row without one, whose prompt is short already, it is the prompt.
     Neighbours with the same example_id and prompt are pairs of one question; a pair that comes again (a row that
     was drawn twice) begins another. Raises TrainingError, with the example_id and the remedy, for an empty answer,
     chosen equal to rejected, a doubled first token, or a chat template that renders the prompt differently when an
@@ -118,7 +122,7 @@ def gate(
         raise TrainingError("the base model's tokenizer has no chat template; train an instruct model, or give it one")
     counts = _LengthCounts(max_length, over_length, unfit)
     encoder = RowEncoder(tokenizer, arguments)
-    questions = _group_by_question(counts.counted(rows))
+    questions = _group_by_question(counts.counted(rows), short_prompts)
     while True:
         batch = list(islice(questions, _QUESTIONS_AT_ONCE))
         if not batch:
@@ -134,14 +138,15 @@ def gate(
 class PairsFile:
     """Writes encoded questions until it is closed; the file gets its name only when all are in it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, short_prompts: bool = False) -> None:
+        self._schema = SCHEMA.append(pa.field("short_prompt_ids", _IDS, False)) if short_prompts else SCHEMA
         self._path = path
         self._part = path.with_suffix(".part")
         self._rows: list[EncodedTree] = []
 
     def __enter__(self) -> "PairsFile":
         self._sink = pa.OSFile(str(self._part), "wb")
-        self._writer = pa.ipc.new_stream(self._sink, SCHEMA)
+        self._writer = pa.ipc.new_stream(self._sink, self._schema)
         return self
 
     def add(self, row: EncodedTree) -> None:
@@ -165,9 +170,9 @@ class PairsFile:
         if not self._rows:
             return
         columns: dict[str, list[Any]] = {}
-        for name in SCHEMA.names:
+        for name in self._schema.names:
             columns[name] = [getattr(row, name) for row in self._rows]
-        self._writer.write_batch(pa.RecordBatch.from_pydict(columns, schema=SCHEMA))
+        self._writer.write_batch(pa.RecordBatch.from_pydict(columns, schema=self._schema))
         self._rows.clear()
 
 
@@ -192,14 +197,20 @@ class _Question:
 
     name: str
     prompt: list[dict[str, str]]
+    short_prompt: list[dict[str, str]] | None = None  # None where it is not to be encoded
     answers: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     pairs: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def prompts(self) -> list[list[dict[str, str]]]:
+        """The prompts that its answers are encoded with."""
+        return [self.prompt] if self.short_prompt is None else [self.prompt, self.short_prompt]
 
     def takes(self, row: PairRow, pair: tuple[str, str]) -> bool:
         return (self.name, self.prompt) == (str(row["example_id"]), row["prompt"]) and pair not in self.pairs
 
 
-def _group_by_question(rows: Iterable[PairRow]) -> Iterator[_Question]:
+def _group_by_question(rows: Iterable[PairRow], short_prompts: bool) -> Iterator[_Question]:
     """Neighbouring rows of one prompt together."""
     question: _Question | None = None
     for row in rows:
@@ -211,7 +222,8 @@ def _group_by_question(rows: Iterable[PairRow]) -> Iterator[_Question]:
         if question is None or not question.takes(row, pair):
             if question is not None:
                 yield question
-            question = _Question(str(row["example_id"]), row["prompt"])
+            short_prompt = (row.get("short_prompt") or row["prompt"]) if short_prompts else None
+            question = _Question(str(row["example_id"]), row["prompt"], short_prompt)
         question.pairs.append(pair)
         for side, text in zip(("chosen", "rejected"), pair, strict=True):
             question.answers.setdefault(text, row[side])
@@ -341,22 +353,39 @@ def _encode(
         try:
             if counts.unfit == "drop":
                 check_plain(question.name, question.prompt, answers, tokenizer)
-            rows += encoder.rows(question.name, question.prompt, answers)
+            rows_of_question: list[Row] = []
+            for prompt in question.prompts:
+                rows_of_question += encoder.rows(question.name, prompt, answers)
         except UnfitError as fault:
             counts.drop(question, fault)
             continue
+        rows += rows_of_question
         rendered.append(question)
-    ids = encoder.encode(rows)
-    start = 0
+    ids = iter(encoder.encode(rows))
     for question in rendered:
-        end = start + 1 + len(question.answers)
+        encoded = []
+        for _ in question.prompts:
+            encoded.append((next(ids), list(islice(ids, len(question.answers)))))
         try:
-            tree, merged = _split(question, tokenizer, ids[start], ids[start + 1 : end])
+            (tree, merged), *short_trees = [_split(question, tokenizer, *ids_of_prompt) for ids_of_prompt in encoded]
+            for short, _ in short_trees:
+                tree = _with_short_prompt(tree, short)
         except UnfitError as fault:
             counts.drop(question, fault)
         else:
             yield tree, merged
-        start = end
+
+
+def _with_short_prompt(tree: EncodedTree, short: EncodedTree) -> EncodedTree:
+    """A question with the prompt of the same question encoded over a short context."""
+    if short.answers != tree.answers:
+        raise UnfitError(
+            "answer_differs",
+            f"example {tree.example_id}: an answer has other tokens after the short prompt than after the long one, so "
+            "that their log-probabilities cannot be compared; give the tokenizer a template whose generation prompt "
+            "ends with a token of its own",
+        )
+    return replace(tree, short_prompt_ids=short.prompt_ids)
 
 
 def _answer_text(row: PairRow, side: str) -> str:

@@ -11,7 +11,7 @@ import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,14 @@ from infra.recipe import Training
 from infra.recipe.public import public_text
 from infra.store import Store
 from tasks.training.base_identity import base_identity
+from tasks.training.checkpoints import FOLDER as CHECKPOINTS
 from tasks.training.checkpoints import last_checkpoint, rewind
 from tasks.training.external import ExternalPairs, PairSource, TrainingData, all_drops, read_external_pairs
 from tasks.training.gate import Lengths, PairsFile, gate
 from tasks.training.launching import OnReference, OnStep, launch
-from tasks.training.losses import find_loss
+from tasks.training.losses import all_losses, find_loss
 from tasks.training.mixing import ShortPairs, mix_summary, read_short_pairs
-from tasks.training.outputs import write_outputs
+from tasks.training.outputs import checkpoint_models, write_outputs
 from tasks.training.published import read_train_split
 from tasks.training.reference import fetch_reference, reference_path, store_reference
 from tasks.training.settings import (
@@ -41,7 +42,13 @@ from tasks.training.settings import (
 )
 
 # Settings that do not change the trained weights, and so not the job's id.
-_SETTINGS_WITHOUT_EFFECT = {"save_steps", "gradient_checkpointing", "offload_activations", "over_length"}
+_SETTINGS_WITHOUT_EFFECT = {
+    "save_steps",
+    "keep_checkpoints",
+    "gradient_checkpointing",
+    "offload_activations",
+    "over_length",
+}
 _SETTINGS_WITH_CONTENT = {"mix"}  # the id holds the content of its rows instead
 
 
@@ -100,9 +107,20 @@ def stored_training(job: TrainingJob) -> TrainingResult | None:
 
 def read_data(job: TrainingJob) -> TrainingData:
     """What the job trains on, checked as far as it can be without a model. Raises InputError or StoreError."""
+    short = _reads_short_prompts(job)
     if job.pairs is None:
-        return read_train_split(job.store, job.manifest, with_reasoning=job.settings.reasoning == "keep")
+        with_reasoning = job.settings.reasoning == "keep"
+        return read_train_split(job.store, job.manifest, with_reasoning=with_reasoning, with_short_prompt=short)
+    if short:
+        raise RecipeError(
+            f"training.loss: {job.settings.loss} compares with the reference over a short prompt, which pairs of "
+            "others have not; take the loss dpo"
+        )
     return read_external_pairs(job.pairs, grouped=job.settings.loss != "sft")  # SFT reads one pair of a question
+
+
+def _reads_short_prompts(job: TrainingJob) -> bool:
+    return job.settings.loss in all_losses() and all_losses()[job.settings.loss].short_reference
 
 
 def train(
@@ -172,6 +190,8 @@ def _stored_result(job: TrainingJob, model: str) -> TrainingResult | None:
     result = TrainingResult(**json.loads(job.store.read(path)))
     if result.dropped_pairs and job.settings.over_length == "stop":
         return None  # the gate will stop the job
+    if job.settings.keep_checkpoints and not job.store.list(f"{model}/{CHECKPOINTS}"):
+        return None  # trained before, without them
     return result
 
 
@@ -257,7 +277,7 @@ def _encoded(job: TrainingJob, data: TrainingData, short: ShortPairs | None, fol
             return lengths
     data.check()
     tokenizer = load_tokenizer(job.base, job.trust_remote_code)
-    with PairsFile(folder / "pairs.arrow") as pairs:
+    with PairsFile(folder / "pairs.arrow", _reads_short_prompts(job)) as pairs:
         through_gate = partial(
             gate,
             tokenizer=tokenizer,
@@ -265,6 +285,7 @@ def _encoded(job: TrainingJob, data: TrainingData, short: ShortPairs | None, fol
             add=pairs.add,
             over_length=job.settings.over_length,
             arguments=job.template_arguments,
+            short_prompts=_reads_short_prompts(job),
         )
         lengths = through_gate(data.pairs(), unfit="drop" if isinstance(data, ExternalPairs) else "stop")
         if short:
@@ -302,14 +323,31 @@ def _publish(job: TrainingJob, data: TrainingData, identity: str, config: RunCon
         **written,
     )
     job.store.upload_folder(config.output, result.model)
+    if config.settings.keep_checkpoints:
+        _store_checkpoints(job.store, config, result)
     written_last = json.dumps(result.to_json(), indent=1, sort_keys=True) + "\n"
     job.store.put_if_absent(f"{result.model}/result.json", written_last.encode())
     return result
 
 
+def _store_checkpoints(store: Store, config: RunConfig, result: TrainingResult) -> None:
+    """Every checkpoint as a model of its own, beside the trained one."""
+    for step, folder in checkpoint_models(config):
+        checkpoint = replace(
+            result,
+            model=f"{result.model}/{CHECKPOINTS}/{step}",
+            name=f"{result.name}-step-{step}",
+            revision=f"{result.revision}-{step}",
+            steps=step,
+        )
+        text = json.dumps(checkpoint.to_json(), indent=1, sort_keys=True) + "\n"
+        (folder / "result.json").write_text(text, encoding="utf-8")
+        store.upload_folder(folder, checkpoint.model)
+
+
 def _remove_work_files(folder: Path) -> None:
     """Remove the files that only a resumed run needs; log and progress stay."""
-    for name in ("checkpoints", "output", "cache"):
+    for name in ("checkpoints", "output", "output-checkpoints", "cache"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for path in [*folder.glob("*.arrow"), folder / "lengths.json", folder / "reference.jsonl"]:
         path.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ removed. Leaves out: uploading to a hub.
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from infra.errors import TrainingError
 from infra.models.tokens import resolve_model
 from infra.store import table_bytes
 from tasks.training.card import model_card
-from tasks.training.checkpoints import read_progress
+from tasks.training.checkpoints import complete_checkpoints, copy_weights, read_progress
 from tasks.training.external import ExternalPairs, TrainingData, all_drops
 from tasks.training.settings import RunConfig, quarter_means
 
@@ -68,6 +68,19 @@ def write_outputs(config: RunConfig, data: TrainingData, *, base: str, base_revi
     card = model_card(config, data, base_revision, results, steps)
     (config.output / "README.md").write_text(card, encoding="utf-8")
     return results
+
+
+def checkpoint_models(config: RunConfig) -> Iterator[tuple[int, Path]]:
+    """(step, folder with the weights and job.json) of every complete checkpoint, for `write_outputs` before it."""
+    adapter = config.settings.method != "full"
+    for step, checkpoint in complete_checkpoints(config.checkpoints):
+        folder = Path(config.folder) / "output-checkpoints" / str(step)
+        shutil.rmtree(folder, ignore_errors=True)
+        copy_weights(checkpoint, folder, adapter)
+        if adapter:
+            _write_adapter_config(config, folder / "adapter_config.json")
+        shutil.copy(config.output / "job.json", folder / "job.json")
+        yield step, folder
 
 
 def metrics_table(steps: Steps) -> pa.Table:
@@ -158,8 +171,13 @@ def _remove_other_files(config: RunConfig) -> None:
         if path.name == "summary.json" or path.suffix == ".bin" or (adapter and path.name not in _ADAPTER_FILES):
             path.unlink()
     if adapter:
-        path = config.output / "adapter_config.json"
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        raw["base_model_name_or_path"] = config.base_name
-        raw["target_modules"] = sorted(raw["target_modules"])  # PEFT writes a set in no order
-        path.write_text(json.dumps(raw, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        _write_adapter_config(config, config.output / "adapter_config.json")
+
+
+def _write_adapter_config(config: RunConfig, path: Path) -> None:
+    """The adapter's configuration in a fixed order, without a folder of this machine."""
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    raw["base_model_name_or_path"] = config.base_name
+    raw["target_modules"] = sorted(raw["target_modules"])  # PEFT writes a set in no order
+    path.unlink()  # it may be a link to the checkpoint's own
+    path.write_text(json.dumps(raw, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -27,6 +27,7 @@ class PassPart:
     pairs: Sequence[Sequence[int]]
     weight: float
     reference: Sequence[float]  # of each answer, where rows bring it
+    short_prompt: Ids | None = None  # what the reference reads in place of the prompt
 
     @property
     def tokens(self) -> int:
@@ -54,7 +55,8 @@ class StepCollator:
         pass holds input_ids, attention_mask and completion_mask, all [answers, tokens]; trees [questions, 2], a
         prompt's tokens and the number of its answers, which stand one after another; pairs [pairs, 2], the rows of
         chosen and rejected; weights [pairs], times the number of processes, whose gradients are averaged; and
-        reference [answers], where rows have one: each answer's sum of log p."""
+        reference [answers], where rows have one: each answer's sum of log p. Where rows have short_prompt_ids and no
+        reference, `reference_pass` is the same pass over these prompts: what the reference reads."""
         parts: list[PassPart] = []
         for row in rows:
             parts += self._parts(row, len(rows))
@@ -68,13 +70,14 @@ class StepCollator:
     def _parts(self, row: Mapping[str, Any], questions: int) -> list[PassPart]:
         prompt, answers, pairs = row["prompt_ids"], row["answers"], row["pairs"]
         reference = row.get("reference", ())
+        short = None if reference else row.get("short_prompt_ids")
         weight = self.processes / (questions * len(pairs))
         if not self.separate_pairs:
-            return [PassPart(prompt, answers, pairs, weight, reference)]
+            return [PassPart(prompt, answers, pairs, weight, reference, short)]
         parts: list[PassPart] = []
         for chosen, rejected in pairs:
             sums = [reference[chosen], reference[rejected]] if reference else ()
-            parts.append(PassPart(prompt, [answers[chosen], answers[rejected]], ((0, 1),), weight, sums))
+            parts.append(PassPart(prompt, [answers[chosen], answers[rejected]], ((0, 1),), weight, sums, short))
         return parts
 
     def _fill_by_count(self, parts: list[PassPart]) -> list[list[PassPart]]:
@@ -90,6 +93,17 @@ class StepCollator:
 
 def _tensors(parts: Sequence[PassPart], pad_token_id: int) -> dict[str, Any]:
     """A pass as padded tensors; see `StepCollator.__call__`."""
+    batch = _pass_tensors(parts, pad_token_id)
+    short_parts = []
+    for part in parts:
+        if part.short_prompt is not None:
+            short_parts.append(replace(part, prompt=part.short_prompt, short_prompt=None))
+    if short_parts:
+        batch["reference_pass"] = _pass_tensors(short_parts, pad_token_id)
+    return batch
+
+
+def _pass_tensors(parts: Sequence[PassPart], pad_token_id: int) -> dict[str, Any]:
     import torch
     from torch.nn.utils.rnn import pad_sequence
 

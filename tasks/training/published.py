@@ -14,6 +14,7 @@ from tasks.records.table import StoredTable
 from tasks.training.answer_form import REASONING_FIELD
 
 _COLUMNS = ("example_id", "prompt", "chosen", "rejected")
+_SHORT_PROMPT = "short_prompt"
 _REASONING_COLUMNS = {"chosen": "chosen_reasoning", "rejected": "rejected_reasoning"}
 
 
@@ -21,7 +22,8 @@ _REASONING_COLUMNS = {"chosen": "chosen_reasoning", "rejected": "rejected_reason
 class TrainSplit:
     """The train split of a published dataset. `sha256` is that of the manifest's bytes.
 
-    `with_reasoning`: an answer's message has its reasoning, as "reasoning_content".
+    `with_reasoning`: an answer's message has its reasoning, as "reasoning_content". `with_short_prompt`: rows have the
+    prompt over the evidence alone.
     """
 
     store: Store
@@ -30,6 +32,7 @@ class TrainSplit:
     sha256: str
     files: tuple[StoredTable, ...]
     with_reasoning: bool = False
+    with_short_prompt: bool = False
 
     @property
     def rows(self) -> int:
@@ -46,17 +49,23 @@ class TrainSplit:
 
         Raises StoreError when a file has other rows or columns, TrainingError when there is no reasoning to train.
         """
+        columns = [*_COLUMNS, *([_SHORT_PROMPT] if self.with_short_prompt else [])]
+        if self.with_reasoning:
+            columns += _REASONING_COLUMNS.values()
         for table in self.files:
-            if not self.with_reasoning:
-                yield from table.rows_of(self.store, _COLUMNS)
-                continue
-            if not set(_REASONING_COLUMNS.values()) <= set(table.column_names(self.store)):
+            missing = set(columns).difference(table.column_names(self.store))
+            if _SHORT_PROMPT in missing:
+                raise TrainingError(
+                    f"training.loss compares with the reference over a short prompt, and the dataset {self.name} has "
+                    "none: it is one of sampling.context: evidence that has; take the loss dpo"
+                )
+            if missing.intersection(_REASONING_COLUMNS.values()):
                 raise TrainingError(
                     f"training.reasoning is keep, and the dataset {self.name} has no reasoning: its answers are of a "
                     "model that does not think, or were built by an earlier version; set training.reasoning to drop"
                 )
-            for row in table.rows_of(self.store, (*_COLUMNS, *_REASONING_COLUMNS.values())):
-                yield _with_reasoning(row)
+            for row in table.rows_of(self.store, columns):
+                yield _with_reasoning(row) if self.with_reasoning else row
 
     def count_questions(self) -> int:
         """Questions of the split: neighbouring rows of one example are its pairs. Raises as `pairs`."""
@@ -87,9 +96,11 @@ def _with_reasoning(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def read_train_split(store: Store, path: str, *, with_reasoning: bool = False) -> TrainSplit:
+def read_train_split(
+    store: Store, path: str, *, with_reasoning: bool = False, with_short_prompt: bool = False
+) -> TrainSplit:
     """The train split of a manifest. Raises MissingError, or StoreError for a file that is no manifest."""
     dataset = open_dataset(store, path)
     name, licence = str(dataset.manifest["name"]), dataset.manifest.get("licence")
     files = tuple(dataset.tables("pairs", "train"))
-    return TrainSplit(store, name, licence, dataset.sha256, files, with_reasoning)
+    return TrainSplit(store, name, licence, dataset.sha256, files, with_reasoning, with_short_prompt)

@@ -55,7 +55,7 @@ def run(config: RunConfig) -> None:
         max_length=config.lengths.total_max,
         settings=config.settings,
         arguments=trainer_arguments(config),
-        callbacks=(ProgressCallback(config.progress),),
+        callbacks=(ProgressCallback(config.progress, config.settings.keep_checkpoints),),
         reference=config.reference_rows if config.reference else None,
         sharing=sharing,
     )
@@ -125,7 +125,7 @@ def trainer_arguments(config: RunConfig) -> dict[str, Any]:
         "logging_nan_inf_filter": False,  # would show 0 where the loss is NaN
         "save_strategy": "steps",
         "save_steps": settings.save_steps,
-        "save_total_limit": 2,
+        "save_total_limit": None if settings.keep_checkpoints else 2,
         "report_to": [],
         "disable_tqdm": True,
     }

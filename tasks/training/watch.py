@@ -14,7 +14,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from infra.errors import TrainingError
-from tasks.training.checkpoints import COMPLETE
+from tasks.training.checkpoints import COMPLETE, complete_checkpoints, remove_resume_state
 from tasks.training.settings import quarter_means
 
 _SAMPLED_VALUES = 512  # values of each tensor that are compared before and after
@@ -22,10 +22,14 @@ _RENAMED = {"learning_rate": "lr", "rewards/margins": "margin", "rewards/accurac
 
 
 class ProgressCallback(TrainerCallback):  # type: ignore[misc]
-    """Writes a line per optimiser step, checks it, and marks checkpoints that are written to the end."""
+    """Writes a line per optimiser step, checks it, and marks checkpoints that are written to the end.
 
-    def __init__(self, progress: Path) -> None:
+    `all_checkpoints`: all of them stay; what only a resumed run needs stays in the last one alone.
+    """
+
+    def __init__(self, progress: Path, all_checkpoints: bool = False) -> None:
         self._progress = progress
+        self._all_checkpoints = all_checkpoints
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """Called after every optimiser step, and once at the end with a summary that has no `loss`."""
@@ -41,6 +45,10 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]
         """Called when all files of a checkpoint are written."""
         if state.is_world_process_zero:
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+            if self._all_checkpoints:
+                for step, folder in complete_checkpoints(Path(args.output_dir)):
+                    if step < state.global_step:
+                        remove_resume_state(folder)
 
 
 def step_record(step: int, total_steps: int, logs: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,12 +29,17 @@ def keys() -> str:
             rows[f"`{key}`"] = []
             meanings[f"`{key}`"] = f"{_sentence(meaning)}\n\n"
             continue
+        suite = re.fullmatch(r"evaluation\.suites\[(\w+)\]\.(\w+)", key)
         if scorer:
             heading, name = f"Scorer `{scorer.group(1)}`", scorer.group(2)
+        elif suite:
+            heading, name = f"Suite `{suite.group(1)}`", key
+            meanings[heading] = f"One of `evaluation.suites`: `{{name: {suite.group(1)}, ...}}`\n\n"
         else:
             heading, name = f"`{key.partition('.')[0]}`" if "." in key else "Top level", key
         row = f"| `{name}` | {_cell(default or 'a section')} | {_cell(meaning)} |"
         rows.setdefault(heading, []).append(row)
+    meanings["Suite `any`"] = "Every entry of `evaluation.suites`, beside its suite's own keys.\n\n"
     for name in known_scorers():
         meanings[f"Scorer `{name}`"] = f"One of `scoring.scorers`: `{{scorer: {name}, weight: 1.0, ...}}`\n\n"
     parts = []
@@ -42,6 +47,25 @@ def keys() -> str:
         head = "| key | default | meaning |\n|---|---|---|\n"
         parts.append(f"### {heading}\n\n{meanings[heading]}{head}" + "\n".join(table))
     return "\n\n".join(parts)
+
+
+def suites() -> str:
+    """Every suite: what it measures, its metrics, the judge's calls, its questions."""
+    from tasks.evaluation.suites import all_suites
+
+    rows = ["| suite | what it measures | metrics | judge's calls a question | questions |", "|---|---|---|---|---|"]
+    for name, suite in all_suites().items():
+        judged = suite.judge.metrics if suite.judge else ()
+        metrics = ", ".join(f"`{metric}`" for metric in (*suite.metrics, *judged))
+        calls = suite.judge.calls if suite.judge else "—"
+        if suite.generate is not None and name != "short":
+            questions = "generated"
+        elif suite.format != "native":
+            questions = f"`{suite.format}`"
+        else:
+            questions = "rows of the shape" if name == "short" else "any format"
+        rows.append(f"| `{name}` | {_cell(suite.about)} | {metrics} | {calls} | {questions} |")
+    return "\n".join(rows)
 
 
 def _sentence(text: str) -> str:
@@ -117,6 +141,7 @@ def evidence() -> str:
 GENERATED: dict[str, tuple[Path, Callable[[], str]]] = {
     "keys": (ROOT / "docs/recipes.md", keys),
     "verbs": (ROOT / "docs/verbs.md", verbs),
+    "suites": (ROOT / "docs/evaluate.md", suites),
     "sizing": (ROOT / "docs/operate.md", sizing_table),
     "evidence.md": (ROOT / "docs/evidence.md", evidence),
 }

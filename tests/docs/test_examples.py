@@ -15,16 +15,20 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+import tasks.evaluation.suites
 import tasks.scoring
 from infra.recipe import Recipe, parse_recipe
 from infra.store import open_store
+from tasks.evaluation.suites import all_suites, find_suite, parse_suites
 from tasks.scoring import check_scorers, known_scorers
 from tests.docs.pages import PAGES, ROOT, Block, all_blocks, blocks, commands
+from tests.support.judged_suites import judged, suite_answer
 from tests.support.stub_server import running_stub
 
 SKIP = "…"  # a line that stands for lines that are left out
 CHANGES_EACH_TIME = ("tokens a second", "seconds")  # figures of these lines
 SCORER_FILE = "tasks/scoring/brevity.py"
+SUITE_FILE = "tasks/evaluation/suites/manner.py"
 
 
 def blocks_in(language: str) -> list[Block]:
@@ -68,7 +72,26 @@ def whole_recipe(text: str) -> Recipe:
 def test_every_recipe_can_be_read(block: Block, request: pytest.FixtureRequest) -> None:
     if "brevity" in block.text:
         request.getfixturevalue("brevity")
-    assert check_scorers(whole_recipe(block.text))
+    recipe = whole_recipe(block.text)
+    assert check_scorers(recipe)
+    parse_suites(recipe)
+
+
+def test_the_suite_of_the_documentation_asks_its_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = [block for block in blocks_in("python") if block.file == SUITE_FILE]
+    (tmp_path / Path(SUITE_FILE).name).write_text(block.text, encoding="utf-8")
+    monkeypatch.setattr(tasks.evaluation.suites, "__path__", [*tasks.evaluation.suites.__path__, str(tmp_path)])
+    prompts = tmp_path / "prompts" / "en"
+    prompts.mkdir(parents=True)
+    prompts.joinpath("evaluate-polite.txt").write_text("{question}\n<answer>\n{answer}\n</answer>", encoding="utf-8")
+    monkeypatch.setattr("tasks.prompts._FOLDER", tmp_path / "prompts")
+    all_suites.cache_clear()
+    try:
+        scores, _ = judged(find_suite("manner"), [suite_answer("Please.")], lambda request: "[[yes]]")
+    finally:
+        all_suites.cache_clear()
+        sys.modules.pop("tasks.evaluation.suites.manner", None)
+    assert scores[0]["polite"].value == 1.0
 
 
 @pytest.mark.parametrize("block", blocks_in("jsonl"), ids=str)

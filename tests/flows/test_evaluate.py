@@ -10,8 +10,6 @@ import pytest
 from flows import evaluate as module
 from infra.errors import EvaluationError, ServingError
 from infra.recipe import Execution, Model, Recipe
-from infra.serving.servers import RecipeServers
-from tasks.evaluation.evaluate import EvaluationRow
 from tests.support.planning import pooled_rows, small_recipe
 
 ENDPOINTS = ["http://127.0.0.1:9/v1", "http://127.0.0.1:10/v1"]
@@ -151,34 +149,3 @@ def test_questions_without_references_are_refused_before_a_call(folder: Path) ->
     recipe = recipe_for(folder, evaluation={"questions": source, "contexts": contexts})
     with pytest.raises(EvaluationError, match="no held-out question"):
         module.evaluate_models(recipe, None, None)
-
-
-def test_several_models_are_compared_on_the_same_questions_with_the_first(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = recipe_for(folder, evaluation={"resamples": 50})
-    served: list[str] = []
-
-    @contextlib.contextmanager
-    def start_servers(recipe: Recipe, *, waiting: bool) -> Iterator[RecipeServers]:
-        assert waiting
-        served.append(recipe.name)
-        yield RecipeServers(recipe)
-
-    def row(example_id: str, score: float) -> EvaluationRow:
-        return EvaluationRow(example_id, "qa", 100, False, "", "stop", True, {"sub_em": score}, {})
-
-    def evaluation_rows(questions: list[str], settings: Recipe, trained: dict[str, Any]) -> Any:
-        scores = {"a": (0.0, 1.0), "b": (1.0, 1.0)}[trained["name"]]
-        before = [row(question, 0.0) for question in questions]
-        return before, [row(question, score) for question, score in zip(questions, scores, strict=True)], {}
-
-    monkeypatch.setattr(module, "start_servers", start_servers)
-    monkeypatch.setattr(module, "heldout_questions", lambda *_: ["first", "second"])
-    monkeypatch.setattr(module, "evaluation_rows", evaluation_rows)
-    monkeypatch.setattr(module, "announce", lambda *_: None)
-    outcome = module.compare_models.fn(recipe.model_dump(mode="json"), None, [{"name": "a"}, {"name": "b"}])
-    assert served == [recipe.name]
-    assert [model["after"]["sub_em"]["value"] for model in outcome["models"].values()] == [0.5, 1.0]
-    assert list(outcome["differences"]) == ["b"]
-    assert outcome["differences"]["b"]["sub_em"]["value"] == 0.5

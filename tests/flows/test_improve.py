@@ -78,7 +78,7 @@ def test_a_model_in_a_remote_store_is_fetched_whole(folder: Path, monkeypatch: p
 def test_each_round_starts_from_the_model_of_the_one_before(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rounds: list[tuple[int, str]] = []
 
-    def run_round(recipe: Recipe, number: int) -> dict[str, Any]:
+    def run_round(recipe: Recipe, number: int, served: Recipe) -> dict[str, Any]:
         rounds.append((number, recipe.policy.revision))
         revision = f"r{number}"
         (folder / "mill" / "models" / revision).mkdir(parents=True)

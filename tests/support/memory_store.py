@@ -6,7 +6,6 @@ The order of the turns is given, so that a test can try many. `one_winner=False`
 import io
 import threading
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -135,9 +134,6 @@ class MemoryStore:
             else:
                 files.append(path)
         return files, list(folders)
-
-    def written_at(self, path: str) -> datetime | None:
-        return None
 
     def delete(self, *paths: str) -> None:
         for path in paths:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import random
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +137,7 @@ def stored_plan(store: Store, recipe: Recipe, shards: list[PlannedShard], early:
     content = {
         "recipe": recipe.identity(),
         "prompts": {f"en/{prompt.name}": prompt.fingerprint},
-        "shards": [asdict(shard) for shard in shards],
+        "shards": [shard.to_json() for shard in shards],
         "questions": sum(shard.questions for shard in shards) + len(early),
         "drops": put_input(store, records.to_table(early, records.DROP)),
         "drop_counts": {"duplicate_id": len(early)} if early else {},

@@ -29,4 +29,5 @@ SUITE = Suite(
     "microworld",
     {"sub_em": _sub_em, "item_recall": _item_recall, "fact_precision": _fact_precision},
     reasons={"fact_precision": "no_facts"},
+    about="the generated world: SubEM, recall of items, precision of facts",
 )

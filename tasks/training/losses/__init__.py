@@ -59,11 +59,15 @@ class LossSetup:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """`make_trainer(setup)` makes a TRL trainer whose train_dataset has one row per question."""
+    """`make_trainer(setup)` makes a TRL trainer whose train_dataset has one row per question.
+
+    With `short_reference` rows have `short_prompt_ids` too, the prompt that the reference reads.
+    """
 
     name: str
     make_trainer: Callable[[LossSetup], Any]
     reference: bool = False  # whether it compares with a reference model
+    short_reference: bool = False
 
 
 @functools.cache

@@ -9,7 +9,8 @@ question of six pairs weighs as much as one of one.
 
 The reference's sums are computed in every step, or once for all questions before training. Then they are written to a
 file as they are computed, a line for a question of each process, and a run that was stopped goes on after the last
-line (tasks/training/reference.py). One question is read at a time there, unpadded.
+line (tasks/training/reference.py). One question is read at a time there, unpadded. Where a question has a short prompt
+(losses/longpo.py) the reference reads that one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -63,7 +64,8 @@ class DPOLoss:
 
         reference = None
         if not self.computed_before:
-            reference = trainer.reference_sums(trainer.ref_model or trainer.model, batch)
+            read = batch.get("reference_pass", batch)  # the prompts of the reference, where they are others
+            reference = trainer.reference_sums(trainer.ref_model or trainer.model, read)
         output = trainer.score_tokens(model, batch, answer_labels(batch))
         tokens = batch["completion_mask"].sum(dim=1)
         log_p = output.log_probs.sum(dim=1)
@@ -137,7 +139,8 @@ def _reference_passes(trainer: "StepDPOTrainer", row: Mapping[str, Any]) -> Iter
     if trainer.sharing is None:
         parts = [[answer] for answer in row["answers"]]
     for answers in parts:
-        (batch,) = collator([{"prompt_ids": row["prompt_ids"], "answers": answers, "pairs": [[0, 0]]}])["passes"]
+        prompt = row.get("short_prompt_ids") or row["prompt_ids"]
+        (batch,) = collator([{"prompt_ids": prompt, "answers": answers, "pairs": [[0, 0]]}])["passes"]
         yield {name: tensor.to(trainer.accelerator.device) for name, tensor in batch.items()}
 
 

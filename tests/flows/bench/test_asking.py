@@ -4,8 +4,19 @@ from collections import Counter
 
 import pytest
 
-from flows.bench.asking import FAULTS, RATE, is_right, library_bank, measure_bank, with_faults, world_bank
+from flows.bench.asking import (
+    FAULTS,
+    RATE,
+    history_bank,
+    intended,
+    is_right,
+    library_bank,
+    measure_bank,
+    with_faults,
+    world_bank,
+)
 from flows.bench.stub_asker import StubAsker
+from tasks.asking.proof import find_proof, whole_turns
 
 
 def test_each_fault_is_planted_at_its_rate_and_the_rest_is_good() -> None:
@@ -36,3 +47,17 @@ def test_the_checks_catch_the_faults_and_lose_few_good_questions() -> None:
     assert figures["right before"] < 0.8
     assert figures["good"]["share"] <= 0.3  # of 50: the stub's own errors are drawn
     assert figures["calls per question"] < 40
+
+
+def test_histories_have_gold_questions_of_all_their_kinds_whose_proof_is_whole_sentences_of_turns() -> None:
+    rows = history_bank()
+    assert set(Counter((row.kind, row.language) for row in rows).values()) == {12}
+    assert len({row.question for row in rows}) == len(rows)
+    for number, row in enumerate(rows):
+        (place,) = intended(number, row).places
+        assert len(place.turns) == len(row.messages)
+        evidence = find_proof(row.proof, [place.text], [(0, 0, len(place.text))])
+        assert isinstance(evidence, list)
+        assert len(whole_turns(evidence, [place])) == len(row.proof)
+    faults = Counter(row.fault for row in with_faults(rows))
+    assert all(faults[fault] == round(RATE * len(rows)) for fault in FAULTS if fault != "kind")

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from flows.cli.app import app
 from infra.errors import InputError, LongmillError, RecipeError
-from tasks.reporting.tables import models_rows, training_rows
+from tasks.reporting.tables import training_rows
 from tasks.training.external import PairSource
 from tasks.training.job import TrainingJob, TrainingResult
 from tests.flows.cli.test_cli import recipe_file
@@ -65,18 +65,6 @@ def test_the_table_says_where_each_row_went() -> None:
         ["dropped: too_long", "98"],
         ["rows trained on", "1,000 and 10 short ones"],
     ]
-
-
-def test_models_stand_beside_one_another_with_their_difference_to_the_first() -> None:
-    def figure(value: float) -> dict[str, float]:
-        return {"value": value, "low": value - 0.1, "high": value + 0.1}
-
-    models = {}
-    for name, value in (("a-1", 0.5), ("b-2", 0.6)):
-        models[name] = {"before": {"sub_em": figure(0.4)}, "after": {"sub_em": figure(value)}}
-    columns, rows = models_rows({"models": models, "differences": {"b-2": {"sub_em": figure(0.1)}}})
-    assert columns == ["held-out questions", "before", "a-1", "b-2", "b-2 - a-1"]
-    assert rows == [["sub em", "40.0 [30.0, 50.0]", "50.0 [40.0, 60.0]", "60.0 [50.0, 70.0]", "10.0 [0.0, 20.0]"]]
 
 
 @pytest.mark.usefixtures("prefect")

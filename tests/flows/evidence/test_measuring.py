@@ -100,7 +100,7 @@ def test_a_model_and_a_file_change_the_recipes() -> None:
     assert (recipe.policy.name, recipe.policy.tokenizer) == ("model", "somewhere/model")
     assert recipe.policy.serve is not None and recipe.policy.serve.model_path == "somewhere/model"
     assert recipe.questions.source == "mill/questions/seed-0/tune.jsonl"
-    assert (recipe.sampling.samples, recipe.evaluation.suite) == (16, "qa")  # type: ignore[union-attr]
+    assert (recipe.sampling.samples, recipe.evaluation.suites) == (16, ("qa",))  # type: ignore[union-attr]
     assert settings.methods == ("sealong",)
 
 

@@ -158,6 +158,8 @@ IDENTITIES = {
     "demo-sealong": "187a524d41a95d78767154f67999fc3403a2c49b1c01166fdf0e8de7ea92c640",
     "documents-sealong": "138471b49f928344d32d69314e715a47242a583172a9395518b9aa4eca2d60bb",
     # Its strategy is `plain` since `default` was seen to invite refusals; its embedder knows 100 languages.
+    "longmab": "91420399e2ec82a8bda0f79f669756c1d76ca5bbaaa92ac6a6025253c76ce471",
+    "longpo": "85e86af2849f6d56ad2c61737433a74b70c2d6048c1f1b0e2d8ff76791c217fb",
     "longreward": "461f98ce9cf846fecbaad284c7cd271a41bdb6d6f14376522bb49d67feee6012",
     "real-sealong": "9c36565674e9ac548d60c1f1ed8ae1d8fc161e5f2f03c474e14871d83757ec91",
     # Its contexts are whole articles, numbered without titles, since they are made as the paper's; so is its embedder.

@@ -37,7 +37,16 @@ def test_the_difference_is_over_the_questions_that_both_answered() -> None:
     outcome = compare(before, after, RECIPE)
     assert values(outcome["before"]) == (0.0, 2)
     assert values(outcome["after"]) == (0.75, 2)
-    assert outcome["difference"]["sub_em"] == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 1}
+    assert outcome["difference"]["sub_em"] == {
+        "value": 1.0,
+        "low": 1.0,
+        "high": 1.0,
+        "n": 1,
+        "p": 1.0,
+        "test": "McNemar, exact",
+        "detectable": None,
+        "words": "with 1 question, no difference can be told from chance",
+    }
 
 
 def test_nothing_answered_has_no_mean() -> None:
@@ -80,3 +89,67 @@ def test_evaluations_of_different_questions_are_not_compared() -> None:
         compare([row("a", 1.0)], [row("b", 1.0)], RECIPE)
     with pytest.raises(EvaluationError, match="no evaluated question"):
         compare([], None, RECIPE)
+
+
+def test_parts_that_are_read_together_have_corrected_p_values() -> None:
+    rows_before, rows_after = [], []
+    for number in range(40):
+        kind = "list" if number % 2 else "two hops"
+        rows_before.append(row(f"q{number}", 0.0, tokens=50 if number < 20 else 150, kind=kind))
+        rows_after.append(row(f"q{number}", float(number % 2), tokens=50 if number < 20 else 150, kind=kind))
+    outcome = compare(rows_before, rows_after, RECIPE)
+    changed, unchanged = outcome["kinds"]
+    assert changed["difference"]["sub_em"]["p"] == pytest.approx(2 / 2**20)
+    # Four parts are read: two kinds and two lengths.
+    assert changed["difference"]["sub_em"]["p_corrected"] == pytest.approx(4 * 2 / 2**20)
+    assert unchanged["difference"]["sub_em"]["p_corrected"] == 1.0
+    assert outcome["buckets"][0]["difference"]["sub_em"]["p_corrected"] == pytest.approx(3 * 2 / 2**10)
+    assert "p_corrected" not in outcome["difference"]["sub_em"]
+    assert outcome["difference"]["sub_em"]["words"].startswith("with 40 questions, differences under ")
+
+
+def test_samples_of_one_question_are_one_question() -> None:
+    before = [row("a", 0.0), row("a", 1.0), row("a", None), row("b", 1.0)]
+    outcome = compare(before, [row("a", 1.0), row("b", 1.0), row("b", 0.0)], RECIPE)
+    assert outcome["questions"] == 2
+    assert values(outcome["before"]) == (0.75, 2)
+    assert values(outcome["difference"]) == (0.0, 2)  # a: 1 - 0.5, b: 0.5 - 1
+    assert outcome["difference"]["sub_em"]["test"] == "sign flips, exact"
+
+
+def test_tasks_are_averaged_before_the_suite() -> None:
+    before = [row(f"q{number}", 1.0, suite="long", task="easy") for number in range(9)]
+    before += [row("h0", 0.0, suite="long", task="hard"), row("s0", 0.5, suite="short")]
+    after = [*before[:9], row("h0", 1.0, suite="long", task="hard"), row("s0", 0.5, suite="short")]
+    outcome = compare(before, after, RECIPE)
+    assert list(outcome["macro"]) == ["long"]
+    macro = outcome["macro"]["long"]["sub_em"]
+    assert (macro["tasks"], macro["before"]["value"], macro["after"]["value"]) == (2, 0.5, 1.0)
+    assert macro["difference"]["value"] == 0.5
+    assert values(outcome["before"]) == (pytest.approx(9.5 / 11, abs=1e-6), 11)
+    names = [(part["suite"], part["name"], part["questions"]) for part in outcome["tasks"]]
+    assert names == [("long", "easy", 9), ("long", "hard", 1), ("short", "", 1)]
+
+
+def test_groups_are_read_in_the_order_of_their_values_and_many_numbers_in_tenths() -> None:
+    rows = []
+    for number in range(100):
+        score = float(number < 50)
+        rows.append(row(f"q{number:02}", score, groups={"depth": number / 99, "length": 1000 * (1 + number % 3)}))
+    rows.append(row("without", 1.0))
+    groups = compare(rows, None, RECIPE)["groups"]
+    assert [(part["name"], part["value"], part["questions"]) for part in groups["length"]] == [
+        ("1000", 1000, 34),
+        ("2000", 2000, 33),
+        ("3000", 3000, 33),
+    ]
+    assert [part["value"] for part in groups["depth"]] == [0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95]
+    assert [values(part["before"])[0] for part in groups["depth"]] == [1.0] * 5 + [0.0] * 5
+
+
+def test_two_suites_of_different_metrics_stand_side_by_side() -> None:
+    first = row("a", 1.0, suite="qa")
+    judged = EvaluationRow("a", "qa", 9, False, "", "stop", True, {"rating": 0.5}, {}, suite="chat")
+    outcome = compare([first, judged], [first, judged], RECIPE)
+    assert outcome["questions"] == 2
+    assert (values(outcome["before"]), outcome["before"]["rating"]["n"]) == ((1.0, 1), 1)

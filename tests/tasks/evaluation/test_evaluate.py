@@ -9,8 +9,11 @@ from infra.canonical import text_id
 from infra.errors import EvaluationError, ModelError, RecipeError
 from infra.models.client import ModelClient, Outcome, Request
 from infra.recipe import Recipe
-from tasks.evaluation.evaluate import EvaluationRow, HeldOutQuestion, evaluate_model
-from tasks.evaluation.suites import find_suite
+from tasks.evaluation.evaluate import EvaluationRow, evaluate_model
+from tasks.evaluation.heldout import HeldOutQuestion
+from tasks.evaluation.suite_questions import as_suite_questions
+from tasks.evaluation.suites import find_suite, parse_suites
+from tasks.judging.context import ScoringContext
 from tasks.records.example import Context, Example
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.recipes_for_scoring import no_embedder, recipe_with
@@ -48,8 +51,9 @@ def evaluated(
     recipe: Recipe, cases: list[HeldOutQuestion], ledger: MemoryLedger | None = None, **client: Any
 ) -> list[EvaluationRow]:
     model = ModelClient(recipe.policy.endpoints, None, ledger or MemoryLedger(), backoff_s=0.001, **client)
+    questions = [(suite, as_suite_questions(cases)) for suite in parse_suites(recipe)]
     try:
-        return evaluate_model(cases, model, recipe.policy, recipe, no_embedder)
+        return evaluate_model(questions, ScoringContext(no_embedder, model, recipe))
     finally:
         model.close()
 
@@ -150,8 +154,8 @@ def test_the_consensus_pick_is_the_commonest_answer(stub: StubServer, tokenizer:
 
 
 def test_a_suite_that_there_is_not_is_named() -> None:
-    with pytest.raises(RecipeError, match=r"evaluation\.suite: .*'ruler'.*qa"):
-        find_suite("ruler")
+    with pytest.raises(RecipeError, match=r"evaluation\.suites: .*'nobody'.*qa"):
+        find_suite("nobody")
 
 
 def test_a_question_is_measured_after_its_last_answer_line_save_for_sub_em() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from infra.canonical import text_id
 from infra.models.tokens import count_tokens, load_tokenizer
+from tasks import chunks
 from tasks.judging import retrieval
 from tasks.judging.retrieval import chunk_spans
 from tasks.records.example import Context
@@ -63,7 +64,7 @@ def test_short_contexts(text: str, spans: tuple[tuple[int, int], ...]) -> None:
 
 def test_a_context_is_tokenised_once_whatever_is_cut_from_it() -> None:
     own, context = scoring(), context_of("The home of Alvira is Dunvale. " * 50)
-    with patch.object(retrieval, "_token_starts", wraps=retrieval._token_starts) as tokenised:
+    with patch.object(retrieval, "token_starts", wraps=retrieval.token_starts) as tokenised:
         sizes = [len(chunk_spans(context, size, own)) for size in (16, 64, 16, 128)]
     assert tokenised.call_count == 1
     assert sizes[0] > sizes[1] > sizes[3]
@@ -81,13 +82,13 @@ def test_chunks_are_as_full_as_whole_characters_allow(text: str) -> None:
 @pytest.mark.parametrize("text", ["The home of Alvira is Dunvale. ", "天空是蓝色的。", "x" * 40])
 def test_a_very_long_text_is_tokenised_in_pieces_to_the_same_chunks(text: str) -> None:
     whole = chunk_spans(context_of(text * 300), 128, scoring())
-    with patch.multiple(retrieval, _PIECE_CHARACTERS=2000, _EDGE_CHARACTERS=100):
+    with patch.multiple(chunks, _PIECE_CHARACTERS=2000, _EDGE_CHARACTERS=100):
         assert chunk_spans(context_of(text * 300), 128, scoring()) == whole
 
 
 def test_of_a_text_of_64k_tokens_every_character_is_tokenised_once() -> None:
     own = scoring()
-    with patch.object(retrieval, "_starts", wraps=retrieval._starts) as tokenised:
+    with patch.object(chunks, "_starts", wraps=chunks._starts) as tokenised:
         context = context_of("The home of Alvira is Dunvale. " * 5_040)  # 13 tokens each
         sizes = [len(chunk_spans(context, size, own)) for size in (4096, 128)]
     assert sum(len(call.args[1]) for call in tokenised.call_args_list) == len(context.text)

@@ -158,7 +158,7 @@ def test_articles_are_there_whatever_of_the_pool_is_sampled(tmp_path: Path, monk
     row = musique_row("a", ["Alpha", "Beta"], ["Gamma"])
     pool = [*FILLER, *map(article, ("Alpha", "Beta", "Gamma")), {"title": "Alpha", "text": "\ud800"}]
     recipe = recipe_of(tmp_path, [row], pool, articles="require")
-    gathered = gather_pool(recipe, recipe.questions, load_tokenizer(recipe.policy.tokenizer))
+    gathered = gather_pool(recipe, recipe.questions)
     assert len(gathered.documents) < 4
     assert "1 documents of the pool hold lone surrogates and are left out" in gathered.warnings
     assert {article(title)["text"] for title in ("Alpha", "Beta", "Gamma")} <= set(texts(build(recipe)[0]))

@@ -1,6 +1,7 @@
 """The builders of contexts beside given and pooled: what stands in a context, in which order, within which length."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from infra.errors import RecipeError
 from infra.models.tokens import load_tokenizer
 from infra.recipe import Recipe
 from infra.store import open_store
-from tasks.contexts import BuiltQuestion, build_batch, context_builders, gather_pool_for
+from tasks.contexts import BuiltQuestion, build_batch, context_builders, gather_pool_for, pool_sizes
 from tasks.contexts.keychain import METADATA
 from tasks.planning.building import build_examples
 from tasks.planning.limits import prompt_limits
@@ -108,7 +109,8 @@ def test_the_chain_leads_to_the_question_and_decoys_to_others(tmp_path, language
 def test_a_context_depends_on_the_question_alone(tmp_path, build) -> None:
     recipe = small_recipe(tmp_path, pooled_rows(12), contexts={"build": build, **LENGTHS, "max_tokens": 2048})
     tokenizer = load_tokenizer(recipe.policy.tokenizer)
-    pool = gather_pool_for(recipe, recipe.questions, tokenizer)
+    pool = gather_pool_for(recipe, recipe.questions)
+    pool = replace(pool, tokens=pool_sizes(pool.documents, recipe, tokenizer))
     questions = [question for question in read_questions(recipe.questions, "pooled") if not isinstance(question, Drop)]
     limits = prompt_limits(recipe, tokenizer)
     together = build_batch(questions, recipe, tokenizer, pool, limits)

@@ -14,7 +14,7 @@ from tasks.contexts import given as builder
 from tasks.contexts.built import BuiltQuestion, target_tokens
 from tasks.planning import building
 from tasks.planning.building import build_examples
-from tasks.planning.distractors import Pool, gather_pool
+from tasks.planning.distractors import gather_pool
 from tasks.planning.passages import render
 from tasks.records.example import Document, Drop
 from tasks.sampling import sample_prompt
@@ -158,7 +158,7 @@ def test_a_pool_of_its_own_is_used_and_its_damage_is_counted(tmp_path, tokenizer
     pool = [{"title": "P", "text": f"Pool {number} {'y' * 50}"} for number in range(30)]
     path = write_rows(tmp_path / "pool.jsonl", [*pool, pool[0], {"text": " "}, {"text": "\ud800"}])
     recipe = small_recipe(tmp_path, pooled_rows(3), contexts={**POOLED, "pool": str(path)})
-    gathered = gather_pool(recipe, recipe.questions, tokenizer)
+    gathered = gather_pool(recipe, recipe.questions)
     assert len(gathered.documents) == 30
     assert gathered.warnings == ("1 documents of the pool hold lone surrogates and are left out",)
     first_words = set()
@@ -240,5 +240,6 @@ def test_metadata_and_references_travel_with_the_example(tmp_path, tokenizer):
 
 
 def test_an_empty_pool_is_no_fault(tmp_path, tokenizer):
-    recipe = small_recipe(tmp_path, pooled_rows(1), contexts=POOLED)
-    assert isinstance(build(recipe, tokenizer, pool=Pool((), (), ()))[0], BuiltQuestion)
+    path = write_rows(tmp_path / "pool.jsonl", [{"text": " "}])
+    recipe = small_recipe(tmp_path, pooled_rows(1), contexts={**POOLED, "pool": str(path)})
+    assert isinstance(build(recipe, tokenizer)[0], BuiltQuestion)

@@ -6,7 +6,6 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.models.tokens import load_tokenizer
 from tasks.contexts import gather_pool_for
 from tasks.planning import distractors
 from tasks.planning.distractors import draw, gather_pool
@@ -17,7 +16,7 @@ POOLED = {"build": "pooled"}
 
 def pool(folder, rows, **changes):
     recipe = small_recipe(folder, rows, contexts=POOLED).model_copy(update=changes)
-    return gather_pool(recipe, recipe.questions, load_tokenizer(recipe.policy.tokenizer))
+    return gather_pool(recipe, recipe.questions)
 
 
 @given(st.integers(0, 60), st.integers(0, 5))
@@ -42,7 +41,7 @@ def test_the_pool_holds_the_documents_of_all_rows_whatever_the_limit(tmp_path):
     rows = pooled_rows(6)
     rows[0]["distractors"] = [{"text": "a distractor"}]
     recipe = small_recipe(tmp_path, rows, contexts=POOLED, questions={"limit": 1})
-    gathered = gather_pool(recipe, recipe.questions, load_tokenizer(recipe.policy.tokenizer))
+    gathered = gather_pool(recipe, recipe.questions)
     assert len(gathered.documents) == 7
 
 
@@ -60,4 +59,4 @@ def test_a_pool_too_large_is_sampled_fairly_and_says_so(tmp_path, monkeypatch):
 
 def test_nothing_is_gathered_for_given_contexts(tmp_path):
     recipe = small_recipe(tmp_path, pooled_rows(2))
-    assert gather_pool_for(recipe, recipe.questions, None).documents == ()
+    assert gather_pool_for(recipe, recipe.questions).documents == ()

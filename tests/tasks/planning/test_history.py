@@ -10,8 +10,8 @@ from infra.canonical import text_id
 from infra.models.tokens import load_tokenizer
 from infra.recipe import Model, Recipe
 from infra.store import open_store
+from tasks.chunks import chunk_borders
 from tasks.contexts import BuiltQuestion
-from tasks.judging.retrieval import _borders
 from tasks.planning.building import build_examples
 from tasks.planning.make_plan import make_plan
 from tasks.records.example import Drop
@@ -156,12 +156,12 @@ def test_chunks_begin_where_turns_begin(tmp_path) -> None:
     starts = np.arange(len(text), dtype=np.int32)  # a token for each character
     turns = turn_starts(built.context)
     assert all(text[start:].startswith(f"[{number}] ") for number, start in enumerate(turns, 1))
-    borders = _borders(starts, 300, turns)
+    borders = chunk_borders(starts, 300, turns)
     assert borders
     assert set(borders) <= set(turns)
     edges = [0, *borders, len(text)]
     assert all(end - start <= 300 for start, end in itertools.pairwise(edges))
-    small = _borders(starts, 50, turns)  # a turn is longer than a chunk: it is cut, and the next begins with a turn
+    small = chunk_borders(starts, 50, turns)  # a turn that is longer is cut, and the next begins with a turn
     assert set(turns[1:]) <= set(small)
 
 

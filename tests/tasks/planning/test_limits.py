@@ -120,7 +120,7 @@ def test_the_plan_counts_what_training_could_not_hold_and_says_so(tmp_path: Path
     recipe = recipe_of(tmp_path, rows=[LONG, SHORT], training={"max_length": 300})
     plan = make_plan(recipe, open_store(recipe.store))
     assert plan.drop_counts == {"too_long_to_train": 1}
-    assert (plan.questions, sum(shard.questions for shard in plan.shards)) == (2, 1)
+    assert (plan.questions, plan.planned_questions) == (2, 1)
     assert any("1 questions are left out" in warning and "training to null" in warning for warning in plan.warnings)
 
 

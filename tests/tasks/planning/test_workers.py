@@ -1,5 +1,6 @@
 """Planning in several processes: the same plan and bytes, faults that are told, and no process that is left."""
 
+import gzip
 import itertools
 import json
 import os
@@ -11,9 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from infra.errors import LongmillError, RecipeError
+from infra.errors import InputError, LongmillError, RecipeError
 from infra.models.special_tokens import own_special_tokens
 from infra.models.tokens import (
     CountingTokenizer,
@@ -28,7 +31,7 @@ from infra.running import line_processes
 from infra.store import open_store
 from tasks.planning import building
 from tasks.planning.building import build_examples
-from tasks.planning.distractors import gather_pool, map_pool, write_pool
+from tasks.planning.distractors import gather_pool, map_pool, write_documents
 from tasks.planning.make_plan import make_plan
 from tasks.training.answer_form import find_answer_form
 from tests.support.planning import pooled_rows, small_recipe
@@ -83,6 +86,52 @@ def test_any_number_of_processes_gives_the_same_bytes(tmp_path: Path, build: str
     assert {"duplicate_id", "empty_question"} < reasons.keys()
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "jsonl.gz"])
+def test_workers_read_their_ranges_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Blank lines, a byte order mark, Chinese, ids that repeat in another range, and row groups of five."""
+    rows = mixed_rows(31)
+    rows[20]["id"] = rows[7]["id"]
+    recipe = recipe_of(tmp_path, rows, 1, questions={"source": str(tmp_path / f"rows.{kind}"), "limit": 29})
+    write_source(Path(recipe.questions.source), rows)
+    files = plan_files(tmp_path / "one", recipe)
+    read_here = []
+    build_range = building.build_range
+
+    def recorded(*arguments: Any) -> Any:
+        read_here.append(arguments[0])
+        return build_range(*arguments)
+
+    monkeypatch.setattr(building, "build_range", recorded)
+    execution = recipe.execution.model_copy(update={"planning_processes": 3})
+    assert plan_files(tmp_path / "three", recipe.model_copy(update={"execution": execution})) == files
+    assert len(read_here) == (0 if kind == "jsonl.gz" else 1)
+
+
+def test_a_broken_row_is_named_alike_by_any_number_of_processes(tmp_path: Path) -> None:
+    messages = set()
+    for processes in (1, 2):
+        recipe = recipe_of(tmp_path, pooled_rows(20), processes)
+        path = Path(recipe.questions.source)
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join([*lines[:9], "", lines[9], "{" + lines[10], *lines[11:]]))
+        with pytest.raises(InputError) as error:
+            plan_files(tmp_path / str(processes), recipe)
+        messages.add(str(error.value))
+    assert len(messages) == 1
+    assert "questions.jsonl, row 12: not valid JSON" in messages.pop()
+
+
+def write_source(path: Path, rows: list[dict[str, Any]]) -> None:
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=5)
+        return
+    text = "\ufeff"
+    for number, row in enumerate(rows):
+        text += json.dumps(row, ensure_ascii=False) + ("\n\n \r\n" if number % 4 == 2 else "\n")
+    data = text.encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+
+
 def test_articles_of_the_pool_are_the_same_in_a_worker(tmp_path: Path) -> None:
     rows = mixed_rows(20)
     pool = tmp_path / "pool.jsonl"
@@ -96,12 +145,11 @@ def test_articles_of_the_pool_are_the_same_in_a_worker(tmp_path: Path) -> None:
 
 def test_a_pool_that_is_mapped_has_the_same_documents(tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, mixed_rows(20), 1, contexts={"build": "pooled", "max_tokens": 4096})
-    pool = gather_pool(recipe, recipe.questions, load_tokenizer(recipe.policy.tokenizer))
-    write_pool(pool, tmp_path / "pool.arrow")
+    pool = gather_pool(recipe, recipe.questions)
+    write_documents(pool, tmp_path / "pool.arrow")
     mapped = map_pool(tmp_path / "pool.arrow")
     assert list(mapped.documents) == list(pool.documents)
     assert list(mapped.documents[2:4]) == list(pool.documents[2:4])
-    assert tuple(mapped.tokens) == tuple(pool.tokens)
 
 
 @pytest.mark.parametrize("name", ["microworld", "bytes"])

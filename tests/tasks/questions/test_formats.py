@@ -21,7 +21,7 @@ def test_every_format_of_the_recipe_is_there():
     assert set(question_formats()) == {
         *("native", "musique", "hotpotqa", "longbench", "longreward", "multidoc_qa", "longbench_v2", "longbench_chat"),
         *("infinitebench", "squad", "narrativeqa", "leval", "ruler", "kv_retrieval", "longmemeval", "docqa_rl"),
-        *("longcite", "locomo", "messages"),
+        *("longcite", "locomo", "messages", "longbench_code"),
     }
     with pytest.raises(RecipeError, match=r"no format 'csv'; there are: docqa_rl, .*native"):
         question_format("csv")

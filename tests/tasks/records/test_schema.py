@@ -5,7 +5,7 @@ from typing import TypedDict
 import pyarrow as pa
 import pytest
 
-from tasks.records.dataset import EVIDENCE, PAIRS, published_schema
+from tasks.records.dataset import EVIDENCE, PAIRS, SAMPLER_COLUMNS, published_schema
 from tasks.records.example import ANSWER, CONTEXT, DROP, EXAMPLE, JUDGEMENT, PAIR
 from tasks.records.schema import schema_of
 
@@ -38,6 +38,9 @@ SCHEMAS = [
                 pa.field("kind", TEXT, False),
                 pa.field("language", TEXT, False),
                 pa.field("metadata", TEXT, False),
+                pa.field("evidence_starts", pa.list_(pa.int32())),  # these three are left out where no row has any
+                pa.field("evidence_ends", pa.list_(pa.int32())),
+                pa.field("whole_prompt_tokens", pa.int32()),
             ]
         ),
     ),
@@ -71,6 +74,7 @@ SCHEMAS = [
                 pa.field("key", TEXT, False),
                 pa.field("reasoning", TEXT),  # left out where no row of a table has any
                 pa.field("reasoning_tokens", pa.int32()),
+                pa.field("seen", TEXT),  # and this
             ]
         ),
     ),
@@ -198,13 +202,20 @@ def test_a_field_without_an_arrow_type_is_named(record: type, name: str) -> None
 
 
 def test_datasets_of_models_that_think_have_further_columns() -> None:
-    assert list(PAIRS)[:-4] == list(published_schema(PAIRS, with_reasoning=False))
-    assert published_schema(PAIRS, with_reasoning=True) == PAIRS
-    assert list(PAIRS)[-4:] == [
+    assert list(PAIRS)[:-5] == list(published_schema(PAIRS, with_reasoning=False))
+    assert list(published_schema(PAIRS, with_reasoning=True)) == list(PAIRS)[:-1]
+    assert list(PAIRS)[-5:-1] == [
         pa.field("chosen_reasoning", TEXT),
         pa.field("rejected_reasoning", TEXT),
         pa.field("chosen_reasoning_tokens", pa.int32()),
         pa.field("rejected_reasoning_tokens", pa.int32()),
     ]
-    assert list(EVIDENCE)[:-2] == list(published_schema(EVIDENCE, with_reasoning=False))
-    assert list(EVIDENCE)[-2:] == [pa.field("reasoning", TEXT), pa.field("reasoning_tokens", pa.int32())]
+    assert list(EVIDENCE)[:-3] == list(published_schema(EVIDENCE, with_reasoning=False))
+    assert list(EVIDENCE)[-3:-1] == [pa.field("reasoning", TEXT), pa.field("reasoning_tokens", pa.int32())]
+
+
+def test_datasets_whose_samples_see_different_contexts_have_further_columns() -> None:
+    assert PAIRS.field("short_prompt") == pa.field("short_prompt", MESSAGES)
+    assert EVIDENCE.field("seen") == pa.field("seen", TEXT)
+    assert published_schema(PAIRS, True, SAMPLER_COLUMNS) == PAIRS
+    assert published_schema(EVIDENCE, True, SAMPLER_COLUMNS) == EVIDENCE

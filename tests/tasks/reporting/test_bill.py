@@ -39,7 +39,7 @@ def test_every_model_is_planned_and_billed(recipe: Recipe) -> None:
     store = open_store(recipe.store)
     plan = make_plan(recipe, store)
     shards = [shard.index for shard in plan.shards]
-    examples = sum(shard.questions for shard in plan.shards)
+    examples = plan.planned_questions
     prompts = sum(shard.prompt_tokens for shard in plan.shards)
     planned = planned_amounts(plan, recipe, store, shards, shards)
     assert (planned["policy"].calls, planned["policy"].prompt_tokens) == (4 * examples, 4 * prompts)

@@ -15,7 +15,7 @@ from infra.recipe import Training
 from infra.store import open_store
 from tasks.training.base_identity import base_identity
 from tasks.training.checkpoints import COMPLETE
-from tasks.training.job import TrainingJob, job_id, stored_training, train
+from tasks.training.job import TrainingJob, TrainingResult, job_id, stored_training, train
 from tasks.training.mixing import read_short_pairs
 from tasks.training.published import read_train_split
 from tasks.training.settings import RunConfig
@@ -58,6 +58,7 @@ def test_the_id_depends_on_what_is_trained_and_not_on_how_it_runs(tmp_path: Path
 
     same = identity()
     assert identity(folder=tmp_path / "other") == identity(**settings(save_steps=7)) == same
+    assert identity(**settings(keep_checkpoints=True)) == same
     moved = tmp_path / "moved"
     (tmp_path / "base").rename(moved)
     assert identity(base=str(moved)) == same
@@ -175,7 +176,7 @@ def test_a_job_ends_with_an_adapter_in_the_store_and_is_not_trained_again(
     (tmp_path / "tasks").mkdir()  # must not be imported in place of ours
     (tmp_path / "tasks/__init__.py").write_text("raise RuntimeError('the wrong package')")
     monkeypatch.chdir(tmp_path)
-    job = _job(tmp_path, epochs=2)
+    job = _job(tmp_path, epochs=2, save_steps=3, keep_checkpoints=True)
     capfd.readouterr()
     steps: list[dict[str, Any]] = []
     result = train(job, on_step=steps.append)
@@ -191,11 +192,13 @@ def test_a_job_ends_with_an_adapter_in_the_store_and_is_not_trained_again(
         "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
+        "checkpoints",
         "job.json",
         "metrics.parquet",
         "result.json",
         "training.png",
     ]
+    _check_checkpoints(folder, result)
     config = json.loads((folder / "adapter_config.json").read_text())
     assert (config["base_model_name_or_path"], config["r"], config["lora_dropout"]) == ("base", 4, 0.05)
     assert pq.read_table(folder / "metrics.parquet").column("loss").to_pylist() == [step["loss"] for step in steps]
@@ -203,6 +206,26 @@ def test_a_job_ends_with_an_adapter_in_the_store_and_is_not_trained_again(
     assert sorted(path.name for path in work.iterdir() if path.is_dir()) == []
     monkeypatch.setattr("tasks.training.job.launch", None)
     assert train(job) == stored_training(job) == result
+    job.store.delete(*job.store.list(f"{result.model}/checkpoints"))
+    assert stored_training(job) is None  # they are asked for, so the job trains again
+    assert stored_training(
+        dataclasses.replace(job, settings=job.settings.model_copy(update={"keep_checkpoints": False}))
+    )
+
+
+def _check_checkpoints(folder: Path, result: TrainingResult) -> None:
+    """Every third step and the last are models of their own; the last is the trained model."""
+    names = ["adapter_config.json", "adapter_model.safetensors", "job.json", "result.json"]
+    for step in ("3", "6", "8"):
+        checkpoint = folder / "checkpoints" / step
+        assert sorted(path.name for path in checkpoint.iterdir()) == names
+        stored = json.loads((checkpoint / "result.json").read_text())
+        assert (stored["steps"], stored["name"]) == (int(step), f"{result.name}-step-{step}")
+        assert stored["model"] == f"{result.model}/checkpoints/{step}"
+        assert "base" in json.loads((checkpoint / "adapter_config.json").read_text())["base_model_name_or_path"]
+    weights = [(folder / "checkpoints" / step / names[1]).read_bytes() for step in ("3", "6", "8")]
+    assert len(set(weights)) == 3
+    assert weights[2] == (folder / names[1]).read_bytes()
 
 
 @pytest.mark.slow

@@ -1,0 +1,64 @@
+"""The questions of every suite of a recipe: generated, read from the entry's own source, or the held-out ones."""
+
+from collections.abc import Sequence
+
+from infra.errors import EvaluationError
+from infra.models.tokens import load_tokenizer
+from infra.recipe import Contexts, Evaluation, Recipe
+from infra.store import Store
+from tasks.evaluation.evaluate import SuiteQuestions
+from tasks.evaluation.heldout import HeldOutQuestion, heldout_questions
+from tasks.evaluation.suites import ActiveSuite, SuiteQuestion, parse_suites
+
+
+def read_suite_questions(recipe: Recipe, store: Store, manifest: str | None) -> SuiteQuestions:
+    """Every suite with its questions, in the order of the recipe; of `limit` rows where the entry says so.
+
+    Raises EvaluationError for a suite without a question.
+    """
+    questions = []
+    for suite in parse_suites(recipe):
+        of_suite = _questions_of(suite, recipe, store, manifest)
+        if not of_suite:
+            raise EvaluationError(
+                f"there is no held-out question for the suite {suite.label}: raise dataset.test_fraction, or give "
+                "evaluation.questions; questions without a reference answer are left out where the suite needs one"
+            )
+        questions.append((suite, of_suite))
+    return questions
+
+
+def _questions_of(suite: ActiveSuite, recipe: Recipe, store: Store, manifest: str | None) -> list[SuiteQuestion]:
+    if suite.suite.generate is not None:
+        tokenizer = load_tokenizer(recipe.policy.tokenizer, recipe.policy.trust_remote_code)
+        questions = list(suite.suite.generate(suite.settings, recipe, tokenizer))
+    else:
+        cases = heldout_questions(_with_source(suite, recipe), store, manifest, suite.suite.needs_references)
+        questions = as_suite_questions(cases)
+    return [suite.suite.prepare(question, suite.settings, recipe.seed) for question in questions]
+
+
+def is_of_split(suite: ActiveSuite, recipe: Recipe) -> bool:
+    """Whether a suite asks the test split of a dataset: neither it nor the recipe has questions for it."""
+    if suite.settings.questions is not None or suite.suite.generate is not None:
+        return False
+    return recipe.evaluation is None or recipe.evaluation.questions is None
+
+
+def as_suite_questions(cases: Sequence[HeldOutQuestion]) -> list[SuiteQuestion]:
+    """Held-out questions as they are."""
+    return [SuiteQuestion(example, context) for example, context in cases]
+
+
+def _with_source(suite: ActiveSuite, recipe: Recipe) -> Recipe:
+    """The recipe with the entry's questions and contexts as those of its evaluation."""
+    source = suite.settings.questions
+    evaluation = recipe.evaluation or Evaluation()
+    changes = {}
+    if source is not None:
+        if not source.model_fields_set & {"format", "fields"}:
+            source = source.model_copy(update={"format": suite.suite.format})
+        changes = {"questions": source, "contexts": suite.settings.contexts or Contexts()}
+    elif suite.settings.contexts is not None:
+        changes = {"contexts": suite.settings.contexts}
+    return recipe.model_copy(update={"evaluation": evaluation.model_copy(update=changes)})
