@@ -10,7 +10,7 @@ from flows.view.rendering import page
 from tasks.records.product import PAIRS
 from tasks.viewing.comparison import LIMIT, compared_questions
 from tasks.viewing.library import DROPS, Library, ViewedDataset
-from tasks.viewing.listing import PAGE_ROWS, PAIR_ORDERS, QUESTION_ORDERS, Query, choices, positions, rows_at
+from tasks.viewing.listing import PAGE_ROWS, PAIR_ORDERS, QUESTION_ORDERS, Query, positions, rows_at
 
 _FIRST_S = 20.0  # that a list waits for its first rows
 _ALL_S = 1.0  # that a list which needs all rows waits for them; then it shows what there is, and says so
@@ -32,7 +32,7 @@ def list_page(library: Library, request: Request, config: str) -> str:
         places = positions(table, query)
         rows = rows_at(table, places[start : start + PAGE_ROWS])
         count = len(places) if query.all_rows else index.rows
-    offered = {name: choices(table, name) if table else [] for name in ("kind", "language", "split", "reason", "stage")}
+    offered = {name: index.choices(name) for name in ("kind", "language", "split", "reason", "stage")}
     orders = {PAIRS.name: PAIR_ORDERS, DROPS: {}}.get(config, QUESTION_ORDERS)
     return page(
         "list",

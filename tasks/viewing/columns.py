@@ -1,10 +1,12 @@
 """The columns of the indexes: of pairs, of questions, and of drops. Each is what a list shows, filters and sorts by."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from tasks.viewing.index import FILE, Columns
 
 CHOSEN, REJECTED, DIFFERENCE = "chosen:", "rejected:", "difference:"  # and the scorer's name: its scores in an index
 
@@ -31,10 +33,10 @@ DROP_COLUMNS = ("example_id", "stage", "reason", "detail")
 _SEARCHED = "searched"
 
 
-def pair_columns(scorers: Sequence[str], splits: Sequence[str]) -> Callable[[pa.Table, int], pa.Table]:
+def pair_columns(scorers: Sequence[str], splits: Sequence[str]) -> Columns:
     """What makes the index of pairs: scores by scorer, and the split of each file."""
 
-    def columns(table: pa.Table, place: int) -> pa.Table:
+    def columns(table: pa.Table) -> pa.Table:
         index = table.drop_columns(["references", "chosen_scores", "rejected_scores"])
         for scorer in scorers:
             chosen = _scores(table.column("chosen_scores"), scorer)
@@ -44,34 +46,34 @@ def pair_columns(scorers: Sequence[str], splits: Sequence[str]) -> Callable[[pa.
             index = index.append_column(DIFFERENCE + scorer, pa.array(chosen - rejected, from_pandas=True))
         longer = pc.subtract(table.column("chosen_tokens"), table.column("rejected_tokens"))
         index = index.append_column("longer", longer)
-        return _searchable(index, splits[place], "example_id", table.column("references"))
+        return _searchable(index, splits, table.column("references"))
 
     return columns
 
 
-def question_columns(splits: Sequence[str]) -> Callable[[pa.Table, int], pa.Table]:
+def question_columns(splits: Sequence[str]) -> Columns:
     """What makes the index of questions."""
 
-    def columns(table: pa.Table, place: int) -> pa.Table:
+    def columns(table: pa.Table) -> pa.Table:
         index = table.drop_columns(["answers"]).rename_columns({"id": "example_id"})
-        return _searchable(index, splits[place], "example_id", table.column("answers"))
+        return _searchable(index, splits, table.column("answers"))
 
     return columns
 
 
-def drop_columns(table: pa.Table, place: int) -> pa.Table:
+def drop_columns(table: pa.Table) -> pa.Table:
     """What makes the index of drops."""
     text = pc.binary_join_element_wise(table.column("example_id"), table.column("detail"), "\n")
     return table.append_column(_SEARCHED, pc.utf8_lower(text))
 
 
-def _searchable(index: pa.Table, split: str, example_id: str, answers: pa.ChunkedArray) -> pa.Table:
+def _searchable(index: pa.Table, splits: Sequence[str], answers: pa.ChunkedArray) -> pa.Table:
     """The index with its split and with the text that a search looks at: id, question and reference answers."""
     joined = pc.binary_join(answers, " ")
     text = pc.binary_join_element_wise(
-        index.column(example_id), index.column("question"), joined, "\n", null_handling="replace"
+        index.column("example_id"), index.column("question"), joined, "\n", null_handling="replace"
     )
-    index = index.append_column("split", pa.array([split] * index.num_rows, pa.string()))
+    index = index.append_column("split", pa.array(splits, pa.string()).take(index.column(FILE)))
     return index.append_column(_SEARCHED, pc.utf8_lower(text))
 
 

@@ -17,7 +17,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from infra.errors import LongmillError
 from infra.store import Store
@@ -26,9 +28,10 @@ from tasks.records.table import StoredTable
 FILE, ROW = "file", "row"  # columns of every index: the place of a row's table among the tables, and the row in it
 
 _READERS = 8  # files that are read at once
-_CHUNK_ROWS = 1 << 17  # most rows of an Arrow file
+_CHUNK_ROWS = 1 << 16  # rows of an Arrow file, of all but the first ones
+_MOST_CHOICES = 200
 
-Columns = Callable[[pa.Table, int], pa.Table]  # of the columns read, and the place of their table: those of the index
+Columns = Callable[[pa.Table], pa.Table]  # of the columns read, with FILE and ROW: those of the index
 
 
 class TableIndex:
@@ -43,6 +46,7 @@ class TableIndex:
         self._lock = threading.Condition()
         self._chunks: list[pa.Table] = []
         self._read = 0
+        self._choices: dict[str, list[str]] = {}
         self._error: LongmillError | None = None
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -66,6 +70,18 @@ class TableIndex:
             if self._error is not None:
                 raise self._error
             return pa.concat_tables(self._chunks) if self._chunks else None
+
+    def choices(self, column: str) -> list[str]:
+        """The values of a column of text so far, sorted, for a person to choose from; none where there is no such."""
+        table = self.table(0, 0.0)
+        if table is None or column not in table.schema.names:
+            return []
+        if column in self._choices:
+            return self._choices[column]
+        values = sorted(value for value in pc.unique(table.column(column)).to_pylist() if value)[:_MOST_CHOICES]
+        if self.complete:
+            self._choices[column] = values
+        return values
 
     @property
     def complete(self) -> bool:
@@ -114,14 +130,14 @@ class TableIndex:
                 pool.shutdown(cancel_futures=True)
 
     def _part(self, place: int) -> pa.Table:
-        read = self.tables[place].columns_of(self._store, self._names)
-        rows = read.num_rows
-        columns = self._columns(read, place)
-        columns = columns.append_column(FILE, pa.array([place] * rows, pa.int32()))
-        return columns.append_column(ROW, pa.array(range(rows), pa.int32()))
+        columns = self.tables[place].columns_of(self._store, self._names)
+        rows = columns.num_rows
+        columns = columns.append_column(FILE, pa.array(np.full(rows, place, np.int32)))
+        return columns.append_column(ROW, pa.array(np.arange(rows, dtype=np.int32)))
 
-    def _append(self, table: pa.Table) -> None:
-        """Write rows to a file of their own, and take them from there."""
+    def _append(self, read: pa.Table) -> None:
+        """Write rows to a file of their own, in one piece, and take them from there."""
+        table = self._columns(read.combine_chunks()).combine_chunks()
         path = Path(self._folder.name) / f"{len(self._chunks):05d}.arrow"
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)

@@ -108,14 +108,6 @@ def rows_at(table: pa.Table, places: np.ndarray) -> list[dict[str, Any]]:
     return rows
 
 
-def choices(table: pa.Table, column: str, most: int = 200) -> list[str]:
-    """The values of a column of text, sorted, for a list to choose from."""
-    if column not in table.schema.names:
-        return []
-    values = [value for value in pc.unique(table.column(column)).to_pylist() if value]
-    return sorted(values)[:most]
-
-
 def _conditions(table: pa.Table, query: Query) -> Iterator[pa.ChunkedArray]:
     names = set(table.schema.names)
     for name in ("kind", "language", "split", "reason", "stage"):
