@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from flows.view import details, labelling, listed, rendering, runs
+from flows.view import details, labelling, listed, rendering
 from flows.view.guard import Guard
 from infra.errors import InputError, LongmillError, MissingError
 from tasks.viewing.library import Library
@@ -40,10 +40,20 @@ def view_app(library: Library, token: str) -> Starlette:
             datasets.append({"entry": entry, "figures": figures, "report": report})
         return rendering.page("home", datasets=datasets, has_runs=bool(library.stores))
 
+    def all_runs(request: Request) -> str:
+        from flows.view.runs import runs_page  # it imports Prefect, which takes seconds
+
+        return runs_page(library)
+
+    def one_run(request: Request) -> str:
+        from flows.view.runs import run_page
+
+        return run_page(library, request.path_params["plan_id"])
+
     pages: dict[str, Page] = {
         "/": home,
-        "/runs": lambda request: runs.runs_page(library, request),
-        "/runs/{plan_id}": lambda request: runs.run_page(library, request),
+        "/runs": all_runs,
+        "/runs/{plan_id}": one_run,
         "/compare": lambda request: listed.compare_page(library, request),
         "/datasets/{version}": lambda request: details.dataset_page(library, overviews, request),
         "/datasets/{version}/pairs": lambda request: listed.list_page(library, request, "pairs"),

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from starlette.requests import Request
-
 from flows.cli.plan_state import failed_shards, plan_status
 from flows.view.rendering import page
 from infra.errors import InputError
@@ -13,7 +11,7 @@ from tasks.viewing.library import Library
 _NEWEST = 50  # plans of a store
 
 
-def runs_page(library: Library, request: Request) -> str:
+def runs_page(library: Library) -> str:
     """The newest plans of each store."""
     stores: list[dict[str, Any]] = []
     for store in library.stores:
@@ -26,9 +24,8 @@ def runs_page(library: Library, request: Request) -> str:
     return page("runs", stores=stores)
 
 
-def run_page(library: Library, request: Request) -> str:
+def run_page(library: Library, plan_id: str) -> str:
     """One plan: shards by state, calls, tokens and money by model, and the last errors."""
-    plan_id = request.path_params["plan_id"]
     for number, store in enumerate(library.stores, 1):
         try:
             (state,) = plan_status(store.url, plan_id)

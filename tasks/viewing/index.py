@@ -27,7 +27,8 @@ from tasks.records.table import StoredTable
 
 FILE, ROW = "file", "row"  # columns of every index: the place of a row's table among the tables, and the row in it
 
-_READERS = 8  # files that are read at once
+_READERS = 4  # files that are read at once
+_PAUSE_S = 1.0  # after the first rows, so that the page that asked for them comes first
 _CHUNK_ROWS = 1 << 16  # rows of an Arrow file, of all but the first ones
 _MOST_CHOICES = 200
 
@@ -46,6 +47,7 @@ class TableIndex:
         self._lock = threading.Condition()
         self._chunks: list[pa.Table] = []
         self._read = 0
+        self._needed = 0  # rows that somebody waits for
         self._choices: dict[str, list[str]] = {}
         self._error: LongmillError | None = None
         self._closed = False
@@ -66,6 +68,8 @@ class TableIndex:
         """
         enough = min(rows, self.rows)
         with self._lock:
+            self._needed = max(self._needed, enough)
+            self._lock.notify_all()
             self._lock.wait_for(lambda: self._read >= enough or self._error is not None, timeout_s)
             if self._error is not None:
                 raise self._error
@@ -92,6 +96,7 @@ class TableIndex:
         """End the reading and remove the files."""
         with self._lock:
             self._closed = True
+            self._lock.notify_all()
             self._chunks.clear()
         if self._thread is not None:
             self._thread.join(timeout=10)
@@ -108,6 +113,9 @@ class TableIndex:
                 if rows >= min(_CHUNK_ROWS, max(1, self._read)) or number == len(self.tables):
                     self._append(pa.concat_tables(parts))
                     parts, rows = [], 0
+                    if len(self._chunks) == 1:
+                        with self._lock:
+                            self._lock.wait_for(lambda: self._needed > self._read or self._closed, _PAUSE_S)
                 if self._closed:
                     return
         except LongmillError as error:

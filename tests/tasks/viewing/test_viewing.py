@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.errors import InputError, StoreError
@@ -49,6 +49,7 @@ def test_a_dataset_alone_is_opened_by_its_folder(tmp_path: Path) -> None:
     assert (entry.name, entry.version) == ("lr", "0123456789abcdef")
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_a_text_becomes_html_without_markup_or_hidden_characters(text: str) -> None:
     html = visible(text)
@@ -58,6 +59,7 @@ def test_a_text_becomes_html_without_markup_or_hidden_characters(text: str) -> N
     assert not any(letter in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200b\x1b\x00" for letter in html)
 
 
+@settings(deadline=None)
 @given(st.text("ab. \n中", max_size=60), st.text("ab. \n中", max_size=60))
 def test_the_pieces_of_a_diff_are_both_texts_and_share_what_is_unmarked(first: str, second: str) -> None:
     sides = word_diff(first, second)
@@ -66,6 +68,7 @@ def test_the_pieces_of_a_diff_are_both_texts_and_share_what_is_unmarked(first: s
     assert shared[0] == shared[1]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40), st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), max_size=6))
 def test_passages_are_the_context_cut_at_every_border(context: str, spans: list[tuple[int, int]]) -> None:
     passages = passages_of(context, spans)
