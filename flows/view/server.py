@@ -24,6 +24,7 @@ def serve_pages(library: Library, port: int, browser: bool) -> None:
     with contextlib.closing(listener):
         try:
             listener.bind(("127.0.0.1", port))
+            listener.listen()  # before the address is printed: a browser waits, where it would be refused
         except OSError as error:
             raise PrerequisiteError(
                 f"port {port} cannot be used ({error.strerror}); give another --port, or none for a free one"

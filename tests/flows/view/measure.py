@@ -5,6 +5,7 @@ Without "s3" on this machine's disk, in 15,625 files of 64 pairs (the default sh
 """
 
 import json
+import logging
 import multiprocessing
 import os
 import sys
@@ -34,6 +35,7 @@ def main(on_s3: bool) -> None:
         if on_s3:
             from tests.support.s3 import s3_bucket
 
+            logging.getLogger("werkzeug").setLevel(logging.ERROR)
             with s3_bucket(patch) as url:
                 print(json.dumps(_measured(url, 512), indent=1))
         else:
