@@ -50,6 +50,10 @@ def run_inputs(recipe: Recipe, rounds: int) -> str | None:
             files[value] = _content(path)
         elif key in _SOURCES or (key == "tokenizer" and not (BOX / value).is_dir()):
             return None
+    suites = recipe.evaluation.suites if recipe.evaluation else ()
+    for _, value in _texts(list(suites)):
+        if "/" in value and value not in files:  # a suite may read what it names
+            return None
     versions = sorted(f"{package.name} {package.version}" for package in metadata.distributions())
     code = [_content(_ROOT / folder) for folder in _CODE]
     return fingerprint([settings, rounds, files, versions, code, platform.node(), platform.python_version()])

@@ -54,7 +54,7 @@ def _english(kind: str, number: int, rng: random.Random) -> Dialogue:
     proof: tuple[str, ...]
     decided = f"Then let us take the house in {first} for the {name} office."
     changed = f"We change it: the {name} office moves into the house in {second} after all."
-    asked = f"By the way, who pays the deposit of the {name} office?"
+    query = f"By the way, who pays the deposit of the {name} office?"
     if kind == "decision":
         core = [("user", decided), ("assistant", "Noted. I will write to the agent.")]
         question, answer, proof = f"In which street did the user take a house for the {name} office?", first, (decided,)
@@ -63,9 +63,9 @@ def _english(kind: str, number: int, rng: random.Random) -> Dialogue:
         question = f"From which street to which other street was the {name} office moved in the user's plan?"
         answer, proof = f"from {first} to {second}", (decided, changed)
     elif kind == "unanswered":
-        core = [("user", f"{asked} And what is the rent in {first}?"), ("assistant", f"The rent in {first} is 900.")]
+        core = [("user", f"{query} And what is the rent in {first}?"), ("assistant", f"The rent in {first} is 900.")]
         question = f"What did the user ask about the deposit of the {name} office that was never answered?"
-        answer, proof = f"who pays it in {name}", (asked,)
+        answer, proof = f"who pays it in {name}", (query,)
     else:
         step = f"[calls the tool run_sql]\nUPDATE branches SET owner = NULL WHERE town = '{first}'"
         failure = f"error: the branch {name} has no owner"
@@ -87,7 +87,7 @@ def _chinese(kind: str, number: int, rng: random.Random) -> Dialogue:
     proof: tuple[str, ...]
     decided = f"那{name}的办事处就租{first}的房子。"
     changed = f"我们改一下：{name}的办事处还是搬进{second}的房子。"
-    asked = f"顺便问一下，{name}办事处的押金由谁来付？"
+    query = f"顺便问一下，{name}办事处的押金由谁来付？"
     if kind == "decision":
         core = [("user", decided), ("assistant", "记下了，我会写信给中介。")]
         question, answer, proof = f"用户为{name}的办事处租了哪条路上的房子？", first, (decided,)
@@ -96,9 +96,9 @@ def _chinese(kind: str, number: int, rng: random.Random) -> Dialogue:
         question = f"用户的计划里，{name}的办事处从哪条路改到了哪条路？"
         answer, proof = f"从{first}改为{second}", (decided, changed)
     elif kind == "unanswered":
-        core = [("user", f"{asked}另外，{first}的租金是多少？"), ("assistant", f"{first}的租金是九百元。")]
+        core = [("user", f"{query}另外，{first}的租金是多少？"), ("assistant", f"{first}的租金是九百元。")]
         question = f"关于{name}办事处的押金，用户问了什么而一直没有得到回答？"
-        answer, proof = f"{name}的由谁来付", (asked,)
+        answer, proof = f"{name}的由谁来付", (query,)
     else:
         step = f"[调用工具 run_sql]\nUPDATE branches SET owner = NULL WHERE town = '{first}'"
         failure = f"错误：{name}分部没有负责人"

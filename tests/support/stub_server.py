@@ -49,6 +49,7 @@ class StubOptions:
     window_headers: Callable[[int, float], dict[str, str]] | None = None  # of every reply: requests and seconds left
     refuses: dict[str, str] = field(default_factory=dict)  # a body with this field gets a 400 with this message
     without_usage: bool = False
+    cached_tokens: int = 0  # of every prompt, as vLLM says it with --enable-prompt-tokens-details
 
 
 class StubServer(stub_server.StubServer):
@@ -186,6 +187,11 @@ class StubServer(stub_server.StubServer):
         if options.without_usage:
             assert reply.text is not None
             reply = web.json_response(json.loads(reply.text) | {"usage": None})
+        if options.cached_tokens:
+            assert reply.text is not None
+            answered = json.loads(reply.text)
+            answered["usage"]["prompt_tokens_details"] = {"cached_tokens": options.cached_tokens}
+            reply = web.json_response(answered)
         if options.compress:
             reply.enable_compression()
         return reply

@@ -99,6 +99,7 @@ def test_a_record_that_cannot_be_read_is_no_record(tmp_path: Path) -> None:
         {"questions": {"source": "someone/a-dataset-on-the-hub"}},
         {"contexts": {"build": "pooled", "pool": "s3://bucket/pool.jsonl"}},
         {"policy": {"tokenizer": "someone/a-model-on-the-hub"}},
+        {"evaluation": {"suites": [{"name": "heldout", "rows": "s3://bucket/rows.jsonl"}]}},
     ],
 )
 def test_inputs_that_are_elsewhere_cannot_be_told(tmp_path: Path, changes: dict[str, Any]) -> None:

@@ -166,6 +166,13 @@ def test_tokens_of_thinking_are_counted_once_by_the_server_or_else_by_the_tokeni
             assert client.counts()["sample"].reasoning_tokens == 4
 
 
+def test_prompt_tokens_from_the_servers_cache_are_counted_where_it_says_so(ledger):
+    for cached in (0, 3):
+        with running_stub(cached_tokens=cached) as server, client_of(MemoryLedger(), server) as client:
+            client.complete(requests(1, 2))
+            assert client.counts()["sample"].cached_prompt_tokens == 2 * cached
+
+
 def _fields(counts):
     return {name: getattr(counts, name) for name in CallCounts.__dataclass_fields__}
 

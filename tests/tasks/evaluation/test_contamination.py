@@ -88,6 +88,16 @@ def test_a_long_question_is_a_leak_with_any_context() -> None:
     assert leaks([question], [trained("t1", LONG_QUESTION, document(2), "1908")]) == []
 
 
+def test_an_instruction_that_questions_share_is_no_leak() -> None:
+    instruction = "Answer the question below from the text above, in one sentence; say unknown where it does not say."
+    own = "In which year was the old bridge of Alder built, who drew it, who paid, and what did it cost in the end?"
+    question = posed("q1", f"{instruction} {own}", document(1), "1907")
+    other = "Who sold the mill of Brook to the mayor, when, and for how much in all, and what became of it later on?"
+    row = trained("t1", f"{instruction} {other}", document(2), "1907")
+    assert leaks([question], [row]) == []
+    assert leaks([question], [trained("t1", question[0].question, document(2), "1907")]) == [("q1", "t1")]
+
+
 def test_chinese_is_compared_by_characters() -> None:
     assert units_of("东京的Capital-City，ＡＢＣ") == ["东", "京", "的", "capital", "city", "abc"]
     text = "".join(random.Random(1).choices([chr(code) for code in range(0x4E00, 0x9000)], k=400))

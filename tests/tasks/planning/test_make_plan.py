@@ -231,14 +231,15 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_text(tmp_path):
     peaks = []
-    for count in (10, 70):
+    for count in (20, 140):
         folder = tmp_path / str(count)
         folder.mkdir()
-        recipe = small_recipe(folder, policy={"context_window": 10_000_000}, execution={"shard_size": 8})
+        execution = {"shard_size": 8, "planning_processes": 1}  # what reads and builds the text is this one
+        recipe = small_recipe(folder, policy={"context_window": 10_000_000}, execution=execution)
         with (folder / "questions.jsonl").open("w") as lines:
             for number in range(count):
                 lines.write(json.dumps({"question": f"Q{number}", "context": f"{number} " + "text " * 200_000}) + "\n")
         command = [sys.executable, "-c", _MEASURE, json.dumps(recipe.model_dump(mode="json"))]
         done = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, timeout=300)
         peaks.append(int(done.stdout))
-    assert peaks[1] < peaks[0] + 25, f"MiB: {peaks}"
+    assert peaks[1] < peaks[0] + 50, f"MiB: {peaks}"

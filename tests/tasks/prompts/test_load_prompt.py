@@ -9,7 +9,7 @@ from tasks.prompts import load_prompt, prompt_names
 
 PLACEHOLDER = re.compile(r"\{[a-z_]+\}")
 STRATEGIES = ["default", "direct_answer", "fact_and_reflection", "plain", "plan_and_solve", "step_by_step"]
-WITHOUT_PLACEHOLDERS = {"turn-begins", "question-summary", "question-passage_count"}
+WITHOUT_PLACEHOLDERS = {"haystack-noise", "turn-begins", "question-summary", "question-passage_count"}
 
 
 def test_the_strategies_exist_in_both_languages() -> None:
