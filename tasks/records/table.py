@@ -78,7 +78,7 @@ class StoredTable:
 
         Columns that the file does not have are left out. Raises StoreError for a missing or damaged file.
         """
-        with self._parquet(store) as parquet:
+        with self._parquet(store, pre_buffer=True) as parquet:
             present = [name for name in columns if name in parquet.schema_arrow.names]
             table = parquet.read(columns=present)
         self._check_rows(store, table.num_rows, BUILD_AGAIN)
@@ -100,11 +100,14 @@ class StoredTable:
         return rows
 
     @contextlib.contextmanager
-    def _parquet(self, store: Store) -> Iterator[pq.ParquetFile]:
-        """The file, open for reading, with the checksums of its pages compared."""
+    def _parquet(self, store: Store, pre_buffer: bool = False) -> Iterator[pq.ParquetFile]:
+        """The file, open for reading, with the checksums of its pages compared.
+
+        `pre_buffer`: neighbouring columns are read by one request; for reads that are not broken off.
+        """
         try:
             with store.open(self.path) as stream:
-                yield pq.ParquetFile(stream, page_checksum_verification=True, pre_buffer=True)
+                yield pq.ParquetFile(stream, page_checksum_verification=True, pre_buffer=pre_buffer)
         except MissingError as error:
             raise _missing(store, self.path, BUILD_AGAIN) from error
         except pa.ArrowInvalid as error:

@@ -1,7 +1,8 @@
-"""Time and memory of the viewer over a million generated pairs: `python -m tests.flows.view.measure [s3]`.
+"""Time and memory of the viewer over a million generated pairs: `python -m tests.flows.view.measure [s3] [first]`.
 
-Without "s3" on this machine's disk, in 15,625 files of 64 pairs (the default shard). With it on moto's S3 server, in
-1,954 files of 512 pairs, because that server holds its objects in memory. A few different files stand for all of them.
+With "first" of the first pages alone. Without "s3" on this machine's disk, in 15,625 files of 64 pairs (the default
+shard). With it on moto's S3 server, in 1,954 files of 512 pairs, because that server holds its objects in memory. A few
+different files stand for all of them.
 """
 
 import json
@@ -29,7 +30,7 @@ DIFFERENT = 8  # files
 VERSION = "0123456789abcdef"
 
 
-def main(on_s3: bool) -> None:
+def main(on_s3: bool, only_first: bool) -> None:
     """Write the dataset, ask for pages, print JSON."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         if on_s3:
@@ -37,12 +38,12 @@ def main(on_s3: bool) -> None:
 
             logging.getLogger("werkzeug").setLevel(logging.ERROR)
             with s3_bucket(patch) as url:
-                print(json.dumps(_measured(url, 512), indent=1))
+                print(json.dumps(_measured(url, 512, only_first), indent=1))
         else:
-            print(json.dumps(_measured(folder, 64), indent=1))
+            print(json.dumps(_measured(folder, 64, only_first), indent=1))
 
 
-def _measured(place: str, rows: int) -> dict[str, Any]:
+def _measured(place: str, rows: int, only_first: bool) -> dict[str, Any]:
     writer = multiprocessing.get_context("spawn").Process(target=_write, args=(place, rows))
     writer.start()  # so that what writing takes does not count
     writer.join()
@@ -52,11 +53,13 @@ def _measured(place: str, rows: int) -> dict[str, Any]:
 
     base = f"/datasets/{VERSION}/pairs"
     seconds: dict[str, float] = {}
+    processor: dict[str, float] = {}  # of this process, with what the index does meanwhile
     library = Library([place])
 
     def timed(name: str, path: str, answer: str = "") -> None:
-        begin = time.perf_counter()
+        begin, begin_processor = time.perf_counter(), time.process_time()
         page = client.get(path)
+        processor.setdefault(name, round(time.process_time() - begin_processor, 3))
         seconds[name] = round(time.perf_counter() - begin, 3)
         assert page.status_code == 200 and answer in page.text, page.text[:2000]
 
@@ -65,6 +68,8 @@ def _measured(place: str, rows: int) -> dict[str, Any]:
         timed("first list of pairs, the manifest not read before", base, "1,000,000 pairs")
         timed("the pair of its first row", f"/datasets/{VERSION}/pair?n=0")
         timed("a filter while the index grows", f"{base}?margin_min=5&sort=margin", "so far")
+        if only_first:
+            return {"seconds": seconds, "processor seconds": processor, "load": os.getloadavg()}
         begin = time.perf_counter()
         index = library.dataset(VERSION).index("pairs")
         index.table(index.rows, 3600)
@@ -79,6 +84,7 @@ def _measured(place: str, rows: int) -> dict[str, Any]:
         "pairs": PAIR_COUNT,
         "files": -(-PAIR_COUNT // rows),
         "seconds": seconds,
+        "processor seconds": processor,
         "own memory, MB": own,
         "own memory before, MB": before,
         "in use of mapped files, MB": mapped,
@@ -127,4 +133,4 @@ def _write(place: str, rows: int) -> None:
 
 if __name__ == "__main__":
     os.chdir(Path(__file__).parents[3])
-    main("s3" in sys.argv)
+    main("s3" in sys.argv, "first" in sys.argv)
