@@ -12,6 +12,7 @@ import uvicorn
 from flows.cli.ending import Interrupted
 from flows.view.app import view_app
 from infra.errors import PrerequisiteError
+from tasks.viewing.index import warm_up
 from tasks.viewing.library import Library
 
 _TOKEN_BYTES = 24
@@ -19,6 +20,7 @@ _TOKEN_BYTES = 24
 
 def serve_pages(library: Library, port: int, browser: bool) -> None:
     """Serve until a signal comes; prints the address first. Raises PrerequisiteError for a port that is taken."""
+    warm_up()
     token = secrets.token_urlsafe(_TOKEN_BYTES)
     listener = socket.socket()
     with contextlib.closing(listener):

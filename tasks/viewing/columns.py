@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.viewing.index import FILE, Columns, arrow_array
+from tasks.viewing.index import FILE, Columns
 
 CHOSEN, REJECTED, DIFFERENCE = "chosen:", "rejected:", "difference:"  # and the scorer's name: its scores in an index
 
@@ -41,9 +41,9 @@ def pair_columns(scorers: Sequence[str], splits: Sequence[str]) -> Columns:
         for scorer in scorers:
             chosen = _scores(table.column("chosen_scores"), scorer)
             rejected = _scores(table.column("rejected_scores"), scorer)
-            index = index.append_column(CHOSEN + scorer, _or_null(chosen))
-            index = index.append_column(REJECTED + scorer, _or_null(rejected))
-            index = index.append_column(DIFFERENCE + scorer, _or_null(chosen - rejected))
+            index = index.append_column(CHOSEN + scorer, pa.array(chosen, from_pandas=True))
+            index = index.append_column(REJECTED + scorer, pa.array(rejected, from_pandas=True))
+            index = index.append_column(DIFFERENCE + scorer, pa.array(chosen - rejected, from_pandas=True))
         longer = pc.subtract(table.column("chosen_tokens"), table.column("rejected_tokens"))
         index = index.append_column("longer", longer)
         return _searchable(index, splits, table.column("references"))
@@ -75,12 +75,6 @@ def _searchable(index: pa.Table, splits: Sequence[str], answers: pa.ChunkedArray
     )
     index = index.append_column("split", pa.array(splits, pa.string()).take(index.column(FILE)))
     return index.append_column(_SEARCHED, pc.utf8_lower(text))
-
-
-def _or_null(values: np.ndarray) -> pa.Array:
-    """The numbers, null for NaN."""
-    array = arrow_array(values)
-    return pc.if_else(pc.is_nan(array), pa.scalar(None, pa.float64()), array)
 
 
 def _scores(entries: pa.ChunkedArray, scorer: str) -> np.ndarray:

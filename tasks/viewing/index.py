@@ -35,10 +35,9 @@ _MOST_CHOICES = 200
 Columns = Callable[[pa.Table], pa.Table]  # of the columns read, with FILE and ROW: those of the index
 
 
-def arrow_array(values: np.ndarray) -> pa.Array:
-    """The numbers as an Arrow array, without a copy. `pa.array` imports pandas for it, which takes a second."""
-    kind = pa.from_numpy_dtype(values.dtype)
-    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
+def warm_up() -> None:
+    """Let pyarrow import pandas, which it does at its first scalar: a second that no page should wait for."""
+    pc.equal(pa.array([""]), "")
 
 
 class TableIndex:
@@ -146,8 +145,8 @@ class TableIndex:
     def _part(self, place: int) -> pa.Table:
         columns = self.tables[place].columns_of(self._store, self._names)
         rows = columns.num_rows
-        columns = columns.append_column(FILE, arrow_array(np.full(rows, place, np.int32)))
-        return columns.append_column(ROW, arrow_array(np.arange(rows, dtype=np.int32)))
+        columns = columns.append_column(FILE, pa.array(np.full(rows, place, np.int32)))
+        return columns.append_column(ROW, pa.array(np.arange(rows, dtype=np.int32)))
 
     def _append(self, read: pa.Table) -> None:
         """Write rows to a file of their own, in one piece, and take them from there."""

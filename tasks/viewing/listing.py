@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.viewing.columns import DIFFERENCE
-from tasks.viewing.index import arrow_array
 
 PAGE_ROWS = 50
 _MOST_CHARACTERS = 200  # of a filter's value
@@ -94,7 +93,7 @@ def positions(table: pa.Table, query: Query) -> np.ndarray:
     column = _sort_column(table, query)
     if column is None or not len(places):
         return places
-    values = table.column(column).take(arrow_array(places))
+    values = table.column(column).take(pa.array(places))
     direction = "ascending" if query.order == "up" else "descending"
     order = pc.sort_indices(pa.table({"value": values}), [("value", direction)]).to_numpy()
     sorted_positions: np.ndarray = places[order]

@@ -23,6 +23,7 @@ from infra.store import open_store
 from tasks.records.dataset import PAIRS, published_schema
 from tasks.records.manifest import ManifestFile
 from tasks.shard_part import write_table
+from tasks.viewing.index import warm_up
 from tests.support.viewed import pair_row, write_manifest
 
 PAIR_COUNT = 1_000_000
@@ -47,6 +48,7 @@ def _measured(place: str, rows: int, only_first: bool) -> dict[str, Any]:
     writer = multiprocessing.get_context("spawn").Process(target=_write, args=(place, rows))
     writer.start()  # so that what writing takes does not count
     writer.join()
+    warm_up()
     before, _ = _memory()
     from flows.view.app import view_app
     from tasks.viewing.library import Library
