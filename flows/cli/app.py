@@ -33,6 +33,7 @@ from flows.cli.microworld import microworld
 from flows.cli.serving import serve
 from flows.cli.status import status
 from flows.cli.training import model_name, train
+from flows.cli.viewing import view
 from flows.comparing.command import compare
 from flows.early import say_early
 from flows.evidence.command import evidence
@@ -211,6 +212,7 @@ app.command()(documents)
 app.command()(serve)
 app.command()(agreement)
 app.command()(inspect)
+app.command()(view)
 app.add_typer(microworld, name="microworld")
 app.command()(evidence)
 app.command()(compare)
