@@ -66,33 +66,41 @@ def latest_manifest(recipe: Recipe) -> str:
 
 def _train(job: TrainingJob) -> dict[str, Any]:
     progress.note(STAGE, "starting")
-    display = _ProgressDisplay()
-    trained = run_training(job, on_step=display.show_step, on_reference=display.show_reference).to_json()
+    steps, reference = StepDisplay(STAGE), _ReferenceDisplay()
+    trained = run_training(job, on_step=steps.show_step, on_reference=reference.show_reference).to_json()
     announce(f"train-{trained['revision']}", training_table(trained))
     return trained
 
 
-class _ProgressDisplay:
-    """Shows the steps of a training, and the rows whose reference is computed; a repeated step counts once."""
+class StepDisplay:
+    """Shows the steps of a training; a repeated step counts once."""
 
-    def __init__(self) -> None:
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
         self._steps: set[int] = set()
-        self._reference_rows = 0
 
     def show_step(self, step: dict[str, Any]) -> None:
+        """Count a step, and show its loss."""
         if not self._steps:
-            progress.expect(STAGE, int(step["total_steps"]))
+            progress.expect(self._stage, int(step["total_steps"]))
         if step["step"] not in self._steps:
             self._steps.add(step["step"])
-            progress.advance(STAGE)
+            progress.advance(self._stage)
         if step.get("loss") is not None:
-            progress.note(STAGE, f"loss {step['loss']:.3f}")
+            progress.note(self._stage, f"loss {step['loss']:.3f}")
+
+
+class _ReferenceDisplay:
+    """Shows the rows whose reference is computed."""
+
+    def __init__(self) -> None:
+        self._rows = 0
 
     def show_reference(self, computed: int, rows: int) -> None:
-        if not self._reference_rows:
+        if not self._rows:
             progress.expect(REFERENCE, rows)
-        progress.advance(REFERENCE, computed - self._reference_rows)
-        self._reference_rows = computed
+        progress.advance(REFERENCE, computed - self._rows)
+        self._rows = computed
 
 
 def training_job(recipe: Recipe, manifest: str, pairs: PairSource | None = None) -> TrainingJob:

@@ -41,6 +41,7 @@ def benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
         planning,
         prefect_share,
         publishing,
+        reward,
         shard_start,
         status,
         suite_judging,
@@ -65,6 +66,7 @@ def benchmarks() -> dict[str, Callable[[], dict[str, Any]]]:
         "fleet": fleet.measure,
         "status": status.measure,
         "training": training.measure,
+        "reward": reward.measure,
         "ask": asking.measure,
         "verifying": verifying.measure,
     }

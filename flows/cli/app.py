@@ -34,6 +34,7 @@ from flows.cli.microworld import microworld
 from flows.cli.serving import serve
 from flows.cli.status import status
 from flows.cli.training import model_name, train
+from flows.cli.viewing import view
 from flows.comparing.command import compare
 from flows.early import say_early
 from flows.evidence.command import evidence
@@ -198,7 +199,7 @@ def rerun(
 
 
 app.command()(status)
-app.command()(train)
+app.add_typer(train, name="train")
 
 
 app.command()(evaluate)
@@ -209,6 +210,7 @@ app.command()(documents)
 app.command()(serve)
 app.command()(agreement)
 app.command()(inspect)
+app.command()(view)
 app.add_typer(microworld, name="microworld")
 app.command()(evidence)
 app.command()(compare)
@@ -287,7 +289,7 @@ def bench(
         typer.Argument(
             help=(
                 "client, flow, prefect, judging, suite_judging, consensus, kill, memory, plan, publish, ledger, "
-                "shard_start, status, fleet, training, ask or all."
+                "shard_start, status, fleet, training, reward, ask or all."
             ),
             metavar="WHAT",
         ),

@@ -5,7 +5,6 @@ Texts of models and documents are printed as plain text: without Rich's markup, 
 that a terminal would obey.
 """
 
-import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
@@ -17,9 +16,8 @@ from rich.text import Text
 
 from flows.cli.display import AsJson, console, finish, progress_unless_json, table
 from infra.errors import InputError
+from tasks.viewing.text import cleaned
 
-# Control and format characters that are printed: the last two join or separate letters in some scripts.
-_ALLOWED_CONTROLS = "\n\t\u200c\u200d"
 _QUESTION_LENGTH = 60  # characters of a question in the list of pairs
 _PASSAGE_LENGTH, _REPLY_LENGTH = 400, 300  # characters of a passage and of a reply; --json has all
 _VERDICTS = {1.0: ("full", "green"), 0.5: ("partial", "yellow"), 0.0: ("none", "red")}
@@ -222,7 +220,7 @@ def _no_pairs(drops: Mapping[str, int]) -> Iterator[RenderableType]:
 def pair_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
     """One pair: the question, both answers side by side, scores, notes, facts."""
     several = f", {view['number']} of {view['of']}" if view["of"] > 1 else ""
-    yield Text(f"pair {_clean(view['example_id'])}{several} ({view['split']}), margin {view['margin']:.3g}", "bold")
+    yield Text(f"pair {cleaned(view['example_id'])}{several} ({view['split']}), margin {view['margin']:.3g}", "bold")
     yield Text("")
     yield _field("question", view["question"])
     yield _field("references", " · ".join(view["references"]) or "none")
@@ -262,7 +260,7 @@ def questions_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 def question_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
     """One question: its answers, its difficulty, its documents, and the sentences that prove it with their places."""
-    yield Text(f"question {_clean(view['id'])} ({view['split']}), {_clean(view['kind'])}", "bold")
+    yield Text(f"question {cleaned(view['id'])} ({view['split']}), {cleaned(view['kind'])}", "bold")
     yield Text("")
     yield _field("question", view["question"])
     yield _field("answer", " · ".join(view["answers"]) or "the documents do not say it")
@@ -280,7 +278,7 @@ def question_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
     for sentence in view["proof"]:
         page = f", page {sentence['page']}" if sentence.get("page") else ""
         turn = f", turn {sentence['turn']} of the {sentence['role']}" if sentence.get("turn") else ""
-        place = f"{_clean(sentence['document'] or 'untitled')} [{sentence['start']}, {sentence['end']}){page}{turn}: "
+        place = f"{cleaned(sentence['document'] or 'untitled')} [{sentence['start']}, {sentence['end']}){page}{turn}: "
         yield _indented(Text(place, "dim") + plain(" ".join(sentence["sentence"].split())))
 
 
@@ -292,16 +290,7 @@ def _start(text: str) -> str:
 
 def plain(text: str, style: str = "") -> Text:
     """A text of any origin as it is, harmless to the terminal."""
-    return Text(_clean(text), style)
-
-
-def _clean(text: str) -> str:
-    """The text with a replacement character for each control character, and for other characters without a shape."""
-    letters = []
-    for letter in text:
-        printable = letter in _ALLOWED_CONTROLS or not unicodedata.category(letter).startswith("C")
-        letters.append(letter if printable else "�")
-    return "".join(letters)
+    return Text(cleaned(text), style)
 
 
 def _field(name: str, text: str) -> Text:
@@ -320,8 +309,8 @@ def _answers(answers: Mapping[str, Any]) -> Table:
     result = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), expand=True)
     texts = []
     for side, answer in answers.items():
-        ending = "" if answer["finish_reason"] == "stop" else f", ended by {_clean(str(answer['finish_reason']))}"
-        ending += f", saw {_clean(answer['seen'])}" if answer["seen"] else ""
+        ending = "" if answer["finish_reason"] == "stop" else f", ended by {cleaned(str(answer['finish_reason']))}"
+        ending += f", saw {cleaned(answer['seen'])}" if answer["seen"] else ""
         style = "bold blue" if side == "chosen" else "bold dark_orange"
         head = f"{side}: answer {answer['index']}, reward {answer['reward']:.3g}, {answer['tokens']} tokens{ending}"
         result.add_column(Text(head, style), ratio=1, overflow="fold")
@@ -342,7 +331,7 @@ def _scores(answers: Mapping[str, Any]) -> Table:
     for side, answer in answers.items():
         for judgement in answer["scores"]:
             score = judgement["score"]
-            value = f"null: {_clean(str(judgement['reason']))}" if score is None else f"{score:.3g}"
+            value = f"null: {cleaned(str(judgement['reason']))}" if score is None else f"{score:.3g}"
             by_scorer.setdefault(judgement["scorer"], {})[side] = value
         rewards.append(Text(f"{answer['reward']:.3g}", "bold"))
     for scorer, values in by_scorer.items():
@@ -362,7 +351,7 @@ def _replies(answers: Mapping[str, Any]) -> Iterator[RenderableType]:
     if replies:
         yield Text("\nthe judge's words", "bold")
     for side, scorer, reply in replies:
-        yield _indented(Text(f"{side}, {_clean(scorer)}: ", "dim") + plain(_short(reply, _REPLY_LENGTH)))
+        yield _indented(Text(f"{side}, {cleaned(scorer)}: ", "dim") + plain(_short(reply, _REPLY_LENGTH)))
 
 
 def _notes(notes: list[Mapping[str, Any]]) -> Iterator[RenderableType]:
@@ -389,7 +378,7 @@ def _facts(side: str, answer: Mapping[str, Any]) -> Iterator[RenderableType]:
         return
     yield Text(f"\nfacts of the {side} answer, each with the nearest of the passages that the judge saw", "bold")
     for fact in facts:
-        verdict, style = _VERDICTS.get(fact["support"], (f"null: {_clean(str(fact['reason']))}", "magenta"))
+        verdict, style = _VERDICTS.get(fact["support"], (f"null: {cleaned(str(fact['reason']))}", "magenta"))
         shared = Text(" (shared)", "dim") if fact["shared"] else Text("")
         if fact.get("by") == "verifier":
             shared += Text(f" (verifier, {fact['probability']:.2f})", "dim")

@@ -1,8 +1,12 @@
-"""The verb `longmill train`: on a published dataset, or on preference pairs that others published."""
+"""`longmill train`: the policy, on a published dataset or on pairs that others published; or a reward model.
+
+`longmill train MANIFEST` is short for `longmill train policy MANIFEST`.
+"""
 
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from flows.cli.display import AsJson, console, finish, prefect_at, progress_unless_json, table
 from flows.recipes import read_recipe
@@ -11,7 +15,26 @@ from infra.recipe import Recipe, parse_recipe
 from infra.serving.servers import local_folder
 
 
-def train(
+class PolicyByDefault(TyperGroup):
+    """A group whose first verb, `policy`, may be left out."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put `policy` before arguments that name no verb of the group."""
+        if args and args[0] not in self.commands and args[0] not in self.get_help_option_names(ctx):
+            args = ["policy", *args]
+        return list(super().parse_args(ctx, args))
+
+
+train = typer.Typer(cls=PolicyByDefault, help="Train the policy, or a reward model.", no_args_is_help=True)
+
+
+@train.callback()
+def train_group() -> None:
+    """Train the policy on pairs (`policy`, which may be left out), or a reward model on judged answers (`reward`)."""
+
+
+@train.command()
+def policy(
     manifest: Annotated[
         str, typer.Argument(help="manifest.json of a dataset, or its folder; or give --data.", metavar="MANIFEST")
     ] = "",
@@ -58,6 +81,39 @@ def train(
     if not as_json:
         console.print(table(pairs.name if pairs else settings.name, *training_rows(trained)))
     finish(as_json, trained, [(model_name(trained), open_store(settings.store).place(trained["model"]))])
+
+
+@train.command()
+def reward(
+    manifests: Annotated[
+        list[str], typer.Argument(help="Datasets: manifest.json of each, or its folder.", metavar="MANIFEST...")
+    ],
+    recipe: Annotated[str, typer.Option(help="Recipe with the section reward_training, and the store.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Change a recipe key: --set reward_training.objective=pairwise.", metavar="KEY=VALUE"
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a reward model that reads the whole context, on all judged answers of published datasets."""
+    settings = read_recipe(recipe, changes)
+    from flows.cli.views import path_in_store
+    from infra.store import open_store
+
+    paths = [path_in_store(settings.store, manifest) for manifest in manifests]
+    with prefect_at(local_folder(settings.store)), progress_unless_json(as_json):
+        from flows.shard import shard_recipe
+        from flows.train_reward import train_reward
+
+        trained = train_reward(shard_recipe(settings), paths)
+    if not as_json:
+        from tasks.training.reward.card import held_out_rows, summary_rows
+
+        console.print(table(trained["name"], *summary_rows(trained)))
+        console.print(table("", *held_out_rows(trained["figures"])))
+    finish(as_json, trained, [("reward model", open_store(settings.store).place(trained["model"]))])
 
 
 def model_name(trained: dict[str, Any]) -> str:

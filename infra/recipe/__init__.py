@@ -30,7 +30,7 @@ from infra.recipe.recipe import (
     load_recipe,
     parse_recipe,
 )
-from infra.recipe.training import Mix, Training
+from infra.recipe.training import Mix, RewardTraining, Training, TrainingRun
 
 __all__ = [
     "DEFAULT_STORE",
@@ -56,10 +56,12 @@ __all__ = [
     "Questions",
     "Recipe",
     "RecipeSection",
+    "RewardTraining",
     "Sampling",
     "Scoring",
     "Serving",
     "Training",
+    "TrainingRun",
     "load_recipe",
     "parse_recipe",
 ]

@@ -1,4 +1,7 @@
-"""Which keys of a recipe are no part of its identity: places, transport, and later keys with their earlier meaning."""
+"""What of a recipe is no part of its identity.
+
+Sections without effect on the dataset, places, transport, and later keys with their earlier meaning.
+"""
 
 from typing import Any
 
@@ -11,6 +14,16 @@ def drop_request_defaults(model: dict[str, Any]) -> None:
             del model[key]
 
 
+WITHOUT_EFFECT = {  # on the bytes of a dataset
+    "name",
+    "store",
+    "documents",
+    "budget",
+    "execution",
+    "training",
+    "reward_training",
+    "evaluation",
+}
 MODELS = ("policy", "judge", "strong")
 _TRANSPORT = ("rename", "headers", "organization", "mode", "batch", "requests_per_minute", "tokens_per_minute")
 PLACE_KEYS = {
@@ -28,6 +41,8 @@ LATER_KEYS_OF_SCORERS: dict[str, Any] = {
     "granularity": "atomic",
     "verifier": None,
     "control_share": 0,
+    "with_context": False,
+    "labels": 1,
 }
 # Keys that are younger than the first plans, by their defaults: with these, a plan keeps its id.
 LATER_KEYS: dict[str, dict[str, Any]] = {

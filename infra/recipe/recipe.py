@@ -23,12 +23,13 @@ from infra.recipe.identity import (
     MODELS,
     PLACE_KEYS,
     PLACE_KEYS_OF_SCORERS,
+    WITHOUT_EFFECT,
     drop_request_defaults,
 )
 from infra.recipe.models import Embedding, Fraction, Judge, Model, Positive, RecipeSection, require_one_currency
 from infra.recipe.public import urls_with_user
 from infra.recipe.source import recipe_text
-from infra.recipe.training import Training
+from infra.recipe.training import RewardTraining, Training
 from infra.recipe.yaml_text import RepeatedKeyError, read_yaml
 from infra.urls import without_user
 
@@ -294,6 +295,9 @@ class Recipe(RecipeSection):
     budget: Budget = Field(Budget(), description="most that a plan may cost")
     execution: Execution = Field(Execution(), description="how the work runs")
     training: Training | None = Field(Training(), description="training on the dataset; null publishes only")
+    reward_training: RewardTraining = Field(
+        RewardTraining(), description="`longmill train reward`: a reward model that learns from all judged answers"
+    )
     evaluation: Evaluation | None = Field(Evaluation(), description="comparison before and after; null skips it")
 
     @model_validator(mode="before")
@@ -335,9 +339,7 @@ class Recipe(RecipeSection):
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide the bytes of the dataset, as JSON values. The id of a plan depends on it."""
-        settings = self.model_dump(
-            mode="json", exclude={"name", "store", "documents", "budget", "execution", "training", "evaluation"}
-        )
+        settings = self.model_dump(mode="json", exclude=WITHOUT_EFFECT)
         if self.asking is None:
             del settings["asking"]
         # A plan names its questions and contexts by content, so the places that they come from do not matter.

@@ -24,23 +24,10 @@ class Mix(RecipeSection):
     )
 
 
-class Training(RecipeSection):
-    """How a model is trained on the published pairs."""
+class TrainingRun(RecipeSection):
+    """How a model is trained, whatever it learns: what the policy's and the reward model's training share."""
 
-    loss: str = Field("orpo", description="orpo, dpo, longpo or sft")
-    beta: Annotated[float, Field(gt=0)] = Field(0.1, description="weight of the odds ratio (ORPO) or of the KL (DPO)")
-    sft_weight: Annotated[float, Field(ge=0)] = Field(0.0, description="DPO: weight of the likelihood of the chosen")
-    nll_over: Literal["answer", "all"] = Field(
-        "answer", description="ORPO: likelihood of the answer alone (the paper) or of prompt and answer (TRL)"
-    )
-    mix: Mix | None = Field(None, description="short-context pairs to train on too; null trains on the dataset alone")
     base: str | None = Field(None, description="model folder or hub name; without it, the policy's model_path")
-    reasoning: Literal["drop", "keep"] = Field(
-        "drop",
-        description="what becomes of the reasoning of a model that thinks. drop: answers are trained without it; keep: "
-        "with it, as the base model's chat template renders it",
-    )
-    method: Literal["lora", "full", "qlora"] = Field("lora", description="what is trained; qlora needs a GPU")
     lora_rank: Positive = Field(128, description="rank of the adapter")
     lora_alpha: Positive = Field(128, description="alpha of the adapter")
     lora_dropout: Fraction = Field(0.05, description="dropout of the adapter")
@@ -59,6 +46,34 @@ class Training(RecipeSection):
     device_batch_size: Positive = Field(
         1, description="questions per device and forward pass; pairs where the prompt is read once per answer"
     )
+    dtype: Literal["bfloat16", "float32", "auto"] = Field(
+        "bfloat16",
+        description="number format of the base weights; auto: bfloat16, or float32 on a CPU that emulates bfloat16",
+    )
+    gradient_checkpointing: bool = Field(True, description="trade time for memory")
+    save_steps: Positive = Field(50, description="optimiser steps between checkpoints")
+    processes: Positive = Field(1, description="processes for accelerate: one per GPU")
+    accelerate_config: str | None = Field(
+        None, description="an accelerate configuration file, for FSDP or more machines"
+    )
+
+
+class Training(TrainingRun):
+    """How a model is trained on the published pairs."""
+
+    loss: str = Field("orpo", description="orpo, dpo, longpo or sft")
+    beta: Annotated[float, Field(gt=0)] = Field(0.1, description="weight of the odds ratio (ORPO) or of the KL (DPO)")
+    sft_weight: Annotated[float, Field(ge=0)] = Field(0.0, description="DPO: weight of the likelihood of the chosen")
+    nll_over: Literal["answer", "all"] = Field(
+        "answer", description="ORPO: likelihood of the answer alone (the paper) or of prompt and answer (TRL)"
+    )
+    mix: Mix | None = Field(None, description="short-context pairs to train on too; null trains on the dataset alone")
+    reasoning: Literal["drop", "keep"] = Field(
+        "drop",
+        description="what becomes of the reasoning of a model that thinks. drop: answers are trained without it; keep: "
+        "with it, as the base model's chat template renders it",
+    )
+    method: Literal["lora", "full", "qlora"] = Field("lora", description="what is trained; qlora needs a GPU")
     pack_tokens: Positive | None = Field(
         None,
         description="DPO, ORPO: short questions share a pass up to so many tokens, instead of device_batch_size",
@@ -73,11 +88,6 @@ class Training(RecipeSection):
         description="pairs of a dataset that are longer than max_length. drop: they are left out and counted, in the "
         "model's card too, and more than half of them stop the run; stop: one of them does",
     )
-    dtype: Literal["bfloat16", "float32", "auto"] = Field(
-        "bfloat16",
-        description="number format of the base weights; auto: bfloat16, or float32 on a CPU that emulates bfloat16",
-    )
-    gradient_checkpointing: bool = Field(True, description="trade time for memory")
     offload_activations: bool = Field(
         False, description="keep what the backward pass needs in main memory instead of the GPU's: slower, longer rows"
     )
@@ -90,12 +100,38 @@ class Training(RecipeSection):
         "auto",
         description="DPO, ORPO: read a question's prompt once; auto does where lengths say that it is faster",
     )
-    save_steps: Positive = Field(50, description="optimiser steps between checkpoints")
     keep_checkpoints: bool = Field(
         False,
         description="store the weights of every checkpoint beside the model, for `longmill compare --checkpoints`",
     )
-    processes: Positive = Field(1, description="processes for accelerate: one per GPU")
+
+
+class RewardTraining(TrainingRun):
+    """How a reward model is trained on all judged answers of datasets."""
+
+    objective: Literal["regression", "pairwise"] = Field(
+        "regression",
+        description="regression: a head for each scorer of the reward learns its scores, nulls left out, and the mean "
+        "of the heads is the reward; pairwise: one head learns which of two answers has the higher reward",
+    )
+    margin: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="pairwise: the loss wants so many times the difference of the two rewards between the logits"
+    )
+    center_rewards_coefficient: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="pairwise: weight of the squared sum of both logits, which holds them around 0"
+    )
+    method: Literal["lora", "full"] = Field("lora", description="what is trained; an adapter is merged in the end")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-4, description="peak learning rate")
+    device_batch_size: Positive = Field(1, description="questions per device and forward pass, with all their answers")
     accelerate_config: str | None = Field(
-        None, description="an accelerate configuration file, for FSDP or more machines"
+        None, description="an accelerate configuration file, for more machines; not for FSDP"
+    )
+    max_length: Positive = Field(
+        32768, description="longest prompt + answer in tokens; longer answers are counted drops, and nothing is cut"
+    )
+    sharing: Literal["auto", "on", "off"] = Field(
+        "auto", description="read a question's prompt once for all its answers; auto does where the model allows it"
+    )
+    test_fraction: Fraction = Field(
+        0.1, description="share of contexts to measure on, where the datasets have no test split of their own"
     )

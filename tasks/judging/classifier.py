@@ -1,43 +1,37 @@
 """A transformers sequence classifier loaded here, once per process, on a GPU if there is one.
 
-One forward pass at a time. Errors name the recipe's key that gives the model, such as `reward_model.model`.
+One forward pass at a time. A model may read the prompt of several answers once, where its layers allow it
+(tasks/training/shared_prefix). Errors name the recipe's key that gives the model, such as `reward_model.model`.
 """
 
 import math
 import os
-import re
 import threading
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from infra.errors import PrerequisiteError, RecipeError
 from infra.models.embedding.windows import TokenMeter
 from infra.models.packaged.quiet import without_progress_bars
 from infra.models.tokens import resolve_model
+from tasks.judging.classifier_input import TextEncoder, TokenRow, common_prefix
 from tasks.judging.classifier_settings import ClassifierSettings
 
-_guard = threading.RLock()  # one thread at a time loads or runs a model, or tells a tokenizer how to cut
-
-
-class TokenRow(NamedTuple):
-    """An input as the model reads it; `types` tells the two texts of a pair apart, for models that want to know."""
-
-    ids: tuple[int, ...]
-    types: tuple[int, ...] = ()
+_guard = threading.RLock()  # one thread at a time loads or runs a model
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A loaded model with its tokenizer."""
+    """A loaded model with its tokenizer; `shares` says whether it can read the prompt of several answers once."""
 
     model: Any
     tokenizer: Any
-    special: re.Pattern[str] | None  # the tokenizer's special tokens
-    missing: tuple[str, ...]  # weights that the model's files do not have: transformers has filled them with chance
+    missing: tuple[str, ...] = ()  # weights that the model's files do not have: transformers fills them with chance
+    shares: bool = False
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -56,39 +50,68 @@ class Classifier:
         """Where the tokens of a text stand."""
         return TokenMeter(self.tokenizer)
 
-    def encode(self, *texts: str, special_tokens: bool = True) -> TokenRow:
-        """One text, or a pair of texts, in tokens; nothing is cut."""
-        with _guard:
-            encoded = self.tokenizer(*texts, add_special_tokens=special_tokens, truncation=False)
-        return TokenRow(tuple(encoded["input_ids"]), tuple(encoded.get("token_type_ids", ())))
-
-    def plain(self, text: str) -> str:
-        """The text with every special token of the tokenizer broken up: it stays readable."""
-        while self.special and (broken := self.special.sub(_broken_up, text)) != text:
-            text = broken
-        return text
+    @cached_property
+    def encoder(self) -> TextEncoder:
+        """Makes the model's inputs of texts."""
+        return TextEncoder(self.tokenizer)
 
     def logits(self, rows: Sequence[TokenRow], batch: int) -> list[list[float]]:
-        """The logits of each row, one for each label, in the order given."""
+        """The logits of each row, one for each label, in the order given; each row is read whole."""
         import torch
 
         pad = self.model.config.get_text_config().pad_token_id
         size = 1 if pad is None else batch  # without the model's own padding, it takes the end of the row for the end
-        order = sorted(range(len(rows)), key=lambda place: (len(rows[place].ids), rows[place]))
+        order = _by_length(rows)
         logits: dict[int, list[float]] = {}
         with _guard, torch.inference_mode():
             for start in range(0, len(order), size):
                 places = order[start : start + size]
-                inputs = _padded([rows[place] for place in places], pad)
-                tensors = {name: torch.tensor(values, device=self.model.device) for name, values in inputs.items()}
-                logits.update(zip(places, self.model(**tensors).logits.float().tolist(), strict=True))
+                inputs = padded_batch([rows[place].ids for place in places], pad or 0, self.model.device)
+                if rows[places[0]].types:
+                    inputs["token_type_ids"] = _padded([rows[place].types for place in places], 0, self.model.device)
+                logits.update(zip(places, self.model(**inputs).logits.float().tolist(), strict=True))
         return [logits[place] for place in range(len(rows))]
 
+    def logits_of_question(self, rows: Sequence[TokenRow], batch: int) -> list[list[float]]:
+        """`logits` of distinct rows that differ in their answers alone; what they begin with is read once."""
+        import torch
 
-def open_classifier(settings: ClassifierSettings, key: str, trust_remote_code: bool = False) -> Classifier:
-    """The model, loaded once per process. Raises RecipeError or PrerequisiteError when it cannot be."""
+        prompt = common_prefix([row.ids for row in rows]) if len(rows) > 1 else 0
+        if not (self.shares and prompt and self._fits_layers(max(len(row.ids) for row in rows))):
+            return self.logits(rows, batch)
+        order = _by_length(rows)
+        with _guard, torch.inference_mode():
+            inputs = padded_batch([rows[place].ids for place in order], 0, self.model.device)
+            of_rows = self.model(**inputs, trees=torch.tensor([[prompt, len(rows)]])).logits.float().tolist()
+        logits = dict(zip(order, of_rows, strict=True))
+        return [logits[place] for place in range(len(rows))]
+
+    def _fits_layers(self, longest: int) -> bool:
+        from tasks.training.shared_prefix.classifier import classifier_obstacle
+
+        return classifier_obstacle(self.model, longest) is None
+
+
+def _by_length(rows: Sequence[TokenRow]) -> list[int]:
+    """The places of the rows, the shortest first."""
+    return sorted(range(len(rows)), key=lambda place: (len(rows[place].ids), rows[place]))
+
+
+def padded_batch(rows: Sequence[Sequence[int]], pad: int, device: Any) -> dict[str, Any]:
+    """input_ids and attention_mask of rows, padded on the right: both [rows, tokens of the longest]."""
+    mask = [[1] * len(row) for row in rows]
+    return {"input_ids": _padded(rows, pad, device), "attention_mask": _padded(mask, 0, device)}
+
+
+def open_classifier(
+    settings: ClassifierSettings, key: str, trust_remote_code: bool = False, share_prompts: bool = False
+) -> Classifier:
+    """The model, loaded once per process. Raises RecipeError or PrerequisiteError when it cannot be.
+
+    With `share_prompts` it reads the prompt of several answers once, if it can.
+    """
     with _guard:
-        return _load(settings.model, settings.revision, settings.dtype, key, trust_remote_code)
+        return _load(settings.model, settings.revision, settings.dtype, key, trust_remote_code, share_prompts)
 
 
 def check_classifier(settings: ClassifierSettings, key: str, trust_remote_code: bool = False) -> None:
@@ -115,25 +138,21 @@ def _check_endpoint(endpoint: str, api_key_env: str, key: str) -> None:
         raise PrerequisiteError(f"{endpoint} does not answer ({error}); start it, or mend {key}.endpoint") from error
 
 
-def _padded(rows: Sequence[TokenRow], pad: int | None) -> dict[str, list[list[int]]]:
-    """The model's inputs for some rows, each padded at its end to the longest."""
-    longest = max(len(row.ids) for row in rows)
-    inputs: dict[str, list[list[int]]] = {"input_ids": [], "attention_mask": []}
-    if rows[0].types:
-        inputs["token_type_ids"] = []
-    for row in rows:
-        rest = longest - len(row.ids)
-        inputs["input_ids"].append([*row.ids, *[pad or 0] * rest])
-        inputs["attention_mask"].append([1] * len(row.ids) + [0] * rest)
-        if row.types:
-            inputs["token_type_ids"].append([*row.types, *[0] * rest])
-    return inputs
+def _padded(rows: Sequence[Sequence[int]], filling: int, device: Any) -> Any:
+    import torch
+
+    longest = max(map(len, rows))
+    return torch.tensor([[*row, *[filling] * (longest - len(row))] for row in rows], device=device)
 
 
 @lru_cache(maxsize=2)
-def _load(model_name: str, revision: str, dtype: str, key: str, trust_remote_code: bool) -> Classifier:
+def _load(
+    model_name: str, revision: str, dtype: str, key: str, trust_remote_code: bool, share_prompts: bool
+) -> Classifier:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from tasks.training.shared_prefix.classifier import can_share
 
     def load(place: str, source: dict[str, Any]) -> tuple[Any, Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(place, **source, trust_remote_code=trust_remote_code)
@@ -148,9 +167,9 @@ def _load(model_name: str, revision: str, dtype: str, key: str, trust_remote_cod
         return tokenizer, model, loading_info
 
     tokenizer, model, loading_info = _load_from(model_name, revision, key, load)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     missing = tuple(sorted(loading_info["missing_keys"]))
-    return Classifier(model.eval().to(device), tokenizer, _special_tokens(tokenizer), missing)
+    return Classifier(model, tokenizer, missing, share_prompts and can_share(model))
 
 
 def _load_from(model_name: str, revision: str, key: str, load: Callable[[str, dict[str, Any]], Any]) -> Any:
@@ -166,17 +185,3 @@ def _load_from(model_name: str, revision: str, key: str, load: Callable[[str, di
             f"{key}.model: cannot load {model_name!r} ({error}). Give the folder of a transformers sequence "
             "classifier, or the hub name of one that can be reached from here"
         ) from error
-
-
-def _special_tokens(tokenizer: Any) -> re.Pattern[str] | None:
-    tokens = set()
-    for token in tokenizer.added_tokens_decoder.values():
-        text = str(token)
-        if token.special and len(text) > 1 and not re.search(r"\s", text):
-            tokens.add(text)
-    longest_first = sorted(tokens, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
-
-
-def _broken_up(match: re.Match[str]) -> str:
-    return f"{match.group()[0]} {match.group()[1:]}"

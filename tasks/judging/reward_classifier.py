@@ -1,26 +1,31 @@
-"""A trained reward model loaded here: a sequence classifier over (question, answer).
+"""A trained reward model loaded here: a sequence classifier over question and answer.
 
-The tokenizer's chat template makes one conversation of both; the score is the model's one logit as it is. Special
-tokens of the tokenizer are broken up in both texts, so that no answer can end its turn and begin another.
+The tokenizer's chat template makes one conversation of both, with the context before the question where the recipe
+says so; the score is the model's one logit as it is, or the mean of its heads. With the context, the prompt is read
+once for all answers of a question where the model's layers allow it.
 """
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from infra.errors import RecipeError
-from tasks.judging.classifier import Classifier, TokenRow, check_classifier, open_classifier
+from infra.recipe import Recipe
+from tasks.judging.classifier import Classifier, check_classifier, open_classifier
+from tasks.judging.classifier_input import TokenRow
 from tasks.judging.context import SCORE_DIGITS, AnsweredQuestion
+from tasks.judging.reward_input import Messages, RewardEncoder, question_messages
 from tasks.judging.reward_settings import NAME, RewardModelSettings
 from tasks.judging.steps import Job
-from tasks.records.example import Answer
 
-AnswerScore = tuple[int, int, float | None, str | None]  # tokens, limit in tokens, score, reason of a null score
+# Tokens, limit in tokens, score, reason of a null score, and the model's numbers where it gives several.
+AnswerScore = tuple[int, int, float | None, str | None, list[float]]
 
 
 def open_reward_model(settings: RewardModelSettings) -> Classifier:
     """The model, loaded once per process. Raises RecipeError or PrerequisiteError when it cannot be, or is none."""
-    model = open_classifier(settings, NAME)
-    fault = _unfit_reason(model)
+    model = open_classifier(settings, NAME, share_prompts=settings.with_context)
+    fault = _unfit_reason(model, settings)
     if fault:
         raise RecipeError(f"{NAME}.model: {settings.model!r} {fault}; take a reward model made for chats")
     return model
@@ -31,55 +36,49 @@ def check_reward_model(settings: RewardModelSettings) -> None:
     check_classifier(settings, NAME)
 
 
-def conversation_tokens(model: Classifier, question: str, answer: str) -> TokenRow:
-    """The conversation as the model reads it. Raises RecipeError when the chat template refuses it."""
-    from jinja2 import TemplateError
-
-    texts = {"user": model.plain(question), "assistant": model.plain(answer)}
-    messages = [{"role": role, "content": text} for role, text in texts.items()]
-    try:
-        text = model.tokenizer.apply_chat_template(messages, tokenize=False)
-    except (TemplateError, ValueError) as error:
-        raise RecipeError(f"{NAME}.model: its chat template is of no use ({error}); take another model") from error
-    return TokenRow(model.encode(text, special_tokens=False).ids)
-
-
-def reward_job(question: AnsweredQuestion, settings: RewardModelSettings) -> Job[list[AnswerScore]]:
-    """The scores of a question's answers."""
+def reward_job(question: AnsweredQuestion, settings: RewardModelSettings, recipe: Recipe) -> Job[list[AnswerScore]]:
+    """The scores of a question's answers, in order."""
     own = settings.model_dump(include={"model", "revision", "max_tokens", "batch", "dtype"})
-    identity = [own, question.example.question, [answer.text for answer in question.answers]]
-    return Job(
-        lambda: _score_answers(question.example.question, question.answers, settings),
-        identity,
-        len(question.answers),
-        question.example.example_id,
-    )
+    texts = [answer.text for answer in question.answers]
+    identity: list[Any] = [own, question.example.question, texts]
+    if settings.labels > 1:
+        identity.append(settings.labels)
+    context = question.context if settings.with_context else None
+    messages = question_messages(question.example, context, recipe)
+    if settings.with_context:
+        identity.append(messages)
+    return Job(lambda: _score_answers(messages, texts, settings), identity, len(texts), question.example.example_id)
 
 
-def _score_answers(question: str, answers: Sequence[Answer], settings: RewardModelSettings) -> list[AnswerScore]:
+def _score_answers(messages: Messages, answers: Sequence[str], settings: RewardModelSettings) -> list[AnswerScore]:
     if not answers:
         return []
     model = open_reward_model(settings)
     limit = int(min(settings.max_tokens, model.window))
-    rows = [conversation_tokens(model, question, answer.text) for answer in answers]
+    encoder = RewardEncoder(model.tokenizer, f"{NAME}.model")
+    rows = [TokenRow(tuple(ids)) for ids in encoder.rows(messages, answers)]
     distinct = sorted({row for row in rows if len(row.ids) <= limit})
-    scores = dict(zip(distinct, model.logits(distinct, settings.batch), strict=True))
+    logits = model.logits_of_question if settings.with_context else model.logits
+    heads_of_row = dict(zip(distinct, logits(distinct, settings.batch), strict=True))
     results: list[AnswerScore] = []
     for row in rows:
-        logits = scores.get(row)
-        if logits is None:
-            results.append((len(row.ids), limit, None, "input_too_long"))
-        elif math.isfinite(logits[0]):
-            results.append((len(row.ids), limit, round(logits[0], SCORE_DIGITS), None))
+        heads = heads_of_row.get(row)
+        if heads is None:
+            results.append((len(row.ids), limit, None, "input_too_long", []))
+            continue
+        score = sum(heads) / len(heads)
+        if math.isfinite(score):
+            several = [round(head, SCORE_DIGITS) for head in heads] if settings.labels > 1 else []
+            results.append((len(row.ids), limit, round(score, SCORE_DIGITS), None, several))
         else:
-            results.append((len(row.ids), limit, None, "not_finite"))
+            results.append((len(row.ids), limit, None, "not_finite", []))
     return results
 
 
-def _unfit_reason(model: Classifier) -> str | None:
+def _unfit_reason(model: Classifier, settings: RewardModelSettings) -> str | None:
     """Why the model gives no reward."""
-    if len(model.labels) != 1:
-        return f"has {len(model.labels)} labels and not one"
+    if len(model.labels) != settings.labels:
+        return f"has {len(model.labels)} labels and not {settings.labels_in_words}"
     if model.missing:
         return f"has no trained weights for {', '.join(model.missing)}"
     return None if model.tokenizer.chat_template else "has a tokenizer without a chat template"

@@ -19,31 +19,35 @@ from tasks.judging.context import SCORE_DIGITS, AnsweredQuestion, ScoringContext
 from tasks.judging.quoting import quoted
 from tasks.judging.rating import subject_of
 from tasks.judging.replies import Unusable
+from tasks.judging.reward_input import Messages, question_messages
 from tasks.judging.reward_settings import NAME, RewardModelSettings
 from tasks.judging.steps import JudgeQuery, Step, ask
 from tasks.records.example import Judgement
 
-_PROBE = ("What is two and two?", "Four.")
+_PROBE = ([{"role": "user", "content": "What is two and two?"}], "Four.")
 _TOO_LONG = "input_too_long"
 
 
 def ask_reward_model(
     questions: Sequence[AnsweredQuestion], settings: RewardModelSettings, scoring: ScoringContext
 ) -> Generator[Step, Any, list[Judgement]]:
-    """One judgement for each answer; evidence {"tokens": of the conversation, 0 when unknown, "limit"}."""
+    """One judgement for each answer; evidence {"tokens": of the conversation, 0 when unknown, "limit",
+    "heads": the numbers of several heads}."""
     if not any(question.answers for question in questions):
         return []
     probes = dict.fromkeys(settings.routes, conversation(*_PROBE))
-    route = find_route(NAME, NAME, settings, probes, _fault_of, scoring)
+    route = find_route(NAME, NAME, settings, probes, lambda labels: _fault_of(labels, settings), scoring)
     queries = []
     answers = []
     for question in questions:
+        context = question.context if settings.with_context else None
+        messages = question_messages(question.example, context, scoring.recipe)
         for answer in question.answers:
             answers.append(answer)
             queries.append(
                 JudgeQuery(
                     NAME,
-                    conversation(question.example.question, answer.text),
+                    conversation(messages, answer.text),
                     question.context.context_id,
                     lambda raw: _tokens_and_score(raw, settings),
                     settings.max_tokens,
@@ -56,41 +60,51 @@ def ask_reward_model(
     verdicts = yield from ask(queries, role=NAME)
     judgements = []
     for answer, verdict in zip(answers, verdicts, strict=True):
-        tokens, score = verdict.value or (0, None)
+        tokens, score, heads = verdict.value or (0, None, [])
         reason = verdict.reason if verdict.reason != "prompt_too_long" else _TOO_LONG
         if verdict.value is not None and score is None:
             reason = _TOO_LONG
-        evidence = {"tokens": tokens, "limit": settings.max_tokens}
+        evidence = {"tokens": tokens, "limit": settings.max_tokens, **({"heads": heads} if heads else {})}
         judgements.append(answer.judged(NAME, score, reason, evidence, verdict.keys))
     return judgements
 
 
-def conversation(question: str, answer: str) -> Prompt:
-    """A question and an answer as the reward model is shown them."""
-    return Prompt(({"role": "user", "content": quoted(question)}, {"role": "assistant", "content": quoted(answer)}))
+def conversation(prompt: Messages, answer: str) -> Prompt:
+    """The messages before an answer, and the answer, as the reward model is shown them."""
+    messages = [{"role": message["role"], "content": quoted(message["content"])} for message in prompt]
+    return Prompt((*messages, {"role": "assistant", "content": quoted(answer)}))
 
 
-def _fault_of(labels: int) -> str | None:
-    if labels == 1:
+def _fault_of(labels: int, settings: RewardModelSettings) -> str | None:
+    if labels == settings.labels:
         return None
-    return " and not one; take a reward model with one label, or for an embedding model `protocol: score`"
+    return (
+        f" and not {settings.labels_in_words}; set labels, take another reward model, or for an embedding model "
+        "`protocol: score`"
+    )
 
 
-def _tokens_and_score(raw: str, settings: RewardModelSettings) -> tuple[int, float | None]:
-    """Tokens of the conversation and its score, None when it is longer than the recipe allows. Raises Unusable."""
+def _tokens_and_score(raw: str, settings: RewardModelSettings) -> tuple[int, float | None, list[float]]:
+    """Tokens of the conversation, its score, None when it is longer than the recipe allows, and the numbers of several
+    heads. Raises Unusable."""
     scores = read_scores(raw)
-    if scores.labels != 1:
+    if scores.labels != settings.labels:
         raise Unusable("not_one_label")
     if scores.prompt_tokens > settings.max_tokens:
-        return scores.prompt_tokens, None
-    score = _of_tokens(scores, settings)
+        return scores.prompt_tokens, None, []
+    heads = _of_tokens(scores, settings)
+    score = math.fsum(heads) / len(heads)
     if not math.isfinite(score):
         raise Unusable("not_finite")
-    return scores.prompt_tokens, round(score, SCORE_DIGITS)
+    several = [round(head, SCORE_DIGITS) for head in heads] if settings.labels > 1 else []
+    return scores.prompt_tokens, round(score, SCORE_DIGITS), several
 
 
-def _of_tokens(scores: Scores, settings: RewardModelSettings) -> float:
-    values = [row[0] for row in scores.rows]
+def _of_tokens(scores: Scores, settings: RewardModelSettings) -> list[float]:
+    """The number of each head."""
+    if settings.combine == "last":
+        return list(scores.rows[-1])
+    heads = list(zip(*scores.rows, strict=True))
     if settings.combine == "min":
-        return min(values)
-    return math.fsum(values) / len(values) if settings.combine == "mean" else values[-1]
+        return [min(values) for values in heads]
+    return [math.fsum(values) / len(values) for values in heads]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from infra.errors import RecipeError
 from infra.models.scores import ROUTES, Route
@@ -17,9 +17,14 @@ NAME: Final = "reward_model"  # of the scorer, of its calls, and of its model am
 class RewardModelSettings(ClassifierSettings):
     """Which model scores, and what fits into it."""
 
-    model: str = Field(
-        description="folder or hub name of a transformers sequence classifier with one label, or the model's name at "
-        "`endpoint`"
+    with_context: bool = Field(
+        False,
+        description="the model reads the whole context before the question, as the policy did: for a reward model that "
+        "was trained so (`longmill train reward`). A local one reads the prompt of all answers once, where it can",
+    )
+    labels: Positive = Field(
+        1,
+        description="numbers that the model gives for a conversation, one a head; the score is their mean",
     )
     max_tokens: Positive = Field(
         4096, description="longest conversation that is scored, in tokens, within the model's window; null beyond it"
@@ -35,10 +40,23 @@ class RewardModelSettings(ClassifierSettings):
         description="the score of a conversation whose every token has one: that of the last, the mean, or the lowest",
     )
 
+    @model_validator(mode="after")
+    def _check_protocol(self) -> "RewardModelSettings":
+        if self.with_context and self.protocol == "score":
+            raise ValueError("protocol: score compares two texts; with_context needs classify, pooling or auto")
+        return self
+
+    @property
+    def labels_in_words(self) -> str:
+        """How many numbers the model has to give, for messages."""
+        return "one" if self.labels == 1 else f"the {self.labels} of {NAME}.labels"
+
     @property
     def routes(self) -> tuple[Route, ...]:
         """The routes that may be asked, the first to try first."""
-        return ROUTES if self.protocol == "auto" else (self.protocol,)
+        if self.protocol != "auto":
+            return (self.protocol,)
+        return tuple(route for route in ROUTES if route != "score") if self.with_context else ROUTES
 
 
 def reward_settings(recipe: Recipe) -> RewardModelSettings | None:

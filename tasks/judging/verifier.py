@@ -28,8 +28,9 @@ from infra.models.scores import Route, read_scores
 from infra.models.special_tokens import break_special_tokens, special_tokens_of
 from infra.models.tokens import load_tokenizer, resolve_model
 from tasks.judging.calibration import Calibration
-from tasks.judging.classifier import Classifier, TokenRow, check_classifier, open_classifier
+from tasks.judging.classifier import Classifier, check_classifier, open_classifier
 from tasks.judging.classifier_endpoint import PARAMETERS, find_route
+from tasks.judging.classifier_input import TokenRow
 from tasks.judging.context import ScoringContext
 from tasks.judging.quoting import quoted
 from tasks.judging.replies import Unusable
@@ -181,7 +182,7 @@ def _open(settings: VerifierSettings) -> Classifier:
 def _rows(model: Classifier, statement: Statement, settings: VerifierSettings) -> list[TokenRow]:
     """The inputs for a statement, one for each window of its passages; none where the statement is too long."""
     limit = int(min(settings.max_tokens, model.window))
-    passages, text = model.plain(quoted(statement.passages)), model.plain(quoted(statement.text))
+    passages, text = (model.encoder.plain(quoted(part)) for part in (statement.passages, statement.text))
     whole = _row(model, passages, text, settings)
     if len(whole.ids) <= limit:
         return [whole]
@@ -197,8 +198,8 @@ def _rows(model: Classifier, statement: Statement, settings: VerifierSettings) -
 
 def _row(model: Classifier, passages: str, statement: str, settings: VerifierSettings) -> TokenRow:
     if settings.template is None:
-        return model.encode(passages, statement)
-    return model.encode(_filled(settings.template, passages, statement))
+        return model.encoder.row(passages, statement)
+    return model.encoder.row(_filled(settings.template, passages, statement))
 
 
 def _filled(template: str, passages: str, statement: str) -> str:

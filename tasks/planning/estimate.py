@@ -239,7 +239,7 @@ def size_of_call(kind: str, settings: Any, recipe: Recipe, context_tokens: int, 
     for placeholder in re.findall(r"\{([a-z_]+)\}", text):
         prompt += values.get(placeholder, 0.0)
     if kind == REWARD_MODEL:
-        return CallSize(prompt, _NOTHING)
+        return CallSize(prompt + (context_tokens if getattr(settings, "with_context", False) else 0.0), _NOTHING)
     if kind == VERIFY:
         return CallSize(passages + _SENTENCE, _NOTHING)
     thinking = _thinking(recipe)

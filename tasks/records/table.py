@@ -6,6 +6,7 @@ no Parquet file of these rows and columns is one fault with one error: a StoreEr
 and the remedy.
 """
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -72,6 +73,52 @@ class StoredTable:
             except pa.ArrowInvalid as error:
                 raise StoreError(f"{store.place(self.path)}: not a Parquet file ({error}); {BUILD_AGAIN}") from error
 
+    def columns_of(self, store: Store, columns: Sequence[str]) -> pa.Table:
+        """Some columns of all rows, in memory; of the file only these are read, and their pages' checksums compared.
+
+        Columns that the file does not have are left out. Raises StoreError for a missing or damaged file.
+        """
+        with self._parquet(store, pre_buffer=True) as parquet:
+            present = [name for name in columns if name in parquet.schema_arrow.names]
+            table = parquet.read(columns=present)
+        self._check_rows(store, table.num_rows, BUILD_AGAIN)
+        return table
+
+    def rows_between(
+        self, store: Store, start: int, stop: int, columns: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """The rows [start, stop), with the checks of `columns_of`; a few others are in memory while they are read."""
+        rows: list[dict[str, Any]] = []
+        first = 0  # the place of the batch's first row
+        with self._parquet(store) as parquet:
+            for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns and list(columns)):
+                if first >= stop:
+                    break
+                begin = max(0, start - first)
+                rows += batch.slice(begin, max(0, stop - first - begin)).to_pylist()
+                first += batch.num_rows
+        return rows
+
+    @contextlib.contextmanager
+    def _parquet(self, store: Store, pre_buffer: bool = False) -> Iterator[pq.ParquetFile]:
+        """The file, open for reading, with the checksums of its pages compared.
+
+        `pre_buffer`: neighbouring columns are read by one request; for reads that are not broken off.
+        """
+        try:
+            with store.open(self.path) as stream:
+                yield pq.ParquetFile(stream, page_checksum_verification=True, pre_buffer=pre_buffer)
+        except MissingError as error:
+            raise _missing(store, self.path, BUILD_AGAIN) from error
+        except pa.ArrowInvalid as error:
+            place = store.place(self.path)
+            raise StoreError(f"{place}: not a whole Parquet file ({error}); {BUILD_AGAIN}") from error
+
+    def _check_rows(self, store: Store, rows: int, remedy: str) -> None:
+        if rows != self.rows:
+            place = store.place(self.path)
+            raise StoreError(f"{place}: has {rows} rows, but {self.rows} were written; {remedy}")
+
     def rows_of(
         self, store: Store, columns: Sequence[str] | None = None, *, remedy: str = BUILD_AGAIN
     ) -> Iterator[dict[str, Any]]:
@@ -92,8 +139,7 @@ class StoredTable:
                     yield from batch.to_pylist()
             except pa.ArrowInvalid as error:
                 raise StoreError(f"{place}: not a Parquet file ({error}); {remedy}") from error
-        if rows != self.rows:
-            raise StoreError(f"{place}: has {rows} rows, but {self.rows} were written; {remedy}")
+        self._check_rows(store, rows, remedy)
 
 
 def read_checked(

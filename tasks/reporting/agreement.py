@@ -2,8 +2,9 @@
 
 A `Preference` names the better and the worse of two answers to a question. It comes from the references (the answer
 with the higher gold value is better: SubEM, or for a list question the share of its items), or from a file of labels.
-A label is a row {"example_id": ..., "first": sample index, "second": sample index, "preferred": "first" | "second"},
-in JSONL or Parquet. Every row counts: two people who judge the same pair give two labels.
+A label is a row {"example_id": ..., "first": sample index, "second": sample index, "preferred": "first" | "second" |
+"same"}, in JSONL or Parquet. Every row counts: two people who judge the same pair give two labels. One that says "same"
+is no preference, and is left out, as are two answers that the references do not tell apart.
 
 A score agrees with a preference when it is higher for the better answer; an equal score counts half. A pair in which
 a score is null is left out of that score's accuracy and counted by its reason. The reason is "pruned" only when
@@ -33,6 +34,7 @@ from tasks.reporting.judged_questions import JudgedAnswer, JudgedQuestion
 
 RESAMPLES = 1000  # of the bootstrap
 SEED = 0
+SAME = "same"  # of a label: neither answer is better
 _DIGITS = 6  # of a mean, as of a reward
 _REMEDY = 'write rows as {"example_id": "q1", "first": 0, "second": 3, "preferred": "first"}'
 
@@ -81,7 +83,8 @@ def read_labels(source: str) -> Labels:
     labels: dict[str, list[Label]] = {}
     for row in read_rows(source):
         example_id, label = _parse_label(row)
-        labels.setdefault(example_id, []).append(label)
+        if label is not None:
+            labels.setdefault(example_id, []).append(label)
     return labels
 
 
@@ -265,8 +268,8 @@ def _accuracy_figure(interval: Interval, missing: Counter[str]) -> dict[str, Any
     }
 
 
-def _parse_label(row: SourceRow) -> tuple[str, Label]:
-    """The example id of a row, and its label."""
+def _parse_label(row: SourceRow) -> tuple[str, Label | None]:
+    """The example id of a row, and its label; None where neither answer is preferred."""
     location = f"{row.file}, row {row.number}"
     example_id = row.values.get("example_id")
     if not isinstance(example_id, str) or not example_id:
@@ -276,8 +279,12 @@ def _parse_label(row: SourceRow) -> tuple[str, Label]:
     if first == second:
         raise InputError(f"{location}: first and second are both {first}; an answer is not preferred to itself")
     preferred = row.values.get("preferred")
+    if preferred == SAME:
+        return example_id, None
     if preferred not in ("first", "second"):
-        raise InputError(f'{location}: preferred is {_value_text(preferred)}, neither "first" nor "second"; {_REMEDY}')
+        raise InputError(
+            f'{location}: preferred is {_value_text(preferred)}, not "first", "second" or "same"; {_REMEDY}'
+        )
     preference = Preference(first, second) if preferred == "first" else Preference(second, first)
     return example_id, Label(location, preference)
 

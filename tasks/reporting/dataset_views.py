@@ -8,7 +8,7 @@ judge saw with a fact, the one that shares most words with it is marked: the jud
 
 import difflib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any
@@ -136,12 +136,19 @@ def pair_view(dataset: PublishedDataset, pair_id: str, number: int = 1) -> dict[
             f"{dataset.place}: question {example_id} has {count} pairs and no pair {number}; give a smaller --number"
         )
     pair = next(islice(_rows_of(dataset, "pairs", example_id), number - 1, None))
+    return pair_details(pair, _rows_of(dataset, "evidence", example_id), number, count)
+
+
+def pair_details(
+    pair: Mapping[str, Any], evidence: Iterable[Mapping[str, Any]], number: int, count: int
+) -> dict[str, Any]:
+    """What `pair_view` returns, from a row of `pairs` with its split and the rows of `evidence` of its question."""
     context = context_in(pair["prompt"], pair)
-    evidence = {row["sample_index"]: row for row in _rows_of(dataset, "evidence", example_id)}
+    rows = {row["sample_index"]: row for row in evidence}
     answers = {}
     notes: Sequence[Mapping[str, Any]] = []
     for side in _SIDES:
-        answers[side], notes_of_answer = _answer_view(pair, side, evidence, context)
+        answers[side], notes_of_answer = _answer_view(pair, side, rows, context)
         notes = notes or notes_of_answer  # they are about the context: the same for both answers
     return {
         "number": number,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.training.settings import RunConfig
+from tasks.training.settings import RunFiles
 
 COMPLETE = "longmill-complete"
 FOLDER = "checkpoints"  # of a model in the store, with a folder for each step
@@ -73,7 +73,7 @@ def parse_lines(lines: Sequence[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line]
 
 
-def rewind(config: RunConfig) -> None:
+def rewind(config: RunFiles) -> None:
     """Remove the steps after the checkpoint that the run resumes from from its progress file: they are made again."""
     last_step = int(config.checkpoint.rpartition("-")[2]) if config.checkpoint else 0
     lines: list[str] = []

@@ -135,22 +135,28 @@ def gate(
     return counts.lengths()
 
 
+def pair_schema(short_prompts: bool) -> pa.Schema:
+    """The columns of encoded questions; `short_prompts`: each has a second prompt."""
+    return SCHEMA.append(pa.field("short_prompt_ids", _IDS, False)) if short_prompts else SCHEMA
+
+
 class PairsFile:
     """Writes encoded questions until it is closed; the file gets its name only when all are in it."""
 
-    def __init__(self, path: Path, short_prompts: bool = False) -> None:
-        self._schema = SCHEMA.append(pa.field("short_prompt_ids", _IDS, False)) if short_prompts else SCHEMA
+    def __init__(self, path: Path, schema: pa.Schema = SCHEMA) -> None:
+        """`schema` names the attributes of a row that are written."""
         self._path = path
+        self._schema = schema
         self._part = path.with_suffix(".part")
-        self._rows: list[EncodedTree] = []
+        self._rows: list[Any] = []
 
     def __enter__(self) -> "PairsFile":
         self._sink = pa.OSFile(str(self._part), "wb")
         self._writer = pa.ipc.new_stream(self._sink, self._schema)
         return self
 
-    def add(self, row: EncodedTree) -> None:
-        """Add one more question."""
+    def add(self, row: Any) -> None:
+        """Add one more question: an EncodedTree, or what else has the schema's attributes."""
         self._rows.append(row)
         if len(self._rows) == _ROWS_PER_BATCH:
             self._flush()

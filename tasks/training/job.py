@@ -26,7 +26,7 @@ from tasks.training.base_identity import base_identity
 from tasks.training.checkpoints import FOLDER as CHECKPOINTS
 from tasks.training.checkpoints import last_checkpoint, rewind
 from tasks.training.external import ExternalPairs, PairSource, TrainingData, all_drops, read_external_pairs
-from tasks.training.gate import Lengths, PairsFile, gate
+from tasks.training.gate import Lengths, PairsFile, gate, pair_schema
 from tasks.training.launching import OnReference, OnStep, launch
 from tasks.training.losses import all_losses, find_loss
 from tasks.training.mixing import ShortPairs, mix_summary, read_short_pairs
@@ -145,7 +145,7 @@ def train(
     _check_settings(job.settings)
     folder = (job.folder / "training" / identity).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with locked(folder):
         before = _stored_result(job, model)
         if before is not None:
             return before
@@ -155,7 +155,7 @@ def train(
         finally:  # also after a failure, so that the next run need not compute them again
             store_reference(job.store, config)
         result = _publish(job, data, identity, config)
-        _remove_work_files(folder)
+        remove_work_files(folder)
     return result
 
 
@@ -277,7 +277,7 @@ def _encoded(job: TrainingJob, data: TrainingData, short: ShortPairs | None, fol
             return lengths
     data.check()
     tokenizer = load_tokenizer(job.base, job.trust_remote_code)
-    with PairsFile(folder / "pairs.arrow", _reads_short_prompts(job)) as pairs:
+    with PairsFile(folder / "pairs.arrow", pair_schema(_reads_short_prompts(job))) as pairs:
         through_gate = partial(
             gate,
             tokenizer=tokenizer,
@@ -345,7 +345,7 @@ def _store_checkpoints(store: Store, config: RunConfig, result: TrainingResult) 
         store.upload_folder(folder, checkpoint.model)
 
 
-def _remove_work_files(folder: Path) -> None:
+def remove_work_files(folder: Path) -> None:
     """Remove the files that only a resumed run needs; log and progress stay."""
     for name in ("checkpoints", "output", "output-checkpoints", "cache"):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -354,7 +354,7 @@ def _remove_work_files(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """One training of a job at a time on this machine; the lock ends with its process."""
     with (folder / "lock").open("w") as lock:
         try:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -17,29 +18,40 @@ import yaml
 from infra.errors import TrainingError
 from infra.running.processes import ChildProcess
 from tasks.training.checkpoints import parse_lines
-from tasks.training.settings import RunConfig
+from tasks.training.settings import RunConfig, RunFiles
 
 ROOT = Path(__file__).parents[2]
 OnStep = Callable[[dict[str, Any]], None]
 OnReference = Callable[[int, int], None]  # rows of the reference computed so far, and all rows
-_Readers = dict[Path, Callable[[Any], None]]
+Readers = Mapping[Path, Callable[[Any], None]]  # by file of JSON lines, what is called with each line
+POLICY = "tasks.training.run"  # the module that trains a policy
 _POLL_S = 0.2
 _LOG_LINES = 25
 
 
 def launch(
-    config: RunConfig, *, log: Path, on_step: OnStep | None = None, on_reference: OnReference | None = None
+    config: RunFiles,
+    *,
+    log: Path,
+    module: str = POLICY,
+    on_step: OnStep | None = None,
+    on_reference: OnReference | None = None,
+    readers: Readers = MappingProxyType({}),
 ) -> None:
-    """Run the subprocess to its end. Raises TrainingError with its message, or the end of its log."""
+    """Run the subprocess, `module` with the configuration's file, to its end.
+
+    `readers` are called with each line of further files. Raises TrainingError with the subprocess's message, or the
+    end of its log.
+    """
     folder = Path(config.folder)
     path = folder / "config.json"
     path.write_text(config.dump(), encoding="utf-8")
     config.error.unlink(missing_ok=True)
     launcher = config.settings.accelerate_config or str(_launcher_file(config))
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", launcher]
-    command += ["-m", "tasks.training.run", str(path)]
+    command += ["-m", module, str(path)]
     with ChildProcess(command, log=log, env=_environment(config)) as child:
-        status = _follow(child, _progress_readers(config, on_step, on_reference))
+        status = _follow(child, {**_progress_readers(config, on_step, on_reference), **readers})
     if status == 0:
         return
     if config.error.exists():
@@ -59,29 +71,31 @@ def launch(
     )
 
 
-def _progress_readers(config: RunConfig, on_step: OnStep | None, on_reference: OnReference | None) -> _Readers:
+def _progress_readers(config: RunFiles, on_step: OnStep | None, on_reference: OnReference | None) -> Readers:
     """The files with the child's progress, and the function that is called with each of their lines."""
-    readers: _Readers = {}
+    readers: dict[Path, Callable[[Any], None]] = {}
     if on_step is not None:
         readers[config.progress] = on_step
-    if config.reference is not None and on_reference is not None:
-        computed = 0
+    if isinstance(config, RunConfig) and config.reference is not None and on_reference is not None:
+        computed, rows = 0, config.lengths.rows
 
-        def count_rows(rows: list[Any]) -> None:
+        def count_rows(rows_of_line: list[Any]) -> None:
             nonlocal computed
-            computed += len(rows)
-            on_reference(computed, config.lengths.rows)
+            computed += len(rows_of_line)
+            on_reference(computed, rows)
 
         readers[config.reference_rows] = count_rows
     return readers
 
 
-def _follow(child: ChildProcess, readers: _Readers) -> int:
+def _follow(child: ChildProcess, readers: Readers) -> int:
     """Call the readers with each new line of their files, until the child ends; returns its exit status."""
     offsets = dict.fromkeys(readers, 0)
     while True:
         status = child.poll()  # before the files are read, so that no line is missed
         for path, reader in readers.items():
+            if not path.exists():
+                continue
             with path.open("rb") as file:
                 file.seek(offsets[path])
                 new_bytes = file.read()
@@ -94,7 +108,7 @@ def _follow(child: ChildProcess, readers: _Readers) -> int:
         time.sleep(_POLL_S)
 
 
-def _environment(config: RunConfig) -> dict[str, str]:
+def _environment(config: RunFiles) -> dict[str, str]:
     """The parent's environment, with this checkout first, no telemetry, and no hub when the model is a folder."""
     settings: dict[str, str] = {
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
@@ -123,7 +137,7 @@ def _first_gpu(environment: Mapping[str, str]) -> str:
     return environment.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
 
 
-def _launcher_file(config: RunConfig) -> Path:
+def _launcher_file(config: RunFiles) -> Path:
     """accelerate's configuration for this run: one machine, one process per GPU."""
     from infra.serving.checks import free_port
 

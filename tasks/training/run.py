@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import LongmillError, TrainingError
-from tasks.training.settings import RunConfig, steps_argument, warmup_steps
+from infra.recipe import Training
+from tasks.training.settings import RunConfig, RunFiles, steps_argument, warmup_steps
 
 REMOVED_FILES = ("training_args.bin", "README.md")  # a pickle, and a card without numbers
 
@@ -60,7 +61,7 @@ def run(config: RunConfig) -> None:
         sharing=sharing,
     )
     trainer = find_loss(config.settings.loss).make_trainer(setup)
-    _check_processes(config, trainer.args.world_size)
+    check_processes(config, trainer.args.world_size)
     check_rows(config, trainer.train_dataset)
     before = Snapshot(trainer.model)
     trainer.train(resume_from_checkpoint=config.checkpoint)
@@ -90,7 +91,8 @@ def _amounts(questions: int, pairs: int, tokens: int) -> str:
     return f"{questions} questions, {pairs} pairs and {tokens} tokens"
 
 
-def _check_processes(config: RunConfig, started: int) -> None:
+def check_processes(config: RunFiles, started: int) -> None:
+    """Raises TrainingError unless accelerate has started as many processes as the settings say."""
     if started != config.settings.processes:
         raise TrainingError(
             f"accelerate started {started} processes, training.processes is {config.settings.processes}; make them "
@@ -98,7 +100,7 @@ def _check_processes(config: RunConfig, started: int) -> None:
         )
 
 
-def trainer_arguments(config: RunConfig) -> dict[str, Any]:
+def trainer_arguments(config: RunFiles) -> dict[str, Any]:
     """transformers' TrainingArguments that every loss shares."""
     import torch
 
@@ -109,11 +111,11 @@ def trainer_arguments(config: RunConfig) -> dict[str, Any]:
         "seed": config.seed % 2**32,
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": settings.schedule,
-        "warmup_steps": warmup_steps(settings, config.lengths.rows),
+        "warmup_steps": warmup_steps(settings, config.rows),
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.clip,
         "num_train_epochs": settings.epochs,
-        "max_steps": steps_argument(settings, config.lengths.rows),
+        "max_steps": steps_argument(settings, config.rows),
         "per_device_train_batch_size": settings.batch_size,
         "gradient_checkpointing": settings.gradient_checkpointing,
         "bf16": settings.dtype == "bfloat16",
@@ -125,7 +127,7 @@ def trainer_arguments(config: RunConfig) -> dict[str, Any]:
         "logging_nan_inf_filter": False,  # would show 0 where the loss is NaN
         "save_strategy": "steps",
         "save_steps": settings.save_steps,
-        "save_total_limit": None if settings.keep_checkpoints else 2,
+        "save_total_limit": None if isinstance(settings, Training) and settings.keep_checkpoints else 2,
         "report_to": [],
         "disable_tqdm": True,
     }

@@ -12,30 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import RecipeError
-from infra.recipe import Training
+from infra.recipe import Training, TrainingRun
 from tasks.training.gate import Lengths
 from tasks.training.mixing import MixSummary
 
 
-@dataclass(frozen=True, slots=True)
-class RunConfig:
-    """One run of the subprocess. Folders are absolute; `base` is a folder or hub name that can be loaded."""
+class RunFiles:
+    """The files of a run, and what every run has. Folders are absolute; `base` is a folder or hub name that can be
+    loaded, `checkpoint` the one to resume from."""
 
-    settings: Training
-    base: str
-    base_name: str  # what an adapter says it belongs to
-    trust_remote_code: bool
-    seed: int
-    lengths: Lengths
+    __slots__ = ()
     folder: str
-    checkpoint: str | None  # to resume from
-    mix: MixSummary | None = None  # what of the rows is short-context
-    reference: str | None = None  # the store's file of reference log-probabilities; None computes them in each step
-
-    @property
-    def pairs(self) -> Path:
-        """The encoded questions: an Arrow stream of prompt_ids, answers and pairs."""
-        return Path(self.folder) / "pairs.arrow"
+    settings: TrainingRun
+    base: str
+    seed: int
+    checkpoint: str | None
 
     @property
     def checkpoints(self) -> Path:
@@ -53,14 +44,49 @@ class RunConfig:
         return Path(self.folder) / "progress.jsonl"
 
     @property
-    def reference_rows(self) -> Path:
-        """The reference's log-probabilities computed so far: a JSON list of rows per line."""
-        return Path(self.folder) / "reference.jsonl"
-
-    @property
     def error(self) -> Path:
         """The message of a deliberate error, when there was one."""
         return Path(self.folder) / "error.txt"
+
+    @property
+    def rows(self) -> int:
+        """Questions that are trained on."""
+        raise NotImplementedError
+
+    def dump(self) -> str:
+        """As JSON text."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig(RunFiles):
+    """One run of the subprocess that trains a policy."""
+
+    settings: Training
+    base: str
+    base_name: str  # what an adapter says it belongs to
+    trust_remote_code: bool
+    seed: int
+    lengths: Lengths
+    folder: str
+    checkpoint: str | None  # to resume from
+    mix: MixSummary | None = None  # what of the rows is short-context
+    reference: str | None = None  # the store's file of reference log-probabilities; None computes them in each step
+
+    @property
+    def rows(self) -> int:
+        """Questions that are trained on."""
+        return self.lengths.rows
+
+    @property
+    def pairs(self) -> Path:
+        """The encoded questions: an Arrow stream of prompt_ids, answers and pairs."""
+        return Path(self.folder) / "pairs.arrow"
+
+    @property
+    def reference_rows(self) -> Path:
+        """The reference's log-probabilities computed so far: a JSON list of rows per line."""
+        return Path(self.folder) / "reference.jsonl"
 
     def dump(self) -> str:
         """As JSON text."""
@@ -76,7 +102,7 @@ class RunConfig:
         return RunConfig(**raw)
 
 
-def accumulation(settings: Training) -> int:
+def accumulation(settings: TrainingRun) -> int:
     """Forward passes per optimiser step and device, unpacked. Raises RecipeError when the batch cannot be split so."""
     rows_at_once = settings.device_batch_size * settings.processes
     if settings.batch_size % rows_at_once:
@@ -87,19 +113,19 @@ def accumulation(settings: Training) -> int:
     return settings.batch_size // rows_at_once
 
 
-def steps_of_epoch(settings: Training, rows: int) -> int:
+def steps_of_epoch(settings: TrainingRun, rows: int) -> int:
     """Optimiser steps of one pass over `rows` questions, as transformers' Trainer counts them."""
     passes = math.ceil(math.ceil(rows / settings.processes) / settings.device_batch_size)
     return math.ceil(passes / accumulation(settings))
 
 
-def planned_steps(settings: Training, rows: int) -> int:
+def planned_steps(settings: TrainingRun, rows: int) -> int:
     """Optimiser steps of a run over `rows` questions: those of `epochs`, but `max_steps` at most."""
     steps = math.ceil(settings.epochs * steps_of_epoch(settings, rows))
     return steps if settings.max_steps is None else min(steps, settings.max_steps)
 
 
-def epochs_of(settings: Training, rows: int, steps: int) -> float:
+def epochs_of(settings: TrainingRun, rows: int, steps: int) -> float:
     """How many passes over `rows` questions so many steps are; 0 without a row."""
     return round(steps / steps_of_epoch(settings, rows), 4) if rows else 0.0
 
@@ -109,7 +135,7 @@ def epochs_in_words(epochs: float) -> str:
     return f"{epochs:.4g} epoch{'' if epochs == 1 else 's'}"
 
 
-def steps_argument(settings: Training, rows: int) -> int:
+def steps_argument(settings: TrainingRun, rows: int) -> int:
     """transformers' `max_steps`, which overrides its epochs: -1 where the epochs end before `training.max_steps`."""
     steps = planned_steps(settings, rows)
     return steps if steps == settings.max_steps else -1
@@ -123,7 +149,7 @@ def precomputes_reference(settings: Training, rows: int) -> bool:
     return settings.reference == "kept"
 
 
-def warmup_steps(settings: Training, rows: int) -> int:
+def warmup_steps(settings: TrainingRun, rows: int) -> int:
     """Steps of warm-up. At least one step is left with a learning rate above zero."""
     steps = planned_steps(settings, rows)
     return min(math.ceil(settings.warmup * steps), steps - 1)

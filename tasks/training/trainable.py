@@ -23,6 +23,11 @@ def training_base(recipe: Recipe) -> str:
     """The model that the recipe trains: a folder, a hub name or a model in the box."""
     if recipe.training is not None and recipe.training.base:
         return recipe.training.base
+    return policy_folder(recipe)
+
+
+def policy_folder(recipe: Recipe) -> str:
+    """The recipe's policy: the folder that is served, or its name."""
     return recipe.policy.serve.model_path if recipe.policy.serve else recipe.policy.name
 
 

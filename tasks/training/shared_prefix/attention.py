@@ -31,6 +31,15 @@ class SharedPass:
         self.layers = 0
         self._masks: dict[tuple[int, int], torch.Tensor] = {}
 
+    def check_layers(self, settings: Any) -> None:
+        """Raises TrainingError unless every layer of a model with this configuration has followed the layout."""
+        layers = settings.get_text_config().num_hidden_layers
+        if self.layers != layers:
+            raise TrainingError(
+                f"{self.layers} of the base model's {layers} layers followed the layout of the shared prompt: the "
+                "others do not go through transformers' attention interface; set training.sharing to off"
+            )
+
     def mask(self, segment: TokenSegment, like: torch.Tensor) -> Any:
         """What a further answer sees of prompt and answer: 0, or -inf for its own later tokens."""
         own = segment.end - segment.start

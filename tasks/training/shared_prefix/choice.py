@@ -78,10 +78,16 @@ def sharing_obstacle(model: Any, longest: int) -> str | None:
     """Why `model` cannot share prompts over rows of up to `longest` tokens; None when it can."""
     from tasks.training.trl_seams import attention_name
 
-    settings = model.config.get_text_config()
     name = type(model).__name__
     if attention_name(model) != "sdpa" or not model.is_backend_compatible():
         return f"{name} does not run its attention through transformers' interface with sdpa"
+    return layer_obstacle(model, longest)
+
+
+def layer_obstacle(model: Any, longest: int) -> str | None:
+    """What of a model's layers cannot share prompts over rows of up to `longest` tokens; None where all can."""
+    settings = model.config.get_text_config()
+    name = type(model).__name__
     layer_types = getattr(settings, "layer_types", None)
     unsupported = set(layer_types or ()) - {"full_attention", "sliding_attention"}
     if unsupported:

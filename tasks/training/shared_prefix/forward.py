@@ -10,6 +10,7 @@ costs more when it is shared, takes the model's own forward.
 import functools
 import types
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -58,31 +59,47 @@ def batch_trees(trees: torch.Tensor, attention_mask: torch.Tensor) -> tuple[Tree
 
 def _shared(stock: Any, settings: Any, layout: Layout, batch: dict[str, Any]) -> Any:
     """TRL's output of the padded batch, from one row in `layout`."""
-    ids, labels = batch.pop("input_ids"), batch.pop("labels")
-    width = ids.shape[1]
-    sources = layout.sources(width).to(ids.device)
-    places = layout.places(width).to(ids.device)
-    row = ids.flatten()[sources]
-    _check_prompts(row[places], ids, batch.pop("attention_mask"))
+    labels = batch.pop("labels")
+    packed = pack(layout, batch.pop("input_ids"), batch.pop("attention_mask"))
     scored = labels[:, 1:] != IGNORED
-    scored_places, copies = torch.unique(places[:, :-1][scored], return_inverse=True)  # a prompt's token is scored once
+    # a prompt's token is scored once
+    scored_places, copies = torch.unique(packed.places[:, :-1][scored], return_inverse=True)
     next_tokens = labels.new_empty(len(scored_places)).scatter_(0, copies, labels[:, 1:][scored])
     shared_pass = SharedPass(layout, scored_places)
     output = stock(
-        input_ids=row[None],
-        position_ids=(sources % width)[None],
-        attention_mask=ids.new_zeros(1, 1, 1, 1, dtype=torch.bool),  # of 4 dimensions: transformers makes none
+        input_ids=packed.row[None],
+        position_ids=packed.positions[None],
+        attention_mask=packed.no_mask,
         shift_labels=next_tokens[None],
         shared_prefix=shared_pass,
         **batch,
     )
-    layers = settings.get_text_config().num_hidden_layers
-    if shared_pass.layers != layers:
-        raise TrainingError(
-            f"{shared_pass.layers} of the base model's {layers} layers followed the layout of the shared prompt: the "
-            "others do not go through transformers' attention interface; set training.sharing to off"
-        )
+    shared_pass.check_layers(settings)
     return _as_batch(output, scored, copies)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBatch:
+    """A padded batch as one row: its ids and positions, both [tokens], and for each token of the batch its place."""
+
+    row: torch.Tensor
+    positions: torch.Tensor
+    places: torch.Tensor  # [answers, tokens]
+
+    @property
+    def no_mask(self) -> torch.Tensor:
+        """Stands for a mask: of 4 dimensions, so that transformers makes none."""
+        return self.row.new_zeros(1, 1, 1, 1, dtype=torch.bool)
+
+
+def pack(layout: Layout, ids: torch.Tensor, attention_mask: torch.Tensor) -> PackedBatch:
+    """A padded batch in the shared layout. Raises TrainingError where the answers of a tree have other prompts."""
+    width = ids.shape[1]
+    sources = layout.sources(width).to(ids.device)
+    places = layout.places(width).to(ids.device)
+    row = ids.flatten()[sources]
+    _check_prompts(row[places], ids, attention_mask)
+    return PackedBatch(row, sources % width, places)
 
 
 def _check_prompts(packed_ids: torch.Tensor, ids: torch.Tensor, attention_mask: torch.Tensor) -> None:

@@ -158,7 +158,7 @@ def test_labels_are_the_same_in_both_formats(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"preferred": "both"}, 'row 2: preferred is \'both\', neither "first" nor "second"'),
+        ({"preferred": "both"}, 'row 2: preferred is \'both\', not "first", "second" or "same"'),
         ({"preferred": None}, "row 2: preferred is missing"),
         ({"first": "0"}, "row 2: first is '0', not the index of a sample"),
         ({"second": -1}, "row 2: second is -1"),

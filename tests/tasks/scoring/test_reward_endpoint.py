@@ -97,6 +97,34 @@ def test_scores_of_tokens_become_one(combine: str, score: float) -> None:
         assert judged(scoring, "I am.")[0].score == expected
 
 
+def test_with_the_context_the_server_reads_the_prompt_that_the_policy_read() -> None:
+    with running_scores(length) as server, scoring_with(server, with_context=True) as (client, scoring):
+        judgements = judged(scoring, "I am.")
+        assert client.counts()["reward_model"].made == 1
+    sent = server.bodies[-1][1]["messages"]
+    assert [message["role"] for message in sent] == ["user", "assistant"]
+    assert "The sky is blue." in sent[0]["content"] and "Why?" in sent[0]["content"]
+    assert judgements[0].score == len(f"{sent[0]['content']}\nI am.") / 100
+    with pytest.raises(RecipeError, match="with_context needs classify"):
+        check_scorers(recipe_with({"scorer": "reward_model", "model": "m", "with_context": True, "protocol": "score"}))
+
+
+def test_the_mean_of_several_heads_is_the_score_and_each_is_in_the_evidence() -> None:
+    with (
+        running_scores(lambda text: [1.0, 2.0, 6.0]) as server,
+        scoring_with(server, labels=3) as (_, scoring),
+    ):
+        (judgement,) = judged(scoring, "x")
+    assert judgement.score == 3.0
+    assert json.loads(judgement.evidence)["heads"] == [1.0, 2.0, 6.0]
+    with (
+        running_scores(lambda text: [1.0, 2.0]) as server,
+        scoring_with(server, labels=3) as (_, scoring),
+        pytest.raises(RecipeError, match=r"gives 2 numbers by /classify and not the 3 of reward_model\.labels"),
+    ):
+        judged(scoring, "x")
+
+
 def test_an_answer_is_paid_for_once_whoever_asks() -> None:
     ledger = MemoryLedger()
     with running_scores(length) as server:
@@ -294,6 +322,14 @@ def test_a_real_vllm_gives_the_scores_that_the_model_gives_here(tmp_path: Path) 
                 expected = pytest.approx(stock_score(classifier, "Why?", answer), abs=1e-4) if answer else None
                 assert judgement.score == expected
             assert (judgements[-1].score, judgements[-1].reason) == (None, "input_too_long")
+        own = {"scorer": "reward_model", "with_context": True}
+        sections: dict[str, Any] = {"sampling": {"strategy": "plain"}}
+        remote = recipe_with({**own, "model": MODEL, "endpoint": url}, **sections)
+        here = recipe_with({**own, "model": classifier}, **sections)
+        with client_of(MemoryLedger(), url) as client:
+            by_vllm = judged(ScoringContext(no_embedder, None, remote, reward_model=client), *ANSWERS[:2])
+        by_shared_prompt = judged(ScoringContext(no_embedder, None, here), *ANSWERS[:2])
+        assert [one.score for one in by_vllm] == [pytest.approx(one.score, abs=1e-4) for one in by_shared_prompt]
         recipe = recipe_with({"scorer": "reward_model", "model": MODEL, "endpoint": url, "protocol": "score"})
         with client_of(MemoryLedger(), url) as client:
             (score,) = judged(ScoringContext(no_embedder, None, recipe, reward_model=client), "Because.")

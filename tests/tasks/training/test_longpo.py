@@ -11,7 +11,7 @@ from infra.errors import TrainingError
 from infra.recipe import Training
 from infra.store import open_store
 from tasks.training.base import adapter_config, load_base
-from tasks.training.gate import PairsFile, gate
+from tasks.training.gate import PairsFile, gate, pair_schema
 from tasks.training.losses import LossSetup, find_loss
 from tasks.training.published import read_train_split
 from tasks.training.run import trainer_arguments
@@ -44,7 +44,7 @@ def trainer_of(folder: Path, *, loss: str = "longpo", shared: bool = False, kept
 
     tokenizer = tiny_tokenizer()
     short = find_loss(loss).short_reference
-    with PairsFile(folder / "pairs.arrow", short) as pairs:
+    with PairsFile(folder / "pairs.arrow", pair_schema(short)) as pairs:
         lengths = gate(ROWS, tokenizer, 200, add=pairs.add, short_prompts=short)
     settings = Training.model_validate(
         {
