@@ -30,7 +30,17 @@ TOKENIZER_FILE = Path(resolve_model("microworld")) / "tokenizer.json"
 PAD, BOS, EOS, USER, ASSISTANT = SPECIAL = ("<pad>", "<bos>", "<eos>", "<|user|>", "<|assistant|>")
 SPACE = "\u0120"  # how a byte-level vocabulary writes a space
 _NUMBERS = 200  # passage numbers that are one token
-_UNREAD = ("ask-", "turn-", "question-keychain")  # prompts that no model of the world is taught to read
+_UNREAD = (  # prompts that no model of the world is taught to read
+    "ask-",
+    "evaluate-",
+    "haystack-",
+    "hidden-",
+    "question-common_words",
+    "question-keychain",
+    "question-needle",
+    "question-tracking",
+    "turn-",
+)
 _ANSWER_WORDS = "Passage Question Answer : The of is and I find need must then First the with Facts Reflection"
 
 _ESCAPE = "".join(f" | replace('{token}', '< {token[1:]}')" for token in SPECIAL)

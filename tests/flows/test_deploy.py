@@ -182,9 +182,9 @@ def test_two_builders_and_a_server_that_was_away_make_one_training(
     registered: list[Registered], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from flows.build import request_training
-    from infra.running import remote_runs
+    from infra.running import remote_runs, server_away
 
-    monkeypatch.setattr(remote_runs, "_AWAY_POLL_S", 0.05)
+    monkeypatch.setattr(server_away, "_POLL_S", 0.05)
     before, ask, refusals = len(runs_of("train")), remote_runs.run_deployment, iter(range(2))
 
     def ask_a_server_that_is_away(*arguments: Any, **options: Any) -> Any:

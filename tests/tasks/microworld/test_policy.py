@@ -46,6 +46,11 @@ def test_every_name_is_one_token_with_and_without_a_space(tokenizer: Any) -> Non
             assert len(tokenizer.encode(name)) == len(tokenizer.encode(f" {name}")) == 1
 
 
+def test_a_new_prompt_file_does_not_change_the_words_of_the_world() -> None:
+    """A prompt that no model of the world reads belongs to tokenizer._UNREAD; else trainings of the box change."""
+    assert len(_BUILT.get_vocab()) == 4039
+
+
 @pytest.mark.slow
 def test_passages_have_no_byte_tokens_inside_words(tokenizer: Any) -> None:
     from tasks.microworld.policy_accuracy import held_out_questions
