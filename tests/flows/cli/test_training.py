@@ -29,7 +29,7 @@ def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ((), RecipeError, "give either MANIFEST or --data"),
+        (("--recipe", "demo-sealong"), RecipeError, "give either MANIFEST or --data"),
         (("datasets/x", "--data", "pairs.jsonl"), RecipeError, "give either MANIFEST or --data"),
         (("--data", "pairs.jsonl"), RecipeError, "give --recipe, or, with --data, --model"),
         (("datasets/x", "--model", "microworld"), RecipeError, "give --recipe, or, with --data, --model"),
