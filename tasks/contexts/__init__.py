@@ -17,6 +17,7 @@ from infra.errors import RecipeError
 from infra.models.tokens import Tokenizer
 from infra.plugins import find_plugins
 from infra.recipe import Questions, Recipe, RecipeSection
+from infra.recipe.faults import option_faults
 from tasks.contexts.built import BuiltQuestion, Inputs
 from tasks.planning.distractors import NO_POOL, Pool, passage_sizes
 from tasks.planning.limits import PromptLimits
@@ -88,12 +89,7 @@ def context_options(recipe: Recipe) -> Any:
     try:
         return builder.options.model_validate(recipe.contexts.options)
     except ValidationError as error:
-        faults = []
-        for fault in error.errors(include_url=False):
-            key = ".".join(map(str, fault["loc"]))
-            problem = f"{builder.name} has no such option" if fault["type"] == "extra_forbidden" else fault["msg"]
-            faults.append(f"contexts.options.{key}: {problem}")
-        raise RecipeError("; ".join(faults)) from error
+        raise RecipeError(option_faults(error, "contexts.options", builder.name)) from error
 
 
 def gather_pool_for(recipe: Recipe, questions: Questions) -> Pool:

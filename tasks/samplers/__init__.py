@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from infra.errors import RecipeError
 from infra.plugins import find_plugins
 from infra.recipe import Recipe, RecipeSection
+from infra.recipe.faults import option_faults
 from tasks.records.example import Answer, Context, Drop, Example
 
 if TYPE_CHECKING:
@@ -95,12 +96,7 @@ def sampler_options(recipe: Recipe) -> Any:
     try:
         return sampler.options.model_validate(recipe.sampling.options)
     except ValidationError as error:
-        faults = []
-        for fault in error.errors(include_url=False):
-            key = ".".join(map(str, fault["loc"]))
-            problem = f"{sampler.name} has no such option" if fault["type"] == "extra_forbidden" else fault["msg"]
-            faults.append(f"sampling.options.{key}: {problem}")
-        raise RecipeError("; ".join(faults)) from error
+        raise RecipeError(option_faults(error, "sampling.options", sampler.name)) from error
 
 
 def check_sampler(recipe: Recipe) -> None:

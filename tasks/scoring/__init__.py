@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from infra.errors import RecipeError
 from infra.plugins import find_plugins
 from infra.recipe import Recipe, RecipeSection
+from infra.recipe.faults import faults_by_key
 from infra.recipe.models import require_one_currency
 from tasks.judging.context import SCORE_DIGITS, AnsweredQuestion, ScoringContext
 from tasks.judging.reward_settings import called_models
@@ -177,6 +178,5 @@ def _parse(path: str, entry: Mapping[str, Any]) -> ActiveScorer:
 
 
 def _faults(path: str, error: ValidationError) -> Iterable[str]:
-    for fault in error.errors(include_url=False):
-        key = ".".join([path, *map(str, fault["loc"])])
-        yield f"{key}: " + ("no such key" if fault["type"] == "extra_forbidden" else fault["msg"])
+    for key, problem in faults_by_key(error):
+        yield f"{path}.{key}: {problem}" if key else f"{path}: {problem}"

@@ -33,6 +33,7 @@ from infra.errors import RecipeError
 from infra.models.tokens import Tokenizer
 from infra.plugins import find_plugins
 from infra.recipe import Contexts, Positive, Questions, Recipe, RecipeSection
+from infra.recipe.faults import faults_by_key
 from tasks.judging.context import ScoringContext
 from tasks.judging.steps import Step
 from tasks.records.example import Context, Example
@@ -257,9 +258,5 @@ def _parsed(entry: str | Mapping[str, Any]) -> ActiveSuite:
     try:
         return ActiveSuite(suite, suite.settings.model_validate(settings))
     except ValidationError as error:
-        messages = []
-        for fault in error.errors(include_url=False, include_input=False):
-            key = ".".join(map(str, fault["loc"]))
-            problem = "no such key" if fault["type"] == "extra_forbidden" else fault["msg"]
-            messages.append(f"{key}: {problem}" if key else problem)
+        messages = [f"{key}: {problem}" if key else problem for key, problem in faults_by_key(error)]
         raise RecipeError(f"evaluation.suites[{name}]: {'; '.join(messages)}") from None
