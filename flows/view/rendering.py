@@ -4,8 +4,9 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
+from tasks.reporting.html_templates import html_environment
 from tasks.viewing.text import cleaned, visible
 
 
@@ -30,16 +31,9 @@ def static(name: str) -> str:
 @cache
 def environment() -> Environment:
     """The templates, those of reports among them."""
-    templates = Environment(
-        loader=ChoiceLoader([PackageLoader("flows.view"), PackageLoader("tasks", "reporting")]),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    templates = html_environment("flows.view")
     templates.filters["text"] = visible
     templates.filters["plain"] = cleaned
-    templates.filters["number"] = lambda value: f"{value:,}"
     templates.filters["figure"] = _figure
     templates.filters["percent"] = lambda value: f"{100 * value:.1f}%"
     templates.filters["short"] = _short

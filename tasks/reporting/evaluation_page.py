@@ -19,6 +19,7 @@ from tasks.reporting.comparison_tables import (
     word_lines,
 )
 from tasks.reporting.dataset_card import shortened
+from tasks.reporting.html_templates import html_environment
 from tasks.reporting.plots import metric_name
 from tasks.reporting.tables import NOTHING, Rows
 
@@ -173,14 +174,4 @@ def _sources(image: Image) -> Image:
 
 @cache
 def _template() -> "Template":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("tasks", "reporting"),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = lambda value: f"{value:,}"
-    return environment.get_template("evaluation.html.jinja")
+    return html_environment().get_template("evaluation.html.jinja")

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from infra.store import Store
 from tasks.records.history import prompt_text
 from tasks.reporting.dataset_card import shortened
+from tasks.reporting.html_templates import html_environment
 from tasks.reporting.plots import PLOTS, metric_name
 from tasks.reporting.shard_figures import SIDES
 from tasks.reporting.subem import SUBEM
@@ -225,16 +226,7 @@ def _duration(seconds: float) -> str:
 
 @cache
 def _template() -> "Template":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("tasks", "reporting"),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = lambda value: f"{value:,}"
+    environment = html_environment()
     environment.filters["metric"] = metric_name
     environment.filters["decimal"] = _decimal
     environment.filters["percent"] = lambda value: f"{100 * value:.1f}"
