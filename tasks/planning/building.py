@@ -6,8 +6,9 @@ does not depend on who builds it. Where there is much text, worker processes do 
 ranges or batches and the pool, which is a mapped file once there are workers.
 """
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from infra.models.tokens import Tokenizer
 from infra.recipe import Questions, Recipe
@@ -15,7 +16,7 @@ from tasks.contexts import BuiltQuestion, build_batch, context_builder, gather_p
 from tasks.planning.built_range import BuiltRange, build_range
 from tasks.planning.distractors import Pool
 from tasks.planning.limits import prompt_limits
-from tasks.planning.workers import PlanningWorkers, planning_workers
+from tasks.planning.workers import PlanningWorkers
 from tasks.questions import RawQuestion, question_format, read_questions
 from tasks.questions.question import one_row
 from tasks.questions.ranges import RowRange, row_ranges
@@ -29,19 +30,8 @@ _BATCH_TOKENS = 2_000_000  # of pooled contexts made at once
 
 Outcome = RawQuestion | Drop
 Batch = list[Outcome]
-
-
-def build_examples(
-    recipe: Recipe, tokenizer: Tokenizer, questions: Questions | None = None
-) -> Iterator[BuiltQuestion | Drop]:
-    """One BuiltQuestion or Drop for every row of `questions` (default: the recipe's), in the source's order.
-
-    Raises InputError for input that cannot be read.
-    """
-    settings = questions or recipe.questions
-    with planning_workers(recipe, settings, tokenizer) as workers:
-        pool = counted_pool(recipe, settings, tokenizer, workers)
-        yield from build_with(pool, workers, recipe, settings, tokenizer)
+Item = TypeVar("Item")
+Built = TypeVar("Built")
 
 
 def counted_pool(recipe: Recipe, questions: Questions, tokenizer: Tokenizer, workers: PlanningWorkers) -> Pool:
@@ -66,7 +56,13 @@ def build_with(
     if pool.articles is None and question_format(questions.format).rows is one_row:
         ranges = row_ranges(questions.source, questions.subset, questions.split, questions.limit, size)
     if ranges is not None:
-        yield from _different(_built_ranges(ranges, pool, workers, recipe, questions, tokenizer))
+        limits = prompt_limits(recipe, tokenizer)
+
+        def build_rows(rows: RowRange) -> BuiltRange:
+            return build_range(rows, questions, recipe, tokenizer, pool, limits)
+
+        built_ranges = _shared_out(ranges, build_rows, workers.build_ranges, _characters_of_range, pool, workers)
+        yield from _different(built for _, built in built_ranges)
         return
     outcomes = read_questions(questions, builder.reads)
     if pool.articles is not None:
@@ -89,61 +85,54 @@ def _different(ranges: Iterable[BuiltRange]) -> Iterator[BuiltQuestion | Drop]:
             raise built.fault
 
 
-def _built_ranges(
-    ranges: Iterator[RowRange],
-    pool: Pool,
-    workers: PlanningWorkers,
-    recipe: Recipe,
-    questions: Questions,
-    tokenizer: Tokenizer,
-) -> Iterator[BuiltRange]:
-    limits = prompt_limits(recipe, tokenizer)
-    characters = 0
-    while not workers.started:
-        rows = next(ranges, None)
-        if rows is None:
-            return
-        built = build_range(rows, questions, recipe, tokenizer, pool, limits)
-        yield built
-        for row in built.rows:
-            characters += _characters(row.outcome)
-        if characters > SMALL_CHARACTERS:
-            workers.start(pool)
-            break
-    if workers.started:
-        for _, built in workers.build_ranges(ranges):
-            yield built
-        return
-    for rows in ranges:
-        yield build_range(rows, questions, recipe, tokenizer, pool, limits)
-
-
 def _built(
     batches: Iterator[Batch], pool: Pool, workers: PlanningWorkers, recipe: Recipe, tokenizer: Tokenizer
 ) -> Iterator[tuple[Batch, Sequence[BuiltQuestion | Drop]]]:
     """Each batch with the outcomes of its questions."""
     limits = prompt_limits(recipe, tokenizer)
+
+    def build(batch: Batch) -> Sequence[BuiltQuestion | Drop]:
+        return build_batch(_questions(batch), recipe, tokenizer, pool, limits)
+
+    def build_elsewhere(left: Iterator[Batch]) -> Iterator[tuple[Batch, Sequence[BuiltQuestion | Drop]]]:
+        return workers.build((batch, _questions(batch)) for batch in left)
+
+    return _shared_out(batches, build, build_elsewhere, _characters, pool, workers)
+
+
+def _shared_out(
+    items: Iterator[Item],
+    build: Callable[[Item], Built],
+    build_elsewhere: Callable[[Iterator[Item]], Iterator[tuple[Item, Built]]],
+    characters_of: Callable[[Built], int],
+    pool: Pool,
+    workers: PlanningWorkers,
+) -> Iterator[tuple[Item, Built]]:
+    """Each item with what was built: here until there was much text, then by the workers, if there are any."""
     characters = 0
-    while not workers.started:
-        batch = next(batches, None)
-        if batch is None:
+    while not workers.started and characters <= SMALL_CHARACTERS:
+        item = next(items, None)
+        if item is None:
             return
-        built = build_batch(_questions(batch), recipe, tokenizer, pool, limits)
-        yield batch, built
-        for outcome in built:
-            characters += _characters(outcome)
-        if characters > SMALL_CHARACTERS:
-            workers.start(pool)
-            break
+        built = build(item)
+        yield item, built
+        characters += characters_of(built)
+    if not workers.started:
+        workers.start(pool)
     if workers.started:
-        yield from workers.build((batch, _questions(batch)) for batch in batches)
+        yield from build_elsewhere(items)
         return
-    for batch in batches:
-        yield batch, build_batch(_questions(batch), recipe, tokenizer, pool, limits)
+    for item in items:
+        yield item, build(item)
 
 
-def _characters(outcome: BuiltQuestion | Drop | None) -> int:
-    return len(outcome.context.text) if isinstance(outcome, BuiltQuestion) else 0
+def _characters(outcomes: Iterable[BuiltQuestion | Drop | None]) -> int:
+    """Characters of the contexts that were built."""
+    return sum(len(outcome.context.text) for outcome in outcomes if isinstance(outcome, BuiltQuestion))
+
+
+def _characters_of_range(built: BuiltRange) -> int:
+    return _characters(row.outcome for row in built.rows)
 
 
 def _questions(batch: Batch) -> list[RawQuestion]:

@@ -1,10 +1,16 @@
 """A small recipe over a byte-level tokenizer, and questions to plan with it."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from infra.recipe import Recipe, parse_recipe
+from infra.models.tokens import Tokenizer
+from infra.recipe import Questions, Recipe, parse_recipe
+from tasks.contexts import BuiltQuestion
+from tasks.planning.building import build_with, counted_pool
+from tasks.planning.workers import planning_workers
+from tasks.records.example import Drop
 from tests.support.tokenizer import save_byte_tokenizer
 
 
@@ -52,3 +58,16 @@ def pooled_rows(count: int, length: int = 60) -> list[dict[str, Any]]:
         }
         for number in range(count)
     ]
+
+
+def build_examples(
+    recipe: Recipe, tokenizer: Tokenizer, questions: Questions | None = None
+) -> Iterator[BuiltQuestion | Drop]:
+    """One BuiltQuestion or Drop for every row of `questions` (default: the recipe's), in the source's order.
+
+    Raises InputError for input that cannot be read.
+    """
+    settings = questions or recipe.questions
+    with planning_workers(recipe, settings, tokenizer) as workers:
+        pool = counted_pool(recipe, settings, tokenizer, workers)
+        yield from build_with(pool, workers, recipe, settings, tokenizer)

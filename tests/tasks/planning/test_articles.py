@@ -11,11 +11,10 @@ from infra.recipe import Recipe
 from infra.store import open_store
 from tasks.contexts import BuiltQuestion
 from tasks.planning.articles import Articles, title_key
-from tasks.planning.building import build_examples
 from tasks.planning.distractors import gather_pool
 from tasks.planning.make_plan import make_plan
 from tasks.records.example import Document, Drop
-from tests.support.planning import small_recipe, write_rows
+from tests.support.planning import build_examples, small_recipe, write_rows
 
 LENGTHS = {"build": "pooled", "min_tokens": 2048, "max_tokens": 2048, "step_tokens": 128}
 

@@ -12,12 +12,11 @@ from infra.recipe import Recipe
 from infra.store import open_store
 from tasks.contexts import BuiltQuestion, build_batch, context_builders, gather_pool_for, pool_sizes
 from tasks.contexts.keychain import METADATA
-from tasks.planning.building import build_examples
 from tasks.planning.limits import prompt_limits
 from tasks.planning.make_plan import make_plan
 from tasks.questions import read_questions
 from tasks.records.example import Drop
-from tests.support.planning import pooled_rows, small_recipe, write_rows
+from tests.support.planning import build_examples, pooled_rows, small_recipe, write_rows
 
 LENGTHS = {"min_tokens": 900, "max_tokens": 1024, "step_tokens": 128}
 

@@ -13,12 +13,11 @@ from tasks.contexts import built as contexts
 from tasks.contexts import given as builder
 from tasks.contexts.built import BuiltQuestion, target_tokens
 from tasks.planning import building
-from tasks.planning.building import build_examples
 from tasks.planning.distractors import gather_pool
 from tasks.planning.passages import render
 from tasks.records.example import Document, Drop
 from tasks.sampling import sample_prompt
-from tests.support.planning import pooled_rows, small_recipe, write_rows
+from tests.support.planning import build_examples, pooled_rows, small_recipe, write_rows
 from tests.support.tokenizer import TEMPLATE_TOKENS, byte_count
 
 POOLED = {"build": "pooled", "min_tokens": 256, "max_tokens": 1024, "step_tokens": 128}

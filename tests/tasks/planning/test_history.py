@@ -12,14 +12,13 @@ from infra.recipe import Model, Recipe
 from infra.store import open_store
 from tasks.chunks import chunk_borders
 from tasks.contexts import BuiltQuestion
-from tasks.planning.building import build_examples
 from tasks.planning.make_plan import make_plan
 from tasks.records.example import Drop
 from tasks.records.history import messages_of, turn_starts
 from tasks.records.plan import load_shard
 from tasks.reporting.prompt_context import context_in
 from tasks.sampling import sample_prompt
-from tests.support.planning import small_recipe
+from tests.support.planning import build_examples, small_recipe
 
 MODEL = Model(name="policy", tokenizer="microworld", endpoints=("http://127.0.0.1:9/v1",), system="Be brief.")
 

@@ -11,7 +11,6 @@ from infra.recipe import Recipe, parse_recipe
 from infra.store import open_store
 from tasks.contexts import BuiltQuestion
 from tasks.evaluation.heldout import heldout_questions
-from tasks.planning.building import build_examples
 from tasks.planning.limits import prompt_limits, unsaid_training_note
 from tasks.planning.make_plan import make_plan
 from tasks.planning.training_steps import expected_training
@@ -20,7 +19,7 @@ from tasks.reporting.tables import plan_rows
 from tasks.sampling import sample_prompt
 from tasks.training.gate import gate
 from tests.support.chat_templates import FAMILIES
-from tests.support.planning import pooled_rows, small_recipe, write_rows
+from tests.support.planning import build_examples, pooled_rows, small_recipe, write_rows
 from tests.support.tiny_model import TEMPLATE, pair_row, tiny_tokenizer
 
 LONG, SHORT = {"id": "long", "question": "Q?", "context": "c" * 500}, {"id": "short", "question": "Q?", "context": "c"}

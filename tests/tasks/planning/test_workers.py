@@ -30,11 +30,10 @@ from infra.recipe import Recipe
 from infra.running import line_processes
 from infra.store import open_store
 from tasks.planning import building
-from tasks.planning.building import build_examples
 from tasks.planning.distractors import gather_pool, map_pool, write_documents
 from tasks.planning.make_plan import make_plan
 from tasks.training.answer_form import find_answer_form
-from tests.support.planning import pooled_rows, small_recipe
+from tests.support.planning import build_examples, pooled_rows, small_recipe
 
 TEXTS = [
     "Two  words.\n\nPassage 2: A\ttitle",
@@ -246,6 +245,7 @@ from infra.models.tokens import load_tokenizer
 from infra.recipe import parse_recipe
 from infra.running import line_processes
 from tasks.planning import building
+from tests.support.planning import build_examples
 building.SMALL_CHARACTERS, building._BATCH_QUESTIONS = 0, 3
 start = line_processes.start_process
 def started(module, first_line):
@@ -254,7 +254,7 @@ def started(module, first_line):
     return process
 line_processes.start_process = started
 recipe = parse_recipe(json.load(open({str(path)!r})))
-for number, outcome in enumerate(building.build_examples(recipe, load_tokenizer(recipe.policy.tokenizer))):
+for number, outcome in enumerate(build_examples(recipe, load_tokenizer(recipe.policy.tokenizer))):
     if number == 10:
         print("built", flush=True)
         time.sleep(60)

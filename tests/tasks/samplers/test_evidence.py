@@ -186,7 +186,7 @@ def test_held_out_questions_are_seen_whole_and_none_is_dropped_for_want_of_evide
 
 
 def test_what_workers_build_comes_back_whole(tmp_path: Path) -> None:
-    from tasks.planning.building import build_examples
+    from tests.support.planning import build_examples
 
     recipe = evidence_recipe(tmp_path, pooled_rows(3))
     built = list(build_examples(recipe, load_tokenizer(recipe.policy.tokenizer)))
