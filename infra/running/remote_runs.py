@@ -126,11 +126,13 @@ def run_states(run_ids: Sequence[UUID]) -> dict[UUID, RunState]:
 
 def _does_not_begin(client: SyncPrefectClient, run: FlowRun, state: State) -> bool:
     """Whether a worker took a run so long ago that it must be dead."""
-    age_s = _age_s(state)
-    if state.type != StateType.PENDING or age_s <= min(PROCESS_BEGIN_S, BEGIN_S):
+    if state.type != StateType.PENDING:
         return False
-    if age_s > BEGIN_S or run.work_pool_name is None:
-        return age_s > BEGIN_S
+    age_s = _age_s(state)
+    if age_s > BEGIN_S:
+        return True
+    if age_s <= PROCESS_BEGIN_S or run.work_pool_name is None:
+        return False
     return client.read_work_pool(run.work_pool_name).type == "process"
 
 

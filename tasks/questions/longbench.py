@@ -25,10 +25,10 @@ from tasks.questions.question import (
 )
 from tasks.records.example import Drop
 
-_FIELDS = {"_id", "input", "context", "answers", "dataset", "language"}
+FIELDS = {"_id", "input", "context", "answers", "dataset", "language"}
 _SUMMARIES = {"gov_report", "multi_news", "vcsum"}
 _FEW_SHOT = {"trec", "triviaqa", "samsum", "lsht"}
-_CODE = {"lcc", "repobench-p"}
+CODE_TASKS = {"lcc", "repobench-p"}
 _ABSTRACTS = {"passage_retrieval_en", "passage_retrieval_zh"}
 
 
@@ -43,9 +43,9 @@ def read_longbench(row: SourceRow, language: str) -> RawQuestion | Drop:
         context=text_field(row, "context", required=True),
         references=texts_field(row, "answers"),
         kind=task,
-        metadata=metadata_of(row, _FIELDS),
+        metadata=metadata_of(row, FIELDS),
     )
-    if task.removesuffix("_e") in _CODE:
+    if task.removesuffix("_e") in CODE_TASKS:
         detail = f"row {row.number}: LongBench's {task} completes code and asks no question; take its other tasks"
         return Drop(question.example_id, "read", "code", detail)
     return question

@@ -7,6 +7,7 @@ prompt. lcc has no code but the context: its last line is the question.
 from collections.abc import Mapping
 from typing import Any
 
+from tasks.questions.longbench import CODE_TASKS, FIELDS
 from tasks.questions.question import (
     QuestionFormat,
     RawQuestion,
@@ -18,9 +19,6 @@ from tasks.questions.question import (
     texts_field,
 )
 from tasks.records.example import Drop
-
-TASKS = {"lcc", "repobench-p"}
-_FIELDS = {"_id", "input", "context", "answers", "dataset", "language"}
 
 
 def read_longbench_code(row: SourceRow, language: str) -> RawQuestion | Drop:
@@ -37,15 +35,17 @@ def read_longbench_code(row: SourceRow, language: str) -> RawQuestion | Drop:
         context=context,
         references=texts_field(row, "answers"),
         kind=task,
-        metadata=metadata_of(row, _FIELDS),
+        metadata=metadata_of(row, FIELDS),
     )
-    if task.removesuffix("_e") not in TASKS:
+    if task.removesuffix("_e") not in CODE_TASKS:
         return Drop(question.example_id, "read", "no_code", f"row {row.number}: {task} is no code task of LongBench's")
     return question
 
 
 def _fits(values: Mapping[str, Any]) -> bool:
-    return str(values.get("dataset", "")).removesuffix("_e") in TASKS and "answers" in values and "context" in values
+    return (
+        str(values.get("dataset", "")).removesuffix("_e") in CODE_TASKS and "answers" in values and "context" in values
+    )
 
 
 FORMAT = QuestionFormat("longbench_code", read_longbench_code, "LongBench's code tasks: the next line", _fits)

@@ -15,6 +15,12 @@ _END_BYTES = 1 << 20
 _PATTERNS = ("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "chat_template*")
 
 
+def loadable_base(base: str) -> str:
+    """The folder of a base model, absolute; a hub name as it is."""
+    folder = Path(resolve_model(base))
+    return str(folder.resolve()) if folder.exists() else base
+
+
 def base_identity(base: str) -> str:
     """A hub name as it is; for a folder, a fingerprint of its model files."""
     folder = Path(resolve_model(base))

@@ -18,11 +18,11 @@ from typing import Any
 
 from infra.canonical import fingerprint
 from infra.errors import BalanceError, RecipeError, TrainingError
-from infra.models.tokens import context_window, load_tokenizer, resolve_model
+from infra.models.tokens import context_window, load_tokenizer
 from infra.recipe import Training
 from infra.recipe.public import public_text
 from infra.store import Store
-from tasks.training.base_identity import base_identity
+from tasks.training.base_identity import base_identity, loadable_base
 from tasks.training.checkpoints import FOLDER as CHECKPOINTS
 from tasks.training.checkpoints import last_checkpoint, rewind
 from tasks.training.external import ExternalPairs, PairSource, TrainingData, all_drops, read_external_pairs
@@ -35,10 +35,11 @@ from tasks.training.published import read_train_split
 from tasks.training.reference import fetch_reference, reference_path, store_reference
 from tasks.training.settings import (
     RunConfig,
-    accumulation,
+    check_run_settings,
     epochs_of,
     planned_steps,
     precomputes_reference,
+    result_text,
 )
 
 # Settings that do not change the trained weights, and so not the job's id.
@@ -201,20 +202,13 @@ def _model_path(data: TrainingData, identity: str) -> str:
 
 def _check_settings(settings: Training) -> None:
     """Raises RecipeError or PrerequisiteError for settings that would fail later."""
-    from transformers import SchedulerType
-
     find_loss(settings.loss)
-    accumulation(settings)
+    check_run_settings(settings, "training")
     if settings.pack_tokens and (settings.loss == "sft" or settings.sharing == "off"):
         raise RecipeError(
             "training.pack_tokens: packed questions are kept apart by the layout of shared prompts, which sft and "
             "training.sharing = off do without; set pack_tokens to null"
         )
-    schedules = [schedule.value for schedule in SchedulerType]
-    if settings.schedule not in schedules:
-        raise RecipeError(f"training.schedule: there is no {settings.schedule!r}; there are: {', '.join(schedules)}")
-    if settings.accelerate_config and not Path(settings.accelerate_config).exists():
-        raise RecipeError(f"training.accelerate_config: {settings.accelerate_config} does not exist")
     if settings.method == "qlora" or settings.processes > 1 or settings.offload_activations:
         from tasks.training.base import check_machine
 
@@ -226,10 +220,9 @@ def _prepare(job: TrainingJob, data: TrainingData, short: ShortPairs | None, fol
     lengths = _encoded(job, data, short, folder)
     shutil.rmtree(folder / "output", ignore_errors=True)
     checkpoint = last_checkpoint(folder / "checkpoints")
-    base = Path(resolve_model(job.base))
     config = RunConfig(
         settings=job.settings,
-        base=str(base.resolve()) if base.exists() else job.base,
+        base=loadable_base(job.base),
         base_name=public_text(job.base),
         trust_remote_code=job.trust_remote_code,
         seed=job.seed,
@@ -325,8 +318,7 @@ def _publish(job: TrainingJob, data: TrainingData, identity: str, config: RunCon
     job.store.upload_folder(config.output, result.model)
     if config.settings.keep_checkpoints:
         _store_checkpoints(job.store, config, result)
-    written_last = json.dumps(result.to_json(), indent=1, sort_keys=True) + "\n"
-    job.store.put_if_absent(f"{result.model}/result.json", written_last.encode())
+    job.store.put_if_absent(f"{result.model}/result.json", result_text(result.to_json()).encode())
     return result
 
 
@@ -340,8 +332,7 @@ def _store_checkpoints(store: Store, config: RunConfig, result: TrainingResult) 
             revision=f"{result.revision}-{step}",
             steps=step,
         )
-        text = json.dumps(checkpoint.to_json(), indent=1, sort_keys=True) + "\n"
-        (folder / "result.json").write_text(text, encoding="utf-8")
+        (folder / "result.json").write_text(result_text(checkpoint.to_json()), encoding="utf-8")
         store.upload_folder(folder, checkpoint.model)
 
 

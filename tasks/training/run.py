@@ -7,12 +7,12 @@ out: cards, plots and the store, which are the parent's.
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from infra.errors import LongmillError, TrainingError
-from infra.recipe import Training
 from tasks.training.settings import RunConfig, RunFiles, steps_argument, warmup_steps
 
 REMOVED_FILES = ("training_args.bin", "README.md")  # a pickle, and a card without numbers
@@ -21,8 +21,13 @@ REMOVED_FILES = ("training_args.bin", "README.md")  # a pickle, and a card witho
 def main(path: str) -> int:
     """Run a configuration file; the exit status is 0 when the output is complete."""
     config = RunConfig.load(Path(path).read_text(encoding="utf-8"))
+    return exit_status(config, lambda: run(config))
+
+
+def exit_status(config: RunFiles, work: Callable[[], None]) -> int:
+    """Do the work of a subprocess; a deliberate error is left where the parent reads it. Returns the exit status."""
     try:
-        run(config)
+        work()
     except LongmillError as error:
         config.error.write_text(str(error), encoding="utf-8")
         print(f"error: {error}", file=sys.stderr)
@@ -48,6 +53,9 @@ def run(config: RunConfig) -> None:
     model, rows = load_base(config), Dataset.from_file(str(config.pairs))
     sharing, plan = plan_sharing(config.settings, model, read_trees(rows), config.lengths.total_max)
     print(plan.sentence(), flush=True)
+    arguments = trainer_arguments(config)
+    if config.settings.keep_checkpoints:
+        arguments["save_total_limit"] = None
     setup = LossSetup(
         model=model,
         adapter=adapter_config(config.settings),
@@ -55,7 +63,7 @@ def run(config: RunConfig) -> None:
         pairs=rows,
         max_length=config.lengths.total_max,
         settings=config.settings,
-        arguments=trainer_arguments(config),
+        arguments=arguments,
         callbacks=(ProgressCallback(config.progress, config.settings.keep_checkpoints),),
         reference=config.reference_rows if config.reference else None,
         sharing=sharing,
@@ -127,7 +135,7 @@ def trainer_arguments(config: RunFiles) -> dict[str, Any]:
         "logging_nan_inf_filter": False,  # would show 0 where the loss is NaN
         "save_strategy": "steps",
         "save_steps": settings.save_steps,
-        "save_total_limit": None if isinstance(settings, Training) and settings.keep_checkpoints else 2,
+        "save_total_limit": 2,
         "report_to": [],
         "disable_tqdm": True,
     }

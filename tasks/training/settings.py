@@ -6,7 +6,7 @@ needs torch.
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,23 @@ def accumulation(settings: TrainingRun) -> int:
             f"{settings.device_batch_size} x {settings.processes}; change one of them"
         )
     return settings.batch_size // rows_at_once
+
+
+def result_text(result: Mapping[str, Any]) -> str:
+    """result.json of a job."""
+    return json.dumps(result, indent=1, sort_keys=True) + "\n"
+
+
+def check_run_settings(settings: TrainingRun, section: str) -> None:
+    """Raises RecipeError for a batch, a schedule or a configuration of accelerate that would fail later."""
+    from transformers import SchedulerType
+
+    accumulation(settings)
+    schedules = [schedule.value for schedule in SchedulerType]
+    if settings.schedule not in schedules:
+        raise RecipeError(f"{section}.schedule: there is no {settings.schedule!r}; there are: {', '.join(schedules)}")
+    if settings.accelerate_config and not Path(settings.accelerate_config).exists():
+        raise RecipeError(f"{section}.accelerate_config: {settings.accelerate_config} does not exist")
 
 
 def steps_of_epoch(settings: TrainingRun, rows: int) -> int:

@@ -17,12 +17,12 @@ import pyarrow.ipc
 
 from infra.canonical import fingerprint
 from infra.errors import BalanceError, RecipeError, TrainingError
-from infra.models.tokens import context_window, has_chat_template, load_tokenizer, resolve_model
+from infra.models.tokens import context_window, has_chat_template, load_tokenizer
 from infra.recipe import RewardTraining
 from infra.recipe.public import public_text
 from infra.store import Store, table_bytes
 from tasks.judging.reward_input import RewardEncoder
-from tasks.training.base_identity import base_identity
+from tasks.training.base_identity import base_identity, loadable_base
 from tasks.training.checkpoints import last_checkpoint, read_progress, rewind
 from tasks.training.job import locked, remove_work_files
 from tasks.training.launching import OnStep, launch
@@ -32,7 +32,7 @@ from tasks.training.reward.figures import ScoredQuestion, held_out_figures
 from tasks.training.reward.judged import JudgedData, read_judged
 from tasks.training.reward.rows import EncodedRows, encode_rows
 from tasks.training.reward.settings import RewardRun
-from tasks.training.settings import accumulation, quarter_means
+from tasks.training.settings import check_run_settings, quarter_means, result_text
 
 # Settings that do not change the trained weights, and so not the job's id.
 _WITHOUT_EFFECT = {"save_steps", "gradient_checkpointing", "base"}
@@ -133,17 +133,7 @@ def job_id(job: RewardJob, data: JudgedData) -> str:
 
 def _check(job: RewardJob) -> None:
     """Raises RecipeError or PrerequisiteError for what would fail later, before a row is read."""
-    from transformers import SchedulerType
-
-    settings = job.settings
-    accumulation(settings)
-    schedules = [schedule.value for schedule in SchedulerType]
-    if settings.schedule not in schedules:
-        raise RecipeError(
-            f"reward_training.schedule: there is no {settings.schedule!r}; there are: {', '.join(schedules)}"
-        )
-    if settings.accelerate_config and not Path(settings.accelerate_config).exists():
-        raise RecipeError(f"reward_training.accelerate_config: {settings.accelerate_config} does not exist")
+    check_run_settings(job.settings, "reward_training")
     if not has_chat_template(load_tokenizer(job.base, job.trust_remote_code)):
         raise RecipeError(
             f"reward_training.base: the tokenizer of {job.base} has no chat template; take an instruct model"
@@ -168,10 +158,9 @@ def _prepare(job: RewardJob, rows: EncodedRows, folder: Path) -> RewardRun:
     """The configuration of the subprocess, with the checkpoint to resume from."""
     shutil.rmtree(folder / "output", ignore_errors=True)
     checkpoint = last_checkpoint(folder / "checkpoints")
-    base = Path(resolve_model(job.base))
     run = RewardRun(
         settings=job.settings,
-        base=str(base.resolve()) if base.exists() else job.base,
+        base=loadable_base(job.base),
         base_name=public_text(job.base),
         trust_remote_code=job.trust_remote_code,
         seed=job.seed,
@@ -236,8 +225,7 @@ def _publish(job: RewardJob, data: JudgedData, rows: EncodedRows, run: RewardRun
         **results,
     )
     job.store.upload_folder(run.output, model)
-    written_last = json.dumps(result.to_json(), indent=1, sort_keys=True) + "\n"
-    job.store.put_if_absent(f"{model}/result.json", written_last.encode())
+    job.store.put_if_absent(f"{model}/result.json", result_text(result.to_json()).encode())
     return result
 
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
-from infra.errors import LongmillError, TrainingError
+from infra.errors import TrainingError
 from tasks.training.reward.settings import RewardRun
+from tasks.training.run import check_processes, exit_status, trainer_arguments
 
 _START_QUESTIONS = 16  # that are looked at to give the heads their first weights, and the padding token
 
@@ -24,13 +25,7 @@ _START_QUESTIONS = 16  # that are looked at to give the heads their first weight
 def main(path: str) -> int:
     """Run a configuration file; the exit status is 0 when the output is complete."""
     config = RewardRun.load(Path(path).read_text(encoding="utf-8"))
-    try:
-        run(config)
-    except LongmillError as error:
-        config.error.write_text(str(error), encoding="utf-8")
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return exit_status(config, lambda: run(config))
 
 
 def run(config: RewardRun) -> None:
@@ -42,7 +37,6 @@ def run(config: RewardRun) -> None:
     from tasks.training.checkpoints import read_progress
     from tasks.training.reward.passes import JudgedCollator
     from tasks.training.reward.trainer import StepRewardTrainer, make_loss
-    from tasks.training.run import check_processes, trainer_arguments
     from tasks.training.watch import ProgressCallback, Snapshot, check_model_changed
 
     settings = config.settings
