@@ -5,7 +5,7 @@ that what a server has read for one serves the next.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -20,7 +20,7 @@ from tasks.evaluation.generated.counting import TextCounter
 from tasks.evaluation.generated.effective_length import THRESHOLD, effective_length
 from tasks.evaluation.generated.haystack import LIBRARY, haystack_source
 from tasks.evaluation.generated.question import Case, Workshop
-from tasks.evaluation.suites import SuiteQuestion, SuiteSettings
+from tasks.evaluation.suites import Metric, Suite, SuiteQuestion, SuiteSettings
 from tasks.metrics import gold_value
 from tasks.prompts import load_prompt
 from tasks.records.example import Context, Example
@@ -29,7 +29,6 @@ from tasks.sampling import prompt_from
 SHORTEST, LONGEST = 1_000, 1_048_576  # tokens of a prompt
 _DEFAULT_SHORTEST, _DEFAULT_LONGEST = 4_096, 131_072
 PROMPT = "sample-direct_answer"
-RECALL, ACCURACY = "recall", "accuracy"
 
 Length = Annotated[int, Field(ge=SHORTEST, le=LONGEST)]
 Task = Callable[[Case, Sequence[float], Workshop], Iterator[SuiteQuestion]]
@@ -91,27 +90,45 @@ def recall(text: str, example: Example, context: Context) -> float | None:
     return gold_value(text, example)
 
 
-def recall_length(
-    rows: Sequence[EvaluationRow], baseline: object, settings: LengthSettings
-) -> Mapping[str, float | None]:
-    """The effective length by recall, for a suite's `summary`."""
-    return _effective_length(rows, RECALL, settings)
+RECALL = ("recall", recall)  # a metric and its name
 
 
-def accuracy_length(
-    rows: Sequence[EvaluationRow], baseline: object, settings: LengthSettings
-) -> Mapping[str, float | None]:
-    """The effective length by accuracy, for a suite's `summary`."""
-    return _effective_length(rows, ACCURACY, settings)
+def generated_suite(
+    name: str,
+    metric: tuple[str, Metric],
+    *,
+    about: str,
+    settings: type[LengthSettings],
+    tasks: Mapping[str, Task],
+    names: Callable[[Any], Sequence[str]],
+    answer_tokens: Mapping[str, int],
+    average: Literal["questions", "tasks"],
+) -> Suite:
+    """A suite of generated questions. `names(settings)` are the tasks that are asked, of `tasks`.
 
+    Its summary is the longest prompt at which the model still finds what is asked, by the metric.
+    """
 
-def _effective_length(
-    rows: Sequence[EvaluationRow], metric: str, settings: LengthSettings
-) -> Mapping[str, float | None]:
-    scores = []
-    for row in rows:
-        scores.append((int(row.groups["length"]), row.task, row.scores.get(metric)))
-    return {"effective_length": effective_length(scores, settings.threshold).length}
+    def generate(own: LengthSettings, recipe: Recipe, tokenizer: Tokenizer) -> Iterator[SuiteQuestion]:
+        return generated(own, names(own), tasks, answer_tokens, recipe, tokenizer)
+
+    def summary(rows: Sequence[EvaluationRow], baseline: object, own: LengthSettings) -> Mapping[str, float | None]:
+        scores = []
+        for row in rows:
+            scores.append((int(row.groups["length"]), row.task, row.scores.get(metric[0])))
+        return {"effective_length": effective_length(scores, own.threshold).length}
+
+    return Suite(
+        name,
+        dict([metric]),
+        about=about,
+        settings=settings,
+        generate=generate,
+        prompt=lambda example, own: PROMPT,
+        answer_tokens=answer_tokens,
+        average=average,
+        summary=summary,
+    )
 
 
 def _lengths(settings: LengthSettings, window: int) -> list[int]:

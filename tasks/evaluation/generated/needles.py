@@ -103,3 +103,4 @@ def _numbers(count: int, rng: random.Random) -> list[str]:
 
 
 NEEDLE_TASKS = {SINGLE: single, MULTI_KEY: multi_key, MULTI_QUERY: multi_query, MULTI_VALUE: multi_value}
+NEEDLE_ANSWER_TOKENS = {"": 64, MULTI_VALUE: 128, MULTI_QUERY: 128}  # by task; "" for all others

@@ -4,18 +4,12 @@
 `multi_query` all numbers count, so their recall may lie between 0 and 1. See tasks/evaluation/generated/needles.py.
 """
 
-from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
 
-from infra.models.tokens import Tokenizer
-from infra.recipe import Recipe
-from tasks.evaluation.generated.making import PROMPT, RECALL, HaystackSettings, generated, recall, recall_length
-from tasks.evaluation.generated.needles import NEEDLE_TASKS
-from tasks.evaluation.suites import Suite, SuiteQuestion
-
-_ANSWER_TOKENS = {"": 64, "multi_value": 128, "multi_query": 128}
+from tasks.evaluation.generated.making import RECALL, HaystackSettings, generated_suite
+from tasks.evaluation.generated.needles import NEEDLE_ANSWER_TOKENS, NEEDLE_TASKS
 
 
 class NeedleSettings(HaystackSettings):
@@ -26,18 +20,13 @@ class NeedleSettings(HaystackSettings):
     )
 
 
-def _generate(settings: NeedleSettings, recipe: Recipe, tokenizer: Tokenizer) -> Iterator[SuiteQuestion]:
-    return generated(settings, settings.tasks, NEEDLE_TASKS, _ANSWER_TOKENS, recipe, tokenizer)
-
-
-SUITE = Suite(
+SUITE = generated_suite(
     "needle",
-    {RECALL: recall},
+    RECALL,
     about="needles in a haystack at every depth and length",
     settings=NeedleSettings,
-    generate=_generate,
-    prompt=lambda example, settings: PROMPT,
-    answer_tokens=_ANSWER_TOKENS,
+    tasks=NEEDLE_TASKS,
+    names=lambda settings: settings.tasks,
+    answer_tokens=NEEDLE_ANSWER_TOKENS,
     average="tasks",
-    summary=recall_length,
 )

@@ -5,22 +5,18 @@ whose mean reaches `threshold`. Figures are not those of RULER: no example prece
 answer is given.
 """
 
-from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
 
-from infra.models.tokens import Tokenizer
-from infra.recipe import Recipe
 from tasks.evaluation.generated.common_words import COMMON, common_words
 from tasks.evaluation.generated.documents import DISTRACTORS, distractors
-from tasks.evaluation.generated.making import PROMPT, RECALL, HaystackSettings, generated, recall, recall_length
-from tasks.evaluation.generated.needles import NEEDLE_TASKS
+from tasks.evaluation.generated.making import RECALL, HaystackSettings, generated_suite
+from tasks.evaluation.generated.needles import NEEDLE_ANSWER_TOKENS, NEEDLE_TASKS
 from tasks.evaluation.generated.tracking import TRACKING, variable_tracking
-from tasks.evaluation.suites import Suite, SuiteQuestion
 
 _TASKS = {**NEEDLE_TASKS, TRACKING: variable_tracking, COMMON: common_words, DISTRACTORS: distractors}
-_ANSWER_TOKENS = {"": 64, "multi_value": 128, "multi_query": 128, TRACKING: 128, COMMON: 128}
+_ANSWER_TOKENS = {**NEEDLE_ANSWER_TOKENS, TRACKING: 128, COMMON: 128}
 
 TaskName = Literal["single", "multi_key", "multi_query", "multi_value", "variable_tracking", "common_words", "qa"]
 
@@ -35,18 +31,13 @@ class RulerSettings(HaystackSettings):
     )
 
 
-def _generate(settings: RulerSettings, recipe: Recipe, tokenizer: Tokenizer) -> Iterator[SuiteQuestion]:
-    return generated(settings, settings.tasks, _TASKS, _ANSWER_TOKENS, recipe, tokenizer)
-
-
-SUITE = Suite(
+SUITE = generated_suite(
     "ruler",
-    {RECALL: recall},
+    RECALL,
     about="RULER's tasks: needles, variables, common words, documents among others",
     settings=RulerSettings,
-    generate=_generate,
-    prompt=lambda example, settings: PROMPT,
+    tasks=_TASKS,
+    names=lambda settings: settings.tasks,
     answer_tokens=_ANSWER_TOKENS,
     average="tasks",
-    summary=recall_length,
 )
