@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from flows.view.app import view_app
 from infra.store import open_store
 from tasks.reporting.dataset_views import agreement_view
 from tasks.viewing.library import Library
+from tests.support.html_page import HtmlPage
 from tests.support.viewed import pair_row, write_dataset
 
 TOKEN = "a-token"
@@ -48,28 +48,11 @@ def pages(mill: Path) -> Iterator[TestClient]:
 _BLOCKS = ("td", "th", "small", "p", "h1", "h2", "li", "div", "dd", "dt")
 
 
-class Tags(HTMLParser):
-    """The tags of a page with their attributes, and its text."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self.text += " " if tag in _BLOCKS else ""
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
 def text_of(pages: TestClient, path: str) -> str:
     """A page's text, in one line."""
     answer = pages.get(path)
     assert answer.status_code == 200, answer.text
-    return " ".join(Tags(answer.text).text.split())
+    return " ".join(HtmlPage(answer.text, _BLOCKS).text.split())
 
 
 def test_the_first_page_has_all_versions_with_their_figures(pages: TestClient) -> None:
@@ -97,7 +80,7 @@ def test_a_list_is_filtered_sorted_and_paged_by_its_address(pages: TestClient) -
 
 def test_a_pair_shows_diff_scores_facts_and_their_passages(pages: TestClient) -> None:
     page = pages.get(f"/datasets/{VERSION}/pair?n=5&sort=margin").text
-    tags = Tags(page)
+    tags = HtmlPage(page, _BLOCKS)
     assert "<ins>Ilse Brandt</ins>" in page and "<del>Nobody</del>" in page
     assert "null: no_rating" in tags.text
     (fact, *_) = [attributes for _, attributes in tags.tags if "data-spans" in attributes]
@@ -144,7 +127,7 @@ def test_no_text_of_a_model_is_markup(pages: TestClient, path: str) -> None:
     parameters = {"id": f"q000000{PLANTED}"} if path.endswith("question") else {}
     answer = pages.get(path, params=parameters) if parameters else pages.get(path)
     assert answer.status_code == 200
-    tags = Tags(answer.text)
+    tags = HtmlPage(answer.text, _BLOCKS)
     names = [tag for tag, _ in tags.tags]
     assert names.count("script") == 1 and "style" not in names and "img" not in names
     for tag, attributes in tags.tags:

@@ -3,7 +3,6 @@
 import json
 import re
 import xml.etree.ElementTree as ET
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from tasks.reporting.comparison_tables import metric_rows, part_rows, several_ro
 from tasks.reporting.evaluation_plots import GROUND, evaluation_plots, numbers_plot, steps_plot
 from tasks.reporting.evaluation_report import CHANGED, Several, changed_most, evaluation_command, write_evaluation
 from tests.support.evaluated import HOSTILE, evaluated, examples_of
+from tests.support.html_page import HtmlPage
 from tests.support.recipes_for_scoring import recipe_with
 
 RECIPE = recipe_with({"scorer": "consensus"}, evaluation={"resamples": 100})
@@ -44,21 +44,9 @@ def report_of(folder: Path, **more: Any) -> tuple[dict[str, Any], str]:
     return report, Path(report["report"], "report.html").read_text()
 
 
-class Page(HTMLParser):
-    """Collects the tags and their attributes."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attributes)))
-
-
 def test_the_page_stands_alone_and_model_text_stays_text(tmp_path: Path) -> None:
     _, page = report_of(tmp_path)
-    tags = Page(page).tags
+    tags = HtmlPage(page).tags
     assert not {"script", "iframe", "link"} & {tag for tag, _ in tags}
     for tag, attributes in tags:
         for name in ("src", "srcset"):

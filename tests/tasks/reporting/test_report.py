@@ -2,7 +2,6 @@
 
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from tasks.reporting.bill import FIGURES
 from tasks.reporting.page import excerpt, sample_pairs
 from tasks.reporting.report import add_counts, run_cost, write_report
 from tasks.reporting.tables import build_rows, report_rows, training_rows
+from tests.support.html_page import HtmlPage
 from tests.support.longreward import longreward_recipe, publish_longreward
 from tests.support.planning import small_recipe
 from tests.support.published import fake_plan, fake_recipe
@@ -67,22 +67,6 @@ def report_of(
     return store, report, store.read("reports/fake/report.html").decode()
 
 
-class Page(HTMLParser):
-    """Collects tags, attributes and text."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
 def test_the_bill_stands_beside_the_plan_with_its_warning(tmp_path: Path) -> None:
     figures = {name: {"planned": 1000, "billed": 2500, "ratio": 2.5} for name in FIGURES}
     counted = {"replies": 3, "of": 12}
@@ -90,7 +74,7 @@ def test_the_bill_stands_beside_the_plan_with_its_warning(tmp_path: Path) -> Non
     bill = {"models": {"policy": figures}, "counted_here": counted, "currency": "EUR", "warnings": warnings}
     _, report, page = report_of(tmp_path, bill=bill)
     assert report["bill"] == bill
-    text = Page(page).text
+    text = HtmlPage(page).text
     assert "policy: prompt tokens" in text and "policy: EUR" in text
     assert f"Warning: {warnings[0]}." in text and "3 of 12 replies had no usage: their tokens are counted here." in text
     assert ["warning", warnings[0], ""] in report_rows(report)[1]
@@ -161,7 +145,7 @@ def test_the_report_counts_pairs_and_their_questions(tmp_path: Path) -> None:
 
 def test_the_page_shows_the_figures_and_links_to_what_is_there(tmp_path: Path) -> None:
     _, report, html = report_of(tmp_path, TRAINED, comparison())
-    page = Page(html)
+    page = HtmlPage(html)
     for text in ("40.0 → 65.0", "+25.0", "12.00 EUR", "margin_too_small", "SubEM", report["plan_id"]):
         assert text in page.text
     links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
@@ -173,7 +157,7 @@ def test_the_page_shows_the_figures_and_links_to_what_is_there(tmp_path: Path) -
 
 def test_the_page_loads_nothing_and_runs_nothing(tmp_path: Path) -> None:
     _, _, html = report_of(tmp_path, TRAINED, comparison())
-    page = Page(html)
+    page = HtmlPage(html)
     assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "form"}
     sources = [attributes["src"] or "" for tag, attributes in page.tags if tag == "img"]
     assert len(sources) == 6
@@ -188,18 +172,18 @@ def test_what_a_run_did_not_do_is_stated(tmp_path: Path) -> None:
     _, report, html = report_of(tmp_path)
     assert report["model"]["before"] is None
     assert report["adapter"] is None
-    text = Page(html).text
+    text = HtmlPage(html).text
     assert "Nothing was evaluated in this run." in text
     assert "nothing was trained in this run" in text
     only_before = comparison() | {"after": None, "difference": None}
     _, _, html = report_of(tmp_path / "untrained", None, only_before)
-    assert "No model was trained in this run" in Page(html).text
+    assert "No model was trained in this run" in HtmlPage(html).text
 
 
 def test_model_text_cannot_make_markup(tmp_path: Path) -> None:
     hostile = "<img src=x onerror=alert(1)></div><script>alert(2)</script> {{ 7 * 7 }} \u2028"
     _, _, html = report_of(tmp_path, texts=(hostile,))
-    page = Page(html)
+    page = HtmlPage(html)
     assert "script" not in {tag for tag, _ in page.tags}
     assert all("onerror" not in attributes for _, attributes in page.tags)
     assert "<img src=x onerror=alert(1)></div><script>alert(2)</script> {{ 7 * 7 }}" in page.text
@@ -213,7 +197,7 @@ def test_dimensions_agreement_and_saved_calls_are_shown_where_there_are_some(tmp
     assert report["scores"]["faithfulness"]["nulls"] == {"pruned": 1}
     assert set(report["agreement"]["leave_one_out"]) == set(report["agreement"]["dimensions"]) == set(report["scores"])
     assert report["judging"]["saved"]["pruned"] == 1
-    page = Page(store.read("reports/lr/report.html").decode())
+    page = HtmlPage(store.read("reports/lr/report.html").decode())
     alts = [attributes["alt"] or "" for tag, attributes in page.tags if tag == "img"]
     assert any("by dimension" in alt for alt in alts)
     assert any("higher score is the better answer" in alt for alt in alts)

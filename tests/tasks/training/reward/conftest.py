@@ -1,13 +1,15 @@
 """One published dataset of judged answers for all tests, each with a copy; and one thread for tiny matrices."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from infra.store import Store, open_store
 from tests.support.judged_answers import publish_judged
+from tests.support.torch_threads import one_thread
+
+__all__ = ["manifest", "one_thread", "published", "store"]
 
 
 @pytest.fixture(scope="session")
@@ -27,13 +29,3 @@ def manifest(published: tuple[Path, str], tmp_path: Path) -> str:
 @pytest.fixture
 def store(manifest: str, tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "mill"))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

@@ -1,15 +1,5 @@
-"""One thread for tiny matrices: more of them wait for each other on a machine that others use too."""
+"""One thread for all tests here."""
 
-from collections.abc import Iterator
+from tests.support.torch_threads import one_thread
 
-import pytest
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+__all__ = ["one_thread"]
