@@ -52,6 +52,14 @@ def messages() -> Iterator[list[str]]:
 
 @pytest.fixture(scope="module")
 def registered(prefect: None, messages: list[str]) -> list[Registered]:
+    """What a first `longmill deploy` says; other files may have deployed on the session's server before."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        for deployment in client.read_deployments(limit=200):
+            client.delete_deployment(deployment.id)
+        for automation in client.read_automations():
+            client.delete_automation(automation.id)
     return register_all(Named("longmill"), "custom-webhook/ops")
 
 
