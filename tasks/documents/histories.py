@@ -7,7 +7,7 @@ says is what a policy would see of it (`flat_turns`). Its metadata has the sessi
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from tasks.documents.document import SourceDocument
@@ -48,7 +48,7 @@ def history_content(row: SourceRow, sessions: Sequence[Session]) -> tuple[str, s
     language = language_of(row, "\n".join(map(session_text, sessions)), "en")
     text, _ = written_turns(sessions, language)
     title = next((str(row.values[name]) for name in _NAMES if row.values.get(name)), "")
-    return text, title, {_SESSIONS: [asdict(session) for session in sessions], _LANGUAGE: language}
+    return text, title, {_SESSIONS: [session.to_json() for session in sessions], _LANGUAGE: language}
 
 
 def written_turns(sessions: Sequence[Session], language: str) -> tuple[str, tuple[HistoryTurn, ...]]:
@@ -56,7 +56,7 @@ def written_turns(sessions: Sequence[Session], language: str) -> tuple[str, tupl
     spoken: list[dict[str, str]] = []
     sides: list[tuple[str, int]] = []
     for number, session in enumerate(sessions):
-        for turn, flat in zip(session.turns, flat_turns(session, language), strict=True):
+        for turn, flat in zip(session.spoken, flat_turns(session, language), strict=True):
             spoken.append({"role": turn.role, "content": flat.text})
             sides.append((flat.role, number))
     text, starts, ends = history_text(spoken)
