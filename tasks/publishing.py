@@ -74,6 +74,7 @@ class DatasetDraft:
     parts: Mapping[int, ShardPart]  # by shard, of those that have one
     ready: frozenset[int]  # shards whose final rows are in the store, by this split and with these columns
     repeats: Mapping[str, Drop] = field(default_factory=dict)  # by example, of questions that repeat another
+    with_tools: bool = False  # prompts have tool calls
 
 
 def publish(plan: Plan, results: Sequence[ShardResult], recipe: Recipe, store: Store) -> Published:
@@ -130,7 +131,7 @@ def draft_dataset(
         progress.advance(STAGE, len(ordered))
     with_reasoning = any(result.reasoning_tokens is not None for result in ordered)
     ready = _ready(store, plan.plan_id, parts, split, with_reasoning) if manifest is None else frozenset()
-    return DatasetDraft(folder, split, head, manifest, with_reasoning, parts, ready, repeats)
+    return DatasetDraft(folder, split, head, manifest, with_reasoning, parts, ready, repeats, plan.has_tool_calls)
 
 
 def write_shard(
@@ -377,7 +378,7 @@ def _write_papers(
         papers.append(_write(store, draft.folder, f"plots/{name}.png", image))
     manifest = {**draft.head, "files": tables}
     sample = _sample_pair(store, draft.folder, tables)
-    card = dataset_card(recipe, manifest, summary, list(plots), sample, draft.with_reasoning)
+    card = dataset_card(recipe, manifest, summary, list(plots), sample, draft.with_reasoning, draft.with_tools)
     papers.append(_write(store, draft.folder, "README.md", card.encode("utf-8", "replace")))
     return papers
 

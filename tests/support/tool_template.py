@@ -16,7 +16,7 @@ TOOL_TEMPLATE = (
     "{{ '<|user|>' + message.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}"
     "{% endif %}"
 )
-TOOLS = [
+SCHEMAS = [
     {
         "type": "function",
         "function": {
