@@ -56,6 +56,19 @@ def written(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
+def read_call(value: Any) -> dict[str, Any] | None:
+    """An entry of `tool_calls` in OpenAI's form, whose arguments may be an object already; None for anything else."""
+    function = value.get("function") if isinstance(value, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        return None
+    arguments = function.get("arguments")
+    if isinstance(arguments, str) or arguments is None:
+        arguments = read_arguments(arguments or "")
+    if not isinstance(arguments, Mapping) or not _writable(arguments):
+        return None
+    return tool_call(str(value.get("id") or ""), function["name"], arguments)
+
+
 def request_messages(messages: Messages) -> list[dict[str, Any]]:
     """Messages as a request has them."""
     sent = []
@@ -82,30 +95,16 @@ def change_texts(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def change_message(message: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
-    """A message with the texts in it changed: what it says, names and arguments of its calls."""
+    """A message with the texts in it changed: what it says, and its calls."""
     changed: dict[str, Any] = {}
     for field, value in message.items():
-        if field == "tool_calls":
-            changed[field] = []
-            for call in value:
-                function = call["function"]
-                own = {
-                    "arguments": change_texts(function["arguments"], change),
-                    "name": change(function["name"]),
-                }
-                changed[field].append({**call, "id": change(call["id"]), "function": own})
-        else:
-            changed[field] = value if field == "role" else change_texts(value, change)
+        changed[field] = value if field == "role" else change_texts(value, change)
     return changed
 
 
 def change_tools(tools: Tools, change: Callable[[str], str]) -> tuple[dict[str, Any], ...]:
     """Tools with the texts in them changed."""
-    changed = []
-    for tool in tools:
-        function = {name: change_texts(value, change) for name, value in tool["function"].items()}
-        changed.append({**tool, "function": function})
-    return tuple(changed)
+    return tuple(change_texts(tool, change) for tool in tools)
 
 
 def _writable(value: Any) -> bool:

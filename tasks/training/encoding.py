@@ -49,11 +49,12 @@ class RowEncoder:
         Thinking that stands in an answer's text is rendered as reasoning. Raises UnfitError for messages that cannot be
         rendered, and where a special token in a text cannot stay text.
         """
-        if any("tool_calls" in message for message in prompt) and not self._renders_tool_calls:
+        calls_tools = bool(tools) or any("tool_calls" in message for message in prompt)
+        if calls_tools and not self._renders_tool_calls:
             raise UnfitError(
-                "no_tool_calls",
-                f"example {name}: the base model's chat template has no place for the tool calls of the prompt; train "
-                "a model whose template has one, or build with contexts.tools: text",
+                "template_without_tools",
+                f"example {name}: the base model's chat template has no place for the tools and tool calls of the "
+                "prompt; train a model whose template has one, or build with contexts.tools: text",
             )
         conversations = [list(prompt)]
         for answer in answers:

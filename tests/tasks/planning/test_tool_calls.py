@@ -6,22 +6,27 @@ from typing import Any
 
 import pytest
 
+from infra.errors import TrainingError
 from infra.models.protocol import Request
 from infra.models.tokens import load_tokenizer, renders_tool_calls
 from infra.models.tool_calls import read_arguments
 from infra.recipe import Model, Recipe
 from infra.store import Store, open_store
 from tasks.contexts import BuiltQuestion
+from tasks.evaluation.truncation import fit_messages
+from tasks.judging.reward_input import question_messages
 from tasks.planning.make_plan import make_plan
 from tasks.published_rows import further_columns, pair_rows
-from tasks.questions.chat import exchanges_of
+from tasks.questions.chat import exchanges_of, flat_context
 from tasks.records.dataset import PairRow, ShardData, Split, pair_table
 from tasks.records.example import Answer, Context, Example, Pair
 from tasks.records.history import messages_of
 from tasks.records.plan import Plan, load_shard
 from tasks.records.table import StoredTable
 from tasks.reporting.prompt_context import context_in
+from tasks.samplers.parts import context_of_parts
 from tasks.sampling import sample_prompt
+from tasks.training.external import PairSource, read_external_pairs
 from tasks.training.gate import EncodedTree, gate
 from tests.support.planning import build_examples
 from tests.support.tool_template import (
@@ -94,6 +99,17 @@ def body_of(example: Example, context: Context, policy: Model, special_tokens: A
     prompt = sample_prompt(example, context, "default", policy, special_tokens)
     body: dict[str, Any] = json.loads(Request("sample", policy.name, "main", prompt, {"seed": 1}, 0, "c").body())
     return body
+
+
+def assert_whole(messages: list[dict[str, Any]]) -> None:
+    """Every call is followed by its results, and every result stands after its call."""
+    results = 0
+    for place, message in enumerate(messages):
+        ids = [entry["id"] for entry in message.get("tool_calls", ())]
+        answered = messages[place + 1 : place + 1 + len(ids)]
+        assert sorted(ids) == sorted(other["tool_call_id"] for other in answered)
+        results += len(ids)
+    assert results == sum(message["role"] == "tool" for message in messages)
 
 
 def published(store: Store, plan: Plan, recipe: Recipe) -> tuple[StoredTable, list[PairRow]]:
@@ -188,6 +204,61 @@ def test_a_published_pair_goes_to_trl_as_it_is_and_has_its_context(tmp_path: Pat
         )
         assert trl == tree.prompt_ids
         assert context_in(own["prompt"], own) == texts[own["example_id"]]
+    external = list(read_external_pairs(PairSource(str(tmp_path / "mill" / table.path))).pairs())
+    again: list[EncodedTree] = []
+    gate(external, tokenizer, 100_000, add=again.append)
+    assert [tree.prompt_ids for tree in again] == [tree.prompt_ids for tree in trees]
+
+
+def test_a_base_model_without_a_place_for_tools_is_refused(tmp_path: Path) -> None:
+    recipe = tool_recipe(tmp_path, [tool_row()])
+    store = open_store(recipe.store)
+    table, _ = published(store, make_plan(recipe, store), recipe)
+    with pytest.raises(TrainingError, match=r"no place for the tools and tool calls.*contexts\.tools: text"):
+        gate(list(table.rows_of(store)), load_tokenizer("microworld"), 100_000)
+
+
+def test_what_a_model_without_tools_reads_is_text(tmp_path: Path) -> None:
+    """Reward models, and models that are compared with a policy whose template knows tools."""
+    recipe = tool_recipe(tmp_path, [tool_row(tools=SCHEMAS)])
+    [built] = built_by(recipe)
+    [as_text] = built_by(with_text(recipe))
+    flat = flat_context(built.context, "en")
+    assert flat.tool_use is None
+    assert messages_of(flat) == messages_of(as_text.context)
+    assert question_messages(built.example, built.context, recipe) == list(
+        sample_prompt(built.example, flat, "default", recipe.policy).messages
+    )
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_an_evaluation_cuts_a_history_by_whole_exchanges(tmp_path: Path, share: float) -> None:
+    recipe = tool_recipe(tmp_path, [tool_row(0, trajectory(6), tools=SCHEMAS)])
+    [built] = built_by(recipe)
+    limit = round(share * built.prompt_tokens)
+
+    def count(part: Context) -> int:
+        return len(as_served(body_of(built.example, part, recipe.policy), load_tokenizer(recipe.policy.tokenizer)))
+
+    fitted = fit_messages(built.context, limit, "en", count)
+    assert isinstance(fitted.context, Context)
+    assert (fitted.tokens_before, fitted.tokens) == (built.prompt_tokens, count(fitted.context))
+    assert fitted.tokens <= limit
+    assert_whole(messages_of(fitted.context))
+
+
+@pytest.mark.parametrize("place", range(12))
+def test_a_part_of_a_history_has_whole_exchanges(tmp_path: Path, place: int) -> None:
+    [built] = built_by(tool_recipe(tmp_path, [tool_row(0, tools=SCHEMAS)]))
+    context = built.context
+    spans = [(context.span_starts[place], context.span_ends[place])]
+    part = context_of_parts(context, spans, "en", "numbered")
+    messages = messages_of(part)
+    assert_whole(messages)
+    assert messages[0]["role"] == "user"
+    own = messages_of(context)
+    texts = [message["content"] for message in messages]
+    assert all(own[number]["content"] in texts for number in exchanges_of(own)[place])
 
 
 def test_a_template_without_tools_has_them_as_text_in_the_plans_of_earlier_versions(tmp_path: Path) -> None:
@@ -277,7 +348,4 @@ def test_a_cut_in_the_middle_never_parts_a_call_from_its_results(tmp_path: Path)
         messages = messages_of(built.context)
         assert "turns are left out here]" in built.context.text
         assert (messages[0]["role"], messages[-1]["content"]) == ("user", "It opened in 1901.")
-        for place, message in enumerate(messages):
-            ids = [entry["id"] for entry in message.get("tool_calls", ())]
-            results = messages[place + 1 : place + 1 + len(ids)]
-            assert sorted(ids) == sorted(other["tool_call_id"] for other in results)
+        assert_whole(messages)
