@@ -88,7 +88,7 @@ class Request:
             return canonical_json({"model": self.model, "input": text, **self.parameters})
         rest = canonical_json({"model": self.model, **(self.parameters if fields is None else fields)})
         tools = b""
-        if self.prompt.tools:  # not to be called; vLLM, as OpenAI, has them in the prompt all the same
+        if self.prompt.tools:  # not to be called; vLLM has them in the prompt all the same
             tools = b'"tool_choice":"none","tools":' + self.prompt.encoded_tools + b","
         return b"".join((b'{"messages":', self.prompt.encoded, b",", tools, rest[1:]))
 

@@ -8,7 +8,7 @@ import pytest
 
 from infra.errors import TrainingError
 from infra.models.protocol import Request
-from infra.models.tokens import load_tokenizer, renders_tool_calls
+from infra.models.tokens import CountingTokenizer, load_tokenizer, renders_tool_calls, tokenizer_settings
 from infra.models.tool_calls import read_arguments
 from infra.recipe import Model, Recipe
 from infra.store import Store, open_store
@@ -16,7 +16,9 @@ from tasks.contexts import BuiltQuestion
 from tasks.evaluation.truncation import fit_messages
 from tasks.judging.reward_input import question_messages
 from tasks.planning.make_plan import make_plan
+from tasks.planning.wire import outcomes_from_json, outcomes_to_json, questions_from_json, questions_to_json
 from tasks.published_rows import further_columns, pair_rows
+from tasks.questions import RawQuestion, read_questions
 from tasks.questions.chat import exchanges_of, flat_context
 from tasks.records.dataset import PairRow, ShardData, Split, pair_table
 from tasks.records.example import Answer, Context, Example, Pair
@@ -352,12 +354,7 @@ def test_a_cut_in_the_middle_never_parts_a_call_from_its_results(tmp_path: Path)
         assert_whole(messages)
 
 
-def test_filled_histories_have_the_tools_of_all_sessions_and_are_the_same_from_any_number_of_processes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tasks.planning import building
-
-    monkeypatch.setattr(building, "SMALL_CHARACTERS", 0)
+def test_filled_histories_have_the_tools_of_all_sessions(tmp_path: Path) -> None:
     rows = []
     for number in range(4):
         other = {"messages": trajectory(1, f"other {number}"), "tools": [{"name": f"tool{number}"}]}
@@ -366,13 +363,15 @@ def test_filled_histories_have_the_tools_of_all_sessions_and_are_the_same_from_a
     recipe = tool_recipe(tmp_path, [{"messages": []}], fill=True, window=16_384)
     write_rows(Path(recipe.questions.source), rows)
     lengths = recipe.contexts.model_copy(update={"min_tokens": 6144, "max_tokens": 6144})
-    built = []
-    for processes in (1, 2):
-        execution = recipe.execution.model_copy(update={"planning_processes": processes})
-        built.append(built_by(recipe.model_copy(update={"execution": execution, "contexts": lengths})))
-    assert built[0] == built[1]
-    assert len(built[0]) == 4
-    for question in built[0]:
+    recipe = recipe.model_copy(update={"contexts": lengths})
+    built = built_by(recipe)
+    assert len(built) == 4
+    assert outcomes_from_json(json.loads(json.dumps(outcomes_to_json(built)))) == built
+    questions = [row for row in read_questions(recipe.questions, "history") if isinstance(row, RawQuestion)]
+    assert questions_from_json(json.loads(json.dumps(questions_to_json(questions)))) == questions
+    settings = tokenizer_settings(load_tokenizer(recipe.policy.tokenizer))
+    assert list(build_examples(recipe, CountingTokenizer(json.loads(json.dumps(settings))))) == built
+    for question in built:
         assert_whole(messages_of(question.context))
         names = [tool["function"]["name"] for tool in tools_in(question.context)]
         assert {"search", "read"} < set(names)
