@@ -106,10 +106,10 @@ def build_history(questions: Sequence[RawQuestion], inputs: Inputs) -> Outcomes:
     tools: ToolForm = "messages" if keeps_tool_calls(inputs.recipe, inputs.tokenizer) else "text"
     drafts = [_draft(question, inputs, tools) for question in questions]
     while drafts:
-        drafts = [_accepted(draft, inputs) for draft in drafts]
-        arranged = [(draft.question, _passages(draft)) for draft in drafts]
+        accepted = [_accepted(draft, inputs) for draft in drafts]
+        arranged = [(draft.question, passages) for draft, passages in accepted]
         to_shorten = []
-        for draft, (context, prompt) in zip(drafts, count_contexts(arranged, inputs), strict=True):
+        for (draft, _), (context, prompt) in zip(accepted, count_contexts(arranged, inputs), strict=True):
             excess = prompt - inputs.limits.prompt
             if draft.fillers and draft.target is not None:
                 excess = max(excess, context.tokens - draft.target)
@@ -125,16 +125,16 @@ def build_history(questions: Sequence[RawQuestion], inputs: Inputs) -> Outcomes:
     return outcomes
 
 
-def _accepted(draft: _Draft, inputs: Inputs) -> _Draft:
-    """The draft with its tool calls in the first form that the chat template takes; as text it may refuse them still,
-    which is an error where prompts are counted."""
+def _accepted(draft: _Draft, inputs: Inputs) -> tuple[_Draft, Passages]:
+    """The draft with its tool calls in the first form that the chat template takes, and its text.
+
+    As text it may refuse them still, which is an error where prompts are counted.
+    """
     from jinja2 import TemplateError
 
     recipe = inputs.recipe
-    while draft.tools != "text":
-        passages = _passages(draft)
-        if passages.tool_use is None:
-            break
+    passages = _passages(draft)
+    while passages.tool_use is not None:
         spans = passages.starts, passages.ends, passages.titles
         context = Context("", passages.text, 0, *spans, passages.roles, passages.tool_use)
         prompt = sample_prompt(example_of(draft.question, ""), context, recipe.sampling.strategy, recipe.policy)
@@ -144,7 +144,8 @@ def _accepted(draft: _Draft, inputs: Inputs) -> _Draft:
         except TemplateError:
             tools = _NEXT_FORM[draft.tools]
             draft = replace(draft, tools=tools, refused=tools == "text", cut=frozenset())
-    return draft
+            passages = _passages(draft)
+    return draft, passages
 
 
 def _draft(question: RawQuestion, inputs: Inputs, tools: ToolForm) -> _Draft:
