@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
 
+from prefect.runtime import flow_run
+
 from flows.task_threads import TASKS_AT_ONCE, task_threads
 from infra.errors import LongmillError, StoreError
 from infra.recipe import Execution, Recipe
@@ -75,13 +77,15 @@ def work_on_shard(resources: RunResources, plan: Plan, index: int) -> ShardResul
         discard_shard_result(store, plan.plan_id, index)
         forget_spending(resources, result)
     try:
-        with resources.shards_in_memory, resources.working_on(index):
+        with resources.shards_in_memory, resources.activity.working_on(index, str(flow_run.id or "")):
             forget_failure(store, plan.plan_id, index)
             examples, contexts = load_shard(store, plan, index)
             count_earlier_spending(resources, plan)
             reruns = read_reruns(store, plan.plan_id, index)
             in_memory = ShardInMemory(resources, plan, index, examples, contexts, run_in_prefect, reruns)
             result = WORK[plan.makes](in_memory)
+            if result.drops:
+                resources.activity.note_drops(index, list(load_rows(store, "drops", result.files["drops"])))
             check_shard(store, plan, result, resources.recipe.execution)
             if plan.product == PAIRS:  # questions are compared with those of other shards before they are rows
                 write_shard_part(plan, result, resources.recipe, store, examples, contexts)

@@ -98,6 +98,7 @@ class ModelClient:
         try_first: bool = False,
         rates: RateLimiter | None = None,
         waits: Callable[[str, str], None] | None = None,
+        failed: Callable[[str, Failure], None] | None = None,
         refusals: RecordedRefusals | None = None,
         lost: LostCalls | None = None,
         grace_s: float = 5.0,
@@ -109,8 +110,9 @@ class ModelClient:
         `form` is how requests are written, `headers` come on top of the usual ones. With `try_first` the first call is
         sent alone, so that a server which takes no such request refuses one and not many.
         `rates` limits what is sent in a minute; `waits` is called with a kind of call and what it waits for, "" when
-        calls go on. With `batching` the calls are sent to the one endpoint as batches. `refusals` decides which
-        recorded refusals are tried again, `lost` which calls that keep failing are given up; without them none is.
+        calls go on; `failed` with a kind of call and how one ended without a reply. With `batching` the calls are sent
+        to the one endpoint as batches. `refusals` decides which recorded refusals are tried again, `lost` which calls
+        that keep failing are given up; without them none is.
         When the client closes or is interrupted, calls in flight get `grace_s` seconds to be recorded.
         Clients that share a budget share a BudgetMeter. `progress` is called with the kind and the number of calls
         that ended, from any thread. Raises RecipeError for an endpoint that is no URL.
@@ -123,6 +125,7 @@ class ModelClient:
         self._price = price
         self._progress = progress
         self._waits = waits
+        self._failed = failed
         self._grace_s = grace_s
         self._reasoning: Reasoning = reasoning
         self._usage = usage = UsageReader(counter)
@@ -184,6 +187,11 @@ class ModelClient:
         """A snapshot of the counters by kind of call."""
         with self._lock:
             return dict(self._counts)
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that the server has now, or that are about to be recorded."""
+        return self._scheduler.in_flight
 
     def count_reused(self, kind: str, key: str, prompt_tokens: int, completion_tokens: int) -> None:
         """Count a reply that a finished result already holds as reused and as spent, without a look at the ledger."""
@@ -359,6 +367,8 @@ class ModelClient:
     def _count_ended(self, request: Request, outcome: Outcome, paid: Usage | None) -> None:
         if isinstance(outcome, Failure) or paid is None:
             self._count(request.kind, failed=1)
+            if self._failed is not None and isinstance(outcome, Failure):
+                self._failed(request.kind, outcome)
         else:
             tokens = {
                 "prompt_tokens": paid.prompt_tokens,

@@ -1,6 +1,7 @@
 """Tables of `longmill status`: the plans of a store, and one plan with its builds' calls, cost and errors."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,76 @@ _BUILD_ENDED = {
     "stopped": "the last build was stopped",
     "killed": "the last build was killed",
 }
+
+
+_IN_A_LINE = ("scored", "time left", "cost")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure of a build: its name, the figure alone, and in words; `short` where it stands beside others."""
+
+    name: str
+    value: str
+    words: str
+    short: str
+
+
+def live_figures(build: Mapping[str, Any], spending: Mapping[str, Any]) -> list[Figure]:
+    """What a build says of itself (`build_view`, `spending_view`), in the order of importance.
+
+    Rates, calls in flight and the time left are there while it runs.
+    """
+    figures: list[Figure] = []
+    done, questions = f"{build['scored']:,}", f"{build['questions']:,}"
+    rate = build["per_minute"] if build["state"] == "running" else None
+    per_minute = f"{rate:,.1f} a minute" if rate else ""
+    words = f"{done} of {questions} questions" + (f", {per_minute}" if rate else "")
+    figures.append(Figure("scored", f"{done} of {questions}", words, f"{rate:,.0f} questions a minute" if rate else ""))
+    if build["seconds_left"]:
+        left = f"{timedelta(seconds=build['seconds_left'])}"
+        figures.append(Figure("time left", left, f"about {left}", f"about {left} left"))
+    if speeds := build["tokens_per_second"]:
+        total = sum(sum(of_model.values()) for of_model in speeds.values())
+        parts = [f"{name} {of['prompt']:,.0f} in and {of['completion']:,.0f} out" for name, of in speeds.items()]
+        value = f"{total:,.0f} a second"
+        figures.append(Figure("tokens", value, f"{value}: {'; '.join(parts)}", f"{total:,.0f} tokens a second"))
+    if in_flight := build["in_flight"]:
+        total = sum(in_flight.values())
+        parts = [f"{name} {calls:,}" for name, calls in in_flight.items()]
+        figures.append(
+            Figure("in flight", f"{total:,}", f"{total:,} calls: {', '.join(parts)}", f"{total:,} in flight")
+        )
+    reuse = spending["reuse"] or {}
+    if reuse.get("calls") is not None:
+        value = f"{reuse['calls']:.0%}"
+        cached = reuse["prompt_tokens"]
+        more = "" if cached is None else f"; servers had {cached:.0%} of the prompt tokens in their caches"
+        figures.append(Figure("reused", value, f"{value} of the calls from the ledger{more}", f"{value} reused"))
+    if cost := cost_figure(spending):
+        figures.append(cost)
+    return figures
+
+
+def cost_figure(spending: Mapping[str, Any]) -> Figure | None:
+    """What a plan has cost, of what is expected; None where its recipe cannot be read."""
+    cost = spending["cost"]
+    if not cost:
+        return None
+    if not cost["expected"]:
+        return Figure("cost", NOTHING, "no price in the recipe", "")
+    paid, expected = f"{_money(cost['paid'])} {cost['currency']}", f"{_money(cost['expected'])} {cost['currency']}"
+    words = f"{paid} so far, of about {expected} for the whole plan"
+    return Figure("cost", paid, words, f"{_money(cost['paid'])} of about {expected}")
+
+
+def figures_line(build: Mapping[str, Any], spending: Mapping[str, Any], *, short: bool) -> str:
+    """The figures in a line, for a log; a short one goes under the bars of a terminal, which count the questions."""
+    figures = live_figures(build, spending)
+    parts = [figure.short for figure in figures]
+    if not short:
+        parts[0] = f"{figures[0].words.replace(' questions', ' questions scored')}"
+    return " · ".join(filter(None, parts))
 
 
 def plans_rows(states: Sequence[Mapping[str, Any]]) -> Rows:
@@ -53,19 +124,13 @@ def build_lines(state: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append(("built now by", builder["words"]))
     elif build:
         ended = _BUILD_ENDED.get(build["state"], build["state"])
-        lines.append((ended, f"{build['run']['name']}, {_time(build['at'])}"))
+        lines.append((ended, f"{build['run']['name']}, {clock_words(build['at'])}"))
     if build:
-        done = f"{build['scored']:,} of {build['questions']:,} questions"
-        rate = f", {build['per_minute']:,.1f} a minute" if builder and build["per_minute"] else ""
-        lines.append(("scored", f"{done}{rate}"))
-        if builder and build["seconds_left"] is not None:
-            lines.append(("time left", f"about {timedelta(seconds=build['seconds_left'])}"))
+        lines.extend((figure.name, figure.words) for figure in live_figures(build, state))
         if builder:
-            lines.append(("last sign", _time(build["at"])))
-    if cost := state["cost"]:
-        whole = f"of about {_money(cost['expected'])} {cost['currency']} for the whole plan"
-        words = f"{_money(cost['paid'])} {cost['currency']} so far, {whole}"
-        lines.append(("cost", words if cost["expected"] else "no price in the recipe"))
+            lines.append(("last sign", clock_words(build["at"])))
+    elif cost := cost_figure(state):
+        lines.append((cost.name, cost.words))
     lines.append(("dataset", state["dataset"]["folder"] if state["dataset"] else "not published"))
     if build and build["link"]:
         lines.append(("run", build["link"]))
@@ -97,7 +162,7 @@ def progress_line(state: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{counts['shards']:,} {name}" for name, counts in state["states"].items() if counts["shards"])
     words = [f"plan {state['plan_id']}: {counts}"]
     for what, text in build_lines(state):
-        if what in ("scored", "time left", "cost"):
+        if what in _IN_A_LINE:
             words.append(f"{what} {text}")
     return "; ".join(words)
 
@@ -107,6 +172,6 @@ def _money(amount: float) -> str:
     return f"{amount:,.2f}" if amount >= 1 or not amount else f"{amount:,.4f}"
 
 
-def _time(iso: str) -> str:
+def clock_words(iso: str) -> str:
     """A time of a record, for people."""
     return iso[:19].replace("T", " ") + " UTC"
