@@ -7,7 +7,7 @@ from typing import Any
 
 from tasks.reporting.tables import NOTHING, Rows
 
-_BUILD_ENDED = {
+BUILD_ENDED = {
     "completed": "the last build has ended",
     "failed": "the last build has failed",
     "stopped": "the last build was stopped",
@@ -43,16 +43,16 @@ def live_figures(build: Mapping[str, Any], spending: Mapping[str, Any]) -> list[
         left = f"{timedelta(seconds=build['seconds_left'])}"
         figures.append(Figure("time left", left, f"about {left}", f"about {left} left"))
     if speeds := build["tokens_per_second"]:
-        total = sum(sum(of_model.values()) for of_model in speeds.values())
-        parts = [f"{name} {of['prompt']:,.0f} in and {of['completion']:,.0f} out" for name, of in speeds.items()]
+        total = sum(sum(speed.values()) for speed in speeds.values())
+        parts = []
+        for name, speed in speeds.items():
+            parts.append(f"{name} {speed['prompt']:,.0f} in and {speed['completion']:,.0f} out")
         value = f"{total:,.0f} a second"
         figures.append(Figure("tokens", value, f"{value}: {'; '.join(parts)}", f"{total:,.0f} tokens a second"))
     if in_flight := build["in_flight"]:
         total = sum(in_flight.values())
-        parts = [f"{name} {calls:,}" for name, calls in in_flight.items()]
-        figures.append(
-            Figure("in flight", f"{total:,}", f"{total:,} calls: {', '.join(parts)}", f"{total:,} in flight")
-        )
+        words = f"{total:,} calls: {', '.join(f'{name} {calls:,}' for name, calls in in_flight.items())}"
+        figures.append(Figure("in flight", f"{total:,}", words, f"{total:,} calls in flight"))
     reuse = spending["reuse"] or {}
     if reuse.get("calls") is not None:
         value = f"{reuse['calls']:.0%}"
@@ -81,7 +81,7 @@ def figures_line(build: Mapping[str, Any], spending: Mapping[str, Any], *, short
     figures = live_figures(build, spending)
     parts = [figure.short for figure in figures]
     if not short:
-        parts[0] = f"{figures[0].words.replace(' questions', ' questions scored')}"
+        parts[0] = figures[0].words.replace(" questions", " questions scored")
     return " · ".join(filter(None, parts))
 
 
@@ -123,7 +123,7 @@ def build_lines(state: Mapping[str, Any]) -> list[tuple[str, str]]:
     if builder:
         lines.append(("built now by", builder["words"]))
     elif build:
-        ended = _BUILD_ENDED.get(build["state"], build["state"])
+        ended = BUILD_ENDED.get(build["state"], build["state"])
         lines.append((ended, f"{build['run']['name']}, {clock_words(build['at'])}"))
     if build:
         lines.extend((figure.name, figure.words) for figure in live_figures(build, state))
