@@ -20,7 +20,7 @@ from prefect.runtime import flow_run
 from infra.canonical import canonical_json
 from infra.errors import MissingError, StoreError
 from infra.running import progress
-from infra.running.run_page import ProgressBar, run_log
+from infra.running.run_page import ProgressBar, pages_address, run_log
 from infra.store import Store
 from infra.store.lease import Lease
 from tasks.records.hint import status_command
@@ -185,6 +185,7 @@ class BuildReport:
         per_second = self._scored_rate.per_second(now["scored"])
         return {
             "run": self._run,
+            "pages": pages_address(),
             "state": self.state,
             "error": self.error,
             "started": self._started,

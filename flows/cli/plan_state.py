@@ -6,7 +6,6 @@ has said of itself (flows/reports.py), and the builder from the plan's lease.
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from flows.reports import read_build
 from infra.errors import InputError, LongmillError, MissingError, StoreError
 from infra.models.batches.records import open_batches
 from infra.recipe import Recipe, parse_recipe
+from infra.running.run_page import pages_address, run_link
 from infra.store import Store, open_store
 from infra.store.lease import LEASES, current_holder
 from tasks.evaluation.heldout import is_heldout
@@ -95,7 +95,7 @@ def plan_state(store: Store, plan: Plan) -> dict[str, Any]:
         "states": counts,
         "dataset": _dataset(store, plan, recipe, report),
         "builder": None if holder is None else {**asdict(holder), "words": str(holder)},
-        "build": None if report is None else _with_links(build_view(report, running=holder is not None)),
+        "build": _build(report, running=holder is not None) if report else None,
         **(spending_view(report, plan, recipe) if report and recipe else NO_SPENDING),
         "rerun": rerun_command(store, plan.plan_id, "--failed") if failed and holder is None else None,
         "shards": shards,
@@ -116,16 +116,15 @@ def _shards(store: Store, plan: Plan, running: set[int]) -> Iterator[dict[str, A
         yield {"shard": shard.index, "state": state, "questions": shard.questions, "error": error}
 
 
-def _with_links(build: dict[str, Any]) -> dict[str, Any]:
-    """With the pages of its flow runs in the Prefect UI: its own, and those of the shards in work."""
-    links = {shard: run_link(run_id) for shard, run_id in build.pop("runs").items()}
-    return {**build, "link": run_link(build["run"]["id"]), "shard_links": links}
+def _build(report: Mapping[str, Any], *, running: bool) -> dict[str, Any]:
+    """How far a build is, with the pages of its flow runs in the Prefect UI: its own, and those of the shards in work.
 
-
-def run_link(run_id: str) -> str | None:
-    """The page of a flow run on the server at PREFECT_API_URL; None without one."""
-    api = os.environ.get("PREFECT_UI_URL") or os.environ.get("PREFECT_API_URL", "")
-    return f"{api.rstrip('/').removesuffix('/api')}/runs/flow-run/{run_id}" if api and run_id else None
+    They are at the server of this process, else at that of the build, which may be gone with it.
+    """
+    build = build_view(report, running=running)
+    here = pages_address() or (report.get("pages", "") if build["state"] == "running" else "")
+    links = {shard: run_link(run_id, here) for shard, run_id in build.pop("runs").items()}
+    return {**build, "link": run_link(build["run"]["id"], here), "shard_links": links}
 
 
 def _dataset(

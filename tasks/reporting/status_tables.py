@@ -20,12 +20,18 @@ _IN_A_LINE = ("scored", "time left", "cost")
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure of a build: its name, the figure alone, and in words; `short` where it stands beside others."""
+    """A figure of a build: its name, the figure alone, what there is to say of it; `short` where it stands beside
+    others."""
 
     name: str
     value: str
-    words: str
+    detail: str
     short: str
+
+    @property
+    def words(self) -> str:
+        """The figure with what there is to say of it."""
+        return f"{self.value}, {self.detail}" if self.detail else self.value
 
 
 def live_figures(build: Mapping[str, Any], spending: Mapping[str, Any]) -> list[Figure]:
@@ -34,31 +40,29 @@ def live_figures(build: Mapping[str, Any], spending: Mapping[str, Any]) -> list[
     Rates, calls in flight and the time left are there while it runs.
     """
     figures: list[Figure] = []
-    done, questions = f"{build['scored']:,}", f"{build['questions']:,}"
     rate = build["per_minute"] if build["state"] == "running" else None
-    per_minute = f"{rate:,.1f} a minute" if rate else ""
-    words = f"{done} of {questions} questions" + (f", {per_minute}" if rate else "")
-    figures.append(Figure("scored", f"{done} of {questions}", words, f"{rate:,.0f} questions a minute" if rate else ""))
+    scored = f"{build['scored']:,} of {build['questions']:,} questions"
+    per_minute = (f"{rate:,.1f} a minute", f"{rate:,.0f} questions a minute") if rate else ("", "")
+    figures.append(Figure("scored", scored, *per_minute))
     if build["seconds_left"]:
-        left = f"{timedelta(seconds=build['seconds_left'])}"
-        figures.append(Figure("time left", left, f"about {left}", f"about {left} left"))
+        left = f"about {timedelta(seconds=build['seconds_left'])}"
+        figures.append(Figure("time left", left, "", f"{left} left"))
     if speeds := build["tokens_per_second"]:
         total = sum(sum(speed.values()) for speed in speeds.values())
         parts = []
         for name, speed in speeds.items():
             parts.append(f"{name} {speed['prompt']:,.0f} in and {speed['completion']:,.0f} out")
-        value = f"{total:,.0f} a second"
-        figures.append(Figure("tokens", value, f"{value}: {'; '.join(parts)}", f"{total:,.0f} tokens a second"))
+        figures.append(Figure("tokens", f"{total:,.0f} a second", "; ".join(parts), f"{total:,.0f} tokens a second"))
     if in_flight := build["in_flight"]:
-        total = sum(in_flight.values())
-        words = f"{total:,} calls: {', '.join(f'{name} {calls:,}' for name, calls in in_flight.items())}"
-        figures.append(Figure("in flight", f"{total:,}", words, f"{total:,} calls in flight"))
+        calls_in_flight = f"{sum(in_flight.values()):,} calls"
+        by_model = ", ".join(f"{name} {calls:,}" for name, calls in in_flight.items())
+        figures.append(Figure("in flight", calls_in_flight, by_model, f"{calls_in_flight} in flight"))
     reuse = spending["reuse"] or {}
     if reuse.get("calls") is not None:
-        value = f"{reuse['calls']:.0%}"
+        share = f"{reuse['calls']:.0%} of the calls"
         cached = reuse["prompt_tokens"]
-        more = "" if cached is None else f"; servers had {cached:.0%} of the prompt tokens in their caches"
-        figures.append(Figure("reused", value, f"{value} of the calls from the ledger{more}", f"{value} reused"))
+        detail = "" if cached is None else f"and {cached:.0%} of the prompt tokens from the servers' caches"
+        figures.append(Figure("reused", share, detail, f"{share} reused"))
     if cost := cost_figure(spending):
         figures.append(cost)
     return figures
@@ -70,10 +74,9 @@ def cost_figure(spending: Mapping[str, Any]) -> Figure | None:
     if not cost:
         return None
     if not cost["expected"]:
-        return Figure("cost", NOTHING, "no price in the recipe", "")
+        return Figure("cost", "no price in the recipe", "", "")
     paid, expected = f"{_money(cost['paid'])} {cost['currency']}", f"{_money(cost['expected'])} {cost['currency']}"
-    words = f"{paid} so far, of about {expected} for the whole plan"
-    return Figure("cost", paid, words, f"{_money(cost['paid'])} of about {expected}")
+    return Figure("cost", f"{paid} so far", f"of about {expected} for the whole plan", f"{paid} of about {expected}")
 
 
 def figures_line(build: Mapping[str, Any], spending: Mapping[str, Any], *, short: bool) -> str:

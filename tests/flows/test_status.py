@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from flows.bench.common import stub_recipe, write_questions
-from flows.cli.plan_state import plan_state, plan_status, run_link
+from flows.cli.plan_state import plan_state, plan_status
 from flows.reports import build_path
 from infra.recipe import Recipe
+from infra.running.run_page import pages_address, run_link
 from infra.store import Store, open_store
 from infra.store.lease import LEASES, Holder, Lease
 from tasks.planning.make_plan import make_plan
@@ -163,10 +164,11 @@ def test_plans_are_listed_the_newest_first_with_name_and_dataset(store: Store, r
 
 def test_a_run_has_its_page_where_a_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    assert run_link("0b7e") is None
-    monkeypatch.setenv("PREFECT_API_URL", "http://gpu-1:4200/api")
-    assert run_link("0b7e") == "http://gpu-1:4200/runs/flow-run/0b7e"
-    assert run_link("") is None
+    assert run_link("0b7e", pages_address()) is None
+    monkeypatch.setenv("PREFECT_API_URL", "http://me:secret@gpu-1:4200/api")
+    assert run_link("0b7e", pages_address()) == "http://gpu-1:4200/runs/flow-run/0b7e"
+    assert run_link("", pages_address()) is None
+    assert run_link("0b7e", "javascript:alert(1)") is None
 
 
 def test_a_report_that_cannot_be_read_costs_its_figures_alone(store: Store, plan: Plan) -> None:
