@@ -21,12 +21,14 @@ from infra.canonical import canonical_json
 from infra.errors import MissingError, StoreError
 from infra.running import progress
 from infra.running.run_page import ProgressBar, pages_address, run_log
+from infra.running.telemetry import Point, observed
 from infra.store import Store
 from infra.store.lease import Lease
 from tasks.records.hint import status_command
 from tasks.records.plan import Plan
 from tasks.records.product import product_of_counts
 from tasks.reporting.build_state import Sums, build_view, spending_view
+from tasks.reporting.metric_points import METRICS, build_points
 from tasks.reporting.status_tables import figures_line
 from tasks.resources import RunResources
 
@@ -101,6 +103,7 @@ class BuildReport:
         self.dataset: Mapping[str, Any] | None = None
         self._resources = resources
         self._lease = lease
+        self._last: dict[str, Any] | None = None  # report
         self._path = build_path(plan.plan_id)
         self._questions = sum(plan.shards[index].questions for index in unfinished)
         self._run = {"id": str(flow_run.id or ""), "name": flow_run.name or ""}  # the thread that reports has none
@@ -126,7 +129,11 @@ class BuildReport:
             )
             self._bar = ProgressBar(f"progress-{plan.plan_id}", self._words(self._values()))
         try:
-            with reporting(self._resources.store, self._path, self._look), self._ending():
+            with (
+                observed({"plan": plan.plan_id, "recipe": self._resources.recipe.name}, METRICS, self._points),
+                reporting(self._resources.store, self._path, self._look),
+                self._ending(),
+            ):
                 yield
         finally:
             progress.show_figures("")
@@ -160,7 +167,7 @@ class BuildReport:
         """
         if self._lease.lost is not None:
             return None
-        values = self._values()
+        values = self._last = self._values()
         if self._bar is not None:
             share = values["scored"] / self._questions
             words = self._words(values)
@@ -172,6 +179,13 @@ class BuildReport:
             if self.state == "running":
                 progress.show_figures(self._words(values, short=True))
         return values
+
+    def _points(self) -> Iterator[Point]:
+        """The last report as points of metrics."""
+        if self._last is None:
+            return iter(())
+        view = build_view(self._last, running=True)
+        return build_points(view, spending_view(self._last, self._plan, self._resources.recipe))
 
     def _words(self, values: Mapping[str, Any], *, short: bool = False) -> str:
         """How far the build is, in a line; a short one leaves out what the bars of a terminal show."""

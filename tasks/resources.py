@@ -27,6 +27,7 @@ from infra.models.usage import ByTokenizer
 from infra.recipe import Model, Recipe
 from infra.running import progress
 from infra.running.stopping import next_signal_ends
+from infra.running.telemetry import telemetry_on
 from infra.store import Store, open_store
 from tasks.activity import Activity, together
 from tasks.judging.cache import SharedCache
@@ -190,16 +191,17 @@ class RunResources:
 @contextlib.contextmanager
 def open_resources(recipe: Recipe, retry_drops: bool = False) -> Iterator[RunResources]:
     """The resources of a recipe, open until the block ends."""
-    resources = RunResources(recipe, retry_drops)
-    try:
-        yield resources
-    except Exception:
-        raise
-    except BaseException:  # a signal
-        resources.stop_at_signal()
-        raise
-    finally:
-        resources.close()
+    with telemetry_on():
+        resources = RunResources(recipe, retry_drops)
+        try:
+            yield resources
+        except Exception:
+            raise
+        except BaseException:  # a signal
+            resources.stop_at_signal()
+            raise
+        finally:
+            resources.close()
 
 
 def _called(model: Model, section: str) -> CalledModel:

@@ -8,6 +8,7 @@ out: prompts, seeds and what to do with a failure.
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from infra.errors import BudgetReached, LongmillError, ModelError, RecipeError
 from infra.ledger import Entry
 from infra.models.batches.scheduler import Batching, BatchScheduler
 from infra.models.budget import BudgetMeter
+from infra.models.call_spans import add_call_spans
 from infra.models.forms.settler import FormSettler
 from infra.models.protocol import Failure, LedgerLike, Outcome, Prompt, Reply, Request, new_entry, parse_reply
 from infra.models.rates.limiter import RateLimiter
@@ -31,6 +33,7 @@ from infra.models.thinking import Reasoning
 from infra.models.usage import TokenCounter, Usage, UsageReader
 from infra.recipe import Budget, Price
 from infra.running.stopping import next_signal_ends
+from infra.running.telemetry import is_on
 
 __all__ = [
     "CallCounts",
@@ -158,6 +161,13 @@ class ModelClient:
         StoreError when the ledger fails, and the error of `stop`; always after the calls in flight have ended and
         their replies are recorded.
         """
+        started_ns = time.time_ns()
+        outcomes = self._outcomes(requests)
+        if is_on():
+            add_call_spans(requests, outcomes, self._price, started_ns)
+        return outcomes
+
+    def _outcomes(self, requests: Sequence[Request]) -> list[Outcome]:
         batch, new_calls = self._single_flight.register(requests)
         try:
             self._submit(self._finish_recorded(new_calls))
