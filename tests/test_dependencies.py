@@ -65,9 +65,6 @@ def test_every_import_is_declared_and_the_runtime_list_has_nothing_else() -> Non
     for name in _loaded_by_name(ROOT / "tasks" / "documents"):
         loaded.add(DISTRIBUTIONS.get(name, name.replace("_", "-")))
     assert loaded == optional, "what tasks/documents loads is not what the extra `documents` declares"
-    tests = {
-        name: path
-        for name, path in _imports(("tests",)).items()
-        if name not in runtime | development | optional | {TELEMETRY}
-    }
+    declared = runtime | development | optional | {TELEMETRY}
+    tests = {name: path for name, path in _imports(("tests",)).items() if name not in declared}
     assert not tests, f"imported by tests and declared nowhere: {tests}"
