@@ -34,7 +34,9 @@ def pages(mill: Path) -> Iterator[TestClient]:
     """The pages of a store with three datasets: one of 120 pairs, one that chose otherwise, one of planted texts."""
     store = open_store(str(mill))
     drops = [{"example_id": "q000900", "stage": "pair", "reason": "tie", "detail": "all rewards are 2"}]
-    shards = [[pair_row(number) for number in range(start, start + 40)] for start in (0, 40, 80)]
+    named = [{"role": "assistant", "content": "Ilse Brandt built it (MÜLLER)."}]  # every third chosen answer
+    pairs = [pair_row(number, **({"chosen": named} if number % 3 == 2 else {})) for number in range(120)]
+    shards = [pairs[start : start + 40] for start in (0, 40, 80)]
     write_dataset(store, shards, version=VERSION, drops=drops)
     turned = [pair_row(number, chosen_index=1, rejected_index=0) for number in range(10)]
     write_dataset(store, [[*turned, *[pair_row(number) for number in range(10, 30)]]], version=OTHER)
@@ -76,6 +78,18 @@ def test_a_list_is_filtered_sorted_and_paged_by_its_address(pages: TestClient) -
     assert "17 of 120 pairs" in text_of(pages, f"{base}?dimension=faithfulness&dimension_min=6")
     assert "0 of 120 pairs" in text_of(pages, f"{base}?dimension=helpfulness&dimension_min=-99"), "null has no value"
     assert "120 of 120" in text_of(pages, f"{base}?margin_min=much&sort=nothing&page=-3")
+
+
+def test_answers_are_searched_in_any_case_by_a_text_beside_other_filters(pages: TestClient) -> None:
+    base = f"/datasets/{VERSION}/pairs"
+    assert "120 of 120 pairs" in text_of(pages, f"{base}?answer=NOBODY+built"), "a rejected answer has it"
+    named = "answer=%28m%C3%BCller%29"
+    assert "40 of 120 pairs" in text_of(pages, f"{base}?{named}")
+    both = text_of(pages, f"{base}?{named}&q=bridge+11")
+    assert "5 of 120 pairs" in both and "Who built bridge 11?" in both, "of 11, 110 ... 119 every third"
+    assert "0 of 120 pairs" in text_of(pages, f"{base}?answer=.*"), "a text, not a pattern"
+    pair = text_of(pages, f"/datasets/{VERSION}/pair?{named}&q=bridge+11&n=2")
+    assert "Who built bridge 113?" in pair and "3 of 5" in pair
 
 
 def test_a_pair_shows_diff_scores_facts_and_their_passages(pages: TestClient) -> None:
