@@ -77,6 +77,11 @@ class Query:
                 yield part.name, value
 
     @property
+    def has_ranges(self) -> bool:
+        """Whether something is asked of numbers, or of a dimension."""
+        return bool(self.dimension) or any(isinstance(getattr(self, part.name), float) for part in fields(self))
+
+    @property
     def all_rows(self) -> bool:
         """Whether the first page needs all rows: not where rows come as they are in the dataset."""
         return any(True for _ in self.parts())
