@@ -30,6 +30,7 @@ from tests.support.viewed import pair_row, write_dataset
 FOLDER = ROOT / "docs" / "view"
 VERSION, OTHER = "680d0ee80503e020", "b1f0c7a2957d43e6"
 SCORERS = ("helpfulness", "logicality", "completeness", "faithfulness")
+WRITTEN = datetime(2026, 11, 28, 17, 15, 48, tzinfo=UTC).timestamp()
 NARROW = {"width": 360, "height": 740}
 WIDE = {"width": 1300, "height": 900}  # wide enough for facts and context beside each other
 PAIRS = f"/datasets/{VERSION}/pairs"
@@ -46,6 +47,8 @@ def main() -> None:
         write_dataset(store, [rows], version=VERSION, drops=drops, name="reports", scorers=SCORERS, evidence=_evidence)
         fewer = [row for row in rows if row["margin"] > 4]
         write_dataset(store, [fewer], version=OTHER, name="reports", scorers=SCORERS, evidence=_evidence)
+        for manifest in Path(folder).glob("datasets/*/*/manifest.json"):
+            os.utime(manifest, (WRITTEN, WRITTEN))
         run = f"/runs/{_running_build(store, Path(folder))}"
         with served_pages(folder) as pages:
             for name, path, scheme, size, full in (
@@ -188,8 +191,7 @@ def _running_build(store: Store, folder: Path) -> str:
         "message": "support · shard 0023 · questions 1-16: 2 calls failed after all attempts",
     }
     store.write(f"plans/{plan_id}/shards/0023.failed.json", canonical_json({"shard": 23, "plan_id": plan_id, **error}))
-    planned = datetime(2026, 11, 28, 17, 15, 48, tzinfo=UTC).timestamp()
-    os.utime(folder / plan_path(plan_id), (planned, planned))
+    os.utime(folder / plan_path(plan_id), (WRITTEN, WRITTEN))
     words = "This model's maximum context length is 32768 tokens. However, you requested 33102 tokens"
     report = {
         "run": {"id": "d76e7d51-f381-44bb-960e-9d69bc784721", "name": "build nightly-reports"},
