@@ -1,15 +1,20 @@
 """The pages of `longmill view`: what they show, what they refuse, and that no text of a model is ever markup."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
+from flows.bench.status import make_plan_of_many_shards
+from flows.reports import build_path
 from flows.view.app import view_app
 from infra.store import open_store
+from infra.store.lease import LEASES, Holder, Lease
 from tasks.reporting.dataset_views import agreement_view
 from tasks.viewing.library import Library
 from tests.support.html_page import HtmlPage
@@ -193,6 +198,34 @@ def test_the_blind_page_says_nothing_of_scores_and_its_order_is_a_draw(pages: Te
     assert {True, False} == set(lefts)
 
 
+def test_the_page_of_a_run_shows_its_build_and_asks_for_itself_while_it_runs(pages: TestClient, mill: Path) -> None:
+    plan_id = make_plan_of_many_shards(mill, 10, 4)
+    store = open_store(str(mill))
+    event = {"at": "2026-11-28T12:00:30+00:00", "model": "policy", "kind": "sample", "reason": "server_error"}
+    report = json.loads(store.read(build_path(plan_id)))
+    now = {"state": "running", "in_flight": {"policy": 48}, "refused": [{**event, "words": PLANTED}]}
+    store.write(build_path(plan_id), json.dumps({**report, **now}).encode())
+    lease = Lease(store, f"{LEASES}/{plan_id}", Holder.this_process("nightly"))
+    assert lease.try_to_take() is None
+    text = text_of(pages, f"/runs/{plan_id}")
+    for words in ("running 'nightly', process", "48 calls", "policy 48", "done 9"):
+        assert words in text
+    assert "<script>alert(1)</script>" in text and "U+202E" in text, "the server's words, as text"
+    page = pages.get(f"/runs/{plan_id}").text
+    assert 'id="live" data-refresh="5"' in page and '<noscript><meta http-equiv="refresh"' in page
+    assert 'data-refresh="5"' in pages.get("/runs").text
+    metrics = pages.get("/metrics")
+    assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
+    families = {family.name: family for family in text_string_to_metric_families(metrics.text)}
+    (flights,) = families["longmill_calls_in_flight"].samples
+    labels = {"store": str(mill), "plan": plan_id, "recipe": "bench", "model": "policy"}
+    assert (flights.labels, flights.value) == (labels, 48)
+    (made, *_) = [sample for sample in families["longmill_calls"].samples if sample.labels["outcome"] == "made"]
+    assert (made.name, made.value) == ("longmill_calls_total", 8_000_000)
+    lease.release()
+    assert "data-refresh" not in pages.get(f"/runs/{plan_id}").text and "killed" in text_of(pages, f"/runs/{plan_id}")
+
+
 def test_only_a_browser_of_this_machine_with_the_token_is_let_in(pages: TestClient, tmp_path: Path) -> None:
     assert pages.get("/", headers={"host": "evil.example:8123"}).status_code == 403
     assert pages.get("/", headers={"host": "localhost:9000"}).status_code == 200, "a tunnel may have another port"
@@ -203,5 +236,8 @@ def test_only_a_browser_of_this_machine_with_the_token_is_let_in(pages: TestClie
     assert (first.status_code, first.headers["location"]) == (303, f"/datasets/{VERSION}?x=1")
     assert "HttpOnly" in first.headers["set-cookie"] and "SameSite=strict" in first.headers["set-cookie"]
     assert fresh.get("/view.js").status_code == 200
+    program = TestClient(pages.app, base_url="http://127.0.0.1:8123")
+    assert program.get("/metrics", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
+    assert program.get("/metrics", headers={"authorization": f"Bearer {TOKEN}x"}).status_code == 403
     policy = fresh.get("/").headers["content-security-policy"]
     assert "default-src 'none'" in policy and "unsafe" not in policy and "script-src 'self'" in policy
