@@ -146,6 +146,7 @@ class RunResources:
         for kinds in report["calls"].values():
             for counts in kinds.values():
                 CallCounts(**counts)  # raises TypeError for a report of another version
+        together([report])
         self._reports[process] = report
 
     def count_scored(self, questions: int, stage: str) -> None:

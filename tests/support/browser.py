@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from flows.view.app import view_app
 from tasks.viewing.library import Library
 
 TOKEN = "a-token-of-a-test"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PATIENCE_MS = 30_000  # for what comes in the end: the machine may be busy
 NO_CHROMIUM = "there is no chromium on this machine (Debian: apt-get install chromium)"
 
 
@@ -45,6 +46,7 @@ class ServedPages:
 @contextlib.contextmanager
 def served_pages(*places: str) -> Iterator[ServedPages]:
     """Serve the pages of stores from a thread, and start the browser."""
+    expect.set_options(timeout=PATIENCE_MS)
     config = uvicorn.Config(view_app(Library(list(places)), TOKEN), log_level="warning", ws="none", access_log=False)
     server = uvicorn.Server(config)
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
