@@ -1,7 +1,7 @@
 """What a run is doing now, for people who watch it: shards in work, calls in flight, the last refusals and drops.
 
 It is a part of the reports that builds write (flows/reports.py). Nothing depends on it. It holds the words of servers,
-from which the client has taken keys, and never a prompt or an answer.
+from which the client has taken keys, and the details of drops as the dataset will have them.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""The pages of runs: the plans of a store and one plan, as `longmill status` has them, and `/metrics`."""
+"""The pages of runs: the plans of a store, and one plan as `longmill status` has it."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -155,11 +155,15 @@ def _is_asked_for() -> bool:
 
 
 def _new_telemetry() -> "_Telemetry | None":
-    """The providers; None, with a line for the user, where the packages are missing."""
+    """The providers; None, with a line for the user, where the packages are missing or a variable has a wrong value."""
     if any(_is_missing(name) for name in ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")):
         progress.say(f"telemetry: {ENDPOINT} is set and its packages are missing: pip install -e '.[telemetry]'")
         return None
-    return _Telemetry()
+    try:
+        return _Telemetry()
+    except Exception as error:  # whatever OpenTelemetry makes of its variables: a run does not fail for it
+        progress.say(f"telemetry: it does not start ({type(error).__name__}); look at the variables OTEL_...")
+        return None
 
 
 def _is_missing(module: str) -> bool:

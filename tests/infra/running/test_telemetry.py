@@ -82,16 +82,16 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
 
 
 @pytest.fixture
-def said() -> Iterator[list[str]]:
+def lines() -> Iterator[list[str]]:
     """The lines that the user gets."""
-    lines: list[str] = []
+    texts: list[str] = []
 
     def watcher(step: ProgressUpdate) -> None:
         if step.says:
-            lines.append(step.note or "")
+            texts.append(step.note or "")
 
     progress.watch(watcher)
-    yield lines
+    yield texts
     progress.watch(None)
 
 
@@ -153,7 +153,7 @@ def test_metrics_are_read_again_at_the_end(collector: Collector) -> None:
 
 @pytest.mark.parametrize("status", [0, 503, 400])
 def test_a_collector_that_is_away_costs_one_line(
-    stub: StubServer, collector: Collector, said: list[str], status: int, monkeypatch: pytest.MonkeyPatch
+    stub: StubServer, collector: Collector, lines: list[str], status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     monkeypatch.setenv(ENDPOINT, collector.url if status else "http://user:secret@127.0.0.1:9")
@@ -162,13 +162,13 @@ def test_a_collector_that_is_away_costs_one_line(
         for _ in range(2):
             with observed({}, [], list):
                 call(stub)
-    (line,) = said
+    (line,) = lines
     assert line.startswith("telemetry: the collector on 127.0.0.1 takes nothing")
     assert "secret" not in line
 
 
 def test_without_an_endpoint_there_is_no_telemetry_and_without_the_packages_a_line(
-    monkeypatch: pytest.MonkeyPatch, said: list[str]
+    monkeypatch: pytest.MonkeyPatch, lines: list[str]
 ) -> None:
     monkeypatch.delenv(ENDPOINT, raising=False)
     with telemetry_on():
@@ -177,9 +177,13 @@ def test_without_an_endpoint_there_is_no_telemetry_and_without_the_packages_a_li
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     with telemetry_on():
         assert not telemetry.is_on()
-    assert said == []
+    assert lines == []
     monkeypatch.delenv("OTEL_SDK_DISABLED")
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "-1")
+    with telemetry_on():
+        assert not telemetry.is_on()
+    assert lines.pop() == "telemetry: it does not start (ValueError); look at the variables OTEL_..."
     monkeypatch.setattr(telemetry, "_is_missing", lambda module: True)
     with telemetry_on():
         assert not telemetry.is_on()
-    assert said == [f"telemetry: {ENDPOINT} is set and its packages are missing: pip install -e '.[telemetry]'"]
+    assert lines == [f"telemetry: {ENDPOINT} is set and its packages are missing: pip install -e '.[telemetry]'"]
