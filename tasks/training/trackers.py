@@ -16,13 +16,13 @@ from tasks.training.settings import RunFiles
 _PROJECT = "longmill"  # where the environment names none
 
 
-def check_trackers(settings: TrainingRun, section: str) -> None:
+def check_trackers(settings: TrainingRun) -> None:
     """Raise PrerequisiteError where the package of a tracker is missing."""
     for name in settings.report_to:
         if importlib.util.find_spec(name) is None:
             raise PrerequisiteError(
-                f"{section}.report_to: the package {name} is missing in this environment; install it (.venv/bin/pip "
-                f"install {name}), or take it out of report_to"
+                f"{settings.section}.report_to: the package {name} is missing in this environment; install it "
+                f"(.venv/bin/pip install {name}), or take it out of report_to"
             )
 
 

@@ -35,14 +35,14 @@ def test_trackers_are_passed_through_with_a_name_and_places_that_stay(
     assert os.environ["TENSORBOARD_LOGGING_DIR"] == str(folder / "tensorboard")
 
 
-@pytest.mark.parametrize("settings", [Training, RewardTraining])
+@pytest.mark.parametrize(("settings", "section"), [(Training, "training"), (RewardTraining, "reward_training")])
 def test_a_tracker_that_is_missing_is_named_before_the_run(
-    settings: type[Training], monkeypatch: pytest.MonkeyPatch
+    settings: type[Training], section: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "mlflow" else object())
-    check_trackers(settings.model_validate({"report_to": ["wandb"]}), "training")
-    with pytest.raises(PrerequisiteError, match=r"training\.report_to: the package mlflow is missing.*pip install"):
-        check_trackers(settings.model_validate({"report_to": ["wandb", "mlflow"]}), "training")
+    check_trackers(settings.model_validate({"report_to": ["wandb"]}))
+    with pytest.raises(PrerequisiteError, match=rf"{section}\.report_to: the package mlflow is missing.*pip install"):
+        check_trackers(settings.model_validate({"report_to": ["wandb", "mlflow"]}))
 
 
 def test_a_run_that_trains_looks_for_its_trackers_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
