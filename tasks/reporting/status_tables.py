@@ -62,7 +62,7 @@ def live_figures(build: Mapping[str, Any], spending: Mapping[str, Any]) -> list[
         share = f"{reuse['calls']:.0%} of the calls"
         cached = reuse["prompt_tokens"]
         detail = "" if cached is None else f"and {cached:.0%} of the prompt tokens from the servers' caches"
-        figures.append(Figure("reused", share, detail, f"{share} reused"))
+        figures.append(Figure("reused", share, detail, f"{share} reused" if reuse["calls"] else ""))
     if cost := cost_figure(spending):
         figures.append(cost)
     return figures
