@@ -94,7 +94,7 @@ def test_max_steps_as_a_cap_renames_only_the_jobs_that_it_changes(tmp_path: Path
         """As job ids were made before."""
         settings = job.settings.model_copy(update=changes).model_dump(mode="json")
         new = ("keep_checkpoints", "gradient_checkpointing", "offload_activations", "over_length", "mix", "reasoning")
-        for name in ("save_steps", *new):
+        for name in ("save_steps", "report_to", *new):
             del settings[name]
         base = {"base": base_identity(job.base), "base_revision": job.base_revision, "seed": job.seed}
         return fingerprint({"manifest": published.sha256, "settings": settings, **base})[:16]
