@@ -30,13 +30,14 @@ from tasks.judging.bundles import BUNDLE_KIND
 from tasks.judging.reward_settings import NAME as REWARD_MODEL
 from tasks.judging.reward_settings import called_models
 from tasks.judging.verifier_settings import VERIFIER, VERIFY
+from tasks.planning.cascade_shares import expected_calls
 from tasks.planning.full_judge import judged_in_full
 from tasks.prompts import load_prompt, prompt_names
 from tasks.records.example import Context, Example
 from tasks.records.plan import Plan, load_shard
 from tasks.records.shard import read_shard_result
 from tasks.sampling import calls_of_later_rounds, recorded_calls, sample_prompt_tokens
-from tasks.scoring import ActiveScorer, known_scorers, parse_scorers
+from tasks.scoring import ActiveScorer, parse_scorers
 
 _LOOKUP = 4096  # keys that are looked up in the ledger at once
 _PAID = 200  # status of a reply with a completion
@@ -267,7 +268,7 @@ def judge_calls(recipe: Recipe, context_tokens: Mapping[int, int], answer_tokens
     """
     for tokens, examples in context_tokens.items():
         for scorer in parse_scorers(recipe):
-            calls = known_scorers()[scorer.name].calls(scorer.settings, recipe, tokens)
+            calls = expected_calls(scorer, recipe, tokens)
             for kind, calls_of_example in calls.items():
                 section = VERIFIER if kind == VERIFY else _section_of(scorer, recipe)
                 size = size_of_call(kind, scorer.settings, recipe, tokens, answer_tokens)
