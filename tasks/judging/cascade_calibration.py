@@ -12,7 +12,7 @@ A calibration is a JSON file in the store, named by the hash of its content.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -120,7 +120,7 @@ def fit_cascade(
         others = [question for place, fold in enumerate(folds) if place != held_out for question in fold]
         models = fit_models(others, len(stages))
         for question in folds[held_out]:
-            traces.append((len(question.candidates), trace(question, models, stages)))
+            traces.append((len(question.candidates), list(trace(question, models, stages))))
     curve = tuple(_operating(threshold, traces, stages) for threshold in THRESHOLDS)
     return CascadeCalibration(fit_models(useful, len(stages)), curve, made_for)
 
@@ -130,22 +130,25 @@ def fit_models(questions: Sequence[JudgedCandidates], stages: int) -> tuple[Stag
     return tuple(_fit_model(questions, count) for count in range(stages + 1))
 
 
-def trace(question: JudgedCandidates, models: Sequence[StageModel], stages: Sequence[str]) -> list[Point]:
+def trace(question: JudgedCandidates, models: Sequence[StageModel], stages: Sequence[str]) -> Iterator[Point]:
     """Where the question stands after each stage and each round of the judge, to the certain end."""
-    points = []
     for count, stage in enumerate(stages, 1):
-        decision = decide(unjudged(question.candidates, count), models)
-        points.append(Point(stage, decision, 0, _agrees(question, decision)))
-    candidates = unjudged(question.candidates, len(stages))
+        candidates = unjudged(question.candidates, count)
+        decision = decide(candidates, models)
+        yield Point(stage, decision, 0, _agrees(question, decision, candidates))
     rounds = 0
-    while points[-1].decision.confidence < CERTAIN:
-        places = points[-1].decision.ask
-        candidates = with_rewards(candidates, places, [question.candidates[place].reward for place in places])
+    while decision.confidence < CERTAIN:
+        rewards = [question.candidates[place].reward for place in decision.ask]
+        candidates = with_rewards(candidates, decision.ask, rewards)
         rounds += 1
         decision = decide(candidates, models, rounds)
         count = sum(candidate.judged for candidate in candidates)
-        points.append(Point(JUDGE, decision, count, _agrees(question, decision, candidates)))
-    return points
+        yield Point(JUDGE, decision, count, _agrees(question, decision, candidates))
+
+
+def end_of(points: Iterable[Point], threshold: float) -> Point:
+    """Where a question ends that is asked about until it is decided with this confidence."""
+    return next(point for point in points if point.decision.confidence >= threshold)
 
 
 def unjudged(candidates: Sequence[Candidate], stages: int) -> list[Candidate]:
@@ -235,7 +238,7 @@ def _fit_model(questions: Sequence[JudgedCandidates], stages: int) -> StageModel
     return StageModel(tuple(round(float(weight), _DIGITS) for weight in weights), *(round(n, _DIGITS) for n in numbers))
 
 
-def _agrees(question: JudgedCandidates, decision: Decision, candidates: Sequence[Candidate] = ()) -> bool:
+def _agrees(question: JudgedCandidates, decision: Decision, candidates: Sequence[Candidate]) -> bool:
     """Whether best and worst are the judge's; answers of the same reward are as good as each other."""
     judged = _judged(question)
     winners = [candidate.reward for candidate in judged if candidate.may_win]
@@ -244,8 +247,7 @@ def _agrees(question: JudgedCandidates, decision: Decision, candidates: Sequence
     if decision.best is None or decision.worst is None:
         return no_pair
     if no_pair:  # the same where both were judged, so that it shows
-        ends = [candidates[place] for place in (decision.best, decision.worst)] if candidates else []
-        return bool(ends) and all(candidate.judged for candidate in ends)
+        return candidates[decision.best].judged and candidates[decision.worst].judged
     best, worst = question.candidates[decision.best].reward, question.candidates[decision.worst].reward
     return best == max(winners) and worst == min(rewards)  # type: ignore[type-var]
 
@@ -253,8 +255,7 @@ def _agrees(question: JudgedCandidates, decision: Decision, candidates: Sequence
 def _operating(threshold: float, traces: Sequence[tuple[int, Sequence[Point]]], stages: Sequence[str]) -> Operating:
     ends = []
     for candidates, points in traces:
-        end = next(point for point in points if point.decision.confidence >= threshold)
-        ends.append((candidates, end))
+        ends.append((candidates, end_of(points, threshold)))
     decided = {}
     for stage in (*stages, JUDGE):
         decided[stage] = round(sum(end.stage == stage for _, end in ends) / len(ends), _DIGITS)

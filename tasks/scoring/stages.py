@@ -19,6 +19,7 @@ from tasks.judging.cascade_calibration import (
     CascadeCalibration,
     JudgedCandidates,
     Operating,
+    end_of,
     load_cascade,
     trace,
     unjudged,
@@ -85,10 +86,8 @@ class _Cascade:
             self.take_rewards(standing, range(len(standing.groups)))
             standing.stage = JUDGE
             if self.point is not None:
-                points = trace(
-                    JudgedCandidates(standing.example_id, tuple(standing.candidates)), self.models, self.names
-                )
-                end = next(point for point in points if point.decision.confidence >= self.point.threshold)
+                judged = JudgedCandidates(standing.example_id, tuple(standing.candidates))
+                end = end_of(trace(judged, self.models, self.names), self.point.threshold)
                 standing.decision, standing.stage, standing.agrees = end.decision, end.stage, end.agrees
 
     def ask_stage(self, stage: int, questions: Sequence[_Question]) -> None:
