@@ -87,7 +87,7 @@ class CascadeCalibration:
         """The least confidence that is enough; None where none is, and every answer has to be judged."""
         chosen = None
         for point in self.curve:
-            if _chance_of(point.questions - point.agreeing, point.questions, 1 - agreement) > RISK:
+            if chance_of(point.questions - point.agreeing, point.questions, 1 - agreement) > RISK:
                 break
             chosen = point
         return chosen
@@ -209,33 +209,31 @@ def _judged(question: JudgedCandidates) -> list[Candidate]:
 
 def _fit_model(questions: Sequence[JudgedCandidates], stages: int) -> StageModel:
     """Least squares within questions: each question has a level of its own."""
-    scores_within, rewards_within = [], []
-    means: list[tuple[list[float], float, int]] = []
+    rows: list[tuple[float, ...]] = []  # the stages' scores and the reward, question by question
+    starts: list[int] = []
     for question in questions:
-        rows, rewards = [], []
+        of_question = []
         for candidate in _judged(question):
-            of_stages = [score for score in candidate.scores[:stages] if score is not None]
-            if len(of_stages) == stages:
-                rows.append(of_stages)
-                rewards.append(candidate.reward or 0.0)
-        if len(rows) > 1:
-            scores, target = np.array(rows, np.float64).reshape(len(rows), stages), np.array(rewards, np.float64)
-            scores_within.append(scores - scores.mean(axis=0))
-            rewards_within.append(target - target.mean())
-            means.append((scores.mean(axis=0).tolist(), float(target.mean()), len(rows)))
-    if not means:
-        raise InputError(
-            f"no question has two answers with the scores of the first {stages} stages; look at their nulls"
-        )
-    within, target = np.concatenate(scores_within), np.concatenate(rewards_within)
-    weights = np.linalg.lstsq(within, target, rcond=None)[0] if stages else np.zeros(0)
-    freedom = max(len(target) - len(means) - stages, 1)
-    variance = float(((target - within @ weights) ** 2).sum() / freedom)
-    levels = np.array([mean - float(np.dot(scores, weights)) for scores, mean, _ in means])
-    noise = float(np.mean([variance / count for *_, count in means]))
-    level_variance = max(float(levels.var()) - noise, 0.0)
+            scores = candidate.leading_scores()[:stages]
+            if len(scores) == stages:
+                of_question.append((*scores, candidate.reward or 0.0))
+        if len(of_question) > 1:
+            starts.append(len(rows))
+            rows += of_question
+    if not rows:
+        raise InputError(f"no question has two answers with scores of the first {stages} stages; look at their nulls")
+    values = np.array(rows, np.float64)
+    counts = np.diff([*starts, len(rows)])
+    means = np.add.reduceat(values, starts, axis=0) / counts[:, None]
+    within = values - np.repeat(means, counts, axis=0)
+    weights = np.linalg.lstsq(within[:, :-1], within[:, -1], rcond=None)[0] if stages else np.zeros(0)
+    errors = within[:, -1] - within[:, :-1] @ weights
+    variance = float((errors**2).sum() / max(len(rows) - len(counts) - stages, 1))
+    levels = means[:, -1] - means[:, :-1] @ weights
+    level_variance = max(float(levels.var() - (variance / counts).mean()), 0.0)
     numbers = float(levels.mean()), math.sqrt(level_variance), math.sqrt(variance)
-    return StageModel(tuple(round(float(weight), _DIGITS) for weight in weights), *(round(n, _DIGITS) for n in numbers))
+    level, level_spread, spread = (round(number, _DIGITS) for number in numbers)
+    return StageModel(tuple(round(float(weight), _DIGITS) for weight in weights), level, level_spread, spread)
 
 
 def _agrees(question: JudgedCandidates, decision: Decision, candidates: Sequence[Candidate]) -> bool:
@@ -265,8 +263,8 @@ def _operating(threshold: float, traces: Sequence[tuple[int, Sequence[Point]]], 
     return Operating(threshold, len(ends), agreeing, round(answers, _DIGITS), round(asked, _DIGITS), decided)
 
 
-def _chance_of(errors: int, trials: int, share: float) -> float:
-    """The binomial probability of so many errors or fewer."""
+def chance_of(errors: int, trials: int, share: float) -> float:
+    """The binomial probability of so many errors or fewer, each with the probability `share` within (0, 1)."""
     logs = []
     for count in range(errors + 1):
         ways = math.lgamma(trials + 1) - math.lgamma(count + 1) - math.lgamma(trials - count + 1)

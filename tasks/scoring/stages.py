@@ -46,6 +46,7 @@ class _Question:
     rounds: int = 0
     stage: str | None = None  # the one that decided; None while it is open
     control: bool = False
+    expected: float | None = None  # agreement, by the calibration; None where every answer is judged
     agrees: bool | None = None  # of a control question: whether the cascade's decision is the judge's
 
     @property
@@ -164,6 +165,8 @@ def score_by_recipe(
     for standing in standings:
         draw = seeded_random(scoring.recipe.seed, "cascade", standing.example_id).random()
         standing.control = draw < settings.control_share
+        if cascade.point is not None:
+            standing.expected = round(cascade.point.agreement, 4)
         (full if cascade.point is None or standing.control else staged).append(standing)
     if full:
         cascade.judge_in_full(full)
@@ -219,6 +222,8 @@ def _evidence(standing: _Question, by: str | None) -> dict[str, object]:
     """`by`: whose word the reward is; of the question the stage that decided, how sure it was, and the control."""
     evidence: dict[str, object] = {"by": by, "stage": standing.stage, "rounds": standing.rounds}
     evidence["confidence"] = standing.decision.confidence
+    if standing.expected is not None:
+        evidence["expected"] = standing.expected
     if standing.control:
         evidence |= {"control": True, "agrees": standing.agrees}
     return evidence

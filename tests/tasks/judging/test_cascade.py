@@ -22,7 +22,7 @@ STAGES = ("consensus", "reward_model")
 MODELS = (StageModel((), 6.0, 1.0, 1.0), StageModel((1.0,), 6.0, 1.0, 0.5))
 
 
-def simulated(rng: np.random.Generator, count: int, heavy: bool, answers: int = 5) -> list[JudgedCandidates]:
+def simulated(rng: np.random.Generator, count: int, heavy: bool, answers: int = 4) -> list[JudgedCandidates]:
     """Questions with a level of their own, and two stages that correlate with the judge by 0.6 and 0.9 within them.
 
     `heavy`: errors with heavy tails, of a size that differs between questions, and a judge that rates in halves.
@@ -56,12 +56,12 @@ def agreement_on(questions: list[JudgedCandidates], calibration: cascade_calibra
 
 def test_the_promised_agreement_is_reached_in_19_of_20_calibrations() -> None:
     rng = np.random.default_rng(7)
-    fresh = {heavy: simulated(rng, 150, heavy) for heavy in (False, True)}
+    fresh = {heavy: simulated(rng, 100, heavy) for heavy in (False, True)}
     reached, sets = 0, 20
     answers = []
     for number in range(sets):
         heavy = number % 2 == 0
-        calibration = fit_cascade(simulated(rng, 100, heavy), STAGES, {}, 0.95)
+        calibration = fit_cascade(simulated(rng, 80, heavy), STAGES, {}, 0.95)
         reached += agreement_on(fresh[heavy], calibration) >= 0.95
         point = calibration.operating(0.95)
         answers.append(1.0 if point is None else point.answers)
@@ -69,13 +69,12 @@ def test_the_promised_agreement_is_reached_in_19_of_20_calibrations() -> None:
     assert np.mean(answers) < 0.9  # and it is not reached by judging everything
 
 
-def test_a_cascade_that_takes_its_own_confidence_at_its_word_breaks_the_promise() -> None:
-    """So the test above can fail: errors with heavy tails make the confidence too high."""
-    rng = np.random.default_rng(7)
-    questions = simulated(rng, 60, heavy=True, answers=12)
+def test_the_stages_own_word_alone_breaks_the_promise() -> None:
+    """So the test above can fail: here a confidence of a half is enough, whatever the calibration says."""
+    questions = simulated(np.random.default_rng(7), 100, heavy=False)
     models = fit_models(questions, len(STAGES))
     ends = [end_of(trace(question, models, STAGES), 0.5) for question in questions]
-    assert sum(end.agrees for end in ends) / len(ends) < 0.95
+    assert sum(end.agrees for end in ends) / len(ends) < 0.9
 
 
 def test_few_questions_are_refused() -> None:
