@@ -31,7 +31,7 @@ from tests.support.longreward import publish_judged
 from tests.support.scripted_judge import ScriptedJudge, case_of, inside, judged_recipe, scoring_with
 
 ANSWERS, QUESTIONS = 6, 100
-FACTS = 8
+FACTS = 4
 JUDGES = ("helpfulness", "logicality", "faithfulness")
 
 
