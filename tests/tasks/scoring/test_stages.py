@@ -20,17 +20,18 @@ from infra.store import open_store
 from tasks.judging.cascade_calibration import JUDGE, load_cascade, operating_point
 from tasks.judging.pruning import PRUNED
 from tasks.pairing import pair_example
-from tasks.planning.cascade_shares import expected_calls
+from tasks.planning.cascade_shares import cascade_view, expected_calls
 from tasks.planning.full_judge import judged_in_full
 from tasks.records.example import Drop, Judgement, Pair
 from tasks.records.reader import read_dataset
 from tasks.reporting.cascade_calibration import calibrate_cascade
+from tasks.reporting.tables import plan_rows
 from tasks.scoring import CASCADE, AnsweredQuestion, pairing_rewards, parse_scorers
 from tasks.scoring.stages import DECIDED, score_by_recipe
 from tests.support.longreward import publish_judged
 from tests.support.scripted_judge import ScriptedJudge, case_of, inside, judged_recipe, scoring_with
 
-ANSWERS, QUESTIONS = 6, 100
+ANSWERS, QUESTIONS = 6, 60
 FACTS = 4
 JUDGES = ("helpfulness", "logicality", "faithfulness")
 
@@ -38,7 +39,7 @@ JUDGES = ("helpfulness", "logicality", "faithfulness")
 def cascade_recipe(store: Path, scorers: Sequence[dict[str, Any]] = (), **cascade: Any) -> Recipe:
     """The judge's quality as a stage, then its helpfulness, logicality and faithfulness."""
     own = [{"scorer": "quality", "weight": 0}, *({"scorer": name} for name in JUDGES)]
-    scoring = {"scorers": [*own, *scorers], "cascade": {"stages": ["quality"], **cascade}}
+    scoring = {"scorers": [*own, *scorers], "cascade": {"stages": ["quality"], "agreement": 0.9, **cascade}}
     return judged_recipe(store=str(store), scoring=scoring, sampling={"samples": ANSWERS})
 
 
@@ -139,7 +140,7 @@ def test_the_pairs_are_the_full_judges_and_calls_are_saved(recipe: Recipe) -> No
     for question in questions:
         own = texts_of(question, pair_of(question, judgements, recipe))
         same += own == texts_of(question, pair_of(question, every, in_full))
-    assert same >= 0.9 * len(questions)
+    assert same >= 0.85 * len(questions)
     calls = judge.calls.total() - judge.calls["quality"]
     assert calls < 0.75 * full_judge.calls.total()
 
@@ -240,7 +241,7 @@ def test_the_command_shows_what_each_agreement_costs(recipe: Recipe, tmp_path: P
     path.write_text(json.dumps(cascade_recipe(Path(recipe.store)).model_dump(mode="json")))
     ended = CliRunner().invoke(app, ["agreement", str(folder), "--cascade", str(path)], env={"COLUMNS": "200"})
     assert ended.exit_code == 0, ended.output
-    assert "0.95 (the recipe's)" in ended.output
+    assert "0.9 (the recipe's)" in ended.output
     cascade = recipe.scoring.cascade
     assert cascade is not None and str(cascade.calibration) in ended.output
     strict = CliRunner().invoke(
@@ -267,3 +268,17 @@ def test_what_a_cascade_cannot_do_is_refused(changes: dict[str, Any], message: s
     recipe = judged_recipe(store=str(tmp_path), scoring={**scoring, "cascade": {"stages": ["quality"]}}, **changes)
     with pytest.raises(RecipeError, match=message):
         parse_scorers(recipe)
+
+
+def test_the_plan_says_that_its_shares_are_an_estimate(recipe: Recipe, tmp_path: Path) -> None:
+    view = cascade_view(recipe)
+    assert view is not None and view["questions"] == QUESTIONS
+    plan = {"questions": 1, "shards": 1, "drops": {}, "most_pairs": 1, "examples": 1, "calls": {}}
+    tokens = {"input": 0, "output": {"low": 0, "high": 0, "expected": 0}}
+    cost = {"low": 0.0, "high": 0.0, "expected": 0.0, "currency": "USD"}
+    judge = {"calls": {}, "tokens": tokens, "cascade": view}
+    rows = dict(plan_rows({**plan, "tokens": tokens, "cost": cost, "judge": judge})[1])
+    assert rows["cascade: answers judged"].endswith(f"an estimate, from {QUESTIONS} questions")
+    assert "cascade: decided by judge" in rows
+    assert cascade_view(cascade_recipe(tmp_path)) == {"control": 1.0}
+    assert cascade_view(judged_recipe()) is None
