@@ -72,7 +72,7 @@ def calibrate_cascade(place: str, recipe: Recipe) -> dict[str, Any]:
         "of": count,
         "wanted": cascade.agreement,
         "choices": choices,
-        "models": [asdict(model) for model in calibration.models],
+        "models": asdict(calibration.models),
     }
 
 

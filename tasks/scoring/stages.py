@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from infra.canonical import seeded_random, text_id
-from tasks.judging.cascade import Candidate, Decision, StageModel, decide, predict, reward_of, with_rewards
+from tasks.judging.cascade import Candidate, Decision, StageModels, decide, predict, reward_of, with_rewards
 from tasks.judging.cascade_calibration import (
     JUDGE,
     CascadeCalibration,
@@ -71,8 +71,9 @@ class _Cascade:
         self.judgements: dict[AnswerId, dict[str, Judgement]] = {}
 
     @property
-    def models(self) -> Sequence[StageModel]:
-        return self.calibration.models if self.calibration is not None else ()
+    def models(self) -> StageModels:
+        assert self.calibration is not None  # without one every answer is judged
+        return self.calibration.models
 
     def take(self, judgements: Iterable[Judgement]) -> None:
         for judgement in judgements:
