@@ -88,10 +88,11 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The expected reward of a candidate, and how far it may be from that."""
+    """The middle of what a candidate's reward may be before the limits, its spread, and the reward that is expected."""
 
-    reward: float
+    middle: float
     spread: float
+    reward: float
 
 
 def predict(candidates: Sequence[Candidate], models: StageModels) -> list[Prediction]:
@@ -118,8 +119,16 @@ def predict(candidates: Sequence[Candidate], models: StageModels) -> list[Predic
         if precision and level_variance:
             left = 1 / (1 / level_variance + precision)
             mean, variance = mean + left * gain, variance + left
-        predictions.append(Prediction(float(mean), float(np.sqrt(variance))))
+        spread = float(np.sqrt(variance))
+        predictions.append(Prediction(float(mean), spread, _within_limits(float(mean), spread, models)))
     return predictions
+
+
+def _within_limits(middle: float, spread: float, models: StageModels) -> float:
+    """The mean of a logistic variable whose values beyond the limits are at the limits: it is always within them."""
+    scale = spread / _LOGISTIC
+    tails = [np.logaddexp(0, (limit - middle) / scale) for limit in (models.high, models.low)]
+    return float(models.high - scale * (tails[0] - tails[1]))
 
 
 def decide(candidates: Sequence[Candidate], models: StageModels, judged_rounds: int = 0) -> Decision:
@@ -193,7 +202,7 @@ def _odds(
         if first is not None:
             odds[leader] = 1.0
         return odds
-    means = np.array([sign * predictions[place].reward for place in unjudged])[:, None]
+    means = np.array([sign * predictions[place].middle for place in unjudged])[:, None]
     scales = np.array([predictions[place].spread for place in unjudged])[:, None] / _LOGISTIC
     below_limit = _log_below(limit, means, scales)
     left = 0.0
