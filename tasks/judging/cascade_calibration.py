@@ -63,7 +63,7 @@ class Operating:
     questions: int
     agreeing: int
     answers: float  # share of the answers that the judge is asked about
-    asked: float  # share of the questions with such an answer
+    reached: float  # share of the questions with such an answer
     decided: Mapping[str, float]  # by stage: share of the questions that end there
 
     @property
@@ -261,9 +261,9 @@ def _operating(threshold: float, traces: Sequence[tuple[int, Sequence[Point]]], 
     for stage in (*stages, JUDGE):
         decided[stage] = round(sum(end.stage == stage for _, end in ends) / len(ends), _DIGITS)
     answers = sum(end.judged for _, end in ends) / sum(candidates for candidates, _ in ends)
-    asked = sum(end.judged > 0 for _, end in ends) / len(ends)
+    reached = sum(end.judged > 0 for _, end in ends) / len(ends)
     agreeing = sum(end.agrees for _, end in ends)
-    return Operating(threshold, len(ends), agreeing, round(answers, _DIGITS), round(asked, _DIGITS), decided)
+    return Operating(threshold, len(ends), agreeing, round(answers, _DIGITS), round(reached, _DIGITS), decided)
 
 
 def chance_of(errors: int, trials: int, share: float) -> float:

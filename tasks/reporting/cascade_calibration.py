@@ -79,13 +79,20 @@ def calibrate_cascade(place: str, recipe: Recipe) -> dict[str, Any]:
 def _choice(agreement: float, point: Operating | None) -> dict[str, Any]:
     """What an agreement would cost; `threshold` is null where every answer has to be judged."""
     if point is None:
-        return {"agreement": agreement, "threshold": None, "measured": 1.0, "answers": 1.0, "asked": 1.0, "decided": {}}
+        return {
+            "agreement": agreement,
+            "threshold": None,
+            "measured": 1.0,
+            "answers": 1.0,
+            "reached": 1.0,
+            "decided": {},
+        }
     return {
         "agreement": agreement,
         "threshold": point.threshold,
         "measured": round(point.agreement, 4),
         "answers": point.answers,
-        "asked": point.asked,
+        "reached": point.reached,
         "decided": {stage: share for stage, share in point.decided.items() if stage != JUDGE},
     }
 

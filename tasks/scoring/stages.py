@@ -102,14 +102,14 @@ class _Cascade:
 
     def ask_judge(self, questions: Sequence[_Question]) -> None:
         """A round of the judge: on each question about the answers that most probably are best or worst."""
-        asked, earlier = [], []
+        questioned, earlier = [], []
         for standing in questions:
             answers = [answer for place in standing.decision.ask for answer in standing.groups[place]]
-            asked.append(replace(standing.question, answers=tuple(answers)))
+            questioned.append(replace(standing.question, answers=tuple(answers)))
             for candidate, group in zip(standing.candidates, standing.groups, strict=True):
                 if candidate.judged:
                     earlier += [(answer, self.judgements[answer.id]) for answer in group]
-        self.take(score_answers(asked, self.judges, self.scoring, self.runner, earlier))
+        self.take(score_answers(questioned, self.judges, self.scoring, self.runner, earlier))
         for standing in questions:
             standing.rounds += 1
             self.take_rewards(standing, standing.decision.ask)
