@@ -30,7 +30,7 @@ def cascade_view(recipe: Recipe) -> dict[str, Any] | None:
     """What is expected of the recipe's cascade, JSON-ready; None without one.
 
     {"control": share judged in full} and, with a calibration, {"questions": that it was replayed on, "agreement" there,
-    "decided": {stage: share of questions}, "reached": share of questions with a judged answer, "answers": share judged}.
+    "decided": {stage: share of questions}, "reached": share of questions with a judged answer, "answers": that share}.
     """
     cascade = recipe.scoring.cascade
     if cascade is None:

@@ -17,7 +17,6 @@ from infra.recipe import Recipe
 from infra.store import open_store
 from tasks.judging.cascade import Candidate
 from tasks.judging.cascade_calibration import (
-    JUDGE,
     JudgedCandidates,
     Operating,
     cascade_identity,
@@ -93,7 +92,6 @@ def _choice(agreement: float, point: Operating | None) -> dict[str, Any]:
         "measured": round(point.agreement, 4),
         "answers": point.answers,
         "reached": point.reached,
-        "decided": {stage: share for stage, share in point.decided.items() if stage != JUDGE},
     }
 
 
