@@ -22,11 +22,14 @@ from tasks.judging.pruning import PRUNED
 from tasks.pairing import pair_example
 from tasks.planning.cascade_shares import cascade_view, expected_calls
 from tasks.planning.full_judge import judged_in_full
+from tasks.published_rows import evidence_rows, further_columns, pair_rows
+from tasks.records.dataset import CASCADE_COLUMNS, ShardData, Split
 from tasks.records.example import Drop, Judgement, Pair
+from tasks.records.plan import Plan
 from tasks.records.reader import read_dataset
 from tasks.reporting.cascade_calibration import calibrate_cascade
 from tasks.reporting.tables import plan_rows
-from tasks.scoring import CASCADE, AnsweredQuestion, pairing_rewards, parse_scorers
+from tasks.scoring import CASCADE, AnsweredQuestion, pairing_rewards, parse_scorers, rewards
 from tasks.scoring.stages import DECIDED, score_by_recipe
 from tests.support.longreward import publish_judged
 from tests.support.scripted_judge import ScriptedJudge, case_of, inside, judged_recipe, scoring_with
@@ -282,3 +285,33 @@ def test_the_plan_says_that_its_shares_are_an_estimate(recipe: Recipe, tmp_path:
     assert "cascade: decided by judge" in rows
     assert cascade_view(cascade_recipe(tmp_path)) == {"control": 1.0}
     assert cascade_view(judged_recipe()) is None
+
+
+def test_published_rows_say_by_which_stage_each_reward_came(recipe: Recipe) -> None:
+    questions = cases(40, seed=6)
+    judgements, _ = judged(recipe, questions)
+    pairs: list[Pair] = []
+    for question in questions:
+        outcome = pair_of(question, judgements, recipe)
+        pairs += [] if isinstance(outcome, Drop) else outcome
+    answers = [answer for question in questions for answer in question.answers]
+    contexts = {question.context.context_id: question.context for question in questions}
+    own = rewards(judgements, parse_scorers(recipe))
+    shard = ShardData([question.example for question in questions], contexts, answers, judgements, pairs, [], own)
+    split = Split(0, 0.0)
+    by_answer = {}
+    for row in evidence_rows(shard, "plan", split)["train"]:
+        by_answer[row["example_id"], row["sample_index"]] = row
+        if row["reward_by"] == "quality":
+            assert row["reward"] is None
+            assert row["expected_reward"] is not None
+        else:
+            assert row["expected_reward"] is None
+    assert {row["reward_by"] for row in by_answer.values()} == {"quality", JUDGE, None}
+    for pair in pair_rows(shard, recipe, "plan", split)["train"]:
+        chosen = by_answer[pair["example_id"], pair["chosen_index"]]
+        assert pair["chosen_by"] == chosen["reward_by"]
+        value = chosen["reward"] if chosen["reward"] is not None else chosen["expected_reward"]
+        assert pair["chosen_reward"] == value
+    plan = Plan("0" * 64, recipe.identity(), {}, (), 0, "", {}, True, ())
+    assert further_columns(recipe, plan) == CASCADE_COLUMNS
