@@ -30,6 +30,7 @@ from tasks.records.reader import read_dataset
 from tasks.reporting.cascade_calibration import calibrate_cascade
 from tasks.reporting.tables import plan_rows
 from tasks.scoring import CASCADE, AnsweredQuestion, pairing_rewards, parse_scorers, rewards
+from tasks.scoring.run import score_answers
 from tasks.scoring.stages import DECIDED, score_by_recipe
 from tests.support.longreward import publish_judged
 from tests.support.scripted_judge import ScriptedJudge, case_of, inside, judged_recipe, scoring_with
@@ -315,3 +316,23 @@ def test_published_rows_say_by_which_stage_each_reward_came(recipe: Recipe) -> N
         assert pair["chosen_reward"] == value
     plan = Plan("0" * 64, recipe.identity(), {}, (), 0, "", {}, True, ())
     assert further_columns(recipe, plan) == CASCADE_COLUMNS
+
+
+def test_pruning_counts_the_answers_that_were_judged_in_earlier_rounds(recipe: Recipe) -> None:
+    texts = ("Answer 0, quality 9.0", "Answer 1, quality 1.0", "Answer 2, quality 5.0")
+    question = case_of(*texts)
+    judges = [scorer for scorer in parse_scorers(recipe) if scorer.weight > 0]
+    ends = replace(question, answers=question.answers[:2])
+    middle = replace(question, answers=question.answers[2:])
+    earlier: dict[tuple[str, int], dict[str, Judgement]] = {}
+    for judgement in score_answers([ends], judges, scoring_with(ScriptedJudge(says), recipe)):
+        earlier.setdefault(judgement.answer_id, {})[judgement.scorer] = judgement
+    before = [(answer, earlier[answer.id]) for answer in ends.answers]
+    judge = ScriptedJudge(says)
+    *_, faithfulness = score_answers([middle], judges, scoring_with(judge, recipe), None, before)
+    assert faithfulness.reason == PRUNED
+    assert judge.calls["support"] == 0
+    alone = ScriptedJudge(says)
+    *_, faithfulness = score_answers([middle], judges, scoring_with(alone, recipe))
+    assert faithfulness.score is not None
+    assert alone.calls["support"] == FACTS
