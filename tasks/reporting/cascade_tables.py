@@ -41,4 +41,6 @@ def cascade_rows(judging: Mapping[str, Any]) -> Rows:
         interval = f"[{percent(measured['low'])}, {percent(measured['high'])}]"
         words = f"{percent(measured['value'])}% {interval} of {measured['n']:,} questions"
         rows.append(["· measured on the control sample", words])
+        if expected is not None and measured["high"] < expected:
+            rows.append(["· that is less than expected", "calibrate anew: longmill agreement DATASET --cascade RECIPE"])
     return ["cascade", ""], rows
