@@ -245,7 +245,7 @@ def test_the_command_shows_what_each_agreement_costs(recipe: Recipe, tmp_path: P
     path.write_text(json.dumps(cascade_recipe(Path(recipe.store)).model_dump(mode="json")))
     ended = CliRunner().invoke(app, ["agreement", str(folder), "--cascade", str(path)], env={"COLUMNS": "200"})
     assert ended.exit_code == 0, ended.output
-    assert "0.9 (the recipe's)" in ended.output
+    assert "0.9 (recipe)" in ended.output
     cascade = recipe.scoring.cascade
     assert cascade is not None and str(cascade.calibration) in ended.output
     strict = CliRunner().invoke(
