@@ -1,5 +1,6 @@
 """The rows of a published dataset: how a shard becomes pairs with their messages, and evidence."""
 
+import json
 from collections.abc import Collection
 from typing import cast
 
@@ -7,7 +8,9 @@ from infra.models.special_tokens import NO_TOKENS
 from infra.models.tool_calls import written
 from infra.recipe import Recipe
 from infra.recipe.public import public_text
+from tasks.judging.cascade_calibration import JUDGE
 from tasks.records.dataset import (
+    CASCADE_COLUMNS,
     SAMPLER_COLUMNS,
     TOOLS,
     EvidenceRow,
@@ -23,6 +26,7 @@ from tasks.records.example import AnswerId, Context, Example, Pair
 from tasks.records.plan import Plan
 from tasks.samplers import FULL, find_sampler, no_short_context
 from tasks.sampling import STRONG, sample_prompt
+from tasks.scoring import CASCADE
 
 
 def pair_rows(
@@ -35,6 +39,7 @@ def pair_rows(
     for judgement in shard.judgements:
         entry: ScoreEntry = {"scorer": judgement.scorer, "score": judgement.score}
         scores.setdefault(judgement.answer_id, []).append(entry)
+    by_stage = _by_stage(shard)
     rows: dict[SplitName, list[PairRow]] = {"train": [], "test": []}
     # By example; the pairs of a question share one list, to save memory.
     prompts: dict[str, list[Message]] = {}
@@ -83,6 +88,8 @@ def pair_rows(
             "rejected_reasoning_tokens": rejected.reasoning_tokens,
             "short_prompt": short_prompts[pair.example_id],
             "tools": tools[pair.example_id],
+            "chosen_by": by_stage.get(chosen.id, (None, None))[0],
+            "rejected_by": by_stage.get(rejected.id, (None, None))[0],
         }
         rows[split.side(pair.context_id)].append(row)
     return rows
@@ -106,6 +113,7 @@ def evidence_rows(shard: ShardData, plan_id: str, split: Split) -> dict[SplitNam
             "keys": list(judgement.keys),
         }
         judgements.setdefault(judgement.answer_id, []).append(entry)
+    by_stage = _by_stage(shard)
     rows: dict[SplitName, list[EvidenceRow]] = {"train": [], "test": []}
     for answer in shard.answers:
         example = examples[answer.example_id]
@@ -131,19 +139,32 @@ def evidence_rows(shard: ShardData, plan_id: str, split: Split) -> dict[SplitNam
             "reasoning": answer.reasoning,
             "reasoning_tokens": answer.reasoning_tokens,
             "seen": answer.seen,
+            "reward_by": by_stage.get(answer.id, (None, None))[0],
+            "expected_reward": by_stage.get(answer.id, (None, None))[1],
         }
         rows[split.side(example.context_id)].append(row)
     return rows
 
 
 def further_columns(recipe: Recipe, plan: Plan) -> frozenset[str]:
-    """The columns that a dataset has for its sampler and for tools."""
-    tools = {TOOLS} if plan.has_tool_calls else set()
+    """The columns that a dataset has for its sampler, its cascade and for tools."""
+    columns = {TOOLS} if plan.has_tool_calls else set()
+    if recipe.scoring.cascade is not None:
+        columns |= CASCADE_COLUMNS
     sampler = find_sampler(recipe.sampling.context)
-    if sampler.name == FULL:
-        return frozenset(tools)
-    columns = SAMPLER_COLUMNS if sampler.short is not no_short_context else SAMPLER_COLUMNS - {"short_prompt"}
-    return columns | tools
+    if sampler.name != FULL:
+        columns |= SAMPLER_COLUMNS if sampler.short is not no_short_context else SAMPLER_COLUMNS - {"short_prompt"}
+    return frozenset(columns)
+
+
+def _by_stage(shard: ShardData) -> dict[AnswerId, tuple[str | None, float | None]]:
+    """Of a cascade's answers: whose word the reward is, and what is expected of those that were not judged."""
+    by_stage = {}
+    for judgement in shard.judgements:
+        if judgement.scorer == CASCADE:
+            by = json.loads(judgement.evidence)["by"]
+            by_stage[judgement.answer_id] = by, None if by == JUDGE else judgement.score
+    return by_stage
 
 
 def _prompt(

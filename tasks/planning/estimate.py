@@ -30,13 +30,14 @@ from tasks.judging.bundles import BUNDLE_KIND
 from tasks.judging.reward_settings import NAME as REWARD_MODEL
 from tasks.judging.reward_settings import called_models
 from tasks.judging.verifier_settings import VERIFIER, VERIFY
+from tasks.planning.cascade_shares import cascade_view, expected_calls
 from tasks.planning.full_judge import judged_in_full
 from tasks.prompts import load_prompt, prompt_names
 from tasks.records.example import Context, Example
 from tasks.records.plan import Plan, load_shard
 from tasks.records.shard import read_shard_result
 from tasks.sampling import calls_of_later_rounds, recorded_calls, sample_prompt_tokens
-from tasks.scoring import ActiveScorer, known_scorers, parse_scorers
+from tasks.scoring import ActiveScorer, parse_scorers
 
 _LOOKUP = 4096  # keys that are looked up in the ledger at once
 _PAID = 200  # status of a reply with a completion
@@ -97,6 +98,7 @@ class JudgeEstimate:
     """What judging takes. Calls and tokens of what is still to be made are expectations, and so is their cost.
 
     `full`: what it would take where the judge gives every verdict on a fact, one a call; None where it does so.
+    `cascade`: `cascade_view` of the recipe.
     """
 
     calls: Mapping[str, Calls]  # by kind
@@ -105,6 +107,7 @@ class JudgeEstimate:
     cost: Range
     stages: Mapping[str, Stage] = field(default_factory=dict)  # by kind
     full: Stage | None = None
+    cascade: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values: calls, tokens, cost; and stages and full_judge where the judge gives not all verdicts."""
@@ -116,6 +119,8 @@ class JudgeEstimate:
         if self.full is not None:
             view["stages"] = {kind: asdict(stage) for kind, stage in self.stages.items()}
             view["full_judge"] = asdict(self.full)
+        if self.cascade is not None:
+            view["cascade"] = dict(self.cascade)
         return view
 
 
@@ -267,7 +272,7 @@ def judge_calls(recipe: Recipe, context_tokens: Mapping[int, int], answer_tokens
     """
     for tokens, examples in context_tokens.items():
         for scorer in parse_scorers(recipe):
-            calls = known_scorers()[scorer.name].calls(scorer.settings, recipe, tokens)
+            calls = expected_calls(scorer, recipe, tokens)
             for kind, calls_of_example in calls.items():
                 section = VERIFIER if kind == VERIFY else _section_of(scorer, recipe)
                 size = size_of_call(kind, scorer.settings, recipe, tokens, answer_tokens)
@@ -335,9 +340,8 @@ class _JudgeTally:
         every_fact = judged_in_full(self._recipe)
         full = None if every_fact is None else _total(self._sums(every_fact, answer_tokens).values()).stage()
         stages = {kind: sums_of_kind.stage() for kind, sums_of_kind in sums.items()}
-        return JudgeEstimate(
-            calls_by_kind, round(total.prompts), total.replies.rounded(), total.cost.rounded(4), stages, full
-        )
+        tokens = round(total.prompts), total.replies.rounded()
+        return JudgeEstimate(calls_by_kind, *tokens, total.cost.rounded(4), stages, full, cascade_view(self._recipe))
 
     def _sums(self, recipe: Recipe, answer_tokens: float) -> dict[str, "_Sums"]:
         """What is still to be made, by kind of call."""

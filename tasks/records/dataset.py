@@ -51,6 +51,7 @@ class PairRow(TypedDict):
     Columns of reasoning are in datasets of models that think alone; `short_prompt`, which is `prompt` over the part of
     the context that holds the answer, where chosen answers may have been drawn from it (sampling.context: evidence).
     `tools` are in datasets whose histories call tools: those of the row as JSON, null for a row without.
+    `chosen_by` and `rejected_by` are in datasets of a cascade: the stage whose word the reward is, or "judge".
     """
 
     prompt: list[Message]
@@ -82,6 +83,8 @@ class PairRow(TypedDict):
     rejected_reasoning_tokens: int | None
     short_prompt: list[Message] | None
     tools: str | None
+    chosen_by: str | None
+    rejected_by: str | None
 
 
 class EvidenceRow(TypedDict):
@@ -111,19 +114,22 @@ class EvidenceRow(TypedDict):
     reasoning: str | None  # this and the next in datasets of models that think alone
     reasoning_tokens: int | None
     seen: str | None  # of the context, where not all samples saw all of it; null where this one did
+    reward_by: str | None  # this and the next in datasets of a cascade: the last stage that was asked
+    expected_reward: float | None  # what the stages say that the judge's reward would be; null where it was asked
 
 
 PAIRS = schema_of(PairRow)
 EVIDENCE = schema_of(EvidenceRow)
 SAMPLER_COLUMNS = frozenset({"short_prompt", "seen"})  # of datasets whose samples do not all see the whole context
+CASCADE_COLUMNS = frozenset({"chosen_by", "rejected_by", "reward_by", "expected_reward"})  # of those of a cascade
 TOOLS = "tools"  # the column of datasets whose histories call tools
 _PROMPTS = ("prompt", "short_prompt")
 
 
 def published_schema(schema: pa.Schema, with_reasoning: bool, columns: Collection[str] = ()) -> pa.Schema:
     """`PAIRS` or `EVIDENCE` as a dataset has it: all its files have the same columns. `columns`: those of
-    SAMPLER_COLUMNS and TOOLS that it has."""
-    left_out = (SAMPLER_COLUMNS | {TOOLS}).difference(columns)
+    SAMPLER_COLUMNS, CASCADE_COLUMNS and TOOLS that it has."""
+    left_out = (SAMPLER_COLUMNS | CASCADE_COLUMNS | {TOOLS}).difference(columns)
     fields = []
     for field in schema:
         if field.name not in left_out and (with_reasoning or "reasoning" not in field.name):
