@@ -8,6 +8,7 @@
     ├── StoreError          the store cannot be reached, or refuses a read or a write
     │   ├── MissingError    there is no file with this path
     │   └── LedgerError     the ledger cannot be read; the run stops rather than pay again
+    ├── HubError            the hub cannot be reached, or refuses the token, the name or a file
     ├── ModelError          a model endpoint is unreachable or refuses every call
     │   └── RefusedError    a server refuses the account, the model or the form of the request; a person must act
     ├── JudgeError          half of a judge's first replies cannot be used; the run stops before more is spent
@@ -72,6 +73,10 @@ class MissingError(StoreError):
 
 class LedgerError(StoreError):
     """The ledger cannot be read: the run stops, it never pays again because of a fault."""
+
+
+class HubError(LongmillError):
+    """The hub cannot be reached, or refuses the token, the name or a file. What was sent is not sent again."""
 
 
 class ModelError(LongmillError):

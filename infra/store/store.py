@@ -210,10 +210,13 @@ class Store:
         if not paths:
             raise MissingError(f"{self.place(prefix)}: nothing is stored there; check the name")
         for path in paths:
-            with self._translated_faults("copy", path):
-                target = folder / path.removeprefix(start)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                self._backend.download(path, target)
+            self.download(path, folder / path.removeprefix(start))
+
+    def download(self, path: str, target: Path) -> None:
+        """Copy a file to a local path, whose folder is made. Raises MissingError where there is no file."""
+        with self._translated_faults("copy", path):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._backend.download(path, target)
 
     def upload_folder(self, folder: Path, prefix: str) -> Paths:
         """Copy the files of a local folder to below `prefix`, sorted by path; returns the paths in the store."""
