@@ -32,7 +32,7 @@ from flows.cli.inspecting import agreement, inspect, plain
 from flows.cli.maintaining import maintain
 from flows.cli.microworld import microworld
 from flows.cli.serving import serve
-from flows.cli.sharing import push, push_model
+from flows.cli.sharing import export, push, push_model
 from flows.cli.status import status
 from flows.cli.training import model_name, train
 from flows.cli.viewing import view
@@ -212,6 +212,7 @@ app.command()(serve)
 app.command()(agreement)
 app.command()(inspect)
 app.command()(view)
+app.command()(export)
 app.command()(push)
 app.command()(push_model)
 app.add_typer(microworld, name="microworld")

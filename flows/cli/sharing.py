@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.display import AsJson, console, finish, print_notes, progress_unless_json, table
+from flows.cli.display import AsJson, console, finish, print_notes, progress_unless_json, table, text_table
+from infra.errors import InputError
 
 if TYPE_CHECKING:
     from infra.hub import Repository
@@ -50,6 +51,41 @@ def push_model(
     with progress_unless_json(as_json):
         pushed = push_model_files(open_store(model), "", repository, private=not public, dry_run=dry_run)
     _show(pushed, repository, public, as_json)
+
+
+def export(
+    dataset: Annotated[
+        str, typer.Argument(help="Folder or URL of a dataset; without it, the shapes are listed.", metavar="DATASET")
+    ] = "",
+    shape: Annotated[str, typer.Argument(help="The shape: trl, axolotl, verl, ...", metavar="SHAPE")] = "",
+    out: Annotated[str, typer.Option(help="Folder or URL to write to; else DATASET-SHAPE, here.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Write a dataset in the shape that another trainer reads, or list the shapes."""
+    from tasks.exporting import all_shapes, find_shape
+
+    if not dataset or not shape:
+        if dataset:
+            raise InputError(f"export: name a shape: {', '.join(all_shapes())}")
+        abouts = {name: described.about for name, described in all_shapes().items()}
+        if not as_json:
+            console.print(text_table("", [[name, about] for name, about in abouts.items()]))
+        finish(as_json, abouts, [])
+        return
+    from tasks.exporting.export import export as export_dataset
+    from tasks.exporting.export import exported_rows
+    from tasks.records.reader import read_dataset
+
+    target_shape, source = find_shape(shape), read_dataset(dataset)
+    with progress_unless_json(as_json):
+        exported = export_dataset(source, target_shape, out or f"{source.manifest['name']}-{target_shape.name}")
+    if not as_json:
+        console.print(table("", ["", ""], list(exported_rows(exported.record))))
+        if not exported.is_new:
+            print_notes(["this export was there already"])
+        for file in exported.record["files"]:
+            console.print(file["path"], markup=False)
+    finish(as_json, {"folder": exported.folder, **exported.record}, [("export", exported.folder)])
 
 
 def _show(pushed: "Pushed", repository: "Repository", public: bool, as_json: bool) -> None:

@@ -225,10 +225,14 @@ class Store:
             if not source.is_file():
                 continue
             path = f"{prefix.rstrip('/')}/{source.relative_to(folder).as_posix()}"
-            with self._translated_faults("write", path):
-                self._backend.upload(source, path)
+            self.upload(source, path)
             paths.append(path)
         return paths
+
+    def upload(self, source: Path, path: str) -> None:
+        """Copy a local file to the store."""
+        with self._translated_faults("write", path):
+            self._backend.upload(source, path)
 
     def read_table(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
         """A Parquet file as an Arrow table. With `columns`, only these columns are read from the store."""
