@@ -23,7 +23,7 @@ from tasks.records.reader import SPLITS, PublishedDataset, open_dataset
 from tasks.sub_em import sub_em
 from tests.support.published import fake_plan, fake_recipe
 
-ANSWERS = ("答案：它是三。", "Answer: it is 4.", "<b>It is 5</b>\u2028so.", "It is 11.")
+ANSWERS = ("答案：它是三。", "Answer: it is 4.", "<b>It is 5</b>\u2028so.")
 USER, MODEL = {"role": "user", "content": "What was decided?"}, {"role": "assistant", "content": "That it opens."}
 
 
