@@ -121,8 +121,9 @@ def _models(choices: Choices) -> Iterator[str]:
     yield _line("policy:", "the model that answers the questions, and learns")
     yield from _model(choices.policy)
     if choices.judge is not None:
-        words = "rates the answers" if choices.method == "longreward" else "writes and checks questions"
-        yield _line("judge:", f"a stronger model, which {words}")
+        tasks = ["writes and checks questions"] if choices.documents else []
+        tasks += ["rates the answers"] if choices.method == "longreward" else []
+        yield _line("judge:", f"a stronger model, which {' and '.join(tasks)}")
         yield from _model(choices.judge)
     yield ""
 

@@ -37,7 +37,7 @@ def init(
         raise UsageError("init: give either --questions or --documents")
     if Path(out).exists() and not force:
         raise InputError(f"{out}: is there already; give --force to write over it, or --out with another name")
-    asks = sys.stdin.isatty() and not as_json
+    asks = on_terminal() and not as_json
     notes: list[str] = []
     if not (questions or documents):
         questions, documents = _ask_source(asks)
@@ -78,6 +78,11 @@ def _write(choices: Choices, out: Path, notes: list[str], as_json: bool) -> None
         print_notes(notes)
     outcome = {"recipe": str(out), "replies": dict(replies), "notes": notes, "next": commands}
     finish(as_json, outcome, [("recipe", str(out)), *(("next", command) for command in commands)])
+
+
+def on_terminal() -> bool:
+    """Whether there is a person to ask."""
+    return sys.stdin.isatty()
 
 
 def _ask(asks: bool, question: str, default: str = "") -> str:
@@ -144,9 +149,8 @@ def _read_questions(choices: Choices, notes: list[str]) -> None:
         elif section == "questions" and name != "source":
             _put(reading, name, read_yaml(value))
     choices.reading = reading
-    notes.append(
-        f"{choices.questions} is read as {view['name']}: {view['questions']:,} questions in {view['rows']:,} rows"
-    )
+    counts = f"{view['questions']:,} questions in the first {view['rows']:,} rows"
+    notes.append(f"{choices.questions} is read as {view['name']}: {counts}")
 
 
 def _put(reading: dict[str, Any], name: str, value: Any) -> None:
