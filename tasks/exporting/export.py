@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from infra.errors import BalanceError, InputError
 from infra.running import progress
 from infra.store import open_store
-from tasks.exporting.shape import TOOLS, Converted, ExportedSplits, Shape
+from tasks.exporting.shape import TOOLS, Converted, ExportedSplits, Shape, calls_tools
 from tasks.records.product import PAIRS, product_of_counts
 from tasks.records.reader import SPLITS, PublishedDataset
 from tasks.records.table import StoredTable
@@ -90,13 +90,15 @@ def _write(dataset: PublishedDataset, shape: Shape, folder: Path) -> dict[str, A
         if not tables:
             continue
         files[split] = f"{split}.{shape.ending}"
-        columns = set(tables[0].column_names(dataset.store))
+        with dataset.store.open(tables[0].path) as stream:
+            source = pq.read_schema(stream)
+        columns = [name for name in _COLUMNS if name in source.names]
         with_tools = with_tools or TOOLS in columns
         splits[split] = counts = SplitCounts()
-        with RowsFile(folder / files[split], shape, dataset, tables[0]) as rows:
+        with RowsFile(folder / files[split], shape, source) as rows:
             for table in tables:
                 table.check(dataset.store)
-                _write_table(dataset, table, [name for name in _COLUMNS if name in columns], shape, split, rows, counts)
+                _write_table(dataset, table, columns, shape, split, rows, counts)
                 progress.advance(STAGE)
     for name, text in shape.beside(ExportedSplits(str(dataset.manifest["name"]), files, with_tools)).items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -121,7 +123,7 @@ def _write_table(
     """Write the rows of one table; the pairs of a question are neighbours in it."""
     for _, group in itertools.groupby(table.rows_of(dataset.store, columns), lambda pair: pair["example_id"]):
         pairs = list(group)
-        if pairs[0].get(TOOLS) and not shape.takes_tools:
+        if not shape.takes_tools and calls_tools(pairs[0]):
             converted = Converted(left_out=Counter({TOOLS: shape.units(pairs)}))
         else:
             converted = shape.convert(pairs, split)
@@ -139,15 +141,14 @@ def _write_table(
 class RowsFile:
     """A file that rows are added to, as Parquet or JSON lines; a few rows are in memory."""
 
-    def __init__(self, path: Path, shape: Shape, dataset: PublishedDataset, table: StoredTable) -> None:
+    def __init__(self, path: Path, shape: Shape, source: pa.Schema) -> None:
         self._parquet: pq.ParquetWriter | None = None
         self._lines: IO[bytes] | None = None
         self._rows: list[dict[str, Any]] = []
         if shape.schema is None:
             self._lines = path.open("wb")
         else:
-            with dataset.store.open(table.path) as stream:
-                self._schema = shape.schema(pq.read_schema(stream))
+            self._schema = shape.schema(source)
             self._parquet = pq.ParquetWriter(path, self._schema, compression="zstd")
 
     def __enter__(self) -> "RowsFile":
@@ -173,8 +174,28 @@ class RowsFile:
 
     def _flush(self) -> None:
         if self._parquet is not None and self._rows:
-            self._parquet.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+            self._parquet.write_table(_table_of(self._rows, self._schema))
             self._rows = []
+
+
+def _table_of(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table; values of Arrow's type JSON, as prompts with tool calls are, are written as their text."""
+    as_text = schema
+    encoded = [dict(row) for row in rows]
+    for place, column in enumerate(schema):
+        is_list = pa.types.is_list(column.type) and column.type.value_type == pa.json_()
+        if not is_list and column.type != pa.json_():
+            continue
+        as_text = as_text.set(place, column.with_type(pa.list_(pa.string()) if is_list else pa.string()))
+        for row in encoded:
+            value = row[column.name]
+            if value is not None:
+                row[column.name] = list(map(_json_text, value)) if is_list else _json_text(value)
+    return pa.Table.from_pylist(encoded, schema=as_text).cast(schema)
+
+
+def _json_text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def exported_rows(record: Mapping[str, Any]) -> Iterator[list[str]]:

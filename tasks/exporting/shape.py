@@ -14,7 +14,7 @@ from infra.plugins import find_plugins
 Unit = Literal["pairs", "answers", "questions"]
 Row = dict[str, Any]
 Pairs = Sequence[Mapping[str, Any]]  # the pairs of one question, as rows of the dataset's `pairs`
-TOOLS = "tools"  # a column that only some datasets have: what the model could call, as JSON
+TOOLS = "tools"  # a column that only some datasets have: what the model could call
 
 
 @dataclass(slots=True)
@@ -108,6 +108,13 @@ def tools_text(pair: Mapping[str, Any]) -> str | None:
     if not tools:
         return None
     return tools if isinstance(tools, str) else json.dumps(tools, ensure_ascii=False)
+
+
+def calls_tools(pair: Mapping[str, Any]) -> bool:
+    """Whether the prompt of a pair has tools, calls of them or their results."""
+    if pair.get(TOOLS):
+        return True
+    return any(message.get("tool_calls") or message["role"] == "tool" for message in pair["prompt"])
 
 
 def fields_of(source: pa.Schema, *names: str) -> list[pa.Field]:

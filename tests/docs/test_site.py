@@ -1,4 +1,4 @@
-"""The site (mkdocs.yml, `make docs`) has every page once, loads nothing from elsewhere, and is built without warnings."""
+"""The site (mkdocs.yml, `make docs`) has every page once, loads nothing from elsewhere, and gives no warning."""
 
 import importlib.util
 import os

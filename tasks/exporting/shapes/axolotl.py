@@ -18,13 +18,6 @@ datasets:
     field_messages: messages
     field_chosen: chosen
     field_rejected: rejected
-    message_property_mappings:
-      role: role
-      content: content
-    roles:
-      system: [system]
-      user: [user]
-      assistant: [assistant]
 """
 
 

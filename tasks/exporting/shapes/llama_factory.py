@@ -37,10 +37,11 @@ def _row(pair: Mapping[str, Any]) -> Row | str:
 
 def _turn(message: Mapping[str, Any]) -> dict[str, str] | None:
     """A message as LLaMA-Factory has it; None for a role that it does not know."""
-    calls = message.get("tool_calls")
-    if calls:
-        functions = [call.get("function", call) for call in calls]
-        return {"from": _CALL, "value": json.dumps(functions if len(functions) > 1 else functions[0])}
+    if message.get("tool_calls"):
+        calls = []
+        for call in message["tool_calls"]:
+            calls.append({"name": call["function"]["name"], "arguments": call["function"]["arguments"]})
+        return {"from": _CALL, "value": json.dumps(calls, ensure_ascii=False)}
     speaker = _SPEAKERS.get(message["role"])
     return None if speaker is None else {"from": speaker, "value": message["content"] or ""}
 

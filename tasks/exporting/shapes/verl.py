@@ -52,7 +52,7 @@ def _schema(source: pa.Schema) -> pa.Schema:
     return pa.schema(
         [
             ("data_source", text),
-            source.field("prompt"),
+            ("prompt", pa.list_(pa.struct([("role", text), ("content", text)]))),
             ("ability", text),
             ("reward_model", pa.struct([("style", text), ("ground_truth", pa.list_(text))])),
             ("extra_info", pa.struct([(name, text) for name in extra])),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -17,13 +18,20 @@ from infra.errors import BalanceError, InputError
 from infra.models.tokens import load_tokenizer
 from infra.store import open_store
 from tasks.exporting import Converted, Shape, all_shapes, find_shape
-from tasks.exporting.export import Exported, export
+from tasks.exporting.export import Exported, RowsFile, export
+from tasks.exporting.shape import calls_tools
 from tasks.publishing import publish
 from tasks.records.reader import SPLITS, PublishedDataset, open_dataset
 from tasks.sub_em import sub_em
 from tests.support.published import fake_plan, fake_recipe
 
 ANSWERS = ("答案：它是三。", "Answer: it is 4.", "<b>It is 5</b>\u2028so.")
+CALL = {"id": "1", "function": {"arguments": {"q": "码头"}, "name": "look_up"}, "type": "function"}
+CALLING: list[dict[str, Any]] = [
+    {"role": "user", "content": "When?"},
+    {"role": "assistant", "content": "", "tool_calls": [CALL]},
+    {"role": "tool", "content": "4 May", "tool_call_id": "1", "name": "look_up"},
+]
 USER, MODEL = {"role": "user", "content": "What was decided?"}, {"role": "assistant", "content": "That it opens."}
 
 
@@ -115,18 +123,43 @@ def test_a_history_stays_messages() -> None:
     assert dict(converted.left_out) == {"order_of_turns": 1}
 
 
-def test_tools_go_where_the_shape_has_a_place_for_them(dataset: PublishedDataset, tmp_path: Path) -> None:
-    tools = json.dumps([{"type": "function", "function": {"name": "look_up", "parameters": {}}}])
-    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "look_up", "arguments": "{}"}}]}
-    result = {"role": "tool", "content": "4 May"}
-    with_tools = pair(prompt=[USER, call, result], tools=tools)
-    for name in ("trl", "reward", "kto", "swift", "llama-factory"):
-        assert rows_from(name, with_tools)[0]["tools"] == tools
-    (row,) = rows_from("llama-factory", with_tools)
+def test_tools_go_where_the_shape_has_a_place_for_them() -> None:
+    tools = [{"type": "function", "function": {"name": "look_up", "description": "码头", "parameters": {}}}]
+    for name in ("trl", "reward", "kto"):
+        assert rows_from(name, pair(prompt=CALLING, tools=tools))[0]["tools"] == tools
+    for name in ("swift", "llama-factory"):
+        assert json.loads(rows_from(name, pair(prompt=CALLING, tools=tools))[0]["tools"]) == tools
+    (row,) = rows_from("llama-factory", pair(prompt=CALLING, tools=tools))
     assert [turn["from"] for turn in row["conversations"]] == ["human", "function_call", "observation"]
-    assert json.loads(row["conversations"][1]["value"])["name"] == "look_up"
-    for name, shape in all_shapes().items():
-        assert shape.takes_tools == (name not in ("axolotl", "trl-text", "verl")), name
+    assert json.loads(row["conversations"][1]["value"]) == [{"name": "look_up", "arguments": {"q": "码头"}}]
+    assert rows_from("swift", pair(prompt=CALLING, tools=tools))[0]["messages"][:3] == CALLING
+
+
+@pytest.mark.parametrize("name", list(all_shapes()))
+def test_prompts_with_tool_calls_are_exported_whole_or_left_out(name: str, tmp_path: Path) -> None:
+    """Of a dataset whose prompts are JSON, as those with tool calls are."""
+    columns = {"prompt": pa.list_(pa.string()), "tools": pa.string()}
+    rows = [pair(prompt=CALLING, tools=[{"type": "function"}]), pair(example_id="r", tools=None)]
+    texts = [{**row, "prompt": list(map(json.dumps, row["prompt"])), "tools": row["tools"] and "[]"} for row in rows]
+    table = pa.Table.from_pylist(texts)
+    schema = table.schema
+    for place, column in enumerate(schema):
+        if column.name in columns:
+            of_json = pa.list_(pa.json_()) if column.name == "prompt" else pa.json_()
+            table = table.cast(table.schema.set(place, column.with_type(columns[column.name])))
+            table = table.cast(table.schema.set(place, column.with_type(of_json)))
+    shape = find_shape(name)
+    path = tmp_path / "rows.parquet"
+    with RowsFile(path, shape, table.schema) as file:
+        for row in rows:
+            if shape.takes_tools or not calls_tools(row):
+                file.add(shape.convert([row], "train"))
+    if shape.schema is not None and name not in ("trl-text", "verl"):
+        first = next(iter(datasets.Dataset.from_parquet(str(path), cache_dir=str(tmp_path / "c"))))
+        assert first["prompt"] == CALLING
+        assert first["tools"] == [{"type": "function"}]
+    left_out = sum(calls_tools(row) for row in rows) if not shape.takes_tools else 0
+    assert left_out == (name in ("axolotl", "trl-text", "verl"))
 
 
 def test_llama_factory_and_axolotl_get_the_lines_that_describe_their_files(
