@@ -36,7 +36,7 @@ class LongmillError(Exception):
     """Base of all errors of Longmill."""
 
     exit_code = 1
-    page = ""  # of the documentation, in the repository; empty where none says more than the message
+    page = ""  # of the documentation, in the repository; empty where none says more; one error may have its own
 
 
 class InputError(LongmillError):

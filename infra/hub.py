@@ -70,7 +70,9 @@ class Repository:
         self.kind: Kind = kind
         self.token = read_api_key(TOKEN)
         if self.token is None and needs_token:
-            raise PrerequisiteError(f"no token for the hub: export {TOKEN}=... with one that may write to {name}")
+            missing = PrerequisiteError(f"no token for the hub: export {TOKEN}=... with one that may write to {name}")
+            missing.page = HubError.page
+            raise missing
 
     def private(self) -> bool | None:
         """Whether others cannot see it; None where there is no such repository (or not for this token)."""

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.display import AsJson, console, finish, print_notes, progress_unless_json, table, text_table
-from infra.errors import InputError
+from flows.cli.display import AsJson, console, finish, print_notes, progress_unless_json, text_table
+from infra.errors import UsageError
 
 if TYPE_CHECKING:
     from infra.hub import Repository
@@ -66,7 +66,7 @@ def export(
 
     if not dataset or not shape:
         if dataset:
-            raise InputError(f"export: name a shape: {', '.join(all_shapes())}")
+            raise UsageError(f"export: name a shape: {', '.join(all_shapes())}")
         abouts = {name: described.about for name, described in all_shapes().items()}
         if not as_json:
             console.print(text_table("", [[name, about] for name, about in abouts.items()]))
@@ -80,7 +80,7 @@ def export(
     with progress_unless_json(as_json):
         exported = export_dataset(source, target_shape, out or f"{source.manifest['name']}-{target_shape.name}")
     if not as_json:
-        console.print(table("", ["", ""], list(exported_rows(exported.record))))
+        console.print(text_table("", list(exported_rows(exported.record))))
         if not exported.is_new:
             print_notes(["this export was there already"])
         for file in exported.record["files"]:
@@ -100,7 +100,7 @@ def _show(pushed: "Pushed", repository: "Repository", public: bool, as_json: boo
             ["tag", pushed.tag],
             ["sha256 of the manifest", pushed.manifest],
         ]
-        console.print(table("", ["", ""], rows))
+        console.print(text_table("", rows))
         if pushed.dry_run:
             for path in pushed.sent:
                 console.print(path, markup=False, soft_wrap=True)

@@ -145,8 +145,9 @@ def test_a_dry_run_lists_what_would_go_and_changes_nothing(
     assert without_token.exit_code == 0
     assert "manifest.json" in without_token.output
     assert "without a token the hub was not asked" in without_token.output
-    with pytest.raises(PrerequisiteError, match="export HF_TOKEN="):
+    with pytest.raises(PrerequisiteError, match="export HF_TOKEN=") as missing:
         Repository(NAME, "dataset")
+    assert missing.value.page == HubError.page
 
 
 def test_a_licence_that_the_hub_has_not_is_said_and_the_token_is_not(hub: Hub, dataset: PublishedDataset) -> None:
