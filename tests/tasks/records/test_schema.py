@@ -5,7 +5,7 @@ from typing import TypedDict
 import pyarrow as pa
 import pytest
 
-from tasks.records.dataset import EVIDENCE, PAIRS, SAMPLER_COLUMNS, published_schema
+from tasks.records.dataset import EVIDENCE, PAIRS, SAMPLER_COLUMNS, TOOLS, published_schema
 from tasks.records.example import ANSWER, CONTEXT, DROP, EXAMPLE, JUDGEMENT, PAIR
 from tasks.records.schema import schema_of
 
@@ -56,6 +56,7 @@ SCHEMAS = [
                 pa.field("span_ends", pa.list_(pa.int32()), False),
                 pa.field("span_titles", TEXTS, False),
                 pa.field("span_roles", TEXTS),
+                pa.field("tool_use", TEXT),
             ]
         ),
     ),
@@ -202,9 +203,9 @@ def test_a_field_without_an_arrow_type_is_named(record: type, name: str) -> None
 
 
 def test_datasets_of_models_that_think_have_further_columns() -> None:
-    assert list(PAIRS)[:-5] == list(published_schema(PAIRS, with_reasoning=False))
-    assert list(published_schema(PAIRS, with_reasoning=True)) == list(PAIRS)[:-1]
-    assert list(PAIRS)[-5:-1] == [
+    assert list(PAIRS)[:-6] == list(published_schema(PAIRS, with_reasoning=False))
+    assert list(published_schema(PAIRS, with_reasoning=True)) == list(PAIRS)[:-2]
+    assert list(PAIRS)[-6:-2] == [
         pa.field("chosen_reasoning", TEXT),
         pa.field("rejected_reasoning", TEXT),
         pa.field("chosen_reasoning_tokens", pa.int32()),
@@ -217,5 +218,6 @@ def test_datasets_of_models_that_think_have_further_columns() -> None:
 def test_datasets_whose_samples_see_different_contexts_have_further_columns() -> None:
     assert PAIRS.field("short_prompt") == pa.field("short_prompt", MESSAGES)
     assert EVIDENCE.field("seen") == pa.field("seen", TEXT)
-    assert published_schema(PAIRS, True, SAMPLER_COLUMNS) == PAIRS
+    assert published_schema(PAIRS, True, SAMPLER_COLUMNS | {TOOLS}) == PAIRS
+    assert TOOLS not in published_schema(PAIRS, True, SAMPLER_COLUMNS).names
     assert published_schema(EVIDENCE, True, SAMPLER_COLUMNS) == EVIDENCE
