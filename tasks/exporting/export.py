@@ -14,9 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.errors import BalanceError, InputError
+from infra.models.tool_calls import written
 from infra.running import progress
 from infra.store import open_store
-from tasks.exporting.shape import TOOLS, Converted, ExportedSplits, Shape, calls_tools
+from tasks.exporting.shape import Converted, ExportedSplits, Shape, calls_tools
+from tasks.records.dataset import TOOLS
 from tasks.records.product import PAIRS, product_of_counts
 from tasks.records.reader import SPLITS, PublishedDataset
 from tasks.records.table import StoredTable
@@ -190,12 +192,8 @@ def _table_of(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
         for row in encoded:
             value = row[column.name]
             if value is not None:
-                row[column.name] = list(map(_json_text, value)) if is_list else _json_text(value)
+                row[column.name] = list(map(written, value)) if is_list else written(value)
     return pa.Table.from_pylist(encoded, schema=as_text).cast(schema)
-
-
-def _json_text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 def exported_rows(record: Mapping[str, Any]) -> Iterator[list[str]]:

@@ -1,6 +1,5 @@
 """What a shape is, the registry of shapes, and the pieces that several of them are made of."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,12 +8,13 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from infra.errors import InputError
+from infra.models.tool_calls import written
 from infra.plugins import find_plugins
+from tasks.records.dataset import TOOLS
 
 Unit = Literal["pairs", "answers", "questions"]
 Row = dict[str, Any]
 Pairs = Sequence[Mapping[str, Any]]  # the pairs of one question, as rows of the dataset's `pairs`
-TOOLS = "tools"  # a column that only some datasets have: what the model could call
 
 
 @dataclass(slots=True)
@@ -105,9 +105,7 @@ def plain_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
 def tools_text(pair: Mapping[str, Any]) -> str | None:
     """The tools of a pair's prompt as a JSON list in a text; None where it has none."""
     tools = pair.get(TOOLS)
-    if not tools:
-        return None
-    return tools if isinstance(tools, str) else json.dumps(tools, ensure_ascii=False)
+    return written(tools) if tools else None
 
 
 def calls_tools(pair: Mapping[str, Any]) -> bool:

@@ -6,7 +6,8 @@ label, and is left out.
 
 import pyarrow as pa
 
-from tasks.exporting.shape import TOOLS, Converted, Pairs, Shape, fields_of
+from tasks.exporting.shape import Converted, Pairs, Shape, fields_of
+from tasks.records.dataset import TOOLS
 
 
 def _convert(pairs: Pairs, split: str) -> Converted:

@@ -5,7 +5,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.exporting.shape import TOOLS, Row, Shape, each_pair, fields_of
+from tasks.exporting.shape import Row, Shape, each_pair, fields_of
+from tasks.records.dataset import TOOLS
 
 _COLUMNS = ("prompt", "chosen", "rejected", "margin", TOOLS)
 

@@ -138,19 +138,13 @@ def test_tools_go_where_the_shape_has_a_place_for_them() -> None:
 @pytest.mark.parametrize("name", list(all_shapes()))
 def test_prompts_with_tool_calls_are_exported_whole_or_left_out(name: str, tmp_path: Path) -> None:
     """Of a dataset whose prompts are JSON, as those with tool calls are."""
-    columns = {"prompt": pa.list_(pa.string()), "tools": pa.string()}
     rows = [pair(prompt=CALLING, tools=[{"type": "function"}]), pair(example_id="r", tools=None)]
-    texts = [{**row, "prompt": list(map(json.dumps, row["prompt"])), "tools": row["tools"] and "[]"} for row in rows]
-    table = pa.Table.from_pylist(texts)
-    schema = table.schema
-    for place, column in enumerate(schema):
-        if column.name in columns:
-            of_json = pa.list_(pa.json_()) if column.name == "prompt" else pa.json_()
-            table = table.cast(table.schema.set(place, column.with_type(columns[column.name])))
-            table = table.cast(table.schema.set(place, column.with_type(of_json)))
+    plain = pa.Table.from_pylist([pair(tools="")]).schema
+    of_json = {"prompt": pa.list_(pa.json_()), "tools": pa.json_()}
+    source = pa.schema([column.with_type(of_json.get(column.name, column.type)) for column in plain])
     shape = find_shape(name)
     path = tmp_path / "rows.parquet"
-    with RowsFile(path, shape, table.schema) as file:
+    with RowsFile(path, shape, source) as file:
         for row in rows:
             if shape.takes_tools or not calls_tools(row):
                 file.add(shape.convert([row], "train"))
