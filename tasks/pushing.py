@@ -24,6 +24,7 @@ from tasks.training.checkpoints import FOLDER as CHECKPOINTS
 
 MANIFEST = "manifest.json"
 _JOB = "job.json"
+_OF_THE_HUB = {".gitattributes", "README.md"}  # which it makes with a repository
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,8 @@ def push_dataset(
 ) -> Pushed:
     """Send a dataset, after hashing every file of it.
 
-    Raises StoreError for a file that is missing or was changed, HubError where the hub refuses something.
+    Raises StoreError for a file that is missing or was changed, InputError for a repository with files of others,
+    HubError where the hub refuses something.
     """
     store, manifest = dataset.store, dataset.manifest
     files = []
@@ -71,7 +73,8 @@ def push_model(
 ) -> Pushed:
     """Send a model that was trained here, from its folder in the store, with the card that the evaluation completed.
 
-    Raises InputError for a folder without a finished model, HubError where the hub refuses something.
+    Raises InputError for a folder without a finished model and for a repository with files of others, HubError where
+    the hub refuses something.
     """
     start = f"{folder}/" if folder else ""
     if not store.exists(f"{start}result.json"):
@@ -136,10 +139,21 @@ def _push(
 
 
 def _earlier_files(repository: Repository, remote: Mapping[str, RemoteFile]) -> set[str]:
-    """The files that the manifest in the repository names; none where it has none of ours."""
-    if MANIFEST not in remote:
-        return set()
-    try:
-        return {str(file["path"]) for file in json.loads(repository.read(MANIFEST))["files"]}
-    except (ValueError, KeyError, TypeError):
-        return set()
+    """The files that the manifest of an earlier push names; none in a new repository.
+
+    Raises InputError for a repository with files of others: they are not written over.
+    """
+    if MANIFEST in remote:
+        try:
+            manifest = json.loads(repository.read(MANIFEST))
+            if manifest["schema_version"] == SCHEMA_VERSION and manifest.keys() & {"plan_id", "model"}:
+                return {str(file["path"]) for file in manifest["files"]}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            pass
+    others = sorted(remote.keys() - _OF_THE_HUB)
+    if others:
+        raise InputError(
+            f"{repository.name}: has files that no push of Longmill has sent ({', '.join(others[:3])}); "
+            "push to another name"
+        )
+    return set()

@@ -129,7 +129,10 @@ def _choose_model(section: str, endpoint: str, name: str, key_env: str, asks: bo
     if window is not None:
         choice.window = window
     elif endpoint:
-        notes.append(f"{section}: context_window is a guess ({choice.window:,} tokens): the endpoint does not say it")
+        notes.append(
+            f"{section}: context_window is a guess ({choice.window:,} tokens), for the endpoint does not say it; and "
+            "the tokenizer must be a folder or a name on the hub"
+        )
     return choice
 
 

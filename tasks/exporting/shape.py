@@ -94,6 +94,18 @@ def each_pair(make: Callable[[Mapping[str, Any]], Row | str]) -> Callable[[Pairs
     return convert
 
 
+def of_columns(name: str, about: str, *columns: str) -> Shape:
+    """A shape of pairs whose rows are some columns of the dataset as they are, those that it has."""
+
+    def row(pair: Mapping[str, Any]) -> Row:
+        return {column: pair[column] for column in columns if column in pair}
+
+    def schema(source: pa.Schema) -> pa.Schema:
+        return pa.schema(fields_of(source, *columns))
+
+    return Shape(name, about, "pairs", each_pair(row), schema, takes_tools=TOOLS in columns)
+
+
 def plain_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Messages without the fields that are empty in them."""
     plain = []

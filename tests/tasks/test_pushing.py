@@ -18,7 +18,7 @@ from infra.store import Store, open_store
 from tasks.publishing import publish
 from tasks.pushing import Pushed, push_dataset, push_model
 from tasks.records.reader import PublishedDataset, open_dataset, read_dataset
-from tests.support.hub_stub import TOKEN, Hub, hub
+from tests.support.hub_stub import TOKEN, Hub, HubRepository, hub
 from tests.support.published import fake_plan, fake_recipe
 from tests.support.s3 import s3_bucket
 
@@ -122,6 +122,16 @@ def test_a_new_version_takes_the_place_of_the_old_and_leaves_files_of_others(
     assert hub.repositories[NAME].files.keys() == {*named, "manifest.json", "NOTICE"}
     assert pushed.removed
     assert hub.repositories[NAME].tags.keys() == {dataset.manifest["version"], other.manifest["version"]}
+
+
+def test_a_repository_with_files_of_others_is_left_alone(hub: Hub, dataset: PublishedDataset) -> None:
+    theirs = {"README.md": b"# theirs", "manifest.json": b'{"files": [{"path": "a.csv"}]}', "a.csv": b"1"}
+    hub.repositories[NAME] = HubRepository(private=False, files=dict(theirs))
+    with pytest.raises(InputError, match=r"files that no push of Longmill has sent \(a\.csv, manifest\.json\)"):
+        push(dataset)
+    assert hub.repositories[NAME].files == theirs
+    hub.repositories[NAME].files = {".gitattributes": b"", "README.md": b"made by the hub's page"}
+    assert "README.md" in push(dataset).sent
 
 
 def test_a_changed_file_is_found_before_anything_is_sent(hub: Hub, dataset: PublishedDataset, tmp_path: Path) -> None:
