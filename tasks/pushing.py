@@ -54,8 +54,8 @@ def push_dataset(
 ) -> Pushed:
     """Send a dataset, after hashing every file of it.
 
-    Raises StoreError for a file that is missing or was changed, InputError for a repository with files of others,
-    HubError where the hub refuses something.
+    Raises StoreError for a file that is missing or was changed, InputError for a repository with files of others and
+    for a public one where `private`, HubError where the hub refuses something.
     """
     store, manifest = dataset.store, dataset.manifest
     files = []
@@ -73,8 +73,7 @@ def push_model(
 ) -> Pushed:
     """Send a model that was trained here, from its folder in the store, with the card that the evaluation completed.
 
-    Raises InputError for a folder without a finished model and for a repository with files of others, HubError where
-    the hub refuses something.
+    Raises InputError for a folder without a finished model, and else as `push_dataset`.
     """
     start = f"{folder}/" if folder else ""
     if not store.exists(f"{start}result.json"):
@@ -110,6 +109,8 @@ def _push(
     is_private, remote = None, {}
     if repository.token is not None:
         is_private, remote = repository.private(), repository.files()
+    if private and is_private is False:
+        raise InputError(f"{repository.name}: is there already, and public; give --public to send there, or a new name")
     missing = [file for file in files if not is_there(store, file, remote.get(file.path))]
     earlier = _earlier_files(repository, remote)
     removed = sorted((earlier & remote.keys()).difference(file.path for file in files))

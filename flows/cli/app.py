@@ -6,6 +6,7 @@ its local server must be started before, and `longmill --help` should be quick.
 
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -233,7 +234,7 @@ def demo(
 
     settings = read_recipe(demo_recipe(method, text), changes)
     write_demo_questions(settings, text)
-    _improve(settings, 1, as_json, next_commands=[f"longmill view {settings.store}", "longmill init"])
+    _improve(settings, 1, as_json, next_commands=[shlex.join(["longmill", "view", settings.store]), "longmill init"])
 
 
 def models(

@@ -1,5 +1,6 @@
 """`longmill init`: six questions, or flags, then a recipe that works and the commands to go on with."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -71,7 +72,8 @@ def _write(choices: Choices, out: Path, notes: list[str], as_json: bool) -> None
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
     replies = list(try_endpoints(recipe, choices))
-    commands = [f"longmill {verb} {out}" for verb in ("doctor", "plan", "run" if choices.train else "build")]
+    verbs = ("doctor", "plan", "run" if choices.train else "build")
+    commands = [shlex.join(["longmill", verb, str(out)]) for verb in verbs]
     if not as_json:
         for called, reply in replies:
             console.print(f"[bold]{escape(called)}[/]: {escape(reply)}", soft_wrap=True)

@@ -126,12 +126,21 @@ def test_a_new_version_takes_the_place_of_the_old_and_leaves_files_of_others(
 
 def test_a_repository_with_files_of_others_is_left_alone(hub: Hub, dataset: PublishedDataset) -> None:
     theirs = {"README.md": b"# theirs", "manifest.json": b'{"files": [{"path": "a.csv"}]}', "a.csv": b"1"}
-    hub.repositories[NAME] = HubRepository(private=False, files=dict(theirs))
+    hub.repositories[NAME] = HubRepository(private=True, files=dict(theirs))
     with pytest.raises(InputError, match=r"files that no push of Longmill has sent \(a\.csv, manifest\.json\)"):
         push(dataset)
     assert hub.repositories[NAME].files == theirs
     hub.repositories[NAME].files = {".gitattributes": b"", "README.md": b"made by the hub's page"}
     assert "README.md" in push(dataset).sent
+
+
+def test_nothing_goes_to_a_public_repository_unasked(hub: Hub, dataset: PublishedDataset) -> None:
+    hub.repositories[NAME] = HubRepository(private=False)
+    with pytest.raises(InputError, match="public; give --public"):
+        push(dataset)
+    assert hub.repositories[NAME].files == {}
+    assert not push(dataset, private=False).private
+    assert hub.repositories[NAME].files
 
 
 def test_a_changed_file_is_found_before_anything_is_sent(hub: Hub, dataset: PublishedDataset, tmp_path: Path) -> None:
