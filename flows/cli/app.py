@@ -41,7 +41,6 @@ from flows.cli.status import status
 from flows.cli.training import model_name, train
 from flows.cli.viewing import view
 from flows.comparing.command import compare
-from flows.early import say_early
 from flows.evidence.command import evidence
 from flows.recipes import read_recipe
 from infra.errors import PrerequisiteError, UsageError
@@ -123,6 +122,8 @@ def build(
 ) -> None:
     """Build and publish the dataset alone."""
     settings = read_recipe(recipe, changes)
+    from flows.early import say_early
+
     with progress_unless_json(as_json):  # a model in the box may have to be fetched
         require_machine(settings)
         say_early(settings)
@@ -137,6 +138,8 @@ def build(
 def ask(recipe: RecipePath, changes: Changes = None, retry_drops: RetryDrops = False, as_json: AsJson = False) -> None:
     """Ask questions about the recipe's documents, check them, and publish them as a dataset of questions."""
     settings = read_recipe(recipe, changes)
+    from flows.early import say_early
+
     with progress_unless_json(as_json):
         require_machine(settings)
         say_early(settings)
@@ -307,6 +310,8 @@ def _improve(settings: Recipe, rounds: int, as_json: bool, next_commands: Sequen
     """
     reports = None if os.environ.get("PREFECT_API_URL") else _finished_reports(settings, rounds)
     if reports is None:
+        from flows.early import say_early
+
         with progress_unless_json(as_json):  # a model in the box may have to be fetched
             require_machine(settings)
             say_early(settings, trains=True)
