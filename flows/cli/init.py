@@ -11,6 +11,7 @@ from rich.markup import escape
 from flows.cli.display import AsJson, console, finish, print_notes
 from flows.cli.first_recipe import METHODS, Choices, ModelChoice, list_models, recipe_text, try_endpoints
 from infra.errors import InputError, UsageError
+from infra.models.tokens import context_window, resolve_model
 from infra.recipe import DEFAULT_STORE, parse_recipe
 from infra.recipe.yaml_text import read_yaml
 
@@ -20,7 +21,7 @@ _ROWS = (".jsonl", ".json", ".parquet", ".csv")
 def init(
     questions: Annotated[str, typer.Option(help="Your questions: a file, folder, URL or hub name.")] = "",
     documents: Annotated[str, typer.Option(help="Your documents, to ask questions about: a folder or URL.")] = "",
-    endpoint: Annotated[str, typer.Option(help="URL of the model that answers; none: Longmill starts vLLM.")] = "",
+    endpoint: Annotated[str, typer.Option(help="URL of the model that answers; without, vLLM is started here.")] = "",
     model: Annotated[str, typer.Option(help="Name of the model that answers; else the one at the endpoint.")] = "",
     key_env: Annotated[str, typer.Option(help="Variable that holds the endpoint's key.")] = "",
     judge: Annotated[str, typer.Option(help="URL of a judge, a stronger model.")] = "",
@@ -97,7 +98,10 @@ def _ask(asks: bool, question: str, default: str = "") -> str:
 def _ask_source(asks: bool) -> tuple[str, str]:
     """(questions, documents), one of which is empty."""
     if not asks:
-        raise UsageError("init: no terminal to ask on; give --questions FILE or --documents FOLDER, and --endpoint URL")
+        raise UsageError(
+            "init: no terminal to ask on; give --questions FILE or --documents FOLDER, and --endpoint URL or "
+            "--model NAME"
+        )
     place = _ask(asks, "Path of your questions or documents")
     kind = _ask(asks, "Are these questions or documents?", "questions" if place.endswith(_ROWS) else "documents")
     if not place or kind not in ("questions", "documents"):
@@ -135,6 +139,8 @@ def _choose_model(section: str, endpoint: str, name: str, key_env: str, asks: bo
             f"{section}: context_window is a guess ({choice.window:,} tokens), for the endpoint does not say it; and "
             "the tokenizer must be a folder or a name on the hub"
         )
+    elif Path(resolve_model(name)).exists():
+        choice.window = min(choice.window, context_window(name) or choice.window)
     return choice
 
 

@@ -24,7 +24,7 @@ TOKEN = "a-token"
 VERSION, OTHER, HOSTILE = "0123456789abcdef", "fedcba9876543210", "00000000deadbeef"
 PLANTED = (
     "<script>alert(1)</script><svg onload=alert(2)><style>*{display:none}</style><img src=x onerror=alert(3)>"
-    "</bdi></div></pre></textarea></title>{{ 7 * 7 }}\"'><a href=javascript:alert(4)>&lt;b&gt;\u202eevil\u2066\x1b[2J"
+    "</bdi></div></pre></textarea></title>{{ 70707 * 7 }}\"'><a href=javascript:alert(4)>&lt;b&gt;\u202eevil\u2066\x1b[2J"
 )
 
 
@@ -153,7 +153,7 @@ def test_no_text_of_a_model_is_markup(pages: TestClient, path: str) -> None:
         assert not [name for name in attributes if name.startswith("on") or name == "style"], attributes
         assert not (attributes.get("href") or "").startswith("javascript"), (tag, attributes)
     assert not re.search("[\u202a-\u202e\u2066-\u2069\x1b]", tags.text), "a character that turns or hides text"
-    assert "49" not in tags.text.replace("q000049", ""), "a text was taken for a template"
+    assert "494949" not in tags.text, "a text was taken for a template"
     if path != "/" and "datasets" in path and not path.endswith(HOSTILE):
         assert "<script>alert(1)</script>" in tags.text and "U+202E" in tags.text
 
