@@ -27,6 +27,7 @@ from tasks.records.example import Answer, Context, Example
 from tasks.records.history import messages_of
 from tasks.records.plan import PlannedShard
 from tasks.samplers import View, find_sampler
+from tasks.stopping import is_decided, stop_rounds
 
 CONTEXT_PLACE = "{context}"  # in a prompt file
 TURN_GAP = "\n\n"  # between the parts of one message
@@ -95,10 +96,10 @@ def sample_requests(
     earlier: Sequence[Answer] = (),
 ) -> list[Request]:
     """The requests of an example's next round of samples, in their order; with the first round, after its samples, the
-    greedy one if the recipe wants it. None when all are drawn.
+    greedy one if the recipe wants it. None when all are drawn, or enough of them (sampling.stop).
 
-    `earlier` are the answers of the rounds before. Where every sample sees the same (sampling.context), one round has
-    them all.
+    `earlier` are the answers of the rounds before. Where every sample sees the same (sampling.context) and none may be
+    saved, one round has them all.
     """
     return [call.request for call in sample_calls(example, context, recipe, special_tokens, earlier)]
 
@@ -121,7 +122,9 @@ def sample_calls(
     """As `sample_requests`, with what each sample sees."""
     drawn = [answer for answer in earlier if answer.sample_index >= 0]
     sampler = find_sampler(recipe.sampling.context)
-    indices = next((indices for indices in sampler.rounds(recipe) if indices.start == len(drawn)), range(0))
+    indices = next((indices for indices in sample_rounds(recipe) if indices.start == len(drawn)), range(0))
+    if drawn and indices and is_decided(example, drawn, recipe):
+        indices = range(0)
     prompts: dict[str, Prompt] = {}  # by context, so that samples which see the same share one
 
     def call(view: View, index: int) -> SampleCall:
@@ -172,9 +175,19 @@ def _request(
     )
 
 
+def sample_rounds(recipe: Recipe) -> Sequence[range]:
+    """The sample indices of each round of a question that gets all samples."""
+    return stop_rounds(recipe, find_sampler(recipe.sampling.context).rounds(recipe))
+
+
 def calls_per_example(recipe: Recipe) -> int:
-    """Model calls that sampling makes for one example."""
+    """Model calls that sampling makes for one example; the most of them where a rule may stop it earlier."""
     return recipe.sampling.samples + int(recipe.sampling.greedy) + int(recipe.strong is not None)
+
+
+def saved_samples(examples: int, answers: Sequence[Answer], recipe: Recipe) -> int:
+    """Samples of so many examples that a stopping rule has saved, from their answers."""
+    return examples * recipe.sampling.samples - sum(answer.sample_index >= 0 for answer in answers)
 
 
 def draw_answers(
@@ -227,19 +240,42 @@ def _draw(
         answers_by_example[example_id].append(_answer_of(example_id, call, outcome, recipe))
 
 
+@dataclass(frozen=True, slots=True)
+class LaterSamples:
+    """Samples of some questions whose requests cannot be told yet: so many at least, as expected, and at most."""
+
+    least: float = 0
+    expected: float = 0
+    most: float = 0
+
+    def __add__(self, other: "LaterSamples") -> "LaterSamples":
+        return LaterSamples(self.least + other.least, self.expected + other.expected, self.most + other.most)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedCalls:
+    """The policy's requests for answers that can be told now, each once, with its entry in the ledger; and the rest."""
+
+    calls: list[tuple[Request, Entry | None]]
+    later: LaterSamples
+
+
 def recorded_calls(
     examples: Sequence[Example],
     contexts: Mapping[str, Context],
     recipe: Recipe,
     ledger: LedgerLike,
     special_tokens: Collection[str] = NO_TOKENS,
-) -> list[tuple[Request, Entry | None]]:
-    """The policy's requests for answers that can be told now, each once, with its entry in the ledger.
+) -> RecordedCalls:
+    """What can be told of the calls for the answers of some questions.
 
-    What a later round asks depends on the answers before it: of a question it can be told where the ledger has them.
+    What a later round asks, and whether there is one, depends on the answers before it: of a question it can be told
+    where the ledger has them.
     """
     recorded: list[tuple[Request, Entry | None]] = []
     drawn: dict[str, list[Answer]] = {example.example_id: [] for example in examples}
+    samples_told = dict.fromkeys(drawn, 0)
+    decided: list[int] = []  # samples of questions that need no more
     keys: set[str] = set()
     going_on = list(examples)
     while going_on:
@@ -248,7 +284,11 @@ def recorded_calls(
         for example in going_on:
             earlier = drawn[example.example_id]
             calls = sample_calls(example, contexts[example.context_id], recipe, special_tokens, earlier)
-            calls_of_round.append((example, calls))
+            samples_told[example.example_id] += sum(call.request.kind == "sample" for call in calls)
+            if calls:
+                calls_of_round.append((example, calls))
+            else:
+                decided.append(samples_told.pop(example.example_id))
             requests.update({call.request.key: call.request for call in calls if call.request.key not in keys})
         entries: dict[str, Entry] = {}
         ordered = list(requests)
@@ -257,22 +297,30 @@ def recorded_calls(
         recorded += [(request, entries.get(key)) for key, request in requests.items()]
         keys.update(requests)
         going_on = []
-        if len(find_sampler(recipe.sampling.context).rounds(recipe)) == 1:
+        if len(sample_rounds(recipe)) == 1:
             break
         for example, calls in calls_of_round:
-            if calls and all(call.request.key in entries for call in calls):
+            if all(call.request.key in entries for call in calls):
                 for call in calls:
                     outcome = parse_reply(entries[call.request.key], recipe.policy.reasoning)
                     drawn[example.example_id].append(_answer_of(example.example_id, call, outcome, recipe))
                 going_on.append(example)
-    return recorded
+    return RecordedCalls(recorded, _later_samples(list(samples_told.values()), decided, recipe))
 
 
-def calls_of_later_rounds(examples: int, recorded: Sequence[tuple[Request, Entry | None]], recipe: Recipe) -> int:
-    """Samples of so many examples whose requests cannot be told yet."""
-    if len(find_sampler(recipe.sampling.context).rounds(recipe)) == 1:
-        return 0
-    return examples * recipe.sampling.samples - sum(request.kind == "sample" for request, _ in recorded)
+def _later_samples(told: Sequence[int], decided: Sequence[int], recipe: Recipe) -> LaterSamples:
+    """The samples of later rounds, from those that are told of each question that may need more.
+
+    With a stopping rule there may be none; expected are as many samples as decided questions have on average, or, as
+    long as there is none, half of those that may be left.
+    """
+    most = sum(recipe.sampling.samples - samples for samples in told)
+    if recipe.sampling.stop is None:
+        return LaterSamples(most, most, most)
+    if not decided:
+        return LaterSamples(0, most / 2, most)
+    mean = sum(decided) / len(decided)
+    return LaterSamples(0, sum(max(0.0, mean - samples) for samples in told), most)
 
 
 def sample_prompt_tokens(shard: PlannedShard, recipe: Recipe) -> int:

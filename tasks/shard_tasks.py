@@ -36,7 +36,7 @@ from tasks.records.table import StoredTable
 from tasks.refused_answers import refusal_words
 from tasks.resources import RunResources
 from tasks.retried_drops import has_due_answer
-from tasks.sampling import draw_answers
+from tasks.sampling import draw_answers, saved_samples
 from tasks.scoring import known_scorers, parse_scorers, rewards
 from tasks.spending import count_reused_answers
 from tasks.step_tasks import IsWhole, RunTask, StepPlace, named_in_errors, store_key
@@ -99,6 +99,7 @@ def sample(shard: ShardInMemory, span: Span, label: str, key: str) -> dict[str, 
     models = resources.policy, resources.strong
     with named_in_errors(label):
         answers = draw_answers(examples, shard.contexts, resources.recipe, *models, shard.plan.special_tokens)
+    progress.advance("sample", saved_samples(len(examples), answers, resources.recipe))
     return put_table(shard, "answers", answers).to_json()
 
 

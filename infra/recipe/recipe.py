@@ -120,6 +120,11 @@ class Sampling(RecipeSection):
         "(LongMab-PO). Pairs are published with the whole context",
     )
     options: dict[str, Any] = Field({}, description="the sampler's own settings (docs/samplers.md)")
+    stop: dict[str, Any] | None = Field(
+        None,
+        description="fewer than `samples` for a question that is decided earlier: {rule: NAME, ...its settings}, a "
+        "file of tasks/stopping (docs/samplers.md); null: all of them, always",
+    )
 
 
 class Scoring(RecipeSection):
