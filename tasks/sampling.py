@@ -13,6 +13,7 @@ broken up (infra/models/special_tokens.py).
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from infra.canonical import seed_number
 from infra.ledger import Entry
@@ -158,12 +159,14 @@ def _request(
     prompt: Prompt, seen_id: str, example: Example, model: Model, sampling: Sampling, seed: int, index: int
 ) -> Request:
     greedy = index < 0
-    own = {
+    own: dict[str, Any] = {
         "temperature": 0.0 if greedy else sampling.temperature,
         "top_p": 1.0 if greedy else sampling.top_p,
         "max_tokens": sampling.max_tokens,
         "seed": 0 if greedy else seed_number(seed, example.example_id, index),
     }
+    if sampling.logprobs and not greedy:
+        own["logprobs"] = True
     return Request(
         kind={GREEDY: "greedy", STRONG: "strong"}.get(index, "sample"),
         model=model.name,

@@ -61,6 +61,6 @@ LATER_KEYS: dict[str, dict[str, Any]] = {
         "dimensions": None,
         "trust_remote_code": False,
     },
-    "sampling": {"context": "full", "options": {}, "stop": None},
+    "sampling": {"context": "full", "options": {}, "stop": None, "logprobs": False},
     "pairing": {"pairs_per_question": 1},
 }

@@ -113,6 +113,10 @@ class Sampling(RecipeSection):
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="nucleus sampling bound")
     max_tokens: Positive = Field(1024, description="longest answer, in tokens")
     greedy: bool = Field(False, description="draw a greedy answer too, for the report alone")
+    logprobs: bool = Field(
+        False,
+        description="ask the server for the log-probability of each token of a sample: for the scorer `likelihood`",
+    )
     context: str = Field(
         "full",
         description="what a sample sees of the context: a file of tasks/samplers. full: all of it; evidence: some "

@@ -10,7 +10,7 @@ are rough: the prompt file at four characters a token, and the values of its pla
 quarter of its limit, a label alone (terse prompts) a few tokens, and half of what the judge may think. Finished shards
 count by their calls in the ledger.
 
-Where a stopping rule may save samples (sampling.stop), the calls for them are a range, and all that follows from them.
+Where a stopping rule may save samples (sampling.stop), their calls are a range, and so is all that follows from them.
 
 One shard is in memory at a time.
 """
@@ -405,14 +405,13 @@ def _priced(
         call_cost(inputs.expected, output.expected, price),
         call_cost(inputs.high, output.high, price),
     )
-    examples = _examples(plan)
     if judging is not None:
         cost += judging.cost
     return Estimate(
         plan_id=plan.plan_id,
         questions=plan.questions,
-        examples=examples,
-        most_pairs=examples * recipe.pairing.pairs_per_question,
+        examples=_examples(plan),
+        most_pairs=_examples(plan) * recipe.pairing.pairs_per_question,
         calls=calls,
         input_tokens_total=total_input,
         input_tokens=round(inputs.expected),

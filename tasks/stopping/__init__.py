@@ -57,7 +57,7 @@ def stop_rule(recipe: Recipe) -> StopRule | None:
     """The recipe's rule; None where every question gets all samples. Raises RecipeError for one that is not there."""
     if recipe.sampling.stop is None:
         return None
-    name = recipe.sampling.stop.get("rule")
+    name = str(recipe.sampling.stop.get("rule"))
     if name not in known_stop_rules():
         raise RecipeError(f"{_PATH}.rule: there is no {name!r}; there are: {', '.join(known_stop_rules())}")
     return known_stop_rules()[name]
