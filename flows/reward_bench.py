@@ -28,7 +28,7 @@ def judge_bench(recipe: Recipe, source: str) -> dict[str, Any]:
     """
     sets = read_bench(source)
     scorers = check_scorers(recipe)
-    in_full = recipe.model_copy(update={"scoring": recipe.scoring.model_copy(update={"prune": False})})
+    in_full = recipe.model_copy(update={"scoring": recipe.scoring.in_full()})
     judgements: list[Judgement] = []
     with start_servers(in_full, waiting=True) as servers:
         settings = servers.with_endpoints()

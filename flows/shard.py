@@ -39,7 +39,7 @@ from tasks.resources import RunResources
 from tasks.retried_drops import has_due_drop
 from tasks.sampling import calls_per_example
 from tasks.scoring import parse_scorers
-from tasks.scoring.run import score_answers
+from tasks.scoring.stages import score_by_recipe
 from tasks.shard_part import write_shard_part
 from tasks.shard_tasks import (
     ShardInMemory,
@@ -117,7 +117,7 @@ def sample_score_pair(shard: ShardInMemory) -> ShardResult:
         def score_span(span: Span, answers: list[Answer]) -> list[Judgement]:
             questions = answered_questions(shard, span, answers)
             steps = TaskSteps(shard.step_place(span), submit_step)
-            judgements = score_answers(questions, scorers, shard.resources.scoring(), steps)
+            judgements = score_by_recipe(questions, scorers, shard.resources.scoring(), steps)
             judgements = with_words(judgements, refusal_words(answers, shard.resources.ledger))
             shard.resources.count_scored(span[1] - span[0], PAIRS.stage)
             return judgements

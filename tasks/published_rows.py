@@ -1,11 +1,14 @@
 """The rows of a published dataset: how a shard becomes pairs with their messages, and evidence."""
 
+import json
 from collections.abc import Collection
 
 from infra.models.special_tokens import NO_TOKENS
 from infra.recipe import Recipe
 from infra.recipe.public import public_text
+from tasks.judging.cascade_calibration import JUDGE
 from tasks.records.dataset import (
+    CASCADE_COLUMNS,
     SAMPLER_COLUMNS,
     EvidenceRow,
     JudgementEntry,
@@ -19,6 +22,7 @@ from tasks.records.dataset import (
 from tasks.records.example import AnswerId, Context, Example, Pair
 from tasks.samplers import FULL, find_sampler, no_short_context
 from tasks.sampling import STRONG, sample_prompt
+from tasks.scoring import CASCADE
 
 
 def pair_rows(
@@ -31,6 +35,7 @@ def pair_rows(
     for judgement in shard.judgements:
         entry: ScoreEntry = {"scorer": judgement.scorer, "score": judgement.score}
         scores.setdefault(judgement.answer_id, []).append(entry)
+    by_stage = _by_stage(shard)
     rows: dict[SplitName, list[PairRow]] = {"train": [], "test": []}
     # By example; the pairs of a question share one list, to save memory.
     prompts: dict[str, list[Message]] = {}
@@ -75,6 +80,8 @@ def pair_rows(
             "chosen_reasoning_tokens": chosen.reasoning_tokens,
             "rejected_reasoning_tokens": rejected.reasoning_tokens,
             "short_prompt": short_prompts[pair.example_id],
+            "chosen_by": by_stage.get(chosen.id, (None, None))[0],
+            "rejected_by": by_stage.get(rejected.id, (None, None))[0],
         }
         rows[split.side(pair.context_id)].append(row)
     return rows
@@ -98,6 +105,7 @@ def evidence_rows(shard: ShardData, plan_id: str, split: Split) -> dict[SplitNam
             "keys": list(judgement.keys),
         }
         judgements.setdefault(judgement.answer_id, []).append(entry)
+    by_stage = _by_stage(shard)
     rows: dict[SplitName, list[EvidenceRow]] = {"train": [], "test": []}
     for answer in shard.answers:
         example = examples[answer.example_id]
@@ -123,17 +131,31 @@ def evidence_rows(shard: ShardData, plan_id: str, split: Split) -> dict[SplitNam
             "reasoning": answer.reasoning,
             "reasoning_tokens": answer.reasoning_tokens,
             "seen": answer.seen,
+            "reward_by": by_stage.get(answer.id, (None, None))[0],
+            "expected_reward": by_stage.get(answer.id, (None, None))[1],
         }
         rows[split.side(example.context_id)].append(row)
     return rows
 
 
-def sampler_columns(recipe: Recipe) -> frozenset[str]:
-    """The columns that a dataset has for its sampler."""
+def optional_columns(recipe: Recipe) -> frozenset[str]:
+    """The columns that a dataset has for its sampler and its cascade."""
+    of_cascade = CASCADE_COLUMNS if recipe.scoring.cascade is not None else frozenset()
     sampler = find_sampler(recipe.sampling.context)
     if sampler.name == FULL:
-        return frozenset()
-    return SAMPLER_COLUMNS if sampler.short is not no_short_context else SAMPLER_COLUMNS - {"short_prompt"}
+        return of_cascade
+    of_sampler = SAMPLER_COLUMNS if sampler.short is not no_short_context else SAMPLER_COLUMNS - {"short_prompt"}
+    return of_cascade | of_sampler
+
+
+def _by_stage(shard: ShardData) -> dict[AnswerId, tuple[str | None, float | None]]:
+    """Of a cascade's answers: whose word the reward is, and what is expected of those that were not judged."""
+    by_stage = {}
+    for judgement in shard.judgements:
+        if judgement.scorer == CASCADE:
+            by = json.loads(judgement.evidence)["by"]
+            by_stage[judgement.answer_id] = by, None if by == JUDGE else judgement.score
+    return by_stage
 
 
 def _prompt(example: Example, context: Context, recipe: Recipe, special_tokens: Collection[str]) -> list[Message]:

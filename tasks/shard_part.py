@@ -8,7 +8,7 @@ import pyarrow as pa
 from infra.errors import BalanceError
 from infra.recipe import Recipe
 from infra.store import Store
-from tasks.published_rows import evidence_rows, pair_rows, sampler_columns
+from tasks.published_rows import evidence_rows, optional_columns, pair_rows
 from tasks.records import example as records
 from tasks.records.dataset import EVIDENCE, PAIRS, ShardData, Split, published_schema
 from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
@@ -73,7 +73,7 @@ def write_rows(
     columns for reasoning.
     """
     files: list[ManifestFile] = []
-    columns = sampler_columns(recipe)
+    columns = optional_columns(recipe)
     for side, pairs in pair_rows(shard, recipe, plan.plan_id, split, plan.special_tokens).items():
         if pairs:
             table = pa.Table.from_pylist(pairs, schema=published_schema(PAIRS, with_reasoning, columns))

@@ -37,7 +37,7 @@ from tasks.refused_answers import refusal_words
 from tasks.resources import RunResources
 from tasks.retried_drops import has_due_answer
 from tasks.sampling import draw_answers, saved_samples
-from tasks.scoring import known_scorers, parse_scorers, rewards
+from tasks.scoring import known_scorers, pairing_rewards, parse_scorers
 from tasks.spending import count_reused_answers
 from tasks.step_tasks import IsWhole, RunTask, StepPlace, named_in_errors, store_key
 
@@ -109,7 +109,7 @@ def pair(
 ) -> dict[str, dict[str, Any]]:
     """Pick the shard's pairs; every example without one becomes a drop. Returns the shard's four tables."""
     recipe = shard.resources.recipe
-    reward = rewards(judgements, parse_scorers(recipe))
+    reward = pairing_rewards(judgements, recipe)
     never_chosen = unfounded_refusals(judgements)
     words = refusal_words(answers, shard.resources.ledger)
     by_example: dict[str, list[Answer]] = {}

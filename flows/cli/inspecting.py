@@ -46,27 +46,36 @@ def agreement(
             help="Calibrate this recipe's verifier on the dataset's verdicts, write it to the store.", metavar="RECIPE"
         ),
     ] = "",
+    cascade: Annotated[
+        str,
+        typer.Option(
+            help="Calibrate this recipe's cascade on the dataset's scores, write it to the store.", metavar="RECIPE"
+        ),
+    ] = "",
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", help="With --bench or --verifier: change a recipe key.", metavar="KEY=VALUE"),
+        typer.Option("--set", help="With --bench, --verifier or --cascade: change a recipe key.", metavar="KEY=VALUE"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare scores with references, labels, another judge's or a verifier's; or a recipe's reward with a bench."""
-    if bench and verifier:
-        raise InputError("agreement: --bench is about a recipe, --verifier about a dataset; give one of them")
-    if bench or verifier:
+    """Compare scores with references, labels, another judge's, a verifier's or a cascade's; a reward with a bench."""
+    if sum(map(bool, (bench, verifier, cascade))) > 1:
+        raise InputError("agreement: --bench, --verifier and --cascade are different questions; give one of them")
+    if bench or verifier or cascade:
         if labels or other:
-            option = "--bench is about a recipe" if bench else "--verifier has the judge's verdicts"
+            option = "--bench is about a recipe" if bench else "the dataset has the judge's verdicts"
             raise InputError(f"agreement: {option}; leave out --labels and --with")
         if bench:
             _bench(dataset, bench, changes, as_json)
-        else:
+        elif verifier:
             _calibrate(dataset, verifier, changes, as_json)
+        else:
+            _calibrate_cascade(dataset, cascade, changes, as_json)
         return
     if changes:
         raise InputError(
-            "agreement: --set changes a recipe, and a dataset has its own; give it with --bench or --verifier"
+            "agreement: --set changes a recipe, and a dataset has its own; give it with --bench, --verifier or "
+            "--cascade"
         )
     from tasks.reporting.dataset_views import agreement_view
 
@@ -91,6 +100,20 @@ def _calibrate(dataset: str, recipe: str, changes: list[str] | None, as_json: bo
         console.print(Text(""))
         console.print(table("", *within_rows(view)))
         console.print(Text(f"\nin the recipe, under verifier: calibration: {view['calibration']}"))
+    finish(as_json, view, [])
+
+
+def _calibrate_cascade(dataset: str, recipe: str, changes: list[str] | None, as_json: bool) -> None:
+    """Calibrate a recipe's cascade, and show what each agreement would cost."""
+    from flows.recipes import read_recipe
+    from tasks.reporting.cascade_calibration import calibrate_cascade
+    from tasks.reporting.cascade_tables import choice_rows
+
+    view = calibrate_cascade(dataset, read_recipe(recipe, changes))
+    if not as_json:
+        title = f"the cascade replayed on {view['questions']:,} questions whose every answer is judged"
+        console.print(table(title, *choice_rows(view)))
+        console.print(Text(f"\nin the recipe, under scoring.cascade: calibration: {view['calibration']}"))
     finish(as_json, view, [])
 
 

@@ -62,5 +62,6 @@ LATER_KEYS: dict[str, dict[str, Any]] = {
         "trust_remote_code": False,
     },
     "sampling": {"context": "full", "options": {}, "stop": None, "logprobs": False},
+    "scoring": {"cascade": None},
     "pairing": {"pairs_per_question": 1},
 }

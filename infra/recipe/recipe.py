@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from infra.errors import RecipeError
 from infra.recipe.asking import Asking, asking_settings, with_asked_questions
+from infra.recipe.cascade import Cascade
 from infra.recipe.changes import apply_change
 from infra.recipe.documents import Documents
 from infra.recipe.fields import QuestionFields
@@ -142,6 +143,11 @@ class Scoring(RecipeSection):
         description="stop judging answers that can no longer be chosen or rejected; the pairs stay the same. It takes "
         "best_vs_worst with one pair a question: where there may be more, every answer counts",
     )
+    cascade: Cascade | None = Field(None, description="scorers in stages, so that the judge is asked less")
+
+    def in_full(self) -> "Scoring":
+        """The same where every scorer judges every answer."""
+        return self.model_copy(update={"prune": False, "cascade": None})
 
 
 MAX_PAIRS = 64  # of a question; every pair is a row with the whole prompt, and the rows of a shard fit into memory

@@ -6,8 +6,6 @@ them partial (0.5). The temperature is the one with the smallest log loss agains
 store, named by the hash of its content: so the recipe that names it, and the plan, say exactly which one it was.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.canonical import canonical_json
-from infra.errors import InputError, RecipeError, StoreError
+from infra.errors import InputError, RecipeError
 from infra.recipe import Recipe
-from infra.store import Store, open_store
+from infra.store import Store
+from tasks.judging.named_by_content import read_named, write_named
 from tasks.judging.verifier_settings import KEY, VerifierSettings, verifier_settings
 
 FOLDER = "verifiers"  # in the store
@@ -68,10 +66,7 @@ class Calibration:
 
     def write(self, store: Store) -> str:
         """Write it under the name of its content; returns the path."""
-        data = canonical_json(asdict(self))
-        path = f"{FOLDER}/{hashlib.sha256(data).hexdigest()[:16]}.json"
-        store.put_if_absent(path, data)
-        return path
+        return write_named(store, FOLDER, asdict(self))
 
 
 def fit_calibration(logits: Sequence[float], supports: Sequence[float], verifier: Mapping[str, Any]) -> Calibration:
@@ -128,17 +123,10 @@ def expected_judge_share(recipe: Recipe, settings: VerifierSettings) -> float:
 
 @lru_cache(maxsize=8)
 def _load(store_url: str, path: str) -> Calibration:
+    content = read_named(store_url, path, f"{KEY}.calibration", _REMEDY)
     try:
-        data = open_store(store_url).read(path)
-    except StoreError as error:
-        raise RecipeError(
-            f"{KEY}.calibration: cannot read {path} in the store {store_url} ({error}); {_REMEDY}"
-        ) from error
-    if not path.endswith(f"{hashlib.sha256(data).hexdigest()[:16]}.json"):
-        raise RecipeError(f"{KEY}.calibration: {path} was changed: its name is not the hash of its content; {_REMEDY}")
-    try:
-        return Calibration(**json.loads(data))
-    except (ValueError, TypeError) as error:
+        return Calibration(**content)
+    except TypeError as error:
         raise RecipeError(f"{KEY}.calibration: {path} is no calibration ({error}); {_REMEDY}") from error
 
 

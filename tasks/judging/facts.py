@@ -321,7 +321,8 @@ def _verdicts_needed(
     # An answer that takes no part in the pair is judged all the same: a missing score throws no other one away.
     contenders = {score.answer.sample_index for score in contending}
     counts = {index: count for index, count in all_missing.items() if index not in contenders}
-    return {**counts, **verdicts_needed(contending, bounds)}
+    earlier = bounds.earlier.get(checks[0].answer.example_id, ())
+    return {**counts, **verdicts_needed([*contending, *earlier], bounds)}
 
 
 def _judge_claims(

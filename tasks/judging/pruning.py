@@ -14,7 +14,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from infra.recipe import Pairing
@@ -37,6 +37,7 @@ class PruningBounds:
     weight: float  # of the last scorer
     total: float  # of all weights
     pairing: Pairing
+    earlier: Mapping[str, Sequence["ScoreBounds"]] = field(default_factory=dict)  # by example: judged before, exact
 
     def reward(self, answer: Answer, score: float) -> float:
         """The answer's reward if the last scorer gave it this score. Its other scores must not be null."""

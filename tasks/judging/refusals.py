@@ -35,10 +35,14 @@ def unfounded_refusals(judgements: Iterable[Judgement]) -> frozenset[AnswerId]:
     """The answers that claim no fact though the notes hold something, and have a score all the same."""
     ids = set()
     for judgement in judgements:
-        may_be_one = judgement.scorer == FACTS_SCORER and judgement.score == 0
-        if may_be_one and json.loads(judgement.evidence).get(DESPITE_NOTES):
+        if judgement.scorer == FACTS_SCORER and is_unfounded(judgement.score, judgement.evidence):
             ids.add(judgement.answer_id)
     return frozenset(ids)
+
+
+def is_unfounded(score: float | None, evidence: str) -> bool:
+    """Whether this is faithfulness' score of such an answer, by its evidence."""
+    return score == 0 and bool(json.loads(evidence).get(DESPITE_NOTES))
 
 
 def _notes_state(notes: list[dict[str, str | None]] | None) -> Notes:

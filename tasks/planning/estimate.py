@@ -23,7 +23,6 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from infra.ledger import Entry, Ledger
-from infra.models.budget import call_cost
 from infra.models.tokens import load_tokenizer
 from infra.models.usage import ByTokenizer, UsageReader
 from infra.recipe import Price, Recipe
@@ -33,14 +32,15 @@ from tasks.judging.bundles import BUNDLE_KIND
 from tasks.judging.reward_settings import NAME as REWARD_MODEL
 from tasks.judging.reward_settings import called_models
 from tasks.judging.verifier_settings import VERIFIER, VERIFY
-from tasks.planning.expected import Calls, Range
+from tasks.planning.cascade_shares import expected_calls
+from tasks.planning.expected import Calls, Range, answer_token_range, cost_range
 from tasks.planning.full_judge import judged_in_full
 from tasks.prompts import load_prompt, prompt_names
 from tasks.records.example import Context, Example
 from tasks.records.plan import Plan, load_shard
 from tasks.records.shard import read_shard_result
 from tasks.sampling import LaterSamples, recorded_calls, sample_prompt_tokens
-from tasks.scoring import ActiveScorer, known_scorers, parse_scorers
+from tasks.scoring import ActiveScorer, parse_scorers
 
 _LOOKUP = 4096  # keys that are looked up in the ledger at once
 _PAID = 200  # status of a reply with a completion
@@ -173,7 +173,7 @@ def estimate(plan: Plan, recipe: Recipe, store: Store, ledger: Ledger) -> Estima
     calls = {}
     for kind in sorted(totals):
         calls[kind] = Calls(totals[kind], in_ledger[kind], totals[kind] - in_ledger[kind])
-    answer_tokens = _answer_tokens(recipe.sampling.max_tokens, lengths)
+    answer_tokens = answer_token_range(recipe.sampling.max_tokens, lengths)
     samples = None
     if recipe.sampling.stop is not None:
         to_make, saved = calls["sample"].to_make, (later.most - later.least, later.most - later.expected, 0.0)
@@ -247,16 +247,16 @@ def judge_calls(recipe: Recipe, context_tokens: Mapping[int, int], answer_tokens
     """
     for tokens, examples in context_tokens.items():
         for scorer in parse_scorers(recipe):
-            calls = known_scorers()[scorer.name].calls(scorer.settings, recipe, tokens)
+            calls = expected_calls(scorer, recipe, tokens)
             for kind, calls_of_example in calls.items():
                 section = VERIFIER if kind == VERIFY else _section_of(scorer, recipe)
                 size = size_of_call(kind, scorer.settings, recipe, tokens, answer_tokens)
                 yield JudgeCalls(section, kind, calls_of_example * examples, size)
 
 
-def expected_answer_tokens(recipe: Recipe) -> float:
+def expectedanswer_token_range(recipe: Recipe) -> float:
     """Tokens of one answer that are expected before there is any."""
-    return _answer_tokens(recipe.sampling.max_tokens, Counter()).expected
+    return answer_token_range(recipe.sampling.max_tokens, Counter()).expected
 
 
 def scorer_price(scorer: ActiveScorer, recipe: Recipe) -> Price:
@@ -347,7 +347,7 @@ class _JudgeTally:
                 calls.count,
                 size.prompt * calls.count,
                 size.reply.times(calls.count),
-                _cost(size.prompt, size.reply, models[calls.section].call_price).times(calls.count),
+                cost_range(size.prompt, size.reply, models[calls.section].call_price).times(calls.count),
             )
             sums[calls.kind] = _total([sums[calls.kind], of_calls]) if calls.kind in sums else of_calls
         return sums
@@ -401,9 +401,9 @@ def _priced(
     ).rounded()
     price = recipe.policy.call_price
     cost = Range(
-        call_cost(inputs.low, output.low, price),
-        call_cost(inputs.expected, output.expected, price),
-        call_cost(inputs.high, output.high, price),
+        callcost_range(inputs.low, output.low, price),
+        callcost_range(inputs.expected, output.expected, price),
+        callcost_range(inputs.high, output.high, price),
     )
     if judging is not None:
         cost += judging.cost
@@ -432,19 +432,3 @@ def _entries(ledger: Ledger, keys: Sequence[str]) -> Iterator[Entry]:
     """The entries of these keys that are in the ledger, looked up some thousand at a time."""
     for start in range(0, len(keys), _LOOKUP):
         yield from ledger.lookup(keys[start : start + _LOOKUP]).values()
-
-
-def _answer_tokens(longest: int, lengths: Counter[int]) -> Range:
-    """Tokens of one answer, from the lengths of those that there are."""
-    if not lengths:
-        return Range(longest / 8, longest / 2, longest)
-    ordered = sorted(lengths.elements())
-    return Range(ordered[len(ordered) // 10], sum(ordered) / len(ordered), longest)
-
-
-def _cost(prompt_tokens: float, reply_tokens: Range, price: Price) -> Range:
-    return Range(
-        call_cost(prompt_tokens, reply_tokens.low, price),
-        call_cost(prompt_tokens, reply_tokens.expected, price),
-        call_cost(prompt_tokens, reply_tokens.high, price),
-    )

@@ -1,7 +1,11 @@
 """What is expected of a plan: ranges, and calls of one kind."""
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from infra.models.budget import call_cost
+from infra.recipe import Price
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +53,20 @@ class Calls:
         """JSON-ready values; "range" where there is one."""
         view: dict[str, Any] = {"total": self.total, "held": self.in_ledger, "to_make": self.to_make}
         return view if self.range is None else {**view, "range": asdict(self.range)}
+
+
+def answer_token_range(longest: int, lengths: Counter[int]) -> Range:
+    """Tokens of one answer, from the lengths of those that there are."""
+    if not lengths:
+        return Range(longest / 8, longest / 2, longest)
+    ordered = sorted(lengths.elements())
+    return Range(ordered[len(ordered) // 10], sum(ordered) / len(ordered), longest)
+
+
+def cost_range(prompt_tokens: float, reply_tokens: Range, price: Price) -> Range:
+    """What a call costs, from the tokens of its prompt and of its reply."""
+    return Range(
+        call_cost(prompt_tokens, reply_tokens.low, price),
+        call_cost(prompt_tokens, reply_tokens.expected, price),
+        call_cost(prompt_tokens, reply_tokens.high, price),
+    )

@@ -25,6 +25,7 @@ from infra.running import progress
 from infra.store import Store, table_bytes
 from tasks.contexts import BuiltQuestion, context_options
 from tasks.judging.calibration import check_calibration
+from tasks.judging.cascade_calibration import load_cascade
 from tasks.pairing import find_rule
 from tasks.planning.articles import NO_ARTICLE
 from tasks.planning.building import build_with, counted_pool
@@ -60,6 +61,7 @@ def make_plan(recipe: Recipe, store: Store, *, for_pairs: bool = True) -> Plan:
     """
     judge_prompts = _judge_prompt_names(recipe)
     check_calibration(recipe)
+    load_cascade(recipe)
     context_options(recipe)
     check_sampler(recipe)
     check_stop(recipe)

@@ -49,6 +49,7 @@ class PairRow(TypedDict):
 
     Columns of reasoning are in datasets of models that think alone; `short_prompt`, which is `prompt` over the part of
     the context that holds the answer, where chosen answers may have been drawn from it (sampling.context: evidence).
+    `chosen_by` and `rejected_by` are in datasets of a cascade: the stage whose word the reward is, or "judge".
     """
 
     prompt: list[Message]
@@ -79,6 +80,8 @@ class PairRow(TypedDict):
     chosen_reasoning_tokens: int | None
     rejected_reasoning_tokens: int | None
     short_prompt: list[Message] | None
+    chosen_by: str | None
+    rejected_by: str | None
 
 
 class EvidenceRow(TypedDict):
@@ -108,17 +111,20 @@ class EvidenceRow(TypedDict):
     reasoning: str | None  # this and the next in datasets of models that think alone
     reasoning_tokens: int | None
     seen: str | None  # of the context, where not all samples saw all of it; null where this one did
+    reward_by: str | None  # this and the next in datasets of a cascade: the last stage that was asked
+    expected_reward: float | None  # what the stages say that the judge's reward would be; null where it was asked
 
 
 PAIRS = schema_of(PairRow)
 EVIDENCE = schema_of(EvidenceRow)
 SAMPLER_COLUMNS = frozenset({"short_prompt", "seen"})  # of datasets whose samples do not all see the whole context
+CASCADE_COLUMNS = frozenset({"chosen_by", "rejected_by", "reward_by", "expected_reward"})  # of those of a cascade
 
 
-def published_schema(schema: pa.Schema, with_reasoning: bool, sampler: Collection[str] = ()) -> pa.Schema:
-    """`PAIRS` or `EVIDENCE` as a dataset has it: all its files have the same columns. `sampler`: those of its sampler's
-    columns that it has (SAMPLER_COLUMNS)."""
-    left_out = SAMPLER_COLUMNS.difference(sampler)
+def published_schema(schema: pa.Schema, with_reasoning: bool, optional: Collection[str] = ()) -> pa.Schema:
+    """`PAIRS` or `EVIDENCE` as a dataset has it: all its files have the same columns. `optional`: those of
+    SAMPLER_COLUMNS and CASCADE_COLUMNS that it has."""
+    left_out = (SAMPLER_COLUMNS | CASCADE_COLUMNS).difference(optional)
     fields = []
     for field in schema:
         if field.name not in left_out and (with_reasoning or "reasoning" not in field.name):

@@ -21,9 +21,11 @@ from infra.recipe.models import require_one_currency
 from tasks.judging.context import SCORE_DIGITS, AnsweredQuestion, ScoringContext
 from tasks.judging.reward_settings import called_models
 from tasks.judging.steps import Steps
+from tasks.pairing import extremes_alone
 from tasks.records.example import AnswerId, Judgement
 
 __all__ = [
+    "CASCADE",
     "ActiveScorer",
     "AnsweredQuestion",
     "Scorer",
@@ -32,9 +34,12 @@ __all__ = [
     "check_scorers",
     "embeds_texts",
     "known_scorers",
+    "pairing_rewards",
     "parse_scorers",
     "rewards",
 ]
+
+CASCADE = "cascade"  # the judgement that a cascade adds to those of the scorers (stages.py)
 
 Score = Callable[[Sequence[AnsweredQuestion], Any, ScoringContext], Steps | list[Judgement]]
 
@@ -71,6 +76,7 @@ class Scorer:
     settings: type[RecipeSection]
     score: Score
     needs_judge: bool = False
+    compares: bool = False  # the score of an answer depends on the question's other answers
     waits_for_others: bool = False  # it yields `pruning_bounds()`: what the other scorers say decides what it asks
     calls: Callable[[Any, Recipe, int], Mapping[str, float]] = _no_calls
     prompts: Callable[[Any, Recipe], Sequence[str]] = _no_prompts
@@ -102,7 +108,32 @@ def parse_scorers(recipe: Recipe) -> list[ActiveScorer]:
             raise RecipeError(f"scoring.scorers: {name!r} is there more than once; give it once, with one weight")
     if not any(scorer.weight > 0 for scorer in scorers):
         raise RecipeError("scoring.scorers: no scorer has a weight above 0, so that no answer would get a reward")
+    _check_cascade(recipe, scorers)
     return scorers
+
+
+def _check_cascade(recipe: Recipe, scorers: Sequence[ActiveScorer]) -> None:
+    cascade = recipe.scoring.cascade
+    if cascade is None:
+        return
+    weights = {scorer.name: scorer.weight for scorer in scorers}
+    for name in cascade.stages:
+        if weights.get(name) != 0 or cascade.stages.count(name) > 1:
+            raise RecipeError(
+                f"scoring.cascade.stages: {name!r} has to be in scoring.scorers with weight: 0, and here once: its "
+                "score says what the judge's reward would be, and is no part of it"
+            )
+    for scorer in scorers:
+        if scorer.name not in cascade.stages and known_scorers()[scorer.name].compares:
+            raise RecipeError(
+                f"scoring.cascade: {scorer.name} compares the answers of a question, so it cannot judge a few of them; "
+                "name it in `stages` with weight: 0, or leave it out"
+            )
+    if not extremes_alone(recipe.pairing):
+        raise RecipeError(
+            "scoring.cascade: it finds the best and the worst answer alone; set pairing.rule: best_vs_worst and "
+            "pairing.pairs_per_question: 1, or leave the cascade out"
+        )
 
 
 def embeds_texts(recipe: Recipe) -> bool:
@@ -156,6 +187,13 @@ def rewards(judgements: Iterable[Judgement], scorers: Sequence[ActiveScorer]) ->
         of_answer[judgement.scorer] = judgement.score
     weights = {scorer.name: scorer.weight for scorer in scorers if scorer.weight > 0}
     return {answer_id: _weighted_mean(of_answer, weights) for answer_id, of_answer in scores.items()}
+
+
+def pairing_rewards(judgements: Sequence[Judgement], recipe: Recipe) -> Mapping[AnswerId, float | None]:
+    """The rewards that pairs are made by. With a cascade those are expected ones for answers that were not judged."""
+    if recipe.scoring.cascade is None:
+        return rewards(judgements, parse_scorers(recipe))
+    return {judgement.answer_id: judgement.score for judgement in judgements if judgement.scorer == CASCADE}
 
 
 def _weighted_mean(scores: Mapping[str, float | None], weights: Mapping[str, float]) -> float | None:

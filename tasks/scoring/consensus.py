@@ -49,4 +49,4 @@ def score(questions: Sequence[AnsweredQuestion], settings: ConsensusSettings, sc
     return judgements
 
 
-SCORER = Scorer(NAME, ConsensusSettings, score, embeds=uses_embeddings)
+SCORER = Scorer(NAME, ConsensusSettings, score, compares=True, embeds=uses_embeddings)

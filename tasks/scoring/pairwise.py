@@ -66,4 +66,4 @@ def prompts(settings: PairwiseSettings, recipe: Recipe) -> tuple[str, ...]:
     return (f"judge-{recipe.judge.prompts}-pairwise",) if recipe.judge else ()
 
 
-SCORER = Scorer(NAME, PairwiseSettings, score, needs_judge=True, calls=calls, prompts=prompts)
+SCORER = Scorer(NAME, PairwiseSettings, score, needs_judge=True, compares=True, calls=calls, prompts=prompts)

@@ -6,7 +6,7 @@ soon as its results are there, and a scorer that wants to prune waits until the 
 done by a `StepRunner`: as Prefect tasks in a shard (`tasks/step_tasks.py`), or at once in this thread (`InThread`).
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
@@ -15,13 +15,15 @@ from infra.errors import BalanceError
 from infra.recipe import Recipe, RecipeSection
 from tasks.judging.asking import ask_judge
 from tasks.judging.context import AnsweredQuestion, ScoringContext, no_text_reason
-from tasks.judging.pruning import PruningBounds
+from tasks.judging.pruning import PruningBounds, ScoreBounds
+from tasks.judging.refusals import unfounded_refusals
 from tasks.judging.steps import AskStep, BoundsStep, ComputeStep, OthersStep, Step, Steps
 from tasks.pairing import extremes_alone
-from tasks.records.example import AnswerId, Judgement
+from tasks.records.example import Answer, AnswerId, Judgement
 from tasks.scoring import ActiveScorer, known_scorers
 
 Value = TypeVar("Value")
+JudgedBefore = Sequence[tuple[Answer, Mapping[str, Judgement]]]  # an answer, and its judgements by scorer
 
 
 class StepRunner(Protocol):
@@ -65,14 +67,16 @@ def score_answers(
     scorers: Sequence[ActiveScorer],
     scoring: ScoringContext,
     runner: StepRunner | None = None,
+    earlier: JudgedBefore | None = None,
 ) -> list[Judgement]:
     """Every scorer's judgement of every answer: by question, then answer, then scorer.
 
+    `earlier`: other answers to these questions that were judged before, and what was said of them; pruning counts them.
     Raises BalanceError when a scorer has left an answer out, judged it twice, or scored one without text.
     """
     split = [_split_off_without_text(question) for question in questions]
     runs = [_ScorerRun(scorer, split, scoring) for scorer in scorers]
-    _drive(runs, scorers, scoring.recipe, runner or InThread(scoring))
+    _drive(runs, scorers, scoring.recipe, runner or InThread(scoring), earlier or [])
     judgements = []
     for question in questions:
         for answer in question.answers:
@@ -86,9 +90,13 @@ def score_with(
     name: str, settings: RecipeSection, questions: Sequence[AnsweredQuestion], scoring: ScoringContext
 ) -> list[Judgement]:
     """The judgements of one scorer alone, in this thread: one for each answer, in order. Nothing is pruned."""
+    return score_answers(questions, [ActiveScorer(name, 1.0, settings)], in_full(scoring))
+
+
+def in_full(scoring: ScoringContext) -> ScoringContext:
+    """The same where every scorer judges every answer: nothing is pruned."""
     recipe = scoring.recipe
-    in_full = recipe.model_copy(update={"scoring": recipe.scoring.model_copy(update={"prune": False})})
-    return score_answers(questions, [ActiveScorer(name, 1.0, settings)], replace(scoring, recipe=in_full))
+    return replace(scoring, recipe=recipe.model_copy(update={"scoring": recipe.scoring.in_full()}))
 
 
 def _split_off_without_text(question: AnsweredQuestion) -> AnsweredQuestion:
@@ -143,7 +151,13 @@ class _ScorerRun:
         return judged
 
 
-def _drive(runs: Sequence[_ScorerRun], scorers: Sequence[ActiveScorer], recipe: Recipe, runner: StepRunner) -> None:
+def _drive(
+    runs: Sequence[_ScorerRun],
+    scorers: Sequence[ActiveScorer],
+    recipe: Recipe,
+    runner: StepRunner,
+    earlier: JudgedBefore,
+) -> None:
     """Bring every run to its end."""
     while open_runs := [run for run in runs if run.step is not None]:
         moved = False
@@ -154,7 +168,7 @@ def _drive(runs: Sequence[_ScorerRun], scorers: Sequence[ActiveScorer], recipe: 
                     if isinstance(run.step, OthersStep):
                         run.go_on({other.scorer.name: other.judgements for other in others})
                     else:
-                        run.go_on(_pruning_bounds(run, others, scorers, recipe))
+                        run.go_on(_pruning_bounds(run, others, scorers, recipe, earlier))
                     moved = True
             elif run.step is not None and not run.futures:
                 run.futures = runner.run(run.step)
@@ -182,7 +196,11 @@ def _waited_for(run: _ScorerRun, runs: Sequence[_ScorerRun]) -> list[_ScorerRun]
 
 
 def _pruning_bounds(
-    run: _ScorerRun, others: Sequence[_ScorerRun], scorers: Sequence[ActiveScorer], recipe: Recipe
+    run: _ScorerRun,
+    others: Sequence[_ScorerRun],
+    scorers: Sequence[ActiveScorer],
+    recipe: Recipe,
+    earlier: JudgedBefore,
 ) -> PruningBounds | None:
     """What the other scorers say; None where every answer has to be judged in full."""
     waiting = [scorer for scorer in scorers if known_scorers()[scorer.name].waits_for_others and scorer.weight > 0]
@@ -194,11 +212,30 @@ def _pruning_bounds(
         for answer in (*question.answers, *question.without_text):
             sums[answer.id] = 0.0
     for other in others:
-        if other.scorer.name not in weights or other.judgements is None:
-            continue
-        for answer_id, judgement in other.judgements.items():
-            so_far = sums[answer_id]
-            if so_far is not None:
-                gain = None if judgement.score is None else weights[judgement.scorer] * judgement.score
-                sums[answer_id] = None if gain is None else so_far + gain
-    return PruningBounds(sums, run.scorer.weight, run.scorer.weight + sum(weights.values()), recipe.pairing)
+        if other.scorer.name in weights and other.judgements is not None:
+            for judgement in other.judgements.values():
+                _add(sums, judgement, weights)
+    exact: dict[str, list[ScoreBounds]] = {}
+    for answer, judgements in earlier:
+        own = judgements[run.scorer.name]
+        sums[answer.id] = 0.0
+        for name in weights:
+            _add(sums, judgements[name], weights)
+        if own.score is not None and sums[answer.id] is not None:
+            may_win = not unfounded_refusals([own])
+            exact.setdefault(answer.example_id, []).append(
+                ScoreBounds(answer, own.score, own.score, 0, may_win=may_win)
+            )
+    pairing = recipe.pairing
+    if recipe.scoring.cascade is not None:  # answers that are not judged count as scored
+        pairing = pairing.model_copy(update={"min_scored": 2})
+    total = run.scorer.weight + sum(weights.values())
+    return PruningBounds(sums, run.scorer.weight, total, pairing, exact)
+
+
+def _add(sums: dict[AnswerId, float | None], judgement: Judgement, weights: Mapping[str, float]) -> None:
+    """Add a score to the sum of its answer, times its weight; null for ever where it is null."""
+    so_far = sums[judgement.answer_id]
+    if so_far is not None:
+        gain = None if judgement.score is None else weights[judgement.scorer] * judgement.score
+        sums[judgement.answer_id] = None if gain is None else so_far + gain

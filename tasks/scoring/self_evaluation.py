@@ -123,4 +123,4 @@ def _by_reference(
     return judgements
 
 
-SCORER = Scorer(NAME, SelfEvaluationSettings, score, calls=calls, prompts=prompts)
+SCORER = Scorer(NAME, SelfEvaluationSettings, score, compares=True, calls=calls, prompts=prompts)

@@ -1,0 +1,204 @@
+"""What a cascade decides: which answer of a question is best, which worst, how sure that is, and whom to ask next.
+
+A stage's scores predict the judge's reward: reward = a question's own level + weights · scores + error. The level
+cancels out between answers that nobody has judged; as soon as some are, it is estimated from them (a random effect,
+shrunk by its variance). Errors are taken to be independent and logistic, with the spread that was measured. From that
+follows how probable it is for each answer to be the best, and to be the worst; the confidence in both together is at
+least P(best) + P(worst) - 1. None of this has to be true for the promise to hold: the confidence that is enough is
+found by replaying the same decisions on fully judged questions (`cascade_calibration.py`).
+
+While the confidence is too low, the judge is asked about the answers that most probably are best or worst, one of each
+side at first and more in each later round, so that there are few rounds. Everything is a function of the scores, the
+rewards so far and the calibration: another machine, shard or run decides the same.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+_GRID = 129  # points of an integral
+_REACH = 12.0  # of the grid, in spreads
+_LOGISTIC = float(np.pi / np.sqrt(3))  # a logistic variable of scale 1 has this standard deviation
+_LEAST_SPREAD = 1e-4
+_DIGITS = 6  # of a confidence: beyond them, machines differ
+_ONE_SIDED = 0.1  # a side with less than this share of the other's doubt is not asked about
+CERTAIN = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class StageModel:
+    """What the first stages' scores say of the judge's reward. Spreads are standard deviations, in rewards."""
+
+    weights: tuple[float, ...]  # one for each stage so far
+    level: float  # mean over questions of reward - weights · scores
+    level_spread: float  # of it, between questions
+    spread: float  # of the errors, within a question
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One text among the answers to a question. `judged` without a reward: it takes no part any more."""
+
+    name: str  # of equal rewards the first name stands first
+    scores: tuple[float | None, ...]  # of the stages so far
+    cut_off: bool = False  # and so never chosen
+    unfounded: bool = False  # a refusal that the judge has found out: never chosen either
+    reward: float | None = None  # the judge's
+    judged: bool = False
+
+    @property
+    def may_win(self) -> bool:
+        return not (self.cut_off or (self.judged and self.unfounded))
+
+    def leading_scores(self) -> list[float]:
+        """The scores before the first that is null."""
+        scores: list[float] = []
+        for score in self.scores:
+            if score is None:
+                break
+            scores.append(score)
+        return scores
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The best and the worst candidate by their places; None where there can be no pair. `ask`: whom to judge next."""
+
+    best: int | None
+    worst: int | None
+    confidence: float
+    ask: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The expected reward of a candidate, and how far it may be from that."""
+
+    reward: float
+    spread: float
+
+
+def predict(candidates: Sequence[Candidate], models: Sequence[StageModel]) -> list[Prediction]:
+    """The judge's reward of each candidate, as the stages predict it; judged ones tell the question's level.
+
+    `models`: for no stage, the first, the first two, ... A candidate without the score of a stage is predicted by the
+    stages before it.
+    """
+    plain = []
+    for candidate in candidates:
+        scores = candidate.leading_scores()
+        model = models[len(scores)]
+        shift = sum(weight * score for weight, score in zip(model.weights, scores, strict=True))
+        plain.append((model, model.level + shift))
+    precision = gain = 0.0
+    for candidate, (model, mean) in zip(candidates, plain, strict=True):
+        if candidate.reward is not None:
+            weight = 1 / max(model.spread, _LEAST_SPREAD) ** 2
+            precision += weight
+            gain += weight * (candidate.reward - mean)
+    predictions = []
+    for model, mean in plain:
+        variance = max(model.spread, _LEAST_SPREAD) ** 2
+        level_variance = model.level_spread**2
+        if precision and level_variance:
+            left = 1 / (1 / level_variance + precision)
+            mean, variance = mean + left * gain, variance + left
+        predictions.append(Prediction(float(mean), float(np.sqrt(variance))))
+    return predictions
+
+
+def decide(candidates: Sequence[Candidate], models: Sequence[StageModel], judged_rounds: int = 0) -> Decision:
+    """Which candidate is best and which worst, as far as is known, and whom the judge would have to be asked about."""
+    predictions = predict(candidates, models)
+    running = [
+        place for place, candidate in enumerate(candidates) if not candidate.judged or candidate.reward is not None
+    ]
+    winners = [place for place in running if candidates[place].may_win]
+    if len(running) < 2 or not winners:
+        return Decision(None, None, CERTAIN)
+    best_odds = _odds(candidates, predictions, winners, 1)
+    worst_odds = _odds(candidates, predictions, running, -1)
+    best, worst = _first(winners, candidates, predictions, -1), _first(running, candidates, predictions, 1)
+    doubts = 1 - best_odds[best], 1 - worst_odds[worst]
+    confidence = round(max(0.0, 1 - sum(doubts)), _DIGITS)
+    if all(candidates[place].judged for place in running):
+        return Decision(best, worst, CERTAIN)
+    ask: dict[int, None] = {}  # an ordered set
+    count = 1 if judged_rounds < 2 else 2 ** (judged_rounds - 1)
+    for odds, doubt in zip((best_odds, worst_odds), doubts, strict=True):
+        if doubt > _ONE_SIDED * sum(doubts):
+            ask.update(dict.fromkeys(_likeliest(odds, candidates, count)))
+    return Decision(best, worst, confidence, tuple(ask) or tuple(_likeliest(worst_odds, candidates, count)))
+
+
+def with_rewards(
+    candidates: Sequence[Candidate], places: Sequence[int], rewards: Sequence[float | None]
+) -> list[Candidate]:
+    """The candidates after the judge was asked about those at these places."""
+    after = list(candidates)
+    for place, reward in zip(places, rewards, strict=True):
+        after[place] = replace(after[place], reward=reward, judged=True)
+    return after
+
+
+def reward_of(candidate: Candidate, prediction: Prediction) -> float:
+    """The judge's reward of a candidate, or the expected one, to six decimals."""
+    return round(prediction.reward, _DIGITS) if candidate.reward is None else candidate.reward
+
+
+def _first(places: Sequence[int], candidates: Sequence[Candidate], predictions: Sequence[Prediction], sign: int) -> int:
+    """The place that pairing takes: with the highest reward (`sign` -1) or the lowest, of equal ones the first name."""
+    return min(
+        places, key=lambda place: (sign * reward_of(candidates[place], predictions[place]), candidates[place].name)
+    )
+
+
+def _likeliest(odds: dict[int, float], candidates: Sequence[Candidate], count: int) -> list[int]:
+    """The places of so many unjudged candidates, the likeliest first."""
+    unjudged = [place for place in odds if not candidates[place].judged]
+    return sorted(unjudged, key=lambda place: (-round(odds[place], _DIGITS), candidates[place].name))[:count]
+
+
+def _odds(
+    candidates: Sequence[Candidate], predictions: Sequence[Prediction], places: Sequence[int], sign: int
+) -> dict[int, float]:
+    """How probable it is for each of these places to have the highest reward (`sign` 1), or the lowest (-1)."""
+    unjudged = [place for place in places if not candidates[place].judged]
+    odds = dict.fromkeys(places, 0.0)
+    highest = -np.inf  # of the judged
+    judged = [place for place in places if candidates[place].judged]
+    if judged:
+        ranked = sorted(judged, key=lambda place: (-sign * (candidates[place].reward or 0.0), candidates[place].name))
+        highest = sign * (candidates[ranked[0]].reward or 0.0)
+        odds[ranked[0]] = 1.0
+    if not unjudged:
+        return odds
+    means = np.array([sign * predictions[place].reward for place in unjudged])[:, None]
+    scales = np.array([predictions[place].spread for place in unjudged])[:, None] / _LOGISTIC
+    end = float((means + _REACH * scales).max())
+    start = max(float((means - _REACH * scales).min()), highest)
+    left = 0.0 if not judged else float(np.exp(_log_below(highest, means, scales).sum()))
+    if start < end:
+        grid = np.linspace(start, end, _GRID)[None, :]
+        log_below = _log_below(grid, means, scales)
+        others = np.exp(log_below.sum(axis=0, keepdims=True) - log_below)
+        below = np.exp(log_below)
+        density = below * (1 - below) / scales
+        heights = density * others
+        areas = (heights[:, 1:] + heights[:, :-1]).sum(axis=1)
+        if areas.sum() > 0:
+            for place, area in zip(unjudged, areas / areas.sum(), strict=True):
+                odds[place] = float(area) * (1 - left)
+    if judged:
+        odds[ranked[0]] = left
+    return odds
+
+
+def _log_below(value: float | Floats, means: Floats, scales: Floats) -> Floats:
+    """The log of the probability that each reward is below a value."""
+    below: Floats = -np.logaddexp(0, -(value - means) / scales)
+    return below

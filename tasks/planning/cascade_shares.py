@@ -1,0 +1,43 @@
+"""How many of a scorer's calls a cascade is expected to leave, by the replay of its calibration."""
+
+from infra.errors import RecipeError
+from infra.recipe import Recipe
+from tasks.judging.cascade_calibration import operating_point
+from tasks.scoring import ActiveScorer, known_scorers
+
+
+def expected_calls(scorer: ActiveScorer, recipe: Recipe, context_tokens: int) -> dict[str, float]:
+    """The scorer's calls for one question, by kind. Of a cascade's judge: for the answers that it is expected to be
+    asked about, and what is once for a question for the questions that reach it."""
+    count = known_scorers()[scorer.name].calls
+    whole = dict(count(scorer.settings, recipe, context_tokens))
+    shares = _shares(scorer.name, recipe)
+    if shares is None:
+        return whole
+    of_questions, of_answers = shares
+    no_answer = recipe.model_copy(update={"sampling": recipe.sampling.model_copy(update={"samples": 0})})
+    once = count(scorer.settings, no_answer, context_tokens)
+    expected = {}
+    for kind, calls in whole.items():
+        for_question = once.get(kind, 0.0)
+        expected[kind] = of_questions * for_question + of_answers * (calls - for_question)
+    return expected
+
+
+def _shares(name: str, recipe: Recipe) -> tuple[float, float] | None:
+    """The shares of questions and of answers that the scorer is asked about; None for all."""
+    cascade = recipe.scoring.cascade
+    try:
+        point = operating_point(recipe)
+    except RecipeError:  # an estimate does not fail for it: the plan has been checked
+        point = None
+    if cascade is None or point is None:
+        return None
+    if name in cascade.stages:
+        before = cascade.stages[: cascade.stages.index(name)]
+        reached = 1 - sum(point.decided[stage] for stage in before)
+        shares = reached, reached
+    else:
+        shares = point.asked, point.answers
+    control = cascade.control_share
+    return control + (1 - control) * shares[0], control + (1 - control) * shares[1]
