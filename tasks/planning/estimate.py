@@ -254,7 +254,7 @@ def judge_calls(recipe: Recipe, context_tokens: Mapping[int, int], answer_tokens
                 yield JudgeCalls(section, kind, calls_of_example * examples, size)
 
 
-def expectedanswer_token_range(recipe: Recipe) -> float:
+def expected_answer_tokens(recipe: Recipe) -> float:
     """Tokens of one answer that are expected before there is any."""
     return answer_token_range(recipe.sampling.max_tokens, Counter()).expected
 
@@ -401,9 +401,9 @@ def _priced(
     ).rounded()
     price = recipe.policy.call_price
     cost = Range(
-        callcost_range(inputs.low, output.low, price),
-        callcost_range(inputs.expected, output.expected, price),
-        callcost_range(inputs.high, output.high, price),
+        call_cost(inputs.low, output.low, price),
+        call_cost(inputs.expected, output.expected, price),
+        call_cost(inputs.high, output.high, price),
     )
     if judging is not None:
         cost += judging.cost
