@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from infra.ledger import Entry, Ledger
+from infra.models.budget import call_cost
 from infra.models.tokens import load_tokenizer
 from infra.models.usage import ByTokenizer, UsageReader
 from infra.recipe import Price, Recipe

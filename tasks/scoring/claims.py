@@ -77,4 +77,4 @@ def statement_shares(answers: Sequence[set[Statement]], likeness: float) -> dict
     return shares
 
 
-SCORER = Scorer(NAME, ClaimsSettings, score)
+SCORER = Scorer(NAME, ClaimsSettings, score, compares=True)

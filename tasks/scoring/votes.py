@@ -67,4 +67,4 @@ def _votes(question: AnsweredQuestion, scores: Mapping[AnswerId, Judgement], sha
     return [0.0 if value is None else math.exp(sharpness * (value - highest)) for value in values]
 
 
-SCORER = Scorer(NAME, VotesSettings, score)
+SCORER = Scorer(NAME, VotesSettings, score, compares=True)
