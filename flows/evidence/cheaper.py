@@ -56,7 +56,7 @@ class JudgedCase:
     truth: Mapping[str, tuple[float, float]]  # agreement with the references: `AgreementTally.by_question`
 
 
-def parts_of(experiment: Experiment, ids: Sequence[str]) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+def parts_of(ids: Sequence[str]) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
     """Example ids to make models on, to choose settings on, and to measure on."""
     half, quarter = len(ids) // 2, len(ids) // 4
     return ids[:half], ids[half : half + quarter], ids[half + quarter :]
@@ -111,9 +111,9 @@ def compare_judging(full: Mapping[str, JudgedCase], cheap: Mapping[str, JudgedCa
 
 
 def measured_on(experiment: Experiment, recipe: Recipe) -> list[Observation]:
-    """`compare_judging` of a cheaper recipe with the full judge, on the questions that nothing was made or chosen on."""
+    """`compare_judging` of a cheaper recipe with the full judge, on the last quarter of the questions."""
     full = judged_cases(experiment, experiment.recipe(LONGREWARD))
-    _, _, measured = parts_of(experiment, list(full))
+    _, _, measured = parts_of(list(full))
     cheap = judged_cases(experiment, recipe)
     return compare_judging(full, {example_id: cheap[example_id] for example_id in measured})
 

@@ -1,7 +1,7 @@
-"""Recipes that judge LongReward's answers for less: by a verifier, by a reward model, by a cascade of it and the judge.
+"""Recipes that judge LongReward's answers for less: a verifier, a reward model, a cascade of it and the judge.
 
-What a recipe needs is made from the full judge's replies to the first half of the questions (flows/evidence/cheaper.py),
-once for a seed: later rows find it in the store.
+What a recipe needs is made from the full judge's replies to the first half of the questions
+(flows/evidence/cheaper.py), once for a seed: later rows find it in the store.
 """
 
 import json

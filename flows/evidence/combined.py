@@ -1,4 +1,4 @@
-"""Row 13: combined choice: consensus with the reward of the distilled model, weights learnt; how much of the gap closes?
+"""Row 13: combined choice: consensus with the distilled reward, weights learnt; how much of the gap closes?
 
 The gap is what the best of N samples is above the one that consensus (embedding) chooses. The questions are those of
 the second half (the reward model learns from the first), with SeaLong's N samples. Their two quarters take turns:
@@ -50,7 +50,7 @@ def measure(experiment: Experiment) -> SeedResult:
             questions[example_id] = question
             contexts[example_id] = shard.contexts[question.example.context_id]
             lengths[example_id] = experiment.length_of(prompt_tokens[example_id])
-    _, third, fourth = parts_of(experiment, list(questions))
+    _, third, fourth = parts_of(list(questions))
     observations = []
     details = experiment.details(recipe, None)
     for learnt_on, chosen_on in ((third, fourth), (fourth, third)):
@@ -95,10 +95,10 @@ def choice_values(
     values = {"random": (sum(scores.values()) / len(scores), 1.0)}
     chosen: dict[str, JudgedAnswer] = {}
     for name, of_choice in {**_CHOICES, **weights}.items():
-        answer = pick(answered, of_choice)
-        if answer is not None:
-            chosen[name] = answer
-            values[name] = (scores[answer.index], 1.0)
+        picked = pick(answered, of_choice)
+        if picked is not None:
+            chosen[name] = picked
+            values[name] = (scores[picked.index], 1.0)
     oracle = max(scores.values())
     values["oracle"] = (oracle, 1.0)
     consensus = values["MBR(embedding)"][0] if "MBR(embedding)" in values else None

@@ -80,9 +80,9 @@ def pick_values(
             if index in scores:
                 picks[f"{name}@{count}"] = scores[index]
         picks[f"oracle@{count}"] = max(first_scores)
-    consensus_pick = picks.get(f"{MBR}@{sample_counts[-1]}")
-    if "greedy" in picks and consensus_pick is not None:
-        picks[MBR_GAIN] = consensus_pick - picks["greedy"]
+    chosen = picks.get(f"{MBR}@{sample_counts[-1]}")
+    if "greedy" in picks and chosen is not None:
+        picks[MBR_GAIN] = chosen - picks["greedy"]
     return {name: (value, 1.0) for name, value in picks.items()}
 
 

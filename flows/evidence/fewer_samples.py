@@ -5,13 +5,16 @@ so the first n of them are what a recipe with the rule would have drawn. The cho
 over these n, of equal scores the first. Samples and tokens are a share of those of all N.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from flows.evidence import SEALONG, EvidenceTableRow, Figures, Observation, SeedResult, figure_value
 from flows.evidence.consensus import SIMILARITIES, consensus_pick
 from flows.evidence.experiment import Experiment
-from infra.models.embedding.embedder import open_embedder
+from infra.models.embedding.embedder import Embedder, open_embedder
 from infra.recipe import Recipe
+from tasks.judging.similarity import compared_text
 from tasks.metrics import example_sub_em
 from tasks.records.example import Answer, Example
 from tasks.refused_answers import is_refused
@@ -28,7 +31,6 @@ def measure(experiment: Experiment) -> SeedResult:
     """What each question of the training set adds, for each confidence."""
     recipe = experiment.recipe(SEALONG)
     embedder = open_embedder(recipe.embedding)
-    scoring = ScoringContext(lambda: embedder, None, recipe)
     observations = []
     for shard in experiment.shards(recipe):
         samples: dict[str, list[Answer]] = {}
@@ -38,12 +40,21 @@ def measure(experiment: Experiment) -> SeedResult:
         for example in shard.examples:
             of_example = samples[example.example_id]
             case = AnsweredQuestion(example, shard.contexts[example.context_id], tuple(of_example))
+            scoring = ScoringContext(_embedded(case, embedder), None, recipe)
             values: dict[str, tuple[float, float]] = {}
             for confidence in CONFIDENCES:
                 values |= replayed(case, with_rule(recipe, confidence), scoring, f"at {confidence:g}")
             length = experiment.length_of(of_example[0].prompt_tokens)
             observations.append(Observation(example.example_id, example.kind, length, values))
     return SeedResult(observations, experiment.details(recipe, None))
+
+
+def _embedded(case: AnsweredQuestion, embedder: Embedder) -> Callable[[], Embedder]:
+    """The vectors of a question's answers as an embedder: they are needed again for each confidence."""
+    texts = sorted({compared_text(answer, _MBR) for answer in case.answers} - {""})
+    vectors = dict(zip(texts, embedder.embed(texts), strict=True))
+    of_question = Embedder(lambda some: np.stack([vectors[text] for text in some]))
+    return lambda: of_question
 
 
 def with_rule(recipe: Recipe, confidence: float) -> Recipe:
