@@ -28,7 +28,7 @@ from tasks.records.example import Answer, Context, Example
 from tasks.records.history import messages_of
 from tasks.records.plan import PlannedShard
 from tasks.samplers import View, find_sampler
-from tasks.stopping import is_decided, stop_rounds
+from tasks.stopping import is_decided, stop_rounds, stops_by_reward
 
 CONTEXT_PLACE = "{context}"  # in a prompt file
 TURN_GAP = "\n\n"  # between the parts of one message
@@ -200,33 +200,41 @@ def draw_answers(
     client: ModelClient,
     strong: ModelClient | None = None,
     special_tokens: Collection[str] = NO_TOKENS,
+    earlier: Sequence[Answer] | None = None,
 ) -> list[Answer]:
     """Answers of all samples of `examples`, by example: samples, then the greedy and the stronger model's answer.
 
-    `special_tokens` are the plan's.
+    `special_tokens` are the plan's. `earlier`: the answers of the rounds before; then the next round alone is drawn.
 
     Raises ModelError when a call still fails for a passing cause after all its attempts, RefusedError when a server
     refuses the account, the model or the form of the requests.
     """
     answers_by_example: dict[str, list[Answer]] = {example.example_id: [] for example in examples}
+    for answer in earlier or ():
+        if answer.example_id in answers_by_example:
+            answers_by_example[answer.example_id].append(answer)
     while True:  # a round of all examples at a time
         calls: list[tuple[str, SampleCall]] = []
         for example in examples:
-            context, earlier = contexts[example.context_id], answers_by_example[example.example_id]
-            for call in sample_calls(example, context, recipe, special_tokens, earlier):
+            context, drawn = contexts[example.context_id], answers_by_example[example.example_id]
+            for call in sample_calls(example, context, recipe, special_tokens, drawn):
                 calls.append((example.example_id, call))
         if not calls:
             break
         _draw(calls, client, recipe, answers_by_example)
-    if strong is not None:
+        if earlier is not None:
+            break
+    if strong is not None and not earlier:
         calls = []
         for example in examples:
             for request in strong_requests(example, contexts[example.context_id], recipe, special_tokens):
                 calls.append((example.example_id, SampleCall(request)))
         _draw(calls, strong, recipe, answers_by_example)
     answers = []
+    had = {answer.id for answer in earlier or ()}
     for of_example in answers_by_example.values():
-        answers.extend(sorted(of_example, key=lambda answer: answer.sample_index < 0))
+        new = [answer for answer in of_example if answer.id not in had]
+        answers.extend(sorted(new, key=lambda answer: answer.sample_index < 0))
     return answers
 
 
@@ -297,6 +305,11 @@ def recorded_calls(
         ordered = list(requests)
         for start in range(0, len(ordered), _LOOKUP):
             entries.update(ledger.lookup(ordered[start : start + _LOOKUP]))
+        if stops_by_reward(recipe) and len(keys):  # whether a later round is asked is known where it was
+            for example, calls in calls_of_round:
+                if not all(call.request.key in entries for call in calls):
+                    samples_told[example.example_id] -= sum(call.request.kind == "sample" for call in calls)
+            requests = {key: request for key, request in requests.items() if key in entries}
         recorded += [(request, entries.get(key)) for key, request in requests.items()]
         keys.update(requests)
         going_on = []

@@ -30,21 +30,26 @@ class StopSettings(RecipeSection):
     per_round: Positive = Field(4, description="samples between two looks at a question's answers")
 
 
-Rewards = Mapping[AnswerId, float | None]
+@dataclass(frozen=True, slots=True)
+class Rewarded:
+    """What scorers say of the answers so far: their rewards, and which of them may never be chosen."""
+
+    rewards: Mapping[AnswerId, float | None]
+    never_chosen: frozenset[AnswerId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class StopRule:
     """A way to say that a question needs no more samples.
 
-    `is_decided(example, answers, rewards, settings, recipe)`: `answers` are the samples so far, in their order.
-    `rewards` are empty unless the rule `needs_rewards`: then all answers are scored after each round.
+    `is_decided(example, answers, settings, recipe)` looks at the samples so far, in their order. A rule that needs
+    rewards has `is_decided_by` instead, which is given them too: then all answers are scored after each round.
     """
 
     name: str
     settings: type[StopSettings]
-    is_decided: Callable[[Example, Sequence[Answer], Rewards, Any, Recipe], bool]
-    needs_rewards: bool = False
+    is_decided: Callable[[Example, Sequence[Answer], Any, Recipe], bool] | None = None
+    is_decided_by: Callable[[Example, Sequence[Answer], Rewarded, Any, Recipe], bool] | None = None
 
 
 @functools.cache
@@ -90,6 +95,23 @@ def check_stop(recipe: Recipe) -> None:
             "context; leave it out"
         )
 
+    if stops_by_reward(recipe):
+        _check_scorers(recipe)
+
+
+def _check_scorers(recipe: Recipe) -> None:
+    """Raises RecipeError where the answers of a round cannot be scored alone."""
+    from tasks.scoring import known_scorers, parse_scorers
+
+    if recipe.scoring.cascade is not None:
+        raise RecipeError(f"{_PATH}: a rule that needs rewards does not go with scoring.cascade; leave one of them out")
+    for scorer in parse_scorers(recipe):
+        if known_scorers()[scorer.name].compares:
+            raise RecipeError(
+                f"{_PATH}: {scorer.name} compares the answers of a question, so each round would change the scores of "
+                "the others; leave it out, or take rule: consensus"
+            )
+
 
 _RULES_OF_PAIRS = ("best_vs_lower_half", "best_vs_worst")
 
@@ -104,15 +126,23 @@ def stop_rounds(recipe: Recipe, rounds: Sequence[range]) -> Sequence[range]:
     return [range(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def is_decided(example: Example, answers: Sequence[Answer], recipe: Recipe, rewards: Rewards | None = None) -> bool:
-    """Whether a question with these samples needs no more of them.
-
-    `rewards` are those of the answers, where they are known: a rule that needs them decides nothing without.
-    """
+def is_decided(example: Example, answers: Sequence[Answer], recipe: Recipe, rewarded: Rewarded | None = None) -> bool:
+    """Whether a question with these samples needs no more of them. Without `rewarded`, a rule that needs rewards
+    decides nothing."""
     rule = stop_rule(recipe)
-    if rule is None or (rule.needs_rewards and rewards is None):
+    if rule is None:
         return False
     settings: StopSettings = stop_settings(recipe)
     if len(answers) < settings.min_samples:
         return False
-    return rule.is_decided(example, answers, rewards or {}, settings, recipe)
+    if rule.is_decided is not None:
+        return rule.is_decided(example, answers, settings, recipe)
+    if rule.is_decided_by is None or rewarded is None:
+        return False
+    return rule.is_decided_by(example, answers, rewarded, settings, recipe)
+
+
+def stops_by_reward(recipe: Recipe) -> bool:
+    """Whether answers have to be scored before it is known if a question needs more of them."""
+    rule = stop_rule(recipe)
+    return rule is not None and rule.is_decided_by is not None

@@ -22,7 +22,7 @@ from infra.recipe import Recipe
 from infra.recipe.models import Fraction
 from tasks.judging.answer_groups import group_answers
 from tasks.records.example import Answer, Example
-from tasks.stopping import Rewards, StopRule, StopSettings
+from tasks.stopping import StopRule, StopSettings
 
 
 class ConsensusStop(StopSettings):
@@ -34,9 +34,7 @@ class ConsensusStop(StopSettings):
     )
 
 
-def is_decided(
-    example: Example, answers: Sequence[Answer], rewards: Rewards, settings: ConsensusStop, recipe: Recipe
-) -> bool:
+def is_decided(example: Example, answers: Sequence[Answer], settings: ConsensusStop, recipe: Recipe) -> bool:
     """Whether the largest group will stay so."""
     sizes = sorted(map(len, group_answers(answers, settings.likeness)), reverse=True)
     if len(sizes) < 2:
