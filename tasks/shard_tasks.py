@@ -224,7 +224,10 @@ def cut_spans(examples: int, calls_per_example: int, batch_calls: int) -> list[S
 
 
 def answered_questions(shard: ShardInMemory, span: Span, answers: Sequence[Answer]) -> list[AnsweredQuestion]:
-    """The questions of a span that have some of these answers, with them: without the greedy and the stronger model's."""
+    """The questions of a span with their sampled answers: without the greedy and the stronger model's.
+
+    A question of which none is among `answers` is left out.
+    """
     by_example: dict[str, list[Answer]] = {}
     for answer in answers:
         if answer.sample_index >= 0:
