@@ -9,6 +9,9 @@ numbers and its verdicts whole labels around it. The ways of judging, each with 
 - bundled: the default with four facts a call
 - entailment: the default with a verifier, a stub too: its numbers are calibrated, so that nine in ten of its verdicts
   are the judge's, and those near the threshold go to the judge
+- distilled: a reward model alone, whose numbers are simulated: they correlate with the judge's rewards by 0.95
+- cascade: this reward model, then the judge where best and worst are open; calibrated on 200 other questions
+- cascade_entailment: the same with the verifier; cascade_090 and cascade_098: with other correlations
 
 The pairs of each way are compared with those of everything_judged. What a real verifier agrees to is measured by
 `longmill agreement --verifier`; here its agreement is assumed, and calls, tokens and time are measured.
@@ -19,13 +22,14 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from flows.bench.common import stub_server
+from flows.bench.stub_judge import full_reward, reward_number
 from infra.canonical import text_id
 from infra.ledger import Ledger
 from infra.models.client import ModelClient, Outcome, Request
@@ -34,14 +38,19 @@ from infra.models.tokens import count_tokens, load_tokenizer
 from infra.recipe import Recipe, parse_recipe
 from infra.store import open_store
 from tasks.judging.calibration import Calibration
+from tasks.judging.cascade import Candidate
+from tasks.judging.cascade_calibration import JudgedCandidates, cascade_identity, fit_cascade
+from tasks.judging.reward_settings import NAME as REWARD_MODEL
 from tasks.judging.verifier_settings import VerifierSettings
 from tasks.pairing import pair_example
 from tasks.records.example import Answer, Context, Drop, Example, Judgement
-from tasks.scoring import AnsweredQuestion, ScoringContext, parse_scorers, rewards
-from tasks.scoring.run import score_answers
+from tasks.scoring import AnsweredQuestion, ScoringContext, pairing_rewards, parse_scorers
+from tasks.scoring.stages import score_by_recipe
 
 QUESTIONS, ANSWERS, FACTS, TOKENS = 24, 10, 20, 32768
-FULL = "everything_judged"
+FULL, DISTILLED, CASCADE = "everything_judged", "distilled", "cascade"
+CORRELATION, OTHER_CORRELATIONS = 0.95, (0.9, 0.98)  # of the simulated reward model with the judge
+CALIBRATION_QUESTIONS, FIRST_CALIBRATION = 200, 10_000  # and the number of the first
 LATENCY_S, IN_FLIGHT, AT_ONCE = 0.05, 256, 8  # questions judged at once, as a build does
 METHOD_CALLS = 8 + ANSWERS * (4 + FACTS)
 METHOD_CHUNKS = ANSWERS * TOKENS // 128
@@ -63,8 +72,11 @@ class _RecordingClient(ModelClient):
 
 def measure(questions: int = QUESTIONS) -> dict[str, Any]:
     """Figures of every way of judging, and the counts of the full method beside them."""
-    figures = _measure(0, questions, ("default", "bundled", "entailment"))
+    figures = _measure(0, questions, ("default", "bundled", "entailment", DISTILLED, CASCADE, "cascade_entailment"))
     quarter_shared = _measure(FACTS // 4, questions, ("default",))["default"]
+    for correlation in OTHER_CORRELATIONS:
+        name = f"cascade_{100 * correlation:03.0f}"
+        figures[name] = _measure(0, questions, (CASCADE,), correlation)[CASCADE]
     return {
         "questions": questions,
         "answers": ANSWERS,
@@ -72,20 +84,24 @@ def measure(questions: int = QUESTIONS) -> dict[str, Any]:
         "context_tokens": TOKENS,
         "method_calls_per_question": METHOD_CALLS,
         "method_chunks_embedded_per_question": METHOD_CHUNKS,
+        "simulated_correlation": CORRELATION,
         **figures,
         "default_quarter_of_facts_shared": quarter_shared,
     }
 
 
-def _measure(common: int, questions: int, ways: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _measure(
+    common: int, questions: int, ways: Sequence[str], correlation: float = CORRELATION
+) -> dict[str, dict[str, Any]]:
     """Figures of the full method and of these ways, where all answers to a question share `common` facts."""
-    with stub_server("--latency", str(LATENCY_S), "--common", str(common), module="stub_judge") as url:
+    options = ("--latency", str(LATENCY_S), "--common", str(common), "--correlation", str(correlation))
+    with stub_server(*options, module="stub_judge") as url:
         cases = _cases(questions)
-        _run(FULL, url, cases[:1])  # loads libraries and prompts; not counted
-        figures, pairs = _run(FULL, url, cases)
+        _run(FULL, url, cases[:1], correlation)  # loads libraries and prompts; not counted
+        figures, pairs = _run(FULL, url, cases, correlation)
         by_way = {FULL: figures}
         for way in ways:
-            of_way, pairs_of_way = _run(way, url, cases)
+            of_way, pairs_of_way = _run(way, url, cases, correlation)
             same = [choice_of(pair) == choice_of(other) for pair, other in zip(pairs, pairs_of_way, strict=True)]
             of_way["calls_saved"] = round(1 - of_way["calls_per_question"] / figures["calls_per_question"], 3)
             of_way["tokens_saved"] = round(
@@ -97,25 +113,30 @@ def _measure(common: int, questions: int, ways: Sequence[str]) -> dict[str, dict
     return by_way
 
 
-def _run(way: str, url: str, cases: Sequence[AnsweredQuestion]) -> tuple[dict[str, Any], list[Any]]:
+def _run(way: str, url: str, cases: Sequence[AnsweredQuestion], correlation: float) -> tuple[dict[str, Any], list[Any]]:
     """Judge the cases with an empty ledger: the figures, and the pair (or the drop) of each case."""
     chunks: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder, Ledger(open_store(folder)) as ledger:
         recipe = _recipe(url, way, folder)
+        if recipe.scoring.cascade is not None:
+            recipe = _calibrated(recipe, correlation)
         active = parse_scorers(recipe)
         assert recipe.judge is not None
         options: dict[str, Any] = {"concurrency": IN_FLIGHT, "contexts_in_flight": AT_ONCE}
         judge = _RecordingClient(recipe.judge.endpoints, None, ledger, **options)
         verifier = _RecordingClient(recipe.judge.endpoints, None, ledger, **options)
-        with judge, verifier:
+        reward_model = _RecordingClient(recipe.judge.endpoints, None, ledger, **options)
+        with judge, verifier, reward_model:
             embedder = _counting(open_embedder(recipe.embedding, ledger), chunks)
-            scoring = ScoringContext(lambda: embedder, None, recipe, judge, verifier=verifier)
+            clients: dict[str, Any] = {"verifier": verifier, REWARD_MODEL: reward_model}
+            scoring = ScoringContext(lambda: embedder, None, recipe, judge, **clients)
             clock = time.monotonic()
             with ThreadPoolExecutor(AT_ONCE) as pool:
-                judgements = list(pool.map(lambda case: score_answers([case], active, scoring), cases))
+                judgements = list(pool.map(lambda case: score_by_recipe([case], active, scoring), cases))
             seconds = time.monotonic() - clock
             requests = list(judge.requests.values())
-            kinds = Counter(request.kind for request in (*requests, *verifier.requests.values()))
+            cheaper = (*verifier.requests.values(), *reward_model.requests.values())
+            kinds = Counter(request.kind for request in (*requests, *cheaper))
             figures = {
                 "answers_per_s": round(len(cases) * ANSWERS / seconds, 1),
                 "seconds": round(seconds, 1),
@@ -124,9 +145,10 @@ def _run(way: str, url: str, cases: Sequence[AnsweredQuestion]) -> tuple[dict[st
                 "prompt_tokens_per_question": _prompt_tokens(requests, cases[:4], recipe),
                 "chunks_embedded_per_question": round(chunks["chunks"] / len(cases), 1),
             }
-            if verifier.requests:
-                read = _prompt_tokens(list(verifier.requests.values()), cases[:4], recipe)
-                figures["verifier_tokens_per_question"] = read
+            for name, client in (("verifier", verifier), ("reward_model", reward_model)):
+                if client.requests:
+                    read = _prompt_tokens(list(client.requests.values()), cases[:4], recipe)
+                    figures[f"{name}_tokens_per_question"] = read
     pairs = []
     for case, case_judgements in zip(cases, judgements, strict=True):
         pairs.append(pair_of(case, case_judgements, recipe))
@@ -140,7 +162,7 @@ def choice_of(outcome: Any) -> Any:
 
 def pair_of(case: AnsweredQuestion, judgements: Sequence[Judgement], recipe: Recipe) -> Any:
     """The case's pair, or its drop without the detail, whose figures pruning may change."""
-    reward = rewards(judgements, parse_scorers(recipe))
+    reward = pairing_rewards(judgements, recipe)
     pair = pair_example(case.example, case.answers, reward, recipe.pairing, recipe.seed)
     return replace(pair, detail="") if isinstance(pair, Drop) else pair
 
@@ -178,12 +200,15 @@ def _case(number: int, rng: random.Random) -> AnsweredQuestion:
     text = " ".join(rng.choices(_WORDS, k=TOKENS))  # words of one token each
     context = Context(text_id(text), text, TOKENS, (0,), (len(text),), ("",))
     example = Example(f"q{number}", f"What is question {number}?", context.context_id, (), "", "en", "{}")
-    answers = []
+    return AnsweredQuestion(example, context, tuple(_answers(number, rng)))
+
+
+def _answers(number: int, rng: random.Random) -> Iterator[Answer]:
     for index in range(ANSWERS):
         quality = min(9.5, max(0.5, rng.gauss(6.5, 1.0)))
-        answer = f"Answer {index} to question {number}, quality {quality:.2f}."
-        answers.append(Answer(example.example_id, index, answer, "stop", 1, 1, "", ""))
-    return AnsweredQuestion(example, context, tuple(answers))
+        yield Answer(
+            f"q{number}", index, f"Answer {index} to question {number}, quality {quality:.2f}.", "stop", 1, 1, "", ""
+        )
 
 
 def _recipe(url: str, way: str, store: str) -> Recipe:
@@ -194,9 +219,16 @@ def _recipe(url: str, way: str, store: str) -> Recipe:
     faithfulness: dict[str, Any] = {"scorer": "faithfulness", "share_facts": way != FULL, "expected_facts": FACTS}
     if way == "bundled":
         faithfulness["facts_per_call"] = 4
-    if way == "entailment":
+    if way in ("entailment", "cascade_entailment"):
         faithfulness["verifier"] = _verifier(url, store, stub["tokenizer"])
     scorers = [{"scorer": "helpfulness"}, {"scorer": "logicality"}, {"scorer": "completeness"}, faithfulness]
+    reward_model = {"scorer": REWARD_MODEL, "model": "stub", "endpoint": url, "with_context": True, "max_tokens": 65536}
+    scoring: dict[str, Any] = {"scorers": scorers, "prune": way != FULL}
+    if way == DISTILLED:
+        scoring = {"scorers": [reward_model]}
+    elif way.startswith(CASCADE):
+        cascade = {"stages": [REWARD_MODEL], "control_share": 0}
+        scoring = {"scorers": [reward_model | {"weight": 0}, *scorers], "cascade": cascade}
     return parse_recipe(
         {
             "name": "bench",
@@ -205,11 +237,29 @@ def _recipe(url: str, way: str, store: str) -> Recipe:
             "policy": stub,
             "judge": stub | {"prompts": "terse", "structured": "never"},
             "embedding": {"model": "stub", "endpoint": url},
-            "scoring": {"scorers": scorers, "prune": way != FULL},
+            "scoring": scoring,
             "pairing": {"rule": "best_vs_worst", "min_scored": 5},
             "dataset": {"name": "bench", "licence": "cc0-1.0"},
         }
     )
+
+
+def _calibrated(recipe: Recipe, correlation: float) -> Recipe:
+    """The recipe with a calibration on questions of their own, judged as the stub judges them: no call is made."""
+    questions = []
+    rng = random.Random(1)
+    for number in range(FIRST_CALIBRATION, FIRST_CALIBRATION + CALIBRATION_QUESTIONS):
+        candidates = []
+        for answer in _answers(number, rng):
+            number_of_model = reward_number(answer.text, correlation, FACTS, 0)
+            reward = full_reward(answer.text, FACTS, 0)
+            candidates.append(Candidate(text_id(answer.text), (number_of_model,), reward=reward, judged=True))
+        questions.append(JudgedCandidates(f"calibration-{number}", tuple(candidates)))
+    cascade = recipe.scoring.cascade
+    assert cascade is not None
+    calibration = fit_cascade(questions, cascade.stages, cascade_identity(recipe), cascade.agreement)
+    calibrated = cascade.model_copy(update={"calibration": calibration.write(open_store(recipe.store))})
+    return recipe.model_copy(update={"scoring": recipe.scoring.model_copy(update={"cascade": calibrated})})
 
 
 def _verifier(url: str, store: str, tokenizer: Any) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 An answer reads "Answer 3 to question 7, quality 6.25."; the stub rates it by that number (another text by a number
 drawn from it) and lists `--facts` facts for it, the first `--common` of them the same for all answers to the
 question. Ratings are whole numbers and verdicts whole labels whose mean is the quality, drawn from the hash of the
-text: of a fact the same, however many are asked about at once. At /score it is a verifier of facts. Run as
+text: of a fact the same, however many are asked about at once. At /score it is a verifier of facts, at /classify a
+reward model whose numbers are simulated: they correlate with the judge's rewards by `--correlation`. Run as
 `stub_server` is.
 """
 
@@ -12,6 +13,7 @@ import asyncio
 import hashlib
 import math
 import re
+from statistics import NormalDist
 from typing import Any
 
 from aiohttp import web
@@ -24,19 +26,32 @@ _FACT = re.compile(r"quality (\d+\.\d+) has fact")
 _SHARED_QUALITY = 7.0  # of a fact that several answers share
 _FASTER = 10  # times: a verifier beside the judge
 _MOST_LOGIT = 8.0  # of the verifier: a mean of 9% wrong
+_RATED = ("helpfulness", "logicality", "completeness")
+_REWARD_SPREAD = 1.05  # standard deviation of the judge's rewards, where the bench draws its answers
 
 
 class StubJudge(StubServer):
     """A stub server that replies as a judge would: `facts` facts an answer, the first `common` of them shared."""
 
-    def __init__(self, latency_s: float, facts: int, common: int) -> None:
+    def __init__(self, latency_s: float, facts: int, common: int, correlation: float) -> None:
         super().__init__(latency_s)
         self._facts = facts
         self._common = common
+        self._correlation = correlation
 
     def add_routes(self, app: web.Application) -> None:
-        """The verifier's route, which lies beside /v1."""
+        """The routes of the verifier and of the reward model, which lie beside /v1."""
         app.router.add_post("/score", self._score)
+        app.router.add_post("/classify", self._classify)
+
+    async def _classify(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        await asyncio.sleep(self.latency_s / _FASTER)
+        answer = body["messages"][-1]["content"]
+        words = sum(message["content"].count(" ") + 1 for message in body["messages"])
+        value = reward_number(answer, self._correlation, self._facts, self._common)
+        data = [{"index": 0, "label": "reward", "probs": [value], "num_classes": 1}]
+        return web.json_response({"object": "list", "data": data, "usage": {"prompt_tokens": words}})
 
     async def _score(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -67,11 +82,8 @@ def judge_reply(prompt: str, facts: int, common: int) -> str:
     answers = _ANSWER.findall(prompt)
     number, question, quality = answers[-1] if answers else ("0", "0", f"{10 * _draw(prompt):.2f}")
     if step in ("facts", "sentence-facts"):
-        statements = []
-        for index in range(facts):
-            owner = f"Question {question}" if index < common else f"Answer {number} of quality {quality}"
-            statements.append(f"<statement>{owner} has fact {index}.</statement>")
-        return "\n".join(statements)
+        statements = _facts_of(number, question, quality, facts, common)
+        return "\n".join(f"<statement>{statement}</statement>" for statement in statements)
     return f"[[{int(float(quality) + _draw(step, number, question))}]]"
 
 
@@ -82,6 +94,33 @@ def verifier_number(statement: str) -> float:
     if _draw("wrong", statement) < 1 / (1 + math.exp(size)):
         supported = not supported
     return size if supported else -size
+
+
+def full_reward(answer: str, facts: int, common: int) -> float:
+    """The reward that LongReward's scorers make of the stub's own replies on an answer."""
+    number, question, quality = _ANSWER.findall(answer)[-1]
+    scores = [float(int(float(quality) + _draw(step, number, question))) for step in _RATED]
+    supported = 0
+    for fact in _facts_of(number, question, quality, facts, common):
+        supported += _label(fact, fact) == "[[Fully supported]]"
+    return (sum(scores) + 10 * supported / facts) / (len(scores) + 1)
+
+
+def reward_number(answer: str, correlation: float, facts: int, common: int) -> float:
+    """The simulated reward model's number: the judge's reward and noise, as much as the correlation says."""
+    if not _ANSWER.search(answer):
+        return 0.0
+    noise = NormalDist().inv_cdf(min(1 - 1e-9, max(1e-9, _draw("reward model", answer))))
+    spread = _REWARD_SPREAD * math.sqrt(1 / correlation**2 - 1)
+    return round(full_reward(answer, facts, common) + spread * noise, 6)
+
+
+def _facts_of(number: str, question: str, quality: str, facts: int, common: int) -> list[str]:
+    statements = []
+    for index in range(facts):
+        owner = f"Question {question}" if index < common else f"Answer {number} of quality {quality}"
+        statements.append(f"{owner} has fact {index}.")
+    return statements
 
 
 def _label(text: str, seed: str) -> str:
@@ -103,8 +142,10 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.05, help="seconds before each chat reply")
     parser.add_argument("--facts", type=int, default=20, help="facts of an answer")
     parser.add_argument("--common", type=int, default=0, help="facts that all answers to a question share")
+    parser.add_argument("--correlation", type=float, default=0.95, help="of the reward model's numbers, simulated")
     arguments = parser.parse_args()
-    asyncio.run(serve(StubJudge(arguments.latency, arguments.facts, arguments.common), arguments.port))
+    settings = arguments.latency, arguments.facts, arguments.common, arguments.correlation
+    asyncio.run(serve(StubJudge(*settings), arguments.port))
 
 
 if __name__ == "__main__":

@@ -192,6 +192,7 @@ def _inspect_questions(published: Any, pair: str, question: str, limit: int, as_
 def agreement_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
     """The tables of `agreement_view` that have rows, and a line for what has none."""
     from tasks.reporting import tables
+    from tasks.reporting.cascade_tables import cascade_rows
     from tasks.reporting.verdict_tables import control_rows
 
     counts = view["agreement"]
@@ -212,6 +213,7 @@ def agreement_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
         tables.expected_rows(judging),
         tables.saved_rows(judging),
         control_rows(judging),
+        cascade_rows(judging),
     ]
     for columns, rows in parts:
         if rows:

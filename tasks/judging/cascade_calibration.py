@@ -12,7 +12,7 @@ A calibration is a JSON file in the store, named by the hash of its content.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -87,7 +87,7 @@ class CascadeCalibration:
         """The least confidence that is enough; None where none is, and every answer has to be judged."""
         chosen = None
         for point in self.curve:
-            if _chance_of(point.questions - point.agreeing, point.questions, 1 - agreement) > RISK:
+            if chance_of(point.questions - point.agreeing, point.questions, 1 - agreement) > RISK:
                 break
             chosen = point
         return chosen
@@ -120,7 +120,7 @@ def fit_cascade(
         others = [question for place, fold in enumerate(folds) if place != held_out for question in fold]
         models = fit_models(others, len(stages))
         for question in folds[held_out]:
-            traces.append((len(question.candidates), trace(question, models, stages)))
+            traces.append((len(question.candidates), list(trace(question, models, stages))))
     curve = tuple(_operating(threshold, traces, stages) for threshold in THRESHOLDS)
     return CascadeCalibration(fit_models(useful, len(stages)), curve, made_for)
 
@@ -130,22 +130,25 @@ def fit_models(questions: Sequence[JudgedCandidates], stages: int) -> tuple[Stag
     return tuple(_fit_model(questions, count) for count in range(stages + 1))
 
 
-def trace(question: JudgedCandidates, models: Sequence[StageModel], stages: Sequence[str]) -> list[Point]:
+def trace(question: JudgedCandidates, models: Sequence[StageModel], stages: Sequence[str]) -> Iterator[Point]:
     """Where the question stands after each stage and each round of the judge, to the certain end."""
-    points = []
     for count, stage in enumerate(stages, 1):
-        decision = decide(unjudged(question.candidates, count), models)
-        points.append(Point(stage, decision, 0, _agrees(question, decision)))
-    candidates = unjudged(question.candidates, len(stages))
+        candidates = unjudged(question.candidates, count)
+        decision = decide(candidates, models)
+        yield Point(stage, decision, 0, _agrees(question, decision, candidates))
     rounds = 0
-    while points[-1].decision.confidence < CERTAIN:
-        places = points[-1].decision.ask
-        candidates = with_rewards(candidates, places, [question.candidates[place].reward for place in places])
+    while decision.confidence < CERTAIN:
+        rewards = [question.candidates[place].reward for place in decision.ask]
+        candidates = with_rewards(candidates, decision.ask, rewards)
         rounds += 1
         decision = decide(candidates, models, rounds)
         count = sum(candidate.judged for candidate in candidates)
-        points.append(Point(JUDGE, decision, count, _agrees(question, decision, candidates)))
-    return points
+        yield Point(JUDGE, decision, count, _agrees(question, decision, candidates))
+
+
+def end_of(points: Iterable[Point], threshold: float) -> Point:
+    """Where a question ends that is asked about until it is decided with this confidence."""
+    return next(point for point in points if point.decision.confidence >= threshold)
 
 
 def unjudged(candidates: Sequence[Candidate], stages: int) -> list[Candidate]:
@@ -206,36 +209,34 @@ def _judged(question: JudgedCandidates) -> list[Candidate]:
 
 def _fit_model(questions: Sequence[JudgedCandidates], stages: int) -> StageModel:
     """Least squares within questions: each question has a level of its own."""
-    scores_within, rewards_within = [], []
-    means: list[tuple[list[float], float, int]] = []
+    rows: list[tuple[float, ...]] = []  # the stages' scores and the reward, question by question
+    starts: list[int] = []
     for question in questions:
-        rows, rewards = [], []
+        of_question = []
         for candidate in _judged(question):
-            of_stages = [score for score in candidate.scores[:stages] if score is not None]
-            if len(of_stages) == stages:
-                rows.append(of_stages)
-                rewards.append(candidate.reward or 0.0)
-        if len(rows) > 1:
-            scores, target = np.array(rows, np.float64).reshape(len(rows), stages), np.array(rewards, np.float64)
-            scores_within.append(scores - scores.mean(axis=0))
-            rewards_within.append(target - target.mean())
-            means.append((scores.mean(axis=0).tolist(), float(target.mean()), len(rows)))
-    if not means:
-        raise InputError(
-            f"no question has two answers with the scores of the first {stages} stages; look at their nulls"
-        )
-    within, target = np.concatenate(scores_within), np.concatenate(rewards_within)
-    weights = np.linalg.lstsq(within, target, rcond=None)[0] if stages else np.zeros(0)
-    freedom = max(len(target) - len(means) - stages, 1)
-    variance = float(((target - within @ weights) ** 2).sum() / freedom)
-    levels = np.array([mean - float(np.dot(scores, weights)) for scores, mean, _ in means])
-    noise = float(np.mean([variance / count for *_, count in means]))
-    level_variance = max(float(levels.var()) - noise, 0.0)
+            scores = candidate.leading_scores()[:stages]
+            if len(scores) == stages:
+                of_question.append((*scores, candidate.reward or 0.0))
+        if len(of_question) > 1:
+            starts.append(len(rows))
+            rows += of_question
+    if not rows:
+        raise InputError(f"no question has two answers with scores of the first {stages} stages; look at their nulls")
+    values = np.array(rows, np.float64)
+    counts = np.diff([*starts, len(rows)])
+    means = np.add.reduceat(values, starts, axis=0) / counts[:, None]
+    within = values - np.repeat(means, counts, axis=0)
+    weights = np.linalg.lstsq(within[:, :-1], within[:, -1], rcond=None)[0] if stages else np.zeros(0)
+    errors = within[:, -1] - within[:, :-1] @ weights
+    variance = float((errors**2).sum() / max(len(rows) - len(counts) - stages, 1))
+    levels = means[:, -1] - means[:, :-1] @ weights
+    level_variance = max(float(levels.var() - (variance / counts).mean()), 0.0)
     numbers = float(levels.mean()), math.sqrt(level_variance), math.sqrt(variance)
-    return StageModel(tuple(round(float(weight), _DIGITS) for weight in weights), *(round(n, _DIGITS) for n in numbers))
+    level, level_spread, spread = (round(number, _DIGITS) for number in numbers)
+    return StageModel(tuple(round(float(weight), _DIGITS) for weight in weights), level, level_spread, spread)
 
 
-def _agrees(question: JudgedCandidates, decision: Decision, candidates: Sequence[Candidate] = ()) -> bool:
+def _agrees(question: JudgedCandidates, decision: Decision, candidates: Sequence[Candidate]) -> bool:
     """Whether best and worst are the judge's; answers of the same reward are as good as each other."""
     judged = _judged(question)
     winners = [candidate.reward for candidate in judged if candidate.may_win]
@@ -244,8 +245,7 @@ def _agrees(question: JudgedCandidates, decision: Decision, candidates: Sequence
     if decision.best is None or decision.worst is None:
         return no_pair
     if no_pair:  # the same where both were judged, so that it shows
-        ends = [candidates[place] for place in (decision.best, decision.worst)] if candidates else []
-        return bool(ends) and all(candidate.judged for candidate in ends)
+        return candidates[decision.best].judged and candidates[decision.worst].judged
     best, worst = question.candidates[decision.best].reward, question.candidates[decision.worst].reward
     return best == max(winners) and worst == min(rewards)  # type: ignore[type-var]
 
@@ -253,8 +253,7 @@ def _agrees(question: JudgedCandidates, decision: Decision, candidates: Sequence
 def _operating(threshold: float, traces: Sequence[tuple[int, Sequence[Point]]], stages: Sequence[str]) -> Operating:
     ends = []
     for candidates, points in traces:
-        end = next(point for point in points if point.decision.confidence >= threshold)
-        ends.append((candidates, end))
+        ends.append((candidates, end_of(points, threshold)))
     decided = {}
     for stage in (*stages, JUDGE):
         decided[stage] = round(sum(end.stage == stage for _, end in ends) / len(ends), _DIGITS)
@@ -264,8 +263,8 @@ def _operating(threshold: float, traces: Sequence[tuple[int, Sequence[Point]]], 
     return Operating(threshold, len(ends), agreeing, round(answers, _DIGITS), round(asked, _DIGITS), decided)
 
 
-def _chance_of(errors: int, trials: int, share: float) -> float:
-    """The binomial probability of so many errors or fewer."""
+def chance_of(errors: int, trials: int, share: float) -> float:
+    """The binomial probability of so many errors or fewer, each with the probability `share` within (0, 1)."""
     logs = []
     for count in range(errors + 1):
         ways = math.lgamma(trials + 1) - math.lgamma(count + 1) - math.lgamma(trials - count + 1)

@@ -1,8 +1,10 @@
 """How many of a scorer's calls a cascade is expected to leave, by the replay of its calibration."""
 
+from typing import Any
+
 from infra.errors import RecipeError
 from infra.recipe import Recipe
-from tasks.judging.cascade_calibration import operating_point
+from tasks.judging.cascade_calibration import Operating, operating_point
 from tasks.scoring import ActiveScorer, known_scorers
 
 
@@ -24,13 +26,33 @@ def expected_calls(scorer: ActiveScorer, recipe: Recipe, context_tokens: int) ->
     return expected
 
 
+def cascade_view(recipe: Recipe) -> dict[str, Any] | None:
+    """What is expected of the recipe's cascade, JSON-ready; None without one.
+
+    {"control": share judged in full} and, with a calibration, {"questions": that it was replayed on, "agreement" there,
+    "decided": {stage: share of questions}, "asked": share of questions with a judged answer, "answers": share judged}.
+    """
+    cascade = recipe.scoring.cascade
+    if cascade is None:
+        return None
+    point = _point(recipe)
+    if point is None:
+        return {"control": 1.0}
+    own = {"questions": point.questions, "agreement": round(point.agreement, 4), "decided": dict(point.decided)}
+    return {"control": cascade.control_share, **own, "asked": point.asked, "answers": point.answers}
+
+
+def _point(recipe: Recipe) -> Operating | None:
+    try:
+        return operating_point(recipe)
+    except RecipeError:  # an estimate does not fail for it: the plan has been checked
+        return None
+
+
 def _shares(name: str, recipe: Recipe) -> tuple[float, float] | None:
     """The shares of questions and of answers that the scorer is asked about; None for all."""
     cascade = recipe.scoring.cascade
-    try:
-        point = operating_point(recipe)
-    except RecipeError:  # an estimate does not fail for it: the plan has been checked
-        point = None
+    point = _point(recipe)
     if cascade is None or point is None:
         return None
     if name in cascade.stages:

@@ -33,7 +33,7 @@ from tasks.judging.bundles import BUNDLE_KIND
 from tasks.judging.reward_settings import NAME as REWARD_MODEL
 from tasks.judging.reward_settings import called_models
 from tasks.judging.verifier_settings import VERIFIER, VERIFY
-from tasks.planning.cascade_shares import expected_calls
+from tasks.planning.cascade_shares import cascade_view, expected_calls
 from tasks.planning.expected import Calls, Range, answer_token_range, cost_range
 from tasks.planning.full_judge import judged_in_full
 from tasks.prompts import load_prompt, prompt_names
@@ -69,6 +69,7 @@ class JudgeEstimate:
     """What judging takes. Calls and tokens of what is still to be made are expectations, and so is their cost.
 
     `full`: what it would take where the judge gives every verdict on a fact, one a call; None where it does so.
+    `cascade`: `cascade_view` of the recipe.
     """
 
     calls: Mapping[str, Calls]  # by kind
@@ -77,6 +78,7 @@ class JudgeEstimate:
     cost: Range
     stages: Mapping[str, Stage] = field(default_factory=dict)  # by kind
     full: Stage | None = None
+    cascade: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values: calls, tokens, cost; and stages and full_judge where the judge gives not all verdicts."""
@@ -88,6 +90,8 @@ class JudgeEstimate:
         if self.full is not None:
             view["stages"] = {kind: asdict(stage) for kind, stage in self.stages.items()}
             view["full_judge"] = asdict(self.full)
+        if self.cascade is not None:
+            view["cascade"] = dict(self.cascade)
         return view
 
 
@@ -327,9 +331,8 @@ class _JudgeTally:
         every_fact = judged_in_full(self._recipe)
         full = None if every_fact is None else _total(self._sums(every_fact, answer_tokens).values()).stage()
         stages = {kind: sums_of_kind.stage() for kind, sums_of_kind in sums.items()}
-        return JudgeEstimate(
-            calls_by_kind, round(total.prompts), total.replies.rounded(), total.cost.rounded(4), stages, full
-        )
+        tokens = round(total.prompts), total.replies.rounded()
+        return JudgeEstimate(calls_by_kind, *tokens, total.cost.rounded(4), stages, full, cascade_view(self._recipe))
 
     def _of_samples(self, samples: float) -> "_JudgeTally":
         """What the same shards will ask about so many samples of each question."""

@@ -20,3 +20,25 @@ def choice_rows(view: Mapping[str, Any]) -> Rows:
 def percent(share: float | None) -> str:
     """A share as a percentage with a decimal."""
     return NOTHING if share is None else f"{100 * share:.1f}"
+
+
+def cascade_rows(judging: Mapping[str, Any]) -> Rows:
+    """What the cascade decided, what it asked the judge, and how far its pairs are the judge's."""
+    cascade = judging.get("cascade")
+    if not cascade:
+        return ["cascade", ""], []
+    rows = []
+    questions = sum(cascade["decided"].values())
+    for stage, count in cascade["decided"].items():
+        rows.append([f"questions decided by {stage}", f"{count:,} of {questions:,}"])
+    if questions:
+        share = percent(cascade["judged"] / cascade["answers"] if cascade["answers"] else None)
+        rows.append(["answers that the judge was asked about", f"{cascade['judged']:,}, {share}%"])
+    expected = cascade["expected"]
+    words = "all: every answer was judged" if expected is None else f"{percent(expected)}%"
+    rows.append(["pairs as the full judge's, expected", words])
+    if measured := cascade["measured"]:
+        interval = f"[{percent(measured['low'])}, {percent(measured['high'])}]"
+        words = f"{percent(measured['value'])}% {interval} of {measured['n']:,} questions"
+        rows.append(["· measured on the control sample", words])
+    return ["cascade", ""], rows

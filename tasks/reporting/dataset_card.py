@@ -15,6 +15,7 @@ import yaml
 
 from infra.recipe import Dataset, Recipe
 from tasks.records.shard import paired_questions
+from tasks.reporting.cascade_tables import cascade_rows
 from tasks.reporting.plots import PLOTS
 from tasks.reporting.summary import Summary
 from tasks.reporting.tables import (
@@ -70,6 +71,7 @@ def dataset_card(
         expected_rows(judging),
         saved_rows(judging),
         control_rows(judging),
+        cascade_rows(judging),
         embedded_rows(judging),
     ]
     tags = ["dpo", "long-context", "longmill", "preference", "synthetic", "trl"]

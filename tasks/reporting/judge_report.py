@@ -25,6 +25,7 @@ from tasks.evaluation.statistics import mean_intervals, ratio_intervals
 from tasks.judging.embedding_fit import EmbeddedTexts
 from tasks.judging.pruning import saved_verdicts
 from tasks.reporting.agreement import RESAMPLES, SEED
+from tasks.reporting.cascade_tally import CascadeTally
 from tasks.reporting.judged_questions import JudgedAnswer, JudgedQuestion, Score
 from tasks.reporting.verdict_agreement import VerdictAgreement, control_pairs
 
@@ -46,6 +47,7 @@ class JudgeTally:
         self._saved: Counter[str] = Counter()
         self._embedded = EmbeddedTexts()
         self._control = VerdictAgreement()
+        self._cascade = CascadeTally()
 
     def add(self, question: JudgedQuestion) -> None:
         """Count a question."""
@@ -53,6 +55,7 @@ class JudgeTally:
         self._add_longer_chosen(question)
         self._add_duels(question)
         self._add_controls(question)
+        self._cascade.add(question)
         for answer in question.answers:
             for scorer, score in answer.scores.items():
                 self._add_ratings(scorer, score)
@@ -63,9 +66,10 @@ class JudgeTally:
 
     def state(self) -> dict[str, Any]:
         """What has been counted, as JSON values, for `merge`. The order of the scorers matters."""
-        control = self._control.state()
+        control, cascade = self._control.state(), self._cascade.state()
         return {
-            **({"control": control} if control else {}),  # the figures of earlier datasets do not have it
+            **({"control": control} if control else {}),  # the figures of earlier datasets have neither
+            **({"cascade": cascade} if cascade else {}),
             "correlations": {name: values.tolist() for name, values in self._correlations.items()},
             "longer_chosen": self._longer_chosen.tolist(),
             "duels": self._duels.tolist(),
@@ -85,6 +89,7 @@ class JudgeTally:
         self._saved.update(state["saved"])
         self._embedded.merge(EmbeddedTexts(**state["embedded"]))
         self._control.merge(state.get("control", {}))
+        self._cascade.merge(state.get("cascade", {}))
 
     def figures(self) -> dict[str, Any]:
         """The figures of the report; a part is null when there is nothing to report.
@@ -94,7 +99,8 @@ class JudgeTally:
         "expected": {scorer: {"n", "correlation", "mean_difference", "mean_absolute_difference"}},
         "saved": {"shared", "pruned", and "batched" and "verified" where there are some}: verdicts on facts that cost no
         call, "embedded": `EmbeddedTexts` of the answers, only where they were counted, "control":
-        `VerdictAgreement.figures` by way and by way and language, only with a control sample}
+        `VerdictAgreement.figures` by way and by way and language, only with a control sample, "cascade":
+        `CascadeTally.figures`, only with a cascade}
         """
         *intervals, of_longer = mean_intervals([*self._correlations.values(), self._longer_chosen], RESAMPLES, SEED)
         correlation = {}
@@ -115,6 +121,8 @@ class JudgeTally:
             figures["embedded"] = asdict(self._embedded)
         if control := self._control.figures():
             figures["control"] = control
+        if cascade := self._cascade.figures():
+            figures["cascade"] = cascade
         return figures
 
     def _add_correlations(self, question: JudgedQuestion) -> None:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from infra.store import Store
 from tasks.records.history import prompt_text
+from tasks.reporting.cascade_tables import cascade_rows
 from tasks.reporting.dataset_card import shortened
 from tasks.reporting.html_templates import html_environment
 from tasks.reporting.plots import PLOTS, metric_name
@@ -72,6 +73,7 @@ def report_page(
         expected_rows(judging),
         saved_rows(judging),
         control_rows(judging),
+        cascade_rows(judging),
         embedded_rows(judging),
     ]
     model = report["trained"]["model"] if report["trained"] else None

@@ -61,6 +61,7 @@ def plan_rows(view: dict[str, Any]) -> Rows:
         rows += token_rows("judging: ", judge["tokens"], exact=not judge["tokens"]["input"])
         for kind, stage in judge.get("stages", {}).items():
             rows.append([f"stage: {kind}", _stage_words(stage, cost["currency"])])
+        rows += _cascade_rows(judge.get("cascade"))
         if "full_judge" in judge:
             rows.append(["judging by the full judge", _stage_words(judge["full_judge"], cost["currency"])])
     rows.append(["cost", f"{cost['low']:.2f} to {cost['high']:.2f} {cost['currency']}, about {cost['expected']:.2f}"])
@@ -79,6 +80,21 @@ def _calls_words(calls: Mapping[str, Any]) -> str:
         return f"{calls['total']:,} ({calls['held']:,} in the ledger)"
     few, about, most = (calls["held"] + calls["range"][bound] for bound in ("low", "expected", "high"))
     return f"{few:,} to {most:,}, about {about:,} ({calls['held']:,} in the ledger)"
+
+
+def _cascade_rows(cascade: Mapping[str, Any] | None) -> list[list[str]]:
+    """What a plan expects of its cascade: shares that its calibration saw, no promise for these questions."""
+    if cascade is None:
+        return []
+    if "answers" not in cascade:
+        return [["cascade", "every answer is judged: there is no calibration, or none that is enough"]]
+    rows = []
+    for stage, share in cascade["decided"].items():
+        rows.append([f"cascade: decided by {stage}", f"about {100 * share:.0f}% of the questions"])
+    estimate = f"an estimate, from {cascade['questions']:,} questions"
+    rows.append(["cascade: answers judged", f"about {100 * cascade['answers']:.0f}%, {estimate}"])
+    rows.append(["cascade: control sample", f"{100 * cascade['control']:g}% of the questions, judged in full"])
+    return rows
 
 
 def _stage_words(stage: Mapping[str, Any], currency: str) -> str:

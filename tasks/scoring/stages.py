@@ -19,6 +19,7 @@ from tasks.judging.cascade_calibration import (
     CascadeCalibration,
     JudgedCandidates,
     Operating,
+    end_of,
     load_cascade,
     trace,
     unjudged,
@@ -45,6 +46,7 @@ class _Question:
     rounds: int = 0
     stage: str | None = None  # the one that decided; None while it is open
     control: bool = False
+    expected: float | None = None  # agreement, by the calibration; None where every answer is judged
     agrees: bool | None = None  # of a control question: whether the cascade's decision is the judge's
 
     @property
@@ -85,10 +87,8 @@ class _Cascade:
             self.take_rewards(standing, range(len(standing.groups)))
             standing.stage = JUDGE
             if self.point is not None:
-                points = trace(
-                    JudgedCandidates(standing.example_id, tuple(standing.candidates)), self.models, self.names
-                )
-                end = next(point for point in points if point.decision.confidence >= self.point.threshold)
+                judged = JudgedCandidates(standing.example_id, tuple(standing.candidates))
+                end = end_of(trace(judged, self.models, self.names), self.point.threshold)
                 standing.decision, standing.stage, standing.agrees = end.decision, end.stage, end.agrees
 
     def ask_stage(self, stage: int, questions: Sequence[_Question]) -> None:
@@ -165,6 +165,8 @@ def score_by_recipe(
     for standing in standings:
         draw = seeded_random(scoring.recipe.seed, "cascade", standing.example_id).random()
         standing.control = draw < settings.control_share
+        if cascade.point is not None:
+            standing.expected = round(cascade.point.agreement, 4)
         (full if cascade.point is None or standing.control else staged).append(standing)
     if full:
         cascade.judge_in_full(full)
@@ -220,6 +222,8 @@ def _evidence(standing: _Question, by: str | None) -> dict[str, object]:
     """`by`: whose word the reward is; of the question the stage that decided, how sure it was, and the control."""
     evidence: dict[str, object] = {"by": by, "stage": standing.stage, "rounds": standing.rounds}
     evidence["confidence"] = standing.decision.confidence
+    if standing.expected is not None:
+        evidence["expected"] = standing.expected
     if standing.control:
         evidence |= {"control": True, "agrees": standing.agrees}
     return evidence

@@ -169,12 +169,26 @@ def publish_longreward(store: Store, recipe: Recipe, questions: int = 1) -> Publ
                 for name, (score, reason, evidence) in judged.items()
             ]
     pairs = _pairs(examples, rewards(judgements, parse_scorers(recipe)))
+    return publish_judged(store, recipe, examples, [context], answers, judgements, pairs)
+
+
+def publish_judged(
+    store: Store,
+    recipe: Recipe,
+    examples: list[Example],
+    contexts: list[Context],
+    answers: list[Answer],
+    judgements: list[Judgement],
+    pairs: list[Pair],
+) -> Published:
+    """A dataset of one shard with these rows; one more question gives no pair."""
     paths = [
         put_input(store, nouns.to_table(examples, nouns.EXAMPLE)),
-        put_input(store, nouns.to_table([context], nouns.CONTEXT)),
+        put_input(store, nouns.to_table(contexts, nouns.CONTEXT)),
     ]
     early = [Drop("arden-none", "read", "duplicate_id", "row 9")]
-    plan = stored_plan(store, recipe, [PlannedShard(0, paths[0], paths[1], questions, 1, 100)], early)
+    questions = len(examples)
+    plan = stored_plan(store, recipe, [PlannedShard(0, paths[0], paths[1], questions, len(contexts), 100)], early)
     tables = {
         "answers": nouns.to_table(answers, nouns.ANSWER),
         "judgements": nouns.to_table(judgements, nouns.JUDGEMENT),

@@ -57,8 +57,8 @@ def test_a_recipe_that_is_not_there_is_one_short_line_and_status_2(tmp_path: Pat
 def test_a_name_that_is_not_in_the_box_gets_the_list_of_those_that_are(tmp_path: Path) -> None:
     ended = longmill("plan", "seelong", cwd=tmp_path)
     assert ended.returncode == 2
-    names = "demo-longreward, demo-sealong, documents-sealong, longmab, longpo, longreward, real-sealong, sealong"
-    assert f"no recipe of this name in the box: {names}" in ended.stderr
+    names = "cascade, demo-longreward, demo-sealong, documents-sealong, longmab, longpo, longreward, real-sealong"
+    assert f"no recipe of this name in the box: {names}, sealong" in ended.stderr
     ended = longmill("demo", "seelong", cwd=tmp_path)
     assert ended.returncode == 2
     assert "there is no method 'seelong' on generated text; there are: longreward, sealong" in ended.stderr

@@ -154,6 +154,7 @@ def test_what_decides_the_data_changes_the_identity(change: dict[str, object]) -
 
 # Taken before the modules moved into rooms: a plan's id depends on them, so another value would make every plan anew.
 IDENTITIES = {
+    "cascade": "cf132addb010b66e1ae393ff7b9c84ec4b86a8c940b7a6bb5a2bffaa406955ca",
     "demo-longreward": "78a4df34f1f859ea2528c3a63a8d11d0c3d136fd784476e954abd85f8626288e",
     "demo-sealong": "187a524d41a95d78767154f67999fc3403a2c49b1c01166fdf0e8de7ea92c640",
     "documents-sealong": "138471b49f928344d32d69314e715a47242a583172a9395518b9aa4eca2d60bb",

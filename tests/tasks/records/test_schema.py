@@ -5,7 +5,7 @@ from typing import TypedDict
 import pyarrow as pa
 import pytest
 
-from tasks.records.dataset import EVIDENCE, PAIRS, SAMPLER_COLUMNS, published_schema
+from tasks.records.dataset import CASCADE_COLUMNS, EVIDENCE, PAIRS, SAMPLER_COLUMNS, published_schema
 from tasks.records.example import ANSWER, CONTEXT, DROP, EXAMPLE, JUDGEMENT, PAIR
 from tasks.records.schema import schema_of
 
@@ -202,20 +202,27 @@ def test_a_field_without_an_arrow_type_is_named(record: type, name: str) -> None
 
 
 def test_datasets_of_models_that_think_have_further_columns() -> None:
-    assert list(PAIRS)[:-5] == list(published_schema(PAIRS, with_reasoning=False))
-    assert list(published_schema(PAIRS, with_reasoning=True)) == list(PAIRS)[:-1]
-    assert list(PAIRS)[-5:-1] == [
+    assert list(PAIRS)[:-7] == list(published_schema(PAIRS, with_reasoning=False))
+    assert list(published_schema(PAIRS, with_reasoning=True)) == list(PAIRS)[:-3]
+    assert list(PAIRS)[-7:-3] == [
         pa.field("chosen_reasoning", TEXT),
         pa.field("rejected_reasoning", TEXT),
         pa.field("chosen_reasoning_tokens", pa.int32()),
         pa.field("rejected_reasoning_tokens", pa.int32()),
     ]
-    assert list(EVIDENCE)[:-3] == list(published_schema(EVIDENCE, with_reasoning=False))
-    assert list(EVIDENCE)[-3:-1] == [pa.field("reasoning", TEXT), pa.field("reasoning_tokens", pa.int32())]
+    assert list(EVIDENCE)[:-5] == list(published_schema(EVIDENCE, with_reasoning=False))
+    assert list(EVIDENCE)[-5:-3] == [pa.field("reasoning", TEXT), pa.field("reasoning_tokens", pa.int32())]
 
 
 def test_datasets_whose_samples_see_different_contexts_have_further_columns() -> None:
     assert PAIRS.field("short_prompt") == pa.field("short_prompt", MESSAGES)
     assert EVIDENCE.field("seen") == pa.field("seen", TEXT)
-    assert published_schema(PAIRS, True, SAMPLER_COLUMNS) == PAIRS
-    assert published_schema(EVIDENCE, True, SAMPLER_COLUMNS) == EVIDENCE
+    assert list(published_schema(PAIRS, True, SAMPLER_COLUMNS)) == list(PAIRS)[:-2]
+    assert list(published_schema(EVIDENCE, True, SAMPLER_COLUMNS)) == list(EVIDENCE)[:-2]
+
+
+def test_datasets_of_a_cascade_say_by_which_stage_a_reward_came() -> None:
+    assert list(PAIRS)[-2:] == [pa.field("chosen_by", TEXT), pa.field("rejected_by", TEXT)]
+    assert list(EVIDENCE)[-2:] == [pa.field("reward_by", TEXT), pa.field("expected_reward", pa.float64())]
+    assert published_schema(PAIRS, True, SAMPLER_COLUMNS | CASCADE_COLUMNS) == PAIRS
+    assert published_schema(EVIDENCE, True, SAMPLER_COLUMNS | CASCADE_COLUMNS) == EVIDENCE

@@ -1,0 +1,149 @@
+"""What a cascade decides and what it promises: on simulated questions whose truth is given."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from infra.errors import InputError
+from tasks.judging import cascade_calibration
+from tasks.judging.cascade import Candidate, StageModel, decide, predict, with_rewards
+from tasks.judging.cascade_calibration import (
+    JUDGE,
+    JudgedCandidates,
+    end_of,
+    fit_cascade,
+    fit_models,
+    least_questions,
+    trace,
+)
+
+STAGES = ("consensus", "reward_model")
+MODELS = (StageModel((), 6.0, 1.0, 1.0), StageModel((1.0,), 6.0, 1.0, 0.5))
+
+
+def simulated(rng: np.random.Generator, count: int, heavy: bool, answers: int = 4) -> list[JudgedCandidates]:
+    """Questions with a level of their own, and two stages that correlate with the judge by 0.6 and 0.9 within them.
+
+    `heavy`: errors with heavy tails, of a size that differs between questions, and a judge that rates in halves.
+    """
+    questions = []
+    for number in range(count):
+        rewards = rng.normal(0, 1, answers)
+        columns = []
+        for correlation in (0.6, 0.9):
+            noise = rng.standard_t(3, answers) * rng.choice((0.3, 1.0)) if heavy else rng.normal(0, 1, answers)
+            columns.append(correlation * rewards + np.sqrt(1 - correlation**2) * noise + rng.normal(0, 0.5))
+        judged = rng.normal(6, 1) + rewards
+        if heavy:
+            judged = np.round(2 * judged) / 2
+        candidates = []
+        for place in range(answers):
+            scores = tuple(float(column[place]) for column in columns)
+            candidates.append(Candidate(f"{place:02d}", scores, reward=float(judged[place]), judged=True))
+        questions.append(JudgedCandidates(f"q{number}-{rng.integers(10**9)}", tuple(candidates)))
+    return questions
+
+
+def agreement_on(questions: list[JudgedCandidates], calibration: cascade_calibration.CascadeCalibration) -> float:
+    """The share of questions whose pair is the judge's at the confidence that the calibration takes for 0.95."""
+    point = calibration.operating(0.95)
+    if point is None:  # all is judged
+        return 1.0
+    ends = [end_of(trace(question, calibration.models, STAGES), point.threshold) for question in questions]
+    return sum(end.agrees for end in ends) / len(ends)
+
+
+def test_the_promised_agreement_is_reached_in_19_of_20_calibrations() -> None:
+    rng = np.random.default_rng(7)
+    fresh = {heavy: simulated(rng, 100, heavy) for heavy in (False, True)}
+    reached, sets = 0, 20
+    answers = []
+    for number in range(sets):
+        heavy = number % 2 == 0
+        calibration = fit_cascade(simulated(rng, 80, heavy), STAGES, {}, 0.95)
+        reached += agreement_on(fresh[heavy], calibration) >= 0.95
+        point = calibration.operating(0.95)
+        answers.append(1.0 if point is None else point.answers)
+    assert reached >= 0.95 * sets
+    assert np.mean(answers) < 0.9  # and it is not reached by judging everything
+
+
+def test_the_stages_own_word_alone_breaks_the_promise() -> None:
+    """So the test above can fail: here a confidence of a half is enough, whatever the calibration says."""
+    questions = simulated(np.random.default_rng(7), 100, heavy=False)
+    models = fit_models(questions, len(STAGES))
+    ends = [end_of(trace(question, models, STAGES), 0.5) for question in questions]
+    assert sum(end.agrees for end in ends) / len(ends) < 0.9
+
+
+def test_few_questions_are_refused() -> None:
+    assert least_questions(0.95) == 59
+    questions = simulated(np.random.default_rng(0), 58, heavy=False)
+    with pytest.raises(InputError, match="takes 59 questions"):
+        fit_cascade(questions, STAGES, {}, 0.95)
+
+
+def test_stages_that_say_nothing_promise_nothing() -> None:
+    rng = np.random.default_rng(1)
+    questions = []
+    for question in simulated(rng, 80, heavy=False):
+        noise = [replace(one, scores=(float(rng.normal()), float(rng.normal()))) for one in question.candidates]
+        questions.append(JudgedCandidates(question.example_id, tuple(noise)))
+    point = fit_cascade(questions, STAGES, {}, 0.95).operating(0.95)
+    assert point is None or point.answers > 0.9
+
+
+def test_models_are_those_of_the_simulation() -> None:
+    nothing, first, both = fit_models(simulated(np.random.default_rng(2), 400, heavy=False), 2)
+    assert nothing.weights == ()
+    assert nothing.spread == pytest.approx(1.0, abs=0.05)
+    assert first.weights == pytest.approx((0.6,), abs=0.05)
+    assert first.spread == pytest.approx(0.8, abs=0.05)
+    assert both.spread < 0.45
+
+
+def test_a_judged_answer_tells_the_level_of_its_question() -> None:
+    candidates = [Candidate("a", (0.0,)), Candidate("b", (1.0,))]
+    before = predict(candidates, MODELS)
+    assert [one.reward for one in before] == [6.0, 7.0]
+    after = predict(with_rewards(candidates, [0], [8.0]), MODELS)
+    assert 8.0 < after[1].reward < 9.0
+    assert after[1].spread > before[1].spread
+
+
+def test_a_clear_question_is_decided_and_a_close_one_is_asked_about() -> None:
+    clear = decide([Candidate("a", (0.0,)), Candidate("b", (9.0,)), Candidate("c", (4.0,))], MODELS)
+    assert (clear.best, clear.worst) == (1, 0)
+    assert clear.confidence > 0.99
+    close = [Candidate("a", (0.0,)), Candidate("b", (9.0,)), Candidate("c", (9.1,)), Candidate("d", (5.0,))]
+    decision = decide(close, MODELS)
+    assert decision.confidence < 0.7
+    assert set(decision.ask) <= {1, 2}  # nobody asks about the worst, which is clear
+    judged = decide(with_rewards(close, [1, 2], [15.0, 14.0]), MODELS, 1)
+    assert judged.best == 1
+    assert judged.confidence > 0.99
+
+
+def test_an_answer_that_was_cut_off_is_never_best() -> None:
+    candidates = [Candidate("a", (9.0,), cut_off=True), Candidate("b", (5.0,)), Candidate("c", (0.0,))]
+    assert decide(candidates, MODELS).best == 1
+
+
+def test_an_answer_without_the_score_of_a_stage_is_predicted_by_those_before() -> None:
+    model = (*MODELS, StageModel((0.5, 0.5), 6.0, 1.0, 0.1))
+    wide, narrow = predict([Candidate("a", (1.0, None)), Candidate("b", (1.0, 1.0))], model)
+    assert (wide.spread, narrow.spread) == (0.5, 0.1)
+    alone = predict([Candidate("a", (None, 1.0))], model)[0]
+    assert alone.spread == 1.0
+
+
+def test_in_the_end_everything_is_judged_and_certain() -> None:
+    question = simulated(np.random.default_rng(3), 1, heavy=False)[0]
+    models = fit_models(simulated(np.random.default_rng(4), 50, heavy=False), 2)
+    points = list(trace(question, models, STAGES))
+    assert [point.stage for point in points[:3]] == [*STAGES, JUDGE]
+    assert points[-1].decision.confidence == 1.0
+    assert points[-1].agrees
+    counts = [point.judged for point in points]
+    assert counts == sorted(counts)
