@@ -1,4 +1,4 @@
-"""Row 12: a cascade of claims, the distilled reward model and the judge: cost and agreement beside the full judge's."""
+"""Row 13: a cascade of claims, the distilled reward model and the judge: cost and agreement beside the full judge's."""
 
 from flows.evidence import LONGREWARD, EvidenceTableRow, SeedResult
 from flows.evidence.cheaper import TARGET, measured_on, target_met
@@ -12,4 +12,4 @@ def measure(experiment: Experiment) -> SeedResult:
     return SeedResult(measured_on(experiment, recipe), experiment.details(recipe, None))
 
 
-ROW = EvidenceTableRow(12, "cascade", "a cascade before the judge?", "—", TARGET, (LONGREWARD,), measure, target_met)
+ROW = EvidenceTableRow(13, "cascade", "a cascade before the judge?", "—", TARGET, (LONGREWARD,), measure, target_met)

@@ -1,4 +1,4 @@
-"""Row 15: what does training on the pairs of a cheaper judge gain, beside the full judge's?
+"""Row 16: what does training on the pairs of a cheaper judge gain, beside the full judge's?
 
 Pairs of all questions of the training set, of which the half that the cheaper way was made on is a part; gains are on
 the held-out questions, on which nothing was made or chosen.
@@ -65,7 +65,7 @@ def target_met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
 
 
 ROW = EvidenceTableRow(
-    15,
+    16,
     "cheaper-training",
     "training on the pairs of a cheaper judge?",
     "—",

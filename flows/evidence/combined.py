@@ -1,4 +1,4 @@
-"""Row 13: combined choice: consensus with the distilled reward, weights learnt; how much of the gap closes?
+"""Row 14: combined choice: consensus with the distilled reward, weights learnt; how much of the gap closes?
 
 The gap is what the best of N samples is above the one that consensus (embedding) chooses. The questions are those of
 the second half (the reward model learns from the first), with SeaLong's N samples. Their two quarters take turns:
@@ -118,7 +118,7 @@ def target_met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
 
 
 ROW = EvidenceTableRow(
-    13,
+    14,
     "combined",
     "how much of the gap between consensus and the best sample can be closed?",
     "—",

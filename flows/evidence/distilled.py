@@ -1,4 +1,4 @@
-"""Row 11: a reward model that learns from the judge and takes its place: cost and agreement beside the full judge's."""
+"""Row 12: a reward model that learns from the judge and takes its place: cost and agreement beside the full judge's."""
 
 from flows.evidence import LONGREWARD, EvidenceTableRow, SeedResult
 from flows.evidence.cheaper import TARGET, measured_on, target_met
@@ -12,4 +12,4 @@ def measure(experiment: Experiment) -> SeedResult:
     return SeedResult(measured_on(experiment, recipe), experiment.details(recipe, None))
 
 
-ROW = EvidenceTableRow(11, "distilled", "a distilled reward model?", "—", TARGET, (LONGREWARD,), measure, target_met)
+ROW = EvidenceTableRow(12, "distilled", "a distilled reward model?", "—", TARGET, (LONGREWARD,), measure, target_met)

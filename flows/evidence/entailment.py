@@ -1,4 +1,4 @@
-"""Row 10: verdicts by entailment: calls, tokens, money and agreement beside the full judge's."""
+"""Row 11: verdicts by entailment: calls, tokens, money and agreement beside the full judge's."""
 
 from flows.evidence import LONGREWARD, EvidenceTableRow, SeedResult
 from flows.evidence.cheaper import TARGET, measured_on, target_met
@@ -12,4 +12,4 @@ def measure(experiment: Experiment) -> SeedResult:
     return SeedResult(measured_on(experiment, recipe), experiment.details(recipe, None))
 
 
-ROW = EvidenceTableRow(10, "entailment", "verdicts by entailment?", "—", TARGET, (LONGREWARD,), measure, target_met)
+ROW = EvidenceTableRow(11, "entailment", "verdicts by entailment?", "—", TARGET, (LONGREWARD,), measure, target_met)

@@ -1,4 +1,4 @@
-"""Row 14: fewer samples by question: what does the stopping rule `consensus` save, and what does it cost?
+"""Row 15: fewer samples by question: what does the stopping rule `consensus` save, and what does it cost?
 
 Replayed on SeaLong's answers, of which every question has all N: sample i is the same request with a rule and without,
 so the first n of them are what a recipe with the rule would have drawn. The choice is that of the consensus (embedding)
@@ -104,7 +104,7 @@ def target_met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
 
 
 ROW = EvidenceTableRow(
-    14,
+    15,
     "fewer-samples",
     "fewer samples, where consensus is clear?",
     "—",
