@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from tasks.planning.estimate import estimate
 from tasks.planning.make_plan import make_plan
 from tasks.records.example import Answer, Example
 from tasks.records.plan import Plan
+from tasks.reporting.sample_tables import sample_rows
 from tasks.sampling import recorded_calls, saved_samples
 from tasks.stopping import is_decided
 from tasks.stopping.consensus import overtaking_chance
@@ -158,3 +160,14 @@ def test_what_does_not_go_together_is_named(
     )
     with pytest.raises(RecipeError, match=fault):
         make_plan(recipe, open_store(recipe.store))
+
+
+def test_a_card_tells_what_was_drawn_and_what_was_saved() -> None:
+    summary: Any = SimpleNamespace(questions=3, answers=56, histograms={"sample_tokens": ((10, 50), (20, 6))})
+    columns, rows = sample_rows(summary, {"samples": SAMPLES, "stop": STOP})
+    assert len(columns) == 4
+    assert rows == [
+        ["drawn", "56", "77.8%", "620"],
+        ["saved by consensus", "16", "22.2%", "about 177"],
+    ]
+    assert sample_rows(summary, {"samples": SAMPLES, "stop": None})[1] == []
