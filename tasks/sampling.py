@@ -285,7 +285,7 @@ def recorded_calls(
     """
     recorded: list[tuple[Request, Entry | None]] = []
     drawn: dict[str, list[Answer]] = {example.example_id: [] for example in examples}
-    samples_told = dict.fromkeys(drawn, 0)
+    certain_samples = dict.fromkeys(drawn, 0)
     decided: list[int] = []  # samples of questions that need no more
     keys: set[str] = set()
     going_on = list(examples)
@@ -295,11 +295,11 @@ def recorded_calls(
         for example in going_on:
             earlier = drawn[example.example_id]
             calls = sample_calls(example, contexts[example.context_id], recipe, special_tokens, earlier)
-            samples_told[example.example_id] += sum(call.request.kind == "sample" for call in calls)
+            certain_samples[example.example_id] += sum(call.request.kind == "sample" for call in calls)
             if calls:
                 calls_of_round.append((example, calls))
             else:
-                decided.append(samples_told.pop(example.example_id))
+                decided.append(certain_samples.pop(example.example_id))
             requests.update({call.request.key: call.request for call in calls if call.request.key not in keys})
         entries: dict[str, Entry] = {}
         ordered = list(requests)
@@ -308,7 +308,7 @@ def recorded_calls(
         if stops_by_reward(recipe) and len(keys):  # whether a later round is asked is known where it was
             for example, calls in calls_of_round:
                 if not all(call.request.key in entries for call in calls):
-                    samples_told[example.example_id] -= sum(call.request.kind == "sample" for call in calls)
+                    certain_samples[example.example_id] -= sum(call.request.kind == "sample" for call in calls)
             requests = {key: request for key, request in requests.items() if key in entries}
         recorded += [(request, entries.get(key)) for key, request in requests.items()]
         keys.update(requests)
@@ -321,22 +321,22 @@ def recorded_calls(
                     outcome = parse_reply(entries[call.request.key], recipe.policy.reasoning)
                     drawn[example.example_id].append(_answer_of(example.example_id, call, outcome, recipe))
                 going_on.append(example)
-    return RecordedCalls(recorded, _later_samples(list(samples_told.values()), decided, recipe))
+    return RecordedCalls(recorded, _later_samples(list(certain_samples.values()), decided, recipe))
 
 
-def _later_samples(told: Sequence[int], decided: Sequence[int], recipe: Recipe) -> LaterSamples:
-    """The samples of later rounds, from those that are told of each question that may need more.
+def _later_samples(certain: Sequence[int], decided: Sequence[int], recipe: Recipe) -> LaterSamples:
+    """The samples of later rounds, from those that are certain of each question that may need more.
 
     With a stopping rule there may be none; expected are as many samples as decided questions have on average, or, as
     long as there is none, half of those that may be left.
     """
-    most = sum(recipe.sampling.samples - samples for samples in told)
+    most = sum(recipe.sampling.samples - samples for samples in certain)
     if recipe.sampling.stop is None:
         return LaterSamples(most, most, most)
     if not decided:
         return LaterSamples(0, most / 2, most)
     mean = sum(decided) / len(decided)
-    return LaterSamples(0, sum(max(0.0, mean - samples) for samples in told), most)
+    return LaterSamples(0, sum(max(0.0, mean - samples) for samples in certain), most)
 
 
 def sample_prompt_tokens(shard: PlannedShard, recipe: Recipe) -> int:

@@ -86,7 +86,7 @@ def replayed(
         score = None if is_refused(answer) else example_sub_em(answer.text, case.example)
         if score is not None:
             scores[answer.sample_index] = score
-    few, every = (consensus_pick(each, _MBR, scoring) for each in (first, case))
+    few, every = (consensus_pick(question, _MBR, scoring) for question in (first, case))
     if few in scores and every in scores:
         values[f"{_LOSS} {label}"] = (scores[few] - scores[every], 1.0)
     return values

@@ -152,7 +152,7 @@ def check_scorers(recipe: Recipe) -> list[ActiveScorer]:
             )
         _check_thinking(scorer, recipe)
         other = getattr(scorer.settings, "weigh_by", None)
-        if other is not None and (other == scorer.name or other not in [each.name for each in scorers]):
+        if other is not None and (other == scorer.name or other not in [active.name for active in scorers]):
             raise RecipeError(
                 f"scoring.scorers: {scorer.name}.weigh_by is {other!r}, which is no other scorer of the recipe; add it "
                 "to the list, with weight 0 where it is to weigh votes alone"
