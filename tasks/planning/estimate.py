@@ -163,7 +163,8 @@ def estimate(plan: Plan, recipe: Recipe, store: Store, ledger: Ledger) -> Estima
         examples, contexts = load_shard(store, plan, shard.index)
         recorded = recorded_calls(examples, contexts, recipe, ledger, plan.special_tokens)
         totals.update(request.kind for request, _ in recorded.calls)
-        later += recorded.later
+        if recipe.sampling.stop is None or read_shard_result(store, plan.plan_id, shard.index) is None:
+            later += recorded.later
         for request, entry in recorded.calls:
             if entry is None:
                 continue
