@@ -40,6 +40,18 @@ class StageModel:
 
 
 @dataclass(frozen=True, slots=True)
+class StageModels:
+    """The models for no stage, the first, the first two, ..., and the limits of the judge's rewards.
+
+    Judges often give several answers the highest reward that there is: each of these is best, whatever the rest gets.
+    """
+
+    stages: tuple[StageModel, ...]
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One text among the answers to a question. `judged` without a reward: it takes no part any more."""
 
@@ -76,22 +88,22 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The expected reward of a candidate, and how far it may be from that."""
+    """The middle of what a candidate's reward may be before the limits, its spread, and the reward that is expected."""
 
-    reward: float
+    middle: float
     spread: float
+    reward: float
 
 
-def predict(candidates: Sequence[Candidate], models: Sequence[StageModel]) -> list[Prediction]:
+def predict(candidates: Sequence[Candidate], models: StageModels) -> list[Prediction]:
     """The judge's reward of each candidate, as the stages predict it; judged ones tell the question's level.
 
-    `models`: for no stage, the first, the first two, ... A candidate without the score of a stage is predicted by the
-    stages before it.
+    A candidate without the score of a stage is predicted by the stages before it.
     """
     plain = []
     for candidate in candidates:
         scores = candidate.leading_scores()
-        model = models[len(scores)]
+        model = models.stages[len(scores)]
         shift = sum(weight * score for weight, score in zip(model.weights, scores, strict=True))
         plain.append((model, model.level + shift))
     precision = gain = 0.0
@@ -107,11 +119,19 @@ def predict(candidates: Sequence[Candidate], models: Sequence[StageModel]) -> li
         if precision and level_variance:
             left = 1 / (1 / level_variance + precision)
             mean, variance = mean + left * gain, variance + left
-        predictions.append(Prediction(float(mean), float(np.sqrt(variance))))
+        spread = float(np.sqrt(variance))
+        predictions.append(Prediction(float(mean), spread, _within_limits(float(mean), spread, models)))
     return predictions
 
 
-def decide(candidates: Sequence[Candidate], models: Sequence[StageModel], judged_rounds: int = 0) -> Decision:
+def _within_limits(middle: float, spread: float, models: StageModels) -> float:
+    """The mean of a logistic variable whose values beyond the limits are at the limits: it is always within them."""
+    scale = spread / _LOGISTIC
+    tails = [np.logaddexp(0, (limit - middle) / scale) for limit in (models.high, models.low)]
+    return float(models.high - scale * (tails[0] - tails[1]))
+
+
+def decide(candidates: Sequence[Candidate], models: StageModels, judged_rounds: int = 0) -> Decision:
     """Which candidate is best and which worst, as far as is known, and whom the judge would have to be asked about."""
     predictions = predict(candidates, models)
     running = [
@@ -120,8 +140,8 @@ def decide(candidates: Sequence[Candidate], models: Sequence[StageModel], judged
     winners = [place for place in running if candidates[place].may_win]
     if len(running) < 2 or not winners:
         return Decision(None, None, CERTAIN)
-    best_odds = _odds(candidates, predictions, winners, 1)
-    worst_odds = _odds(candidates, predictions, running, -1)
+    best_odds = _odds(candidates, predictions, winners, 1, models.high)
+    worst_odds = _odds(candidates, predictions, running, -1, -models.low)
     best, worst = _first(winners, candidates, predictions, -1), _first(running, candidates, predictions, 1)
     doubts = 1 - best_odds[best], 1 - worst_odds[worst]
     confidence = round(max(0.0, 1 - sum(doubts)), _DIGITS)
@@ -164,37 +184,43 @@ def _likeliest(odds: dict[int, float], candidates: Sequence[Candidate], count: i
 
 
 def _odds(
-    candidates: Sequence[Candidate], predictions: Sequence[Prediction], places: Sequence[int], sign: int
+    candidates: Sequence[Candidate], predictions: Sequence[Prediction], places: Sequence[int], sign: int, limit: float
 ) -> dict[int, float]:
-    """How probable it is for each of these places to have the highest reward (`sign` 1), or the lowest (-1)."""
-    unjudged = [place for place in places if not candidates[place].judged]
+    """How probable it is for each of these places that no reward is higher (`sign` 1), or lower (-1).
+
+    `limit`: the highest reward that there is, times the sign. Several places may share it.
+    """
     odds = dict.fromkeys(places, 0.0)
+    unjudged = [place for place in places if not candidates[place].judged]
     highest = -np.inf  # of the judged
-    judged = [place for place in places if candidates[place].judged]
-    if judged:
-        ranked = sorted(judged, key=lambda place: (-sign * (candidates[place].reward or 0.0), candidates[place].name))
-        highest = sign * (candidates[ranked[0]].reward or 0.0)
-        odds[ranked[0]] = 1.0
-    if not unjudged:
+    first = None
+    for place in places:
+        reward = candidates[place].reward
+        if reward is not None and (first is None or (-sign * reward, candidates[place].name) < first):
+            first, highest, leader = (-sign * reward, candidates[place].name), sign * reward, place
+    if not unjudged or highest >= limit:
+        if first is not None:
+            odds[leader] = 1.0
         return odds
-    means = np.array([sign * predictions[place].reward for place in unjudged])[:, None]
+    means = np.array([sign * predictions[place].middle for place in unjudged])[:, None]
     scales = np.array([predictions[place].spread for place in unjudged])[:, None] / _LOGISTIC
-    end = float((means + _REACH * scales).max())
-    start = max(float((means - _REACH * scales).min()), highest)
-    left = 0.0 if not judged else float(np.exp(_log_below(highest, means, scales).sum()))
-    if start < end:
-        grid = np.linspace(start, end, _GRID)[None, :]
-        log_below = _log_below(grid, means, scales)
-        others = np.exp(log_below.sum(axis=0, keepdims=True) - log_below)
-        below = np.exp(log_below)
-        density = below * (1 - below) / scales
-        heights = density * others
-        areas = (heights[:, 1:] + heights[:, :-1]).sum(axis=1)
-        if areas.sum() > 0:
-            for place, area in zip(unjudged, areas / areas.sum(), strict=True):
-                odds[place] = float(area) * (1 - left)
-    if judged:
-        odds[ranked[0]] = left
+    below_limit = _log_below(limit, means, scales)
+    left = 0.0
+    if first is not None:
+        left = float(np.exp(_log_below(highest, means, scales).sum()))
+        odds[leader] = left
+    start = max(min(float((means - _REACH * scales).min()), limit - _REACH * float(scales.max())), highest)
+    grid = np.linspace(start, limit, _GRID)[None, :]
+    log_below = _log_below(grid, means, scales)
+    below = np.exp(log_below)
+    heights = below * (1 - below) / scales * np.exp(log_below.sum(axis=0, keepdims=True) - log_below)
+    areas = (heights[:, 1:] + heights[:, :-1]).sum(axis=1)
+    between = max(0.0, float(np.exp(below_limit.sum())) - left)  # that the highest is above the judged, below the limit
+    if areas.sum() > 0:
+        areas *= between / areas.sum()
+    at_limit = 1 - np.exp(below_limit[:, 0])
+    for place, area, at in zip(unjudged, areas, at_limit, strict=True):
+        odds[place] = float(area + at)
     return odds
 
 

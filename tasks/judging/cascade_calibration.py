@@ -23,7 +23,7 @@ from infra.canonical import text_id
 from infra.errors import InputError, RecipeError
 from infra.recipe import Recipe
 from infra.store import Store
-from tasks.judging.cascade import CERTAIN, Candidate, Decision, StageModel, decide, with_rewards
+from tasks.judging.cascade import CERTAIN, Candidate, Decision, StageModel, StageModels, decide, with_rewards
 from tasks.judging.named_by_content import read_named, write_named
 
 FOLDER = "cascades"  # in the store
@@ -63,7 +63,7 @@ class Operating:
     questions: int
     agreeing: int
     answers: float  # share of the answers that the judge is asked about
-    asked: float  # share of the questions with such an answer
+    reached: float  # share of the questions with such an answer
     decided: Mapping[str, float]  # by stage: share of the questions that end there
 
     @property
@@ -73,12 +73,12 @@ class Operating:
 
 @dataclass(frozen=True, slots=True)
 class CascadeCalibration:
-    """The models for no stage, the first, the first two, ...; and the curve of confidences, the strictest first.
+    """The stages' models, and the curve of confidences, the strictest first.
 
     `made_for`: the settings whose change makes it another cascade. `figures`: how it was made.
     """
 
-    models: tuple[StageModel, ...]
+    models: StageModels
     curve: tuple[Operating, ...]
     made_for: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, Any] = field(default_factory=dict)
@@ -125,12 +125,13 @@ def fit_cascade(
     return CascadeCalibration(fit_models(useful, len(stages)), curve, made_for)
 
 
-def fit_models(questions: Sequence[JudgedCandidates], stages: int) -> tuple[StageModel, ...]:
-    """The models for the first 0, 1, ... stages."""
-    return tuple(_fit_model(questions, count) for count in range(stages + 1))
+def fit_models(questions: Sequence[JudgedCandidates], stages: int) -> StageModels:
+    """The models for the first 0, 1, ... stages; the limits are the lowest and the highest reward."""
+    rewards = [candidate.reward or 0.0 for question in questions for candidate in _judged(question)]
+    return StageModels(tuple(_fit_model(questions, count) for count in range(stages + 1)), min(rewards), max(rewards))
 
 
-def trace(question: JudgedCandidates, models: Sequence[StageModel], stages: Sequence[str]) -> Iterator[Point]:
+def trace(question: JudgedCandidates, models: StageModels, stages: Sequence[str]) -> Iterator[Point]:
     """Where the question stands after each stage and each round of the judge, to the certain end."""
     for count, stage in enumerate(stages, 1):
         candidates = unjudged(question.candidates, count)
@@ -196,9 +197,11 @@ def operating_point(recipe: Recipe) -> Operating | None:
 def _load(store_url: str, path: str) -> CascadeCalibration:
     content = read_named(store_url, path, KEY, REMEDY)
     try:
-        models = [StageModel(tuple(model.pop("weights")), **model) for model in content.pop("models")]
+        given = content.pop("models")
+        stages = tuple(StageModel(tuple(model.pop("weights")), **model) for model in given["stages"])
+        models = StageModels(stages, given["low"], given["high"])
         curve = [Operating(**point) for point in content.pop("curve")]
-        return CascadeCalibration(tuple(models), tuple(curve), **content)
+        return CascadeCalibration(models, tuple(curve), **content)
     except (KeyError, TypeError, AttributeError) as error:
         raise RecipeError(f"{KEY}: {path} is no calibration of a cascade ({error}); {REMEDY}") from error
 
@@ -258,9 +261,9 @@ def _operating(threshold: float, traces: Sequence[tuple[int, Sequence[Point]]], 
     for stage in (*stages, JUDGE):
         decided[stage] = round(sum(end.stage == stage for _, end in ends) / len(ends), _DIGITS)
     answers = sum(end.judged for _, end in ends) / sum(candidates for candidates, _ in ends)
-    asked = sum(end.judged > 0 for _, end in ends) / len(ends)
+    reached = sum(end.judged > 0 for _, end in ends) / len(ends)
     agreeing = sum(end.agrees for _, end in ends)
-    return Operating(threshold, len(ends), agreeing, round(answers, _DIGITS), round(asked, _DIGITS), decided)
+    return Operating(threshold, len(ends), agreeing, round(answers, _DIGITS), round(reached, _DIGITS), decided)
 
 
 def chance_of(errors: int, trials: int, share: float) -> float:

@@ -30,7 +30,7 @@ def cascade_view(recipe: Recipe) -> dict[str, Any] | None:
     """What is expected of the recipe's cascade, JSON-ready; None without one.
 
     {"control": share judged in full} and, with a calibration, {"questions": that it was replayed on, "agreement" there,
-    "decided": {stage: share of questions}, "asked": share of questions with a judged answer, "answers": share judged}.
+    "decided": {stage: share of questions}, "reached": share of questions with a judged answer, "answers": that share}.
     """
     cascade = recipe.scoring.cascade
     if cascade is None:
@@ -39,7 +39,7 @@ def cascade_view(recipe: Recipe) -> dict[str, Any] | None:
     if point is None:
         return {"control": 1.0}
     own = {"questions": point.questions, "agreement": round(point.agreement, 4), "decided": dict(point.decided)}
-    return {"control": cascade.control_share, **own, "asked": point.asked, "answers": point.answers}
+    return {"control": cascade.control_share, **own, "reached": point.reached, "answers": point.answers}
 
 
 def _point(recipe: Recipe) -> Operating | None:
@@ -60,6 +60,6 @@ def _shares(name: str, recipe: Recipe) -> tuple[float, float] | None:
         reached = 1 - sum(point.decided[stage] for stage in before)
         shares = reached, reached
     else:
-        shares = point.asked, point.answers
+        shares = point.reached, point.answers
     control = cascade.control_share
     return control + (1 - control) * shares[0], control + (1 - control) * shares[1]

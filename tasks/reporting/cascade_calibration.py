@@ -17,7 +17,6 @@ from infra.recipe import Recipe
 from infra.store import open_store
 from tasks.judging.cascade import Candidate
 from tasks.judging.cascade_calibration import (
-    JUDGE,
     JudgedCandidates,
     Operating,
     cascade_identity,
@@ -72,21 +71,27 @@ def calibrate_cascade(place: str, recipe: Recipe) -> dict[str, Any]:
         "of": count,
         "wanted": cascade.agreement,
         "choices": choices,
-        "models": [asdict(model) for model in calibration.models],
+        "models": asdict(calibration.models),
     }
 
 
 def _choice(agreement: float, point: Operating | None) -> dict[str, Any]:
     """What an agreement would cost; `threshold` is null where every answer has to be judged."""
     if point is None:
-        return {"agreement": agreement, "threshold": None, "measured": 1.0, "answers": 1.0, "asked": 1.0, "decided": {}}
+        return {
+            "agreement": agreement,
+            "threshold": None,
+            "measured": 1.0,
+            "answers": 1.0,
+            "reached": 1.0,
+            "decided": {},
+        }
     return {
         "agreement": agreement,
         "threshold": point.threshold,
         "measured": round(point.agreement, 4),
         "answers": point.answers,
-        "asked": point.asked,
-        "decided": {stage: share for stage, share in point.decided.items() if stage != JUDGE},
+        "reached": point.reached,
     }
 
 

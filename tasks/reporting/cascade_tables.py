@@ -12,7 +12,7 @@ def choice_rows(view: Mapping[str, Any]) -> Rows:
     for choice in view["choices"]:
         marked = f"{choice['agreement']:g}" + (" (the recipe's)" if choice["agreement"] == view["wanted"] else "")
         threshold = "never enough: all is judged" if choice["threshold"] is None else f"{choice['threshold']:g}"
-        shares = [choice["measured"], choice["answers"], choice["asked"]]
+        shares = [choice["measured"], choice["answers"], choice["reached"]]
         rows.append([marked, threshold, *(percent(share) for share in shares)])
     return ["agreement", "confidence", "as the judge %", "answers judged %", "questions with one %"], rows
 

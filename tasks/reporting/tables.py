@@ -63,6 +63,9 @@ def plan_rows(view: dict[str, Any]) -> Rows:
             rows.append([f"stage: {kind}", _stage_words(stage, cost["currency"])])
         rows += _cascade_rows(judge.get("cascade"))
         if "full_judge" in judge:
+            stages = list(judge["stages"].values())
+            own = {name: sum(stage[name] for stage in stages) for name in judge["full_judge"]}
+            rows.append(["judging by this recipe", _stage_words(own, cost["currency"])])
             rows.append(["judging by the full judge", _stage_words(judge["full_judge"], cost["currency"])])
     rows.append(["cost", f"{cost['low']:.2f} to {cost['high']:.2f} {cost['currency']}, about {cost['expected']:.2f}"])
     if sizing := view.get("sizing"):

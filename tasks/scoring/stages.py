@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from infra.canonical import seeded_random, text_id
-from tasks.judging.cascade import Candidate, Decision, StageModel, decide, predict, reward_of, with_rewards
+from tasks.judging.cascade import Candidate, Decision, StageModels, decide, predict, reward_of, with_rewards
 from tasks.judging.cascade_calibration import (
     JUDGE,
     CascadeCalibration,
@@ -71,8 +71,9 @@ class _Cascade:
         self.judgements: dict[AnswerId, dict[str, Judgement]] = {}
 
     @property
-    def models(self) -> Sequence[StageModel]:
-        return self.calibration.models if self.calibration is not None else ()
+    def models(self) -> StageModels:
+        assert self.calibration is not None  # without one every answer is judged
+        return self.calibration.models
 
     def take(self, judgements: Iterable[Judgement]) -> None:
         for judgement in judgements:
@@ -101,14 +102,14 @@ class _Cascade:
 
     def ask_judge(self, questions: Sequence[_Question]) -> None:
         """A round of the judge: on each question about the answers that most probably are best or worst."""
-        asked, earlier = [], []
+        questioned, earlier = [], []
         for standing in questions:
             answers = [answer for place in standing.decision.ask for answer in standing.groups[place]]
-            asked.append(replace(standing.question, answers=tuple(answers)))
+            questioned.append(replace(standing.question, answers=tuple(answers)))
             for candidate, group in zip(standing.candidates, standing.groups, strict=True):
                 if candidate.judged:
                     earlier += [(answer, self.judgements[answer.id]) for answer in group]
-        self.take(score_answers(asked, self.judges, self.scoring, self.runner, earlier))
+        self.take(score_answers(questioned, self.judges, self.scoring, self.runner, earlier))
         for standing in questions:
             standing.rounds += 1
             self.take_rewards(standing, standing.decision.ask)

@@ -7,7 +7,7 @@ import pytest
 
 from infra.errors import InputError
 from tasks.judging import cascade_calibration
-from tasks.judging.cascade import Candidate, StageModel, decide, predict, with_rewards
+from tasks.judging.cascade import Candidate, StageModel, StageModels, decide, predict, with_rewards
 from tasks.judging.cascade_calibration import (
     JUDGE,
     JudgedCandidates,
@@ -19,7 +19,7 @@ from tasks.judging.cascade_calibration import (
 )
 
 STAGES = ("consensus", "reward_model")
-MODELS = (StageModel((), 6.0, 1.0, 1.0), StageModel((1.0,), 6.0, 1.0, 0.5))
+MODELS = StageModels((StageModel((), 6.0, 1.0, 1.0), StageModel((1.0,), 6.0, 1.0, 0.5)), -30.0, 30.0)
 
 
 def simulated(rng: np.random.Generator, count: int, heavy: bool, answers: int = 4) -> list[JudgedCandidates]:
@@ -66,7 +66,7 @@ def test_the_promised_agreement_is_reached_in_19_of_20_calibrations() -> None:
         point = calibration.operating(0.95)
         answers.append(1.0 if point is None else point.answers)
     assert reached >= 0.95 * sets
-    assert np.mean(answers) < 0.9  # and it is not reached by judging everything
+    assert np.mean(answers) < 0.95  # and it is not reached by judging everything
 
 
 def test_the_stages_own_word_alone_breaks_the_promise() -> None:
@@ -95,7 +95,7 @@ def test_stages_that_say_nothing_promise_nothing() -> None:
 
 
 def test_models_are_those_of_the_simulation() -> None:
-    nothing, first, both = fit_models(simulated(np.random.default_rng(2), 400, heavy=False), 2)
+    nothing, first, both = fit_models(simulated(np.random.default_rng(2), 400, heavy=False), 2).stages
     assert nothing.weights == ()
     assert nothing.spread == pytest.approx(1.0, abs=0.05)
     assert first.weights == pytest.approx((0.6,), abs=0.05)
@@ -106,7 +106,7 @@ def test_models_are_those_of_the_simulation() -> None:
 def test_a_judged_answer_tells_the_level_of_its_question() -> None:
     candidates = [Candidate("a", (0.0,)), Candidate("b", (1.0,))]
     before = predict(candidates, MODELS)
-    assert [one.reward for one in before] == [6.0, 7.0]
+    assert [one.reward for one in before] == pytest.approx([6.0, 7.0])
     after = predict(with_rewards(candidates, [0], [8.0]), MODELS)
     assert 8.0 < after[1].reward < 9.0
     assert after[1].spread > before[1].spread
@@ -125,16 +125,25 @@ def test_a_clear_question_is_decided_and_a_close_one_is_asked_about() -> None:
     assert judged.confidence > 0.99
 
 
+def test_an_answer_with_the_highest_reward_that_there_is_is_best_whatever_the_others_get() -> None:
+    candidates = [Candidate("a", (4.0,)), Candidate("b", (3.9,)), Candidate("c", (-6.0,))]
+    models = replace(MODELS, low=0.0, high=10.0)
+    assert decide(candidates, models).confidence > decide(candidates, MODELS).confidence  # they may share it
+    judged = decide(with_rewards(candidates, [1], [10.0]), models, 1)
+    assert judged.best == 1
+    assert judged.confidence > 0.95
+
+
 def test_an_answer_that_was_cut_off_is_never_best() -> None:
     candidates = [Candidate("a", (9.0,), cut_off=True), Candidate("b", (5.0,)), Candidate("c", (0.0,))]
     assert decide(candidates, MODELS).best == 1
 
 
 def test_an_answer_without_the_score_of_a_stage_is_predicted_by_those_before() -> None:
-    model = (*MODELS, StageModel((0.5, 0.5), 6.0, 1.0, 0.1))
-    wide, narrow = predict([Candidate("a", (1.0, None)), Candidate("b", (1.0, 1.0))], model)
+    models = replace(MODELS, stages=(*MODELS.stages, StageModel((0.5, 0.5), 6.0, 1.0, 0.1)))
+    wide, narrow = predict([Candidate("a", (1.0, None)), Candidate("b", (1.0, 1.0))], models)
     assert (wide.spread, narrow.spread) == (0.5, 0.1)
-    alone = predict([Candidate("a", (None, 1.0))], model)[0]
+    alone = predict([Candidate("a", (None, 1.0))], models)[0]
     assert alone.spread == 1.0
 
 
