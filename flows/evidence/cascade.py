@@ -1,15 +1,18 @@
-"""Row 13: a cascade of claims, the distilled reward model and the judge: cost and agreement beside the full judge's."""
+"""Row 13: a cascade of claims, the distilled reward model and the judge, beside the full judge."""
 
-from flows.evidence import LONGREWARD, EvidenceTableRow, SeedResult
-from flows.evidence.cheaper import TARGET, measured_on, target_met
-from flows.evidence.cheaper_recipes import cascade_recipe
-from flows.evidence.experiment import Experiment
+from functools import partial
 
+from flows.evidence import LONGREWARD, EvidenceTableRow
+from flows.evidence.cheaper import TARGET, measure_way, target_met
+from flows.evidence.cheaper_recipes import CASCADE
 
-def measure(experiment: Experiment) -> SeedResult:
-    """What each question of the last quarter adds."""
-    recipe = cascade_recipe(experiment)
-    return SeedResult(measured_on(experiment, recipe), experiment.details(recipe, None))
-
-
-ROW = EvidenceTableRow(13, "cascade", "a cascade before the judge?", "—", TARGET, (LONGREWARD,), measure, target_met)
+ROW = EvidenceTableRow(
+    13,
+    "cascade",
+    "a cascade before the judge?",
+    "—",
+    TARGET,
+    (LONGREWARD,),
+    partial(measure_way, way=CASCADE),
+    target_met,
+)

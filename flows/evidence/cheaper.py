@@ -14,8 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flows.evidence import LONGREWARD, Observation
+from flows.evidence import LONGREWARD, Observation, SeedResult
+from flows.evidence.cheaper_recipes import cheaper_recipe
 from flows.evidence.experiment import Experiment
+from infra.errors import InputError
 from infra.ledger import Ledger
 from infra.models.budget import call_cost
 from infra.models.tokens import count_tokens, load_tokenizer
@@ -110,12 +112,20 @@ def compare_judging(full: Mapping[str, JudgedCase], cheap: Mapping[str, JudgedCa
     return observations
 
 
-def measured_on(experiment: Experiment, recipe: Recipe) -> list[Observation]:
-    """`compare_judging` of a cheaper recipe with the full judge, on the last quarter of the questions."""
+def measure_way(experiment: Experiment, way: str) -> SeedResult:
+    """`compare_judging` of a cheaper way with the full judge, on the last quarter of the questions.
+
+    Without a question where there are too few to make it from: the details say why.
+    """
+    try:
+        recipe = cheaper_recipe(experiment, way)
+    except InputError as error:
+        return SeedResult([], {"left_out": str(error)})
     full = judged_cases(experiment, experiment.recipe(LONGREWARD))
     _, _, measured = parts_of(list(full))
     cheap = judged_cases(experiment, recipe)
-    return compare_judging(full, {example_id: cheap[example_id] for example_id in measured})
+    observations = compare_judging(full, {example_id: cheap[example_id] for example_id in measured})
+    return SeedResult(observations, experiment.details(recipe, None))
 
 
 def target_met(figures: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> bool | None:

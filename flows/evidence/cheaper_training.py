@@ -19,6 +19,7 @@ from flows.evidence import (
 from flows.evidence.cheaper import FULL
 from flows.evidence.cheaper_recipes import CASCADE, DISTILLED, ENTAILMENT, cheaper_recipe
 from flows.evidence.experiment import Experiment
+from infra.errors import InputError
 
 _WAYS = (ENTAILMENT, DISTILLED, CASCADE)
 
@@ -31,7 +32,11 @@ def measure(experiment: Experiment) -> SeedResult:
     full = only_figures(experiment.compare(recipe, trained), "SubEM gain", f"{FULL} SubEM gain")
     observations = [full]
     for way in _WAYS:
-        recipe = cheaper_recipe(experiment, way)
+        try:
+            recipe = cheaper_recipe(experiment, way)
+        except InputError as error:  # too few questions to make it from
+            details[way] = {"left_out": str(error)}
+            continue
         trained = experiment.train(recipe)
         details[way] = experiment.details(recipe, trained)
         if trained is not None:

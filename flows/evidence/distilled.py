@@ -1,15 +1,18 @@
-"""Row 12: a reward model that learns from the judge and takes its place: cost and agreement beside the full judge's."""
+"""Row 12: a reward model that learns from the judge and takes its place, beside the full judge."""
 
-from flows.evidence import LONGREWARD, EvidenceTableRow, SeedResult
-from flows.evidence.cheaper import TARGET, measured_on, target_met
-from flows.evidence.cheaper_recipes import distilled_recipe
-from flows.evidence.experiment import Experiment
+from functools import partial
 
+from flows.evidence import LONGREWARD, EvidenceTableRow
+from flows.evidence.cheaper import TARGET, measure_way, target_met
+from flows.evidence.cheaper_recipes import DISTILLED
 
-def measure(experiment: Experiment) -> SeedResult:
-    """What each question of the last quarter adds."""
-    recipe = distilled_recipe(experiment)
-    return SeedResult(measured_on(experiment, recipe), experiment.details(recipe, None))
-
-
-ROW = EvidenceTableRow(12, "distilled", "a distilled reward model?", "—", TARGET, (LONGREWARD,), measure, target_met)
+ROW = EvidenceTableRow(
+    12,
+    "distilled",
+    "a distilled reward model?",
+    "—",
+    TARGET,
+    (LONGREWARD,),
+    partial(measure_way, way=DISTILLED),
+    target_met,
+)

@@ -1,15 +1,18 @@
 """Row 11: verdicts by entailment: calls, tokens, money and agreement beside the full judge's."""
 
-from flows.evidence import LONGREWARD, EvidenceTableRow, SeedResult
-from flows.evidence.cheaper import TARGET, measured_on, target_met
-from flows.evidence.cheaper_recipes import entailment_recipe
-from flows.evidence.experiment import Experiment
+from functools import partial
 
+from flows.evidence import LONGREWARD, EvidenceTableRow
+from flows.evidence.cheaper import TARGET, measure_way, target_met
+from flows.evidence.cheaper_recipes import ENTAILMENT
 
-def measure(experiment: Experiment) -> SeedResult:
-    """What each question of the last quarter adds."""
-    recipe = entailment_recipe(experiment)
-    return SeedResult(measured_on(experiment, recipe), experiment.details(recipe, None))
-
-
-ROW = EvidenceTableRow(11, "entailment", "verdicts by entailment?", "—", TARGET, (LONGREWARD,), measure, target_met)
+ROW = EvidenceTableRow(
+    11,
+    "entailment",
+    "verdicts by entailment?",
+    "—",
+    TARGET,
+    (LONGREWARD,),
+    partial(measure_way, way=ENTAILMENT),
+    target_met,
+)
