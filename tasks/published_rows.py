@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Collection
+from typing import cast
 
 from infra.models.special_tokens import NO_TOKENS
+from infra.models.tool_calls import written
 from infra.recipe import Recipe
 from infra.recipe.public import public_text
 from tasks.judging.cascade_calibration import JUDGE
 from tasks.records.dataset import (
     CASCADE_COLUMNS,
     SAMPLER_COLUMNS,
+    TOOLS,
     EvidenceRow,
     JudgementEntry,
     Message,
@@ -20,6 +23,7 @@ from tasks.records.dataset import (
     SplitName,
 )
 from tasks.records.example import AnswerId, Context, Example, Pair
+from tasks.records.plan import Plan
 from tasks.samplers import FULL, find_sampler, no_short_context
 from tasks.sampling import STRONG, sample_prompt
 from tasks.scoring import CASCADE
@@ -39,15 +43,18 @@ def pair_rows(
     rows: dict[SplitName, list[PairRow]] = {"train": [], "test": []}
     # By example; the pairs of a question share one list, to save memory.
     prompts: dict[str, list[Message]] = {}
+    tools: dict[str, str | None] = {}
     short_prompts: dict[str, list[Message] | None] = {}
     short_context = find_sampler(recipe.sampling.context).short
     for pair in shard.pairs:
         example = examples[pair.example_id]
         if pair.example_id not in prompts:
             context = shard.contexts[pair.context_id]
-            prompts[pair.example_id] = _prompt(example, context, recipe, special_tokens)
+            prompts[pair.example_id], tools[pair.example_id] = _prompt(example, context, recipe, special_tokens)
             short = short_context(example, context, recipe)
-            short_prompts[pair.example_id] = None if short is None else _prompt(example, short, recipe, special_tokens)
+            short_prompts[pair.example_id] = (
+                None if short is None else _prompt(example, short, recipe, special_tokens)[0]
+            )
         chosen = answers[pair.example_id, pair.chosen_index]
         rejected = answers[pair.example_id, pair.rejected_index]
         row: PairRow = {
@@ -80,6 +87,7 @@ def pair_rows(
             "chosen_reasoning_tokens": chosen.reasoning_tokens,
             "rejected_reasoning_tokens": rejected.reasoning_tokens,
             "short_prompt": short_prompts[pair.example_id],
+            "tools": tools[pair.example_id],
             "chosen_by": by_stage.get(chosen.id, (None, None))[0],
             "rejected_by": by_stage.get(rejected.id, (None, None))[0],
         }
@@ -138,14 +146,15 @@ def evidence_rows(shard: ShardData, plan_id: str, split: Split) -> dict[SplitNam
     return rows
 
 
-def optional_columns(recipe: Recipe) -> frozenset[str]:
-    """The columns that a dataset has for its sampler and its cascade."""
-    of_cascade = CASCADE_COLUMNS if recipe.scoring.cascade is not None else frozenset()
+def further_columns(recipe: Recipe, plan: Plan) -> frozenset[str]:
+    """The columns that a dataset has for its sampler, its cascade and for tools."""
+    columns = {TOOLS} if plan.has_tool_calls else set()
+    if recipe.scoring.cascade is not None:
+        columns |= CASCADE_COLUMNS
     sampler = find_sampler(recipe.sampling.context)
-    if sampler.name == FULL:
-        return of_cascade
-    of_sampler = SAMPLER_COLUMNS if sampler.short is not no_short_context else SAMPLER_COLUMNS - {"short_prompt"}
-    return of_cascade | of_sampler
+    if sampler.name != FULL:
+        columns |= SAMPLER_COLUMNS if sampler.short is not no_short_context else SAMPLER_COLUMNS - {"short_prompt"}
+    return frozenset(columns)
 
 
 def _by_stage(shard: ShardData) -> dict[AnswerId, tuple[str | None, float | None]]:
@@ -158,12 +167,13 @@ def _by_stage(shard: ShardData) -> dict[AnswerId, tuple[str | None, float | None
     return by_stage
 
 
-def _prompt(example: Example, context: Context, recipe: Recipe, special_tokens: Collection[str]) -> list[Message]:
-    messages: list[Message] = []
+def _prompt(
+    example: Example, context: Context, recipe: Recipe, special_tokens: Collection[str]
+) -> tuple[list[Message], str | None]:
+    """The messages, and the tools as JSON."""
     prompt = sample_prompt(example, context, recipe.sampling.strategy, recipe.policy, special_tokens)
-    for message in prompt.messages:
-        messages.append({"role": message["role"], "content": message["content"]})
-    return messages
+    messages = cast(list[Message], list(prompt.messages))
+    return messages, written(list(prompt.tools)) if prompt.tools else None
 
 
 def _model(pair: Pair, recipe: Recipe) -> str:

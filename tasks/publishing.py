@@ -24,13 +24,13 @@ from infra.recipe import Recipe
 from infra.running import progress
 from infra.store import Store
 from tasks.asking.duplicates import repeated_questions, without_repeats
-from tasks.asking.publishing import write_question_papers, write_questions
+from tasks.asking.publishing import row_schema, write_question_papers, write_questions
 from tasks.records.dataset import ShardData, Split
 from tasks.records.example import Drop
 from tasks.records.manifest import ManifestFile, commit, finished_manifest, manifest_head, read_manifest
 from tasks.records.part import ShardPart, read_figures, read_parts, rows_folder
 from tasks.records.plan import Plan, load_examples, load_shard
-from tasks.records.product import HISTORIES, PAIRS, QUESTIONS, ROWS, product_of_counts
+from tasks.records.product import PAIRS, QUESTIONS, product_of_counts
 from tasks.records.shard import ShardResult, with_paired
 from tasks.records.table import BUILD_AGAIN, StoredTable
 from tasks.reporting.dataset_card import dataset_card, reads_folders
@@ -74,6 +74,7 @@ class DatasetDraft:
     parts: Mapping[int, ShardPart]  # by shard, of those that have one
     ready: frozenset[int]  # shards whose final rows are in the store, by this split and with these columns
     repeats: Mapping[str, Drop] = field(default_factory=dict)  # by example, of questions that repeat another
+    with_tools: bool = False  # prompts have tool calls
 
 
 def publish(plan: Plan, results: Sequence[ShardResult], recipe: Recipe, store: Store) -> Published:
@@ -130,7 +131,7 @@ def draft_dataset(
         progress.advance(STAGE, len(ordered))
     with_reasoning = any(result.reasoning_tokens is not None for result in ordered)
     ready = _ready(store, plan.plan_id, parts, split, with_reasoning) if manifest is None else frozenset()
-    return DatasetDraft(folder, split, head, manifest, with_reasoning, parts, ready, repeats)
+    return DatasetDraft(folder, split, head, manifest, with_reasoning, parts, ready, repeats, plan.has_tool_calls)
 
 
 def write_shard(
@@ -142,9 +143,8 @@ def write_shard(
     """
     if plan.product == QUESTIONS:
         examples, contexts = load_shard(store, plan, result.shard)
-        histories = plan.rules.get(ROWS) == HISTORIES
         own = (recipe, draft.split, draft.repeats)
-        files = write_questions(store, draft.folder, result, examples, contexts, *own, histories=histories)
+        files = write_questions(store, draft.folder, result, examples, contexts, *own, schema=row_schema(plan))
     else:
         shard = load_shard_data(plan, result, recipe, store)
         files = write_rows(store, draft.folder, result.shard, shard, recipe, plan, draft.split, draft.with_reasoning)
@@ -377,7 +377,7 @@ def _write_papers(
         papers.append(_write(store, draft.folder, f"plots/{name}.png", image))
     manifest = {**draft.head, "files": tables}
     sample = _sample_pair(store, draft.folder, tables)
-    card = dataset_card(recipe, manifest, summary, list(plots), sample, draft.with_reasoning)
+    card = dataset_card(recipe, manifest, summary, list(plots), sample, draft.with_reasoning, draft.with_tools)
     papers.append(_write(store, draft.folder, "README.md", card.encode("utf-8", "replace")))
     return papers
 

@@ -22,10 +22,11 @@ from infra.models.forms.request_form import parameters_of, prompt_for
 from infra.models.protocol import LedgerLike, parse_reply
 from infra.models.sending.errors import failed_error
 from infra.models.special_tokens import NO_TOKENS, break_special_tokens
+from infra.models.tool_calls import change_message, change_tools
 from infra.recipe import Model, Recipe, Sampling
 from tasks.prompts import PromptText, load_prompt
 from tasks.records.example import Answer, Context, Example
-from tasks.records.history import messages_of
+from tasks.records.history import messages_of, tools_in
 from tasks.records.plan import PlannedShard
 from tasks.samplers import View, find_sampler
 from tasks.stopping import is_decided, stop_rounds, stops_by_reward
@@ -65,28 +66,29 @@ def prompt_from(
 ) -> Prompt:
     """The messages that the model sees: its system prompt, if it has one, and one user message.
 
-    A context of chat messages stays messages: then what the template has after the context is the last of them.
+    A context of chat messages stays messages, with their tool calls and the tools that there were: then what the
+    template has after the context is the last of them.
     `special_tokens`: what is broken up in context and question beside the common ones, as the plan has it.
     """
     question = break_special_tokens(example.question, special_tokens)
     if isinstance(context, Context) and context.span_roles is not None:
-        return prompt_for(model, Prompt(_history_messages(context, template, question, special_tokens)))
+        return prompt_for(model, _history_prompt(context, template, question, special_tokens))
     text = context if isinstance(context, str) else context.text
     filled = template.render(context=break_special_tokens(text, special_tokens), question=question)
     return prompt_for(model, Prompt(({"role": "user", "content": filled},)))
 
 
-def _history_messages(
-    context: Context, template: PromptText, question: str, special_tokens: Collection[str]
-) -> tuple[dict[str, str], ...]:
-    """The messages of a context, and the question as the user's last one."""
-    messages = []
-    for message in messages_of(context):
-        messages.append({**message, "content": break_special_tokens(message["content"], special_tokens)})
+def _history_prompt(context: Context, template: PromptText, question: str, special_tokens: Collection[str]) -> Prompt:
+    """The messages of a context with its tools, and the question as the user's last message."""
+
+    def broken(text: str) -> str:
+        return break_special_tokens(text, special_tokens)
+
+    messages = [change_message(message, broken) for message in messages_of(context)]
     text = template.after(CONTEXT_PLACE).render(question=question)
     if messages and messages[-1]["role"] == "user":  # chat templates want the roles by turns
         text = f"{messages.pop()['content']}{TURN_GAP}{text}"
-    return (*messages, {"role": "user", "content": text})
+    return Prompt((*messages, {"role": "user", "content": text}), change_tools(tools_in(context), broken))
 
 
 def sample_requests(

@@ -8,9 +8,9 @@ import pyarrow as pa
 from infra.errors import BalanceError
 from infra.recipe import Recipe
 from infra.store import Store
-from tasks.published_rows import evidence_rows, optional_columns, pair_rows
+from tasks.published_rows import evidence_rows, further_columns, pair_rows
 from tasks.records import example as records
-from tasks.records.dataset import EVIDENCE, PAIRS, ShardData, Split, published_schema
+from tasks.records.dataset import EVIDENCE, ShardData, Split, pair_table, published_schema
 from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
 from tasks.records.manifest import ManifestFile
 from tasks.records.part import ShardPart, Spending, rows_folder, write_figures, write_part
@@ -73,10 +73,10 @@ def write_rows(
     columns for reasoning.
     """
     files: list[ManifestFile] = []
-    columns = optional_columns(recipe)
+    columns = further_columns(recipe, plan)
     for side, pairs in pair_rows(shard, recipe, plan.plan_id, split, plan.special_tokens).items():
         if pairs:
-            table = pa.Table.from_pylist(pairs, schema=published_schema(PAIRS, with_reasoning, columns))
+            table = pair_table(pairs, with_reasoning, columns)
             files.append(write_table(store, folder, f"data/{side}/{index:04d}", table, "pairs", side))
     for side, answers in evidence_rows(shard, plan.plan_id, split).items():
         if answers:

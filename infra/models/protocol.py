@@ -3,8 +3,8 @@
 A request's key is the sha256 of what decides its reply: model, revision, messages, sampling parameters and sample
 index. The endpoint, the purpose (`kind`) and the context (`affinity`) are no part of it. The messages of a prompt are
 encoded once, as canonical JSON; the same bytes are hashed and sent. A request goes to chat completions, or by another
-route to a model that scores a conversation (see scores.py). What it leaves out: streaming, tools and several choices in
-one reply.
+route to a model that scores a conversation (see scores.py). The tools of a prompt are there to be read: a reply is
+text. What it leaves out: streaming, and several choices in one reply.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from infra.models.completions import FINISHED, UNKNOWN, BadReply, Completion, re
 from infra.models.refusals.rules import BAD_REQUEST, FAILED, classify_refusal, refusal_message
 from infra.models.scores import read_scores
 from infra.models.thinking import UNFINISHED, Reasoning, joined, split_thinking
+from infra.models.tool_calls import request_messages, written
 
 CHAT = "chat/completions"  # the route of requests for text
 TEXT = "text"  # the role of a message that is no turn: a classifier's input, which no chat template touches
@@ -27,16 +28,21 @@ TEXT = "text"  # the role of a message that is no turn: a classifier's input, wh
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Chat messages {"role", "content"}. Requests with the same messages should share one, which is encoded once."""
+    """Chat messages {"role", "content"}, with tool calls and results as in tool_calls.py, and the tools that there are.
+    Requests with the same messages should share one, which is encoded once."""
 
-    messages: tuple[dict[str, str], ...]
+    messages: tuple[dict[str, Any], ...]
+    tools: tuple[dict[str, Any], ...] = ()
     encoded: bytes = field(init=False, repr=False, compare=False)  # canonical JSON of the messages
-    digest: str = field(init=False, repr=False, compare=False)  # sha256 of `encoded`
+    encoded_tools: bytes = field(init=False, repr=False, compare=False)  # JSON, its keys in their order; b"" for none
+    digest: str = field(init=False, repr=False, compare=False)  # sha256 of both
 
     def __post_init__(self) -> None:
-        encoded = canonical_json(list(self.messages))
+        encoded = canonical_json(request_messages(self.messages))
+        encoded_tools = written(list(self.tools)).encode() if self.tools else b""
         object.__setattr__(self, "encoded", encoded)
-        object.__setattr__(self, "digest", hashlib.sha256(encoded).hexdigest())
+        object.__setattr__(self, "encoded_tools", encoded_tools)
+        object.__setattr__(self, "digest", hashlib.sha256(encoded + encoded_tools).hexdigest())
 
     def __hash__(self) -> int:
         return hash(self.digest)
@@ -81,7 +87,10 @@ class Request:
             text = self.prompt.messages[0]["content"]
             return canonical_json({"model": self.model, "input": text, **self.parameters})
         rest = canonical_json({"model": self.model, **(self.parameters if fields is None else fields)})
-        return b"".join((b'{"messages":', self.prompt.encoded, b",", rest[1:]))
+        tools = b""
+        if self.prompt.tools:  # not to be called; vLLM, as OpenAI, has them in the prompt all the same
+            tools = b'"tool_choice":"none","tools":' + self.prompt.encoded_tools + b","
+        return b"".join((b'{"messages":', self.prompt.encoded, b",", tools, rest[1:]))
 
 
 @dataclass(frozen=True, slots=True)

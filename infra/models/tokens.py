@@ -14,9 +14,10 @@ from typing import Any, TypeAlias
 
 from infra.errors import PrerequisiteError, RecipeError
 from infra.models.packaged.models import BOX, PACKAGE, packaged_model
+from infra.models.tool_calls import NO_TOOLS, Tools, tool_call
 
 Tokenizer: TypeAlias = Any  # a transformers tokenizer; the library is imported only where one is loaded
-Conversation = Sequence[Mapping[str, str]]  # messages {"role", "content"}
+Conversation = Sequence[Mapping[str, Any]]  # messages {"role", "content"}, and tool calls (tool_calls.py)
 
 TEMPLATE_OVERHEAD = 32  # tokens added for a prompt whose tokenizer has no chat template: then a guess
 NO_ARGUMENTS: Mapping[str, Any] = {}  # of a chat template
@@ -73,6 +74,7 @@ def tokenizer_settings(tokenizer: Tokenizer) -> dict[str, Any] | None:
         return {
             "backend": backend.to_str(),
             "template": tokenizer.get_chat_template() if has_chat_template(tokenizer) else None,
+            "tool_template": tokenizer.get_chat_template(tools=[{}]) if has_chat_template(tokenizer) else None,
             "special_tokens": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
             "all_special_tokens": list(map(str, tokenizer.all_special_tokens)),
         }
@@ -88,12 +90,13 @@ class CountingTokenizer:
 
         self.backend_tokenizer = Backend.from_str(settings["backend"])
         self.chat_template = settings["template"]
+        self._tool_template = settings["tool_template"]  # of conversations with tools; often the same
         self.all_special_tokens = settings["all_special_tokens"]
         self.added_tokens_decoder = self.backend_tokenizer.get_added_tokens_decoder()
         self._special_tokens = settings["special_tokens"]
 
     def apply_chat_template(
-        self, conversation: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool, **arguments: Any
+        self, conversation: list[dict[str, Any]], *, tokenize: bool, add_generation_prompt: bool, **arguments: Any
     ) -> str:
         """The text of a conversation, as transformers renders it; `tokenize` has to be False."""
         from transformers.utils.chat_template_utils import render_jinja_template
@@ -101,7 +104,7 @@ class CountingTokenizer:
         assert not tokenize
         texts, _ = render_jinja_template(
             conversations=[conversation],
-            chat_template=self.chat_template,
+            chat_template=self._tool_template if arguments.get("tools") else self.chat_template,
             add_generation_prompt=add_generation_prompt,
             **{**self._special_tokens, **arguments},
         )
@@ -178,10 +181,11 @@ def prompt_tokens(
     conversations: Sequence[Conversation],
     counted: Sequence[tuple[str, int]] = (),
     arguments: Mapping[str, Any] = NO_ARGUMENTS,
+    tools: Sequence[Tools] = (),
 ) -> list[int]:
     """Prompt tokens of each conversation, with the chat template and the opening of the answer.
 
-    `arguments` are what requests give the template (chat_template_kwargs).
+    `arguments` are what requests give the template (chat_template_kwargs), `tools` those of each conversation.
 
     `counted` may give a text inside each conversation and the tokens of that text. A long text is then not counted
     again: the prompt is counted with the first and last EDGE_CHARACTERS of the text alone, and the count of these
@@ -194,9 +198,10 @@ def prompt_tokens(
     around: list[str] = []  # each prompt, with the edges alone of its counted text
     edges: list[str] = []
     inner: list[int] = []  # the given counts
-    for messages, (text, tokens) in zip(conversations, texts, strict=True):
+    of_conversations = tools or [NO_TOOLS] * len(conversations)
+    for messages, (text, tokens), own_tools in zip(conversations, texts, of_conversations, strict=True):
         contents = map(itemgetter("content"), messages)
-        prompt = _rendered(tokenizer, messages, arguments) if exact else "\n".join(contents)
+        prompt = _rendered(tokenizer, messages, arguments, own_tools) if exact else "\n".join(contents)
         start = prompt.find(text) if len(text) > 4 * EDGE_CHARACTERS else -1
         if start < 0:  # short, or changed by the template: counted with the prompt
             around.append(prompt)
@@ -230,20 +235,58 @@ def closing_tokens(tokenizer: Tokenizer, arguments: Mapping[str, Any] = NO_ARGUM
     return count_tokens(tokenizer, [whole])[0] - count_tokens(tokenizer, [f"{opening}A"])[0]
 
 
+def render_prompt(
+    messages: Conversation,
+    tokenizer: Tokenizer,
+    arguments: Mapping[str, Any] = NO_ARGUMENTS,
+    tools: Tools = NO_TOOLS,
+    *,
+    opens_answer: bool = True,
+) -> str:
+    """A conversation as one text, as a server renders it. Raises jinja2's TemplateError for what the template refuses.
+
+    No tools are None: for an empty list some templates write an empty list of tools.
+    """
+    form: dict[str, Any] = {"tokenize": False, "add_generation_prompt": opens_answer}
+    if tools:
+        form["tools"] = list(map(dict, tools))
+    return str(tokenizer.apply_chat_template(list(map(dict, messages)), **{**arguments, **form}))
+
+
+def renders_tool_calls(tokenizer: Tokenizer, arguments: Mapping[str, Any] = NO_ARGUMENTS) -> bool:
+    """Whether the chat template writes tool calls with their arguments, results and tools: seen by made-up ones."""
+    call = tool_call("call00001", "called_tool", {"given_name": "given_value"})
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": "Q"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "tool_result", "tool_call_id": "call00001", "name": "called_tool"},
+        {"role": "assistant", "content": "A"},
+        {"role": "user", "content": "Q"},
+    ]
+    tool = {"type": "function", "function": {"name": "listed_tool", "description": "", "parameters": {}}}
+    try:
+        text = render_prompt(messages, tokenizer, arguments, [tool])
+    except Exception:  # a template that knows no tools may fail in any way
+        return False
+    return all(part in text for part in ("called_tool", "given_name", "given_value", "tool_result", "listed_tool"))
+
+
 def _rendered(
-    tokenizer: Tokenizer, messages: Conversation, arguments: Mapping[str, Any], *, opens_answer: bool = True
+    tokenizer: Tokenizer,
+    messages: Conversation,
+    arguments: Mapping[str, Any],
+    tools: Tools = NO_TOOLS,
+    *,
+    opens_answer: bool = True,
 ) -> str:
     from jinja2 import TemplateError
 
     try:
-        conversation = list(map(dict, messages))
-        form: dict[str, Any] = {"tokenize": False, "add_generation_prompt": opens_answer}
-        text = tokenizer.apply_chat_template(conversation, **{**arguments, **form})
+        return render_prompt(messages, tokenizer, arguments, tools, opens_answer=opens_answer)
     except TemplateError as error:
         raise RecipeError(
             f"the tokenizer's chat template refuses the prompt: {error}; use an instruct model"
         ) from error
-    return str(text)
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[str]]:

@@ -19,6 +19,7 @@ from infra.ledger import Entry
 from infra.models.completions import BadReply, Completion, read_completion
 from infra.models.protocol import Prompt
 from infra.models.tokens import TEMPLATE_OVERHEAD, Tokenizer, count_tokens, estimated_tokens, prompt_tokens
+from infra.models.tool_calls import written
 
 _REMEMBERED = 4096  # prompts whose count is remembered: the samples of a question share one
 _PAID = 200
@@ -49,10 +50,12 @@ class ByBytes:
     """A token for four bytes."""
 
     def prompt(self, prompt: Prompt) -> int:
-        """Tokens of all messages, and those of a template around them."""
-        tokens = TEMPLATE_OVERHEAD
+        """Tokens of all messages with their tool calls, of the tools, and those of a template around them."""
+        tokens = TEMPLATE_OVERHEAD + (estimated_tokens(prompt.encoded_tools) if prompt.tools else 0)
         for message in prompt.messages:
             tokens += estimated_tokens(message["content"])
+            for call in message.get("tool_calls", ()):
+                tokens += estimated_tokens(written(call))
         return tokens
 
     def text(self, text: str) -> int:
@@ -76,7 +79,7 @@ class ByTokenizer:
         tokenizer = self._get()
         if tokenizer is not None:
             try:
-                return prompt_tokens(tokenizer, [prompt.messages])[0]
+                return prompt_tokens(tokenizer, [prompt.messages], tools=[prompt.tools])[0]
             except LongmillError:
                 pass
         return self._by_bytes.prompt(prompt)

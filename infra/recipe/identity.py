@@ -28,7 +28,7 @@ MODELS = ("policy", "judge", "strong")
 _TRANSPORT = ("rename", "headers", "organization", "mode", "batch", "requests_per_minute", "tokens_per_minute")
 PLACE_KEYS = {
     "questions": ("source", "subset", "split", "limit"),
-    "contexts": ("pool",),
+    "contexts": ("pool", "tools"),  # the contexts themselves say whether tool calls are text
     "policy": ("tokenizer", "endpoints", "api_key_env", "serve", "price", *_TRANSPORT),
     "judge": ("endpoints", "api_key_env", "serve", "price", *_TRANSPORT),
     "strong": ("tokenizer", "endpoints", "api_key_env", "serve", "price", *_TRANSPORT),

@@ -87,6 +87,12 @@ class Contexts(RecipeSection):
         "untitled: the number alone (SeaLong); titled: the title alone",
     )
 
+    tools: Literal["auto", "text"] = Field(
+        "auto",
+        description="history: tool calls and results. auto: messages of the policy's chat template where it has a "
+        "place for them, with the tools that there were; else text. text: always text of their turn",
+    )
+
     @model_validator(mode="after")
     def _check_articles(self) -> "Contexts":
         if self.articles != "never" and (self.build != "pooled" or self.pool is None):

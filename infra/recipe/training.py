@@ -3,7 +3,7 @@
 A section of a recipe (recipe.py). Nothing here changes the bytes of a dataset.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -26,6 +26,8 @@ class Mix(RecipeSection):
 
 class TrainingRun(RecipeSection):
     """How a model is trained, whatever it learns: what the policy's and the reward model's training share."""
+
+    section: ClassVar[str]  # of the recipe, which messages name
 
     base: str | None = Field(None, description="model folder or hub name; without it, the policy's model_path")
     lora_rank: Positive = Field(128, description="rank of the adapter")
@@ -60,6 +62,8 @@ class TrainingRun(RecipeSection):
 
 class Training(TrainingRun):
     """How a model is trained on the published pairs."""
+
+    section = "training"
 
     loss: str = Field("orpo", description="orpo, dpo, longpo or sft")
     beta: Annotated[float, Field(gt=0)] = Field(0.1, description="weight of the odds ratio (ORPO) or of the KL (DPO)")
@@ -108,6 +112,8 @@ class Training(TrainingRun):
 
 class RewardTraining(TrainingRun):
     """How a reward model is trained on all judged answers of datasets."""
+
+    section = "reward_training"
 
     objective: Literal["regression", "pairwise"] = Field(
         "regression",

@@ -29,14 +29,14 @@ from tasks.asking.spans import Lengths, Part, choose_spans, cut_parts
 from tasks.asking.writing import IntendedQuestion, write_prompt
 from tasks.contexts.built import BuiltQuestion
 from tasks.documents import STAGE, SourceDocument, read_documents
-from tasks.documents.histories import HistoryTurn, turns_of
+from tasks.documents.histories import HistoryTurn, tools_of_document, turns_of
 from tasks.planning.limits import PROMPT_TOO_LONG
 from tasks.planning.make_plan import sharded, write_input, write_planned_shard
 from tasks.prompts import load_prompt, prompt_names
 from tasks.records import example as records
 from tasks.records.dataset import Split
 from tasks.records.example import Context, Drop, Example
-from tasks.records.plan import Plan, plan_path
+from tasks.records.plan import AS_MESSAGES, TOOL_CALLS, Plan, plan_path
 from tasks.records.product import HISTORIES, QUESTIONS, ROWS
 
 LANGUAGES = ("en", "zh")  # that there are prompts for
@@ -87,7 +87,7 @@ def make_asking_plan(recipe: Recipe, store: Store) -> Plan:
         "makes": QUESTIONS.name,
     }
     if planner.histories:
-        content["rules"] = {ROWS: HISTORIES}
+        content["rules"] = {ROWS: HISTORIES, **({TOOL_CALLS: AS_MESSAGES} if planner.tool_calls else {})}
     plan = Plan.from_json({"plan_id": fingerprint(content)[:16], **content})
     store.put_if_absent(plan_path(plan.plan_id), canonical_json(plan.to_json()))
     return plan
@@ -134,6 +134,7 @@ class _Planner:
         self._parts: Counter[str] = Counter()
         self._tokens: dict[str, int] = {}
         self.histories = False  # whether a document is one
+        self.tool_calls = False  # whether a turn of one calls a tool, or is a result, and stays a message
         self._longest_prompt = longest_prompt(recipe)
 
     def questions(self) -> Iterator[BuiltQuestion]:
@@ -195,7 +196,9 @@ class _Planner:
             if not chosen:
                 return Drop(name, "context", "no_span", f"{source.title}: too short for a question of kind {kind.name}")
             texts.append(text)
-            sources.append(_source(source, part, own_turns))
+            with_tools = self._recipe.contexts.tools == "auto" and any(turn.tool_use for turn in own_turns)
+            self.tool_calls |= with_tools
+            sources.append(_source(source, part, own_turns, with_tools=with_tools))
             spans.extend((place, start, end) for start, end in chosen)
         return self._built(kind, document.language, texts, sources, spans, question)
 
@@ -290,8 +293,8 @@ def fitting_kinds(
     return [(kind, share / whole) for kind, share in fitting]
 
 
-def _source(document: SourceDocument, part: Part, turns: Sequence[HistoryTurn]) -> dict[str, Any]:
-    """A document of a row, as its metadata says it."""
+def _source(document: SourceDocument, part: Part, turns: Sequence[HistoryTurn], *, with_tools: bool) -> dict[str, Any]:
+    """A document of a row, as its metadata says it. `with_tools`: its tool calls are published as messages."""
     source: dict[str, Any] = {"document_id": document.document_id, "title": document.title, "start": part[0]}
     page = document.page_at(part[0])
     if page is not None:
@@ -301,7 +304,11 @@ def _source(document: SourceDocument, part: Part, turns: Sequence[HistoryTurn]) 
         source["turns"] = []
         for turn in turns:
             own = asdict(turn) | {name: getattr(turn, name) - part[0] for name in ("heading", "start", "end")}
+            if not (with_tools and turn.tool_use):
+                del own["tool_use"]
             source["turns"].append(own)
+    if with_tools and (tools := tools_of_document(document)):
+        source["tools"] = list(tools)
     return source
 
 

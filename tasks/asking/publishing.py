@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import pyarrow as pa
 
@@ -18,11 +18,14 @@ from infra.recipe.public import public_text
 from infra.store import Store
 from tasks.asking.checks import CHECKS, sections_of
 from tasks.asking.writing import IntendedQuestion, Place
+from tasks.documents.histories import HistoryTurn
 from tasks.records import example as records
 from tasks.records.dataset import Split, SplitName
 from tasks.records.example import Context, Drop, Example
 from tasks.records.manifest import ManifestFile
-from tasks.records.product import QUESTIONS
+from tasks.records.plan import Plan
+from tasks.records.product import HISTORIES, QUESTIONS
+from tasks.records.product import ROWS as HISTORY_RULE
 from tasks.records.question import WrittenQuestion
 from tasks.records.schema import schema_of
 from tasks.records.shard import ShardResult
@@ -58,7 +61,7 @@ class ProofTurn(ProofSentence):
 
 
 class HistoryMessage(TypedDict):
-    """A message as a policy sees it: tools, the system and dates are text of their turn."""
+    """A message as a policy sees it: the system and dates are text of their turn."""
 
     role: str
     content: str
@@ -70,6 +73,37 @@ class HistorySession(TypedDict):
     time: str
     messages: list[HistoryMessage]
     supports: bool
+
+
+class CalledFunction(TypedDict):
+    """What a tool call asks for. `arguments` as they came: JSON, if the model was right."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(TypedDict):
+    """A tool call."""
+
+    id: str
+    type: str
+    function: CalledFunction
+
+
+class ToolMessage(HistoryMessage):
+    """A message of a history with tool calls, in OpenAI's form. Those of other turns are null."""
+
+    tool_calls: list[ToolCall] | None
+    tool_call_id: str | None
+    name: str | None
+    timestamp: str | None
+
+
+class ToolSession(HistorySession):
+    """A session of a history with tool calls. `tools` are JSON; null where the history names none."""
+
+    messages: list[ToolMessage]  # type: ignore[misc]  # with more than the other rows' have
+    tools: str | None
 
 
 class SourceOfText(TypedDict):
@@ -105,8 +139,15 @@ class HistoryRow(QuestionRow):
     sessions: list[HistorySession] | None  # null where no document is a history
 
 
+class ToolRow(HistoryRow):
+    """A row of `questions` of a plan with histories that have tool calls."""
+
+    sessions: list[ToolSession] | None  # type: ignore[misc]  # with more than the other rows' have
+
+
 ROWS = schema_of(QuestionRow)
 HISTORY_ROWS = schema_of(HistoryRow)
+TOOL_ROWS = schema_of(ToolRow)
 
 
 def write_questions(
@@ -119,11 +160,11 @@ def write_questions(
     split: Split,
     repeats: Mapping[str, Drop],
     *,
-    histories: bool,
+    schema: pa.Schema,
 ) -> list[ManifestFile]:
     """Write the Parquet files of a shard: questions by split, and drops, to which those that repeat another belong.
 
-    `histories`: documents of the plan are histories, so that rows have columns for them.
+    `schema` is that of the plan (`row_schema`).
     """
     questions = records.from_table(result.files[QUESTIONS.name].read_checked(store), WrittenQuestion)
     drops = records.from_table(result.files["drops"].read_checked(store), Drop)
@@ -140,12 +181,19 @@ def write_questions(
     files: list[ManifestFile] = []
     for side, of_side in rows.items():
         if of_side:
-            table = pa.Table.from_pylist(of_side, schema=HISTORY_ROWS if histories else ROWS)
+            table = pa.Table.from_pylist(of_side, schema=schema)
             files.append(write_table(store, folder, f"data/{side}/{result.shard:04d}", table, QUESTIONS.name, side))
     if drops:
         table = records.to_table(drops, records.DROP)
         files.append(write_table(store, folder, f"drops/{result.shard:04d}", table, "drops", "train"))
     return files
+
+
+def row_schema(plan: Plan) -> pa.Schema:
+    """The columns of a plan's rows: with further ones where documents are histories, or have tool calls."""
+    if plan.has_tool_calls:
+        return TOOL_ROWS
+    return HISTORY_ROWS if plan.rules.get(HISTORY_RULE) == HISTORIES else ROWS
 
 
 def question_row(question: WrittenQuestion, intended: IntendedQuestion, recipe: Recipe, plan_id: str) -> HistoryRow:
@@ -191,9 +239,23 @@ def _sessions(question: WrittenQuestion, places: Sequence[Place]) -> list[Histor
             if turn.session != last:
                 sessions.append({"time": "", "messages": [], "supports": False})  # dates are in the messages
                 last = turn.session
-            sessions[-1]["messages"].append({"role": turn.side, "content": place.text[turn.start : turn.end]})
+                if place.tools:
+                    sessions[-1]["tools"] = f"[{', '.join(place.tools)}]"  # type: ignore[typeddict-unknown-key]
+            sessions[-1]["messages"].append(_message(turn, place.text[turn.start : turn.end]))
             sessions[-1]["supports"] |= turn.start in proof
     return sessions
+
+
+def _message(turn: HistoryTurn, text: str) -> HistoryMessage:
+    """The message of a turn that says `text`."""
+    if not turn.tool_use:
+        return {"role": turn.side, "content": text}
+    fields = json.loads(turn.tool_use)
+    start, end = fields.pop("content")
+    role = turn.side if "tool_calls" in fields else turn.role
+    message = {"role": role, "content": text[start:end]}
+    message.update({name: value for name, value in fields.items() if value})
+    return cast(HistoryMessage, message)
 
 
 def write_question_papers(

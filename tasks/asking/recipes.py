@@ -31,7 +31,7 @@ def asking_half(recipe: Recipe) -> Recipe:
     changes = {
         "asking": asking.model_copy(update={"name": dataset.name}),
         "questions": Questions(source=NO_QUESTION),
-        "contexts": type(recipe.contexts)(),
+        "contexts": type(recipe.contexts)(tools=recipe.contexts.tools),
         "sampling": Sampling(strategy=recipe.sampling.strategy),
         "scoring": type(recipe.scoring)(scorers=({"scorer": "consensus", "similarity": "rouge_l"},)),
         "embedding": type(recipe.embedding)(),

@@ -39,6 +39,7 @@ class Place:
     page: int | None = None  # on which the text begins, from 1
     page_starts: tuple[int, ...] = ()
     turns: tuple[HistoryTurn, ...] = ()  # of a history, with offsets in `text`
+    tools: tuple[str, ...] = ()  # of a history, each as JSON
 
     def turn_at(self, offset: int) -> HistoryTurn | None:
         """The turn that says what stands at a character; None for a document that is no history."""
@@ -68,7 +69,8 @@ class IntendedQuestion:
         for source, start, end in zip(metadata["documents"], context.span_starts, context.span_ends, strict=True):
             own = source["document_id"], source["title"], source["start"], context.text[start:end]
             turns = tuple(HistoryTurn(**turn) for turn in source.get("turns", ()))
-            places.append(Place(*own, source.get("page"), tuple(source.get("page_starts", ())), turns))
+            pages = source.get("page"), tuple(source.get("page_starts", ()))
+            places.append(Place(*own, *pages, turns, tuple(source.get("tools", ()))))
         spans = tuple((int(place), int(start), int(end)) for place, start, end in metadata["spans"])
         kind = known_kinds()[example.kind]
         return cls(example.example_id, example.context_id, kind, example.language, tuple(places), spans)

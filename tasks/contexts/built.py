@@ -49,6 +49,7 @@ class BuiltQuestion:
     short: bool = False
     special_tokens: frozenset[str] = NO_TOKENS  # in its question and context; the prompt has them broken up
     sample_tokens: int | None = None
+    refused_tools: bool = False  # the chat template refuses its tool calls, which are text
 
 
 def target_tokens(settings: Contexts, seed: int, example_id: str) -> int:
@@ -74,18 +75,19 @@ def count_contexts(questions: Sequence[QuestionPassages], inputs: Inputs) -> lis
             ids[passages.text] = text_id(passages.text)
     tokens = dict(zip(ids, count_tokens(tokenizer, list(ids)), strict=True))
     contexts: list[Context] = []
-    prompts, counts = [], []
+    prompts, tools, counts = [], [], []
     own, arguments = own_tokens(recipe, tokenizer), template_arguments(recipe.policy)
     for question, passages in questions:
         text = passages.text
-        context = Context(
-            ids[text], text, tokens[text], passages.starts, passages.ends, passages.titles, passages.roles
-        )
+        spans = passages.starts, passages.ends, passages.titles
+        context = Context(ids[text], text, tokens[text], *spans, passages.roles, passages.tool_use)
         contexts.append(context)
         example = example_of(question, context.context_id)
-        prompts.append(sample_prompt(example, context, recipe.sampling.strategy, recipe.policy, own).messages)
+        prompt = sample_prompt(example, context, recipe.sampling.strategy, recipe.policy, own)
+        prompts.append(prompt.messages)
+        tools.append(prompt.tools)
         counts.append((text, tokens[text]))
-    return list(zip(contexts, prompt_tokens(tokenizer, prompts, counts, arguments), strict=True))
+    return list(zip(contexts, prompt_tokens(tokenizer, prompts, counts, arguments, tools), strict=True))
 
 
 def own_tokens(recipe: Recipe, tokenizer: Tokenizer) -> frozenset[str]:

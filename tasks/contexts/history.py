@@ -3,29 +3,39 @@
 The context is the row's sessions in their order. With the option `fill` sessions of other rows are put between them up
 to a drawn length, as LongMemEval builds its histories; such a session has the date of the own one before it. Where the
 prompt is too long, whole turns in the middle are left out, never those of sessions that the answer needs; the next turn
-says how many. A context's text is the messages' canonical form (tasks/records/history.py).
+says how many. Tool calls and results stay messages too where the policy's chat template has a place for them
+(contexts.tools), and a call is never parted from its results. A context's text is the messages' canonical form
+(tasks/records/history.py).
 """
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from pydantic import Field
 
 from infra.canonical import seeded_random
-from infra.models.tokens import Tokenizer, rough_tokens
+from infra.errors import LongmillError
+from infra.models.forms.request_form import template_arguments
+from infra.models.tokens import Tokenizer, load_tokenizer, render_prompt, renders_tool_calls, rough_tokens
 from infra.recipe import Questions, Recipe, RecipeSection
 from tasks.contexts import ContextBuilder, Outcomes
-from tasks.contexts.built import Inputs, built_question, count_contexts, own_tokens, target_tokens
+from tasks.contexts.built import Inputs, built_question, count_contexts, example_of, own_tokens, target_tokens
 from tasks.planning.distractors import NO_POOL, Pool, draw, sample_documents
 from tasks.planning.passages import Passages
 from tasks.questions import RawQuestion, read_questions
-from tasks.questions.question import Session, Turn
-from tasks.questions.sessions import flat_turns, session_text, turn_text
-from tasks.records.example import Document, Drop
-from tasks.records.history import history_text
+from tasks.questions.chat import ChatTurn, chat_text, chat_turns, join_messages, message_text, tools_of, without_ids
+from tasks.questions.question import Session
+from tasks.questions.sessions import session_text, turn_text
+from tasks.records.example import Context, Document, Drop
+from tasks.sampling import sample_prompt
 
 _MISSES = 8  # after so many sessions that are too long for the rest of the target, the rest stays empty
+# How a history has its tool calls: as messages, as messages with ids that are written anew (some templates take no
+# others), or as text.
+ToolForm = Literal["messages", "new_ids", "text"]
+_NEXT_FORM: dict[ToolForm, ToolForm] = {"messages": "new_ids", "new_ids": "text"}  # where the template refuses one
 
 
 class HistoryOptions(RecipeSection):
@@ -48,18 +58,48 @@ class _Draft:
     """A history that is made to fit. `cut`: numbers of the turns that are left out; `target`: tokens to fill up to."""
 
     question: RawQuestion
+    tools: ToolForm
     fillers: tuple[_Filler, ...] = ()
     target: int | None = None
     cut: frozenset[int] = frozenset()
     short: bool = False
+    refused: bool = False  # the chat template has refused its tool calls
+
+
+@dataclass(frozen=True, slots=True)
+class _DraftTurn:
+    """A turn of a draft. `unit`: the numbers of the turns that are cut with it."""
+
+    turn: ChatTurn
+    time: str  # of its session
+    supports: bool  # the answer needs its session
+    unit: range
+
+
+def keeps_tool_calls(recipe: Recipe, tokenizer: Tokenizer) -> bool:
+    """Whether tool calls of histories stay messages: the templates of all models that answer have a place for them.
+
+    `tokenizer` is the policy's. Of a stronger model whose tokenizer is not at hand it is taken to be so.
+    """
+    if recipe.contexts.tools == "text" or not renders_tool_calls(tokenizer, template_arguments(recipe.policy)):
+        return False
+    if recipe.strong is None:
+        return True
+    try:
+        strong = load_tokenizer(recipe.strong.tokenizer, recipe.strong.trust_remote_code)
+    except LongmillError:
+        return True
+    return renders_tool_calls(strong, template_arguments(recipe.strong))
 
 
 def build_history(questions: Sequence[RawQuestion], inputs: Inputs) -> Outcomes:
     """The outcomes of questions over chat messages."""
     own = own_tokens(inputs.recipe, inputs.tokenizer)
     outcomes: Outcomes = {}
-    drafts = [_draft(question, inputs) for question in questions]
+    tools: ToolForm = "messages" if keeps_tool_calls(inputs.recipe, inputs.tokenizer) else "text"
+    drafts = [_draft(question, inputs, tools) for question in questions]
     while drafts:
+        drafts = [_accepted(draft, inputs) for draft in drafts]
         arranged = [(draft.question, _passages(draft)) for draft in drafts]
         to_shorten = []
         for draft, (context, prompt) in zip(drafts, count_contexts(arranged, inputs), strict=True):
@@ -73,16 +113,38 @@ def build_history(questions: Sequence[RawQuestion], inputs: Inputs) -> Outcomes:
                 outcomes[draft.question.example_id] = inputs.limits.drop(draft.question.example_id, prompt)
             else:
                 built = built_question(draft.question, context, prompt, draft.short, own)
-                outcomes[draft.question.example_id] = built
+                outcomes[draft.question.example_id] = replace(built, refused_tools=draft.refused)
         drafts = to_shorten
     return outcomes
 
 
-def _draft(question: RawQuestion, inputs: Inputs) -> _Draft:
+def _accepted(draft: _Draft, inputs: Inputs) -> _Draft:
+    """The draft with its tool calls in the first form that the chat template takes; as text it may refuse them still,
+    which is an error where prompts are counted."""
+    from jinja2 import TemplateError
+
+    recipe = inputs.recipe
+    while draft.tools != "text":
+        passages = _passages(draft)
+        if passages.tool_use is None:
+            break
+        spans = passages.starts, passages.ends, passages.titles
+        context = Context("", passages.text, 0, *spans, passages.roles, passages.tool_use)
+        prompt = sample_prompt(example_of(draft.question, ""), context, recipe.sampling.strategy, recipe.policy)
+        try:
+            render_prompt(prompt.messages, inputs.tokenizer, template_arguments(recipe.policy), prompt.tools)
+            break
+        except TemplateError:
+            tools = _NEXT_FORM[draft.tools]
+            draft = replace(draft, tools=tools, refused=tools == "text", cut=frozenset())
+    return draft
+
+
+def _draft(question: RawQuestion, inputs: Inputs, tools: ToolForm) -> _Draft:
     """The row's own sessions; with `fill` also sessions of the pool until the next would pass the target."""
     options: HistoryOptions = inputs.options
     if not options.fill:
-        return _Draft(question)
+        return _Draft(question, tools)
     target = target_tokens(inputs.recipe.contexts, inputs.recipe.seed, question.example_id)
     target = min(target, inputs.limits.prompt)
     texts = [session_text(session) for session in question.sessions]
@@ -103,7 +165,7 @@ def _draft(question: RawQuestion, inputs: Inputs) -> _Draft:
         if misses == _MISSES:
             break
     short = misses < _MISSES and left > inputs.recipe.contexts.step_tokens
-    return _Draft(question, tuple(fillers), target, short=short)
+    return _Draft(question, tools, tuple(fillers), target, short=short)
 
 
 def _sessions(draft: _Draft) -> Iterator[Session]:
@@ -117,39 +179,43 @@ def _sessions(draft: _Draft) -> Iterator[Session]:
             yield own[place]
 
 
-def _turns(draft: _Draft) -> list[tuple[Turn, str, bool]]:
-    """(turn, the date of its session, whether the answer needs that session) of all turns, those left out too."""
-    turns = []
+def _turns(draft: _Draft) -> list[_DraftTurn]:
+    """All turns, those left out too."""
+    turns: list[_DraftTurn] = []
     for session in _sessions(draft):
-        for turn in flat_turns(session, draft.question.language):
-            turns.append((turn, session.time, session.supports))
+        of_session = chat_turns(session, draft.question.language, with_tools=draft.tools != "text")
+        first = len(turns)
+        for place, turn in enumerate(of_session):
+            unit = range(place, place + 1)
+            if turn.exchange is not None:
+                places = [other for other, own in enumerate(of_session) if own.exchange == turn.exchange]
+                unit = range(places[0], places[-1] + 1)
+            numbers = range(first + unit.start, first + unit.stop)
+            turns.append(_DraftTurn(turn, session.time, session.supports, numbers))
     return turns
 
 
 def _passages(draft: _Draft) -> Passages:
     """The messages, the user's and the model's by turns, as the canonical text with its spans."""
     language = draft.question.language
-    messages: list[dict[str, str]] = []
-    titles: list[str] = []
+    messages: list[dict[str, Any]] = []
+    times: list[str] = []
     left_out = 0
-    for number, (turn, time, _) in enumerate(_turns(draft)):
+    for number, turn in enumerate(_turns(draft)):
         if number in draft.cut:
             left_out += 1
             continue
-        text = turn.text
+        message = turn.turn.message
         if left_out:
-            text = turn_text("cut", language, count=str(left_out), text=text)
+            text = turn_text("cut", language, count=str(left_out), text=message["content"]).rstrip("\n")
+            message = {**message, "content": text}
             left_out = 0
-        if not messages and turn.role == "assistant":
-            messages.append({"role": "user", "content": turn_text("begins", language)})
-            titles.append(time)
-        if messages and messages[-1]["role"] == turn.role:
-            messages[-1]["content"] += f"\n\n{text}"
-            continue
-        messages.append({"role": turn.role, "content": text})
-        titles.append(time)
-    text, starts, ends = history_text(messages)
-    return Passages(text, starts, ends, tuple(titles), tuple(message["role"] for message in messages))
+        messages.append(without_ids(message) if draft.tools == "new_ids" else message)
+        times.append(turn.time)
+    joined, places = join_messages(messages, language)
+    written = chat_text(joined, language, tools_of(_sessions(draft)))
+    titles = tuple(times[place] for place in places)
+    return Passages(written.text, written.starts, written.ends, titles, written.roles, written.tool_use)
 
 
 def _shortened(draft: _Draft, excess: int, tokenizer: Tokenizer) -> _Draft | None:
@@ -163,16 +229,17 @@ def _shortened(draft: _Draft, excess: int, tokenizer: Tokenizer) -> _Draft | Non
             excess -= fillers.pop().tokens
         return replace(draft, fillers=tuple(fillers))
     turns = _turns(draft)
-    sizes = rough_tokens(tokenizer, [turn.text for turn, _, _ in turns])
+    sizes = rough_tokens(tokenizer, [message_text(turn.turn.message, draft.question.language) for turn in turns])
     cut = set(draft.cut)
     middle = (len(turns) - 1) / 2
     for number in sorted(range(len(turns)), key=lambda number: (abs(number - middle), number)):
-        is_edge = number in (0, len(turns) - 1)
+        unit = turns[number].unit
+        has_edge = unit.start == 0 or unit.stop == len(turns)
         if excess <= 0:
             break
-        if number not in cut and not turns[number][2] and not is_edge:
-            cut.add(number)
-            excess -= max(1, sizes[number])
+        if number not in cut and not turns[number].supports and not has_edge:
+            cut.update(unit)
+            excess -= sum(max(1, sizes[member]) for member in unit)
     return None if cut == draft.cut else replace(draft, cut=frozenset(cut))
 
 
@@ -180,6 +247,9 @@ def gather_sessions(recipe: Recipe, questions: Questions) -> Pool:
     """The sessions of all rows that no answer of their row needs, as JSON; none where histories are not filled."""
     if not HistoryOptions.model_validate(recipe.contexts.options).fill:
         return NO_POOL
+    # The digest of the text orders the pool: where tool calls are text, it is that of earlier plans.
+    tokenizer = load_tokenizer(recipe.policy.tokenizer, recipe.policy.trust_remote_code)
+    with_tools = keeps_tool_calls(recipe, tokenizer)
 
     def sessions() -> Iterator[Document]:
         for outcome in read_questions(questions.model_copy(update={"limit": None}), "history"):
@@ -187,7 +257,8 @@ def gather_sessions(recipe: Recipe, questions: Questions) -> Pool:
                 continue
             for session in outcome.sessions:
                 if not session.supports:
-                    yield Document("", json.dumps(asdict(session), ensure_ascii=False, sort_keys=True))
+                    values = session.to_json(with_tools=with_tools)
+                    yield Document("", json.dumps(values, ensure_ascii=False, sort_keys=True))
 
     sample, warnings = sample_documents(sessions(), recipe.seed)
     return Pool(tuple(sample), (), tuple(warnings))

@@ -7,12 +7,14 @@ says is what a policy would see of it (`flat_turns`). Its metadata has the sessi
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from infra.models.tool_calls import written
 from tasks.documents.document import SourceDocument
 from tasks.questions import locomo, longmemeval, messages
-from tasks.questions.question import Session, SourceRow, language_of
+from tasks.questions.chat import tools_of
+from tasks.questions.question import Session, SourceRow, Turn, language_of
 from tasks.questions.sessions import flat_turns, session_text
 from tasks.records.history import history_text, turn_heading
 
@@ -23,7 +25,11 @@ _NAMES = ("title", "sample_id", "question_id", "id")
 @dataclass(frozen=True, slots=True)
 class HistoryTurn:
     """A turn in a document's text. `number` counts from 1, `session` from 0; `heading`, `start` and `end` are offsets:
-    of its number and role, and of what it says, [start, end)."""
+    of its number and role, and of what it says, [start, end).
+
+    `tool_use` of a turn that calls tools, or is a result, is JSON: {"content": [start, end) in what it says, and the
+    further fields of its message in OpenAI's form}.
+    """
 
     number: int
     role: str  # as it was: "user", "assistant", "system" or "tool"
@@ -32,6 +38,7 @@ class HistoryTurn:
     heading: int
     start: int
     end: int
+    tool_use: str = ""
 
 
 def history_sessions(row: SourceRow) -> list[Session]:
@@ -48,25 +55,49 @@ def history_content(row: SourceRow, sessions: Sequence[Session]) -> tuple[str, s
     language = language_of(row, "\n".join(map(session_text, sessions)), "en")
     text, _ = written_turns(sessions, language)
     title = next((str(row.values[name]) for name in _NAMES if row.values.get(name)), "")
-    return text, title, {_SESSIONS: [asdict(session) for session in sessions], _LANGUAGE: language}
+    return text, title, {_SESSIONS: [session.to_json() for session in sessions], _LANGUAGE: language}
 
 
 def written_turns(sessions: Sequence[Session], language: str) -> tuple[str, tuple[HistoryTurn, ...]]:
     """The text of sessions, and their turns in it."""
     spoken: list[dict[str, str]] = []
-    sides: list[tuple[str, int]] = []
+    sides: list[tuple[str, int, str]] = []
     for number, session in enumerate(sessions):
-        for turn, flat in zip(session.turns, flat_turns(session, language), strict=True):
+        time = session.time  # before the first turn
+        for turn, flat in zip(session.spoken, flat_turns(session, language), strict=True):
             spoken.append({"role": turn.role, "content": flat.text})
-            sides.append((flat.role, number))
+            sides.append((flat.role, number, _tool_use(turn, turn.time or time, flat.text)))
+            time = ""
     text, starts, ends = history_text(spoken)
     turns = []
-    for number, (message, (side, session_number), start, end) in enumerate(
-        zip(spoken, sides, starts, ends, strict=True), 1
-    ):
+    for number, (message, own, start, end) in enumerate(zip(spoken, sides, starts, ends, strict=True), 1):
+        side, session_number, tool_use = own
         heading = start - len(turn_heading(number, message["role"]))
-        turns.append(HistoryTurn(number, message["role"], side, session_number, heading, start, end))
+        turns.append(HistoryTurn(number, message["role"], side, session_number, heading, start, end, tool_use))
     return text, tuple(turns)
+
+
+def _tool_use(turn: Turn, time: str, text: str) -> str:
+    """`HistoryTurn.tool_use` of a turn whose text in the document is `text`."""
+    if not turn.calls and turn.role != "tool":
+        return ""
+    start = text.find(turn.text)
+    fields: dict[str, Any] = {"content": [start, start + len(turn.text)]}
+    if turn.calls:
+        fields["tool_calls"] = []
+        for call_id, (name, arguments) in zip(turn.call_ids or [""] * len(turn.calls), turn.calls, strict=True):
+            function = {"name": name, "arguments": arguments}
+            fields["tool_calls"].append({"id": call_id, "type": "function", "function": function})
+    else:
+        fields["tool_call_id"] = turn.call_id
+    return written(fields | {"name": turn.name, "timestamp": time})
+
+
+def tools_of_document(document: SourceDocument) -> tuple[str, ...]:
+    """The tools of a document that is a history, each as JSON."""
+    metadata = json.loads(document.metadata)
+    sessions = [Session.from_json(session) for session in metadata.get(_SESSIONS, ())]
+    return tuple(map(written, tools_of(sessions)))
 
 
 def turns_of(document: SourceDocument) -> tuple[HistoryTurn, ...]:

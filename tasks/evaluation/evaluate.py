@@ -18,7 +18,7 @@ from infra.ledger import Ledger
 from infra.models.client import Prompt, Request
 from infra.models.forms.request_form import parameters_of, template_arguments
 from infra.models.special_tokens import own_special_tokens
-from infra.models.tokens import Tokenizer, load_tokenizer, prompt_tokens
+from infra.models.tokens import Tokenizer, load_tokenizer, prompt_tokens, renders_tool_calls
 from infra.recipe import Evaluation, Model, Recipe
 from infra.running import progress
 from tasks.evaluation.compare import EvaluationRow, compare
@@ -27,6 +27,7 @@ from tasks.evaluation.truncation import Fitted, fit_context, fit_messages
 from tasks.evaluation.work import EvaluationWork, WorkInThread, span_size
 from tasks.judging.similarity import ConsensusSettings, compared_text
 from tasks.prompts import load_prompt
+from tasks.questions.chat import flat_context
 from tasks.records.example import Answer, Context, Example
 from tasks.refused_answers import is_refused
 from tasks.sampling import GREEDY, answer_from, prompt_from, sample_prompt_text
@@ -179,13 +180,15 @@ def _form(
         return prompt_from(template, example, part, model, own)
 
     def count(part: Context | str) -> int:
-        return prompt_tokens(tokenizer, [prompt(part).messages], (), arguments)[0]
+        counted = prompt(part)
+        return prompt_tokens(tokenizer, [counted.messages], (), arguments, [counted.tools])[0]
 
     limit = model.context_window - max_tokens
     if context.span_roles is None:
         fitted = fit_context(context.text, limit, tokenizer, count)
     else:
-        fitted = fit_messages(context, limit, count)
+        has_place = context.tool_use is None or renders_tool_calls(tokenizer, arguments)
+        fitted = fit_messages(context if has_place else flat_context(context, language), limit, language, count)
     fitted_prompt = prompt(fitted.context)
     indices = [GREEDY, *range(suite.samples(settings.samples))]
     affinity = question.shared or example.context_id

@@ -8,10 +8,12 @@ other tokens. Cuts fall between characters, never inside one.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from infra.models.tokens import Tokenizer
+from tasks.questions.chat import chat_text, exchanges_of, join_messages
 from tasks.records.example import Context
-from tasks.records.history import history_text, messages_of
+from tasks.records.history import messages_of, tools_in
 
 Span = tuple[int, int]  # [start, end) in characters
 
@@ -56,23 +58,48 @@ def fit_context(text: str, limit: int, tokenizer: Tokenizer, prompt_tokens: Call
     return Fitted(cut_text, before, tokens)
 
 
-def fit_messages(context: Context, limit: int, prompt_tokens: Callable[[Context], int]) -> Fitted:
+def fit_messages(context: Context, limit: int, language: str, prompt_tokens: Callable[[Context], int]) -> Fitted:
     """As `fit_context`, of a context of chat messages: whole ones in the middle are left out, two neighbours at once.
 
-    So the user's and the model's still come by turns.
+    So the user's and the model's still come by turns. Where there are tool calls, each is left out with its results,
+    and neighbours of one side are joined.
     """
     before = tokens = prompt_tokens(context)
     cut_context, messages = context, messages_of(context)
+    tools = tools_in(context)
     while tokens > limit and len(messages) > 2:
-        count = 2 * max(1, math.ceil((tokens - limit) / tokens * len(messages) / 2))
-        start = max(0, (len(messages) - count) // 2)
-        start -= start % 2
-        del messages[start : start + count]
-        text, starts, ends = history_text(messages)
-        roles = tuple(message["role"] for message in messages)
-        cut_context = Context(context.context_id, text, 0, starts, ends, ("",) * len(roles), roles)
+        share = (tokens - limit) / tokens
+        shorter = _without_pairs(messages, share) if context.tool_use is None else _without_units(messages, share)
+        if len(shorter) == len(messages):
+            break
+        messages, _ = join_messages(shorter, language)
+        own = chat_text(messages, language, tools)
+        titles = ("",) * len(own.roles)
+        cut_context = Context(context.context_id, own.text, 0, own.starts, own.ends, titles, own.roles, own.tool_use)
         tokens = prompt_tokens(cut_context)
     return Fitted(cut_context, before, tokens)
+
+
+def _without_pairs(messages: list[dict[str, Any]], share: float) -> list[dict[str, Any]]:
+    """The messages without about a share of them in the middle, by two."""
+    count = 2 * max(1, math.ceil(share * len(messages) / 2))
+    start = max(0, (len(messages) - count) // 2)
+    start -= start % 2
+    return [*messages[:start], *messages[start + count :]]
+
+
+def _without_units(messages: list[dict[str, Any]], share: float) -> list[dict[str, Any]]:
+    """The messages without about a share of them, from the middle outwards, a call with its results; the first and the
+    last stay."""
+    units = exchanges_of(messages)
+    middle = (len(messages) - 1) / 2
+    count = max(1, math.ceil(share * len(messages)))
+    left_out: set[int] = set()
+    for number in sorted(range(len(messages)), key=lambda number: (abs(number - middle), number)):
+        has_edge = units[number].start == 0 or units[number].stop == len(messages)
+        if len(left_out) < count and not has_edge:
+            left_out.update(units[number])
+    return [message for number, message in enumerate(messages) if number not in left_out]
 
 
 def cut_middle(text: str, spans: Sequence[Span], count: int) -> str:

@@ -11,6 +11,7 @@ from infra.errors import RecipeError
 from infra.models.tokens import Tokenizer
 from infra.recipe import Recipe
 from tasks.judging.classifier_input import TextEncoder
+from tasks.questions.chat import flat_messages
 from tasks.records.example import Context, Example
 from tasks.sampling import sample_prompt
 
@@ -18,12 +19,12 @@ Messages = Sequence[Mapping[str, str]]
 
 
 def question_messages(example: Example, context: Context | None, recipe: Recipe) -> list[dict[str, str]]:
-    """The messages before the answer: the question alone, or with the whole context, as the policy was asked."""
+    """The messages before the answer: the question alone, or with the whole context, as the policy was asked, but for
+    tool calls, which are text."""
     if context is None:
         return [{"role": "user", "content": example.question}]
-    return [
-        dict(message) for message in sample_prompt(example, context, recipe.sampling.strategy, recipe.policy).messages
-    ]
+    prompt = sample_prompt(example, context, recipe.sampling.strategy, recipe.policy)
+    return flat_messages(prompt.messages, example.language)
 
 
 class RewardEncoder:

@@ -39,7 +39,7 @@ from tasks.questions import source_hint
 from tasks.questions.rows import source_note
 from tasks.records import example as records
 from tasks.records.example import Context, Drop, Example
-from tasks.records.plan import Plan, PlannedShard, plan_path
+from tasks.records.plan import AS_MESSAGES, TOOL_CALLS, Plan, PlannedShard, plan_path
 from tasks.samplers import check_sampler, find_sampler, no_short_context
 from tasks.sampling import sample_prompt_text
 from tasks.scoring import check_scorers, known_scorers
@@ -96,6 +96,8 @@ def make_plan(recipe: Recipe, store: Store, *, for_pairs: bool = True) -> Plan:
         "warnings": [*pool.warnings, *_article_warnings(pool), *_warnings(recipe, tally, counts, exact)],
     }
     rules = rules_of(recipe)
+    if tally.with_tools:
+        rules[TOOL_CALLS] = AS_MESSAGES
     if rules:
         content["rules"] = rules
     uncommon_tokens = sorted(uncommon(tally.special_tokens))
@@ -110,7 +112,7 @@ class _Tally:
     """Counts the questions that are built, and collects the drops."""
 
     def __init__(self) -> None:
-        self.rows = self.short = self.with_special_tokens = 0
+        self.rows = self.short = self.with_special_tokens = self.with_tools = self.refused_tools = 0
         self.special_tokens: set[str] = set()
         self.languages: set[str] = set()
         self.drops: list[Drop] = []
@@ -125,6 +127,8 @@ class _Tally:
                 continue
             self.short += outcome.short
             self.with_special_tokens += bool(outcome.special_tokens)
+            self.with_tools += outcome.context.tool_use is not None
+            self.refused_tools += outcome.refused_tools
             self.special_tokens.update(outcome.special_tokens)
             self.languages.add(outcome.example.language)
             yield outcome
@@ -227,6 +231,15 @@ def _warnings(recipe: Recipe, tally: _Tally, counts: Mapping[str, int], exact: b
         warnings.append(
             f"{tally.short} contexts are shorter than their target, because the pool has too little text: "
             "give a larger contexts.pool or lower contexts.max_tokens"
+        )
+    if tally.with_tools:
+        warnings.append(
+            f"{tally.with_tools} histories have tool calls: they are messages of the policy's chat template, where "
+            "plans of earlier versions have them as text; contexts.tools: text makes such a plan"
+        )
+    if tally.refused_tools:
+        warnings.append(
+            f"the chat template refuses the tool calls of {tally.refused_tools} histories as messages: they are text"
         )
     if tally.with_special_tokens:
         names = sorted(tally.special_tokens)

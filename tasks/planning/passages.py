@@ -32,7 +32,8 @@ class Passages:
     starts: tuple[int, ...]
     ends: tuple[int, ...]
     titles: tuple[str, ...]
-    roles: tuple[str, ...] | None = None  # of chat messages, of which the spans are the contents
+    roles: tuple[str, ...] | None = None  # of chat messages, of which the spans are the texts
+    tool_use: str | None = None  # of chat messages with tool calls, as a context has it
 
 
 def render(documents: Sequence[Document], language: str, form: str = NUMBERED) -> Passages:

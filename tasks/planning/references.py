@@ -7,7 +7,7 @@ from typing import Any
 from infra.recipe import Recipe
 from infra.store import Store
 from tasks.metrics import options_of
-from tasks.records.history import prompt_text
+from tasks.questions.chat import prompt_text
 from tasks.records.plan import Plan, load_examples, load_shard
 from tasks.sampling import sample_prompt
 
@@ -58,5 +58,5 @@ def first_question(store: Store, plan: Plan, recipe: Recipe) -> Mapping[str, Any
         "example_id": example.example_id,
         "kind": example.kind,
         "references": list(example.references),
-        "prompt": prompt_text(prompt.messages),
+        "prompt": prompt_text(prompt.messages, prompt.tools, example.language),
     }

@@ -25,7 +25,7 @@ def questions_to_json(questions: Iterable[RawQuestion]) -> list[dict[str, Any]]:
         value = {name: getattr(question, name) for name in _QUESTION}
         for name in ("documents", "distractors"):
             value[name] = [[document.title, document.text] for document in value[name]]
-        value["sessions"] = [asdict(session) for session in value["sessions"]]
+        value["sessions"] = [session.to_json() for session in value["sessions"]]
         values.append(value)
     return values
 
@@ -88,6 +88,7 @@ def _outcome_to_json(outcome: BuiltQuestion | Drop) -> dict[str, Any]:
         "short": outcome.short,
         "special_tokens": sorted(outcome.special_tokens),
         "sample_tokens": outcome.sample_tokens,
+        "refused_tools": outcome.refused_tools,
     }
 
 
@@ -106,4 +107,5 @@ def _outcome_from_json(value: Mapping[str, Any]) -> BuiltQuestion | Drop:
         value["short"],
         frozenset(value["special_tokens"]),
         value["sample_tokens"],
+        value["refused_tools"],
     )

@@ -1,15 +1,17 @@
 """Conversations and agents' trajectories as chat messages: OpenAI's form, or ShareGPT's.
 
     {"id"?, "messages": [{"role", "content", "tool_calls"?, "tool_call_id"?, "name"?, "timestamp"?}, ...],
+     "tools"?: [{"type": "function", "function": {"name", "description", "parameters"}}, ...],
      "question"?, "answer"? | "answers"?, "kind"?, "language"?, "metadata"?}
     {"id"?, "conversations": [{"from": "human" | "gpt" | "system" | "tool", "value"}, ...], ...}
-    {"id"?, "sessions": [{"time"?, "messages": [...], "supports"?}, ...] | [[...], ...], "question", ...}
+    {"id"?, "sessions": [{"time"?, "messages": [...], "supports"?, "tools"?}, ...] | [[...], ...], "question", ...}
 
 Without a question, the last message of the user is the question, what came after it is the reference, and all before it
 is the history.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tasks.questions.question import (
@@ -27,7 +29,7 @@ from tasks.questions.question import (
     text_field,
     texts_field,
 )
-from tasks.questions.sessions import read_turns, session_text
+from tasks.questions.sessions import read_tools, read_turns, session_text
 from tasks.records.example import Document, Drop
 
 _MESSAGES = ("messages", "conversations", "conversation", "trajectory")
@@ -80,19 +82,21 @@ def is_history(values: Mapping[str, Any]) -> bool:
 def history_of(row: SourceRow) -> list[Session]:
     """The sessions of a row; messages without sessions are one. Raises InputError."""
     listed = row.values.get("sessions")
+    tools = read_tools(row.values.get("tools"))
     if isinstance(listed, (list, tuple)):
         sessions = []
         for value in listed:
             if isinstance(value, Mapping):
                 time, supports = str(value.get("time") or value.get("date") or ""), value.get("supports") is True
-                sessions.append(Session(time, read_turns(row, "sessions.messages", value.get("messages")), supports))
+                turns = read_turns(row, "sessions.messages", value.get("messages"))
+                sessions.append(Session(time, turns, supports, read_tools(value.get("tools")) or tools))
             else:
-                sessions.append(Session("", read_turns(row, "sessions", value)))
+                sessions.append(Session("", read_turns(row, "sessions", value), tools=tools))
         return [session for session in sessions if session.turns]
     for name in _MESSAGES:
         if row.values.get(name) is not None:
             turns = read_turns(row, name, row.values[name])
-            return [Session("", turns)] if turns else []
+            return [Session("", turns, tools=tools)] if turns else []
     raise fault(row, "messages", "is missing", _REMEDY)
 
 
@@ -107,7 +111,7 @@ def _without_last_question(sessions: Sequence[Session]) -> tuple[list[Session], 
                 continue
             earlier = last.turns[:place]
             if any(other.role == "user" for other in earlier):
-                before.append(Session(last.time, earlier, last.supports))
+                before.append(replace(last, turns=earlier))
             return before, turn.text, _reply(last.turns[place + 1 :])
     return [], "", ""
 

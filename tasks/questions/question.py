@@ -11,7 +11,7 @@ Empty texts, repeated ids and languages are checked for all formats in one place
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from infra.canonical import fingerprint
@@ -40,23 +40,46 @@ class Turn:
     name: str = ""  # of the speaker or the tool
     calls: tuple[tuple[str, str], ...] = ()  # of tools: name and arguments
     time: str = ""
+    call_ids: tuple[str, ...] = ()  # of `calls`; "" for one without
+    call_id: str = ""  # of the call that a tool's turn answers
+
+    @property
+    def says_something(self) -> bool:
+        """Whether it has a text or calls a tool; the result of a tool may be empty."""
+        return bool(self.text.strip() or self.calls)
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A conversation in one sitting. `supports`: the answer needs it."""
+    """A conversation in one sitting. `supports`: the answer needs it. `tools` that there were, each as JSON."""
 
     time: str
     turns: tuple[Turn, ...]
     supports: bool = False
+    tools: tuple[str, ...] = ()
+
+    @property
+    def spoken(self) -> list[Turn]:
+        """The turns that say something."""
+        return [turn for turn in self.turns if turn.says_something]
+
+    def to_json(self, *, with_tools: bool = True) -> dict[str, Any]:
+        """JSON-ready values; without what only messages with tool calls need."""
+        values = asdict(self if with_tools else replace(self, turns=tuple(self.spoken)))
+        if not with_tools:
+            del values["tools"]
+            for turn in values["turns"]:
+                del turn["call_ids"], turn["call_id"]
+        return values
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "Session":
-        """The session of which `values` are the fields, as JSON has them."""
+        """The session that `to_json` described."""
         turns = []
         for turn in values["turns"]:
-            turns.append(Turn(**{**turn, "calls": tuple((name, arguments) for name, arguments in turn["calls"])}))
-        return Session(values["time"], tuple(turns), values["supports"])
+            calls = tuple((name, arguments) for name, arguments in turn["calls"])
+            turns.append(Turn(**{**turn, "calls": calls, "call_ids": tuple(turn.get("call_ids", ()))}))
+        return Session(values["time"], tuple(turns), values["supports"], tuple(values.get("tools", ())))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from tasks.questions.rows import (
     source_files,
     suffix,
 )
+from tasks.records.table import rows_in
 
 RANGE_BYTES = 8 << 20
 _GROUP_BYTES = 256 << 20  # of a row group; in a larger one it takes too long to get to a range
@@ -169,7 +170,7 @@ def _rows_of_group(file: SourceFile, rows: RowRange, group: int) -> Iterator[Sou
         position = 0
         for batch in parquet.iter_batches(batch_size=rows.stop - rows.start, row_groups=[group]):
             begin, end = max(rows.start - position, 0), min(rows.stop - position, batch.num_rows)
-            for values in batch.slice(begin, end - begin).to_pylist() if begin < end else ():
+            for values in rows_in(batch.slice(begin, end - begin)) if begin < end else ():
                 number += 1
                 yield SourceRow(file.name, number, values)
             position += batch.num_rows

@@ -24,6 +24,7 @@ from infra.store.sources import file_faults, file_system, open_unpacked, unpacke
 from tasks.questions.folders import choose_files, without_metadata
 from tasks.questions.published import latest_version, published_files
 from tasks.questions.question import SourceRow
+from tasks.records.table import rows_in
 
 LONGEST_ROW = 1 << 28  # bytes of a JSONL line or characters of an array's element
 _BATCH_BYTES = 8 << 20  # of Parquet rows decoded at once
@@ -290,7 +291,7 @@ def _parquet_rows(file: SourceFile) -> Iterator[SourceRow]:
     number = 0
     with parquet_file(file, lambda: number) as parquet:
         for batch in parquet.iter_batches(batch_size=_batch_rows(parquet)):
-            for values in batch.to_pylist():
+            for values in rows_in(batch):
                 number += 1
                 yield SourceRow(file.name, number, values)
 

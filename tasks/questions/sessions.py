@@ -1,13 +1,15 @@
 """Chat messages that a question is about: sessions of turns, as formats of dialogues and of agents have them.
 
 Roles are those of the OpenAI messages: "user", "assistant", "system" and "tool". What a chat template may have no place
-for is text of a turn (`flat_turns`): tool calls and results, system messages within a history, time stamps.
+for is text of a turn (`flat_turns`): tool calls and results, system messages within a history, time stamps. Where a
+template has a place for calls and results, chat.py makes messages of them.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from infra.models.tool_calls import read_tool, written
 from tasks.prompts import load_prompt
 from tasks.questions.question import Session, SourceRow, Turn, fault, language_code
 
@@ -38,7 +40,7 @@ def read_turns(row: SourceRow, field: str, messages: Any) -> tuple[Turn, ...]:
     """
     if not isinstance(messages, (list, tuple)):
         raise fault(row, field, "is no list of messages", _REMEDY)
-    turns = []
+    turns: list[Turn] = []
     names: dict[str, str] = {}  # of tools, by the id of their call
     for message in messages:
         if not isinstance(message, Mapping):
@@ -46,15 +48,30 @@ def read_turns(row: SourceRow, field: str, messages: Any) -> tuple[Turn, ...]:
         stated = str(message.get("role") or message.get("from") or "").lower()
         if stated not in ROLES:
             raise fault(row, f"{field}.role", f"is {stated!r}", _REMEDY)
-        calls = _calls(message, names)
+        calls, call_ids = _calls(message, names)
         text = _content(row, field, message)
         name = str(message.get("name") or "")
+        call_id = ""
         if ROLES[stated] == "tool":
-            name = name or names.get(str(message.get("tool_call_id")), "")
+            call_id = str(message.get("tool_call_id") or "")
+            name = name or names.get(call_id, "")
         time = str(message.get("timestamp") or message.get("time") or "")
-        if text.strip() or calls:
-            turns.append(Turn(ROLES[stated], text, name, calls, time))
-    return tuple(turns)
+        turn = Turn(ROLES[stated], text, name, calls, time, call_ids, call_id)
+        if turn.says_something or turn.role == "tool":
+            turns.append(turn)
+    return tuple(turns) if any(turn.says_something for turn in turns) else ()
+
+
+def read_tools(value: Any) -> tuple[str, ...]:
+    """The tools of a row, each as JSON: a list of them, or its JSON text. What is no tool of OpenAI's form is left out:
+    a field of this name may hold something else."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return ()
+    tools = map(read_tool, value if isinstance(value, (list, tuple)) else ())
+    return tuple(written(tool) for tool in tools if tool is not None)
 
 
 def _content(row: SourceRow, field: str, message: Mapping[str, Any]) -> str:
@@ -69,9 +86,9 @@ def _content(row: SourceRow, field: str, message: Mapping[str, Any]) -> str:
     raise fault(row, f"{field}.content", f"holds {type(content).__name__} instead of text", _REMEDY)
 
 
-def _calls(message: Mapping[str, Any], names: dict[str, str]) -> tuple[tuple[str, str], ...]:
-    """(name, arguments) of a message's tool calls; the names are remembered by the ids of the calls."""
-    calls = []
+def _calls(message: Mapping[str, Any], names: dict[str, str]) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """(name, arguments) of a message's tool calls, and their ids, by which the names are remembered."""
+    calls, ids = [], []
     listed: Sequence[Any] = message.get("tool_calls") or ()
     if isinstance(message.get("function_call"), Mapping):
         listed = [{"function": message["function_call"]}]
@@ -83,8 +100,9 @@ def _calls(message: Mapping[str, Any], names: dict[str, str]) -> tuple[tuple[str
         if not isinstance(arguments, str):
             arguments = json.dumps(arguments, ensure_ascii=False)
         calls.append((str(function.get("name") or ""), arguments))
+        ids.append(str(call.get("id") or ""))
         names[str(call.get("id"))] = str(function.get("name") or "")
-    return tuple(calls)
+    return tuple(calls), tuple(ids)
 
 
 def turn_text(name: str, language: str, **values: str) -> str:
@@ -100,7 +118,7 @@ def flat_turns(session: Session, language: str) -> list[Turn]:
     """
     turns: list[Turn] = []
     time = session.time
-    for turn in session.turns:
+    for turn in session.spoken:
         text = _text_of(turn, language)
         if turn.time or time:
             text = turn_text("dated", language, time=turn.time or time, text=text)
@@ -112,7 +130,7 @@ def flat_turns(session: Session, language: str) -> list[Turn]:
 def session_text(session: Session) -> str:
     """A session as one text, a line for each message: for contexts that are texts."""
     lines = []
-    for turn in session.turns:
+    for turn in session.spoken:
         parts = [turn.text] if turn.text else []
         parts += [f"{name} {arguments}" for name, arguments in turn.calls]
         lines.append(f"{turn.name or turn.role}: " + " ".join(parts))
@@ -125,7 +143,15 @@ def _text_of(turn: Turn, language: str) -> str:
         return turn_text("result", language, tool=turn.name, text=turn.text)
     if turn.role == "system":
         return turn_text("system", language, text=turn.text)
-    parts = [f"{turn.name}: {turn.text}" if turn.name else turn.text] if turn.text.strip() else []
+    text = spoken_text(turn)
+    parts = [text] if text else []
     for name, arguments in turn.calls:
         parts.append(turn_text("call", language, tool=name, arguments=arguments))
     return "\n".join(parts)
+
+
+def spoken_text(turn: Turn) -> str:
+    """What a person or a model says in a turn, after the name of the speaker where there is one."""
+    if not turn.text.strip():
+        return ""
+    return f"{turn.name}: {turn.text}" if turn.name else turn.text

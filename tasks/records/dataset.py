@@ -7,13 +7,14 @@ and rows keep its order, so Parquet stores the text of a context about once.
 Leaves out: how a shard becomes rows (`tasks/published_rows.py`), files, and the manifest.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
 import pyarrow as pa
 
 from infra.canonical import fingerprint
+from infra.models.tool_calls import written
 from tasks.records.example import Answer, AnswerId, Context, Drop, Example, Judgement, Pair
 from tasks.records.schema import schema_of
 
@@ -21,7 +22,7 @@ SplitName = Literal["train", "test"]
 
 
 class Message(TypedDict):
-    """A chat message."""
+    """A chat message. In datasets with tool calls a message of a prompt may have more: then prompts are JSON."""
 
     role: str
     content: str
@@ -49,6 +50,7 @@ class PairRow(TypedDict):
 
     Columns of reasoning are in datasets of models that think alone; `short_prompt`, which is `prompt` over the part of
     the context that holds the answer, where chosen answers may have been drawn from it (sampling.context: evidence).
+    `tools` are in datasets whose histories call tools: those of the row as JSON, null for a row without.
     `chosen_by` and `rejected_by` are in datasets of a cascade: the stage whose word the reward is, or "judge".
     """
 
@@ -80,6 +82,7 @@ class PairRow(TypedDict):
     chosen_reasoning_tokens: int | None
     rejected_reasoning_tokens: int | None
     short_prompt: list[Message] | None
+    tools: str | None
     chosen_by: str | None
     rejected_by: str | None
 
@@ -119,17 +122,45 @@ PAIRS = schema_of(PairRow)
 EVIDENCE = schema_of(EvidenceRow)
 SAMPLER_COLUMNS = frozenset({"short_prompt", "seen"})  # of datasets whose samples do not all see the whole context
 CASCADE_COLUMNS = frozenset({"chosen_by", "rejected_by", "reward_by", "expected_reward"})  # of those of a cascade
+TOOLS = "tools"  # the column of datasets whose histories call tools
+_PROMPTS = ("prompt", "short_prompt")
 
 
-def published_schema(schema: pa.Schema, with_reasoning: bool, optional: Collection[str] = ()) -> pa.Schema:
-    """`PAIRS` or `EVIDENCE` as a dataset has it: all its files have the same columns. `optional`: those of
-    SAMPLER_COLUMNS and CASCADE_COLUMNS that it has."""
-    left_out = (SAMPLER_COLUMNS | CASCADE_COLUMNS).difference(optional)
+def published_schema(schema: pa.Schema, with_reasoning: bool, columns: Collection[str] = ()) -> pa.Schema:
+    """`PAIRS` or `EVIDENCE` as a dataset has it: all its files have the same columns. `columns`: those of
+    SAMPLER_COLUMNS, CASCADE_COLUMNS and TOOLS that it has."""
+    left_out = (SAMPLER_COLUMNS | CASCADE_COLUMNS | {TOOLS}).difference(columns)
     fields = []
     for field in schema:
         if field.name not in left_out and (with_reasoning or "reasoning" not in field.name):
             fields.append(field)
     return pa.schema(fields)
+
+
+def pair_table(rows: Sequence[PairRow], with_reasoning: bool, columns: Collection[str]) -> pa.Table:
+    """Rows of `PAIRS` as a table of `published_schema`.
+
+    With TOOLS each message of a prompt is a value of Arrow's type JSON, and so are tools: `datasets` gives them to
+    training as they are, without a null for each field that another row's calls have.
+    """
+    schema = published_schema(PAIRS, with_reasoning, columns)
+    if TOOLS not in columns:
+        return pa.Table.from_pylist(rows, schema=schema)
+    encoded: list[dict[str, Any]] = []
+    for row in rows:
+        texts: dict[str, Any] = {}
+        for name in _PROMPTS:
+            messages = row[name]  # type: ignore[literal-required]
+            texts[name] = None if messages is None else list(map(written, messages))
+        encoded.append({**row, **texts})
+    as_text, as_json = schema, schema
+    for place, field in enumerate(schema):
+        if field.name in _PROMPTS:
+            as_text = as_text.set(place, field.with_type(pa.list_(pa.string())))
+            as_json = as_json.set(place, field.with_type(pa.list_(pa.json_())))
+        elif field.name == TOOLS:
+            as_json = as_json.set(place, field.with_type(pa.json_()))
+    return pa.Table.from_pylist(encoded, schema=as_text).cast(as_json)
 
 
 @dataclass(frozen=True, slots=True)

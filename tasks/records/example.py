@@ -49,7 +49,7 @@ class Example:
 class Context:
     """A long text. `context_id` is the sha256 of `text`; spans are [start, end) per source document.
 
-    A context of chat messages has a role for each span ("user", "assistant"): the span is the message's content.
+    A context of chat messages has a role for each span ("user", "assistant", "tool"): the span is the message's text.
     """
 
     context_id: str
@@ -59,6 +59,7 @@ class Context:
     span_ends: tuple[int, ...]
     span_titles: tuple[str, ...]
     span_roles: tuple[str, ...] | None = None  # of chat messages; null where the context is one text
+    tool_use: str | None = None  # JSON (tasks/records/history.py); null where no message calls a tool
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +153,17 @@ JUDGEMENT = schema_of(Judgement)
 PAIR = schema_of(Pair)
 DROP = schema_of(Drop)
 
-# Columns that only some tables have: those of models that think, of contexts that are chat messages, and of samples
-# that do not all see the whole context.
+# Columns that only some tables have: those of models that think, of contexts that are chat messages, or have tool calls
+# in them, and of samples that do not all see the whole context.
 REASONING = ("reasoning", "reasoning_tokens")
-_OPTIONAL = (REASONING, ("span_roles",), ("evidence_starts", "evidence_ends"), ("whole_prompt_tokens",), ("seen",))
+_OPTIONAL = (
+    REASONING,
+    ("span_roles",),
+    ("tool_use",),
+    ("evidence_starts", "evidence_ends"),
+    ("whole_prompt_tokens",),
+    ("seen",),
+)
 
 Record = TypeVar("Record", Example, Context, Answer, Judgement, Pair, WrittenQuestion, Drop)
 

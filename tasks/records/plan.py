@@ -20,6 +20,7 @@ from tasks.records.example import Context, Example
 from tasks.records.product import PAIRS, PRODUCTS, Product
 from tasks.records.table import read_checked
 
+TOOL_CALLS, AS_MESSAGES = "tool_calls", "messages"  # rule of a plan some of whose histories have tool calls as messages
 _PLAN_ID = re.compile(r"[0-9a-f]{16}")
 
 
@@ -57,7 +58,7 @@ class Plan:
     drop_counts: Mapping[str, int]  # by reason
     exact_prompt_tokens: bool
     warnings: tuple[str, ...]
-    rules: Mapping[str, str] = field(default_factory=dict)  # of scoring, that plans from before them do not have
+    rules: Mapping[str, str] = field(default_factory=dict)  # that plans from before them do not have
     special_tokens: tuple[str, ...] = ()  # of the models' own, those in questions and contexts; broken up in prompts
     makes: str = PAIRS.name  # what its shards make
 
@@ -83,6 +84,11 @@ class Plan:
     def planned_questions(self) -> int:
         """Questions of all shards."""
         return sum(shard.questions for shard in self.shards)
+
+    @property
+    def has_tool_calls(self) -> bool:
+        """Whether messages of its prompts call tools."""
+        return TOOL_CALLS in self.rules
 
     @property
     def product(self) -> Product:

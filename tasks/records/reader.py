@@ -58,15 +58,20 @@ class PublishedDataset:
                 ) from error
         return tables
 
-    def rows(self, config: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    def rows(
+        self, config: str, columns: Sequence[str] | None = None, optional: Sequence[str] = ()
+    ) -> Iterator[dict[str, Any]]:
         """The rows of a configuration, train before test, each with its `split`.
 
-        Raises StoreError for a file that is missing or was changed.
+        `optional` columns are left out where a file has none such. Raises StoreError for a file that is missing or was
+        changed.
         """
         for split in SPLITS:
             for table in self.tables(config, split):
                 table.check(self.store)
-                for row in table.rows_of(self.store, columns):
+                names = table.column_names(self.store) if optional else ()
+                own = columns and [*columns, *(name for name in optional if name in names)]
+                for row in table.rows_of(self.store, own):
                     yield {**row, "split": split}
 
 

@@ -8,6 +8,7 @@ and the remedy.
 
 import contextlib
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -95,7 +96,7 @@ class StoredTable:
                 if first >= stop:
                     break
                 begin = max(0, start - first)
-                rows += batch.slice(begin, max(0, stop - first - begin)).to_pylist()
+                rows += rows_in(batch.slice(begin, max(0, stop - first - begin)))
                 first += batch.num_rows
         return rows
 
@@ -136,10 +137,23 @@ class StoredTable:
                     raise StoreError(f"{place}: there is no column {', '.join(sorted(missing))}; {remedy}")
                 for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns and list(columns)):
                     rows += batch.num_rows
-                    yield from batch.to_pylist()
+                    yield from rows_in(batch)
             except pa.ArrowInvalid as error:
                 raise StoreError(f"{place}: not a Parquet file ({error}); {remedy}") from error
         self._check_rows(store, rows, remedy)
+
+
+def rows_in(batch: pa.RecordBatch | pa.Table) -> list[dict[str, Any]]:
+    """The rows of a batch; a value of Arrow's type JSON, or a list of them, is what the JSON says."""
+    rows: list[dict[str, Any]] = batch.to_pylist()
+    for field in batch.schema:
+        if field.type == pa.json_():
+            for row in rows:
+                row[field.name] = None if row[field.name] is None else json.loads(row[field.name])
+        elif pa.types.is_list(field.type) and field.type.value_type == pa.json_():
+            for row in rows:
+                row[field.name] = None if row[field.name] is None else list(map(json.loads, row[field.name]))
+    return rows
 
 
 def read_checked(

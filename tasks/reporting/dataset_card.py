@@ -50,12 +50,13 @@ def dataset_card(
     plots: Sequence[str],
     sample: Mapping[str, Any] | None,
     with_reasoning: bool = False,
+    with_tools: bool = False,
 ) -> str:
     """README.md of a dataset.
 
     `manifest` needs the tables among its files; the summary, the plots and the card itself may be missing. `plots` are
     names of `PLOTS` that lie in plots/; `sample` is a row of the pairs, or null when there is no pair.
-    `with_reasoning`: the tables have columns for it.
+    `with_reasoning`, `with_tools`: the tables have columns for them.
     """
     tables = [file for file in manifest["files"] if "config" in file]
     row_counts = {}
@@ -92,6 +93,7 @@ def dataset_card(
         finish_reasons=_shares(summary.finish_reasons),
         tables=figure_tables,
         with_reasoning=with_reasoning,
+        with_tools=with_tools,
     )
 
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.store import Store
-from tasks.records.history import prompt_text
+from tasks.questions.chat import prompt_text
+from tasks.records.table import rows_in
 from tasks.reporting.cascade_tables import cascade_rows
 from tasks.reporting.dataset_card import shortened
 from tasks.reporting.html_templates import html_environment
@@ -44,6 +44,7 @@ _PAIR_COLUMNS = (
     "example_id",
     "question",
     "references",
+    "language",
     "prompt",
     "chosen",
     "rejected",
@@ -108,7 +109,7 @@ def _first_pairs(store: Store, path: str, count: int) -> list[dict[str, Any]]:
     pairs: list[dict[str, Any]] = []
     with store.open(path) as file:
         batches = pq.ParquetFile(file).iter_batches(count, columns=list(_PAIR_COLUMNS))
-        rows = itertools.chain.from_iterable(map(pa.RecordBatch.to_pylist, batches))
+        rows = itertools.chain.from_iterable(map(rows_in, batches))
         for _, rows_of_question in itertools.islice(itertools.groupby(rows, key=lambda row: row["example_id"]), count):
             pairs.append(_short_pair(next(rows_of_question)))
     return pairs
@@ -131,7 +132,7 @@ def excerpt(prompt: str, references: Sequence[str]) -> str:
 
 def _short_pair(row: Mapping[str, Any]) -> dict[str, Any]:
     """A pair as the page shows it."""
-    prompt = prompt_text(row["prompt"])
+    prompt = prompt_text(row["prompt"], (), row["language"])
     answers = []
     for side in SIDES:
         text = shortened(row[side][-1]["content"], _ANSWER_CHARACTERS)

@@ -12,7 +12,7 @@ from typing import Any
 from infra.canonical import text_id
 from infra.models.special_tokens import restore_common_tokens
 from tasks.prompts import load_prompt, prompt_names
-from tasks.records.history import history_text
+from tasks.questions.chat import chat_text
 from tasks.sampling import CONTEXT_PLACE, TURN_GAP
 
 _EDGE_LINES = 64  # of a prompt, before and after its context
@@ -21,7 +21,8 @@ _EDGE_LINES = 64  # of a prompt, before and after its context
 def context_in(messages: Sequence[Mapping[str, str]], row: Mapping[str, Any]) -> str | None:
     """The context of a row of `pairs`, cut out of the messages of its prompt; None when it is nowhere in them.
 
-    Where the user's and the model's earlier messages are the context, it is their canonical text.
+    Where the user's and the model's earlier messages are the context, it is their canonical text, with their tool calls
+    and the `tools` of the row.
     The prompt file of the row's strategy says where the context is. Where that file has changed since, the context is
     looked for between the lines at both ends of the prompt. Common special tokens, which a prompt has broken up, are
     put together again.
@@ -48,7 +49,7 @@ def _history(earlier: Sequence[Mapping[str, str]], prompt: str, template: str, r
     question_part = template.partition(CONTEXT_PLACE)[2].strip().replace("{question}", row["question"])
     last = prompt[: max(0, len(prompt) - len(question_part) - len(TURN_GAP))]
     for messages in (earlier, [*earlier, {"role": "user", "content": last}]):
-        text, _, _ = history_text(messages)
+        text = chat_text(messages, row["language"], row.get("tools") or ()).text
         for candidate in (text, restore_common_tokens(text)):
             if text_id(candidate) == row["context_id"]:
                 return candidate

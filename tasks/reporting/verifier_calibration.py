@@ -19,6 +19,7 @@ from tasks.judging.refusals import FACTS_SCORER
 from tasks.judging.steps import Step
 from tasks.judging.verifier import Statement, support_numbers
 from tasks.judging.verifier_settings import KEY, VERIFIER, VerifierSettings, verifier_settings
+from tasks.records.dataset import TOOLS
 from tasks.records.reader import PublishedDataset, read_dataset
 from tasks.reporting.judged_questions import parse_evidence
 from tasks.reporting.prompt_context import context_in
@@ -123,7 +124,7 @@ def _contexts(dataset: PublishedDataset) -> dict[str, tuple[str, str, str]]:
     ids = {row["example_id"] for row in dataset.rows("pairs", ("example_id",))}
     drawn = set(sorted(ids, key=text_id)[:MOST_QUESTIONS])
     contexts = {}
-    for row in dataset.rows("pairs", _PAIR_COLUMNS):
+    for row in dataset.rows("pairs", _PAIR_COLUMNS, (TOOLS,)):
         example_id = row["example_id"]
         if example_id in drawn and example_id not in contexts:
             context = context_in(row["prompt"], row)

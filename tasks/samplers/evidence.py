@@ -21,9 +21,8 @@ from infra.recipe import Recipe, RecipeSection
 from infra.recipe.models import Positive
 from tasks.contexts.built import own_tokens
 from tasks.questions import RawQuestion
-from tasks.questions.sessions import flat_turns
+from tasks.questions.chat import chat_turns, message_text
 from tasks.records.example import Answer, Context, Drop, Example
-from tasks.records.history import messages_of
 from tasks.samplers import Sampler, View, sampler_options
 from tasks.samplers.parts import Span, context_of_parts, message_spans
 from tasks.sampling import sample_prompt
@@ -85,8 +84,8 @@ def prepare(question: RawQuestion, built: "BuiltQuestion", inputs: "Inputs") -> 
     )
     short = short_context(example, context, recipe)
     own = own_tokens(recipe, tokenizer)
-    messages = sample_prompt(example, short, recipe.sampling.strategy, recipe.policy, own).messages
-    (tokens,) = prompt_tokens(tokenizer, [messages], (), template_arguments(recipe.policy))
+    prompt = sample_prompt(example, short, recipe.sampling.strategy, recipe.policy, own)
+    (tokens,) = prompt_tokens(tokenizer, [prompt.messages], (), template_arguments(recipe.policy), [prompt.tools])
     if tokens >= built.prompt_tokens:
         return _drop(question, "the parts that hold the answer are no shorter than the whole context")
     short_samples = sum(sees_evidence(index, options.share) for index in range(recipe.sampling.samples))
@@ -164,25 +163,26 @@ def _around(text: str, document: Span, proofs: Sequence[Span], characters: int) 
 def _messages(question: RawQuestion, context: Context) -> list[Span]:
     """The messages with a sentence of the proof, else those of the sessions that the answer needs; one of the model
     with that of the user before it."""
-    contents = [message["content"] for message in messages_of(context)]
-    needed = _holding(contents, proof_sentences(question.metadata))
+    spans = message_spans(context)
+    texts_of_messages = [context.text[start:end] for start, end in spans]
+    needed = _holding(texts_of_messages, proof_sentences(question.metadata))
     if not needed:
-        texts = []
+        texts: list[str] = []
         for session in question.sessions:
             if session.supports:
-                texts += [turn.text for turn in flat_turns(session, question.language)]
-        needed = _holding(contents, texts)
+                turns = chat_turns(session, question.language, with_tools=context.tool_use is not None)
+                texts += [message_text(turn.message, question.language) for turn in turns]
+        needed = _holding(texts_of_messages, texts)
     roles = context.span_roles or ()
     for number in sorted(needed):
         if number and roles[number] == "assistant":
             needed.add(number - 1)
-    spans = message_spans(context)
     return [spans[number] for number in sorted(needed)]
 
 
-def _holding(contents: Sequence[str], texts: Sequence[str]) -> set[int]:
+def _holding(texts_of_messages: Sequence[str], texts: Sequence[str]) -> set[int]:
     """The numbers of the messages that hold one of the texts."""
-    return {number for number, content in enumerate(contents) if any(text in content for text in texts)}
+    return {number for number, own in enumerate(texts_of_messages) if any(text in own for text in texts)}
 
 
 def check(recipe: Recipe) -> None:

@@ -1,12 +1,13 @@
 """Parts of a context as a context of its own: what a sample sees that does not see the whole one."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from infra.canonical import text_id
 from tasks.planning.passages import Passages, render
-from tasks.questions.sessions import turn_text
+from tasks.questions.chat import chat_text, exchanges_of, join_messages
 from tasks.records.example import Context, Document
-from tasks.records.history import history_text, messages_of
+from tasks.records.history import messages_of, tools_in
 
 Span = tuple[int, int]  # [start, end) in characters of a context's text
 _GAP = "\n\n"
@@ -28,7 +29,8 @@ def context_of_parts(context: Context, spans: Sequence[Span], language: str, pas
     else:
         text = _GAP.join(context.text[start:end].strip() for start, end in spans)
         parts = Passages(text, (0,), (len(text),), ("",))
-    return Context(text_id(parts.text), parts.text, 0, parts.starts, parts.ends, parts.titles, parts.roles)
+    spans_of_parts = parts.starts, parts.ends, parts.titles
+    return Context(text_id(parts.text), parts.text, 0, *spans_of_parts, parts.roles, parts.tool_use)
 
 
 def message_spans(context: Context) -> list[Span]:
@@ -37,22 +39,23 @@ def message_spans(context: Context) -> list[Span]:
 
 
 def _messages(context: Context, spans: Sequence[Span], language: str) -> Passages:
-    """Messages that begin in the spans, by turns, as the builder of histories writes them."""
-    messages: list[dict[str, str]] = []
+    """Messages that begin in the spans, by turns, as the builder of histories writes them. A call and its results are
+    never parted: all are there where one is."""
+    messages: list[dict[str, Any]] = []
     titles: list[str] = []
-    for message, start, title in zip(messages_of(context), context.span_starts, context.span_titles, strict=True):
-        if not any(first <= start < end for first, end in spans):
-            continue
-        if not messages and message["role"] == "assistant":
-            messages.append({"role": "user", "content": turn_text("begins", language)})
+    numbers: set[int] = set()
+    exchanges = exchanges_of(messages_of(context))
+    for number, start in enumerate(context.span_starts):
+        if any(first <= start < end for first, end in spans):
+            numbers.update(exchanges[number])
+    for number, (message, title) in enumerate(zip(messages_of(context), context.span_titles, strict=True)):
+        if number in numbers:
+            messages.append(message)
             titles.append(title)
-        if messages and messages[-1]["role"] == message["role"]:
-            messages[-1]["content"] += f"{_GAP}{message['content']}"
-            continue
-        messages.append(dict(message))
-        titles.append(title)
-    text, starts, ends = history_text(messages)
-    return Passages(text, starts, ends, tuple(titles), tuple(message["role"] for message in messages))
+    joined, places = join_messages(messages, language)
+    text = chat_text(joined, language, tools_in(context))
+    of_messages = tuple(titles[place] for place in places)
+    return Passages(text.text, text.starts, text.ends, of_messages, text.roles, text.tool_use)
 
 
 def _title_at(context: Context, place: int) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.models.thinking import CLOSING, OPENING
-from infra.models.tokens import NO_ARGUMENTS, Tokenizer
+from infra.models.tokens import NO_ARGUMENTS, Tokenizer, render_prompt
 
 Tags = tuple[str, str]  # around the thinking
 THINKING_TAGS: tuple[Tags, ...] = (
@@ -76,14 +76,6 @@ class AnswerForm:
         return notes
 
 
-def apply_template(
-    messages: list[dict[str, str]], tokenizer: Tokenizer, arguments: Mapping[str, Any], *, opens_answer: bool = False
-) -> str:
-    """The messages as one text. Raises jinja2's TemplateError for what the template refuses."""
-    form: dict[str, Any] = {"tokenize": False, "add_generation_prompt": opens_answer}
-    return str(tokenizer.apply_chat_template(messages, **{**arguments, **form}))
-
-
 def find_answer_form(tokenizer: Tokenizer, arguments: Mapping[str, Any] = NO_ARGUMENTS) -> AnswerForm:
     """The form of a tokenizer's template; that of plain templates where a made-up row tells nothing."""
     from jinja2 import TemplateError
@@ -91,8 +83,8 @@ def find_answer_form(tokenizer: Tokenizer, arguments: Mapping[str, Any] = NO_ARG
     question = [{"role": "user", "content": _QUESTION}]
     answer = {"role": "assistant", "content": _ANSWER}
     try:
-        opening = apply_template(question, tokenizer, arguments, opens_answer=True)
-        whole = apply_template([*question, answer], tokenizer, arguments)
+        opening = render_prompt(question, tokenizer, arguments)
+        whole = render_prompt([*question, answer], tokenizer, arguments, opens_answer=False)
     except TemplateError:
         return AnswerForm(arguments)  # the rows tell what it refuses
     place = whole.rfind(_ANSWER)
@@ -103,7 +95,8 @@ def find_answer_form(tokenizer: Tokenizer, arguments: Mapping[str, Any] = NO_ARG
     field, field_opening = None, None
     for name in _FIELDS:
         try:
-            rendered = apply_template([*question, {**answer, name: _REASONING}], tokenizer, arguments)
+            with_reasoning = [*question, {**answer, name: _REASONING}]
+            rendered = render_prompt(with_reasoning, tokenizer, arguments, opens_answer=False)
         except TemplateError:
             continue
         start = rendered.find(_REASONING)

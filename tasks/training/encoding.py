@@ -11,16 +11,17 @@ at once. Leaves out: such rows for tokenizers that are no `tokenizer.json`; they
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from infra.models.special_tokens import own_special_tokens, token_pattern
 from infra.models.thinking import split_thinking
-from infra.models.tokens import NO_ARGUMENTS, Tokenizer
+from infra.models.tokens import NO_ARGUMENTS, Tokenizer, renders_tool_calls
+from infra.models.tool_calls import NO_TOOLS, Tools, change_message, change_tools
 from tasks.training.answer_form import REASONING_FIELD, THINKING_TAGS, find_answer_form
 from tasks.training.rendering import Messages, UnfitError, render
 
 _IN_TEXTS, _OF_TEMPLATE = 0xF0000, 0x100000  # the first private characters, for tokens in texts and of the template
-_TEXTS = ("content", REASONING_FIELD)  # the fields of a message that are texts
 _MARKS = re.compile("[\U000f0000-\U0010ffff]")
 Row = str | list[int]  # a text that is to be encoded, or the ids of one that holds special tokens as text
 
@@ -38,20 +39,32 @@ class RowEncoder:
         self._texts_of_marks = str.maketrans({mark: token for token, mark in self._marks.items()})
         self._plain: _PlainTokenizer | None = None
 
-    def rows(self, name: str, prompt: Messages, answers: Sequence[Messages]) -> list[Row]:
-        """The prompt, and the prompt with each answer.
+    @cached_property
+    def _renders_tool_calls(self) -> bool:
+        return renders_tool_calls(self._tokenizer, self.form.arguments)
+
+    def rows(self, name: str, prompt: Messages, answers: Sequence[Messages], tools: Tools = NO_TOOLS) -> list[Row]:
+        """The prompt, and the prompt with each answer. `tools` are the prompt's.
 
         Thinking that stands in an answer's text is rendered as reasoning. Raises UnfitError for messages that cannot be
         rendered, and where a special token in a text cannot stay text.
         """
+        calls_tools = bool(tools) or any("tool_calls" in message for message in prompt)
+        if calls_tools and not self._renders_tool_calls:
+            raise UnfitError(
+                "template_without_tools",
+                f"example {name}: the base model's chat template has no place for the tools and tool calls of the "
+                "prompt; train a model whose template has one, or build with contexts.tools: text",
+            )
         conversations = [list(prompt)]
         for answer in answers:
             conversations.append([_with_reasoning(message) for message in answer])
-        if not self._hold_tokens(name, conversations):
-            return list(render(name, conversations[0], conversations[1:], self._tokenizer, self.form))
-        marked = [[self._marked(message) for message in messages] for messages in conversations]
+        if not self._hold_tokens(name, conversations, tools):
+            return list(render(name, conversations[0], conversations[1:], self._tokenizer, self.form, tools))
+        marked = [[change_message(message, self._marked) for message in messages] for messages in conversations]
+        marked_tools = change_tools(tools, self._marked)
         rows: list[Row] = []
-        for text in render(name, marked[0], marked[1:], self._tokenizer, self.form):
+        for text in render(name, marked[0], marked[1:], self._tokenizer, self.form, marked_tools):
             rows.append(self._encode_marked(name, text) if _MARKS.search(text) else text)
         return rows
 
@@ -62,12 +75,18 @@ class RowEncoder:
         encoded = iter(self._tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else ())
         return [next(encoded) if isinstance(row, str) else row for row in rows]
 
-    def _hold_tokens(self, name: str, conversations: Sequence[Messages]) -> bool:
+    def _hold_tokens(self, name: str, conversations: Sequence[Messages], tools: Tools) -> bool:
         """Whether a text of the question holds a special token. Raises UnfitError where it could not be marked."""
-        texts = []
+        texts: list[str] = []
+
+        def noted(text: str) -> str:
+            texts.append(text)
+            return text
+
+        change_tools(tools, noted)
         for messages in conversations:
             for message in messages:
-                texts += [message.get(field) or "" for field in _TEXTS]
+                change_message(message, noted)
         if not any(map(self._in_texts.search, texts)):
             return False
         if any(map(_MARKS.search, texts)):
@@ -78,13 +97,9 @@ class RowEncoder:
             )
         return True
 
-    def _marked(self, message: Mapping[str, str]) -> dict[str, str]:
-        """The message with marks in the place of its special tokens."""
-        marked = dict(message)
-        for field in _TEXTS:
-            if field in message:
-                marked[field] = self._in_texts.sub(lambda match: self._marks[match.group()], message[field])
-        return marked
+    def _marked(self, text: str) -> str:
+        """The text with marks in the place of its special tokens."""
+        return self._in_texts.sub(lambda match: self._marks[match.group()], text)
 
     def _encode_marked(self, name: str, text: str) -> list[int]:
         if self._plain is None:
@@ -151,7 +166,7 @@ def _renamed(tokenizer: Tokenizer, names: Mapping[str, str]) -> Any | None:
         return None
 
 
-def _with_reasoning(message: dict[str, str]) -> dict[str, str]:
+def _with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
     """An answer whose text begins with thinking, in two: templates render reasoning, and cut it out of a text."""
     if message["role"] != "assistant" or REASONING_FIELD in message:
         return message

@@ -21,7 +21,7 @@ from infra.recipe.public import public_text
 from tasks.questions.question import SourceRow
 from tasks.questions.rows import read_rows
 from tasks.training.gate import Lengths
-from tasks.training.pair_formats import ACCEPTED, Messages, RowError, has_pair, read_pair
+from tasks.training.pair_formats import ACCEPTED, RowError, has_pair, read_pair
 from tasks.training.published import TrainSplit
 
 UNKNOWN_LICENCE = "unknown"
@@ -96,8 +96,8 @@ class ExternalPairs:
             digest.update(_row_bytes(pair))
             if isinstance(pair, RowError):
                 continue
-            if pair["prompt"] != prompt or not self.grouped:
-                name, prompt = _name(row), pair["prompt"]
+            if _prompt_of(pair) != prompt or not self.grouped:
+                name, prompt = _name(row), _prompt_of(pair)
             yield {"example_id": name, **pair}
         if digest.hexdigest() != self.content:
             raise InputError(f"{self.source.source}: changed while it was read; run again")
@@ -133,13 +133,13 @@ def read_external_pairs(source: PairSource, grouped: bool = True) -> ExternalPai
     drops: Counter[str] = Counter()
     faults: list[str] = []
     rows = questions = 0
-    prompt: Messages = []
+    prompt: Any = None
     for row, pair in _checked_rows(source):
         rows += 1
         digest.update(_row_bytes(pair))
         if not isinstance(pair, RowError):
-            questions += pair["prompt"] != prompt or not grouped
-            prompt = pair["prompt"]
+            questions += _prompt_of(pair) != prompt or not grouped
+            prompt = _prompt_of(pair)
             continue
         drops[pair.reason] += 1
         if len(faults) < _NAMED_FAULTS:
@@ -172,7 +172,7 @@ def _rows(source: PairSource) -> Iterator[SourceRow]:
     return read_rows(source.source, source.subset, source.split)
 
 
-def _checked_rows(source: PairSource) -> Iterator[tuple[SourceRow, dict[str, Messages] | RowError]]:
+def _checked_rows(source: PairSource) -> Iterator[tuple[SourceRow, dict[str, Any] | RowError]]:
     """Each row with its pair, or with what is wrong with it; a pair that came before is wrong."""
     earlier: set[bytes] = set()
     for row in _rows(source):
@@ -186,7 +186,12 @@ def _checked_rows(source: PairSource) -> Iterator[tuple[SourceRow, dict[str, Mes
         earlier.add(digest)
 
 
-def _row_bytes(pair: dict[str, Messages] | RowError) -> bytes:
+def _prompt_of(pair: Mapping[str, Any]) -> Any:
+    """What the pairs of one question have in common."""
+    return pair["prompt"], pair.get("tools")
+
+
+def _row_bytes(pair: dict[str, Any] | RowError) -> bytes:
     return canonical_json({"drop": pair.reason} if isinstance(pair, RowError) else pair)
 
 

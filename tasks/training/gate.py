@@ -20,9 +20,10 @@ import pyarrow as pa
 
 from infra.errors import BalanceError, TrainingError
 from infra.models.tokens import NO_ARGUMENTS, Tokenizer
+from infra.models.tool_calls import NO_TOOLS, Tools
 from tasks.training.answer_form import REASONING_FIELD
 from tasks.training.encoding import Row, RowEncoder
-from tasks.training.rendering import UnfitError, check_plain
+from tasks.training.rendering import Messages, UnfitError, check_plain
 from tasks.training.shared_prefix.layout import Tree
 
 PairRow = Mapping[str, Any]
@@ -108,9 +109,10 @@ def gate(
 ) -> Lengths:
     """Encode and check all pairs; `add` is called with each question that passes, with those of its pairs that fit.
 
-    `rows` have example_id, prompt, chosen and rejected, the last three lists of messages {"role", "content"}; an answer
-    with "reasoning_content" is trained with it. `arguments` are what requests gave the chat template. `short_prompts`:
-    the `short_prompt` of rows is encoded too; of a row without one, whose prompt is short already, it is the prompt.
+    `rows` have example_id, prompt, chosen and rejected, the last three lists of messages {"role", "content"}; those of
+    a prompt may have tool calls (infra/models/tool_calls.py), and a row `tools`. An answer with "reasoning_content" is
+    trained with it. `arguments` are what requests gave the chat template. `short_prompts`: the `short_prompt` of rows
+    is encoded too; of a row without one, whose prompt is short already, it is the prompt.
     Neighbours with the same example_id and prompt are pairs of one question; a pair that comes again (a row that
     was drawn twice) begins another. Raises TrainingError, with the example_id and the remedy, for an empty answer,
     chosen equal to rejected, a doubled first token, or a chat template that renders the prompt differently when an
@@ -202,18 +204,20 @@ class _Question:
     """Pairs of one prompt while they come in; `answers` are messages by their text."""
 
     name: str
-    prompt: list[dict[str, str]]
-    short_prompt: list[dict[str, str]] | None = None  # None where it is not to be encoded
-    answers: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    prompt: Messages
+    tools: Tools
+    short_prompt: Messages | None = None  # None where it is not to be encoded
+    answers: dict[str, Messages] = field(default_factory=dict)
     pairs: list[tuple[str, str]] = field(default_factory=list)
 
     @property
-    def prompts(self) -> list[list[dict[str, str]]]:
+    def prompts(self) -> list[Messages]:
         """The prompts that its answers are encoded with."""
         return [self.prompt] if self.short_prompt is None else [self.prompt, self.short_prompt]
 
     def takes(self, row: PairRow, pair: tuple[str, str]) -> bool:
-        return (self.name, self.prompt) == (str(row["example_id"]), row["prompt"]) and pair not in self.pairs
+        prompt_of_row = str(row["example_id"]), row["prompt"], row.get("tools") or NO_TOOLS
+        return (self.name, self.prompt, self.tools) == prompt_of_row and pair not in self.pairs
 
 
 def _group_by_question(rows: Iterable[PairRow], short_prompts: bool) -> Iterator[_Question]:
@@ -229,7 +233,7 @@ def _group_by_question(rows: Iterable[PairRow], short_prompts: bool) -> Iterator
             if question is not None:
                 yield question
             short_prompt = (row.get("short_prompt") or row["prompt"]) if short_prompts else None
-            question = _Question(str(row["example_id"]), row["prompt"], short_prompt)
+            question = _Question(str(row["example_id"]), row["prompt"], row.get("tools") or NO_TOOLS, short_prompt)
         question.pairs.append(pair)
         for side, text in zip(("chosen", "rejected"), pair, strict=True):
             question.answers.setdefault(text, row[side])
@@ -361,7 +365,7 @@ def _encode(
                 check_plain(question.name, question.prompt, answers, tokenizer)
             rows_of_question: list[Row] = []
             for prompt in question.prompts:
-                rows_of_question += encoder.rows(question.name, prompt, answers)
+                rows_of_question += encoder.rows(question.name, prompt, answers, question.tools)
         except UnfitError as fault:
             counts.drop(question, fault)
             continue

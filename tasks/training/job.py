@@ -203,7 +203,7 @@ def _model_path(data: TrainingData, identity: str) -> str:
 def _check_settings(settings: Training) -> None:
     """Raises RecipeError or PrerequisiteError for settings that would fail later."""
     find_loss(settings.loss)
-    check_run_settings(settings, "training")
+    check_run_settings(settings)
     if settings.pack_tokens and (settings.loss == "sft" or settings.sharing == "off"):
         raise RecipeError(
             "training.pack_tokens: packed questions are kept apart by the layout of shared prompts, which sft and "

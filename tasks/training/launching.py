@@ -61,7 +61,7 @@ def launch(
     if "SIGKILL" in tail:  # accelerate's own status is 1
         raise TrainingError(
             "training was killed, most likely because the machine ran out of memory: set a smaller "
-            "training.device_batch_size (now "
+            f"{config.settings.section}.device_batch_size (now "
             f"{config.settings.device_batch_size}; the result stays the same), or end what else needs memory, and run "
             f"the same command again. Its log is {log}"
         )

@@ -19,7 +19,7 @@ from infra.recipe import Mix
 from infra.recipe.public import public_text
 from tasks.questions.question import SourceRow
 from tasks.questions.rows import read_rows
-from tasks.training.pair_formats import Messages, RowError, read_pair
+from tasks.training.pair_formats import RowError, read_pair
 
 _NAMED_FAULTS = 3  # faults that an error names
 
@@ -100,7 +100,7 @@ def read_short_pairs(settings: Mix | None) -> ShortPairs | None:
     return ShortPairs(settings, digest.hexdigest(), rows)
 
 
-def _pairs(settings: Mix) -> Iterator[tuple[SourceRow, dict[str, Messages] | str]]:
+def _pairs(settings: Mix) -> Iterator[tuple[SourceRow, dict[str, Any] | str]]:
     """Each row with its pair, or with what is wrong with it."""
     try:
         for row in read_rows(settings.source, settings.subset, settings.split):

@@ -3,23 +3,27 @@
 TRL's formats: texts, or chat messages; with a prompt, or with whole conversations that share their beginning, which is
 the prompt then (as UltraFeedback's). Also LongReward's files (context, query, win_response, lose_response) and
 transcripts that begin with "Human:". A text is one message: of the user in a prompt, of the assistant in an answer.
-Leaves out: tools, images, and answers of several turns.
+A prompt may have tool calls and results, and a row `tools`, a list or its JSON. Leaves out: images, answers that call
+tools, and answers of several turns.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
-_ROLES = ("system", "user", "assistant")
+from infra.models.tool_calls import read_call
+
+_ROLES = ("system", "user", "assistant", "tool")
 _OTHER_NAMES = {"chosen": "win_response", "rejected": "lose_response"}  # LongReward's
 _PROMPT_PARTS = ("context", "query")  # of a row without a prompt
 _TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
-_NOT_READ = ("images", "image", "tools")
+_NOT_READ = ("images", "image")
 ACCEPTED = (
     "prompt, chosen and rejected, as texts or as lists of messages; chosen and rejected alone, as whole conversations; "
     "or LongReward's context, query, win_response and lose_response"
 )
-Messages = list[dict[str, str]]
+Messages = list[dict[str, Any]]
 
 
 class RowError(Exception):
@@ -35,8 +39,9 @@ def has_pair(values: Mapping[str, Any]) -> bool:
     return all(name in values or other in values for name, other in _OTHER_NAMES.items())
 
 
-def read_pair(values: Mapping[str, Any]) -> dict[str, Messages]:
-    """prompt, chosen and rejected as messages; one message of the assistant on either side. Raises RowError."""
+def read_pair(values: Mapping[str, Any]) -> dict[str, Any]:
+    """prompt, chosen and rejected as messages, and `tools` where there are any; one message of the assistant on either
+    side. Raises RowError."""
     for field in _NOT_READ:
         if values.get(field):
             raise RowError("not_text_alone", f"{field} is not read, and the prompt is another one without it")
@@ -53,11 +58,28 @@ def read_pair(values: Mapping[str, Any]) -> dict[str, Messages]:
             raise RowError(
                 "several_turns", f"{side} must be one message of the assistant after the prompt that both share"
             )
-    if not prompt or prompt[-1]["role"] != "user":
+        if "tool_calls" in answer[0]:
+            raise RowError("not_text_alone", f"{side} calls tools, which is not trained")
+    if not prompt or prompt[-1]["role"] not in ("user", "tool"):
         raise RowError("prompt_without_user", "the prompt must end with a message of the user")
     if chosen[0]["content"] == rejected[0]["content"]:
         raise RowError("same_text", "chosen and rejected are the same text")
-    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+    tools = _tools(values)
+    pair: dict[str, Any] = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+    return {**pair, "tools": tools} if tools else pair
+
+
+def _tools(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The tools of a row, as they are: the template may write all that they say."""
+    tools = values.get("tools")
+    if isinstance(tools, str):
+        try:
+            tools = json.loads(tools)
+        except (ValueError, RecursionError):
+            tools = [None]
+    if not isinstance(tools or [], list) or not all(isinstance(tool, Mapping) for tool in tools or ()):
+        raise RowError("not_tools", "tools are not a list of objects, or its JSON")
+    return list(map(dict, tools or ()))
 
 
 def _with_trl_names(values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -105,19 +127,33 @@ def _messages(values: Mapping[str, Any], field: str, role: str) -> Messages:
     return [_message(message, field) for message in value]
 
 
-def _message(message: Mapping[str, Any], field: str) -> dict[str, str]:
+def _message(message: Mapping[str, Any], field: str) -> dict[str, Any]:
     role, content = message.get("role"), message.get("content")
     if role not in _ROLES:
         raise RowError("not_messages", f"{field} has a message whose role is {role!r}, not {', '.join(_ROLES)}")
+    further = _tool_fields(message, field)
+    if content is None and further:
+        content = ""
     if not isinstance(content, str):
         raise RowError("not_messages", f"{field} has a message without text")
-    if not content.strip():
+    if not content.strip() and not further:
         raise RowError("empty", f"{field} is empty")
     try:
         content.encode("utf-8")
     except UnicodeEncodeError:
         raise RowError("not_messages", f"{field} holds a lone surrogate") from None
-    return {"role": role, "content": content}
+    return {"role": role, "content": content, **further}
+
+
+def _tool_fields(message: Mapping[str, Any], field: str) -> dict[str, Any]:
+    """The tool calls of a message, or of a result the call that it is of."""
+    if message.get("role") == "tool":
+        names = ("tool_call_id", "name")
+        return {name: message[name] for name in names if isinstance(message.get(name), str)} or {"tool_call_id": ""}
+    calls = list(map(read_call, message.get("tool_calls") or ()))
+    if None in calls:
+        raise RowError("not_messages", f"{field} has a tool call without a name, or whose arguments are no JSON object")
+    return {"tool_calls": calls} if calls else {}
 
 
 def _common_messages(first: Messages, second: Messages) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from infra.errors import TrainingError
 from infra.store import Store
+from tasks.records.dataset import TOOLS
 from tasks.records.reader import open_dataset
 from tasks.records.table import StoredTable
 from tasks.training.answer_form import REASONING_FIELD
@@ -53,7 +54,8 @@ class TrainSplit:
         if self.with_reasoning:
             columns += _REASONING_COLUMNS.values()
         for table in self.files:
-            missing = set(columns).difference(table.column_names(self.store))
+            names = table.column_names(self.store)
+            missing = set(columns).difference(names)
             if _SHORT_PROMPT in missing:
                 raise TrainingError(
                     f"training.loss compares with the reference over a short prompt, and the dataset {self.name} has "
@@ -64,7 +66,7 @@ class TrainSplit:
                     f"training.reasoning is keep, and the dataset {self.name} has no reasoning: its answers are of a "
                     "model that does not think, or were built by an earlier version; set training.reasoning to drop"
                 )
-            for row in table.rows_of(self.store, columns):
+            for row in table.rows_of(self.store, [*columns, TOOLS] if TOOLS in names else columns):
                 yield _with_reasoning(row) if self.with_reasoning else row
 
     def count_questions(self) -> int:

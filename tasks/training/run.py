@@ -101,10 +101,11 @@ def _amounts(questions: int, pairs: int, tokens: int) -> str:
 
 def check_processes(config: RunFiles, started: int) -> None:
     """Raises TrainingError unless accelerate has started as many processes as the settings say."""
+    section = config.settings.section
     if started != config.settings.processes:
         raise TrainingError(
-            f"accelerate started {started} processes, training.processes is {config.settings.processes}; make them "
-            "the same, so that a step has training.batch_size questions"
+            f"accelerate started {started} processes, {section}.processes is {config.settings.processes}; make them "
+            f"the same, so that a step has {section}.batch_size questions"
         )
 
 

@@ -107,8 +107,8 @@ def accumulation(settings: TrainingRun) -> int:
     rows_at_once = settings.device_batch_size * settings.processes
     if settings.batch_size % rows_at_once:
         raise RecipeError(
-            f"training.batch_size = {settings.batch_size} is not a multiple of device_batch_size x processes = "
-            f"{settings.device_batch_size} x {settings.processes}; change one of them"
+            f"{settings.section}.batch_size = {settings.batch_size} is not a multiple of "
+            f"device_batch_size x processes = {settings.device_batch_size} x {settings.processes}; change one of them"
         )
     return settings.batch_size // rows_at_once
 
@@ -118,14 +118,17 @@ def result_text(result: Mapping[str, Any]) -> str:
     return json.dumps(result, indent=1, sort_keys=True) + "\n"
 
 
-def check_run_settings(settings: TrainingRun, section: str) -> None:
+def check_run_settings(settings: TrainingRun) -> None:
     """Raises RecipeError for a batch, a schedule or a configuration of accelerate that would fail later."""
     from transformers import SchedulerType
 
+    section = settings.section
     accumulation(settings)
     schedules = [schedule.value for schedule in SchedulerType]
     if settings.schedule not in schedules:
-        raise RecipeError(f"{section}.schedule: there is no {settings.schedule!r}; there are: {', '.join(schedules)}")
+        raise RecipeError(
+            f"{settings.section}.schedule: there is no {settings.schedule!r}; there are: {', '.join(schedules)}"
+        )
     if settings.accelerate_config and not Path(settings.accelerate_config).exists():
         raise RecipeError(f"{section}.accelerate_config: {settings.accelerate_config} does not exist")
 

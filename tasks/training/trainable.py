@@ -8,11 +8,11 @@ from jinja2 import TemplateError
 
 from infra.errors import PrerequisiteError, RecipeError, TrainingError
 from infra.models.forms.request_form import template_arguments
-from infra.models.tokens import Tokenizer, has_chat_template, load_tokenizer
+from infra.models.tokens import Tokenizer, has_chat_template, load_tokenizer, render_prompt
 from infra.recipe import Recipe
 from infra.recipe.public import public_text
 from tasks.sampling import sample_prompt_text
-from tasks.training.answer_form import REASONING_FIELD, apply_template, find_answer_form
+from tasks.training.answer_form import REASONING_FIELD, find_answer_form
 from tasks.training.gate import gate
 
 _ANY_LENGTH = 2**31
@@ -75,10 +75,10 @@ def _template_notes(recipe: Recipe, base: str, prompt: list[dict[str, str]], tok
         of_policy = load_tokenizer(policy.tokenizer, policy.trust_remote_code)
         if not has_chat_template(of_policy):
             return []
-        asked_with = apply_template(prompt, of_policy, arguments, opens_answer=True)
+        asked_with = render_prompt(prompt, of_policy, arguments)
     except (RecipeError, PrerequisiteError, TemplateError):
         return []
-    if asked_with == apply_template(prompt, tokenizer, arguments, opens_answer=True):
+    if asked_with == render_prompt(prompt, tokenizer, arguments):
         return []
     return [
         f"its chat template writes the prompt in another way than that of policy.tokenizer ({policy.tokenizer}), with "

@@ -31,7 +31,7 @@ def prompt_for(model: Model, prompt: Prompt) -> Prompt:
     """The prompt with the model's system prompt before it."""
     if model.system is None:
         return prompt
-    return Prompt(({"role": "system", "content": model.system}, *prompt.messages))
+    return Prompt(({"role": "system", "content": model.system}, *prompt.messages), prompt.tools)
 
 
 def template_arguments(model: Model) -> dict[str, Any]:

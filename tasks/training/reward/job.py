@@ -133,7 +133,7 @@ def job_id(job: RewardJob, data: JudgedData) -> str:
 
 def _check(job: RewardJob) -> None:
     """Raises RecipeError or PrerequisiteError for what would fail later, before a row is read."""
-    check_run_settings(job.settings, "reward_training")
+    check_run_settings(job.settings)
     if not has_chat_template(load_tokenizer(job.base, job.trust_remote_code)):
         raise RecipeError(
             f"reward_training.base: the tokenizer of {job.base} has no chat template; take an instruct model"

@@ -15,6 +15,7 @@ from infra.errors import InputError, LongmillError
 from infra.recipe import Recipe, RewardTraining, parse_recipe
 from infra.store import Store
 from tasks.judging.reward_input import Messages, question_messages
+from tasks.questions.chat import flat_messages
 from tasks.records.dataset import Split, SplitName
 from tasks.records.plan import load_examples, load_plan, load_shard, recipe_path
 from tasks.records.reader import SPLITS, PublishedDataset, open_dataset
@@ -224,8 +225,8 @@ class StoredPrompts:
         return prompts
 
     def _from_pairs(self, place: int) -> dict[str, Messages]:
-        rows = self._tables[place].rows_of(self._dataset.store, ("example_id", "prompt"))
-        return {str(row["example_id"]): row["prompt"] for row in rows}
+        rows = self._tables[place].rows_of(self._dataset.store, ("example_id", "language", "prompt"))
+        return {str(row["example_id"]): flat_messages(row["prompt"], row["language"]) for row in rows}
 
 
 def _recipe_of_plan(dataset: PublishedDataset) -> Recipe | None:

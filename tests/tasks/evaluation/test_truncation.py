@@ -89,11 +89,11 @@ def test_chat_messages_are_left_out_in_the_middle_by_pairs() -> None:
     def count(part: Context) -> int:
         return AROUND + len(part.text)
 
-    fitted = fit_messages(context, AROUND + 260, count)
+    fitted = fit_messages(context, AROUND + 260, "en", count)
     assert fitted.cut
     assert fitted.tokens <= AROUND + 260
     rest = messages_of(fitted.context)
     assert rest[0] == messages[0]
     assert rest[-1] == messages[-1]
     assert [message["role"] for message in rest] == ["user", "assistant"] * (len(rest) // 2)
-    assert fit_messages(context, AROUND + len(text), count).context is context
+    assert fit_messages(context, AROUND + len(text), "en", count).context is context

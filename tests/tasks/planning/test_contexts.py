@@ -94,7 +94,7 @@ def test_a_text_far_too_long_is_dropped_without_an_exact_count(tmp_path, tokeniz
     monkeypatch.setattr(builder, "LONG_CHARACTERS", 5_000)
     counted_texts = []
     monkeypatch.setattr(contexts, "count_tokens", lambda tokenizer, texts: counted_texts.extend(texts) or [])
-    monkeypatch.setattr(contexts, "prompt_tokens", lambda tokenizer, prompts, counts, arguments: [])
+    monkeypatch.setattr(contexts, "prompt_tokens", lambda tokenizer, prompts, counts, arguments, tools: [])
     long = {"id": "long", "question": "Q?", "context": "x" * 10_000}
     [drop] = build(small_recipe(tmp_path, [long]), tokenizer)
     assert drop.reason == "prompt_too_long"

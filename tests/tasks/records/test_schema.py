@@ -5,7 +5,7 @@ from typing import TypedDict
 import pyarrow as pa
 import pytest
 
-from tasks.records.dataset import CASCADE_COLUMNS, EVIDENCE, PAIRS, SAMPLER_COLUMNS, published_schema
+from tasks.records.dataset import CASCADE_COLUMNS, EVIDENCE, PAIRS, SAMPLER_COLUMNS, TOOLS, published_schema
 from tasks.records.example import ANSWER, CONTEXT, DROP, EXAMPLE, JUDGEMENT, PAIR
 from tasks.records.schema import schema_of
 
@@ -56,6 +56,7 @@ SCHEMAS = [
                 pa.field("span_ends", pa.list_(pa.int32()), False),
                 pa.field("span_titles", TEXTS, False),
                 pa.field("span_roles", TEXTS),
+                pa.field("tool_use", TEXT),
             ]
         ),
     ),
@@ -202,9 +203,9 @@ def test_a_field_without_an_arrow_type_is_named(record: type, name: str) -> None
 
 
 def test_datasets_of_models_that_think_have_further_columns() -> None:
-    assert list(PAIRS)[:-7] == list(published_schema(PAIRS, with_reasoning=False))
-    assert list(published_schema(PAIRS, with_reasoning=True)) == list(PAIRS)[:-3]
-    assert list(PAIRS)[-7:-3] == [
+    assert list(PAIRS)[:-8] == list(published_schema(PAIRS, with_reasoning=False))
+    assert list(published_schema(PAIRS, with_reasoning=True)) == list(PAIRS)[:-4]
+    assert list(PAIRS)[-8:-4] == [
         pa.field("chosen_reasoning", TEXT),
         pa.field("rejected_reasoning", TEXT),
         pa.field("chosen_reasoning_tokens", pa.int32()),
@@ -217,12 +218,13 @@ def test_datasets_of_models_that_think_have_further_columns() -> None:
 def test_datasets_whose_samples_see_different_contexts_have_further_columns() -> None:
     assert PAIRS.field("short_prompt") == pa.field("short_prompt", MESSAGES)
     assert EVIDENCE.field("seen") == pa.field("seen", TEXT)
-    assert list(published_schema(PAIRS, True, SAMPLER_COLUMNS)) == list(PAIRS)[:-2]
+    assert list(published_schema(PAIRS, True, SAMPLER_COLUMNS | {TOOLS})) == list(PAIRS)[:-2]
+    assert TOOLS not in published_schema(PAIRS, True, SAMPLER_COLUMNS).names
     assert list(published_schema(EVIDENCE, True, SAMPLER_COLUMNS)) == list(EVIDENCE)[:-2]
 
 
 def test_datasets_of_a_cascade_say_by_which_stage_a_reward_came() -> None:
     assert list(PAIRS)[-2:] == [pa.field("chosen_by", TEXT), pa.field("rejected_by", TEXT)]
     assert list(EVIDENCE)[-2:] == [pa.field("reward_by", TEXT), pa.field("expected_reward", pa.float64())]
-    assert published_schema(PAIRS, True, SAMPLER_COLUMNS | CASCADE_COLUMNS) == PAIRS
+    assert published_schema(PAIRS, True, SAMPLER_COLUMNS | CASCADE_COLUMNS | {TOOLS}) == PAIRS
     assert published_schema(EVIDENCE, True, SAMPLER_COLUMNS | CASCADE_COLUMNS) == EVIDENCE

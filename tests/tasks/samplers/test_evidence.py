@@ -14,7 +14,7 @@ from tasks.evaluation.heldout import heldout_questions
 from tasks.pairing import pair_example
 from tasks.planning.make_plan import make_plan
 from tasks.planning.wire import outcomes_from_json, outcomes_to_json
-from tasks.published_rows import evidence_rows, optional_columns, pair_rows
+from tasks.published_rows import evidence_rows, further_columns, pair_rows
 from tasks.records.dataset import PAIRS, ShardData, Split, published_schema
 from tasks.records.plan import Plan, load_plan, load_shard
 from tests.support.drawing import InMemoryPolicy, drawn
@@ -87,7 +87,7 @@ def test_a_pair_is_published_with_the_whole_prompt_and_the_short_one_beside_it(t
         assert short is not None
         assert row["prompt"][0]["content"].count("Fact ") > short[0]["content"].count("Fact ") == 1
         assert row["prompt_tokens"] == example.whole_prompt_tokens
-    columns = optional_columns(recipe)
+    columns = further_columns(recipe, plan)
     assert "short_prompt" in published_schema(PAIRS, False, columns).names
     seen = {row["seen"] for row in evidence_rows(shard, plan.plan_id, Split(0, 0.0))["train"]}
     assert seen == {None, "evidence"}

@@ -19,6 +19,8 @@ def _assistant(text: str) -> dict[str, str]:
     return {"role": "assistant", "content": text}
 
 
+CALLS = [{"id": "c", "type": "function", "function": {"name": "look", "arguments": '{"at": "it"}'}}]
+NO_JSON = [{"function": {"name": "look", "arguments": "{at"}}]
 PAIR = {"prompt": [_user("A text.\n\nWho?")], "chosen": [_assistant("Ann.")], "rejected": [_assistant("Bob.")]}
 CONVERSATIONS = {"chosen": [_user("A text.\n\nWho?"), _assistant("Ann.")]}
 CONVERSATIONS |= {"rejected": [_user("A text.\n\nWho?"), _assistant("Bob.")]}
@@ -67,8 +69,12 @@ def test_each_format_becomes_the_same_pair(row: dict[str, Any]) -> None:
         ({**PAIR, "chosen": [_assistant("a"), _user("b"), _assistant("c")]}, "several_turns"),
         ({**PAIR, "prompt": [_user("a"), _assistant("b")]}, "prompt_without_user"),
         ({**PAIR, "chosen": 3}, "not_messages"),
-        ({**PAIR, "chosen": [{"role": "tool", "content": "b"}]}, "not_messages"),
-        ({**PAIR, "tools": [{"name": "search"}]}, "not_text_alone"),
+        ({**PAIR, "chosen": [{"role": "king", "content": "b"}]}, "not_messages"),
+        ({**PAIR, "chosen": [{"role": "tool", "content": "b"}]}, "several_turns"),
+        ({**PAIR, "tools": ["search"]}, "not_tools"),
+        ({**PAIR, "tools": "[{"}, "not_tools"),
+        ({**PAIR, "chosen": [{"role": "assistant", "content": "Go.", "tool_calls": CALLS}]}, "not_text_alone"),
+        ({**PAIR, "prompt": [{"role": "assistant", "tool_calls": NO_JSON}, _user("Who?")]}, "not_messages"),
         ({**PAIR, "images": ["a.png"]}, "not_text_alone"),
     ],
 )
@@ -80,6 +86,17 @@ def test_what_cannot_be_trained_on_has_a_reason(row: dict[str, Any], reason: str
 
 def test_columns_that_are_empty_change_nothing() -> None:
     assert read_pair({**PAIR, "tools": None, "images": []}) == PAIR
+
+
+def test_prompts_have_their_tool_calls_with_arguments_as_objects() -> None:
+    asks = {"role": "assistant", "content": None, "tool_calls": CALLS, "name": None}
+    answers = {"role": "tool", "content": "Ann", "tool_call_id": "c", "tool_calls": None}
+    tools = [{"type": "function", "function": {"name": "look"}}]
+    pair = read_pair({**PAIR, "prompt": [_user("Who?"), asks, answers], "tools": json.dumps(tools)})
+    assert pair["tools"] == tools
+    assert pair["prompt"][1]["content"] == ""
+    assert pair["prompt"][1]["tool_calls"][0]["function"] == {"arguments": {"at": "it"}, "name": "look"}
+    assert pair["prompt"][2] == {"role": "tool", "content": "Ann", "tool_call_id": "c"}
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the sample files are not part of the repository")

@@ -3,7 +3,7 @@
 import pytest
 
 from infra.errors import RecipeError
-from infra.recipe import Training
+from infra.recipe import RewardTraining, Training
 from tasks.training.losses import all_losses, find_loss
 from tasks.training.settings import (
     accumulation,
@@ -24,6 +24,8 @@ def test_a_batch_is_split_into_whole_passes() -> None:
     assert accumulation(_settings(processes=2)) == 2
     with pytest.raises(RecipeError, match=r"batch_size = 8 is not a multiple.*2 x 3"):
         accumulation(_settings(processes=3))
+    with pytest.raises(RecipeError, match=r"^reward_training\.batch_size = 3 is not a multiple"):
+        accumulation(RewardTraining(batch_size=3, device_batch_size=2))
 
 
 @pytest.mark.parametrize(
