@@ -1,7 +1,8 @@
-"""Row 14: combined choice: consensus with the distilled reward, weights learnt; how much of the gap closes?
+"""Row 14: combined choice: consensus with a reward, weights learnt; how much of the gap closes?
 
-The gap is what the best of N samples is above the one that consensus (embedding) chooses. The questions are those of
-the second half (the reward model learns from the first), with SeaLong's N samples. Their two quarters take turns:
+The gap is what the best of N samples is above the one that consensus (embedding) chooses. Two rewards: that of the
+distilled model on SeaLong's N samples, and the full judge's on LongReward's, which are the first of them ("judged").
+The questions are those of the second half (the distilled model learns from the first). Their two quarters take turns:
 weights are learnt on one, with the references, and choose on the other, so that no question is measured with weights
 that it has had a part in. Of every choice the precision counts as well, the share of its facts that the context states:
 SubEM alone would pay for words.
@@ -9,8 +10,18 @@ SubEM alone would pay for words.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from flows.evidence import LONGREWARD, SEALONG, EvidenceTableRow, Figures, Observation, SeedResult, figure_value
+from flows.evidence import (
+    LONGREWARD,
+    SEALONG,
+    EvidenceTableRow,
+    Figures,
+    Observation,
+    SeedResult,
+    figure_value,
+    merge_observations,
+)
 from flows.evidence.cheaper import parts_of
 from flows.evidence.cheaper_recipes import reward_scorer
 from flows.evidence.experiment import Experiment
@@ -23,23 +34,50 @@ from tasks.reporting.judged_questions import JudgedAnswer, JudgedQuestion, quest
 from tasks.reporting.learnt_weights import learn_weights, pick
 
 CONSENSUS, CLAIMS, VOTES, REWARD = "consensus", "claims", "votes", "reward_model"
-COMBINED, GAP = "combined", "of the gap"
-_CHOICES: Mapping[str, Mapping[str, float]] = {
-    "MBR(embedding)": {CONSENSUS: 1.0},
-    VOTES: {VOTES: 1.0},
-    CLAIMS: {CLAIMS: 1.0},
-    "reward model": {REWARD: 1.0},
-}
-_LEARNT: Mapping[str, Sequence[str]] = {
-    "without reward": (CONSENSUS, CLAIMS, VOTES),
-    COMBINED: (CONSENSUS, CLAIMS, VOTES, REWARD),
-}
+MBR, COMBINED, GAP, JUDGED = "MBR(embedding)", "combined", "of the gap", "judged: "
+_WITHOUT_JUDGE = (CONSENSUS, CLAIMS, VOTES)
+_CHOICES: Mapping[str, Mapping[str, float]] = {MBR: {CONSENSUS: 1.0}, VOTES: {VOTES: 1.0}, CLAIMS: {CLAIMS: 1.0}}
 _TARGET = 0.5
 
 
 def measure(experiment: Experiment) -> SeedResult:
     """What each question of the second half adds; "weights" of both quarters in the details."""
-    recipe = scored_recipe(experiment)
+    distilled, judged = recipe_with_reward(experiment), recipe_with_judge(experiment)
+    details: dict[str, Any] = {"distilled": experiment.details(distilled, None)}
+    details[JUDGED] = experiment.details(judged, None)
+    observations, details["weights"] = _measured(experiment, distilled, {"reward model": (REWARD,)}, "")
+    dimensions = tuple(entry["scorer"] for entry in experiment.recipe(LONGREWARD).scoring.scorers)
+    of_judge, details["judged weights"] = _measured(experiment, judged, {"judge": dimensions}, JUDGED)
+    return SeedResult(merge_observations(observations, of_judge), details)
+
+
+def recipe_with_reward(experiment: Experiment) -> Recipe:
+    """SeaLong's recipe with all scorers that are combined. Only its consensus decides on its pairs."""
+    return _with_scorers(experiment.recipe(SEALONG), [CLAIMS, VOTES], [reward_scorer(experiment)], "combined")
+
+
+def recipe_with_judge(experiment: Experiment) -> Recipe:
+    """LongReward's recipe with the scorers that ask nobody. Only the judge decides on its pairs."""
+    return _with_scorers(experiment.recipe(LONGREWARD), _WITHOUT_JUDGE, [], "combined-judged")
+
+
+def _with_scorers(recipe: Recipe, names: Sequence[str], further: Sequence[dict[str, Any]], dataset: str) -> Recipe:
+    """The recipe with further scorers that have no part in the reward."""
+    scorers = [dict(entry) for entry in recipe.scoring.scorers]
+    for entry in [*({"scorer": name} for name in names), *further]:
+        scorers.append({**entry, "weight": 0})
+    scoring = recipe.scoring.model_copy(update={"scorers": tuple(scorers)})
+    named = recipe.dataset.model_copy(update={"name": f"evidence-{dataset}"})
+    return recipe.model_copy(update={"scoring": scoring, "dataset": named})
+
+
+def _measured(
+    experiment: Experiment, recipe: Recipe, rewards: Mapping[str, Sequence[str]], label: str
+) -> tuple[list[Observation], list[Any]]:
+    """What each question of the second half adds, and the weights of both quarters.
+
+    `rewards`: the scorers of each reward, by its name; each is a choice of its own as their mean.
+    """
     questions: dict[str, JudgedQuestion] = {}
     contexts: dict[str, Context] = {}
     lengths: dict[str, int] = {}
@@ -50,40 +88,38 @@ def measure(experiment: Experiment) -> SeedResult:
             questions[example_id] = question
             contexts[example_id] = shard.contexts[question.example.context_id]
             lengths[example_id] = experiment.length_of(prompt_tokens[example_id])
+    choices = dict(_CHOICES)
+    learnt: dict[str, Sequence[str]] = {"without reward": _WITHOUT_JUDGE}
+    for name, scorers in rewards.items():
+        choices[name] = dict.fromkeys(scorers, 1.0)
+        learnt[COMBINED] = (*_WITHOUT_JUDGE, *scorers)
     _, third, fourth = parts_of(list(questions))
-    observations = []
-    details = experiment.details(recipe, None)
+    observations, weights_of_quarters = [], []
     for learnt_on, chosen_on in ((third, fourth), (fourth, third)):
-        weights = learnt_weights([questions[example_id] for example_id in learnt_on])
-        details.setdefault("weights", []).append(weights)
+        weights = learnt_weights([questions[example_id] for example_id in learnt_on], learnt)
+        weights_of_quarters.append(weights)
         for example_id in chosen_on:
-            values = choice_values(questions[example_id], contexts[example_id], weights)
+            values = choice_values(questions[example_id], contexts[example_id], {**choices, **weights}, label)
             example = questions[example_id].example
             observations.append(Observation(example_id, example.kind, lengths[example_id], values))
-    return SeedResult(observations, details)
+    return observations, weights_of_quarters
 
 
-def scored_recipe(experiment: Experiment) -> Recipe:
-    """SeaLong's recipe with all scorers that are combined. Only its consensus decides on its pairs."""
-    recipe = experiment.recipe(SEALONG)
-    scorers = [dict(entry) for entry in recipe.scoring.scorers]
-    scorers += [{"scorer": CLAIMS, "weight": 0}, {"scorer": VOTES, "weight": 0}]
-    scorers.append({**reward_scorer(experiment), "weight": 0})
-    scoring = recipe.scoring.model_copy(update={"scorers": tuple(scorers)})
-    dataset = recipe.dataset.model_copy(update={"name": "evidence-combined"})
-    return recipe.model_copy(update={"scoring": scoring, "dataset": dataset})
-
-
-def learnt_weights(questions: Sequence[JudgedQuestion]) -> dict[str, dict[str, float]]:
-    """The weights of each combination."""
+def learnt_weights(
+    questions: Sequence[JudgedQuestion], learnt: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, float]]:
+    """The weights of each combination of scorers."""
     preferred = [(question, gold_preferences(question)) for question in questions]
-    return {name: learn_weights(preferred, scorers) for name, scorers in _LEARNT.items()}
+    return {name: learn_weights(preferred, scorers) for name, scorers in learnt.items()}
 
 
 def choice_values(
-    question: JudgedQuestion, context: Context, weights: Mapping[str, Mapping[str, float]]
+    question: JudgedQuestion, context: Context, choices: Mapping[str, Mapping[str, float]], label: str = ""
 ) -> dict[str, tuple[float, float]]:
-    """SubEM of each choice and of the oracle, and how much of the gap each choice closes; precision of each choice."""
+    """SubEM of each choice and of the oracle, and how much of the gap each choice closes; precision of each choice.
+
+    `choices`: weights of scorers by name. `label` stands before every figure's name.
+    """
     scores = {}
     for answer in question.answers:
         score = None if answer.refused else example_sub_em(answer.text, question.example)
@@ -94,27 +130,29 @@ def choice_values(
     answered = replace(question, answers=tuple(answer for answer in question.answers if answer.index in scores))
     values = {"random": (sum(scores.values()) / len(scores), 1.0)}
     chosen: dict[str, JudgedAnswer] = {}
-    for name, of_choice in {**_CHOICES, **weights}.items():
-        picked = pick(answered, of_choice)
+    for name, weights in choices.items():
+        picked = pick(answered, weights)
         if picked is not None:
             chosen[name] = picked
             values[name] = (scores[picked.index], 1.0)
     oracle = max(scores.values())
     values["oracle"] = (oracle, 1.0)
-    consensus = values["MBR(embedding)"][0] if "MBR(embedding)" in values else None
     for name, answer in chosen.items():
-        if consensus is not None and name != "MBR(embedding)":
+        if MBR in values and name != MBR:
+            consensus = values[MBR][0]
+            values[f"{name} − {MBR}"] = (scores[answer.index] - consensus, 1.0)
             values[f"{name} {GAP}"] = (scores[answer.index] - consensus, oracle - consensus)
         precision = SUITE.metrics["fact_precision"](answer.text, question.example, context)
         if precision is not None:
             values[f"precision: {name}"] = (precision, 1.0)
-    return values
+    return {f"{label}{name}": value for name, value in values.items()}
 
 
 def target_met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
-    """Half of the gap is closed."""
-    share = figure_value(figures, f"{COMBINED} {GAP}")
-    return None if share is None else share >= _TARGET
+    """Half of the gap is closed, with one of the two rewards."""
+    shares = [figure_value(figures, f"{label}{COMBINED} {GAP}") for label in ("", JUDGED)]
+    measured = [share for share in shares if share is not None]
+    return max(measured) >= _TARGET if measured else None
 
 
 ROW = EvidenceTableRow(
@@ -126,5 +164,15 @@ ROW = EvidenceTableRow(
     (SEALONG, LONGREWARD),
     measure,
     target_met,
-    headline=("MBR(embedding)", VOTES, CLAIMS, "reward model", *_LEARNT, "oracle", f"{COMBINED} {GAP}"),
+    headline=(
+        MBR,
+        CLAIMS,
+        COMBINED,
+        "oracle",
+        f"{COMBINED} {GAP}",
+        f"{JUDGED}{MBR}",
+        f"{JUDGED}{COMBINED}",
+        f"{JUDGED}oracle",
+        f"{JUDGED}{COMBINED} {GAP}",
+    ),
 )

@@ -78,18 +78,21 @@ OSLO = {"consensus": 0.9, "claims": 0.1, "votes": 0.75, "reward_model": 2.0}
 
 def test_a_choice_closes_its_part_of_the_gap() -> None:
     question = judged({"It is Rome.": ROME, "Oslo": OSLO})
-    values = choice_values(question, CONTEXT, {"combined": {"consensus": 0.1, "reward_model": 0.9}})
+    choices = {"MBR(embedding)": {"consensus": 1.0}, "votes": {"votes": 1.0}, "claims": {"claims": 1.0}}
+    values = choice_values(question, CONTEXT, {**choices, "combined": {"consensus": 0.1, "reward_model": 0.9}})
     assert values["random"] == (0.5, 1.0)
     assert (values["MBR(embedding)"], values["oracle"]) == ((0.0, 1.0), (1.0, 1.0))
     assert (values["votes"], values["claims"], values["combined"]) == ((0.0, 1.0), (1.0, 1.0), (1.0, 1.0))
     assert values["combined of the gap"] == (1.0, 1.0)
     assert values["votes of the gap"] == (0.0, 1.0)
+    assert values["combined − MBR(embedding)"] == (1.0, 1.0)
+    assert choice_values(question, CONTEXT, choices, "judged: ")["judged: oracle"] == (1.0, 1.0)
     assert choice_values(judged({}), CONTEXT, {}) == {}
 
 
 def test_weights_are_learnt_from_what_the_references_prefer() -> None:
     questions = [judged({"Rome": ROME, "Oslo": OSLO}) for _ in range(4)]
-    weights = learnt_weights(questions)
+    weights = learnt_weights(questions, {"combined": list(ROME)})
     assert weights["combined"]["consensus"] == weights["combined"]["votes"] == 0
     assert sum(weights["combined"].values()) == pytest.approx(1, abs=1e-5)
     # The reward model's scores are seven apart where claims are 0.9: the same pull takes a smaller weight.
