@@ -398,7 +398,11 @@ def _priced(
     calls_to_make = sum(ranges, _NOTHING)
     total_input = sum(sample_prompt_tokens(shard, recipe) for shard in plan.shards)
     remaining_input = max(0, total_input - paid_input) if to_make else 0
-    inputs = calls_to_make.part_of(to_make).times(remaining_input)
+    left = to_make  # calls that the remaining input is of
+    if recipe.sampling.stop is not None:
+        per_example = recipe.sampling.samples + int(recipe.sampling.greedy)
+        left = per_example * _examples(plan) - sum(calls_of_kind.in_ledger for calls_of_kind in calls.values())
+    inputs = calls_to_make.part_of(left).times(remaining_input)
     output = Range(
         answer_tokens.low * calls_to_make.low,
         answer_tokens.expected * calls_to_make.expected,

@@ -95,6 +95,8 @@ def test_a_plan_tells_the_range_and_a_stopped_run_goes_on_with_what_is_paid(
     assert after.to_json()["calls"]["sample"] == {
         "total": 56, "held": 24, "to_make": 32, "range": {"low": 8, "expected": 8, "high": 32}
     }  # fmt: skip
+    left = after.input_tokens_total - (24 + 3) * 100  # of the 48 samples that there might have been
+    assert after.input_tokens == round(left * 8 / 48)
     again = InMemoryPolicy(say)
     drawn(store, plan, recipe, again)
     assert again.rounds == policy.rounds
