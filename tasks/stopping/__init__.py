@@ -21,6 +21,7 @@ from infra.recipe.models import Positive
 from tasks.records.example import Answer, AnswerId, Example
 
 _PATH = "sampling.stop"
+_RULES_OF_PAIRS = ("best_vs_lower_half", "best_vs_worst")
 
 
 class StopSettings(RecipeSection):
@@ -94,7 +95,6 @@ def check_stop(recipe: Recipe) -> None:
             f"{_PATH}: goes with pairing.rule {' or '.join(_RULES_OF_PAIRS)} and samples that see the same of a "
             "context; leave it out"
         )
-
     if stops_by_reward(recipe):
         _check_scorers(recipe)
 
@@ -111,9 +111,6 @@ def _check_scorers(recipe: Recipe) -> None:
                 f"{_PATH}: {scorer.name} compares the answers of a question, so each round would change the scores of "
                 "the others; leave it out, or take rule: consensus"
             )
-
-
-_RULES_OF_PAIRS = ("best_vs_lower_half", "best_vs_worst")
 
 
 def stop_rounds(recipe: Recipe, rounds: Sequence[range]) -> Sequence[range]:

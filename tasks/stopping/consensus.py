@@ -24,6 +24,8 @@ from tasks.judging.answer_groups import group_answers
 from tasks.records.example import Answer, Example
 from tasks.stopping import StopRule, StopSettings
 
+_DIGITS = 9  # of a chance: beyond them, machines differ
+
 
 class ConsensusStop(StopSettings):
     """Settings of the rule `consensus`."""
@@ -42,7 +44,7 @@ def is_decided(example: Example, answers: Sequence[Answer], settings: ConsensusS
     left = recipe.sampling.samples - len(answers)
     largest, *others = sizes
     risk = sum(overtaking_chance(largest, size, left) for size in (*others, 0))
-    return risk <= 1 - settings.confidence
+    return round(risk, _DIGITS) <= round(1 - settings.confidence, _DIGITS)
 
 
 def overtaking_chance(largest: int, other: int, left: int) -> float:
