@@ -11,7 +11,7 @@ numbers and its verdicts whole labels around it. The ways of judging, each with 
   are the judge's, and those near the threshold go to the judge
 - distilled: a reward model alone, whose numbers are simulated: they correlate with the judge's rewards by 0.95
 - cascade: this reward model, then the judge where best and worst are open; calibrated on 200 other questions
-- cascade_entailment: the same with the verifier; cascade_090 and cascade_098: with other correlations
+- cascade_entailment: the same with the verifier; cascade_90, cascade_98 and so on: with other correlations
 
 The pairs of each way are compared with those of everything_judged. What a real verifier agrees to is measured by
 `longmill agreement --verifier`; here its agreement is assumed, and calls, tokens and time are measured.
@@ -49,6 +49,7 @@ from tasks.scoring.stages import score_by_recipe
 
 QUESTIONS, ANSWERS, FACTS, TOKENS = 24, 10, 20, 32768
 FULL, DISTILLED, CASCADE = "everything_judged", "distilled", "cascade"
+CASCADE_ENTAILMENT = "cascade_entailment"
 CORRELATION, OTHER_CORRELATIONS = 0.95, (0.9, 0.98)  # of the simulated reward model with the judge
 CALIBRATION_QUESTIONS, FIRST_CALIBRATION = 200, 10_000  # and the number of the first
 LATENCY_S, IN_FLIGHT, AT_ONCE = 0.05, 256, 8  # questions judged at once, as a build does
@@ -72,11 +73,12 @@ class _RecordingClient(ModelClient):
 
 def measure(questions: int = QUESTIONS) -> dict[str, Any]:
     """Figures of every way of judging, and the counts of the full method beside them."""
-    figures = _measure(0, questions, ("default", "bundled", "entailment", DISTILLED, CASCADE, "cascade_entailment"))
+    figures = _measure(0, questions, ("default", "bundled", "entailment", DISTILLED, CASCADE, CASCADE_ENTAILMENT))
     quarter_shared = _measure(FACTS // 4, questions, ("default",))["default"]
     for correlation in OTHER_CORRELATIONS:
-        name = f"cascade_{100 * correlation:03.0f}"
-        figures[name] = _measure(0, questions, (CASCADE,), correlation)[CASCADE]
+        of_correlation = _measure(0, questions, (CASCADE, CASCADE_ENTAILMENT), correlation)
+        for way in (CASCADE, CASCADE_ENTAILMENT):
+            figures[f"{way}_{100 * correlation:.0f}"] = of_correlation[way]
     return {
         "questions": questions,
         "answers": ANSWERS,
@@ -142,7 +144,7 @@ def _run(way: str, url: str, cases: Sequence[AnsweredQuestion], correlation: flo
                 "seconds": round(seconds, 1),
                 "calls_per_question": round(len(requests) / len(cases), 1),
                 "calls_by_kind": dict(sorted(kinds.items())),
-                "prompt_tokens_per_question": _prompt_tokens(requests, cases[:4], recipe),
+                "prompt_tokens_per_question": _prompt_tokens(requests, cases, recipe),
                 "chunks_embedded_per_question": round(chunks["chunks"] / len(cases), 1),
             }
             for name, client in (("verifier", verifier), ("reward_model", reward_model)):
@@ -178,7 +180,7 @@ def _counting(embedder: Embedder, chunks: Counter[str]) -> Embedder:
 
 
 def _prompt_tokens(requests: Sequence[Request], cases: Sequence[AnsweredQuestion], recipe: Recipe) -> int:
-    """Tokens of a question's prompts, the mean over some questions."""
+    """Tokens of a question's prompts, the mean over these questions."""
     assert recipe.judge is not None
     tokenizer = load_tokenizer(recipe.judge.tokenizer)
     by_context: dict[str, list[str]] = {case.context.context_id: [] for case in cases}
@@ -219,7 +221,7 @@ def _recipe(url: str, way: str, store: str) -> Recipe:
     faithfulness: dict[str, Any] = {"scorer": "faithfulness", "share_facts": way != FULL, "expected_facts": FACTS}
     if way == "bundled":
         faithfulness["facts_per_call"] = 4
-    if way in ("entailment", "cascade_entailment"):
+    if way in ("entailment", CASCADE_ENTAILMENT):
         faithfulness["verifier"] = _verifier(url, store, stub["tokenizer"])
     scorers = [{"scorer": "helpfulness"}, {"scorer": "logicality"}, {"scorer": "completeness"}, faithfulness]
     reward_model = {"scorer": REWARD_MODEL, "model": "stub", "endpoint": url, "with_context": True, "max_tokens": 65536}

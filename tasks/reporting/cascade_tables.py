@@ -10,11 +10,11 @@ def choice_rows(view: Mapping[str, Any]) -> Rows:
     """What each agreement would cost; the recipe's own is marked."""
     rows = []
     for choice in view["choices"]:
-        marked = f"{choice['agreement']:g}" + (" (the recipe's)" if choice["agreement"] == view["wanted"] else "")
-        threshold = "never enough: all is judged" if choice["threshold"] is None else f"{choice['threshold']:g}"
+        marked = f"{choice['agreement']:g}" + (" (recipe)" if choice["agreement"] == view["wanted"] else "")
+        threshold = "none: judge all" if choice["threshold"] is None else f"{choice['threshold']:g}"
         shares = [choice["measured"], choice["answers"], choice["reached"]]
         rows.append([marked, threshold, *(percent(share) for share in shares)])
-    return ["agreement", "confidence", "as the judge %", "answers judged %", "questions with one %"], rows
+    return ["agreement", "confidence", "as the judge %", "answers judged %", "in questions %"], rows
 
 
 def percent(share: float | None) -> str:
@@ -41,4 +41,6 @@ def cascade_rows(judging: Mapping[str, Any]) -> Rows:
         interval = f"[{percent(measured['low'])}, {percent(measured['high'])}]"
         words = f"{percent(measured['value'])}% {interval} of {measured['n']:,} questions"
         rows.append(["· measured on the control sample", words])
+        if expected is not None and measured["high"] < expected:
+            rows.append(["· that is less than expected", "calibrate anew: longmill agreement DATASET --cascade RECIPE"])
     return ["cascade", ""], rows

@@ -36,6 +36,15 @@ def test_questions_count_by_the_stage_that_decided_and_the_control_sample_apart(
     assert rows["· measured on the control sample"] == "50.0% [1.3, 98.7] of 2 questions"
 
 
+def test_an_agreement_below_the_expected_one_is_said() -> None:
+    tally = CascadeTally()
+    for number in range(40):
+        tally.add(question(f"q{number}", "judge", control=True, agrees=number % 4 > 0))
+    rows = dict(cascade_rows({"cascade": tally.figures()})[1])
+    assert rows["· measured on the control sample"] == "75.0% [58.8, 87.3] of 40 questions"
+    assert rows["· that is less than expected"].startswith("calibrate anew")
+
+
 def test_a_dataset_without_a_cascade_has_no_such_figures() -> None:
     tally = JudgeTally()
     assert "cascade" not in tally.state()

@@ -22,11 +22,15 @@ from tasks.judging.pruning import PRUNED
 from tasks.pairing import pair_example
 from tasks.planning.cascade_shares import cascade_view, expected_calls
 from tasks.planning.full_judge import judged_in_full
+from tasks.published_rows import evidence_rows, further_columns, pair_rows
+from tasks.records.dataset import CASCADE_COLUMNS, ShardData, Split
 from tasks.records.example import Drop, Judgement, Pair
+from tasks.records.plan import Plan
 from tasks.records.reader import read_dataset
 from tasks.reporting.cascade_calibration import calibrate_cascade
 from tasks.reporting.tables import plan_rows
-from tasks.scoring import CASCADE, AnsweredQuestion, pairing_rewards, parse_scorers
+from tasks.scoring import CASCADE, AnsweredQuestion, pairing_rewards, parse_scorers, rewards
+from tasks.scoring.run import score_answers
 from tasks.scoring.stages import DECIDED, score_by_recipe
 from tests.support.longreward import publish_judged
 from tests.support.scripted_judge import ScriptedJudge, case_of, inside, judged_recipe, scoring_with
@@ -241,7 +245,7 @@ def test_the_command_shows_what_each_agreement_costs(recipe: Recipe, tmp_path: P
     path.write_text(json.dumps(cascade_recipe(Path(recipe.store)).model_dump(mode="json")))
     ended = CliRunner().invoke(app, ["agreement", str(folder), "--cascade", str(path)], env={"COLUMNS": "200"})
     assert ended.exit_code == 0, ended.output
-    assert "0.9 (the recipe's)" in ended.output
+    assert "0.9 (recipe)" in ended.output
     cascade = recipe.scoring.cascade
     assert cascade is not None and str(cascade.calibration) in ended.output
     strict = CliRunner().invoke(
@@ -282,3 +286,53 @@ def test_the_plan_says_that_its_shares_are_an_estimate(recipe: Recipe, tmp_path:
     assert "cascade: decided by judge" in rows
     assert cascade_view(cascade_recipe(tmp_path)) == {"control": 1.0}
     assert cascade_view(judged_recipe()) is None
+
+
+def test_published_rows_say_by_which_stage_each_reward_came(recipe: Recipe) -> None:
+    questions = cases(40, seed=6)
+    judgements, _ = judged(recipe, questions)
+    pairs: list[Pair] = []
+    for question in questions:
+        outcome = pair_of(question, judgements, recipe)
+        pairs += [] if isinstance(outcome, Drop) else outcome
+    answers = [answer for question in questions for answer in question.answers]
+    contexts = {question.context.context_id: question.context for question in questions}
+    own = rewards(judgements, parse_scorers(recipe))
+    shard = ShardData([question.example for question in questions], contexts, answers, judgements, pairs, [], own)
+    split = Split(0, 0.0)
+    by_answer = {}
+    for row in evidence_rows(shard, "plan", split)["train"]:
+        by_answer[row["example_id"], row["sample_index"]] = row
+        if row["reward_by"] == "quality":
+            assert row["reward"] is None
+            assert row["expected_reward"] is not None
+        else:
+            assert row["expected_reward"] is None
+    assert {row["reward_by"] for row in by_answer.values()} == {"quality", JUDGE, None}
+    for pair in pair_rows(shard, recipe, "plan", split)["train"]:
+        chosen = by_answer[pair["example_id"], pair["chosen_index"]]
+        assert pair["chosen_by"] == chosen["reward_by"]
+        value = chosen["reward"] if chosen["reward"] is not None else chosen["expected_reward"]
+        assert pair["chosen_reward"] == value
+    plan = Plan("0" * 64, recipe.identity(), {}, (), 0, "", {}, True, ())
+    assert further_columns(recipe, plan) == CASCADE_COLUMNS
+
+
+def test_pruning_counts_the_answers_that_were_judged_in_earlier_rounds(recipe: Recipe) -> None:
+    texts = ("Answer 0, quality 9.0", "Answer 1, quality 1.0", "Answer 2, quality 5.0")
+    question = case_of(*texts)
+    judges = [scorer for scorer in parse_scorers(recipe) if scorer.weight > 0]
+    ends = replace(question, answers=question.answers[:2])
+    middle = replace(question, answers=question.answers[2:])
+    earlier: dict[tuple[str, int], dict[str, Judgement]] = {}
+    for judgement in score_answers([ends], judges, scoring_with(ScriptedJudge(says), recipe)):
+        earlier.setdefault(judgement.answer_id, {})[judgement.scorer] = judgement
+    before = [(answer, earlier[answer.id]) for answer in ends.answers]
+    judge = ScriptedJudge(says)
+    *_, faithfulness = score_answers([middle], judges, scoring_with(judge, recipe), None, before)
+    assert faithfulness.reason == PRUNED
+    assert judge.calls["support"] == 0
+    alone = ScriptedJudge(says)
+    *_, faithfulness = score_answers([middle], judges, scoring_with(alone, recipe))
+    assert faithfulness.score is not None
+    assert alone.calls["support"] == FACTS
