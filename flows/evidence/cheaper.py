@@ -89,18 +89,20 @@ def judged_cases(experiment: Experiment, recipe: Recipe) -> dict[str, JudgedCase
 def compare_judging(full: Mapping[str, JudgedCase], cheap: Mapping[str, JudgedCase]) -> list[Observation]:
     """What each question that both have adds: agreement with the full judge and the references, and what it has cost.
 
-    Pairs agree when chosen and rejected are the same texts; questions to which the full judge has no pair are left out
-    of that.
+    Pairs agree when the full judge's rewards of both answers are those of its own pair: of answers that are equally
+    good to it, one is as right as the other. Questions to which it has no pair are left out of that.
     """
     observations = []
     for example_id, of_cheap in cheap.items():
         of_full = full[example_id]
         values: dict[str, tuple[float, float]] = {}
-        pair, cheap_pair = _pair_texts(of_full.question), _pair_texts(of_cheap.question)
-        if pair is not None:
+        rewards = {answer.index: answer.reward for answer in of_full.question.answers}
+        if of_full.question.pairs:
+            pair = [rewards[index] for index in of_full.question.pairs[0]]
+            cheap_pairs = of_cheap.question.pairs
+            cheap_pair = [rewards[index] for index in cheap_pairs[0]] if cheap_pairs else [None, None]
             values["pairs as the full judge's"] = (float(pair == cheap_pair), 1.0)
-            chosen = cheap_pair is not None and pair[0] == cheap_pair[0]
-            values["chosen as the full judge's"] = (float(chosen), 1.0)
+            values["chosen as the full judge's"] = (float(pair[0] == cheap_pair[0]), 1.0)
         for name, case in (("agreement with the truth", of_cheap), (f"the {FULL}'s", of_full)):
             if "mean" in case.truth:
                 values[name] = case.truth["mean"]
@@ -142,15 +144,6 @@ def _by_example(rows: Sequence[Any]) -> dict[str, list[Any]]:
     for row in rows:
         by_example.setdefault(row.example_id, []).append(row)
     return by_example
-
-
-def _pair_texts(question: JudgedQuestion) -> tuple[str, str] | None:
-    """The texts of the question's first pair: equal answers have equal scores, and stand for each other."""
-    if not question.pairs:
-        return None
-    texts = {answer.index: answer.text for answer in question.answers}
-    chosen, rejected = question.pairs[0]
-    return texts[chosen], texts[rejected]
 
 
 def _truth(question: JudgedQuestion, weights: Mapping[str, float]) -> Mapping[str, tuple[float, float]]:

@@ -1,5 +1,6 @@
 """Rows about cheaper judges and choices: what a question adds to their figures."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,10 @@ def judged(texts: dict[str, dict[str, float]], pairs: tuple[tuple[int, int], ...
 
 
 def case(pairs: tuple[tuple[int, int], ...], spent: Spent, truth: tuple[float, float] = (1, 2)) -> JudgedCase:
-    question = judged({"Rome": {}, "Oslo": {}, "Bern": {}}, pairs)
+    question = judged({"Rome": {}, "Oslo": {}, "Bern": {}, "Roma": {}}, pairs)
+    rewards = (9.0, 2.0, 4.0, 9.0)  # the full judge's
+    answers = [replace(answer, reward=reward) for answer, reward in zip(question.answers, rewards, strict=True)]
+    question = replace(question, answers=tuple(answers))
     return JudgedCase(question, spent, 512, {"mean": truth})
 
 
@@ -48,6 +52,8 @@ def test_a_cheaper_judge_is_compared_by_its_pair_and_by_what_it_has_cost() -> No
         "tokens": (500, 2000),
         "money": (0.1, 0.5),
     }
+    (equally_good,) = compare_judging(full, {"q": case(((3, 1),), Spent())})
+    assert equally_good.values["pairs as the full judge's"] == (1.0, 1.0)
     (without,) = compare_judging({"q": case((), Spent(40, 2000, 0.5))}, {"q": case(((0, 1),), Spent())})
     assert "pairs as the full judge's" not in without.values
     (dropped,) = compare_judging(full, {"q": case((), Spent())})
