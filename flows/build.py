@@ -30,6 +30,7 @@ from infra.running import progress
 from infra.running.prefect import live
 from infra.running.run_page import announce, name_run, run_log, said_in_log
 from infra.running.server_away import run_when_server_answers
+from infra.running.telemetry import span
 from infra.serving.servers import restart_counts, restarts_since, start_servers
 from infra.store import Store, open_store
 from infra.store.lease import Lease
@@ -119,7 +120,8 @@ def _build(
         indices = [shard.index for shard in plan.shards] if shards is None else list(shards)
         unscored = missing_results(resources.store, plan_id, indices)
         report = BuildReport(resources, plan, unscored, lease)
-        with tags(*_name_this_run(settings, plan)), report.written():
+        whole = span("build", plan=plan_id, recipe=settings.name, questions=plan.planned_questions)
+        with tags(*_name_this_run(settings, plan)), whole, report.written():
             run_shards(resources, plan, indices)
             seconds["shards"] = time.monotonic() - clock
             clock = time.monotonic()

@@ -1,8 +1,9 @@
 """How far a run is, as a small record in the store that is written every few seconds.
 
 A run of shards on a worker writes one for its build (flows/workers.py), which adds it up. A build writes
-`plans/PLAN/build.json`, from which `longmill status` has calls, cost, rate and time left; it stays when the build has
-ended, and the next build of the plan goes on from its sums. No result depends on either.
+`plans/PLAN/build.json`, from which `longmill status` and `longmill view` have calls, cost, rate and time left; it stays
+when the build has ended, and the next build of the plan goes on from its sums. No result depends on either. The
+terminal and the run's page in Prefect show the same figures (tasks/reporting/build_state.py).
 """
 
 import contextlib
@@ -11,27 +12,31 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from prefect.runtime import flow_run
 
 from infra.canonical import canonical_json
 from infra.errors import MissingError, StoreError
-from infra.running.run_page import ProgressBar, run_log
+from infra.running import progress
+from infra.running.run_page import ProgressBar, pages_address, run_log
+from infra.running.telemetry import Point, observed
 from infra.store import Store
 from infra.store.lease import Lease
 from tasks.records.hint import status_command
 from tasks.records.plan import Plan
 from tasks.records.product import product_of_counts
+from tasks.reporting.build_state import Sums, build_view, spending_view
+from tasks.reporting.metric_points import METRICS, build_points
+from tasks.reporting.status_tables import figures_line
 from tasks.resources import RunResources
 
 REPORT_S = 10.0  # between two reports
 _FIRST_LINE_S, _LINE_S = 60.0, 300.0  # to the first line in the run's log, and between two
-_RATE_S = 600.0  # the rate is that of the last ten minutes
+_RATE_S = 600.0  # questions a minute are those of the last ten minutes
+_TOKENS_S = 60.0  # tokens a second are those of the last minute
 _SUMMED = ("made", "prompt_tokens", "completion_tokens")  # over the builds of a plan
-
-Sums = dict[str, dict[str, dict[str, int]]]  # by model and kind of call
 
 
 @contextlib.contextmanager
@@ -69,6 +74,23 @@ def reporting(store: Store, path: str, content: Callable[[], Mapping[str, Any] |
         write(-1)
 
 
+class Rate:
+    """How fast a count has grown lately."""
+
+    def __init__(self, window_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._window_s, self._clock = window_s, clock
+        self._counts = deque([(clock(), 0)])
+
+    def per_second(self, count: int) -> float | None:
+        """The rate over the window, given the count now; None before it first grows."""
+        now = self._clock()
+        self._counts.append((now, count))
+        while len(self._counts) > 2 and now - self._counts[1][0] >= self._window_s:
+            self._counts.popleft()
+        since, before = self._counts[0]
+        return (count - before) / (now - since) if count > before and now > since else None
+
+
 class BuildReport:
     """What a build says of itself. `state`: "running", and at the end "completed", "failed" or "stopped"."""
 
@@ -81,14 +103,16 @@ class BuildReport:
         self.dataset: Mapping[str, Any] | None = None
         self._resources = resources
         self._lease = lease
+        self._last: dict[str, Any] | None = None  # report
         self._path = build_path(plan.plan_id)
         self._questions = sum(plan.shards[index].questions for index in unfinished)
         self._run = {"id": str(flow_run.id or ""), "name": flow_run.name or ""}  # the thread that reports has none
         self._started = _now()
-        self._scored = deque([(time.monotonic(), 0)])
+        self._scored_rate = Rate(_RATE_S)
+        self._token_rates: dict[tuple[str, str], Rate] = {}  # by model, and prompt or completion
         previous = read_build(resources.store, plan.plan_id) or {}
         self._shards = len(unfinished)
-        self._plan_id = plan.plan_id
+        self._plan = plan
         self._log = run_log()
         self._next_line = time.monotonic() + _FIRST_LINE_S
         self._earlier = _sums(previous.get("earlier", {}), previous.get("calls", {}))
@@ -96,24 +120,37 @@ class BuildReport:
 
     @contextlib.contextmanager
     def written(self) -> Iterator[None]:
-        """Write the report until the block ends, with how it has ended, and show it on the run's page."""
+        """Write the report until the block ends, with how it has ended; show it on the run's page and the terminal."""
+        plan = self._plan
         if self._questions:
             self._log.info(
-                f"plan {self._plan_id}: {self._questions:,} questions to work on, shards: {self._shards:,}; how far: "
-                f"{status_command(self._resources.store, self._plan_id)}"
+                f"plan {plan.plan_id}: {self._questions:,} questions to work on, shards: {self._shards:,}; how far: "
+                f"{status_command(self._resources.store, plan.plan_id)}"
             )
-            self._bar = ProgressBar(f"progress-{self._plan_id}", self.words())
-        with reporting(self._resources.store, self._path, self._look):
-            try:
+            self._bar = ProgressBar(f"progress-{plan.plan_id}", self._words(self._values()))
+        try:
+            with (
+                observed({"plan": plan.plan_id, "recipe": self._resources.recipe.name}, METRICS, self._points),
+                reporting(self._resources.store, self._path, self._look),
+                self._ending(),
+            ):
                 yield
-            except Exception as error:
-                self.state = "stopped" if self._resources.stopped is not None else "failed"
-                self.error = str(error)
-                raise
-            except BaseException:
-                self.state = "stopped"
-                raise
-            self.state = "completed"
+        finally:
+            progress.show_figures("")
+
+    @contextlib.contextmanager
+    def _ending(self) -> Iterator[None]:
+        """Take note of how the block ends."""
+        try:
+            yield
+        except Exception as error:
+            self.state = "stopped" if self._resources.stopped is not None else "failed"
+            self.error = str(error)
+            raise
+        except BaseException:
+            self.state = "stopped"
+            raise
+        self.state = "completed"
 
     def published(self, name: str, dataset: Mapping[str, Any]) -> None:
         """Take note of the dataset that the build has published."""
@@ -124,55 +161,67 @@ class BuildReport:
         self._log.info(f"published {made} of {planned}: {dataset['folder']}")
 
     def _look(self) -> dict[str, Any] | None:
-        """Show how far the build is on its page; returns the report."""
-        values = self.to_json()
-        if self._bar is not None:
-            share = self._resources.scored() / self._questions
-            self._bar.show(100 * min(1.0, share), self.words())
-            if time.monotonic() >= self._next_line or (share >= 1 and not self._is_at_end):
-                self._log.info(self.words())
-                self._next_line = time.monotonic() + _LINE_S
-                self._is_at_end = share >= 1
-        return values
+        """Show how far the build is on its page and on the terminal; returns the report.
 
-    def words(self) -> str:
-        """How far the build is, in a line."""
-        scored = self._resources.scored()
-        text = f"{scored:,} of {self._questions:,} questions scored"
-        if rate := self._rate(scored):
-            left = timedelta(seconds=round(60 * max(0, self._questions - scored) / rate))
-            text += f", {rate:,.0f} a minute" + (f", about {left} left" if left else "")
-        made = sum(counts.made for counts in self._resources.counts().values())
-        return f"{text}; {made:,} calls made"
-
-    def to_json(self) -> dict[str, Any] | None:
-        """JSON-ready values; None once another build has taken over."""
+        None once another build has taken over.
+        """
         if self._lease.lost is not None:
             return None
-        scored = self._resources.scored()
+        values = self._last = self._values()
+        if self._bar is not None:
+            share = values["scored"] / self._questions
+            words = self._words(values)
+            self._bar.show(100 * min(1.0, share), words)
+            if time.monotonic() >= self._next_line or (share >= 1 and not self._is_at_end):
+                self._log.info(words)
+                self._next_line = time.monotonic() + _LINE_S
+                self._is_at_end = share >= 1
+            if self.state == "running":
+                progress.show_figures(self._words(values, short=True))
+        return values
+
+    def _points(self) -> Iterator[Point]:
+        """The last report as points of metrics."""
+        if self._last is None:
+            return iter(())
+        view = build_view(self._last, running=True)
+        return build_points(view, spending_view(self._last, self._plan, self._resources.recipe))
+
+    def _words(self, values: Mapping[str, Any], *, short: bool = False) -> str:
+        """How far the build is, in a line; a short one leaves out what the bars of a terminal show."""
+        view = build_view(values, running=True)
+        return figures_line(view, spending_view(values, self._plan, self._resources.recipe), short=short)
+
+    def _values(self) -> dict[str, Any]:
+        """The report: JSON-ready values."""
+        running = self.state == "running"
+        now = self._resources.report()
+        per_second = self._scored_rate.per_second(now["scored"])
         return {
             "run": self._run,
+            "pages": pages_address(),
             "state": self.state,
             "error": self.error,
             "started": self._started,
             "at": _now(),
             "questions": self._questions,
-            "scored": scored,
-            "per_minute": self._rate(scored),
-            "shards": self._resources.shards_in_work() if self.state == "running" else [],
-            "calls": self._resources.counts_by_model(),
+            "per_minute": None if per_second is None else round(60 * per_second, 2),
+            "tokens_per_second": self._tokens_per_second(now["calls"]),
+            **now,
+            "shards": now["shards"] if running else [],
             "earlier": self._earlier,
             "dataset": self.dataset or self._dataset_before,
         }
 
-    def _rate(self, scored: int) -> float | None:
-        """Questions a minute, lately; None before the first."""
-        now = time.monotonic()
-        self._scored.append((now, scored))
-        while len(self._scored) > 2 and now - self._scored[1][0] >= _RATE_S:
-            self._scored.popleft()
-        since, before = self._scored[0]
-        return round(60 * (scored - before) / (now - since), 2) if scored > before else None
+    def _tokens_per_second(self, calls: Mapping[str, Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, float]]:
+        """Prompt and completion tokens a second by model, of calls that were paid for lately."""
+        rates: dict[str, dict[str, float]] = {}
+        for section, kinds in calls.items():
+            for name in ("prompt", "completion"):
+                tokens = sum(counts.get(f"{name}_tokens", 0) for counts in kinds.values())
+                rate = self._token_rates.setdefault((section, name), Rate(_TOKENS_S))
+                rates.setdefault(section, {})[name] = round(rate.per_second(tokens) or 0.0, 1)
+        return rates
 
 
 def read_build(store: Store, plan_id: str) -> dict[str, Any] | None:

@@ -14,10 +14,13 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
 
+from prefect.runtime import flow_run
+
 from flows.task_threads import TASKS_AT_ONCE, task_threads
 from infra.errors import LongmillError, StoreError
 from infra.recipe import Execution, Recipe
 from infra.running import progress
+from infra.running.telemetry import span
 from infra.store import Store
 from tasks.asking.checks import Candidate
 from tasks.asking.estimate import calls_per_question
@@ -76,14 +79,22 @@ def work_on_shard(resources: RunResources, plan: Plan, index: int) -> ShardResul
         progress.say(f"shard {index} runs again: questions of it were dropped for refusals that are tried again now")
         discard_shard_result(store, plan.plan_id, index)
         forget_spending(resources, result)
+    questions = plan.shards[index].questions
     try:
-        with resources.shards_in_memory, resources.working_on(index):
+        with (
+            resources.shards_in_memory,
+            span("shard", plan=plan.plan_id, recipe=resources.recipe.name, shard=index, questions=questions) as own,
+            resources.activity.working_on(index, str(flow_run.id or "")),
+        ):
             forget_failure(store, plan.plan_id, index)
             examples, contexts = load_shard(store, plan, index)
             count_earlier_spending(resources, plan)
             reruns = read_reruns(store, plan.plan_id, index)
             in_memory = ShardInMemory(resources, plan, index, examples, contexts, run_in_prefect, reruns)
             result = WORK[plan.makes](in_memory)
+            own.set(made=result.pairs, drops=sum(result.drops.values()))
+            if result.drops:
+                resources.activity.note_drops(index, list(load_rows(store, "drops", result.files["drops"])))
             check_shard(store, plan, result, resources.recipe.execution)
             if plan.product == PAIRS:  # questions are compared with those of other shards before they are rows
                 write_shard_part(plan, result, resources.recipe, store, examples, contexts)

@@ -257,7 +257,10 @@ class Workers:
         """Count what a run says. From its first report to its end all its shards count as being worked on."""
         with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
             values = json.loads(report)
-            self._resources.take_report(run.report_path, {**values, "shards": [] if ended else run.indices})
+            values["shards"] = [] if ended else run.indices
+            if ended:
+                values |= {"runs": {}, "waits": {}, "in_flight": {}}
+            self._resources.take_report(run.report_path, values)
 
     def _failure(self, index: int, state: str) -> LongmillError:
         return unfinished_error(self._resources.store, self._plan.plan_id, index, state)

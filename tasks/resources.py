@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from infra.errors import LongmillError, PrerequisiteError, StoppedError
@@ -26,7 +27,9 @@ from infra.models.usage import ByTokenizer
 from infra.recipe import Model, Recipe
 from infra.running import progress
 from infra.running.stopping import next_signal_ends
+from infra.running.telemetry import telemetry_on
 from infra.store import Store, open_store
+from tasks.activity import Activity, together
 from tasks.judging.cache import SharedCache
 from tasks.judging.context import ScoringContext
 from tasks.judging.reward_settings import NAME as REWARD_MODEL
@@ -52,8 +55,9 @@ class RunResources:
         models = called_models(recipe)
         self.refusals = RecordedRefusals(map(_called, models.values(), models), retry=retry_drops, say=progress.say)
         clients = {}
+        self.activity = Activity()  # of this process
         for section, model in models.items():
-            clients[section] = _client(section, model, recipe, self.store, self.ledger, meter, self.refusals)
+            clients[section] = _client(section, model, recipe, self, meter)
         self.policy = clients["policy"]
         self.judge = clients.get("judge")
         self.strong = clients.get("strong")
@@ -68,8 +72,6 @@ class RunResources:
         self._trial = JudgeTrial(recipe.execution.judge_trial, judge_name)
         self.counting_earlier_spending = threading.Lock()
         self.plans_counted: set[str] = set()  # plans whose earlier spending is counted
-        self._scored = 0  # questions, by this process
-        self._in_work: set[int] = set()  # shards, of this process
         self._reports: dict[str, Mapping[str, Any]] = {}  # of other processes of this run, by their names
 
     def embedder(self) -> Embedder:
@@ -134,47 +136,23 @@ class RunResources:
                     yield section, kind, CallCounts(**counts)
 
     def report(self) -> dict[str, Any]:
-        """What this process has done for its run; JSON-ready."""
-        return {"calls": self.counts_by_model(), "scored": self.scored(), "shards": self.shards_in_work()}
+        """What this run has done, and is doing, in all its processes; JSON-ready."""
+        in_flight = {section: client.in_flight for section, client in self.clients().items()}
+        here = {**self.activity.to_json(), "in_flight": in_flight}
+        return {"calls": self.counts_by_model(), **together([here, *list(self._reports.values())])}
 
     def take_report(self, process: str, report: Mapping[str, Any]) -> None:
         """Count the `report` of another process of this run, in place of its last one."""
         for kinds in report["calls"].values():
             for counts in kinds.values():
                 CallCounts(**counts)  # raises TypeError for a report of another version
+        together([report])
         self._reports[process] = report
-
-    @contextlib.contextmanager
-    def working_on(self, shard: int) -> Iterator[None]:
-        """Let a shard count as being worked on until the block ends."""
-        with self._lock:
-            self._in_work.add(shard)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._in_work.discard(shard)
 
     def count_scored(self, questions: int, stage: str) -> None:
         """Count questions that are done with: their answers have scores, or they are checked. `stage` shows it."""
-        with self._lock:
-            self._scored += questions
+        self.activity.count_scored(questions)
         progress.advance(stage, questions)
-
-    def scored(self) -> int:
-        """Questions that this run has scored, in all its processes."""
-        total = self._scored
-        for report in list(self._reports.values()):
-            total += report.get("scored", 0)
-        return total
-
-    def shards_in_work(self) -> list[int]:
-        """The shards that are worked on now, in all processes of this run."""
-        with self._lock:
-            shards = set(self._in_work)
-        for report in list(self._reports.values()):
-            shards.update(report.get("shards", ()))
-        return sorted(shards)
 
     def settled(self) -> dict[str, list[str]]:
         """What servers' refusals have changed in the form of requests, by section, a line each; {} for most runs."""
@@ -214,16 +192,17 @@ class RunResources:
 @contextlib.contextmanager
 def open_resources(recipe: Recipe, retry_drops: bool = False) -> Iterator[RunResources]:
     """The resources of a recipe, open until the block ends."""
-    resources = RunResources(recipe, retry_drops)
-    try:
-        yield resources
-    except Exception:
-        raise
-    except BaseException:  # a signal
-        resources.stop_at_signal()
-        raise
-    finally:
-        resources.close()
+    with telemetry_on():
+        resources = RunResources(recipe, retry_drops)
+        try:
+            yield resources
+        except Exception:
+            raise
+        except BaseException:  # a signal
+            resources.stop_at_signal()
+            raise
+        finally:
+            resources.close()
 
 
 def _called(model: Model, section: str) -> CalledModel:
@@ -231,16 +210,14 @@ def _called(model: Model, section: str) -> CalledModel:
     return CalledModel(model.name, tuple(model.endpoints), api_key, headers_of(model, section))
 
 
-def _client(
-    section: str,
-    model: Model,
-    recipe: Recipe,
-    store: Store,
-    ledger: Ledger,
-    meter: BudgetMeter,
-    refusals: RecordedRefusals,
-) -> ModelClient:
+def _client(section: str, model: Model, recipe: Recipe, resources: RunResources, meter: BudgetMeter) -> ModelClient:
     execution = recipe.execution
+    store, activity = resources.store, resources.activity
+
+    def show_wait(kind: str, text: str) -> None:
+        progress.wait(_stage_of(kind), text)
+        activity.note_wait(section, text)
+
     given = RequestForm.of(model)
     memory = None
     if not model.starts_here():  # vLLM takes every field that is sent
@@ -248,7 +225,7 @@ def _client(
     return ModelClient(
         model.endpoints,
         os.environ.get(model.api_key_env),
-        ledger,
+        resources.ledger,
         concurrency=execution.concurrency * model.replicas(),
         contexts_in_flight=execution.contexts_in_flight * model.replicas(),
         timeout_s=execution.timeout_s,
@@ -264,8 +241,9 @@ def _client(
         try_first=not model.starts_here(),
         rates=_limiter(model, store),
         batching=_batching(section, model, store),
-        waits=_show_wait,
-        refusals=refusals,
+        waits=show_wait,
+        failed=partial(activity.note_refusal, section),
+        refusals=resources.refusals,
         lost=LostCalls(execution.task_retries + 1, at_once=execution.drop_failed),
         grace_s=execution.grace_s,
     )
@@ -306,7 +284,3 @@ def _advance(kind: str, calls: int) -> None:
     stage = _stage_of(kind)
     if stage != EVALUATING:
         progress.advance(stage, calls)
-
-
-def _show_wait(kind: str, text: str) -> None:
-    progress.wait(_stage_of(kind), text)

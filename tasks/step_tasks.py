@@ -24,6 +24,7 @@ from infra.models.forms.request_form import prompt_for
 from infra.models.protocol import CHAT
 from infra.recipe import Execution
 from infra.running.prefect import TASK_SETTINGS, cache_key, live, retry_settings
+from infra.running.telemetry import span
 from infra.store import Store
 from tasks.judging.asking import ask_judge, judge_settings, query_identity, verdict_from_ledger
 from tasks.judging.steps import AskStep, ComputeStep, Job, JudgeQuery, ModelRole, Verdict
@@ -183,11 +184,14 @@ def run_in_prefect(
 ) -> tuple[Any, bool]:
     """What a task run returned, and whether Prefect had it from an earlier run. One that has gone is made again."""
     with_retries = _with_retries(prefect_task, execution)
-    state: State[Any] = with_retries(*arguments, return_state=True)
-    result = state.result()
-    if is_whole(result):
-        return result, state.name == "Cached"
-    return with_retries.with_options(refresh_cache=True)(*arguments), False
+    with span(f"task {prefect_task.name}") as own:
+        state: State[Any] = with_retries(*arguments, return_state=True)
+        result = state.result()
+        if is_whole(result):
+            cached = state.name == "Cached"
+            own.set(cached=cached)
+            return result, cached
+        return with_retries.with_options(refresh_cache=True)(*arguments), False
 
 
 @functools.cache  # Prefect reads a task's source again each time it is given options

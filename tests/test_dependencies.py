@@ -16,6 +16,7 @@ DISTRIBUTIONS = {
 # Loaded by name: the S3 file system of fsspec, what transformers reads GGUF files with, and the pin of a package that
 # Prefect's server imports.
 NOT_IMPORTED = {"s3fs", "gguf", "fastapi"}
+TELEMETRY = "opentelemetry"  # what the packages of the extra `telemetry` are imported as, in one file alone
 
 
 def _imports(folders: tuple[str, ...]) -> dict[str, str]:
@@ -52,6 +53,9 @@ def test_every_import_is_declared_and_the_runtime_list_has_nothing_else() -> Non
     runtime = _declared(project["dependencies"])
     development = _declared(project["optional-dependencies"]["dev"])
     imported = _imports(("flows", "tasks", "infra"))
+    assert imported.pop(TELEMETRY) == "infra/running/telemetry.py"
+    extra = _declared(project["optional-dependencies"]["telemetry"])
+    assert extra <= development and all(name.startswith(TELEMETRY) for name in extra)
     missing = {name: path for name, path in imported.items() if name not in runtime}
     assert not missing, f"imported and not declared in pyproject.toml's dependencies: {missing}"
     unused = runtime - imported.keys() - NOT_IMPORTED
@@ -61,5 +65,6 @@ def test_every_import_is_declared_and_the_runtime_list_has_nothing_else() -> Non
     for name in _loaded_by_name(ROOT / "tasks" / "documents"):
         loaded.add(DISTRIBUTIONS.get(name, name.replace("_", "-")))
     assert loaded == optional, "what tasks/documents loads is not what the extra `documents` declares"
-    tests = {name: path for name, path in _imports(("tests",)).items() if name not in runtime | development | optional}
+    declared = runtime | development | optional | {TELEMETRY}
+    tests = {name: path for name, path in _imports(("tests",)).items() if name not in declared}
     assert not tests, f"imported by tests and declared nowhere: {tests}"

@@ -11,7 +11,8 @@ numbers and its verdicts whole labels around it. The ways of judging, each with 
   are the judge's, and those near the threshold go to the judge
 - distilled: a reward model alone, whose numbers are simulated: they correlate with the judge's rewards by 0.95
 - cascade: this reward model, then the judge where best and worst are open; calibrated on 200 other questions
-- cascade_entailment: the same with the verifier; cascade_90, cascade_98 and so on: with other correlations
+- cascade_bundled, cascade_entailment: the same with four facts a call, or with the verifier; cascade_90, cascade_98 and
+  so on: with other correlations
 
 The pairs of each way are compared with those of everything_judged. What a real verifier agrees to is measured by
 `longmill agreement --verifier`; here its agreement is assumed, and calls, tokens and time are measured.
@@ -49,7 +50,7 @@ from tasks.scoring.stages import score_by_recipe
 
 QUESTIONS, ANSWERS, FACTS, TOKENS = 24, 10, 20, 32768
 FULL, DISTILLED, CASCADE = "everything_judged", "distilled", "cascade"
-CASCADE_ENTAILMENT = "cascade_entailment"
+COMBINED = ("cascade_bundled", "cascade_entailment")
 CORRELATION, OTHER_CORRELATIONS = 0.95, (0.9, 0.98)  # of the simulated reward model with the judge
 CALIBRATION_QUESTIONS, FIRST_CALIBRATION = 200, 10_000  # and the number of the first
 LATENCY_S, IN_FLIGHT, AT_ONCE = 0.05, 256, 8  # questions judged at once, as a build does
@@ -73,11 +74,11 @@ class _RecordingClient(ModelClient):
 
 def measure(questions: int = QUESTIONS) -> dict[str, Any]:
     """Figures of every way of judging, and the counts of the full method beside them."""
-    figures = _measure(0, questions, ("default", "bundled", "entailment", DISTILLED, CASCADE, CASCADE_ENTAILMENT))
+    figures = _measure(0, questions, ("default", "bundled", "entailment", DISTILLED, CASCADE, *COMBINED))
     quarter_shared = _measure(FACTS // 4, questions, ("default",))["default"]
     for correlation in OTHER_CORRELATIONS:
-        of_correlation = _measure(0, questions, (CASCADE, CASCADE_ENTAILMENT), correlation)
-        for way in (CASCADE, CASCADE_ENTAILMENT):
+        of_correlation = _measure(0, questions, (CASCADE, *COMBINED), correlation)
+        for way in (CASCADE, *COMBINED):
             figures[f"{way}_{100 * correlation:.0f}"] = of_correlation[way]
     return {
         "questions": questions,
@@ -219,9 +220,9 @@ def _recipe(url: str, way: str, store: str) -> Recipe:
 
     stub = {"name": "stub", "tokenizer": str(Path(get_model_path())), "endpoints": [url]}
     faithfulness: dict[str, Any] = {"scorer": "faithfulness", "share_facts": way != FULL, "expected_facts": FACTS}
-    if way == "bundled":
+    if way.endswith("bundled"):
         faithfulness["facts_per_call"] = 4
-    if way in ("entailment", CASCADE_ENTAILMENT):
+    if way.endswith("entailment"):
         faithfulness["verifier"] = _verifier(url, store, stub["tokenizer"])
     scorers = [{"scorer": "helpfulness"}, {"scorer": "logicality"}, {"scorer": "completeness"}, faithfulness]
     reward_model = {"scorer": REWARD_MODEL, "model": "stub", "endpoint": url, "with_context": True, "max_tokens": 65536}

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.table import Table
@@ -108,13 +109,21 @@ class ProgressBars:
             console=errors,
         )
         self._bar_of_stage: dict[str, TaskID] = {}
+        self._figures = ""
 
     def live(self) -> AbstractContextManager[Any]:
-        """Draws the bars while the block runs."""
-        return self._bars
+        """Draws the bars, and a line of figures under them, while the block runs."""
+        return Live(console=errors, get_renderable=self._page)
+
+    def _page(self) -> Group:
+        lines = [Text(self._figures, "dim")] if self._figures else []
+        return Group(self._bars, *lines)
 
     def draw(self, step: ProgressUpdate) -> None:
         """Show a step on its stage's bar; the first step of a stage adds the bar."""
+        if step.figures:
+            self._figures = step.note or ""
+            return
         if step.stage not in self._bar_of_stage:
             self._bar_of_stage[step.stage] = self._bars.add_task(step.stage, total=None, note="", last_step_s=0.0)
         bar = self._bar_of_stage[step.stage]
@@ -145,6 +154,7 @@ class PlainProgress:
         self._clock = clock
         self._stages: dict[str, _Stage] = {}
         self._last_wait: dict[str, float] = {}  # when a wait of a stage was printed
+        self._last_figures = clock()
 
     def live(self) -> AbstractContextManager[Any]:
         """Does nothing: lines need no preparation."""
@@ -153,6 +163,11 @@ class PlainProgress:
     def draw(self, step: ProgressUpdate) -> None:
         """Count a step; print a line if its stage has ended or the last line is old."""
         now = self._clock()
+        if step.figures:
+            if step.note and now - self._last_figures >= LINE_INTERVAL_S:
+                self._output.print(step.note, soft_wrap=True)
+                self._last_figures = now
+            return
         stage = self._stages.get(step.stage)
         first = stage is None or not stage.done  # what the stage waits for before its first step
         if step.waits:

@@ -6,31 +6,28 @@ has said of itself (flows/reports.py), and the builder from the plan's lease.
 
 import contextlib
 import json
-import os
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-from flows.reports import Sums, read_build
+from flows.reports import read_build
 from infra.errors import InputError, LongmillError, MissingError, StoreError
 from infra.models.batches.records import open_batches
-from infra.models.budget import call_cost
 from infra.recipe import Recipe, parse_recipe
+from infra.running.run_page import pages_address, run_link
 from infra.store import Store, open_store
 from infra.store.lease import LEASES, current_holder
 from tasks.evaluation.heldout import is_heldout
-from tasks.judging.reward_settings import called_models
-from tasks.planning.estimate import currency
 from tasks.records.hint import rerun_command
 from tasks.records.manifest import read_manifest
 from tasks.records.plan import Plan, load_plan, plan_path, recipe_path, resolve_plan
 from tasks.records.shard import read_failures, shard_states
-from tasks.reporting.bill import rough_amounts
+from tasks.reporting.build_state import build_view, spending_view
 
 STATES = ("done", "running", "failed", "waiting")
 MOST_ERRORS = 20  # that are read
+NO_SPENDING: Mapping[str, Any] = {"steps": {}, "models": {}, "cost": None, "reuse": None}
 _PLANS_AT_ONCE = 8
 
 
@@ -98,8 +95,8 @@ def plan_state(store: Store, plan: Plan) -> dict[str, Any]:
         "states": counts,
         "dataset": _dataset(store, plan, recipe, report),
         "builder": None if holder is None else {**asdict(holder), "words": str(holder)},
-        "build": None if report is None else _build_view(report, running=holder is not None),
-        **(_spending(report, plan, recipe) if report and recipe else {"steps": {}, "models": {}, "cost": None}),
+        "build": _build(report, running=holder is not None) if report else None,
+        **(spending_view(report, plan, recipe) if report and recipe else NO_SPENDING),
         "rerun": rerun_command(store, plan.plan_id, "--failed") if failed and holder is None else None,
         "shards": shards,
     }
@@ -119,64 +116,15 @@ def _shards(store: Store, plan: Plan, running: set[int]) -> Iterator[dict[str, A
         yield {"shard": shard.index, "state": state, "questions": shard.questions, "error": error}
 
 
-def _build_view(report: Mapping[str, Any], *, running: bool) -> dict[str, Any]:
-    """How far a build is: its own words, seconds left, and its page in the Prefect UI."""
-    state = report["state"]
-    if state == "running" and not running:
-        state = "killed"
-    left = None
-    if state == "running" and report["per_minute"]:
-        left = round(60 * max(0, report["questions"] - report["scored"]) / report["per_minute"])
-    names = ("run", "error", "started", "at", "questions", "scored", "per_minute")
-    link = run_link(report["run"]["id"])
-    return {"state": state, **{name: report[name] for name in names}, "seconds_left": left, "link": link}
+def _build(report: Mapping[str, Any], *, running: bool) -> dict[str, Any]:
+    """How far a build is, with the pages of its flow runs in the Prefect UI: its own, and those of the shards in work.
 
-
-def run_link(run_id: str) -> str | None:
-    """The page of a flow run on the server at PREFECT_API_URL; None without one."""
-    api = os.environ.get("PREFECT_UI_URL") or os.environ.get("PREFECT_API_URL", "")
-    return f"{api.rstrip('/').removesuffix('/api')}/runs/flow-run/{run_id}" if api and run_id else None
-
-
-@dataclass(slots=True)
-class _Step:
-    """Calls of a kind."""
-
-    made: int = 0  # by all builds of the plan
-    reused: int = 0  # by the last one, as those that follow
-    retried: int = 0
-    failed: int = 0
-    expected: int | None = None  # of the whole plan
-
-
-def _spending(report: Mapping[str, Any], plan: Plan, recipe: Recipe) -> dict[str, Any]:
-    """Calls by step; calls, tokens and money by model, with what the plan expects of it."""
-    steps: dict[str, _Step] = {}
-    paid: dict[str, Counter[str]] = {}
-    earlier: Sums = report["earlier"]
-    for by_model in (earlier, report["calls"]):
-        for section, kinds in by_model.items():
-            for kind, counts in kinds.items():
-                step = steps.setdefault(kind, _Step())
-                for name in ("made", "reused", "retried", "failed"):
-                    setattr(step, name, getattr(step, name) + counts.get(name, 0))
-                names = ("made", "reused", "prompt_tokens", "completion_tokens")
-                paid.setdefault(section, Counter()).update({name: counts.get(name, 0) for name in names})
-    expected, by_kind = rough_amounts(plan, recipe)
-    for kind, calls in by_kind.items():
-        if round(calls):
-            steps.setdefault(kind, _Step()).expected = round(calls)
-    models: dict[str, Any] = {}
-    money = money_expected = 0.0
-    for section, model in called_models(recipe).items():
-        counter = paid.get(section, Counter())
-        cost = call_cost(counter["prompt_tokens"], counter["completion_tokens"], model.call_price)
-        planned = dict(zip(("calls", "prompt_tokens", "completion_tokens", "money"), expected[section], strict=True))
-        models[section] = {"name": model.name, **counter, "money": round(cost, 4), "expected": planned}
-        money += cost
-        money_expected += planned["money"]
-    cost_view = {"paid": round(money, 4), "expected": round(money_expected, 4), "currency": currency(recipe)}
-    return {"steps": {kind: asdict(step) for kind, step in steps.items()}, "models": models, "cost": cost_view}
+    They are at the server of this process, else at that of the build, which may be gone with it.
+    """
+    build = build_view(report, running=running)
+    here = pages_address() or (report.get("pages", "") if build["state"] == "running" else "")
+    links = {shard: run_link(run_id, here) for shard, run_id in build.pop("runs").items()}
+    return {**build, "link": run_link(build["run"]["id"], here), "shard_links": links}
 
 
 def _dataset(

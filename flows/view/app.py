@@ -72,7 +72,13 @@ def view_app(library: Library, token: str) -> Starlette:
         except LongmillError as error:
             return _error_page(error)
 
+    def metrics(request: Request) -> Response:
+        from flows.view.metrics import CONTENT_TYPE, metrics_text
+
+        return Response(metrics_text(library), media_type=CONTENT_TYPE)
+
     routes = [Route(path, _answering(make)) for path, make in pages.items()]
+    routes.append(Route("/metrics", metrics))
     routes.append(Route("/favicon.ico", lambda request: Response(status_code=204)))  # browsers ask for it
     routes.append(Route("/datasets/{version}/label", label, methods=["POST"]))
     routes.append(Route("/view.css", lambda request: Response(rendering.style(), media_type="text/css")))

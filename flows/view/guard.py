@@ -16,8 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 _HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _HEADERS = {
     "content-security-policy": (
-        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; "
-        "base-uri 'none'; frame-ancestors 'none'"
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",
@@ -65,6 +65,9 @@ class Guard:
             )
             response.set_cookie(self._cookie, self._token, httponly=True, samesite="strict")
             return response
+        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and secrets.compare_digest(credentials.encode(), self._token.encode()):
+            return None  # a program, such as one that reads /metrics
         cookie = request.cookies.get(self._cookie, "")
         if not secrets.compare_digest(cookie.encode(), self._token.encode()):
             return PlainTextResponse("Open the page with the address that `longmill view` has printed.\n", 403)

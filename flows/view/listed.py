@@ -23,9 +23,9 @@ def list_page(library: Library, request: Request, config: str) -> str:
     number = _page_number(request.query_params)
     index = dataset.index(config)
     start = (number - 1) * PAGE_ROWS
-    table = index.table(start + PAGE_ROWS, _FIRST_S)
+    table, whole = dataset.table(config, query, start + PAGE_ROWS, _FIRST_S)
     if query.all_rows:
-        table = index.table(index.rows, _ALL_S)
+        table, whole = dataset.table(config, query, index.rows, _ALL_S)
     if table is None:
         rows, count = [], 0
     else:
@@ -45,7 +45,7 @@ def list_page(library: Library, request: Request, config: str) -> str:
         start=start,
         total=index.rows,
         read=table.num_rows if table else 0,
-        complete=index.complete or (len(rows) == PAGE_ROWS and not query.all_rows),
+        complete=whole or (len(rows) == PAGE_ROWS and not query.all_rows),
         offered=offered,
         orders=orders,
         number=number,

@@ -13,7 +13,7 @@ def place_of(
     dataset: ViewedDataset, config: str, query: Query, values: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The row of the index that a URL names, and the queries of the rows before and after it in the list."""
-    index = dataset.index(config)
+    rows = dataset.index(config).rows
     digits = values.get("n", "")
     if not (digits.isdecimal() and len(digits) < 10):
         places = dataset.places(config, values.get("id", ""))
@@ -23,7 +23,7 @@ def place_of(
             raise MissingError(f"{dataset.name}: no {config.removesuffix('s')} of {values.get('id', '')!r}")
         return places[position], {}
     position = int(digits)
-    table = index.table(index.rows if query.all_rows else position + 1, LOOKUP_S)
+    table, _ = dataset.table(config, query, rows if query.all_rows else position + 1, LOOKUP_S)
     count = 0
     if table is not None:
         places_in_order = positions(table, query)
@@ -31,9 +31,10 @@ def place_of(
     if table is None or position >= count:
         raise MissingError(f"{dataset.name}: this list has {count:,} rows and no row {position + 1:,}")
     (place,) = rows_at(table, places_in_order[position : position + 1])
-    around = {"list": query.words(), "position": f"{position + 1:,} of {count if query.all_rows else index.rows:,}"}
+    total = count if query.all_rows else rows
+    around = {"list": query.words(), "position": f"{position + 1:,} of {total:,}"}
     if position > 0:
         around["previous"] = urlencode([*query.parts(), ("n", position - 1)])
-    if position + 1 < (count if query.all_rows else index.rows):
+    if position + 1 < total:
         around["next"] = urlencode([*query.parts(), ("n", position + 1)])
     return place, around

@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment
 
 from tasks.reporting.html_templates import html_environment
+from tasks.reporting.status_tables import clock_words
 from tasks.viewing.text import cleaned, visible
 
 
@@ -37,6 +38,7 @@ def environment() -> Environment:
     templates.filters["figure"] = _figure
     templates.filters["percent"] = lambda value: f"{100 * value:.1f}%"
     templates.filters["short"] = _short
+    templates.filters["clock"] = clock_words
     return templates
 
 

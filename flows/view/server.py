@@ -11,17 +11,24 @@ import uvicorn
 
 from flows.cli.ending import Interrupted
 from flows.view.app import view_app
-from infra.errors import PrerequisiteError
+from infra.errors import InputError, PrerequisiteError
 from tasks.viewing.index import warm_up
 from tasks.viewing.library import Library
 
+_TOKEN = "LONGMILL_VIEW_TOKEN"  # noqa: S105  # of the environment: one that stays, for programs that read /metrics
 _TOKEN_BYTES = 24
+_SHORTEST_TOKEN = 16  # characters
 
 
 def serve_pages(library: Library, port: int, browser: bool) -> None:
-    """Serve until a signal comes; prints the address first. Raises PrerequisiteError for a port that is taken."""
+    """Serve until a signal comes; prints the address first.
+
+    Raises PrerequisiteError for a port that is taken, InputError for a token of the environment that is too short.
+    """
     warm_up()
-    token = secrets.token_urlsafe(_TOKEN_BYTES)
+    token = os.environ.get(_TOKEN) or secrets.token_urlsafe(_TOKEN_BYTES)
+    if len(token) < _SHORTEST_TOKEN:
+        raise InputError(f"{_TOKEN} is too short to keep others out; give it {_SHORTEST_TOKEN} characters or more")
     listener = socket.socket()
     with contextlib.closing(listener):
         try:

@@ -8,6 +8,7 @@ out: prompts, seeds and what to do with a failure.
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from infra.errors import BudgetReached, LongmillError, ModelError, RecipeError
 from infra.ledger import Entry
 from infra.models.batches.scheduler import Batching, BatchScheduler
 from infra.models.budget import BudgetMeter
+from infra.models.call_spans import add_call_spans
 from infra.models.forms.settler import FormSettler
 from infra.models.protocol import Failure, LedgerLike, Outcome, Prompt, Reply, Request, new_entry, parse_reply
 from infra.models.rates.limiter import RateLimiter
@@ -31,6 +33,7 @@ from infra.models.thinking import Reasoning
 from infra.models.usage import TokenCounter, Usage, UsageReader
 from infra.recipe import Budget, Price
 from infra.running.stopping import next_signal_ends
+from infra.running.telemetry import is_on
 
 __all__ = [
     "CallCounts",
@@ -98,6 +101,7 @@ class ModelClient:
         try_first: bool = False,
         rates: RateLimiter | None = None,
         waits: Callable[[str, str], None] | None = None,
+        failed: Callable[[str, Failure], None] | None = None,
         refusals: RecordedRefusals | None = None,
         lost: LostCalls | None = None,
         grace_s: float = 5.0,
@@ -109,8 +113,9 @@ class ModelClient:
         `form` is how requests are written, `headers` come on top of the usual ones. With `try_first` the first call is
         sent alone, so that a server which takes no such request refuses one and not many.
         `rates` limits what is sent in a minute; `waits` is called with a kind of call and what it waits for, "" when
-        calls go on. With `batching` the calls are sent to the one endpoint as batches. `refusals` decides which
-        recorded refusals are tried again, `lost` which calls that keep failing are given up; without them none is.
+        calls go on; `failed` with a kind of call and how one ended without a reply. With `batching` the calls are sent
+        to the one endpoint as batches. `refusals` decides which recorded refusals are tried again, `lost` which calls
+        that keep failing are given up; without them none is.
         When the client closes or is interrupted, calls in flight get `grace_s` seconds to be recorded.
         Clients that share a budget share a BudgetMeter. `progress` is called with the kind and the number of calls
         that ended, from any thread. Raises RecipeError for an endpoint that is no URL.
@@ -123,6 +128,7 @@ class ModelClient:
         self._price = price
         self._progress = progress
         self._waits = waits
+        self._failed = failed
         self._grace_s = grace_s
         self._reasoning: Reasoning = reasoning
         self._usage = usage = UsageReader(counter)
@@ -155,6 +161,13 @@ class ModelClient:
         StoreError when the ledger fails, and the error of `stop`; always after the calls in flight have ended and
         their replies are recorded.
         """
+        started_ns = time.time_ns()
+        outcomes = self._outcomes(requests)
+        if is_on():
+            add_call_spans(requests, outcomes, self._price, started_ns)
+        return outcomes
+
+    def _outcomes(self, requests: Sequence[Request]) -> list[Outcome]:
         batch, new_calls = self._single_flight.register(requests)
         try:
             self._submit(self._finish_recorded(new_calls))
@@ -184,6 +197,11 @@ class ModelClient:
         """A snapshot of the counters by kind of call."""
         with self._lock:
             return dict(self._counts)
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that the server has now, or that are about to be recorded."""
+        return self._scheduler.in_flight
 
     def count_reused(self, kind: str, key: str, prompt_tokens: int, completion_tokens: int) -> None:
         """Count a reply that a finished result already holds as reused and as spent, without a look at the ledger."""
@@ -359,6 +377,8 @@ class ModelClient:
     def _count_ended(self, request: Request, outcome: Outcome, paid: Usage | None) -> None:
         if isinstance(outcome, Failure) or paid is None:
             self._count(request.kind, failed=1)
+            if self._failed is not None and isinstance(outcome, Failure):
+                self._failed(request.kind, outcome)
         else:
             tokens = {
                 "prompt_tokens": paid.prompt_tokens,

@@ -58,6 +58,9 @@ class TrainingRun(RecipeSection):
     accelerate_config: str | None = Field(
         None, description="an accelerate configuration file, for FSDP or more machines"
     )
+    report_to: tuple[Literal["wandb", "mlflow", "trackio", "tensorboard"], ...] = Field(
+        (), description="trackers that get each step's figures; their packages must be installed in .venv"
+    )
 
 
 class Training(TrainingRun):

@@ -1,7 +1,8 @@
 """Progress of long work: which stage runs, how many units are done, how many there are.
 
-Steps of the work call `expect`, `advance`, `note`, `wait` and `say`, from any thread. The command line sets one
-watcher, which draws them. Without a watcher, as on a worker, nothing happens: there, Prefect shows the task runs.
+Steps of the work call `expect`, `advance`, `note`, `wait`, `show_figures` and `say`, from any thread. The command line
+sets one watcher, which draws them. Without a watcher, as on a worker, nothing happens: there, Prefect shows the task
+runs.
 """
 
 import contextlib
@@ -14,7 +15,8 @@ from dataclasses import dataclass, field
 class ProgressUpdate:
     """An update of a stage: `done` more units, a new `total` of units, or a new `note`.
 
-    `says`: the note is a line of its own, of which no stage knows. `waits`: it is what the stage waits for.
+    `says`: the note is a line of its own, of which no stage knows. `waits`: it is what the stage waits for. `figures`:
+    it stands under all stages, until the next one.
     """
 
     stage: str
@@ -23,6 +25,7 @@ class ProgressUpdate:
     note: str | None = None
     says: bool = False
     waits: bool = False
+    figures: bool = False
 
 
 _log = logging.getLogger(__name__)
@@ -84,6 +87,11 @@ def note(stage: str, text: str) -> None:
 def wait(stage: str, text: str) -> None:
     """Show what `stage` waits for: a rate limit. An empty text: it goes on."""
     _display.send(ProgressUpdate(stage, note=text, waits=True))
+
+
+def show_figures(text: str) -> None:
+    """Show how the whole run goes, in a line under its stages; an empty text takes it away."""
+    _display.send(ProgressUpdate("", note=text, figures=True))
 
 
 def say(text: str) -> None:

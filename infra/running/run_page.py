@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from infra.errors import LongmillError
@@ -74,6 +75,22 @@ def name_run(name: str, tags: Sequence[str]) -> None:
         return
     with _server_may_be_away(), get_client(sync_client=True) as client:
         client.update_flow_run(UUID(flow_run.id), name=name, tags=[*flow_run.tags, *tags])
+
+
+def pages_address() -> str:
+    """Where this process's Prefect server has its pages, without a user's name; "" where none is named."""
+    api = os.environ.get("PREFECT_UI_URL") or os.environ.get("PREFECT_API_URL", "")
+    parts = urlsplit(api)
+    if parts.scheme not in ("http", "https"):
+        return ""
+    place = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{place}{parts.path.rstrip('/').removesuffix('/api')}"
+
+
+def run_link(run_id: str, pages: str) -> str | None:
+    """The page of a flow run on the server whose pages are at this address; None without one."""
+    is_address = pages.startswith(("http://", "https://"))  # it may come from a record of another process
+    return f"{pages}/runs/flow-run/{run_id}" if is_address and run_id else None
 
 
 class ProgressBar:

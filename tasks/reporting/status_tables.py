@@ -1,17 +1,91 @@
 """Tables of `longmill status`: the plans of a store, and one plan with its builds' calls, cost and errors."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from tasks.reporting.tables import NOTHING, Rows
 
-_BUILD_ENDED = {
+BUILD_ENDED = {
     "completed": "the last build has ended",
     "failed": "the last build has failed",
     "stopped": "the last build was stopped",
     "killed": "the last build was killed",
 }
+
+
+_IN_A_LINE = ("scored", "time left", "cost")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure of a build: its name, the figure alone, what there is to say of it; `short` where it stands beside
+    others."""
+
+    name: str
+    value: str
+    detail: str
+    short: str
+
+    @property
+    def words(self) -> str:
+        """The figure with what there is to say of it."""
+        return f"{self.value}, {self.detail}" if self.detail else self.value
+
+
+def live_figures(build: Mapping[str, Any], spending: Mapping[str, Any]) -> list[Figure]:
+    """What a build says of itself (`build_view`, `spending_view`), in the order of importance.
+
+    Rates, calls in flight and the time left are there while it runs.
+    """
+    figures: list[Figure] = []
+    rate = build["per_minute"] if build["state"] == "running" else None
+    scored = f"{build['scored']:,} of {build['questions']:,} questions"
+    per_minute = (f"{rate:,.1f} a minute", f"{rate:,.0f} questions a minute") if rate else ("", "")
+    figures.append(Figure("scored", scored, *per_minute))
+    if build["seconds_left"]:
+        left = f"about {timedelta(seconds=build['seconds_left'])}"
+        figures.append(Figure("time left", left, "", f"{left} left"))
+    if speeds := build["tokens_per_second"]:
+        total = sum(sum(speed.values()) for speed in speeds.values())
+        parts = []
+        for name, speed in speeds.items():
+            parts.append(f"{name} {speed['prompt']:,.0f} in and {speed['completion']:,.0f} out")
+        figures.append(Figure("tokens", f"{total:,.0f} a second", "; ".join(parts), f"{total:,.0f} tokens a second"))
+    if in_flight := build["in_flight"]:
+        calls_in_flight = f"{sum(in_flight.values()):,} calls"
+        by_model = ", ".join(f"{name} {calls:,}" for name, calls in in_flight.items())
+        figures.append(Figure("in flight", calls_in_flight, by_model, f"{calls_in_flight} in flight"))
+    reuse = spending["reuse"] or {}
+    if reuse.get("calls") is not None:
+        share = f"{reuse['calls']:.0%} of the calls"
+        cached = reuse["prompt_tokens"]
+        detail = "" if cached is None else f"and {cached:.0%} of the prompt tokens from the servers' caches"
+        figures.append(Figure("reused", share, detail, f"{share} reused" if reuse["calls"] else ""))
+    if cost := cost_figure(spending):
+        figures.append(cost)
+    return figures
+
+
+def cost_figure(spending: Mapping[str, Any]) -> Figure | None:
+    """What a plan has cost, of what is expected; None where its recipe cannot be read."""
+    cost = spending["cost"]
+    if not cost:
+        return None
+    if not cost["expected"]:
+        return Figure("cost", "no price in the recipe", "", "")
+    paid, expected = f"{_money(cost['paid'])} {cost['currency']}", f"{_money(cost['expected'])} {cost['currency']}"
+    return Figure("cost", f"{paid} so far", f"of about {expected} for the whole plan", f"{paid} of about {expected}")
+
+
+def figures_line(build: Mapping[str, Any], spending: Mapping[str, Any], *, short: bool) -> str:
+    """The figures in a line, for a log; a short one goes under the bars of a terminal, which count the questions."""
+    figures = live_figures(build, spending)
+    parts = [figure.short for figure in figures]
+    if not short:
+        parts[0] = figures[0].words.replace(" questions", " questions scored")
+    return " · ".join(filter(None, parts))
 
 
 def plans_rows(states: Sequence[Mapping[str, Any]]) -> Rows:
@@ -52,20 +126,14 @@ def build_lines(state: Mapping[str, Any]) -> list[tuple[str, str]]:
     if builder:
         lines.append(("built now by", builder["words"]))
     elif build:
-        ended = _BUILD_ENDED.get(build["state"], build["state"])
-        lines.append((ended, f"{build['run']['name']}, {_time(build['at'])}"))
+        ended = BUILD_ENDED.get(build["state"], build["state"])
+        lines.append((ended, f"{build['run']['name']}, {clock_words(build['at'])}"))
     if build:
-        done = f"{build['scored']:,} of {build['questions']:,} questions"
-        rate = f", {build['per_minute']:,.1f} a minute" if builder and build["per_minute"] else ""
-        lines.append(("scored", f"{done}{rate}"))
-        if builder and build["seconds_left"] is not None:
-            lines.append(("time left", f"about {timedelta(seconds=build['seconds_left'])}"))
+        lines.extend((figure.name, figure.words) for figure in live_figures(build, state))
         if builder:
-            lines.append(("last sign", _time(build["at"])))
-    if cost := state["cost"]:
-        whole = f"of about {_money(cost['expected'])} {cost['currency']} for the whole plan"
-        words = f"{_money(cost['paid'])} {cost['currency']} so far, {whole}"
-        lines.append(("cost", words if cost["expected"] else "no price in the recipe"))
+            lines.append(("last sign", clock_words(build["at"])))
+    elif cost := cost_figure(state):
+        lines.append((cost.name, cost.words))
     lines.append(("dataset", state["dataset"]["folder"] if state["dataset"] else "not published"))
     if build and build["link"]:
         lines.append(("run", build["link"]))
@@ -97,7 +165,7 @@ def progress_line(state: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{counts['shards']:,} {name}" for name, counts in state["states"].items() if counts["shards"])
     words = [f"plan {state['plan_id']}: {counts}"]
     for what, text in build_lines(state):
-        if what in ("scored", "time left", "cost"):
+        if what in _IN_A_LINE:
             words.append(f"{what} {text}")
     return "; ".join(words)
 
@@ -107,6 +175,6 @@ def _money(amount: float) -> str:
     return f"{amount:,.2f}" if amount >= 1 or not amount else f"{amount:,.4f}"
 
 
-def _time(iso: str) -> str:
+def clock_words(iso: str) -> str:
     """A time of a record, for people."""
     return iso[:19].replace("T", " ") + " UTC"

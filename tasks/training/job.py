@@ -41,6 +41,7 @@ from tasks.training.settings import (
     precomputes_reference,
     result_text,
 )
+from tasks.training.trackers import check_trackers
 
 # Settings that do not change the trained weights, and so not the job's id.
 _SETTINGS_WITHOUT_EFFECT = {
@@ -49,6 +50,7 @@ _SETTINGS_WITHOUT_EFFECT = {
     "gradient_checkpointing",
     "offload_activations",
     "over_length",
+    "report_to",
 }
 _SETTINGS_WITH_CONTENT = {"mix"}  # the id holds the content of its rows instead
 
@@ -204,6 +206,7 @@ def _check_settings(settings: Training) -> None:
     """Raises RecipeError or PrerequisiteError for settings that would fail later."""
     find_loss(settings.loss)
     check_run_settings(settings)
+    check_trackers(settings)
     if settings.pack_tokens and (settings.loss == "sft" or settings.sharing == "off"):
         raise RecipeError(
             "training.pack_tokens: packed questions are kept apart by the layout of shared prompts, which sft and "

@@ -1,11 +1,15 @@
-"""Starting the training subprocess under accelerate, and following it until it ends.
+"""Starting the training subprocess, and following it until it ends.
+
+Several processes, and a configuration of the user's own, are started by accelerate's launcher; one process is started
+as it is, because the launcher imports torch once more, for seconds.
 
 The child ends with its parent (infra/running/processes.py), prints to a log file only, and writes its progress to files
-of JSON lines that are read here. Without `training.accelerate_config` a configuration is written for the run, so
+of JSON lines that are read here. Where accelerate has no configuration of the user's, one is written for the run, so
 that no file in the user's home directory changes how it runs.
 """
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -47,8 +51,10 @@ def launch(
     path = folder / "config.json"
     path.write_text(config.dump(), encoding="utf-8")
     config.error.unlink(missing_ok=True)
-    launcher = config.settings.accelerate_config or str(_launcher_file(config))
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", launcher]
+    command = [sys.executable]
+    if not _is_alone(config):
+        launcher = config.settings.accelerate_config or str(_launcher_file(config))
+        command += ["-m", "accelerate.commands.launch", "--config_file", launcher]
     command += ["-m", module, str(path)]
     with ChildProcess(command, log=log, env=_environment(config)) as child:
         status = _follow(child, {**_progress_readers(config, on_step, on_reference), **readers})
@@ -58,7 +64,7 @@ def launch(
         message = config.error.read_text(encoding="utf-8")
         raise TrainingError(f"{message} (log: {log})")
     tail = child.tail(_LOG_LINES)
-    if "SIGKILL" in tail:  # accelerate's own status is 1
+    if status == -signal.SIGKILL or "SIGKILL" in tail:  # accelerate's own status is 1
         raise TrainingError(
             "training was killed, most likely because the machine ran out of memory: set a smaller "
             f"{config.settings.section}.device_batch_size (now "
@@ -121,9 +127,14 @@ def _environment(config: RunFiles) -> dict[str, str]:
     settings |= _threads(config.settings.processes)
     if Path(config.base).exists():
         settings["HF_HUB_OFFLINE"] = "1"
-    if config.settings.processes == 1 and config.settings.accelerate_config is None:
+    if _is_alone(config):
         settings["CUDA_VISIBLE_DEVICES"] = _first_gpu(os.environ)  # with more, one process would split its batch
     return {**os.environ, **settings}
+
+
+def _is_alone(config: RunFiles) -> bool:
+    """Whether one process trains, on this machine."""
+    return config.settings.processes == 1 and config.settings.accelerate_config is None
 
 
 def _threads(processes: int) -> dict[str, str]:
@@ -141,17 +152,15 @@ def _launcher_file(config: RunFiles) -> Path:
     """accelerate's configuration for this run: one machine, one process per GPU."""
     from infra.serving.checks import free_port
 
-    processes = config.settings.processes
     launcher: dict[str, Any] = {
         "compute_environment": "LOCAL_MACHINE",
-        "distributed_type": "NO" if processes == 1 else "MULTI_GPU",
+        "distributed_type": "MULTI_GPU",
         "num_machines": 1,
-        "num_processes": processes,
+        "num_processes": config.settings.processes,
         "mixed_precision": "no",  # the trainer's own arguments turn bfloat16 on
         "use_cpu": False,  # the trainer sees by itself whether there is a GPU
+        "main_process_port": free_port(),
     }
-    if processes > 1:
-        launcher["main_process_port"] = free_port()
     path = Path(config.folder) / "accelerate.yaml"
     path.write_text(yaml.safe_dump(launcher), encoding="utf-8")
     return path

@@ -14,6 +14,7 @@ from typing import Any
 
 from infra.errors import LongmillError, TrainingError
 from tasks.training.settings import RunConfig, RunFiles, steps_argument, warmup_steps
+from tasks.training.trackers import tracker_arguments
 
 REMOVED_FILES = ("training_args.bin", "README.md")  # a pickle, and a card without numbers
 
@@ -137,7 +138,7 @@ def trainer_arguments(config: RunFiles) -> dict[str, Any]:
         "save_strategy": "steps",
         "save_steps": settings.save_steps,
         "save_total_limit": 2,
-        "report_to": [],
+        **tracker_arguments(config),
         "disable_tqdm": True,
     }
 

@@ -14,6 +14,7 @@ from infra.recipe.public import public_text
 from tasks.sampling import sample_prompt_text
 from tasks.training.answer_form import REASONING_FIELD, find_answer_form
 from tasks.training.gate import gate
+from tasks.training.trackers import check_trackers
 
 _ANY_LENGTH = 2**31
 _REMEDY = "; train another base model (training.base), or set training to null to build the dataset alone"
@@ -34,11 +35,13 @@ def policy_folder(recipe: Recipe) -> str:
 def check_trainable(recipe: Recipe, *, here: bool) -> list[str]:
     """Sentences on what training does that the policy's generation prompt does not say.
 
-    Raises RecipeError when training would refuse the tokenizer or its chat template. `here`: this run trains on this
-    machine, so a base model that is not here is an error too; else training may take place where it is, and nothing can
-    be said.
+    Raises RecipeError when training would refuse the tokenizer or its chat template, PrerequisiteError for a tracker
+    that is not here. `here`: this run trains on this machine, so a base model that is not here is an error too; else
+    training may take place where it is, and nothing can be said.
     """
     base = training_base(recipe)
+    if here and recipe.training is not None:
+        check_trackers(recipe.training)
     try:
         tokenizer = load_tokenizer(base, recipe.policy.trust_remote_code)
     except (RecipeError, PrerequisiteError) as error:

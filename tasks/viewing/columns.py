@@ -30,6 +30,8 @@ PAIR_COLUMNS = (
 QUESTION_COLUMNS = ("id", "question", "answers", "kind", "language", "difficulty", "tries")
 DROP_COLUMNS = ("example_id", "stage", "reason", "detail")
 
+ANSWER_COLUMNS = ("chosen", "rejected")
+IN_ANSWERS = "in_answers"  # whether an answer of a pair has the text that is searched for
 _SEARCHED = "searched"
 
 
@@ -47,6 +49,21 @@ def pair_columns(scorers: Sequence[str], splits: Sequence[str]) -> Columns:
         longer = pc.subtract(table.column("chosen_tokens"), table.column("rejected_tokens"))
         index = index.append_column("longer", longer)
         return _searchable(index, splits, table.column("references"))
+
+    return columns
+
+
+def answers_with(text: str) -> Columns:
+    """What makes of the two answers of each pair, a list of messages each, whether one has this text; in any case."""
+
+    def columns(table: pa.Table) -> pa.Table:
+        hits = np.zeros(table.num_rows, bool)
+        for name in ANSWER_COLUMNS:
+            messages = table.column(name).combine_chunks()
+            contents = pc.struct_field(pc.list_flatten(messages), "content")
+            rows = pc.filter(pc.list_parent_indices(messages), pc.match_substring(contents, text, ignore_case=True))
+            hits[rows.to_numpy(zero_copy_only=False)] = True
+        return pa.table({IN_ANSWERS: pa.array(hits)})
 
     return columns
 

@@ -43,11 +43,21 @@ def warm_up() -> None:
 class TableIndex:
     """The index of some tables. It grows in a thread that `start` begins; `close` ends it and removes its files."""
 
-    def __init__(self, store: Store, tables: Sequence[StoredTable], names: Sequence[str], columns: Columns) -> None:
-        """`names`: the columns that are read of each table, which `columns` turns into those of the index."""
+    def __init__(
+        self,
+        store: Store,
+        tables: Sequence[StoredTable],
+        names: Sequence[str],
+        columns: Columns,
+        narrow: Columns | None = None,
+    ) -> None:
+        """`names`: the columns that are read of each table, which `columns` turns into those of the index.
+
+        `narrow` is applied to each table as it is read, where its columns are too large to be gathered.
+        """
         self.tables = tuple(tables)
         self.rows = sum(table.rows for table in tables)
-        self._store, self._names, self._columns = store, tuple(names), columns
+        self._store, self._names, self._columns, self._narrow = store, tuple(names), columns, narrow
         self._folder = tempfile.TemporaryDirectory(prefix="longmill-view-")
         self._lock = threading.Condition()
         self._chunks: list[pa.Table] = []
@@ -144,6 +154,8 @@ class TableIndex:
 
     def _part(self, place: int) -> pa.Table:
         columns = self.tables[place].columns_of(self._store, self._names)
+        if self._narrow is not None:
+            columns = self._narrow(columns)
         rows = columns.num_rows
         columns = columns.append_column(FILE, pa.array(np.full(rows, place, np.int32)))
         return columns.append_column(ROW, pa.array(np.arange(rows, dtype=np.int32)))

@@ -7,11 +7,13 @@ import contextlib
 import json
 import re
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.errors import InputError, MissingError, StoreError
@@ -22,10 +24,12 @@ from tasks.records.table import StoredTable
 from tasks.viewing import columns
 from tasks.viewing.index import FILE, ROW, TableIndex
 from tasks.viewing.labels import Labels
+from tasks.viewing.listing import Query
 
 DROPS = "drops"
 LOOKUP_S = 20.0  # that a question is waited for, while the index grows
 
+_SEARCHES = 2  # through answers that a dataset remembers
 _SHARD = re.compile(r"(\d+)-[0-9a-f]+\.parquet$")  # the file of a shard's rows
 
 
@@ -36,6 +40,7 @@ class ViewedDataset:
         self.published, self.name, self.version = published, name, version
         self._lock = threading.Lock()
         self._indexes: dict[str, TableIndex] = {}
+        self._searches: OrderedDict[str, TableIndex] = OrderedDict()  # through answers, by text; the last one used last
 
     @property
     def manifest(self) -> Mapping[str, Any]:
@@ -69,9 +74,40 @@ class ViewedDataset:
                 self._indexes[config] = self._new_index(config)
             return self._indexes[config].start()
 
+    def table(self, config: str, query: Query, rows: int, timeout_s: float) -> tuple[pa.Table | None, bool]:
+        """The index as `TableIndex.table` has it, with what the query asks for of the answers; and whether it is whole.
+
+        A search through answers reads them all, file after file, and keeps a bit of each pair. The last ones stay.
+        """
+        index = self.index(config)
+        table = index.table(rows, timeout_s)
+        if table is None or not query.answer or config != PAIRS.name:
+            return table, index.complete
+        search = self._search(query.answer.lower())
+        hits = search.table(rows, timeout_s)
+        if hits is None:
+            return None, False
+        count = min(table.num_rows, hits.num_rows)
+        column = hits.column(columns.IN_ANSWERS).slice(0, count)
+        return table.slice(0, count).append_column(columns.IN_ANSWERS, column), index.complete and search.complete
+
+    def _search(self, text: str) -> TableIndex:
+        """The search for a text through the answers of all pairs; its first use begins it."""
+        with self._lock:
+            search = self._searches.pop(text, None)
+            if search is None:
+                tables, _ = self._tables(PAIRS.name)
+                arguments = columns.ANSWER_COLUMNS, lambda table: table, columns.answers_with(text)
+                search = TableIndex(self.published.store, tables, *arguments)
+            self._searches[text] = search
+            ended = [self._searches.popitem(last=False)[1] for _ in range(len(self._searches) - _SEARCHES)]
+        for earlier in ended:
+            earlier.close()
+        return search.start()
+
     def close(self) -> None:
         """Remove the indexes."""
-        for index in self._indexes.values():
+        for index in (*self._indexes.values(), *self._searches.values()):
             index.close()
 
     def row(self, config: str, place: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,13 +156,18 @@ class ViewedDataset:
                     tables.setdefault((split, shard[1]), []).append(table)
         return tables
 
-    def _new_index(self, config: str) -> TableIndex:
+    def _tables(self, config: str) -> tuple[list[StoredTable], list[str]]:
+        """The tables of a configuration, in the dataset's order, and the split of each."""
         tables: list[StoredTable] = []
         splits: list[str] = []
         for split in SPLITS:
             of_split = self.published.tables(config, split)
             tables += of_split
             splits += [split] * len(of_split)
+        return tables, splits
+
+    def _new_index(self, config: str) -> TableIndex:
+        tables, splits = self._tables(config)
         store = self.published.store
         if config == PAIRS.name:
             return TableIndex(store, tables, columns.PAIR_COLUMNS, columns.pair_columns(self.scorers, splits))

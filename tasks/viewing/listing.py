@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.viewing.columns import DIFFERENCE
+from tasks.viewing.columns import DIFFERENCE, IN_ANSWERS
 
 PAGE_ROWS = 50
 _MOST_CHARACTERS = 200  # of a filter's value
@@ -33,6 +33,7 @@ class Query:
     """What a list is asked for. Texts are "" and numbers None where nothing is asked."""
 
     q: str = ""
+    answer: str = ""  # a text in an answer of the pair
     kind: str = ""
     language: str = ""
     split: str = ""
@@ -76,6 +77,11 @@ class Query:
                 yield part.name, value
 
     @property
+    def has_ranges(self) -> bool:
+        """Whether something is asked of numbers, or of a dimension."""
+        return bool(self.dimension) or any(isinstance(getattr(self, part.name), float) for part in fields(self))
+
+    @property
     def all_rows(self) -> bool:
         """Whether the first page needs all rows: not where rows come as they are in the dataset."""
         return any(True for _ in self.parts())
@@ -116,6 +122,8 @@ def _conditions(table: pa.Table, query: Query) -> Iterator[pa.ChunkedArray]:
             yield pc.equal(table.column(name), value)
     if query.q:
         yield pc.match_substring(table.column("searched"), query.q.lower())
+    if IN_ANSWERS in names:
+        yield table.column(IN_ANSWERS)
     ranges = [
         ("margin", query.margin_min, query.margin_max),
         ("prompt_tokens", query.tokens_min, query.tokens_max),

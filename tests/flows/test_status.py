@@ -8,15 +8,17 @@ from typing import Any
 import pytest
 
 from flows.bench.common import stub_recipe, write_questions
-from flows.cli.plan_state import plan_state, plan_status, run_link
-from flows.reports import build_path
+from flows.cli.plan_state import plan_state, plan_status
+from flows.reports import Rate, build_path
 from infra.recipe import Recipe
+from infra.running.run_page import pages_address, run_link
 from infra.store import Store, open_store
 from infra.store.lease import LEASES, Holder, Lease
 from tasks.planning.make_plan import make_plan
-from tasks.records.plan import Plan, recipe_path
+from tasks.records.plan import Plan, load_plan, recipe_path
 from tasks.records.shard import write_failure
-from tasks.reporting.status_tables import build_lines, plans_rows, progress_line, step_rows
+from tasks.reporting.metric_points import plan_points
+from tasks.reporting.status_tables import build_lines, figures_line, plans_rows, progress_line, step_rows
 
 SHARDS = 4
 
@@ -122,6 +124,56 @@ def test_a_plan_that_is_built_shows_shards_calls_cost_rate_and_who_builds_it(
     )
 
 
+@pytest.mark.usefixtures("built")
+def test_what_a_build_does_now_is_shown_in_the_same_words_everywhere(
+    store: Store, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    refusal = {"at": "2026-11-28T12:00:30+00:00", "model": "policy", "kind": "sample", "reason": "context_length"}
+    now = {
+        "tokens_per_second": {"policy": {"prompt": 4000.4, "completion": 100.0}},
+        "in_flight": {"policy": 48, "judge": 16},
+        "waits": {"judge": "waits 20 s"},
+        "runs": {"1": "a1"},
+        "pages": "http://gpu-1:4200",
+        "refused": [{**refusal, "words": "maximum context length is 8"}],
+    }
+    write_report(store, plan, **now)
+    state = plan_state(store, load_plan(store, plan.plan_id))
+    words = dict(build_lines(state))
+    assert words["tokens"] == "4,100 a second, policy 4,000 in and 100 out"
+    assert words["in flight"] == "64 calls, policy 48, judge 16"
+    assert words["reused"] == "17% of the calls"  # of this build: 2 of 12
+    build = state["build"]
+    assert (build["link"], build["shard_links"]) == (
+        "http://gpu-1:4200/runs/flow-run/0b7e",
+        {"1": "http://gpu-1:4200/runs/flow-run/a1"},
+    )
+    line = figures_line(build, state, short=True)
+    assert line.startswith("2 questions a minute · about 0:02:00 left · 4,100 tokens a second · 64 calls in flight")
+    assert figures_line(build, state, short=False).startswith("2 of 6 questions scored, 2.0 a minute · about 0:02:00")
+    points = {(point.metric.name, point.labels): point.value for point in plan_points(state)}
+    assert points["longmill.calls.in_flight", ("judge",)] == 16
+    assert points["longmill.calls", ("sample", "made")] == 15
+    assert points["longmill.shards", ("failed",)] == 1
+    assert points["longmill.cost", ("policy", "USD")] == state["cost"]["paid"]
+    assert points["longmill.build.running", ()] == 1
+    write_report(store, plan, state="completed", **now)
+    ended = plan_state(store, plan)["build"]
+    assert (ended["in_flight"], ended["tokens_per_second"], ended["waits"], ended["link"]) == ({}, {}, {}, None)
+    assert ended["refused"], "they stay for who looks afterwards"
+
+
+def test_a_rate_is_that_of_its_window() -> None:
+    now = [0.0]
+    rate = Rate(60.0, lambda: now[0])
+    assert rate.per_second(0) is None
+    seen = []
+    for now[0], count in ((30.0, 300), (60.0, 300), (90.0, 300), (120.0, 330)):
+        seen.append(rate.per_second(count))
+    assert seen == [10.0, 5.0, None, 0.5]
+
+
 def test_a_build_that_was_killed_runs_nothing_any_more_and_says_how_to_go_on(
     store: Store, plan: Plan, built: Lease
 ) -> None:
@@ -163,10 +215,11 @@ def test_plans_are_listed_the_newest_first_with_name_and_dataset(store: Store, r
 
 def test_a_run_has_its_page_where_a_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    assert run_link("0b7e") is None
-    monkeypatch.setenv("PREFECT_API_URL", "http://gpu-1:4200/api")
-    assert run_link("0b7e") == "http://gpu-1:4200/runs/flow-run/0b7e"
-    assert run_link("") is None
+    assert run_link("0b7e", pages_address()) is None
+    monkeypatch.setenv("PREFECT_API_URL", "http://me:secret@gpu-1:4200/api")
+    assert run_link("0b7e", pages_address()) == "http://gpu-1:4200/runs/flow-run/0b7e"
+    assert run_link("", pages_address()) is None
+    assert run_link("0b7e", "javascript:alert(1)") is None
 
 
 def test_a_report_that_cannot_be_read_costs_its_figures_alone(store: Store, plan: Plan) -> None:

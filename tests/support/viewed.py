@@ -1,7 +1,7 @@
 """Datasets written row by row, without a plan: what the viewer's tests and its measurement read."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ from tasks.records.manifest import ManifestFile
 from tasks.shard_part import write_table
 
 SCORERS = ("helpfulness", "faithfulness")
+Evidence = Callable[[Mapping[str, Any], str, str], list[dict[str, Any]]]  # of a pair's side: rows of `evidence`
 _AROUND = ("Read the following text.\n\n", "\n\nQuestion: ")
 
 
@@ -94,39 +95,47 @@ def write_dataset(
     text: str = "",
     drops: Sequence[Mapping[str, Any]] = (),
     with_evidence: bool = True,
+    name: str = "lr",
+    scorers: Sequence[str] = SCORERS,
+    evidence: Evidence = lambda pair, side, text: [evidence_row(pair, side, text)],
 ) -> str:
-    """Write datasets/lr/VERSION of these rows of pairs, shard by shard; returns its folder in the store."""
-    folder = f"datasets/lr/{version}"
+    """Write datasets/NAME/VERSION of these rows of pairs, shard by shard; returns its folder in the store."""
+    folder = f"datasets/{name}/{version}"
     files: list[ManifestFile] = []
     for index, pairs in enumerate(shards):
         table = pa.Table.from_pylist(list(pairs), schema=published_schema(PAIRS, False))
         files.append(write_table(store, folder, f"data/train/{index:04d}", table, "pairs", "train"))
         if with_evidence:
-            rows = [evidence_row(pair, side, text) for pair in pairs for side in ("chosen", "rejected")]
+            rows = [row for pair in pairs for side in ("chosen", "rejected") for row in evidence(pair, side, text)]
             table = pa.Table.from_pylist(rows, schema=published_schema(EVIDENCE, False))
             files.append(write_table(store, folder, f"evidence/train/{index:04d}", table, "evidence", "train"))
     if drops:
         table = pa.Table.from_pylist(list(drops), schema=DROP)
         files.append(write_table(store, folder, "drops/0000", table, "drops", "train"))
-    write_manifest(store, folder, files, sum(map(len, shards)), drops)
+    write_manifest(store, folder, files, sum(map(len, shards)), drops, scorers)
     return folder
 
 
 def write_manifest(
-    store: Store, folder: str, files: Sequence[ManifestFile], pairs: int, drops: Sequence[Mapping[str, Any]] = ()
+    store: Store,
+    folder: str,
+    files: Sequence[ManifestFile],
+    pairs: int,
+    drops: Sequence[Mapping[str, Any]] = (),
+    scorers: Sequence[str] = SCORERS,
 ) -> None:
     """The manifest of such a dataset, and latest.json beside it."""
     reasons: dict[str, int] = {}
     for drop in drops:
         reasons[drop["reason"]] = reasons.get(drop["reason"], 0) + 1
-    version = folder.rpartition("/")[2]
+    _, name, version = folder.split("/")
     manifest = {
         "schema_version": 1,
-        "name": "lr",
+        "name": name,
         "version": version,
         "licence": "cc-by-4.0",
         "plan_id": "p" * 16,
-        "recipe": {"scoring": {"scorers": [{"scorer": name} for name in SCORERS]}, "judge": {"name": "judge"}},
+        "recipe": {"scoring": {"scorers": [{"scorer": name} for name in scorers]}, "judge": {"name": "judge"}},
         "model": {"name": "tiny", "revision": "r1"},
         "counts": {"questions": pairs + len(drops), "pairs": pairs, "drops": reasons, "answers": 2 * pairs},
         "files": list(files),

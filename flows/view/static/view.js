@@ -1,4 +1,5 @@
-// Keys and the marking of passages. The pages work without it: links are links, and a fact leads to its passage.
+// Keys, the marking of passages, and pages that follow a run. The pages work without it: links are links, a fact leads
+// to its passage, and a page of a run loads itself.
 "use strict";
 
 const rows = () => [...document.querySelectorAll("a.row")];
@@ -64,3 +65,36 @@ document.addEventListener("keydown", (event) => {
   }
   if ("jknp/u".includes(event.key)) event.preventDefault();
 });
+
+// A part of the page with data-refresh is asked for again after so many seconds, until a page comes without it.
+async function refresh() {
+  const part = document.querySelector("[data-refresh]");
+  if (!part) return;
+  if (!document.hidden) {
+    try {
+      const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+      if (!answer.ok) throw new Error(answer.statusText);
+      const next = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(part.id);
+      replace(part, next);
+    } catch {
+      const stale = part.querySelector(".stale");
+      if (stale) stale.textContent = "not up to date: the page's server does not answer";
+    }
+  }
+  plan();
+}
+
+function replace(part, next) {
+  const focused = part.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  const open = [...part.querySelectorAll("details")].map((details) => details.open);
+  part.replaceWith(next);
+  [...next.querySelectorAll("details")].forEach((details, place) => (details.open = open[place] ?? false));
+  if (focused) next.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+}
+
+function plan() {
+  const part = document.querySelector("[data-refresh]");
+  if (part) setTimeout(refresh, 1000 * Number(part.dataset.refresh));
+}
+
+plan();

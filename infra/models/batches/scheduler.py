@@ -79,6 +79,11 @@ class BatchScheduler:
         self._watchers: dict[str, asyncio.Task[None]] = {}
         self._sweeper = asyncio.get_running_loop().create_task(self._remove_ended())
 
+    @property
+    def in_flight(self) -> int:
+        """Calls of this process in open batches. May be read in any thread."""
+        return sum(len(batch.calls) for batch in list(self._open.values()))
+
     def submit(self, calls: Iterable[PendingCall]) -> None:
         """Gather calls, in their order."""
         for call in calls:

@@ -79,6 +79,11 @@ class Scheduler:
         self._alone: asyncio.TimerHandle | None = None  # ends the time of the first call
         self._stopped: Exception | None = None  # what a call ends with that would be sent now
 
+    @property
+    def in_flight(self) -> int:
+        """Calls in flight. May be read in any thread."""
+        return len(self._tasks)
+
     def submit(self, calls: Iterable[PendingCall]) -> None:
         """Queue calls, in their order."""
         if self._rates.are_stalled(self._endpoints, self._limits):

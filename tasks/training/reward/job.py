@@ -33,9 +33,10 @@ from tasks.training.reward.judged import JudgedData, read_judged
 from tasks.training.reward.rows import EncodedRows, encode_rows
 from tasks.training.reward.settings import RewardRun
 from tasks.training.settings import check_run_settings, quarter_means, result_text
+from tasks.training.trackers import check_trackers
 
 # Settings that do not change the trained weights, and so not the job's id.
-_WITHOUT_EFFECT = {"save_steps", "gradient_checkpointing", "base"}
+_WITHOUT_EFFECT = {"save_steps", "gradient_checkpointing", "base", "report_to"}
 _MODULE = "tasks.training.reward.run"
 OnScored = Callable[[int, int], None]  # held-out questions that are scored, and all of them
 
@@ -134,6 +135,7 @@ def job_id(job: RewardJob, data: JudgedData) -> str:
 def _check(job: RewardJob) -> None:
     """Raises RecipeError or PrerequisiteError for what would fail later, before a row is read."""
     check_run_settings(job.settings)
+    check_trackers(job.settings)
     if not has_chat_template(load_tokenizer(job.base, job.trust_remote_code)):
         raise RecipeError(
             f"reward_training.base: the tokenizer of {job.base} has no chat template; take an instruct model"

@@ -87,6 +87,25 @@ def test_on_a_terminal_every_stage_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> 
     assert "loss 0.225" in text.getvalue()
 
 
+def test_the_figures_of_a_run_stand_under_its_bars_and_in_a_log_once_in_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = io.StringIO()
+    monkeypatch.setattr(display, "errors", Console(file=text, force_terminal=True, width=100))
+    with progress_display():
+        progress.expect("sample", 80)
+        progress.show_figures("379 questions a minute")
+    last = text.getvalue().rpartition("\x1b[2K")[2].splitlines()
+    assert "0/80" in last[0] and "379 questions a minute" in last[1]
+    clock = Clock()
+    lines, log = plain(clock)
+    for _ in range(5):
+        clock.now += LINE_INTERVAL_S / 2
+        lines.draw(ProgressUpdate("", note="379 questions a minute", figures=True))
+    lines.draw(ProgressUpdate("", note="", figures=True))
+    assert log.getvalue().splitlines() == ["379 questions a minute"] * 2
+
+
 def test_nothing_is_printed_after_the_display_has_ended(capsys: pytest.CaptureFixture[str]) -> None:
     with progress_display():
         pass

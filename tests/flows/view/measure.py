@@ -9,6 +9,7 @@ import json
 import logging
 import multiprocessing
 import os
+import random
 import sys
 import tempfile
 import time
@@ -24,10 +25,12 @@ from tasks.records.dataset import PAIRS, published_schema
 from tasks.records.manifest import ManifestFile
 from tasks.shard_part import write_table
 from tasks.viewing.index import warm_up
+from tasks.viewing.listing import Query
 from tests.support.viewed import pair_row, write_manifest
 
 PAIR_COUNT = 1_000_000
 DIFFERENT = 8  # files
+_ANSWER_CHARACTERS = 1000
 VERSION = "0123456789abcdef"
 
 
@@ -67,7 +70,7 @@ def _measured(place: str, rows: int, only_first: bool) -> dict[str, Any]:
 
     with TestClient(view_app(library, "t"), base_url="http://127.0.0.1:1") as client:
         client.get("/view.js?token=t")
-        timed("first list of pairs, the manifest not read before", base, "1,000,000 pairs")
+        timed("first list of pairs, the manifest not read before", base, f"{PAIR_COUNT:,} pairs")
         timed("the pair of its first row", f"/datasets/{VERSION}/pair?n=0")
         timed("a filter while the index grows", f"{base}?margin_min=5&sort=margin", "so far")
         if only_first:
@@ -76,11 +79,17 @@ def _measured(place: str, rows: int, only_first: bool) -> dict[str, Any]:
         index = library.dataset(VERSION).index("pairs")
         index.table(index.rows, 3600)
         seconds["then until all pairs are in the index"] = round(time.perf_counter() - begin, 3)
-        timed("a sort over all", f"{base}?sort=margin", "1,000,000 of 1,000,000")
-        timed("the same, page 10,000", f"{base}?sort=margin&page=10000")
+        timed("a sort over all", f"{base}?sort=margin", f"{PAIR_COUNT:,} of {PAIR_COUNT:,}")
+        timed("the same, in the middle", f"{base}?sort=margin&page={PAIR_COUNT // 100}")
         timed("a search over all", f"{base}?q=bridge+77")
         timed("a filter by dimension and kind over all", f"{base}?dimension=faithfulness&dimension_min=6&kind=who")
-        timed("the last page", f"{base}?page=20000")
+        timed("the last page", f"{base}?page={PAIR_COUNT // 50}")
+        timed("the first rows with a text in an answer", f"{base}?answer=word+77", "so far")
+        begin, begin_processor = time.perf_counter(), time.process_time()
+        library.dataset(VERSION).table("pairs", Query(answer="word 77"), PAIR_COUNT, 3600)
+        seconds["then until all answers are searched"] = round(time.perf_counter() - begin, 3)
+        processor["then until all answers are searched"] = round(time.process_time() - begin_processor, 3)
+        timed("the same search again", f"{base}?answer=word+77")
         own, mapped = _memory()
     return {
         "pairs": PAIR_COUNT,
@@ -111,6 +120,9 @@ def _write(place: str, rows: int) -> None:
         for row in range(number * rows, (number + 1) * rows):
             pair = pair_row(row)
             pair["prompt"][0]["content"] += f" context {row // 8} " * 1200
+            words = random.Random(row).choices(range(100_000), k=_ANSWER_CHARACTERS // 11)
+            for side in ("chosen", "rejected"):
+                pair[side][0]["content"] += "".join(f" word {word:05d}" for word in words)
             pairs.append(pair)
         table = pa.Table.from_pylist(pairs, schema=published_schema(PAIRS, False))
         different.append(write_table(store, folder, f"data/train/{number:06d}", table, "pairs", "train"))

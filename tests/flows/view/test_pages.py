@@ -1,15 +1,20 @@
 """The pages of `longmill view`: what they show, what they refuse, and that no text of a model is ever markup."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
+from flows.bench.status import make_plan_of_many_shards
+from flows.reports import build_path
 from flows.view.app import view_app
 from infra.store import open_store
+from infra.store.lease import LEASES, Holder, Lease
 from tasks.reporting.dataset_views import agreement_view
 from tasks.viewing.library import Library
 from tests.support.html_page import HtmlPage
@@ -34,7 +39,9 @@ def pages(mill: Path) -> Iterator[TestClient]:
     """The pages of a store with three datasets: one of 120 pairs, one that chose otherwise, one of planted texts."""
     store = open_store(str(mill))
     drops = [{"example_id": "q000900", "stage": "pair", "reason": "tie", "detail": "all rewards are 2"}]
-    shards = [[pair_row(number) for number in range(start, start + 40)] for start in (0, 40, 80)]
+    named = [{"role": "assistant", "content": "Ilse Brandt built it (MÜLLER)."}]  # every third chosen answer
+    pairs = [pair_row(number, **({"chosen": named} if number % 3 == 2 else {})) for number in range(120)]
+    shards = [pairs[start : start + 40] for start in (0, 40, 80)]
     write_dataset(store, shards, version=VERSION, drops=drops)
     turned = [pair_row(number, chosen_index=1, rejected_index=0) for number in range(10)]
     write_dataset(store, [[*turned, *[pair_row(number) for number in range(10, 30)]]], version=OTHER)
@@ -76,6 +83,18 @@ def test_a_list_is_filtered_sorted_and_paged_by_its_address(pages: TestClient) -
     assert "17 of 120 pairs" in text_of(pages, f"{base}?dimension=faithfulness&dimension_min=6")
     assert "0 of 120 pairs" in text_of(pages, f"{base}?dimension=helpfulness&dimension_min=-99"), "null has no value"
     assert "120 of 120" in text_of(pages, f"{base}?margin_min=much&sort=nothing&page=-3")
+
+
+def test_answers_are_searched_in_any_case_by_a_text_beside_other_filters(pages: TestClient) -> None:
+    base = f"/datasets/{VERSION}/pairs"
+    assert "120 of 120 pairs" in text_of(pages, f"{base}?answer=NOBODY+built"), "a rejected answer has it"
+    named = "answer=%28m%C3%BCller%29"
+    assert "40 of 120 pairs" in text_of(pages, f"{base}?{named}")
+    both = text_of(pages, f"{base}?{named}&q=bridge+11")
+    assert "5 of 120 pairs" in both and "Who built bridge 11?" in both, "of 11, 110 ... 119 every third"
+    assert "0 of 120 pairs" in text_of(pages, f"{base}?answer=.*"), "a text, not a pattern"
+    pair = text_of(pages, f"/datasets/{VERSION}/pair?{named}&q=bridge+11&n=2")
+    assert "Who built bridge 113?" in pair and "3 of 5" in pair
 
 
 def test_a_pair_shows_diff_scores_facts_and_their_passages(pages: TestClient) -> None:
@@ -179,6 +198,34 @@ def test_the_blind_page_says_nothing_of_scores_and_its_order_is_a_draw(pages: Te
     assert {True, False} == set(lefts)
 
 
+def test_the_page_of_a_run_shows_its_build_and_asks_for_itself_while_it_runs(pages: TestClient, mill: Path) -> None:
+    plan_id = make_plan_of_many_shards(mill, 10, 4)
+    store = open_store(str(mill))
+    event = {"at": "2026-11-28T12:00:30+00:00", "model": "policy", "kind": "sample", "reason": "server_error"}
+    report = json.loads(store.read(build_path(plan_id)))
+    now = {"state": "running", "in_flight": {"policy": 48}, "refused": [{**event, "words": PLANTED}]}
+    store.write(build_path(plan_id), json.dumps({**report, **now}).encode())
+    lease = Lease(store, f"{LEASES}/{plan_id}", Holder.this_process("nightly"))
+    assert lease.try_to_take() is None
+    text = text_of(pages, f"/runs/{plan_id}")
+    for words in ("running 'nightly', process", "48 calls", "policy 48", "done 9"):
+        assert words in text
+    assert "<script>alert(1)</script>" in text and "U+202E" in text, "the server's words, as text"
+    page = pages.get(f"/runs/{plan_id}").text
+    assert 'id="live" data-refresh="5"' in page and '<noscript><meta http-equiv="refresh"' in page
+    assert 'data-refresh="5"' in pages.get("/runs").text
+    metrics = pages.get("/metrics")
+    assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
+    families = {family.name: family for family in text_string_to_metric_families(metrics.text)}
+    (flights,) = families["longmill_calls_in_flight"].samples
+    labels = {"store": str(mill), "plan": plan_id, "recipe": "bench", "model": "policy"}
+    assert (flights.labels, flights.value) == (labels, 48)
+    (made, *_) = [sample for sample in families["longmill_calls"].samples if sample.labels["outcome"] == "made"]
+    assert (made.name, made.value) == ("longmill_calls_total", 8_000_000)
+    lease.release()
+    assert "data-refresh" not in pages.get(f"/runs/{plan_id}").text and "killed" in text_of(pages, f"/runs/{plan_id}")
+
+
 def test_only_a_browser_of_this_machine_with_the_token_is_let_in(pages: TestClient, tmp_path: Path) -> None:
     assert pages.get("/", headers={"host": "evil.example:8123"}).status_code == 403
     assert pages.get("/", headers={"host": "localhost:9000"}).status_code == 200, "a tunnel may have another port"
@@ -189,5 +236,8 @@ def test_only_a_browser_of_this_machine_with_the_token_is_let_in(pages: TestClie
     assert (first.status_code, first.headers["location"]) == (303, f"/datasets/{VERSION}?x=1")
     assert "HttpOnly" in first.headers["set-cookie"] and "SameSite=strict" in first.headers["set-cookie"]
     assert fresh.get("/view.js").status_code == 200
+    program = TestClient(pages.app, base_url="http://127.0.0.1:8123")
+    assert program.get("/metrics", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
+    assert program.get("/metrics", headers={"authorization": f"Bearer {TOKEN}x"}).status_code == 403
     policy = fresh.get("/").headers["content-security-policy"]
     assert "default-src 'none'" in policy and "unsafe" not in policy and "script-src 'self'" in policy

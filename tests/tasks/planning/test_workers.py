@@ -73,8 +73,7 @@ def mixed_rows(count: int) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-@pytest.mark.parametrize("build", ["given", "pooled"])
+@pytest.mark.parametrize(("build", "processes"), [("given", 2), ("pooled", 3)])
 def test_any_number_of_processes_gives_the_same_bytes(tmp_path: Path, build: str, processes: int) -> None:
     contexts = {"build": build, "min_tokens": 300, "max_tokens": 900, "step_tokens": 100}
     one = recipe_of(tmp_path, mixed_rows(40), 1, contexts=contexts)

@@ -41,18 +41,16 @@ def test_a_model_folder_needs_no_hub_and_nobody_isstep_means(tmp_path: Path, mon
 
 
 def test_accelerate_gets_a_configuration_of_the_runs_own(tmp_path: Path) -> None:
-    one = yaml.safe_load(_launcher_file(_config(tmp_path, "m")).read_text())
-    assert (one["distributed_type"], one["num_processes"]) == ("NO", 1)
     two = yaml.safe_load(_launcher_file(_config(tmp_path, "m", processes=2)).read_text())
     assert (two["distributed_type"], two["num_processes"]) == ("MULTI_GPU", 2)
     assert two["main_process_port"] > 0
 
 
 class KilledProcess:
-    """A child of accelerate that the system has killed: accelerate's own status says nothing of it."""
+    """A training that the system has killed; with several processes accelerate's own status says nothing of it."""
 
     def __init__(self, command: list[str], **options: object) -> None:
-        pass
+        self.launched = "accelerate.commands.launch" in command
 
     def __enter__(self) -> "KilledProcess":
         return self
@@ -61,14 +59,17 @@ class KilledProcess:
         pass
 
     def poll(self) -> int:
-        return 1
+        return 1 if self.launched else -9
 
     def tail(self, lines: int) -> str:
-        return "CalledProcessError: Command '[...]' died with <Signals.SIGKILL: 9>."
+        return self.launched * "CalledProcessError: Command '[...]' died with <Signals.SIGKILL: 9>."
 
 
-def test_a_training_that_the_system_killed_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_training_that_the_system_killed_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
     monkeypatch.setattr(launching, "ChildProcess", KilledProcess)
-    config = _config(tmp_path, "some/model", device_batch_size=4, batch_size=8)
+    config = _config(tmp_path, "some/model", device_batch_size=4, batch_size=8, processes=processes)
     with pytest.raises(TrainingError, match=r"ran out of memory.*device_batch_size \(now 4; the result stays"):
         launch(config, log=tmp_path / "train.log")

@@ -1,5 +1,5 @@
 """Whole training runs over questions of several pairs: the same loss at every step however they go through the model,
-killed and resumed or not, and the choice is told beside it."""
+and the choice is told beside it."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,6 @@ import pytest
 from infra.recipe import Training
 from infra.store import open_store
 from tasks.training.job import TrainingJob, TrainingResult, train
-from tests.support.killing import kill_at
 from tests.support.tiny_model import publish_rows, question_rows, save_tiny
 
 pytestmark = pytest.mark.slow
@@ -32,7 +31,7 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-def _train(folder: Path, on_step: Any = None, **changes: Any) -> tuple[TrainingResult, Path]:
+def _train(folder: Path, **changes: Any) -> tuple[TrainingResult, Path]:
     base = folder / "base"
     if not base.exists():
         save_tiny(base, width=128, layers=2)
@@ -40,7 +39,7 @@ def _train(folder: Path, on_step: Any = None, **changes: Any) -> tuple[TrainingR
     store = open_store(str(folder / "mill"))
     settings = Training.model_validate({**SETTINGS, **changes})
     job = TrainingJob(store, "datasets/tiny/v1/manifest.json", settings, str(base), "main", folder / "work", seed=1)
-    result = train(job, on_step=on_step)
+    result = train(job)
     model = store.local_path(result.model)
     assert model is not None
     return result, model
@@ -72,17 +71,3 @@ def test_every_way_gives_the_same_loss_curve(tmp_path: Path, changes: dict[str, 
     assert {(result.rows, result.pairs, result.steps) for result in results.values()} == {(10, 19, 6)}
     assert "is off" in results["apart"].sharing and "10 of 10 questions" in results[ways[0]].sharing
     assert ("a pass of up to 2,500 tokens" in results[ways[0]].sharing) == ("packed" in ways)
-
-
-def test_a_run_that_was_killed_resumes_and_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
-    from infra.errors import TrainingError
-
-    changes = {"loss": "dpo", "pack_tokens": 2500, "lora_dropout": 0.1, "save_steps": 2}
-    whole, uninterrupted = _train(tmp_path / "whole", **changes)
-    with pytest.raises(TrainingError, match="resume"):
-        _train(tmp_path / "killed", kill_at(3), **changes)
-    steps: list[int] = []
-    again, resumed = _train(tmp_path / "killed", lambda step: steps.append(step["step"]), **changes)
-    assert again == whole and steps == list(range(1, 7))
-    for name in ("adapter_model.safetensors", "metrics.parquet"):
-        assert (uninterrupted / name).read_bytes() == (resumed / name).read_bytes()
