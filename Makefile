@@ -1,4 +1,4 @@
-# Two environments: .venv runs the factory, .venv-serving runs vLLM (their pins cannot meet in one).
+# Two environments: .venv runs the factory, .venv-serving runs vLLM (their pins cannot meet in one); .venv-docs is for docs.
 # Each is made once and made again when its locks change; one that was left half made is made again too.
 
 PYTHON ?= python3.11
@@ -18,7 +18,7 @@ GPU_PYTHON = $(if $(wildcard .venv/bin/python),.venv/bin/python,$(PYTHON))
 GPU_PACKAGES = $(CURDIR)/.gpu-check/site-packages
 WHEELS ?=
 
-.PHONY: demo test check gpu-check setup lock clean
+.PHONY: demo test check gpu-check docs setup lock clean
 
 demo: setup
 	@.venv/bin/longmill demo $(METHOD) --text $(TEXT) $(ARGS)
@@ -42,6 +42,11 @@ gpu-check:
 	@$(if $(WHEELS),$(GPU_PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target $(GPU_PACKAGES) $(WHEELS)/*.whl)
 	@PYTHONPATH=$(CURDIR):$(GPU_PACKAGES):$$PYTHONPATH $(GPU_PYTHON) -m flows.bench.gpu_check $(ARGS)
 
+# The documentation as a site, in site/.
+docs: .venv-docs/.made
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+	@echo "site: site/index.html"
+
 setup: .venv/.made .venv-serving/.made
 	@test -z "$(MODELS)" || .venv/bin/longmill models $(MODELS)
 
@@ -55,9 +60,13 @@ setup: .venv/.made .venv-serving/.made
 	@$(PYTHON) infra/running/environments.py .venv-serving $^
 	@touch $@
 
+.venv-docs/.made: locks/docs.txt
+	@$(PYTHON) infra/running/environments.py .venv-docs $^
+	@touch $@
+
 # Versions that still fit stay; ARGS=--upgrade takes the newest.
 lock: .venv/.made
 	@.venv/bin/python -m infra.running.locks $(ARGS)
 
 clean:
-	rm -rf .venv .venv-serving .gpu-check
+	rm -rf .venv .venv-serving .venv-docs .gpu-check site

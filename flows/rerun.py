@@ -12,7 +12,7 @@ from prefect import flow
 from flows.build import build, plan_tags
 from flows.one_build import lease_of_plan
 from flows.recipes import read_recipe
-from infra.errors import InputError, RecipeError, StoreError
+from infra.errors import InputError, StoreError, UsageError
 from infra.recipe import Recipe, parse_recipe
 from infra.running.run_page import name_run
 from infra.running.server_away import run_when_server_answers
@@ -78,14 +78,14 @@ def rerun(
 
 def _check_options(failed: bool, shards: str, from_step: Step, retry_drops: bool) -> None:
     if not (failed or shards or retry_drops):
-        raise RecipeError("rerun: say --failed, or --shards 3,7-9 (or all), or --retry-drops")
+        raise UsageError("rerun: say --failed, or --shards 3,7-9 (or all), or --retry-drops")
     if from_step != "sample" and not shards:
-        raise RecipeError(
+        raise UsageError(
             f"rerun: --from {from_step} is for finished shards: say which, --shards 3,7-9 or all; a shard that has "
             "failed goes on where it stopped"
         )
     if from_step != "sample" and retry_drops:
-        raise RecipeError(f"rerun: --retry-drops asks for answers again, so it does not go with --from {from_step}")
+        raise UsageError(f"rerun: --retry-drops asks for answers again, so it does not go with --from {from_step}")
 
 
 def recipe_for(plan_id: str, store: str, recipe: str) -> Recipe:

@@ -47,7 +47,13 @@ def trial_client(model: Model, section: str) -> ModelClient:
 
 
 def try_model(recipe: Recipe, section: str) -> list[str]:
-    """Call the model of a section once; returns what had to be settled, a line each.
+    """Call the model of a section once; returns what had to be settled, a line each. Raises as `trial_reply`."""
+    _, settled = trial_reply(recipe, section)
+    return settled
+
+
+def trial_reply(recipe: Recipe, section: str) -> tuple[str, list[str]]:
+    """Call the model of a section once; returns its reply, and what had to be settled, a line each.
 
     Raises ModelError with the server's words when it refuses such a call, or cannot be reached.
     """
@@ -65,7 +71,7 @@ def try_model(recipe: Recipe, section: str) -> list[str]:
         outcome = client.complete([request])[0]
         if isinstance(outcome, Failure):
             raise ModelError(f"{section}: {model.name} refuses such calls ({outcome.reason}): {outcome.detail}")
-        return client.settled()
+        return outcome.text, client.settled()
 
 
 def list_batches(model: Model, section: str) -> None:

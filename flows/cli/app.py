@@ -6,6 +6,8 @@ its local server must be started before, and `longmill --help` should be quick.
 
 import json
 import os
+import shlex
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import typer
@@ -28,18 +30,20 @@ from flows.cli.documents import documents
 from flows.cli.ending import run_to_the_end
 from flows.cli.evaluating import evaluate
 from flows.cli.formats import formats
+from flows.cli.init import init
 from flows.cli.inspecting import agreement, inspect, plain
 from flows.cli.maintaining import maintain
 from flows.cli.microworld import microworld
+from flows.cli.recipe_keys import keys_of, sections
 from flows.cli.serving import serve
+from flows.cli.sharing import export, push, push_model
 from flows.cli.status import status
 from flows.cli.training import model_name, train
 from flows.cli.viewing import view
 from flows.comparing.command import compare
-from flows.early import say_early
 from flows.evidence.command import evidence
 from flows.recipes import read_recipe
-from infra.errors import PrerequisiteError, RecipeError
+from infra.errors import PrerequisiteError, UsageError
 from infra.recipe import Recipe
 from infra.serving.servers import local_folder
 
@@ -47,7 +51,6 @@ app = typer.Typer(
     help="A factory for long-context preference data.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
 RecipePath = Annotated[str, typer.Argument(help="Recipe file (YAML), or the name of one in the box.", metavar="RECIPE")]
@@ -63,7 +66,6 @@ def options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks
     os.environ["LONGMILL_DEBUG"] = "1" if debug else ""
 
 
-@app.command()
 def plan(
     recipe: RecipePath,
     changes: Changes = None,
@@ -100,13 +102,11 @@ def plan(
     finish(as_json, view, [])
 
 
-@app.command()
 def run(recipe: RecipePath, changes: Changes = None, as_json: AsJson = False) -> None:
     """Build, train and evaluate: the main job. The same command again resumes and pays for nothing twice."""
     _improve(read_recipe(recipe, changes), 1, as_json)
 
 
-@app.command()
 def improve(
     recipe: RecipePath,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; each starts from the model of the one before.")] = 2,
@@ -117,12 +117,13 @@ def improve(
     _improve(read_recipe(recipe, changes), rounds, as_json)
 
 
-@app.command()
 def build(
     recipe: RecipePath, changes: Changes = None, retry_drops: RetryDrops = False, as_json: AsJson = False
 ) -> None:
     """Build and publish the dataset alone."""
     settings = read_recipe(recipe, changes)
+    from flows.early import say_early
+
     with progress_unless_json(as_json):  # a model in the box may have to be fetched
         require_machine(settings)
         say_early(settings)
@@ -134,10 +135,11 @@ def build(
     _show_build(built, as_json)
 
 
-@app.command()
 def ask(recipe: RecipePath, changes: Changes = None, retry_drops: RetryDrops = False, as_json: AsJson = False) -> None:
     """Ask questions about the recipe's documents, check them, and publish them as a dataset of questions."""
     settings = read_recipe(recipe, changes)
+    from flows.early import say_early
+
     with progress_unless_json(as_json):
         require_machine(settings)
         say_early(settings)
@@ -148,7 +150,6 @@ def ask(recipe: RecipePath, changes: Changes = None, retry_drops: RetryDrops = F
     _show_build(built, as_json)
 
 
-@app.command()
 def rerun(
     plan_id: Annotated[
         str, typer.Argument(help="Plan to work on (the beginning of its id is enough).", metavar="PLAN")
@@ -177,7 +178,7 @@ def rerun(
 ) -> None:
     """Run some shards of a plan again, then publish."""
     if (failed and shards) or not (failed or shards or retry_drops):
-        raise RecipeError("rerun: say either --failed or --shards 3,7-9 (or all), or --retry-drops")
+        raise UsageError("rerun: say either --failed or --shards 3,7-9 (or all), or --retry-drops")
     from tasks.records.hint import default_store
 
     folder = store or (read_recipe(recipe).store if recipe else default_store())
@@ -198,43 +199,27 @@ def rerun(
     _show_build(built, as_json)
 
 
-app.command()(status)
-app.add_typer(train, name="train")
-
-
-app.command()(evaluate)
-app.command()(deploy)
-app.command()(maintain)
-app.command()(formats)
-app.command()(documents)
-app.command()(serve)
-app.command()(agreement)
-app.command()(inspect)
-app.command()(view)
-app.add_typer(microworld, name="microworld")
-app.command()(evidence)
-app.command()(compare)
-
-
-@app.command()
 def doctor(
     recipe: Annotated[str, typer.Argument(help="Recipe to check for; without it, the demo's.", metavar="RECIPE")] = "",
     changes: Changes = None,
+    as_json: AsJson = False,
 ) -> None:
     """Check what the machine and the recipe need, and name what is missing."""
-    settings = read_recipe(recipe or "demo-sealong", changes)
-    ready = True
-    for name, fault in run_checks(settings):
+    checks = []
+    for name, fault in run_checks(read_recipe(recipe or "demo-sealong", changes)):
+        checks.append({"check": name, "ok": not fault, "missing": fault})
+        if as_json:
+            continue
         if fault:
-            ready = False
             console.print(f"[red]missing[/]  {escape(name)}: {escape(fault)}")
         else:
             console.print(f"[green]ok[/]       {escape(name)}")
+    ready = all(check["ok"] for check in checks)
+    finish(as_json, {"ready": ready, "checks": checks}, [])
     if not ready:
         raise typer.Exit(PrerequisiteError.exit_code)
 
 
-@app.command()
 def demo(
     method: Annotated[str, typer.Argument(help="Method to show: sealong or longreward.", metavar="METHOD")] = "sealong",
     text: Annotated[
@@ -252,10 +237,9 @@ def demo(
 
     settings = read_recipe(demo_recipe(method, text), changes)
     write_demo_questions(settings, text)
-    _improve(settings, 1, as_json)
+    _improve(settings, 1, as_json, next_commands=[shlex.join(["longmill", "view", settings.store]), "longmill init"])
 
 
-@app.command()
 def models(
     names: Annotated[
         list[str] | None, typer.Argument(help="Models to fetch; without one, all are listed.", metavar="MODEL")
@@ -270,7 +254,7 @@ def models(
     available = box_models()
     for name in names or ():
         if name not in available:
-            raise RecipeError(f"models: there is no model {name!r} in the box; there are: {', '.join(available)}")
+            raise UsageError(f"models: there is no model {name!r} in the box; there are: {', '.join(available)}")
     if not names:
         for name, about in available.items():
             console.print(f"[bold]{escape(name)}[/]  {escape(about)}", soft_wrap=True)
@@ -282,7 +266,6 @@ def models(
         console.print(f"{name}: {resolve_model(name)}", soft_wrap=True)
 
 
-@app.command()
 def bench(
     name: Annotated[
         str,
@@ -301,22 +284,34 @@ def bench(
     print(json.dumps(run_benchmarks(name), indent=2))
 
 
-@app.command()
-def keys() -> None:
-    """List every key of a recipe, its default and its meaning."""
-    from flows.cli.recipe_keys import recipe_keys
+def keys(
+    section: Annotated[
+        str,
+        typer.Argument(
+            help="Section, or a part of one: sampling, policy.serve.", metavar="SECTION", autocompletion=sections
+        ),
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """List the keys of a recipe, or of one section, each with its default and its meaning."""
+    listed = [{"key": key, "default": default, "meaning": meaning} for key, default, meaning in keys_of(section)]
+    if not as_json:
+        for key in listed:
+            console.print(
+                f"[bold]{escape(key['key'])}[/] [dim]{escape(key['default'])}[/]\n    {escape(key['meaning'])}"
+            )
+    finish(as_json, listed, [])
 
-    for key, default, meaning in recipe_keys():
-        console.print(f"[bold]{escape(key)}[/] [dim]{escape(default)}[/]\n    {escape(meaning)}")
 
-
-def _improve(settings: Recipe, rounds: int, as_json: bool) -> None:
-    """Run the improve flow, then print a table for each round and the paths of the last.
+def _improve(settings: Recipe, rounds: int, as_json: bool, next_commands: Sequence[str] = ()) -> None:
+    """Run the improve flow, then print a table for each round, the paths of the last, and what to look at next.
 
     A run that has nothing to do is a flow run only where a Prefect server shows it to others.
     """
     reports = None if os.environ.get("PREFECT_API_URL") else _finished_reports(settings, rounds)
     if reports is None:
+        from flows.early import say_early
+
         with progress_unless_json(as_json):  # a model in the box may have to be fetched
             require_machine(settings)
             say_early(settings, trains=True)
@@ -335,7 +330,8 @@ def _improve(settings: Recipe, rounds: int, as_json: bool) -> None:
     paths = [("dataset", last["dataset"])]
     if last["trained"]:
         paths.append((model_name(last["trained"]), last["adapter"]))
-    finish(as_json, reports, [*paths, ("report", last["report"])])
+    commands = [("next", command) for command in next_commands]
+    finish(as_json, reports, [*paths, ("report", last["report"]), *commands])
     end_with_notes([report["yield"] for report in reports])
 
 
@@ -361,6 +357,21 @@ def _show_build(built: dict[str, Any], as_json: bool) -> None:
     finish(as_json, built, [("dataset", dataset["folder"])] if dataset else [])
     if dataset:
         end_with_notes([dataset["yield"]])
+
+
+# The groups of `longmill --help`, in their order.
+GROUPS = {
+    "Build": (init, plan, run, build, ask, improve, formats, documents, keys),
+    "Look and share": (view, inspect, agreement, export, push, push_model),
+    "Train and evaluate": (evaluate, compare),
+    "Operate": (doctor, status, rerun, serve, models, maintain, deploy),
+    "Try and measure": (demo, evidence, bench),
+}
+for panel, verbs in GROUPS.items():
+    for verb in verbs:
+        app.command(rich_help_panel=panel)(verb)
+app.add_typer(train, name="train", rich_help_panel="Train and evaluate")
+app.add_typer(microworld, name="microworld", rich_help_panel="Try and measure")
 
 
 def main() -> None:

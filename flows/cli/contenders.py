@@ -8,7 +8,7 @@ from typing import Any
 from flows.cli.models_at import served_model
 from flows.cli.views import path_in_store, trained_at
 from flows.recipes import read_recipe
-from infra.errors import InputError, RecipeError
+from infra.errors import InputError, UsageError
 from infra.store import open_store
 from tasks.training.checkpoints import FOLDER as CHECKPOINTS
 
@@ -29,7 +29,7 @@ def contenders_of(store: str, models: Sequence[str], recipes: Sequence[str]) -> 
         name, equals, folders = text.partition("=")
         seeds = [trained_at(store, folder) for folder in (folders if equals else text).split(",")]
         if not equals and len(seeds) > 1:
-            raise RecipeError(f"--model {text}: give the seeds of one model a name: --model NAME={text}")
+            raise UsageError(f"--model {text}: give the seeds of one model a name: --model NAME={text}")
         contenders.append(_contender(name if equals else str(seeds[0]["name"]), seeds))
     for recipe in recipes:
         other = read_recipe(recipe)
@@ -37,7 +37,7 @@ def contenders_of(store: str, models: Sequence[str], recipes: Sequence[str]) -> 
     names = [str(contender["name"]) for contender in contenders]
     for name in names:
         if names.count(name) > 1:
-            raise RecipeError(f"compare: two models are called {name}; name one with --model NAME=FOLDER")
+            raise UsageError(f"compare: two models are called {name}; name one with --model NAME=FOLDER")
     return contenders
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from flows.recipes import BOX
-from infra.errors import RecipeError
+from infra.errors import UsageError
 from infra.recipe import Questions, Recipe
 from tasks.library import write_library
 from tasks.microworld.make import write_pool
@@ -25,11 +25,11 @@ RECIPES = {
 def demo_recipe(method: str, text: str) -> str:
     """The name of the demo's recipe. Raises RecipeError for a text or a method that there is none for."""
     if text not in RECIPES:
-        raise RecipeError(f"demo: there is no text {text!r}; there are: {', '.join(RECIPES)}")
+        raise UsageError(f"demo: there is no text {text!r}; there are: {', '.join(RECIPES)}")
     prefix = RECIPES[text]
     methods = [name.removeprefix(prefix) for name in BOX if name.startswith(prefix)]
     if method not in methods:
-        raise RecipeError(f"demo: there is no method {method!r} on {text} text; there are: {', '.join(methods)}")
+        raise UsageError(f"demo: there is no method {method!r} on {text} text; there are: {', '.join(methods)}")
     return prefix + method
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from flows.cli.display import AsJson, console, finish, progress_unless_json, table
 from flows.cli.inspecting import plain
 from flows.recipes import BOX, read_recipe
-from infra.errors import RecipeError
+from infra.errors import RecipeError, UsageError
 from infra.recipe import Documents
 
 _BEGINNING = 600  # characters of the first document that are printed
@@ -118,7 +118,7 @@ def _settings(source: str, changes: list[str] | None) -> tuple[Documents, str | 
             raise RecipeError(f"{source}: the recipe has no section `documents`; name a folder, or add the section")
         return recipe.documents, recipe.policy.tokenizer
     if changes:
-        raise RecipeError("--set changes the keys of a recipe; name one that has a section `documents`")
+        raise UsageError("--set changes the keys of a recipe; name one that has a section `documents`")
     return Documents(source=source), None
 
 

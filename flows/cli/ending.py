@@ -30,6 +30,8 @@ def run_to_the_end(verb: Callable[[], object]) -> NoReturn:
         if os.environ.get("LONGMILL_DEBUG"):
             errors.print_exception()
         errors.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
+        if error.page:
+            errors.print(f"[dim]see {error.page}[/]", soft_wrap=True)
         _end_process(error.exit_code)
     except Interrupted:
         errors.print("interrupted: what was paid for is kept, and the same command goes on from there")

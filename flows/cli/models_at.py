@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from infra.errors import LongmillError, PrerequisiteError, RecipeError
+from infra.errors import LongmillError, PrerequisiteError, RecipeError, UsageError
 from infra.models.served_window import read_models, window_in
 from infra.models.tokens import load_tokenizer
 from infra.recipe import Judge, Recipe, parse_recipe
@@ -59,7 +59,7 @@ def check_names(models: Sequence[dict[str, Any]], recipe: Recipe) -> None:
     for model in models:
         identity = (model["name"], model["revision"])
         if identity in identities:
-            raise RecipeError(
+            raise UsageError(
                 f"--model: two models are called {identity[0]}, revision {identity[1]}, and would share their answers; "
                 "write NAME@REVISION=URL for other weights under the same name"
             )
@@ -74,7 +74,7 @@ def evaluation_recipe(
     Raises RecipeError without one, PrerequisiteError for a tokenizer that is not at hand.
     """
     if not models:
-        raise RecipeError("evaluate: give a recipe, or a served model: --model NAME=URL --suite NAME")
+        raise UsageError("evaluate: give a recipe, or a served model: --model NAME=URL --suite NAME")
     first = models[0]
     listing = _listing(first)
     settings: dict[str, Any] = {
@@ -119,7 +119,7 @@ def _suite_entry(text: str) -> str | dict[str, Any]:
         try:
             entry = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise RecipeError(f"--suite {text}: not valid YAML: {error}") from error
+            raise UsageError(f"--suite {text}: not valid YAML: {error}") from error
         return dict(entry)
     name, equals, source = text.partition("=")
     return {"name": name, "questions": {"source": source}} if equals else name

@@ -7,7 +7,27 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from infra.errors import UsageError
 from infra.recipe import Recipe
+
+
+def sections() -> list[str]:
+    """The names of the sections and of the keys beside them, in the recipe's order. Quick: no scorer is loaded."""
+    return list(Recipe.model_fields)
+
+
+def keys_of(section: str) -> Iterator[tuple[str, str, str]]:
+    """As `recipe_keys`, of a section or of the part of one that a longer path names: `policy.serve`.
+
+    Raises UsageError with the sections where there are none.
+    """
+    is_there = False
+    for key, default, meaning in recipe_keys():
+        if not section or key == section or key.startswith((f"{section}.", f"{section}[")):
+            is_there = True
+            yield key, default, meaning
+    if not is_there:
+        raise UsageError(f"keys: there is no section {section!r}; there are: {', '.join(sections())}")
 
 
 def recipe_keys() -> Iterator[tuple[str, str, str]]:

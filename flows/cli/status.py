@@ -12,7 +12,7 @@ from rich.text import Text
 from flows.cli.display import AsJson, StoreUrl, console, finish, table
 from flows.cli.ending import Interrupted
 from flows.cli.inspecting import plain
-from infra.errors import RecipeError
+from infra.errors import UsageError
 
 _DRAW_S = 5.0  # between two looks of --watch on a terminal
 _LINE_S = 30.0  # between two lines elsewhere
@@ -31,7 +31,7 @@ def status(
 ) -> None:
     """Show how far plans are: shards by state, who builds, calls, cost, rate, time left, and the last errors."""
     if watch and as_json:
-        raise RecipeError("status: say either --watch or --json")
+        raise UsageError("status: say either --watch or --json")
     from tasks.records.hint import default_store
 
     url = store or default_store()

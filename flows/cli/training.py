@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from flows.cli.display import AsJson, console, finish, prefect_at, progress_unless_json, table
 from flows.recipes import read_recipe
-from infra.errors import RecipeError
+from infra.errors import RecipeError, UsageError
 from infra.recipe import Recipe, parse_recipe
 from infra.serving.servers import local_folder
 
@@ -56,9 +56,9 @@ def policy(
 ) -> None:
     """Train on a published dataset, or on pairs that others published."""
     if bool(manifest) == bool(data):
-        raise RecipeError("train: give either MANIFEST or --data")
+        raise UsageError("train: give either MANIFEST or --data")
     if bool(recipe) == bool(model) or (model and manifest):
-        raise RecipeError("train: give --recipe, or, with --data, --model")
+        raise UsageError("train: give --recipe, or, with --data, --model")
     settings = read_recipe(recipe, changes) if recipe else _recipe_of_model(model, data, licence, changes)
     from flows.cli.views import path_in_store
     from infra.store import open_store

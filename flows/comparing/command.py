@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from flows.cli.display import AsJson, console, finish, prefect_at, progress_unless_json, table
-from infra.errors import RecipeError
+from infra.errors import RecipeError, UsageError
 from infra.serving.servers import local_folder
 
 
@@ -50,7 +50,7 @@ def compare(
     """Compare a dataset for each value of some recipe keys, or several models; nothing is paid for twice."""
     if models or checkpoints or recipes:
         if vary or ablate or train:
-            raise RecipeError("compare: --vary, --ablate and --train are about datasets; leave them out with models")
+            raise UsageError("compare: --vary, --ablate and --train are about datasets; leave them out with models")
         chosen = ModelChoice(tuple(models or ()), checkpoints, tuple(recipes or ()), metric, development)
         compare_on_questions(recipe, manifest, chosen, changes, as_json)
         return

@@ -18,7 +18,7 @@ import yaml
 from flows.cli.recipe_keys import recipe_keys
 from flows.recipes import read_recipe
 from infra.canonical import canonical_json
-from infra.errors import RecipeError
+from infra.errors import UsageError
 from infra.recipe import Recipe
 from infra.recipe.yaml_text import RepeatedKeyError, read_yaml
 from tasks.scoring import check_scorers, known_scorers
@@ -61,18 +61,18 @@ def parse_variation(text: str) -> Variation:
     """A variation from KEY=VALUE,VALUE,... Raises RecipeError for another form or an unknown key."""
     key, equals, values_text = text.partition("=")
     if not equals or not key or not values_text:
-        raise RecipeError(f"--vary {text}: write it as key.sub_key=VALUE,VALUE,...")
+        raise UsageError(f"--vary {text}: write it as key.sub_key=VALUE,VALUE,...")
     _check_key(key)
     try:
         values = read_yaml(f"[{values_text}]")
     except (yaml.YAMLError, RepeatedKeyError) as error:
-        raise RecipeError(
+        raise UsageError(
             f"--vary {text}: the values are not valid YAML ({error}); put a text with special characters in quotes"
         ) from error
     names = [_value_name(value) for value in values]
     for name in names:
         if names.count(name) > 1:
-            raise RecipeError(f"--vary {key}: {name} is there more than once")
+            raise UsageError(f"--vary {key}: {name} is there more than once")
     return Variation(key, key.rpartition(".")[2], values, names)
 
 
@@ -81,7 +81,7 @@ def ablation(recipe: Recipe) -> Variation:
     entries = list(recipe.scoring.scorers)
     weighted = [entry["scorer"] for entry in entries if entry.get("weight", 1.0) > 0]
     if len(weighted) < 2:
-        raise RecipeError(
+        raise UsageError(
             "--ablate leaves out one scorer at a time, and this recipe's reward has one alone: "
             f"{', '.join(weighted)}; take a recipe with several, such as longreward"
         )
@@ -104,7 +104,7 @@ def make_variants(
     keys = [variation.key for variation in variations]
     for key in keys:
         if keys.count(key) > 1:
-            raise RecipeError(f"--vary {key}: it is there more than once; give all its values at once")
+            raise UsageError(f"--vary {key}: it is there more than once; give all its values at once")
         _check_effect(key, trained)
     variants = []
     for places in itertools.product(*(range(len(variation.values)) for variation in variations)):
@@ -118,7 +118,7 @@ def make_variants(
         check_scorers(recipe)
         variants.append(Variant(tuple(values), tuple(value_names), recipe))
     if len(variants) < 2:
-        raise RecipeError("compare: there is nothing to compare; give --vary KEY=VALUE,VALUE or --ablate")
+        raise UsageError("compare: there is nothing to compare; give --vary KEY=VALUE,VALUE or --ablate")
     _refuse_equal(variants, trained)
     return variants
 
@@ -139,15 +139,15 @@ def _check_key(key: str) -> None:
     keys = [path for path, is_section in documented.items() if not is_section]
     close = difflib.get_close_matches(key, keys, n=_CLOSE, cutoff=_CLOSENESS)
     names = ", ".join(close or siblings[:_LISTED] or list(documented)[:_LISTED])
-    raise RecipeError(f"--vary {key}: a recipe has no such key; there are: {names}; `longmill keys` lists all")
+    raise UsageError(f"--vary {key}: a recipe has no such key; there are: {names}; `longmill keys` lists all")
 
 
 def _check_effect(key: str, trained: bool) -> None:
     section = key.partition(".")[0]
     if section in WITHOUT_EFFECT:
-        raise RecipeError(f"--vary {key}: it changes no dataset and no model, so the variants would all be the same")
+        raise UsageError(f"--vary {key}: it changes no dataset and no model, so the variants would all be the same")
     if section in AFTER_BUILDING and not trained:
-        raise RecipeError(f"--vary {key}: it changes no dataset; add --train, which trains and evaluates every variant")
+        raise UsageError(f"--vary {key}: it changes no dataset; add --train, which trains and evaluates every variant")
 
 
 def _refuse_equal(variants: Sequence[Variant], trained: bool) -> None:
@@ -156,7 +156,7 @@ def _refuse_equal(variants: Sequence[Variant], trained: bool) -> None:
     for variant in variants:
         settings = canonical_json(variant.recipe.model_dump(mode="json", exclude=excluded))
         if settings in names:
-            raise RecipeError(f"--vary: {names[settings]} and {variant.name} would be the same dataset; leave one out")
+            raise UsageError(f"--vary: {names[settings]} and {variant.name} would be the same dataset; leave one out")
         names[settings] = variant.name
 
 

@@ -21,10 +21,10 @@ from infra.canonical import seeded_random
 from infra.errors import InputError
 from infra.models.tokens import Tokenizer
 from infra.recipe import Questions
-from tasks.metrics import sub_em
 from tasks.planning.passages import passage_tokens
 from tasks.questions import RawQuestion, read_questions
 from tasks.records.example import Document, Drop
+from tasks.sub_em import sub_em
 
 TUNE = "tune"
 _PARTS = (TRAIN, TRAIN, HELD_OUT, HELD_OUT, TUNE)  # of each five titles

@@ -21,7 +21,7 @@ from flows.evidence import LONGREWARD, SEALONG, WORLDS, EvidenceSettings, Eviden
 from flows.evidence.experiment import Endpoints, Experiment
 from flows.evidence.plots import evidence_plots
 from flows.evidence.table import markdown_chapter, table_row
-from infra.errors import InputError, RecipeError
+from infra.errors import InputError, UsageError
 from infra.running import progress
 from infra.serving.servers import serve_recipe
 from infra.store import Store, open_store
@@ -49,10 +49,10 @@ def selected_rows(only: Sequence[str], text: str = WORLDS) -> list[EvidenceTable
     rows = evidence_rows()
     for name in only:
         if name not in rows:
-            raise RecipeError(f"--only {name}: there is no such row; there are: {', '.join(rows)}")
+            raise UsageError(f"--only {name}: there is no such row; there are: {', '.join(rows)}")
         if text not in rows[name].texts:
             usable = ", ".join(row.name for row in rows.values() if text in row.texts)
-            raise RecipeError(f"--only {name}: is not measured on this text ({text}); these are: {usable}")
+            raise UsageError(f"--only {name}: is not measured on this text ({text}); these are: {usable}")
     if not only:
         return [row for row in rows.values() if text in row.texts]
     return [row for name, row in rows.items() if name in only]

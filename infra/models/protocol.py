@@ -11,16 +11,18 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from infra.canonical import canonical_json, fingerprint
 from infra.errors import LedgerError
-from infra.ledger import Entry
 from infra.models.completions import FINISHED, UNKNOWN, BadReply, Completion, read_completion
 from infra.models.refusals.rules import BAD_REQUEST, FAILED, classify_refusal, refusal_message
 from infra.models.scores import read_scores
 from infra.models.thinking import UNFINISHED, Reasoning, joined, split_thinking
 from infra.models.tool_calls import request_messages, written
+
+if TYPE_CHECKING:  # loaded where an entry is made, for it brings pyarrow, and many commands need none
+    from infra.ledger import Entry
 
 CHAT = "chat/completions"  # the route of requests for text
 TEXT = "text"  # the role of a message that is no turn: a classifier's input, which no chat template touches
@@ -88,7 +90,7 @@ class Request:
             return canonical_json({"model": self.model, "input": text, **self.parameters})
         rest = canonical_json({"model": self.model, **(self.parameters if fields is None else fields)})
         tools = b""
-        if self.prompt.tools:  # not to be called; vLLM, as OpenAI, has them in the prompt all the same
+        if self.prompt.tools:  # not to be called; vLLM has them in the prompt all the same
             tools = b'"tool_choice":"none","tools":' + self.prompt.encoded_tools + b","
         return b"".join((b'{"messages":', self.prompt.encoded, b",", tools, rest[1:]))
 
@@ -152,7 +154,7 @@ Outcome = Reply | Failure
 class LedgerLike(Protocol):
     """What the client needs of a ledger."""
 
-    def lookup(self, keys: Sequence[str]) -> Mapping[str, Entry]:
+    def lookup(self, keys: Sequence[str]) -> Mapping[str, "Entry"]:
         """The entries that exist, by key."""
         ...
 
@@ -160,7 +162,7 @@ class LedgerLike(Protocol):
         """The keys that have an entry."""
         ...
 
-    async def record(self, entry: Entry) -> None:
+    async def record(self, entry: "Entry") -> None:
         """Write an entry; returns when it is durable."""
         ...
 
@@ -208,8 +210,10 @@ def new_entry(
     seconds: float,
     prompt_tokens: int = 0,
     completion_tokens: int = 0,
-) -> Entry:
+) -> "Entry":
     """What the ledger keeps of a call that ends now: its reply, or a refusal of its prompt."""
+    from infra.ledger import Entry
+
     return Entry(
         key=call.key,
         kind=call.kind,
@@ -224,7 +228,7 @@ def new_entry(
     )
 
 
-def parse_reply(entry: Entry, reasoning: Reasoning = "auto", route: str = CHAT) -> Outcome:
+def parse_reply(entry: "Entry", reasoning: Reasoning = "auto", route: str = CHAT) -> Outcome:
     """The outcome that a ledger entry holds. Raises LedgerError when its reply is none for such a request."""
     if entry.status != 200:
         refusal = classify_refusal(entry.status, entry.reply)

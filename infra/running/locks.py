@@ -64,6 +64,7 @@ def renew_locks(arguments: list[str]) -> None:
         versions[:1],
     )
     bootstrap = _compile(uv, ["--group", "bootstrap", *arguments], _earlier("uv.txt"), settings)
+    docs = _compile(uv, ["--group", "docs", *arguments], _earlier("docs.txt"), settings)
 
     for name, pins in {
         "factory.txt": {name: lines for name, lines in runtime.items() if name != "torch"},
@@ -72,6 +73,7 @@ def renew_locks(arguments: list[str]) -> None:
         "torch-cpu.txt": {"torch": every["torch"]},
         "torch-cuda.txt": {name: lines for name, lines in cuda.items() if name not in every or name == "torch"},
         "uv.txt": bootstrap,
+        "docs.txt": docs,
     }.items():
         (LOCKS / name).write_text(HEADER + "".join(pins.values()), encoding="utf-8")
 

@@ -11,8 +11,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # the last is ARM's
 STEP_S = 30.0  # a step of as many tokens as are allowed should take so long
 MOST_TOKENS = 8192  # of a step on a CPU, where it is fast; a longer context window needs more
@@ -100,6 +98,8 @@ def slow_with_adapters(folder: Path) -> bool:
 
 def matrix_speed() -> float:
     """Floating-point operations a second of a float32 matrix product on all cores, as busy as they are now."""
+    import numpy as np
+
     matrix = np.ones((_MATRIX, _MATRIX), np.float32)
     seconds = []
     for _ in range(4):

@@ -18,14 +18,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Protocol
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from infra.errors import MissingError, StoreError
 from infra.store.local import LocalFolder
 from infra.urls import without_user
+
+if TYPE_CHECKING:  # loaded where a table is read or written, for many commands need none
+    import pyarrow as pa
 
 Paths = list[str]  # inside the class, `list` is the method
 
@@ -210,10 +210,13 @@ class Store:
         if not paths:
             raise MissingError(f"{self.place(prefix)}: nothing is stored there; check the name")
         for path in paths:
-            with self._translated_faults("copy", path):
-                target = folder / path.removeprefix(start)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                self._backend.download(path, target)
+            self.download(path, folder / path.removeprefix(start))
+
+    def download(self, path: str, target: Path) -> None:
+        """Copy a file to a local path, whose folder is made. Raises MissingError where there is no file."""
+        with self._translated_faults("copy", path):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._backend.download(path, target)
 
     def upload_folder(self, folder: Path, prefix: str) -> Paths:
         """Copy the files of a local folder to below `prefix`, sorted by path; returns the paths in the store."""
@@ -222,13 +225,20 @@ class Store:
             if not source.is_file():
                 continue
             path = f"{prefix.rstrip('/')}/{source.relative_to(folder).as_posix()}"
-            with self._translated_faults("write", path):
-                self._backend.upload(source, path)
+            self.upload(source, path)
             paths.append(path)
         return paths
 
-    def read_table(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+    def upload(self, source: Path, path: str) -> None:
+        """Copy a local file to the store."""
+        with self._translated_faults("write", path):
+            self._backend.upload(source, path)
+
+    def read_table(self, path: str, columns: Sequence[str] | None = None) -> "pa.Table":
         """A Parquet file as an Arrow table. With `columns`, only these columns are read from the store."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         try:
             if columns is None:
                 return pq.ParquetFile(io.BytesIO(self.read(path))).read()
@@ -239,7 +249,7 @@ class Store:
                 f"{self.place(path)}: not a whole Parquet file ({error}); remove it and run again"
             ) from error
 
-    def write_table(self, path: str, table: pa.Table, *, rows_per_group: int | None = None) -> str:
+    def write_table(self, path: str, table: "pa.Table", *, rows_per_group: int | None = None) -> str:
         """Write a table as Parquet; returns the sha256 of its bytes, 64 hex digits. See `table_bytes`."""
         data = table_bytes(table, rows_per_group=rows_per_group)
         self.write(path, data)
@@ -303,13 +313,16 @@ def open_store(url: str) -> Store:
 
 
 def table_bytes(
-    table: pa.Table, *, rows_per_group: int | None = None, dictionary: bool | Sequence[str] = True
+    table: "pa.Table", *, rows_per_group: int | None = None, dictionary: bool | Sequence[str] = True
 ) -> bytes:
     """A table as Parquet: zstd level 3, dictionaries of up to 256 MiB; equal tables give equal bytes.
 
     `rows_per_group`: rows of a row group, the least that a reader of one row must read. `dictionary`: the columns
     whose values repeat; True for all.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     sink = pa.BufferOutputStream()
     pq.write_table(
         table.combine_chunks(),  # chunks would change the bytes

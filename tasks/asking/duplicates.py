@@ -16,10 +16,11 @@ from infra.store import Store
 from tasks.asking.checks import STAGE
 from tasks.asking.matching import numbers_in
 from tasks.documents.extra import load_library
-from tasks.metrics import likeness, normalised, normalised_tokens, sub_em
+from tasks.metrics import likeness
 from tasks.records.example import Drop
 from tasks.records.product import QUESTIONS
 from tasks.records.shard import ShardResult
+from tasks.sub_em import normalised, normalised_tokens, sub_em
 
 NEAR_DUPLICATE = "near_duplicate"
 _HASHES = 64  # of a question

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from tasks.metrics import final_answer, normalised_tokens, sub_em, token_f1
+from tasks.metrics import final_answer, token_f1
+from tasks.sub_em import normalised_tokens, sub_em
 
 _NUMBER = re.compile(r"[-+]?\d[\d,\u2009\u202f]*(?:\.\d+)?")
 _SAME_WORDS = 0.75  # F1 over words from which two short answers are the same

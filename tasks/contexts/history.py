@@ -11,6 +11,7 @@ says how many. Tool calls and results stay messages too where the policy's chat 
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Literal
 
 from pydantic import Field
@@ -19,6 +20,7 @@ from infra.canonical import seeded_random
 from infra.errors import LongmillError
 from infra.models.forms.request_form import template_arguments
 from infra.models.tokens import Tokenizer, load_tokenizer, render_prompt, renders_tool_calls, rough_tokens
+from infra.models.tool_calls import written
 from infra.recipe import Questions, Recipe, RecipeSection
 from tasks.contexts import ContextBuilder, Outcomes
 from tasks.contexts.built import Inputs, built_question, count_contexts, example_of, own_tokens, target_tokens
@@ -83,13 +85,18 @@ def keeps_tool_calls(recipe: Recipe, tokenizer: Tokenizer) -> bool:
     """
     if recipe.contexts.tools == "text" or not renders_tool_calls(tokenizer, template_arguments(recipe.policy)):
         return False
-    if recipe.strong is None:
-        return True
+    strong = recipe.strong
+    return strong is None or _strong_renders(strong.tokenizer, strong.trust_remote_code, written(strong.parameters))
+
+
+@cache
+def _strong_renders(name: str, trust_remote_code: bool, parameters: str) -> bool:
+    """Whether the template of the stronger model has a place for tool calls; `parameters` are its, as JSON."""
     try:
-        strong = load_tokenizer(recipe.strong.tokenizer, recipe.strong.trust_remote_code)
+        tokenizer = load_tokenizer(name, trust_remote_code)
     except LongmillError:
         return True
-    return renders_tool_calls(strong, template_arguments(recipe.strong))
+    return renders_tool_calls(tokenizer, json.loads(parameters).get("chat_template_kwargs") or {})
 
 
 def build_history(questions: Sequence[RawQuestion], inputs: Inputs) -> Outcomes:
@@ -99,10 +106,10 @@ def build_history(questions: Sequence[RawQuestion], inputs: Inputs) -> Outcomes:
     tools: ToolForm = "messages" if keeps_tool_calls(inputs.recipe, inputs.tokenizer) else "text"
     drafts = [_draft(question, inputs, tools) for question in questions]
     while drafts:
-        drafts = [_accepted(draft, inputs) for draft in drafts]
-        arranged = [(draft.question, _passages(draft)) for draft in drafts]
+        accepted = [_accepted(draft, inputs) for draft in drafts]
+        arranged = [(draft.question, passages) for draft, passages in accepted]
         to_shorten = []
-        for draft, (context, prompt) in zip(drafts, count_contexts(arranged, inputs), strict=True):
+        for (draft, _), (context, prompt) in zip(accepted, count_contexts(arranged, inputs), strict=True):
             excess = prompt - inputs.limits.prompt
             if draft.fillers and draft.target is not None:
                 excess = max(excess, context.tokens - draft.target)
@@ -118,16 +125,16 @@ def build_history(questions: Sequence[RawQuestion], inputs: Inputs) -> Outcomes:
     return outcomes
 
 
-def _accepted(draft: _Draft, inputs: Inputs) -> _Draft:
-    """The draft with its tool calls in the first form that the chat template takes; as text it may refuse them still,
-    which is an error where prompts are counted."""
+def _accepted(draft: _Draft, inputs: Inputs) -> tuple[_Draft, Passages]:
+    """The draft with its tool calls in the first form that the chat template takes, and its text.
+
+    As text it may refuse them still, which is an error where prompts are counted.
+    """
     from jinja2 import TemplateError
 
     recipe = inputs.recipe
-    while draft.tools != "text":
-        passages = _passages(draft)
-        if passages.tool_use is None:
-            break
+    passages = _passages(draft)
+    while passages.tool_use is not None:
         spans = passages.starts, passages.ends, passages.titles
         context = Context("", passages.text, 0, *spans, passages.roles, passages.tool_use)
         prompt = sample_prompt(example_of(draft.question, ""), context, recipe.sampling.strategy, recipe.policy)
@@ -137,7 +144,8 @@ def _accepted(draft: _Draft, inputs: Inputs) -> _Draft:
         except TemplateError:
             tools = _NEXT_FORM[draft.tools]
             draft = replace(draft, tools=tools, refused=tools == "text", cut=frozenset())
-    return draft
+            passages = _passages(draft)
+    return draft, passages
 
 
 def _draft(question: RawQuestion, inputs: Inputs, tools: ToolForm) -> _Draft:
@@ -213,9 +221,9 @@ def _passages(draft: _Draft) -> Passages:
         messages.append(without_ids(message) if draft.tools == "new_ids" else message)
         times.append(turn.time)
     joined, places = join_messages(messages, language)
-    written = chat_text(joined, language, tools_of(_sessions(draft)))
+    chat = chat_text(joined, language, tools_of(_sessions(draft)))
     titles = tuple(times[place] for place in places)
-    return Passages(written.text, written.starts, written.ends, titles, written.roles, written.tool_use)
+    return Passages(chat.text, chat.starts, chat.ends, titles, chat.roles, chat.tool_use)
 
 
 def _shortened(draft: _Draft, excess: int, tokenizer: Tokenizer) -> _Draft | None:

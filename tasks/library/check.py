@@ -24,7 +24,7 @@ from tasks.library import (
     library_articles,
     library_questions,
 )
-from tasks.metrics import normalised_tokens, sub_em
+from tasks.sub_em import normalised_tokens, sub_em
 
 LENGTHS = {"en": (150, 400), "zh": (225, 600)}  # of an article: words, or characters, which are shorter
 _SENTENCE_END = re.compile(r"(?:(?<=[.!?])[\"')\]]*\s+|(?<=[。！？])[”』」）]*)(?=\S)|\n\n")

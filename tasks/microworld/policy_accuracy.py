@@ -17,12 +17,13 @@ from typing import Any
 
 import torch
 
-from tasks.metrics import final_answer, sub_em
+from tasks.metrics import final_answer
 from tasks.microworld.policy_lessons import LessonPrompt, render
 from tasks.microworld.questions import LIST, SHARES_BY_HOPS, Question, in_reading_order, make_questions
 from tasks.microworld.training import generate_replies, generation_config, machine
 from tasks.microworld.words import RELATIONS
 from tasks.microworld.world import WorldDocument, make_world, write_documents
+from tasks.sub_em import sub_em
 
 LENGTHS, QUESTIONS = (256, 512, 1024), 96  # of the card: tokens of a context; questions for each length
 STRATEGIES = ("plan_and_solve", "direct_answer")  # the prompts of the card

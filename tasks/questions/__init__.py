@@ -155,7 +155,7 @@ def _texts_of_sessions(sessions: Iterable[Session]) -> list[str]:
     for session in sessions:
         texts.append(session.time)
         for turn in session.turns:
-            texts += [turn.text, turn.name, turn.time]
+            texts += [turn.text, turn.name, turn.time, turn.call_id, *turn.call_ids]
             for call in turn.calls:
                 texts += call
     return texts

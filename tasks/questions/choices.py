@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from tasks.choices import LETTERS, option_lines
-from tasks.metrics import CHOICE, normalised
+from tasks.metrics import CHOICE
 from tasks.questions.question import RawQuestion, SourceRow, fault, make_question, question_text
 from tasks.records.example import Document, Drop
+from tasks.sub_em import normalised
 
 _LETTERED = re.compile(r"[(\[（【]?\s*([A-Za-z])\s*(?:[)\]）】.:：、]\s*(.*))?", re.DOTALL)
 

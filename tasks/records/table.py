@@ -182,17 +182,23 @@ def _run_shard_again(store: Store, path: str) -> str:
 
 def check_bytes(store: Store, path: str, sha256: str, *, remedy: str) -> None:
     """Raises StoreError for a file that is missing or whose bytes do not have this sha256; reads it piece by piece."""
-    digest = hashlib.sha256()
     try:
-        with store.open(path) as stream:
-            piece = stream.read(_PIECE_BYTES)
-            while piece:
-                digest.update(piece)
-                piece = stream.read(_PIECE_BYTES)
+        there = hash_bytes(store, path)
     except MissingError as error:
         raise _missing(store, path, remedy) from error
-    if digest.hexdigest() != sha256:
+    if there != sha256:
         raise _changed(store, path, sha256, remedy)
+
+
+def hash_bytes(store: Store, path: str) -> str:
+    """The sha256 of a file's bytes, 64 hex digits; reads it piece by piece. Raises MissingError."""
+    digest = hashlib.sha256()
+    with store.open(path) as stream:
+        piece = stream.read(_PIECE_BYTES)
+        while piece:
+            digest.update(piece)
+            piece = stream.read(_PIECE_BYTES)
+    return digest.hexdigest()
 
 
 def _missing(store: Store, path: str, remedy: str) -> StoreError:

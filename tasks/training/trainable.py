@@ -8,7 +8,7 @@ from jinja2 import TemplateError
 
 from infra.errors import PrerequisiteError, RecipeError, TrainingError
 from infra.models.forms.request_form import template_arguments
-from infra.models.tokens import Tokenizer, has_chat_template, load_tokenizer, render_prompt
+from infra.models.tokens import Tokenizer, has_chat_template, load_tokenizer, render_prompt, renders_tool_calls
 from infra.recipe import Recipe
 from infra.recipe.public import public_text
 from tasks.sampling import sample_prompt_text
@@ -69,7 +69,8 @@ def check_trainable(recipe: Recipe, *, here: bool) -> list[str]:
 
 
 def _template_notes(recipe: Recipe, base: str, prompt: list[dict[str, str]], tokenizer: Tokenizer) -> list[str]:
-    """A note where the policy was asked with another generation prompt than the base model is trained with."""
+    """Notes where the policy was asked with another generation prompt than the base model is trained with, or with tool
+    calls that its template has no place for."""
     policy = recipe.policy
     if policy.tokenizer == base:
         return []
@@ -81,9 +82,17 @@ def _template_notes(recipe: Recipe, base: str, prompt: list[dict[str, str]], tok
         asked_with = render_prompt(prompt, of_policy, arguments)
     except (RecipeError, PrerequisiteError, TemplateError):
         return []
+    notes = []
+    may_call = recipe.contexts.build == "history" and recipe.contexts.tools == "auto"
+    if may_call and renders_tool_calls(of_policy, arguments) and not renders_tool_calls(tokenizer, arguments):
+        notes.append(
+            "its chat template has no place for tool calls, which that of policy.tokenizer has: training will refuse "
+            "histories with tool calls; contexts.tools: text makes them text"
+        )
     if asked_with == render_prompt(prompt, tokenizer, arguments):
-        return []
+        return notes
     return [
+        *notes,
         f"its chat template writes the prompt in another way than that of policy.tokenizer ({policy.tokenizer}), with "
-        "which the answers are drawn"
+        "which the answers are drawn",
     ]

@@ -11,18 +11,17 @@ from tasks.metrics import (
     example_sub_em,
     final_answer,
     likeness,
-    normalised,
     rouge_l,
     rouge_l_matrix,
     rouge_l_of,
     rouge_n_matrix,
     rouge_n_of,
     rouge_tokens,
-    sub_em,
     token_f1,
     whole_references,
 )
 from tasks.records.example import Example
+from tasks.sub_em import normalised, sub_em
 
 WORDS = st.lists(st.sampled_from(["red", "green", "blue", "one", "two"]), max_size=12)
 

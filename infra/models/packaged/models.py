@@ -23,7 +23,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from infra.errors import PrerequisiteError
-from infra.models.packaged.e5 import convert_e5
 from infra.models.packaged.quiet import without_progress_bars
 from infra.running import progress
 
@@ -99,6 +98,8 @@ def packaged_model(box_folder: Path) -> Path:
         # The reader of GGUF files has a bar that transformers' switch does not reach.
         with without_progress_bars(), contextlib.redirect_stderr(io.StringIO()):
             if package.e5 is not None:
+                from infra.models.packaged.e5 import convert_e5
+
                 convert_e5(installed / package.e5, converted)
             elif package.gguf is not None:
                 _convert(installed / package.gguf, converted)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from tasks.asking.kind import Draft, QuestionKind
 from tasks.asking.matching import same_items
-from tasks.metrics import sub_em
 from tasks.records.question import EvidenceSpan
+from tasks.sub_em import sub_em
 
 FEWEST_ITEMS, FEWEST_PLACES = 3, 2
 

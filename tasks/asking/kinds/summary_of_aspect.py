@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from tasks.asking.kind import Draft, QuestionKind
 from tasks.asking.matching import same_summary
-from tasks.metrics import normalised_tokens
 from tasks.records.question import EvidenceSpan
+from tasks.sub_em import normalised_tokens
 
 FEWEST_WORDS, FEWEST_SENTENCES = 15, 3
 

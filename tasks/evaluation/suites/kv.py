@@ -5,8 +5,8 @@ An answer is right when it holds the value. See tasks/evaluation/generated/key_v
 
 from tasks.evaluation.generated.key_values import PAIRS, key_values
 from tasks.evaluation.generated.making import LengthSettings, generated_suite
-from tasks.metrics import sub_em
 from tasks.records.example import Context, Example
+from tasks.sub_em import sub_em
 
 
 def _accuracy(text: str, example: Example, context: Context) -> float | None:

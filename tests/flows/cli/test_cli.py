@@ -36,10 +36,8 @@ def recipe_file(folder: Path, **sections: dict[str, object]) -> Path:
 
 
 def test_help_loads_no_heavy_library(tmp_path: Path) -> None:
-    program = (
-        "import sys, flows.cli; "
-        "print([name for name in ('torch', 'prefect', 'transformers', 'datasets', 'trl') if name in sys.modules])"
-    )
+    heavy = ("torch", "prefect", "transformers", "datasets", "trl", "pyarrow", "numpy")
+    program = f"import sys, flows.cli; print([name for name in {heavy} if name in sys.modules])"
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[]"
@@ -48,10 +46,10 @@ def test_help_loads_no_heavy_library(tmp_path: Path) -> None:
 def test_a_recipe_that_is_not_there_is_one_short_line_and_status_2(tmp_path: Path) -> None:
     ended = longmill("plan", "nowhere.yaml", cwd=tmp_path)
     assert ended.returncode == 2
-    assert (
-        ended.stderr.strip()
-        == "error: nowhere.yaml: cannot read the recipe (No such file or directory); check the path"
-    )
+    assert ended.stderr.splitlines() == [
+        "error: nowhere.yaml: cannot read the recipe (No such file or directory); check the path",
+        "see docs/recipes.md",
+    ]
 
 
 def test_a_name_that_is_not_in_the_box_gets_the_list_of_those_that_are(tmp_path: Path) -> None:
@@ -77,7 +75,7 @@ def test_missing_sections_and_paths_are_named_before_any_server_starts(tmp_path:
         ended = longmill(*arguments, cwd=tmp_path)
         assert ended.returncode == 2
         assert message in ended.stderr
-        assert ended.stderr.count("\n") == 1  # no address of a Prefect server before it
+        assert ended.stderr.startswith("error: ")  # no address of a Prefect server before it
 
 
 def test_debug_adds_the_traceback(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from infra.errors import InputError
 from infra.models.tokens import load_tokenizer
 from infra.recipe import Questions
 from tasks.library import write_library
-from tasks.metrics import sub_em
 from tasks.planning.passages import passage_tokens
 from tasks.records.example import Document
+from tasks.sub_em import sub_em
 
 COUNT, LENGTHS = 8, (512, 1024)
 

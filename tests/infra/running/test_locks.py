@@ -117,11 +117,10 @@ def test_renewing_parts_what_the_tests_and_the_cuda_build_add(tmp_path: Path, mo
         uv: str, sources: list[str], earlier: str, settings: dict[str, str], versions: list[str] | None = None
     ) -> Pins:
         if versions is None:
-            return (
-                {"uv": "uv==1\n"}
-                if "bootstrap" in sources
-                else {"fsspec": fsspec, "nvidia-nccl": nvidia, "pytest": pytest_pin, "torch": "torch==2.13.0 \\\n"}
-            )
+            for group, pin in (("bootstrap", {"uv": "uv==1\n"}), ("docs", {"mkdocs": "mkdocs==1\n"})):
+                if group in sources:
+                    return pin
+            return {"fsspec": fsspec, "nvidia-nccl": nvidia, "pytest": pytest_pin, "torch": "torch==2.13.0 \\\n"}
         assert versions[0] == "torch==2.13.0+cpu"
         backends.append(settings.get("UV_TORCH_BACKEND"))
         if "UV_TORCH_BACKEND" not in settings:
@@ -144,4 +143,5 @@ def test_renewing_parts_what_the_tests_and_the_cuda_build_add(tmp_path: Path, mo
         "torch-cpu.txt": ["torch"],
         "torch-cuda.txt": ["nvidia-nccl", "torch"],
         "uv.txt": ["uv"],
+        "docs.txt": ["mkdocs"],
     }

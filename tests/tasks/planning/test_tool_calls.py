@@ -8,7 +8,7 @@ import pytest
 
 from infra.errors import TrainingError
 from infra.models.protocol import Request
-from infra.models.tokens import load_tokenizer, renders_tool_calls
+from infra.models.tokens import CountingTokenizer, load_tokenizer, renders_tool_calls, tokenizer_settings
 from infra.models.tool_calls import read_arguments
 from infra.recipe import Model, Recipe
 from infra.store import Store, open_store
@@ -16,19 +16,22 @@ from tasks.contexts import BuiltQuestion
 from tasks.evaluation.truncation import fit_messages
 from tasks.judging.reward_input import question_messages
 from tasks.planning.make_plan import make_plan
+from tasks.planning.wire import outcomes_from_json, outcomes_to_json, questions_from_json, questions_to_json
 from tasks.published_rows import further_columns, pair_rows
+from tasks.questions import RawQuestion, read_questions
 from tasks.questions.chat import exchanges_of, flat_context
 from tasks.records.dataset import PairRow, ShardData, Split, pair_table
 from tasks.records.example import Answer, Context, Example, Pair
-from tasks.records.history import messages_of
+from tasks.records.history import messages_of, tools_in
 from tasks.records.plan import Plan, load_shard
 from tasks.records.table import StoredTable
 from tasks.reporting.prompt_context import context_in
+from tasks.samplers.evidence import short_context
 from tasks.samplers.parts import context_of_parts
 from tasks.sampling import sample_prompt
 from tasks.training.external import PairSource, read_external_pairs
 from tasks.training.gate import EncodedTree, gate
-from tests.support.planning import build_examples
+from tests.support.planning import build_examples, write_rows
 from tests.support.tool_template import (
     SCHEMAS,
     TOOL_TEMPLATE,
@@ -349,3 +352,41 @@ def test_a_cut_in_the_middle_never_parts_a_call_from_its_results(tmp_path: Path)
         assert "turns are left out here]" in built.context.text
         assert (messages[0]["role"], messages[-1]["content"]) == ("user", "It opened in 1901.")
         assert_whole(messages)
+
+
+def test_filled_histories_have_the_tools_of_all_sessions(tmp_path: Path) -> None:
+    rows = []
+    for number in range(4):
+        other = {"messages": trajectory(1, f"other {number}"), "tools": [{"name": f"tool{number}"}]}
+        own = {"messages": trajectory(1, f"own {number}"), "tools": SCHEMAS, "supports": True}
+        rows.append({"id": f"s{number}", "sessions": [other, own], "question": "When?", "answer": "1901"})
+    recipe = tool_recipe(tmp_path, [{"messages": []}], fill=True, window=16_384)
+    write_rows(Path(recipe.questions.source), rows)
+    lengths = recipe.contexts.model_copy(update={"min_tokens": 6144, "max_tokens": 6144})
+    recipe = recipe.model_copy(update={"contexts": lengths})
+    built = built_by(recipe)
+    assert len(built) == 4
+    assert outcomes_from_json(json.loads(json.dumps(outcomes_to_json(built)))) == built
+    questions = [row for row in read_questions(recipe.questions, "history") if isinstance(row, RawQuestion)]
+    assert questions_from_json(json.loads(json.dumps(questions_to_json(questions)))) == questions
+    settings = tokenizer_settings(load_tokenizer(recipe.policy.tokenizer))
+    assert list(build_examples(recipe, CountingTokenizer(json.loads(json.dumps(settings))))) == built
+    for question in built:
+        assert_whole(messages_of(question.context))
+        names = [tool["function"]["name"] for tool in tools_in(question.context)]
+        assert {"search", "read"} < set(names)
+        assert len(names) == len(set(names)) > 3
+
+
+def test_a_sample_that_sees_the_evidence_sees_its_call_with_all_results(tmp_path: Path) -> None:
+    rows = [tool_row(0, trajectory(3), tools=SCHEMAS, metadata={"evidence": [{"sentence": "The mill of step 1."}]})]
+    recipe = tool_recipe(tmp_path, rows)
+    sampling = recipe.sampling.model_copy(update={"context": "evidence", "samples": 4})
+    [built] = built_by(recipe.model_copy(update={"sampling": sampling}))
+    short = short_context(built.example, built.context, recipe.model_copy(update={"sampling": sampling}))
+    messages = messages_of(short)
+    assert [message["role"] for message in messages] == ["user", "assistant", "tool", "tool"]
+    assert [message["tool_call_id"] for message in messages[2:]] == ["b1", "a1"]
+    assert tools_in(short) == tools_in(built.context)
+    assert built.sample_tokens is not None
+    assert built.sample_tokens < 4 * built.prompt_tokens

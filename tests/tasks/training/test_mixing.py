@@ -79,7 +79,7 @@ def test_several_turns_before_the_answer_are_the_prompt(tmp_path: Path) -> None:
         ({**PLAIN, "chosen": 4}, "chosen is neither a text nor a list of messages"),
         ({**PLAIN, "chosen": []}, "chosen is neither a text nor a list of messages"),
         ({**PLAIN, "chosen": "\ud800"}, "chosen holds a lone surrogate"),
-        ({**PAIR, "chosen": [{"role": "tool", "content": "4"}]}, "role is 'tool'"),
+        ({**PAIR, "chosen": [{"role": "king", "content": "4"}]}, "role is 'king'"),
         ({**PAIR, "chosen": [{"role": "assistant", "content": None}]}, "chosen has a message without text"),
         ({**PAIR, "chosen": [FOUR, USER, FOUR]}, "chosen must be one message of the assistant"),
         ({**PAIR, "prompt": [USER, FOUR]}, "must end with a message of the user"),

@@ -1,0 +1,1 @@
+"""The shapes, one a file; the name of a shape is that of its file with hyphens."""
