@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from tasks.metrics import bags_f1, final_answer, normalised_tokens
+from tasks.metrics import bags_f1, final_answer
 from tasks.records.example import Answer
+from tasks.sub_em import normalised_tokens
 
 
 def group_answers(answers: Sequence[Answer], likeness: float = 1.0) -> list[list[int]]:
