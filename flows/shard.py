@@ -41,6 +41,7 @@ from tasks.refused_answers import refusal_words, with_words
 from tasks.resources import RunResources
 from tasks.retried_drops import has_due_drop
 from tasks.sampling import calls_per_example
+from tasks.sampling_by_reward import sample_by_reward
 from tasks.scoring import parse_scorers
 from tasks.scoring.stages import score_by_recipe
 from tasks.shard_part import write_shard_part
@@ -57,6 +58,7 @@ from tasks.shard_tasks import (
 )
 from tasks.spending import count_earlier_spending, count_finished, forget_spending
 from tasks.step_tasks import Submit, TaskSteps, run_in_prefect
+from tasks.stopping import stops_by_reward
 from tasks.yield_gate import check_shard
 
 FEWEST_SPANS = 16  # of a plan, if it has as many questions
@@ -136,6 +138,10 @@ def sample_score_pair(shard: ShardInMemory) -> ShardResult:
         with _task_threads(shard, stopped) as submit_sampling:
 
             def sample_then_score(span: Span) -> tuple[list[Answer], Future[list[Judgement]]]:
+                if stops_by_reward(recipe) and "answers" not in shard.reruns.tables:
+                    steps = TaskSteps(shard.step_place(span), submit_step)
+                    answers, judgements = sample_by_reward(shard, span, steps)
+                    return answers, submit_scoring(_scored, shard, span, judgements)
                 answers = sample_span(shard, span)
                 return answers, submit_scoring(score_span, span, answers)
 
@@ -150,6 +156,12 @@ def sample_score_pair(shard: ShardInMemory) -> ShardResult:
         for future_judgements in scored:
             judgements.extend(future_judgements.result())
     return _paired(shard, answers, judgements)
+
+
+def _scored(shard: ShardInMemory, span: Span, judgements: list[Judgement]) -> list[Judgement]:
+    """The judgements of a span whose answers were scored while they were drawn."""
+    shard.resources.count_scored(span[1] - span[0], PAIRS.stage)
+    return judgements
 
 
 def _paired(shard: ShardInMemory, answers: list[Answer], judgements: list[Judgement]) -> ShardResult:

@@ -86,7 +86,7 @@ def token_f1(prediction: str, references: Sequence[str]) -> float | None:
     for reference in references:
         tokens = normalised_tokens(reference)
         if tokens:
-            scores.append(_overlap(predicted, Counter(tokens)))
+            scores.append(bags_f1(predicted, Counter(tokens)))
     return max(scores, default=None)
 
 
@@ -120,7 +120,7 @@ def rouge_l_matrix(texts: Sequence[str]) -> NDArray[np.float64]:
 
 def rouge_n_of(first: Tokens, second: Tokens, n: int) -> float:
     """ROUGE-N F-measure of two token lists: their common runs of n tokens, as bags; 0.0 when one has no such run."""
-    return _overlap(_runs(first, n), _runs(second, n))
+    return bags_f1(_runs(first, n), _runs(second, n))
 
 
 def rouge_n_matrix(texts: Sequence[str], n: int) -> NDArray[np.float64]:
@@ -129,7 +129,7 @@ def rouge_n_matrix(texts: Sequence[str], n: int) -> NDArray[np.float64]:
     matrix = np.eye(len(texts))
     for i, first in enumerate(runs):
         for j, second in enumerate(runs[:i]):
-            matrix[i, j] = matrix[j, i] = _overlap(first, second)
+            matrix[i, j] = matrix[j, i] = bags_f1(first, second)
     return matrix
 
 
@@ -137,7 +137,7 @@ def likeness(first: str, second: str) -> float:
     """Share of words that two texts have in common, in [0, 1]: twice the common words over all words, as bags."""
     if first.split() == second.split():
         return 1.0
-    return _overlap(Counter(rouge_tokens(first)), Counter(rouge_tokens(second)))
+    return bags_f1(Counter(rouge_tokens(first)), Counter(rouge_tokens(second)))
 
 
 def final_answer(text: str) -> str:
@@ -168,7 +168,8 @@ def _runs(tokens: Tokens, n: int) -> Counter[str]:
     return Counter(" ".join(tokens[start : start + n]) for start in range(len(tokens) - n + 1))
 
 
-def _overlap(first: Counter[str], second: Counter[str]) -> float:
+def bags_f1(first: Counter[str], second: Counter[str]) -> float:
+    """2PR / (P + R) of two bags of tokens, in [0, 1]; symmetric."""
     return _f_measure((first & second).total(), first.total(), second.total())
 
 

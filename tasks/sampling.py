@@ -13,6 +13,7 @@ broken up (infra/models/special_tokens.py).
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from infra.canonical import seed_number
 from infra.ledger import Entry
@@ -28,6 +29,7 @@ from tasks.records.example import Answer, Context, Example
 from tasks.records.history import messages_of, tools_in
 from tasks.records.plan import PlannedShard
 from tasks.samplers import View, find_sampler
+from tasks.stopping import is_decided, stop_rounds, stops_by_reward
 
 CONTEXT_PLACE = "{context}"  # in a prompt file
 TURN_GAP = "\n\n"  # between the parts of one message
@@ -97,10 +99,10 @@ def sample_requests(
     earlier: Sequence[Answer] = (),
 ) -> list[Request]:
     """The requests of an example's next round of samples, in their order; with the first round, after its samples, the
-    greedy one if the recipe wants it. None when all are drawn.
+    greedy one if the recipe wants it. None when all are drawn, or enough of them (sampling.stop).
 
-    `earlier` are the answers of the rounds before. Where every sample sees the same (sampling.context), one round has
-    them all.
+    `earlier` are the answers of the rounds before. Where every sample sees the same (sampling.context) and none may be
+    saved, one round has them all.
     """
     return [call.request for call in sample_calls(example, context, recipe, special_tokens, earlier)]
 
@@ -123,7 +125,9 @@ def sample_calls(
     """As `sample_requests`, with what each sample sees."""
     drawn = [answer for answer in earlier if answer.sample_index >= 0]
     sampler = find_sampler(recipe.sampling.context)
-    indices = next((indices for indices in sampler.rounds(recipe) if indices.start == len(drawn)), range(0))
+    indices = next((indices for indices in sample_rounds(recipe) if indices.start == len(drawn)), range(0))
+    if drawn and indices and is_decided(example, drawn, recipe):
+        indices = range(0)
     prompts: dict[str, Prompt] = {}  # by context, so that samples which see the same share one
 
     def call(view: View, index: int) -> SampleCall:
@@ -157,12 +161,14 @@ def _request(
     prompt: Prompt, seen_id: str, example: Example, model: Model, sampling: Sampling, seed: int, index: int
 ) -> Request:
     greedy = index < 0
-    own = {
+    own: dict[str, Any] = {
         "temperature": 0.0 if greedy else sampling.temperature,
         "top_p": 1.0 if greedy else sampling.top_p,
         "max_tokens": sampling.max_tokens,
         "seed": 0 if greedy else seed_number(seed, example.example_id, index),
     }
+    if sampling.logprobs and not greedy:
+        own["logprobs"] = True
     return Request(
         kind={GREEDY: "greedy", STRONG: "strong"}.get(index, "sample"),
         model=model.name,
@@ -174,9 +180,19 @@ def _request(
     )
 
 
+def sample_rounds(recipe: Recipe) -> Sequence[range]:
+    """The sample indices of each round of a question that gets all samples."""
+    return stop_rounds(recipe, find_sampler(recipe.sampling.context).rounds(recipe))
+
+
 def calls_per_example(recipe: Recipe) -> int:
-    """Model calls that sampling makes for one example."""
+    """Model calls that sampling makes for one example; the most of them where a rule may stop it earlier."""
     return recipe.sampling.samples + int(recipe.sampling.greedy) + int(recipe.strong is not None)
+
+
+def saved_samples(examples: int, answers: Sequence[Answer], recipe: Recipe) -> int:
+    """Samples of so many examples that a stopping rule has saved, from their answers."""
+    return examples * recipe.sampling.samples - sum(answer.sample_index >= 0 for answer in answers)
 
 
 def draw_answers(
@@ -186,33 +202,41 @@ def draw_answers(
     client: ModelClient,
     strong: ModelClient | None = None,
     special_tokens: Collection[str] = NO_TOKENS,
+    earlier: Sequence[Answer] | None = None,
 ) -> list[Answer]:
     """Answers of all samples of `examples`, by example: samples, then the greedy and the stronger model's answer.
 
-    `special_tokens` are the plan's.
+    `special_tokens` are the plan's. `earlier`: the answers of the rounds before; then the next round alone is drawn.
 
     Raises ModelError when a call still fails for a passing cause after all its attempts, RefusedError when a server
     refuses the account, the model or the form of the requests.
     """
     answers_by_example: dict[str, list[Answer]] = {example.example_id: [] for example in examples}
+    for answer in earlier or ():
+        if answer.example_id in answers_by_example:
+            answers_by_example[answer.example_id].append(answer)
     while True:  # a round of all examples at a time
         calls: list[tuple[str, SampleCall]] = []
         for example in examples:
-            context, earlier = contexts[example.context_id], answers_by_example[example.example_id]
-            for call in sample_calls(example, context, recipe, special_tokens, earlier):
+            context, drawn = contexts[example.context_id], answers_by_example[example.example_id]
+            for call in sample_calls(example, context, recipe, special_tokens, drawn):
                 calls.append((example.example_id, call))
         if not calls:
             break
         _draw(calls, client, recipe, answers_by_example)
-    if strong is not None:
+        if earlier is not None:
+            break
+    if strong is not None and not earlier:
         calls = []
         for example in examples:
             for request in strong_requests(example, contexts[example.context_id], recipe, special_tokens):
                 calls.append((example.example_id, SampleCall(request)))
         _draw(calls, strong, recipe, answers_by_example)
     answers = []
+    had = {answer.id for answer in earlier or ()}
     for of_example in answers_by_example.values():
-        answers.extend(sorted(of_example, key=lambda answer: answer.sample_index < 0))
+        new = [answer for answer in of_example if answer.id not in had]
+        answers.extend(sorted(new, key=lambda answer: answer.sample_index < 0))
     return answers
 
 
@@ -229,19 +253,42 @@ def _draw(
         answers_by_example[example_id].append(_answer_of(example_id, call, outcome, recipe))
 
 
+@dataclass(frozen=True, slots=True)
+class LaterSamples:
+    """Samples of some questions whose requests cannot be told yet: so many at least, as expected, and at most."""
+
+    least: float = 0
+    expected: float = 0
+    most: float = 0
+
+    def __add__(self, other: "LaterSamples") -> "LaterSamples":
+        return LaterSamples(self.least + other.least, self.expected + other.expected, self.most + other.most)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedCalls:
+    """The policy's requests for answers that can be told now, each once, with its entry in the ledger; and the rest."""
+
+    calls: list[tuple[Request, Entry | None]]
+    later: LaterSamples
+
+
 def recorded_calls(
     examples: Sequence[Example],
     contexts: Mapping[str, Context],
     recipe: Recipe,
     ledger: LedgerLike,
     special_tokens: Collection[str] = NO_TOKENS,
-) -> list[tuple[Request, Entry | None]]:
-    """The policy's requests for answers that can be told now, each once, with its entry in the ledger.
+) -> RecordedCalls:
+    """What can be told of the calls for the answers of some questions.
 
-    What a later round asks depends on the answers before it: of a question it can be told where the ledger has them.
+    What a later round asks, and whether there is one, depends on the answers before it: of a question it can be told
+    where the ledger has them.
     """
     recorded: list[tuple[Request, Entry | None]] = []
     drawn: dict[str, list[Answer]] = {example.example_id: [] for example in examples}
+    certain_samples = dict.fromkeys(drawn, 0)
+    decided: list[int] = []  # samples of questions that need no more
     keys: set[str] = set()
     going_on = list(examples)
     while going_on:
@@ -250,31 +297,48 @@ def recorded_calls(
         for example in going_on:
             earlier = drawn[example.example_id]
             calls = sample_calls(example, contexts[example.context_id], recipe, special_tokens, earlier)
-            calls_of_round.append((example, calls))
+            certain_samples[example.example_id] += sum(call.request.kind == "sample" for call in calls)
+            if calls:
+                calls_of_round.append((example, calls))
+            else:
+                decided.append(certain_samples.pop(example.example_id))
             requests.update({call.request.key: call.request for call in calls if call.request.key not in keys})
         entries: dict[str, Entry] = {}
         ordered = list(requests)
         for start in range(0, len(ordered), _LOOKUP):
             entries.update(ledger.lookup(ordered[start : start + _LOOKUP]))
+        if stops_by_reward(recipe) and len(keys):  # whether a later round is asked is known where it was
+            for example, calls in calls_of_round:
+                if not all(call.request.key in entries for call in calls):
+                    certain_samples[example.example_id] -= sum(call.request.kind == "sample" for call in calls)
+            requests = {key: request for key, request in requests.items() if key in entries}
         recorded += [(request, entries.get(key)) for key, request in requests.items()]
         keys.update(requests)
         going_on = []
-        if len(find_sampler(recipe.sampling.context).rounds(recipe)) == 1:
+        if len(sample_rounds(recipe)) == 1:
             break
         for example, calls in calls_of_round:
-            if calls and all(call.request.key in entries for call in calls):
+            if all(call.request.key in entries for call in calls):
                 for call in calls:
                     outcome = parse_reply(entries[call.request.key], recipe.policy.reasoning)
                     drawn[example.example_id].append(_answer_of(example.example_id, call, outcome, recipe))
                 going_on.append(example)
-    return recorded
+    return RecordedCalls(recorded, _later_samples(list(certain_samples.values()), decided, recipe))
 
 
-def calls_of_later_rounds(examples: int, recorded: Sequence[tuple[Request, Entry | None]], recipe: Recipe) -> int:
-    """Samples of so many examples whose requests cannot be told yet."""
-    if len(find_sampler(recipe.sampling.context).rounds(recipe)) == 1:
-        return 0
-    return examples * recipe.sampling.samples - sum(request.kind == "sample" for request, _ in recorded)
+def _later_samples(certain: Sequence[int], decided: Sequence[int], recipe: Recipe) -> LaterSamples:
+    """The samples of later rounds, from those that are certain of each question that may need more.
+
+    With a stopping rule there may be none; expected are as many samples as decided questions have on average, or, as
+    long as there is none, half of those that may be left.
+    """
+    most = sum(recipe.sampling.samples - samples for samples in certain)
+    if recipe.sampling.stop is None:
+        return LaterSamples(most, most, most)
+    if not decided:
+        return LaterSamples(0, most / 2, most)
+    mean = sum(decided) / len(decided)
+    return LaterSamples(0, sum(max(0.0, mean - samples) for samples in certain), most)
 
 
 def sample_prompt_tokens(shard: PlannedShard, recipe: Recipe) -> int:

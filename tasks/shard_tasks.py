@@ -36,7 +36,7 @@ from tasks.records.table import StoredTable
 from tasks.refused_answers import refusal_words
 from tasks.resources import RunResources
 from tasks.retried_drops import has_due_answer
-from tasks.sampling import draw_answers
+from tasks.sampling import draw_answers, saved_samples
 from tasks.scoring import known_scorers, pairing_rewards, parse_scorers
 from tasks.spending import count_reused_answers
 from tasks.step_tasks import IsWhole, RunTask, StepPlace, named_in_errors, store_key
@@ -92,13 +92,21 @@ class ShardInMemory:
 
 
 @task(name="sample", task_run_name="{label}", cache_key_fn=cache_key, **TASK_SETTINGS)
-def sample(shard: ShardInMemory, span: Span, label: str, key: str) -> dict[str, Any]:
+def sample(
+    shard: ShardInMemory, span: Span, round_alone: "SamplingRound | None", label: str, key: str
+) -> dict[str, Any]:
     """Draw the answers of the shard's examples in `span`; returns their table: {"path", "sha256", "rows"}."""
     resources = shard.resources
     examples = shard.examples[span[0] : span[1]]
     models = resources.policy, resources.strong
+    earlier = None
+    if round_alone is not None:
+        examples = [example for example in examples if example.example_id in round_alone.open_ids]
+        earlier = round_alone.earlier
     with named_in_errors(label):
-        answers = draw_answers(examples, shard.contexts, resources.recipe, *models, shard.plan.special_tokens)
+        answers = draw_answers(examples, shard.contexts, resources.recipe, *models, shard.plan.special_tokens, earlier)
+    if round_alone is None:
+        progress.advance("sample", saved_samples(len(examples), answers, resources.recipe))
     return put_table(shard, "answers", answers).to_json()
 
 
@@ -127,13 +135,26 @@ def pair(
     return {kind: put_table(shard, kind, rows).to_json() for kind, rows in tables.items()}
 
 
-def sample_span(shard: ShardInMemory, span: Span) -> list[Answer]:
-    """The answers of the examples in `span`, in a task run or from an earlier one."""
+@dataclass(frozen=True, slots=True)
+class SamplingRound:
+    """A round of samples that is drawn alone: its number, the questions that go on, and the answers that they have."""
+
+    number: int
+    open_ids: frozenset[str]
+    earlier: tuple[Answer, ...]
+
+
+def sample_span(shard: ShardInMemory, span: Span, round_alone: SamplingRound | None = None) -> list[Answer]:
+    """The answers of the examples in `span`, or those of one round, in a task run or from an earlier one."""
     if "answers" in shard.reruns.tables:
         return _earlier_answers(shard, span)
     label = f"sample · shard {shard.index:04d} · {shard.spans(span)}"
     key = f"{shard.key}-{span[0]}-{span[1]}"
-    table, cached = shard.run(sample, (live(shard), span, label, key), lambda result: answers_hold(shard, result))
+    if round_alone is not None:
+        label += f" · round {round_alone.number}"
+        key += f"-{fingerprint([sorted(round_alone.open_ids), [asdict(answer) for answer in round_alone.earlier]])}"
+    arguments = (live(shard), span, live(round_alone), label, key)
+    table, cached = shard.run(sample, arguments, lambda result: answers_hold(shard, result))
     answers: list[Answer] = load_rows(shard.resources.store, "answers", StoredTable.from_json(table))
     if cached:
         count_reused_answers(shard.resources, shard.plan, shard.index, answers)
@@ -203,15 +224,19 @@ def cut_spans(examples: int, calls_per_example: int, batch_calls: int) -> list[S
 
 
 def answered_questions(shard: ShardInMemory, span: Span, answers: Sequence[Answer]) -> list[AnsweredQuestion]:
-    """The questions of a span with their sampled answers: without the greedy and the stronger model's."""
+    """The questions of a span with their sampled answers: without the greedy and the stronger model's.
+
+    A question of which none is among `answers` is left out.
+    """
     by_example: dict[str, list[Answer]] = {}
     for answer in answers:
         if answer.sample_index >= 0:
             by_example.setdefault(answer.example_id, []).append(answer)
     questions = []
     for example in shard.examples[span[0] : span[1]]:
-        context = shard.contexts[example.context_id]
-        questions.append(AnsweredQuestion(example, context, tuple(by_example[example.example_id])))
+        if example.example_id in by_example:
+            context = shard.contexts[example.context_id]
+            questions.append(AnsweredQuestion(example, context, tuple(by_example[example.example_id])))
     return questions
 
 

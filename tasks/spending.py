@@ -177,7 +177,7 @@ def _paid_answers(
     for example in examples:
         context = contexts[example.context_id]
         recipe, ledger = resources.recipe, resources.ledger
-        recorded = recorded_calls([example], contexts, recipe, ledger, plan.special_tokens)
+        recorded = recorded_calls([example], contexts, recipe, ledger, plan.special_tokens).calls
         strong = {request.key: request for request in strong_requests(example, context, recipe, plan.special_tokens)}
         recorded += [(strong[entry.key], entry) for entry in ledger.lookup(list(strong)).values()]
         for request, entry in recorded:

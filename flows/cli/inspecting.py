@@ -52,6 +52,9 @@ def agreement(
             help="Calibrate this recipe's cascade on the dataset's scores, write it to the store.", metavar="RECIPE"
         ),
     ] = "",
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Learn weights of the scorers on half of the contexts.")
+    ] = False,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", help="With --bench, --verifier or --cascade: change a recipe key.", metavar="KEY=VALUE"),
@@ -59,8 +62,13 @@ def agreement(
     as_json: AsJson = False,
 ) -> None:
     """Compare scores with references, labels, another judge's, a verifier's or a cascade's; a reward with a bench."""
-    if sum(map(bool, (bench, verifier, cascade))) > 1:
-        raise InputError("agreement: --bench, --verifier and --cascade are different questions; give one of them")
+    if sum(map(bool, (bench, verifier, cascade, weights))) > 1:
+        raise InputError("agreement: --bench, --verifier, --cascade and --weights are different questions; give one")
+    if weights:
+        from flows.cli.learning import show_weights
+
+        show_weights(dataset, labels, as_json)
+        return
     if bench or verifier or cascade:
         if labels or other:
             option = "--bench is about a recipe" if bench else "the dataset has the judge's verdicts"

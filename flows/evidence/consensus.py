@@ -76,17 +76,17 @@ def pick_values(
             continue
         picks[f"random@{count}"] = sum(first_scores) / len(first_scores)
         for name, settings in SIMILARITIES.items():
-            index = _consensus_pick(AnsweredQuestion(case.example, case.context, first), settings, scoring)
+            index = consensus_pick(AnsweredQuestion(case.example, case.context, first), settings, scoring)
             if index in scores:
                 picks[f"{name}@{count}"] = scores[index]
         picks[f"oracle@{count}"] = max(first_scores)
-    consensus_pick = picks.get(f"{MBR}@{sample_counts[-1]}")
-    if "greedy" in picks and consensus_pick is not None:
-        picks[MBR_GAIN] = consensus_pick - picks["greedy"]
+    chosen = picks.get(f"{MBR}@{sample_counts[-1]}")
+    if "greedy" in picks and chosen is not None:
+        picks[MBR_GAIN] = chosen - picks["greedy"]
     return {name: (value, 1.0) for name, value in picks.items()}
 
 
-def _consensus_pick(case: AnsweredQuestion, settings: ConsensusSettings, scoring: ScoringContext) -> int | None:
+def consensus_pick(case: AnsweredQuestion, settings: ConsensusSettings, scoring: ScoringContext) -> int | None:
     """The index of the sample with the highest consensus, of equals the first; None when no sample has one."""
     ranking = []
     for judgement in score_with("consensus", settings, [case], scoring):

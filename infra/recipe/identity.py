@@ -61,7 +61,7 @@ LATER_KEYS: dict[str, dict[str, Any]] = {
         "dimensions": None,
         "trust_remote_code": False,
     },
-    "sampling": {"context": "full", "options": {}},
+    "sampling": {"context": "full", "options": {}, "stop": None, "logprobs": False},
     "scoring": {"cascade": None},
     "pairing": {"pairs_per_question": 1},
 }

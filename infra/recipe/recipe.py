@@ -120,6 +120,10 @@ class Sampling(RecipeSection):
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="nucleus sampling bound")
     max_tokens: Positive = Field(1024, description="longest answer, in tokens")
     greedy: bool = Field(False, description="draw a greedy answer too, for the report alone")
+    logprobs: bool = Field(
+        False,
+        description="ask the server for the log-probability of each token of a sample: for the scorer `likelihood`",
+    )
     context: str = Field(
         "full",
         description="what a sample sees of the context: a file of tasks/samplers. full: all of it; evidence: some "
@@ -127,6 +131,11 @@ class Sampling(RecipeSection):
         "(LongMab-PO). Pairs are published with the whole context",
     )
     options: dict[str, Any] = Field({}, description="the sampler's own settings (docs/samplers.md)")
+    stop: dict[str, Any] | None = Field(
+        None,
+        description="fewer than `samples` for a question that is decided earlier: {rule: NAME, ...its settings}, a "
+        "file of tasks/stopping (docs/samplers.md); null: all of them, always",
+    )
 
 
 class Scoring(RecipeSection):

@@ -22,7 +22,7 @@ _RESERVED = {
     "temperature": "sampling.temperature, judge.temperature and judge.retry_temperature set it",
     "top_p": "sampling.top_p sets it; a judge has 1",
     "structured_outputs": "judge.structured sets it",
-    "logprobs": "the scorers that read them set it",
+    "logprobs": "sampling.logprobs, and the scorers that read them, set it",
     "top_logprobs": "the scorers that read them set it",
     "tools": "a reply must be a text",
     "tool_choice": "a reply must be a text",

@@ -29,7 +29,13 @@ def heldout_questions(
     evaluation = recipe.evaluation
     if evaluation is not None and evaluation.questions is not None:
         contexts = evaluation.contexts or recipe.contexts
-        settings = {"max_tokens": evaluation.max_tokens, "context": "full", "options": {}}
+        settings = {
+            "max_tokens": evaluation.max_tokens,
+            "context": "full",
+            "options": {},
+            "stop": None,
+            "logprobs": False,
+        }
         sampling = recipe.sampling.model_copy(update=settings)
         # No question is dropped for its length here: evaluation cuts the middle out of a context that is too long,
         # and nothing is trained on.

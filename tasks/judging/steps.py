@@ -6,6 +6,7 @@ A scorer is a generator. It yields a step, is sent the result, and in the end re
     values = yield from compute("embed", jobs)     work on this machine, one job a question
     bounds = yield from pruning_bounds()           what the other scorers say; waits until they are done
     others = yield from other_judgements()         their judgements; waits likewise
+    of_one = yield from judgements_of("claims")    those of one of them
 
 Whoever runs the scorer cuts the queries and jobs of a step into micro-batches and runs each as a task.
 """
@@ -100,7 +101,12 @@ class BoundsStep:
 
 @dataclass(frozen=True, slots=True)
 class OthersStep:
-    """The result is the other scorers' judgements, by scorer and answer. Waits for them."""
+    """The result is the other scorers' judgements, by scorer and answer. Waits for them.
+
+    `scorer`: the judgements of this one alone, and no wait for others.
+    """
+
+    scorer: str | None = None
 
 
 Step = AskStep | ComputeStep | BoundsStep | OthersStep
@@ -129,6 +135,12 @@ def other_judgements() -> Generator[Step, Any, Mapping[str, Mapping[AnswerId, Ju
     """The judgements of the other scorers, by scorer and answer, once they are done."""
     judgements: Mapping[str, Mapping[AnswerId, Judgement]] = yield OthersStep()
     return judgements
+
+
+def judgements_of(scorer: str) -> Generator[Step, Any, Mapping[AnswerId, Judgement]]:
+    """The judgements of one other scorer by answer, once it is done; none where the recipe does not have it."""
+    judgements: Mapping[str, Mapping[AnswerId, Judgement]] = yield OthersStep(scorer)
+    return judgements.get(scorer, {})
 
 
 def pruning_bounds() -> Generator[Step, Any, PruningBounds | None]:

@@ -10,13 +10,16 @@ are rough: the prompt file at four characters a token, and the values of its pla
 quarter of its limit, a label alone (terse prompts) a few tokens, and half of what the judge may think. Finished shards
 count by their calls in the ledger.
 
+Where a stopping rule may save samples (sampling.stop), their calls are a range, and so is all that follows from them.
+
 One shard is in memory at a time.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from copy import copy
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from infra.ledger import Entry, Ledger
@@ -31,12 +34,13 @@ from tasks.judging.reward_settings import NAME as REWARD_MODEL
 from tasks.judging.reward_settings import called_models
 from tasks.judging.verifier_settings import VERIFIER, VERIFY
 from tasks.planning.cascade_shares import cascade_view, expected_calls
+from tasks.planning.expected import Calls, Range, answer_token_range, cost_range
 from tasks.planning.full_judge import judged_in_full
 from tasks.prompts import load_prompt, prompt_names
 from tasks.records.example import Context, Example
 from tasks.records.plan import Plan, load_shard
 from tasks.records.shard import read_shard_result
-from tasks.sampling import calls_of_later_rounds, recorded_calls, sample_prompt_tokens
+from tasks.sampling import LaterSamples, recorded_calls, sample_prompt_tokens
 from tasks.scoring import ActiveScorer, parse_scorers
 
 _LOOKUP = 4096  # keys that are looked up in the ledger at once
@@ -45,39 +49,6 @@ _CHARACTERS = 4  # a token, in English prompts
 _SENTENCE = 30  # tokens of a question or a statement
 _LABEL = 8  # tokens of a reply that is a label alone
 _LISTS = {"notes": "notes_tokens", "facts": "facts_tokens"}  # kinds whose replies are more than a label, by their limit
-
-
-@dataclass(frozen=True, slots=True)
-class Calls:
-    """Calls of one kind: in all, in the ledger already, still to be made."""
-
-    total: int
-    in_ledger: int
-    to_make: int
-
-    def to_json(self) -> dict[str, int]:
-        """JSON-ready values."""
-        return {"total": self.total, "held": self.in_ledger, "to_make": self.to_make}
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """A lower, an expected and a highest value."""
-
-    low: float
-    expected: float
-    high: float
-
-    def __add__(self, other: "Range") -> "Range":
-        return Range(self.low + other.low, self.expected + other.expected, self.high + other.high)
-
-    def times(self, factor: float) -> "Range":
-        """Every value times a number."""
-        return Range(self.low * factor, self.expected * factor, self.high * factor)
-
-    def rounded(self, digits: int | None = None) -> "Range":
-        """Every value rounded, to whole numbers without `digits`."""
-        return Range(round(self.low, digits), round(self.expected, digits), round(self.high, digits))
 
 
 _NOTHING = Range(0.0, 0.0, 0.0)
@@ -186,13 +157,15 @@ def estimate(plan: Plan, recipe: Recipe, store: Store, ledger: Ledger) -> Estima
     judging = _JudgeTally(plan, recipe, store, ledger)
     policy = recipe.policy
     reader = UsageReader(ByTokenizer(lambda: load_tokenizer(policy.tokenizer, policy.trust_remote_code)))
+    later = LaterSamples()
     progress.expect("estimate", len(plan.shards))
     for shard in plan.shards:
         examples, contexts = load_shard(store, plan, shard.index)
         recorded = recorded_calls(examples, contexts, recipe, ledger, plan.special_tokens)
-        totals.update(request.kind for request, _ in recorded)
-        totals["sample"] += calls_of_later_rounds(len(examples), recorded, recipe)
-        for request, entry in recorded:
+        totals.update(request.kind for request, _ in recorded.calls)
+        if recipe.sampling.stop is None or read_shard_result(store, plan.plan_id, shard.index) is None:
+            later += recorded.later
+        for request, entry in recorded.calls:
             if entry is None:
                 continue
             in_ledger[request.kind] += 1
@@ -202,11 +175,19 @@ def estimate(plan: Plan, recipe: Recipe, store: Store, ledger: Ledger) -> Estima
                 lengths[usage.completion_tokens] += 1
         judging.add(shard.index, examples, contexts)
         progress.advance("estimate")
+    totals["sample"] += round(later.most)
     calls = {}
     for kind in sorted(totals):
         calls[kind] = Calls(totals[kind], in_ledger[kind], totals[kind] - in_ledger[kind])
-    answer_tokens = _answer_tokens(recipe.sampling.max_tokens, lengths)
-    return _priced(plan, recipe, calls, paid_input, answer_tokens, judging.estimate(answer_tokens.expected))
+    answer_tokens = answer_token_range(recipe.sampling.max_tokens, lengths)
+    samples = None
+    if recipe.sampling.stop is not None:
+        to_make, saved = calls["sample"].to_make, (later.most - later.least, later.most - later.expected, 0.0)
+        fewest, expected, most = (to_make - of_bound for of_bound in saved)
+        calls["sample"] = replace(calls["sample"], range=Range(fewest, expected, most).rounded())
+        samples = Range(*(totals["sample"] - of_bound for of_bound in saved)).part_of(_examples(plan))
+    judge = judging.estimate(answer_tokens.expected, samples)
+    return _priced(plan, recipe, calls, paid_input, answer_tokens, judge)
 
 
 def currency(recipe: Recipe) -> str:
@@ -281,7 +262,7 @@ def judge_calls(recipe: Recipe, context_tokens: Mapping[int, int], answer_tokens
 
 def expected_answer_tokens(recipe: Recipe) -> float:
     """Tokens of one answer that are expected before there is any."""
-    return _answer_tokens(recipe.sampling.max_tokens, Counter()).expected
+    return answer_token_range(recipe.sampling.max_tokens, Counter()).expected
 
 
 def scorer_price(scorer: ActiveScorer, recipe: Recipe) -> Price:
@@ -326,8 +307,19 @@ class _JudgeTally:
         for entry in _entries(self._ledger, sorted(keys)):
             self._in_ledger[entry.kind] += 1
 
-    def estimate(self, answer_tokens: float) -> JudgeEstimate | None:
-        """What to expect when an answer has so many tokens; None when no scorer asks a model."""
+    def estimate(self, answer_tokens: float, samples: Range | None = None) -> JudgeEstimate | None:
+        """What to expect when an answer has so many tokens; None when no scorer asks a model.
+
+        `samples`: of a question, where a stopping rule may save some; then the costs are those of its three values.
+        """
+        if samples is not None:
+            few, expected, many = (
+                self._of_samples(count).estimate(answer_tokens)
+                for count in (samples.low, samples.expected, samples.high)
+            )
+            if few and expected and many:
+                return replace(expected, cost=Range(few.cost.low, expected.cost.expected, many.cost.high))
+            return None
         sums = self._sums(self._recipe, answer_tokens)
         kinds = sorted({*sums, *self._in_ledger})
         if not kinds:
@@ -343,6 +335,13 @@ class _JudgeTally:
         tokens = round(total.prompts), total.replies.rounded()
         return JudgeEstimate(calls_by_kind, *tokens, total.cost.rounded(4), stages, full, cascade_view(self._recipe))
 
+    def _of_samples(self, samples: float) -> "_JudgeTally":
+        """What the same shards will ask about so many samples of each question."""
+        sampling = self._recipe.sampling.model_copy(update={"samples": max(1, round(samples))})
+        tally = copy(self)
+        tally._recipe = self._recipe.model_copy(update={"sampling": sampling})
+        return tally
+
     def _sums(self, recipe: Recipe, answer_tokens: float) -> dict[str, "_Sums"]:
         """What is still to be made, by kind of call."""
         sums: dict[str, _Sums] = {}
@@ -353,7 +352,7 @@ class _JudgeTally:
                 calls.count,
                 size.prompt * calls.count,
                 size.reply.times(calls.count),
-                _cost(size.prompt, size.reply, models[calls.section].call_price).times(calls.count),
+                cost_range(size.prompt, size.reply, models[calls.section].call_price).times(calls.count),
             )
             sums[calls.kind] = _total([sums[calls.kind], of_calls]) if calls.kind in sums else of_calls
         return sums
@@ -381,7 +380,7 @@ def _total(parts: Iterable[_Sums]) -> _Sums:
     return total
 
 
-def _calls_to_json(calls: Mapping[str, Calls]) -> dict[str, dict[str, int]]:
+def _calls_to_json(calls: Mapping[str, Calls]) -> dict[str, dict[str, Any]]:
     return {kind: calls_of_kind.to_json() for kind, calls_of_kind in calls.items()}
 
 
@@ -395,23 +394,36 @@ def _priced(
 ) -> Estimate:
     """The estimate, from prompt tokens of the calls in the ledger (`paid_input`) and tokens of one answer."""
     to_make = sum(calls_of_kind.to_make for calls_of_kind in calls.values())
-    examples = total_input = 0
-    for shard in plan.shards:
-        examples += shard.questions
-        total_input += sample_prompt_tokens(shard, recipe)
+    ranges = [calls_of_kind.to_make_range for calls_of_kind in calls.values()]
+    calls_to_make = sum(ranges, _NOTHING)
+    total_input = sum(sample_prompt_tokens(shard, recipe) for shard in plan.shards)
     remaining_input = max(0, total_input - paid_input) if to_make else 0
-    output = answer_tokens.times(to_make).rounded()
-    cost = _cost(remaining_input, output, recipe.policy.call_price)
+    left = to_make  # calls that the remaining input is of
+    if recipe.sampling.stop is not None:
+        per_example = recipe.sampling.samples + int(recipe.sampling.greedy)
+        left = per_example * _examples(plan) - sum(calls_of_kind.in_ledger for calls_of_kind in calls.values())
+    inputs = calls_to_make.part_of(left).times(remaining_input)
+    output = Range(
+        answer_tokens.low * calls_to_make.low,
+        answer_tokens.expected * calls_to_make.expected,
+        answer_tokens.high * calls_to_make.high,
+    ).rounded()
+    price = recipe.policy.call_price
+    cost = Range(
+        call_cost(inputs.low, output.low, price),
+        call_cost(inputs.expected, output.expected, price),
+        call_cost(inputs.high, output.high, price),
+    )
     if judging is not None:
         cost += judging.cost
     return Estimate(
         plan_id=plan.plan_id,
         questions=plan.questions,
-        examples=examples,
-        most_pairs=examples * recipe.pairing.pairs_per_question,
+        examples=_examples(plan),
+        most_pairs=_examples(plan) * recipe.pairing.pairs_per_question,
         calls=calls,
         input_tokens_total=total_input,
-        input_tokens=remaining_input,
+        input_tokens=round(inputs.expected),
         output_tokens=output,
         cost=cost.rounded(4),
         currency=currency(recipe),
@@ -421,23 +433,11 @@ def _priced(
     )
 
 
+def _examples(plan: Plan) -> int:
+    return sum(shard.questions for shard in plan.shards)
+
+
 def _entries(ledger: Ledger, keys: Sequence[str]) -> Iterator[Entry]:
     """The entries of these keys that are in the ledger, looked up some thousand at a time."""
     for start in range(0, len(keys), _LOOKUP):
         yield from ledger.lookup(keys[start : start + _LOOKUP]).values()
-
-
-def _answer_tokens(longest: int, lengths: Counter[int]) -> Range:
-    """Tokens of one answer, from the lengths of those that there are."""
-    if not lengths:
-        return Range(longest / 8, longest / 2, longest)
-    ordered = sorted(lengths.elements())
-    return Range(ordered[len(ordered) // 10], sum(ordered) / len(ordered), longest)
-
-
-def _cost(prompt_tokens: float, reply_tokens: Range, price: Price) -> Range:
-    return Range(
-        call_cost(prompt_tokens, reply_tokens.low, price),
-        call_cost(prompt_tokens, reply_tokens.expected, price),
-        call_cost(prompt_tokens, reply_tokens.high, price),
-    )

@@ -43,6 +43,7 @@ from tasks.records.plan import AS_MESSAGES, TOOL_CALLS, Plan, PlannedShard, plan
 from tasks.samplers import check_sampler, find_sampler, no_short_context
 from tasks.sampling import sample_prompt_text
 from tasks.scoring import check_scorers, known_scorers
+from tasks.stopping import check_stop
 from tasks.training.losses import all_losses
 
 SHARD_CHARACTERS = 64_000_000  # of contexts in one shard
@@ -63,6 +64,7 @@ def make_plan(recipe: Recipe, store: Store, *, for_pairs: bool = True) -> Plan:
     load_cascade(recipe)
     context_options(recipe)
     check_sampler(recipe)
+    check_stop(recipe)
     if for_pairs:
         _check_short_prompts(recipe)
     sample_prompt_text(recipe.sampling.strategy, recipe.questions.language)

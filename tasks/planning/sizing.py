@@ -16,7 +16,8 @@ from typing import Any
 
 from infra.recipe import Recipe
 from infra.store import Store
-from tasks.planning.estimate import Calls, Estimate, expected_answer_tokens
+from tasks.planning.estimate import Estimate, expected_answer_tokens
+from tasks.planning.expected import Calls
 from tasks.records.plan import Plan
 
 _REPLY_BYTES = 4.0  # of a token of a reply, in all its places: four characters, packed to a third, three times
@@ -64,7 +65,7 @@ def sizing(
     share_to_read = estimated.input_tokens / estimated.input_tokens_total if estimated.input_tokens_total else 0.0
     hours = {"policy": policy.hours(reading * share_to_read, estimated.output_tokens.expected)}
     calls = _total(estimated.calls)
-    to_make = sum(of_kind.to_make for of_kind in estimated.calls.values())
+    to_make = sum(of_kind.to_make_range.expected for of_kind in estimated.calls.values())
     reply = estimated.output_tokens.expected / to_make if to_make else expected_answer_tokens(recipe)
     replies = reply * calls
     if estimated.judge is not None:

@@ -17,6 +17,7 @@ from infra.recipe import Dataset, Recipe
 from tasks.records.shard import paired_questions
 from tasks.reporting.cascade_tables import cascade_rows
 from tasks.reporting.plots import PLOTS
+from tasks.reporting.sample_tables import sample_rows
 from tasks.reporting.summary import Summary
 from tasks.reporting.tables import (
     NOTHING,
@@ -66,6 +67,7 @@ def dataset_card(
                 row_counts[config, split] = count
     judging = summary.judging
     figure_tables = [
+        sample_rows(summary, manifest["recipe"]["sampling"]),
         agreement_rows(summary.agreement),
         length_rows(judging),
         bias_rows(judging),

@@ -22,7 +22,7 @@ from tasks.reporting.judge_report import JudgeTally
 from tasks.reporting.judged_questions import INDEX_COLUMNS, indices_by_question, parse_evidence, questions_of_rows
 from tasks.reporting.prompt_context import context_in
 
-_EVIDENCE_COLUMNS = (
+EVIDENCE_COLUMNS = (
     "example_id",
     "context_id",
     "question",
@@ -57,13 +57,13 @@ def agreement_view(place: str, labels: str = "", other: str = "") -> dict[str, A
     agreement, judge = AgreementTally(dataset.weights), JudgeTally()
     comparison = None
     if second:
-        others = questions_of_rows(second.rows("evidence", _EVIDENCE_COLUMNS), {})
+        others = questions_of_rows(second.rows("evidence", EVIDENCE_COLUMNS), {})
         comparison = JudgeComparison(scored_answers(others))
     unknown_labels: list[str] = []
     example_ids = set()
     rows = dataset.rows("pairs", INDEX_COLUMNS)
     pairs = indices_by_question(map(itemgetter(*INDEX_COLUMNS), rows))
-    for question in questions_of_rows(dataset.rows("evidence", _EVIDENCE_COLUMNS), pairs):
+    for question in questions_of_rows(dataset.rows("evidence", EVIDENCE_COLUMNS), pairs):
         example_ids.add(question.example.example_id)
         if labels_by_question is None:
             preferences = gold_preferences(question)

@@ -51,8 +51,8 @@ def plan_rows(view: dict[str, Any]) -> Rows:
     if view["most_pairs"] > view["examples"]:
         rows.append(["pairs", f"at most {view['most_pairs']:,}"])
     for kind, calls in view["calls"].items():
-        rows.append([f"calls: {kind}", f"{calls['total']:,} ({calls['held']:,} in the ledger)"])
-    rows += token_rows("", view["tokens"], exact=True)
+        rows.append([f"calls: {kind}", _calls_words(calls)])
+    rows += token_rows("", view["tokens"], exact=not any("range" in calls for calls in view["calls"].values()))
     judge, cost = view["judge"], view["cost"]
     if judge is not None:
         for kind, calls in judge["calls"].items():
@@ -75,6 +75,14 @@ def plan_rows(view: dict[str, Any]) -> Rows:
     if training := view.get("training"):
         rows.append(["training", _training_words(training)])
     return ["", ""], rows
+
+
+def _calls_words(calls: Mapping[str, Any]) -> str:
+    """How many calls, in all or at most."""
+    if "range" not in calls:
+        return f"{calls['total']:,} ({calls['held']:,} in the ledger)"
+    few, about, most = (calls["held"] + calls["range"][bound] for bound in ("low", "expected", "high"))
+    return f"{few:,} to {most:,}, about {about:,} ({calls['held']:,} in the ledger)"
 
 
 def _cascade_rows(cascade: Mapping[str, Any] | None) -> list[list[str]]:

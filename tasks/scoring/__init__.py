@@ -151,6 +151,12 @@ def check_scorers(recipe: Recipe) -> list[ActiveScorer]:
                 f"scoring.scorers: {scorer.name} asks a judge, and the recipe has no `judge` section; add one"
             )
         _check_thinking(scorer, recipe)
+        other = getattr(scorer.settings, "weigh_by", None)
+        if other is not None and (other == scorer.name or other not in [active.name for active in scorers]):
+            raise RecipeError(
+                f"scoring.scorers: {scorer.name}.weigh_by is {other!r}, which is no other scorer of the recipe; add it "
+                "to the list, with weight 0 where it is to weigh votes alone"
+            )
         if getattr(scorer.settings, "similarity", "") == "bertscore" and recipe.embedding.endpoint is not None:
             raise RecipeError(
                 f"scoring.scorers: {scorer.name}.similarity: bertscore compares vectors of tokens, which an endpoint "

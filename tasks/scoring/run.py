@@ -163,7 +163,7 @@ def _drive(
         moved = False
         for run in open_runs:
             if isinstance(run.step, BoundsStep | OthersStep):
-                others = [other for other in runs if other is not run]
+                others = _waited_for(run, runs)
                 if all(other.judgements is not None for other in others):
                     if isinstance(run.step, OthersStep):
                         run.go_on({other.scorer.name: other.judgements for other in others})
@@ -187,6 +187,12 @@ def _drive(
                 names = ", ".join(run.scorer.name for run in open_runs)
                 raise BalanceError(f"the scorers {names} wait for each other; only one of a recipe's may prune")
             wait(waiting, return_when=FIRST_COMPLETED)
+
+
+def _waited_for(run: _ScorerRun, runs: Sequence[_ScorerRun]) -> list[_ScorerRun]:
+    """The runs whose judgements a scorer waits for."""
+    alone = run.step.scorer if isinstance(run.step, OthersStep) else None
+    return [other for other in runs if other is not run and alone in (None, other.scorer.name)]
 
 
 def _pruning_bounds(

@@ -125,7 +125,7 @@ def test_the_baselines_keep_their_order_with_oracle_pairs_above_all() -> None:
 
 
 def test_rows_stand_in_the_order_of_their_numbers() -> None:
-    assert [evidence_row.number for evidence_row in evidence_rows().values()] == list(range(1, 11))
+    assert [evidence_row.number for evidence_row in evidence_rows().values()] == list(range(1, 17))
 
 
 def test_every_plot_comes_from_the_table_alone() -> None:

@@ -11,7 +11,8 @@ from infra.store import open_store
 from tasks.judging.calibration import Calibration
 from tasks.judging.verifier_settings import VerifierSettings
 from tasks.planning import make_plan as planning
-from tasks.planning.estimate import Range, estimate, size_of_call
+from tasks.planning.estimate import estimate, size_of_call
+from tasks.planning.expected import Range
 from tasks.planning.make_plan import make_plan
 from tasks.prompts import load_prompt
 from tasks.reporting.tables import plan_rows

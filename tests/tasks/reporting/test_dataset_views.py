@@ -10,6 +10,7 @@ from infra.store import open_store
 from tasks.publishing import publish
 from tasks.records.reader import read_dataset
 from tasks.reporting.dataset_views import agreement_view, pair_list, pair_view
+from tasks.reporting.learnt_weights import weights_view
 from tests.support.longreward import CONTEXT, longreward_recipe, publish_longreward
 from tests.support.published import fake_plan, fake_recipe
 
@@ -117,3 +118,17 @@ def test_each_pair_of_a_question_is_listed_and_shown_by_its_number(tmp_path: Pat
     summary = json.loads(Path(folder, "summary.json").read_text(encoding="utf-8"))
     assert json.loads(json.dumps(agreement_view(folder)["judging"])) == summary["judging"]
     assert summary["judging"]["length"]["longer_chosen"]["n"] == 5
+
+
+def test_weights_are_learnt_on_one_half_of_the_contexts_and_measured_on_the_other(tmp_path: Path) -> None:
+    store, recipe = open_store(str(tmp_path)), fake_recipe(tmp_path)
+    plan, results = fake_plan(store, recipe, shards=4, questions=10)
+    place = store.place(publish(plan, results, recipe, store).path)
+    view = weights_view(place)
+    assert view["weights"] == {"consensus": 1.0}
+    assert view["learnt_on"] > 5
+    assert view["measured_on"] > 5
+    picks = view["picks"]
+    assert picks["learnt - now"]["value"] == 0  # one scorer chooses the same, whatever its weight
+    assert picks["now"]["value"] <= picks["oracle"]["value"]
+    assert weights_view(place) == view

@@ -139,7 +139,7 @@ def test_a_run_that_was_stopped_asks_the_same_again_and_the_plan_knows_what_is_p
     assert [[request.key for request in requests] for requests in again.rounds] == keys
     record(ledger, [request for requests in policy.rounds[5:] for request in requests])
     examples, contexts = load_shard(store, plan, 0)
-    recorded = recorded_calls(examples, contexts, recipe, ledger, plan.special_tokens)
+    recorded = recorded_calls(examples, contexts, recipe, ledger, plan.special_tokens).calls
     assert len(recorded) == 4 * (SAMPLES + 1)
     assert all(entry is not None for _, entry in recorded)
 
