@@ -24,7 +24,7 @@ TOKEN = "a-token"
 VERSION, OTHER, HOSTILE = "0123456789abcdef", "fedcba9876543210", "00000000deadbeef"
 PLANTED = (
     "<script>alert(1)</script><svg onload=alert(2)><style>*{display:none}</style><img src=x onerror=alert(3)>"
-    "</bdi></div></pre></textarea></title>{{ 70707 * 7 }}\"'><a href=javascript:alert(4)>&lt;b&gt;\u202eevil\u2066\x1b[2J"
+    "</bdi></div></pre></textarea></title>{{ 70707*7 }}\"'><a href=javascript:alert(4)>&lt;b&gt;\u202eevil\u2066\x1b[2J"
 )
 
 
