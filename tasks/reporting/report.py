@@ -172,10 +172,11 @@ def versions() -> dict[str, str]:
 def run_cost(recipe: Recipe, counts_by_model: Mapping[str, Counts]) -> dict[str, Any]:
     """Cost of the calls made in this run, `amount`, and of those that the ledger saved, `reused`; total and by model.
 
-    `thinking` is the part of `amount` that went into thinking. `counts_by_model`: counts of calls by the name of the
-    model (`called_models`). Each model has its own price.
+    `thinking` is the part of `amount` that went into thinking; `kinds` has the amount by kind of call.
+    `counts_by_model`: counts of calls by the name of the model (`called_models`). Each model has its own price.
     """
     models = {}
+    kinds: dict[str, float] = {}
     total_amount = total_reused = total_thinking = 0.0
     called = called_models(recipe)
     for section, counts in counts_by_model.items():
@@ -189,6 +190,9 @@ def run_cost(recipe: Recipe, counts_by_model: Mapping[str, Counts]) -> dict[str,
             "reused": round(reused, _COST_DIGITS),
             "thinking": round(thinking, _COST_DIGITS),
         }
+        for kind, counts_of_kind in counts.items():
+            of_kind = call_cost(counts_of_kind["prompt_tokens"], counts_of_kind["completion_tokens"], price)
+            kinds[kind] = round(kinds.get(kind, 0.0) + of_kind, _COST_DIGITS)
         total_amount += models[section]["amount"]
         total_reused += models[section]["reused"]
         total_thinking += models[section]["thinking"]
@@ -198,6 +202,7 @@ def run_cost(recipe: Recipe, counts_by_model: Mapping[str, Counts]) -> dict[str,
         "thinking": round(total_thinking, _COST_DIGITS),
         "currency": currency(recipe),
         "models": models,
+        "kinds": kinds,
     }
 
 

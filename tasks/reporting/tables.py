@@ -224,7 +224,9 @@ def report_rows(report: dict[str, Any]) -> Rows:
         example = report.get("drop_examples", {}).get(reason, "")  # earlier reports have none
         rows.append([f"dropped: {reason}", f"{count:,}", example])
     for kind, calls in report["calls"].items():
-        rows.append([f"calls: {kind}", f"{calls['made']:,} made", f"{calls['reused']:,} reused"])
+        amount = report["cost"].get("kinds", {}).get(kind)  # earlier reports have none
+        price = f", {amount:.2f} {report['cost']['currency']}" if amount else ""
+        rows.append([f"calls: {kind}", f"{calls['made']:,} made{price}", f"{calls['reused']:,} reused"])
     if report["tokens"]["thinking"]["made"]:
         thinking, cost = report["tokens"]["thinking"]["made"], report["cost"]
         price = f"{cost['thinking']:.4f} {cost['currency']}" if cost.get("thinking") else ""

@@ -99,7 +99,9 @@ def test_report_json_has_the_promised_keys_and_sums(tmp_path: Path) -> None:
     assert ["special tokens cut from sample", "4", ""] in report_rows(report)[1]
     assert report["tokens"]["thinking"] == {"made": 100_000}
     assert ["tokens: of which reasoning", "100,000 made", "0.8000 EUR"] in report_rows(report)[1]
-    assert report["cost"] == {**amounts, "currency": "EUR", "models": {"policy": amounts}}
+    by_kind = {"sample": 6.0, "evaluate": 6.0}
+    assert report["cost"] == {**amounts, "currency": "EUR", "models": {"policy": amounts}, "kinds": by_kind}
+    assert "made, 6.00 EUR" in next(row[1] for row in report_rows(report)[1] if row[0] == "calls: sample")
     assert list(report["subem"]) == ["greedy", "random", "mbr", "oracle", "chosen", "rejected"]
     assert report["model"]["after"]["sub_em"]["value"] == 0.65
     assert report["seconds"] == {"plan": 1.235, "shards": 61}
@@ -247,6 +249,7 @@ def test_each_model_is_paid_at_its_own_price(tmp_path: Path) -> None:
             "policy": {"amount": 6.0, "reused": 0.2, "thinking": 0.0},
             "judge": {"amount": 5.0, "reused": 0.2, "thinking": 0.0},
         },
+        "kinds": {"sample": 6.0, "notes": 2.5, "support": 2.5},
     }
 
 
