@@ -5,7 +5,7 @@ from collections.abc import Collection
 from typing import cast
 
 from infra.models.special_tokens import NO_TOKENS
-from infra.models.tool_calls import written
+from infra.models.tool_calls import json_text
 from infra.recipe import Recipe
 from infra.recipe.public import public_text
 from tasks.judging.cascade_calibration import JUDGE
@@ -173,7 +173,7 @@ def _prompt(
     """The messages, and the tools as JSON."""
     prompt = sample_prompt(example, context, recipe.sampling.strategy, recipe.policy, special_tokens)
     messages = cast(list[Message], list(prompt.messages))
-    return messages, written(list(prompt.tools)) if prompt.tools else None
+    return messages, json_text(list(prompt.tools)) if prompt.tools else None
 
 
 def _model(pair: Pair, recipe: Recipe) -> str:

@@ -10,7 +10,7 @@ from flows.view.labelling import PERSON_COOKIE, label_form
 from flows.view.places import place_of
 from flows.view.rendering import page
 from infra.errors import MissingError
-from infra.models.tool_calls import written
+from infra.models.tool_calls import json_text
 from tasks.records.dataset import TOOLS
 from tasks.records.product import PAIRS, QUESTIONS
 from tasks.reporting.dataset_views import pair_details
@@ -74,10 +74,10 @@ def prompt_page(library: Library, request: Request) -> str:
     dataset = library.dataset(request.path_params["version"])
     place, _ = place_of(dataset, PAIRS.name, Query(), request.query_params)
     row = dataset.row(PAIRS.name, place)
-    tools = [written(tool) for tool in row.get(TOOLS) or ()]
+    tools = [json_text(tool) for tool in row.get(TOOLS) or ()]
     messages = []
     for message in row["prompt"]:
-        calls = [written(call) for call in message.get("tool_calls", ())]
+        calls = [json_text(call) for call in message.get("tool_calls", ())]
         messages.append({**message, "calls": calls})
     return page("prompt", dataset=dataset, row=row, tools=tools, messages=messages)
 

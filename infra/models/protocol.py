@@ -19,7 +19,7 @@ from infra.models.completions import FINISHED, UNKNOWN, BadReply, Completion, re
 from infra.models.refusals.rules import BAD_REQUEST, FAILED, classify_refusal, refusal_message
 from infra.models.scores import read_scores
 from infra.models.thinking import UNFINISHED, Reasoning, joined, split_thinking
-from infra.models.tool_calls import request_messages, written
+from infra.models.tool_calls import json_text, request_messages
 
 if TYPE_CHECKING:  # loaded where an entry is made, for it brings pyarrow, and many commands need none
     from infra.ledger import Entry
@@ -41,7 +41,7 @@ class Prompt:
 
     def __post_init__(self) -> None:
         encoded = canonical_json(request_messages(self.messages))
-        encoded_tools = written(list(self.tools)).encode() if self.tools else b""
+        encoded_tools = json_text(list(self.tools)).encode() if self.tools else b""
         object.__setattr__(self, "encoded", encoded)
         object.__setattr__(self, "encoded_tools", encoded_tools)
         object.__setattr__(self, "digest", hashlib.sha256(encoded + encoded_tools).hexdigest())

@@ -51,7 +51,7 @@ def read_arguments(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) and _writable(value) else None
 
 
-def written(value: Any) -> str:
+def json_text(value: Any) -> str:
     """JSON text with its keys in their order."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
@@ -77,7 +77,7 @@ def request_messages(messages: Messages) -> list[dict[str, Any]]:
         if "tool_calls" in message:
             own["tool_calls"] = []
             for call in message["tool_calls"]:
-                function = {**call["function"], "arguments": written(call["function"]["arguments"])}
+                function = {**call["function"], "arguments": json_text(call["function"]["arguments"])}
                 own["tool_calls"].append({**call, "function": function})
         sent.append(own)
     return sent
@@ -110,7 +110,7 @@ def change_tools(tools: Tools, change: Callable[[str], str]) -> tuple[dict[str, 
 def _writable(value: Any) -> bool:
     """Whether JSON and UTF-8 can hold a value."""
     try:
-        written(value).encode("utf-8")
+        json_text(value).encode("utf-8")
     except (ValueError, RecursionError):
         return False
     return True

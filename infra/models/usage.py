@@ -19,7 +19,7 @@ from infra.ledger import Entry
 from infra.models.completions import BadReply, Completion, read_completion
 from infra.models.protocol import Prompt
 from infra.models.tokens import TEMPLATE_OVERHEAD, Tokenizer, count_tokens, estimated_tokens, prompt_tokens
-from infra.models.tool_calls import written
+from infra.models.tool_calls import json_text
 
 _REMEMBERED = 4096  # prompts whose count is remembered: the samples of a question share one
 _PAID = 200
@@ -55,7 +55,7 @@ class ByBytes:
         for message in prompt.messages:
             tokens += estimated_tokens(message["content"])
             for call in message.get("tool_calls", ()):
-                tokens += estimated_tokens(written(call))
+                tokens += estimated_tokens(json_text(call))
         return tokens
 
     def text(self, text: str) -> int:

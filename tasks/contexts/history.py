@@ -20,7 +20,7 @@ from infra.canonical import seeded_random
 from infra.errors import LongmillError
 from infra.models.forms.request_form import template_arguments
 from infra.models.tokens import Tokenizer, load_tokenizer, render_prompt, renders_tool_calls, rough_tokens
-from infra.models.tool_calls import written
+from infra.models.tool_calls import json_text
 from infra.recipe import Questions, Recipe, RecipeSection
 from tasks.contexts import ContextBuilder, Outcomes
 from tasks.contexts.built import Inputs, built_question, count_contexts, example_of, own_tokens, target_tokens
@@ -86,7 +86,7 @@ def keeps_tool_calls(recipe: Recipe, tokenizer: Tokenizer) -> bool:
     if recipe.contexts.tools == "text" or not renders_tool_calls(tokenizer, template_arguments(recipe.policy)):
         return False
     strong = recipe.strong
-    return strong is None or _strong_renders(strong.tokenizer, strong.trust_remote_code, written(strong.parameters))
+    return strong is None or _strong_renders(strong.tokenizer, strong.trust_remote_code, json_text(strong.parameters))
 
 
 @cache

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infra.models.tool_calls import written
+from infra.models.tool_calls import json_text
 from tasks.documents.document import SourceDocument
 from tasks.questions import locomo, longmemeval, messages
 from tasks.questions.chat import tools_of
@@ -90,14 +90,14 @@ def _tool_use(turn: Turn, time: str, text: str) -> str:
             fields["tool_calls"].append({"id": call_id, "type": "function", "function": function})
     else:
         fields["tool_call_id"] = turn.call_id
-    return written(fields | {"name": turn.name, "timestamp": time})
+    return json_text(fields | {"name": turn.name, "timestamp": time})
 
 
 def tools_of_document(document: SourceDocument) -> tuple[str, ...]:
     """The tools of a document that is a history, each as JSON."""
     metadata = json.loads(document.metadata)
     sessions = [Session.from_json(session) for session in metadata.get(_SESSIONS, ())]
-    return tuple(map(written, tools_of(sessions)))
+    return tuple(map(json_text, tools_of(sessions)))
 
 
 def turns_of(document: SourceDocument) -> tuple[HistoryTurn, ...]:

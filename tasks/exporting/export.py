@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.errors import BalanceError, InputError
-from infra.models.tool_calls import written
+from infra.models.tool_calls import json_text
 from infra.running import progress
 from infra.store import open_store
 from tasks.exporting.shape import Converted, ExportedSplits, Shape, calls_tools
@@ -192,7 +192,7 @@ def _table_of(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
         for row in encoded:
             value = row[column.name]
             if value is not None:
-                row[column.name] = list(map(written, value)) if is_list else written(value)
+                row[column.name] = list(map(json_text, value)) if is_list else json_text(value)
     return pa.Table.from_pylist(encoded, schema=as_text).cast(schema)
 
 

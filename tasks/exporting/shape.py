@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from infra.errors import InputError
-from infra.models.tool_calls import written
+from infra.models.tool_calls import json_text
 from infra.plugins import find_plugins
 from tasks.records.dataset import TOOLS
 
@@ -117,7 +117,7 @@ def plain_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
 def tools_text(pair: Mapping[str, Any]) -> str | None:
     """The tools of a pair's prompt as a JSON list in a text; None where it has none."""
     tools = pair.get(TOOLS)
-    return written(tools) if tools else None
+    return json_text(tools) if tools else None
 
 
 def calls_tools(pair: Mapping[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infra.models.tool_calls import read_arguments, tool_call, written
+from infra.models.tool_calls import json_text, read_arguments, tool_call
 from tasks.questions.question import Session, Turn
 from tasks.questions.sessions import flat_turns, spoken_text, turn_text
 from tasks.records.example import Context
@@ -212,13 +212,13 @@ def _around(message: Message, language: str) -> tuple[str, str]:
     calls = []
     for call in message.get("tool_calls", ()):
         function = call["function"]
-        calls.append(turn_text("call", language, tool=function["name"], arguments=written(function["arguments"])))
+        calls.append(turn_text("call", language, tool=function["name"], arguments=json_text(function["arguments"])))
     return "", ("\n" if calls and message["content"] else "") + "\n".join(calls)
 
 
 def tools_text(tools: Sequence[Mapping[str, Any]], language: str) -> str:
     """Tools as text, a line for each; empty for none."""
-    lines = [written(tool["function"]) for tool in tools]
+    lines = [json_text(tool["function"]) for tool in tools]
     return turn_text("tools", language, tools="\n".join(lines)) if lines else ""
 
 

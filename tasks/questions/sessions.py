@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from infra.models.tool_calls import read_tool, written
+from infra.models.tool_calls import json_text, read_tool
 from tasks.prompts import load_prompt
 from tasks.questions.question import Session, SourceRow, Turn, fault, language_code
 
@@ -71,7 +71,7 @@ def read_tools(value: Any) -> tuple[str, ...]:
         except (ValueError, RecursionError):
             return ()
     tools = map(read_tool, value if isinstance(value, (list, tuple)) else ())
-    return tuple(written(tool) for tool in tools if tool is not None)
+    return tuple(json_text(tool) for tool in tools if tool is not None)
 
 
 def _content(row: SourceRow, field: str, message: Mapping[str, Any]) -> str:

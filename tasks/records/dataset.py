@@ -14,7 +14,7 @@ from typing import Any, Literal, TypedDict
 import pyarrow as pa
 
 from infra.canonical import fingerprint
-from infra.models.tool_calls import written
+from infra.models.tool_calls import json_text
 from tasks.records.example import Answer, AnswerId, Context, Drop, Example, Judgement, Pair
 from tasks.records.schema import schema_of
 
@@ -151,7 +151,7 @@ def pair_table(rows: Sequence[PairRow], with_reasoning: bool, columns: Collectio
         texts: dict[str, Any] = {}
         for name in _PROMPTS:
             messages = row[name]  # type: ignore[literal-required]
-            texts[name] = None if messages is None else list(map(written, messages))
+            texts[name] = None if messages is None else list(map(json_text, messages))
         encoded.append({**row, **texts})
     as_text, as_json = schema, schema
     for place, field in enumerate(schema):

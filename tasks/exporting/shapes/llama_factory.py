@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from infra.models.tool_calls import written
+from infra.models.tool_calls import json_text
 from tasks.exporting.shape import ExportedSplits, Row, Shape, each_pair, tools_text
 
 _SPEAKERS = {"user": "human", "tool": "observation", "assistant": "gpt"}
@@ -42,7 +42,7 @@ def _turn(message: Mapping[str, Any]) -> dict[str, str] | None:
         calls = []
         for call in message["tool_calls"]:
             calls.append({"name": call["function"]["name"], "arguments": call["function"]["arguments"]})
-        return {"from": _CALL, "value": written(calls)}
+        return {"from": _CALL, "value": json_text(calls)}
     speaker = _SPEAKERS.get(message["role"])
     return None if speaker is None else {"from": speaker, "value": message["content"] or ""}
 
