@@ -143,9 +143,9 @@ def test_the_run_after_that_pays_for_the_missing_calls_alone(killed: CommandRun,
 
 def test_the_demo_ends_with_three_paths_that_are_there(place: Workplace, whole: CommandRun) -> None:
     assert whole.ended.status == 0, whole.ended.err
-    lines = [line.split(": ", 1) for line in whole.ended.out.splitlines()[-3:]]
-    assert [name for name, _ in lines] == ["dataset", "adapter", "report"]
-    dataset, adapter, report = (Path(path) for _, path in lines)
+    lines = [line.split(": ", 1) for line in whole.ended.out.splitlines()[-5:]]
+    assert [name for name, _ in lines] == ["dataset", "adapter", "report", "next", "next"]
+    dataset, adapter, report = (Path(path) for _, path in lines[:3])
     assert (dataset / "README.md").exists()
     assert (adapter / "adapter_model.safetensors").stat().st_size > 0
     assert {"report.json", "report.html"} <= {path.name for path in report.iterdir()}

@@ -48,8 +48,8 @@ def test_a_rerun_from_a_step_takes_over_what_is_before_it_and_gives_the_same_dat
     first = build(recipe)
     plan_id, calls = first["plan_id"], stub.stats()["requests"]
     scored: list[int] = []
-    score = shard_module.score_answers
-    monkeypatch.setattr(shard_module, "score_answers", lambda *each: scored.append(1) or score(*each))  # type: ignore[func-returns-value]
+    score = shard_module.score_by_recipe
+    monkeypatch.setattr(shard_module, "score_by_recipe", lambda *each: scored.append(1) or score(*each))  # type: ignore[func-returns-value]
     drawn: list[int] = []
     from tasks import shard_tasks
 

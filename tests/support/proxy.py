@@ -28,10 +28,18 @@ class Proxy:
             writer.transport.abort()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        target_reader, target_writer = await asyncio.open_connection("127.0.0.1", self.target)
-        self._writers |= {writer, target_writer}
-        await asyncio.gather(_copy(reader, target_writer), _copy(target_reader, writer))
-        self._writers -= {writer, target_writer}
+        writers = {writer}
+        self._writers |= writers
+        try:
+            target_reader, target_writer = await asyncio.open_connection("127.0.0.1", self.target)
+            writers.add(target_writer)
+            self._writers |= writers
+            if not writer.is_closing():  # else it was cut while the target was asked
+                await asyncio.gather(_copy(reader, target_writer), _copy(target_reader, writer))
+        finally:
+            for each in writers:
+                each.close()
+            self._writers -= writers
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

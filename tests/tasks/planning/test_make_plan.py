@@ -221,7 +221,7 @@ from infra.store import open_store
 from tasks.contexts import built, given
 from tasks.planning.make_plan import make_plan
 given.rough_tokens = built.count_tokens = lambda tokenizer, texts: [len(text) for text in texts]
-built.prompt_tokens = lambda tokenizer, prompts, counts, arguments: [tokens for _, tokens in counts]
+built.prompt_tokens = lambda tokenizer, prompts, counts, arguments, tools: [tokens for _, tokens in counts]
 recipe = parse_recipe(json.loads(sys.argv[1]))
 make_plan(recipe, open_store(recipe.store))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
