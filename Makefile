@@ -23,11 +23,11 @@ WHEELS ?=
 demo: setup
 	@.venv/bin/longmill demo $(METHOD) --text $(TEXT) $(ARGS)
 
-# The quick tests in two processes, then the slow ones, of which a file stays in one process.
+# The quick tests in two processes, then the slow ones in three, as they wait now and then; a file stays in one process.
 test: setup
 ifeq ($(ARGS),)
 	@.venv/bin/python -m pytest -q -m "not slow" --numprocesses 2
-	@.venv/bin/python -m pytest -q -m slow --numprocesses 2 --dist loadfile
+	@.venv/bin/python -m pytest -q -m slow --numprocesses 3 --dist loadfile
 else
 	@.venv/bin/python -m pytest -q $(ARGS)
 endif
