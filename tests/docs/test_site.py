@@ -16,7 +16,6 @@ from tests.docs.pages import PAGES, ROOT
 
 CONFIGURATION = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
 HERE = Path(sys.executable).with_name("mkdocs")
-ELSEWHERE = re.compile(r'<(?:script|img|iframe)[^>]*src="(?:https?:)?//|<link[^>]*rel="stylesheet"[^>]*//')
 MKDOCS = next((place for place in (ROOT / ".venv-docs/bin/mkdocs", HERE) if place.exists()), None)
 
 
