@@ -38,6 +38,8 @@ _RATE_S = 600.0  # questions a minute are those of the last ten minutes
 _TOKENS_S = 60.0  # tokens a second are those of the last minute
 _SUMMED = ("made", "prompt_tokens", "completion_tokens")  # over the builds of a plan
 
+Figures = tuple[dict[str, Any], dict[str, Any]]  # of a build, and of what its plan has spent (build_state.py)
+
 
 @contextlib.contextmanager
 def reporting(store: Store, path: str, content: Callable[[], Mapping[str, Any] | None]) -> Iterator[None]:
@@ -103,7 +105,7 @@ class BuildReport:
         self.dataset: Mapping[str, Any] | None = None
         self._resources = resources
         self._lease = lease
-        self._last: dict[str, Any] | None = None  # report
+        self._last: Figures | None = None  # of the last report
         self._path = build_path(plan.plan_id)
         self._questions = sum(plan.shards[index].questions for index in unfinished)
         self._run = {"id": str(flow_run.id or ""), "name": flow_run.name or ""}  # the thread that reports has none
@@ -127,7 +129,7 @@ class BuildReport:
                 f"plan {plan.plan_id}: {self._questions:,} questions to work on, shards: {self._shards:,}; how far: "
                 f"{status_command(self._resources.store, plan.plan_id)}"
             )
-            self._bar = ProgressBar(f"progress-{plan.plan_id}", self._words(self._values()))
+            self._bar = ProgressBar(f"progress-{plan.plan_id}", self._words(self._figures(self._values())))
         try:
             with (
                 observed({"plan": plan.plan_id, "recipe": self._resources.recipe.name}, METRICS, self._points),
@@ -167,30 +169,31 @@ class BuildReport:
         """
         if self._lease.lost is not None:
             return None
-        values = self._last = self._values()
+        values = self._values()
+        figures = self._last = self._figures(values)
         if self._bar is not None:
             share = values["scored"] / self._questions
-            words = self._words(values)
+            words = self._words(figures)
             self._bar.show(100 * min(1.0, share), words)
             if time.monotonic() >= self._next_line or (share >= 1 and not self._is_at_end):
                 self._log.info(words)
                 self._next_line = time.monotonic() + _LINE_S
                 self._is_at_end = share >= 1
             if self.state == "running":
-                progress.show_figures(self._words(values, short=True))
+                progress.show_figures(self._words(figures, short=True))
         return values
 
     def _points(self) -> Iterator[Point]:
         """The last report as points of metrics."""
-        if self._last is None:
-            return iter(())
-        view = build_view(self._last, running=True)
-        return build_points(view, spending_view(self._last, self._plan, self._resources.recipe))
+        return iter(()) if self._last is None else build_points(*self._last)
 
-    def _words(self, values: Mapping[str, Any], *, short: bool = False) -> str:
+    def _figures(self, values: Mapping[str, Any]) -> Figures:
+        """The figures of a report."""
+        return build_view(values, running=True), spending_view(values, self._plan, self._resources.recipe)
+
+    def _words(self, figures: Figures, *, short: bool = False) -> str:
         """How far the build is, in a line; a short one leaves out what the bars of a terminal show."""
-        view = build_view(values, running=True)
-        return figures_line(view, spending_view(values, self._plan, self._resources.recipe), short=short)
+        return figures_line(*figures, short=short)
 
     def _values(self) -> dict[str, Any]:
         """The report: JSON-ready values."""
