@@ -2,11 +2,10 @@
 
 import json
 import shutil
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from flows.cli.deploying import register_all
 from infra.errors import InputError
 from infra.running.registration import Named, Registered
 from tests.support.deployed import ROOT, WAIT_S, recipe_file, run_on_worker, running_worker, runs_of
+from tests.support.http_server import http_server
 from tests.support.stub_server import StubServer, running_stub
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect")]
@@ -41,13 +41,11 @@ def messages() -> Iterator[list[str]]:
         def log_message(self, *arguments: Any) -> None:
             """Nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Webhook) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_address[1]}"
+    with http_server(Webhook) as port:
+        url = f"http://127.0.0.1:{port}"
         body = {"text": "{{subject}} | {{body}}"}
         CustomWebhookNotificationBlock(name="ops", url=url, json_data=body).save("ops", overwrite=True)
         yield received
-        server.shutdown()
 
 
 @pytest.fixture(scope="module")

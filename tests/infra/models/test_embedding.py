@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from infra.models.embedding.embedder import Embedder, Vectors, normalise_rows, o
 from infra.models.embedding.windows import TextSize, TextWindows, TokenMeter
 from infra.recipe import Embedding
 from tests.support.embedders import in_windows, letters, words_tokenizer
+from tests.support.http_server import http_server
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.pooling_server import running_pooling
 
@@ -110,14 +111,9 @@ def stub() -> Iterator[StubEmbeddings]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.url = f"http://127.0.0.1:{server.server_port}/v1"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield state
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with http_server(Handler) as port:
+        state.url = f"http://127.0.0.1:{port}/v1"
+        yield state
 
 
 def endpoint(stub: StubEmbeddings, **changes: Any) -> Embedding:

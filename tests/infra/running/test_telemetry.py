@@ -1,9 +1,8 @@
 """Spans and metrics reach a collector; one that is away costs a line; and nothing of a prompt is in them."""
 
 import contextlib
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from infra.recipe import Price
 from infra.running import progress, telemetry
 from infra.running.progress import ProgressUpdate
 from infra.running.telemetry import ENDPOINT, Metric, Point, observed, span, telemetry_on
+from tests.support.http_server import http_server
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.requests import client_of, requests
 from tests.support.stub_server import StubServer, running_stub
@@ -40,8 +40,8 @@ class Collector:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.handler = Handler
+        self.url = ""
 
     def spans(self) -> dict[str, Any]:
         """The spans by name."""
@@ -72,13 +72,10 @@ def attributes(thing: Any) -> dict[str, Any]:
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
     collector = Collector()
-    thread = threading.Thread(target=collector.server.serve_forever, args=(0.05,))
-    thread.start()
-    monkeypatch.setenv(ENDPOINT, collector.url)
-    yield collector
-    collector.server.shutdown()
-    thread.join()
-    collector.server.server_close()
+    with http_server(collector.handler) as port:
+        collector.url = f"http://127.0.0.1:{port}"
+        monkeypatch.setenv(ENDPOINT, collector.url)
+        yield collector
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 from infra.serving.hang_watch import HangWatch
+from tests.support.http_server import http_server
 
 TIMEOUT_S = 0.6
 
@@ -37,17 +38,11 @@ def server(tokens: Callable[[], int], replies: Callable[[], int | None]) -> Iter
         def log_message(self, *arguments: object) -> None:
             pass
 
-    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    running.daemon_threads = True
-    thread = threading.Thread(target=running.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield running.server_port, calls
-    finally:
-        over.set()
-        running.shutdown()
-        thread.join()
-        running.server_close()
+    with http_server(Handler) as port:
+        try:
+            yield port, calls
+        finally:
+            over.set()
 
 
 def hung_within(port: int, seconds: float) -> bool:

@@ -8,9 +8,8 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from infra.serving.adapters import load_adapter
 from infra.serving.checks import check_port, free_port
 from infra.serving.server import ServerSettings
 from infra.serving.servers import local_folder, serve
+from tests.support.http_server import http_server
 
 ANSWERS = """
 import json, os, sys
@@ -122,15 +122,8 @@ def adapter_server(status: int, body: str) -> Iterator[tuple[str, list[dict[str,
         def log_message(self, *arguments: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1", received
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with http_server(Handler) as port:
+        yield f"http://127.0.0.1:{port}/v1", received
 
 
 def test_an_adapter_is_loaded_by_name_and_absolute_path(tmp_path: Path) -> None:
