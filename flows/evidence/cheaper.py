@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flows.evidence import LONGREWARD, Observation, SeedResult
+from flows.evidence import LONGREWARD, Figures, Observation, SeedResult, figure_value
 from flows.evidence.cheaper_recipes import cheaper_recipe
 from flows.evidence.experiment import Experiment
 from infra.errors import InputError
@@ -23,7 +23,6 @@ from infra.models.budget import call_cost
 from infra.models.tokens import count_tokens, load_tokenizer
 from infra.recipe import Price, Recipe
 from infra.store import open_store
-from tasks.records.dataset import ShardData
 from tasks.records.example import Answer, Judgement
 from tasks.reporting.agreement import AgreementTally, gold_preferences
 from tasks.reporting.judged_questions import JudgedQuestion, parse_evidence, questions_of_shard
@@ -76,7 +75,8 @@ def judged_cases(experiment: Experiment, recipe: Recipe) -> dict[str, JudgedCase
             answers = _by_example(shard.answers)
             for question in questions_of_shard(shard):
                 example_id = question.example.example_id
-                own = tokens.of_question(judgements[example_id], answers[example_id], shard)
+                context = shard.contexts[question.example.context_id].text
+                own = tokens.of_question(judgements[example_id], answers[example_id], context)
                 cases[example_id] = JudgedCase(
                     question,
                     _spent(judgements[example_id], ledger, own),
@@ -130,13 +130,14 @@ def measure_way(experiment: Experiment, way: str) -> SeedResult:
     return SeedResult(observations, experiment.details(recipe, None))
 
 
-def target_met(figures: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> bool | None:
+def target_met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
     """The issue's goal for a cheaper judge."""
-    shares = [figures.get(name, {}).get("value") for name in ("calls", "tokens", "pairs as the full judge's")]
-    calls, tokens, pairs = shares
+    calls = figure_value(figures, "calls")
+    tokens = figure_value(figures, "tokens")
+    pairs = figure_value(figures, "pairs as the full judge's")
     if calls is None or tokens is None or pairs is None:
         return None
-    return bool(calls <= _TARGET_CALLS and tokens <= _TARGET_TOKENS and pairs >= _TARGET_PAIRS)
+    return calls <= _TARGET_CALLS and tokens <= _TARGET_TOKENS and pairs >= _TARGET_PAIRS
 
 
 def _by_example(rows: Sequence[Any]) -> dict[str, list[Any]]:
@@ -173,21 +174,19 @@ class _SmallModelTokens:
         self._rewards = any(scorer.name == "reward_model" for scorer in parse_scorers(recipe))
         self._verifies = any(entry.get("verifier") for entry in recipe.scoring.scorers)
 
-    def of_question(self, judgements: Sequence[Judgement], answers: Sequence[Answer], shard: ShardData) -> int:
+    def of_question(self, judgements: Sequence[Judgement], answers: Sequence[Answer], context: str) -> int:
         tokens = 0
         if self._rewards:
             samples = [answer for answer in answers if answer.sample_index >= 0]
             tokens += samples[0].prompt_tokens + sum(answer.answer_tokens for answer in samples)
         if self._verifies:
-            texts = dict.fromkeys(self._facts(judgements, shard))
+            texts = dict.fromkeys(self._facts(judgements, context))
             tokens += sum(count_tokens(self._tokenizer, list(texts)))
         return tokens
 
-    def _facts(self, judgements: Sequence[Judgement], shard: ShardData) -> Iterator[str]:
+    def _facts(self, judgements: Sequence[Judgement], context: str) -> Iterator[str]:
         """The passages and the statement of each fact, which the verifier has read before the judge was asked."""
-        contexts = {example.example_id: shard.contexts[example.context_id].text for example in shard.examples}
         for judgement in judgements:
             for fact in parse_evidence(judgement.evidence).get("facts", ()):
-                context = contexts[judgement.example_id]
                 passages = [context[start:end] for start, end in fact["passages"]]
                 yield "\n".join([*passages, fact["text"]])

@@ -91,7 +91,7 @@ class _RewardBounds:
         return self.missing if self.missing <= _LAST_FACTS else math.ceil(self.missing / 2)
 
     def may_be_chosen(self, pairing: Pairing) -> bool:
-        return self.score.may_win and may_be_chosen(self.score.answer, pairing)
+        return self.score.may_win and may_be_chosen(self.score.answer.finish_reason, pairing)
 
     def verdicts_until(self, best: float, worst: float) -> int:
         """Verdicts that should bring the answer below `best` and above `worst`; those of one round at most."""

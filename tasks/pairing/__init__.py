@@ -151,13 +151,13 @@ def _first_words(answers: Sequence[Answer], words: Mapping[AnswerId, str]) -> st
     return ""
 
 
-def may_be_chosen(answer: Answer, settings: Pairing) -> bool:
+def may_be_chosen(finish_reason: str, settings: Pairing) -> bool:
     """False for an answer that max_tokens cut off, unless the recipe lets it be chosen."""
-    return settings.cut_off_as_chosen or answer.finish_reason != LENGTH
+    return settings.cut_off_as_chosen or finish_reason != LENGTH
 
 
 def _may_be_chosen(ranked: Ranked, settings: Pairing) -> bool:
-    return ranked.may_win and may_be_chosen(ranked.answer, settings)
+    return ranked.may_win and may_be_chosen(ranked.answer.finish_reason, settings)
 
 
 def margin(chosen: Ranked, rejected: Ranked) -> float:

@@ -12,7 +12,6 @@ from typing import Any
 
 from infra.canonical import text_id
 from infra.errors import InputError, RecipeError
-from infra.models.completions import LENGTH
 from infra.recipe import Recipe
 from infra.store import open_store
 from tasks.judging.cascade import Candidate
@@ -25,6 +24,7 @@ from tasks.judging.cascade_calibration import (
 )
 from tasks.judging.pruning import PRUNED
 from tasks.judging.refusals import FACTS_SCORER, is_unfounded
+from tasks.pairing import may_be_chosen
 from tasks.records.reader import PublishedDataset, read_dataset
 from tasks.reporting.judged_questions import parse_evidence
 from tasks.scoring import CASCADE, check_scorers
@@ -138,7 +138,7 @@ def _judged_candidates(
             continue
         if reasons & {PRUNED, DECIDED}:
             return None
-        cut_off = row["finish_reason"] == LENGTH and not recipe.pairing.cut_off_as_chosen
+        cut_off = not may_be_chosen(row["finish_reason"], recipe.pairing)
         scores = tuple(judgements[stage]["score"] for stage in stages)
         facts = judgements.get(FACTS_SCORER)
         unfounded = facts is not None and is_unfounded(facts["score"], facts["evidence"])

@@ -122,7 +122,7 @@ class _Cascade:
             first = group[0]
             of_answer = self.judgements[first.id]
             scores = tuple(of_answer[name].score if name in of_answer else None for name in self.names)
-            cut_off = not may_be_chosen(first, self.scoring.recipe.pairing)
+            cut_off = not may_be_chosen(first.finish_reason, self.scoring.recipe.pairing)
             standing.candidates.append(Candidate(text_id(first.text), scores, cut_off))
 
     def take_rewards(self, standing: _Question, places: Iterable[int]) -> None:
@@ -186,7 +186,7 @@ def _groups(question: AnsweredQuestion, scoring: ScoringContext) -> list[list[An
     groups: dict[tuple[str, bool], list[Answer]] = {}
     for answer in question.answers:
         if no_text_reason(answer) is None:
-            may_win = may_be_chosen(answer, scoring.recipe.pairing)
+            may_win = may_be_chosen(answer.finish_reason, scoring.recipe.pairing)
             groups.setdefault((answer.text, may_win), []).append(answer)
     return list(groups.values())
 

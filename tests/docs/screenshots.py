@@ -25,7 +25,7 @@ from tasks.microworld.world import Fact, WorldDocument, make_world, write_docume
 from tasks.records.plan import plan_path
 from tests.docs.pages import ROOT
 from tests.support.browser import served_pages
-from tests.support.viewed import pair_row, write_dataset
+from tests.support.viewed import answer_row, pair_row, write_dataset
 
 FOLDER = ROOT / "docs" / "view"
 VERSION, OTHER = "680d0ee80503e020", "b1f0c7a2957d43e6"
@@ -145,21 +145,7 @@ def _evidence(pair: Mapping[str, Any], side: str, _: str) -> list[dict[str, Any]
         words = {"reply": f"It answers what was asked. [[{entry['score']:g}]]"}
         evidence = {"facts": facts, "notes": [note]} if entry["scorer"] == "faithfulness" else words
         judgements.append({**entry, "reason": None, "evidence": json.dumps(evidence), "keys": []})
-    names = ("example_id", "context_id", "question", "references", "kind", "language", "strategy", "plan_id")
-    row = {
-        **{name: pair[name] for name in names},
-        "sample_index": pair[f"{side}_index"],
-        "text": pair[side][-1]["content"],
-        "finish_reason": "stop",
-        "prompt_tokens": pair["prompt_tokens"],
-        "completion_tokens": pair[f"{side}_tokens"],
-        "reward": pair[f"{side}_reward"],
-        "judgements": judgements,
-        "is_chosen": side == "chosen",
-        "is_rejected": side == "rejected",
-        "ledger_key": "k",
-    }
-    return [row]
+    return [answer_row(pair, side, judgements)]
 
 
 def _paragraphs(context: str) -> list[tuple[int, int]]:

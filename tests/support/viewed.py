@@ -53,7 +53,6 @@ def pair_row(number: int, text: str = "", **changes: Any) -> dict[str, Any]:
 
 def evidence_row(pair: Mapping[str, Any], side: str, text: str = "") -> dict[str, Any]:
     """The row of `evidence` of a pair's answer; its facts are supported by the context's first sentence."""
-    names = ("example_id", "context_id", "question", "references", "kind", "language", "strategy", "plan_id")
     end = len(f"Ilse Brandt built bridge {int(pair['example_id'][1:7])}.")
     fact = {
         "text": f"Ilse Brandt built it. {text}",
@@ -72,6 +71,12 @@ def evidence_row(pair: Mapping[str, Any], side: str, text: str = "") -> dict[str
         is_last = entry["scorer"] == SCORERS[-1]
         words = json.dumps(evidence if is_last else {"reply": f"Good. {text}"})
         judgements.append({**entry, "reason": reason, "evidence": words, "keys": []})
+    return answer_row(pair, side, judgements)
+
+
+def answer_row(pair: Mapping[str, Any], side: str, judgements: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The row of `evidence` of a pair's answer, with these judgements."""
+    names = ("example_id", "context_id", "question", "references", "kind", "language", "strategy", "plan_id")
     return {
         **{name: pair[name] for name in names},
         "sample_index": pair[f"{side}_index"],
