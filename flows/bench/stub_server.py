@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import hashlib
 import json
+import socket
 from collections import Counter
 from typing import Any
 
@@ -29,6 +30,7 @@ class StubServer:
         self.requests = 0  # chat requests
         self.answered: Counter[str] = Counter()  # sha256 of the body → chat replies sent with 200
         self._runner: web.AppRunner | None = None
+        self._listener: socket.socket | None = None
 
     @property
     def url(self) -> str:
@@ -60,9 +62,9 @@ class StubServer:
         self.add_routes(app)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", port, backlog=2048)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=2048)
+        await web.SockSite(self._runner, self._listener, backlog=2048).start()
+        self.port = self._listener.getsockname()[1]
 
     def add_routes(self, app: web.Application) -> None:
         """For further routes of a stub that can do more."""
@@ -71,6 +73,8 @@ class StubServer:
         """Close the socket and all connections."""
         if self._runner is not None:
             runner, self._runner = self._runner, None
+            assert self._listener is not None
+            await accept_no_more(self._listener)
             await runner.cleanup()
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
@@ -111,6 +115,17 @@ class StubServer:
 
     async def _stats(self, request: web.Request) -> web.Response:
         return web.json_response(self.stats())
+
+
+async def accept_no_more(listener: socket.socket) -> None:
+    """Accept no further connections of an asyncio server, which may be closed after this.
+
+    A server that is closed just after it has accepted a connection leaves the connection's socket open (Python 3.11):
+    here such connections are first made whole, so that they are closed with the others.
+    """
+    asyncio.get_running_loop().remove_reader(listener)
+    for _ in range(5):  # rounds of the loop from the socket that was accepted to the task that serves it
+        await asyncio.sleep(0)
 
 
 def stub_answer(content: str, seed: int | None) -> str:

@@ -1,5 +1,7 @@
 """What a server needs of this machine, checked before it starts: the Python that has vLLM, the model, free ports."""
 
+import contextlib
+import random
 import socket
 from pathlib import Path
 
@@ -46,10 +48,16 @@ def check_port(port: int, section: str = "policy") -> None:
 
 
 def free_port() -> int:
-    """A port on 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port on 127.0.0.1 that is free now.
+
+    None of those that the system itself gives out (from 32768 on): a server may take a minute until it listens, and an
+    outgoing connection of anybody could have the port by then.
+    """
+    for port in random.SystemRandom().sample(range(10_000, 32_768), 100):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise PrerequisiteError("100 ports of 127.0.0.1 below 32768 were tried and all are taken; end what has them")
 
 
 def check_ports_differ(recipe: Recipe) -> None:

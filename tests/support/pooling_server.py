@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import tempfile
 import time
 import urllib.request
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from infra.running.processes import ChildProcess
+from infra.serving.checks import free_port
 
 PYTHON = Path(__file__).parents[2] / ".venv-serving/bin/python"
 START_S = 400  # it takes half a minute alone on two cores
@@ -22,9 +22,7 @@ def running_pooling(model_path: str, name: str, log: Path) -> Iterator[str]:
     """The base URL of a vLLM that serves the model in float32 until the block ends."""
     if not PYTHON.exists():
         pytest.skip(f"no vLLM here: there is no {PYTHON.name} in .venv-serving")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--model", model_path]
     command += ["--served-model-name", name, "--host", "127.0.0.1", "--port", str(port)]
     command += ["--runner", "pooling", "--dtype", "float32", "--enforce-eager"]
@@ -46,6 +44,6 @@ def _wait(url: str, process: ChildProcess) -> None:
             urllib.request.urlopen(f"{url}/models", timeout=5).read()
             return
         if process.poll() is not None:
-            pytest.skip(f"vLLM cannot serve the model on this machine:\n{process.tail()}")
+            pytest.fail(f"vLLM cannot serve the model on this machine:\n{process.tail()}")
         time.sleep(0.5)
-    pytest.skip(f"vLLM did not start within {START_S} s:\n{process.tail()}")
+    pytest.fail(f"vLLM did not start within {START_S} s:\n{process.tail()}")

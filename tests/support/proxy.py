@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import socket
 import threading
 from collections.abc import Coroutine, Iterator
 from typing import Any
+
+from flows.bench.stub_server import accept_no_more
 
 
 class Proxy:
@@ -14,14 +17,18 @@ class Proxy:
         self.target = target
         self.port = 0
         self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._forward, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._server = await asyncio.start_server(self._forward, sock=self._listener)
+        self.port = self._listener.getsockname()[1]
 
     async def stop(self) -> None:
         if self._server is not None:
+            assert self._listener is not None
+            await accept_no_more(self._listener)
             self._server.close()
             self._server = None
         for writer in self._writers:

@@ -6,7 +6,6 @@ Ceph's gateway where it is installed, for what a mock cannot show.
 
 import functools
 import shutil
-import socket
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from infra.serving.checks import free_port
 
 _ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -44,9 +45,7 @@ needs_real_s3 = pytest.mark.skipif(
 @contextmanager
 def real_s3(folder: Path) -> Iterator[dict[str, str]]:
     """Run a real S3 server whose files are in `folder`; yields the environment in which it is reached."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = ["bash", str(_REAL_SERVER)]
     started = subprocess.run(
         [*command, "start", str(folder), str(port)], stdout=subprocess.PIPE, text=True, check=True, timeout=120

@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import socket
 import threading
 from collections.abc import Callable, Iterator
 
 import aiohttp
 from aiohttp import web
+
+from flows.bench.stub_server import accept_no_more
 
 Choice = Callable[[str, str], str]  # method and path of a request -> its fault, "" for none
 
@@ -24,6 +27,7 @@ class S3Faults:
         self.url = ""
         self._target = target
         self._runner: web.AppRunner | None = None
+        self._listener: socket.socket | None = None
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
@@ -33,14 +37,16 @@ class S3Faults:
         app.router.add_route("*", "/{path:.*}", self._forward)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        await web.SockSite(self._runner, self._listener).start()
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     async def stop(self) -> None:
         """Close the socket and all connections."""
         assert self._runner is not None
+        assert self._listener is not None
         assert self._session is not None
+        await accept_no_more(self._listener)
         await self._runner.cleanup()
         await self._session.close()
 

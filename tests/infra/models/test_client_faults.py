@@ -1,6 +1,5 @@
 """The model client when servers are busy, wrong, slow or gone, against real stub servers."""
 
-import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,15 +12,10 @@ from infra.models.refusals.streaks import LIMIT
 from infra.models.sending.call_settings import CallListener
 from infra.models.sending.endpoint import Endpoint
 from infra.models.sending.transport import proxy_for
+from infra.serving.checks import free_port
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.requests import client_of, requests
 from tests.support.stub_server import StubServer, running_stub
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def dead_url():
