@@ -1,4 +1,4 @@
-"""A server of a test that is stopped while clients connect leaves no socket open: else a later test gets the warning."""
+"""A server of a test that is stopped while clients connect leaves none open: a later test would get the warning."""
 
 import gc
 import socket
