@@ -36,7 +36,7 @@ check: .venv/.made
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
-	@.venv/bin/python -m pytest -q -m "not slow" --numprocesses 2 $(ARGS)
+	@.venv/bin/python -m pytest -q -m "not slow and not medium" --numprocesses 2 $(ARGS)
 
 gpu-check:
 	@$(if $(WHEELS),$(GPU_PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target $(GPU_PACKAGES) $(WHEELS)/*.whl)

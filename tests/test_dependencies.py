@@ -6,6 +6,10 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.medium
+
 ROOT = Path(__file__).parents[1]
 OWN = {"flows", "tasks", "infra", "tests"}
 DISTRIBUTIONS = {

@@ -212,6 +212,7 @@ def defined_names(node: ast.stmt) -> set[str]:
     return set()
 
 
+@pytest.mark.medium
 def test_names_of_the_glossary_are_names_of_the_code() -> None:
     rows = glossary()
     assert len(rows) > 80

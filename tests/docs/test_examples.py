@@ -121,6 +121,7 @@ def test_python_is_typed(block: Block, tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("block", [block for block in blocks_in("python") if block.file is None], ids=str)
 @pytest.mark.filterwarnings("ignore")
 def test_python_runs(block: Block, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

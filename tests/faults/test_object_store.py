@@ -18,6 +18,8 @@ from tests.support.s3_faults import Choice, S3Faults, failing_s3
 from tests.support.small_build import CALLS, IN_FLIGHT, dataset_files, run_build, small_recipe
 from tests.support.stub_server import StubServer, running_stub
 
+pytestmark = pytest.mark.medium
+
 AWAY_S = 2.0  # that the store stays away; its client itself tries for half a second
 
 

@@ -29,6 +29,7 @@ def recipe_for(folder: Path, policy: BatchStub, judge: BatchStub, name: str, **m
     return parse_recipe(settings)
 
 
+@pytest.mark.medium
 def test_a_build_by_batches_publishes_what_a_live_one_does(folder: Path) -> None:
     with running_batches() as policy, running_batches(reply=judge_reply) as judge:
         live = build(shard_recipe(recipe_for(folder, policy, judge, "live")))

@@ -22,6 +22,7 @@ def recipe_for(folder: Path, stub: StubServer, **sections: Any) -> Recipe:
     return stub_recipe(folder, stub.url, sampling={"samples": 4}, execution=execution, **sections)
 
 
+@pytest.mark.medium
 def test_tokens_are_counted_here_alike_in_every_run(folder: Path) -> None:
     with running_stub(without_usage=True) as stub:
         with pytest.raises(BudgetReached, match=r"budget\.tokens"):

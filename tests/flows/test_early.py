@@ -136,6 +136,7 @@ def save_tokenizer(folder: Path, template: str | None) -> str:
     return str(folder / "base")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("template", "message"),
     [
@@ -210,6 +211,7 @@ def vllm(window: int) -> dict[str, Any]:
     return {"data": [{"id": "other", "max_model_len": 1}, {"id": "stub", "max_model_len": window}]}
 
 
+@pytest.mark.medium
 def test_a_server_with_a_smaller_window_is_named_by_doctor_and_before_the_first_call(folder: Path) -> None:
     rows = [{"question": "What?", "context": "It is Paris. " * 30}]  # 390 tokens
     with list_of_models(vllm(400)) as url:
@@ -225,6 +227,7 @@ def test_a_server_with_a_smaller_window_is_named_by_doctor_and_before_the_first_
         check_windows(recipe, make_plan(recipe, store), store)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("body", [{}, {"data": []}, {"data": [{"id": "stub"}]}, {"data": "x"}, {"data": [1]}])
 def test_a_server_that_does_not_tell_its_window_is_left_alone(folder: Path, body: dict[str, Any]) -> None:
     rows = [{"question": "What?", "context": "It is Paris."}]

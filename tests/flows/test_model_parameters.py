@@ -12,6 +12,8 @@ from infra.store import open_store
 from tests.flows.test_secrets import everything_in, everything_in_prefect
 from tests.support.stub_server import running_stub
 
+pytestmark = pytest.mark.medium
+
 SECRET = "geheim-0123456789"
 REFUSES = {
     "max_tokens": "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead.",

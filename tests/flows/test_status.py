@@ -264,6 +264,7 @@ def test_a_command_to_type_is_one_line_however_narrow_the_terminal_is(
     assert "question q4, step sample, http://gpu-1:8000: no luck" in printed
 
 
+@pytest.mark.medium
 def test_a_plan_of_many_shards_is_shown_from_listings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from flows.bench.status import make_plan_of_many_shards
 

@@ -36,6 +36,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
     return commands
 
 
+@pytest.mark.medium
 def test_the_same_build_again_starts_no_server_and_a_larger_one_does(
     folder: Path, recipe: Recipe, started: list[Sequence[str]]
 ) -> None:
@@ -52,6 +53,7 @@ def test_the_same_build_again_starts_no_server_and_a_larger_one_does(
     assert len(started) == 2
 
 
+@pytest.mark.medium
 def test_shards_that_run_again_are_served_although_the_ledger_has_their_replies(
     folder: Path, recipe: Recipe, started: list[Sequence[str]]
 ) -> None:
@@ -66,6 +68,7 @@ def test_shards_that_run_again_are_served_although_the_ledger_has_their_replies(
     assert len(started) == 2
 
 
+@pytest.mark.medium
 def test_evaluation_loads_the_adapter_when_an_answer_is_missing(
     folder: Path, recipe: Recipe, started: list[Sequence[str]]
 ) -> None:

@@ -173,6 +173,7 @@ def test_a_shard_whose_runs_are_always_lost_fails_and_the_others_do_not(
     assert sum(0 in each["indices"] for each in server.started) == 2 + workers.MOST_LOSSES  # the first had two shards
 
 
+@pytest.mark.medium
 def test_a_lost_run_that_still_reports_is_not_succeeded(
     build: tuple[RunResources, Plan, FakeServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,7 @@ def test_every_file_says_what_it_is_and_stays_small(path: Path) -> None:
     assert text.count("\n") <= 450
 
 
+@pytest.mark.medium
 def test_nothing_unpickles() -> None:
     faults = []
     for path in SOURCES:

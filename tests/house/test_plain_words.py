@@ -3,6 +3,8 @@
 import ast
 from pathlib import Path
 
+import pytest
+
 from tests.house.plain_words import ROOT, count_files, report, source_files, ten_words_in
 
 SNIPPET = '''"""Each of the ten words counts as an identifier, not as a word of a text."""
@@ -29,6 +31,7 @@ def _private():
 RECIPE_KEYS = {"tasks/scoring/self_evaluation.py": "asked"}  # a key of published recipes, which stays as it is
 
 
+@pytest.mark.medium
 def test_no_identifier_is_one_of_the_ten_words() -> None:
     places = []
     for path in source_files():

@@ -34,6 +34,8 @@ from tests.support.requests import prompt
 from tests.support.scripted_judge import judged_recipe, scoring_with
 from tests.tasks.judging.test_asking import ask
 
+pytestmark = pytest.mark.medium
+
 ANSWERS = 6000  # replies to the policy, four to a question
 RATINGS = 4000  # replies to the judge
 STATUSES = (100, 200, 201, 204, 301, 400, 401, 402, 403, 404, 408, 410, 413, 418, 422, 429, 451, 500, 502, 529, 700)

@@ -13,6 +13,8 @@ import pytest
 from tests.support.proxy import running_proxy
 from tests.support.stub_server import running_stub
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.mark.parametrize("kind", ["stub", "proxy"])
 def test_a_stop_among_connections_leaves_none_open(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,7 @@ def test_the_same_run_again_has_its_reports(tmp_path: Path) -> None:
     assert again.ended.endswith("+00:00")
 
 
+@pytest.mark.medium
 def test_other_inputs_are_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, store = finished(tmp_path)
     assert finished_run(store, recipe, run_inputs(recipe, 2)) is None
@@ -67,6 +68,7 @@ def test_other_inputs_are_another_run(tmp_path: Path, monkeypatch: pytest.Monkey
     assert finished_run(store, recipe, run_inputs(recipe, 1)) is None
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("path", sorted(MADE))
 def test_what_is_gone_or_changed_is_made_again(tmp_path: Path, path: str) -> None:
     recipe, store = finished(tmp_path)
@@ -85,6 +87,7 @@ def test_a_server_that_must_be_asked_again_is_asked(tmp_path: Path, monkeypatch:
     assert finished_run(store, recipe, run_inputs(recipe, 1)) is None
 
 
+@pytest.mark.medium
 def test_a_record_that_cannot_be_read_is_no_record(tmp_path: Path) -> None:
     recipe, store = finished(tmp_path)
     for record in (b"{", b"[]", b"{}", b'{"inputs": 1}'):

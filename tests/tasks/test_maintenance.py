@@ -64,6 +64,7 @@ def planted(url: str) -> tuple[Store, str, dict[str, str]]:
     return store, made[0].plan_id, garbage
 
 
+@pytest.mark.medium
 def test_what_nothing_names_is_listed_first_and_removed_when_that_is_said(url: str) -> None:
     store, _, garbage = planted(url)
     before = store.list()
@@ -92,6 +93,7 @@ def test_young_files_stay(tmp_path: Path) -> None:
     assert store.exists(young)
 
 
+@pytest.mark.medium
 def test_what_a_build_works_on_stays(url: str) -> None:
     store, plan_id, garbage = planted(url)
     store.delete(f"leases/{plan_id}/0001.beat", f"leases/{plan_id}/0001.json")

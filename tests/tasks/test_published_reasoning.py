@@ -16,6 +16,8 @@ from tasks.records.table import StoredTable
 from tasks.training.published import read_train_split
 from tests.support.published import fake_plan, fake_recipe
 
+pytestmark = pytest.mark.medium
+
 
 def with_reasoning(store: Store, result: ShardResult) -> ShardResult:
     """A shard whose answers were thought about, two tokens each."""

@@ -153,6 +153,7 @@ def test_the_same_pair_twice_is_not_published(tmp_path: Path) -> None:
         publish(plan, [twice, results[1]], recipe, store)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("pairs", [1, 3])
 @pytest.mark.usefixtures("drawn")
 def test_two_stores_get_the_same_bytes(tmp_path: Path, pairs: int) -> None:
@@ -315,6 +316,7 @@ def test_a_context_is_on_one_side_and_training_is_never_left_empty(
     assert len(moved) <= 1
 
 
+@pytest.mark.medium
 @settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 100), fraction=st.sampled_from([0.0, 0.2, 0.5, 1.0]), per_shard=st.integers(2, 7))
 def test_no_context_is_on_both_sides_of_a_published_dataset(
@@ -444,6 +446,7 @@ def test_trl_trains_on_it_unchanged(tmp_path: Path) -> None:
     assert trainer.train().training_loss > 0
 
 
+@pytest.mark.medium
 def test_memory_grows_with_a_shard_and_not_with_the_dataset(tmp_path: Path) -> None:
     def peak(shards: int) -> int:
         """The smaller of two runs, as threads that earlier tests left behind allocate while this one measures."""

@@ -22,6 +22,8 @@ from tests.support.hub_stub import TOKEN, Hub, HubRepository, hub
 from tests.support.published import fake_plan, fake_recipe
 from tests.support.s3 import s3_bucket
 
+pytestmark = pytest.mark.medium
+
 __all__ = ["hub"]
 NAME = "lab/fake-pairs"
 

@@ -46,6 +46,7 @@ def from_tables(folder: Path, recipe_options: dict[str, Any], **options: Any) ->
     return files_of(store, publish(plan, results, recipe, store).path)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("kind", ["file", "s3"])
 @pytest.mark.parametrize("shards", [None, (0, 2), ()])
 def test_parts_of_all_or_of_some_shards_give_the_bytes_that_the_tables_give(

@@ -78,6 +78,7 @@ def test_a_decided_question_gets_no_more_samples_and_those_that_it_has_are_the_s
     assert [answer.sample_index for answer in answers if answer.example_id == "clear"] == [*range(8), -1]
 
 
+@pytest.mark.medium
 def test_a_plan_tells_the_range_and_a_stopped_run_goes_on_with_what_is_paid(
     work: tuple[Recipe, Store, Plan, Ledger],
 ) -> None:

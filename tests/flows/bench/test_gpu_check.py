@@ -50,6 +50,7 @@ def _outcomes(folder: Path, deeds: list[str], seconds: float) -> list[tuple[str,
     return outcomes
 
 
+@pytest.mark.medium
 def test_a_way_that_hangs_or_crashes_is_a_row_and_the_others_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,10 @@
 """The benchmark of a reward model measures both ways, which give the same logits."""
 
+import pytest
+
 from flows.bench.reward import measure
+
+pytestmark = pytest.mark.medium
 
 
 def test_both_ways_are_measured_and_agree() -> None:

@@ -14,6 +14,8 @@ from flows.bench.common import stub_recipe, write_questions
 from flows.rerun import parse_ranges
 from infra.errors import InputError
 
+pytestmark = pytest.mark.medium
+
 
 def longmill(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3]), "COLUMNS": "200"}

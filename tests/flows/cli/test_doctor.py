@@ -107,6 +107,7 @@ def test_a_header_without_its_variable_is_missing_before_anything_starts(folder:
         require_machine(recipe)
 
 
+@pytest.mark.medium
 def test_an_endpoint_without_batches_is_named_where_the_recipe_wants_them(folder: Path) -> None:
     with running_batches() as stub, running_stub() as other:
         for url, missing in ((stub.url, False), (other.url, True)):

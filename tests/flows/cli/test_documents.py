@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 import yaml
 from typer.testing import CliRunner
 
@@ -27,6 +28,7 @@ def folder_of_documents(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.medium
 def test_a_folder_is_counted_by_format_and_language_with_its_drops(tmp_path: Path) -> None:
     folder = folder_of_documents(tmp_path / "documents")
     view = json.loads(printed("documents", str(folder), "--json"))

@@ -7,6 +7,8 @@ import pytest
 
 from infra.errors import InputError
 
+pytestmark = pytest.mark.medium
+
 WAITING_THREAD = "import threading; threading.Thread(target=threading.Event().wait).start()\n"
 BUFFERED_LOG = """
 import logging, logging.handlers, sys

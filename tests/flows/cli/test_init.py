@@ -53,6 +53,7 @@ def test_flags_give_a_recipe_that_passes_its_check_and_three_commands(folder: Pa
     assert "2 questions in the first 2 rows" in ended.stderr
 
 
+@pytest.mark.medium
 def test_a_model_on_this_machine_says_how_much_it_reads(folder: Path) -> None:
     write_sources(folder)
     ended = CliRunner().invoke(app, ["init", "--questions", "my questions.jsonl", "--model", "smollm2"])

@@ -35,6 +35,7 @@ def test_a_dataset_without_pairs_says_so_and_why(tmp_path: Path) -> None:
     assert (view["pairs"], view["rows"], view["drops"]) == (0, [], {"duplicate_id": 3})
 
 
+@pytest.mark.medium
 def test_a_dataset_with_pairs_lists_them_alone(tmp_path: Path) -> None:
     folder = published(tmp_path, shards=1, early_drops=1)
     printed = inspect(folder)

@@ -75,6 +75,7 @@ def test_a_recipe_whose_models_have_endpoints_has_nothing_to_serve(folder: Path)
         serve(str(path))
 
 
+@pytest.mark.medium
 def test_the_ports_of_all_replicas_are_checked_before_a_run(folder: Path) -> None:
     with serve_recipe(read_recipe(str(recipe_file(folder)))) as running:
         (url,) = running.policy.endpoints

@@ -67,6 +67,7 @@ def test_the_table_says_where_each_row_went() -> None:
     ]
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("prefect")
 def test_without_a_recipe_a_model_is_trained_with_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

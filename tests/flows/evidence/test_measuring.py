@@ -40,6 +40,7 @@ def run(only: tuple[str, ...] = (), **settings: Any) -> dict[str, Any]:
     return measuring.measure(evidence_settings, measuring.selected_rows(only))
 
 
+@pytest.mark.medium
 def test_a_stored_result_is_not_measured_again(folder: Path, measured: list[tuple[str, int]]) -> None:
     run(only=("two",))
     assert measured == [("two", 0), ("two", 1)]
@@ -55,6 +56,7 @@ def test_a_stored_result_is_not_measured_again(folder: Path, measured: list[tupl
     assert "| one? |" in (folder / "mill/evidence/evidence.md").read_text()
 
 
+@pytest.mark.medium
 def test_a_run_that_was_stopped_keeps_its_results(folder: Path, measured: list[tuple[str, int]]) -> None:
     def stopped(experiment: Experiment) -> SeedResult:
         raise LongmillError("stopped")
@@ -69,6 +71,7 @@ def test_a_run_that_was_stopped_keeps_its_results(folder: Path, measured: list[t
     assert measured == [("one", 0), ("two", 0), ("one", 1), ("two", 1)]
 
 
+@pytest.mark.medium
 def test_a_change_of_what_decides_a_figure_measures_again_and_a_change_of_speed_does_not(
     folder: Path, measured: list[tuple[str, int]]
 ) -> None:

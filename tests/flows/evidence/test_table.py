@@ -128,6 +128,7 @@ def test_rows_stand_in_the_order_of_their_numbers() -> None:
     assert [evidence_row.number for evidence_row in evidence_rows().values()] == list(range(1, 17))
 
 
+@pytest.mark.medium
 def test_every_plot_comes_from_the_table_alone() -> None:
     table = a_table()
     names = ("greedy", "oracle@8", "MBR(embedding)@8", "MBR(ROUGE)@8", "random@8")
@@ -144,6 +145,7 @@ def test_every_plot_comes_from_the_table_alone() -> None:
     assert evidence_plots({"measured": {}, "rows": []}) == {}
 
 
+@pytest.mark.medium
 def test_the_page_of_the_evidence_shows_the_table_that_is_shipped() -> None:
     root = Path(__file__).parents[3]
     table = shipped_table()

@@ -18,6 +18,8 @@ from infra.store import Store, open_store
 from tests.support.ledger_entries import entry, key, keys
 from tests.support.s3 import store_url
 
+pytestmark = pytest.mark.medium
+
 SEGMENTS, ROWS = 10, 5
 
 

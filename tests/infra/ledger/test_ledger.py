@@ -49,6 +49,7 @@ async def record_all(ledger: Ledger, entries: Iterable[Entry]) -> None:
     await asyncio.gather(*(ledger.record(entry) for entry in entries))
 
 
+@pytest.mark.medium
 async def test_recorded_entries_are_found_by_every_ledger(store: Store) -> None:
     entries = [entry(number) for number in range(20)]
     with Ledger(store) as ledger:
@@ -114,6 +115,7 @@ async def test_an_entry_is_written_although_its_task_was_cancelled(folder: Store
     assert Ledger(folder).holds([key(1)]) == {key(1)}
 
 
+@pytest.mark.medium
 def test_one_loop_records_while_other_threads_look_up(store: Store) -> None:
     ledger = Ledger(store)
     loop = asyncio.new_event_loop()
@@ -185,6 +187,7 @@ def _flipped(data: bytes) -> bytes:
     return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("damage", [_cut, _flipped, lambda data: b""])
 @pytest.mark.parametrize("read_whole", [True, False])
 def test_a_damaged_segment_is_set_aside_and_the_rest_is_used(
@@ -293,6 +296,7 @@ def test_of_conflicting_replies_the_same_one_wins_everywhere(folder: Store, orde
     assert ledger.entries == 4
 
 
+@pytest.mark.medium
 async def test_closing_merges_this_ledgers_segments_and_no_others(store: Store) -> None:
     foreign = write(store, [entry(number) for number in range(100, 103)])
     ledger = Ledger(store)
@@ -317,6 +321,7 @@ async def test_a_long_run_merges_on_the_way(folder: Store, monkeypatch: pytest.M
     ledger.close()
 
 
+@pytest.mark.medium
 def test_a_reader_finds_entries_whose_segment_was_merged_away(store: Store) -> None:
     for number in range(5):
         write(store, [entry(number)])
@@ -352,6 +357,7 @@ def test_merged_segments_are_bounded(folder: Store, monkeypatch: pytest.MonkeyPa
     assert folder.list("ledger") == before
 
 
+@pytest.mark.medium
 def test_two_mergers_at_once_lose_nothing(store: Store) -> None:
     for number in range(24):
         write(store, [entry(number), entry(number + 1)])
@@ -489,6 +495,7 @@ def test_the_index_finds_what_a_dictionary_would(operations: list[tuple[str, Any
     assert index.rows == sum(map(len, model.values()))
 
 
+@pytest.mark.medium
 def test_a_hundred_thousand_entries_take_under_fifty_bytes_each_in_the_index() -> None:
     index = LedgerIndex()
     segments = []

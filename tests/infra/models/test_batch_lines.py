@@ -71,6 +71,7 @@ _JSON = st.recursive(
 )
 
 
+@pytest.mark.medium
 @given(st.lists(st.binary(max_size=30) | _JSON | st.fixed_dictionaries({"custom_id": _JSON, "response": _JSON})))
 def test_no_file_is_an_error(lines):
     raw = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]

@@ -31,6 +31,7 @@ def batch_client(stub, ledger, store, said=None, **settings):
     return client_of(ledger, stub, batching=batching, **settings)
 
 
+@pytest.mark.medium
 def test_replies_are_those_of_live_calls_and_the_ledger_has_the_same_keys(ledger, store):
     live = MemoryLedger()
     with running_batches() as stub:
@@ -171,6 +172,7 @@ def test_a_batch_is_made_once_whatever_happens_to_its_making(faults, made, ledge
     assert stub.sizes == [4] * made and stub.paid_twice == 0
 
 
+@pytest.mark.medium
 def test_a_batch_for_which_there_is_no_room_waits_or_is_cut(ledger, store):
     with running_batches(room=5) as stub, batch_client(stub, ledger, store) as client:
         outcomes = client.complete(requests(2, 8))
@@ -229,6 +231,7 @@ def late_lines(stub):
         yield b"\n"
 
 
+@pytest.mark.medium
 def test_a_file_that_fails_to_come_is_fetched_again(ledger, store):
     with running_batches(file_faults=[502, 500]) as stub, batch_client(stub, ledger, store) as client:
         assert all(isinstance(outcome, Reply) for outcome in client.complete(requests(1, 4)))
@@ -303,6 +306,7 @@ def test_the_budget_of_calls_is_exact(ledger, store):
     assert stub.sizes == [5] and len(ledger.entries) == 5
 
 
+@pytest.mark.medium
 def test_a_budget_of_money_reserves_a_whole_batch_and_waits_for_what_it_really_costs(ledger, store):
     price = Price(output_per_million=1_000_000)  # a token a piece: 64 at most are expected of a call, some 5 come
     meter = BudgetMeter(Budget(money=128))

@@ -110,6 +110,7 @@ def test_an_unknown_model_is_an_error_and_another_model_goes_on(stub, ledger):
         assert len(good.result(20)) == 4
 
 
+@pytest.mark.medium
 def test_an_unknown_model_leaves_the_calls_of_another_model_that_back_off(stub, ledger):
     stub.options.script = ["500"]
     retried = threading.Event()

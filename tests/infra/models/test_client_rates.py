@@ -12,6 +12,8 @@ from tests.support.memory_ledger import MemoryLedger
 from tests.support.requests import client_of, requests
 from tests.support.stub_server import StubServer, running_stub
 
+pytestmark = pytest.mark.medium
+
 WINDOW_S = 0.5
 LIMIT = 20
 

@@ -402,6 +402,7 @@ def test_what_a_recipe_asks_of_an_endpoint_is_sent_and_is_another_text(stub: Stu
     assert len(ledger.entries) == 4
 
 
+@pytest.mark.medium
 def test_the_model_in_the_box_reads_512_tokens_and_the_end_of_a_longer_text() -> None:
     embedder = open_embedder(Embedding())
     start = "The river rose twice that spring, and the bridge was closed. " * 40

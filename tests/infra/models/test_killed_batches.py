@@ -13,6 +13,8 @@ from infra.store import open_store
 from tests.support.batch_client import ask
 from tests.support.batch_stub import BatchStub, running_batches
 
+pytestmark = pytest.mark.medium
+
 ROOT = Path(__file__).resolve().parents[3]
 
 

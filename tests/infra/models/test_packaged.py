@@ -95,6 +95,7 @@ def test_a_conversion_that_is_interrupted_leaves_nothing(
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("has_pip", [True, False])
 def test_without_the_index_the_message_says_what_to_do(
     has_pip: bool, folder: Path, monkeypatch: pytest.MonkeyPatch

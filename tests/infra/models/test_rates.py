@@ -33,6 +33,7 @@ def test_the_shares_of_a_minute_sum_to_the_limits(limits: RateLimits) -> None:
         assert sum(tokens for _, tokens in shares) == (limits.tokens or 0)
 
 
+@pytest.mark.medium
 def test_calls_are_spread_over_the_minute_and_end_well() -> None:
     limiter = RateLimiter(RateLimits(requests=60), OwnClaims(), fast_clock, fast_sleep)
     waits: list[tuple[str, str]] = []
@@ -91,6 +92,7 @@ async def _send(limiters: list[RateLimiter], seconds: float) -> list[Sender]:
     return senders
 
 
+@pytest.mark.medium
 def test_processes_share_a_limit_through_the_store(tmp_path: Path) -> None:
     limits = RateLimits(requests=240)
     limiters = []

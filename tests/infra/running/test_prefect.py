@@ -129,6 +129,7 @@ def test_a_home_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest
         raise AssertionError("it must not start")
 
 
+@pytest.mark.medium
 def test_a_server_that_dies_or_never_answers_is_told(tmp_path: Path) -> None:
     with ChildProcess([sys.executable, "-c", "print('address in use')"], log=tmp_path / "log") as server:
         server.wait(20)

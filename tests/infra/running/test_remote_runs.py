@@ -31,6 +31,7 @@ def failing(times: int, value: Any) -> Callable[..., Any]:
     return answer
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("prefect")
 def test_the_automation_for_lost_runs_is_made_once() -> None:
     from prefect.client.orchestration import get_client
@@ -48,6 +49,7 @@ def test_the_automation_for_lost_runs_is_made_once() -> None:
     assert trigger.match_related["prefect.resource.id"] == ["prefect.tag.longmill"]  # type: ignore[union-attr]
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("prefect")
 def test_what_runs_within_a_run_that_has_crashed_is_closed_with_it() -> None:
     from prefect import flow
@@ -78,6 +80,7 @@ def test_what_runs_within_a_run_that_has_crashed_is_closed_with_it() -> None:
     assert states == {"before": StateType.RUNNING, "after": StateType.CRASHED}
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("prefect")
 def test_a_run_that_was_deleted_is_lost_and_a_deployment_that_is_not_there_is_named() -> None:
     from infra.running.remote_runs import pool_of, run_states, start_run
@@ -92,6 +95,7 @@ def test_a_run_that_was_deleted_is_lost_and_a_deployment_that_is_not_there_is_na
         start_run("shard/nowhere", {}, "key", "name")
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("prefect")
 def test_a_run_that_was_taken_and_never_began_is_lost_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its worker was killed in between: no heartbeat is missed, as none has come."""
@@ -115,6 +119,7 @@ def test_a_run_that_was_taken_and_never_began_is_lost_in_the_end(monkeypatch: py
     assert not states[running].is_final
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("prefect")
 @pytest.mark.parametrize(("pool_type", "is_lost"), [("process", True), ("kubernetes", False)])
 def test_a_process_begins_sooner_than_a_container(
@@ -140,6 +145,7 @@ def test_a_process_begins_sooner_than_a_container(
     assert remote_runs.run_states([taken])[taken].is_lost == is_lost
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("prefect")
 def test_a_flow_that_does_not_reach_the_server_at_its_beginning_is_begun_again() -> None:
     from prefect.settings import PREFECT_API_URL
@@ -158,6 +164,7 @@ def test_a_flow_that_does_not_reach_the_server_at_its_beginning_is_begun_again()
     assert not failures
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("prefect")
 @pytest.mark.parametrize("request_of", [httpx.Request("GET", "http://hub.invalid/data"), None])
 def test_another_server_that_is_away_is_not_taken_for_prefect(request_of: httpx.Request | None) -> None:

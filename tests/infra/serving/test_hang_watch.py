@@ -7,8 +7,12 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler
 
+import pytest
+
 from infra.serving.hang_watch import HangWatch
 from tests.support.http_server import http_server
+
+pytestmark = pytest.mark.medium
 
 TIMEOUT_S = 0.6
 

@@ -46,6 +46,7 @@ def all_up(recipe: Recipe) -> bool:
     return all(record is not None and record.state == "up" for record in servers)
 
 
+@pytest.mark.medium
 def test_two_replicas_share_the_contexts_and_have_logs_of_their_own(folder: Path) -> None:
     with serve_recipe(stub_recipe(folder, replicas=2)) as recipe, client_for(recipe, MemoryLedger()) as client:
         assert len(set(recipe.policy.endpoints)) == 2
@@ -67,12 +68,14 @@ def two_free_ports() -> int:
     raise AssertionError("no two free ports")
 
 
+@pytest.mark.medium
 def test_ports_of_replicas_follow_each_other(folder: Path) -> None:
     port = two_free_ports()
     with serve_recipe(stub_recipe(folder, replicas=2, port=port)) as recipe:
         assert list(recipe.policy.endpoints) == [f"http://127.0.0.1:{port + number}/v1" for number in (0, 1)]
 
 
+@pytest.mark.medium
 def test_contexts_of_a_replica_that_is_killed_go_to_the_other_and_come_back(folder: Path) -> None:
     stub = folder / "stub"
     with (
@@ -97,6 +100,7 @@ def test_contexts_of_a_replica_that_is_killed_go_to_the_other_and_come_back(fold
         assert len(after) == 2
 
 
+@pytest.mark.medium
 def test_a_replica_that_is_given_up_leaves_the_work_to_the_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infra.serving.server.MOST_RESTARTS", 0)
     stub = folder / "stub"
@@ -108,6 +112,7 @@ def test_a_replica_that_is_given_up_leaves_the_work_to_the_other(folder: Path, m
     assert len(contexts_by_port(folder)) <= 2
 
 
+@pytest.mark.medium
 def test_limits_of_calls_are_for_each_replica(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     concurrencies = []
     monkeypatch.setattr(
@@ -128,6 +133,7 @@ def pretend_gpus(monkeypatch: pytest.MonkeyPatch, visible: str) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
 
 
+@pytest.mark.medium
 def test_replicas_see_gpus_of_their_own_among_those_that_the_run_may_see(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,8 @@ from tests.support.requests import client_of, requests
 from tests.support.served_model import answered, pids, stub_model
 from tests.support.stub_server import running_stub
 
+pytestmark = pytest.mark.medium
+
 
 def stub_recipe(folder: Path, latency_s: float = 0.0, **serving: Any) -> Recipe:
     """A recipe whose policy is served by the stub of `folder`/stub."""

@@ -57,6 +57,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, *, gpu: bool) -> None:
     monkeypatch.setattr(Path, "exists", lambda path: gpu if str(path) == "/dev/nvidiactl" else exists(path))
 
 
+@pytest.mark.medium
 def test_vllm_gets_the_model_the_window_and_the_adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/nowhere")
     monkeypatch.setenv("VIRTUAL_ENV", "/nowhere")
@@ -78,6 +79,7 @@ def test_vllm_gets_the_model_the_window_and_the_adapters(tmp_path: Path, monkeyp
     assert not {"PYTHONPATH", "VIRTUAL_ENV"} & environment.keys()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("gpu", [False, True])
 def test_a_cpu_reads_every_prompt_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: bool) -> None:
     pretend(monkeypatch, gpu=gpu)
@@ -87,6 +89,7 @@ def test_a_cpu_reads_every_prompt_in_one_step(tmp_path: Path, monkeypatch: pytes
     assert ("--no-enable-chunked-prefill --max-num-batched-tokens 8192" in words) is not gpu
 
 
+@pytest.mark.medium
 def test_a_server_that_never_responds_is_ended(tmp_path: Path) -> None:
     with (
         pytest.raises(ServingError, match=r"did not answer within policy\.serve\.start_timeout_s = 1 s"),
@@ -164,6 +167,7 @@ def test_logs_lie_in_the_store_or_in_mill(store: str, folder: str) -> None:
     assert local_folder(store) == Path(folder)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("serving", "timeout_s", "hang_timeout_s"), [({}, 600, 540), ({}, 10, 60), ({"hang_timeout_s": 5}, 600, 5)]
 )

@@ -28,6 +28,7 @@ def serving_judge(folder: Path, **program: Any) -> Recipe:
     return with_judge(folder, name="critic", serve=serve)
 
 
+@pytest.mark.medium
 def test_the_rule_based_judge_is_started_and_named(folder: Path) -> None:
     recipe = with_judge(folder, **RULES)
     with serve_recipe(recipe) as ready:
@@ -41,6 +42,7 @@ def test_the_rule_based_judge_is_started_and_named(folder: Path) -> None:
     assert "rule-based judge" in (folder / "mill" / "logs" / "judge.log").read_text()
 
 
+@pytest.mark.medium
 def test_policy_and_judge_run_side_by_side_with_a_log_each(folder: Path) -> None:
     served = recipe_for(folder).policy
     recipe = with_judge(folder, **RULES).model_copy(update={"policy": served})
@@ -51,6 +53,7 @@ def test_policy_and_judge_run_side_by_side_with_a_log_each(folder: Path) -> None
     assert not Path(f"/proc/{seen(folder)['pid']}").exists()
 
 
+@pytest.mark.medium
 def test_a_judge_model_is_served_without_adapters(folder: Path) -> None:
     with serve_recipe(serving_judge(folder)) as ready:
         assert ready.judge is not None
@@ -60,6 +63,7 @@ def test_a_judge_model_is_served_without_adapters(folder: Path) -> None:
     assert "--enable-lora" not in words
 
 
+@pytest.mark.medium
 def test_a_judge_that_dies_while_it_starts_is_named_with_its_log(folder: Path) -> None:
     with pytest.raises(ServingError, match=r"status 1 while it started; the end of .*judge\.log(.|\n)*no memory"):
         serve_recipe(serving_judge(folder, dies=True)).__enter__()

@@ -60,6 +60,7 @@ def test_a_server_answers_until_the_block_ends_and_leaves_nothing(folder: Path) 
     assert {"--enable-lora", "--enforce-eager", "127.0.0.1"} <= set(was["argv"])
 
 
+@pytest.mark.medium
 def test_a_server_of_a_full_model_takes_no_adapters(folder: Path) -> None:
     with serve(recipe_for(folder).policy, log=folder / "log", execution=Execution(), adapters=False):
         assert "--enable-lora" not in seen(folder)["argv"]
@@ -72,6 +73,7 @@ def test_a_recipe_with_endpoints_starts_nothing(folder: Path) -> None:
     assert not (folder / "seen.json").exists()
 
 
+@pytest.mark.medium
 def test_a_server_that_dies_while_it_starts_is_named_with_the_end_of_its_log(folder: Path) -> None:
     with pytest.raises(ServingError, match=r"status 1 while it started(.|\n)*no memory for the cache"):
         serve_recipe(recipe_for(folder, dies=True)).__enter__()

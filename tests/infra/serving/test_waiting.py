@@ -15,6 +15,8 @@ from tests.support.planning import small_recipe
 from tests.support.requests import client_of, requests
 from tests.support.served_model import pids, stub_model
 
+pytestmark = pytest.mark.medium
+
 
 def stub_recipe(folder: Path, **serving: Any) -> Recipe:
     """A recipe whose policy is served by the stub of `folder`/stub."""

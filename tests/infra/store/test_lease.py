@@ -45,6 +45,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         yield open_store(url)
 
 
+@pytest.mark.medium
 def test_the_second_gets_to_know_the_first_and_follows_it(store: Store) -> None:
     clock = Clock()
     first, second = lease_at(store, clock), lease_at(store, clock)
@@ -60,6 +61,7 @@ def test_the_second_gets_to_know_the_first_and_follows_it(store: Store) -> None:
         first.check()
 
 
+@pytest.mark.medium
 def test_files_of_earlier_holders_go(store: Store) -> None:
     clock = Clock()
     for _ in range(3):
@@ -142,12 +144,14 @@ def test_a_store_that_lets_a_look_wait_for_long_is_no_silence_of_the_holder(monk
     assert waiting.try_to_take() is None
 
 
+@pytest.mark.medium
 def test_a_claim_that_cannot_be_read_is_named(store: Store) -> None:
     store.write("leases/p/0001.json", b"{}")
     with pytest.raises(StoreError, match=r"0001\.json: not the claim of a lease"):
         lease_at(store, Clock()).try_to_take()
 
 
+@pytest.mark.medium
 @settings(max_examples=150, deadline=None)
 @given(choices=st.lists(st.integers(0, 5), min_size=1, max_size=60), one_winner=st.booleans(), silent=st.booleans())
 def test_of_three_that_wait_one_succeeds_the_holder(choices: list[int], one_winner: bool, silent: bool) -> None:
@@ -176,6 +180,7 @@ def test_of_three_that_wait_one_succeeds_the_holder(choices: list[int], one_winn
     assert checked[0] in waiting
 
 
+@pytest.mark.medium
 @settings(max_examples=150, deadline=None)
 @given(choices=st.lists(st.integers(0, 5), min_size=1, max_size=80))
 def test_holders_follow_one_another_and_never_overlap(choices: list[int]) -> None:
@@ -248,6 +253,7 @@ def test_a_process_of_this_machine_that_was_killed_is_succeeded_at_once(
     lease.check()
 
 
+@pytest.mark.medium
 def test_a_process_that_was_paused_finds_out_that_it_was_succeeded(
     process: "subprocess.Popen[str]", tmp_path: Path
 ) -> None:

@@ -54,6 +54,7 @@ def test_an_empty_store_lists_nothing_and_says_what_is_missing(store: Store) -> 
     store.delete("plans/1/plan.json")
 
 
+@pytest.mark.medium
 def test_files_are_written_listed_moved_and_removed(store: Store) -> None:
     for path in ("b/2", "b/1", "a", "b/c/3", "b-side/4"):
         store.write(path, path.encode())
@@ -85,6 +86,7 @@ def test_a_file_has_the_time_of_its_last_writing(store: Store) -> None:
         store.written_at("b")
 
 
+@pytest.mark.medium
 def test_small_files_are_read_in_order_and_a_missing_one_is_none(store: Store) -> None:
     paths = [f"small/{number}" for number in range(80)]
     for path in paths[:70]:
@@ -95,6 +97,7 @@ def test_small_files_are_read_in_order_and_a_missing_one_is_none(store: Store) -
     assert next(store.read_several(paths)) == b"small/0"  # the rest is not waited for
 
 
+@pytest.mark.medium
 def test_files_get_a_second_place_and_both_stay(store: Store) -> None:
     targets = {f"rows/{number}": f"dataset/{number % 2}/{number}" for number in range(6)}
     for path in targets:
@@ -123,6 +126,7 @@ def _no_links(source: Path, target: Path) -> None:
     raise OSError(errno.EPERM, "no hard links here")
 
 
+@pytest.mark.medium
 def test_another_store_object_sees_writes_at_once(url: str) -> None:
     one, two = open_store(url), open_store(url)
     assert two.list() == [] and not two.exists("a")
@@ -139,6 +143,7 @@ def test_put_if_absent_keeps_the_first(store: Store) -> None:
     assert store.list() == ["m/manifest.json"]
 
 
+@pytest.mark.medium
 def test_of_many_threads_exactly_one_puts(store: Store) -> None:
     with ThreadPoolExecutor(16) as pool:
         wins = list(pool.map(lambda number: store.put_if_absent("m", str(number).encode()), range(16)))
@@ -317,6 +322,7 @@ def _refusal(status: int) -> OSError:
     return error
 
 
+@pytest.mark.medium
 def test_a_condition_refused_with_another_error_is_lost(
     bucket: Store, backend: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -400,6 +406,7 @@ def test_equal_tables_have_equal_bytes_however_they_were_put_together() -> None:
     assert table_bytes(table, rows_per_group=1000) != table_bytes(table)
 
 
+@pytest.mark.medium
 def test_a_text_that_repeats_is_stored_once() -> None:
     text = "".join(chr(97 + (number * number) % 26) + str(number) for number in range(300_000))
     once, often = (len(table_bytes(pa.table({"text": [text] * count}))) for count in (1, 20))

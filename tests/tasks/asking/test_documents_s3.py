@@ -16,6 +16,8 @@ from tasks.records.plan import load_plan, load_shard
 from tests.support.asking import PIER, asking_recipe
 from tests.support.s3 import s3_bucket
 
+pytestmark = pytest.mark.medium
+
 CHAT = [
     {"role": role, "content": f"{text} in the matter of the Tessin pier."}
     for role, text in (("user", "What was decided"), ("assistant", "That it opens on 4 May"), ("user", "Good, then so"))

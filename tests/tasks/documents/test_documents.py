@@ -98,6 +98,7 @@ def test_a_pattern_and_a_limit(tmp_path: Path) -> None:
     assert [document.source for document in documents] == ["a.txt"]
 
 
+@pytest.mark.medium
 def test_names_with_signs_of_urls_and_patterns_are_read(tmp_path: Path) -> None:
     names = ["a#1.txt", "b c.txt", "d%20.txt", "e?.txt", "f[1].txt", "g*.md", "书.txt"]
     for number, name in enumerate(names):

@@ -23,6 +23,8 @@ from tests.support.document_files import (
     write_pdf,
 )
 
+pytestmark = pytest.mark.medium
+
 COUNCIL = "says that the council of Harlow met and agreed to mend the old bridge"
 ENGLISH: list[Section] = [
     ("The bridge", [f"Sentence {n} {COUNCIL}." for n in range(9)]),

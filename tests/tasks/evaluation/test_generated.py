@@ -41,6 +41,7 @@ def contexts(questions: list[SuiteQuestion]) -> list[str]:
     return [question.context.text for question in questions]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_prompts_have_the_length_that_was_asked_for_and_at_most_four_tokens_fewer(
@@ -57,6 +58,7 @@ def test_prompts_have_the_length_that_was_asked_for_and_at_most_four_tokens_fewe
         assert 0 <= missing <= 4, question.example.example_id
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("task", ["single", "common_words"])
 def test_long_prompts_are_exact_too(tmp_path: Path, task: str) -> None:
     tokenizer, recipe = tokenizer_named("sentencepiece"), generating_recipe(tmp_path)

@@ -14,6 +14,8 @@ from tasks.records.plan import load_shard
 from tasks.records.reader import open_dataset
 from tests.support.published import fake_plan, fake_recipe
 
+pytestmark = pytest.mark.medium
+
 TRAINED = {"name": "fake-abc", "model": "models/fake/abc", "revision": "abc", "kind": "adapter"}
 
 

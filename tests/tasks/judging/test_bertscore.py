@@ -52,6 +52,7 @@ def test_special_tokens_are_left_out_and_tokens_see_their_context(embedder: Embe
     assert 0.2 < float(word @ other_word) < 0.95
 
 
+@pytest.mark.medium
 @pytest.mark.filterwarnings("ignore")
 def test_a_text_over_the_window_keeps_every_token_and_its_end_counts(embedder: Embedder) -> None:
     plan = "we read the passage and look for the city " * 60  # 540 tokens; the model's window is 256
@@ -60,6 +61,7 @@ def test_a_text_over_the_window_keeps_every_token_and_its_end_counts(embedder: E
     assert bertscore_f1(hamburg, also_hamburg) > bertscore_f1(hamburg, kiel)
 
 
+@pytest.mark.medium
 @pytest.mark.filterwarnings("ignore")
 def test_a_long_text_without_spaces_is_split_too(embedder: Embedder) -> None:
     (vectors,) = embedder.embed_tokens(["中" * 700])

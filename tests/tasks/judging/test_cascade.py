@@ -54,6 +54,7 @@ def agreement_on(questions: list[JudgedCandidates], calibration: cascade_calibra
     return sum(end.agrees for end in ends) / len(ends)
 
 
+@pytest.mark.medium
 def test_the_promised_agreement_is_reached_in_19_of_20_calibrations() -> None:
     rng = np.random.default_rng(7)
     fresh = {heavy: simulated(rng, 100, heavy) for heavy in (False, True)}

@@ -31,6 +31,7 @@ from tasks.questions import RawQuestion, read_questions
 from tasks.records.example import Example
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_library_has_no_fault(language: str) -> None:
     assert list(faults(language, library_articles(language), library_questions(language))) == []

@@ -127,6 +127,7 @@ def test_chained_notes_on_a_list_are_its_items_once_each_in_reading_order() -> N
     assert rules.chained_notes("Abrtan sings.", "Why does Abrtan sing?") == "Abrtan sings."
 
 
+@pytest.mark.medium
 def test_verdicts_and_ratings_are_of_every_kind(lessons: LessonSettings) -> None:
     verdicts = [call.reply for call in many_calls(lessons, "support", "v", 8, 12)]
     assert min(verdicts.count(rules.FULL), verdicts.count(rules.NONE)) > len(verdicts) / 4

@@ -267,6 +267,7 @@ def test_too_many_questions_are_refused(world: World, docs: list[WorldDocument])
         make_questions(world, docs, 0, 100_000)
 
 
+@pytest.mark.medium
 def test_the_same_seed_gives_the_same_bytes_in_every_process(tmp_path: Path) -> None:
     options = ["--questions", "60", "--people", "30", "--seed", "5", "--pool"]
     for hash_seed in ("1", "2"):

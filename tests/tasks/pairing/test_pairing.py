@@ -251,6 +251,7 @@ def test_of_the_halves_each_upper_answer_meets_another_one_drawn_before_any_come
         assert sorted(middle) == [(0, 3), (0, 4), (1, 3), (1, 4)]
 
 
+@pytest.mark.medium
 @given(ANSWERS, st.sampled_from(sorted(known_rules())), st.sampled_from([0.0, 0.2]), st.integers(0, 5), st.randoms())
 def test_several_pairs_begin_with_the_one_and_keep_its_promises(
     drawn: list[tuple[str, float | None, str]], rule: str, margin: float, seed: int, shuffle: random.Random

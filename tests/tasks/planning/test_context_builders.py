@@ -117,6 +117,7 @@ def test_a_context_depends_on_the_question_alone(tmp_path, build) -> None:
     assert together == alone
 
 
+@pytest.mark.medium
 def test_any_number_of_processes_gives_the_same_keychains(tmp_path, monkeypatch) -> None:
     from tasks.planning import building
 

@@ -82,6 +82,7 @@ def test_calls_in_the_ledger_are_not_counted_again_and_give_the_expected_length(
     assert view["tokens"]["output"] == {"low": 13 * 21, "expected": 13 * 25, "high": 13 * 64}
 
 
+@pytest.mark.medium
 def test_when_every_call_is_in_the_ledger_nothing_is_to_be_paid(work):
     recipe, store, plan, ledger = work
     record(ledger, requests_of(recipe, store, plan), 10, 5)
@@ -90,6 +91,7 @@ def test_when_every_call_is_in_the_ledger_nothing_is_to_be_paid(work):
     assert (view["tokens"]["input"], view["cost"]["high"]) == (0, 0)
 
 
+@pytest.mark.medium
 def test_more_samples_cost_the_difference_alone(work):
     recipe, store, plan, ledger = work
     record(ledger, requests_of(recipe, store, plan), 10, 5)

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import numpy as np
+import pytest
 
 from infra.canonical import text_id
 from infra.models.tokens import load_tokenizer
@@ -164,6 +165,7 @@ def test_chunks_begin_where_turns_begin(tmp_path) -> None:
     assert set(turns[1:]) <= set(small)
 
 
+@pytest.mark.medium
 def test_the_same_history_comes_from_any_number_of_processes(tmp_path, monkeypatch) -> None:
     from tasks.planning import building
 

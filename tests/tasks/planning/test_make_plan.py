@@ -204,6 +204,7 @@ def test_a_pool_too_small_is_a_warning(tmp_path):
     assert "2 contexts are shorter than their target" in plan.warnings[0]
 
 
+@pytest.mark.medium
 def test_a_plan_on_s3_is_the_plan_on_disk(tmp_path, monkeypatch):
     recipe = small_recipe(tmp_path, given_rows(5))
     here, store = planned(recipe)

@@ -35,6 +35,8 @@ from tasks.planning.make_plan import make_plan
 from tasks.training.answer_form import find_answer_form
 from tests.support.planning import build_examples, pooled_rows, small_recipe
 
+pytestmark = pytest.mark.medium
+
 TEXTS = [
     "Two  words.\n\nPassage 2: A\ttitle",
     "城市的名字是什么？",

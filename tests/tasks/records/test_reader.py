@@ -11,6 +11,8 @@ from tasks.records.reader import read_dataset
 from tasks.reporting.prompt_context import context_in
 from tests.support.longreward import CONTEXT, longreward_recipe, publish_longreward
 
+pytestmark = pytest.mark.medium
+
 
 def published(folder: Path) -> Path:
     done = publish_longreward(open_store(str(folder)), longreward_recipe(folder))

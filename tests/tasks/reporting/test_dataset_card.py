@@ -33,6 +33,7 @@ def metadata_of(card: str) -> dict[str, Any]:
     return metadata
 
 
+@pytest.mark.medium
 def test_the_licence_is_the_stated_one_and_the_rest_is_counted(tmp_path: Path) -> None:
     card = card_of(tmp_path, licence="cc-by-nc-4.0")
     metadata = metadata_of(card)
@@ -47,6 +48,7 @@ def test_the_licence_is_the_stated_one_and_the_rest_is_counted(tmp_path: Path) -
     assert "![Prompt lengths](plots/prompt-lengths.png)" in card
 
 
+@pytest.mark.medium
 def test_a_licence_or_description_with_yaml_in_it_stays_a_value(tmp_path: Path) -> None:
     card = card_of(tmp_path, licence="x\nlicense: mit", description="# Not a heading\n<b>bold</b> **x**")
     assert metadata_of(card)["license"] == "x\nlicense: mit"
@@ -55,6 +57,7 @@ def test_a_licence_or_description_with_yaml_in_it_stays_a_value(tmp_path: Path) 
     assert "&#35; Not a heading &lt;b&gt;bold&lt;/b&gt; &#42;&#42;x&#42;&#42;" in body
 
 
+@pytest.mark.medium
 def test_model_text_cannot_make_markup(tmp_path: Path) -> None:
     body = card_of(tmp_path, texts=(*HOSTILE, "# greedy")).split("---\n", 2)[2]
     row = next(line for line in body.splitlines() if line.startswith("| chosen (reward"))

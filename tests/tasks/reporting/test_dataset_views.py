@@ -21,6 +21,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return publish_longreward(open_store(str(place)), longreward_recipe(place), 12).folder
 
 
+@pytest.mark.medium
 def test_a_fact_leads_to_its_verdict_and_passages(folder: str) -> None:
     view = pair_view(read_dataset(folder), "arden-000")
     assert view["context"]["characters"] == len(CONTEXT)
@@ -67,6 +68,7 @@ def test_agreement_from_the_dataset_is_that_of_its_summary(folder: str) -> None:
     assert view["rejudged"] is None
 
 
+@pytest.mark.medium
 def test_the_hand_made_question_agrees_as_computed_by_hand(tmp_path: Path) -> None:
     """Gold values 1, 0, 0.5, 0: preferences 0>1, 0>2, 0>3, 2>1, 2>3. Logicality 8, 8, 7, 3: 0.5 + 1 + 1 + 0 + 1."""
     dataset = publish_longreward(open_store(str(tmp_path)), longreward_recipe(tmp_path))
@@ -95,6 +97,7 @@ def test_labels_replace_the_references(folder: str, tmp_path: Path) -> None:
         agreement_view(folder, str(path))
 
 
+@pytest.mark.medium
 def test_a_dataset_is_compared_with_itself_and_with_another(folder: str, tmp_path: Path) -> None:
     rejudged = agreement_view(folder, other=folder)["rejudged"]
     assert rejudged["preferences"]["kappa"]["value"] == 1.0
@@ -103,6 +106,7 @@ def test_a_dataset_is_compared_with_itself_and_with_another(folder: str, tmp_pat
     assert agreement_view(folder, other=fewer)["rejudged"]["answers"] == 4
 
 
+@pytest.mark.medium
 def test_each_pair_of_a_question_is_listed_and_shown_by_its_number(tmp_path: Path) -> None:
     store, recipe = open_store(str(tmp_path)), fake_recipe(tmp_path, pairs=3, test_fraction=0.0)
     folder = publish(*fake_plan(store, recipe, shards=1), recipe, store).folder
@@ -120,6 +124,7 @@ def test_each_pair_of_a_question_is_listed_and_shown_by_its_number(tmp_path: Pat
     assert summary["judging"]["length"]["longer_chosen"]["n"] == 5
 
 
+@pytest.mark.medium
 def test_weights_are_learnt_on_one_half_of_the_contexts_and_measured_on_the_other(tmp_path: Path) -> None:
     store, recipe = open_store(str(tmp_path)), fake_recipe(tmp_path)
     plan, results = fake_plan(store, recipe, shards=4, questions=10)

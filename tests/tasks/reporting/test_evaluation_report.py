@@ -44,6 +44,7 @@ def report_of(folder: Path, **more: Any) -> tuple[dict[str, Any], str]:
     return report, Path(report["report"], "report.html").read_text()
 
 
+@pytest.mark.medium
 def test_the_page_stands_alone_and_model_text_stays_text(tmp_path: Path) -> None:
     _, page = report_of(tmp_path)
     tags = HtmlPage(page).tags
@@ -57,6 +58,7 @@ def test_the_page_stands_alone_and_model_text_stays_text(tmp_path: Path) -> None
     assert "49" not in re.findall(r"Because\..{0,80}", page, re.DOTALL)[0]
 
 
+@pytest.mark.medium
 def test_every_plot_is_there_in_light_and_in_dark(tmp_path: Path) -> None:
     report, page = report_of(tmp_path)
     names = ["by-length", "by-depth", "by-position", "by-language", "by-kind", "by-task"]
@@ -69,6 +71,7 @@ def test_every_plot_is_there_in_light_and_in_dark(tmp_path: Path) -> None:
         assert (GROUND in text) == ("light" in path.name)
 
 
+@pytest.mark.medium
 def test_report_json_has_all_of_it(tmp_path: Path) -> None:
     report, page = report_of(tmp_path)
     stored = json.loads(Path(report["report"], "report.json").read_text())
@@ -111,6 +114,7 @@ def test_one_model_alone_has_no_after(tmp_path: Path) -> None:
     assert word_lines(outcome)[0].startswith("Token F1, without a score: 20 no_reference before")
 
 
+@pytest.mark.medium
 def test_several_models_stand_in_one_table_with_the_curve(tmp_path: Path) -> None:
     figures = several_figures([ModelRows("base", [BEFORE]), ModelRows("step 20", [AFTER], 20)], RECIPE)
     curve = [{"step": step, "figure": figures[0]["suites"]["qa"]["sub_em"]["figure"]} for step in (10, 20)]
@@ -124,6 +128,7 @@ def test_several_models_stand_in_one_table_with_the_curve(tmp_path: Path) -> Non
     assert columns[0] == "metric" and [row[1] for row in rows[:2]] == ["base", "step 20"]
 
 
+@pytest.mark.medium
 def test_the_same_evaluation_writes_the_same_bytes(tmp_path: Path) -> None:
     first, page = report_of(tmp_path)
     second, again = report_of(tmp_path)

@@ -20,6 +20,8 @@ from tests.support.longreward import longreward_recipe, publish_longreward
 from tests.support.planning import small_recipe
 from tests.support.published import fake_plan, fake_recipe
 
+pytestmark = pytest.mark.medium
+
 KEYS = ("questions", "pairs", "drops", "calls", "tokens", "cost", "subem", "model", "seconds", "plan_id")
 COUNTS = {
     "made": 10,

@@ -100,6 +100,7 @@ def test_a_table_that_is_too_wide_is_cut_in_two_between_quality_and_calls() -> N
     assert calls == (["samples", "calls", "new", "tokens"], [[n, "20,400", "19,200", "10.1M"] for n in ("8", "16")])
 
 
+@pytest.mark.medium
 def test_numbers_are_drawn_as_lines_and_names_as_bars() -> None:
     lines = variants_plot(comparison(row([8]), row([16]), row([32])))
     bars = variants_plot(comparison(*(row([f"name {n}"]) for n in range(6)), numeric=False))

@@ -19,6 +19,8 @@ from tests.support.published import fake_plan, fake_recipe
 from tests.support.score_server import MODEL, running_scores
 from tests.support.scripted_judge import judged_recipe
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> str:

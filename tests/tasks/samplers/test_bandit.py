@@ -115,6 +115,7 @@ def record(ledger: Ledger, requests: list[Request]) -> None:
         asyncio.run(ledger.record(new_entry(request, 200, reply, 0.0, 100, 7)))
 
 
+@pytest.mark.medium
 def test_a_run_that_was_stopped_asks_the_same_again_and_the_plan_knows_what_is_paid(
     work: tuple[Recipe, Store, Plan, Ledger],
 ) -> None:

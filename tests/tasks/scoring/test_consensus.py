@@ -136,6 +136,7 @@ def test_over_final_compares_what_follows_the_last_answer_line() -> None:
     assert found[3].reason == "empty_answer"
 
 
+@pytest.mark.medium
 @given(st.lists(st.sampled_from(sorted(DIRECTIONS)), min_size=1, max_size=9), st.randoms(use_true_random=False))
 def test_equal_texts_score_the_same_exactly_in_any_order(texts: list[str], random: Any) -> None:
     by_text = {}

@@ -7,6 +7,7 @@ import statistics
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -79,6 +80,7 @@ def told(found: list[Pair] | Drop) -> list[Pair] | Drop:
     return replace(found, detail="") if isinstance(found, Drop) else found
 
 
+@pytest.mark.medium
 @settings(max_examples=80, deadline=None)
 @given(
     st.integers(0, 10**6),
@@ -224,6 +226,7 @@ def drawn_quality(seed: int) -> tuple[ScriptedJudge, list[str]]:
     return ScriptedJudge(says), [f"Answer {index} speaks." for index in range(10)]
 
 
+@pytest.mark.medium
 def test_a_quarter_of_the_methods_calls_is_saved_where_quality_spreads_by_a_point() -> None:
     saved = []
     for seed in range(15):

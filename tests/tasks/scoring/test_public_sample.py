@@ -27,6 +27,8 @@ from tasks.scoring.run import score_answers
 from tests.support.fact_examples import fact_examples, sentences
 from tests.support.scripted_judge import ScriptedJudge, case_of, inside, prompt_of, scoring_with
 
+pytestmark = pytest.mark.medium
+
 FOLDER = Path(__file__).parents[4] / "shared" / "data" / "formats"
 needs_sample = pytest.mark.skipif(not FOLDER.exists(), reason="the sample lies beside the repository, not in it")
 TOKENIZER = str(get_model_path())

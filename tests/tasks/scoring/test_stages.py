@@ -133,6 +133,7 @@ def test_without_a_calibration_every_answer_is_judged(tmp_path: Path) -> None:
     assert by == {JUDGE, None}
 
 
+@pytest.mark.medium
 def test_the_pairs_are_the_full_judges_and_calls_are_saved(recipe: Recipe) -> None:
     questions = cases(60, seed=1)
     judgements, judge = judged(recipe, questions)

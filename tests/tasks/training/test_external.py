@@ -142,6 +142,7 @@ _CONVERSATIONS = st.lists(
 _ROWS = st.dictionaries(st.sampled_from(["prompt", "chosen", "rejected", "images"]), _TEXTS | _CONVERSATIONS)
 
 
+@pytest.mark.medium
 @settings(max_examples=60, deadline=None)
 @given(rows=st.lists(_ROWS, max_size=12))
 def test_every_row_is_trained_on_or_a_counted_drop(tmp_path_factory: pytest.TempPathFactory, rows: list[Any]) -> None:

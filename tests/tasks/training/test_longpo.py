@@ -126,6 +126,7 @@ def loss_of_step(trainer: Any) -> float:
     return sum(float(trainer.compute_loss(trainer.model, batch).detach()) for batch in passes)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "options",
     [

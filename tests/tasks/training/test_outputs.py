@@ -68,6 +68,7 @@ def test_every_number_of_every_step_is_in_the_metrics() -> None:
     assert table.column("margin").to_pylist()[-1] is None
 
 
+@pytest.mark.medium
 def test_the_plot_is_opaque_and_the_same_every_time(tmp_path: Path) -> None:
     from matplotlib import image
 

@@ -25,6 +25,7 @@ def test_rows_come_in_their_order_from_the_train_split_alone(tmp_path: Path) -> 
     assert read[3]["chosen"] == rows[3]["chosen"]
 
 
+@pytest.mark.medium
 def test_the_pairs_of_a_question_come_one_after_another_with_the_same_prompt(tmp_path: Path) -> None:
     store, recipe = open_store(str(tmp_path)), fake_recipe(tmp_path, pairs=3, test_fraction=0.0)
     published = read_train_split(

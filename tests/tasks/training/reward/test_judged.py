@@ -22,6 +22,7 @@ PAIRWISE = RewardTraining(objective="pairwise")
 ENCODER = RewardEncoder(tiny_tokenizer(), "tiny")
 
 
+@pytest.mark.medium
 def test_all_answers_of_all_questions_are_read_with_the_prompt_that_they_answer(store: Store, manifest: str) -> None:
     data = read_judged(store, [manifest], SETTINGS, 0)
     drops: Counter[str] = Counter()
