@@ -38,6 +38,7 @@ from infra.errors import LongmillError, MissingError, StoreError
 from infra.recipe import Execution, Recipe, parse_recipe
 from infra.running import progress
 from infra.running.remote_runs import cancel_runs, pool_of, run_states, start_run, watch_for_lost_runs
+from infra.running.telemetry import current_trace, inside_trace
 from infra.store import Store
 from tasks.records.plan import Plan, load_plan
 from tasks.records.product import PAIRS
@@ -68,6 +69,7 @@ def shard(
     retry_drops: bool = False,
     spent: dict[str, list[int]] | None = None,
     build_host: str = "",
+    trace_parent: str = "",
 ) -> None:
     """Work on shards of a plan until their results are in the store. A build starts it; `rerun` is for people.
 
@@ -81,10 +83,11 @@ def shard(
         retry_drops: Ask again what servers refused, and run shards again that dropped questions for it.
         spent: Calls and tokens that the plan's other shards have cost; null where the store is to be read for it.
         build_host: Host of a build that has started servers itself: its addresses mean nothing on another host.
+        trace_parent: The build's span of OpenTelemetry, of which this run is a part.
     """
     settings = parse_recipe(recipe)
     check_reach(settings, build_host)
-    with tags(*flow_run.tags), open_resources(settings, retry_drops) as resources:
+    with tags(*flow_run.tags), open_resources(settings, retry_drops) as resources, inside_trace(trace_parent):
         plan = load_plan(resources.store, plan_id)
         if spent is not None:
             count_given_spending(resources, plan, spent)
@@ -191,6 +194,8 @@ class Workers:
             parameters["spent"] = spent
         if any(model.starts_here() for model in self._resources.recipe.models().values()):
             parameters["build_host"] = socket.gethostname()
+        if trace := current_trace():
+            parameters["trace_parent"] = trace
         key = f"{plan_id}-{flow_run.id}-{self._started}"
         run_id = start_run(self._deployment, parameters, key, shards_name(self._resources.recipe.name, indices))
         self._started += 1

@@ -111,6 +111,37 @@ def add_span(name: str, started_ns: int, attributes: Attributes) -> None:
         _running.telemetry.start_span(name, attributes, started_ns).end()
 
 
+def current_trace() -> str:
+    """The open span in words for another process (W3C's `traceparent`); "" without one."""
+    own = _parent.get()
+    if own is None:
+        return ""
+    from opentelemetry.trace import set_span_in_context
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier, set_span_in_context(own))
+    return carrier.get("traceparent", "")
+
+
+@contextlib.contextmanager
+def inside_trace(parent: str) -> Iterator[None]:
+    """Let spans in the block be parts of another process's span, which its `current_trace` names; "": of none."""
+    if not parent or _running.telemetry is None:
+        yield
+        return
+    from opentelemetry.context import Context
+    from opentelemetry.trace import get_current_span
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    context = TraceContextTextMapPropagator().extract({"traceparent": parent}, Context())
+    token = _parent.set(get_current_span(context))
+    try:
+        yield
+    finally:
+        _parent.reset(token)
+
+
 def is_on() -> bool:
     """Whether spans go anywhere."""
     return _running.telemetry is not None

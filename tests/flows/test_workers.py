@@ -137,6 +137,15 @@ def test_the_limit_of_calls_in_flight_holds_over_all_runs(build: tuple[RunResour
     assert all(each["recipe"]["execution"]["concurrency"] >= 1 for each in server.started)
 
 
+@pytest.mark.parametrize("trace", ["", "00-the-build-01"])
+def test_a_run_is_part_of_the_trace_of_its_build(
+    build: tuple[RunResources, Plan, FakeServer], monkeypatch: pytest.MonkeyPatch, trace: str
+) -> None:
+    monkeypatch.setattr(workers, "current_trace", lambda: trace)
+    _, server = work(build)
+    assert {each.get("trace_parent", "") for each in server.started} == {trace}
+
+
 def test_a_share_of_the_calls_has_a_share_of_the_contexts(build: tuple[RunResources, Plan, FakeServer]) -> None:
     recipe = build[0].recipe
     assert with_share(recipe, 9).execution == recipe.execution

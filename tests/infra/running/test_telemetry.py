@@ -12,7 +12,16 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from infra.recipe import Price
 from infra.running import progress, telemetry
 from infra.running.progress import ProgressUpdate
-from infra.running.telemetry import ENDPOINT, Metric, Point, observed, span, telemetry_on
+from infra.running.telemetry import (
+    ENDPOINT,
+    Metric,
+    Point,
+    current_trace,
+    inside_trace,
+    observed,
+    span,
+    telemetry_on,
+)
 from tests.support.http_server import http_server
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.requests import client_of, requests
@@ -125,6 +134,28 @@ def test_spans_of_shard_and_calls_reach_the_collector_without_a_word_of_the_prom
     sent = b"".join(body for _, body in collector.bodies)
     for word in (KEY, "of words that make an answer", stub.url):
         assert word.encode() not in sent
+
+
+def test_a_span_of_another_process_is_the_parent(stub: StubServer, collector: Collector) -> None:
+    with telemetry_on():
+        with span("build"):
+            parent = current_trace()
+        with inside_trace(parent):
+            call(stub)
+        with inside_trace(""), span("alone"):
+            pass
+    spans = collector.spans()
+    build, shard, alone = spans["build"], spans["shard"], spans["alone"]
+    assert (shard.trace_id, shard.parent_span_id) == (build.trace_id, build.span_id)
+    assert spans["calls sample"].trace_id == build.trace_id != alone.trace_id
+    assert not alone.parent_span_id
+    assert current_trace() == ""
+
+
+def test_a_parent_that_is_none_is_left(collector: Collector) -> None:
+    with telemetry_on(), inside_trace("00-no-parent"), span("shard"):
+        pass
+    assert not collector.spans()["shard"].parent_span_id
 
 
 def test_an_error_marks_its_span_by_its_type_alone(collector: Collector) -> None:
