@@ -189,7 +189,7 @@ class BuildReport:
 
     def _figures(self, values: Mapping[str, Any]) -> Figures:
         """The figures of a report."""
-        return build_view(values, running=True), spending_view(values, self._plan, self._resources.recipe)
+        return build_view(values, self._plan, running=True), spending_view(values, self._plan, self._resources.recipe)
 
     def _words(self, figures: Figures, *, short: bool = False) -> str:
         """How far the build is, in a line; a short one leaves out what the bars of a terminal show."""

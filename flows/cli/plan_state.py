@@ -95,7 +95,7 @@ def plan_state(store: Store, plan: Plan) -> dict[str, Any]:
         "states": counts,
         "dataset": _dataset(store, plan, recipe, report),
         "builder": None if holder is None else {**asdict(holder), "words": str(holder)},
-        "build": _build(report, running=holder is not None) if report else None,
+        "build": _build(report, plan, running=holder is not None) if report else None,
         **(spending_view(report, plan, recipe) if report and recipe else NO_SPENDING),
         "rerun": rerun_command(store, plan.plan_id, "--failed") if failed and holder is None else None,
         "shards": shards,
@@ -116,12 +116,12 @@ def _shards(store: Store, plan: Plan, running: set[int]) -> Iterator[dict[str, A
         yield {"shard": shard.index, "state": state, "questions": shard.questions, "error": error}
 
 
-def _build(report: Mapping[str, Any], *, running: bool) -> dict[str, Any]:
+def _build(report: Mapping[str, Any], plan: Plan, *, running: bool) -> dict[str, Any]:
     """How far a build is, with the pages of its flow runs in the Prefect UI: its own, and those of the shards in work.
 
     They are at the server of this process, else at that of the build, which may be gone with it.
     """
-    build = build_view(report, running=running)
+    build = build_view(report, plan, running=running)
     here = pages_address() or (report.get("pages", "") if build["state"] == "running" else "")
     links = {shard: run_link(run_id, here) for shard, run_id in build.pop("runs").items()}
     return {**build, "link": run_link(build["run"]["id"], here), "shard_links": links}

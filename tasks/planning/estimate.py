@@ -185,7 +185,7 @@ def estimate(plan: Plan, recipe: Recipe, store: Store, ledger: Ledger) -> Estima
         to_make, saved = calls["sample"].to_make, (later.most - later.least, later.most - later.expected, 0.0)
         fewest, expected, most = (to_make - of_bound for of_bound in saved)
         calls["sample"] = replace(calls["sample"], range=Range(fewest, expected, most).rounded())
-        samples = Range(*(totals["sample"] - of_bound for of_bound in saved)).part_of(_examples(plan))
+        samples = Range(*(totals["sample"] - of_bound for of_bound in saved)).part_of(plan.planned_questions)
     judge = judging.estimate(answer_tokens.expected, samples)
     return _priced(plan, recipe, calls, paid_input, answer_tokens, judge)
 
@@ -401,7 +401,7 @@ def _priced(
     left = to_make  # calls that the remaining input is of
     if recipe.sampling.stop is not None:
         per_example = recipe.sampling.samples + int(recipe.sampling.greedy)
-        left = per_example * _examples(plan) - sum(calls_of_kind.in_ledger for calls_of_kind in calls.values())
+        left = per_example * plan.planned_questions - sum(calls_of_kind.in_ledger for calls_of_kind in calls.values())
     inputs = calls_to_make.part_of(left).times(remaining_input)
     output = Range(
         answer_tokens.low * calls_to_make.low,
@@ -419,8 +419,8 @@ def _priced(
     return Estimate(
         plan_id=plan.plan_id,
         questions=plan.questions,
-        examples=_examples(plan),
-        most_pairs=_examples(plan) * recipe.pairing.pairs_per_question,
+        examples=plan.planned_questions,
+        most_pairs=plan.planned_questions * recipe.pairing.pairs_per_question,
         calls=calls,
         input_tokens_total=total_input,
         input_tokens=round(inputs.expected),
@@ -431,10 +431,6 @@ def _priced(
         warnings=plan.warnings,
         judge=judging,
     )
-
-
-def _examples(plan: Plan) -> int:
-    return sum(shard.questions for shard in plan.shards)
 
 
 def _entries(ledger: Ledger, keys: Sequence[str]) -> Iterator[Entry]:

@@ -22,8 +22,11 @@ _OF_REPORT = ("run", "error", "started", "at", "questions", "scored", "per_minut
 _ACTIVITY = ("tokens_per_second", "in_flight", "waits", "runs")  # by model, or by shard; an older report has none
 
 
-def build_view(report: Mapping[str, Any], *, running: bool) -> dict[str, Any]:
-    """How far a build is: its own words, seconds left, what it does now, and its last refusals and drops."""
+def build_view(report: Mapping[str, Any], plan: Plan, *, running: bool) -> dict[str, Any]:
+    """How far a build is: its own words, seconds left, what it does now, and its last refusals and drops.
+
+    "questions": what the build works on, which is less than is "planned" where it runs some shards again.
+    """
     state = report["state"]
     if state == "running" and not running:
         state = "killed"
@@ -32,7 +35,8 @@ def build_view(report: Mapping[str, Any], *, running: bool) -> dict[str, Any]:
         left = round(60 * max(0, report["questions"] - report["scored"]) / report["per_minute"])
     now = {name: report.get(name, {}) if state == "running" else {} for name in _ACTIVITY}
     last = {name: report.get(name, []) for name in ("refused", "dropped")}
-    return {"state": state, **{name: report[name] for name in _OF_REPORT}, "seconds_left": left, **now, **last}
+    own = {name: report[name] for name in _OF_REPORT}
+    return {"state": state, **own, "planned": plan.planned_questions, "seconds_left": left, **now, **last}
 
 
 @dataclass(slots=True)

@@ -42,8 +42,11 @@ def live_figures(build: Mapping[str, Any], spending: Mapping[str, Any]) -> list[
     figures: list[Figure] = []
     rate = build["per_minute"] if build["state"] == "running" else None
     scored = f"{build['scored']:,} of {build['questions']:,} questions"
-    per_minute = (f"{rate:,.1f} a minute", f"{rate:,.0f} questions a minute") if rate else ("", "")
-    figures.append(Figure("scored", scored, *per_minute))
+    details = [f"{rate:,.1f} a minute"] if rate else []
+    if build["questions"] < build["planned"]:
+        details.append(f"{build['planned']:,} in the plan")
+    short = f"{rate:,.0f} questions a minute" if rate else ""
+    figures.append(Figure("scored", scored, ", ".join(details), short))
     if build["seconds_left"]:
         left = f"about {timedelta(seconds=build['seconds_left'])}"
         figures.append(Figure("time left", left, "", f"{left} left"))

@@ -117,7 +117,7 @@ def test_a_plan_that_is_built_shows_shards_calls_cost_rate_and_who_builds_it(
     assert state["rerun"] is None  # it may still be mended
     words = dict(build_lines(state))
     assert words["time left"] == "about 0:02:00"
-    assert "2 of 6 questions, 2.0 a minute" in words["scored"]
+    assert words["scored"] == "2 of 6 questions, 2.0 a minute, 8 in the plan"
     assert ["sample", "15", "2", "1", "0", "64"] in step_rows(state)[1]
     assert progress_line(state).startswith(
         f"plan {plan.plan_id}: 1 done, 1 running, 1 failed, 1 waiting; scored 2 of 6"
@@ -151,7 +151,9 @@ def test_what_a_build_does_now_is_shown_in_the_same_words_everywhere(
     )
     line = figures_line(build, state, short=True)
     assert line.startswith("2 questions a minute · about 0:02:00 left · 4,100 tokens a second · 64 calls in flight")
-    assert figures_line(build, state, short=False).startswith("2 of 6 questions scored, 2.0 a minute · about 0:02:00")
+    assert figures_line(build, state, short=False).startswith(
+        "2 of 6 questions scored, 2.0 a minute, 8 in the plan · about 0:02:00"
+    )
     points = {(point.metric.name, point.labels): point.value for point in plan_points(state)}
     assert points["longmill.calls.in_flight", ("judge",)] == 16
     assert points["longmill.calls", ("sample", "made")] == 15
