@@ -13,6 +13,8 @@ from infra.models.tool_calls import json_text, read_tool
 from tasks.prompts import load_prompt
 from tasks.questions.question import Session, SourceRow, Turn, fault, language_code
 
+_CALLING = "function_call"  # ShareGPT's turn, and the field of OpenAI's older form
+
 ROLES = {
     "user": "user",
     "human": "user",
@@ -28,7 +30,7 @@ ROLES = {
     "tool": "tool",
     "function": "tool",
     "observation": "tool",
-    "function_call": "assistant",
+    _CALLING: "assistant",
 }
 _REMEDY = 'write each message as {"role": "user" | "assistant" | "system" | "tool", "content": "..."}'
 
@@ -36,7 +38,8 @@ _REMEDY = 'write each message as {"role": "user" | "assistant" | "system" | "too
 def read_turns(row: SourceRow, field: str, messages: Any) -> tuple[Turn, ...]:
     """Messages of a row: OpenAI's {"role", "content", "tool_calls"?, "name"?}, or ShareGPT's {"from", "value"}.
 
-    Content may be text, a list of parts of which those of text are read, or null beside tool calls. Raises InputError.
+    Content may be text, a list of parts of which those of text are read, or null beside tool calls. A turn of
+    "function_call" calls tools where its value is the JSON of calls, and is text else. Raises InputError.
     """
     if not isinstance(messages, (list, tuple)):
         raise fault(row, field, "is no list of messages", _REMEDY)
@@ -48,8 +51,10 @@ def read_turns(row: SourceRow, field: str, messages: Any) -> tuple[Turn, ...]:
         stated = str(message.get("role") or message.get("from") or "").lower()
         if stated not in ROLES:
             raise fault(row, f"{field}.role", f"is {stated!r}", _REMEDY)
-        calls, call_ids = _calls(message, names)
-        text = _content(row, field, message)
+        text, listed = _content(row, field, message), _listed_calls(message)
+        if stated == _CALLING and (written := _calls_in_text(text)):
+            text, listed = "", written
+        calls, call_ids = _calls(listed, names)
         name = str(message.get("name") or "")
         call_id = ""
         if ROLES[stated] == "tool":
@@ -86,12 +91,32 @@ def _content(row: SourceRow, field: str, message: Mapping[str, Any]) -> str:
     raise fault(row, f"{field}.content", f"holds {type(content).__name__} instead of text", _REMEDY)
 
 
-def _calls(message: Mapping[str, Any], names: dict[str, str]) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
-    """(name, arguments) of a message's tool calls, and their ids, by which the names are remembered."""
+def _listed_calls(message: Mapping[str, Any]) -> Sequence[Any]:
+    """The tool calls of a message of OpenAI's form, the older one too."""
+    if isinstance(message.get(_CALLING), Mapping):
+        return [{"function": message[_CALLING]}]
+    listed = message.get("tool_calls")
+    return listed if isinstance(listed, (list, tuple)) else ()
+
+
+def _calls_in_text(text: str) -> list[dict[str, Any]]:
+    """The calls that ShareGPT's turn of "function_call" writes: {"name", "arguments"} as JSON, or a list of them.
+
+    None where any of it is something else.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    calls = value if isinstance(value, list) else [value]
+    if not all(isinstance(call, Mapping) and isinstance(call.get("name"), str) and call["name"] for call in calls):
+        return []
+    return [{"function": call} for call in calls]
+
+
+def _calls(listed: Sequence[Any], names: dict[str, str]) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """(name, arguments) of listed tool calls, and their ids, by which the names are remembered."""
     calls, ids = [], []
-    listed: Sequence[Any] = message.get("tool_calls") or ()
-    if isinstance(message.get("function_call"), Mapping):
-        listed = [{"function": message["function_call"]}]
     for call in listed:
         function = call.get("function") if isinstance(call, Mapping) else None
         if not isinstance(function, Mapping):

@@ -8,6 +8,7 @@ import pytest
 from infra.errors import InputError
 from infra.recipe import Questions
 from tasks.questions import RawQuestion, SourceRow, question_format, question_formats, read_questions
+from tasks.questions.chat import chat_turns, tools_of
 from tasks.questions.guess import guess_format
 from tasks.questions.question import Turn
 from tasks.records.example import Drop
@@ -75,6 +76,41 @@ def test_the_last_question_of_a_conversation_has_the_rest_as_its_history(tmp_pat
     short = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
     [drop] = read(tmp_path, "messages", short)
     assert (drop.reason, drop.example_id) == ("no_messages", "row-1")
+
+
+def test_function_calls_of_sharegpt_are_tool_calls(tmp_path: Path) -> None:
+    call = {"name": "search", "arguments": {"q": "桥"}}
+    conversation = [
+        {"from": "human", "value": "How old is the bridge?"},
+        {"from": "function_call", "value": json.dumps(call, ensure_ascii=False)},
+        {"from": "observation", "value": "built in 1901"},
+        {"from": "function_call", "value": json.dumps([call, {"name": "now", "arguments": "{}"}])},
+        {"from": "observation", "value": ""},
+        {"from": "observation", "value": "2026"},
+        {"from": "function_call", "value": "I call search"},
+        {"from": "function_call", "value": '{"name": "", "arguments": {}}'},
+        {"from": "human", "value": "So how old?"},
+        {"from": "gpt", "value": "125 years."},
+    ]
+    tools = json.dumps([{"name": "search", "description": "Finds", "parameters": {"type": "object"}}])
+    [question] = read(tmp_path, "messages", {"conversations": conversation, "tools": tools})
+    [session] = question.sessions
+    assert [turn.calls for turn in session.turns] == [
+        (),
+        (("search", '{"q": "桥"}'),),
+        (),
+        (("search", '{"q": "桥"}'), ("now", "{}")),
+        (),
+        (),
+        (),
+        (),
+    ]
+    assert [turn.text for turn in session.turns[-2:]] == ["I call search", '{"name": "", "arguments": {}}']
+    messages = [turn.message for turn in chat_turns(session, "en", with_tools=True)]
+    assert [message["role"] for message in messages[:6]] == ["user", "assistant", "tool", "assistant", "tool", "tool"]
+    assert messages[1]["tool_calls"][0]["function"] == {"name": "search", "arguments": {"q": "桥"}}
+    assert [message["content"] for message in messages[4:6]] == ["", "2026"]
+    assert [tool["function"]["name"] for tool in tools_of([session])] == ["search"]
 
 
 def test_sessions_of_a_row_have_times_and_say_which_the_answer_needs(tmp_path: Path) -> None:
