@@ -1,8 +1,8 @@
 """A text in its sentences, in English and Chinese.
 
 A sentence ends at a full stop, question or exclamation mark with the quotes and brackets that close after it; in ASCII
-only before a blank, in full width anywhere, since Chinese sets no blank between sentences. A line that ends without such
-a mark ends a sentence too.
+only before a blank, in full width anywhere, since Chinese sets no blank between sentences. A line that ends without
+such a mark ends a sentence too.
 """
 
 import re

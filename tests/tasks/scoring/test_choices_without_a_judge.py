@@ -58,7 +58,7 @@ def test_sentences_that_are_alike_enough_state_the_same() -> None:
 
 
 def test_chinese_sentences_are_statements_too() -> None:
-    """Of three answers all say that Anna lives in Rome, two the final answer; full width, no blank between sentences."""
+    """Of three answers all say that Anna lives in Rome, two the final answer; no blank stands between sentences."""
     texts = (
         "安娜住在罗马。博住在罗马！\n答案：安娜",
         "（安娜住在罗马。）克莉奥住在罗马？！\n答案：安娜",
