@@ -146,6 +146,7 @@ def _run(way: str, url: str, cases: Sequence[AnsweredQuestion], correlation: flo
                 "calls_per_question": round(len(requests) / len(cases), 1),
                 "calls_by_kind": dict(sorted(kinds.items())),
                 "prompt_tokens_per_question": _prompt_tokens(requests, cases, recipe),
+                "prompt_tokens_by_kind": _tokens_by_kind(requests, cases, recipe),
                 "chunks_embedded_per_question": round(chunks["chunks"] / len(cases), 1),
             }
             for name, client in (("verifier", verifier), ("reward_model", reward_model)):
@@ -192,6 +193,15 @@ def _prompt_tokens(requests: Sequence[Request], cases: Sequence[AnsweredQuestion
     for prompts in by_context.values():
         tokens.append(sum(count_tokens(tokenizer, prompts)))
     return round(statistics.mean(tokens))
+
+
+def _tokens_by_kind(requests: Sequence[Request], cases: Sequence[AnsweredQuestion], recipe: Recipe) -> dict[str, int]:
+    """The same for each kind of call to the judge, the largest first."""
+    of_kind: dict[str, list[Request]] = {}
+    for request in requests:
+        of_kind.setdefault(request.kind, []).append(request)
+    tokens = {kind: _prompt_tokens(some, cases, recipe) for kind, some in of_kind.items()}
+    return dict(sorted(tokens.items(), key=lambda item: -item[1]))
 
 
 def _cases(questions: int) -> list[AnsweredQuestion]:

@@ -34,6 +34,7 @@ PRICES = {  # of a large model's API, and of a small model that reads and writes
     SMALL: Price(input_per_million=0.02, output_per_million=0.0),
 }
 FULL = "full judge"
+TRUTH = "agreement with the truth"
 _TARGET_CALLS, _TARGET_TOKENS, _TARGET_PAIRS = 0.2, 0.15, 0.95
 TARGET = "≤ 20 % of the calls, ≤ 15 % of the tokens, ≥ 95 % of the pairs"
 
@@ -103,7 +104,7 @@ def compare_judging(full: Mapping[str, JudgedCase], cheap: Mapping[str, JudgedCa
             cheap_pair = [rewards[index] for index in cheap_pairs[0]] if cheap_pairs else [None, None]
             values["pairs as the full judge's"] = (float(pair == cheap_pair), 1.0)
             values["chosen as the full judge's"] = (float(pair[0] == cheap_pair[0]), 1.0)
-        for name, case in (("agreement with the truth", of_cheap), (f"the {FULL}'s", of_full)):
+        for name, case in ((TRUTH, of_cheap), (f"{TRUTH}, {FULL}", of_full)):
             if "mean" in case.truth:
                 values[name] = case.truth["mean"]
         values["calls"] = (of_cheap.spent.calls, of_full.spent.calls)

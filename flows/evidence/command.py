@@ -51,11 +51,15 @@ def evidence(
 
 def _show(evidence_table: dict[str, Any], as_json: bool) -> None:
     """Print the table with its groups, or its JSON."""
-    from flows.evidence.table import GROUPS, circumstances, figure_rows, group_rows, row_title
+    from flows.evidence.table import GROUPS, circumstances, figure_rows, group_rows, left_out, row_title
 
     if not as_json:
         for row in evidence_table["rows"]:
             console.print(table(row_title(row), *figure_rows(row)))
+            if left_out(row):
+                console.print(f"not measured: {left_out(row)}")
+            if "measured" in row:
+                console.print(circumstances(row["measured"]))
             for groups in GROUPS:
                 if row["grouped"] and row[groups]:
                     console.print(table(f"  by {groups.removesuffix('s')}", *group_rows(row, groups)))

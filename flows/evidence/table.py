@@ -141,9 +141,18 @@ def figure_cells(name: str, figure: Figure) -> list[str]:
 
 def verdict(row: Mapping[str, Any]) -> str:
     """Whether a row's target was met, in a word."""
+    if not row["figures"]:
+        return "not measured"
     if row["met"] is None:
         return "" if row["target"] == "reported" else "not known"
     return "yes" if row["met"] else "missed"
+
+
+def left_out(row: Mapping[str, Any]) -> str:
+    """Why a row has no figures, as its seeds say it; empty where it has some."""
+    if row["figures"]:
+        return ""
+    return "; ".join(dict.fromkeys(about["left_out"] for about in row["about"].values() if "left_out" in about))
 
 
 def circumstances(measured: Mapping[str, Any], quote: str = "") -> str:
@@ -158,13 +167,14 @@ def markdown_chapter(table: Mapping[str, Any]) -> str:
     measured = table["measured"]
     lines = []
     for row in table["rows"]:
-        lines.append([row["question"], _headline(row), row["paper"], row["target"], verdict(row)])
+        lines.append([row["question"], _headline(row) or left_out(row), row["paper"], row["target"], verdict(row)])
     parts = [
         f"{circumstances(measured, '`')}. "
         f"Of each seed (there are {measured['seeds']}), "
         f"{measured['questions']} questions to train on and as many to measure on. "
         "In per cent, differences in points, with 95 % intervals over seeds and questions.\n",
         markdown(["question", "measured", "the paper", "target", "met"], lines),
+        *_other_circumstances(table),
     ]
     for row in table["rows"]:
         columns, count_lines = count_rows(row)
@@ -174,6 +184,15 @@ def markdown_chapter(table: Mapping[str, Any]) -> str:
             if row["grouped"] and row[groups]:
                 parts += [f"{row['question']} By {groups.removesuffix('s')}:\n", markdown(*group_rows(row, groups))]
     return "\n".join(parts)
+
+
+def _other_circumstances(table: Mapping[str, Any]) -> list[str]:
+    """A sentence for each run that has measured some of the rows later, with its own questions and seeds."""
+    questions: dict[str, list[str]] = {}
+    for row in table["rows"]:
+        if "measured" in row:
+            questions.setdefault(circumstances(row["measured"], "`"), []).append(row["question"])
+    return [f"{run}: *{'*, *'.join(of_run)}*.\n" for run, of_run in questions.items()]
 
 
 def _headline(row: Mapping[str, Any]) -> str:

@@ -20,11 +20,11 @@ from pydantic import Field
 
 from infra.recipe import RecipeSection
 from infra.recipe.models import Fraction
-from tasks.evaluation.generated.haystack import split_sentences
 from tasks.judging.context import SCORE_DIGITS, AnsweredQuestion, ScoringContext
 from tasks.metrics import bags_f1
 from tasks.records.example import Judgement
 from tasks.scoring import Scorer
+from tasks.sentences import split_sentences
 from tasks.sub_em import normalised_tokens
 
 NAME = "claims"

@@ -6,7 +6,6 @@ So a shorter haystack with the same number is the beginning of a longer one, and
 
 import functools
 import math
-import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,12 +20,12 @@ from tasks.documents.reading import read_sources
 from tasks.evaluation.generated.counting import CountedText, TextCounter
 from tasks.library import library_articles
 from tasks.prompts import load_prompt
+from tasks.sentences import split_sentences
 
 LIBRARY, NOISE = "library", "noise"
 GAP = "\n\n"  # between documents
 _ROUGH = 200  # tokens that a haystack may be shorter than it was asked for
 _LEAST = 100  # tokens of a haystack
-_SENTENCE_END = re.compile(r"[.!?][\"”’)\]]*(?=\s)|[。！？][”’」』）]*|(?<![\s.!?。！？\"”’」』）)\]])\n+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +90,6 @@ def haystack_source(name: str, language: str, tokenizer: Tokenizer) -> HaystackS
     for text in texts:
         documents.append(split_sentences(break_special_tokens(text, own)))
     return HaystackSource(tuple(documents))
-
-
-def split_sentences(text: str) -> tuple[str, ...]:
-    """A text in its sentences, which make the text again when they are joined."""
-    sentences = []
-    start = 0
-    for match in _SENTENCE_END.finditer(text):
-        sentences.append(text[start : match.end()])
-        start = match.end()
-    if start < len(text):
-        sentences.append(text[start:])
-    return tuple(sentences)
 
 
 def make_haystack(source: HaystackSource, seed: Sequence[str | int], tokens: int, counter: TextCounter) -> Haystack:

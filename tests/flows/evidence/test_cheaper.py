@@ -47,7 +47,7 @@ def test_a_cheaper_judge_is_compared_by_its_pair_and_by_what_it_has_cost() -> No
         "pairs as the full judge's": (0.0, 1.0),
         "chosen as the full judge's": (1.0, 1.0),
         "agreement with the truth": (2, 2),
-        "the full judge's": (1, 2),
+        "agreement with the truth, full judge": (1, 2),
         "calls": (4, 40),
         "tokens": (500, 2000),
         "money": (0.1, 0.5),

@@ -152,3 +152,12 @@ def test_the_page_of_the_evidence_shows_the_table_that_is_shipped() -> None:
     assert markdown_chapter(table).strip() in (root / "docs/evidence.md").read_text(encoding="utf-8")
     assert {path.stem for path in (root / "flows/evidence/measured").glob("*.png")} == set(evidence_plots(table))
     assert table["measured"]["seeds"] >= 3
+
+
+def test_a_row_without_figures_says_why_and_a_later_run_is_named() -> None:
+    made = table_row(evidence_rows()["cascade"], {0: SeedResult([], {"left_out": "16 questions, and it takes 29"})})
+    run = {"command": "longmill evidence --count 64", "date": "2026-11-29", "machine": "2 cores", "judge": None}
+    chapter = markdown_chapter({"measured": {**run, "seeds": 3, "questions": 128}, "rows": [{**made, "measured": run}]})
+    assert "| 16 questions, and it takes 29 | — |" in chapter
+    assert row_title(made).endswith(": not measured)")
+    assert "`longmill evidence --count 64`, 2026-11-29, 2 cores: *a cascade before the judge?*." in chapter

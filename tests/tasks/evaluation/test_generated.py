@@ -10,7 +10,6 @@ from infra.errors import EvaluationError, RecipeError
 from tasks.evaluation.generated.common_words import check_common
 from tasks.evaluation.generated.counting import CountedText, TextCounter
 from tasks.evaluation.generated.effective_length import effective_length
-from tasks.evaluation.generated.haystack import split_sentences
 from tasks.evaluation.generated.key_values import check_pairs
 from tasks.evaluation.generated.making import recall
 from tasks.evaluation.generated.question import Case, Hidden, check_hidden, check_length
@@ -199,20 +198,6 @@ def test_a_change_is_counted_as_the_whole_text_is() -> None:
     for start, end, part in ((0, 0, "At first: "), (2300, 2340, "号码是7。"), (100, 4000, "")):
         changed = counter.replaced(counted, start, end, part)
         assert changed.tokens == counter.count(changed.text).tokens
-
-
-@pytest.mark.parametrize(
-    ("text", "sentences"),
-    [
-        ("One. Two! “Three?” Four", ["One.", " Two!", " “Three?”", " Four"]),
-        ("一。二！“三？”四\n五", ["一。", "二！", "“三？”", "四\n", "五"]),
-        ("It is 3.5 m.\n\nNew", ["It is 3.5 m.", "\n\nNew"]),
-        ("A title\n\nNew", ["A title\n\n", "New"]),
-    ],
-)
-def test_sentences_join_to_the_text(text: str, sentences: list[str]) -> None:
-    assert list(split_sentences(text)) == sentences
-    assert "".join(sentences) == text
 
 
 def test_the_effective_length_is_the_longest_that_reaches_the_threshold() -> None:

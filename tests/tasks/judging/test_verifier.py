@@ -2,7 +2,8 @@
 
 import itertools
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,23 +11,26 @@ from typing import Any
 
 import pytest
 
-from infra.models.client import Request
+from infra.models.client import ModelClient, Request
 from infra.models.embedding.windows import TokenMeter
 from infra.models.tokens import load_tokenizer
 from infra.store import open_store
 from tasks.judging import classifier, verifier
 from tasks.judging.calibration import Calibration
 from tasks.judging.pruning import saved_calls
-from tasks.judging.verifier import Statement, local_numbers, overlapping_windows
+from tasks.judging.steps import Step
+from tasks.judging.verifier import Statement, SupportNumber, local_numbers, overlapping_windows, support_numbers
 from tasks.judging.verifier_settings import VerifierSettings
 from tasks.records.example import Judgement
 from tasks.reporting.verdict_agreement import BUNDLED, VERIFIED, VerdictAgreement, control_pairs
 from tasks.scoring import parse_scorers
-from tasks.scoring.run import score_answers
+from tasks.scoring.run import InThread, run_to_end, score_answers
 from tests.support.memory_ledger import MemoryLedger
+from tests.support.pooling_server import running_pooling
 from tests.support.requests import client_of
 from tests.support.score_server import MODEL, ScoreServer, running_scores
 from tests.support.scripted_judge import ScriptedJudge, case_of, inside, judged_recipe, prompt_of, scoring_with
+from tests.support.tokenizer import save_byte_tokenizer
 from tests.tasks.scoring.test_faithfulness import CONTEXT, says
 from tests.tasks.scoring.test_reward_model import save_classifier
 
@@ -139,6 +143,70 @@ def test_windows_overlap_and_leave_nothing_out() -> None:
     assert all(meter.whole_length(window) <= 200 for window in windows)
     assert overlapping_windows("short", meter, 200) == ["short"]
     assert overlapping_windows(text, meter, 8) == []
+
+
+@pytest.mark.parametrize("with_tokenizer", [True, False])
+def test_windows_of_chinese_hold_whole_characters_and_every_sentence_once_at_least(
+    with_tokenizer: bool, tmp_path: Path
+) -> None:
+    """A character is three tokens of the tokenizer, and is taken to be one and a half where there is none."""
+    sentences = [f"第{number}座桥建于一九{number:02d}年，很长。" for number in range(100)]
+    text = "".join(sentences)
+    meter = TokenMeter(load_tokenizer(save_byte_tokenizer(tmp_path))) if with_tokenizer else TokenMeter()
+    windows = overlapping_windows(text, meter, 200)
+    tokens = 10 * 39 + 90 * 40  # bytes: twelve characters of three, and three or four digits
+    tokens = tokens if with_tokenizer else tokens // 2
+    expected = 1 + math.ceil((tokens - 200) / 150)  # the first holds 200, each other one 150 more
+    assert len(windows) == expected
+    assert all(window in text for window in windows)  # no half of a character, nothing replaced
+    assert all(any(sentence in window for window in windows) for sentence in sentences)
+    assert all(meter.whole_length(window) <= 200 + 4 for window in windows)
+
+
+def numbers_of(
+    statements: list[list[Statement]], own: dict[str, Any], client: ModelClient
+) -> list[list[SupportNumber]]:
+    """What a verifier behind an endpoint says, step by step in this thread."""
+    recipe = judged_recipe({"scorer": "faithfulness", "verifier": own})
+    scoring = replace(scoring_with(ScriptedJudge(says), recipe), verifier=client)
+    numbers: list[list[SupportNumber]] = []
+
+    def steps() -> Generator[Step, Any, None]:
+        numbers.extend((yield from support_numbers(statements, VerifierSettings(**own), scoring)))
+
+    run_to_end(steps(), InThread(scoring))
+    return numbers
+
+
+def test_a_chinese_fact_of_the_last_window_is_supported(tmp_path: Path) -> None:
+    """The best window counts: at 512 characters of a server, and with the passages' end far behind the first."""
+
+    def number(text: str) -> list[float]:
+        passages, _, statement = text.rpartition("\n")
+        return [9.0 if statement.strip("。") in passages else -9.0]
+
+    passages = "".join(f"第{place}段没有说什么。" for place in range(60)) + "渡槽于1968年建成。"
+    statements = [Statement(passages, "渡槽于1968年建成。"), Statement(passages, "渡槽于1978年建成。")]
+    with running_scores(number, routes=("score",)) as server, client_of(MemoryLedger(), server.url) as client:
+        own = {"model": MODEL, "endpoint": server.url, "max_tokens": 220}
+        (numbers,) = numbers_of([statements], own, client)
+    assert [number.logit for number in numbers] == [9.0, -9.0]
+    assert len(numbers[0].keys) > 1
+
+
+@pytest.mark.slow
+def test_a_real_vllm_gives_the_logits_that_the_model_gives_here(tmp_path: Path) -> None:
+    """In both languages, by /classify: the same three-way classifier served and local."""
+    folder = save_classifier(tmp_path / "nli", labels=3, width=128)
+    template = "{passages}\n{statement}"
+    statements = [*STATEMENTS, Statement("渡槽于1968年建成。", "渡槽建于1968年。")]
+    own: dict[str, Any] = {"model": folder, "labels": {"0": 1.0}, "template": template}
+    with running_pooling(folder, MODEL, tmp_path / "vllm.log") as url, client_of(MemoryLedger(), url) as client:
+        (numbers,) = numbers_of([statements], {**own, "model": MODEL, "endpoint": url, "max_tokens": 500}, client)
+    expected = local_numbers(statements, VerifierSettings(**own))
+    classifier._load.cache_clear()
+    assert [number.logit for number in numbers] == [pytest.approx(logit, abs=1e-3) for logit in expected]
+    assert len(set(expected)) == len(statements)
 
 
 def test_several_facts_a_call_are_those_that_the_verifier_left_open(tmp_path: Path) -> None:

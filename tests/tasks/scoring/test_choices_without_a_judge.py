@@ -57,6 +57,17 @@ def test_sentences_that_are_alike_enough_state_the_same() -> None:
     assert alike == pytest.approx([2 / 3, 2 / 3, 1 / 3], abs=1e-6)
 
 
+def test_chinese_sentences_are_statements_too() -> None:
+    """Of three answers all say that Anna lives in Rome, two the final answer; no blank stands between sentences."""
+    texts = (
+        "安娜住在罗马。博住在罗马！\n答案：安娜",
+        "（安娜住在罗马。）克莉奥住在罗马？！\n答案：安娜",
+        "“安娜住在罗马。”答案：博",
+    )
+    expected = [1 + 1 / 3 + 2 / 3, 1 + 1 / 3 + 2 / 3, 1 + 1 / 3]
+    assert scores("claims", texts, {"scorer": "claims", "cost": 0}) == pytest.approx(expected, abs=1e-6)
+
+
 @given(st.permutations(range(len(LIST))))
 def test_the_order_of_the_samples_changes_no_score(order: list[int]) -> None:
     straight = scores("claims", LIST, {"scorer": "claims"})
