@@ -1,6 +1,7 @@
 """The questions of every suite of a recipe: generated, read from the entry's own source, or the held-out ones."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from infra.errors import EvaluationError
 from infra.models.tokens import load_tokenizer
@@ -35,7 +36,14 @@ def _questions_of(suite: ActiveSuite, recipe: Recipe, store: Store, manifest: st
     else:
         cases = heldout_questions(_with_source(suite, recipe), store, manifest, suite.suite.needs_references)
         questions = as_suite_questions(cases)
-    return [suite.suite.prepare(question, suite.settings, recipe.seed) for question in questions]
+    return [_prepared(question, suite, recipe) for question in questions]
+
+
+def _prepared(question: SuiteQuestion, suite: ActiveSuite, recipe: Recipe) -> SuiteQuestion:
+    """A question as the suite asks it, with the tokenizer that has counted its context where the suite left that."""
+    prepared = suite.suite.prepare(question, suite.settings, recipe.seed)
+    unchanged = prepared.context is question.context
+    return replace(prepared, counted_by=recipe.policy.tokenizer if unchanged else "", fits={})
 
 
 def is_of_split(suite: ActiveSuite, recipe: Recipe) -> bool:
