@@ -130,13 +130,16 @@ class SuiteJudge:
     `score(answers, settings, scoring)` is a generator of steps (`tasks/judging/steps.py`), as a scorer is: it yields
     `ask(queries, role=settings.judge)`, is sent the verdicts, and returns the scores of each answer, in order. The kind
     of its queries begins with "evaluate_", by which the calls are counted. `calls` says how many it makes for one
-    question, in words. An answer without text is not judged: its scores are 0, or what `empty` says.
+    question, in words. An answer without text is not judged: its scores are 0, or what `empty` says. Where the number
+    of calls depends on an answer, `like_answer` makes one of the suite's form out of a text of the expected length; a
+    plan counts the calls about it.
     """
 
     metrics: tuple[str, ...]
     score: Callable[[Sequence[SuiteAnswer], Any, ScoringContext], Generator[Step, Any, Sequence[Scores]]]
     calls: str = "1"
     empty: Callable[[SuiteAnswer], Scores] | None = None
+    like_answer: Callable[[str], str] | None = None
 
     def of_empty(self, answer: SuiteAnswer) -> Scores:
         """The scores of an answer without text."""
