@@ -9,21 +9,23 @@ from rich.text import Text
 
 from flows.cli.inspecting import plain
 from flows.early import check_early
-from infra.errors import InputError
+from infra.errors import EvaluationError, InputError
 from infra.ledger import Ledger
 from infra.models.api_key import check_api_keys
 from infra.recipe import Recipe
-from infra.store import open_store
+from infra.store import Store, open_store
 from tasks.asking.forecast import asking_view
 from tasks.asking.planning import make_asking_plan
 from tasks.asking.recipes import asking_half
 from tasks.planning.embedding_fit import embedding_fit
 from tasks.planning.estimate import estimate
+from tasks.planning.evaluation_share import evaluation_share
 from tasks.planning.limits import unsaid_training_note
 from tasks.planning.make_plan import make_plan
 from tasks.planning.references import count_references, first_question
 from tasks.planning.sizing import JUDGE_SPEED, POLICY_SPEED, GpuSpeed, sizing
 from tasks.planning.training_steps import expected_training
+from tasks.records.plan import Plan
 from tasks.reporting.dataset_card import shortened
 from tasks.yield_gate import reading_yield
 
@@ -37,12 +39,14 @@ def plan_view(recipe: Recipe, policy: GpuSpeed = POLICY_SPEED, judge: GpuSpeed =
     plan = make_plan(recipe, store)
     with Ledger(store) as ledger:
         estimated = estimate(plan, recipe, store, ledger)
+        evaluation, evaluation_note = _evaluation(plan, recipe, store, ledger)
     counts = count_references(store, plan)
     view = {"plan_id": plan.plan_id, "shards": len(plan.shards), **estimated.to_json(), "references": counts.to_json()}
     view["sizing"] = sizing(plan, estimated, recipe, store, policy, judge).to_json()
     fit = embedding_fit(store, plan, recipe)
     view["embedding"] = fit.to_json() if fit else None
-    for note in (counts.note, fit.note if fit else "", unsaid_training_note(plan, recipe, store), *template_notes):
+    notes = (counts.note, fit.note if fit else "", unsaid_training_note(plan, recipe, store), evaluation_note)
+    for note in (*notes, *template_notes):
         if note:
             view["warnings"].append(note)
     reading = reading_yield(store, plan)
@@ -51,11 +55,22 @@ def plan_view(recipe: Recipe, policy: GpuSpeed = POLICY_SPEED, judge: GpuSpeed =
             f"a build stops here: {reading.faults.total():,} of {reading.questions:,} rows cannot be used, more than "
             f"execution.max_drop_share = {recipe.execution.max_drop_share:g}"
         )
+    view["evaluation"] = evaluation
     training = expected_training(plan, recipe)
     view["training"] = training.to_json() if training else None
     first = dict(first_question(store, plan, recipe))
     first["prompt"] = shortened(first["prompt"], _PROMPT_LENGTH)
     return {**view, "first_question": first}
+
+
+def _evaluation(plan: Plan, recipe: Recipe, store: Store, ledger: Ledger) -> tuple[dict[str, Any] | None, str]:
+    """What evaluating takes, and a warning where there is nothing to evaluate on: the dataset can be built all the
+    same."""
+    try:
+        share = evaluation_share(plan, recipe, store, ledger)
+    except EvaluationError as error:
+        return None, f"`longmill run` cannot evaluate: {error}"
+    return share.to_json() if share else None, ""
 
 
 def asking_plan_view(recipe: Recipe) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from infra.recipe import Recipe
-from tasks.evaluation.evaluate import ANSWER_KINDS
+from tasks.evaluation.preparing import ANSWER_KINDS
 from tasks.evaluation.suites import parse_suites
 
 AFTER = " after"  # ends the kinds of the calls for the second model

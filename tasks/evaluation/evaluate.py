@@ -12,25 +12,21 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from infra.canonical import seed_number, text_id
+from infra.canonical import text_id
 from infra.errors import EvaluationError
 from infra.ledger import Ledger
-from infra.models.client import Prompt, Request
-from infra.models.forms.request_form import parameters_of, template_arguments
-from infra.models.special_tokens import own_special_tokens
-from infra.models.tokens import Tokenizer, load_tokenizer, prompt_tokens, renders_tool_calls
-from infra.recipe import Evaluation, Model, Recipe
+from infra.models.client import Request
+from infra.models.tokens import Tokenizer, load_tokenizer
+from infra.recipe import Recipe
 from infra.running import progress
 from tasks.evaluation.compare import EvaluationRow, compare
+from tasks.evaluation.preparing import Form, PreparedQuestion, calls_of_question, prepare
 from tasks.evaluation.suites import NO_REFERENCE, ActiveSuite, Score, Scores, SuiteAnswer, SuiteQuestion
-from tasks.evaluation.truncation import Fitted, fit_context, fit_messages
 from tasks.evaluation.work import EvaluationWork, WorkInThread, span_size
 from tasks.judging.similarity import ConsensusSettings, compared_text
-from tasks.prompts import load_prompt
-from tasks.questions.chat import flat_context
 from tasks.records.example import Answer, Context, Example
 from tasks.refused_answers import is_refused
-from tasks.sampling import GREEDY, answer_from, prompt_from, sample_prompt_text
+from tasks.sampling import answer_from
 from tasks.scoring import AnsweredQuestion, ScoringContext, parse_scorers
 from tasks.scoring.consensus import NAME as CONSENSUS
 from tasks.scoring.run import run_to_end, score_with
@@ -38,28 +34,11 @@ from tasks.scoring.run import run_to_end, score_with
 __all__ = ["Baseline", "EvaluationRow", "SuiteQuestions", "baseline_of", "compare", "evaluate_model"]
 
 STAGE = "evaluate"
-ANSWER_KINDS = ("evaluate", "evaluate_sample")  # of calls for answers: greedy, and drawn
 _CHECKED_AT_ONCE = 64  # questions
 MBR = "mbr_"  # before the names of metrics of the consensus pick
 
 SuiteQuestions = Sequence[tuple[ActiveSuite, Sequence[SuiteQuestion]]]
 Baseline = Mapping[tuple[str, str], str]  # the first model's greedy answers, by suite's label and example id
-
-
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """A form of a question with its context cut to the window, and its requests."""
-
-    example: Example
-    context: Context
-    fitted: Fitted
-    requests: tuple[Request, ...]  # the greedy one first
-
-
-@dataclass(frozen=True, slots=True)
-class _PreparedQuestion:
-    question: SuiteQuestion
-    forms: tuple[_Form, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +58,7 @@ class _Span:
 class _AnsweredForm:
     """A form with its answers, and what the judge says of the greedy one."""
 
-    form: _Form
+    form: Form
     greedy: Answer
     samples: tuple[Answer, ...]
     judged: Scores
@@ -111,7 +90,7 @@ def evaluate_model(
     progress.expect(STAGE, sum(len(of_suite) for _, of_suite in questions))
     spans = []
     for suite, of_suite in questions:
-        size = span_size(len(of_suite), _calls(suite, of_suite, recipe), recipe)
+        size = span_size(len(of_suite), calls_of_question(suite, of_suite, recipe), recipe)
         for start in range(0, len(of_suite), size):
             of_span = of_suite[start : start + size]
             label = f"{suite.label} · questions {start + 1}-{start + len(of_span)}"
@@ -135,7 +114,7 @@ def all_answered(questions: SuiteQuestions, recipe: Recipe, ledger: Ledger) -> b
         for start in range(0, len(of_suite), _CHECKED_AT_ONCE):
             keys: set[str] = set()
             for question in of_suite[start : start + _CHECKED_AT_ONCE]:
-                for form in _prepare(question, suite, recipe, tokenizer).forms:
+                for form in prepare(question, suite, recipe, tokenizer).forms:
                     keys.update(request.key for request in form.requests)
             if ledger.holds(list(keys)) != keys:
                 return False
@@ -147,80 +126,10 @@ def baseline_of(rows: Sequence[EvaluationRow]) -> Baseline:
     return {(row.suite, row.example_id): row.answer for row in rows}
 
 
-def _calls(suite: ActiveSuite, questions: Sequence[SuiteQuestion], recipe: Recipe) -> int:
-    """Calls to the model for one question."""
-    forms = len(questions[0].all_forms) if questions else 1
-    return forms * (1 + suite.samples(_settings(recipe).samples))
-
-
-def _prepare(question: SuiteQuestion, suite: ActiveSuite, recipe: Recipe, tokenizer: Tokenizer) -> _PreparedQuestion:
-    forms = []
-    for example, context in question.all_forms:
-        forms.append(_form(example, context, question, suite, recipe, tokenizer))
-    return _PreparedQuestion(question, tuple(forms))
-
-
-def _form(
-    example: Example,
-    context: Context,
-    question: SuiteQuestion,
-    suite: ActiveSuite,
-    recipe: Recipe,
-    tokenizer: Tokenizer,
-) -> _Form:
-    """Fit a form of a question to the model's window and make its requests."""
-    model, settings = recipe.policy, _settings(recipe)
-    max_tokens = suite.answer_tokens(question.task, settings.max_tokens)
-    own, arguments = own_special_tokens(tokenizer), template_arguments(model)
-    name = suite.suite.prompt(example, suite.settings)
-    language = example.language
-    template = load_prompt(name, language) if name else sample_prompt_text(recipe.sampling.strategy, language)
-
-    def prompt(part: Context | str) -> Prompt:
-        return prompt_from(template, example, part, model, own)
-
-    def count(part: Context | str) -> int:
-        counted = prompt(part)
-        return prompt_tokens(tokenizer, [counted.messages], (), arguments, [counted.tools])[0]
-
-    limit = model.context_window - max_tokens
-    if context.span_roles is None:
-        fitted = fit_context(context.text, limit, tokenizer, count)
-    else:
-        has_place = context.tool_use is None or renders_tool_calls(tokenizer, arguments)
-        fitted = fit_messages(context if has_place else flat_context(context, language), limit, language, count)
-    fitted_prompt = prompt(fitted.context)
-    indices = [GREEDY, *range(suite.samples(settings.samples))]
-    affinity = question.shared or example.context_id
-    requests = [_request(fitted_prompt, example, affinity, model, recipe, max_tokens, index) for index in indices]
-    return _Form(example, context, fitted, tuple(requests))
-
-
-def _request(
-    prompt: Prompt, example: Example, affinity: str, model: Model, recipe: Recipe, max_tokens: int, index: int
-) -> Request:
-    greedy = index == GREEDY
-    own = {
-        "temperature": 0.0 if greedy else recipe.sampling.temperature,
-        "top_p": 1.0 if greedy else recipe.sampling.top_p,
-        "max_tokens": max_tokens,
-        "seed": 0 if greedy else seed_number(recipe.seed, "evaluate", example.example_id, index),
-    }
-    return Request(
-        kind=ANSWER_KINDS[0 if greedy else 1],
-        model=model.name,
-        revision=model.revision,
-        prompt=prompt,
-        parameters=parameters_of(model, own),
-        sample_index=index,
-        affinity=affinity,
-    )
-
-
 def _rows_of_span(span: _Span) -> list[EvaluationRow]:
     """The rows of a span of questions."""
     recipe = span.scoring.recipe
-    prepared = [_prepare(question, span.suite, recipe, span.tokenizer) for question in span.questions]
+    prepared = [prepare(question, span.suite, recipe, span.tokenizer) for question in span.questions]
     answers = _answers(prepared, span)
     _embed_samples(answers, span.scoring)
     judged = iter(_judged(prepared, answers, span))
@@ -236,7 +145,7 @@ def _rows_of_span(span: _Span) -> list[EvaluationRow]:
     return rows
 
 
-def _answers(questions: Sequence[_PreparedQuestion], span: _Span) -> list[list[Answer]]:
+def _answers(questions: Sequence[PreparedQuestion], span: _Span) -> list[list[Answer]]:
     """The answers to all forms, the greedy one first."""
     forms = [form for question in questions for form in question.forms]
     requests: list[Request] = []
@@ -253,7 +162,7 @@ def _answers(questions: Sequence[_PreparedQuestion], span: _Span) -> list[list[A
     return answers_by_form
 
 
-def _judged(questions: Sequence[_PreparedQuestion], answers: Sequence[Sequence[Answer]], span: _Span) -> list[Scores]:
+def _judged(questions: Sequence[PreparedQuestion], answers: Sequence[Sequence[Answer]], span: _Span) -> list[Scores]:
     """What the suite's judge says of the greedy answer to every form; an answer without text is not judged."""
     suite, baseline = span.suite, span.baseline
     judge = suite.suite.judge
@@ -373,9 +282,3 @@ def _pick_settings(recipe: Recipe) -> ConsensusSettings:
             assert isinstance(scorer.settings, ConsensusSettings)
             return scorer.settings
     return ConsensusSettings()
-
-
-def _settings(recipe: Recipe) -> Evaluation:
-    if recipe.evaluation is None:
-        raise EvaluationError("the recipe has no `evaluation` section; add one, or leave evaluation out")
-    return recipe.evaluation

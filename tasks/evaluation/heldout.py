@@ -5,6 +5,7 @@ question of a published dataset whose context is on the test side, whether it ga
 """
 
 import json
+from dataclasses import dataclass
 
 from infra.errors import EvaluationError
 from infra.recipe import Recipe
@@ -19,8 +20,19 @@ NO_WINDOW = 2**31 - 1
 HeldOutQuestion = tuple[Example, Context]
 
 
+@dataclass(frozen=True, slots=True)
+class UnbuiltDataset:
+    """A dataset that is not published yet: its plan, and the split that its rows will have."""
+
+    plan: Plan
+    split: Split
+
+
+Dataset = str | UnbuiltDataset | None  # a manifest in the store, or what will be published
+
+
 def heldout_questions(
-    recipe: Recipe, store: Store, manifest: str | None, needs_references: bool = True
+    recipe: Recipe, store: Store, dataset: Dataset, needs_references: bool = True
 ) -> list[HeldOutQuestion]:
     """(example, context) of every held-out question that has a reference, or of all, in the plan's order.
 
@@ -42,9 +54,11 @@ def heldout_questions(
         policy = recipe.policy.model_copy(update={"context_window": NO_WINDOW})
         changes = {"questions": evaluation.questions, "contexts": contexts, "sampling": sampling, "policy": policy}
         plan = make_plan(recipe.model_copy(update={**changes, "training": None}), store, for_pairs=False)
-        split = None
-    elif manifest is not None:
-        published = json.loads(store.read(manifest))
+        split: Split | None = None
+    elif isinstance(dataset, UnbuiltDataset):
+        plan, split = dataset.plan, dataset.split
+    elif dataset is not None:
+        published = json.loads(store.read(dataset))
         plan = load_plan(store, published["plan_id"])
         split = Split.from_json(published["split"])
     else:

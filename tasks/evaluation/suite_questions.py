@@ -1,24 +1,25 @@
 """The questions of every suite of a recipe: generated, read from the entry's own source, or the held-out ones."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from infra.errors import EvaluationError
 from infra.models.tokens import load_tokenizer
 from infra.recipe import Contexts, Evaluation, Recipe
 from infra.store import Store
 from tasks.evaluation.evaluate import SuiteQuestions
-from tasks.evaluation.heldout import HeldOutQuestion, heldout_questions
+from tasks.evaluation.heldout import Dataset, HeldOutQuestion, heldout_questions
 from tasks.evaluation.suites import ActiveSuite, SuiteQuestion, parse_suites
 
 
-def read_suite_questions(recipe: Recipe, store: Store, manifest: str | None) -> SuiteQuestions:
+def read_suite_questions(recipe: Recipe, store: Store, dataset: Dataset) -> SuiteQuestions:
     """Every suite with its questions, in the order of the recipe; of `limit` rows where the entry says so.
 
     Raises EvaluationError for a suite without a question.
     """
     questions = []
     for suite in parse_suites(recipe):
-        of_suite = _questions_of(suite, recipe, store, manifest)
+        of_suite = _questions_of(suite, recipe, store, dataset)
         if not of_suite:
             raise EvaluationError(
                 f"there is no held-out question for the suite {suite.label}: raise dataset.test_fraction, or give "
@@ -28,14 +29,21 @@ def read_suite_questions(recipe: Recipe, store: Store, manifest: str | None) -> 
     return questions
 
 
-def _questions_of(suite: ActiveSuite, recipe: Recipe, store: Store, manifest: str | None) -> list[SuiteQuestion]:
+def _questions_of(suite: ActiveSuite, recipe: Recipe, store: Store, dataset: Dataset) -> list[SuiteQuestion]:
     if suite.suite.generate is not None:
         tokenizer = load_tokenizer(recipe.policy.tokenizer, recipe.policy.trust_remote_code)
         questions = list(suite.suite.generate(suite.settings, recipe, tokenizer))
     else:
-        cases = heldout_questions(_with_source(suite, recipe), store, manifest, suite.suite.needs_references)
+        cases = heldout_questions(_with_source(suite, recipe), store, dataset, suite.suite.needs_references)
         questions = as_suite_questions(cases)
-    return [suite.suite.prepare(question, suite.settings, recipe.seed) for question in questions]
+    return [_prepared(question, suite, recipe) for question in questions]
+
+
+def _prepared(question: SuiteQuestion, suite: ActiveSuite, recipe: Recipe) -> SuiteQuestion:
+    """A question as the suite asks it, with the tokenizer that has counted its context where the suite left that."""
+    prepared = suite.suite.prepare(question, suite.settings, recipe.seed)
+    unchanged = prepared.context is question.context
+    return replace(prepared, counted_by=recipe.policy.tokenizer if unchanged else "", fits={})
 
 
 def is_of_split(suite: ActiveSuite, recipe: Recipe) -> bool:

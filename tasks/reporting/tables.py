@@ -11,6 +11,7 @@ from typing import Any
 from tasks.judging.embedding_fit import EmbeddedTexts
 from tasks.records.product import PAIRS, product_of_counts
 from tasks.records.shard import paired_questions
+from tasks.reporting.planned_evaluation import cost_words, planned_evaluation_rows
 from tasks.training.settings import epochs_in_words
 
 Rows = tuple[list[str], list[list[str]]]
@@ -67,7 +68,9 @@ def plan_rows(view: dict[str, Any]) -> Rows:
             own = {name: sum(stage[name] for stage in stages) for name in judge["full_judge"]}
             rows.append(["judging by this recipe", _stage_words(own, cost["currency"])])
             rows.append(["judging by the full judge", _stage_words(judge["full_judge"], cost["currency"])])
-    rows.append(["cost", f"{cost['low']:.2f} to {cost['high']:.2f} {cost['currency']}, about {cost['expected']:.2f}"])
+    rows.append(["cost", cost_words(cost, cost["currency"])])
+    if evaluation := view.get("evaluation"):
+        rows += planned_evaluation_rows(evaluation, cost)
     if sizing := view.get("sizing"):
         hours = ", ".join(f"{section} {value:,.2f}" for section, value in sizing["gpu_hours"].items())
         rows.append(["GPU hours, where you serve", f"about {hours}"])

@@ -34,6 +34,7 @@ from infra.models.tokens import Tokenizer
 from infra.plugins import find_plugins
 from infra.recipe import Contexts, Positive, Questions, Recipe, RecipeSection
 from infra.recipe.faults import faults_by_key
+from tasks.evaluation.truncation import Fitted
 from tasks.judging.context import ScoringContext
 from tasks.judging.steps import Step
 from tasks.records.example import Context, Example
@@ -75,6 +76,9 @@ class SuiteQuestion:
     prompt was made for, "language". `forms` are asked in place of the example, and their scores averaged; () where it
     is asked as it is. Questions with the same `shared` have contexts that begin alike, and are sent together, so that a
     server reads the beginning once; "": those with the same context are.
+
+    `counted_by` is the tokenizer that `context.tokens` is the count of; "" where that is not certain. `fits` is what
+    preparing.py has cut its forms to.
     """
 
     example: Example
@@ -83,6 +87,8 @@ class SuiteQuestion:
     groups: Mapping[str, Group] = field(default_factory=dict)
     forms: tuple[tuple[Example, Context], ...] = ()
     shared: str = ""
+    counted_by: str = ""
+    fits: dict[str, Fitted] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def all_forms(self) -> tuple[tuple[Example, Context], ...]:
@@ -124,13 +130,16 @@ class SuiteJudge:
     `score(answers, settings, scoring)` is a generator of steps (`tasks/judging/steps.py`), as a scorer is: it yields
     `ask(queries, role=settings.judge)`, is sent the verdicts, and returns the scores of each answer, in order. The kind
     of its queries begins with "evaluate_", by which the calls are counted. `calls` says how many it makes for one
-    question, in words. An answer without text is not judged: its scores are 0, or what `empty` says.
+    question, in words. An answer without text is not judged: its scores are 0, or what `empty` says. Where the number
+    of calls depends on an answer, `like_answer` makes one of the suite's form out of a text of the expected length; a
+    plan counts the calls about it.
     """
 
     metrics: tuple[str, ...]
     score: Callable[[Sequence[SuiteAnswer], Any, ScoringContext], Generator[Step, Any, Sequence[Scores]]]
     calls: str = "1"
     empty: Callable[[SuiteAnswer], Scores] | None = None
+    like_answer: Callable[[str], str] | None = None
 
     def of_empty(self, answer: SuiteAnswer) -> Scores:
         """The scores of an answer without text."""

@@ -14,6 +14,7 @@ a statement without citations. Where the judge has no usable word on one of them
 
 import hashlib
 import re
+import textwrap
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +27,7 @@ from tasks.records.example import Context
 
 _MOST_STATEMENTS = 40
 _MOST_CITATIONS = 3
+_EXPECTED_STATEMENT = 160  # characters of a statement, for estimates
 _SHORTEST = 6  # characters of a statement outside of the tags
 _SENTENCE = re.compile(r".+?(?:[.!?](?=\s)\s+|[。！？；][”’」』]?\s*|\n+|\Z)", re.DOTALL)
 _NUMBER = re.compile(r"<C\d+>")
@@ -130,6 +132,12 @@ def _judged(
     return scores
 
 
+def _like_answer(text: str) -> str:
+    """An answer of that length in statements, each with one citation."""
+    words = textwrap.wrap(text, _EXPECTED_STATEMENT)
+    return "".join(f"<statement>{part}<cite>[0-0]</cite></statement>" for part in words)
+
+
 def _score(verdict: Verdict[Any]) -> Score:
     return Score(None, f"judge_{verdict.reason}") if verdict.value is None else Score(float(verdict.value))
 
@@ -159,7 +167,10 @@ SUITE = Suite(
     prepare=_prepare,
     prompt=lambda example, settings: "evaluate-citations",
     judge=SuiteJudge(
-        ("citation_recall", "citation_precision", "citation_f1"), _judged, "1 a statement and 1 a citation"
+        ("citation_recall", "citation_precision", "citation_f1"),
+        _judged,
+        "1 a statement and 1 a citation",
+        like_answer=_like_answer,
     ),
     answer_tokens={"": 1024},
 )

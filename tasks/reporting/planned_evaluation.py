@@ -1,0 +1,29 @@
+"""What a plan says of the evaluation that follows its build, as rows of its table."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def cost_words(cost: Mapping[str, float], currency: str) -> str:
+    """The least, the most and what is expected, in a line."""
+    return f"{cost['low']:.2f} to {cost['high']:.2f} {currency}, about {cost['expected']:.2f}"
+
+
+def planned_evaluation_rows(evaluation: Mapping[str, Any], cost: Mapping[str, Any]) -> list[list[str]]:
+    """What evaluating the models takes, by suite, and the cost of all together."""
+    rows, models = [], len(evaluation["models"])
+    for label, suite in evaluation["suites"].items():
+        answers = suite["answers"]
+        judgements = list(suite["judgements"].values())
+        text = f"{suite['questions']:,} questions, {models} {'model' if models == 1 else 'models'}: "
+        text += f"{answers['calls']['total']:,} answers ({answers['calls']['held']:,} in the ledger)"
+        if judgements:
+            count = sum(part["calls"]["total"] for part in judgements)
+            text += f", {'about' if suite['expected'] else 'at most'} {count:,} judgements"
+        parts = [answers, *judgements]
+        tokens = sum(part["tokens"]["input"] + part["tokens"]["output"]["expected"] for part in parts)
+        text += f"; about {tokens:,} tokens, {suite['cost']['expected']:.2f} {cost['currency']}"
+        rows.append([f"evaluation: {label}", text])
+    whole = {bound: cost[bound] + evaluation["cost"][bound] for bound in ("low", "expected", "high")}
+    rows.append(["cost with evaluation", cost_words(whole, cost["currency"])])
+    return rows
