@@ -60,13 +60,15 @@ def _differences(gains: Sequence[Observation], full: Sequence[Observation], way:
 
 
 def target_met(figures: Figures, groups: Sequence[Figures]) -> bool | None:
-    """No way gains less than the full judge beyond its interval."""
+    """No way gains less than the full judge beyond its interval; None where none does and a way has no figure."""
     highs = []
     for way in _WAYS:
         high = figure_value(figures, f"{way} − {FULL}", "high")
         if high is not None:
             highs.append(high)
-    return None if not highs else min(highs) >= 0
+    if highs and min(highs) < 0:
+        return False
+    return True if len(highs) == len(_WAYS) else None
 
 
 ROW = EvidenceTableRow(

@@ -54,10 +54,15 @@ def calibrate_cascade(place: str, recipe: Recipe) -> dict[str, Any]:
         if judged is not None:
             questions.append(judged)
     if len(questions) < least_questions(cascade.agreement):
+        remedy = "take a dataset of more questions, or a lower agreement"
+        if len(questions) < count:
+            remedy = (
+                "build with the stages in the recipe, without a calibration: then nothing is left out, and what was "
+                "judged before comes from the ledger"
+            )
         raise InputError(
             f"{dataset.place}: {len(questions)} of {count} questions have every answer judged, and an agreement of "
-            f"{cascade.agreement:g} takes {least_questions(cascade.agreement)}; build with the stages in the recipe, "
-            "without a calibration: then nothing is left out, and what was judged before comes from the ledger"
+            f"{cascade.agreement:g} takes {least_questions(cascade.agreement)}; {remedy}"
         )
     calibration = fit_cascade(questions, cascade.stages, cascade_identity(recipe), cascade.agreement)
     figures = {"dataset": dataset.sha256, "questions": len(questions)}
