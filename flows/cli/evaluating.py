@@ -130,7 +130,7 @@ def _evaluated(
             from flows.comparing.models import compare_models
 
             contenders = [{"name": one["name"], "seeds": [one], "recipe": None, "step": None} for one in trained]
-            outcome = compare_models(parameters, path, contenders)
+            outcome = compare_models(parameters, path, contenders, command=command)
         else:
             from flows.evaluate import evaluate as evaluate_flow
 

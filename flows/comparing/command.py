@@ -1,6 +1,6 @@
 """The verb `longmill compare`: variants of a recipe, one dataset each; or several models on the same questions."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -13,7 +13,13 @@ from infra.serving.servers import local_folder
 
 
 def compare(
-    recipe: Annotated[str, typer.Argument(help="Recipe file (YAML), or the name of one in the box.", metavar="RECIPE")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="Recipe file (YAML), or the name of one in the box; without it, --model and --suite say all.",
+            metavar="RECIPE",
+        ),
+    ] = "",
     vary: Annotated[
         list[str] | None,
         typer.Option(help="A recipe key and its values; several make a grid.", metavar="KEY=VALUE,VALUE"),
@@ -24,8 +30,9 @@ def compare(
         list[str] | None,
         typer.Option(
             "--model",
-            help="Trained model to compare with the policy, by its folder in the store; seeds of one: NAME=F,F,F.",
-            metavar="FOLDER",
+            help="Model to compare with the policy: its folder in the store, seeds of one as NAME=F,F,F, or NAME=URL, "
+            "NAME@REVISION=URL, of a served one. Without a recipe, the first is what the others are compared with.",
+            metavar="MODEL",
         ),
     ] = None,
     checkpoints: Annotated[
@@ -41,6 +48,20 @@ def compare(
     development: Annotated[
         float, typer.Option(min=0.05, max=0.95, help="With --checkpoints: share of the contexts to choose on.")
     ] = 0.5,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(help="With models: suite in place of the recipe's, as `longmill evaluate` takes it."),
+    ] = None,
+    judge: Annotated[str, typer.Option(help="With models: judge of the suites that ask one: NAME=URL.")] = "",
+    tokenizer: Annotated[
+        str, typer.Option(help="Without a recipe: folder or name of the tokenizer; else the server is asked.")
+    ] = "",
+    window: Annotated[
+        int, typer.Option(min=0, help="Without a recipe: tokens of prompt and answer; 0: the server is asked.")
+    ] = 0,
+    store: Annotated[
+        str, typer.Option(help="Without a recipe: folder or URL of the store; else LONGMILL_STORE, else mill.")
+    ] = "",
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change a recipe key for all: --set questions.limit=50.", metavar="KEY=VALUE"),
@@ -48,12 +69,23 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare a dataset for each value of some recipe keys, or several models; nothing is paid for twice."""
+    if not recipe:
+        if vary or ablate or train or checkpoints or recipes or manifest:
+            raise UsageError("compare: without a recipe only served models are compared: --model NAME=URL --suite NAME")
+        if len(models or ()) < 2:
+            raise UsageError("compare: give a recipe, or two served models: --model NAME=URL --model NAME=URL")
+        from flows.cli.evaluating import evaluate
+
+        evaluate("", "", models, suite, judge, tokenizer, window, store, changes=changes, as_json=as_json)
+        return
     if models or checkpoints or recipes:
         if vary or ablate or train:
             raise UsageError("compare: --vary, --ablate and --train are about datasets; leave them out with models")
         chosen = ModelChoice(tuple(models or ()), checkpoints, tuple(recipes or ()), metric, development)
-        compare_on_questions(recipe, manifest, chosen, changes, as_json)
+        compare_on_questions(recipe, manifest, chosen, changes, as_json, suite or (), judge)
         return
+    if suite or judge:
+        raise UsageError("compare: --suite and --judge are about models; give --model, --checkpoints or --with too")
     from flows.cli.doctor import require_machine
     from flows.comparing.variants import ablation, make_variants, parse_variation
     from flows.recipes import read_recipe
@@ -96,11 +128,18 @@ def evaluation_pages(name: str, outcome: Mapping[str, Any]) -> Iterator[Table | 
 
 
 def compare_on_questions(
-    recipe: str, manifest: str, chosen: ModelChoice, changes: list[str] | None, as_json: bool
+    recipe: str,
+    manifest: str,
+    chosen: ModelChoice,
+    changes: list[str] | None,
+    as_json: bool,
+    suites: Sequence[str] = (),
+    judge: str = "",
 ) -> None:
     """Several models on the same questions, as a table; raises RecipeError for models that are not there."""
     from flows.cli.contenders import checkpoints_of, contenders_of
     from flows.cli.doctor import require_machine
+    from flows.cli.models_at import with_judge, with_suites
     from flows.cli.views import path_in_store
     from flows.recipes import read_recipe
     from tasks.evaluation.suites import with_judges_of_suites
@@ -108,6 +147,7 @@ def compare_on_questions(
     settings = read_recipe(recipe, changes)
     if settings.evaluation is None:
         raise RecipeError(f"{recipe}: the recipe has no `evaluation` section; add one")
+    settings = with_suites(with_judge(settings, judge) if judge else settings, suites)
     path = path_in_store(settings.store, manifest) if manifest else None
     contenders = contenders_of(settings.store, chosen.models, chosen.recipes)
     steps = checkpoints_of(settings.store, chosen.checkpoints) if chosen.checkpoints else []

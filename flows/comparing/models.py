@@ -69,8 +69,11 @@ def compare_models(
     checkpoints: list[dict[str, Any]] | None = None,
     metric: str | None = None,
     development: float = DEVELOPMENT,
+    command: str | None = None,
 ) -> dict[str, Any]:
     """Evaluate several models (`Contender.to_json`) on the same questions, the policy of the recipe first.
+
+    `command`: the one that the report names, where it is not that of the recipe.
 
     `checkpoints` are those of one training, in the order of their steps: the best by `metric` on the `development`
     share of the contexts is reported, with everything else, on the rest.
@@ -78,7 +81,7 @@ def compare_models(
     Returns {"models": `several_figures`, "choice": {"metric", "step", "curve": [{"step", "figure"}], "base",
     "development", "test"} or null, "calls", "overlap", "report": the folder of the report}.
     """
-    comparison = _Comparison(parse_recipe(recipe), manifest)
+    comparison = _Comparison(parse_recipe(recipe), manifest, command)
     models = [Contender(**{**one, "seeds": tuple(one["seeds"])}) for one in contenders]
     steps = [Contender(**{**one, "seeds": tuple(one["seeds"])}) for one in checkpoints or ()]
     with questions_and_servers(comparison.recipe, manifest) as (questions, settings):
@@ -90,8 +93,9 @@ def compare_models(
 class _Comparison:
     """One comparison: the rows that were made, and their calls."""
 
-    def __init__(self, recipe: Recipe, manifest: str | None) -> None:
+    def __init__(self, recipe: Recipe, manifest: str | None, command: str | None) -> None:
         self.recipe = recipe
+        self._command = command
         self._manifest = manifest
         self._calls: Calls = {}
         self._overlap: dict[str, Any] | None = None
@@ -129,10 +133,8 @@ class _Comparison:
         outcome = outcome_of(base, detailed.runs[0], {}, settings)
         outcome |= {"calls": {kind: dict(counts) for kind, counts in self._calls.items()}, "overlap": self._overlap}
         several = _several(figures, choice, detailed.name)
-        store, command = (
-            open_store(self.recipe.store),
-            evaluation_command("compare", self.recipe, self._manifest, options),
-        )
+        store = open_store(self.recipe.store)
+        command = self._command or evaluation_command("compare", self.recipe, self._manifest, options)
         report = write_evaluation(
             store,
             self.recipe,
