@@ -85,7 +85,7 @@ def test_questions_without_references_do_not_pass_in_silence(tmp_path: Path, ans
         row["answer"] = "x"
     recipe = small_recipe(tmp_path, rows)
     view = plan_view(recipe)
-    notes = [warning for warning in view["warnings"] if "reference" in warning]
+    notes = [warning for warning in view["warnings"] if "reference answer: figures" in warning]
     assert len(notes) == bool(note)
     assert note in " ".join(notes)
     # The plan itself does not hold the note: its id is that of the same questions at any time.
