@@ -165,6 +165,7 @@ def outcome_of(
         other = None if after is None else [row for row in after if row.suite == suite.label]
         suites[suite.label] = compare(of_suite, other, settings)
         summary = suite.suite.summary
+        suites[suite.label]["average"] = suite.suite.average
         suites[suite.label]["summary"] = {
             "before": summary(of_suite, None, suite.settings),
             "after": None if other is None else summary(other, of_suite, suite.settings),

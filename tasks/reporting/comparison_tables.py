@@ -13,18 +13,23 @@ from tasks.evaluation.reward_bench import bench_rows
 from tasks.reporting.plots import metric_name
 from tasks.reporting.tables import NOTHING, Rows, count_reasons, markdown
 
+_SUMMARY = {  # of suites: how people call the figure and write it
+    "effective_length": ("effective length", "{:,} tokens"),
+    "length_controlled": ("win rate at equal length", "{:.1%}"),
+}
+
 Outcome = Mapping[str, Any]
 Figure = Mapping[str, Any] | None
 
 
 def metric_rows(outcome: Outcome) -> Rows:
-    """Every metric before and after, the change, its p, and the questions."""
+    """Every metric before and after, the change, its p, and the questions; of one model alone its score."""
     rows = []
     for metric, before in outcome["before"].items():
         after, change = _of(outcome, "after", metric), _of(outcome, "difference", metric)
         cells = [percent(before), percent(after), percent(change, "+.1f"), p_words(change)]
         rows.append([metric_name(metric), *cells, f"{before['n']:,}"])
-    return ["metric", "before", "after", "change", "p", "questions"], rows
+    return _of_models(outcome, ["metric", "before", "after", "change", "p", "questions"], rows)
 
 
 def word_lines(outcome: Outcome) -> list[str]:
@@ -38,7 +43,19 @@ def word_lines(outcome: Outcome) -> list[str]:
         missing = _missing(before, _of(outcome, "after", metric))
         if missing:
             lines.append(f"{metric_name(metric)}, without a score: {missing}.")
-    return lines
+    return [*lines, *_summary_lines(outcome.get("summary") or {})]
+
+
+def _summary_lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    """A suite's figures of all questions together (`Suite.summary`)."""
+    before, after = summary.get("before") or {}, summary.get("after")
+    for name in dict.fromkeys([*before, *(after or {})]):
+        label, form = _SUMMARY.get(name, (name.replace("_", " "), "{:g}"))
+        words = []
+        for figures, when in ((before, "" if after is None else " before"), (after or {}, " after")):
+            if name in figures:
+                words.append(("none" if figures[name] is None else form.format(figures[name])) + when)
+        yield f"{label}: {', '.join(words)}."
 
 
 def macro_rows(outcome: Outcome) -> Rows:
@@ -49,7 +66,7 @@ def macro_rows(outcome: Outcome) -> Rows:
             change = figure["difference"]
             cells = [percent(figure["before"]), percent(figure["after"]), percent(change, "+.1f"), p_words(change)]
             rows.append([metric_name(metric), *cells, f"{figure['tasks']:,}"])
-    return ["macro average", "before", "after", "change", "p", "tasks"], rows
+    return _of_models(outcome, ["macro average", "before", "after", "change", "p", "tasks"], rows)
 
 
 def part_rows(outcome: Outcome, metric: str) -> Rows:
@@ -59,7 +76,14 @@ def part_rows(outcome: Outcome, metric: str) -> Rows:
         change = _of(part, "difference", metric)
         cells = [percent(_of(part, "before", metric)), percent(_of(part, "after", metric)), percent(change, "+.1f")]
         rows.append([what, *cells, p_words(change, "p_corrected"), f"{part['questions']:,}"])
-    return [metric_name(metric), "before", "after", "change", "p, corrected", "questions"], rows
+    return _of_models(outcome, [metric_name(metric), "before", "after", "change", "p, corrected", "questions"], rows)
+
+
+def _of_models(outcome: Outcome, columns: list[str], rows: list[list[str]]) -> Rows:
+    """Columns of two models without those that have nothing to say of one."""
+    if outcome["after"] is not None:
+        return columns, rows
+    return [columns[0], "score", columns[-1]], [[*row[:2], row[-1]] for row in rows]
 
 
 def several_rows(models: Sequence[Mapping[str, Any]]) -> Rows:
@@ -134,6 +158,14 @@ def headline_metric(outcome: Outcome) -> str | None:
         if figure["value"] is not None:
             return str(metric)
     return None
+
+
+def headline_figures(outcome: Outcome, metric: str) -> Mapping[str, Figure]:
+    """A metric "before", "after" and as "difference": the mean over the tasks where that is the suite's headline."""
+    if outcome.get("average") == "tasks":
+        for by_metric in (outcome.get("macro") or {}).values():
+            return by_metric[metric]  # type: ignore[no-any-return]
+    return {name: _of(outcome, name, metric) for name in ("before", "after", "difference")}
 
 
 def percent(figure: Figure, form: str = ".1f") -> str:

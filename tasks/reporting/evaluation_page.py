@@ -11,6 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tasks.reporting.comparison_tables import (
+    headline_figures,
     headline_metric,
     macro_rows,
     metric_rows,
@@ -120,12 +121,14 @@ def _tiles(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         metric = headline_metric(outcome)
         if metric is None:
             continue
-        name = f"{metric_name(metric)}, {label}"
-        before, after = outcome["before"][metric], (outcome["after"] or {}).get(metric)
+        figures = headline_figures(outcome, metric)
+        before, after, change = figures["before"], figures["after"], figures["difference"]
+        assert before is not None  # the metric has a value
+        tasks = figures.get("tasks")
+        name = f"{metric_name(metric)}, {label}{f', mean of {tasks} tasks' if tasks else ''}"
         main = after if after and after["value"] is not None else before
         note = f"{100 * before['value']:.1f} before" if main is after else f"{before['n']:,} questions"
         tiles.append((name, f"{100 * main['value']:.1f}%", note))
-        change = (outcome["difference"] or {}).get(metric)
         if change and change["value"] is not None:
             low, high = (f"{100 * change[end]:+.1f}" for end in ("low", "high"))
             tiles.append(("change", f"{100 * change['value']:+.1f} points", f"95% interval {low} to {high}"))

@@ -11,7 +11,7 @@ import pytest
 from infra.store import open_store
 from tasks.evaluation.compare import compare
 from tasks.evaluation.several import ModelRows, several_figures
-from tasks.reporting.comparison_tables import metric_rows, part_rows, several_rows, word_lines
+from tasks.reporting.comparison_tables import headline_figures, metric_rows, part_rows, several_rows, word_lines
 from tasks.reporting.evaluation_plots import GROUND, evaluation_plots, numbers_plot, steps_plot
 from tasks.reporting.evaluation_report import CHANGED, Several, changed_most, evaluation_command, write_evaluation
 from tests.support.evaluated import HOSTILE, evaluated, examples_of
@@ -148,3 +148,31 @@ def test_tables_have_the_figures_of_every_part(metric: str) -> None:
     assert {row[0].split()[0] for row in rows} == {"tokens", "kind", "task", "depth", "position", "language"}
     _, metrics = metric_rows(OUTCOME)
     assert metrics[0][0] == "SubEM" and metrics[0][5] == "96"
+
+
+def test_the_headline_is_the_mean_over_tasks_where_the_suite_says_so() -> None:
+    assert headline_figures(OUTCOME, "sub_em")["before"] == OUTCOME["before"]["sub_em"]
+    by_task = headline_figures({**OUTCOME, "average": "tasks"}, "sub_em")
+    assert by_task["before"] == OUTCOME["macro"]["qa"]["sub_em"]["before"] != OUTCOME["before"]["sub_em"]
+    one_task = {**OUTCOME, "average": "tasks", "macro": {}}
+    assert headline_figures(one_task, "sub_em")["after"] == OUTCOME["after"]["sub_em"]
+
+
+def test_figures_of_all_questions_together_are_lines() -> None:
+    alone = compare(BEFORE, None, RECIPE) | {"summary": {"before": {"effective_length": None}, "after": None}}
+    assert word_lines(alone)[-1] == "effective length: none."
+    summary = {"before": {"effective_length": 1024}, "after": {"effective_length": 4096, "length_controlled": 0.625}}
+    lines = word_lines({**OUTCOME, "summary": summary})
+    assert lines[-2:] == [
+        "effective length: 1,024 tokens before, 4,096 tokens after.",
+        "win rate at equal length: 62.5% after.",
+    ]
+
+
+def test_tables_of_one_model_have_no_columns_of_a_second() -> None:
+    alone = compare(BEFORE, None, RECIPE)
+    columns, rows = metric_rows(alone)
+    assert columns == ["metric", "score", "questions"]
+    assert rows[0][1:] == [metric_rows(OUTCOME)[1][0][1], "96"]
+    assert part_rows(alone, "sub_em")[0] == ["SubEM", "score", "questions"]
+    assert all(len(row) == 3 for row in part_rows(alone, "sub_em")[1])
