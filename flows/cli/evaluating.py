@@ -12,6 +12,7 @@ from flows.cli.models_at import check_names, evaluation_recipe, served_model, wi
 from flows.recipes import read_recipe
 from infra.errors import RecipeError
 from infra.recipe import Recipe
+from infra.recipe.public import public_text
 from infra.serving.servers import local_folder
 
 
@@ -84,7 +85,8 @@ def evaluate(
     check_names(trained, settings)
     outcome: dict[str, Any] = {}
     if recipe or suite or not lm_eval:
-        outcome = _evaluated(settings, manifest, trained, None if recipe else _command(model, suite, judge), as_json)
+        command = None if recipe else _command(model, suite, judge, tokenizer, window, changes)
+        outcome = _evaluated(settings, manifest, trained, command, as_json)
     if lm_eval:
         outcome["lm_eval"] = _lm_eval_results(settings, trained, lm_eval, lm_eval_chat, lm_eval_args.split())
         if not as_json:
@@ -93,9 +95,18 @@ def evaluate(
     finish(as_json, outcome, [("report", f"{report}/report.html")] if report else [])
 
 
-def _command(models: list[str] | None, suites: list[str] | None, judge: str) -> str:
-    """The command of an evaluation without a recipe."""
+def _command(
+    models: list[str] | None,
+    suites: list[str] | None,
+    judge: str,
+    tokenizer: str,
+    window: int,
+    changes: list[str] | None,
+) -> str:
+    """The command of an evaluation without a recipe, but for the store, which may be a folder of this machine."""
     options = [("--model", models), ("--suite", suites), ("--judge", [judge] if judge else [])]
+    options += [("--tokenizer", [public_text(tokenizer)] if tokenizer else [])]
+    options += [("--window", [str(window)] if window else []), ("--set", changes)]
     words = ["longmill", "evaluate"]
     for option, values in options:
         for value in values or ():

@@ -49,6 +49,7 @@ def test_served_models_stand_in_one_table(folder: Path) -> None:
     assert all(name in table for name in ANSWERS)
     page = (folder / "mill" / outcome["report"] / "report.html").read_text()
     assert f"longmill evaluate --model {models[0]}" in page  # the command that makes the table again
+    assert "--tokenizer microworld --window 4096" in page
 
 
 @pytest.mark.parametrize(
