@@ -14,8 +14,8 @@ from tasks.reporting.plots import metric_name
 from tasks.reporting.tables import NOTHING, Rows, count_reasons, markdown
 
 _SUMMARY = {  # of suites: how people call the figure and write it
-    "effective_length": ("effective length", "{:,} tokens"),
-    "length_controlled": ("win rate at equal length", "{:.1%}"),
+    "effective_length": ("Effective length", "{:,} tokens"),
+    "length_controlled": ("Win rate at equal length", "{:.1%}"),
 }
 
 Outcome = Mapping[str, Any]
@@ -209,5 +209,5 @@ def _missing(before: Mapping[str, Any], after: Figure) -> str:
     texts = []
     for side, figure in (("before", before), ("after", after)):
         for reason, count in ((figure or {}).get("missing") or {}).items():
-            texts.append(f"{count:,} {reason} {side}")
+            texts.append(f"{count:,} {reason}" if after is None else f"{count:,} {reason} {side}")
     return ", ".join(texts)

@@ -109,7 +109,7 @@ def test_one_model_alone_has_no_after(tmp_path: Path) -> None:
         command="longmill evaluate test.yaml",
     )
     page = Path(report["report"], "report.html").read_text()
-    assert "One model alone" in page and "What changed most" not in page
+    assert "equal models" not in page and "What changed most" not in page
     assert "Not measured" in page
     assert word_lines(outcome)[0].startswith("Token F1, without a score: 20 no_reference before")
 
@@ -160,12 +160,12 @@ def test_the_headline_is_the_mean_over_tasks_where_the_suite_says_so() -> None:
 
 def test_figures_of_all_questions_together_are_lines() -> None:
     alone = compare(BEFORE, None, RECIPE) | {"summary": {"before": {"effective_length": None}, "after": None}}
-    assert word_lines(alone)[-1] == "effective length: none."
+    assert word_lines(alone)[-1] == "Effective length: none."
     summary = {"before": {"effective_length": 1024}, "after": {"effective_length": 4096, "length_controlled": 0.625}}
     lines = word_lines({**OUTCOME, "summary": summary})
     assert lines[-2:] == [
-        "effective length: 1,024 tokens before, 4,096 tokens after.",
-        "win rate at equal length: 62.5% after.",
+        "Effective length: 1,024 tokens before, 4,096 tokens after.",
+        "Win rate at equal length: 62.5% after.",
     ]
 
 
