@@ -30,6 +30,15 @@ from infra.running.progress import ProgressUpdate
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ServedTokenizer = Annotated[
+    str, typer.Option(help="Without a recipe: folder or name of the tokenizer; else the server is asked.")
+]
+ServedWindow = Annotated[
+    int, typer.Option(min=0, help="Without a recipe: tokens of prompt and answer; 0: the server is asked.")
+]
+StoreWithoutRecipe = Annotated[
+    str, typer.Option(help="Without a recipe: folder or URL of the store; else LONGMILL_STORE, else mill.")
+]
 Changes = Annotated[
     list[str] | None, typer.Option("--set", help="Change a recipe key: --set sampling.samples=8.", metavar="KEY=VALUE")
 ]

@@ -6,7 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.display import AsJson, console, finish, prefect_at, progress_unless_json, table
+from flows.cli.display import (
+    AsJson,
+    ServedTokenizer,
+    ServedWindow,
+    StoreWithoutRecipe,
+    console,
+    finish,
+    prefect_at,
+    progress_unless_json,
+    table,
+)
 from flows.cli.doctor import require_machine
 from flows.cli.models_at import check_names, evaluation_recipe, served_model, with_judge, with_suites
 from flows.recipes import read_recipe
@@ -40,15 +50,9 @@ def evaluate(
         ),
     ] = None,
     judge: Annotated[str, typer.Option(help="Judge of the suites that ask one: NAME=URL.")] = "",
-    tokenizer: Annotated[
-        str, typer.Option(help="Without a recipe: folder or name of the tokenizer; else the server is asked.")
-    ] = "",
-    window: Annotated[
-        int, typer.Option(min=0, help="Without a recipe: tokens of prompt and answer; 0: the server is asked.")
-    ] = 0,
-    store: Annotated[
-        str, typer.Option(help="Without a recipe: folder or URL of the store; else LONGMILL_STORE, else mill.")
-    ] = "",
+    tokenizer: ServedTokenizer = "",
+    window: ServedWindow = 0,
+    store: StoreWithoutRecipe = "",
     lm_eval: Annotated[
         str, typer.Option(help="Tasks of lm-eval to run at the same endpoint: gsm8k,arc_challenge.", metavar="TASKS")
     ] = "",

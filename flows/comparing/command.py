@@ -7,7 +7,17 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from flows.cli.display import AsJson, console, finish, prefect_at, progress_unless_json, table
+from flows.cli.display import (
+    AsJson,
+    ServedTokenizer,
+    ServedWindow,
+    StoreWithoutRecipe,
+    console,
+    finish,
+    prefect_at,
+    progress_unless_json,
+    table,
+)
 from infra.errors import RecipeError, UsageError
 from infra.serving.servers import local_folder
 
@@ -53,15 +63,9 @@ def compare(
         typer.Option(help="With models: suite in place of the recipe's, as `longmill evaluate` takes it."),
     ] = None,
     judge: Annotated[str, typer.Option(help="With models: judge of the suites that ask one: NAME=URL.")] = "",
-    tokenizer: Annotated[
-        str, typer.Option(help="Without a recipe: folder or name of the tokenizer; else the server is asked.")
-    ] = "",
-    window: Annotated[
-        int, typer.Option(min=0, help="Without a recipe: tokens of prompt and answer; 0: the server is asked.")
-    ] = 0,
-    store: Annotated[
-        str, typer.Option(help="Without a recipe: folder or URL of the store; else LONGMILL_STORE, else mill.")
-    ] = "",
+    tokenizer: ServedTokenizer = "",
+    window: ServedWindow = 0,
+    store: StoreWithoutRecipe = "",
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change a recipe key for all: --set questions.limit=50.", metavar="KEY=VALUE"),

@@ -34,7 +34,16 @@ from tasks.judging.reward_settings import NAME as REWARD_MODEL
 from tasks.judging.reward_settings import called_models
 from tasks.judging.verifier_settings import VERIFIER, VERIFY
 from tasks.planning.cascade_shares import cascade_view, expected_calls
-from tasks.planning.expected import Calls, Range, answer_token_range, cost_range
+from tasks.planning.expected import (
+    CHARACTERS,
+    NOTHING,
+    Calls,
+    Range,
+    answer_token_range,
+    cost_range,
+    reply_token_range,
+    thinking_range,
+)
 from tasks.planning.full_judge import judged_in_full
 from tasks.prompts import load_prompt, prompt_names
 from tasks.records.example import Context, Example
@@ -45,13 +54,9 @@ from tasks.scoring import ActiveScorer, parse_scorers
 
 _LOOKUP = 4096  # keys that are looked up in the ledger at once
 _PAID = 200  # status of a reply with a completion
-_CHARACTERS = 4  # a token, in English prompts
 _SENTENCE = 30  # tokens of a question or a statement
 _LABEL = 8  # tokens of a reply that is a label alone
 _LISTS = {"notes": "notes_tokens", "facts": "facts_tokens"}  # kinds whose replies are more than a label, by their limit
-
-
-_NOTHING = Range(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,19 +226,19 @@ def size_of_call(kind: str, settings: Any, recipe: Recipe, context_tokens: int, 
         "passages": passages,
         "notes": chunks * getattr(settings, "notes_tokens", 0) / 8,
     }
-    prompt = len(text) / _CHARACTERS
+    prompt = len(text) / CHARACTERS
     for placeholder in re.findall(r"\{([a-z_]+)\}", text):
         prompt += values.get(placeholder, 0.0)
     if kind == REWARD_MODEL:
-        return CallSize(prompt + (context_tokens if getattr(settings, "with_context", False) else 0.0), _NOTHING)
+        return CallSize(prompt + (context_tokens if getattr(settings, "with_context", False) else 0.0), NOTHING)
     if kind == VERIFY:
-        return CallSize(passages + _SENTENCE, _NOTHING)
+        return CallSize(passages + _SENTENCE, NOTHING)
     thinking = _thinking(recipe)
     limit = getattr(settings, _LISTS.get(kind, "max_tokens"), recipe.sampling.max_tokens) * facts
     if prompts == "terse" and kind not in _LISTS:
         label = _LABEL * facts
         return CallSize(prompt, Range(label, label, max(limit, label)) + thinking)
-    return CallSize(prompt, Range(limit / 8, limit / 4, limit) + thinking)
+    return CallSize(prompt, reply_token_range(limit, thinking))
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,8 +286,7 @@ def _section_of(scorer: ActiveScorer, recipe: Recipe) -> str:
 
 def _thinking(recipe: Recipe) -> Range:
     """Tokens that a judge may think in one reply."""
-    most = recipe.judge.reasoning_tokens if recipe.judge else 0
-    return Range(0, most / 2, most)
+    return thinking_range(recipe.judge.reasoning_tokens if recipe.judge else 0)
 
 
 class _JudgeTally:
@@ -364,8 +368,8 @@ class _Sums:
 
     calls: float = 0.0
     prompts: float = 0.0
-    replies: Range = _NOTHING
-    cost: Range = _NOTHING
+    replies: Range = NOTHING
+    cost: Range = NOTHING
 
     def stage(self) -> Stage:
         expected = round(self.replies.expected), round(self.cost.expected, 4)
@@ -395,7 +399,7 @@ def _priced(
     """The estimate, from prompt tokens of the calls in the ledger (`paid_input`) and tokens of one answer."""
     to_make = sum(calls_of_kind.to_make for calls_of_kind in calls.values())
     ranges = [calls_of_kind.to_make_range for calls_of_kind in calls.values()]
-    calls_to_make = sum(ranges, _NOTHING)
+    calls_to_make = sum(ranges, NOTHING)
     total_input = sum(sample_prompt_tokens(shard, recipe) for shard in plan.shards)
     remaining_input = max(0, total_input - paid_input) if to_make else 0
     left = to_make  # calls that the remaining input is of

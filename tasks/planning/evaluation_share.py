@@ -28,16 +28,23 @@ from tasks.evaluation.suites import ActiveSuite, JudgedSettings, SuiteAnswer, Su
 from tasks.judging.asking import judge_settings
 from tasks.judging.context import ScoringContext
 from tasks.judging.steps import AskStep, JudgeQuery, Verdict
-from tasks.planning.expected import Calls, Range, answer_token_range, cost_range
+from tasks.planning.expected import (
+    CHARACTERS,
+    NOTHING,
+    Calls,
+    Range,
+    answer_token_range,
+    cost_range,
+    reply_token_range,
+    thinking_range,
+)
 from tasks.records.dataset import Split
 from tasks.records.plan import Plan
 
 BASE, TRAINED = "base", "trained"
 _TOGETHER = 64  # questions whose keys are looked up at once
-_CHARACTERS = 4  # a token, in English prompts
 _STAND_IN, _OTHER = "abc ", "xyz "  # a token each, of two models' answers
 _NO_VERDICT: Verdict[Any] = Verdict(None, "expected", "", ())
-_NOTHING = Range(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +93,7 @@ class EvaluationShare:
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values: models, suites, cost."""
         suites = {label: share.to_json() for label, share in self.suites.items()}
-        cost = sum((share.cost for share in self.suites.values()), _NOTHING)
+        cost = sum((share.cost for share in self.suites.values()), NOTHING)
         return {"models": list(self.models), "suites": suites, "cost": asdict(cost.rounded(4))}
 
 
@@ -117,9 +124,8 @@ def _share(
     keys: set[str],
 ) -> SuiteShare:
     """`keys` are those of calls that were counted before, for another suite: they are made once."""
-    totals: Counter[str] = Counter()  # calls, and tokens of their prompts, by model
-    prompts: Counter[str] = Counter()
-    in_ledger = to_make = 0
+    total = in_ledger = to_make = 0  # calls
+    prompts = 0  # tokens of those that are to be made
     limits: Counter[int] = Counter()  # calls to be made by their longest answer
     lengths: defaultdict[int, Counter[int]] = defaultdict(Counter)  # the same of tokens of the answers in the ledger
     judging = _Judging(suite, recipe)
@@ -135,23 +141,23 @@ def _share(
                 counted_before = request.key in keys
                 keys.add(request.key)
                 for model in models:
-                    totals[model] += 1
+                    total += 1
                     entry = entries.get(request.key) if model == BASE else None
                     if entry is None and not counted_before:
                         to_make += 1
-                        prompts[model] += form.fitted.tokens
+                        prompts += form.fitted.tokens
                         limits[limit] += 1
                     elif entry is not None:
                         in_ledger += 1
                         lengths[limit][entry.completion_tokens] += 1
         for model in models:
             judging.add(forms, model, _longest(recipe))
-    output = _NOTHING
+    output = NOTHING
     for limit, calls in limits.items():
         output += answer_token_range(limit, lengths[limit]).times(calls)
-    mean = prompts.total() / to_make if to_make else 0.0
-    cost = cost_range(mean, output.part_of(to_make), recipe.policy.call_price).times(to_make) if to_make else _NOTHING
-    answers = Part(Calls(totals.total(), in_ledger, to_make), prompts.total(), output, cost)
+    mean = prompts / to_make if to_make else 0.0
+    cost = cost_range(mean, output.part_of(to_make), recipe.policy.call_price).times(to_make) if to_make else NOTHING
+    answers = Part(Calls(total, in_ledger, to_make), prompts, output, cost)
     judge = suite.suite.judge
     return SuiteShare(len(questions), answers, judging.parts(), judge is not None and judge.like_answer is not None)
 
@@ -184,14 +190,14 @@ class _Judging:
                 baseline = self._answer(_OTHER, tokens)
             subjects.append(SuiteAnswer(form.example, form.context, text, question.task, baseline))
         assert isinstance(self._suite.settings, JudgedSettings)  # a suite with a judge has them
-        thinking = judge_settings(_no_models(self._recipe), role_of(self._suite.settings)).reasoning_tokens
+        most_thinking = judge_settings(_no_models(self._recipe), role_of(self._suite.settings)).reasoning_tokens
+        thinking = thinking_range(most_thinking)
         for query in self._queries(subjects):
             characters = sum(len(str(message["content"])) for message in query.prompt.messages)
-            limit = query.max_tokens
-            reply = Range(limit / 8, limit / 4, limit) + Range(0, thinking / 2, thinking)
+            reply = reply_token_range(query.max_tokens, thinking)
             self._calls[query.kind] += 1
-            self._prompts[query.kind] += round(characters / _CHARACTERS)
-            self._replies[query.kind] = self._replies.get(query.kind, _NOTHING) + reply
+            self._prompts[query.kind] += round(characters / CHARACTERS)
+            self._replies[query.kind] = self._replies.get(query.kind, NOTHING) + reply
 
     def parts(self) -> dict[str, Part]:
         """What was counted, by kind of call."""

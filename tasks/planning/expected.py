@@ -55,6 +55,20 @@ class Calls:
         return view if self.range is None else {**view, "range": asdict(self.range)}
 
 
+NOTHING = Range(0.0, 0.0, 0.0)
+CHARACTERS = 4  # a token, in English prompts
+
+
+def thinking_range(most: int) -> Range:
+    """Tokens that a judge thinks in one reply, of those that it may."""
+    return Range(0, most / 2, most)
+
+
+def reply_token_range(limit: float, thinking: Range) -> Range:
+    """Tokens of a judge's reply of more than a label: its text up to the limit, and what it thinks."""
+    return Range(limit / 8, limit / 4, limit) + thinking
+
+
 def answer_token_range(longest: int, lengths: Counter[int]) -> Range:
     """Tokens of one answer, from the lengths of those that there are."""
     if not lengths:

@@ -102,7 +102,7 @@ def _listed_calls(message: Mapping[str, Any]) -> Sequence[Any]:
 def _calls_in_text(text: str) -> list[dict[str, Any]]:
     """The calls that ShareGPT's turn of "function_call" writes: {"name", "arguments"} as JSON, or a list of them.
 
-    None where any of it is something else.
+    None at all where any of it is something else.
     """
     try:
         value = json.loads(text)
