@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 for name in [name for name in os.environ if name.startswith(("PREFECT_", "AWS_", "OPENAI_", "VLLM_"))]:
     del os.environ[name]
@@ -17,6 +18,10 @@ os.environ.update(
         "DO_NOT_TRACK": "1",
     }
 )
+# The same examples in every run, so that a change is judged by what it changed. `--hypothesis-profile default` looks for
+# others: what it finds becomes an `@example`.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")

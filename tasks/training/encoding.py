@@ -4,14 +4,16 @@ A row is one string for the tokenizer, because tokens may join the template's ch
 holds a special token (or a tag of thinking), a character of Unicode's private use stands for it while the template is
 rendered, so that the template neither cuts the text there nor finds a token in it. The string is then encoded by a copy
 of the tokenizer in which every special token is called by another private character: it finds the tokens that the
-template wrote, and reads those of the text as the letters that they are. Rows without any are encoded as they are, all
-at once. Leaves out: such rows for tokenizers that are no `tokenizer.json`; they are faults.
+template wrote, and reads those of the text as the letters that they are. Private characters that a question's own texts
+have are not used for it. Rows without any special token are encoded as they are, all at once. Leaves out: such rows for
+tokenizers that are no `tokenizer.json`; they are faults.
 """
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from infra.models.special_tokens import own_special_tokens, token_pattern
@@ -21,8 +23,9 @@ from infra.models.tool_calls import NO_TOOLS, Tools, change_message, change_tool
 from tasks.training.answer_form import REASONING_FIELD, THINKING_TAGS, find_answer_form
 from tasks.training.rendering import Messages, UnfitError, render
 
-_IN_TEXTS, _OF_TEMPLATE = 0xF0000, 0x100000  # the first private characters, for tokens in texts and of the template
-_MARKS = re.compile("[\U000f0000-\U0010ffff]")
+# Unicode's planes of private use: one for the tokens in texts, one for those of the template.
+_IN_TEXTS, _OF_TEMPLATE = range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE)
+_PRIVATE = re.compile("[\U000f0000-\U0010ffff]")
 Row = str | list[int]  # a text that is to be encoded, or the ids of one that holds special tokens as text
 
 
@@ -34,9 +37,8 @@ class RowEncoder:
         self._tokenizer = tokenizer
         self._tokens = sorted(own_special_tokens(tokenizer))
         in_texts = {*self._tokens, *(tag for tags in THINKING_TAGS for tag in tags)}
-        self._marks = {token: chr(_IN_TEXTS + place) for place, token in enumerate(sorted(in_texts))}
+        self._to_mark = sorted(in_texts)
         self._in_texts = token_pattern(in_texts)
-        self._texts_of_marks = str.maketrans({mark: token for token, mark in self._marks.items()})
         self._plain: _PlainTokenizer | None = None
 
     @cached_property
@@ -59,14 +61,22 @@ class RowEncoder:
         conversations = [list(prompt)]
         for answer in answers:
             conversations.append([_with_reasoning(message) for message in answer])
-        if not self._hold_tokens(name, conversations, tools):
+        texts = _texts(conversations, tools)
+        if not any(map(self._in_texts.search, texts)):
             return list(render(name, conversations[0], conversations[1:], self._tokenizer, self.form, tools))
-        marked = [[change_message(message, self._marked) for message in messages] for messages in conversations]
-        marked_tools = change_tools(tools, self._marked)
-        rows: list[Row] = []
-        for text in render(name, marked[0], marked[1:], self._tokenizer, self.form, marked_tools):
-            rows.append(self._encode_marked(name, text) if _MARKS.search(text) else text)
-        return rows
+        used = {character for text in texts for character in _PRIVATE.findall(text)}
+        marks = dict(zip(self._to_mark, _unused(name, _IN_TEXTS, len(self._to_mark), used), strict=True))
+
+        def marked(text: str) -> str:
+            return self._in_texts.sub(lambda match: marks[match.group()], text)
+
+        messages = [[change_message(message, marked) for message in messages] for messages in conversations]
+        rendered = render(name, messages[0], messages[1:], self._tokenizer, self.form, change_tools(tools, marked))
+        tokens = {mark: token for token, mark in marks.items()}
+        names = _unused(name, _OF_TEMPLATE, len(self._tokens), used)
+        return [
+            row if tokens.keys().isdisjoint(row) else self._encode_marked(name, row, tokens, names) for row in rendered
+        ]
 
     def encode(self, rows: Sequence[Row]) -> list[list[int]]:
         """The token ids of rows; those that are no ids yet are encoded together, which uses all cores."""
@@ -75,36 +85,11 @@ class RowEncoder:
         encoded = iter(self._tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else ())
         return [next(encoded) if isinstance(row, str) else row for row in rows]
 
-    def _hold_tokens(self, name: str, conversations: Sequence[Messages], tools: Tools) -> bool:
-        """Whether a text of the question holds a special token. Raises UnfitError where it could not be marked."""
-        texts: list[str] = []
-
-        def noted(text: str) -> str:
-            texts.append(text)
-            return text
-
-        change_tools(tools, noted)
-        for messages in conversations:
-            for message in messages:
-                change_message(message, noted)
-        if not any(map(self._in_texts.search, texts)):
-            return False
-        if any(map(_MARKS.search, texts)):
-            raise UnfitError(
-                "private_characters",
-                f"example {name}: its texts hold a special token and characters of Unicode's private planes, which "
-                "stand for such tokens here; take these characters out",
-            )
-        return True
-
-    def _marked(self, text: str) -> str:
-        """The text with marks in the place of its special tokens."""
-        return self._in_texts.sub(lambda match: self._marks[match.group()], text)
-
-    def _encode_marked(self, name: str, text: str) -> list[int]:
-        if self._plain is None:
-            self._plain = _PlainTokenizer(self._tokenizer, self._tokens)
-        ids = self._plain.encode(text, self._texts_of_marks)
+    def _encode_marked(self, name: str, row: str, tokens: Mapping[str, str], names: Sequence[str]) -> list[int]:
+        """The ids of a row that has the marks of `tokens`; `names` are for the special tokens of the template."""
+        if self._plain is None or self._plain.names != names:
+            self._plain = _PlainTokenizer(self._tokenizer, self._tokens, names)
+        ids = self._plain.encode(row, tokens)
         if ids is None:
             raise UnfitError(
                 "special_token_in_text",
@@ -114,18 +99,45 @@ class RowEncoder:
         return ids
 
 
+def _texts(conversations: Sequence[Messages], tools: Tools) -> list[str]:
+    """All texts of a question."""
+    texts: list[str] = []
+
+    def note(text: str) -> str:
+        texts.append(text)
+        return text
+
+    change_tools(tools, note)
+    for messages in conversations:
+        for message in messages:
+            change_message(message, note)
+    return texts
+
+
+def _unused(name: str, plane: range, count: int, used: Container[str]) -> list[str]:
+    """The first characters of a plane that are not used. Raises UnfitError where there are too few."""
+    unused = list(islice((chr(code) for code in plane if chr(code) not in used), count))
+    if len(unused) < count:
+        raise UnfitError(
+            "special_token_in_text",
+            f"example {name}: its texts hold a special token and nearly all characters of Unicode's private planes, "
+            "which stand for such tokens here; take these characters out",
+        )
+    return unused
+
+
 class _PlainTokenizer:
     """A copy of a tokenizer in which special tokens have private names; texts cannot hold these."""
 
-    def __init__(self, tokenizer: Tokenizer, tokens: Sequence[str]) -> None:
-        names = {token: chr(_OF_TEMPLATE + place) for place, token in enumerate(tokens)}
-        self._names = names
+    def __init__(self, tokenizer: Tokenizer, tokens: Sequence[str], names: Sequence[str]) -> None:
+        self.names = names
+        self._names = dict(zip(tokens, names, strict=True))
         self._ids = dict(zip(tokens, tokenizer.convert_tokens_to_ids(list(tokens)), strict=True))
         self._of_template = token_pattern(tokens)
-        self._copy = _renamed(tokenizer, names)
+        self._copy = _renamed(tokenizer, self._names)
         self._special = set(self._ids.values()) - {tokenizer.unk_token_id}
 
-    def encode(self, text: str, texts_of_marks: Mapping[int, str]) -> list[int] | None:
+    def encode(self, text: str, tokens: Mapping[str, str]) -> list[int] | None:
         """The ids of a rendered text; None where a token in it would be a special one that the template did not
         write."""
         if self._copy is None:
@@ -137,7 +149,7 @@ class _PlainTokenizer:
             renamed += [text[end : match.start()], self._names[match.group()]]
             end = match.end()
         renamed.append(text[end:])
-        plain = "".join(renamed).translate(texts_of_marks)
+        plain = "".join(renamed).translate({ord(mark): token for mark, token in tokens.items()})
         ids: list[int] = self._copy.encode(plain, add_special_tokens=False).ids
         return ids if [token for token in ids if token in self._special] == of_template else None
 

@@ -92,13 +92,24 @@ def test_all_else_is_encoded_as_by_the_tokenizer(kind: str) -> None:
     assert marked.prompt_ids[: len(plain.prompt_ids) - 2] == plain.prompt_ids[:-2]
 
 
-def test_a_text_with_private_characters_alone_is_as_before() -> None:
-    tokenizer = tiny_tokenizer()
-    text = "an icon: \U000f0001\U00100002"
-    (tree,) = trees_of(tokenizer, pair_row(0, text, "yes", "no"))
-    assert text in tokenizer.decode(tree.prompt_ids)
-    with pytest.raises(TrainingError, match="private planes"):
-        trees_of(tokenizer, pair_row(0, f"{text} <eos>", "yes", "no"))
+@pytest.mark.parametrize("kind", ["bytes", "first"])
+def test_private_characters_beside_a_special_token_are_read_as_they_are(kind: str) -> None:
+    """They stand for special tokens of other texts, and must not be read as those."""
+    tokenizer = KINDS[kind]()
+    text = "an icon: \U000f0000\U000f0001\U00100000\U00100002"
+    plain, marked = trees_of(tokenizer, pair_row(0, text, "yes", "no"), pair_row(1, f"{text} <eos>", "yes", "no"))
+    assert kind != "bytes" or text in tokenizer.decode(plain.prompt_ids)
+    assert marked.prompt_ids[: len(plain.prompt_ids) - 1] == plain.prompt_ids[:-1]
+    assert marked.answers == plain.answers
+    # The names that the text made necessary are not those of the next one.
+    (after,) = trees_of(tokenizer, pair_row(2, "an icon <eos>", "yes", "no"))
+    assert "<eos>" in tokenizer.decode(after.prompt_ids)
+
+
+def test_a_text_with_all_private_characters_and_a_special_token_is_refused() -> None:
+    text = "".join(map(chr, range(0xF0000, 0xFFFFE)))
+    with pytest.raises(TrainingError, match=r"private planes.*take these characters out"):
+        trees_of(tiny_tokenizer(), pair_row(0, f"{text} <eos>", "yes", "no"))
 
 
 def test_a_tokenizer_without_a_file_of_its_own_refuses_such_a_text() -> None:

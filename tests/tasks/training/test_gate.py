@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from infra.errors import TrainingError
@@ -89,6 +89,7 @@ def test_lengths_of_long_and_short_rows_are_added_up(tokenizer: Any) -> None:
     texts=st.lists(st.tuples(*[st.text(min_size=1, max_size=12).filter(str.strip)] * 3), min_size=1, max_size=20),
     limit=st.integers(5, 60),
 )
+@example(texts=[("0", "\U000f0000", "[THINK]")], limit=60)  # a private character beside what is marked by one
 def test_every_row_passes_or_is_a_counted_drop(texts: list[tuple[str, str, str]], limit: int) -> None:
     tokenizer = tiny_tokenizer()
     rows = [pair_row(place, *row) for place, row in enumerate(texts) if row[1] != row[2]]
