@@ -18,8 +18,8 @@ os.environ.update(
         "DO_NOT_TRACK": "1",
     }
 )
-# The same examples in every run, so that a change is judged by what it changed. `--hypothesis-profile default` looks for
-# others: what it finds becomes an `@example`.
+# The same examples in every run, so that a change is judged by what it changed. `--hypothesis-profile default` looks
+# for others: what it finds becomes an `@example`.
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile("same")
 
