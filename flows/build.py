@@ -16,11 +16,10 @@ from typing import Any
 
 from prefect import flow, tags, task
 from prefect.cache_policies import NO_CACHE
-from prefect.runtime import deployment, flow_run
+from prefect.runtime import flow_run
 
-from flows.early import check_windows, say_early
+from flows.early import check_windows
 from flows.one_build import lease_of_plan
-from flows.recipes import read_recipe
 from flows.reports import BuildReport
 from flows.shard import shard_recipe
 from flows.shards import raise_failures, run_here
@@ -29,7 +28,6 @@ from infra.recipe import Recipe, parse_recipe
 from infra.running import progress
 from infra.running.prefect import live
 from infra.running.run_page import announce, name_run, run_log, said_in_log
-from infra.running.server_away import run_when_server_answers
 from infra.running.telemetry import span
 from infra.serving.servers import restart_counts, restarts_since, start_servers
 from infra.store import Store, open_store
@@ -245,31 +243,6 @@ def request_training(recipe: dict[str, Any], dataset: dict[str, Any]) -> str | N
 def as_recipe(recipe: dict[str, Any] | Recipe) -> Recipe:
     """A recipe that came as a flow's parameter: parsed here, or live from another flow of this process."""
     return recipe if isinstance(recipe, Recipe) else parse_recipe(recipe)
-
-
-@flow(name="nightly", flow_run_name="nightly {recipe}")
-def nightly(recipe: str, changes: tuple[str, ...] = (), retry_drops: bool = False) -> dict[str, Any]:
-    """Build the dataset of a recipe, publish it, and request its training: what the schedule runs.
-
-    Args:
-        recipe: Recipe: a file on the worker, a URL (s3://bucket/recipe.yaml), or the name of one in the box.
-        changes: Changes of recipe keys, one a line: sampling.samples=8, store=s3://bucket/mill.
-        retry_drops: Ask again what servers refused, and run shards again that dropped questions for it.
-    """
-    if deployment.id:  # a night whose process is killed must not keep the next one from starting
-        from infra.running.remote_runs import watch_for_lost_runs
-
-        watch_for_lost_runs()
-    from flows.ask import with_questions  # it builds too
-
-    settings = read_recipe(recipe, changes)
-    name_run(f"nightly {settings.name}", recipe_tags(settings))
-    say_early(settings)
-    recipe_of_pairs = with_questions(settings, retry_drops)
-    built = run_when_server_answers(build, recipe_of_pairs, train=True, retry_drops=retry_drops)
-    plan = load_plan(open_store(settings.store), built["plan_id"])
-    name_run(f"nightly {settings.name} · {plan.planned_questions:,} questions", plan_tags(settings, plan))
-    return built
 
 
 def keep_recipe(store: Store, plan_id: str, recipe: Recipe) -> None:

@@ -22,10 +22,10 @@ from tasks.records.dataset import (
     Split,
     SplitName,
 )
-from tasks.records.example import AnswerId, Context, Example, Pair
+from tasks.records.example import STRONG, AnswerId, Context, Example, Pair
 from tasks.records.plan import Plan
+from tasks.sample_prompt import sample_prompt
 from tasks.samplers import FULL, find_sampler, no_short_context
-from tasks.sampling import STRONG, sample_prompt
 from tasks.scoring import CASCADE
 
 

@@ -36,7 +36,8 @@ from tasks.judging.reward_settings import NAME as REWARD_MODEL
 from tasks.judging.reward_settings import called_models
 from tasks.judging.trial import JudgeTrial
 from tasks.judging.verifier_settings import VERIFIER
-from tasks.sampling import ANSWERS, STRONG
+from tasks.records.example import STRONG
+from tasks.sampling import ANSWERS
 
 EVALUATING = "evaluate"  # begins the kinds of evaluation's calls
 

@@ -1,14 +1,12 @@
-"""Sampling: the prompt of a question, its N requests, and the answers in their replies.
+"""Sampling: the N requests of a question, and the answers in their replies.
 
-A strategy is a prompt file `sample-STRATEGY.txt`; adding one is adding the file in each language. Every
-sample has a seed of its own, drawn from the recipe's seed and the example id, so raising N leaves the first
+Every sample has a seed of its own, drawn from the recipe's seed and the example id, so raising N leaves the first
 samples as they are and the ledger pays for the difference alone. A refusal of the prompt (too long for the model, a
 content filter) is an answer without text whose `finish_reason` names the outcome. So is a reply that did not end by
 itself or at max_tokens: its text is a fragment. A passing fault fails the batch, which is tried again, because dropping
 it would make the dataset depend on the weather; a refusal of the account, the model or the form stops the run.
 
-What a model has thought is a column of its own, and no part of the text. Special tokens in a document or a question are
-broken up (infra/models/special_tokens.py).
+What a model has thought is a column of its own, and no part of the text.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -18,77 +16,24 @@ from typing import Any
 from infra.canonical import seed_number
 from infra.ledger import Entry
 from infra.models.client import Failure, ModelClient, Prompt, Reply, Request
-from infra.models.forms.request_form import parameters_of, prompt_for
+from infra.models.forms.request_form import parameters_of
 from infra.models.protocol import LedgerLike, parse_reply
 from infra.models.sending.errors import failed_error
-from infra.models.special_tokens import NO_TOKENS, break_special_tokens
-from infra.models.tool_calls import change_message, change_tools
+from infra.models.special_tokens import NO_TOKENS
 from infra.recipe import Model, Recipe, Sampling
-from tasks.prompts import PromptText, load_prompt
-from tasks.records.example import Answer, Context, Example
-from tasks.records.history import messages_of, tools_in
+from tasks.records.example import GREEDY, STRONG, Answer, Context, Example
 from tasks.records.plan import PlannedShard
+from tasks.sample_prompt import sample_prompt
 from tasks.samplers import View, find_sampler
 from tasks.stopping import is_decided, stop_rounds, stops_by_reward
 
-CONTEXT_PLACE = "{context}"  # in a prompt file
-TURN_GAP = "\n\n"  # between the parts of one message
 _LOOKUP = 4096  # keys that are looked up in the ledger at once
-GREEDY = -1  # sample_index of the greedy answer
-STRONG = -2  # sample_index of the answer of the recipe's stronger model
 ANSWERS = ("sample", "greedy", "strong")  # kinds of calls that bring an answer
 
 
 def kind_of(answer: Answer) -> str:
     """The kind of call that an answer came from."""
     return {GREEDY: "greedy", STRONG: "strong"}.get(answer.sample_index, "sample")
-
-
-def sample_prompt_text(strategy: str, language: str) -> PromptText:
-    """The prompt file of a sampling strategy."""
-    return load_prompt(f"sample-{strategy}", language)
-
-
-def sample_prompt(
-    example: Example, context: Context | str, strategy: str, model: Model, special_tokens: Collection[str] = NO_TOKENS
-) -> Prompt:
-    """The messages that the model sees, by the prompt of a sampling strategy; those of the policy are also the `prompt`
-    of a published pair. See `prompt_from`."""
-    return prompt_from(sample_prompt_text(strategy, example.language), example, context, model, special_tokens)
-
-
-def prompt_from(
-    template: PromptText,
-    example: Example,
-    context: Context | str,
-    model: Model,
-    special_tokens: Collection[str] = NO_TOKENS,
-) -> Prompt:
-    """The messages that the model sees: its system prompt, if it has one, and one user message.
-
-    A context of chat messages stays messages, with their tool calls and the tools that there were: then what the
-    template has after the context is the last of them.
-    `special_tokens`: what is broken up in context and question beside the common ones, as the plan has it.
-    """
-    question = break_special_tokens(example.question, special_tokens)
-    if isinstance(context, Context) and context.span_roles is not None:
-        return prompt_for(model, _history_prompt(context, template, question, special_tokens))
-    text = context if isinstance(context, str) else context.text
-    filled = template.render(context=break_special_tokens(text, special_tokens), question=question)
-    return prompt_for(model, Prompt(({"role": "user", "content": filled},)))
-
-
-def _history_prompt(context: Context, template: PromptText, question: str, special_tokens: Collection[str]) -> Prompt:
-    """The messages of a context with its tools, and the question as the user's last message."""
-
-    def broken(text: str) -> str:
-        return break_special_tokens(text, special_tokens)
-
-    messages = [change_message(message, broken) for message in messages_of(context)]
-    text = template.after(CONTEXT_PLACE).render(question=question)
-    if messages and messages[-1]["role"] == "user":  # chat templates want the roles by turns
-        text = f"{messages.pop()['content']}{TURN_GAP}{text}"
-    return Prompt((*messages, {"role": "user", "content": text}), change_tools(tools_in(context), broken))
 
 
 def sample_requests(

@@ -11,12 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from flows.bench.machine import ROOT
 from infra.errors import ServingError
 from infra.recipe import Recipe, parse_recipe
 from tasks.records.plan import Plan
 from tasks.resources import RunResources
-
-ROOT = Path(__file__).resolve().parents[2]  # the folder of the package `flows`: a checkout, or where it is installed
 
 
 @contextlib.contextmanager

@@ -25,10 +25,11 @@ from typing import Any
 import psutil
 import yaml
 
-from flows.bench.common import ROOT, stub_recipe, stub_server, stub_stats, write_questions
+from flows.bench.common import stub_recipe, stub_server, stub_stats, write_questions
 from flows.bench.fleet_figures import RunFigures, requests_by_kind, run_figures
 from flows.bench.fleet_services import PrefectServer, postgres, s3_server
 from flows.bench.fleet_workers import Killer, fleet_of_workers
+from flows.bench.machine import ROOT
 
 SHARD_SIZE, SAMPLES, LATENCY_S = 8, 4, 1.0
 CONCURRENCY = 16  # calls in flight of a worker

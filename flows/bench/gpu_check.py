@@ -23,13 +23,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.bench.machine import machine
+from flows.bench.machine import ROOT, machine
 from infra.errors import PrerequisiteError
 
 if TYPE_CHECKING:  # its own imports need packages, and what is missing is told first
     from flows.bench.training_case import TrainingCase
 
-ROOT = Path(__file__).resolve().parents[2]
 MINUTES = 9.0  # of ten: starting and stopping take some seconds
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "pyarrow", "pydantic", "pyyaml")
 

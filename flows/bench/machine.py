@@ -1,9 +1,11 @@
-"""The machine that figures are measured on, in words, to stand beside them."""
+"""The machine that figures are measured on, in words, to stand beside them; and where its code is."""
 
 import os
 import platform
 from pathlib import Path
 from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]  # the folder of the package `flows`: a checkout, or where it is installed
 
 
 def machine() -> dict[str, Any]:

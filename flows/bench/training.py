@@ -26,11 +26,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flows.bench.training_case import WAYS, TrainingCase, answer_lengths
+from flows.bench.machine import ROOT
+from flows.bench.training_case import ENVIRONMENT, WAYS, TrainingCase, answer_lengths
 from flows.bench.training_figures import case_figures
 
-ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = {"TRL_EXPERIMENTAL_SILENCE": "1", "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 _TIMEOUT_S = 3600
 
 

@@ -20,6 +20,8 @@ from typing import Any
 from infra.recipe import Training
 
 WAYS = ("stock", "shared")
+# Of the processes that measure.
+ENVIRONMENT = {"TRL_EXPERIMENTAL_SILENCE": "1", "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 MODELS: dict[str, dict[str, int]] = {
     "tiny": {
         "hidden_size": 64,

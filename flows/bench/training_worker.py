@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.bench.training import ENVIRONMENT, ROOT
-from flows.bench.training_case import TrainingCase, run_way
+from flows.bench.machine import ROOT
+from flows.bench.training_case import ENVIRONMENT, TrainingCase, run_way
 from infra.running.processes import ChildProcess
 
 LEAST_S = 30.0  # a process takes a third of it to import the trainers

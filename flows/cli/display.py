@@ -243,3 +243,15 @@ def end_with_notes(yields: Iterable[Mapping[str, Any]]) -> None:
         warned = warned or bool(dataset_yield["warning"])
     if warned:
         raise typer.Exit(WARNED)
+
+
+def evaluation_pages(name: str, outcome: Mapping[str, Any]) -> Iterator[Table | str]:
+    """The tables of an evaluation, suite by suite, and in words what its questions can show."""
+    from tasks.reporting.comparison_tables import macro_rows, metric_rows, word_lines
+
+    for label, of_suite in outcome["suites"].items():
+        yield table(f"{name}: {label}", *metric_rows(of_suite))
+        columns, rows = macro_rows(of_suite)
+        if rows:
+            yield table("", columns, rows)
+        yield from word_lines(of_suite)

@@ -12,6 +12,7 @@ from flows.cli.display import (
     ServedWindow,
     StoreWithoutRecipe,
     console,
+    evaluation_pages,
     finish,
     prefect_at,
     progress_unless_json,
@@ -156,7 +157,6 @@ def _evaluated(
 
 
 def _show(name: str, outcome: dict[str, Any], several: bool) -> None:
-    from flows.comparing.command import evaluation_pages
     from tasks.reporting.comparison_tables import several_rows, several_words
 
     if not several:

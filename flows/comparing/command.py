@@ -1,11 +1,10 @@
 """The verb `longmill compare`: variants of a recipe, one dataset each; or several models on the same questions."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from flows.cli.display import (
     AsJson,
@@ -117,18 +116,6 @@ class ModelChoice:
     recipes: tuple[str, ...] = ()
     metric: str = ""
     development: float = 0.5
-
-
-def evaluation_pages(name: str, outcome: Mapping[str, Any]) -> Iterator[Table | str]:
-    """The tables of an evaluation, suite by suite, and in words what its questions can show."""
-    from tasks.reporting.comparison_tables import macro_rows, metric_rows, word_lines
-
-    for label, of_suite in outcome["suites"].items():
-        yield table(f"{name}: {label}", *metric_rows(of_suite))
-        columns, rows = macro_rows(of_suite)
-        if rows:
-            yield table("", columns, rows)
-        yield from word_lines(of_suite)
 
 
 def compare_on_questions(

@@ -20,11 +20,11 @@ from tasks.judging.reward_settings import called_models
 from tasks.judging.verifier_settings import VERIFIER, VERIFY
 from tasks.planning.estimate import scorer_price
 from tasks.publishing import load_shard_data, read_summary
+from tasks.records.example import STRONG
 from tasks.records.plan import Plan
 from tasks.records.shard import read_shard_result
 from tasks.reporting.agreement import RESAMPLES, SEED
 from tasks.reporting.subem import SUBEM, subem_by_question
-from tasks.sampling import STRONG
 from tasks.scoring import parse_scorers
 
 _LOOKUP = 4096  # keys that are looked up in the ledger at once

@@ -32,8 +32,9 @@ from tasks.evaluation.several import (
 from tasks.evaluation.statistics import Interval
 from tasks.reporting.comparison_tables import choice_words, several_rows, several_words
 from tasks.reporting.evaluated_card import write_evaluation_to_card
+from tasks.reporting.evaluation_page import Several
 from tasks.reporting.evaluation_plots import steps_plot
-from tasks.reporting.evaluation_report import Several, evaluation_command, write_evaluation
+from tasks.reporting.evaluation_report import evaluation_command, write_evaluation
 from tasks.reporting.plots import metric_name
 from tasks.reporting.tables import markdown
 

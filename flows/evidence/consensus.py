@@ -12,9 +12,8 @@ from infra.models.embedding.embedder import open_embedder
 from infra.recipe import Recipe
 from tasks.judging.similarity import ConsensusSettings
 from tasks.metrics import example_sub_em
-from tasks.records.example import Answer
+from tasks.records.example import GREEDY, Answer
 from tasks.refused_answers import is_refused
-from tasks.sampling import GREEDY
 from tasks.scoring import AnsweredQuestion, ScoringContext
 from tasks.scoring.run import score_with
 

@@ -16,7 +16,7 @@ from tasks.judging.same_answer import STEP as SAME_STEP
 from tasks.judging.steps import JudgeQuery, ModelRole, ReplyForm
 from tasks.metrics import final_answer
 from tasks.records.example import Example
-from tasks.sampling import sample_prompt
+from tasks.sample_prompt import sample_prompt
 
 CLOSED_BOOK, FROM_PROOF, WITHOUT_SENTENCE, ANSWER, TRY, SELF_CONTAINED, SAME = (
     "closed_book",

@@ -19,7 +19,7 @@ from tasks.planning.limits import PromptLimits
 from tasks.planning.passages import Passages
 from tasks.questions import RawQuestion
 from tasks.records.example import Context, Document, Drop, Example
-from tasks.sampling import sample_prompt
+from tasks.sample_prompt import sample_prompt
 
 LONG_CHARACTERS = 1_000_000  # a text from this length on is first counted roughly, because an exact count is slow
 ROUGH = 1.05  # a rough count is at most this much too high

@@ -27,7 +27,7 @@ from tasks.contexts.built import (
 from tasks.planning.passages import Passages, passage_tokens
 from tasks.questions import RawQuestion
 from tasks.records.example import Context, Document, Drop
-from tasks.sampling import sample_prompt
+from tasks.sample_prompt import sample_prompt
 
 Sized = tuple[Document, int]  # a document, and about how many tokens it takes as a passage
 Arrange = Callable[["Draft", Inputs], Passages]  # a draft's documents in their order, as one text

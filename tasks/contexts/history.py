@@ -31,7 +31,7 @@ from tasks.questions.chat import ChatTurn, chat_text, chat_turns, join_messages,
 from tasks.questions.question import Session
 from tasks.questions.sessions import session_text, turn_text
 from tasks.records.example import Context, Document, Drop
-from tasks.sampling import sample_prompt
+from tasks.sample_prompt import sample_prompt
 
 _MISSES = 8  # after so many sessions that are too long for the rest of the target, the rest stays empty
 # How a history has its tool calls: as messages, as messages with ids that are written anew (some templates take no

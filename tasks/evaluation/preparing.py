@@ -19,8 +19,8 @@ from tasks.evaluation.suites import ActiveSuite, SuiteQuestion
 from tasks.evaluation.truncation import Fitted, fit_context, fit_messages
 from tasks.prompts import PromptText, load_prompt
 from tasks.questions.chat import flat_context
-from tasks.records.example import Context, Example
-from tasks.sampling import GREEDY, prompt_from, sample_prompt_text
+from tasks.records.example import GREEDY, Context, Example
+from tasks.sample_prompt import prompt_from, sample_prompt_text
 
 ANSWER_KINDS = ("evaluate", "evaluate_sample")  # of calls for answers: greedy, and drawn
 

@@ -13,7 +13,7 @@ from infra.recipe import Recipe
 from tasks.judging.classifier_input import TextEncoder
 from tasks.questions.chat import flat_messages
 from tasks.records.example import Context, Example
-from tasks.sampling import sample_prompt
+from tasks.sample_prompt import sample_prompt
 
 Messages = Sequence[Mapping[str, str]]
 

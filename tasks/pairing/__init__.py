@@ -27,8 +27,7 @@ from infra.models.completions import FINISHED, LENGTH
 from infra.plugins import find_plugins
 from infra.recipe import Pairing
 from tasks.metrics import likeness
-from tasks.records.example import Answer, AnswerId, Drop, Example, Pair
-from tasks.sampling import STRONG
+from tasks.records.example import STRONG, Answer, AnswerId, Drop, Example, Pair
 
 DIGITS = 6  # of a margin
 _NO_WORDS: Mapping[AnswerId, str] = {}

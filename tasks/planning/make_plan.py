@@ -40,8 +40,8 @@ from tasks.questions.rows import source_note
 from tasks.records import example as records
 from tasks.records.example import Context, Drop, Example
 from tasks.records.plan import AS_MESSAGES, TOOL_CALLS, Plan, PlannedShard, plan_path
+from tasks.sample_prompt import sample_prompt_text
 from tasks.samplers import check_sampler, find_sampler, no_short_context
-from tasks.sampling import sample_prompt_text
 from tasks.scoring import check_scorers, known_scorers
 from tasks.stopping import check_stop
 from tasks.training.losses import all_losses

@@ -9,7 +9,7 @@ from infra.store import Store
 from tasks.metrics import options_of
 from tasks.questions.chat import prompt_text
 from tasks.records.plan import Plan, load_examples, load_shard
-from tasks.sampling import sample_prompt
+from tasks.sample_prompt import sample_prompt
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ from tasks.records.question import WrittenQuestion
 from tasks.records.schema import schema_of
 
 AnswerId = tuple[str, int]  # example_id, sample_index
+GREEDY = -1  # sample_index of the greedy answer, which is for reporting only
+STRONG = -2  # sample_index of the answer of the recipe's stronger model
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,8 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One sampled answer. `sample_index` counts from 0; the greedy one, for reporting only, is -1, and a stronger
-    model's is -2. `text` is without what the model has thought; `completion_tokens` count both."""
+    """One sampled answer. `sample_index` counts from 0, or is GREEDY or STRONG. `text` is without what the model has
+    thought; `completion_tokens` count both."""
 
     example_id: str
     sample_index: int

@@ -6,7 +6,7 @@ and answers are texts of others.
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +26,6 @@ from tasks.reporting.tables import NOTHING, Rows
 
 if TYPE_CHECKING:
     from jinja2 import Template
-
-    from tasks.reporting.evaluation_report import Several
 
 _ANSWER_CHARACTERS, _QUESTION_CHARACTERS = 1600, 600
 HEAT_MAP = "by-depth-and-length"
@@ -54,8 +52,20 @@ _COUNTS = {
 Image = dict[str, str]  # "light" and "dark": SVG text, then data URLs
 
 
+@dataclass(frozen=True, slots=True)
+class Several:
+    """What a report says of several models. `figures` go into report.json; the rest is shown on the page."""
+
+    figures: Mapping[str, Any]
+    about: str
+    tables: Sequence[Rows]
+    notes: Sequence[str]
+    plot: Image | None
+    plot_title: str
+
+
 def evaluation_page(
-    report: Mapping[str, Any], several: "Several | None", plots: Mapping[str, Mapping[str, Image]]
+    report: Mapping[str, Any], several: Several | None, plots: Mapping[str, Mapping[str, Image]]
 ) -> str:
     """The page of an evaluation report (`evaluation_report.py`).
 

@@ -6,7 +6,6 @@ has all figures, the questions that changed most with both answers, the overlap 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from infra.canonical import fingerprint
@@ -15,27 +14,14 @@ from infra.store import Store
 from tasks.evaluation.compare import EvaluationRow
 from tasks.records.example import Example
 from tasks.reporting.comparison_tables import headline_metric
-from tasks.reporting.evaluation_page import HEAT_MAP, Image, evaluation_page
+from tasks.reporting.evaluation_page import HEAT_MAP, Image, Several, evaluation_page
 from tasks.reporting.evaluation_plots import evaluation_plots
 from tasks.reporting.heat_map import heat_map
 from tasks.reporting.report import versions
-from tasks.reporting.tables import Rows
 
 CHANGED = 10  # questions that are shown with both answers
 
 Examples = Mapping[tuple[str, str], Example]  # by suite's label and example id
-
-
-@dataclass(frozen=True, slots=True)
-class Several:
-    """What a report says of several models. `figures` go into report.json; the rest is shown on the page."""
-
-    figures: Mapping[str, Any]
-    about: str
-    tables: Sequence[Rows]
-    notes: Sequence[str]
-    plot: Image | None
-    plot_title: str
 
 
 def write_evaluation(

@@ -13,7 +13,7 @@ from infra.canonical import text_id
 from infra.models.special_tokens import restore_common_tokens
 from tasks.prompts import load_prompt, prompt_names
 from tasks.questions.chat import chat_text
-from tasks.sampling import CONTEXT_PLACE, TURN_GAP
+from tasks.sample_prompt import CONTEXT_PLACE, TURN_GAP
 
 _EDGE_LINES = 64  # of a prompt, before and after its context
 

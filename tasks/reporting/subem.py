@@ -12,10 +12,9 @@ from collections.abc import Iterable, Mapping
 
 from tasks.metrics import example_sub_em
 from tasks.records.dataset import ShardData
-from tasks.records.example import Answer, Example
+from tasks.records.example import GREEDY, STRONG, Answer, Example
 from tasks.refused_answers import is_refused
 from tasks.reporting.judged_questions import PairIndices, pairs_of_shard
-from tasks.sampling import GREEDY, STRONG
 
 SUBEM = ("greedy", "random", "mbr", "oracle", "chosen", "rejected")
 

@@ -23,9 +23,9 @@ from tasks.contexts.built import own_tokens
 from tasks.questions import RawQuestion
 from tasks.questions.chat import chat_turns, message_text
 from tasks.records.example import Answer, Context, Drop, Example
+from tasks.sample_prompt import sample_prompt
 from tasks.samplers import Sampler, View, sampler_options
 from tasks.samplers.parts import Span, context_of_parts, message_spans
-from tasks.sampling import sample_prompt
 
 if TYPE_CHECKING:
     from tasks.contexts.built import BuiltQuestion, Inputs

@@ -11,7 +11,7 @@ from infra.models.forms.request_form import template_arguments
 from infra.models.tokens import Tokenizer, has_chat_template, load_tokenizer, render_prompt, renders_tool_calls
 from infra.recipe import Recipe
 from infra.recipe.public import public_text
-from tasks.sampling import sample_prompt_text
+from tasks.sample_prompt import sample_prompt_text
 from tasks.training.answer_form import REASONING_FIELD, find_answer_form
 from tasks.training.gate import gate
 from tasks.training.trackers import check_trackers

@@ -209,8 +209,8 @@ def test_two_builders_and_a_server_that_was_away_make_one_training(
 def test_maintenance_asks_for_a_training_that_nobody_has_asked_for(
     folder: Path, stub: StubServer, registered: list[Registered]
 ) -> None:
-    from flows.build import nightly
     from flows.maintain import maintain
+    from flows.nightly import nightly
 
     _, path = recipe_file(folder, stub, dataset={"name": "untrained"})
     built = nightly(path, ("training=null",))  # as if the request had been lost

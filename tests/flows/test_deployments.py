@@ -89,8 +89,8 @@ def test_recipes_that_deployments_name_can_be_read(deployed: dict[str, Any]) -> 
 
 @pytest.mark.usefixtures("worker")
 def test_a_night_on_workers_publishes_once_and_asks_for_training_once(folder: Path, stub: StubServer) -> None:
-    from flows.build import nightly
     from flows.maintain import maintain
+    from flows.nightly import nightly
 
     recipe, path = recipe_file(folder, stub, execution={"shard_deployment": "shard/longmill-shard"})
     before = len(runs_of("shard"))
@@ -116,8 +116,8 @@ def test_a_night_on_workers_publishes_once_and_asks_for_training_once(folder: Pa
 
 @pytest.mark.usefixtures("worker")
 def test_failed_shards_are_run_again_by_the_rerun_deployment(folder: Path, stub: StubServer) -> None:
-    from flows.build import nightly
     from flows.cli.plan_state import plan_status
+    from flows.nightly import nightly
 
     recipe, path = recipe_file(folder, stub, dataset={"name": "mended"})
     stub.options.script = ["ok"] * 25 + ["500"] * 1000
@@ -136,7 +136,7 @@ def test_failed_shards_are_run_again_by_the_rerun_deployment(folder: Path, stub:
 
 @pytest.mark.usefixtures("deployed")
 def test_a_recipe_without_training_asks_for_none(folder: Path, stub: StubServer) -> None:
-    from flows.build import nightly
+    from flows.nightly import nightly
 
     before = len(runs_of("train"))
     _, path = recipe_file(folder, stub, dataset={"name": "untrained"})
@@ -146,7 +146,7 @@ def test_a_recipe_without_training_asks_for_none(folder: Path, stub: StubServer)
 
 
 def test_a_shard_deployment_that_is_not_there_is_named(folder: Path, stub: StubServer) -> None:
-    from flows.build import nightly
+    from flows.nightly import nightly
 
     _, path = recipe_file(folder, stub, execution={"shard_deployment": "shard/nowhere"})
     with pytest.raises(LongmillError, match="there is no deployment 'shard/nowhere'"):
@@ -174,7 +174,7 @@ def test_a_worker_that_is_killed_is_noticed_and_its_shards_are_taken_over(
     folder: Path, stub: StubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from flows import workers
-    from flows.build import nightly
+    from flows.nightly import nightly
     from infra.running import remote_runs
 
     monkeypatch.setattr(remote_runs, "AUTOMATION", "lost-runs-of-a-test")

@@ -58,7 +58,7 @@ def artifacts_of(run_id: Any) -> dict[str, Any]:
 def test_a_build_that_fails_and_is_run_again_says_on_its_pages_what_happened(
     folder: Path, stub: StubServer, records: list[logging.LogRecord]
 ) -> None:
-    from flows.build import nightly
+    from flows.nightly import nightly
     from flows.rerun import rerun
 
     write_questions(folder / "questions.jsonl", 6, 200)

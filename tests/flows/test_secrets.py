@@ -113,8 +113,8 @@ def test_a_night_that_fails_is_run_again_and_asks_for_training_keeps_all_secrets
 ) -> None:
     from prefect.settings import PREFECT_API_KEY, get_current_settings, temporary_settings
 
-    from flows.build import nightly
     from flows.maintain import maintain
+    from flows.nightly import nightly
     from flows.rerun import rerun
 
     for name, secret in SECRETS.items():

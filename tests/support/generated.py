@@ -12,7 +12,7 @@ from infra.recipe import Recipe
 from tasks.evaluation.suites import SuiteQuestion, find_suite
 from tasks.library import library_articles
 from tasks.prompts import load_prompt
-from tasks.sampling import prompt_from
+from tasks.sample_prompt import prompt_from
 from tests.support.planning import small_recipe
 
 TEMPLATE = (

@@ -26,7 +26,7 @@ from tasks.records.plan import load_shard
 from tasks.records.shard import ShardResult
 from tasks.records.table import StoredTable
 from tasks.reporting.plots import dataset_plots
-from tasks.sampling import sample_prompt
+from tasks.sample_prompt import sample_prompt
 from tests.support.published import COUPLES, PlanAndResults, fake_plan, fake_recipe
 
 

@@ -26,7 +26,8 @@ from tasks.planning.make_plan import make_plan
 from tasks.records.example import Example
 from tasks.records.plan import Plan, load_shard
 from tasks.reporting.prompt_context import context_in
-from tasks.sampling import sample_prompt, sample_requests
+from tasks.sample_prompt import sample_prompt
+from tasks.sampling import sample_requests
 from tasks.training.gate import EncodedTree, gate
 from tests.support.chat_templates import EVERY_TOKEN, FAMILIES, OWN_TOKENS
 from tests.support.planning import small_recipe

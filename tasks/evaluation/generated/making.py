@@ -24,7 +24,7 @@ from tasks.evaluation.suites import Metric, Suite, SuiteQuestion, SuiteSettings
 from tasks.metrics import gold_value
 from tasks.prompts import load_prompt
 from tasks.records.example import Context, Example
-from tasks.sampling import prompt_from
+from tasks.sample_prompt import prompt_from
 
 SHORTEST, LONGEST = 1_000, 1_048_576  # tokens of a prompt
 _DEFAULT_SHORTEST, _DEFAULT_LONGEST = 4_096, 131_072

@@ -13,10 +13,10 @@ from tasks.pairing import pair_example
 from tasks.planning.make_plan import _Tally, _warnings
 from tasks.published_rows import pair_rows
 from tasks.records.dataset import ShardData, Split
-from tasks.records.example import Answer, Context, Drop, Example, Judgement, Pair
+from tasks.records.example import STRONG, Answer, Context, Drop, Example, Judgement, Pair
 from tasks.reporting.summary import SummaryTally
 from tasks.resources import open_resources
-from tasks.sampling import STRONG, calls_per_example, draw_answers, kind_of
+from tasks.sampling import calls_per_example, draw_answers, kind_of
 from tests.support.recipes_for_scoring import recipe_with
 
 EXAMPLE = Example("e", "Which river?", "c", ("Elbe",), "qa", "en", "{}")

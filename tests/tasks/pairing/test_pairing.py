@@ -12,8 +12,7 @@ from infra.errors import RecipeError
 from infra.recipe import Pairing
 from tasks.metrics import likeness
 from tasks.pairing import Ranked, extremes_alone, find_rule, known_rules, pair_example
-from tasks.records.example import Answer, Drop, Example, Pair
-from tasks.sampling import STRONG
+from tasks.records.example import STRONG, Answer, Drop, Example, Pair
 
 EXAMPLE = Example("e", "q", "c", (), "qa", "en", "{}")
 

@@ -16,7 +16,7 @@ from tasks.planning import building
 from tasks.planning.distractors import gather_pool
 from tasks.planning.passages import render
 from tasks.records.example import Document, Drop
-from tasks.sampling import sample_prompt
+from tasks.sample_prompt import sample_prompt
 from tests.support.planning import build_examples, pooled_rows, small_recipe, write_rows
 from tests.support.tokenizer import TEMPLATE_TOKENS, byte_count
 

@@ -18,7 +18,7 @@ from tasks.records.example import Drop
 from tasks.records.history import messages_of, turn_starts
 from tasks.records.plan import load_shard
 from tasks.reporting.prompt_context import context_in
-from tasks.sampling import sample_prompt
+from tasks.sample_prompt import sample_prompt
 from tests.support.planning import build_examples, small_recipe
 
 MODEL = Model(name="policy", tokenizer="microworld", endpoints=("http://127.0.0.1:9/v1",), system="Be brief.")

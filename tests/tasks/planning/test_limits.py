@@ -16,7 +16,7 @@ from tasks.planning.make_plan import make_plan
 from tasks.planning.training_steps import expected_training
 from tasks.records.example import Drop
 from tasks.reporting.tables import plan_rows
-from tasks.sampling import sample_prompt
+from tasks.sample_prompt import sample_prompt
 from tasks.training.gate import gate
 from tests.support.chat_templates import FAMILIES
 from tests.support.planning import build_examples, pooled_rows, small_recipe, write_rows

@@ -26,9 +26,9 @@ from tasks.records.history import messages_of, tools_in
 from tasks.records.plan import Plan, load_shard
 from tasks.records.table import StoredTable
 from tasks.reporting.prompt_context import context_in
+from tasks.sample_prompt import sample_prompt
 from tasks.samplers.evidence import short_context
 from tasks.samplers.parts import context_of_parts
-from tasks.sampling import sample_prompt
 from tasks.training.external import PairSource, read_external_pairs
 from tasks.training.gate import EncodedTree, gate
 from tests.support.planning import build_examples, write_rows

@@ -12,8 +12,9 @@ from infra.store import open_store
 from tasks.evaluation.compare import compare
 from tasks.evaluation.several import ModelRows, several_figures
 from tasks.reporting.comparison_tables import headline_figures, metric_rows, part_rows, several_rows, word_lines
+from tasks.reporting.evaluation_page import Several
 from tasks.reporting.evaluation_plots import GROUND, evaluation_plots, numbers_plot, steps_plot
-from tasks.reporting.evaluation_report import CHANGED, Several, changed_most, evaluation_command, write_evaluation
+from tasks.reporting.evaluation_report import CHANGED, changed_most, evaluation_command, write_evaluation
 from tests.support.evaluated import HOSTILE, evaluated, examples_of
 from tests.support.html_page import HtmlPage
 from tests.support.recipes_for_scoring import recipe_with

@@ -236,7 +236,7 @@ def test_notes_that_hold_something(notes: str) -> None:
 def test_the_prompts_no_longer_invite_a_refusal_by_default_of_the_box() -> None:
     from flows.recipes import BOX
     from infra.recipe import load_recipe
-    from tasks.sampling import sample_prompt_text
+    from tasks.sample_prompt import sample_prompt_text
 
     for language in ("en", "zh"):
         text = sample_prompt_text(load_recipe(BOX["longreward"]).sampling.strategy, language).text
