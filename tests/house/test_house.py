@@ -1,7 +1,9 @@
 """The house keeps its rules: imports run one way, files stay small, nothing unpickles, docs are complete."""
 
 import ast
+import graphlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,38 @@ def _imports(tree: ast.AST) -> set[str]:
 def test_imports_run_from_flows_to_tasks_to_infra(path: Path) -> None:
     own = _imports(ast.parse(path.read_text())) & {"flows", "tasks", "infra", "tests"}
     assert own <= ALLOWED[path.relative_to(ROOT).parts[0]]
+
+
+def _imported_files(path: Path) -> Iterator[Path]:
+    """The files of the house that a module imports, wherever in it; but not those of which it names types alone."""
+    tree = ast.parse(path.read_text())
+    for_types: set[ast.AST] = set()
+    for node in tree.body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            for_types |= set(node.body)
+    for node in set(ast.walk(tree)) - for_types:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                yield from _file_of(f"{node.module}.{alias.name}") or _file_of(node.module)
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _file_of(alias.name)
+
+
+def _file_of(module: str) -> set[Path]:
+    path = ROOT.joinpath(*module.split("."))
+    return {path.with_suffix(".py"), path / "__init__.py"} & set(SOURCES)
+
+
+@pytest.mark.medium
+def test_no_module_imports_in_a_circle() -> None:
+    """One that is imported late to hide a circle counts too."""
+    graph = {path: set(_imported_files(path)) - {path} for path in SOURCES}
+    assert sum(map(len, graph.values())) > len(SOURCES)  # so it has read them
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(str(path.relative_to(ROOT)) for path in error.args[1]))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
