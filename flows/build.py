@@ -20,6 +20,7 @@ from prefect.runtime import flow_run
 
 from flows.early import check_windows
 from flows.one_build import lease_of_plan
+from flows.planning import planning_elsewhere
 from flows.reports import BuildReport
 from flows.shard import shard_recipe
 from flows.shards import raise_failures, run_here
@@ -56,19 +57,18 @@ CUT_PLAN = (
     "embedding.long_texts; a new plan, with embedding.long_texts: windows, sees them whole and pays for no answer again"
 )
 
-PLANNERS = {PAIRS.name: make_plan, QUESTIONS.name: make_asking_plan}  # by what a plan's shards make
-
 
 @task(name="plan", task_run_name="plan {name}", cache_policy=NO_CACHE)
 def plan_questions(recipe: Recipe, name: str) -> str:
     """Read the questions, build the contexts, count the tokens; returns the plan's id."""
     store = open_store(recipe.store)
-    plan = PLANNERS[product_of(recipe).name](recipe, store)
-    if plan.product == PAIRS:
-        fit = embedding_fit(store, plan, recipe)
-        for note in (count_references(store, plan).note, fit.note if fit else ""):
-            if note:
-                run_log().warning(note)
+    if product_of(recipe) == QUESTIONS:
+        return make_asking_plan(recipe, store).plan_id
+    plan = make_plan(recipe, store, elsewhere=planning_elsewhere(recipe, store))
+    fit = embedding_fit(store, plan, recipe)
+    for note in (count_references(store, plan).note, fit.note if fit else ""):
+        if note:
+            run_log().warning(note)
     return plan.plan_id
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from infra.store import Store
 from infra.store.lease import LEASES
+from tasks.planning.elsewhere import FOLDER
 from tasks.records.manifest import read_manifest
 from tasks.records.part import part_path, read_parts, rows_folder
 from tasks.records.plan import Plan, load_plan, plan_path
@@ -102,6 +103,8 @@ def _unnamed(store: Store, ages: Ages, live: set[str]) -> Iterator[tuple[str, st
         top = path.partition("/")[0]
         if name.startswith(".") and name.endswith(".part"):
             yield path, "a write that was killed"
+        elif top == FOLDER and not live:
+            yield path, "what a killed planning left"
         elif top == ".probe":
             yield path, "a probe of the store"
         elif top == "inputs" and path not in inputs and not live:

@@ -215,6 +215,11 @@ class Execution(RecipeSection):
     planning_processes: Positive | None = Field(
         None, description="processes that build contexts and count tokens while planning; null: one for each core"
     )
+    planning_deployment: str | None = Field(
+        None,
+        description="have ranges of the source built by runs of this deployment (flow/deployment), as many at once as "
+        "its pool has workers; the source must be a URL that they reach. null: on this machine",
+    )
     shards_in_flight: Positive = Field(2, description="shards that a process works on at once")
     timeout_s: Positive = Field(600, description="seconds that one call may take")
     grace_s: Annotated[float, Field(ge=0)] = Field(

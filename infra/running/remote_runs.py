@@ -55,6 +55,7 @@ class RunState:
     message: str
     is_final: bool
     is_lost: bool
+    is_running: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,8 @@ def run_states(run_ids: Sequence[UUID]) -> dict[UUID, RunState]:
     for run in when_server_answers(read):
         if run.state is not None:
             lost = run.state.type == StateType.CRASHED
-            states[run.id] = RunState(run.state.name or "", run.state.message or "", run.state.is_final(), lost)
+            ended, running = run.state.is_final(), run.state.is_running()
+            states[run.id] = RunState(run.state.name or "", run.state.message or "", ended, lost, running)
     return states
 
 
@@ -178,7 +180,7 @@ def pool_of(deployment: str) -> Pool:
         with get_client(sync_client=True) as client:
             name = client.read_deployment_by_name(deployment).work_pool_name
             if name is None:
-                raise RecipeError(f"execution.shard_deployment: {deployment!r} has no work pool; run `longmill deploy`")
+                raise RecipeError(f"execution: the deployment {deployment!r} has no work pool; run `longmill deploy`")
             pool = client.read_work_pool(name)
             workers = client.read_workers_for_work_pool(name)
         online = sum(worker.status == WorkerStatus.ONLINE for worker in workers)
@@ -237,4 +239,4 @@ def watch_for_lost_runs() -> Literal["made", "changed", "left"]:
 
 
 def _no_deployment(deployment: str) -> RecipeError:
-    return RecipeError(f"execution.shard_deployment: there is no deployment {deployment!r}; run `longmill deploy`")
+    return RecipeError(f"execution: there is no deployment {deployment!r}; run `longmill deploy`")

@@ -40,7 +40,7 @@ def counted_pool(recipe: Recipe, questions: Questions, tokenizer: Tokenizer, wor
     characters = 0
     for document in pool.documents:
         characters += len(document.text)
-    shared = workers.start(pool) if characters > SMALL_CHARACTERS else None
+    shared = workers.start(pool, tokenizer) if characters > SMALL_CHARACTERS else None
     return shared or replace(pool, tokens=tuple(pool_sizes(pool.documents, recipe, tokenizer)))
 
 
@@ -61,7 +61,10 @@ def build_with(
         def build_rows(rows: RowRange) -> BuiltRange:
             return build_range(rows, questions, recipe, tokenizer, pool, limits)
 
-        built_ranges = _shared_out(ranges, build_rows, workers.build_ranges, _characters_of_range, pool, workers)
+        def start() -> Pool | None:
+            return workers.start(pool, tokenizer)
+
+        built_ranges = _shared_out(ranges, build_rows, workers.build_ranges, _characters_of_range, start, workers)
         yield from _different(built for _, built in built_ranges)
         return
     outcomes = read_questions(questions, builder.reads)
@@ -97,7 +100,10 @@ def _built(
     def build_elsewhere(left: Iterator[Batch]) -> Iterator[tuple[Batch, Sequence[BuiltQuestion | Drop]]]:
         return workers.build((batch, _questions(batch)) for batch in left)
 
-    return _shared_out(batches, build, build_elsewhere, _characters, pool, workers)
+    def start() -> Pool | None:
+        return workers.start(pool, tokenizer)
+
+    return _shared_out(batches, build, build_elsewhere, _characters, start, workers)
 
 
 def _shared_out(
@@ -105,7 +111,7 @@ def _shared_out(
     build: Callable[[Item], Built],
     build_elsewhere: Callable[[Iterator[Item]], Iterator[tuple[Item, Built]]],
     characters_of: Callable[[Built], int],
-    pool: Pool,
+    start: Callable[[], object],
     workers: PlanningWorkers,
 ) -> Iterator[tuple[Item, Built]]:
     """Each item with what was built: here until there was much text, then by the workers, if there are any."""
@@ -118,7 +124,7 @@ def _shared_out(
         yield item, built
         characters += characters_of(built)
     if not workers.started:
-        workers.start(pool)
+        start()
     if workers.started:
         yield from build_elsewhere(items)
         return

@@ -33,7 +33,7 @@ from tasks.planning.distractors import Pool
 from tasks.planning.limits import PROMPT_TOO_LONG, TOO_LONG_TO_TRAIN
 from tasks.planning.passages import heading_prompt
 from tasks.planning.rules import rules_of
-from tasks.planning.workers import planning_workers
+from tasks.planning.workers import Elsewhere, planning_workers
 from tasks.prompts import load_prompt
 from tasks.questions import source_hint
 from tasks.questions.rows import source_note
@@ -51,10 +51,11 @@ _TOKENS_NAMED = 8  # in a warning
 _CONTEXT_ROWS = 16  # rows per row group
 
 
-def make_plan(recipe: Recipe, store: Store, *, for_pairs: bool = True) -> Plan:
+def make_plan(recipe: Recipe, store: Store, *, for_pairs: bool = True, elsewhere: Elsewhere | None = None) -> Plan:
     """Read every question, build every context, write the shards and the plan. No call is made.
 
     `for_pairs`: its answers will be paired, so that the pairing rule and the loss must go with what they see.
+    `elsewhere`: has ranges of the source built on other machines; the plan is the same.
 
     Raises InputError naming the fault when the input cannot be read or no question is left, RecipeError and
     PrerequisiteError for a tokenizer, format or strategy that is not there, StoreError for the store.
@@ -72,7 +73,7 @@ def make_plan(recipe: Recipe, store: Store, *, for_pairs: bool = True) -> Plan:
     tokenizer = load_tokenizer(recipe.policy.tokenizer, recipe.policy.trust_remote_code)
     tally = _Tally()
     shards = []
-    with planning_workers(recipe, recipe.questions, tokenizer) as workers:
+    with planning_workers(recipe, recipe.questions, elsewhere) as workers:
         pool = counted_pool(recipe, recipe.questions, tokenizer, workers)
         with closing(build_with(pool, workers, recipe, recipe.questions, tokenizer)) as outcomes:
             for index, shard in enumerate(sharded(tally.counted(outcomes), recipe.execution.shard_size)):

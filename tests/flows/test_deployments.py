@@ -49,7 +49,7 @@ def training_runs(built: dict[str, Any]) -> list[Any]:
 
 
 def test_deployments_name_no_folder_and_no_schedule_is_on(deployed: dict[str, Any]) -> None:
-    assert len(deployed) == 9
+    assert len(deployed) == 10
     for name, deployment in deployed.items():
         assert deployment.work_pool_name == "longmill", name
         assert deployment.description, name
@@ -69,7 +69,7 @@ def test_deployments_name_no_folder_and_no_schedule_is_on(deployed: dict[str, An
 
 
 def test_what_a_person_starts_takes_plain_values_with_defaults(deployed: dict[str, Any]) -> None:
-    internal = {"shard/longmill-shard", "train/longmill-train"}
+    internal = {"shard/longmill-shard", "plan-ranges/longmill-plan", "train/longmill-train"}
     for name in deployed.keys() - internal:
         schema, given = deployed[name].parameter_openapi_schema, deployed[name].parameters
         for key, value in schema["properties"].items():
@@ -112,6 +112,30 @@ def test_a_night_on_workers_publishes_once_and_asks_for_training_once(folder: Pa
     assert training.work_queue_name == "train"
     assert maintain(path)["requested"] == {pointer["manifest"]: training.state.name}
     assert len(training_runs(again)) == 1
+
+
+@pytest.mark.usefixtures("worker")
+def test_ranges_that_workers_build_make_the_plan_of_one_process(
+    folder: Path, stub: StubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import planning
+    from tasks.planning import building
+    from tasks.planning.make_plan import make_plan
+
+    monkeypatch.setattr(building, "SMALL_CHARACTERS", 0)  # so that so few questions are worth it
+    monkeypatch.setattr(building, "_BATCH_QUESTIONS", 3)
+    monkeypatch.setattr(planning, "RANGES_PER_RUN", 2)
+    recipe, _ = recipe_file(folder, stub, execution={"planning_deployment": "plan-ranges/longmill-plan"})
+    here = make_plan(recipe, open_store(str(folder / "here")))
+    store = open_store(recipe.store)
+    lines: list[str] = []
+    monkeypatch.setattr(planning.progress, "say", lines.append)
+    assert make_plan(recipe, store, elsewhere=planning.planning_elsewhere(recipe, store)) == here
+    runs = runs_of("plan-ranges")
+    assert [run.state.is_completed() for run in runs] == [True, True]
+    assert [len(run.parameters["ranges"]) for run in runs] == [2, 1]  # the first range was built here
+    assert lines == []
+    assert store.list("planning/") == []
 
 
 @pytest.mark.usefixtures("worker")

@@ -68,6 +68,6 @@ def build_examples(
     Raises InputError for input that cannot be read.
     """
     settings = questions or recipe.questions
-    with planning_workers(recipe, settings, tokenizer) as workers:
+    with planning_workers(recipe, settings) as workers:
         pool = counted_pool(recipe, settings, tokenizer, workers)
         yield from build_with(pool, workers, recipe, settings, tokenizer)

@@ -33,6 +33,7 @@ GARBAGE = {
     "datasets/fake/0123456789abcdef/data/train/0000-1.parquet": "a file of no published dataset",
     "datasets/fake/VERSION/data/stray.parquet": "a file of no published dataset",
     ".probe/0123": "a probe of the store",
+    "planning/0123/ranges/000001.json.zst": "what a killed planning left",
 }
 OTHERS = ("models/m/result.json", "reports/r/report.json", "ledger-set-aside/s.parquet", "logs/vllm.log", "notes.txt")
 
