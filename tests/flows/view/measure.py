@@ -1,10 +1,11 @@
-"""Time and memory of the viewer over a million generated pairs: `python -m tests.flows.view.measure [s3] [first]`.
+"""Time and memory of the viewer over a million generated pairs: `python -m tests.flows.view.measure [s3|ceph] [first]`.
 
-With "first" of the first pages alone. Without "s3" on this machine's disk, in 15,625 files of 64 pairs (the default
-shard). With it on moto's S3 server, in 1,954 files of 512 pairs, because that server holds its objects in memory. A few
-different files stand for all of them.
+With "first" of the first pages alone. Without a server on this machine's disk, in 15,625 files of 64 pairs (the default
+shard). With "s3" on moto's S3 server in this process, with "ceph" on Ceph's S3 gateway in processes of its own; both in
+1,954 files of 512 pairs, because they hold their objects in memory. A few different files stand for all of them.
 """
 
+import contextlib
 import json
 import logging
 import multiprocessing
@@ -34,17 +35,19 @@ _ANSWER_CHARACTERS = 1000
 VERSION = "0123456789abcdef"
 
 
-def main(on_s3: bool, only_first: bool) -> None:
-    """Write the dataset, ask for pages, print JSON."""
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        if on_s3:
-            from tests.support.s3 import s3_bucket
+def main(server: str, only_first: bool) -> None:
+    """Write the dataset, ask for pages, print JSON. `server`: "s3", "ceph", or "" for this machine's disk."""
+    with contextlib.ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        place, rows = folder, 64
+        if server:
+            from tests.support.s3 import real_s3, s3_bucket
 
             logging.getLogger("werkzeug").setLevel(logging.ERROR)
-            with s3_bucket(patch) as url:
-                print(json.dumps(_measured(url, 512, only_first), indent=1))
-        else:
-            print(json.dumps(_measured(folder, 64, only_first), indent=1))
+            settings = stack.enter_context(real_s3(Path(folder) / "ceph")) if server == "ceph" else None
+            place, rows = stack.enter_context(s3_bucket(patch, settings)), 512
+        print(json.dumps(_measured(place, rows, only_first), indent=1))
 
 
 def _measured(place: str, rows: int, only_first: bool) -> dict[str, Any]:
@@ -147,4 +150,4 @@ def _write(place: str, rows: int) -> None:
 
 if __name__ == "__main__":
     os.chdir(Path(__file__).parents[3])
-    main("s3" in sys.argv, "first" in sys.argv)
+    main(next((server for server in ("s3", "ceph") if server in sys.argv), ""), "first" in sys.argv)
