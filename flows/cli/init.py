@@ -123,7 +123,8 @@ def _choose_model(section: str, endpoint: str, name: str, key_env: str, asks: bo
     if not name and asks:
         if names:
             console.print(f"it serves {', '.join(names)}", markup=False, soft_wrap=True)
-        name = _ask(asks, f"Name of the {section}'s model", names[0] if names else "")
+        examples = "" if names else " (on the hub, a folder, or microworld in the box)"
+        name = _ask(asks, f"Name of the {section}'s model{'' if endpoint else examples}", names[0] if names else "")
     if not name:
         flag = "--model" if section == "policy" else "--judge-model"
         listed = f"; it serves {', '.join(names)}" if names else ""

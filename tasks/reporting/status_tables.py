@@ -13,7 +13,7 @@ BUILD_ENDED = {
     "stopped": "the last build was stopped",
     "killed": "the last build was killed",
 }
-
+GOES_ON = "the build has ended, its run goes on (training, evaluation)"
 
 _IN_A_LINE = ("scored", "time left", "cost")
 
@@ -114,6 +114,14 @@ def plan_title(state: Mapping[str, Any]) -> str:
     return f"plan {state['plan_id']}{name} · {state['questions']:,} questions{written}"
 
 
+def goes_on(state: Mapping[str, Any]) -> bool:
+    """Whether the build is done while its run has the plan still: it trains, evaluates, or has another round."""
+    build, builder = state["build"], state["builder"]
+    if not (build and builder) or build["state"] != "completed":
+        return False
+    return clock_words(build["started"]) >= clock_words(builder["since"])  # else it is the report of an earlier build
+
+
 def state_rows(state: Mapping[str, Any]) -> Rows:
     """Shards and questions by state."""
     rows = []
@@ -127,13 +135,14 @@ def build_lines(state: Mapping[str, Any]) -> list[tuple[str, str]]:
     lines = []
     build, builder = state["build"], state["builder"]
     if builder:
-        lines.append(("built now by", builder["words"]))
+        lines.append((GOES_ON if goes_on(state) else "built now by", builder["words"]))
     elif build:
         ended = BUILD_ENDED.get(build["state"], build["state"])
         lines.append((ended, f"{build['run']['name']}, {clock_words(build['at'])}"))
     if build:
         lines.extend((figure.name, figure.words) for figure in live_figures(build, state))
-        if builder:
+        lines.extend((f"{section} waits", text) for section, text in build["waits"].items())
+        if build["state"] == "running":
             lines.append(("last sign", clock_words(build["at"])))
     elif cost := cost_figure(state):
         lines.append((cost.name, cost.words))
