@@ -41,7 +41,9 @@ def live_figures(build: Mapping[str, Any], spending: Mapping[str, Any]) -> list[
     """
     figures: list[Figure] = []
     rate = build["per_minute"] if build["state"] == "running" else None
-    scored = f"{build['scored']:,} of {build['questions']:,} questions"
+    scored = (
+        f"{build['scored']:,} of {build['questions']:,} questions" if build["questions"] else "nothing was left to do"
+    )
     details = [f"{rate:,.1f} a minute"] if rate else []
     if build["questions"] < build["planned"]:
         details.append(f"{build['planned']:,} in the plan")
@@ -168,7 +170,8 @@ def model_rows(state: Mapping[str, Any]) -> Rows:
     for section, model in state["models"].items():
         figures = [f"{model.get(name, 0):,}" for name in ("made", "reused", "prompt_tokens", "completion_tokens")]
         currency = state["cost"]["currency"]
-        rows.append([f"{section}: {model['name']}", *figures, f"{_money(model['money'])} {currency}"])
+        cost = f"{_money(model['money'])} {currency}" if state["cost"]["expected"] else NOTHING
+        rows.append([f"{section}: {model['name']}", *figures, cost])
     return ["model", "calls made", "reused", "prompt tokens", "completion tokens", "cost"], rows
 
 

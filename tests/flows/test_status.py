@@ -18,7 +18,15 @@ from tasks.planning.make_plan import make_plan
 from tasks.records.plan import Plan, load_plan, recipe_path
 from tasks.records.shard import write_failure
 from tasks.reporting.metric_points import plan_points
-from tasks.reporting.status_tables import GOES_ON, build_lines, figures_line, plans_rows, progress_line, step_rows
+from tasks.reporting.status_tables import (
+    GOES_ON,
+    build_lines,
+    figures_line,
+    model_rows,
+    plans_rows,
+    progress_line,
+    step_rows,
+)
 
 SHARDS = 4
 
@@ -175,6 +183,16 @@ def test_a_run_that_trains_after_its_build_does_not_look_like_one_that_builds(st
     assert "built now by" not in words and "last sign" not in words
     write_report(store, plan, **{**ended, "started": "2001-01-01T00:00:00+00:00"})
     assert "built now by" in dict(build_lines(plan_state(store, plan))), "the report is of an earlier build"
+
+
+@pytest.mark.usefixtures("built")
+def test_a_build_that_had_nothing_to_do_and_a_model_without_a_price_say_so(store: Store, plan: Plan) -> None:
+    write_report(store, plan, state="completed", questions=0, scored=0)
+    state = plan_state(store, plan)
+    assert dict(build_lines(state))["scored"] == "nothing was left to do, 8 in the plan"
+    assert model_rows(state)[1][0][-1].endswith(" USD")
+    free = {**state, "cost": {**state["cost"], "expected": 0.0}}
+    assert model_rows(free)[1][0][-1] == "—"
 
 
 @pytest.mark.usefixtures("built")
