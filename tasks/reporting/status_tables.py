@@ -13,6 +13,7 @@ BUILD_ENDED = {
     "stopped": "the last build was stopped",
     "killed": "the last build was killed",
 }
+BEGINS = "the build begins, models that run here are started first"
 GOES_ON = "the build has ended, its run goes on (training, evaluation)"
 
 _IN_A_LINE = ("scored", "time left", "cost")
@@ -116,12 +117,17 @@ def plan_title(state: Mapping[str, Any]) -> str:
     return f"plan {state['plan_id']}{name} · {state['questions']:,} questions{written}"
 
 
-def goes_on(state: Mapping[str, Any]) -> bool:
-    """Whether the build is done while its run has the plan still: it trains, evaluates, or has another round."""
+def around_the_build(state: Mapping[str, Any]) -> str:
+    """What a run that has the plan does before its build, or after it: it trains, evaluates, or has another round.
+
+    "" where nobody has the plan, and while the build is at work.
+    """
     build, builder = state["build"], state["builder"]
-    if not (build and builder) or build["state"] != "completed":
-        return False
-    return clock_words(build["started"]) >= clock_words(builder["since"])  # else it is the report of an earlier build
+    if builder is None or (build and build["state"] == "running"):
+        return ""
+    if build is None or clock_words(build["started"]) < clock_words(builder["since"]):  # the report of an earlier build
+        return BEGINS
+    return GOES_ON if build["state"] == "completed" else ""
 
 
 def state_rows(state: Mapping[str, Any]) -> Rows:
@@ -137,7 +143,7 @@ def build_lines(state: Mapping[str, Any]) -> list[tuple[str, str]]:
     lines = []
     build, builder = state["build"], state["builder"]
     if builder:
-        lines.append((GOES_ON if goes_on(state) else "built now by", builder["words"]))
+        lines.append((around_the_build(state) or "built now by", builder["words"]))
     elif build:
         ended = BUILD_ENDED.get(build["state"], build["state"])
         lines.append((ended, f"{build['run']['name']}, {clock_words(build['at'])}"))

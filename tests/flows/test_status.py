@@ -19,6 +19,7 @@ from tasks.records.plan import Plan, load_plan, recipe_path
 from tasks.records.shard import write_failure
 from tasks.reporting.metric_points import plan_points
 from tasks.reporting.status_tables import (
+    BEGINS,
     GOES_ON,
     build_lines,
     figures_line,
@@ -175,14 +176,18 @@ def test_what_a_build_does_now_is_shown_in_the_same_words_everywhere(
 
 
 @pytest.mark.usefixtures("built")
-def test_a_run_that_trains_after_its_build_does_not_look_like_one_that_builds(store: Store, plan: Plan) -> None:
+def test_before_and_after_its_build_a_run_does_not_look_like_one_that_builds(store: Store, plan: Plan) -> None:
     ended = {"state": "completed", "scored": 6, "started": "2999-01-01T00:00:00+00:00"}
     write_report(store, plan, **ended)
     words = dict(build_lines(plan_state(store, plan)))
     assert "'nightly sealong', process" in words[GOES_ON]
     assert "built now by" not in words and "last sign" not in words
     write_report(store, plan, **{**ended, "started": "2001-01-01T00:00:00+00:00"})
-    assert "built now by" in dict(build_lines(plan_state(store, plan))), "the report is of an earlier build"
+    assert BEGINS in dict(build_lines(plan_state(store, plan))), "the report is of an earlier build"
+    store.delete(build_path(plan.plan_id))
+    assert BEGINS in dict(build_lines(plan_state(store, plan))), "there is no report yet"
+    write_report(store, plan)
+    assert "built now by" in dict(build_lines(plan_state(store, plan)))
 
 
 @pytest.mark.usefixtures("built")
