@@ -28,6 +28,7 @@ from infra.recipe import Model, Recipe
 from infra.running import progress
 from infra.running.stopping import next_signal_ends
 from infra.running.telemetry import telemetry_on
+from infra.serving.servers import starting_servers
 from infra.store import Store, open_store
 from tasks.activity import Activity, together
 from tasks.judging.cache import SharedCache
@@ -140,6 +141,7 @@ class RunResources:
         """What this run has done, and is doing, in all its processes; JSON-ready."""
         in_flight = {section: client.in_flight for section, client in self.clients().items()}
         here = {**self.activity.to_json(), "in_flight": in_flight}
+        here["waits"] = {**starting_servers(self.recipe), **here["waits"]}
         return {"calls": self.counts_by_model(), **together([here, *list(self._reports.values())])}
 
     def take_report(self, process: str, report: Mapping[str, Any]) -> None:

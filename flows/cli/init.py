@@ -112,21 +112,24 @@ def _ask_source(asks: bool) -> tuple[str, str]:
 def _choose_model(section: str, endpoint: str, name: str, key_env: str, asks: bool, notes: list[str]) -> ModelChoice:
     """The model of a section: the one that is named, else one that the endpoint lists. Says what the endpoint says."""
     models: list[tuple[str, int | None]] = []
+    silent = ""
     if endpoint:
         try:
             models = list_models(endpoint, key_env)
         except (OSError, ValueError) as error:
-            notes.append(f"{section}: {endpoint} does not list its models ({error}); start it, or correct the recipe")
+            silent = f"{endpoint} does not list its models ({error})"
+            notes.append(f"{section}: {silent}; start it, or correct the recipe")
     names = [listed for listed, _ in models]
     if not name and len(names) == 1:
         name = names[0]
     if not name and asks:
-        if names:
-            console.print(f"it serves {', '.join(names)}", markup=False, soft_wrap=True)
-        name = _ask(asks, f"Name of the {section}'s model", names[0] if names else "")
+        if names or silent:
+            console.print(silent or f"it serves {', '.join(names)}", markup=False, soft_wrap=True)
+        examples = "" if names else " (on the hub, a folder, or microworld in the box)"
+        name = _ask(asks, f"Name of the {section}'s model{'' if endpoint else examples}", names[0] if names else "")
     if not name:
         flag = "--model" if section == "policy" else "--judge-model"
-        listed = f"; it serves {', '.join(names)}" if names else ""
+        listed = f"; it serves {', '.join(names)}" if names else f", for {silent}" if silent else ""
         raise UsageError(f"init: name the model of the {section} with {flag}{listed}")
     if names and name not in names:
         notes.append(f"{section}: {endpoint} does not serve {name}; it serves {', '.join(names)}")

@@ -6,7 +6,7 @@ from typing import Any
 from flows.cli.plan_state import failed_shards, plan_status
 from flows.view.rendering import page
 from infra.errors import InputError
-from tasks.reporting.status_tables import BUILD_ENDED, live_figures, model_rows, plans_rows, step_rows
+from tasks.reporting.status_tables import BUILD_ENDED, around_the_build, live_figures, model_rows, plans_rows, step_rows
 from tasks.viewing.library import Library
 
 _NEWEST = 50  # plans of a store
@@ -48,7 +48,8 @@ def run_page(library: Library, plan_id: str) -> str:
 def _page_of(state: Mapping[str, Any]) -> str:
     build, builder = state["build"], state["builder"]
     if builder:
-        outcome, words = "running", builder["words"]
+        around = around_the_build(state)
+        outcome, words = "running", f"{around}: {builder['words']}" if around else builder["words"]
     elif build:
         outcome, words = build["state"], BUILD_ENDED.get(build["state"], "")
     else:

@@ -133,6 +133,18 @@ def restart_counts(recipe: Recipe) -> dict[str, int]:
     return counts
 
 
+def starting_servers(recipe: Recipe) -> dict[str, str]:
+    """The sections of the recipe whose server is not up yet, or again, with words for people."""
+    words = {"starting": "its server starts", "restarting": "its server starts again"}
+    waits: dict[str, str] = {}
+    for section, model in recipe.models().items():
+        for url in model.endpoints:
+            record = records.read_record(url)
+            if record is not None and record.state in words:
+                waits[section] = words[record.state]
+    return waits
+
+
 def restarts_since(earlier: Mapping[str, int], recipe: Recipe) -> dict[str, int]:
     """The restarts since `restart_counts` gave `earlier`, by section."""
     since = {}

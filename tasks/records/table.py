@@ -90,9 +90,12 @@ class StoredTable:
     ) -> list[dict[str, Any]]:
         """The rows [start, stop), with the checks of `columns_of`; a few others are in memory while they are read."""
         rows: list[dict[str, Any]] = []
-        first = 0  # the place of the batch's first row
-        with self._parquet(store) as parquet:
-            for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns and list(columns)):
+        with self._parquet(store, pre_buffer=True) as parquet:
+            # Of no others, since the bytes of a group come whole, at its first batch.
+            groups, first = _groups_between(
+                parquet.metadata, start, stop
+            )  # `first`: the place of the batch's first row
+            for batch in parquet.iter_batches(_BATCH_ROWS, row_groups=groups, columns=columns and list(columns)):
                 if first >= stop:
                     break
                 begin = max(0, start - first)
@@ -104,7 +107,7 @@ class StoredTable:
     def _parquet(self, store: Store, pre_buffer: bool = False) -> Iterator[pq.ParquetFile]:
         """The file, open for reading, with the checksums of its pages compared.
 
-        `pre_buffer`: neighbouring columns are read by one request; for reads that are not broken off.
+        `pre_buffer`: neighbouring columns are read by one request, and all of a row group before its first batch.
         """
         try:
             with store.open(self.path) as stream:
@@ -131,16 +134,32 @@ class StoredTable:
         rows = 0
         with store.open(self.path) as stream:
             try:
-                parquet = pq.ParquetFile(stream)
+                parquet = pq.ParquetFile(stream, pre_buffer=True)
                 missing = set(columns or ()) - set(parquet.schema_arrow.names)
                 if missing:
                     raise StoreError(f"{place}: there is no column {', '.join(sorted(missing))}; {remedy}")
-                for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns and list(columns)):
-                    rows += batch.num_rows
-                    yield from rows_in(batch)
+                for group in range(parquet.num_row_groups):  # `pre_buffer` has all groups of a call in memory
+                    batches = parquet.iter_batches(_BATCH_ROWS, row_groups=[group], columns=columns and list(columns))
+                    for batch in batches:
+                        rows += batch.num_rows
+                        yield from rows_in(batch)
             except pa.ArrowInvalid as error:
                 raise StoreError(f"{place}: not a Parquet file ({error}); {remedy}") from error
         self._check_rows(store, rows, remedy)
+
+
+def _groups_between(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[list[int], int]:
+    """The row groups that have the rows [start, stop), and the place of their first row."""
+    groups: list[int] = []
+    first = begin = 0
+    for group in range(metadata.num_row_groups):
+        end = begin + metadata.row_group(group).num_rows
+        if begin < stop and start < end:
+            if not groups:
+                first = begin
+            groups.append(group)
+        begin = end
+    return groups, first
 
 
 def rows_in(batch: pa.RecordBatch | pa.Table) -> list[dict[str, Any]]:

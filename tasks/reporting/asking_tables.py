@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from tasks.reporting.planned_evaluation import cost_words
 from tasks.reporting.tables import NOTHING, Rows, drop_rows, token_rows
 
 
@@ -17,7 +18,7 @@ def asking_plan_rows(view: Mapping[str, Any]) -> Rows:
         rows.append([f"calls: {kind}", f"{total} ({calls['held']:,} in the ledger)"])
     rows += token_rows("", view["tokens"], exact=False)
     cost = view["cost"]
-    rows.append(["cost", f"{cost['low']:.2f} to {cost['high']:.2f} {cost['currency']}, about {cost['expected']:.2f}"])
+    rows.append(["cost", cost_words(cost, cost["currency"], view["tokens"]["output"]["high"])])
     return ["", ""], rows
 
 

@@ -4,13 +4,18 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def cost_words(cost: Mapping[str, float], currency: str) -> str:
-    """The least, the most and what is expected, in a line."""
+def cost_words(cost: Mapping[str, float], currency: str, tokens: int) -> str:
+    """The least, the most and what is expected, in a line. `tokens`: the most that calls will write."""
+    if tokens and not cost["high"]:
+        return "no price in the recipe"
     return f"{cost['low']:.2f} to {cost['high']:.2f} {currency}, about {cost['expected']:.2f}"
 
 
-def planned_evaluation_rows(evaluation: Mapping[str, Any], cost: Mapping[str, Any]) -> list[list[str]]:
-    """What evaluating the models takes, by suite, and the cost of all together."""
+def planned_evaluation_rows(evaluation: Mapping[str, Any], cost: Mapping[str, Any], tokens: int) -> list[list[str]]:
+    """What evaluating the models takes, by suite, and the cost of all together.
+
+    `cost` and `tokens`: those of the build.
+    """
     rows, models = [], len(evaluation["models"])
     for label, suite in evaluation["suites"].items():
         answers = suite["answers"]
@@ -21,9 +26,10 @@ def planned_evaluation_rows(evaluation: Mapping[str, Any], cost: Mapping[str, An
             count = sum(part["calls"]["total"] for part in judgements)
             text += f", {'about' if suite['expected'] else 'at most'} {count:,} judgements"
         parts = [answers, *judgements]
-        tokens = sum(part["tokens"]["input"] + part["tokens"]["output"]["expected"] for part in parts)
-        text += f"; about {tokens:,} tokens, {suite['cost']['expected']:.2f} {cost['currency']}"
+        expected = sum(part["tokens"]["input"] + part["tokens"]["output"]["expected"] for part in parts)
+        tokens += sum(part["tokens"]["output"]["high"] for part in parts)
+        text += f"; about {expected:,} tokens, {suite['cost']['expected']:.2f} {cost['currency']}"
         rows.append([f"evaluation: {label}", text])
     whole = {bound: cost[bound] + evaluation["cost"][bound] for bound in ("low", "expected", "high")}
-    rows.append(["cost with evaluation", cost_words(whole, cost["currency"])])
+    rows.append(["cost with evaluation", cost_words(whole, cost["currency"], tokens)])
     return rows

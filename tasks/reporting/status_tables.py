@@ -13,7 +13,8 @@ BUILD_ENDED = {
     "stopped": "the last build was stopped",
     "killed": "the last build was killed",
 }
-
+BEGINS = "the build begins, models that run here are started first"
+GOES_ON = "the build has ended, its run goes on (training, evaluation)"
 
 _IN_A_LINE = ("scored", "time left", "cost")
 
@@ -41,7 +42,9 @@ def live_figures(build: Mapping[str, Any], spending: Mapping[str, Any]) -> list[
     """
     figures: list[Figure] = []
     rate = build["per_minute"] if build["state"] == "running" else None
-    scored = f"{build['scored']:,} of {build['questions']:,} questions"
+    scored = (
+        f"{build['scored']:,} of {build['questions']:,} questions" if build["questions"] else "nothing was left to do"
+    )
     details = [f"{rate:,.1f} a minute"] if rate else []
     if build["questions"] < build["planned"]:
         details.append(f"{build['planned']:,} in the plan")
@@ -114,6 +117,19 @@ def plan_title(state: Mapping[str, Any]) -> str:
     return f"plan {state['plan_id']}{name} · {state['questions']:,} questions{written}"
 
 
+def around_the_build(state: Mapping[str, Any]) -> str:
+    """What a run that has the plan does before its build, or after it: it trains, evaluates, or has another round.
+
+    "" where nobody has the plan, and while the build is at work.
+    """
+    build, builder = state["build"], state["builder"]
+    if builder is None or (build and build["state"] == "running"):
+        return ""
+    if build is None or clock_words(build["started"]) < clock_words(builder["since"]):  # the report of an earlier build
+        return BEGINS
+    return GOES_ON if build["state"] == "completed" else ""
+
+
 def state_rows(state: Mapping[str, Any]) -> Rows:
     """Shards and questions by state."""
     rows = []
@@ -127,13 +143,14 @@ def build_lines(state: Mapping[str, Any]) -> list[tuple[str, str]]:
     lines = []
     build, builder = state["build"], state["builder"]
     if builder:
-        lines.append(("built now by", builder["words"]))
+        lines.append((around_the_build(state) or "built now by", builder["words"]))
     elif build:
         ended = BUILD_ENDED.get(build["state"], build["state"])
         lines.append((ended, f"{build['run']['name']}, {clock_words(build['at'])}"))
     if build:
         lines.extend((figure.name, figure.words) for figure in live_figures(build, state))
-        if builder:
+        lines.extend((f"{section} waits", text) for section, text in build["waits"].items())
+        if build["state"] == "running":
             lines.append(("last sign", clock_words(build["at"])))
     elif cost := cost_figure(state):
         lines.append((cost.name, cost.words))
@@ -159,7 +176,8 @@ def model_rows(state: Mapping[str, Any]) -> Rows:
     for section, model in state["models"].items():
         figures = [f"{model.get(name, 0):,}" for name in ("made", "reused", "prompt_tokens", "completion_tokens")]
         currency = state["cost"]["currency"]
-        rows.append([f"{section}: {model['name']}", *figures, f"{_money(model['money'])} {currency}"])
+        cost = f"{_money(model['money'])} {currency}" if state["cost"]["expected"] else NOTHING
+        rows.append([f"{section}: {model['name']}", *figures, cost])
     return ["model", "calls made", "reused", "prompt tokens", "completion tokens", "cost"], rows
 
 

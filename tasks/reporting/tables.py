@@ -68,9 +68,10 @@ def plan_rows(view: dict[str, Any]) -> Rows:
             own = {name: sum(stage[name] for stage in stages) for name in judge["full_judge"]}
             rows.append(["judging by this recipe", _stage_words(own, cost["currency"])])
             rows.append(["judging by the full judge", _stage_words(judge["full_judge"], cost["currency"])])
-    rows.append(["cost", cost_words(cost, cost["currency"])])
+    tokens = view["tokens"]["output"]["high"] + (judge["tokens"]["output"]["high"] if judge else 0)
+    rows.append(["cost", cost_words(cost, cost["currency"], tokens)])
     if evaluation := view.get("evaluation"):
-        rows += planned_evaluation_rows(evaluation, cost)
+        rows += planned_evaluation_rows(evaluation, cost, tokens)
     if sizing := view.get("sizing"):
         hours = ", ".join(f"{section} {value:,.2f}" for section, value in sizing["gpu_hours"].items())
         rows.append(["GPU hours, where you serve", f"about {hours}"])

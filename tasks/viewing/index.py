@@ -28,6 +28,7 @@ from tasks.records.table import StoredTable
 FILE, ROW = "file", "row"  # columns of every index: the place of a row's table among the tables, and the row in it
 
 _READERS = 4  # files that are read at once
+_READERS_FAR = 16  # the same of a store in a bucket, where reading is mostly waiting for replies
 _PAUSE_S = 1.0  # after the first rows, so that the page that asked for them comes first
 _CHUNK_ROWS = 1 << 16  # rows of an Arrow file, of all but the first ones
 _MOST_CHOICES = 200
@@ -140,12 +141,13 @@ class TableIndex:
 
     def _parts(self) -> Iterator[pa.Table]:
         """The columns of each table in turn; some are read ahead."""
-        with ThreadPoolExecutor(_READERS) as pool:
+        readers = _READERS if self._store.local_path("") else _READERS_FAR
+        with ThreadPoolExecutor(readers) as pool:
             ahead: deque[Future[pa.Table]] = deque()
             try:
                 for place in range(len(self.tables)):
                     ahead.append(pool.submit(self._part, place))
-                    if place == 0 or len(ahead) > 2 * _READERS:
+                    if place == 0 or len(ahead) > 2 * readers:
                         yield ahead.popleft().result()
                 while ahead:
                     yield ahead.popleft().result()

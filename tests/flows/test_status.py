@@ -18,7 +18,16 @@ from tasks.planning.make_plan import make_plan
 from tasks.records.plan import Plan, load_plan, recipe_path
 from tasks.records.shard import write_failure
 from tasks.reporting.metric_points import plan_points
-from tasks.reporting.status_tables import build_lines, figures_line, plans_rows, progress_line, step_rows
+from tasks.reporting.status_tables import (
+    BEGINS,
+    GOES_ON,
+    build_lines,
+    figures_line,
+    model_rows,
+    plans_rows,
+    progress_line,
+    step_rows,
+)
 
 SHARDS = 4
 
@@ -164,6 +173,37 @@ def test_what_a_build_does_now_is_shown_in_the_same_words_everywhere(
     ended = plan_state(store, plan)["build"]
     assert (ended["in_flight"], ended["tokens_per_second"], ended["waits"], ended["link"]) == ({}, {}, {}, None)
     assert ended["refused"], "they stay for who looks afterwards"
+
+
+@pytest.mark.usefixtures("built")
+def test_before_and_after_its_build_a_run_does_not_look_like_one_that_builds(store: Store, plan: Plan) -> None:
+    ended = {"state": "completed", "scored": 6, "started": "2999-01-01T00:00:00+00:00"}
+    write_report(store, plan, **ended)
+    words = dict(build_lines(plan_state(store, plan)))
+    assert "'nightly sealong', process" in words[GOES_ON]
+    assert "built now by" not in words and "last sign" not in words
+    write_report(store, plan, **{**ended, "started": "2001-01-01T00:00:00+00:00"})
+    assert BEGINS in dict(build_lines(plan_state(store, plan))), "the report is of an earlier build"
+    store.delete(build_path(plan.plan_id))
+    assert BEGINS in dict(build_lines(plan_state(store, plan))), "there is no report yet"
+    write_report(store, plan)
+    assert "built now by" in dict(build_lines(plan_state(store, plan)))
+
+
+@pytest.mark.usefixtures("built")
+def test_a_build_that_had_nothing_to_do_and_a_model_without_a_price_say_so(store: Store, plan: Plan) -> None:
+    write_report(store, plan, state="completed", questions=0, scored=0)
+    state = plan_state(store, plan)
+    assert dict(build_lines(state))["scored"] == "nothing was left to do, 8 in the plan"
+    assert model_rows(state)[1][0][-1].endswith(" USD")
+    free = {**state, "cost": {**state["cost"], "expected": 0.0}}
+    assert model_rows(free)[1][0][-1] == "—"
+
+
+@pytest.mark.usefixtures("built")
+def test_what_the_calls_wait_for_is_shown(store: Store, plan: Plan) -> None:
+    write_report(store, plan, waits={"policy": "its server starts"})
+    assert dict(build_lines(plan_state(store, plan)))["policy waits"] == "its server starts"
 
 
 def test_a_rate_is_that_of_its_window() -> None:

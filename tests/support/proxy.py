@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback, in a thread of the test, that can be cut: an outage as a client sees it."""
+"""A TCP proxy on loopback, in a thread of the test, that can be cut, or is slow: an outage, or a server far away."""
 
 import asyncio
 import contextlib
@@ -11,10 +11,14 @@ from flows.bench.stub_server import accept_no_more
 
 
 class Proxy:
-    """Forwards connections to a port of 127.0.0.1 until `cut`, which resets them and refuses new ones."""
+    """Forwards connections to a port of 127.0.0.1 until `cut`, which resets them and refuses new ones.
 
-    def __init__(self, target: int) -> None:
+    What a client sends arrives `delay_s` seconds later.
+    """
+
+    def __init__(self, target: int, delay_s: float = 0.0) -> None:
         self.target = target
+        self._delay_s = delay_s
         self.port = 0
         self._server: asyncio.Server | None = None
         self._listener: socket.socket | None = None
@@ -42,16 +46,18 @@ class Proxy:
             writers.add(target_writer)
             self._writers |= writers
             if not writer.is_closing():  # else it was cut while the target was asked
-                await asyncio.gather(_copy(reader, target_writer), _copy(target_reader, writer))
+                await asyncio.gather(_copy(reader, target_writer, self._delay_s), _copy(target_reader, writer))
         finally:
             for each in writers:
                 each.close()
             self._writers -= writers
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay_s: float = 0.0) -> None:
     with contextlib.suppress(OSError):
         while data := await reader.read(1 << 16):
+            if delay_s:
+                await asyncio.sleep(delay_s)
             writer.write(data)
             await writer.drain()
     with contextlib.suppress(OSError, RuntimeError):
@@ -79,12 +85,12 @@ class ProxySwitch:
 
 
 @contextlib.contextmanager
-def running_proxy(target: int) -> Iterator[ProxySwitch]:
+def running_proxy(target: int, delay_s: float = 0.0) -> Iterator[ProxySwitch]:
     """A proxy to `target` for as long as the block runs."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="proxy", daemon=True)
     thread.start()
-    proxy = Proxy(target)
+    proxy = Proxy(target, delay_s)
     asyncio.run_coroutine_threadsafe(proxy.start(), loop).result(10)
     line = ProxySwitch(proxy, loop)
     try:

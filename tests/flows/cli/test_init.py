@@ -104,6 +104,13 @@ def test_an_endpoint_that_is_away_is_said_and_the_recipe_is_written(folder: Path
     assert read_recipe("recipe.yaml").policy.endpoints == (AWAY,)
 
 
+def test_a_model_without_a_name_at_an_endpoint_that_is_away_is_an_error_that_says_why(folder: Path) -> None:
+    write_sources(folder)
+    ended = CliRunner().invoke(app, ["init", "--documents", "docs", "--endpoint", AWAY])
+    assert isinstance(ended.exception, UsageError)
+    assert f"--model, for {AWAY} does not list its models" in str(ended.exception)
+
+
 def test_a_recipe_is_never_written_over_without_force(folder: Path) -> None:
     write_sources(folder)
     (folder / "recipe.yaml").write_text("mine")

@@ -1,10 +1,12 @@
-"""Time and memory of the viewer over a million generated pairs: `python -m tests.flows.view.measure [s3] [first]`.
+"""Time and memory of the viewer over a million generated pairs: `python -m tests.flows.view.measure [SERVER] [first]`.
 
-With "first" of the first pages alone. Without "s3" on this machine's disk, in 15,625 files of 64 pairs (the default
-shard). With it on moto's S3 server, in 1,954 files of 512 pairs, because that server holds its objects in memory. A few
-different files stand for all of them.
+With "first" of the first pages alone. Without SERVER: this machine's disk, in 15,625 files of 64 pairs (the default
+shard); "s3" for moto's S3 server in this process; "ceph" for Ceph's S3 gateway in processes of its own; "far" for the
+same with 40 ms more for each request. A server has 1,954 files of 512 pairs, because it holds its objects in memory. A
+few different files stand for all of them.
 """
 
+import contextlib
 import json
 import logging
 import multiprocessing
@@ -15,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pytest
@@ -26,31 +29,44 @@ from tasks.records.manifest import ManifestFile
 from tasks.shard_part import write_table
 from tasks.viewing.index import warm_up
 from tasks.viewing.listing import Query
+from tests.support.proxy import running_proxy
 from tests.support.viewed import pair_row, write_manifest
 
 PAIR_COUNT = 1_000_000
 DIFFERENT = 8  # files
 _ANSWER_CHARACTERS = 1000
+_FAR_S = 0.04  # for a request to a bucket in another region
 VERSION = "0123456789abcdef"
 
 
-def main(on_s3: bool, only_first: bool) -> None:
-    """Write the dataset, ask for pages, print JSON."""
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        if on_s3:
-            from tests.support.s3 import s3_bucket
+def main(server: str, only_first: bool) -> None:
+    """Write the dataset, ask for pages, print JSON. `server`: "s3", "ceph", "far", or "" for this machine's disk."""
+    with contextlib.ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        place, rows = folder, 64
+        if server:
+            from tests.support.s3 import real_s3, s3_bucket
 
             logging.getLogger("werkzeug").setLevel(logging.ERROR)
-            with s3_bucket(patch) as url:
-                print(json.dumps(_measured(url, 512, only_first), indent=1))
-        else:
-            print(json.dumps(_measured(folder, 64, only_first), indent=1))
+            settings = None if server == "s3" else stack.enter_context(real_s3(Path(folder) / "ceph"))
+            place, rows = stack.enter_context(s3_bucket(patch, settings)), 512
+        _written(place, rows)
+        if server == "far":
+            near = urlsplit(os.environ["AWS_ENDPOINT_URL"])
+            patch.setenv("AWS_ENDPOINT_URL", stack.enter_context(running_proxy(near.port or 80, _FAR_S)).url)
+        print(json.dumps(_measured(place, rows, only_first), indent=1))
+
+
+def _written(place: str, rows: int) -> None:
+    """Write the dataset in a process of its own, so that what writing takes does not count."""
+    writer = multiprocessing.get_context("spawn").Process(target=_write, args=(place, rows))
+    writer.start()
+    writer.join()
+    assert writer.exitcode == 0
 
 
 def _measured(place: str, rows: int, only_first: bool) -> dict[str, Any]:
-    writer = multiprocessing.get_context("spawn").Process(target=_write, args=(place, rows))
-    writer.start()  # so that what writing takes does not count
-    writer.join()
     warm_up()
     before, _ = _memory()
     from flows.view.app import view_app
@@ -147,4 +163,4 @@ def _write(place: str, rows: int) -> None:
 
 if __name__ == "__main__":
     os.chdir(Path(__file__).parents[3])
-    main("s3" in sys.argv, "first" in sys.argv)
+    main(next((server for server in ("s3", "ceph", "far") if server in sys.argv), ""), "first" in sys.argv)

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from infra.errors import PrerequisiteError
+from infra.recipe import parse_recipe
 from infra.serving import records
 from infra.serving.records import Adapter, ServerRecord, read_record, shared_records, write_record
+from infra.serving.servers import starting_servers
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +54,22 @@ def test_a_record_that_cannot_be_read_is_none(place: Path, text: str) -> None:
     write_record(ServerRecord(8123, "up"))
     (place / "8123" / "record.json").write_text(text)
     assert read_record("http://127.0.0.1:8123/v1") is None
+
+
+def test_a_server_that_is_not_up_yet_is_what_its_section_waits_for() -> None:
+    model = {"name": "m", "tokenizer": "microworld", "context_window": 1024}
+    policy = {**model, "endpoints": ["http://127.0.0.1:8123/v1", "https://api.example.com/v1"]}
+    settings = {"name": "r", "store": "mill", "questions": {"source": "q.jsonl"}, "policy": policy}
+    settings |= {"scoring": {"scorers": [{"scorer": "consensus"}]}, "dataset": {"name": "d", "licence": "mit"}}
+    recipe = parse_recipe(settings, "test")
+    for state, words in (
+        ("waiting", {}),
+        ("starting", {"policy": "its server starts"}),
+        ("up", {}),
+        ("restarting", {"policy": "its server starts again"}),
+    ):
+        write_record(ServerRecord(8123, state))
+        assert starting_servers(recipe) == words
 
 
 def test_servers_for_several_runs_are_listed_by_their_model(place: Path) -> None:

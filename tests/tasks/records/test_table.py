@@ -4,10 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from infra.errors import StoreError
-from infra.store import Store, open_store
+from infra.store import Store, open_store, table_bytes
 from tasks.records.table import BUILD_AGAIN, StoredTable
 
 TABLE = pa.table({"name": ["a", "b", "c"], "size": [1, 2, 3]})
@@ -77,3 +78,17 @@ def test_long_tables_are_streamed_in_order(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     table = StoredTable.put(store, "long", pa.table({"number": list(range(1000))}))
     assert [row["number"] for row in table.rows_of(store)] == list(range(1000))
+
+
+def test_some_rows_are_read_of_their_row_groups_alone(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    size = list(range(200))
+    data = bytearray(table_bytes(pa.table({"size": size}), rows_per_group=40))
+    second = pq.ParquetFile(pa.BufferReader(bytes(data))).metadata.row_group(1).column(0)
+    data[second.data_page_offset + second.total_compressed_size // 2] ^= 1
+    store.write("sizes.parquet", bytes(data))
+    table = StoredTable("sizes.parquet", "", 200)
+    for start, stop in ((0, 1), (39, 40), (80, 81), (80, 200), (90, 170), (119, 121), (5, 5), (200, 201)):
+        assert [row["size"] for row in table.rows_between(store, start, stop)] == size[start:stop]
+    with pytest.raises(StoreError):
+        table.rows_between(store, 39, 41)
