@@ -27,10 +27,11 @@ _STATEMENT = re.compile(r"<statement>\n(.*?)\n</statement>", re.DOTALL)
 _FACT = re.compile(r"quality (\d+\.\d+) has fact")
 _SHARED_QUALITY = 7.0  # of a fact that several answers share
 _FASTER = 10  # times: a verifier beside the judge
+ASK_JUDGE_WITHIN = 0.2  # of the verifier's threshold, which is a half
 _MOST_LOGIT = 8.0  # of the verifier: a mean of 9% wrong
 _RATED = ("helpfulness", "logicality")  # by the quality alone
 _REWARD_SPREAD = 1.05  # standard deviation of the judge's rewards, where the bench draws its answers
-_PART_MEAN, _PART_SPREAD = 6.2, 1.06  # the same of the mean of its scores without completeness
+_PART_MEAN, _PART_SPREAD = 6.5, 1.06  # the same of the mean of its scores without completeness
 _ROUNDED_SPREAD = 0.41  # that a draw to a whole number adds
 
 
@@ -105,19 +106,28 @@ def verifier_number(statement: str) -> float:
     return size if supported else -size
 
 
-def full_reward(answer: str, facts: int, common: int, completeness: float | None = None) -> float:
-    """The reward that LongReward's scorers make of the stub's own replies on an answer."""
+def full_reward(
+    answer: str, facts: int, common: int, completeness: float | None = None, verified: bool = False
+) -> float:
+    """The reward that LongReward's scorers make of the stub's own replies on an answer.
+
+    `verified`: with the verdicts of the verifier, and the judge's near its threshold.
+    """
     parts = _ANSWER.findall(answer)[-1]
-    return (3 * part_reward(answer, facts, common) + _completeness_of(parts, facts, common, completeness)) / 4
+    return (3 * part_reward(answer, facts, common, verified) + _completeness_of(parts, facts, common, completeness)) / 4
 
 
-def part_reward(answer: str, facts: int, common: int) -> float:
+def part_reward(answer: str, facts: int, common: int, verified: bool = False) -> float:
     """The same without completeness."""
     number, question, quality = _ANSWER.findall(answer)[-1]
     scores = [_rounded(float(quality), step, number, question) for step in _RATED]
     supported = 0
     for fact in _facts_of(number, question, quality, facts, common):
-        supported += _label(fact, fact) == "[[Fully supported]]"
+        number_of_fact = verifier_number(fact)
+        if verified and abs(1 / (1 + math.exp(-number_of_fact)) - 0.5) >= ASK_JUDGE_WITHIN:
+            supported += number_of_fact > 0
+        else:
+            supported += _label(fact, fact) == "[[Fully supported]]"
     return (sum(scores) + 10 * supported / facts) / (len(scores) + 1)
 
 
@@ -151,7 +161,11 @@ def reward_number(answer: str, correlation: float, facts: int, common: int, comp
     if not _ANSWER.search(answer):
         return 0.0
     noise = _normal("reward model", answer)
-    spread = _REWARD_SPREAD * math.sqrt(1 / correlation**2 - 1)
+    of_rewards = _REWARD_SPREAD
+    if completeness is not None:
+        rated = math.hypot(_PART_SPREAD, _ROUNDED_SPREAD)
+        of_rewards = math.sqrt(9 * _PART_SPREAD**2 + rated**2 + 6 * completeness * _PART_SPREAD * rated) / 4
+    spread = of_rewards * math.sqrt(1 / correlation**2 - 1)
     return round(full_reward(answer, facts, common, completeness) + spread * noise, 6)
 
 

@@ -5,10 +5,11 @@ judge was asked, and otherwise what the stages say of the judge; the evidence sa
 get a number that the judge has not given: their score is null, with the reason "decided".
 
 Questions of the control sample, and all questions where the recipe names no calibration yet, are judged in full; so
-are those of a cascade that cannot keep its promise. Where scorers come `last`, the judge gives the other scores first, and the
-last ones only where these leave the pair open; nothing is pruned then, since pruning has to wait for every other score.
-Of a control question the evidence says what the cascade would have
+are those of a cascade that cannot keep its promise. Of a control question the evidence says what the cascade would have
 decided, and whether that is what the judge says.
+
+Where scorers come `last`, the judge gives the other scores first, and the last ones only where these leave the pair
+open. Nothing is pruned then, since pruning has to wait for every other score.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
