@@ -13,9 +13,9 @@ numbers and its verdicts whole labels around it. The ways of judging, each with 
 - cascade: this reward model, then the judge where best and worst are open; calibrated on 200 other questions
 - cascade_bundled, cascade_entailment: the same with four facts a call, or with the verifier; cascade_90, cascade_98 and
   so on: with other correlations
-- with_completeness_30 and so on: the completeness of an answer is simulated, with that correlation with its other scores
-  within a question; there cascade_entailment_last asks for completeness last. `replayed` says what the cascade does on
-  600 questions of that kind, without a call
+- with_completeness_30 and so on: the completeness of an answer is simulated, with that correlation with its other
+  scores within a question; there cascade_entailment_last asks for completeness last. `replayed` says what the cascade
+  does on 600 questions of that kind, without a call
 
 The pairs of each way are compared with those of everything_judged. What a real verifier agrees to is measured by
 `longmill agreement --verifier`; here its agreement is assumed, and calls, tokens and time are measured.

@@ -4,9 +4,9 @@ An answer reads "Answer 3 to question 7, quality 6.25."; the stub rates it by th
 drawn from it) and lists `--facts` facts for it, the first `--common` of them the same for all answers to the
 question. Ratings are whole numbers and verdicts whole labels whose mean is the quality, drawn from the hash of the
 text: of a fact the same, however many are asked about at once. With `--completeness` its ratings of completeness are
-drawn around the mean of its other scores, with that correlation within a question. At /score it is a verifier of facts, at /classify a
-reward model whose numbers are simulated: they correlate with the judge's rewards by `--correlation`. Run as
-`stub_server` is.
+drawn around the mean of its other scores, with that correlation within a question. At /score it is a verifier of
+facts, at /classify a reward model whose numbers are simulated: they correlate with the judge's rewards by
+`--correlation`. Run as `stub_server` is.
 """
 
 import argparse

@@ -189,26 +189,34 @@ def decide(
     confidence = round(max(0.0, 1 - sum(doubts)), _DIGITS)
     if all(candidates[place].judged for place in running):
         return Decision(best, worst, CERTAIN)
-    ask: dict[int, None] = {}  # an ordered set
     count = 1 if judged_rounds < 2 else 2 ** (judged_rounds - 1)
     doubtful = []
     for odds, doubt in zip((best_odds, worst_odds), doubts, strict=True):
         if doubt > _ONE_SIDED * sum(doubts):
             doubtful.append(odds)
-    if some_last and not any(candidates[place].reward is not None for place in running):
-        for odds in doubtful:
-            hopeful = {place: chance for place, chance in odds.items() if _is_hopeful(candidates[place], chance)}
-            ask.update(dict.fromkeys(_likeliest(hopeful, candidates, count)))
-        if ask:
-            return Decision(best, worst, confidence, tuple(ask), in_part=True)
-    for odds in doubtful:
+    if some_last and all(candidates[place].reward is None for place in running):
+        hopeful = [_hopeful(odds, candidates) for odds in doubtful]
+        if ask := _of_each_side(hopeful, candidates, count):
+            return Decision(best, worst, confidence, ask, in_part=True)
+    ask = _of_each_side(doubtful, candidates, count) or tuple(_likeliest(worst_odds, candidates, count))
+    return Decision(best, worst, confidence, ask)
+
+
+def _hopeful(odds: dict[int, float], candidates: Sequence[Candidate]) -> dict[int, float]:
+    """The odds of those of which the judge's word in part can still change much."""
+    hopeful = {}
+    for place, chance in odds.items():
+        if not candidates[place].judged_in_part and round(chance, _DIGITS) >= _HOPELESS:
+            hopeful[place] = chance
+    return hopeful
+
+
+def _of_each_side(sides: Sequence[dict[int, float]], candidates: Sequence[Candidate], count: int) -> tuple[int, ...]:
+    """The places of so many unjudged candidates of each side, without repetition."""
+    ask: dict[int, None] = {}  # an ordered set
+    for odds in sides:
         ask.update(dict.fromkeys(_likeliest(odds, candidates, count)))
-    return Decision(best, worst, confidence, tuple(ask) or tuple(_likeliest(worst_odds, candidates, count)))
-
-
-def _is_hopeful(candidate: Candidate, chance: float) -> bool:
-    """Whether the judge's word in part on a candidate, best or worst with this probability, can change much."""
-    return not candidate.judged_in_part and round(chance, _DIGITS) >= _HOPELESS
+    return tuple(ask)
 
 
 def with_parts(

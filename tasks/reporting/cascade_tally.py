@@ -55,7 +55,8 @@ class CascadeTally:
 
     def figures(self) -> dict[str, Any] | None:
         """{"decided": {stage: questions}, "answers", "judged", "in_part": where some were judged in part alone,
-        "expected": agreement by the calibration or null where all is judged, "measured": {"value", "low", "high", "n"} on the control sample or null}; None without one."""
+        "expected": agreement by the calibration or null where all is judged, "measured": {"value", "low", "high", "n"}
+        on the control sample or null}; None without one."""
         if not self._counts and not self._stages:
             return None
         control, agreeing = self._counts["control"], self._counts["agrees"]

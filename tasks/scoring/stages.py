@@ -254,8 +254,9 @@ def _judgements(standing: _Question, cascade: _Cascade) -> list[Judgement]:
         assert predictions is not None  # without a calibration every answer is judged
         prediction = predictions[place_of[answer.id]]
         scored = candidate.leading_scores()
-        by = cascade.names[len(scored) - 1] if scored and not candidate.judged_in_part else None
-        by = IN_PART if candidate.judged_in_part else by
+        by = cascade.names[min(len(scored), len(cascade.names)) - 1] if scored else None
+        if candidate.judged_in_part:
+            by = IN_PART
         evidence = _evidence(standing, by) | {"spread": round(prediction.spread, 6)}
         judgements.append(answer.judged(CASCADE, reward_of(candidate, prediction), None, evidence))
     return judgements
