@@ -15,7 +15,7 @@ numbers and its verdicts whole labels around it. The ways of judging, each with 
   so on: with other correlations
 - with_completeness_30 and so on: the completeness of an answer is simulated, with that correlation with its other
   scores within a question; there cascade_entailment_last asks for completeness last. `replayed` says what the cascade
-  does on 600 questions of that kind, without a call
+  does on 600 questions of that kind, without a call, after a calibration on 200 and on 1,000
 
 The pairs of each way are compared with those of everything_judged. What a real verifier agrees to is measured by
 `longmill agreement --verifier`; here its agreement is assumed, and calls, tokens and time are measured.
@@ -58,6 +58,7 @@ CORRELATION, OTHER_CORRELATIONS = 0.95, (0.9, 0.98)  # of the simulated reward m
 COMPLETENESS = (0.3, 0.6, 0.9)  # correlations with the other scores, simulated
 LAST = ("entailment", "cascade_entailment", "cascade_entailment_last")
 CALIBRATION_QUESTIONS, FIRST_CALIBRATION = 200, 10_000  # and the number of the first
+MORE_QUESTIONS = 1000  # to calibrate on
 REPLAYED_QUESTIONS, FIRST_REPLAYED = 600, 20_000
 LATENCY_S, IN_FLIGHT, AT_ONCE = 0.05, 256, 8  # questions judged at once, as a build does
 METHOD_CALLS = 8 + ANSWERS * (4 + FACTS)
@@ -105,7 +106,9 @@ def _completeness_last(questions: int, completeness: float) -> dict[str, dict[st
     by_correlation = {}
     for correlation in sorted((CORRELATION, *OTHER_CORRELATIONS)):
         figures = _measure(0, questions, LAST, correlation, completeness)
-        figures["replayed"] = {way: replay(way, correlation, completeness) for way in LAST[1:]}
+        for count in (CALIBRATION_QUESTIONS, MORE_QUESTIONS):
+            replayed = {way: replay(way, correlation, completeness, count) for way in LAST[1:]}
+            figures[f"replayed_after_{count}"] = replayed
         by_correlation[f"{100 * correlation:.0f}"] = figures
     return by_correlation
 
@@ -312,19 +315,20 @@ def judged_questions(
     return questions
 
 
-def replay(way: str, correlation: float, completeness: float | None) -> dict[str, float]:
-    """What a cascade does on questions that were not used to calibrate it; shares of 1.
+def replay(way: str, correlation: float, completeness: float | None, calibrated_on: int) -> dict[str, float]:
+    """What a cascade does on questions that were not among the `calibrated_on` of its calibration; shares of 1.
 
     {"answers" and "questions" that the judge is asked about, "last" questions that its last scorers are asked about,
     "pairs_as_its_judge", "pairs_as_the_full_judge": which has no verifier}.
     """
     some_last, settings = _some_last(way), (correlation, completeness)
     calibration = fit_cascade(
-        judged_questions(way, CALIBRATION_QUESTIONS, FIRST_CALIBRATION, *settings), (REWARD_MODEL,), {}, 0.95, some_last
+        judged_questions(way, calibrated_on, FIRST_CALIBRATION, *settings), (REWARD_MODEL,), {}, 0.95, some_last
     )
     point = calibration.operating(0.95)
     sums: Counter[str] = Counter()
-    for question in judged_questions(way, REPLAYED_QUESTIONS, FIRST_REPLAYED, *settings):
+    for question in judged_questions(way, MORE_QUESTIONS = 1000  # to calibrate on
+REPLAYED_QUESTIONS, FIRST_REPLAYED, *settings):
         points = trace(question, calibration.models, (REWARD_MODEL,), some_last)
         end = end_of(points, CERTAIN if point is None else point.threshold)
         decision, truth = end.decision, [full_reward(one.name, FACTS, 0, completeness) for one in question.candidates]
