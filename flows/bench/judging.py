@@ -327,8 +327,7 @@ def replay(way: str, correlation: float, completeness: float | None, calibrated_
     )
     point = calibration.operating(0.95)
     sums: Counter[str] = Counter()
-    for question in judged_questions(way, MORE_QUESTIONS = 1000  # to calibrate on
-REPLAYED_QUESTIONS, FIRST_REPLAYED, *settings):
+    for question in judged_questions(way, REPLAYED_QUESTIONS, FIRST_REPLAYED, *settings):
         points = trace(question, calibration.models, (REWARD_MODEL,), some_last)
         end = end_of(points, CERTAIN if point is None else point.threshold)
         decision, truth = end.decision, [full_reward(one.name, FACTS, 0, completeness) for one in question.candidates]
