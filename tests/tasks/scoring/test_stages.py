@@ -28,6 +28,7 @@ from tasks.records.example import Drop, Judgement, Pair
 from tasks.records.plan import Plan
 from tasks.records.reader import read_dataset
 from tasks.reporting.cascade_calibration import calibrate_cascade
+from tasks.reporting.cascade_tables import choice_rows
 from tasks.reporting.tables import plan_rows
 from tasks.scoring import CASCADE, AnsweredQuestion, pairing_rewards, parse_scorers, rewards
 from tasks.scoring.run import score_answers
@@ -115,6 +116,15 @@ def calibrated(store: Path, **cascade: Any) -> Recipe:
     )
     view = calibrate_cascade(published.folder, recipe)
     return cascade_recipe(store, calibration=view["calibration"], **cascade)
+
+
+def rows_of_plan(view: dict[str, Any]) -> dict[str, str]:
+    """What `longmill plan` shows where this is expected of the cascade."""
+    plan = {"questions": 1, "shards": 1, "drops": {}, "most_pairs": 1, "examples": 1, "calls": {}}
+    tokens = {"input": 0, "output": {"low": 0, "high": 0, "expected": 0}}
+    cost = {"low": 0.0, "high": 0.0, "expected": 0.0, "currency": "USD"}
+    judge = {"calls": {}, "tokens": tokens, "cascade": view}
+    return {row[0]: row[1] for row in plan_rows({**plan, "tokens": tokens, "cost": cost, "judge": judge})[1]}
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +229,12 @@ def test_the_plan_expects_what_comes_last_for_fewer_answers(recipe_with_last: Re
     view = cascade_view(recipe_with_last)
     assert view is not None and view["last"] == ["logicality"]
     assert view["answers_last"] < view["answers"]
+    rows = rows_of_plan(view)
+    assert rows["cascade: · by logicality"].startswith(f"about {100 * view['answers_last']:.0f}%, in ")
+    folder = next(Path(recipe_with_last.store, "datasets").rglob("manifest.json")).parent
+    columns, choices = choice_rows(calibrate_cascade(str(folder), recipe_with_last))
+    assert columns[-2:] == ["in full %", "in full, questions %"]
+    assert all(len(row) == len(columns) for row in choices)
     with pytest.raises(RecipeError, match="was made with other last"):
         load_cascade(with_cascade(recipe_with_last, last=()))
 
@@ -337,11 +353,7 @@ def test_what_cannot_come_last_is_refused(last: tuple[str, ...], tmp_path: Path)
 def test_the_plan_says_that_its_shares_are_an_estimate(recipe: Recipe, tmp_path: Path) -> None:
     view = cascade_view(recipe)
     assert view is not None and view["questions"] == QUESTIONS
-    plan = {"questions": 1, "shards": 1, "drops": {}, "most_pairs": 1, "examples": 1, "calls": {}}
-    tokens = {"input": 0, "output": {"low": 0, "high": 0, "expected": 0}}
-    cost = {"low": 0.0, "high": 0.0, "expected": 0.0, "currency": "USD"}
-    judge = {"calls": {}, "tokens": tokens, "cascade": view}
-    rows = dict(plan_rows({**plan, "tokens": tokens, "cost": cost, "judge": judge})[1])
+    rows = rows_of_plan(view)
     assert rows["cascade: answers judged"].endswith(f"an estimate, from {QUESTIONS} questions")
     assert "cascade: decided by judge" in rows
     assert cascade_view(cascade_recipe(tmp_path)) == {"control": 1.0}
