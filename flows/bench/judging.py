@@ -13,6 +13,9 @@ numbers and its verdicts whole labels around it. The ways of judging, each with 
 - cascade: this reward model, then the judge where best and worst are open; calibrated on 200 other questions
 - cascade_bundled, cascade_entailment: the same with four facts a call, or with the verifier; cascade_90, cascade_98 and
   so on: with other correlations
+- with_completeness_30 and so on: the completeness of an answer is simulated, with that correlation with its other
+  scores within a question; there cascade_entailment_last asks for completeness last. `replayed` says what the cascade
+  does on 600 questions of that kind, without a call, after a calibration on 200 and on 1,000
 
 The pairs of each way are compared with those of everything_judged. What a real verifier agrees to is measured by
 `longmill agreement --verifier`; here its agreement is assumed, and calls, tokens and time are measured.
@@ -30,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.bench.common import stub_server
-from flows.bench.stub_judge import full_reward, reward_number
+from flows.bench.stub_judge import ASK_JUDGE_WITHIN, full_reward, part_reward, reward_number
 from infra.canonical import text_id
 from infra.ledger import Ledger
 from infra.models.client import ModelClient, Outcome, Request
@@ -39,8 +42,8 @@ from infra.models.tokens import count_tokens, load_tokenizer
 from infra.recipe import Recipe, parse_recipe
 from infra.store import open_store
 from tasks.judging.calibration import Calibration
-from tasks.judging.cascade import Candidate
-from tasks.judging.cascade_calibration import JudgedCandidates, cascade_identity, fit_cascade
+from tasks.judging.cascade import CERTAIN, Candidate
+from tasks.judging.cascade_calibration import JudgedCandidates, cascade_identity, end_of, fit_cascade, trace
 from tasks.judging.reward_settings import NAME as REWARD_MODEL
 from tasks.judging.verifier_settings import VerifierSettings
 from tasks.pairing import pair_example
@@ -52,7 +55,11 @@ QUESTIONS, ANSWERS, FACTS, TOKENS = 24, 10, 20, 32768
 FULL, DISTILLED, CASCADE = "everything_judged", "distilled", "cascade"
 COMBINED = ("cascade_bundled", "cascade_entailment")
 CORRELATION, OTHER_CORRELATIONS = 0.95, (0.9, 0.98)  # of the simulated reward model with the judge
+COMPLETENESS = (0.3, 0.6, 0.9)  # correlations with the other scores, simulated
+LAST = ("entailment", "cascade_entailment", "cascade_entailment_last")
 CALIBRATION_QUESTIONS, FIRST_CALIBRATION = 200, 10_000  # and the number of the first
+MORE_QUESTIONS = 1000  # to calibrate on
+REPLAYED_QUESTIONS, FIRST_REPLAYED = 600, 20_000
 LATENCY_S, IN_FLIGHT, AT_ONCE = 0.05, 256, 8  # questions judged at once, as a build does
 METHOD_CALLS = 8 + ANSWERS * (4 + FACTS)
 METHOD_CHUNKS = ANSWERS * TOKENS // 128
@@ -89,22 +96,42 @@ def measure(questions: int = QUESTIONS) -> dict[str, Any]:
         "method_chunks_embedded_per_question": METHOD_CHUNKS,
         "simulated_correlation": CORRELATION,
         **figures,
+        **{f"with_completeness_{100 * share:.0f}": _completeness_last(questions, share) for share in COMPLETENESS},
         "default_quarter_of_facts_shared": quarter_shared,
     }
 
 
+def _completeness_last(questions: int, completeness: float) -> dict[str, dict[str, Any]]:
+    """Figures where completeness correlates with the other scores as is given, by the reward model's correlation."""
+    by_correlation = {}
+    for correlation in sorted((CORRELATION, *OTHER_CORRELATIONS)):
+        figures = _measure(0, questions, LAST, correlation, completeness)
+        for count in (CALIBRATION_QUESTIONS, MORE_QUESTIONS):
+            replayed = {way: replay(way, correlation, completeness, count) for way in LAST[1:]}
+            figures[f"replayed_after_{count}"] = replayed
+        by_correlation[f"{100 * correlation:.0f}"] = figures
+    return by_correlation
+
+
 def _measure(
-    common: int, questions: int, ways: Sequence[str], correlation: float = CORRELATION
+    common: int,
+    questions: int,
+    ways: Sequence[str],
+    correlation: float = CORRELATION,
+    completeness: float | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Figures of the full method and of these ways, where all answers to a question share `common` facts."""
-    options = ("--latency", str(LATENCY_S), "--common", str(common), "--correlation", str(correlation))
+    options = ["--latency", str(LATENCY_S), "--common", str(common), "--correlation", str(correlation)]
+    if completeness is not None:
+        options += ["--completeness", str(completeness)]
     with stub_server(*options, module="stub_judge") as url:
         cases = _cases(questions)
-        _run(FULL, url, cases[:1], correlation)  # loads libraries and prompts; not counted
-        figures, pairs = _run(FULL, url, cases, correlation)
+        judged_by = url, correlation, completeness
+        _run(FULL, cases[:1], *judged_by)  # loads libraries and prompts; not counted
+        figures, pairs = _run(FULL, cases, *judged_by)
         by_way = {FULL: figures}
         for way in ways:
-            of_way, pairs_of_way = _run(way, url, cases, correlation)
+            of_way, pairs_of_way = _run(way, cases, *judged_by)
             same = [choice_of(pair) == choice_of(other) for pair, other in zip(pairs, pairs_of_way, strict=True)]
             of_way["calls_saved"] = round(1 - of_way["calls_per_question"] / figures["calls_per_question"], 3)
             of_way["tokens_saved"] = round(
@@ -116,13 +143,15 @@ def _measure(
     return by_way
 
 
-def _run(way: str, url: str, cases: Sequence[AnsweredQuestion], correlation: float) -> tuple[dict[str, Any], list[Any]]:
+def _run(
+    way: str, cases: Sequence[AnsweredQuestion], url: str, correlation: float, completeness: float | None
+) -> tuple[dict[str, Any], list[Any]]:
     """Judge the cases with an empty ledger: the figures, and the pair (or the drop) of each case."""
     chunks: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder, Ledger(open_store(folder)) as ledger:
         recipe = _recipe(url, way, folder)
         if recipe.scoring.cascade is not None:
-            recipe = _calibrated(recipe, correlation)
+            recipe = _calibrated(recipe, way, correlation, completeness)
         active = parse_scorers(recipe)
         assert recipe.judge is not None
         options: dict[str, Any] = {"concurrency": IN_FLIGHT, "contexts_in_flight": AT_ONCE}
@@ -232,7 +261,7 @@ def _recipe(url: str, way: str, store: str) -> Recipe:
     faithfulness: dict[str, Any] = {"scorer": "faithfulness", "share_facts": way != FULL, "expected_facts": FACTS}
     if way.endswith("bundled"):
         faithfulness["facts_per_call"] = 4
-    if way.endswith("entailment"):
+    if "entailment" in way:
         faithfulness["verifier"] = _verifier(url, store, stub["tokenizer"])
     scorers = [{"scorer": "helpfulness"}, {"scorer": "logicality"}, {"scorer": "completeness"}, faithfulness]
     reward_model = {"scorer": REWARD_MODEL, "model": "stub", "endpoint": url, "with_context": True, "max_tokens": 65536}
@@ -240,7 +269,7 @@ def _recipe(url: str, way: str, store: str) -> Recipe:
     if way == DISTILLED:
         scoring = {"scorers": [reward_model]}
     elif way.startswith(CASCADE):
-        cascade = {"stages": [REWARD_MODEL], "control_share": 0}
+        cascade = {"stages": [REWARD_MODEL], "control_share": 0, "last": ["completeness"] if _some_last(way) else []}
         scoring = {"scorers": [reward_model | {"weight": 0}, *scorers], "cascade": cascade}
     return parse_recipe(
         {
@@ -257,26 +286,67 @@ def _recipe(url: str, way: str, store: str) -> Recipe:
     )
 
 
-def _calibrated(recipe: Recipe, correlation: float) -> Recipe:
-    """The recipe with a calibration on questions of their own, judged as the stub judges them: no call is made."""
-    questions = []
-    rng = random.Random(1)
-    for number in range(FIRST_CALIBRATION, FIRST_CALIBRATION + CALIBRATION_QUESTIONS):
-        candidates = []
-        for answer in _answers(number, rng):
-            number_of_model = reward_number(answer.text, correlation, FACTS, 0)
-            reward = full_reward(answer.text, FACTS, 0)
-            candidates.append(Candidate(text_id(answer.text), (number_of_model,), reward=reward, judged=True))
-        questions.append(JudgedCandidates(f"calibration-{number}", tuple(candidates)))
+def _calibrated(recipe: Recipe, way: str, correlation: float, completeness: float | None) -> Recipe:
+    """The recipe with a calibration on questions of their own, judged as the way's judge would: no call is made."""
     cascade = recipe.scoring.cascade
     assert cascade is not None
-    calibration = fit_cascade(questions, cascade.stages, cascade_identity(recipe), cascade.agreement)
+    questions = judged_questions(way, CALIBRATION_QUESTIONS, FIRST_CALIBRATION, correlation, completeness)
+    identity = cascade_identity(recipe)
+    calibration = fit_cascade(questions, cascade.stages, identity, cascade.agreement, _some_last(way))
     calibrated = cascade.model_copy(update={"calibration": calibration.write(open_store(recipe.store))})
     return recipe.model_copy(update={"scoring": recipe.scoring.model_copy(update={"cascade": calibrated})})
 
 
+def judged_questions(
+    way: str, count: int, first: int, correlation: float, completeness: float | None
+) -> list[JudgedCandidates]:
+    """Questions by their numbers, from `first` on, with the scores and rewards of the way's judge."""
+    verified = "entailment" in way
+    questions = []
+    rng = random.Random(first)
+    for number in range(first, first + count):
+        candidates = []
+        for answer in _answers(number, rng):
+            score = reward_number(answer.text, correlation, FACTS, 0, completeness)
+            reward = full_reward(answer.text, FACTS, 0, completeness, verified)
+            part = part_reward(answer.text, FACTS, 0, verified)
+            candidates.append(Candidate(answer.text, (score,), reward=reward, judged=True, part=part))
+        questions.append(JudgedCandidates(f"question-{number}", tuple(candidates)))
+    return questions
+
+
+def replay(way: str, correlation: float, completeness: float | None, calibrated_on: int) -> dict[str, float]:
+    """What a cascade does on questions that were not among the `calibrated_on` of its calibration; shares of 1.
+
+    {"answers" and "questions" that the judge is asked about, "last" questions that its last scorers are asked about,
+    "pairs_as_its_judge", "pairs_as_the_full_judge": which has no verifier}.
+    """
+    some_last, settings = _some_last(way), (correlation, completeness)
+    calibration = fit_cascade(
+        judged_questions(way, calibrated_on, FIRST_CALIBRATION, *settings), (REWARD_MODEL,), {}, 0.95, some_last
+    )
+    point = calibration.operating(0.95)
+    sums: Counter[str] = Counter()
+    for question in judged_questions(way, REPLAYED_QUESTIONS, FIRST_REPLAYED, *settings):
+        points = trace(question, calibration.models, (REWARD_MODEL,), some_last)
+        end = end_of(points, CERTAIN if point is None else point.threshold)
+        decision, truth = end.decision, [full_reward(one.name, FACTS, 0, completeness) for one in question.candidates]
+        assert decision.best is not None and decision.worst is not None  # every answer has a reward
+        sums["answers"] += end.judged
+        sums["questions"] += end.judged > 0
+        sums["last"] += (end.judged_last if some_last else end.judged) > 0
+        sums["pairs_as_its_judge"] += end.agrees
+        sums["pairs_as_the_full_judge"] += truth[decision.best] == max(truth) and truth[decision.worst] == min(truth)
+    shares = {name: round(sums[name] / REPLAYED_QUESTIONS, 3) for name in sums}
+    return {**shares, "answers": round(sums["answers"] / REPLAYED_QUESTIONS / ANSWERS, 3)}
+
+
+def _some_last(way: str) -> bool:
+    return way.endswith("_last")
+
+
 def _verifier(url: str, store: str, tokenizer: Any) -> dict[str, Any]:
     """The settings of the stub's verifier, whose numbers need no calibration."""
-    settings = {"model": "stub", "endpoint": url, "tokenizer": tokenizer}
+    settings = {"model": "stub", "endpoint": url, "tokenizer": tokenizer, "ask_judge_within": ASK_JUDGE_WITHIN}
     calibration = Calibration(1.0, 0.5, 0.5, VerifierSettings.model_validate(settings).identity())
     return {**settings, "calibration": calibration.write(open_store(store))}

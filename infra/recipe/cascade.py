@@ -14,6 +14,11 @@ class Cascade(RecipeSection):
         min_length=1,
         description="scorers of `scorers` with weight 0 that are asked before the judge, the cheapest first",
     )
+    last: tuple[str, ...] = Field(
+        (),
+        description="scorers of the judge that are dear once for a question, as completeness is, whose notes read the "
+        "whole context: they are asked only where its other scores leave the pair open. []: all are asked together",
+    )
     agreement: Annotated[float, Field(ge=0.5, lt=1)] = Field(
         0.95,
         description="share of questions whose best and worst answer are to be those of the judge asked about all of "

@@ -62,6 +62,7 @@ LATER_KEYS: dict[str, dict[str, Any]] = {
         "trust_remote_code": False,
     },
     "sampling": {"context": "full", "options": {}, "stop": None, "logprobs": False},
+    "scoring.cascade": {"last": []},  # before "scoring", which takes away a cascade that is not there
     "scoring": {"cascade": None},
     "pairing": {"pairs_per_question": 1},
 }

@@ -384,9 +384,12 @@ class Recipe(RecipeSection):
         if settings["embedding"]["long_texts"] == "cut":  # as before the key; a plan's rules tell windows from it
             settings["embedding"]["long_texts"] = "windows"
         for section, defaults in LATER_KEYS.items():
+            later: Any = settings
+            for name in section.split("."):
+                later = later and later[name]
             for key, default in defaults.items():
-                if settings[section] is not None and settings[section][key] == default:
-                    del settings[section][key]
+                if later is not None and later[key] == default:
+                    del later[key]
         for section in MODELS:
             if settings[section] is not None:
                 drop_request_defaults(settings[section])

@@ -10,6 +10,10 @@ found by replaying the same decisions on fully judged questions (`cascade_calibr
 While the confidence is too low, the judge is asked about the answers that most probably are best or worst, one of each
 side at first and more in each later round, so that there are few rounds. Everything is a function of the scores, the
 rewards so far and the calibration: another machine, shard or run decides the same.
+
+Where a scorer of the judge's is dear once for a question (completeness has the whole context read), it comes last: the
+mean of the judge's other scores, its word in part, is one more score that predicts the reward. It is asked for as long
+as an answer without it may be best or worst; only then does the judge say the rest, of the answers that are still open.
 """
 
 from collections.abc import Sequence
@@ -26,6 +30,7 @@ _LOGISTIC = float(np.pi / np.sqrt(3))  # a logistic variable of scale 1 has this
 _LEAST_SPREAD = 1e-4
 _DIGITS = 6  # of a confidence: beyond them, machines differ
 _ONE_SIDED = 0.1  # a side with less than this share of the other's doubt is not asked about
+_HOPELESS = 0.03  # who is best or worst with less probability is not worth the judge's word in part
 CERTAIN = 1.0
 
 
@@ -33,7 +38,7 @@ CERTAIN = 1.0
 class StageModel:
     """What the first stages' scores say of the judge's reward. Spreads are standard deviations, in rewards."""
 
-    weights: tuple[float, ...]  # one for each stage so far
+    weights: tuple[float, ...]  # one for each stage so far, then of the judge's word in part
     level: float  # mean over questions of reward - weights · scores
     level_spread: float  # of it, between questions
     spread: float  # of the errors, within a question
@@ -42,6 +47,8 @@ class StageModel:
 @dataclass(frozen=True, slots=True)
 class StageModels:
     """The models for no stage, the first, the first two, ..., and the limits of the judge's rewards.
+
+    Where scorers come last, one more model has the judge's word in part.
 
     Judges often give several answers the highest reward that there is: each of these is best, whatever the rest gets.
     """
@@ -53,7 +60,10 @@ class StageModels:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One text among the answers to a question. `judged` without a reward: it takes no part any more."""
+    """One text among the answers to a question. `judged` without a reward: it takes no part any more.
+
+    `part`: the mean of the judge's scores without those that come last; null until it is asked for.
+    """
 
     name: str  # of equal rewards the first name stands first
     scores: tuple[float | None, ...]  # of the stages so far
@@ -61,15 +71,20 @@ class Candidate:
     unfounded: bool = False  # a refusal that the judge has found out: never chosen either
     reward: float | None = None  # the judge's
     judged: bool = False
+    part: float | None = None
+
+    @property
+    def judged_in_part(self) -> bool:
+        return self.judged or self.part is not None
 
     @property
     def may_win(self) -> bool:
-        return not (self.cut_off or (self.judged and self.unfounded))
+        return not (self.cut_off or (self.judged_in_part and self.unfounded))
 
     def leading_scores(self) -> list[float]:
-        """The scores before the first that is null."""
+        """The scores before the first that is null, the judge's word in part the last."""
         scores: list[float] = []
-        for score in self.scores:
+        for score in (*self.scores, self.part):
             if score is None:
                 break
             scores.append(score)
@@ -78,12 +93,16 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The best and the worst candidate by their places; None where there can be no pair. `ask`: whom to judge next."""
+    """The best and the worst candidate by their places; None where there can be no pair.
+
+    `ask`: whom to judge next; `in_part`: by the scorers alone that do not come last.
+    """
 
     best: int | None
     worst: int | None
     confidence: float
     ask: tuple[int, ...] = ()
+    in_part: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,28 +119,46 @@ def predict(candidates: Sequence[Candidate], models: StageModels) -> list[Predic
 
     A candidate without the score of a stage is predicted by the stages before it.
     """
-    plain = []
-    for candidate in candidates:
-        scores = candidate.leading_scores()
-        model = models.stages[len(scores)]
-        shift = sum(weight * score for weight, score in zip(model.weights, scores, strict=True))
-        plain.append((model, model.level + shift))
-    precision = gain = 0.0
-    for candidate, (model, mean) in zip(candidates, plain, strict=True):
-        if candidate.reward is not None:
-            weight = 1 / max(model.spread, _LEAST_SPREAD) ** 2
-            precision += weight
-            gain += weight * (candidate.reward - mean)
+    depths = [len(candidate.leading_scores()) for candidate in candidates]
+    means = [_mean_at(candidate, depth, models) for candidate, depth in zip(candidates, depths, strict=True)]
+    levels = {depth: _level_shift(depth, candidates, depths, means, models) for depth in dict.fromkeys(depths)}
     predictions = []
-    for model, mean in plain:
-        variance = max(model.spread, _LEAST_SPREAD) ** 2
-        level_variance = model.level_spread**2
-        if precision and level_variance:
-            left = 1 / (1 / level_variance + precision)
-            mean, variance = mean + left * gain, variance + left
-        spread = float(np.sqrt(variance))
-        predictions.append(Prediction(float(mean), spread, _within_limits(float(mean), spread, models)))
+    for depth, mean in zip(depths, means, strict=True):
+        shift, level_variance = levels[depth]
+        spread = float(np.sqrt(max(models.stages[depth].spread, _LEAST_SPREAD) ** 2 + level_variance))
+        predictions.append(Prediction(mean + shift, spread, _within_limits(mean + shift, spread, models)))
     return predictions
+
+
+def _mean_at(candidate: Candidate, depth: int, models: StageModels) -> float:
+    """What the first scores of a candidate say, by the model for so many of them."""
+    model = models.stages[depth]
+    scores = candidate.leading_scores()[:depth]
+    return float(model.level + sum(weight * score for weight, score in zip(model.weights, scores, strict=True)))
+
+
+def _level_shift(
+    depth: int, candidates: Sequence[Candidate], depths: Sequence[int], means: Sequence[float], models: StageModels
+) -> tuple[float, float]:
+    """How far a question's level lies above a model's, by the candidates that the judge knows more of; its variance.
+
+    Where no reward is there, the judge's word in part says it, so that candidates with and without one compare.
+    """
+    precision = gain = 0.0
+    for candidate, own_depth, mean in zip(candidates, depths, means, strict=True):
+        if candidate.reward is None and (candidate.part is None or own_depth <= depth):
+            continue
+        shared = min(depth, own_depth)
+        weight = 1 / max(models.stages[shared].spread, _LEAST_SPREAD) ** 2
+        precision += weight
+        gain += weight * (
+            (mean if candidate.reward is None else candidate.reward) - _mean_at(candidate, shared, models)
+        )
+    level_variance = models.stages[depth].level_spread ** 2
+    if not precision or not level_variance:
+        return 0.0, 0.0
+    left = 1 / (1 / level_variance + precision)
+    return left * gain, left
 
 
 def _within_limits(middle: float, spread: float, models: StageModels) -> float:
@@ -131,8 +168,13 @@ def _within_limits(middle: float, spread: float, models: StageModels) -> float:
     return float(models.high - scale * (tails[0] - tails[1]))
 
 
-def decide(candidates: Sequence[Candidate], models: StageModels, judged_rounds: int = 0) -> Decision:
-    """Which candidate is best and which worst, as far as is known, and whom the judge would have to be asked about."""
+def decide(
+    candidates: Sequence[Candidate], models: StageModels, judged_rounds: int = 0, some_last: bool = False
+) -> Decision:
+    """Which candidate is best and which worst, as far as is known, and whom the judge would have to be asked about.
+
+    `some_last`: some of the judge's scorers come last.
+    """
     predictions = predict(candidates, models)
     running = [
         place for place, candidate in enumerate(candidates) if not candidate.judged or candidate.reward is not None
@@ -147,12 +189,44 @@ def decide(candidates: Sequence[Candidate], models: StageModels, judged_rounds: 
     confidence = round(max(0.0, 1 - sum(doubts)), _DIGITS)
     if all(candidates[place].judged for place in running):
         return Decision(best, worst, CERTAIN)
-    ask: dict[int, None] = {}  # an ordered set
     count = 1 if judged_rounds < 2 else 2 ** (judged_rounds - 1)
+    doubtful = []
     for odds, doubt in zip((best_odds, worst_odds), doubts, strict=True):
         if doubt > _ONE_SIDED * sum(doubts):
-            ask.update(dict.fromkeys(_likeliest(odds, candidates, count)))
-    return Decision(best, worst, confidence, tuple(ask) or tuple(_likeliest(worst_odds, candidates, count)))
+            doubtful.append(odds)
+    if some_last and all(candidates[place].reward is None for place in running):
+        hopeful = [_hopeful(odds, candidates) for odds in doubtful]
+        if ask := _of_each_side(hopeful, candidates, count):
+            return Decision(best, worst, confidence, ask, in_part=True)
+    ask = _of_each_side(doubtful, candidates, count) or tuple(_likeliest(worst_odds, candidates, count))
+    return Decision(best, worst, confidence, ask)
+
+
+def _hopeful(odds: dict[int, float], candidates: Sequence[Candidate]) -> dict[int, float]:
+    """The odds of those of which the judge's word in part can still change much."""
+    hopeful = {}
+    for place, chance in odds.items():
+        if not candidates[place].judged_in_part and round(chance, _DIGITS) >= _HOPELESS:
+            hopeful[place] = chance
+    return hopeful
+
+
+def _of_each_side(sides: Sequence[dict[int, float]], candidates: Sequence[Candidate], count: int) -> tuple[int, ...]:
+    """The places of so many unjudged candidates of each side, without repetition."""
+    ask: dict[int, None] = {}  # an ordered set
+    for odds in sides:
+        ask.update(dict.fromkeys(_likeliest(odds, candidates, count)))
+    return tuple(ask)
+
+
+def with_parts(
+    candidates: Sequence[Candidate], places: Sequence[int], parts: Sequence[float | None]
+) -> list[Candidate]:
+    """The candidates after the judge was asked in part; without a score that it needs, none gets a reward any more."""
+    after = list(candidates)
+    for place, part in zip(places, parts, strict=True):
+        after[place] = replace(after[place], part=part, judged=part is None)
+    return after
 
 
 def with_rewards(

@@ -23,13 +23,23 @@ from infra.canonical import text_id
 from infra.errors import InputError, RecipeError
 from infra.recipe import Recipe
 from infra.store import Store
-from tasks.judging.cascade import CERTAIN, Candidate, Decision, StageModel, StageModels, decide, with_rewards
+from tasks.judging.cascade import (
+    CERTAIN,
+    Candidate,
+    Decision,
+    StageModel,
+    StageModels,
+    decide,
+    with_parts,
+    with_rewards,
+)
 from tasks.judging.named_by_content import read_named, write_named
 
 FOLDER = "cascades"  # in the store
 KEY = "scoring.cascade.calibration"
 REMEDY = "make one with `longmill agreement DATASET --cascade RECIPE`, and name it in the recipe"
 JUDGE = "judge"  # the last stage
+IN_PART = "judge in part"  # the one before, where some of the judge's scorers come last
 FOLDS = 5
 RISK = 0.05  # of a calibration that promises too much
 _DIGITS = 6
@@ -51,13 +61,17 @@ class Point:
 
     stage: str
     decision: Decision
-    judged: int  # candidates
+    judged: int  # candidates, in part or in full
+    judged_last: int  # candidates that the judge's last scorers were asked about
     agrees: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Operating:
-    """A confidence, and what the cascade did with it on the questions of the calibration. Shares are of 1."""
+    """A confidence, and what the cascade did with it on the questions of the calibration. Shares are of 1.
+
+    `answers_last`, `reached_last`: the same for the judge's scorers that come last; null where none does.
+    """
 
     threshold: float
     questions: int
@@ -65,6 +79,8 @@ class Operating:
     answers: float  # share of the answers that the judge is asked about
     reached: float  # share of the questions with such an answer
     decided: Mapping[str, float]  # by stage: share of the questions that end there
+    answers_last: float | None = None
+    reached_last: float | None = None
 
     @property
     def agreement(self) -> float:
@@ -103,9 +119,16 @@ def least_questions(agreement: float) -> int:
 
 
 def fit_cascade(
-    questions: Sequence[JudgedCandidates], stages: Sequence[str], made_for: Mapping[str, Any], agreement: float
+    questions: Sequence[JudgedCandidates],
+    stages: Sequence[str],
+    made_for: Mapping[str, Any],
+    agreement: float,
+    some_last: bool = False,
 ) -> CascadeCalibration:
-    """The calibration by fully judged questions. Raises InputError for too few."""
+    """The calibration by fully judged questions. `some_last`: some of the judge's scorers come last.
+
+    Raises InputError for too few.
+    """
     useful = [question for question in questions if len(_judged(question)) > 1]
     if len(useful) < max(least_questions(agreement), FOLDS):
         raise InputError(
@@ -118,33 +141,43 @@ def fit_cascade(
     traces = []
     for held_out in range(FOLDS):
         others = [question for place, fold in enumerate(folds) if place != held_out for question in fold]
-        models = fit_models(others, len(stages))
+        models = fit_models(others, len(stages), some_last)
         for question in folds[held_out]:
-            traces.append((len(question.candidates), list(trace(question, models, stages))))
-    curve = tuple(_operating(threshold, traces, stages) for threshold in THRESHOLDS)
-    return CascadeCalibration(fit_models(useful, len(stages)), curve, made_for)
+            traces.append((len(question.candidates), list(trace(question, models, stages, some_last))))
+    curve = tuple(_operating(threshold, traces, stages, some_last) for threshold in THRESHOLDS)
+    return CascadeCalibration(fit_models(useful, len(stages), some_last), curve, made_for)
 
 
-def fit_models(questions: Sequence[JudgedCandidates], stages: int) -> StageModels:
-    """The models for the first 0, 1, ... stages; the limits are the lowest and the highest reward."""
+def fit_models(questions: Sequence[JudgedCandidates], stages: int, some_last: bool = False) -> StageModels:
+    """The models for the first 0, 1, ... stages, and for the judge's word in part where `some_last` of its scorers come
+    last. The limits are the lowest and the highest reward."""
     rewards = [candidate.reward or 0.0 for question in questions for candidate in _judged(question)]
-    return StageModels(tuple(_fit_model(questions, count) for count in range(stages + 1)), min(rewards), max(rewards))
+    models = tuple(_fit_model(questions, count) for count in range(stages + 1 + some_last))
+    return StageModels(models, min(rewards), max(rewards))
 
 
-def trace(question: JudgedCandidates, models: StageModels, stages: Sequence[str]) -> Iterator[Point]:
+def trace(
+    question: JudgedCandidates, models: StageModels, stages: Sequence[str], some_last: bool = False
+) -> Iterator[Point]:
     """Where the question stands after each stage and each round of the judge, to the certain end."""
     for count, stage in enumerate(stages, 1):
         candidates = unjudged(question.candidates, count)
-        decision = decide(candidates, models)
-        yield Point(stage, decision, 0, _agrees(question, decision, candidates))
+        decision = decide(candidates, models, some_last=some_last)
+        yield Point(stage, decision, 0, 0, _agrees(question, decision, candidates))
     rounds = 0
+    asked_last: set[int] = set()
     while decision.confidence < CERTAIN:
-        rewards = [question.candidates[place].reward for place in decision.ask]
-        candidates = with_rewards(candidates, decision.ask, rewards)
+        asked = [question.candidates[place] for place in decision.ask]
+        if some_last:  # who is asked for the rest, too, was asked in part before, or is now
+            candidates = with_parts(candidates, decision.ask, [candidate.part for candidate in asked])
+        if not decision.in_part:
+            candidates = with_rewards(candidates, decision.ask, [candidate.reward for candidate in asked])
+            asked_last.update(decision.ask)
+        stage = IN_PART if decision.in_part else JUDGE
         rounds += 1
-        decision = decide(candidates, models, rounds)
-        count = sum(candidate.judged for candidate in candidates)
-        yield Point(JUDGE, decision, count, _agrees(question, decision, candidates))
+        decision = decide(candidates, models, rounds, some_last)
+        count = sum(candidate.judged_in_part for candidate in candidates)
+        yield Point(stage, decision, count, len(asked_last), _agrees(question, decision, candidates))
 
 
 def end_of(points: Iterable[Point], threshold: float) -> Point:
@@ -154,7 +187,7 @@ def end_of(points: Iterable[Point], threshold: float) -> Point:
 
 def unjudged(candidates: Sequence[Candidate], stages: int) -> list[Candidate]:
     """The candidates as they are after so many stages, before anybody is judged."""
-    return [replace(one, scores=one.scores[:stages], reward=None, judged=False) for one in candidates]
+    return [replace(one, scores=one.scores[:stages], part=None, reward=None, judged=False) for one in candidates]
 
 
 def cascade_identity(recipe: Recipe) -> dict[str, Any]:
@@ -166,6 +199,7 @@ def cascade_identity(recipe: Recipe) -> dict[str, Any]:
         "scorers": identity["scoring"]["scorers"],
         "judge": identity["judge"],
         "samples": recipe.sampling.samples,
+        "last": list(cascade.last) if cascade else [],
     }
 
 
@@ -179,7 +213,8 @@ def load_cascade(recipe: Recipe) -> CascadeCalibration | None:
         return None
     calibration = _load(recipe.store, cascade.calibration)
     identity = cascade_identity(recipe)
-    changed = [key for key, value in identity.items() if calibration.made_for.get(key) != value]
+    made_for = {"last": [], **calibration.made_for}  # the first calibrations had no such key
+    changed = [key for key, value in identity.items() if made_for.get(key) != value]
     if changed:
         raise RecipeError(f"{KEY}: {cascade.calibration} was made with other {', '.join(changed)}; {REMEDY}")
     return calibration
@@ -253,17 +288,27 @@ def _agrees(question: JudgedCandidates, decision: Decision, candidates: Sequence
     return best == max(winners) and worst == min(rewards)  # type: ignore[type-var]
 
 
-def _operating(threshold: float, traces: Sequence[tuple[int, Sequence[Point]]], stages: Sequence[str]) -> Operating:
-    ends = []
-    for candidates, points in traces:
-        ends.append((candidates, end_of(points, threshold)))
+def _operating(
+    threshold: float, traces: Sequence[tuple[int, Sequence[Point]]], stages: Sequence[str], some_last: bool
+) -> Operating:
+    ends = [end_of(points, threshold) for _, points in traces]
+    candidates = sum(count for count, _ in traces)
     decided = {}
-    for stage in (*stages, JUDGE):
-        decided[stage] = round(sum(end.stage == stage for _, end in ends) / len(ends), _DIGITS)
-    answers = sum(end.judged for _, end in ends) / sum(candidates for candidates, _ in ends)
-    reached = sum(end.judged > 0 for _, end in ends) / len(ends)
-    agreeing = sum(end.agrees for _, end in ends)
-    return Operating(threshold, len(ends), agreeing, round(answers, _DIGITS), round(reached, _DIGITS), decided)
+    for stage in (*stages, IN_PART, JUDGE) if some_last else (*stages, JUDGE):
+        decided[stage] = _share(sum(end.stage == stage for end in ends), len(ends))
+    answers = _share(sum(end.judged for end in ends), candidates)
+    reached = _share(sum(end.judged > 0 for end in ends), len(ends))
+    agreeing = sum(end.agrees for end in ends)
+    point = Operating(threshold, len(ends), agreeing, answers, reached, decided)
+    if some_last:
+        answers_last = _share(sum(end.judged_last for end in ends), candidates)
+        reached_last = _share(sum(end.judged_last > 0 for end in ends), len(ends))
+        point = replace(point, answers_last=answers_last, reached_last=reached_last)
+    return point
+
+
+def _share(count: int, of: int) -> float:
+    return round(count / of, _DIGITS)
 
 
 def chance_of(errors: int, trials: int, share: float) -> float:

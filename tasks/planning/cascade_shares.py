@@ -30,7 +30,8 @@ def cascade_view(recipe: Recipe) -> dict[str, Any] | None:
     """What is expected of the recipe's cascade, JSON-ready; None without one.
 
     {"control": share judged in full} and, with a calibration, {"questions": that it was replayed on, "agreement" there,
-    "decided": {stage: share of questions}, "reached": share of questions with a judged answer, "answers": that share}.
+    "decided": {stage: share of questions}, "reached": share of questions with a judged answer, "answers": that share},
+    and where scorers come last, {"last": their names, "reached_last", "answers_last"} of them.
     """
     cascade = recipe.scoring.cascade
     if cascade is None:
@@ -39,7 +40,10 @@ def cascade_view(recipe: Recipe) -> dict[str, Any] | None:
     if point is None:
         return {"control": 1.0}
     own = {"questions": point.questions, "agreement": round(point.agreement, 4), "decided": dict(point.decided)}
-    return {"control": cascade.control_share, **own, "reached": point.reached, "answers": point.answers}
+    view = {"control": cascade.control_share, **own, "reached": point.reached, "answers": point.answers}
+    if cascade.last:
+        view |= {"last": list(cascade.last), "reached_last": point.reached_last, "answers_last": point.answers_last}
+    return view
 
 
 def _point(recipe: Recipe) -> Operating | None:
@@ -59,6 +63,8 @@ def _shares(name: str, recipe: Recipe) -> tuple[float, float] | None:
         before = cascade.stages[: cascade.stages.index(name)]
         reached = 1 - sum(point.decided[stage] for stage in before)
         shares = reached, reached
+    elif name in cascade.last and point.reached_last is not None and point.answers_last is not None:
+        shares = point.reached_last, point.answers_last
     else:
         shares = point.reached, point.answers
     control = cascade.control_share

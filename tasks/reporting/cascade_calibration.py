@@ -27,7 +27,7 @@ from tasks.judging.refusals import FACTS_SCORER, is_unfounded
 from tasks.pairing import may_be_chosen
 from tasks.records.reader import PublishedDataset, read_dataset
 from tasks.reporting.judged_questions import parse_evidence
-from tasks.scoring import CASCADE, check_scorers
+from tasks.scoring import CASCADE, check_scorers, parse_scorers, weighted_mean
 from tasks.scoring.stages import DECIDED
 
 _COLUMNS = ("example_id", "sample_index", "text", "finish_reason", "reward", "judgements")
@@ -38,8 +38,8 @@ def calibrate_cascade(place: str, recipe: Recipe) -> dict[str, Any]:
     """Calibrate the recipe's cascade on the dataset at `place`, and write the calibration to the recipe's store.
 
     {"calibration": path in the store, "questions": fully judged, "of": all, "choices": [{"agreement": wanted, and of
-    `Operating` where it can be had}], "models"}. Raises RecipeError without a cascade, InputError for too few judged
-    questions and for a dataset without the scores of a stage.
+    `Operating` where it can be had}], "last": scorers that come last, "models"}. Raises RecipeError without a cascade,
+    InputError for too few judged questions and for a dataset without the scores of a stage.
     """
     cascade = recipe.scoring.cascade
     if cascade is None:
@@ -64,7 +64,8 @@ def calibrate_cascade(place: str, recipe: Recipe) -> dict[str, Any]:
             f"{dataset.place}: {len(questions)} of {count} questions have every answer judged, and an agreement of "
             f"{cascade.agreement:g} takes {least_questions(cascade.agreement)}; {remedy}"
         )
-    calibration = fit_cascade(questions, cascade.stages, cascade_identity(recipe), cascade.agreement)
+    identity = cascade_identity(recipe)
+    calibration = fit_cascade(questions, cascade.stages, identity, cascade.agreement, some_last=bool(cascade.last))
     figures = {"dataset": dataset.sha256, "questions": len(questions)}
     calibration = replace(calibration, figures=figures)
     choices = []
@@ -75,6 +76,7 @@ def calibrate_cascade(place: str, recipe: Recipe) -> dict[str, Any]:
         "questions": len(questions),
         "of": count,
         "wanted": cascade.agreement,
+        "last": list(cascade.last),
         "choices": choices,
         "models": asdict(calibration.models),
     }
@@ -89,6 +91,8 @@ def _choice(agreement: float, point: Operating | None) -> dict[str, Any]:
             "measured": 1.0,
             "answers": 1.0,
             "reached": 1.0,
+            "answers_last": 1.0,
+            "reached_last": 1.0,
             "decided": {},
         }
     return {
@@ -97,6 +101,8 @@ def _choice(agreement: float, point: Operating | None) -> dict[str, Any]:
         "measured": round(point.agreement, 4),
         "answers": point.answers,
         "reached": point.reached,
+        "answers_last": point.answers_last,
+        "reached_last": point.reached_last,
     }
 
 
@@ -133,6 +139,10 @@ def _judged_candidates(
     rows: Sequence[Mapping[str, Any]], stages: Sequence[str], recipe: Recipe, control_alone: bool
 ) -> JudgedCandidates | None:
     """The candidates of a question; None where an answer was left out."""
+    assert recipe.scoring.cascade is not None
+    last = recipe.scoring.cascade.last
+    judges = [scorer for scorer in parse_scorers(recipe) if scorer.weight > 0]
+    first = {scorer.name: scorer.weight for scorer in judges if scorer.name not in last}
     candidates: dict[tuple[str, bool], Candidate] = {}
     for row in rows:
         judgements = {judgement["scorer"]: judgement for judgement in row["judgements"]}
@@ -147,6 +157,8 @@ def _judged_candidates(
         scores = tuple(judgements[stage]["score"] for stage in stages)
         facts = judgements.get(FACTS_SCORER)
         unfounded = facts is not None and is_unfounded(facts["score"], facts["evidence"])
-        candidate = Candidate(text_id(row["text"]), scores, cut_off, unfounded, row["reward"], judged=True)
+        part = weighted_mean({name: judgements[name]["score"] for name in first}, first) if last else None
+        reward = row["reward"]
+        candidate = Candidate(text_id(row["text"]), scores, cut_off, unfounded, reward, judged=True, part=part)
         candidates.setdefault((row["text"], cut_off), candidate)
     return JudgedCandidates(rows[0]["example_id"], tuple(candidates.values())) if candidates else None

@@ -13,8 +13,11 @@ def choice_rows(view: Mapping[str, Any]) -> Rows:
         marked = f"{choice['agreement']:g}" + (" (recipe)" if choice["agreement"] == view["wanted"] else "")
         threshold = "none: judge all" if choice["threshold"] is None else f"{choice['threshold']:g}"
         shares = [choice["measured"], choice["answers"], choice["reached"]]
+        if view["last"]:
+            shares += [choice["answers_last"], choice["reached_last"]]
         rows.append([marked, threshold, *(percent(share) for share in shares)])
-    return ["agreement", "confidence", "as the judge %", "answers judged %", "in questions %"], rows
+    columns = ["agreement", "confidence", "as the judge %", "answers judged %", "in questions %"]
+    return [*columns, "in full %", "in full, questions %"] if view["last"] else columns, rows
 
 
 def percent(share: float | None) -> str:
@@ -34,6 +37,9 @@ def cascade_rows(judging: Mapping[str, Any]) -> Rows:
     if questions:
         share = percent(cascade["judged"] / cascade["answers"] if cascade["answers"] else None)
         rows.append(["answers that the judge was asked about", f"{cascade['judged']:,}, {share}%"])
+    if in_part := cascade.get("in_part"):
+        share = percent(in_part / cascade["answers"])
+        rows.append(["· and that it was asked about in part", f"{in_part:,}, {share}%"])
     expected = cascade["expected"]
     words = "all: every answer was judged" if expected is None else f"{percent(expected)}%"
     rows.append(["pairs as the full judge's, expected", words])

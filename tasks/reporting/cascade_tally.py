@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tasks.judging.cascade_calibration import JUDGE, chance_of
+from tasks.judging.cascade_calibration import IN_PART, JUDGE, chance_of
 from tasks.reporting.judged_questions import JudgedQuestion
 from tasks.scoring import CASCADE
 
@@ -38,6 +38,8 @@ class CascadeTally:
         else:
             self._stages[str(first["stage"])] += 1
             self._counts.update(answers=len(answers), judged=judged)
+            if in_part := sum(score.evidence["by"] == IN_PART for score in answers):
+                self._counts.update(in_part=in_part)
 
     def state(self) -> dict[str, Any]:
         """What has been counted, as JSON values, for `merge`; empty without a cascade."""
@@ -52,8 +54,9 @@ class CascadeTally:
         self._expected = state.get("expected", self._expected)
 
     def figures(self) -> dict[str, Any] | None:
-        """{"decided": {stage: questions}, "answers", "judged", "expected": agreement by the calibration or null where
-        all is judged, "measured": {"value", "low", "high", "n"} on the control sample or null}; None without one."""
+        """{"decided": {stage: questions}, "answers", "judged", "in_part": where some were judged in part alone,
+        "expected": agreement by the calibration or null where all is judged, "measured": {"value", "low", "high", "n"}
+        on the control sample or null}; None without one."""
         if not self._counts and not self._stages:
             return None
         control, agreeing = self._counts["control"], self._counts["agrees"]
@@ -65,6 +68,7 @@ class CascadeTally:
             "decided": dict(sorted(self._stages.items())),
             "answers": self._counts["answers"],
             "judged": self._counts["judged"],
+            **({"in_part": self._counts["in_part"]} if self._counts["in_part"] else {}),
             "expected": self._expected,
             "measured": measured,
         }

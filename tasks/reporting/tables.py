@@ -100,6 +100,9 @@ def _cascade_rows(cascade: Mapping[str, Any] | None) -> list[list[str]]:
         rows.append([f"cascade: decided by {stage}", f"about {100 * share:.0f}% of the questions"])
     estimate = f"an estimate, from {cascade['questions']:,} questions"
     rows.append(["cascade: answers judged", f"about {100 * cascade['answers']:.0f}%, {estimate}"])
+    if "last" in cascade:
+        words = f"about {100 * cascade['answers_last']:.0f}%, in {100 * cascade['reached_last']:.0f}% of the questions"
+        rows.append([f"cascade: · by {', '.join(cascade['last'])}", words])
     rows.append(["cascade: control sample", f"{100 * cascade['control']:g}% of the questions, judged in full"])
     return rows
 

@@ -37,6 +37,7 @@ __all__ = [
     "pairing_rewards",
     "parse_scorers",
     "rewards",
+    "weighted_mean",
 ]
 
 CASCADE = "cascade"  # the judgement that a cascade adds to those of the scorers (stages.py)
@@ -123,6 +124,13 @@ def _check_cascade(recipe: Recipe, scorers: Sequence[ActiveScorer]) -> None:
                 f"scoring.cascade.stages: {name!r} has to be in scoring.scorers with weight: 0, and here once: its "
                 "score says what the judge's reward would be, and is no part of it"
             )
+    judges = [scorer.name for scorer in scorers if scorer.weight > 0]
+    for name in cascade.last:
+        if name not in judges or cascade.last.count(name) > 1 or len(cascade.last) == len(judges):
+            raise RecipeError(
+                f"scoring.cascade.last: {name!r} has to be in scoring.scorers with a weight, and here once, and not "
+                "every scorer with a weight can be last: what the others say decides whether it is asked"
+            )
     for scorer in scorers:
         if scorer.name not in cascade.stages and known_scorers()[scorer.name].compares:
             raise RecipeError(
@@ -186,7 +194,7 @@ def rewards(judgements: Iterable[Judgement], scorers: Sequence[ActiveScorer]) ->
         of_answer = scores.setdefault(judgement.answer_id, {})
         of_answer[judgement.scorer] = judgement.score
     weights = {scorer.name: scorer.weight for scorer in scorers if scorer.weight > 0}
-    return {answer_id: _weighted_mean(of_answer, weights) for answer_id, of_answer in scores.items()}
+    return {answer_id: weighted_mean(of_answer, weights) for answer_id, of_answer in scores.items()}
 
 
 def pairing_rewards(judgements: Sequence[Judgement], recipe: Recipe) -> Mapping[AnswerId, float | None]:
@@ -196,7 +204,8 @@ def pairing_rewards(judgements: Sequence[Judgement], recipe: Recipe) -> Mapping[
     return {judgement.answer_id: judgement.score for judgement in judgements if judgement.scorer == CASCADE}
 
 
-def _weighted_mean(scores: Mapping[str, float | None], weights: Mapping[str, float]) -> float | None:
+def weighted_mean(scores: Mapping[str, float | None], weights: Mapping[str, float]) -> float | None:
+    """The mean of the scores that have a weight, to 6 decimals; null where one of them is."""
     total = 0.0
     for name, weight in weights.items():
         score = scores.get(name)

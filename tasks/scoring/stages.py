@@ -7,14 +7,27 @@ get a number that the judge has not given: their score is null, with the reason 
 Questions of the control sample, and all questions where the recipe names no calibration yet, are judged in full; so
 are those of a cascade that cannot keep its promise. Of a control question the evidence says what the cascade would have
 decided, and whether that is what the judge says.
+
+Where scorers come `last`, the judge gives the other scores first, and the last ones only where these leave the pair
+open. Nothing is pruned then, since pruning has to wait for every other score.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from infra.canonical import seeded_random, text_id
-from tasks.judging.cascade import Candidate, Decision, StageModels, decide, predict, reward_of, with_rewards
+from tasks.judging.cascade import (
+    Candidate,
+    Decision,
+    StageModels,
+    decide,
+    predict,
+    reward_of,
+    with_parts,
+    with_rewards,
+)
 from tasks.judging.cascade_calibration import (
+    IN_PART,
     JUDGE,
     CascadeCalibration,
     JudgedCandidates,
@@ -63,6 +76,8 @@ class _Cascade:
         self.names = cascade.stages
         self.stages = [scorer for name in cascade.stages for scorer in scorers if scorer.name == name]
         self.judges = [scorer for scorer in scorers if scorer.name not in cascade.stages]
+        self.first_judges = [scorer for scorer in self.judges if scorer.name not in cascade.last]
+        self.last_judges = [scorer for scorer in self.judges if scorer.name in cascade.last]
         self.scorers, self.scoring, self.runner = scorers, scoring, runner
         self.calibration: CascadeCalibration | None = load_cascade(scoring.recipe)
         self.point: Operating | None = None
@@ -74,6 +89,10 @@ class _Cascade:
     def models(self) -> StageModels:
         assert self.calibration is not None  # without one every answer is judged
         return self.calibration.models
+
+    @property
+    def some_last(self) -> bool:
+        return bool(self.last_judges)
 
     def take(self, judgements: Iterable[Judgement]) -> None:
         for judgement in judgements:
@@ -89,7 +108,7 @@ class _Cascade:
             standing.stage = JUDGE
             if self.point is not None:
                 judged = JudgedCandidates(standing.example_id, tuple(standing.candidates))
-                end = end_of(trace(judged, self.models, self.names), self.point.threshold)
+                end = end_of(trace(judged, self.models, self.names, self.some_last), self.point.threshold)
                 standing.decision, standing.stage, standing.agrees = end.decision, end.stage, end.agrees
 
     def ask_stage(self, stage: int, questions: Sequence[_Question]) -> None:
@@ -102,18 +121,26 @@ class _Cascade:
 
     def ask_judge(self, questions: Sequence[_Question]) -> None:
         """A round of the judge: on each question about the answers that most probably are best or worst."""
-        questioned, earlier = [], []
-        for standing in questions:
-            answers = [answer for place in standing.decision.ask for answer in standing.groups[place]]
-            questioned.append(replace(standing.question, answers=tuple(answers)))
-            for candidate, group in zip(standing.candidates, standing.groups, strict=True):
-                if candidate.judged:
-                    earlier += [(answer, self.judgements[answer.id]) for answer in group]
-        self.take(score_answers(questioned, self.judges, self.scoring, self.runner, earlier))
-        for standing in questions:
+        asked = [(standing, standing.decision.ask) for standing in questions]
+        if not self.some_last:
+            earlier = []
+            for standing in questions:
+                for candidate, group in zip(standing.candidates, standing.groups, strict=True):
+                    if candidate.judged:
+                        earlier += [(answer, self.judgements[answer.id]) for answer in group]
+            self.take(score_answers(_alone(asked), self.judges, self.scoring, self.runner, earlier))
+        else:
+            new = []
+            for standing, places in asked:
+                new.append((standing, [place for place in places if not standing.candidates[place].judged_in_part]))
+            whole = [(standing, places) for standing, places in asked if not standing.decision.in_part]
+            for judges, asked_now in ((self.first_judges, new), (self.last_judges, whole)):
+                self.take(score_answers(_alone(asked_now), judges, in_full(self.scoring), self.runner))
+        for standing, places in asked:
             standing.rounds += 1
-            self.take_rewards(standing, standing.decision.ask)
-            self.settle(standing, standing.candidates, JUDGE)
+            in_part = standing.decision.in_part
+            self.take_rewards(standing, places, in_part)
+            self.settle(standing, standing.candidates, IN_PART if in_part else JUDGE)
 
     def candidates_of(self, standing: _Question) -> None:
         """The candidates with the stages' scores; one for each text."""
@@ -125,13 +152,17 @@ class _Cascade:
             cut_off = not may_be_chosen(first.finish_reason, self.scoring.recipe.pairing)
             standing.candidates.append(Candidate(text_id(first.text), scores, cut_off))
 
-    def take_rewards(self, standing: _Question, places: Iterable[int]) -> None:
-        """The judge's rewards of the candidates at these places."""
+    def take_rewards(self, standing: _Question, places: Iterable[int], in_part: bool = False) -> None:
+        """The judge's rewards of the candidates at these places, or its word in part alone."""
         places = list(places)
         firsts = [standing.groups[place][0] for place in places]
         judged = [judgement for first in firsts for judgement in self.judgements[first.id].values()]
-        by_answer = rewards(judged, self.judges)
-        standing.candidates = with_rewards(standing.candidates, places, [by_answer[first.id] for first in firsts])
+        if self.some_last:
+            parts = rewards(judged, self.first_judges)
+            standing.candidates = with_parts(standing.candidates, places, [parts[first.id] for first in firsts])
+        if not in_part:
+            whole = rewards(judged, self.judges)
+            standing.candidates = with_rewards(standing.candidates, places, [whole[first.id] for first in firsts])
         refusals = unfounded_refusals(judged)
         for place, first in zip(places, firsts, strict=True):
             if first.id in refusals:
@@ -140,7 +171,7 @@ class _Cascade:
     def settle(self, standing: _Question, candidates: list[Candidate], stage: str) -> None:
         assert self.point is not None
         standing.candidates = candidates
-        standing.decision = decide(candidates, self.models, standing.rounds)
+        standing.decision = decide(candidates, self.models, standing.rounds, self.some_last)
         if standing.decision.confidence >= self.point.threshold:
             standing.stage = stage
 
@@ -182,6 +213,16 @@ def score_by_recipe(
     return judgements
 
 
+def _alone(asked: Iterable[tuple[_Question, Sequence[int]]]) -> list[AnsweredQuestion]:
+    """The questions with the answers of these groups alone; those without any are left out."""
+    questions = []
+    for standing, places in asked:
+        answers = tuple(answer for place in places for answer in standing.groups[place])
+        if answers:
+            questions.append(replace(standing.question, answers=answers))
+    return questions
+
+
 def _groups(question: AnsweredQuestion, scoring: ScoringContext) -> list[list[Answer]]:
     groups: dict[tuple[str, bool], list[Answer]] = {}
     for answer in question.answers:
@@ -213,7 +254,9 @@ def _judgements(standing: _Question, cascade: _Cascade) -> list[Judgement]:
         assert predictions is not None  # without a calibration every answer is judged
         prediction = predictions[place_of[answer.id]]
         scored = candidate.leading_scores()
-        by = cascade.names[len(scored) - 1] if scored else None
+        by = cascade.names[min(len(scored), len(cascade.names)) - 1] if scored else None
+        if candidate.judged_in_part:
+            by = IN_PART
         evidence = _evidence(standing, by) | {"spread": round(prediction.spread, 6)}
         judgements.append(answer.judged(CASCADE, reward_of(candidate, prediction), None, evidence))
     return judgements

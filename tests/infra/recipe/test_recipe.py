@@ -172,6 +172,13 @@ def test_the_recipes_in_the_box_have_the_identity_that_they_had() -> None:
     assert {name: fingerprint(load_recipe(path).identity()) for name, path in BOX.items()} == IDENTITIES
 
 
+def test_a_cascade_whose_judge_asks_all_at_once_is_named_as_before_a_scorer_could_come_last() -> None:
+    plain = load_recipe(BOX["cascade"]).identity()
+    assert "last" not in plain["scoring"]["cascade"]
+    changed = load_recipe(BOX["cascade"], ('scoring.cascade.last=["completeness"]',)).identity()
+    assert changed["scoring"]["cascade"]["last"] == ["completeness"]
+
+
 def test_a_plan_of_one_pair_a_question_is_named_as_before_there_could_be_more() -> None:
     assert "pairs_per_question" not in parse_recipe(dict(SETTINGS)).identity()["pairing"]
 

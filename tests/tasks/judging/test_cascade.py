@@ -7,8 +7,9 @@ import pytest
 
 from infra.errors import InputError
 from tasks.judging import cascade_calibration
-from tasks.judging.cascade import Candidate, StageModel, StageModels, decide, predict, with_rewards
+from tasks.judging.cascade import Candidate, StageModel, StageModels, decide, predict, with_parts, with_rewards
 from tasks.judging.cascade_calibration import (
+    IN_PART,
     JUDGE,
     JudgedCandidates,
     end_of,
@@ -45,6 +46,18 @@ def simulated(rng: np.random.Generator, count: int, heavy: bool, answers: int = 
     return questions
 
 
+def with_word_in_part(questions: list[JudgedCandidates], rng: np.random.Generator) -> list[JudgedCandidates]:
+    """The same where the judge's word in part correlates with its reward by 0.97 within a question."""
+    with_part = []
+    for question in questions:
+        candidates = []
+        for candidate in question.candidates:
+            assert candidate.reward is not None
+            candidates.append(replace(candidate, part=candidate.reward + float(rng.normal(0, 0.25))))
+        with_part.append(JudgedCandidates(question.example_id, tuple(candidates)))
+    return with_part
+
+
 def agreement_on(questions: list[JudgedCandidates], calibration: cascade_calibration.CascadeCalibration) -> float:
     """The share of questions whose pair is the judge's at the confidence that the calibration takes for 0.95."""
     point = calibration.operating(0.95)
@@ -68,6 +81,74 @@ def test_the_promised_agreement_is_reached_in_19_of_20_calibrations() -> None:
         answers.append(1.0 if point is None else point.answers)
     assert reached >= 0.95 * sets
     assert np.mean(answers) < 0.95  # and it is not reached by judging everything
+
+
+@pytest.mark.medium
+def test_with_scorers_that_come_last_the_promise_holds_and_they_are_asked_less() -> None:
+    rng = np.random.default_rng(8)
+    fresh = with_word_in_part(simulated(rng, 100, heavy=False), rng)
+    reached, sets = 0, 10
+    lasts, answers = [], []
+    for _ in range(sets):
+        questions = with_word_in_part(simulated(rng, 80, heavy=False), rng)
+        calibration = fit_cascade(questions, STAGES, {}, 0.95, some_last=True)
+        point = calibration.operating(0.95)
+        if point is None:
+            reached += 1
+            continue
+        assert point.reached_last is not None
+        ends = [end_of(trace(one, calibration.models, STAGES, True), point.threshold) for one in fresh]
+        reached += sum(end.agrees for end in ends) / len(ends) >= 0.95
+        lasts.append(point.reached_last)
+        plain = fit_cascade(questions, STAGES, {}, 0.95).operating(0.95)
+        answers.append(1.0 if plain is None else plain.reached)
+    assert reached >= 0.9 * sets
+    assert np.mean(lasts) < np.mean(answers) - 0.1
+
+
+def test_the_judges_word_in_part_comes_first_and_then_the_rest_of_those_that_are_open() -> None:
+    models = replace(MODELS, stages=(*MODELS.stages, StageModel((0.1, 0.9), 0.6, 0.3, 0.1)))
+    close = [Candidate("a", (-20.0,)), Candidate("b", (9.0,)), Candidate("c", (9.1,)), Candidate("d", (5.0,))]
+    first = decide(close, models, some_last=True)
+    assert first.in_part
+    assert first.ask == (2,)
+    second = decide(with_parts(close, [2], [15.0]), models, 1, some_last=True)
+    assert (second.in_part, second.ask) == (True, (1,))
+    clear = decide(with_parts(close, [2, 1], [15.0, 11.0]), models, 2, some_last=True)
+    assert clear.best == 2
+    assert clear.confidence > 0.95
+    open_still = decide(with_parts(close, [2, 1], [15.0, 15.01]), models, 2, some_last=True)
+    assert not open_still.in_part  # nobody else may be best
+    assert set(open_still.ask) <= {1, 2}
+    judged = with_rewards(with_parts(close, [2, 1], [15.0, 15.01]), open_still.ask, [14.0] * len(open_still.ask))
+    assert not decide(judged, models, 3, some_last=True).in_part  # what is once for a question has been paid
+
+
+def test_a_word_in_part_tells_the_level_to_compare_with_answers_without_one() -> None:
+    models = replace(MODELS, stages=(*MODELS.stages, StageModel((0.1, 0.9), 0.6, 0.3, 0.1)))
+    candidates = [Candidate("a", (0.0,)), Candidate("b", (1.0,))]
+    with_part = predict(with_parts(candidates, [0], [9.0]), models)  # by the stages alone, 6 was expected
+    assert with_part[0].reward == pytest.approx(0.6 + 0.9 * 9.0)
+    assert 8.0 < with_part[1].reward < 10.0
+
+
+def test_a_word_in_part_that_misses_a_score_takes_the_answer_out() -> None:
+    candidates = with_parts([Candidate("a", (0.0,)), Candidate("b", (1.0,)), Candidate("c", (2.0,))], [2], [None])
+    decision = decide(candidates, MODELS, 1, some_last=True)
+    assert decision.best == 1
+
+
+def test_the_last_scorers_are_asked_about_no_more_answers_than_the_first() -> None:
+    rng = np.random.default_rng(3)
+    question = with_word_in_part(simulated(rng, 1, heavy=False), rng)[0]
+    models = fit_models(with_word_in_part(simulated(rng, 50, heavy=False), rng), 2, some_last=True)
+    points = list(trace(question, models, STAGES, some_last=True))
+    stages = [point.stage for point in points]
+    assert stages[:3] == [*STAGES, IN_PART]
+    assert stages == sorted(stages, key=[*STAGES, IN_PART, JUDGE].index)
+    assert all(point.judged_last <= point.judged for point in points)
+    assert points[-1].judged_last == len(question.candidates)
+    assert points[-1].agrees
 
 
 def test_the_stages_own_word_alone_breaks_the_promise() -> None:

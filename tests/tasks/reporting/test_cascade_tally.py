@@ -36,6 +36,16 @@ def test_questions_count_by_the_stage_that_decided_and_the_control_sample_apart(
     assert rows["· measured on the control sample"] == "50.0% [1.3, 98.7] of 2 questions"
 
 
+def test_answers_judged_in_part_alone_count_apart() -> None:
+    tally = CascadeTally()
+    tally.add(question("a", "judge in part", "consensus", "judge"))
+    figures = tally.figures()
+    assert figures is not None
+    assert (figures["judged"], figures["in_part"]) == (1, 1)
+    rows = dict(cascade_rows({"cascade": figures})[1])
+    assert rows["· and that it was asked about in part"] == "1, 33.3%"
+
+
 def test_an_agreement_below_the_expected_one_is_said() -> None:
     tally = CascadeTally()
     for number in range(40):

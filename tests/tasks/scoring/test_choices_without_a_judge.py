@@ -57,6 +57,25 @@ def test_sentences_that_are_alike_enough_state_the_same() -> None:
     assert alike == pytest.approx([2 / 3, 2 / 3, 1 / 3], abs=1e-6)
 
 
+@pytest.mark.parametrize("likeness", [1.0, 0.9])
+@pytest.mark.parametrize(
+    ("text", "other", "same"),
+    [
+        ("Ann beat Bob.", "Bob beat Ann.", False),
+        ("Answer: Ann and Bob", "Answer: Bob, and Ann", True),
+        ("In 1990, Ann won 1,000 votes.", "Ann won 1,000 votes, in 1990.", True),
+        ("甲打败乙。", "乙打败甲。", False),
+        ("答案：甲和乙。", "答案：乙和甲。", True),
+        ("甲、乙、丙", "丙、甲、乙", True),
+    ],
+)
+def test_the_same_words_in_another_order_state_the_same_in_a_list_alone(
+    text: str, other: str, same: bool, likeness: float
+) -> None:
+    values = scores("claims", [text, other], {"scorer": "claims", "cost": 0, "likeness": likeness})
+    assert values == pytest.approx([1.0, 1.0] if same else [0.5, 0.5], abs=1e-6)
+
+
 def test_chinese_sentences_are_statements_too() -> None:
     """Of three answers all say that Anna lives in Rome, two the final answer; no blank stands between sentences."""
     texts = (

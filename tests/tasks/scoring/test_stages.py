@@ -17,7 +17,7 @@ from infra.errors import InputError, RecipeError
 from infra.models.client import Request
 from infra.recipe import Recipe
 from infra.store import open_store
-from tasks.judging.cascade_calibration import JUDGE, load_cascade, operating_point
+from tasks.judging.cascade_calibration import IN_PART, JUDGE, load_cascade, operating_point
 from tasks.judging.pruning import PRUNED
 from tasks.pairing import pair_example
 from tasks.planning.cascade_shares import cascade_view, expected_calls
@@ -28,6 +28,7 @@ from tasks.records.example import Drop, Judgement, Pair
 from tasks.records.plan import Plan
 from tasks.records.reader import read_dataset
 from tasks.reporting.cascade_calibration import calibrate_cascade
+from tasks.reporting.cascade_tables import choice_rows
 from tasks.reporting.tables import plan_rows
 from tasks.scoring import CASCADE, AnsweredQuestion, pairing_rewards, parse_scorers, rewards
 from tasks.scoring.run import score_answers
@@ -99,9 +100,9 @@ def texts_of(question: AnsweredQuestion, outcome: list[Pair] | Drop) -> tuple[st
 
 
 @cache
-def calibrated(store: Path) -> Recipe:
+def calibrated(store: Path, **cascade: Any) -> Recipe:
     """The recipe with a calibration by a dataset that it has made, all of it judged."""
-    recipe = cascade_recipe(store)
+    recipe = cascade_recipe(store, **cascade)
     questions = cases(QUESTIONS)
     judgements, _ = judged(recipe, questions)
     pairs, answers = [], []
@@ -114,12 +115,26 @@ def calibrated(store: Path) -> Recipe:
         open_store(str(store)), recipe, examples, [questions[0].context], answers, judgements, pairs
     )
     view = calibrate_cascade(published.folder, recipe)
-    return cascade_recipe(store, calibration=view["calibration"])
+    return cascade_recipe(store, calibration=view["calibration"], **cascade)
+
+
+def rows_of_plan(view: dict[str, Any]) -> dict[str, str]:
+    """What `longmill plan` shows where this is expected of the cascade."""
+    plan = {"questions": 1, "shards": 1, "drops": {}, "most_pairs": 1, "examples": 1, "calls": {}}
+    tokens = {"input": 0, "output": {"low": 0, "high": 0, "expected": 0}}
+    cost = {"low": 0.0, "high": 0.0, "expected": 0.0, "currency": "USD"}
+    judge = {"calls": {}, "tokens": tokens, "cascade": view}
+    return {row[0]: row[1] for row in plan_rows({**plan, "tokens": tokens, "cost": cost, "judge": judge})[1]}
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     return calibrated(tmp_path_factory.mktemp("mill"))
+
+
+@pytest.fixture(scope="module")
+def recipe_with_last(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    return calibrated(tmp_path_factory.mktemp("mill-last"), last=("logicality",))
 
 
 def test_without_a_calibration_every_answer_is_judged(tmp_path: Path) -> None:
@@ -180,6 +195,60 @@ def test_nothing_is_hidden_and_no_row_is_lost(recipe: Recipe) -> None:
         else:
             assert cascade.reason == "content_filter"
     assert stages <= {"quality", JUDGE} and JUDGE in stages
+
+
+def test_a_scorer_that_comes_last_is_asked_where_the_others_leave_the_pair_open(recipe_with_last: Recipe) -> None:
+    questions = cases(40, seed=2)
+    judgements, judge = judged(recipe_with_last, questions)
+    assert 0 < judge.calls["logicality"] < judge.calls["helpfulness"] < 40 * ANSWERS
+    by_answer: dict[tuple[str, int], dict[str, Judgement]] = {}
+    for judgement in judgements:
+        by_answer.setdefault(judgement.answer_id, {})[judgement.scorer] = judgement
+    in_part = 0
+    for of_answer in by_answer.values():
+        evidence = json.loads(of_answer[CASCADE].evidence)
+        if evidence["by"] == JUDGE:
+            assert of_answer["logicality"].score is not None
+        elif evidence["by"] == IN_PART:
+            in_part += 1
+            last = of_answer["logicality"]
+            assert (last.score, last.reason) == (None, DECIDED)
+            assert of_answer["helpfulness"].score is not None
+            assert of_answer["faithfulness"].score is not None
+            assert of_answer[CASCADE].score is not None and evidence["spread"] > 0
+    assert in_part > 0
+    one_by_one = [judgement for question in questions for judgement in judged(recipe_with_last, [question])[0]]
+    assert one_by_one == judgements
+
+
+def test_the_plan_expects_what_comes_last_for_fewer_answers(recipe_with_last: Recipe) -> None:
+    of_kind = {}
+    for scorer in parse_scorers(recipe_with_last):
+        of_kind.update(expected_calls(scorer, recipe_with_last, 1000))
+    assert of_kind["logicality"] < of_kind["helpfulness"] < ANSWERS
+    view = cascade_view(recipe_with_last)
+    assert view is not None and view["last"] == ["logicality"]
+    assert view["answers_last"] < view["answers"]
+    rows = rows_of_plan(view)
+    assert rows["cascade: · by logicality"].startswith(f"about {100 * view['answers_last']:.0f}%, in ")
+    folder = next(Path(recipe_with_last.store, "datasets").rglob("manifest.json")).parent
+    columns, choices = choice_rows(calibrate_cascade(str(folder), recipe_with_last))
+    assert columns[-2:] == ["in full %", "in full, questions %"]
+    assert all(len(row) == len(columns) for row in choices)
+    with pytest.raises(RecipeError, match="was made with other last"):
+        load_cascade(with_cascade(recipe_with_last, last=()))
+
+
+def test_a_control_question_says_what_would_be_decided_with_a_scorer_last(recipe_with_last: Recipe) -> None:
+    questions = cases(30, seed=4)
+    plain, _ = judged(with_cascade(recipe_with_last, control_share=0), questions)
+    controlled, _ = judged(with_cascade(recipe_with_last, control_share=1), questions)
+    stages = []
+    for judgements in (plain, controlled):
+        of_cascade = [judgement for judgement in judgements if judgement.scorer == CASCADE]
+        stages.append([json.loads(judgement.evidence)["stage"] for judgement in of_cascade])
+    assert stages[0] == stages[1]
+    assert {IN_PART, JUDGE} <= set(stages[0])
 
 
 def test_the_same_is_decided_whatever_questions_come_together(recipe: Recipe) -> None:
@@ -275,14 +344,16 @@ def test_what_a_cascade_cannot_do_is_refused(changes: dict[str, Any], message: s
         parse_scorers(recipe)
 
 
+@pytest.mark.parametrize("last", [("quality",), ("references",), ("helpfulness", "helpfulness"), JUDGES])
+def test_what_cannot_come_last_is_refused(last: tuple[str, ...], tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"scoring\.cascade\.last"):
+        parse_scorers(cascade_recipe(tmp_path, last=last))
+
+
 def test_the_plan_says_that_its_shares_are_an_estimate(recipe: Recipe, tmp_path: Path) -> None:
     view = cascade_view(recipe)
     assert view is not None and view["questions"] == QUESTIONS
-    plan = {"questions": 1, "shards": 1, "drops": {}, "most_pairs": 1, "examples": 1, "calls": {}}
-    tokens = {"input": 0, "output": {"low": 0, "high": 0, "expected": 0}}
-    cost = {"low": 0.0, "high": 0.0, "expected": 0.0, "currency": "USD"}
-    judge = {"calls": {}, "tokens": tokens, "cascade": view}
-    rows = dict(plan_rows({**plan, "tokens": tokens, "cost": cost, "judge": judge})[1])
+    rows = rows_of_plan(view)
     assert rows["cascade: answers judged"].endswith(f"an estimate, from {QUESTIONS} questions")
     assert "cascade: decided by judge" in rows
     assert cascade_view(cascade_recipe(tmp_path)) == {"control": 1.0}
