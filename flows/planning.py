@@ -154,9 +154,7 @@ class _RangesOnWorkers:
                     pass
             missing.append(rows)
         if missing:
-            progress.say(
-                f"{len(missing)} ranges are planned here: their run is {state.name}{_why(state)}"
-            )
+            progress.say(f"{len(missing)} ranges are planned here: their run is {state.name}{_why(state)}")
             yield from self._workers.build_here(missing)
         discard(self._store, self._folder, list(run.ranges))
 
