@@ -29,10 +29,11 @@ from tasks.asking.spans import Lengths, Part, choose_spans, cut_parts
 from tasks.asking.writing import IntendedQuestion, write_prompt
 from tasks.contexts.built import BuiltQuestion
 from tasks.documents import STAGE, SourceDocument, read_documents
-from tasks.documents.histories import HistoryTurn, tools_of_document, turns_of
+from tasks.documents.histories import HistoryTurn, silent_turns, tools_of_document, turns_of
 from tasks.planning.limits import PROMPT_TOO_LONG
 from tasks.planning.make_plan import sharded, write_input, write_planned_shard
 from tasks.prompts import load_prompt, prompt_names
+from tasks.questions.sessions import silent_note
 from tasks.records import example as records
 from tasks.records.dataset import Split
 from tasks.records.example import Context, Drop, Example
@@ -133,6 +134,7 @@ class _Planner:
         self._drops = drops
         self._parts: Counter[str] = Counter()
         self._tokens: dict[str, int] = {}
+        self._silent_turns: list[int] = []  # of each document
         self.histories = False  # whether a document is one
         self.tool_calls = False  # whether a turn of one calls a tool, or is a result, and stays a message
         self._longest_prompt = longest_prompt(recipe)
@@ -143,6 +145,7 @@ class _Planner:
             built: list[BuiltQuestion] = []
             turns = turns_of(document)
             self.histories |= bool(turns)
+            self._silent_turns.append(silent_turns(document))
             kinds = fitting_kinds(self._kinds, bool(turns))
             if not kinds:
                 detail = f"{document.title}: no kind of asking.kinds is for documents that are no histories"
@@ -159,12 +162,14 @@ class _Planner:
 
     def warnings(self) -> list[str]:
         """What a plan says about its documents."""
-        if not self._parts:
-            return []
-        return [
-            f"{len(self._parts)} documents are longer than asking.document_tokens ({self._asking.document_tokens}): "
-            "each stands in the rows of its questions as the part that they are about"
-        ]
+        warnings = silent_note(self._silent_turns)
+        if self._parts:
+            warnings.append(
+                f"{len(self._parts)} documents are longer than asking.document_tokens "
+                f"({self._asking.document_tokens}): each stands in the rows of its questions as the part that they are "
+                "about"
+            )
+        return warnings
 
     def _intended(
         self, number: int, document: SourceDocument, question: int, kind: QuestionKind

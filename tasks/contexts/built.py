@@ -50,6 +50,7 @@ class BuiltQuestion:
     special_tokens: frozenset[str] = NO_TOKENS  # in its question and context; the prompt has them broken up
     sample_tokens: int | None = None
     refused_tools: bool = False  # the chat template refuses its tool calls, which are text
+    silent_turns: int = 0  # messages of its history that say nothing, which are left out
 
 
 def target_tokens(settings: Contexts, seed: int, example_id: str) -> int:

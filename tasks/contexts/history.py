@@ -120,7 +120,8 @@ def build_history(questions: Sequence[RawQuestion], inputs: Inputs) -> Outcomes:
                 outcomes[draft.question.example_id] = inputs.limits.drop(draft.question.example_id, prompt)
             else:
                 built = built_question(draft.question, context, prompt, draft.short, own)
-                outcomes[draft.question.example_id] = replace(built, refused_tools=draft.refused)
+                silent = sum(session.silent for session in draft.question.sessions)
+                outcomes[draft.question.example_id] = replace(built, refused_tools=draft.refused, silent_turns=silent)
         drafts = to_shorten
     return outcomes
 
@@ -155,7 +156,7 @@ def _draft(question: RawQuestion, inputs: Inputs, tools: ToolForm) -> _Draft:
         return _Draft(question, tools)
     target = target_tokens(inputs.recipe.contexts, inputs.recipe.seed, question.example_id)
     target = min(target, inputs.limits.prompt)
-    texts = [session_text(session) for session in question.sessions]
+    texts = [session_text(session, question.language) for session in question.sessions]
     left = target - sum(rough_tokens(inputs.tokenizer, texts))
     rng = seeded_random(inputs.recipe.seed, "sessions", question.example_id)
     fillers: list[_Filler] = []
@@ -163,7 +164,7 @@ def _draft(question: RawQuestion, inputs: Inputs, tools: ToolForm) -> _Draft:
     for index in draw(len(inputs.pool.documents), rng):
         session = Session.from_json(json.loads(inputs.pool.documents[index].text))
         tokens = inputs.pool.tokens[index]
-        if session_text(session) in texts:
+        if session_text(session, question.language) in texts:
             continue
         if tokens <= left:
             fillers.append(_Filler(session, tokens, rng.randint(0, len(question.sessions))))
@@ -265,7 +266,7 @@ def gather_sessions(recipe: Recipe, questions: Questions) -> Pool:
                 continue
             for session in outcome.sessions:
                 if not session.supports:
-                    values = session.to_json(with_tools=with_tools)
+                    values = replace(session, turns=tuple(session.spoken)).to_json(with_tools=with_tools)
                     yield Document("", json.dumps(values, ensure_ascii=False, sort_keys=True))
 
     sample, warnings = sample_documents(sessions(), recipe.seed)

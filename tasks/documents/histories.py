@@ -41,13 +41,16 @@ class HistoryTurn:
     tool_use: str = ""
 
 
-def history_sessions(row: SourceRow) -> list[Session]:
-    """The sessions of a row of chat messages; none of a row that is something else. Raises InputError."""
+def history_sessions(row: SourceRow) -> list[Session] | None:
+    """The sessions of a row of chat messages that say something; None for a row that is something else.
+
+    Raises InputError.
+    """
     values = row.values
     for form in (longmemeval, locomo, messages):
         if form.is_history(values):
-            return [session for session in form.history_of(row) if session.turns]
-    return []
+            return [session for session in form.history_of(row) if session.spoken]
+    return None
 
 
 def history_content(row: SourceRow, sessions: Sequence[Session]) -> tuple[str, str, dict[str, Any]]:
@@ -91,6 +94,12 @@ def _tool_use(turn: Turn, time: str, text: str) -> str:
     else:
         fields["tool_call_id"] = turn.call_id
     return json_text(fields | {"name": turn.name, "timestamp": time})
+
+
+def silent_turns(document: SourceDocument) -> int:
+    """How many messages of a document that is a history say nothing, and are not in its text."""
+    metadata = json.loads(document.metadata)
+    return sum(Session.from_json(session).silent for session in metadata.get(_SESSIONS, ()))
 
 
 def tools_of_document(document: SourceDocument) -> tuple[str, ...]:

@@ -33,7 +33,9 @@ def file_rows(file: SourceFile, settings: Documents) -> Iterator[Parsed | Unread
 def row_document(row: SourceRow, settings: Documents) -> Parsed | UnreadableError:
     """What one row holds, or why it cannot be used."""
     text = row.values.get(settings.text_column)
-    sessions = history_sessions(row) if not isinstance(text, str) else []
+    sessions = history_sessions(row) if not isinstance(text, str) else None
+    if sessions == []:
+        return UnreadableError("empty", f"row {row.number}: no message of it says anything")
     if sessions:
         content, name, parts = history_content(row, sessions)
         return Parsed(content, name, language=str(row.values.get("language") or ""), metadata=parts, row=row.number)

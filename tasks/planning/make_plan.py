@@ -37,6 +37,7 @@ from tasks.planning.workers import Elsewhere, planning_workers
 from tasks.prompts import load_prompt
 from tasks.questions import source_hint
 from tasks.questions.rows import source_note
+from tasks.questions.sessions import silent_note
 from tasks.records import example as records
 from tasks.records.example import Context, Drop, Example
 from tasks.records.plan import AS_MESSAGES, TOOL_CALLS, Plan, PlannedShard, plan_path
@@ -116,6 +117,7 @@ class _Tally:
         self.rows = self.short = self.with_special_tokens = self.with_tools = self.refused_tools = 0
         self.special_tokens: set[str] = set()
         self.languages: set[str] = set()
+        self.silent_turns: list[int] = []  # of each history
         self.drops: list[Drop] = []
 
     def counted(self, outcomes: Iterable[BuiltQuestion | Drop]) -> Iterator[BuiltQuestion]:
@@ -130,6 +132,7 @@ class _Tally:
             self.with_special_tokens += bool(outcome.special_tokens)
             self.with_tools += outcome.context.tool_use is not None
             self.refused_tools += outcome.refused_tools
+            self.silent_turns.append(outcome.silent_turns)
             self.special_tokens.update(outcome.special_tokens)
             self.languages.add(outcome.example.language)
             yield outcome
@@ -242,6 +245,7 @@ def _warnings(recipe: Recipe, tally: _Tally, counts: Mapping[str, int], exact: b
         warnings.append(
             f"the chat template refuses the tool calls of {tally.refused_tools} histories as messages: they are text"
         )
+    warnings += silent_note(tally.silent_turns)
     if tally.with_special_tokens:
         names = sorted(tally.special_tokens)
         listed = ", ".join(names[:_TOKENS_NAMED]) + (", ..." if len(names) > _TOKENS_NAMED else "")

@@ -89,6 +89,7 @@ def _outcome_to_json(outcome: BuiltQuestion | Drop) -> dict[str, Any]:
         "special_tokens": sorted(outcome.special_tokens),
         "sample_tokens": outcome.sample_tokens,
         "refused_tools": outcome.refused_tools,
+        "silent_turns": outcome.silent_turns,
     }
 
 
@@ -108,4 +109,5 @@ def _outcome_from_json(value: Mapping[str, Any]) -> BuiltQuestion | Drop:
         frozenset(value["special_tokens"]),
         value["sample_tokens"],
         value["refused_tools"],
+        value["silent_turns"],
     )

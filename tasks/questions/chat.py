@@ -17,7 +17,7 @@ from typing import Any
 
 from infra.models.tool_calls import json_text, read_arguments, tool_call
 from tasks.questions.question import Session, Turn
-from tasks.questions.sessions import flat_turns, spoken_text, turn_text
+from tasks.questions.sessions import flat_turns, result_text, spoken_text, turn_text
 from tasks.records.example import Context
 from tasks.records.history import history_text, messages_of
 
@@ -53,14 +53,15 @@ def chat_turns(session: Session, language: str, *, with_tools: bool) -> list[Cha
         return [ChatTurn({"role": turn.role, "content": turn.text}) for turn in flat]
     turns: list[ChatTurn] = []
     time, place = session.time, 0
-    while place < len(session.turns):
-        turn = session.turns[place]
-        results = _results(session.turns, place)
+    spoken = session.spoken
+    while place < len(spoken):
+        turn = spoken[place]
+        results = _results(spoken, place)
         if results:
             for message in _exchange(turn, results, time, language):
                 turns.append(ChatTurn(message, place))
             time = ""
-        elif turn.says_something:
+        else:
             (flat_turn,) = flat_turns(Session(time, (turn,)), language)
             turns.append(ChatTurn({"role": flat_turn.role, "content": flat_turn.text}))
             time = ""
@@ -97,12 +98,18 @@ def _exchange(turn: Turn, results: Sequence[Turn], time: str, language: str) -> 
         messages.append(
             {
                 "role": _TOOL,
-                "content": _dated(result.text, result.time, language),
+                "content": _result_content(result, name, language),
                 "tool_call_id": result.call_id if all(ids) else "",
                 "name": name,
             }
         )
     return messages
+
+
+def _result_content(result: Turn, tool: str, language: str) -> str:
+    """What a result is in a message of its own: an empty one is empty there, but says so in words beside its time."""
+    text = result_text(tool, "", language) if result.time and not result.text else result.text
+    return _dated(text, result.time, language)
 
 
 def _dated(text: str, time: str, language: str) -> str:
@@ -207,7 +214,9 @@ def message_text(message: Message, language: str) -> str:
 def _around(message: Message, language: str) -> tuple[str, str]:
     """What stands before and after a message's content in the text of a context."""
     if message["role"] == _TOOL and "tool_call_id" in message:
-        before, _, after = turn_text("result", language, tool=message["name"], text=_PLACE).partition(_PLACE)
+        if not message["content"]:
+            return result_text(message["name"], "", language), ""
+        before, _, after = result_text(message["name"], _PLACE, language).partition(_PLACE)
         return before, after
     calls = []
     for call in message.get("tool_calls", ()):

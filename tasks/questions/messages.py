@@ -49,17 +49,20 @@ def read_messages(row: SourceRow, language: str) -> RawQuestion | Drop:
         if not sessions:
             detail = f"row {row.number} has no message before the last question"
             return Drop(id_field(row, "id") or f"row-{row.number}", "read", "no_messages", detail)
+    own_language = language_of(row, question, language)
     documents: list[Document] = []
     distractors: list[Document] = []
+    parts: list[str] = []
     for session in sessions:
-        document = Document(session.time, session_text(session))
+        document = Document(session.time, session_text(session, own_language))
+        parts.append(f"{document.title}\n{document.text}" if document.title else document.text)
         (documents if session.supports or len(sessions) == 1 else distractors).append(document)
     metadata = row.values.get("metadata")
     return make_question(
         id_field(row, "id"),
         question,
-        language_of(row, question, language),
-        context="\n\n".join(document.text for document in map(_document, sessions)),
+        own_language,
+        context="\n\n".join(parts),
         documents=documents,
         distractors=distractors,
         references=references,
@@ -67,11 +70,6 @@ def read_messages(row: SourceRow, language: str) -> RawQuestion | Drop:
         metadata={**metadata_of(row, _FIELDS), **(metadata if isinstance(metadata, Mapping) else {})},
         sessions=sessions,
     )
-
-
-def _document(session: Session) -> Document:
-    text = session_text(session)
-    return Document(session.time, f"{session.time}\n{text}" if session.time else text)
 
 
 def is_history(values: Mapping[str, Any]) -> bool:
@@ -92,11 +90,11 @@ def history_of(row: SourceRow) -> list[Session]:
                 sessions.append(Session(time, turns, supports, read_tools(value.get("tools")) or tools))
             else:
                 sessions.append(Session("", read_turns(row, "sessions", value), tools=tools))
-        return [session for session in sessions if session.turns]
+        return [session for session in sessions if session.spoken]
     for name in _MESSAGES:
         if row.values.get(name) is not None:
-            turns = read_turns(row, name, row.values[name])
-            return [Session("", turns, tools=tools)] if turns else []
+            session = Session("", read_turns(row, name, row.values[name]), tools=tools)
+            return [session] if session.spoken else []
     raise fault(row, "messages", "is missing", _REMEDY)
 
 
@@ -107,10 +105,10 @@ def _without_last_question(sessions: Sequence[Session]) -> tuple[list[Session], 
         last = before.pop()
         for place in range(len(last.turns) - 1, -1, -1):
             turn = last.turns[place]
-            if turn.role != "user":
+            if turn.role != "user" or not turn.says_something:
                 continue
             earlier = last.turns[:place]
-            if any(other.role == "user" for other in earlier):
+            if any(other.role == "user" and other.says_something for other in earlier):
                 before.append(replace(last, turns=earlier))
             return before, turn.text, _reply(last.turns[place + 1 :])
     return [], "", ""

@@ -11,7 +11,7 @@ Empty texts, repeated ids and languages are checked for all formats in one place
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from infra.canonical import fingerprint
@@ -45,8 +45,8 @@ class Turn:
 
     @property
     def says_something(self) -> bool:
-        """Whether it has a text or calls a tool; the result of a tool may be empty."""
-        return bool(self.text.strip() or self.calls)
+        """Whether it has a text, calls a tool, or is the result of one: an empty result says that nothing came."""
+        return bool(self.text.strip() or self.calls) or self.role == "tool"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,17 @@ class Session:
 
     @property
     def spoken(self) -> list[Turn]:
-        """The turns that say something."""
+        """The turns that say something: no others are in a prompt or a document."""
         return [turn for turn in self.turns if turn.says_something]
+
+    @property
+    def silent(self) -> int:
+        """How many turns say nothing: an empty message, or one of images alone."""
+        return len(self.turns) - len(self.spoken)
 
     def to_json(self, *, with_tools: bool = True) -> dict[str, Any]:
         """JSON-ready values; without what only messages with tool calls need."""
-        values = asdict(self if with_tools else replace(self, turns=tuple(self.spoken)))
+        values = asdict(self)
         if not with_tools:
             del values["tools"]
             for turn in values["turns"]:

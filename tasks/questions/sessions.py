@@ -6,7 +6,7 @@ template has a place for calls and results, chat.py makes messages of them.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from infra.models.tool_calls import json_text, read_tool
@@ -38,8 +38,9 @@ _REMEDY = 'write each message as {"role": "user" | "assistant" | "system" | "too
 def read_turns(row: SourceRow, field: str, messages: Any) -> tuple[Turn, ...]:
     """Messages of a row: OpenAI's {"role", "content", "tool_calls"?, "name"?}, or ShareGPT's {"from", "value"}.
 
-    Content may be text, a list of parts of which those of text are read, or null beside tool calls. A turn of
-    "function_call" calls tools where its value is the JSON of calls, and is text else. Raises InputError.
+    Content may be text, a list of parts of which those of text are read, or null; blanks alone are none. A turn of
+    "function_call" calls tools where its value is the JSON of calls, and is text else. Turns that say nothing are there
+    too. Raises InputError.
     """
     if not isinstance(messages, (list, tuple)):
         raise fault(row, field, "is no list of messages", _REMEDY)
@@ -61,10 +62,8 @@ def read_turns(row: SourceRow, field: str, messages: Any) -> tuple[Turn, ...]:
             call_id = str(message.get("tool_call_id") or "")
             name = name or names.get(call_id, "")
         time = str(message.get("timestamp") or message.get("time") or "")
-        turn = Turn(ROLES[stated], text, name, calls, time, call_ids, call_id)
-        if turn.says_something or turn.role == "tool":
-            turns.append(turn)
-    return tuple(turns) if any(turn.says_something for turn in turns) else ()
+        turns.append(Turn(ROLES[stated], text if text.strip() else "", name, calls, time, call_ids, call_id))
+    return tuple(turns)
 
 
 def read_tools(value: Any) -> tuple[str, ...]:
@@ -152,20 +151,35 @@ def flat_turns(session: Session, language: str) -> list[Turn]:
     return turns
 
 
-def session_text(session: Session) -> str:
+def session_text(session: Session, language: str = "en") -> str:
     """A session as one text, a line for each message: for contexts that are texts."""
     lines = []
     for turn in session.spoken:
         parts = [turn.text] if turn.text else []
         parts += [f"{name} {arguments}" for name, arguments in turn.calls]
-        lines.append(f"{turn.name or turn.role}: " + " ".join(parts))
+        lines.append(f"{turn.name or turn.role}: " + (" ".join(parts) or result_text(turn.name, "", language)))
     return "\n".join(lines)
+
+
+def result_text(tool: str, text: str, language: str) -> str:
+    """The result of a tool under a line that names the tool; of an empty one that nothing came."""
+    if text:
+        return turn_text("result", language, tool=tool, text=text)
+    return turn_text("result-empty", language, tool=tool)
+
+
+def silent_note(histories: Iterable[int]) -> list[str]:
+    """What a plan says of turns that say nothing, by how many there are in each history; nothing of none."""
+    counts = list(filter(None, histories))
+    if not counts:
+        return []
+    return [f"{sum(counts)} messages of {len(counts)} histories have no text and no tool call, and are left out"]
 
 
 def _text_of(turn: Turn, language: str) -> str:
     """What a turn says, with its tool calls, or with what it is where it is no message of a person or a model."""
     if turn.role == "tool":
-        return turn_text("result", language, tool=turn.name, text=turn.text)
+        return result_text(turn.name, turn.text, language)
     if turn.role == "system":
         return turn_text("system", language, text=turn.text)
     text = spoken_text(turn)

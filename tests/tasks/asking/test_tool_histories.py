@@ -22,10 +22,12 @@ from tasks.questions.sessions import flat_turns
 from tasks.records.plan import Plan, load_shard
 from tasks.records.question import WrittenQuestion
 from tests.support.asking import asking_recipe
-from tests.support.tool_template import SCHEMAS, asks, call, trajectory
+from tests.support.tool_template import SCHEMAS, asks, call, result, trajectory
 
 DATED = [{**message, "timestamp": f"10:0{place}"} for place, message in enumerate(trajectory(1))]
 BROKEN = [*trajectory(2), {"role": "user", "content": "Go on."}, asks(call("z", "read", "{page"))]
+EMPTY = [*trajectory(1)[:2], asks(call("e", "search", {})), result("e", ""), *trajectory(1)[2:]]
+EMPTY_AND_DATED = [{**message, "timestamp": f"10:0{place}"} for place, message in enumerate(EMPTY)]
 
 
 def planned(folder: Path, messages: list[dict[str, Any]], tools: str) -> tuple[Plan, Recipe, list[IntendedQuestion]]:
@@ -51,7 +53,7 @@ def read_back(folder: Path, plan: Plan, recipe: Recipe, intended: IntendedQuesti
     return read
 
 
-@pytest.mark.parametrize("messages", [trajectory(2), DATED, BROKEN])
+@pytest.mark.parametrize("messages", [trajectory(2), DATED, BROKEN, EMPTY, EMPTY_AND_DATED])
 def test_rows_hold_calls_and_results_that_are_read_as_the_same_messages(tmp_path: Path, messages: Any) -> None:
     plan, recipe, (intended,) = planned(tmp_path, messages, "auto")
     assert row_schema(plan) == TOOL_ROWS
