@@ -80,8 +80,11 @@ class Request:
     def __hash__(self) -> int:
         return hash(self.key)
 
-    def body(self, fields: Mapping[str, Any] | None = None) -> bytes:
-        """The JSON body to send, spliced around the prompt's bytes; with `fields` in place of the parameters."""
+    def body(self, fields: Mapping[str, Any] | None = None, *, tool_choice: bool = True) -> bytes:
+        """The JSON body to send, spliced around the prompt's bytes; with `fields` in place of the parameters.
+
+        Without `tool_choice` the server may have the model call the prompt's tools.
+        """
         if self.route == "score":  # it takes two texts, and no conversation
             first, second = (message["content"] for message in self.prompt.messages)
             return canonical_json({"model": self.model, "text_1": first, "text_2": second, **self.parameters})
@@ -91,7 +94,8 @@ class Request:
         rest = canonical_json({"model": self.model, **(self.parameters if fields is None else fields)})
         tools = b""
         if self.prompt.tools:  # not to be called; vLLM has them in the prompt all the same
-            tools = b'"tool_choice":"none","tools":' + self.prompt.encoded_tools + b","
+            choice = b'"tool_choice":"none",' if tool_choice else b""
+            tools = choice + b'"tools":' + self.prompt.encoded_tools + b","
         return b"".join((b'{"messages":', self.prompt.encoded, b",", tools, rest[1:]))
 
 

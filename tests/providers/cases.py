@@ -76,6 +76,7 @@ def page(title: str, text: str = "nginx") -> str:
 
 
 KEY, MONEY, NAME, FORM = "OPENAI_API_KEY", "top the account up", "check the model's name", "change the parameter"
+TOOLS = "set contexts.tools: text"
 ECHO = "The document says: insufficient_quota, content_filter, maximum context length, model_not_found."
 FORBIDDEN = {"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs are not permitted", "input": ECHO}
 PER_DAY = {
@@ -129,6 +130,11 @@ MODEL = [
     Case("sglang", 404, plain("The model m is not found", "NotFoundError", 404), "model", "", "not found", NAME),
     Case("ollama", 404, error("model 'llama3:latest' not found, try pulling it first", None, "api_error"), "model", "", "pulling", NAME),
     Case("openrouter id", 400, {"error": {"message": "x/y is not a valid model ID", "code": 400}}, "model", "", "valid model", NAME),
+    Case("openrouter tools", 404, {"error": {"message": "No endpoints found that support tool use. Try disabling \"search\".", "code": 404}}, "form", "", "tool use", TOOLS),
+    Case("ollama tools", 400, error("registry.ollama.ai/library/gemma:2b does not support tools"), "form", "", "tools", TOOLS),
+    Case("mistral tools", 400, {"object": "error", "message": "Function calling is not enabled for this model", "code": 3051}, "form", "", "not enabled", TOOLS),
+    Case("unknown tools", 400, error("Unrecognized request argument supplied: tools"), "form", "", "tools", TOOLS),
+    Case("vllm no parser", 400, error('"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set', 400, "BadRequestError"), "form", "", "parser", TOOLS),
     Case("openrouter endpoints", 404, {"error": {"message": "No endpoints found for x/y:free.", "code": 404}}, "model", "", "No endpoints", NAME),
     Case("deepseek", 400, error("Model Not Exist", "invalid_request_error"), "model", "", "Model Not Exist", NAME),
     Case("zhipu", 400, {"error": {"code": "1211", "message": "模型不存在，请检查模型代码。"}}, "model", "", "模型不存在", NAME),

@@ -91,7 +91,7 @@ def replaced(body: bytes, chance: random.Random) -> bytes:
     """JSON in which one value has become another."""
     try:
         parsed = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return body
     places: list[tuple[Any, Any]] = []
 

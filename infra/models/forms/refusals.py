@@ -1,12 +1,14 @@
 """What a server's refusal says about a field that Longmill sends by itself, and the form of requests that it asks for.
 
-Only these four fields are looked for: max_tokens, temperature, top_p and seed. A field that the recipe gives under
-`parameters` is the user's own wish, so its refusal is shown and not mended. Pure: statuses and texts in, a form out.
+Only these five fields are looked for: max_tokens, temperature, top_p, seed and tool_choice. A field that the recipe
+gives under `parameters` is the user's own wish, so its refusal is shown and not mended. Pure: statuses and texts in, a
+form out.
 
     max_tokens      not supported: sent as the name that the server names, or as max_completion_tokens
     temperature     not supported, or its default alone is: left out, the model's own decides
     top_p           not supported: left out; out of range, or not beside temperature: left out where it is 1
     seed            not supported: left out; out of range: folded into the range
+    tool_choice     not supported, or not "none": left out; a reply that calls a tool is then no answer
 """
 
 import json
@@ -15,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from infra.models.forms.request_form import RequestForm
+from infra.models.forms.request_form import TOOL_CHOICE, RequestForm
 from infra.models.refusals.rules import classify_refusal
 
 STATUSES = frozenset({400, 422})  # of refusals that can be about a field
@@ -46,13 +48,13 @@ _BELOW = re.compile(r"(?:less than|<)\s*(\d+)", re.IGNORECASE)
 def form_after(form: RequestForm, sent: Mapping[str, Any], status: int, body: str) -> tuple[RequestForm, str] | None:
     """The form to send a refused request in, and what has changed, for a person; None when nothing can be settled.
 
-    `sent` are the request's parameters by Longmill's own names, `form` is how they were written.
+    `sent` are the request's fields by Longmill's own names, `form` is how they were written.
     """
     refusal = classify_refusal(status, body)
     if status not in STATUSES or refusal.subject not in ("form", "unexplained"):
         return None
     changes: list[str] = []
-    for name in ("max_tokens", "temperature", "top_p", "seed"):
+    for name in ("max_tokens", "temperature", "top_p", "seed", TOOL_CHOICE):
         if name not in sent or name in form.omit:
             continue
         for clause in _clauses(body, refusal.words, form.rename.get(name, name)):
@@ -82,6 +84,11 @@ def _settle(
         if unsupported or _RANGE.search(clause):
             return _without(form, name), "seed is left out, so that samples cannot be repeated"
         return None
+    if name == TOOL_CHOICE:
+        return _without(form, name), (
+            "tool_choice is left out, so that a reply which calls a tool is a refused answer; contexts.tools: text "
+            "sends no tools"
+        )
     if name == "top_p" and sent["top_p"] == 1 and (_RANGE.search(clause) or _NOT_BOTH.search(clause)):
         return _without(form, name), "top_p is left out: 1 is no bound"
     if name == "temperature" and _NOT_BOTH.search(clause):

@@ -17,6 +17,8 @@ from infra.errors import PrerequisiteError
 from infra.models.protocol import CHAT, Prompt, Request
 from infra.recipe import Model
 
+TOOL_CHOICE = "tool_choice"  # "none" in every request with tools, and no part of its key
+
 
 def parameters_of(model: Model, own: Mapping[str, Any]) -> dict[str, Any]:
     """All parameters of a request to a model: the recipe's further fields, and `own` without what is not sent."""
@@ -38,6 +40,12 @@ def template_arguments(model: Model) -> dict[str, Any]:
     """What every request gives the model's chat template, such as enable_thinking."""
     arguments = model.parameters.get("chat_template_kwargs")
     return dict(arguments) if isinstance(arguments, Mapping) else {}
+
+
+def sent_fields(request: Request) -> dict[str, Any]:
+    """The fields of a request that Longmill's own names stand for: its parameters, and what goes with its tools."""
+    choice = {TOOL_CHOICE: "none"} if request.prompt.tools else {}
+    return {**request.parameters, **choice}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +78,7 @@ class RequestForm:
             if name == "seed" and self.seed_limit is not None:
                 value %= self.seed_limit + 1
             fields[self.rename.get(name, name)] = value
-        return request.body(fields)
+        return request.body(fields, tool_choice=TOOL_CHOICE not in self.omit)
 
 
 def headers_of(model: Model, section: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from infra.canonical import canonical_json, fingerprint
 from infra.errors import MissingError
 from infra.models.forms.refusals import STATUSES, form_after
-from infra.models.forms.request_form import RequestForm
+from infra.models.forms.request_form import RequestForm, sent_fields
 from infra.models.protocol import CHAT, Request
 from infra.store import Store
 
@@ -107,7 +107,7 @@ class FormSettler:
         """Whether a refused request is to be sent again, since its form is another one now."""
         if request.route != CHAT:
             return False
-        settled = form_after(used, request.parameters, status, body)
+        settled = form_after(used, sent_fields(request), status, body)
         if settled is None:
             return False
         form, change = settled[0].joined(self.form), settled[1]

@@ -30,6 +30,7 @@ _KEY_REMEDY = "set {api_key_env} to a key that may use this model"
 _MONEY_REMEDY = "top the account up, or use another key or endpoint"
 _MODEL_REMEDY = "check the model's name in the recipe, and that the endpoint ends in /v1"
 _FORM_REMEDY = "change the parameter that the server names in the recipe, or take a server that has it"
+_TOOLS_REMEDY = "set contexts.tools: text, so that no tools are sent, or take a server that has them"
 _SIZE_REMEDY = (
     "raise the limit on the size of a request at the gateway (nginx: client_max_body_size), or plan shorter contexts "
     "(contexts.max_tokens)"
@@ -133,6 +134,16 @@ RULES: tuple[Rule, ...] = (
         remedy=_MONEY_REMEDY,
     ),
     Rule("account", _statuses(402), remedy=_MONEY_REMEDY),
+    # -- the form of the request: a model or server without tools -------------------------------------------------
+    Rule(
+        "form",
+        _statuses(400, 404, 422, 501),
+        r"support (for )?(tools?|functions?)\b"  # OpenRouter (404), Ollama
+        r"|\b(tools?|(tool|function) (use|call\w*|choice))['\"`]? (is|are) not (supported|enabled|allowed)"  # Mistral
+        r"|(unknown|unsupported|unrecognized).{0,40}['\"` ]tools?['\"`]?(\W|$)"
+        r"|tool choice requires",  # vLLM without a parser of calls
+        remedy=_TOOLS_REMEDY,
+    ),
     # -- the model: its name, said with another status ------------------------------------------------------------
     Rule(
         "model",

@@ -7,7 +7,7 @@ import pytest
 from infra.models.forms.refusals import INT32_MAX, form_after
 from infra.models.forms.request_form import RequestForm
 
-SENT = {"max_tokens": 64, "temperature": 0.7, "top_p": 1.0, "seed": INT32_MAX}
+SENT = {"max_tokens": 64, "temperature": 0.7, "top_p": 1.0, "seed": INT32_MAX, "tool_choice": "none"}
 RENAMED = {"rename": {"max_tokens": "max_completion_tokens"}}
 O_SERIES = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
 ONE_TEMPERATURE = (
@@ -44,6 +44,11 @@ def openai(message: str, param: str | None = None) -> str:
         ),
         (openai("property 'seed' is unsupported"), {"omit": {"seed"}}),
         (openai("参数 seed 不支持"), {"omit": {"seed"}}),
+        (openai("Unrecognized request argument supplied: tool_choice"), {"omit": {"tool_choice"}}),
+        (
+            json.dumps({"detail": [{"type": "enum", "loc": ["body", "tool_choice"], "msg": "Input should be 'auto'"}]}),
+            {"omit": {"tool_choice"}},
+        ),
         (openai(LITELLM), {"omit": {"seed", "temperature"}}),
         (json.dumps(BOUNDED), {"seed_limit": 65535}),
         (openai("InvalidParameter: The seed must be in the range of [0, 10000]"), {"seed_limit": 10000}),
@@ -67,6 +72,8 @@ def test_a_field_that_longmill_sends_by_itself_is_settled(body: str, form: dict[
         (400, openai("Invalid 'messages': seed is not supported", "messages")),
         (403, openai("seed is not supported")),
         (400, "<html>bad request</html>"),
+        (400, openai("Unrecognized request argument supplied: tools")),
+        (400, openai('"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set')),
     ],
 )
 def test_other_refusals_stay_refusals(status: int, body: str) -> None:

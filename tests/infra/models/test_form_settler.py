@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from infra.errors import RefusedError
 from infra.models.client import Reply
 from infra.models.forms.request_form import RequestForm
 from infra.models.forms.settler import REMEMBERED_S, FormMemory, FormSettler
+from infra.models.protocol import Prompt
 from infra.store import Store, open_store
 from tests.support.memory_ledger import MemoryLedger
 from tests.support.requests import client_of, requests
@@ -46,6 +48,37 @@ def test_the_first_call_alone_meets_the_refusals_and_the_others_are_sent_right(s
         "policy: seed is left out, so that samples cannot be repeated",
     ]
     assert all("the server says" in line for line in lines)
+
+
+def test_a_server_without_tool_choice_gets_the_tools_alone(store: Store) -> None:
+    """The keys stay; the tools are of the prompt. A request without tools is none of that."""
+    lines: list[str] = []
+    ledger = MemoryLedger()
+    with_tools, without = [], requests(1, 2, text="without tools")
+    for request in requests(2, 2):
+        prompt = Prompt(request.prompt.messages, ({"type": "function", "function": {"name": "search"}},))
+        with_tools.append(replace(request, prompt=prompt))
+    with running_stub(refuses={"tool_choice": "Unrecognized request argument supplied: tool_choice"}) as stub:
+        with client_of(ledger, stub, attempts=1, try_first=True, form=settler(store, lines)) as client:
+            assert all(isinstance(outcome, Reply) for outcome in client.complete(with_tools))
+            assert stub.requests == 4 + 1
+            assert "tools" in stub.fields and "tool_choice" not in stub.fields
+            assert all(isinstance(outcome, Reply) for outcome in client.complete(without))
+        assert stub.requests == 4 + 1 + 2
+    assert set(ledger.entries) == {request.key for request in (*with_tools, *without)}
+    [line] = lines
+    assert line.startswith("policy: tool_choice is left out, so that a reply which calls a tool is a refused answer")
+
+
+def test_a_server_without_tools_has_the_remedy_of_the_recipe() -> None:
+    prompt = Prompt(({"role": "user", "content": "Who?"},), ({"type": "function", "function": {"name": "search"}},))
+    [request] = requests(1, 1)
+    with (
+        running_stub(refuses={"tools": "gemma:2b does not support tools"}) as stub,
+        client_of(MemoryLedger(), stub, try_first=True) as client,
+        pytest.raises(RefusedError, match=r"does not support tools.*set contexts\.tools: text"),
+    ):
+        client.complete([replace(request, prompt=prompt)])
 
 
 def test_many_refusals_at_once_teach_one_lesson_once() -> None:
