@@ -142,7 +142,8 @@ def _page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
     rows = [_row("all", view)]
     for name, counts in [*view["by_format"].items(), *view["by_language"].items()]:
         rows.append(_row(name, counts))
-    yield table(view["source"], ["documents that are used", "", "characters", "tokens"], rows)
+    figures = ["", "characters"] if view["tokens"] is None else ["", "characters", "tokens"]
+    yield table(view["source"], ["documents that are used", *figures], rows)
     for reason, drop in view["drops"].items():
         yield plain(f"dropped {drop['documents']:,} as {reason}, the first: {drop['first']}")
     first = view["first"]
@@ -155,5 +156,5 @@ def _page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 
 def _row(name: str, counts: Mapping[str, Any]) -> list[str]:
-    tokens = "" if counts["tokens"] is None else f"{counts['tokens']:,}"
-    return [name, f"{counts['documents']:,}", f"{counts['characters']:,}", tokens]
+    tokens = [] if counts["tokens"] is None else [f"{counts['tokens']:,}"]
+    return [name, f"{counts['documents']:,}", f"{counts['characters']:,}", *tokens]

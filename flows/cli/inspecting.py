@@ -272,7 +272,7 @@ def pair_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
 def questions_page(view: Mapping[str, Any]) -> Iterator[RenderableType]:
     """The questions as a table with kind, answer and difficulty; how many more there are, and the drops."""
     if view["questions"]:
-        questions = _table("question", "kind", "asks", "answer", "difficulty")
+        questions = _table("question", "kind", "asks", "answer", "difficulty", texts=4)
         for row in view["rows"]:
             difficulty = "—" if row["difficulty"] is None else f"{row['difficulty']:.2f}"
             cells = [row["id"], row["kind"], _start(row["question"]), _start(" · ".join(row["answers"]))]
@@ -330,10 +330,11 @@ def _field(name: str, text: str) -> Text:
     return Text(f"{name:<11}", "dim") + plain(text)
 
 
-def _table(*columns: str) -> Table:
+def _table(*columns: str, texts: int = 2) -> Table:
+    """A table whose first columns are texts and the others figures."""
     result = Table(box=None, pad_edge=False)
     for position, column in enumerate(columns):
-        result.add_column(column, justify="left" if position < 2 else "right", overflow="fold")
+        result.add_column(column, justify="left" if position < texts else "right", overflow="fold")
     return result
 
 

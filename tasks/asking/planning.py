@@ -31,7 +31,7 @@ from tasks.contexts.built import BuiltQuestion
 from tasks.documents import STAGE, SourceDocument, read_documents
 from tasks.documents.histories import HistoryTurn, silent_turns, tools_of_document, turns_of
 from tasks.planning.limits import PROMPT_TOO_LONG
-from tasks.planning.make_plan import sharded, write_input, write_planned_shard
+from tasks.planning.make_plan import sharded, typical_drop, write_input, write_planned_shard
 from tasks.prompts import load_prompt, prompt_names
 from tasks.questions.sessions import silent_note
 from tasks.records import example as records
@@ -72,7 +72,7 @@ def make_asking_plan(recipe: Recipe, store: Store) -> Plan:
     planned = sum(shard.questions for shard in shards)
     counts = dict(sorted(Counter(drop.reason for drop in drops).items()))
     if not planned:
-        first = f" The first: {drops[0].detail}" if drops else ""
+        first = f" {typical_drop(counts, drops)}" if drops else ""
         listed = ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "none"
         assert recipe.documents is not None
         raise InputError(f"{recipe.documents.source}: there is nothing to ask about; dropped: {listed}.{first}")
@@ -148,7 +148,10 @@ class _Planner:
             self._silent_turns.append(silent_turns(document))
             kinds = fitting_kinds(self._kinds, bool(turns))
             if not kinds:
-                detail = f"{document.title}: no kind of asking.kinds is for documents that are no histories"
+                detail = (
+                    f"{document.title}: every kind of asking.kinds is for histories alone, and it is none; add another "
+                    "kind, as single_fact"
+                )
                 self._drops.append(Drop(document.document_id[:16], "context", "no_span", detail))
                 continue
             for question, kind in enumerate(draw_kinds(self._asking, kinds, self._recipe.seed, document)):

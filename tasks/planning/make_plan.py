@@ -275,11 +275,18 @@ def _warnings(recipe: Recipe, tally: _Tally, counts: Mapping[str, int], exact: b
     return warnings
 
 
+def typical_drop(counts: Mapping[str, int], drops: Sequence[Drop]) -> str:
+    """What the first drop of the most frequent reason says; `counts` are of all reasons."""
+    reason = max(counts, key=lambda reason: counts[reason])
+    first = next(drop for drop in drops if drop.reason == reason)
+    return f"The first {reason}: {first.detail}"
+
+
 def _nothing_left(settings: Questions, counts: Mapping[str, int], drops: Sequence[Drop]) -> str:
     """The message for a source all of whose rows are drops: how many for which reason, the first, and what to do."""
     sentences = [f"{settings.source}: no question is left to plan; dropped: {_listed(counts)}"]
     if drops:
-        sentences.append(f"The first: {drops[0].detail}")
+        sentences.append(typical_drop(counts, drops))
     hint = source_hint(settings)
     if counts.get(TOO_LONG_TO_TRAIN):
         sentences.append(
