@@ -276,10 +276,10 @@ def _warnings(recipe: Recipe, tally: _Tally, counts: Mapping[str, int], exact: b
 
 
 def typical_drop(counts: Mapping[str, int], drops: Sequence[Drop]) -> str:
-    """What the first drop of the most frequent reason says; `counts` are of all reasons."""
+    """What the first drop of the most frequent reason says, which is named where there are others in `counts`."""
     reason = max(counts, key=lambda reason: counts[reason])
     first = next(drop for drop in drops if drop.reason == reason)
-    return f"The first {reason}: {first.detail}"
+    return f"The first{f' {reason}' if len(counts) > 1 else ''}: {first.detail}"
 
 
 def _nothing_left(settings: Questions, counts: Mapping[str, int], drops: Sequence[Drop]) -> str:

@@ -39,6 +39,7 @@ def test_a_folder_is_counted_by_format_and_language_with_its_drops(tmp_path: Pat
     output = printed("documents", str(folder))
     assert "dropped 1 as binary, the first: c.txt" in output
     assert "The council of Harlow" in output
+    assert "tokens" not in output  # which are a tokenizer's, and a folder names none
 
 
 def test_a_recipe_counts_the_tokens_of_its_policy(tmp_path: Path) -> None:

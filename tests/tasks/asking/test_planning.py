@@ -165,6 +165,15 @@ def test_a_folder_without_a_document_says_so(tmp_path: Path) -> None:
         make_asking_plan(asking_half(asking_recipe(tmp_path)), open_store(str(tmp_path / "store")))
 
 
+def test_a_plan_of_nothing_names_its_most_frequent_reason(tmp_path: Path) -> None:
+    write_documents(tmp_path)
+    (tmp_path / "documents" / "0.txt").write_text("")
+    recipe = asking_half(asking_recipe(tmp_path, asking={"kinds": {"decision": 1}}))
+    words = r"1 empty, \d+ no_span\. The first no_span: .* is for histories alone, and it is none; add another kind"
+    with pytest.raises(InputError, match=words):
+        make_asking_plan(recipe, open_store(recipe.store))
+
+
 def test_what_belongs_to_building_does_not_change_the_plan_of_asking(tmp_path: Path) -> None:
     write_documents(tmp_path)
     recipe = asking_recipe(tmp_path)
