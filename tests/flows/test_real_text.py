@@ -1,6 +1,7 @@
 """SmolLM2 on the library, all on one real vLLM: SeaLong to the compared adapter, LongReward, full training."""
 
 import json
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,22 @@ from flows.improve import improve
 from flows.recipes import read_recipe
 from flows.shard import shard_recipe
 from flows.train import train
-from infra.models.tokens import resolve_model
+from infra.models.tokens import load_tokenizer, resolve_model
 from infra.recipe import Recipe
 from infra.serving.servers import serve_recipe
 from infra.store import open_store
+from tasks.contexts.built import own_tokens
 from tests.support.command import needs_vllm
+from tests.support.tool_template import (
+    SCHEMAS,
+    TOOL_TEMPLATE,
+    asks,
+    call,
+    result,
+    save_tool_tokenizer,
+    trajectory,
+)
+from tests.tasks.planning.test_tool_calls import body_of, built_by, tool_recipe, tool_row
 
 pytestmark = [
     pytest.mark.slow,
@@ -36,6 +48,7 @@ SMALL = (
     "training.max_steps=1",
     "dataset.test_fraction=0",
     "execution.shard_size=2",
+    'policy.serve.arguments=[--enforce-eager, --max-num-seqs, "64", --trust-request-chat-template]',
 )
 RATINGS = ("helpfulness", "logicality")
 CUT_SHORT = [  # notes and facts by so small a model take minutes at full length
@@ -70,6 +83,34 @@ def test_sealong_ends_with_a_compared_adapter(served: Recipe, report: dict[str, 
     assert adapter["r"] == 16
     assert report["model"]["questions"] == HELD_OUT
     assert {"before", "after"} <= report["model"].keys()
+
+
+@pytest.mark.parametrize("form", ["auto", "text"])
+def test_the_prompt_tokens_of_tool_calls_are_those_that_were_planned(served: Recipe, tmp_path: Path, form: str) -> None:
+    """What is sent is what a template with tools renders, results that are empty too."""
+    empty = [*trajectory(1)[:2], asks(call("e", "search", {"q": "桥"})), result("e", ""), *trajectory(1)[2:]]
+    recipe = tool_recipe(tmp_path, [tool_row(0, tools=SCHEMAS), tool_row(1), tool_row(2, empty, tools=SCHEMAS)])
+    tokenizer = save_tool_tokenizer(tmp_path / "tokenizer", model=served.policy.tokenizer)
+    policy = served.policy.model_copy(update={"tokenizer": tokenizer})
+    contexts = recipe.contexts.model_copy(update={"tools": form})
+    recipe = recipe.model_copy(update={"policy": policy, "contexts": contexts})
+    counted, sent = {}, {}
+    for built in built_by(recipe):
+        name = built.example.example_id
+        body = body_of(built.example, built.context, policy, own_tokens(recipe, load_tokenizer(tokenizer)))
+        assert ("tools" in body) == (form == "auto" and name != "t1")
+        counted[name] = built.prompt_tokens
+        request = {**body, "max_tokens": 1, "chat_template": TOOL_TEMPLATE}
+        sent[name] = post(f"{policy.endpoints[0]}/chat/completions", request)["usage"]["prompt_tokens"]
+    assert sent == counted
+    assert len(counted) == 3
+
+
+def post(url: str, body: dict[str, Any]) -> dict[str, Any]:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as response:
+        reply: dict[str, Any] = json.load(response)
+    return reply
 
 
 def test_answers_are_of_real_text(served: Recipe, report: dict[str, Any]) -> None:

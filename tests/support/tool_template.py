@@ -30,9 +30,9 @@ SCHEMAS = [
 ]
 
 
-def save_tool_tokenizer(folder: Path, template: str = TOOL_TEMPLATE) -> str:
-    """The microworld's tokenizer with a template that knows tools; returns its folder."""
-    tokenizer = load_tokenizer("microworld")
+def save_tool_tokenizer(folder: Path, template: str = TOOL_TEMPLATE, model: str = "microworld") -> str:
+    """A model's tokenizer with a template that knows tools; returns its folder."""
+    tokenizer = load_tokenizer(model)
     tokenizer.chat_template = template
     tokenizer.save_pretrained(folder)
     return str(folder)
