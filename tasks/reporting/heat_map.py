@@ -1,7 +1,7 @@
 """The map of a score by depth and length, as SVG on a light and on a dark ground: a cell for each pair of both.
 
 A cell has its mean in per cent and the number of its questions; the darker it is, the higher the mean. Two models stand
-side by side. A map of one length at one depth is left out: it would be one cell.
+side by side. A map of one length or of one depth is left out: the plot by the other shows as much, with intervals.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,17 +33,17 @@ class Cell:
 def heat_map(
     before: Sequence[EvaluationRow], after: Sequence[EvaluationRow] | None, metric: str
 ) -> dict[str, str] | None:
-    """The map of one suite's rows: {"light", "dark"}. None where their groups have no depth and length, or one of both.
+    """The map of one suite's rows: {"light", "dark"}. None where their groups have not two depths and two lengths.
 
     The rows are of one suite; `after` are those of the second model.
     """
     models = {"before": heat_cells(before, metric)}
     if after is not None:
         models["after"] = heat_cells(after, metric)
-    if len(models["before"]) < 2:
-        return None
     lengths = sorted({cell.length for cell in models["before"]})
     depths = sorted({cell.depth for cell in models["before"]})
+    if len(lengths) < 2 or len(depths) < 2:
+        return None
     width = max(SIZE[0], _LABELS + _CELL * len(lengths) * len(models))
     figure, _ = new_plot((width, _LABELS + 0.8 * _CELL * len(depths)))
     figure.clear()
