@@ -29,7 +29,9 @@ def read_suite_questions(recipe: Recipe, store: Store, dataset: Dataset) -> Suit
 
 def _nothing_to_ask(suite: ActiveSuite, recipe: Recipe) -> str:
     """Why a suite has no question, and what helps."""
-    source = suite.settings.questions or (recipe.evaluation and recipe.evaluation.questions)
+    source = suite.settings.questions
+    if source is None and recipe.evaluation is not None:
+        source = recipe.evaluation.questions
     if source is None:
         return (
             f"there is no held-out question for the suite {suite.label}: raise dataset.test_fraction, or give "
