@@ -152,6 +152,8 @@ def _evaluated(
 
             outcome = evaluate_flow(parameters, path, trained[0] if trained else None, command)
     if not as_json:
+        if len(trained) == 1:
+            console.print(f"before: {settings.policy.name}, after: {trained[0]['name']}", soft_wrap=True, markup=False)
         _show(settings.name, outcome, several=len(trained) > 1)
     return outcome
 
