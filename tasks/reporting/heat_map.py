@@ -6,11 +6,11 @@ side by side. A map of one length or of one depth is left out: the plot by the o
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tasks.evaluation.compare import EvaluationRow
 from tasks.reporting.evaluation_plots import both_grounds
-from tasks.reporting.plots import BLUE, GROUND, INK, SIZE, new_plot
+from tasks.reporting.plots import BLUE, FAINT, GROUND, INK, SIZE, new_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,7 +80,8 @@ def _draw(axes: "Axes", cells: Sequence[Cell], lengths: Sequence[int], depths: S
     for cell in cells:
         x, y = columns[cell.length], rows[cell.depth]
         opacity = _DARKEST * (cell.value or 0.0)
-        axes.add_patch(Rectangle((x - 0.48, y - 0.47), 0.96, 0.94, facecolor=BLUE, alpha=opacity, linewidth=0))
+        colours: dict[str, Any] = {"facecolor": (BLUE, opacity), "edgecolor": FAINT}
+        axes.add_patch(Rectangle((x - 0.48, y - 0.47), 0.96, 0.94, linewidth=0.8, **colours))
         value = "–" if cell.value is None else f"{100 * cell.value:.0f}"
         axes.text(x, y - 0.12, value, ha="center", va="center", fontsize=10, color=INK)
         axes.text(x, y + 0.24, f"n = {cell.n}", ha="center", va="center", fontsize=6.5, color=INK)
