@@ -47,7 +47,7 @@ _SHARED_WITH_JUDGE = {"prompts", "temperature", "retry_temperature", "replies", 
 _TOKEN_LIKE = re.compile(rf"<(?!/?(?:{'|'.join(TAGS)})\b)[^\s<>]{{1,48}}>|\[/?[A-Za-z@][\w@]*\]|>>\w+<<")
 
 
-class Asked(Protocol):
+class Answering(Protocol):
     """What answers requests: a model's client, or what stands in its place (see ModelClient)."""
 
     def complete(self, requests: Sequence[Request]) -> list[Outcome]: ...
@@ -97,14 +97,14 @@ def ask_judge(
     queries: Sequence[JudgeQuery[Value]],
     scoring: ScoringContext,
     role: ModelRole = "judge",
-    asked: Asked | None = None,
+    answering: Answering | None = None,
 ) -> list[Verdict[Value]]:
-    """The verdict on each query, in order. `asked`: whom the requests go to; the client of the role without it.
+    """The verdict on each query, in order. `answering`: whom the requests go to; the client of the role without it.
 
     Raises ModelError for faults that may pass, and JudgeError when the judge has failed its trial (`trial.py`).
     """
     judge = judge_settings(scoring, role)
-    client = asked or client_of(scoring, role)
+    client = answering or client_of(scoring, role)
     constrained = False
     if judge.structured == "auto" and judge.mode == "live" and any(query.form for query in queries):
         constrained = _constrains_replies(judge, client, scoring)
@@ -180,7 +180,7 @@ def client_of(scoring: ScoringContext, role: ModelRole) -> ModelClient:
     return client
 
 
-def _complete(requests: Sequence[Request], subjects: Sequence[str], client: Asked) -> list[Outcome]:
+def _complete(requests: Sequence[Request], subjects: Sequence[str], client: Answering) -> list[Outcome]:
     """The outcomes. A request that is refused with its form is sent once more without it."""
     outcomes = client.complete(requests)
     refuse_passing_failures(outcomes, subjects)
@@ -279,7 +279,7 @@ def form_value(form: ReplyForm) -> dict[str, Any]:
     return {form.kind: form.value if isinstance(form.value, str) else list(form.value)}
 
 
-def _constrains_replies(judge: Judge, client: Asked, scoring: ScoringContext) -> bool:
+def _constrains_replies(judge: Judge, client: Answering, scoring: ScoringContext) -> bool:
     """Whether the judge's server constrains replies; the probe is sent once per judge, then read from the ledger."""
 
     def send_probe() -> bool:

@@ -134,7 +134,7 @@ def test_what_the_ledger_has_is_subtracted_and_its_answers_are_judged_as_they_ar
         recipe = recipe_for(folder, (policy, *servers[1:]), *suites)
         alone = recipe.model_copy(update={"training": None})
         policy_rows(read_suite_questions(recipe, open_store(recipe.store), None), alone, None, in_tasks=False)
-    asked = servers[2].requests
+    requests = servers[2].requests
     share = share_of(alone)
     for of_suite in share.suites.values():
         for part in (of_suite.answers, *of_suite.judgements.values()):
@@ -147,11 +147,11 @@ def test_what_the_ledger_has_is_subtracted_and_its_answers_are_judged_as_they_ar
         "evaluate_cite_support": QUESTIONS * REPLIES,
     }
     grades = share.suites["longbench"].judgements["evaluate_rate_answer"].calls
-    assert asked == grades.in_ledger + 2 * QUESTIONS * REPLIES
+    assert requests == grades.in_ledger + 2 * QUESTIONS * REPLIES
     # the trained model's answers are to come
     both = share_of(recipe).suites["longbench"].judgements["evaluate_rate_answer"].calls
     assert (both.in_ledger, both.to_make) == (grades.in_ledger, grades.in_ledger)
-    assert servers[2].requests == asked
+    assert servers[2].requests == requests
 
 
 def test_gpu_hours_are_those_of_the_speeds_and_a_question_s_samples_share_its_prompt(

@@ -109,11 +109,11 @@ def suite_questions(folder: Path, rows: list[dict[str, Any]], **evaluation: Any)
 def test_rows_that_cannot_be_asked_are_counted_and_too_many_stop_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(progress, "say", said.append)
+    notes: list[str] = []
+    monkeypatch.setattr(progress, "say", notes.append)
     ((_, questions),) = suite_questions(folder, rows_to_read(2))
     assert len(questions) == 8
-    assert "asked.jsonl: 2 of 10 questions are left out. Most often empty_context (2), as of q0" in said[0]
+    assert "asked.jsonl: 2 of 10 questions are left out. Most often empty_context (2), as of q0" in notes[0]
     with pytest.raises(YieldError, match=r"3 of 10 questions \(30%\) cannot be asked.*max_drop_share=0.3.*No call"):
         suite_questions(folder, rows_to_read(3))
 
@@ -121,12 +121,12 @@ def test_rows_that_cannot_be_asked_are_counted_and_too_many_stop_it(
 def test_questions_without_a_reference_are_counted_and_a_file_without_any_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(progress, "say", said.append)
+    notes: list[str] = []
+    monkeypatch.setattr(progress, "say", notes.append)
     rows = rows_to_read(0)
     del rows[4]["answers"]
     suite_questions(folder, rows)
-    assert said[0].startswith("1 of 10 evaluation questions have no reference")
+    assert notes[0].startswith("1 of 10 evaluation questions have no reference")
     bare = [{name: value for name, value in row.items() if name != "answers"} for row in rows]
     with pytest.raises(EvaluationError, match=r"asked.jsonl: no question has a reference answer, and the suite qa"):
         suite_questions(folder, bare)
