@@ -194,6 +194,25 @@ def check_reading(store: Store, plan: Plan, execution: Execution) -> None:
         raise YieldError(f"{fault}. No call was made")
 
 
+def check_asked(store: Store, plan: Plan, source: str, execution: Execution) -> str:
+    """Which rows of a file of evaluation questions are left out, in words; "" where none is.
+
+    Raises YieldError where so many could not be read that the figures would be of other questions.
+    """
+    outcome = reading_yield(store, plan)
+    if outcome.share > execution.max_drop_share:
+        raise YieldError(
+            f"{source}: {outcome.faults.total():,} of {outcome.questions:,} questions ({_percent(outcome.share)}) "
+            f"cannot be asked, more than execution.max_drop_share = {execution.max_drop_share:g}. "
+            f"{_most_frequent(outcome, outcome.faults, store)}; or evaluate on the others: "
+            f"--set execution.max_drop_share={_at_least(outcome.share)}. No call was made"
+        )
+    if not outcome.drops:
+        return ""
+    words = f"{source}: {outcome.drops.total():,} of {outcome.questions:,} questions are left out. "
+    return words + _most_frequent(outcome, outcome.drops, store)
+
+
 def reading_yield(store: Store, plan: Plan) -> Yield:
     """What became of a plan's rows before any call."""
     outcome = Yield(plan.questions)

@@ -19,7 +19,14 @@ from flows.cli.display import (
     table,
 )
 from flows.cli.doctor import require_machine
-from flows.cli.models_at import check_names, evaluation_recipe, served_model, with_judge, with_suites
+from flows.cli.models_at import (
+    check_names,
+    check_second_model,
+    evaluation_recipe,
+    served_model,
+    with_judge,
+    with_suites,
+)
 from flows.recipes import read_recipe
 from infra.errors import RecipeError
 from infra.recipe import Recipe
@@ -88,6 +95,8 @@ def evaluate(
     settings = with_suites(settings, suite or [])
     trained = [_trained(name, settings) for name in names]
     check_names(trained, settings)
+    if recipe or suite or not lm_eval:
+        check_second_model(settings, trained)
     outcome: dict[str, Any] = {}
     if recipe or suite or not lm_eval:
         command = None if recipe else _command(model, suite, judge, tokenizer, window, changes)
@@ -152,6 +161,8 @@ def _evaluated(
 
             outcome = evaluate_flow(parameters, path, trained[0] if trained else None, command)
     if not as_json:
+        if len(trained) == 1:
+            console.print(f"before: {settings.policy.name}, after: {trained[0]['name']}", soft_wrap=True, markup=False)
         _show(settings.name, outcome, several=len(trained) > 1)
     return outcome
 

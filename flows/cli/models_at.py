@@ -66,6 +66,18 @@ def check_names(models: Sequence[dict[str, Any]], recipe: Recipe) -> None:
         identities.append(identity)
 
 
+def check_second_model(recipe: Recipe, models: Sequence[dict[str, Any]]) -> None:
+    """Raise UsageError where a suite compares two models' answers and there is one model."""
+    from tasks.evaluation.suites import parse_suites
+
+    for suite in [] if models else parse_suites(recipe):
+        if suite.suite.compares:
+            raise UsageError(
+                f"the suite {suite.label} compares the answers of two models, and there is one: give --model for the "
+                "other, or leave the suite out"
+            )
+
+
 def evaluation_recipe(
     models: Sequence[Served], judge: str, tokenizer: str, window: int, store: str, changes: Sequence[str]
 ) -> Recipe:

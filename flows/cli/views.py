@@ -39,7 +39,7 @@ def plan_view(recipe: Recipe, policy: GpuSpeed = POLICY_SPEED, judge: GpuSpeed =
     plan = make_plan(recipe, store)
     with Ledger(store) as ledger:
         estimated = estimate(plan, recipe, store, ledger)
-        evaluation, evaluation_note = _evaluation(plan, recipe, store, ledger)
+        evaluation, evaluation_note = _evaluation(plan, recipe, store, ledger, policy, judge)
     counts = count_references(store, plan)
     view = {"plan_id": plan.plan_id, "shards": len(plan.shards), **estimated.to_json(), "references": counts.to_json()}
     view["sizing"] = sizing(plan, estimated, recipe, store, policy, judge).to_json()
@@ -63,14 +63,16 @@ def plan_view(recipe: Recipe, policy: GpuSpeed = POLICY_SPEED, judge: GpuSpeed =
     return {**view, "first_question": first}
 
 
-def _evaluation(plan: Plan, recipe: Recipe, store: Store, ledger: Ledger) -> tuple[dict[str, Any] | None, str]:
+def _evaluation(
+    plan: Plan, recipe: Recipe, store: Store, ledger: Ledger, policy: GpuSpeed, judge: GpuSpeed
+) -> tuple[dict[str, Any] | None, str]:
     """What evaluating takes, and a warning where there is nothing to evaluate on: the dataset can be built all the
     same."""
     try:
         share = evaluation_share(plan, recipe, store, ledger)
     except EvaluationError as error:
         return None, f"`longmill run` cannot evaluate: {error}"
-    return share.to_json() if share else None, ""
+    return share.to_json(policy, judge) if share else None, ""
 
 
 def asking_plan_view(recipe: Recipe) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class EvaluationRow:
 
 
 Paired = Sequence[tuple[EvaluationRow, EvaluationRow | None]]
+Split = Sequence[tuple[Figures, Paired]]  # of the questions: what each part is called, and its rows
 
 
 def compare(before: Sequence[EvaluationRow], after: Sequence[EvaluationRow] | None, recipe: Recipe) -> Figures:
@@ -58,7 +59,8 @@ def compare(before: Sequence[EvaluationRow], after: Sequence[EvaluationRow] | No
      "tasks": [part] with their "suite", where there are any; "groups": {name: [part]} of two values and more;
      "macro": {suite: {metric: {"tasks", "before", "after", "difference"}}}, averages of the tasks' averages}
     A part: {"name", "questions", "before", "after", "difference"}; its differences have "p_corrected" beside "p":
-    Holm's correction for all parts that a metric is read by.
+    Holm's correction for all parts that a metric is read by. What splits the questions as something before it does is
+    empty, in the order tasks, groups, buckets, kinds: its figures would be the same once more.
 
     Raises EvaluationError when there is no row, or the two are not about the same questions.
     """
@@ -69,14 +71,17 @@ def compare(before: Sequence[EvaluationRow], after: Sequence[EvaluationRow] | No
     def figures(rows: Paired) -> Figures:
         return _figures(rows, settings.resamples, seed)
 
+    breakdowns = _Breakdowns(figures)
+    tasks = breakdowns.parts(_by_task(paired))
+    groups = {name: parts for name, split in _by_group(paired) if (parts := breakdowns.parts(split))}
     outcome = {
         "questions": len(paired),
         "cut": sum(row.cut for row, _ in paired),
         **figures(paired),
-        "buckets": _by_length(paired, settings.buckets, figures),
-        "kinds": _parts(paired, lambda row: row.kind, figures),
-        "tasks": _by_task(paired, figures),
-        "groups": _by_group(paired, figures),
+        "buckets": breakdowns.parts(_by_length(paired, settings.buckets)),
+        "kinds": breakdowns.parts(_split(paired, lambda row: row.kind)),
+        "tasks": tasks,
+        "groups": groups,
         "macro": _macro(paired, settings.resamples, seed),
     }
     _correct(outcome)
@@ -207,36 +212,50 @@ def _correct(outcome: Figures) -> None:
             figure["p_corrected"] = corrected
 
 
-def _parts(
-    paired: Paired, name_of: Callable[[EvaluationRow], float | str | None], figures: Callable[[Paired], Figures]
-) -> list[Figures]:
-    """Figures of the questions of each name, in the names' order; questions whose name is None are left out."""
+class _Breakdowns:
+    """Makes the parts of splits; one that is the same as an earlier one is left out."""
+
+    def __init__(self, figures: Callable[[Paired], Figures]) -> None:
+        self._figures = figures
+        self._earlier: set[frozenset[frozenset[int]]] = set()
+
+    def parts(self, split: Split) -> list[Figures]:
+        """The figures of each part; none where an earlier split has them."""
+        sets = frozenset(frozenset(id(row) for row, _ in rows) for _, rows in split)
+        if len(split) > 1 and sets in self._earlier:
+            return []
+        self._earlier.add(sets)
+        return [{**names, "questions": len(rows), **self._figures(rows)} for names, rows in split]
+
+
+def _split(paired: Paired, name_of: Callable[[EvaluationRow], float | str | None]) -> Split:
+    """The questions of each name, in the names' order; questions whose name is None are left out."""
     by_name: dict[float | str, list[tuple[EvaluationRow, EvaluationRow | None]]] = {}
     for row, other in paired:
         name = name_of(row)
         if name is not None:
             by_name.setdefault(name, []).append((row, other))
-    parts: list[Figures] = []
+    split: list[tuple[Figures, Paired]] = []
     for name, rows in sorted(by_name.items(), key=lambda entry: (isinstance(entry[0], str), entry[0])):
         number = {} if isinstance(name, str) else {"value": name}
-        parts.append({"name": _name(name), **number, "questions": len(rows), **figures(rows)})
-    return parts
+        split.append(({"name": _name(name), **number}, rows))
+    return split
 
 
 def _name(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:g}" if value < 1e5 else f"{value:.0f}"
 
 
-def _by_task(paired: Paired, figures: Callable[[Paired], Figures]) -> list[Figures]:
-    """Figures of each task of each suite; empty where no suite has several."""
+def _by_task(paired: Paired) -> Split:
+    """The questions of each task of each suite; empty where no suite has several."""
     if not any(row.task for row, _ in paired):
         return []
-    parts: list[Figures] = []
+    split: list[tuple[Figures, Paired]] = []
     for suite in sorted({row.suite for row, _ in paired}):
         of_suite = [pair for pair in paired if pair[0].suite == suite]
-        for part in _parts(of_suite, lambda row: row.task, figures):
-            parts.append({"suite": suite, **part})
-    return parts
+        for names, rows in _split(of_suite, lambda row: row.task):
+            split.append(({"suite": suite, **names}, rows))
+    return split
 
 
 def _macro(paired: Paired, resamples: int, seed: int) -> Figures:
@@ -272,20 +291,18 @@ def _scores(rows: Iterable[EvaluationRow], metric: str) -> list[float]:
     return [score for row in rows if (score := row.scores.get(metric)) is not None]
 
 
-def _by_group(paired: Paired, figures: Callable[[Paired], Figures]) -> dict[str, list[Figures]]:
-    """Figures by each of the rows' groups; numbers of more than a dozen values are put into ten ranges."""
+def _by_group(paired: Paired) -> Iterable[tuple[str, Split]]:
+    """The questions by each of the rows' groups; numbers of more than a dozen values are put into ten ranges."""
     names: dict[str, None] = {}
     for row, _ in paired:
         names.update(dict.fromkeys(row.groups))
-    groups: dict[str, list[Figures]] = {}
     for name in names:
         values = {row.groups[name] for row, _ in paired if name in row.groups}
         if len(values) < 2:
             continue
         numbers = [value for value in values if not isinstance(value, str)]
         bins = _Bins(numbers) if len(numbers) > _DISTINCT else None
-        groups[name] = _parts(paired, lambda row, name=name, bins=bins: _group_value(row, name, bins), figures)  # type: ignore[misc]
-    return groups
+        yield name, _split(paired, lambda row, name=name, bins=bins: _group_value(row, name, bins))  # type: ignore[misc]
 
 
 class _Bins:
@@ -305,19 +322,15 @@ def _group_value(row: EvaluationRow, name: str, bins: _Bins | None) -> float | s
     return value if bins is None or value is None or isinstance(value, str) else bins.middle(value)
 
 
-def _by_length(
-    paired: Paired,
-    ends: Sequence[int],
-    figures: Callable[[Paired], Figures],
-) -> list[Figures]:
-    """Figures of each prompt-length bucket that holds a question, shortest first."""
-    buckets = []
+def _by_length(paired: Paired, ends: Sequence[int]) -> Split:
+    """The questions of each prompt-length bucket that holds one, shortest first."""
+    split: list[tuple[Figures, Paired]] = []
     low = 0
     for high in [*sorted(set(ends)), None]:
         top = math.inf if high is None else high
         rows = [pair for pair in paired if low <= pair[0].prompt_tokens <= top]
         if rows:
             name = f"{low}-{high}" if high is not None else f"{low}-"
-            buckets.append({"name": name, "low": low, "high": high, "questions": len(rows), **figures(rows)})
+            split.append(({"name": name, "low": low, "high": high}, rows))
         low = low if high is None else high + 1
-    return buckets
+    return split

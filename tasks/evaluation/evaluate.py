@@ -223,7 +223,7 @@ def _row(
     first, example = forms[0], question.example
     return EvaluationRow(
         example.example_id,
-        example.kind,
+        question.task if suite.suite.generate else example.kind,  # a generated example's kind says how it is measured
         first.form.fitted.tokens_before,
         any(form.form.fitted.cut for form in forms),
         first.greedy.text,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from infra.errors import EvaluationError
+from infra.errors import EvaluationError, RecipeError
 from infra.models.tokens import load_tokenizer
 from infra.recipe import Contexts, Evaluation, Recipe
 from infra.store import Store
@@ -15,18 +15,44 @@ from tasks.evaluation.suites import ActiveSuite, SuiteQuestion, parse_suites
 def read_suite_questions(recipe: Recipe, store: Store, dataset: Dataset) -> SuiteQuestions:
     """Every suite with its questions, in the order of the recipe; of `limit` rows where the entry says so.
 
-    Raises EvaluationError for a suite without a question.
+    Raises EvaluationError for a suite without a question, and RecipeError where the model's window has no room for one.
     """
     questions = []
     for suite in parse_suites(recipe):
         of_suite = _questions_of(suite, recipe, store, dataset)
         if not of_suite:
-            raise EvaluationError(
-                f"there is no held-out question for the suite {suite.label}: raise dataset.test_fraction, or give "
-                "evaluation.questions; questions without a reference answer are left out where the suite needs one"
-            )
+            raise EvaluationError(_nothing_to_ask(suite, recipe))
+        _check_window(suite, of_suite, recipe)
         questions.append((suite, of_suite))
     return questions
+
+
+def _nothing_to_ask(suite: ActiveSuite, recipe: Recipe) -> str:
+    """Why a suite has no question, and what helps."""
+    source = suite.settings.questions
+    if source is None and recipe.evaluation is not None:
+        source = recipe.evaluation.questions
+    if source is None:
+        return (
+            f"there is no held-out question for the suite {suite.label}: raise dataset.test_fraction, or give "
+            "evaluation.questions; questions without a reference answer are left out where the suite needs one"
+        )
+    return (
+        f"{source.source}: no question has a reference answer, and the suite {suite.label} compares answers with one; "
+        "say where it stands, as {name: SUITE, questions: {source: FILE, fields: {answers: FIELD}}}, or take a suite "
+        "whose judge needs none"
+    )
+
+
+def _check_window(suite: ActiveSuite, questions: Sequence[SuiteQuestion], recipe: Recipe) -> None:
+    evaluation, window = recipe.evaluation or Evaluation(), recipe.policy.context_window
+    longest = max(suite.answer_tokens(task, evaluation.max_tokens) for task in {one.task for one in questions})
+    if longest >= window:
+        raise RecipeError(
+            f"the suite {suite.label}: answers of up to {longest:,} tokens leave no room for a prompt in the window of "
+            f"{recipe.policy.name}, {window:,} tokens (policy.context_window, --window); give the suite a smaller "
+            "max_tokens, or a model with a larger window"
+        )
 
 
 def _questions_of(suite: ActiveSuite, recipe: Recipe, store: Store, dataset: Dataset) -> list[SuiteQuestion]:

@@ -17,7 +17,7 @@ strict with a form as without. Left out: the field's older names.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from infra.canonical import fingerprint, seed_number
 from infra.errors import RecipeError
@@ -45,6 +45,14 @@ _PROBE_REPLY = "[[7]] [[7]]"
 _SHARED_WITH_JUDGE = {"prompts", "temperature", "retry_temperature", "replies", "structured", "reasoning_tokens"}
 # What a special token looks like: a word between angles or square brackets, but for the tags of prompts.
 _TOKEN_LIKE = re.compile(rf"<(?!/?(?:{'|'.join(TAGS)})\b)[^\s<>]{{1,48}}>|\[/?[A-Za-z@][\w@]*\]|>>\w+<<")
+
+
+class Answering(Protocol):
+    """What answers requests: a model's client, or what stands in its place (see ModelClient)."""
+
+    def complete(self, requests: Sequence[Request]) -> list[Outcome]: ...
+
+    def record_refusal(self, request: Request, failure: Failure) -> None: ...
 
 
 def judge_prompt(step: str, language: str, prompts: str, **values: str) -> Prompt:
@@ -86,14 +94,17 @@ def asked_as_judge(model: Model, recipe: Recipe) -> Judge:
 
 
 def ask_judge(
-    queries: Sequence[JudgeQuery[Value]], scoring: ScoringContext, role: ModelRole = "judge"
+    queries: Sequence[JudgeQuery[Value]],
+    scoring: ScoringContext,
+    role: ModelRole = "judge",
+    answering: Answering | None = None,
 ) -> list[Verdict[Value]]:
-    """The verdict on each query, in order.
+    """The verdict on each query, in order. `answering`: whom the requests go to; the client of the role without it.
 
     Raises ModelError for faults that may pass, and JudgeError when the judge has failed its trial (`trial.py`).
     """
     judge = judge_settings(scoring, role)
-    client = client_of(scoring, role)
+    client = answering or client_of(scoring, role)
     constrained = False
     if judge.structured == "auto" and judge.mode == "live" and any(query.form for query in queries):
         constrained = _constrains_replies(judge, client, scoring)
@@ -169,7 +180,7 @@ def client_of(scoring: ScoringContext, role: ModelRole) -> ModelClient:
     return client
 
 
-def _complete(requests: Sequence[Request], subjects: Sequence[str], client: ModelClient) -> list[Outcome]:
+def _complete(requests: Sequence[Request], subjects: Sequence[str], client: Answering) -> list[Outcome]:
     """The outcomes. A request that is refused with its form is sent once more without it."""
     outcomes = client.complete(requests)
     refuse_passing_failures(outcomes, subjects)
@@ -268,7 +279,7 @@ def form_value(form: ReplyForm) -> dict[str, Any]:
     return {form.kind: form.value if isinstance(form.value, str) else list(form.value)}
 
 
-def _constrains_replies(judge: Judge, client: ModelClient, scoring: ScoringContext) -> bool:
+def _constrains_replies(judge: Judge, client: Answering, scoring: ScoringContext) -> bool:
     """Whether the judge's server constrains replies; the probe is sent once per judge, then read from the ledger."""
 
     def send_probe() -> bool:

@@ -1,75 +1,53 @@
-"""What the evaluation after a build will take, beside the build: answers and judgements by suite, tokens, money.
+"""What the evaluation after a build will take, beside the build: answers and judgements by suite, tokens, money, hours.
 
 The questions are those that `longmill evaluate` asks, generated or read as it does, and so are the prompts: their calls
 and input tokens are exact. Output tokens are a range, as in estimate.py. A recipe that trains asks two models, the
 policy and the trained one, whose answers are never in the ledger before it is there.
 
-What a judge is asked is counted by asking a suite's judge about stand-ins for answers, of the expected length. So the
-number of judgements is exact where every answer has text and no two models' answers are equal; fewer are asked
-otherwise. Where it depends on what an answer holds (`SuiteJudge.like_answer`) it is an expectation. Judgements that are
-in the ledger count as still to be made, and those that must be asked for again are not counted.
+Calls are counted as those of a build: what is in the ledger, answers and judgements alike, is not paid for again; a
+judgement that may have to be asked for again counts once; hours of GPUs come from the same speeds. The number of
+judgements is exact where every answer has text and no two models' answers are equal; fewer are asked otherwise. Where
+it depends on what an answer holds (`SuiteJudge.like_answer`) it is an expectation, until the answer is in the ledger.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NoReturn
+from typing import Any
 
-from infra.errors import EvaluationError
-from infra.ledger import Ledger
+from infra.ledger import Entry, Ledger
+from infra.models.client import parse_reply
 from infra.models.tokens import Tokenizer, load_tokenizer
+from infra.models.usage import ByTokenizer, UsageReader
 from infra.recipe import Recipe
 from infra.store import Store
 from tasks.evaluation.heldout import UnbuiltDataset
-from tasks.evaluation.judged import role_of
 from tasks.evaluation.preparing import Form, prepare
 from tasks.evaluation.suite_questions import read_suite_questions
-from tasks.evaluation.suites import ActiveSuite, JudgedSettings, SuiteAnswer, SuiteQuestion
-from tasks.judging.asking import judge_settings
-from tasks.judging.context import ScoringContext
-from tasks.judging.steps import AskStep, JudgeQuery, Verdict
-from tasks.planning.expected import (
-    CHARACTERS,
-    NOTHING,
-    Calls,
-    Range,
-    answer_token_range,
-    cost_range,
-    reply_token_range,
-    thinking_range,
-)
+from tasks.evaluation.suites import ActiveSuite, SuiteAnswer, SuiteQuestion
+from tasks.planning.expected import NOTHING, Calls, Range, answer_token_range, cost_range
+from tasks.planning.expected_judging import ExpectedJudging, Part
+from tasks.planning.sizing import JUDGE_SPEED, POLICY_SPEED, GpuSpeed
 from tasks.records.dataset import Split
 from tasks.records.plan import Plan
+from tasks.sampling import answer_from
 
 BASE, TRAINED = "base", "trained"
 _TOGETHER = 64  # questions whose keys are looked up at once
-_STAND_IN, _OTHER = "abc ", "xyz "  # a token each, of two models' answers
-_NO_VERDICT: Verdict[Any] = Verdict(None, "expected", "", ())
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Calls of a suite for answers or for judgements, and what those take that are still to be made."""
-
-    calls: Calls
-    input_tokens: int
-    output_tokens: Range
-    cost: Range
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready values: calls, tokens, cost."""
-        tokens = {"input": self.input_tokens, "output": asdict(self.output_tokens.rounded())}
-        return {"calls": self.calls.to_json(), "tokens": tokens, "cost": asdict(self.cost.rounded(4))}
+_STAND_INS = {BASE: "abc ", TRAINED: "xyz "}  # a token each, of the answers to come
+_PAID = 200  # status of a reply with a completion
 
 
 @dataclass(frozen=True, slots=True)
 class SuiteShare:
-    """What a suite takes. `judgements`: by kind of call; `expected`: whether their number depends on the answers."""
+    """What a suite takes. `judgements`: by kind of call; `expected`: whether their number depends on the answers;
+    `judge_role`: the section of the recipe whose model judges, None where none does."""
 
     questions: int
     answers: Part
     judgements: Mapping[str, Part]
     expected: bool
+    judge_role: str | None
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values."""
@@ -90,11 +68,18 @@ class EvaluationShare:
     models: tuple[str, ...]
     suites: Mapping[str, SuiteShare]
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready values: models, suites, cost."""
+    def to_json(self, policy: GpuSpeed = POLICY_SPEED, judge: GpuSpeed = JUDGE_SPEED) -> dict[str, Any]:
+        """JSON-ready values: models, suites, cost, GPU hours by section of the recipe at the speeds of one GPU."""
         suites = {label: share.to_json() for label, share in self.suites.items()}
         cost = sum((share.cost for share in self.suites.values()), NOTHING)
-        return {"models": list(self.models), "suites": suites, "cost": asdict(cost.rounded(4))}
+        hours: defaultdict[str, float] = defaultdict(float)
+        for share in self.suites.values():
+            answers = share.answers
+            hours["policy"] += policy.hours(answers.read_tokens, answers.output_tokens.expected)
+            for part in share.judgements.values():
+                hours[str(share.judge_role)] += judge.hours(part.read_tokens, part.output_tokens.expected)
+        gpu_hours = {section: round(value, 2) for section, value in hours.items()}
+        return {"models": list(self.models), "suites": suites, "cost": asdict(cost.rounded(4)), "gpu_hours": gpu_hours}
 
 
 def evaluation_share(plan: Plan, recipe: Recipe, store: Store, ledger: Ledger) -> EvaluationShare | None:
@@ -125,10 +110,11 @@ def _share(
 ) -> SuiteShare:
     """`keys` are those of calls that were counted before, for another suite: they are made once."""
     total = in_ledger = to_make = 0  # calls
-    prompts = 0  # tokens of those that are to be made
+    prompts = read = 0  # tokens of those that are to be made
     limits: Counter[int] = Counter()  # calls to be made by their longest answer
     lengths: defaultdict[int, Counter[int]] = defaultdict(Counter)  # the same of tokens of the answers in the ledger
-    judging = _Judging(suite, recipe)
+    reader = UsageReader(ByTokenizer(lambda: tokenizer))
+    judging = ExpectedJudging(suite, recipe, ledger, keys) if suite.judge_role else None
     for start in range(0, len(questions), _TOGETHER):
         together = questions[start : start + _TOGETHER]
         forms = [
@@ -137,29 +123,35 @@ def _share(
         entries = ledger.lookup([request.key for _, form in forms for request in form.requests])
         for question, form in forms:
             limit = suite.answer_tokens(question.task, _longest(recipe))
-            for request in form.requests:
-                counted_before = request.key in keys
-                keys.add(request.key)
-                for model in models:
+            counted_before = {request.key for request in form.requests if request.key in keys}
+            keys.update(request.key for request in form.requests)
+            for model in models:
+                to_make_before = to_make
+                for request in form.requests:
                     total += 1
                     entry = entries.get(request.key) if model == BASE else None
-                    if entry is None and not counted_before:
+                    if entry is None and request.key not in counted_before:
                         to_make += 1
                         prompts += form.fitted.tokens
                         limits[limit] += 1
                     elif entry is not None:
                         in_ledger += 1
-                        lengths[limit][entry.completion_tokens] += 1
-        for model in models:
-            judging.add(forms, model, _longest(recipe))
+                        if entry.status == _PAID:
+                            lengths[limit][reader.of_entry(request.prompt, entry).completion_tokens] += 1
+                if to_make > to_make_before:  # the samples of a question share its prompt
+                    read += form.fitted.tokens
+        if judging is not None:
+            for model in models:
+                judging.add(_answers(forms, model, suite, recipe, entries))
     output = NOTHING
     for limit, calls in limits.items():
         output += answer_token_range(limit, lengths[limit]).times(calls)
     mean = prompts / to_make if to_make else 0.0
     cost = cost_range(mean, output.part_of(to_make), recipe.policy.call_price).times(to_make) if to_make else NOTHING
-    answers = Part(Calls(total, in_ledger, to_make), prompts, output, cost)
+    answers = Part(Calls(total, in_ledger, to_make), prompts, read, output, cost)
     judge = suite.suite.judge
-    return SuiteShare(len(questions), answers, judging.parts(), judge is not None and judge.like_answer is not None)
+    expected = judge is not None and judge.like_answer is not None
+    return SuiteShare(len(questions), answers, judging.parts() if judging else {}, expected, suite.judge_role)
 
 
 def _longest(recipe: Recipe) -> int:
@@ -168,70 +160,38 @@ def _longest(recipe: Recipe) -> int:
     return recipe.evaluation.max_tokens
 
 
-class _Judging:
-    """Counts what a suite's judge is asked about stand-ins for answers."""
-
-    def __init__(self, suite: ActiveSuite, recipe: Recipe) -> None:
-        self._suite = suite
-        self._recipe = recipe
-        self._calls: Counter[str] = Counter()  # by kind
-        self._prompts: Counter[str] = Counter()  # tokens
-        self._replies: dict[str, Range] = {}
-
-    def add(self, forms: Sequence[tuple[SuiteQuestion, Form]], model: str, longest: int) -> None:
-        """Count what is asked about a model's answers to these forms."""
-        if self._suite.judge_role is None:
-            return
-        subjects = []
-        for question, form in forms:
-            tokens = round(answer_token_range(self._suite.answer_tokens(question.task, longest), Counter()).expected)
-            text, baseline = self._answer(_STAND_IN, tokens), None
-            if model != BASE:
-                baseline = self._answer(_OTHER, tokens)
-            subjects.append(SuiteAnswer(form.example, form.context, text, question.task, baseline))
-        assert isinstance(self._suite.settings, JudgedSettings)  # a suite with a judge has them
-        most_thinking = judge_settings(_no_models(self._recipe), role_of(self._suite.settings)).reasoning_tokens
-        thinking = thinking_range(most_thinking)
-        for query in self._queries(subjects):
-            characters = sum(len(str(message["content"])) for message in query.prompt.messages)
-            reply = reply_token_range(query.max_tokens, thinking)
-            self._calls[query.kind] += 1
-            self._prompts[query.kind] += round(characters / CHARACTERS)
-            self._replies[query.kind] = self._replies.get(query.kind, NOTHING) + reply
-
-    def parts(self) -> dict[str, Part]:
-        """What was counted, by kind of call."""
-        parts = {}
-        for kind, calls in sorted(self._calls.items()):
-            price = getattr(self._recipe, str(self._suite.judge_role)).call_price
-            tokens, replies = self._prompts[kind], self._replies[kind]
-            cost = cost_range(tokens / calls, replies.part_of(calls), price).times(calls)
-            parts[kind] = Part(Calls(calls, 0, calls), tokens, replies, cost)
-        return parts
-
-    def _answer(self, token: str, tokens: int) -> str:
-        judge = self._suite.suite.judge
-        text = token * tokens
-        return judge.like_answer(text) if judge is not None and judge.like_answer else text
-
-    def _queries(self, subjects: Sequence[SuiteAnswer]) -> Iterator[JudgeQuery[Any]]:
-        judge = self._suite.suite.judge
-        assert judge is not None  # it has a role
-        steps = judge.score(subjects, self._suite.settings, _no_models(self._recipe))
-        verdicts: list[Verdict[Any]] | None = None
-        while True:
-            try:
-                step = steps.send(verdicts)
-            except StopIteration:
-                return
-            if not isinstance(step, AskStep):
-                raise EvaluationError(f"the suite {self._suite.label} does more than ask; its judge can only `ask`")
-            yield from step.queries
-            verdicts = [_NO_VERDICT] * len(step.queries)
+def _answers(
+    forms: Sequence[tuple[SuiteQuestion, Form]],
+    model: str,
+    suite: ActiveSuite,
+    recipe: Recipe,
+    entries: Mapping[str, Entry],
+) -> list[SuiteAnswer]:
+    """A model's greedy answers to these forms that have a text to judge: those of the ledger, stand-ins of others."""
+    answers = []
+    for question, form in forms:
+        own = {name: _text(form, question, name, suite, recipe, entries) for name in (BASE, model)}
+        if own[model].strip():
+            baseline = None if model == BASE else own[BASE]
+            answers.append(SuiteAnswer(form.example, form.context, own[model], question.task, baseline))
+    return answers
 
 
-def _no_models(recipe: Recipe) -> ScoringContext:
-    def no_embedder() -> NoReturn:
-        raise EvaluationError("a suite's judge asks for embeddings, and a plan has none")
-
-    return ScoringContext(no_embedder, None, recipe)
+def _text(
+    form: Form,
+    question: SuiteQuestion,
+    model: str,
+    suite: ActiveSuite,
+    recipe: Recipe,
+    entries: Mapping[str, Entry],
+) -> str:
+    """A model's greedy answer; one of the expected length where the ledger has none."""
+    greedy = form.requests[0]
+    entry = entries.get(greedy.key) if model == BASE else None
+    if entry is not None:
+        outcome = parse_reply(entry, recipe.policy.reasoning)
+        return answer_from(form.example.example_id, greedy, outcome, recipe.sampling.strategy).text
+    longest = suite.answer_tokens(question.task, _longest(recipe))
+    text = _STAND_INS[model] * round(answer_token_range(longest, Counter()).expected)
+    judge = suite.suite.judge
+    return judge.like_answer(text) if judge is not None and judge.like_answer else text

@@ -1,16 +1,16 @@
 """The map of a score by depth and length, as SVG on a light and on a dark ground: a cell for each pair of both.
 
 A cell has its mean in per cent and the number of its questions; the darker it is, the higher the mean. Two models stand
-side by side. A map of one length at one depth is left out: it would be one cell.
+side by side. A map of one length or of one depth is left out: the plot by the other shows as much, with intervals.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tasks.evaluation.compare import EvaluationRow
 from tasks.reporting.evaluation_plots import both_grounds
-from tasks.reporting.plots import BLUE, GROUND, INK, SIZE, new_plot
+from tasks.reporting.plots import BLUE, FAINT, GROUND, INK, SIZE, new_plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,17 +33,17 @@ class Cell:
 def heat_map(
     before: Sequence[EvaluationRow], after: Sequence[EvaluationRow] | None, metric: str
 ) -> dict[str, str] | None:
-    """The map of one suite's rows: {"light", "dark"}. None where their groups have no depth and length, or one of both.
+    """The map of one suite's rows: {"light", "dark"}. None where their groups have not two depths and two lengths.
 
     The rows are of one suite; `after` are those of the second model.
     """
     models = {"before": heat_cells(before, metric)}
     if after is not None:
         models["after"] = heat_cells(after, metric)
-    if len(models["before"]) < 2:
-        return None
     lengths = sorted({cell.length for cell in models["before"]})
     depths = sorted({cell.depth for cell in models["before"]})
+    if len(lengths) < 2 or len(depths) < 2:
+        return None
     width = max(SIZE[0], _LABELS + _CELL * len(lengths) * len(models))
     figure, _ = new_plot((width, _LABELS + 0.8 * _CELL * len(depths)))
     figure.clear()
@@ -80,7 +80,8 @@ def _draw(axes: "Axes", cells: Sequence[Cell], lengths: Sequence[int], depths: S
     for cell in cells:
         x, y = columns[cell.length], rows[cell.depth]
         opacity = _DARKEST * (cell.value or 0.0)
-        axes.add_patch(Rectangle((x - 0.48, y - 0.47), 0.96, 0.94, facecolor=BLUE, alpha=opacity, linewidth=0))
+        colours: dict[str, Any] = {"facecolor": (BLUE, opacity), "edgecolor": FAINT}
+        axes.add_patch(Rectangle((x - 0.48, y - 0.47), 0.96, 0.94, linewidth=0.8, **colours))
         value = "–" if cell.value is None else f"{100 * cell.value:.0f}"
         axes.text(x, y - 0.12, value, ha="center", va="center", fontsize=10, color=INK)
         axes.text(x, y + 0.24, f"n = {cell.n}", ha="center", va="center", fontsize=6.5, color=INK)

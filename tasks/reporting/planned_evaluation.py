@@ -1,5 +1,6 @@
 """What a plan says of the evaluation that follows its build, as rows of its table."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,8 +24,9 @@ def planned_evaluation_rows(evaluation: Mapping[str, Any], cost: Mapping[str, An
         text = f"{suite['questions']:,} questions, {models} {'model' if models == 1 else 'models'}: "
         text += f"{answers['calls']['total']:,} answers ({answers['calls']['held']:,} in the ledger)"
         if judgements:
-            count = sum(part["calls"]["total"] for part in judgements)
+            count, recorded = (sum(part["calls"][name] for part in judgements) for name in ("total", "held"))
             text += f", {'about' if suite['expected'] else 'at most'} {count:,} judgements"
+            text += f" ({recorded:,} in the ledger)" if recorded else ""
         parts = [answers, *judgements]
         expected = sum(part["tokens"]["input"] + part["tokens"]["output"]["expected"] for part in parts)
         tokens += sum(part["tokens"]["output"]["high"] for part in parts)
@@ -33,3 +35,17 @@ def planned_evaluation_rows(evaluation: Mapping[str, Any], cost: Mapping[str, An
     whole = {bound: cost[bound] + evaluation["cost"][bound] for bound in ("low", "expected", "high")}
     rows.append(["cost with evaluation", cost_words(whole, cost["currency"], tokens)])
     return rows
+
+
+def gpu_hour_rows(hours: Mapping[str, float], evaluation: Mapping[str, Any] | None) -> list[list[str]]:
+    """The hours of a build by section of the recipe, and with those of the evaluation that follows it."""
+    rows = [["GPU hours, where you serve", _hours_words(hours)]]
+    if evaluation:
+        whole = Counter(hours)
+        whole.update(evaluation["gpu_hours"])
+        rows.append(["GPU hours with evaluation", _hours_words(whole)])
+    return rows
+
+
+def _hours_words(hours: Mapping[str, float]) -> str:
+    return "about " + ", ".join(f"{section} {value:,.2f}" for section, value in hours.items())

@@ -6,7 +6,7 @@ run: it holds the run's calls and costs, its seconds and the paths of this store
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import PurePosixPath
 from typing import Any
@@ -150,9 +150,10 @@ def _plots(
         path = PurePosixPath(file["path"])
         if path.parent.name == "plots":
             plots[path.stem] = store.read(f"{data_folder}/{path}")
-    buckets: Sequence[Mapping[str, Any]] = (comparison or {}).get("buckets") or []
-    for metric in (comparison or {}).get("before") or {}:
-        image = comparison_plot(buckets, metric)
+    figures = comparison or {}
+    by_length = figures.get("buckets") or (figures.get("groups") or {}).get("length") or []
+    for metric in figures.get("before") or {}:
+        image = comparison_plot(by_length, metric)
         if image is not None:
             return {"by-length": image, **plots}
     return plots

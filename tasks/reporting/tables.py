@@ -11,7 +11,7 @@ from typing import Any
 from tasks.judging.embedding_fit import EmbeddedTexts
 from tasks.records.product import PAIRS, product_of_counts
 from tasks.records.shard import paired_questions
-from tasks.reporting.planned_evaluation import cost_words, planned_evaluation_rows
+from tasks.reporting.planned_evaluation import cost_words, gpu_hour_rows, planned_evaluation_rows
 from tasks.training.settings import epochs_in_words
 
 Rows = tuple[list[str], list[list[str]]]
@@ -73,8 +73,7 @@ def plan_rows(view: dict[str, Any]) -> Rows:
     if evaluation := view.get("evaluation"):
         rows += planned_evaluation_rows(evaluation, cost, tokens)
     if sizing := view.get("sizing"):
-        hours = ", ".join(f"{section} {value:,.2f}" for section, value in sizing["gpu_hours"].items())
-        rows.append(["GPU hours, where you serve", f"about {hours}"])
+        rows += gpu_hour_rows(sizing["gpu_hours"], evaluation)
         rows.append(["store", f"about {bytes_in_words(sizing['store_bytes'])}"])
     if training := view.get("training"):
         rows.append(["training", _training_words(training)])

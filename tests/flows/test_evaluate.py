@@ -147,5 +147,5 @@ def test_questions_without_references_are_refused_before_a_call(folder: Path) ->
     source = {"source": str(folder / "questions.jsonl")}
     contexts = {"build": "pooled", "min_tokens": 64, "max_tokens": 128, "step_tokens": 64}
     recipe = recipe_for(folder, evaluation={"questions": source, "contexts": contexts})
-    with pytest.raises(EvaluationError, match="no held-out question"):
+    with pytest.raises(EvaluationError, match=r"questions\.jsonl: no question has a reference answer"):
         module.evaluate_models(recipe, None, None)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flows.cli.views import plan_view
-from flows.evaluate import evaluation_rows
+from flows.evaluate import evaluation_rows, policy_rows
 from infra.canonical import text_id
 from infra.ledger import Ledger
 from infra.models.tokens import load_tokenizer, prompt_tokens
@@ -20,12 +20,14 @@ from tasks.evaluation.suite_questions import read_suite_questions
 from tasks.planning.evaluation_share import EvaluationShare, evaluation_share
 from tasks.planning.expected import Range
 from tasks.planning.make_plan import make_plan
+from tasks.planning.sizing import GpuSpeed
 from tasks.reporting.tables import plan_rows
 from tests.support.judge_replies import running_judge
 from tests.support.planning import small_recipe, write_rows
 from tests.support.stub_server import StubServer, running_stub
 
 QUESTIONS = 4
+REPLIES = 5  # that a judge is asked for at most, by default
 PRICE = {"input_per_million": 1000.0, "output_per_million": 2000.0, "currency": "EUR"}
 NEEDLE = {"name": "needle", "lengths": [1500, 2000], "depths": [0, 1], "texts": 1, "samples": 2}
 
@@ -125,6 +127,47 @@ def test_input_tokens_are_exact_and_money_follows_from_the_prices(folder: Path, 
     assert again.input_tokens == tokens
 
 
+def test_what_the_ledger_has_is_subtracted_and_its_answers_are_judged_as_they_are(folder: Path, servers: Any) -> None:
+    cited = "<statement>Kappa.<cite>[0-0]</cite></statement>"
+    suites = "longbench", {"name": "citations", "max_tokens": 80}
+    with running_judge(lambda body: cited) as policy:
+        recipe = recipe_for(folder, (policy, *servers[1:]), *suites)
+        alone = recipe.model_copy(update={"training": None})
+        policy_rows(read_suite_questions(recipe, open_store(recipe.store), None), alone, None, in_tasks=False)
+    requests = servers[2].requests
+    share = share_of(alone)
+    for of_suite in share.suites.values():
+        for part in (of_suite.answers, *of_suite.judgements.values()):
+            assert part.calls.in_ledger >= QUESTIONS and part.calls.to_make == 0
+            assert (part.input_tokens, part.read_tokens, part.cost.high) == (0, 0, 0.0)
+    # one statement with one citation in each answer; a judge's "[[2]]" is no support, and so it was asked again
+    judgements = share.suites["citations"].judgements
+    assert {kind: part.calls.total for kind, part in judgements.items()} == {
+        "evaluate_cite_relevance": QUESTIONS * REPLIES,
+        "evaluate_cite_support": QUESTIONS * REPLIES,
+    }
+    grades = share.suites["longbench"].judgements["evaluate_rate_answer"].calls
+    assert requests == grades.in_ledger + 2 * QUESTIONS * REPLIES
+    # the trained model's answers are to come
+    both = share_of(recipe).suites["longbench"].judgements["evaluate_rate_answer"].calls
+    assert (both.in_ledger, both.to_make) == (grades.in_ledger, grades.in_ledger)
+    assert servers[2].requests == requests
+
+
+def test_gpu_hours_are_those_of_the_speeds_and_a_question_s_samples_share_its_prompt(
+    folder: Path, servers: Any
+) -> None:
+    recipe = recipe_for(folder, servers, {"name": "longbench_chat", "samples": 3})
+    view = share_of(recipe).to_json(GpuSpeed(100, 10), GpuSpeed(1000, 100))
+    of_suite = view["suites"]["longbench_chat"]
+    answers, (judgements,) = of_suite["answers"]["tokens"], of_suite["judgements"].values()
+    hours = (answers["input"] / 4 / 100 + answers["output"]["expected"] / 10) / 3600
+    judged = judgements["tokens"]
+    judging = (judged["input"] / 1000 + judged["output"]["expected"] / 100) / 3600
+    assert view["gpu_hours"] == {"policy": round(hours, 2), "judge": round(judging, 2)}
+    assert view["gpu_hours"]["policy"] > 0
+
+
 def test_citations_are_expected_and_a_recipe_that_does_not_train_asks_one_model(folder: Path, servers: Any) -> None:
     recipe = recipe_for(folder, servers, {"name": "citations", "max_tokens": 80}).model_copy(update={"training": None})
     share = share_of(recipe)
@@ -146,6 +189,8 @@ def test_the_plan_shows_the_price_of_the_whole_night(folder: Path, servers: Any)
     whole = view["cost"]["expected"] + view["evaluation"]["cost"]["expected"]
     assert rows["cost with evaluation"].endswith(f"EUR, about {whole:.2f}")
     assert whole > view["cost"]["expected"]
+    hours = view["sizing"]["gpu_hours"]["policy"] + view["evaluation"]["gpu_hours"]["policy"]
+    assert rows["GPU hours with evaluation"].startswith(f"about policy {hours:.2f}")
 
 
 def test_without_a_question_to_evaluate_on_the_plan_warns_and_without_evaluation_it_is_silent(folder: Path) -> None:

@@ -157,4 +157,5 @@ def _workshop(settings: LengthSettings, recipe: Recipe, tokenizer: Tokenizer) ->
 
     haystack = settings.haystack if isinstance(settings, HaystackSettings) else LIBRARY
     source = haystack_source(haystack, language, tokenizer)
-    return Workshop(language, recipe.seed, source, TextCounter(tokenizer, template_arguments(model)), render)
+    counter = TextCounter(tokenizer, template_arguments(model))
+    return Workshop(language, recipe.seed, source, counter, render)

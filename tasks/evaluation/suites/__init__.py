@@ -14,6 +14,7 @@ A suite may give, and has a default for each of them:
     answer_tokens longest answer in tokens, by task; "" for all other tasks
     samples      answers drawn beside the greedy one; None: as `evaluation.samples` says
     average      what its headline is: the mean over "questions", or over "tasks" of the means of the tasks
+    compares     whether it measures a model by the first one's answers, and so says nothing of one model alone
     summary      further figures of all rows together, as a length-controlled win rate
 
 A recipe names suites in `evaluation.suites`: by name, or as a mapping of `name`, the keys of `SuiteSettings` and the
@@ -181,6 +182,7 @@ class Suite:
     answer_tokens: Mapping[str, int] = field(default_factory=dict)
     samples: int | None = None
     average: Literal["questions", "tasks"] = "questions"
+    compares: bool = False
     summary: Callable[[Any, Any, Any], Mapping[str, float | None]] = _no_summary
 
 
@@ -244,7 +246,7 @@ def parse_suites(recipe: Recipe) -> list[ActiveSuite]:
         if role is not None and getattr(recipe, role) is None:
             raise RecipeError(
                 f"evaluation.suites: {suite.label} asks the recipe's `{role}`, and there is no such section; add one, "
-                "or set the entry's `judge` to none to measure only what needs no judge"
+                "or give --judge NAME=URL, or set the entry's `judge` to none to measure only what needs no judge"
             )
         active[suite.label] = suite
     return list(active.values())

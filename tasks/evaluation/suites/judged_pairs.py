@@ -128,6 +128,7 @@ SUITE = Suite(
     settings=JudgedSettings,
     needs_references=False,
     prepare=_by_kind,
+    compares=True,
     judge=SuiteJudge((METRIC,), _judged, "2, none for the first model", _empty),
     summary=_summary,
 )

@@ -68,7 +68,9 @@ def _example(row: SourceRow, language: str) -> Example:
         return Example(example_id, question, example_id, (reference,), NUMBER, language, "{}")
     built = make_choice_question(row, example_id, question, options, [_right_letter(row, options)], language)
     if isinstance(built, Drop):
-        raise fault(row, "answer", built.detail, "give the right option's letter, label or place")
+        problem = built.detail.removeprefix(f"row {row.number}: ").partition(";")[0]
+        field = "answerKey" if "answerKey" in row.values else "answer"
+        raise fault(row, field, problem, "give the right option's letter, label or place")
     return Example(example_id, built.question, example_id, built.references, CHOICE, language, "{}")
 
 

@@ -8,8 +8,16 @@ from pathlib import Path
 import pytest
 
 from flows.cli.evaluating import evaluate
-from flows.cli.models_at import check_names, evaluation_recipe, served_model, with_judge, with_suites
-from infra.errors import EvaluationError, PrerequisiteError, RecipeError
+from flows.cli.models_at import (
+    check_names,
+    check_second_model,
+    evaluation_recipe,
+    served_model,
+    with_judge,
+    with_suites,
+)
+from flows.recipes import read_recipe
+from infra.errors import EvaluationError, PrerequisiteError, RecipeError, UsageError
 from infra.recipe import Recipe
 from tasks.evaluation.calls import calls_by_section
 from tasks.evaluation.lm_eval import find_lm_eval, lm_eval_arguments, run_lm_eval
@@ -81,6 +89,14 @@ def test_suites_are_named_with_their_questions_or_as_yaml() -> None:
     )
     with pytest.raises(RecipeError, match="not valid YAML"):
         with_suites(recipe, ["{name: ["])
+
+
+def test_a_suite_that_compares_two_models_wants_a_second_one() -> None:
+    recipe = with_suites(read_recipe("longreward"), ["qa", "judged_pairs"])
+    with pytest.raises(UsageError, match="judged_pairs compares the answers of two models, and there is one"):
+        check_second_model(recipe, [])
+    check_second_model(recipe, [{"name": "other"}])
+    check_second_model(with_suites(recipe, ["qa"]), [])
 
 
 def test_judgements_are_paid_to_the_judge() -> None:

@@ -1,6 +1,7 @@
 """Comparing two evaluations: means, missing answers, paired differences, buckets and kinds."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -145,6 +146,24 @@ def test_groups_are_read_in_the_order_of_their_values_and_many_numbers_in_tenths
     ]
     assert [part["value"] for part in groups["depth"]] == [0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95]
     assert [values(part["before"])[0] for part in groups["depth"]] == [1.0] * 5 + [0.0] * 5
+
+
+def test_what_splits_the_questions_as_something_before_it_does_is_left_out() -> None:
+    rows = []
+    for number in range(12):
+        groups = {"length": 100 * (1 + number % 2), "position": 7 * (number % 3), "depth": number % 3 / 2}
+        name = ["needle", "list"][number % 2]
+        tokens = 90 + 100 * (number % 2)
+        rows.append(row(f"q{number:02}", float(number % 2), tokens=tokens, kind=name, task=name, groups=groups))
+    after = [replace(one, scores={"sub_em": 1.0}) for one in rows]
+    outcome = compare(rows, after, RECIPE)
+    assert [part["name"] for part in outcome["tasks"]] == ["list", "needle"]
+    # Lengths split as the tasks do, and so do buckets and kinds; depths as positions.
+    assert list(outcome["groups"]) == ["position"]
+    assert outcome["buckets"] == outcome["kinds"] == []
+    # Five parts are read: two tasks and three positions.
+    assert outcome["tasks"][1]["difference"]["sub_em"]["p_corrected"] == pytest.approx(5 * 2 / 2**6)
+    assert [part["questions"] for part in compare(rows[:1], None, RECIPE)["kinds"]] == [1]  # the whole is no repeat
 
 
 def test_two_suites_of_different_metrics_stand_side_by_side() -> None:

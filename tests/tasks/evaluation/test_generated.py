@@ -3,10 +3,13 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infra.errors import EvaluationError, RecipeError
+from infra.models.tokens import count_tokens, load_tokenizer
+from tasks.evaluation.generated import counting
 from tasks.evaluation.generated.common_words import check_common
 from tasks.evaluation.generated.counting import CountedText, TextCounter
 from tasks.evaluation.generated.effective_length import effective_length
@@ -218,3 +221,20 @@ def test_recall_is_the_share_of_the_items(tmp_path: Path) -> None:
     assert recall(f"{first}, {second}, 12", values.example, values.context) == 0.5
     assert recall(f"It is {single.example.references[0]}.", single.example, single.context) == 1.0
     assert recall(f"9{single.example.references[0]}", single.example, single.context) == 0.0
+
+
+def test_what_is_made_again_is_not_counted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+
+    def count(tokenizer: object, texts: list[str]) -> list[int]:
+        counted.extend(map(len, texts))
+        return count_tokens(tokenizer, texts)
+
+    monkeypatch.setattr(counting, "count_tokens", count)
+    settings: dict[str, Any] = {"lengths": [1123], "depths": [0.3], "texts": 1}
+    first = generated_questions(tmp_path, "kv", load_tokenizer("microworld"), **settings)
+    made, counted[:] = sum(counted), []
+    assert generated_questions(tmp_path, "kv", load_tokenizer("microworld"), **settings) == first
+    assert made > 0 and not counted
+    generated_questions(tmp_path, "kv", tokenizer_named("byte_level"), **settings)  # another tokenizer's are others
+    assert counted

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from flows.cli.plan_state import plan_status
-from infra.errors import EvaluationError
+from infra.errors import EvaluationError, RecipeError, YieldError
 from infra.recipe import Recipe
+from infra.running import progress
 from infra.store import Store, open_store
 from tasks.evaluation.heldout import heldout_questions, is_heldout
+from tasks.evaluation.suite_questions import read_suite_questions
 from tasks.planning.make_plan import make_plan
 from tasks.records.dataset import Split
 from tasks.records.plan import load_plan, load_shard
@@ -87,3 +89,49 @@ def test_with_neither_questions_nor_a_dataset_there_is_nothing_to_ask(folder: Pa
     recipe = fake_recipe(folder)
     with pytest.raises(EvaluationError, match="or the manifest of a dataset"):
         heldout_questions(recipe, open_store(str(folder)), None)
+
+
+def rows_to_read(bad: int) -> list[dict[str, Any]]:
+    """Ten questions, some of which have no text to be asked about."""
+    rows = []
+    for number in range(10):
+        context = "" if number < bad else f"A text about {number}. "
+        rows.append({"id": f"q{number}", "question": f"Q{number}?", "context": context * 30, "answers": ["text"]})
+    return rows
+
+
+def suite_questions(folder: Path, rows: list[dict[str, Any]], **evaluation: Any) -> Any:
+    questions = {"source": str(write_rows(folder / "asked.jsonl", rows))}
+    recipe = small_recipe(folder, pooled_rows(4), evaluation={"questions": questions, **evaluation})
+    return read_suite_questions(recipe, open_store(recipe.store), None)
+
+
+def test_rows_that_cannot_be_asked_are_counted_and_too_many_stop_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr(progress, "say", notes.append)
+    ((_, questions),) = suite_questions(folder, rows_to_read(2))
+    assert len(questions) == 8
+    assert "asked.jsonl: 2 of 10 questions are left out. Most often empty_context (2), as of q0" in notes[0]
+    with pytest.raises(YieldError, match=r"3 of 10 questions \(30%\) cannot be asked.*max_drop_share=0.3.*No call"):
+        suite_questions(folder, rows_to_read(3))
+
+
+def test_questions_without_a_reference_are_counted_and_a_file_without_any_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr(progress, "say", notes.append)
+    rows = rows_to_read(0)
+    del rows[4]["answers"]
+    suite_questions(folder, rows)
+    assert notes[0].startswith("1 of 10 evaluation questions have no reference")
+    bare = [{name: value for name, value in row.items() if name != "answers"} for row in rows]
+    with pytest.raises(EvaluationError, match=r"asked.jsonl: no question has a reference answer, and the suite qa"):
+        suite_questions(folder, bare)
+
+
+def test_answers_that_fill_the_window_are_an_error_before_a_call(folder: Path) -> None:
+    with pytest.raises(RecipeError, match="answers of up to 4,096 tokens leave no room for a prompt"):
+        suite_questions(folder, rows_to_read(0), max_tokens=4096)

@@ -112,6 +112,7 @@ def test_one_model_alone_has_no_after(tmp_path: Path) -> None:
     page = Path(report["report"], "report.html").read_text()
     assert "equal models" not in page and "What changed most" not in page
     assert "Not measured" in page
+    assert ">model</span>" in page and ">before</span>" not in page
     assert word_lines(outcome)[0].startswith("Token F1, without a score: 20 no_reference.")
 
 

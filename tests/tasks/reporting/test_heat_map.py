@@ -37,7 +37,9 @@ def test_the_map_says_every_cell_on_both_grounds(after: list[EvaluationRow] | No
     assert heat_map(ROWS, after, "recall") == image
 
 
-def test_one_cell_or_none_is_no_map() -> None:
+def test_one_length_or_one_depth_is_no_map() -> None:
+    assert heat_map(ROWS[:3], None, "recall") is None  # two depths
+    assert heat_map([ROWS[0], ROWS[3]], None, "recall") is None  # two lengths
     assert heat_map(ROWS[:2], None, "recall") is None
     assert heat_map(ROWS[4:], None, "recall") is None
 
