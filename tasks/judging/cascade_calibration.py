@@ -165,19 +165,19 @@ def trace(
         decision = decide(candidates, models, some_last=some_last)
         yield Point(stage, decision, 0, 0, _agrees(question, decision, candidates))
     rounds = 0
-    asked_last: set[int] = set()
+    judged_last: set[int] = set()
     while decision.confidence < CERTAIN:
-        asked = [question.candidates[place] for place in decision.ask]
+        to_judge = [question.candidates[place] for place in decision.ask]
         if some_last:  # who is asked for the rest, too, was asked in part before, or is now
-            candidates = with_parts(candidates, decision.ask, [candidate.part for candidate in asked])
+            candidates = with_parts(candidates, decision.ask, [candidate.part for candidate in to_judge])
         if not decision.in_part:
-            candidates = with_rewards(candidates, decision.ask, [candidate.reward for candidate in asked])
-            asked_last.update(decision.ask)
+            candidates = with_rewards(candidates, decision.ask, [candidate.reward for candidate in to_judge])
+            judged_last.update(decision.ask)
         stage = IN_PART if decision.in_part else JUDGE
         rounds += 1
         decision = decide(candidates, models, rounds, some_last)
         count = sum(candidate.judged_in_part for candidate in candidates)
-        yield Point(stage, decision, count, len(asked_last), _agrees(question, decision, candidates))
+        yield Point(stage, decision, count, len(judged_last), _agrees(question, decision, candidates))
 
 
 def end_of(points: Iterable[Point], threshold: float) -> Point:

@@ -121,22 +121,22 @@ class _Cascade:
 
     def ask_judge(self, questions: Sequence[_Question]) -> None:
         """A round of the judge: on each question about the answers that most probably are best or worst."""
-        asked = [(standing, standing.decision.ask) for standing in questions]
+        to_judge = [(standing, standing.decision.ask) for standing in questions]
         if not self.some_last:
             earlier = []
             for standing in questions:
                 for candidate, group in zip(standing.candidates, standing.groups, strict=True):
                     if candidate.judged:
                         earlier += [(answer, self.judgements[answer.id]) for answer in group]
-            self.take(score_answers(_alone(asked), self.judges, self.scoring, self.runner, earlier))
+            self.take(score_answers(_alone(to_judge), self.judges, self.scoring, self.runner, earlier))
         else:
             new = []
-            for standing, places in asked:
+            for standing, places in to_judge:
                 new.append((standing, [place for place in places if not standing.candidates[place].judged_in_part]))
-            whole = [(standing, places) for standing, places in asked if not standing.decision.in_part]
-            for judges, asked_now in ((self.first_judges, new), (self.last_judges, whole)):
-                self.take(score_answers(_alone(asked_now), judges, in_full(self.scoring), self.runner))
-        for standing, places in asked:
+            whole = [(standing, places) for standing, places in to_judge if not standing.decision.in_part]
+            for judges, to_judge_now in ((self.first_judges, new), (self.last_judges, whole)):
+                self.take(score_answers(_alone(to_judge_now), judges, in_full(self.scoring), self.runner))
+        for standing, places in to_judge:
             standing.rounds += 1
             in_part = standing.decision.in_part
             self.take_rewards(standing, places, in_part)
@@ -213,10 +213,10 @@ def score_by_recipe(
     return judgements
 
 
-def _alone(asked: Iterable[tuple[_Question, Sequence[int]]]) -> list[AnsweredQuestion]:
+def _alone(to_judge: Iterable[tuple[_Question, Sequence[int]]]) -> list[AnsweredQuestion]:
     """The questions with the answers of these groups alone; those without any are left out."""
     questions = []
-    for standing, places in asked:
+    for standing, places in to_judge:
         answers = tuple(answer for place in places for answer in standing.groups[place])
         if answers:
             questions.append(replace(standing.question, answers=answers))
