@@ -14,7 +14,7 @@ from infra.errors import RecipeError
 UNKNOWN_WARNING = 0.2
 CUT_WARNING = 0.01
 LIMIT = 0.5
-_REMEDY = (
+REMEDY = (
     "set embedding.model to one that knows the language: multilingual-e5-small, in the box (100 languages, 512 "
     "tokens), or BAAI/bge-m3 from the hub (8,192 tokens)"
 )
@@ -60,7 +60,7 @@ class EmbeddedTexts:
         if self.unknown_share > UNKNOWN_WARNING:
             return (
                 f"{100 * self.unknown_share:.0f}% of the tokens of {what} are unknown to {name}, which cannot tell "
-                f"texts apart by them; {_REMEDY}"
+                f"texts apart by them; {REMEDY}"
             )
         if self.cut_share > CUT_WARNING:
             return (

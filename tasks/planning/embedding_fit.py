@@ -1,7 +1,9 @@
 """Before anything is paid for: does the embedding model know the language of a plan's questions and documents?
 
 The tokenizer of the model alone is loaded. It counts the unknown tokens of some questions with the beginnings of their
-contexts, by language: SHARDS shards spread over the plan, and QUESTIONS questions spread over each of them.
+contexts, by language: SHARDS shards spread over the plan, and QUESTIONS questions spread over each of them. What is
+embedded later are answers, and those are in the language of their question, whatever the context is in and whatever
+language the row says: so each question is also looked at alone.
 """
 
 from collections.abc import Sequence
@@ -14,12 +16,14 @@ from infra.models.embedding.windows import TextWindows, TokenMeter
 from infra.models.tokens import load_tokenizer
 from infra.recipe import Embedding, Recipe
 from infra.store import Store
-from tasks.judging.embedding_fit import EmbeddedTexts
+from tasks.judging.embedding_fit import REMEDY, EmbeddedTexts
 from tasks.records.plan import Plan, load_shard
 from tasks.scoring import embeds_texts
 
 SHARDS = 8
 QUESTIONS = 32
+MOST_UNFIT = 0.05  # of the questions may be in a language that the model does not know
+_UNFIT = 0.4  # of a question's tokens are unknown then; it is short, and a few are the model's own, like [CLS]
 _CHARACTERS = 4000  # of a context
 
 Row = TypeVar("Row")
@@ -44,7 +48,7 @@ class EmbeddingFit:
 def embedding_fit(store: Store, plan: Plan, recipe: Recipe) -> EmbeddingFit | None:
     """How well the recipe's embedding model knows the plan's texts; None where nothing is embedded.
 
-    Raises RecipeError where it does not know most of the tokens of a language.
+    Raises RecipeError where it does not know most of the tokens of a language, or of too many questions.
     """
     settings = recipe.embedding
     if not embeds_texts(recipe):
@@ -57,12 +61,18 @@ def embedding_fit(store: Store, plan: Plan, recipe: Recipe) -> EmbeddingFit | No
         return EmbeddingFit(settings.model, note=f"embedding.model cannot be checked against the questions: {error}")
     except RecipeError as error:
         raise RecipeError(f"embedding: {error}") from error
-    languages = _counted(store, plan, TextWindows(meter, None, "windows"))
+    languages, unfit = _counted(store, plan, TextWindows(meter, None, "windows"))
     notes = []
     for language, texts in sorted(languages.items()):
         what = f"the questions and documents in {language!r}"
         texts.refuse_unfit(what, settings.model)
         notes.append(texts.warning(what, settings.model))
+    looked_at = sum(texts.texts for texts in languages.values())
+    if len(unfit) > MOST_UNFIT * looked_at:
+        raise RecipeError(
+            f"{len(unfit)} of {looked_at} questions that were looked at ({', '.join(unfit[:3])}{', ...' if len(unfit) > 3 else ''}) are in a language "
+            f"that the embedding model {settings.model!r} does not know, and so will be their answers; {REMEDY}"
+        )
     return EmbeddingFit(settings.model, languages, "; ".join(filter(None, notes)))
 
 
@@ -73,8 +83,10 @@ def _meter(settings: Embedding) -> TokenMeter:
     return TokenMeter(load_tokenizer(name, settings.trust_remote_code, revision))
 
 
-def _counted(store: Store, plan: Plan, windows: TextWindows) -> dict[str, EmbeddedTexts]:
+def _counted(store: Store, plan: Plan, windows: TextWindows) -> tuple[dict[str, EmbeddedTexts], list[str]]:
+    """Counts by language, and the ids of the questions that are mostly unknown."""
     languages: dict[str, EmbeddedTexts] = {}
+    unfit: list[str] = []
     for shard in _spread(plan.shards, SHARDS):
         examples, contexts = load_shard(store, plan, shard.index)
         chosen = _spread(examples, QUESTIONS)
@@ -83,7 +95,12 @@ def _counted(store: Store, plan: Plan, windows: TextWindows) -> dict[str, Embedd
             texts.append(f"{example.question}\n{contexts[example.context_id].text[:_CHARACTERS]}")
         for example, size in zip(chosen, windows.sizes(texts) or [], strict=False):
             languages.setdefault(example.language, EmbeddedTexts()).add(size.to_json())
-    return languages
+        for example, size in zip(chosen, windows.sizes([one.question for one in chosen]) or [], strict=False):
+            alone = EmbeddedTexts()
+            alone.add(size.to_json())
+            if alone.unknown_share > _UNFIT:
+                unfit.append(example.example_id)
+    return languages, unfit
 
 
 def _spread(rows: Sequence[Row], count: int) -> list[Row]:

