@@ -24,6 +24,7 @@ SHARDS = 8
 QUESTIONS = 32
 MOST_UNFIT = 0.05  # of the questions may be in a language that the model does not know
 _UNFIT = 0.4  # of a question's tokens are unknown then; it is short, and a few are the model's own, like [CLS]
+_NAMED = 3  # questions, in the error
 _CHARACTERS = 4000  # of a context
 
 Row = TypeVar("Row")
@@ -69,9 +70,10 @@ def embedding_fit(store: Store, plan: Plan, recipe: Recipe) -> EmbeddingFit | No
         notes.append(texts.warning(what, settings.model))
     looked_at = sum(texts.texts for texts in languages.values())
     if len(unfit) > MOST_UNFIT * looked_at:
+        named = ", ".join(unfit[:_NAMED]) + (", ..." if len(unfit) > _NAMED else "")
         raise RecipeError(
-            f"{len(unfit)} of {looked_at} questions that were looked at ({', '.join(unfit[:3])}{', ...' if len(unfit) > 3 else ''}) are in a language "
-            f"that the embedding model {settings.model!r} does not know, and so will be their answers; {REMEDY}"
+            f"{len(unfit)} of {looked_at} questions that were looked at ({named}) are in a language that the embedding "
+            f"model {settings.model!r} does not know, and so will be their answers; {REMEDY}"
         )
     return EmbeddingFit(settings.model, languages, "; ".join(filter(None, notes)))
 

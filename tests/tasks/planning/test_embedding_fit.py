@@ -56,6 +56,7 @@ def test_chinese_questions_over_english_texts_are_refused_whatever_their_languag
         "id": "n",
         "question": "Which river is called 长江 by those who live beside it, and why is that so?",
     }
+    (tmp_path / "names").mkdir()
     fit = fit_of(tmp_path / "names", [*english, name])
     assert fit is not None and fit.note == ""
 
