@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, Group
+from rich.cells import cell_len
+from rich.console import Console, Group, JustifyMethod
 from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
@@ -29,6 +30,7 @@ from infra.running.progress import ProgressUpdate
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
+_SHORT = 12  # characters of a value that a narrow terminal does not break
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ServedTokenizer = Annotated[
     str, typer.Option(help="Without a recipe: folder or name of the tokenizer; else the server is asked.")
@@ -201,10 +203,13 @@ class PlainProgress:
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
-    """A small table; the first column is text, the others are figures."""
+    """A small table; the first column is text, the others are figures. Short values are never broken."""
     result = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for position, column in enumerate(columns):
-        result.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
+        longest = max(map(cell_len, (row[position] for row in rows)), default=0)
+        justify: JustifyMethod = "left" if position == 0 else "right"
+        width = max(longest, *map(cell_len, column.split() or [""])) if longest <= _SHORT else None
+        result.add_column(column, justify=justify, overflow="fold", min_width=width)
     for row in rows:
         result.add_row(*map(Text, row))  # as text: an error or a name in square brackets is no markup
     return result

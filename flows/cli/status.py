@@ -17,6 +17,7 @@ from infra.errors import UsageError
 _DRAW_S = 5.0  # between two looks of --watch on a terminal
 _LINE_S = 30.0  # between two lines elsewhere
 _NEWEST = 20  # plans, without --all
+_ID_LENGTH = 8  # of an id in the list: its beginning names the plan
 
 
 def status(
@@ -73,7 +74,9 @@ def _page(plans: list[dict[str, Any]]) -> list[RenderableType]:
 
     parts: list[RenderableType] = []
     if len(plans) > 1:
-        parts.append(table("plans, the newest first", *plans_rows(plans)))
+        columns, rows = plans_rows(plans)
+        shown = [[plan_id[:_ID_LENGTH], *row] for plan_id, *row in rows]
+        parts.append(table("plans, the newest first", columns, shown))
         for plan_state in plans:
             if plan_state["rerun"]:
                 parts.append(Text(f"{plan_state['states']['failed']['shards']} failed: {plan_state['rerun']}"))

@@ -17,6 +17,7 @@ BEGINS = "the build begins, models that run here are started first"
 GOES_ON = "the build has ended, its run goes on (training, evaluation)"
 
 _IN_A_LINE = ("scored", "time left", "cost")
+_SHARD_STATES = ("done", "running", "failed", "waiting")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +96,24 @@ def figures_line(build: Mapping[str, Any], spending: Mapping[str, Any], *, short
 
 
 def plans_rows(states: Sequence[Mapping[str, Any]]) -> Rows:
-    """A row for each plan: its recipe, age, shards by state, dataset, and who builds it."""
+    """A row for each plan: its recipe, age, shards by state, dataset, and, where one is built now, who builds it."""
     rows = []
+    some_built = any(state["builder"] for state in states)
     for state in states:
-        shards = state["states"]
-        counts = [f"{shards[name]['shards']:,}" for name in ("done", "running", "failed", "waiting")]
-        dataset = "published" if state["dataset"] else NOTHING
-        builder = state["builder"]
-        built = f"{builder['work']} on {builder['host']}" if builder else NOTHING
         written = state["written"][:16].replace("T", " ")
-        rows.append([state["plan_id"], state["recipe"] or NOTHING, written, f"{state['questions']:,}", *counts])
-        rows[-1] += [dataset, built]
-    columns = ["plan", "recipe", "planned (UTC)", "questions", "done", "running", "failed", "waiting", "dataset"]
-    return [*columns, "built now by"], rows
+        rows.append([state["plan_id"], state["recipe"] or NOTHING, written, f"{state['questions']:,}"])
+        rows[-1] += [_shards_words(state["states"]), "published" if state["dataset"] else NOTHING]
+        if some_built:
+            builder = state["builder"]
+            rows[-1].append(f"{builder['work']} on {builder['host']}" if builder else NOTHING)
+    columns = ["plan", "recipe", "planned (UTC)", "questions", "shards", "dataset"]
+    return [*columns, "built now by"] if some_built else columns, rows
+
+
+def _shards_words(states: Mapping[str, Any]) -> str:
+    """How many shards are in which state; of those in which there are any."""
+    counts = [f"{states[name]['shards']:,} {name}" for name in _SHARD_STATES if states[name]["shards"]]
+    return ", ".join(counts) or NOTHING
 
 
 def plan_title(state: Mapping[str, Any]) -> str:

@@ -250,9 +250,11 @@ def test_plans_are_listed_the_newest_first_with_name_and_dataset(store: Store, r
     assert [state["plan_id"] for state in states] == [newer.plan_id, plan.plan_id]
     assert states[1]["written"].startswith("2001-09-09")
     assert plan_status(store.place(""), "", newest=1) == [states[0]]
-    _, rows = plans_rows(states)
+    columns, rows = plans_rows(states)
+    assert columns == ["plan", "recipe", "planned (UTC)", "questions", "shards", "dataset"]  # nobody builds one
     assert rows[1][:4] == [plan.plan_id, "bench", "2001-09-09 01:46", "8"]
     assert rows[0][1] == "—"  # never built
+    assert rows[0][4] == f"{SHARDS} waiting"
 
 
 def test_a_run_has_its_page_where_a_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
