@@ -133,11 +133,13 @@ def test_what_a_run_decides_by_itself_is_a_line_of_its_own(capsys: pytest.Captur
 
 def test_a_narrow_table_breaks_no_short_value() -> None:
     columns = ["plan", "recipe", "planned (UTC)", "questions", "done", "running", "failed", "waiting", "dataset"]
+    columns.append("built now by")
     rows = [["2daee3fc", "a-recipe-of-a-long-name", "2026-11-29 09:40", "256", "7", "0", "0", "0", "published"]]
-    console = Console(width=86, file=io.StringIO())
+    rows[0].append("build demo on gpu-box-1")
+    console = Console(width=80, file=io.StringIO())
     console.print(display.table("plans", columns, rows))
     assert isinstance(console.file, io.StringIO)
     drawn = console.file.getvalue()
-    assert max(map(len, drawn.splitlines())) <= 86
+    assert max(map(len, drawn.splitlines())) <= 80
     for value in ("2daee3fc", "questions", "running", "waiting", "published"):
         assert value in drawn
