@@ -75,8 +75,8 @@ def _page(plans: list[dict[str, Any]]) -> list[RenderableType]:
     parts: list[RenderableType] = []
     if len(plans) > 1:
         columns, rows = plans_rows(plans)
-        shown = [[plan_id[:_ID_LENGTH], *row] for plan_id, *row in rows]
-        parts.append(table("plans, the newest first", columns, shown))
+        by_beginning = [[plan_id[:_ID_LENGTH], *row] for plan_id, *row in rows]
+        parts.append(table("plans, the newest first", columns, by_beginning))
         for plan_state in plans:
             if plan_state["rerun"]:
                 parts.append(Text(f"{plan_state['states']['failed']['shards']} failed: {plan_state['rerun']}"))
