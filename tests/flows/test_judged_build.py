@@ -98,6 +98,6 @@ def test_evaluation_starts_no_judge(folder: Path, stub: StubServer) -> None:
     nothing = folder / "nothing.jsonl"
     nothing.write_text('{"id": "a", "question": "Q?", "context": "C", "answers": []}\n')
     recipe["evaluation"] = {"questions": {"source": str(nothing)}, "contexts": {"build": "given"}}
-    with pytest.raises(EvaluationError, match="no held-out question"):
+    with pytest.raises(EvaluationError, match="no question has a reference answer"):
         evaluate_models(parse_recipe(recipe), None, None)
     assert not (Path(recipe["store"]) / "logs" / "judge.log").exists()
