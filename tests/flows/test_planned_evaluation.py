@@ -84,6 +84,7 @@ def evaluated(recipe: Recipe, servers: tuple[StubServer, StubServer, Any]) -> No
     evaluation_rows(read_suite_questions(recipe, open_store(recipe.store), None), recipe, trained)
 
 
+@pytest.mark.medium
 def test_answers_and_judgements_are_those_that_an_evaluation_asks_for(folder: Path, servers: Any) -> None:
     recipe = recipe_for(folder, servers, NEEDLE, "qa", "longbench", "longbench_chat", "judged_pairs")
     share = share_of(recipe)
@@ -127,6 +128,7 @@ def test_input_tokens_are_exact_and_money_follows_from_the_prices(folder: Path, 
     assert again.input_tokens == tokens
 
 
+@pytest.mark.medium
 def test_what_the_ledger_has_is_subtracted_and_its_answers_are_judged_as_they_are(folder: Path, servers: Any) -> None:
     cited = "<statement>Kappa.<cite>[0-0]</cite></statement>"
     suites = "longbench", {"name": "citations", "max_tokens": 80}

@@ -1,6 +1,7 @@
 """The house keeps its rules: imports run one way, files stay small, nothing unpickles, docs are complete."""
 
 import ast
+import functools
 import graphlib
 import re
 from collections.abc import Iterator
@@ -12,6 +13,11 @@ from tests.house.plain_words import ROOT, source_files
 
 SOURCES = source_files()
 ALLOWED = {"flows": {"flows", "tasks", "infra"}, "tasks": {"tasks", "infra"}, "infra": {"infra"}}
+
+
+@functools.cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
 
 
 def _imports(tree: ast.AST) -> set[str]:
@@ -27,13 +33,13 @@ def _imports(tree: ast.AST) -> set[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_run_from_flows_to_tasks_to_infra(path: Path) -> None:
-    own = _imports(ast.parse(path.read_text())) & {"flows", "tasks", "infra", "tests"}
+    own = _imports(_tree(path)) & {"flows", "tasks", "infra", "tests"}
     assert own <= ALLOWED[path.relative_to(ROOT).parts[0]]
 
 
 def _imported_files(path: Path) -> Iterator[Path]:
     """The files of the house that a module imports, wherever in it; but not those of which it names types alone."""
-    tree = ast.parse(path.read_text())
+    tree = _tree(path)
     for_types: set[ast.AST] = set()
     for node in tree.body:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":

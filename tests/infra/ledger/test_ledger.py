@@ -440,6 +440,7 @@ ENTRIES = st.lists(
 )
 
 
+@pytest.mark.medium
 @settings(max_examples=60, deadline=None)
 @given(st.lists(ENTRIES, min_size=1, max_size=6), st.randoms(use_true_random=False))
 def test_a_merge_keeps_every_key_and_its_winner_in_any_order(segments: list[list[Entry]], random: Any) -> None:

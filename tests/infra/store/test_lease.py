@@ -243,6 +243,7 @@ def wait_for(lease: Lease, timeout_s: float = 30) -> None:
         time.sleep(lease.times.look_s)
 
 
+@pytest.mark.medium
 def test_a_process_of_this_machine_that_was_killed_is_succeeded_at_once(
     process: "subprocess.Popen[str]", tmp_path: Path
 ) -> None:

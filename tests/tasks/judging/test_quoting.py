@@ -86,6 +86,7 @@ STRUCTURE = re.compile(
 )
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("language", "name"), FILES)
 def test_no_value_changes_the_structure_of_a_prompt(language: str, name: str) -> None:
     text = load_prompt(name, language).text

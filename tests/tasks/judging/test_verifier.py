@@ -178,6 +178,7 @@ def numbers_of(
     return numbers
 
 
+@pytest.mark.medium
 def test_a_chinese_fact_of_the_last_window_is_supported(tmp_path: Path) -> None:
     """The best window counts: at 512 characters of a server, and with the passages' end far behind the first."""
 

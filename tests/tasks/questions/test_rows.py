@@ -66,6 +66,7 @@ def test_a_saved_datasets_folder_with_and_without_splits(tmp_path, whole):
             values(tmp_path / "saved")
 
 
+@pytest.mark.medium
 def test_rows_from_s3(monkeypatch):
     import fsspec
 

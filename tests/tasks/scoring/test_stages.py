@@ -197,6 +197,7 @@ def test_nothing_is_hidden_and_no_row_is_lost(recipe: Recipe) -> None:
     assert stages <= {"quality", JUDGE} and JUDGE in stages
 
 
+@pytest.mark.medium
 def test_a_scorer_that_comes_last_is_asked_where_the_others_leave_the_pair_open(recipe_with_last: Recipe) -> None:
     questions = cases(40, seed=2)
     judgements, judge = judged(recipe_with_last, questions)
