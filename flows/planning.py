@@ -9,7 +9,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -29,7 +29,6 @@ from tasks.planning.elsewhere import (
     discard,
     discard_folder,
     hand_over,
-    range_to_json,
     source_sizes,
     take_built,
 )
@@ -46,8 +45,7 @@ _POOL_S = 30.0  # between two looks at the workers
 def run_name() -> str:
     """The name of a run of ranges."""
     parameters = flow_run.parameters
-    first = min(map(int, parameters["ranges"]))
-    return f"plan {parameters['recipe']['name']} · ranges {first}-{first + len(parameters['ranges']) - 1}"
+    return _ranges_name(parameters["recipe"]["name"], map(int, parameters["ranges"]))
 
 
 @flow(name="plan-ranges", flow_run_name=run_name, validate_parameters=False)
@@ -135,10 +133,10 @@ class _RangesOnWorkers:
             "recipe": shard_recipe(self._workers.recipe),
             "questions": self._workers.questions.model_dump(mode="json"),
             "folder": self._folder,
-            "ranges": {str(number): range_to_json(rows) for number, rows in ranges.items()},
+            "ranges": {str(number): asdict(rows) for number, rows in ranges.items()},
             "sizes": source_sizes(list(ranges.values())),
         }
-        name = f"plan {self._workers.recipe.name} · ranges {min(ranges)}-{max(ranges)}"
+        name = _ranges_name(self._workers.recipe.name, ranges)
         return start_run(self._deployment, parameters, f"{self._folder}-{min(ranges)}", name)
 
     def _take(self, run: _Run) -> Iterator[tuple[RowRange, BuiltRange]]:
@@ -171,6 +169,11 @@ class _RangesOnWorkers:
                 cancel_runs([run.id])
                 return RunState("without a worker", f"for {BEGIN_S:.0f} s", is_final=True, is_lost=True)
             time.sleep(POLL_S)
+
+
+def _ranges_name(recipe: str, numbers: Iterable[int]) -> str:
+    ordered = sorted(numbers)
+    return f"plan {recipe} · ranges {ordered[0]}-{ordered[-1]}"
 
 
 def _why(state: RunState) -> str:

@@ -8,6 +8,7 @@ ranges or batches and the pool, which is a mapped file once there are workers.
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from infra.models.tokens import Tokenizer
@@ -61,9 +62,7 @@ def build_with(
         def build_rows(rows: RowRange) -> BuiltRange:
             return build_range(rows, questions, recipe, tokenizer, pool, limits)
 
-        def start() -> Pool | None:
-            return workers.start(pool, tokenizer)
-
+        start = partial(workers.start, pool, tokenizer)
         built_ranges = _shared_out(ranges, build_rows, workers.build_ranges, _characters_of_range, start, workers)
         yield from _different(built for _, built in built_ranges)
         return
@@ -100,9 +99,7 @@ def _built(
     def build_elsewhere(left: Iterator[Batch]) -> Iterator[tuple[Batch, Sequence[BuiltQuestion | Drop]]]:
         return workers.build((batch, _questions(batch)) for batch in left)
 
-    def start() -> Pool | None:
-        return workers.start(pool, tokenizer)
-
+    start = partial(workers.start, pool, tokenizer)
     return _shared_out(batches, build, build_elsewhere, _characters, start, workers)
 
 

@@ -6,9 +6,7 @@ whoever planned removes it. Leaves out: which machines, and what becomes of a ra
 """
 
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +19,17 @@ from infra.store import Store
 from infra.store.sources import file_system
 from tasks.planning.built_range import BuiltRange
 from tasks.planning.wire import built_range_from_json
-from tasks.planning.workers import PlanningWorkers
+from tasks.planning.workers import planning_workers
 from tasks.questions.ranges import RowRange
 
 FOLDER = "planning"  # in the store
 _CODEC = "zstd"
-_NAMES = ("tokenizer", "documents", "sizes")
 
 
 def hand_over(store: Store, folder: str, files: Mapping[str, Path]) -> None:
     """Write what other machines need to build ranges."""
-    for name in _NAMES:
-        store.upload(files[name], f"{folder}/{name}")
+    for name, file in files.items():
+        store.upload(file, f"{folder}/{name}")
 
 
 def source_sizes(ranges: Sequence[RowRange]) -> dict[str, int]:
@@ -58,16 +55,12 @@ def build_elsewhere(
     """
     for url, size in sizes.items():
         _check_size(url, size)
-    with tempfile.TemporaryDirectory(prefix="longmill-plan-") as name:
-        workers = PlanningWorkers(recipe, questions, Path(name))
-        try:
-            for file in _NAMES:
-                store.download(f"{folder}/{file}", workers.files[file])
-            workers.start_processes()
-            for number, built in workers.build_as_json(ranges.items()):
-                store.write(_path(folder, number), _packed(built))
-        finally:
-            workers.close()
+    with planning_workers(recipe, questions) as workers:
+        for name, file in workers.files.items():
+            store.download(f"{folder}/{name}", file)
+        workers.start_processes()
+        for number, built in workers.build_as_json(ranges.items()):
+            store.write(_path(folder, number), _packed(built))
 
 
 def take_built(store: Store, folder: str, number: int) -> BuiltRange:
@@ -83,11 +76,6 @@ def discard(store: Store, folder: str, numbers: Sequence[int]) -> None:
 def discard_folder(store: Store, folder: str) -> None:
     """Remove the whole folder."""
     store.delete(*store.list(f"{folder}/"))
-
-
-def range_to_json(rows: RowRange) -> dict[str, Any]:
-    """JSON-ready; the inverse is `RowRange(**value)`."""
-    return asdict(rows)
 
 
 def _check_size(url: str, size: int) -> None:
