@@ -32,6 +32,13 @@ console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 _SHORT = 12  # characters of a value that a narrow terminal does not break
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RecipeOrModels = Annotated[
+    str,
+    typer.Argument(
+        help="Recipe file (YAML), or the name of one in the box; without it, --model and --suite say all.",
+        metavar="RECIPE",
+    ),
+]
 ServedTokenizer = Annotated[
     str, typer.Option(help="Without a recipe: folder or name of the tokenizer; else the server is asked.")
 ]

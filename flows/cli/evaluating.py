@@ -8,6 +8,7 @@ import typer
 
 from flows.cli.display import (
     AsJson,
+    RecipeOrModels,
     ServedTokenizer,
     ServedWindow,
     StoreWithoutRecipe,
@@ -35,13 +36,7 @@ from infra.serving.servers import local_folder
 
 
 def evaluate(
-    recipe: Annotated[
-        str,
-        typer.Argument(
-            help="Recipe file (YAML), or the name of one in the box; without it, --model and --suite say all.",
-            metavar="RECIPE",
-        ),
-    ] = "",
+    recipe: RecipeOrModels = "",
     manifest: Annotated[str, typer.Option(help="Dataset whose test contexts are asked about.")] = "",
     model: Annotated[
         list[str] | None,
@@ -95,10 +90,9 @@ def evaluate(
     settings = with_suites(settings, suite or [])
     trained = [_trained(name, settings) for name in names]
     check_names(trained, settings)
-    if recipe or suite or not lm_eval:
-        check_second_model(settings, trained)
     outcome: dict[str, Any] = {}
     if recipe or suite or not lm_eval:
+        check_second_model(settings, trained)
         command = None if recipe else _command(model, suite, judge, tokenizer, window, changes)
         outcome = _evaluated(settings, manifest, trained, command, as_json)
     if lm_eval:

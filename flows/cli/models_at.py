@@ -70,7 +70,9 @@ def check_second_model(recipe: Recipe, models: Sequence[dict[str, Any]]) -> None
     """Raise UsageError where a suite compares two models' answers and there is one model."""
     from tasks.evaluation.suites import parse_suites
 
-    for suite in [] if models else parse_suites(recipe):
+    if models:
+        return
+    for suite in parse_suites(recipe):
         if suite.suite.compares:
             raise UsageError(
                 f"the suite {suite.label} compares the answers of two models, and there is one: give --model for the "

@@ -8,6 +8,7 @@ import typer
 
 from flows.cli.display import (
     AsJson,
+    RecipeOrModels,
     ServedTokenizer,
     ServedWindow,
     StoreWithoutRecipe,
@@ -22,13 +23,7 @@ from infra.serving.servers import local_folder
 
 
 def compare(
-    recipe: Annotated[
-        str,
-        typer.Argument(
-            help="Recipe file (YAML), or the name of one in the box; without it, --model and --suite say all.",
-            metavar="RECIPE",
-        ),
-    ] = "",
+    recipe: RecipeOrModels = "",
     vary: Annotated[
         list[str] | None,
         typer.Option(help="A recipe key and its values; several make a grid.", metavar="KEY=VALUE,VALUE"),
