@@ -32,7 +32,7 @@ _MOST_LOGIT = 8.0  # of the verifier: a mean of 9% wrong
 _RATED = ("helpfulness", "logicality")  # by the quality alone
 _REWARD_SPREAD = 1.05  # standard deviation of the judge's rewards, where the bench draws its answers
 _PART_MEAN, _PART_SPREAD = 6.5, 1.06  # the same of the mean of its scores without completeness
-_ROUNDED_SPREAD = 0.41  # that a draw to a whole number adds
+_RATED_SPREAD = math.hypot(_PART_SPREAD, 0.41)  # of completeness: a draw to a whole number adds the latter
 
 
 class StubJudge(StubServer):
@@ -114,12 +114,16 @@ def full_reward(
     `verified`: with the verdicts of the verifier, and the judge's near its threshold.
     """
     parts = _ANSWER.findall(answer)[-1]
-    return (3 * part_reward(answer, facts, common, verified) + _completeness_of(parts, facts, common, completeness)) / 4
+    return (3 * _part_reward(parts, facts, common, verified) + _completeness_of(parts, facts, common, completeness)) / 4
 
 
 def part_reward(answer: str, facts: int, common: int, verified: bool = False) -> float:
     """The same without completeness."""
-    number, question, quality = _ANSWER.findall(answer)[-1]
+    return _part_reward(_ANSWER.findall(answer)[-1], facts, common, verified)
+
+
+def _part_reward(parts: Sequence[str], facts: int, common: int, verified: bool = False) -> float:
+    number, question, quality = parts
     scores = [_rounded(float(quality), step, number, question) for step in _RATED]
     supported = 0
     for fact in _facts_of(number, question, quality, facts, common):
@@ -139,9 +143,8 @@ def _completeness_of(parts: Sequence[str], facts: int, common: int, correlation:
     number, question, quality = parts
     if correlation is None:
         return _rounded(float(quality), "completeness", number, question)
-    others = part_reward(f"Answer {number} to question {question}, quality {quality}.", facts, common)
-    before_rounding = correlation * math.hypot(_PART_SPREAD, _ROUNDED_SPREAD) / _PART_SPREAD
-    shared = before_rounding * (others - _PART_MEAN)
+    before_rounding = correlation * _RATED_SPREAD / _PART_SPREAD
+    shared = before_rounding * (_part_reward(parts, facts, common) - _PART_MEAN)
     own = _PART_SPREAD * math.sqrt(1 - before_rounding**2) * _normal("completeness of its own", number, question)
     return min(10, max(0, _rounded(_PART_MEAN + shared + own, "completeness", number, question)))
 
@@ -163,8 +166,8 @@ def reward_number(answer: str, correlation: float, facts: int, common: int, comp
     noise = _normal("reward model", answer)
     of_rewards = _REWARD_SPREAD
     if completeness is not None:
-        rated = math.hypot(_PART_SPREAD, _ROUNDED_SPREAD)
-        of_rewards = math.sqrt(9 * _PART_SPREAD**2 + rated**2 + 6 * completeness * _PART_SPREAD * rated) / 4
+        both = 6 * completeness * _PART_SPREAD * _RATED_SPREAD
+        of_rewards = math.sqrt(9 * _PART_SPREAD**2 + _RATED_SPREAD**2 + both) / 4
     spread = of_rewards * math.sqrt(1 / correlation**2 - 1)
     return round(full_reward(answer, facts, common, completeness) + spread * noise, 6)
 

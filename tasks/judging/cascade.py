@@ -150,10 +150,9 @@ def _level_shift(
             continue
         shared = min(depth, own_depth)
         weight = 1 / max(models.stages[shared].spread, _LEAST_SPREAD) ** 2
+        better = mean if candidate.reward is None else candidate.reward
         precision += weight
-        gain += weight * (
-            (mean if candidate.reward is None else candidate.reward) - _mean_at(candidate, shared, models)
-        )
+        gain += weight * (better - _mean_at(candidate, shared, models))
     level_variance = models.stages[depth].level_spread ** 2
     if not precision or not level_variance:
         return 0.0, 0.0
