@@ -98,15 +98,17 @@ def _tool_use(turn: Turn, time: str, text: str) -> str:
 
 def silent_turns(document: SourceDocument) -> int:
     """How many messages of a document that is a history say nothing, and are not in its text."""
-    metadata = json.loads(document.metadata)
-    return sum(Session.from_json(session).silent for session in metadata.get(_SESSIONS, ()))
+    return sum(session.silent for session in _sessions_of(document))
 
 
 def tools_of_document(document: SourceDocument) -> tuple[str, ...]:
     """The tools of a document that is a history, each as JSON."""
-    metadata = json.loads(document.metadata)
-    sessions = [Session.from_json(session) for session in metadata.get(_SESSIONS, ())]
-    return tuple(map(json_text, tools_of(sessions)))
+    return tuple(map(json_text, tools_of(_sessions_of(document))))
+
+
+def _sessions_of(document: SourceDocument) -> list[Session]:
+    """The sessions of a document; none of one that is no history."""
+    return [Session.from_json(session) for session in json.loads(document.metadata).get(_SESSIONS, ())]
 
 
 def turns_of(document: SourceDocument) -> tuple[HistoryTurn, ...]:

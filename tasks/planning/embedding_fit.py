@@ -23,7 +23,7 @@ from tasks.scoring import embeds_texts
 SHARDS = 8
 QUESTIONS = 32
 MOST_UNFIT = 0.05  # of the questions may be in a language that the model does not know
-_UNFIT = 0.4  # of a question's tokens are unknown then; it is short, and a few are the model's own, like [CLS]
+_UNFIT = 0.4  # of a question's tokens are unknown then; it is short, and its digits and marks are known
 _NAMED = 3  # questions, in the error
 _CHARACTERS = 4000  # of a context
 
@@ -98,9 +98,7 @@ def _counted(store: Store, plan: Plan, windows: TextWindows) -> tuple[dict[str, 
         for example, size in zip(chosen, windows.sizes(texts) or [], strict=False):
             languages.setdefault(example.language, EmbeddedTexts()).add(size.to_json())
         for example, size in zip(chosen, windows.sizes([one.question for one in chosen]) or [], strict=False):
-            alone = EmbeddedTexts()
-            alone.add(size.to_json())
-            if alone.unknown_share > _UNFIT:
+            if size.unknown > _UNFIT * size.tokens:
                 unfit.append(example.example_id)
     return languages, unfit
 

@@ -91,10 +91,8 @@ class StoredTable:
         """The rows [start, stop), with the checks of `columns_of`; a few others are in memory while they are read."""
         rows: list[dict[str, Any]] = []
         with self._parquet(store, pre_buffer=True) as parquet:
-            # Of no others, since the bytes of a group come whole, at its first batch.
-            groups, first = _groups_between(
-                parquet.metadata, start, stop
-            )  # `first`: the place of the batch's first row
+            # Of no other groups, since the bytes of one come whole, at its first batch. `first`: the batch's first row.
+            groups, first = _groups_between(parquet.metadata, start, stop)
             for batch in parquet.iter_batches(_BATCH_ROWS, row_groups=groups, columns=columns and list(columns)):
                 if first >= stop:
                     break
